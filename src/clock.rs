@@ -1,0 +1,11 @@
+//! Moments that fit into one atomic.
+
+use std::sync::LazyLock;
+use std::time::Instant;
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Nanoseconds since some moment of this process; never zero, and never going back.
+pub(crate) fn now() -> u64 {
+    u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
+}

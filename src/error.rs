@@ -1,0 +1,297 @@
+//! How a task can end other than with a value.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use crate::{ProgressState, TaskId};
+
+/// Any error that a task may return.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What a task function returns: a value, or any error. The `?` operator turns [`Cancelled`] into one.
+pub type TaskResult<T> = Result<T, BoxError>;
+
+/// What progress calls return once cancellation of the task was requested.
+///
+/// Pass it on with `?`. It may be wrapped: a task that returns an error that is `Cancelled`, that has it among its
+/// [sources](Error::source), or that is an [`io::Error`] around it, has ended as
+/// [cancelled](TaskErrorKind::Cancelled), if cancellation had been requested; otherwise it has failed.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{Cancelled, Updater};
+///
+/// fn steps(progress: &Updater) -> Result<(), Cancelled> {
+///     for step in progress.iter(0..10) {
+///         step?;
+///     }
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cancelled;
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the task was cancelled")
+    }
+}
+
+impl Error for Cancelled {}
+
+/// For readers and writers: an error of kind [`Other`](io::ErrorKind::Other), because loops such as [`io::copy`] would
+/// try again for ever on [`Interrupted`](io::ErrorKind::Interrupted).
+impl From<Cancelled> for io::Error {
+    fn from(cancelled: Cancelled) -> Self {
+        io::Error::other(cancelled)
+    }
+}
+
+/// Whether `error` is [`Cancelled`], or leads to it.
+pub(crate) fn is_cancellation(error: &BoxError) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = Some(&**error);
+    while let Some(error) = next {
+        if error.is::<Cancelled>() {
+            return true;
+        }
+        // The source of an `io::Error` is the source of what it wraps, which thereby would be passed over.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+/// A task that has not ended with a value.
+///
+/// It tells [how](Self::kind) the task ended, [which](Self::name) task that was and [how far](Self::progress) it had
+/// come; so does its message: ``task `scan` (count_words) failed at 61 %``. The task's own error is the
+/// [source](Error::source), and not part of the message.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::SyncExecutor;
+/// use std::num::ParseIntError;
+///
+/// let executor = SyncExecutor::new();
+/// let error = executor.submit(|text: &str, _| Ok(text.parse::<u32>()?), "twelve").wait().unwrap_err();
+///
+/// assert!(error.is_failed());
+/// assert!(error.downcast_ref::<ParseIntError>().is_some());
+/// ```
+pub struct TaskError(Box<Inner>);
+
+struct Inner {
+    kind: TaskErrorKind,
+    subject: Subject,
+    progress: ProgressState,
+    source: Option<BoxError>,
+    /// In a mutex only to be `Sync`.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// Which task an error is about.
+pub(crate) struct Subject {
+    pub(crate) id: TaskId,
+    /// The name that was given to it.
+    pub(crate) name: Option<Box<str>>,
+    /// The name of its function.
+    pub(crate) function: &'static str,
+}
+
+/// How a task ended that has not ended with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskErrorKind {
+    /// It was asked to end, and did: before it started, or at one of its progress calls.
+    Cancelled(CancelCause),
+    /// Its function returned an error, which is the [source](Error::source) of the [`TaskError`].
+    Failed,
+    /// Its function panicked; see [`TaskError::into_panic`].
+    Panicked,
+    /// It was never run: the executor was shut down, or dropped its [`Job`](crate::Job). The
+    /// [source](Error::source) says which.
+    Rejected,
+}
+
+/// Who asked a task to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CancelCause {
+    /// [`cancel`](crate::ProgressFuture::cancel) was called, on the future or a
+    /// [`Canceller`](crate::Canceller).
+    Requested,
+    /// Its future was dropped.
+    Dropped,
+    /// Its executor was shut down with `shutdown_now`.
+    Shutdown,
+}
+
+impl CancelCause {
+    /// The cause whose discriminant this is.
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        [Self::Requested, Self::Dropped, Self::Shutdown][bits as usize % 3]
+    }
+}
+
+impl TaskError {
+    pub(crate) fn new(kind: TaskErrorKind, subject: Subject, progress: ProgressState) -> Self {
+        Self(Box::new(Inner { kind, subject, progress, source: None, panic: Mutex::new(None) }))
+    }
+
+    pub(crate) fn with_source(mut self, source: BoxError) -> Self {
+        self.0.source = Some(source);
+        self
+    }
+
+    pub(crate) fn with_panic(mut self, payload: Box<dyn Any + Send>) -> Self {
+        self.0.panic = Mutex::new(Some(payload));
+        self
+    }
+
+    /// How the task ended.
+    #[must_use]
+    pub fn kind(&self) -> &TaskErrorKind {
+        &self.0.kind
+    }
+
+    /// The task's [id](crate::ProgressFuture::id).
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.0.subject.id
+    }
+
+    /// The task's [name](crate::ProgressFuture::name).
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.subject.name.as_deref().unwrap_or(self.0.subject.function)
+    }
+
+    /// How far the task had come when it ended.
+    #[must_use]
+    pub fn progress(&self) -> &ProgressState {
+        &self.0.progress
+    }
+
+    /// Whether the task ended because it was asked to.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0.kind, TaskErrorKind::Cancelled(_))
+    }
+
+    /// Whether the task's function returned an error.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.0.kind == TaskErrorKind::Failed
+    }
+
+    /// Whether the task's function panicked.
+    #[must_use]
+    pub fn is_panic(&self) -> bool {
+        self.0.kind == TaskErrorKind::Panicked
+    }
+
+    /// Whether the task was never run because its executor did not take it.
+    #[must_use]
+    pub fn is_rejected(&self) -> bool {
+        self.0.kind == TaskErrorKind::Rejected
+    }
+
+    /// The payload of the task's panic, for [`resume_unwind`](std::panic::resume_unwind).
+    ///
+    /// # Errors
+    ///
+    /// The error itself, unchanged, where the task did not panic.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::SyncExecutor;
+    ///
+    /// let executor = SyncExecutor::new();
+    /// # std::panic::set_hook(Box::new(|_| {}));
+    /// let error = executor.spawn::<_, ()>(|_| panic!("out of paper")).wait().unwrap_err();
+    /// let payload = error.into_panic().unwrap();
+    /// assert_eq!(payload.downcast_ref(), Some(&"out of paper"));
+    /// ```
+    pub fn into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
+        let payload = self.payload().take();
+        payload.ok_or(self)
+    }
+
+    /// The error that the task returned, where it is an `E`.
+    #[must_use]
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.0.source.as_deref()?.downcast_ref()
+    }
+
+    fn payload(&self) -> std::sync::MutexGuard<'_, Option<Box<dyn Any + Send>>> {
+        self.0.panic.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the task ended: ` at 61 %`.
+    fn fmt_place(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let progress = &self.0.progress;
+        match progress.fraction() {
+            _ if progress.elapsed.is_zero() => f.write_str(" before it started"),
+            // Rounded down: what is not complete is not at 100 %.
+            Some(fraction) => write!(f, " at {:.0} %", (fraction * 100.0).floor()),
+            None if progress.n > 0 => write!(f, " after {} units", progress.n),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Subject { name, function, .. } = &self.0.subject;
+        match name {
+            Some(name) => write!(f, "task `{name}` ({function}) ")?,
+            None => write!(f, "task `{function}` ")?,
+        }
+        f.write_str(match self.0.kind {
+            TaskErrorKind::Cancelled(_) => "was cancelled",
+            TaskErrorKind::Failed => "failed",
+            TaskErrorKind::Panicked => "panicked",
+            TaskErrorKind::Rejected => return f.write_str("was not run"),
+        })?;
+        self.fmt_place(f)?;
+        match self.0.kind {
+            TaskErrorKind::Cancelled(CancelCause::Dropped) => f.write_str(": its future was dropped"),
+            TaskErrorKind::Cancelled(CancelCause::Shutdown) => f.write_str(": its executor was shut down"),
+            _ => match self.payload().as_deref().and_then(panic_message) {
+                Some(message) => write!(f, ": {message}"),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+/// What a panic said, where it said it with a string, as `panic!` does.
+fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
+    payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskError")
+            .field("kind", &self.0.kind)
+            .field("id", &self.0.subject.id)
+            .field("message", &format_args!("{self}"))
+            .field("progress", &self.0.progress)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl Error for TaskError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}

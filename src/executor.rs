@@ -1,0 +1,362 @@
+//! Executors in general: what they are given, and what they give.
+
+use std::any::type_name;
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::report::Reporter;
+use crate::state::{self, Unclaimed};
+use crate::task::{self, TaskRef, Work};
+use crate::updater::Context;
+use crate::{ProgressFuture, TaskId, TaskResult, Updater};
+
+/// Something that runs tasks.
+///
+/// An executor is given [`Job`]s and runs them, somewhere. Programs submit tasks with [`ExecutorExt`], which every executor
+/// has; this trait is for those who write one. A closure will do, and brings tasks with progress and cancellation to any pool
+/// there is:
+///
+/// ```
+/// use progress_executor::{ExecutorExt, Job};
+///
+/// let executor = |job: Job| rayon::spawn(move || job.run());
+/// let task = executor.submit(|n: u64, progress| Ok(progress.iter(0..n).count()), 10);
+/// assert_eq!(task.wait()?, 10);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+///
+/// The trait can be used as `dyn Executor`:
+///
+/// ```
+/// use progress_executor::{Executor, ExecutorExt, SyncExecutor, ThreadPoolExecutor};
+///
+/// fn choose(threads: usize) -> Box<dyn Executor> {
+///     match threads {
+///         0 => Box::new(SyncExecutor::new()),
+///         _ => Box::new(ThreadPoolExecutor::new(threads)),
+///     }
+/// }
+/// assert_eq!(choose(2).submit(|n: u64, _| Ok(n + 1), 41).wait()?, 42);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+pub trait Executor: Send + Sync {
+    /// Sees to it that the job is [run](Job::run), once, on some thread. Returns without waiting for it.
+    ///
+    /// An executor that cannot do that drops the job.
+    fn execute(&self, job: Job);
+
+    /// How many jobs run at the same time, at the most.
+    fn max_workers(&self) -> usize {
+        1
+    }
+}
+
+impl<F: Fn(Job) + Send + Sync> Executor for F {
+    fn execute(&self, job: Job) {
+        self(job);
+    }
+}
+
+/// A task on its way to a thread that [runs](Self::run) it.
+///
+/// Dropping a job without running it ends its task as [rejected](crate::TaskErrorKind::Rejected).
+#[must_use = "dropping a job ends its task as rejected"]
+pub struct Job {
+    task: TaskRef,
+}
+
+impl Job {
+    /// Runs the task on this thread, and returns when it has ended.
+    ///
+    /// A task that was cancelled meanwhile is not run. Panics of the task become its outcome; none gets out of here.
+    ///
+    /// # Blocking
+    ///
+    /// Blocks for as long as the task takes. A task that is [paused](ProgressFuture::pause) blocks until it is resumed or
+    /// cancelled.
+    pub fn run(self) {
+        let context = Context { reporter: Some(Reporter::shared()), observers: None };
+        loop {
+            match self.claim() {
+                Ok(task) => {
+                    task::run(task, context);
+                    return;
+                }
+                Err(Unclaimed::Taken) => return,
+                Err(Unclaimed::Paused) => {
+                    self.task.core.wait_until(|word| word & state::INTERRUPT != state::PAUSE, None)
+                }
+            }
+        }
+    }
+
+    /// Which task this is.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.task.core.id()
+    }
+
+    /// The [name](ProgressFuture::name) of the task.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.task.core.name()
+    }
+
+    /// Makes this thread the one that runs the task; for [`task::run`].
+    pub(crate) fn claim(&self) -> Result<TaskRef, Unclaimed> {
+        self.task.core.state.claim().map(|()| self.task.clone())
+    }
+
+    pub(crate) fn task(&self) -> &TaskRef {
+        &self.task
+    }
+
+    pub(crate) fn reject(self, reason: Refusal) {
+        task::reject(&self.task, reason.into());
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let word = self.task.core.state.load();
+        if state::is_pending(word) && word & state::INLINE == 0 {
+            task::reject(&self.task, Refusal::Dropped.into());
+        }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("id", &self.id()).field("name", &self.name()).finish()
+    }
+}
+
+/// Why a task was rejected.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Dropped,
+    ShutDown,
+    NoThread(Arc<io::Error>),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dropped => "its executor dropped it",
+            Self::ShutDown => "its executor had been shut down",
+            Self::NoThread(_) => "its executor could not start a thread",
+        })
+    }
+}
+
+impl Error for Refusal {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NoThread(error) => Some(error),
+            Self::Dropped | Self::ShutDown => None,
+        }
+    }
+}
+
+/// How tasks are submitted to any [`Executor`], also to a `dyn Executor`.
+///
+/// Inputs and outputs of tasks that are submitted in this way can be serialized, so that code that is generic over its
+/// executor also works with those whose workers are other processes. [`ThreadPoolExecutor`](crate::ThreadPoolExecutor) and
+/// [`SyncExecutor`](crate::SyncExecutor) also have methods of the same names without that condition.
+///
+/// Submitting never panics, blocks or returns an error: what goes wrong is the outcome of the future.
+pub trait ExecutorExt: Executor {
+    /// Submits a task: `task` will be called with `input`, and an [`Updater`] to report progress to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{Executor, ExecutorExt, SyncExecutor, TaskError, TaskResult, Updater};
+    ///
+    /// fn sum(numbers: Vec<u64>, progress: &Updater) -> TaskResult<u64> {
+    ///     let mut sum = 0;
+    ///     for number in progress.iter(numbers) {
+    ///         sum += number?;
+    ///     }
+    ///     Ok(sum)
+    /// }
+    ///
+    /// fn run(executor: &dyn Executor) -> Result<u64, TaskError> {
+    ///     executor.submit(sum, vec![1, 2, 3]).wait()
+    /// }
+    ///
+    /// assert_eq!(run(&SyncExecutor::new())?, 6);
+    /// # Ok::<(), TaskError>(())
+    /// ```
+    fn submit<F, I, O>(&self, task: F, input: I) -> ProgressFuture<O>
+    where
+        F: Fn(I, &Updater) -> TaskResult<O> + Send + 'static,
+        I: Serialize + DeserializeOwned + Send + 'static,
+        O: Serialize + DeserializeOwned + Send + 'static,
+    {
+        start(self, Call { task, input }, Options::default())
+    }
+
+    /// Prepares a task that is to have a name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let task = executor.task(|n: u64, _| Ok(n), 1).name("first").submit();
+    /// assert_eq!(task.name(), "first");
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    fn task<F, I, O>(&self, task: F, input: I) -> TaskBuilder<'_, O>
+    where
+        F: Fn(I, &Updater) -> TaskResult<O> + Send + 'static,
+        I: Serialize + DeserializeOwned + Send + 'static,
+        O: Serialize + DeserializeOwned + Send + 'static,
+    {
+        prepare(self, Call { task, input })
+    }
+}
+
+impl<E: Executor + ?Sized> ExecutorExt for E {}
+
+/// A task that has not been submitted yet; made by `task` of an executor.
+#[must_use = "a task that is not submitted does not run"]
+pub struct TaskBuilder<'a, O> {
+    start: Box<dyn FnOnce(Options) -> ProgressFuture<O> + 'a>,
+    options: Options,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    name: Option<Box<str>>,
+}
+
+impl<O> TaskBuilder<'_, O> {
+    /// Names the task, for people: the name stands in its errors.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = Some(name.into().into());
+        self
+    }
+
+    /// Submits the task.
+    pub fn submit(self) -> ProgressFuture<O> {
+        (self.start)(self.options)
+    }
+}
+
+impl<O> fmt::Debug for TaskBuilder<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskBuilder").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Makes a task and hands it to the executor.
+pub(crate) fn start<E, W>(executor: &E, work: W, options: Options) -> ProgressFuture<W::Output>
+where
+    E: Executor + ?Sized,
+    W: Work,
+{
+    let (task, handle) = task::new(work, options.name);
+    let job = Job { task };
+    // The executor may be foreign code. If it panics, it drops the job, and that is the outcome.
+    let _ = catch_unwind(AssertUnwindSafe(|| executor.execute(job)));
+    ProgressFuture::new(handle)
+}
+
+pub(crate) fn prepare<'a, E, W>(executor: &'a E, work: W) -> TaskBuilder<'a, W::Output>
+where
+    E: Executor + ?Sized,
+    W: Work,
+{
+    TaskBuilder { start: Box::new(move |options| start(executor, work, options)), options: Options::default() }
+}
+
+/// A function with its input.
+pub(crate) struct Call<F, I> {
+    pub(crate) task: F,
+    pub(crate) input: I,
+}
+
+impl<F, I, O> Work for Call<F, I>
+where
+    F: FnOnce(I, &Updater) -> TaskResult<O> + Send + 'static,
+    I: Send + 'static,
+    O: Send + 'static,
+{
+    type Output = O;
+
+    fn function() -> &'static str {
+        short_name(type_name::<F>())
+    }
+
+    fn call(self, updater: &Updater) -> TaskResult<O> {
+        (self.task)(self.input, updater)
+    }
+}
+
+/// A function without an input.
+pub(crate) struct Spawn<F>(pub(crate) F);
+
+impl<F, O> Work for Spawn<F>
+where
+    F: FnOnce(&Updater) -> TaskResult<O> + Send + 'static,
+    O: Send + 'static,
+{
+    type Output = O;
+
+    fn function() -> &'static str {
+        short_name(type_name::<F>())
+    }
+
+    fn call(self, updater: &Updater) -> TaskResult<O> {
+        (self.0)(updater)
+    }
+}
+
+/// The path of a function without what leads to it: `collatz`, `parse<f32>`, `main::{{closure}}`.
+fn short_name(path: &'static str) -> &'static str {
+    let function = path.find('<').map_or(path, |generics| &path[..generics]);
+    let named = function.find("::{{closure}}").map_or(function, |closure| &function[..closure]);
+    match named.rfind("::") {
+        Some(separator) => &path[separator + 2..],
+        None => path,
+    }
+}
+
+thread_local! {
+    static HOME: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Makes this thread one of those that work for the pool `home`.
+pub(crate) fn settle_in(home: u32) {
+    HOME.set(home);
+}
+
+/// Whether this thread works for the pool `home`.
+pub(crate) fn is_home(home: u32) -> bool {
+    home != 0 && HOME.get() == home
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_name;
+
+    #[test]
+    fn short_names_keep_what_identifies_a_function() {
+        assert_eq!(short_name("collatz"), "collatz");
+        assert_eq!(short_name("app::jobs::collatz"), "collatz");
+        assert_eq!(short_name("app::parse<alloc::string::String>"), "parse<alloc::string::String>");
+        assert_eq!(short_name("app::main::{{closure}}"), "main::{{closure}}");
+        assert_eq!(short_name("app::main::{{closure}}::{{closure}}"), "main::{{closure}}::{{closure}}");
+    }
+}

@@ -1,0 +1,159 @@
+//! Plain data: how far a task has come.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How far a task has come: a plain snapshot, taken at one moment.
+///
+/// Snapshots come from [`ProgressFuture::progress`](crate::ProgressFuture::progress), from
+/// [`updates`](crate::ProgressFuture::updates), as arguments of progress callbacks, and with every
+/// [`TaskError`](crate::TaskError). They can be sent elsewhere: all fields are public, and serde knows them.
+///
+/// `n` and `total` are what the task said, in units of its choice. A task may say more than it announced (`n > total`)
+/// and may go back (to count again from the start, say); [`fraction`](Self::fraction) stays within 0 and 1.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{Status, SyncExecutor};
+///
+/// let executor = SyncExecutor::new();
+/// let task = executor.spawn(|progress| {
+///     progress.set_counts(30, 40)?;
+///     Err::<(), _>("out of paper".into())
+/// });
+/// let error = task.wait().unwrap_err();
+/// assert_eq!(error.progress().status, Status::Failed);
+/// assert_eq!(error.progress().fraction(), Some(0.75));
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProgressState {
+    /// The units done so far.
+    pub n: u64,
+    /// The units to do, where the task has said so.
+    pub total: Option<u64>,
+    /// What the task is doing.
+    pub status: Status,
+    /// The last message that the task has set.
+    pub message: Option<Arc<str>>,
+    /// The time for which the task has been running: from its start to its end, without the time it was paused.
+    /// Zero before the start.
+    pub elapsed: Duration,
+}
+
+impl ProgressState {
+    /// The part that is done, from 0 to 1; `None` where the total is not known. Nothing to do counts as done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use progress_executor::{ProgressState, Status};
+    /// # use std::time::Duration;
+    /// let state = ProgressState {
+    ///     n: 3,
+    ///     total: Some(4),
+    ///     status: Status::Running,
+    ///     message: None,
+    ///     elapsed: Duration::from_secs(6),
+    /// };
+    /// assert_eq!(state.fraction(), Some(0.75));
+    /// assert_eq!(state.rate(), 0.5);
+    /// assert_eq!(state.eta(), Some(Duration::from_secs(2)));
+    /// ```
+    #[must_use]
+    pub fn fraction(&self) -> Option<f64> {
+        match self.total? {
+            0 => Some(1.0),
+            total => Some((self.n as f64 / total as f64).min(1.0)),
+        }
+    }
+
+    /// Units per second, over the whole time that the task has been running; zero before any time has passed.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        let seconds = self.elapsed.as_secs_f64();
+        if seconds > 0.0 { self.n as f64 / seconds } else { 0.0 }
+    }
+
+    /// The time that the rest will take at the [`rate`](Self::rate) so far: zero when nothing is left, `None` where
+    /// that cannot be told, because the total is not known or nothing has been done yet.
+    #[must_use]
+    pub fn eta(&self) -> Option<Duration> {
+        let left = self.total?.saturating_sub(self.n);
+        if left == 0 {
+            return Some(Duration::ZERO);
+        }
+        Duration::try_from_secs_f64(left as f64 / self.rate()).ok()
+    }
+
+    /// Whether this shows anything that `earlier` does not, time aside.
+    pub(crate) fn says_more_than(&self, earlier: &Self) -> bool {
+        self.n != earlier.n
+            || self.total != earlier.total
+            || self.status != earlier.status
+            || self.message != earlier.message
+    }
+}
+
+/// What a task is doing. Displayed as one lower-case word.
+///
+/// ```text
+/// Pending ──► Running ──► Finished | Failed | Cancelled
+///    │         │   ▲ │
+///    │         ▼   │ └──► Cancelling ──► Finished | Failed | Cancelled
+///    │        Paused
+///    └──► Paused (before it starts), Failed (refused), Cancelled
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Status {
+    /// Not started yet.
+    Pending,
+    /// Its function is running.
+    Running,
+    /// It waits inside a progress call, or has not been started, because it was
+    /// [paused](crate::ProgressFuture::pause).
+    Paused,
+    /// It is running, and was asked to end.
+    Cancelling,
+    /// Ended with a value.
+    Finished,
+    /// Ended with an error, a panic, or without having been run.
+    Failed,
+    /// Ended because it was asked to.
+    Cancelled,
+}
+
+impl Status {
+    /// Whether the task has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Status;
+    ///
+    /// assert!(Status::Cancelled.is_terminal());
+    /// assert!(!Status::Cancelling.is_terminal());
+    /// ```
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Cancelling => "cancelling",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}

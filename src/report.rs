@@ -1,0 +1,358 @@
+//! When observers are told: subscriptions, the rate limit, and the thread that stands by it.
+//!
+//! Observers see the first change at once, then at most one snapshot per interval, always the newest. Nobody looks at a
+//! clock for that while a task counts:
+//!
+//! ```text
+//!                        the task makes a change:
+//!                    it shows it, and asks to be watched
+//!       ┌───────┐ ─────────────────────────────────────────► ┌─────────┐ ──┐ something has changed:
+//!       │ quiet │                                            │ watched │   │ the reporter shows it, and
+//!       └───────┘ ◄───────────────────────────────────────── └─────────┘ ◄─┘ looks again after an interval
+//!                    nothing has changed for two intervals
+//! ```
+//!
+//! A *quiet* task has [`REPORT`](state::REPORT) set in its control word, so that its next change is shown by the very call
+//! that makes it. A task that counts all the time stays *watched*, and never leaves the fast path. The reporter sets
+//! `REPORT` after one interval without a change but looks once more after another one: the task may have counted just
+//! before it could see the bit.
+//!
+//! Deliberately absent: a queue of snapshots. Each observer has room for one, and a newer one takes its place.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use async_channel::{Receiver, Sender};
+
+use crate::state;
+use crate::task::{Core, Home, TaskRef};
+use crate::{ProgressState, TaskId};
+
+/// The time between two snapshots, unless set otherwise.
+pub(crate) const INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a reporter without anything to watch keeps its thread.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// What only tasks have that are named, observed, held back or that set a message.
+pub(crate) struct Board {
+    name: Option<Box<str>>,
+    report: Mutex<Report>,
+}
+
+/// What was shown, and to whom.
+#[derive(Default)]
+pub(crate) struct Report {
+    message: Option<Arc<str>>,
+    subscribers: Vec<Subscriber>,
+    /// Whether the future is to be woken for every snapshot.
+    future_listens: bool,
+    /// The newest snapshot that was shown, and how many there were.
+    latest: Option<ProgressState>,
+    version: u64,
+    shown_at: Option<Instant>,
+    /// Who watches the task, once it runs. Without one, every change is shown.
+    reporter: Option<Arc<Reporter>>,
+    /// Whether the reporter has it on its list.
+    watched: bool,
+    concluded: bool,
+    home: Option<Arc<dyn Home>>,
+}
+
+struct Subscriber {
+    sender: Sender<ProgressState>,
+    seen: ProgressState,
+}
+
+impl Board {
+    pub(crate) fn new(name: Option<Box<str>>) -> Self {
+        Self { name, report: Mutex::default() }
+    }
+
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Report {
+    pub(crate) fn message(&self) -> Option<Arc<str>> {
+        self.message.clone()
+    }
+
+    pub(crate) fn set_message(&mut self, message: Arc<str>) {
+        self.message = Some(message);
+    }
+
+    pub(crate) fn attach_home(&mut self, home: Arc<dyn Home>) {
+        self.home = Some(home);
+    }
+
+    pub(crate) fn home(&self) -> Option<Arc<dyn Home>> {
+        self.home.clone()
+    }
+
+    pub(crate) fn detach_home(&mut self) -> Option<Arc<dyn Home>> {
+        self.home.take()
+    }
+
+    /// Gives every observer the snapshot, if it says more than what they saw; returns whether it does.
+    fn publish(&mut self, snapshot: ProgressState) -> bool {
+        self.subscribers.retain_mut(|subscriber| subscriber.show(&snapshot));
+        let is_news = self.latest.as_ref().is_none_or(|latest| snapshot.says_more_than(latest));
+        if is_news {
+            self.latest = Some(snapshot);
+            self.version += 1;
+        }
+        is_news
+    }
+
+    fn is_observed(&self) -> bool {
+        self.future_listens || !self.subscribers.is_empty()
+    }
+
+    /// When the next snapshot may be shown.
+    fn next_turn(&self, interval: Duration) -> Option<Instant> {
+        self.shown_at?.checked_add(interval)
+    }
+}
+
+impl Subscriber {
+    /// Returns whether there still is a receiver.
+    fn show(&mut self, snapshot: &ProgressState) -> bool {
+        if !snapshot.says_more_than(&self.seen) {
+            return !self.sender.is_closed();
+        }
+        self.seen = snapshot.clone();
+        // Sending wakes the receivers' wakers. One that panics must harm neither the task nor the other observers.
+        catch_unwind(AssertUnwindSafe(|| self.sender.force_send(snapshot.clone()).is_ok())).unwrap_or(true)
+    }
+}
+
+/// A new receiver of the task's snapshots, which starts with the current one.
+pub(crate) fn subscribe(core: &Core) -> Receiver<ProgressState> {
+    let (sender, receiver) = async_channel::bounded(1);
+    let mut report = core.board().lock();
+    observe(core, &report);
+    let seen = core.snapshot_as(core.status(), report.message());
+    // Neither full nor closed: nobody else has it yet.
+    let _ = sender.try_send(seen.clone());
+    if !seen.status.is_terminal() {
+        report.subscribers.push(Subscriber { sender, seen });
+    }
+    receiver
+}
+
+/// Lets the future be woken for every snapshot from now on; returns the current one, and the version to ask after.
+pub(crate) fn listen(core: &Core) -> (u64, ProgressState) {
+    let mut report = core.board().lock();
+    observe(core, &report);
+    report.future_listens = true;
+    (report.version, core.snapshot_as(core.status(), report.message()))
+}
+
+fn observe(core: &Core, report: &Report) {
+    let due = if report.watched { 0 } else { state::REPORT };
+    core.state.set(state::OBSERVED | due);
+}
+
+/// The newest snapshot that was shown, if it is another one than `version`.
+pub(crate) fn newer(core: &Core, version: u64) -> Option<(u64, ProgressState)> {
+    let report = core.existing_board()?.lock();
+    let latest = report.latest.as_ref().filter(|_| report.version != version)?;
+    Some((report.version, latest.clone()))
+}
+
+/// The task's side: shows what it has changed, because a report is due.
+pub(crate) fn due(task: &TaskRef, reporter: Option<&Arc<Reporter>>) {
+    let mut report = task.core.board().lock();
+    if report.reporter.is_none() {
+        report.reporter = reporter.cloned();
+    }
+    show(task, report, Instant::now());
+}
+
+/// Shows a change of phase, which may come from any thread, unless the reporter is about to.
+pub(crate) fn change(task: &TaskRef) {
+    if task.core.state.load() & state::OBSERVED == 0 {
+        return;
+    }
+    let report = task.core.board().lock();
+    let now = Instant::now();
+    let reporter_will = report.watched
+        && report
+            .reporter
+            .as_ref()
+            .and_then(|reporter| report.next_turn(reporter.interval))
+            .is_some_and(|turn| now < turn);
+    if !reporter_will {
+        show(task, report, now);
+    }
+}
+
+fn show(task: &TaskRef, mut report: MutexGuard<'_, Report>, now: Instant) {
+    let core = &task.core;
+    if report.concluded {
+        return;
+    }
+    let snapshot = core.snapshot_as(core.status(), report.message());
+    let is_news = report.publish(snapshot);
+    report.shown_at = Some(now);
+    if !report.is_observed() {
+        core.state.clear(state::OBSERVED | state::REPORT);
+    } else if let Some(reporter) = report.reporter.clone() {
+        report.watched = report.watched || reporter.watch(task, now);
+        if report.watched {
+            core.state.clear(state::REPORT);
+        }
+    }
+    let wake = is_news && report.future_listens;
+    drop(report);
+    if wake {
+        core.waiter.wake();
+    }
+}
+
+/// Shows the last state, and closes every subscription. Whoever sees first that the task has ended does it.
+pub(crate) fn conclude(core: &Core) {
+    let mut report = core.board().lock();
+    if report.concluded {
+        return;
+    }
+    report.concluded = true;
+    let snapshot = core.snapshot_as(core.status(), report.message());
+    report.publish(snapshot);
+    for subscriber in report.subscribers.drain(..) {
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(subscriber)));
+    }
+    report.reporter = None;
+}
+
+/// Watches tasks that are observed: shows what they have counted since they last reported.
+///
+/// It has a thread while it watches, and for a moment longer. Each pool has a reporter of its own; executors that are
+/// mere closures share one.
+pub(crate) struct Reporter {
+    interval: Duration,
+    agenda: Mutex<Agenda>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Agenda {
+    turns: BTreeMap<(Instant, TaskId), TaskRef>,
+    has_thread: bool,
+    closed: bool,
+}
+
+impl Reporter {
+    pub(crate) fn new(interval: Duration) -> Arc<Self> {
+        Arc::new(Self { interval, agenda: Mutex::default(), changed: Condvar::new() })
+    }
+
+    /// The one for executors without a reporter of their own.
+    pub(crate) fn shared() -> Arc<Self> {
+        static SHARED: LazyLock<Arc<Reporter>> = LazyLock::new(|| Reporter::new(INTERVAL));
+        SHARED.clone()
+    }
+
+    /// Looks after the task one interval from now. `false` where the task has to do without.
+    fn watch(self: &Arc<Self>, task: &TaskRef, now: Instant) -> bool {
+        let Some(turn) = now.checked_add(self.interval).filter(|_| !self.interval.is_zero()) else { return false };
+        let mut agenda = self.lock();
+        if agenda.closed || !self.ensure_thread(&mut agenda) {
+            return false;
+        }
+        let is_first = agenda.turns.first_key_value().is_none_or(|(&(first, _), _)| turn < first);
+        agenda.turns.insert((turn, task.core.id()), task.clone());
+        drop(agenda);
+        if is_first {
+            self.changed.notify_one();
+        }
+        true
+    }
+
+    fn ensure_thread(self: &Arc<Self>, agenda: &mut Agenda) -> bool {
+        if !agenda.has_thread {
+            let reporter = self.clone();
+            let thread = thread::Builder::new().name("progress-report".into()).spawn(move || reporter.work());
+            agenda.has_thread = thread.is_ok();
+        }
+        agenda.has_thread
+    }
+
+    /// Lets the thread go at once, for there will be nothing to watch any more.
+    pub(crate) fn close(&self) {
+        let mut agenda = self.lock();
+        agenda.closed = true;
+        let turns = std::mem::take(&mut agenda.turns);
+        drop(agenda);
+        self.changed.notify_one();
+        drop(turns);
+    }
+
+    fn work(&self) {
+        let mut agenda = self.lock();
+        let mut idle_since = None;
+        while !agenda.closed {
+            let now = Instant::now();
+            let wait = match agenda.turns.first_entry() {
+                Some(turn) if turn.key().0 <= now => {
+                    idle_since = None;
+                    let (_, id) = *turn.key();
+                    let task = turn.remove();
+                    drop(agenda);
+                    let next = look_after(&task, now, self.interval).map(|next| ((next, id), task));
+                    agenda = self.lock();
+                    agenda.turns.extend(next);
+                    continue;
+                }
+                Some(turn) => turn.key().0 - now,
+                None => match LINGER.checked_sub(now - *idle_since.get_or_insert(now)) {
+                    Some(left) if !left.is_zero() => left,
+                    _ => break,
+                },
+            };
+            agenda = self.changed.wait_timeout(agenda, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        agenda.has_thread = false;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Agenda> {
+        self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The reporter's turn for one task; returns when the next one is, if it is to be watched further.
+fn look_after(task: &TaskRef, now: Instant, interval: Duration) -> Option<Instant> {
+    let core = &task.core;
+    let mut report = core.board().lock();
+    if report.concluded || !report.is_observed() {
+        report.watched = false;
+        return None;
+    }
+    // The task, or a change of its phase, was shown in between.
+    if let Some(turn) = report.next_turn(interval).filter(|&turn| now < turn) {
+        return Some(turn);
+    }
+    let snapshot = core.snapshot_as(core.status(), report.message());
+    if report.publish(snapshot) {
+        report.shown_at = Some(now);
+        core.state.clear(state::REPORT);
+        let wake = report.future_listens;
+        drop(report);
+        if wake {
+            core.waiter.wake();
+        }
+    } else if core.state.set(state::REPORT) & state::REPORT != 0 {
+        report.watched = false;
+        return None;
+    }
+    now.checked_add(interval)
+}

@@ -1,0 +1,163 @@
+//! The control word of a task: every phase, every request, and every transition between them.
+//!
+//! ```text
+//!            claim                  settle
+//!  pending ─────────► RUNNING ─────────────────► RUNNING|ENDED
+//!     │                                               ▲
+//!     │ seal (cancelled or refused before it ran)     │
+//!     └─────────────► SEALED ────────────────► SEALED|ENDED
+//! ```
+//!
+//! A task is *pending* while none of `RUNNING`, `SEALED` and `ENDED` is set. Whoever sets `RUNNING` or `SEALED` is the
+//! only one to write the outcome, and sets `ENDED` after it has: that is why each task ends exactly once.
+//!
+//! The low byte holds what a progress call has to look at. While it is zero, the call has nothing to do.
+
+use crate::primitives::{AtomicU32, Ordering};
+
+/// Cancellation was requested. A request, not a phase: the task may still finish. Never cleared.
+pub(crate) const CANCEL: u32 = 1;
+/// The task is to wait: before it starts, or in its next progress call.
+pub(crate) const PAUSE: u32 = 1 << 1;
+/// A report is due: the next call that changes something shows it to the observers.
+pub(crate) const REPORT: u32 = 1 << 2;
+
+/// What `check` and `sleep` look at.
+pub(crate) const INTERRUPT: u32 = CANCEL | PAUSE;
+/// What the calls that count look at.
+pub(crate) const ATTENTION: u32 = CANCEL | PAUSE | REPORT;
+
+/// Its function was called.
+pub(crate) const RUNNING: u32 = 1 << 8;
+/// It will not run: it was cancelled or refused while it was pending.
+pub(crate) const SEALED: u32 = 1 << 9;
+/// Its outcome is written.
+pub(crate) const ENDED: u32 = 1 << 10;
+
+/// With `ENDED`: the outcome is an error that is not a cancellation.
+pub(crate) const FAILED: u32 = 1 << 11;
+/// With `ENDED`: the outcome is a cancellation.
+pub(crate) const CANCELLED: u32 = 1 << 12;
+
+/// A progress call has told the task that it is cancelled.
+pub(crate) const NOTICED: u32 = 1 << 13;
+/// The task waits inside a progress call because of `PAUSE`.
+pub(crate) const HALTED: u32 = 1 << 14;
+/// No future wants the outcome: whoever settles drops it.
+pub(crate) const ABANDONED: u32 = 1 << 15;
+/// Somebody observes the task: every change of phase is to be published.
+pub(crate) const OBSERVED: u32 = 1 << 16;
+/// It runs where its future is polled.
+pub(crate) const INLINE: u32 = 1 << 17;
+/// Its executor wants to hear when it is resumed or ends.
+pub(crate) const ATTACHED: u32 = 1 << 18;
+
+/// Two bits that say why cancellation was requested; the first request decides.
+const CAUSE_SHIFT: u32 = 24;
+const CAUSE: u32 = 0b11 << CAUSE_SHIFT;
+
+const TAKEN: u32 = RUNNING | SEALED | ENDED;
+
+/// Why a task cannot be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unclaimed {
+    /// It is paused; nobody runs it before it is resumed.
+    Paused,
+    /// Somebody else runs it, or ends it without running it.
+    Taken,
+}
+
+/// What a request for cancellation found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    /// A pending task: the caller has sealed it, and has to settle it.
+    Sealed,
+    /// A running task, now told to end.
+    Told,
+    /// Nothing to do: it was requested before, or the task has ended.
+    Late,
+}
+
+/// The control word.
+#[derive(Debug)]
+pub(crate) struct State(AtomicU32);
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// What a progress call reads: no ordering, for the word only says where else to look.
+    #[inline(always)]
+    pub(crate) fn peek(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The word; whoever sees `ENDED` in it sees the outcome and the last counts too.
+    pub(crate) fn load(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self, bits: u32) -> u32 {
+        self.0.fetch_or(bits, Ordering::AcqRel)
+    }
+
+    pub(crate) fn clear(&self, bits: u32) -> u32 {
+        self.0.fetch_and(!bits, Ordering::AcqRel)
+    }
+
+    /// pending → `RUNNING`, unless it is paused.
+    pub(crate) fn claim(&self) -> Result<(), Unclaimed> {
+        self.transition(|word| match word {
+            _ if word & TAKEN != 0 => Err(Unclaimed::Taken),
+            _ if word & PAUSE != 0 => Err(Unclaimed::Paused),
+            _ => Ok(word | RUNNING),
+        })
+        .map(drop)
+    }
+
+    /// pending → `SEALED`. The caller that gets `true` has to settle the task.
+    pub(crate) fn seal(&self) -> bool {
+        self.transition(|word| if word & TAKEN != 0 { Err(()) } else { Ok(word | SEALED) }).is_ok()
+    }
+
+    /// Requests cancellation; seals the task in the same step where it is pending.
+    pub(crate) fn request_cancel(&self, cause: u32) -> Cancel {
+        let request = CANCEL | cause << CAUSE_SHIFT;
+        let before = self.transition(|word| match word {
+            _ if word & (CANCEL | ENDED) != 0 => Err(()),
+            _ if word & TAKEN == 0 => Ok(word | request | SEALED),
+            _ => Ok(word | request),
+        });
+        match before {
+            Err(()) => Cancel::Late,
+            Ok(before) if before & TAKEN == 0 => Cancel::Sealed,
+            Ok(_) => Cancel::Told,
+        }
+    }
+
+    /// `RUNNING` or `SEALED` → `ENDED`, with `FAILED`, `CANCELLED` or neither. Returns the word before.
+    pub(crate) fn settle(&self, ending: u32) -> u32 {
+        self.0.fetch_or(ENDED | ending, Ordering::AcqRel)
+    }
+
+    fn transition<E>(&self, next: impl Fn(u32) -> Result<u32, E>) -> Result<u32, E> {
+        let mut word = self.0.load(Ordering::Acquire);
+        loop {
+            match self.0.compare_exchange_weak(word, next(word)?, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(before) => return Ok(before),
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+/// The cause that came with the first request for cancellation.
+pub(crate) fn cause(word: u32) -> u32 {
+    (word & CAUSE) >> CAUSE_SHIFT
+}
+
+/// Whether nobody has begun to run or to end the task.
+pub(crate) fn is_pending(word: u32) -> bool {
+    word & TAKEN == 0
+}

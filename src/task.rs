@@ -1,0 +1,424 @@
+//! A task: the one state that both of its sides share, in one allocation.
+//!
+//! The task's side holds it through an [`Updater`], the caller's side through a future and its cancellers, the
+//! executor through a [`Job`](crate::Job). Every transition of its [`state`](crate::state) is made here, and whoever
+//! makes one tells those who wait for it: the task ([`Core::interrupt`]), the future ([`Core::waiter`]), the observers
+//! ([`report`](crate::report)) and, where it asked for that, the executor ([`Home`]).
+
+use std::fmt;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use event_listener::{Event, Listener};
+
+use crate::counts::{Counts, UNKNOWN};
+use crate::error::{Subject, is_cancellation};
+use crate::report::{self, Board};
+use crate::state::{self, Cancel, State};
+use crate::updater::{Context, Updater};
+use crate::waiter::Waiter;
+use crate::{BoxError, CancelCause, ProgressState, Status, TaskError, TaskErrorKind, TaskResult, clock};
+
+/// Which task: unique within the process.
+///
+/// # Examples
+///
+/// ```
+/// let executor = progress_executor::SyncExecutor::new();
+/// let (first, second) = (executor.spawn(|_| Ok(1)), executor.spawn(|_| Ok(2)));
+/// assert_ne!(first.id(), second.id());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(u64);
+
+impl TaskId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a task does: its function, with its input.
+pub(crate) trait Work: Send + 'static {
+    type Output: Send + 'static;
+
+    /// The name of the function, for people.
+    fn function() -> &'static str;
+    fn call(self, updater: &Updater) -> TaskResult<Self::Output>;
+}
+
+/// A task of any type.
+pub(crate) type TaskRef = Arc<Task<dyn Body>>;
+
+pub(crate) struct Task<B: ?Sized> {
+    pub(crate) core: Core,
+    body: B,
+}
+
+/// What is the same for every task.
+///
+/// What running tasks write comes first, for neighbours in memory to stay off its cache line.
+pub(crate) struct Core {
+    pub(crate) counts: Counts,
+    pub(crate) state: State,
+    /// The pool whose threads may run this task where they wait for it; 0 for none.
+    home: AtomicU32,
+    id: TaskId,
+    function: fn() -> &'static str,
+    /// Wakes the task out of a pause or a sleep.
+    interrupt: Event,
+    /// Wakes the future.
+    pub(crate) waiter: Waiter,
+    /// What only few tasks have: a name, a message, observers.
+    board: OnceLock<Box<Board>>,
+}
+
+/// What the executor of a task hears of it, once it has [attached](attach) itself.
+pub(crate) trait Home: Send + Sync {
+    /// A task that was paused is to go on.
+    fn resumed(self: Arc<Self>, task: TaskId);
+    /// A task has ended.
+    fn ended(self: Arc<Self>, task: TaskId);
+}
+
+/// The typed part of a task, behind an untyped face.
+pub(crate) trait Body: Send + Sync {
+    /// Runs the work, keeps its outcome, and returns how that is to be [settled](State::settle).
+    fn execute(&self, core: &Core, updater: &Updater) -> u32;
+    /// Drops the work, and keeps `error` as the outcome.
+    fn refuse(&self, error: TaskError);
+    /// Drops the outcome.
+    fn discard(&self);
+}
+
+/// A task whose output is a `T`.
+pub(crate) trait Handle<T>: Send + Sync {
+    fn core(&self) -> &Core;
+    /// The outcome, once, after the task has ended.
+    fn take(&self) -> Option<Result<T, TaskError>>;
+    fn to_task(self: Arc<Self>) -> TaskRef;
+}
+
+/// A body in its stages. The work and the outcome are never there at the same time, and share their place.
+enum Stage<W: Work> {
+    Waiting(W),
+    /// Running, or done with.
+    Empty,
+    Ended(Result<W::Output, TaskError>),
+}
+
+struct Slot<W: Work>(Mutex<Stage<W>>);
+
+impl<W: Work> Slot<W> {
+    fn replace(&self, stage: Stage<W>) -> Stage<W> {
+        mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), stage)
+    }
+}
+
+impl<W: Work> Body for Slot<W> {
+    fn execute(&self, core: &Core, updater: &Updater) -> u32 {
+        let Stage::Waiting(work) = self.replace(Stage::Empty) else { return 0 };
+        let result = catch_unwind(AssertUnwindSafe(|| work.call(updater)));
+        core.stop_clock();
+        let (outcome, ending) = match result {
+            Ok(Ok(value)) => (Ok(value), 0),
+            Ok(Err(error)) => {
+                let error = core.judge(error);
+                let ending = if error.is_cancelled() { state::CANCELLED } else { state::FAILED };
+                (Err(error), ending)
+            }
+            Err(payload) => (Err(core.error(TaskErrorKind::Panicked).with_panic(payload)), state::FAILED),
+        };
+        self.replace(Stage::Ended(outcome));
+        ending
+    }
+
+    fn refuse(&self, error: TaskError) {
+        drop_quietly(self.replace(Stage::Ended(Err(error))));
+    }
+
+    fn discard(&self) {
+        drop_quietly(self.replace(Stage::Empty));
+    }
+}
+
+impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn take(&self) -> Option<Result<W::Output, TaskError>> {
+        match self.body.replace(Stage::Empty) {
+            Stage::Ended(outcome) => Some(outcome),
+            Stage::Waiting(_) | Stage::Empty => None,
+        }
+    }
+
+    fn to_task(self: Arc<Self>) -> TaskRef {
+        self
+    }
+}
+
+/// Drops what belongs to the user, whose `drop` may panic, on a thread that must go on.
+fn drop_quietly<T>(value: T) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+}
+
+/// Makes a task, seen from both of its sides.
+pub(crate) fn new<W: Work>(work: W, name: Option<Box<str>>) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
+    let board = OnceLock::new();
+    if name.is_some() {
+        board.get_or_init(|| Box::new(Board::new(name)));
+    }
+    let task = Arc::new(Task {
+        core: Core {
+            counts: Counts::new(),
+            state: State::new(),
+            home: AtomicU32::new(0),
+            id: TaskId::next(),
+            function: W::function,
+            interrupt: Event::new(),
+            waiter: Waiter::new(),
+            board,
+        },
+        body: Slot(Mutex::new(Stage::Waiting(work))),
+    });
+    (task.clone(), task)
+}
+
+impl Core {
+    pub(crate) fn id(&self) -> TaskId {
+        self.id
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.board.get().and_then(|board| board.name()).unwrap_or_else(self.function)
+    }
+
+    pub(crate) fn home(&self) -> u32 {
+        self.home.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_home(&self, home: u32) {
+        self.home.store(home, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.load() & state::ENDED != 0
+    }
+
+    /// Whether its function was called, be it over or not.
+    pub(crate) fn has_run(&self) -> bool {
+        self.state.load() & state::RUNNING != 0
+    }
+
+    /// The board, made if there is none yet.
+    pub(crate) fn board(&self) -> &Board {
+        self.board.get_or_init(|| Box::new(Board::new(None)))
+    }
+
+    pub(crate) fn existing_board(&self) -> Option<&Board> {
+        self.board.get().map(|board| &**board)
+    }
+
+    /// The state as it is now.
+    pub(crate) fn snapshot(&self) -> ProgressState {
+        self.snapshot_as(self.status(), self.existing_board().and_then(|board| board.lock().message()))
+    }
+
+    pub(crate) fn snapshot_as(&self, status: Status, message: Option<Arc<str>>) -> ProgressState {
+        let reading = self.counts.read();
+        let until = match (reading.started, reading.stopped) {
+            (0, _) => 0,
+            (_, 0) => clock::now(),
+            (_, stopped) => stopped,
+        };
+        ProgressState {
+            n: reading.n,
+            total: Some(reading.total).filter(|&total| total != UNKNOWN),
+            status,
+            message,
+            elapsed: Duration::from_nanos(until.saturating_sub(reading.started)),
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let word = self.state.load();
+        let has = |bits| word & bits != 0;
+        match () {
+            () if has(state::ENDED) && has(state::FAILED) => Status::Failed,
+            () if has(state::ENDED) && has(state::CANCELLED) => Status::Cancelled,
+            () if has(state::ENDED) => Status::Finished,
+            () if has(state::CANCEL) => Status::Cancelling,
+            () if has(state::RUNNING) && has(state::HALTED) => Status::Paused,
+            () if has(state::RUNNING) => Status::Running,
+            () if has(state::PAUSE) => Status::Paused,
+            () => Status::Pending,
+        }
+    }
+
+    /// Stops the clock at the end of the function. A task that has run took some time, however coarse the clock.
+    fn stop_clock(&self) {
+        self.counts.stop_clock(clock::now().max(self.counts.read().started + 1));
+    }
+
+    /// What an error returned by the task means.
+    fn judge(&self, error: BoxError) -> TaskError {
+        let word = self.state.load();
+        let kind = if word & state::CANCEL != 0 && is_cancellation(&error) {
+            TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(word)))
+        } else {
+            TaskErrorKind::Failed
+        };
+        self.error(kind).with_source(error)
+    }
+
+    /// An error of this task, as of now.
+    fn error(&self, kind: TaskErrorKind) -> TaskError {
+        let status = match kind {
+            TaskErrorKind::Cancelled(_) => Status::Cancelled,
+            _ => Status::Failed,
+        };
+        let board = self.existing_board();
+        let subject =
+            Subject { id: self.id, name: board.and_then(Board::name).map(Box::from), function: (self.function)() };
+        TaskError::new(kind, subject, self.snapshot_as(status, board.and_then(|board| board.lock().message())))
+    }
+
+    /// Waits until the control word is as it should be, and at most until the deadline.
+    pub(crate) fn wait_until(&self, holds: impl Fn(u32) -> bool, deadline: Option<Instant>) {
+        while !holds(self.state.load()) {
+            let listener = self.interrupt.listen();
+            // The change may have come before there was a listener to hear of it.
+            if holds(self.state.load()) {
+                return;
+            }
+            match deadline {
+                None => listener.wait(),
+                Some(deadline) => {
+                    if listener.wait_deadline(deadline).is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn interrupt(&self) {
+        self.interrupt.notify(usize::MAX);
+    }
+}
+
+/// Runs a task that the caller has [claimed](State::claim), and settles it.
+pub(crate) fn run(task: TaskRef, context: Context) -> Context {
+    task.core.counts.start_clock(clock::now());
+    let updater = Updater::new(task, context);
+    updater.announce();
+    let ending = updater.task().body.execute(&updater.task().core, &updater);
+    let (task, context) = updater.into_parts();
+    settle(&task, ending);
+    context
+}
+
+/// Ends a task that the caller has [sealed](State::seal), because of `kind`.
+fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
+    let error = task.core.error(kind);
+    let ending = if error.is_cancelled() { state::CANCELLED } else { state::FAILED };
+    task.body.refuse(match source {
+        Some(source) => error.with_source(source),
+        None => error,
+    });
+    settle(task, ending);
+}
+
+/// Makes the outcome known: to the observers, to the future, to the executor.
+fn settle(task: &TaskRef, ending: u32) {
+    let core = &task.core;
+    let before = core.state.settle(ending);
+    if before & state::OBSERVED != 0 {
+        report::conclude(core);
+    }
+    if before & state::ABANDONED != 0 {
+        task.body.discard();
+    }
+    core.waiter.wake();
+    if before & state::ATTACHED != 0 {
+        let home = core.board().lock().detach_home();
+        if let Some(home) = home {
+            home.ended(core.id);
+        }
+    }
+}
+
+/// Requests cancellation, and ends the task right here where it has not started.
+pub(crate) fn cancel(task: &TaskRef, cause: CancelCause) {
+    match task.core.state.request_cancel(cause as u32) {
+        Cancel::Sealed => refuse(task, TaskErrorKind::Cancelled(cause), None),
+        Cancel::Told => {
+            task.core.interrupt();
+            report::change(task);
+        }
+        Cancel::Late => {}
+    }
+}
+
+/// Ends a task that nobody has run and nobody will run.
+pub(crate) fn reject(task: &TaskRef, reason: BoxError) {
+    if task.core.state.seal() {
+        refuse(task, TaskErrorKind::Rejected, Some(reason));
+    }
+}
+
+/// Lets go of the outcome: it is dropped now, or by whoever settles the task.
+pub(crate) fn abandon(task: &TaskRef) {
+    if task.core.state.set(state::ABANDONED) & state::ENDED != 0 {
+        task.body.discard();
+    }
+}
+
+pub(crate) fn pause(task: &TaskRef) {
+    if task.core.state.set(state::PAUSE) & state::PAUSE == 0 {
+        task.core.interrupt();
+        report::change(task);
+    }
+}
+
+pub(crate) fn resume(task: &TaskRef) {
+    let core = &task.core;
+    let before = core.state.clear(state::PAUSE);
+    if before & state::PAUSE == 0 {
+        return;
+    }
+    core.interrupt();
+    report::change(task);
+    if state::is_pending(before) {
+        let home = if before & state::ATTACHED != 0 { core.board().lock().home() } else { None };
+        if let Some(home) = home {
+            home.resumed(core.id);
+        }
+        // The future may be what runs it.
+        core.waiter.wake();
+    }
+}
+
+/// Lets `home` hear of a pending task, if `keep` agrees; it is given the control word, and may store the task.
+///
+/// Resuming and ending the task wait meanwhile, so `home` hears of whatever comes after `keep`.
+pub(crate) fn attach(task: &TaskRef, home: Arc<dyn Home>, keep: impl FnOnce(u32) -> bool) -> bool {
+    let mut report = task.core.board().lock();
+    let word = task.core.state.set(state::ATTACHED);
+    let attached = state::is_pending(word) && keep(word);
+    if attached {
+        report.attach_home(home);
+    }
+    attached
+}
