@@ -4,8 +4,8 @@
 //! clock) are framed by a sequence number that is odd while they are under way, and readers start again when it moved:
 //! a [seqlock] with a single writer.
 //!
-//! The release fence at the end of [`write`](Counts::write) is what makes the plain stores safe: a reader that sees an
-//! `n` that was stored after a change, and then passes its acquire fence, also sees that the sequence number moved.
+//! The release fence in [`write`](Counts::write) is what makes the plain stores safe: a reader that sees a store made after
+//! it, within the frame or later, and then passes its own acquire fence, also sees that the sequence number has moved.
 //!
 //! [seqlock]: https://en.wikipedia.org/wiki/Seqlock
 
@@ -94,7 +94,6 @@ impl Counts {
         fence(Ordering::Release);
         stores();
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
-        fence(Ordering::Release);
     }
 
     pub(crate) fn read(&self) -> Reading {

@@ -118,14 +118,14 @@ impl<T> ProgressFuture<T> {
     /// interval.
     ///
     /// Callbacks run where the future is polled, in the order in which they were added; so a future that is not polled calls
-    /// none. The first `old` is the state at this call, and each further one is the `new` before it. The last state of the
-    /// task is always shown, before the future resolves.
+    /// none. The first `old` is that of a task that has not started, so that nothing is missed between submitting the task
+    /// and this call; each further one is the `new` before it. The last state of the task is always shown, before the future
+    /// resolves.
     pub fn add_progress_callback(
         &mut self,
         f: impl FnMut(&ProgressState, &ProgressState) + Send + 'static,
     ) -> CallbackId {
-        let (version, now) = report::listen(self.core());
-        self.observe(Box::new(Callback(f)), now, version)
+        self.observe(Box::new(Callback(f)), ProgressState::INITIAL)
     }
 
     /// Removes a callback. Returns whether it was there.
@@ -148,10 +148,10 @@ impl<T> ProgressFuture<T> {
         triggers: impl Into<Triggers>,
         make: impl FnOnce() -> B + Send + 'static,
     ) {
-        let (version, now) = report::listen(self.core());
         let mut bar = LazyBar::new(triggers.into(), make);
+        let now = self.progress();
         bar.show(&now, &now, self.core().has_run());
-        self.observe(Box::new(bar), now, version);
+        self.observe(Box::new(bar), now);
     }
 
     /// [Adds a bar](Self::add_bar), and returns the future.
@@ -255,8 +255,13 @@ impl<T> ProgressFuture<T> {
         self.handle.clone().to_task()
     }
 
-    fn observe(&mut self, observer: Box<dyn Observer>, now: ProgressState, version: u64) -> CallbackId {
-        self.observers.get_or_insert_default().add(observer, now, version)
+    /// Adds an observer that has seen `seen`.
+    fn observe(&mut self, observer: Box<dyn Observer>, seen: ProgressState) -> CallbackId {
+        let current = report::listen(self.core());
+        let id = self.observers.get_or_insert_default().add(observer, seen, current);
+        // Whoever polls the future has something to show.
+        self.core().waiter.wake();
+        id
     }
 
     /// Whether the task runs where its future is polled, if it has not been started elsewhere.

@@ -26,6 +26,9 @@ mod shutdown;
 mod sync;
 mod thread;
 
+#[cfg(doctest)]
+mod compile_fail;
+
 pub use crate::bar::{ProgressBar, Triggers};
 pub use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult};
 pub use crate::events::{TaskEvent, TaskEvents};

@@ -49,17 +49,24 @@ struct Entry {
     id: CallbackId,
     observer: Box<dyn Observer>,
     seen: ProgressState,
-    /// Snapshots up to this version are older than what it has seen.
+    /// What the task had come to when the observer was added, until that was shown.
+    first: Option<ProgressState>,
+    /// Snapshots up to this version are older than that.
     since: u64,
 }
 
 impl Observers {
-    /// Adds an observer that has seen `seen`, which is newer than the snapshot `since`.
-    pub(crate) fn add(&self, observer: Box<dyn Observer>, seen: ProgressState, since: u64) -> CallbackId {
+    /// Adds an observer that has seen `seen` and is to see `first`, which is newer than the snapshot `since`.
+    pub(crate) fn add(
+        &self,
+        observer: Box<dyn Observer>,
+        seen: ProgressState,
+        (since, first): (u64, ProgressState),
+    ) -> CallbackId {
         let mut list = self.lock();
         list.added += 1;
         let id = CallbackId(list.added);
-        list.entries.push(Entry { id, observer, seen, since });
+        list.entries.push(Entry { id, observer, seen, first: Some(first), since });
         id
     }
 
@@ -74,19 +81,23 @@ impl Observers {
     /// Shows every observer the newest snapshot. One that panics is removed, and does not keep the others from seeing it.
     pub(crate) fn catch_up(&self, core: &Core) {
         let mut list = self.lock();
-        let Some((version, new)) = report::newer(core, list.version) else { return };
+        let newest = report::newer(core, list.version);
         let has_run = core.has_run();
-        let List { entries, panic, .. } = &mut *list;
+        let List { entries, panic, version, .. } = &mut *list;
+        if let Some((newest, _)) = &newest {
+            *version = *newest;
+        }
         entries.retain_mut(|entry| {
-            let shown = catch_unwind(AssertUnwindSafe(|| {
-                if entry.since < version {
-                    entry.observer.show(&entry.seen, &new, has_run);
-                    entry.seen.clone_from(&new);
-                }
-            }));
+            let first = entry.first.take();
+            let new = match &newest {
+                Some((version, state)) if *version > entry.since => Some(state),
+                _ => first.as_ref(),
+            };
+            let Some(new) = new.filter(|new| new.says_more_than(&entry.seen)) else { return true };
+            let shown = catch_unwind(AssertUnwindSafe(|| entry.observer.show(&entry.seen, new, has_run)));
+            entry.seen.clone_from(new);
             shown.map_err(|payload| panic.get_or_insert(payload)).is_ok()
         });
-        list.version = version;
     }
 
     /// Lets the panic of an observer out, where it was caught before: to whoever polls the future.

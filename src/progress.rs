@@ -45,6 +45,10 @@ pub struct ProgressState {
 }
 
 impl ProgressState {
+    /// The state of a task before anything has happened.
+    pub(crate) const INITIAL: Self =
+        Self { n: 0, total: None, status: Status::Pending, message: None, elapsed: Duration::ZERO };
+
     /// The part that is done, from 0 to 1; `None` where the total is not known. Nothing to do counts as done.
     ///
     /// # Examples

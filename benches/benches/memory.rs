@@ -1,0 +1,56 @@
+//! What a task costs in memory while it waits for its turn.
+//!
+//! On its own, because an allocator that counts slows down whoever allocates more.
+
+use std::alloc::System;
+use std::sync::{Arc, Barrier};
+
+use futures::executor::block_on;
+use progress_executor_benches::pools::*;
+use progress_executor_benches::rounds::amount;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+fn main() {
+    limit_blocking();
+    println!("{:<32} {:>10} {:>12} {:>10}", "a task that waits", "of", "allocations", "bytes");
+    for tasks in [1_000, 10_000, 100_000].map(amount) {
+        measure::<Ours>(tasks);
+        measure::<Rayon>(tasks);
+        measure::<Threadpool>(tasks);
+        measure::<AsyncExecutor>(tasks);
+        measure::<Tokio>(tasks);
+        measure::<Futures>(tasks);
+        measure::<Blocking>(tasks);
+    }
+}
+
+/// Counts what is allocated for so many tasks while every worker is busy, other than the futures themselves.
+fn measure<P: Pool>(tasks: usize) {
+    let pool = P::default();
+    let gate = Arc::new(Barrier::new(WORKERS + 1));
+    let held = (0..WORKERS).map(|_| {
+        let gate = gate.clone();
+        pool.spawn(move || {
+            gate.wait();
+            gate.wait();
+            0
+        })
+    });
+    let held: Vec<_> = held.collect();
+    gate.wait();
+    let mut futures = Vec::with_capacity(tasks);
+    let region = Region::new(ALLOCATOR);
+    futures.extend((0..tasks as u64).map(|n| pool.spawn(move || n)));
+    let change = region.change();
+    gate.wait();
+    let sum: u64 = held.into_iter().map(block_on).chain(futures.into_iter().map(block_on)).sum();
+    assert_eq!(sum, (0..tasks as u64).sum());
+
+    let per_task = |count: usize| count as f64 / tasks as f64;
+    let allocations = per_task(change.allocations);
+    let bytes = per_task(change.bytes_allocated - change.bytes_deallocated);
+    println!("{:<32} {tasks:>10} {allocations:>12.2} {bytes:>10.0}", P::NAME);
+}

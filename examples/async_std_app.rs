@@ -1,0 +1,72 @@
+//! Long blocking work inside an application that runs on `async-std`.
+//!
+//! The library needs no runtime and knows none: its futures and streams are polled by whatever there is. Here they are
+//! followed by tasks of `async-std`, beside a heartbeat that shows that nothing blocks the application.
+//!
+//! ```text
+//! cargo run --example async_std_app
+//! ```
+
+use std::time::Duration;
+
+use async_std::stream::StreamExt;
+use async_std::task;
+use progress_executor::{TaskEvent, TaskEvents, TaskResult, ThreadPoolExecutor, Updater};
+
+/// Looks for primes by trial division: work that would block an async runtime.
+fn count_primes(limit: u64, progress: &Updater) -> TaskResult<usize> {
+    let mut primes: Vec<u64> = Vec::new();
+    for number in progress.iter(2..limit) {
+        let number = number?;
+        if primes.iter().take_while(|&prime| prime * prime <= number).all(|prime| number % prime != 0) {
+            primes.push(number);
+        }
+    }
+    Ok(primes.len())
+}
+
+/// Prints each tenth part of a task's progress, and its outcome.
+async fn follow(limit: u64, mut events: TaskEvents<usize>) {
+    let mut shown = 0;
+    while let Some(event) = events.next().await {
+        match event {
+            TaskEvent::Progress(state) => {
+                let tenths = (state.fraction().unwrap_or(0.0) * 10.0) as u64;
+                if tenths > shown {
+                    shown = tenths;
+                    println!("primes below {limit}: {tenths}0 %");
+                }
+            }
+            TaskEvent::Done(Ok(primes)) => println!("primes below {limit}: there are {primes}"),
+            TaskEvent::Done(Err(error)) => println!("primes below {limit}: {error}"),
+        }
+    }
+}
+
+async fn heartbeat() {
+    for beat in 1.. {
+        task::sleep(Duration::from_millis(250)).await;
+        println!("heartbeat {beat}");
+    }
+}
+
+fn main() {
+    let executor = ThreadPoolExecutor::new(2);
+    task::block_on(async {
+        let heartbeat = task::spawn(heartbeat());
+        let limits = [4_000_000, 10_000_000, 1_000_000_000];
+        let tasks = limits.map(|limit| executor.submit(count_primes, limit));
+        let too_long = tasks[2].canceller();
+        let mut followers = Vec::new();
+        for (limit, task) in limits.into_iter().zip(tasks) {
+            followers.push(task::spawn(follow(limit, task.events())));
+        }
+
+        task::sleep(Duration::from_secs(2)).await;
+        too_long.cancel();
+        for follower in followers {
+            follower.await;
+        }
+        heartbeat.cancel().await;
+    });
+}

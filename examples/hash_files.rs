@@ -1,0 +1,396 @@
+//! Hashes every file below the given folders with SHA-256 on a pool of threads, and writes what `sha256sum` writes.
+//!
+//! ```text
+//! cargo run --release --example hash_files -- DIR | sha256sum --check
+//! ```
+//!
+//! Without arguments it hashes the sources of this crate: all that is in its folder but `target` and `.git`. Otherwise
+//! nothing is left out but what is no file: symbolic links to folders are not followed below the given paths, pipes
+//! and devices are not read.
+//!
+//! The digests go to standard output, sorted by path (byte by byte, as `LC_ALL=C sort` does); all the rest goes to standard
+//! error, with a bar if that is a terminal. Files that cannot be read are reported and passed over, and the exit code is 1
+//! then. Ctrl-C ends it early, with the digests so far and the exit code 130; a second one ends it on the spot.
+//!
+//! However many files there are, only a few tasks exist at a time. A digest is kept until all that come before it in the
+//! order are known.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use progress_executor::{Executor, TaskError, TaskResult, ThreadPoolExecutor, Triggers, Updater};
+use sha2::{Digest, Sha256};
+
+const USAGE: &str = "\
+Usage: hash_files [PATH...]
+
+Hashes every file below the given paths with SHA-256, and writes what sha256sum
+writes. Without a path it hashes the sources of this crate.";
+
+/// How many files each thread has to its name, hashed or to be hashed next.
+const TASKS_PER_WORKER: usize = 4;
+/// How much is read at a time.
+const BUFFER: usize = 128 * 1024;
+/// How often digests are written, at the least, while there are any.
+const WRITE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What shells report for a program that was ended by Ctrl-C, or because nobody reads its output any more.
+const INTERRUPTED: u8 = 130;
+const BROKEN_PIPE: u8 = 141;
+
+fn main() -> ExitCode {
+    match parse(env::args_os().skip(1)) {
+        Ok(Some(roots)) => run(roots).unwrap_or_else(|error| fail(&*error)),
+        Ok(None) => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The paths to begin with; `None` where help is asked for.
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Vec<PathBuf>>, String> {
+    let mut roots = Vec::new();
+    let mut has_options = true;
+    for argument in arguments {
+        match argument.to_str() {
+            Some("--") if has_options => has_options = false,
+            Some("--help" | "-h") if has_options => return Ok(None),
+            Some(option) if has_options && option.starts_with('-') => {
+                return Err(format!("unknown option {option:?}; `--help` shows how it is used"));
+            }
+            _ => roots.push(argument.into()),
+        }
+    }
+    Ok(Some(roots))
+}
+
+fn fail(error: &(dyn Error + 'static)) -> ExitCode {
+    match error.downcast_ref::<io::Error>() {
+        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(BROKEN_PIPE),
+        _ => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where nobody reads standard error, nothing can be done about it.
+fn complain(problem: &dyn Display) {
+    let _ = writeln!(io::stderr(), "hash_files: {problem}");
+}
+
+fn run(mut roots: Vec<PathBuf>) -> Result<ExitCode, Box<dyn Error>> {
+    if roots.is_empty() {
+        roots = sources_of_this_crate()?;
+    }
+    let pool = Arc::new(ThreadPoolExecutor::new(0));
+    let interrupted = shut_down_on_interrupt(&pool)?;
+    smol::block_on(async {
+        let Some(found) = find(&pool, roots).await? else { return Ok(ExitCode::from(INTERRUPTED)) };
+        let mut report = Report::new(&found.files);
+        found.failures.iter().for_each(|failure| report.fail(failure));
+        hash(&pool, &found.files, &interrupted, &mut report).await?;
+        report.close(interrupted.load(Ordering::Relaxed))
+    })
+}
+
+fn sources_of_this_crate() -> io::Result<Vec<PathBuf>> {
+    let is_built = |name: &OsStr| name == "target" || name == ".git";
+    let mut paths = entries(Path::new(env!("CARGO_MANIFEST_DIR")))?;
+    paths.retain(|path| !path.file_name().is_some_and(is_built));
+    Ok(paths)
+}
+
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+}
+
+/// Cancels every task on Ctrl-C, and lets no new ones start. Returns whether that has happened.
+fn shut_down_on_interrupt(pool: &Arc<ThreadPoolExecutor>) -> Result<Arc<AtomicBool>, ctrlc::Error> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let (pool, flag) = (pool.clone(), interrupted.clone());
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            process::exit(INTERRUPTED.into());
+        }
+        pool.shutdown_now();
+    })?;
+    Ok(interrupted)
+}
+
+/// What there is to hash.
+#[derive(Default)]
+struct Found {
+    files: Vec<Entry>,
+    failures: Vec<Failure>,
+}
+
+/// A file to be hashed.
+struct Entry {
+    path: PathBuf,
+    size: u64,
+}
+
+/// A path that cannot be hashed, and why.
+struct Failure(String);
+
+impl Failure {
+    fn new(path: &Path, error: &dyn Display) -> Self {
+        Self(format!("{}: {error}", path.display()))
+    }
+}
+
+/// Looks for files as a task of the pool, with a bar that goes when that is done. `None` where it was cancelled.
+async fn find(pool: &ThreadPoolExecutor, roots: Vec<PathBuf>) -> Result<Option<Found>, TaskError> {
+    let bar = ProgressBar::no_length().with_style(style("looking for files: {human_pos}"));
+    let shown = bar.clone();
+    let outcome = pool.submit(find_files, roots).with_bar(Triggers::RUNNING, || shown).await;
+    bar.finish_and_clear();
+    match outcome {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_cancelled() || error.is_rejected() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn find_files(roots: Vec<PathBuf>, progress: &Updater) -> TaskResult<Found> {
+    let mut found = Found::default();
+    let mut folders = Vec::new();
+    for root in roots {
+        match fs::metadata(&root) {
+            Ok(metadata) if metadata.is_dir() => folders.push(root),
+            Ok(metadata) if metadata.is_file() => found.add(root, &metadata),
+            Ok(_) => found.fail(&root, &"neither a file nor a folder"),
+            Err(error) => found.fail(&root, &error),
+        }
+    }
+    while let Some(folder) = folders.pop() {
+        found.visit(&folder, &mut folders, progress)?;
+    }
+    found.files.sort_unstable_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
+    Ok(found)
+}
+
+impl Found {
+    /// Adds the files of a folder, and its folders to those that are still to be visited.
+    fn visit(&mut self, folder: &Path, folders: &mut Vec<PathBuf>, progress: &Updater) -> TaskResult<()> {
+        let paths = entries(folder).unwrap_or_else(|error| {
+            self.fail(folder, &error);
+            Vec::new()
+        });
+        for path in paths {
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_file() => {
+                    self.add(path, &metadata);
+                    progress.update(1)?;
+                }
+                Ok(metadata) if metadata.is_dir() && !path.is_symlink() => folders.push(path),
+                Ok(_) => {}
+                Err(error) => self.fail(&path, &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: PathBuf, metadata: &Metadata) {
+        self.files.push(Entry { path, size: metadata.len() });
+    }
+
+    fn fail(&mut self, path: &Path, error: &dyn Display) {
+        self.failures.push(Failure::new(path, error));
+    }
+}
+
+type Sha256Digest = sha2::digest::Output<Sha256>;
+
+/// Hashes one file, and counts its bytes.
+fn digest(path: PathBuf, progress: &Updater) -> TaskResult<Sha256Digest> {
+    let mut hasher = Sha256::new();
+    let mut reader = BufReader::with_capacity(BUFFER, progress.reader(File::open(path)?));
+    io::copy(&mut reader, &mut hasher)?;
+    Ok(hasher.finalize())
+}
+
+/// Hashes the files, a few at a time, until all are done or Ctrl-C is pressed.
+async fn hash(
+    pool: &ThreadPoolExecutor,
+    files: &[Entry],
+    interrupted: &AtomicBool,
+    report: &mut Report<'_>,
+) -> io::Result<()> {
+    let bar = report.bar.clone();
+    let start = |(index, file): (usize, &Entry)| {
+        let bar = bar.clone();
+        let task = pool.submit(digest, file.path.clone()).on_progress(move |old, new| bar.inc(new.n - old.n));
+        async move { (index, task.await) }
+    };
+    let wanted = files.iter().enumerate().take_while(|_| !interrupted.load(Ordering::Relaxed));
+    let mut outcomes = stream::iter(wanted).map(start).buffer_unordered(TASKS_PER_WORKER * pool.max_workers());
+    while let Some((index, outcome)) = outcomes.next().await {
+        report.settle(index, outcome)?;
+    }
+    Ok(())
+}
+
+/// Writes digests in the order of the files, whatever the order in which they come.
+struct Report<'a> {
+    files: &'a [Entry],
+    bar: ProgressBar,
+    started: Instant,
+    /// What has become of files that come after one that has not ended yet.
+    waiting: BTreeMap<usize, Option<Sha256Digest>>,
+    /// The first file that has not ended yet.
+    next: usize,
+    /// What is to be written.
+    lines: Vec<u8>,
+    written_at: Instant,
+    hashed_files: u64,
+    hashed_bytes: u64,
+    failures: u64,
+}
+
+impl<'a> Report<'a> {
+    fn new(files: &'a [Entry]) -> Self {
+        let template =
+            "{bytes:>10} of {total_bytes}  {wide_bar:.cyan/238}  {percent:>3} %  {bytes_per_sec:>12}  {eta:>4}";
+        let bar = ProgressBar::new(files.iter().map(|file| file.size).sum());
+        let now = Instant::now();
+        Self {
+            files,
+            bar: bar.with_style(style(template).progress_chars("━╸─")),
+            started: now,
+            waiting: BTreeMap::new(),
+            next: 0,
+            lines: Vec::new(),
+            written_at: now,
+            hashed_files: 0,
+            hashed_bytes: 0,
+            failures: 0,
+        }
+    }
+
+    /// Takes in what has become of one file.
+    fn settle(&mut self, index: usize, outcome: Result<Sha256Digest, TaskError>) -> io::Result<()> {
+        let file = &self.files[index];
+        let digest = match outcome {
+            Ok(digest) => {
+                self.hashed_files += 1;
+                self.hashed_bytes += file.size;
+                Some(digest)
+            }
+            Err(error) if error.is_cancelled() || error.is_rejected() => return Ok(()),
+            Err(error) => {
+                self.bar.dec_length(file.size.saturating_sub(error.progress().n));
+                self.fail(&Failure::new(&file.path, error.source().unwrap_or(&error)));
+                None
+            }
+        };
+        self.waiting.insert(index, digest);
+        self.advance();
+        if self.written_at.elapsed() > WRITE_INTERVAL { self.write() } else { Ok(()) }
+    }
+
+    fn fail(&mut self, failure: &Failure) {
+        self.failures += 1;
+        self.bar.suspend(|| complain(&failure.0));
+    }
+
+    /// Makes lines of the digests whose turn it is.
+    fn advance(&mut self) {
+        while let Some(digest) = self.waiting.remove(&self.next) {
+            self.add_line(self.next, digest);
+            self.next += 1;
+        }
+    }
+
+    fn add_line(&mut self, index: usize, digest: Option<Sha256Digest>) {
+        if let Some(digest) = digest {
+            push_line(&mut self.lines, &digest, &self.files[index].path);
+        }
+    }
+
+    /// The bar makes way: what is written may go to the same terminal.
+    fn write(&mut self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        self.bar.suspend(|| out.write_all(&self.lines).and_then(|()| out.flush()))?;
+        self.lines.clear();
+        self.written_at = Instant::now();
+        Ok(())
+    }
+
+    /// Writes what is left, also of files that come after one that was cancelled, and sums up.
+    fn close(mut self, interrupted: bool) -> Result<ExitCode, Box<dyn Error>> {
+        for (index, digest) in std::mem::take(&mut self.waiting) {
+            self.add_line(index, digest);
+        }
+        self.bar.finish_and_clear();
+        self.write()?;
+        self.sum_up(interrupted);
+        Ok(match self.failures {
+            _ if interrupted => ExitCode::from(INTERRUPTED),
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        })
+    }
+
+    fn sum_up(&self, interrupted: bool) {
+        let (files, bytes) = (HumanCount(self.hashed_files), HumanBytes(self.hashed_bytes));
+        let seconds = self.started.elapsed().as_secs_f64();
+        let rate = HumanBytes((self.hashed_bytes as f64 / seconds) as u64);
+        complain(&match interrupted {
+            false => format!("{files} files with {bytes} hashed in {seconds:.1} s ({rate}/s)"),
+            true => {
+                format!("interrupted: {files} of {} files hashed, with {bytes}", HumanCount(self.files.len() as u64))
+            }
+        });
+        if self.failures > 0 {
+            complain(&format!("{} could not be read", HumanCount(self.failures)));
+        }
+    }
+}
+
+/// A line as `sha256sum` writes it: it begins with a backslash where the name has characters that would break the line.
+fn push_line(lines: &mut Vec<u8>, digest: &Sha256Digest, path: &Path) {
+    let name = path.as_os_str().as_encoded_bytes();
+    if name.iter().any(|&byte| escape(byte).is_some()) {
+        lines.push(b'\\');
+    }
+    lines.extend_from_slice(format!("{digest:x}  ").as_bytes());
+    for byte in name {
+        match escape(*byte) {
+            Some(escaped) => lines.extend_from_slice(escaped),
+            None => lines.push(*byte),
+        }
+    }
+    lines.push(b'\n');
+}
+
+fn escape(byte: u8) -> Option<&'static [u8]> {
+    match byte {
+        b'\\' => Some(b"\\\\"),
+        b'\n' => Some(b"\\n"),
+        b'\r' => Some(b"\\r"),
+        _ => None,
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is well-formed")
+}

@@ -1,0 +1,75 @@
+//! What must not compile, each beside something that differs in that one point and does: documentation tests, as
+//! `rayon-core` has them.
+
+/// An updater has one writer: it cannot be shared between threads.
+///
+/// ```compile_fail,E0277
+/// progress_executor::SyncExecutor::new()
+///     .spawn(|progress| Ok(std::thread::scope(|scope| scope.spawn(|| progress.update(1)).join().unwrap())?))
+///     .detach();
+/// ```
+///
+/// ```
+/// progress_executor::SyncExecutor::new()
+///     .spawn(|progress| Ok(std::thread::scope(|_| progress.update(1))?))
+///     .detach();
+/// ```
+mod updater_is_not_shared {}
+
+/// An updater ends with its task.
+///
+/// ```compile_fail
+/// use progress_executor::Updater;
+/// fn keep(progress: &Updater) -> &'static Updater {
+///     progress
+/// }
+/// ```
+///
+/// ```
+/// use progress_executor::Updater;
+/// fn keep(progress: &Updater) -> &Updater {
+///     progress
+/// }
+/// ```
+mod updater_does_not_escape {}
+
+/// What a task holds goes to another thread.
+///
+/// ```compile_fail,E0277
+/// let counter = std::rc::Rc::new(1);
+/// progress_executor::ThreadPoolExecutor::new(1).spawn(move |_| Ok(*counter)).detach();
+/// ```
+///
+/// ```
+/// let counter = std::sync::Arc::new(1);
+/// progress_executor::ThreadPoolExecutor::new(1).spawn(move |_| Ok(*counter)).detach();
+/// ```
+mod captures_are_send {}
+
+/// Dropping a future cancels its task, so that should not happen by oversight.
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// progress_executor::ThreadPoolExecutor::new(1).spawn(|_| Ok(()));
+/// ```
+///
+/// ```
+/// #![deny(unused_must_use)]
+/// drop(progress_executor::ThreadPoolExecutor::new(1).spawn(|_| Ok(())));
+/// ```
+mod unused_futures_are_warned_of {}
+
+/// Code that works with any executor has inputs that could cross to another process.
+///
+/// ```compile_fail,E0277
+/// use progress_executor::{Executor, ExecutorExt, SyncExecutor};
+/// let executor: &dyn Executor = &SyncExecutor::new();
+/// executor.submit(|_: std::time::Instant, _| Ok(()), std::time::Instant::now()).detach();
+/// ```
+///
+/// ```
+/// use progress_executor::{Executor, ExecutorExt, SyncExecutor};
+/// let executor: &dyn Executor = &SyncExecutor::new();
+/// executor.submit(|_: std::time::Duration, _| Ok(()), std::time::Duration::ZERO).detach();
+/// ```
+mod portable_inputs_are_serializable {}

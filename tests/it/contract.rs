@@ -1,0 +1,574 @@
+//! What holds for every executor.
+//!
+//! Adding one costs an implementation of [`Subject`] and a line with `contract!`. The tasks are plain functions, and the tests
+//! speak to them through inputs, outputs, progress and cancellation only, so that they may also run in another process.
+
+use std::error::Error as _;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_channel::Receiver;
+use futures::StreamExt;
+use futures::future::FusedFuture;
+use progress_executor::{
+    CancelCause, Cancelled, Executor, ExecutorExt, Job, ProgressFuture, ProgressState, Shutdown, Status, SyncExecutor,
+    TaskErrorKind, TaskEvent, TaskResult, ThreadPoolExecutor, Updater,
+};
+
+use crate::support::{eventually, within_deadline};
+
+/// An executor under test.
+trait Subject: Send + Sync + 'static {
+    fn executor(&self) -> &dyn Executor;
+    fn shutdown(&self) -> Option<Shutdown>;
+    fn shutdown_now(&self) -> Option<Shutdown>;
+}
+
+macro_rules! subject {
+    ($executor:ty) => {
+        impl Subject for $executor {
+            fn executor(&self) -> &dyn Executor {
+                self
+            }
+            fn shutdown(&self) -> Option<Shutdown> {
+                Some(self.shutdown())
+            }
+            fn shutdown_now(&self) -> Option<Shutdown> {
+                Some(self.shutdown_now())
+            }
+        }
+    };
+}
+
+subject!(ThreadPoolExecutor);
+subject!(SyncExecutor);
+
+struct Closure<F>(F);
+
+impl<F: Fn(Job) + Send + Sync + 'static> Subject for Closure<F> {
+    fn executor(&self) -> &dyn Executor {
+        &self.0
+    }
+    fn shutdown(&self) -> Option<Shutdown> {
+        None
+    }
+    fn shutdown_now(&self) -> Option<Shutdown> {
+        None
+    }
+}
+
+macro_rules! contract {
+    ($($executor:ident: $new:expr;)*) => {
+        $(contract!(@ $executor, $new,
+            a_task_ends_with_its_value
+            a_task_ends_with_its_error
+            a_task_ends_with_its_panic
+            large_values_pass
+            many_tasks_each_end_once
+            a_task_has_an_id_and_a_name
+            an_error_names_the_task_and_the_place
+            a_finished_task_shows_its_last_counts
+            a_message_is_shown
+            elapsed_stands_still_after_the_end
+            updates_start_with_the_current_state
+            updates_come_in_order_and_end_with_the_last_state
+            updates_after_the_end_are_the_last_state
+            every_receiver_has_the_last_state_when_the_future_resolves
+            counts_and_total_are_never_torn
+            callbacks_chain
+            a_removed_callback_is_not_called
+            callbacks_run_where_the_future_is_polled
+            events_end_with_the_outcome
+            cancelled_before_it_starts
+            cancelled_while_it_runs
+            cancelled_while_it_sleeps
+            cancelled_after_its_end
+            cancelled_but_finished_all_the_same
+            cancellation_in_an_io_error_is_cancellation
+            cancellation_as_a_source_is_cancellation
+            cancelled_without_a_request_is_failure
+            another_error_after_cancellation_is_failure
+            dropping_the_future_cancels
+            a_detached_task_runs_on
+            a_paused_task_goes_on_when_it_is_resumed
+            a_paused_task_can_be_cancelled
+            a_future_is_fused
+            a_canceller_outlives_everything
+            shutdown_waits_for_the_accepted_tasks
+            shutdown_now_cancels_the_accepted_tasks
+        );)*
+    };
+    (@ $executor:ident, $new:expr, $($test:ident)*) => {
+        mod $executor {
+            use super::*;
+            $(
+                #[test]
+                fn $test() {
+                    within_deadline(|| super::$test(&$new));
+                }
+            )*
+        }
+    };
+}
+
+contract! {
+    threads: ThreadPoolExecutor::new(2);
+    one_thread: ThreadPoolExecutor::new(1);
+    inline: SyncExecutor::new();
+    closure: Closure(|job: Job| drop(std::thread::spawn(move || job.run())));
+}
+
+// The tasks.
+
+fn echo(text: String, _: &Updater) -> TaskResult<String> {
+    Ok(text)
+}
+
+fn fail(text: String, progress: &Updater) -> TaskResult<()> {
+    progress.set_counts(1, 4)?;
+    Err(text.into())
+}
+
+fn crash(text: String, progress: &Updater) -> TaskResult<()> {
+    progress.set_counts(2, 4)?;
+    panic!("{text}")
+}
+
+fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
+    for step in progress.iter(0..n) {
+        step?;
+    }
+    Ok(n)
+}
+
+fn count_forever((): (), progress: &Updater) -> TaskResult<()> {
+    loop {
+        progress.update(1)?;
+        progress.sleep(Duration::from_micros(100))?;
+    }
+}
+
+fn sleep_for_ever((): (), progress: &Updater) -> TaskResult<()> {
+    progress.update(1)?;
+    Ok(progress.sleep(Duration::MAX)?)
+}
+
+/// Goes on after it was told that it is cancelled.
+fn finish_all_the_same((): (), progress: &Updater) -> TaskResult<u64> {
+    while progress.update(1).is_ok() {
+        let _ = progress.sleep(Duration::from_micros(100));
+    }
+    Ok(42)
+}
+
+fn copy_for_ever((): (), progress: &Updater) -> TaskResult<u64> {
+    let mut everything = progress.reader(io::repeat(1));
+    Ok(io::copy(&mut everything, &mut io::sink())?)
+}
+
+#[derive(Debug)]
+struct Interrupted(Cancelled);
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+fn wrap_the_cancellation((): (), progress: &Updater) -> TaskResult<()> {
+    loop {
+        progress.update(1).map_err(Interrupted)?;
+        let _ = progress.sleep(Duration::from_micros(100));
+    }
+}
+
+fn fail_when_cancelled((): (), progress: &Updater) -> TaskResult<()> {
+    let _ = count_forever((), progress);
+    Err("the brake has failed".into())
+}
+
+fn say_cancelled((): (), _: &Updater) -> TaskResult<()> {
+    Err(Cancelled.into())
+}
+
+fn set_pairs(n: u64, progress: &Updater) -> TaskResult<()> {
+    for i in 0..n {
+        progress.set_counts(i, 2 * i)?;
+    }
+    Ok(())
+}
+
+fn set_a_message(text: String, progress: &Updater) -> TaskResult<()> {
+    progress.set_message(text);
+    Ok(())
+}
+
+/// Requests cancellation when the task has come to `n`, from where its future is polled.
+fn cancel_at<T>(n: u64, task: ProgressFuture<T>) -> ProgressFuture<T> {
+    let canceller = task.canceller();
+    task.on_progress(move |_, new| {
+        if new.n >= n {
+            canceller.cancel();
+        }
+    })
+}
+
+/// All that is left in a receiver, after the task has ended.
+fn rest(updates: &Receiver<ProgressState>) -> Vec<ProgressState> {
+    smol::block_on(updates.clone().collect())
+}
+
+// The tests.
+
+fn a_task_ends_with_its_value(subject: &dyn Subject) {
+    let task = subject.executor().submit(echo, "value".to_string());
+    assert_eq!(task.wait().unwrap(), "value");
+}
+
+fn a_task_ends_with_its_error(subject: &dyn Subject) {
+    let error = subject.executor().submit(fail, "out of paper".into()).wait().unwrap_err();
+    assert_eq!(error.kind(), &TaskErrorKind::Failed);
+    assert!(error.is_failed() && !error.is_cancelled() && !error.is_panic() && !error.is_rejected());
+    assert_eq!(error.source().unwrap().to_string(), "out of paper");
+    assert_eq!((error.progress().n, error.progress().total), (1, Some(4)));
+    assert_eq!(error.progress().status, Status::Failed);
+}
+
+fn a_task_ends_with_its_panic(subject: &dyn Subject) {
+    let error = subject.executor().submit(crash, "out of ink".into()).wait().unwrap_err();
+    assert_eq!(error.kind(), &TaskErrorKind::Panicked);
+    assert_eq!(error.to_string(), "task `crash` panicked at 50 %: out of ink");
+    assert_eq!(error.progress().fraction(), Some(0.5));
+    let payload = error.into_panic().unwrap();
+    assert_eq!(payload.downcast_ref::<String>().unwrap(), "out of ink");
+    // Nobody else is harmed.
+    assert_eq!(subject.executor().submit(count, 3).wait().unwrap(), 3);
+}
+
+fn large_values_pass(subject: &dyn Subject) {
+    let text = "x".repeat(1 << 20);
+    assert_eq!(subject.executor().submit(echo, text.clone()).wait().unwrap(), text);
+}
+
+fn many_tasks_each_end_once(subject: &dyn Subject) {
+    let tasks: Vec<_> = (0..200).map(|n| subject.executor().submit(count, n)).collect();
+    let values = smol::block_on(futures::future::try_join_all(tasks)).unwrap();
+    assert_eq!(values, (0..200).collect::<Vec<_>>());
+}
+
+fn a_task_has_an_id_and_a_name(subject: &dyn Subject) {
+    let executor = subject.executor();
+    let (plain, named) = (executor.submit(count, 1), executor.task(count, 1).name("first").submit());
+    assert_ne!(plain.id(), named.id());
+    assert_eq!((plain.name(), named.name()), ("count", "first"));
+    plain.wait().unwrap();
+    named.wait().unwrap();
+}
+
+fn an_error_names_the_task_and_the_place(subject: &dyn Subject) {
+    let task = subject.executor().task(fail, "out of paper".into()).name("print").submit();
+    let id = task.id();
+    let error = task.wait().unwrap_err();
+    assert_eq!(error.to_string(), "task `print` (fail) failed at 25 %");
+    assert_eq!((error.id(), error.name()), (id, "print"));
+}
+
+fn a_finished_task_shows_its_last_counts(subject: &dyn Subject) {
+    let task = subject.executor().submit(count, 7);
+    let updates = task.updates();
+    task.wait().unwrap();
+    let last = rest(&updates).pop().unwrap();
+    assert_eq!((last.n, last.total, last.status), (7, Some(7), Status::Finished));
+    assert!(last.elapsed > Duration::ZERO);
+}
+
+fn a_message_is_shown(subject: &dyn Subject) {
+    let task = subject.executor().submit(set_a_message, "halfway".to_string());
+    let updates = task.updates();
+    task.wait().unwrap();
+    assert_eq!(rest(&updates).pop().unwrap().message.as_deref(), Some("halfway"));
+}
+
+fn elapsed_stands_still_after_the_end(subject: &dyn Subject) {
+    let mut task = subject.executor().submit(count, 7);
+    smol::block_on(&mut task).unwrap();
+    let last = task.progress();
+    assert!(last.elapsed > Duration::ZERO);
+    assert_eq!(task.progress(), last);
+}
+
+fn updates_start_with_the_current_state(subject: &dyn Subject) {
+    let task = subject.executor().submit(count_forever, ());
+    task.pause();
+    let first = task.updates().try_recv().unwrap();
+    assert!(!first.status.is_terminal());
+    task.cancel();
+    assert!(task.wait().unwrap_err().is_cancelled());
+}
+
+fn updates_come_in_order_and_end_with_the_last_state(subject: &dyn Subject) {
+    let task = subject.executor().submit(count, 200_000);
+    let updates = task.updates();
+    let reader = std::thread::spawn(move || rest(&updates));
+    task.wait().unwrap();
+    let states = reader.join().unwrap();
+    for pair in states.windows(2) {
+        let news = (pair[0].n, pair[0].total, pair[0].status) != (pair[1].n, pair[1].total, pair[1].status);
+        assert!(news, "says nothing new: {pair:?}");
+        assert!(pair[0].n <= pair[1].n && pair[0].elapsed <= pair[1].elapsed, "goes back: {pair:?}");
+    }
+    let (last, others) = states.split_last().unwrap();
+    assert_eq!((last.n, last.status), (200_000, Status::Finished));
+    assert!(others.iter().all(|state| !state.status.is_terminal()));
+}
+
+fn updates_after_the_end_are_the_last_state(subject: &dyn Subject) {
+    let mut task = subject.executor().submit(count, 3);
+    smol::block_on(&mut task).unwrap();
+    let states = rest(&task.updates());
+    assert_eq!(states.len(), 1);
+    assert_eq!((states[0].n, states[0].status), (3, Status::Finished));
+}
+
+fn every_receiver_has_the_last_state_when_the_future_resolves(subject: &dyn Subject) {
+    for n in 1..50 {
+        let task = subject.executor().submit(count, n);
+        let receivers = [task.updates(), task.updates(), task.updates()];
+        smol::block_on(task).unwrap();
+        for updates in receivers {
+            let last = updates.try_recv().unwrap();
+            assert_eq!((last.n, last.status), (n, Status::Finished));
+            assert!(updates.is_closed());
+        }
+    }
+}
+
+fn counts_and_total_are_never_torn(subject: &dyn Subject) {
+    let task = subject.executor().submit(set_pairs, 300_000);
+    let updates = task.updates();
+    let reader = std::thread::spawn(move || rest(&updates));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = seen.clone();
+    task.on_progress(move |_, new| sink.lock().unwrap().push(new.clone())).wait().unwrap();
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    for state in reader.join().unwrap().iter().chain(&seen) {
+        if let Some(total) = state.total {
+            assert_eq!(total, 2 * state.n, "{state:?}");
+        }
+    }
+}
+
+fn callbacks_chain(subject: &dyn Subject) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = seen.clone();
+    let task = subject.executor().submit(count, 100_000);
+    task.on_progress(move |old, new| sink.lock().unwrap().push((old.clone(), new.clone()))).wait().unwrap();
+    let seen = seen.lock().unwrap();
+    for pair in seen.windows(2) {
+        assert_eq!(pair[0].1, pair[1].0, "each old is the new before it");
+    }
+    let last = &seen.last().unwrap().1;
+    assert_eq!((last.n, last.status), (100_000, Status::Finished));
+}
+
+fn a_removed_callback_is_not_called(subject: &dyn Subject) {
+    let calls = Arc::new(Mutex::new(0));
+    let (mut task, counter) = (subject.executor().submit(count, 10), calls.clone());
+    task.pause();
+    let id = task.add_progress_callback(|_, _| panic!("was removed"));
+    task.add_progress_callback(move |_, _| *counter.lock().unwrap() += 1);
+    assert!(task.remove_progress_callback(id));
+    assert!(!task.remove_progress_callback(id));
+    task.resume();
+    task.wait().unwrap();
+    // Paused, it may also have been seen as running again.
+    assert!(*calls.lock().unwrap() >= 1);
+}
+
+fn callbacks_run_where_the_future_is_polled(subject: &dyn Subject) {
+    let here = std::thread::current().id();
+    let task = subject.executor().submit(count, 50_000);
+    task.on_progress(move |_, _| assert_eq!(std::thread::current().id(), here)).wait().unwrap();
+}
+
+fn events_end_with_the_outcome(subject: &dyn Subject) {
+    let events: Vec<_> = smol::block_on(subject.executor().submit(count, 100_000).events().collect());
+    let (last, before) = events.split_last().unwrap();
+    assert!(matches!(last, TaskEvent::Done(Ok(100_000))), "{last:?}");
+    let states: Vec<_> = before
+        .iter()
+        .map(|event| match event {
+            TaskEvent::Progress(state) => state,
+            TaskEvent::Done(_) => panic!("there is one end"),
+        })
+        .collect();
+    assert!(states.windows(2).all(|pair| pair[0].n <= pair[1].n));
+    assert_eq!(states.last().unwrap().status, Status::Finished);
+}
+
+fn cancelled_before_it_starts(subject: &dyn Subject) {
+    let task = subject.executor().submit(count_forever, ());
+    task.pause();
+    let (updates, canceller) = (task.updates(), task.canceller());
+    task.cancel();
+    let error = task.wait().unwrap_err();
+    assert_eq!(error.kind(), &TaskErrorKind::Cancelled(CancelCause::Requested));
+    assert!(canceller.is_cancelled());
+    assert_eq!(rest(&updates).pop().unwrap().status, Status::Cancelled);
+}
+
+fn cancelled_while_it_runs(subject: &dyn Subject) {
+    let task = cancel_at(5, subject.executor().submit(count_forever, ()));
+    let (updates, canceller) = (task.updates(), task.canceller());
+    let error = task.wait().unwrap_err();
+    assert_eq!(error.kind(), &TaskErrorKind::Cancelled(CancelCause::Requested));
+    assert!(error.is_cancelled());
+    assert!(error.progress().n >= 5);
+    assert!(canceller.is_cancelled() && canceller.is_acknowledged());
+    assert_eq!(rest(&updates).pop().unwrap().status, Status::Cancelled);
+}
+
+fn cancelled_while_it_sleeps(subject: &dyn Subject) {
+    let task = cancel_at(1, subject.executor().submit(sleep_for_ever, ()));
+    assert!(task.wait().unwrap_err().is_cancelled());
+}
+
+fn cancelled_after_its_end(subject: &dyn Subject) {
+    let mut task = subject.executor().submit(count, 3);
+    let canceller = task.canceller();
+    assert_eq!(smol::block_on(&mut task).unwrap(), 3);
+    task.cancel();
+    canceller.cancel();
+    assert!(!canceller.is_cancelled(), "nothing was there to be cancelled");
+    assert_eq!(task.progress().status, Status::Finished);
+}
+
+fn cancelled_but_finished_all_the_same(subject: &dyn Subject) {
+    let task = cancel_at(2, subject.executor().submit(finish_all_the_same, ()));
+    let canceller = task.canceller();
+    assert_eq!(task.wait().unwrap(), 42);
+    assert!(canceller.is_cancelled() && canceller.is_acknowledged());
+}
+
+fn cancellation_in_an_io_error_is_cancellation(subject: &dyn Subject) {
+    let error = cancel_at(1 << 16, subject.executor().submit(copy_for_ever, ())).wait().unwrap_err();
+    assert!(error.is_cancelled(), "{error:?}");
+}
+
+fn cancellation_as_a_source_is_cancellation(subject: &dyn Subject) {
+    let error = cancel_at(3, subject.executor().submit(wrap_the_cancellation, ())).wait().unwrap_err();
+    assert!(error.is_cancelled(), "{error:?}");
+    assert_eq!(error.source().unwrap().to_string(), "interrupted");
+}
+
+fn cancelled_without_a_request_is_failure(subject: &dyn Subject) {
+    assert!(subject.executor().submit(say_cancelled, ()).wait().unwrap_err().is_failed());
+}
+
+fn another_error_after_cancellation_is_failure(subject: &dyn Subject) {
+    let error = cancel_at(3, subject.executor().submit(fail_when_cancelled, ())).wait().unwrap_err();
+    assert!(error.is_failed());
+    assert_eq!(error.source().unwrap().to_string(), "the brake has failed");
+}
+
+fn dropping_the_future_cancels(subject: &dyn Subject) {
+    let task = subject.executor().submit(count_forever, ());
+    let (updates, canceller) = (task.updates(), task.canceller());
+    drop(task);
+    assert!(canceller.is_cancelled());
+    assert_eq!(rest(&updates).pop().unwrap().status, Status::Cancelled);
+}
+
+fn a_detached_task_runs_on(subject: &dyn Subject) {
+    let task = subject.executor().submit(count, 1000);
+    let updates = task.updates();
+    task.detach();
+    let last = rest(&updates).pop().unwrap();
+    assert_eq!((last.n, last.status), (1000, Status::Finished));
+}
+
+fn a_paused_task_goes_on_when_it_is_resumed(subject: &dyn Subject) {
+    let mut task = subject.executor().submit(count, 1000);
+    task.pause();
+    // It may have been faster.
+    eventually("the task waits", || matches!(task.progress().status, Status::Paused | Status::Finished));
+    let paused = task.progress();
+    assert_eq!(task.progress(), paused, "neither its counts nor its clock go on");
+    task.resume();
+    assert_eq!(smol::block_on(&mut task).unwrap(), 1000);
+}
+
+fn a_paused_task_can_be_cancelled(subject: &dyn Subject) {
+    let task = subject.executor().submit(count_forever, ());
+    task.pause();
+    eventually("the task waits", || task.progress().status == Status::Paused);
+    task.cancel();
+    assert!(smol::block_on(task).unwrap_err().is_cancelled());
+}
+
+fn a_future_is_fused(subject: &dyn Subject) {
+    let mut task = subject.executor().submit(count, 3);
+    assert!(!task.is_terminated());
+    smol::block_on(&mut task).unwrap();
+    assert!(task.is_terminated() && task.is_done());
+    assert!(futures::FutureExt::now_or_never(&mut task).is_none());
+}
+
+fn a_canceller_outlives_everything(subject: &dyn Subject) {
+    let task = subject.executor().submit(count, 3);
+    let cancellers = vec![task.canceller(); 1000];
+    task.wait().unwrap();
+    for canceller in cancellers {
+        canceller.cancel();
+        assert!(!canceller.is_cancelled());
+    }
+}
+
+fn shutdown_waits_for_the_accepted_tasks(subject: &dyn Subject) {
+    let executor = subject.executor();
+    let tasks: Vec<_> = (0..20).map(|_| executor.submit(count, 1000)).collect();
+    let Some(shutdown) = subject.shutdown() else { return };
+    let refused = executor.submit(count, 1);
+    shutdown.wait();
+    assert!(tasks.iter().all(ProgressFuture::is_done));
+    assert_eq!(smol::block_on(futures::future::try_join_all(tasks)).unwrap().len(), 20);
+    let error = refused.wait().unwrap_err();
+    assert_eq!(error.kind(), &TaskErrorKind::Rejected);
+    assert_eq!(error.to_string(), "task `count` was not run");
+    assert_eq!(error.source().unwrap().to_string(), "its executor had been shut down");
+}
+
+fn shutdown_now_cancels_the_accepted_tasks(subject: &dyn Subject) {
+    let tasks: Vec<_> = (0..20).map(|_| subject.executor().submit(count_forever, ())).collect();
+    let Some(shutdown) = subject.shutdown_now() else {
+        return;
+    };
+    smol::block_on(shutdown);
+    for task in tasks {
+        assert!(task.is_done());
+        let error = task.wait().unwrap_err();
+        assert_eq!(error.kind(), &TaskErrorKind::Cancelled(CancelCause::Shutdown));
+    }
+}
+
+/// Readers and writers count what passes through them, whatever the executor.
+#[test]
+fn readers_and_writers_count_bytes() {
+    let executor = SyncExecutor::new();
+    let mut task = executor.spawn(|progress| {
+        let mut bytes = Vec::new();
+        progress.reader(&b"twelve bytes"[..]).read_to_end(&mut bytes)?;
+        progress.writer(io::sink()).write_all(&bytes)?;
+        let lines = io::BufRead::lines(progress.reader(&b"one\ntwo\n"[..]));
+        Ok(lines.collect::<Result<Vec<_>, _>>()?.len())
+    });
+    assert_eq!(smol::block_on(&mut task).unwrap(), 2);
+    assert_eq!(task.progress().n, 12 + 12 + 8);
+}

@@ -1,0 +1,191 @@
+//! The future, polled by hand.
+
+use std::task::Poll;
+
+use futures::future::FusedFuture;
+use futures::stream::FusedStream;
+use progress_executor::{Status, SyncExecutor, TaskEvent, ThreadPoolExecutor};
+
+use crate::support::{Hand, gate, within_deadline};
+
+#[test]
+fn pending_until_it_has_ended_then_woken_once() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let executor = ThreadPoolExecutor::new(1);
+        let mut task = executor.spawn(move |progress| {
+            barrier.pass();
+            for step in progress.iter(0..1000) {
+                step?;
+            }
+            Ok(7)
+        });
+        let hand = Hand::new();
+        assert!(hand.poll(&mut task).is_pending());
+        gate.wait();
+        assert!(hand.poll(&mut task).is_pending());
+        assert_eq!(hand.wakes(), 0);
+        gate.open();
+        hand.wait_for_wake(0);
+        assert!(matches!(hand.poll(&mut task), Poll::Ready(Ok(7))));
+        assert_eq!(hand.wakes(), 1, "progress that nobody observes wakes nobody");
+        assert!(task.is_terminated());
+        assert!(hand.poll(&mut task).is_pending());
+    });
+}
+
+#[test]
+fn the_last_one_to_poll_is_woken() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let executor = ThreadPoolExecutor::new(1);
+        let mut task = executor.spawn(move |_| {
+            barrier.pass();
+            Ok(())
+        });
+        let (first, second) = (Hand::new(), Hand::new());
+        assert!(first.poll(&mut task).is_pending());
+        assert!(second.poll(&mut task).is_pending());
+        gate.open();
+        second.wait_for_wake(0);
+        assert_eq!(first.wakes(), 0);
+        assert!(second.poll(&mut task).is_ready());
+    });
+}
+
+#[test]
+fn cancelling_a_task_that_waits_wakes_its_future_at_once() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let executor = ThreadPoolExecutor::new(1);
+        let running = executor.spawn(move |_| {
+            barrier.pass();
+            Ok(())
+        });
+        gate.wait();
+        let mut waiting = executor.spawn(|_| Ok(()));
+        let hand = Hand::new();
+        assert!(hand.poll(&mut waiting).is_pending());
+        waiting.cancel();
+        assert_eq!(hand.wakes(), 1);
+        assert!(matches!(hand.poll(&mut waiting), Poll::Ready(Err(error)) if error.is_cancelled()));
+        gate.open();
+        running.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_report_wakes_a_future_that_has_callbacks() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let executor = ThreadPoolExecutor::new(1);
+        let task = executor.spawn(move |progress| {
+            barrier.pass();
+            progress.update(1)?;
+            barrier.pass();
+            Ok(())
+        });
+        gate.wait();
+        let seen = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let sink = seen.clone();
+        let mut task = task.on_progress(move |_, new| sink.store(new.n, std::sync::atomic::Ordering::SeqCst));
+        let hand = Hand::new();
+        assert!(hand.poll(&mut task).is_pending());
+        gate.open();
+        hand.wait_for_wake(0);
+        assert_eq!(seen.load(std::sync::atomic::Ordering::SeqCst), 0, "not called where it is not polled");
+        assert!(hand.poll(&mut task).is_pending());
+        assert_eq!(seen.load(std::sync::atomic::Ordering::SeqCst), 1);
+        gate.open();
+        task.wait().unwrap();
+    });
+}
+
+#[test]
+fn an_inline_task_runs_at_the_first_poll() {
+    let executor = SyncExecutor::new();
+    let ran = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = ran.clone();
+    let mut task = executor.spawn(move |_| {
+        flag.store(true, std::sync::atomic::Ordering::SeqCst);
+        Ok(())
+    });
+    assert_eq!(task.progress().status, Status::Pending);
+    assert!(!ran.load(std::sync::atomic::Ordering::SeqCst));
+    assert!(Hand::new().poll(&mut task).is_ready());
+    assert!(ran.load(std::sync::atomic::Ordering::SeqCst));
+}
+
+#[test]
+fn events_are_progress_then_the_outcome_then_nothing() {
+    let executor = SyncExecutor::new();
+    let mut events = executor.spawn(|progress| Ok(progress.set_counts(3, 3)?)).events();
+    let hand = Hand::new();
+    let mut statuses = Vec::new();
+    assert!(!events.is_terminated());
+    loop {
+        match hand.poll_next(&mut events) {
+            Poll::Ready(Some(TaskEvent::Progress(state))) => statuses.push(state.status),
+            Poll::Ready(Some(TaskEvent::Done(outcome))) => break outcome.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(statuses, [Status::Pending, Status::Finished]);
+    assert!(events.is_terminated());
+    assert!(matches!(hand.poll_next(&mut events), Poll::Ready(None)));
+    assert!(matches!(hand.poll_next(&mut events), Poll::Ready(None)));
+}
+
+#[test]
+fn events_of_a_running_task_show_each_report() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let executor = ThreadPoolExecutor::new(1);
+        let mut events = executor
+            .spawn(move |progress| {
+                barrier.pass();
+                progress.update(1)?;
+                barrier.pass();
+                Ok(())
+            })
+            .events();
+        gate.wait();
+        let hand = Hand::new();
+        let mut next = || loop {
+            let wakes = hand.wakes();
+            match hand.poll_next(&mut events) {
+                Poll::Ready(event) => return event.unwrap(),
+                Poll::Pending => hand.wait_for_wake(wakes),
+            }
+        };
+        assert!(matches!(next(), TaskEvent::Progress(state) if state.n == 0));
+        gate.open();
+        while !matches!(next(), TaskEvent::Progress(state) if state.n == 1) {}
+        gate.open();
+        while !matches!(next(), TaskEvent::Done(Ok(()))) {}
+    });
+}
+
+#[test]
+fn a_callback_that_is_added_late_is_shown_where_the_task_stands() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let executor = ThreadPoolExecutor::new(1);
+        let mut task = executor.spawn(move |progress| {
+            progress.update(3)?;
+            barrier.pass();
+            Ok(())
+        });
+        gate.wait();
+        let hand = Hand::new();
+        assert!(hand.poll(&mut task).is_pending());
+        let (send, seen) = std::sync::mpsc::channel();
+        task.add_progress_callback(move |old, new| send.send((old.n, old.status, new.n, new.status)).unwrap());
+        assert_eq!(hand.wakes(), 1, "whoever polls is to come and call it");
+        assert!(hand.poll(&mut task).is_pending());
+        assert_eq!(seen.try_recv(), Ok((0, Status::Pending, 3, Status::Running)));
+        gate.open();
+        task.wait().unwrap();
+        assert_eq!(seen.try_recv(), Ok((3, Status::Running, 3, Status::Finished)));
+    });
+}

@@ -1,0 +1,205 @@
+//! Pausing: in the queue, in a progress call, and what else happens meanwhile.
+
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
+use std::time::Duration;
+
+use progress_executor::{
+    ExecutorExt, Job, ProgressFuture, Status, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater,
+};
+
+use crate::support::{Gate, Hand, eventually, gate, within_deadline};
+
+/// A pool of one thread that is busy until the gate is opened.
+fn busy_pool() -> (ThreadPoolExecutor, Gate) {
+    let (gate, barrier) = gate();
+    let executor = ThreadPoolExecutor::new(1);
+    executor
+        .spawn(move |_| {
+            barrier.pass();
+            Ok(())
+        })
+        .detach();
+    gate.wait();
+    (executor, gate)
+}
+
+/// A task of its own that is held back by a busy pool which then got to it.
+fn held_task() -> (ThreadPoolExecutor, ProgressFuture<u32>) {
+    let (executor, gate) = busy_pool();
+    let held = executor.spawn(|_| Ok(1));
+    held.pause();
+    gate.open();
+    executor.spawn(|_| Ok(2)).wait().unwrap();
+    (executor, held)
+}
+
+fn tick_forever(progress: &Updater) -> TaskResult<()> {
+    loop {
+        progress.update(1)?;
+    }
+}
+
+#[test]
+fn a_task_paused_in_the_queue_leaves_its_place_to_others() {
+    within_deadline(|| {
+        let (_executor, mut held) = held_task();
+        let hand = Hand::new();
+        assert_eq!(held.progress().status, Status::Paused);
+        assert_eq!(held.progress().elapsed, Duration::ZERO);
+        assert!(hand.poll(&mut held).is_pending());
+        held.resume();
+        assert_eq!(held.wait().unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_task_resumed_before_its_turn_keeps_its_place() {
+    within_deadline(|| {
+        let (executor, gate) = busy_pool();
+        let (order, ended) = mpsc::channel();
+        let tasks: Vec<_> = (0..3)
+            .map(|n| {
+                let order = order.clone();
+                executor.spawn(move |_| Ok(order.send(n)?))
+            })
+            .collect();
+        tasks[0].pause();
+        tasks[0].pause();
+        tasks[0].resume();
+        gate.open();
+        for task in tasks {
+            task.wait().unwrap();
+        }
+        assert_eq!(ended.try_iter().collect::<Vec<_>>(), [0, 1, 2]);
+    });
+}
+
+#[test]
+fn a_held_task_that_is_cancelled_never_runs() {
+    within_deadline(|| {
+        let (_executor, held) = held_task();
+        held.cancel();
+        assert!(held.wait().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn a_held_task_survives_its_executor() {
+    within_deadline(|| {
+        let (executor, held) = held_task();
+        drop(executor);
+        held.resume();
+        assert_eq!(held.wait().unwrap(), 1);
+    });
+}
+
+#[test]
+fn detaching_and_waiting_resume_a_held_task() {
+    within_deadline(|| {
+        let (_executor, held) = held_task();
+        assert_eq!(held.wait().unwrap(), 1);
+
+        let (_executor, held) = held_task();
+        let updates = held.updates();
+        held.detach();
+        let last = smol::block_on(futures::StreamExt::collect::<Vec<_>>(updates)).pop().unwrap();
+        assert_eq!(last.status, Status::Finished);
+    });
+}
+
+#[test]
+fn shutdown_waits_for_a_held_task_and_shutdown_now_cancels_it() {
+    within_deadline(|| {
+        let (executor, held) = held_task();
+        let mut shutdown = executor.shutdown();
+        let hand = Hand::new();
+        assert_eq!(hand.poll(&mut shutdown), Poll::Pending);
+        held.resume();
+        shutdown.wait();
+        assert_eq!(held.wait().unwrap(), 1);
+
+        let (executor, held) = held_task();
+        executor.shutdown_now().wait();
+        assert!(held.wait().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn a_task_paused_while_it_runs_waits_in_its_next_progress_call_with_its_clock_stopped() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let task = executor.spawn(tick_forever);
+        eventually("the task runs", || task.progress().n > 0);
+        task.pause();
+        eventually("the task waits", || task.progress().status == Status::Paused);
+        let paused = task.progress();
+        std::thread::sleep(Duration::from_millis(20)); // Time for the clock to go on, if it did.
+        assert_eq!(task.progress(), paused);
+        task.resume();
+        eventually("the task goes on", || task.progress().n > paused.n);
+        let resumed = task.progress();
+        assert_eq!(resumed.status, Status::Running);
+        task.cancel();
+        assert!(task.wait().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn observers_see_pausing_and_resuming() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::builder().report_interval(Duration::from_millis(1)).build();
+        let task = executor.spawn(tick_forever);
+        let updates = task.updates();
+        let see = |status: Status| smol::block_on(async { while updates.recv().await.unwrap().status != status {} });
+        see(Status::Running);
+        task.pause();
+        see(Status::Paused);
+        task.resume();
+        see(Status::Running);
+        task.cancel();
+        see(Status::Cancelled);
+        assert!(task.wait().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn a_task_paused_while_it_sleeps_waits_until_it_is_resumed() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let task = executor.spawn(|progress| Ok(progress.sleep(Duration::from_millis(1))?));
+        task.pause();
+        eventually("the task waits", || matches!(task.progress().status, Status::Paused | Status::Finished));
+        task.resume();
+        task.wait().unwrap();
+    });
+}
+
+#[test]
+fn an_inline_task_that_is_resumed_wakes_its_future() {
+    let executor = SyncExecutor::new();
+    let mut task = executor.spawn(|_| Ok(1));
+    let hand = Hand::new();
+    task.pause();
+    assert!(hand.poll(&mut task).is_pending());
+    assert_eq!(hand.wakes(), 0);
+    task.resume();
+    assert_eq!(hand.wakes(), 1);
+    assert!(matches!(hand.poll(&mut task), Poll::Ready(Ok(1))));
+}
+
+#[test]
+fn a_job_that_is_paused_blocks_the_thread_that_runs_it() {
+    within_deadline(|| {
+        let (send, jobs) = mpsc::channel();
+        let send = std::sync::Mutex::new(send);
+        let executor = Arc::new(move |job: Job| send.lock().unwrap().send(job).unwrap());
+        let task = (*executor).submit(|n: u32, _: &Updater| Ok(n), 7);
+        task.pause();
+        let thread = std::thread::spawn(move || jobs.recv().unwrap().run());
+        assert!(!task.is_done());
+        task.resume();
+        thread.join().unwrap();
+        assert_eq!(task.wait().unwrap(), 7);
+    });
+}

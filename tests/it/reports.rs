@@ -1,0 +1,254 @@
+//! When observers are told.
+
+use std::time::Duration;
+
+use async_channel::Receiver;
+use progress_executor::{ProgressState, Status, ThreadPoolExecutor};
+
+use crate::support::{eventually, gate, within_deadline};
+
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn pool(report_interval: Duration) -> ThreadPoolExecutor {
+    ThreadPoolExecutor::builder().max_workers(1).report_interval(report_interval).build()
+}
+
+fn receive(updates: &Receiver<ProgressState>) -> ProgressState {
+    updates.recv_blocking().expect("closed too early")
+}
+
+#[test]
+fn the_first_change_is_shown_at_once() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let task = pool(NEVER).spawn(move |progress| {
+            barrier.pass();
+            progress.update(1)?;
+            barrier.pass();
+            Ok(())
+        });
+        gate.wait();
+        let updates = task.updates();
+        assert_eq!(receive(&updates).n, 0);
+        gate.open();
+        assert_eq!(receive(&updates).n, 1);
+        gate.open();
+        task.wait().unwrap();
+    });
+}
+
+#[test]
+fn there_is_one_report_per_interval() {
+    within_deadline(|| {
+        let task = pool(NEVER).spawn(|progress| {
+            for step in progress.iter(0..100_000) {
+                step?;
+            }
+            Ok(())
+        });
+        let updates = task.updates();
+        let reader = std::thread::spawn(move || {
+            let mut states = Vec::new();
+            while let Ok(state) = updates.recv_blocking() {
+                states.push(state);
+            }
+            states
+        });
+        task.wait().unwrap();
+        let states = reader.join().unwrap();
+        // The current state, the first change, and the last state; no second change within the hour.
+        assert!(states.len() <= 3, "{states:?}");
+        assert_eq!(states.last().unwrap().n, 100_000);
+    });
+}
+
+#[test]
+fn what_was_counted_before_the_task_fell_silent_is_picked_up() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let task = pool(Duration::from_millis(2)).spawn(move |progress| {
+            barrier.pass();
+            for _ in 0..10 {
+                progress.update(1)?;
+            }
+            barrier.pass();
+            Ok(())
+        });
+        gate.wait();
+        let updates = task.updates();
+        gate.open();
+        // The task waits at the barrier while this is received: nobody but the reporter can show it.
+        while receive(&updates).n < 10 {}
+        gate.wait();
+        gate.open();
+        task.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_task_that_reports_rarely_is_seen_at_every_change() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let task = pool(Duration::from_millis(1)).spawn(move |progress| {
+            for _ in 0..20 {
+                barrier.pass();
+                progress.update(1)?;
+            }
+            barrier.pass();
+            Ok(())
+        });
+        let updates = task.updates();
+        for n in 1..=20 {
+            gate.open();
+            while receive(&updates).n < n {}
+        }
+        gate.open();
+        task.wait().unwrap();
+    });
+}
+
+#[test]
+fn an_interval_of_zero_shows_every_change() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let task = pool(Duration::ZERO).spawn(move |progress| {
+            barrier.pass();
+            for n in 1..=100 {
+                progress.set_position(n)?;
+                barrier.pass();
+            }
+            Ok(())
+        });
+        let updates = task.updates();
+        gate.wait();
+        while receive(&updates).status != Status::Running {}
+        for n in 1..=100 {
+            gate.open();
+            gate.wait();
+            // Shown by the call itself, which has returned.
+            assert_eq!(updates.try_recv().unwrap().n, n);
+        }
+        gate.open();
+        task.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_receiver_that_nobody_reads_holds_one_state() {
+    within_deadline(|| {
+        let task = pool(Duration::ZERO).spawn(|progress| {
+            for step in progress.iter(0..10_000) {
+                step?;
+            }
+            Ok(())
+        });
+        let updates = task.updates();
+        task.wait().unwrap();
+        assert_eq!(updates.len(), 1);
+        assert_eq!(receive(&updates).n, 10_000);
+        assert!(updates.recv_blocking().is_err());
+    });
+}
+
+#[test]
+fn a_dropped_receiver_leaves_the_others_alone() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let task = pool(Duration::ZERO).spawn(move |progress| {
+            barrier.pass();
+            progress.update(1)?;
+            barrier.pass();
+            Ok(progress.update(1)?)
+        });
+        gate.wait();
+        let (dropped, kept) = (task.updates(), task.updates());
+        gate.open();
+        gate.wait();
+        drop(dropped);
+        gate.open();
+        task.wait().unwrap();
+        assert_eq!(receive(&kept).n, 2);
+    });
+}
+
+#[test]
+fn a_new_receiver_starts_with_counts_that_others_were_not_shown_yet() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let task = pool(NEVER).spawn(move |progress| {
+            for _ in 0..3 {
+                progress.update(1)?;
+            }
+            barrier.pass();
+            Ok(())
+        });
+        let early = task.updates();
+        gate.wait();
+        assert_eq!(receive(&task.updates()).n, 3);
+        gate.open();
+        task.wait().unwrap();
+        assert_eq!(early.recv_blocking().unwrap().n, 3);
+    });
+}
+
+#[test]
+fn a_message_alone_is_a_change() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let task = pool(Duration::from_millis(1)).spawn(move |progress| {
+            progress.set_message("reading");
+            barrier.pass();
+            progress.set_message(String::from("writing"));
+            barrier.pass();
+            Ok(())
+        });
+        let updates = task.updates();
+        while receive(&updates).message.as_deref() != Some("reading") {}
+        gate.open();
+        while receive(&updates).message.as_deref() != Some("writing") {}
+        gate.open();
+        task.wait().unwrap();
+    });
+}
+
+#[test]
+fn checking_alone_shows_nothing() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let task = pool(Duration::ZERO).spawn(move |progress| {
+            barrier.pass();
+            for _ in 0..1000 {
+                progress.check()?;
+            }
+            barrier.pass();
+            Ok(())
+        });
+        gate.wait();
+        let updates = task.updates();
+        receive(&updates);
+        gate.open();
+        gate.wait();
+        assert!(updates.is_empty());
+        gate.open();
+        task.wait().unwrap();
+    });
+}
+
+#[test]
+fn progress_is_exact_without_any_observer() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let task = pool(NEVER).spawn(move |progress| {
+            progress.set_counts(3, 10)?;
+            barrier.pass();
+            Ok(())
+        });
+        gate.wait();
+        let state = task.progress();
+        assert_eq!((state.n, state.total, state.status), (3, Some(10), Status::Running));
+        assert!(state.elapsed > Duration::ZERO && state.rate() > 0.0 && state.eta().is_some());
+        eventually("the clock runs", || task.progress().elapsed > state.elapsed);
+        gate.open();
+        task.wait().unwrap();
+    });
+}

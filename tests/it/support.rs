@@ -1,0 +1,125 @@
+//! What the tests are written with.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+/// Far more than any test takes, also on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs a test that could hang; fails when it does.
+#[track_caller]
+pub(crate) fn within_deadline<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
+    let (done, result) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let _ = done.send(test());
+    });
+    match result.recv_timeout(DEADLINE) {
+        Ok(result) => result,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended within {DEADLINE:?}"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(payload) => std::panic::resume_unwind(payload),
+            Ok(()) => unreachable!("a test that ends has sent its result"),
+        },
+    }
+}
+
+/// A door that a task waits at until the test opens it, and that tells the test when the task is there.
+pub(crate) fn gate() -> (Gate, Barrier) {
+    let (arrive, arrived) = mpsc::channel();
+    let (open, opened) = mpsc::channel();
+    (Gate { arrived, open }, Barrier { arrive, opened })
+}
+
+pub(crate) struct Gate {
+    arrived: mpsc::Receiver<()>,
+    open: mpsc::Sender<()>,
+}
+
+pub(crate) struct Barrier {
+    arrive: mpsc::Sender<()>,
+    opened: mpsc::Receiver<()>,
+}
+
+impl Gate {
+    /// Waits until somebody stands at the barrier.
+    pub(crate) fn wait(&self) {
+        self.arrived.recv_timeout(DEADLINE).expect("nobody has come to the barrier");
+    }
+
+    /// Lets whoever comes to the barrier pass, once.
+    pub(crate) fn open(&self) {
+        // A task that is gone needs no open door.
+        let _ = self.open.send(());
+    }
+}
+
+impl Barrier {
+    pub(crate) fn pass(&self) {
+        let _ = self.arrive.send(());
+        // Also opened by a gate that is gone, so that a failed test leaves no thread behind.
+        let _ = self.opened.recv();
+    }
+}
+
+/// Polls futures by hand, and counts the wake-ups.
+pub(crate) struct Hand {
+    wakes: Arc<Wakes>,
+    waker: Waker,
+}
+
+#[derive(Default)]
+struct Wakes {
+    count: AtomicUsize,
+    poller: std::sync::Mutex<Option<thread::Thread>>,
+}
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        if let Some(thread) = &*self.poller.lock().unwrap() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Hand {
+    pub(crate) fn new() -> Self {
+        let wakes = Arc::new(Wakes::default());
+        *wakes.poller.lock().unwrap() = Some(thread::current());
+        Self { waker: Waker::from(wakes.clone()), wakes }
+    }
+
+    pub(crate) fn poll<F: Future + Unpin>(&self, future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(&self.waker))
+    }
+
+    pub(crate) fn poll_next<S: futures::Stream + Unpin>(&self, stream: &mut S) -> Poll<Option<S::Item>> {
+        Pin::new(stream).poll_next(&mut Context::from_waker(&self.waker))
+    }
+
+    pub(crate) fn wakes(&self) -> usize {
+        self.wakes.count.load(Ordering::SeqCst)
+    }
+
+    /// Waits for a wake-up beyond the first `seen`.
+    pub(crate) fn wait_for_wake(&self, seen: usize) {
+        while self.wakes() <= seen {
+            thread::park_timeout(DEADLINE);
+        }
+    }
+}
+
+/// Looks again and again until it holds; for what other threads do in their own time.
+#[track_caller]
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        thread::yield_now();
+    }
+}

@@ -1,0 +1,203 @@
+//! The pool of threads.
+
+use std::error::Error as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+use progress_executor::{Executor, ProgressFuture, ThreadPoolExecutor};
+
+use crate::support::{gate, within_deadline};
+
+#[test]
+fn one_worker_runs_first_in_first_out() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let tasks: Vec<_> = (0..100)
+            .map(|n| {
+                let order = order.clone();
+                executor.spawn(move |_| Ok(order.lock().unwrap().push(n)))
+            })
+            .collect();
+        smol::block_on(futures::future::try_join_all(tasks)).unwrap();
+        assert_eq!(*order.lock().unwrap(), (0..100).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn as_many_tasks_run_at_the_same_time_as_there_are_workers_and_no_more() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(3);
+        assert_eq!(executor.max_workers(), 3);
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (gates, tasks): (Vec<_>, Vec<_>) = (0..9)
+            .map(|_| {
+                let (gate, barrier) = gate();
+                let (running, most) = (running.clone(), most.clone());
+                let task = executor.spawn(move |_| {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    barrier.pass();
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Ok(())
+                });
+                (gate, task)
+            })
+            .unzip();
+        // All three are at their barrier at the same time.
+        gates[..3].iter().for_each(|gate| gate.wait());
+        assert_eq!(running.load(Ordering::SeqCst), 3);
+        gates.iter().for_each(|gate| gate.open());
+        smol::block_on(futures::future::try_join_all(tasks)).unwrap();
+        assert_eq!(most.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[test]
+fn two_tasks_submitted_at_once_do_not_wait_for_each_other() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(2);
+        // The workers are idle, in all phases of falling asleep.
+        for _ in 0..200 {
+            let (to_b, from_a) = mpsc::channel();
+            let (to_a, from_b) = mpsc::channel();
+            let a = executor.spawn(move |_| {
+                to_b.send(())?;
+                Ok(from_b.recv()?)
+            });
+            let b = executor.spawn(move |_| {
+                to_a.send(())?;
+                Ok(from_a.recv()?)
+            });
+            b.wait().unwrap();
+            a.wait().unwrap();
+        }
+    });
+}
+
+#[test]
+fn threads_are_started_as_they_are_needed_and_named() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::builder().max_workers(3).thread_name("worker").build();
+        let (gates, tasks): (Vec<_>, Vec<_>) = (0..3)
+            .map(|_| {
+                let (gate, barrier) = gate();
+                let task = executor.spawn(move |_| {
+                    barrier.pass();
+                    Ok(thread::current().name().map(str::to_owned))
+                });
+                // The next one finds all threads that there are busy.
+                gate.wait();
+                (gate, task)
+            })
+            .unzip();
+        gates.iter().for_each(|gate| gate.open());
+        let names = smol::block_on(futures::future::try_join_all(tasks)).unwrap();
+        assert_eq!(names.iter().flatten().collect::<Vec<_>>(), ["worker-0", "worker-1", "worker-2"]);
+    });
+}
+
+#[test]
+fn a_panic_costs_no_thread() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let before = executor.spawn(|_| Ok(thread::current().id())).wait().unwrap();
+        for _ in 0..10 {
+            assert!(
+                executor.spawn(|_| -> progress_executor::TaskResult<()> { panic!() }).wait().unwrap_err().is_panic()
+            );
+        }
+        assert_eq!(executor.spawn(|_| Ok(thread::current().id())).wait().unwrap(), before);
+    });
+}
+
+#[test]
+fn dropping_the_executor_runs_what_was_submitted() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(2);
+        let tasks: Vec<_> = (0..100).map(|n| executor.spawn(move |_| Ok(n))).collect();
+        drop(executor);
+        assert_eq!(smol::block_on(futures::future::try_join_all(tasks)).unwrap(), (0..100).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn shutdown_can_be_awaited_more_than_once_and_dropped() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(2);
+        let task = executor.spawn(|_| Ok(1));
+        drop(executor.shutdown());
+        smol::block_on(executor.shutdown());
+        smol::block_on(executor.shutdown_now());
+        assert_eq!(task.wait().unwrap(), 1);
+    });
+}
+
+#[test]
+fn the_shutdown_of_a_pool_that_was_never_used_resolves() {
+    within_deadline(|| ThreadPoolExecutor::new(2).shutdown().wait());
+}
+
+#[test]
+fn a_task_may_wait_for_tasks_of_its_own_pool_of_one_thread() {
+    fn countdown(executor: Arc<ThreadPoolExecutor>, n: u32) -> ProgressFuture<u32> {
+        let submit_to = executor.clone();
+        submit_to.spawn(move |_| if n == 0 { Ok(0) } else { Ok(countdown(executor, n - 1).wait()? + 1) })
+    }
+    within_deadline(|| {
+        let executor = Arc::new(ThreadPoolExecutor::new(1));
+        assert_eq!(countdown(executor, 20).wait().unwrap(), 20);
+    });
+}
+
+#[test]
+fn a_task_may_await_tasks_of_its_own_pool_of_one_thread() {
+    within_deadline(|| {
+        let executor = Arc::new(ThreadPoolExecutor::new(1));
+        let inner = executor.clone();
+        let sum = executor.spawn(move |_| {
+            let tasks: Vec<_> = (0..10).map(|n| inner.spawn(move |_| Ok(n))).collect();
+            Ok(smol::block_on(futures::future::try_join_all(tasks))?.into_iter().sum::<u32>())
+        });
+        assert_eq!(sum.wait().unwrap(), 45);
+    });
+}
+
+#[test]
+fn shutdown_now_reaches_a_task_that_runs_on_the_thread_of_one_that_waits_for_it() {
+    within_deadline(|| {
+        let executor = Arc::new(ThreadPoolExecutor::new(2));
+        let (gate, barrier) = gate();
+        let inner = executor.clone();
+        let outer = executor.spawn(move |_| {
+            let helped = inner.spawn(move |progress| {
+                barrier.pass();
+                loop {
+                    progress.update(1)?;
+                }
+                #[allow(unreachable_code)]
+                Ok(())
+            });
+            Ok(helped.wait()?)
+        });
+        gate.wait();
+        gate.open();
+        executor.shutdown_now().wait();
+        let error = outer.wait().unwrap_err();
+        let source = error.source().unwrap().downcast_ref::<progress_executor::TaskError>().unwrap();
+        assert!(source.is_cancelled());
+    });
+}
+
+#[test]
+fn the_size_of_the_stack_can_be_set() {
+    #[inline(never)]
+    fn fill(bytes: usize) -> u8 {
+        let frame = [1_u8; 16 * 1024];
+        if bytes < frame.len() { std::hint::black_box(frame)[0] } else { fill(bytes - frame.len()) + frame[7] - 1 }
+    }
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::builder().max_workers(1).stack_size(64 << 20).build();
+        assert_eq!(executor.spawn(|_| Ok(fill(16 << 20))).wait().unwrap(), 1);
+    });
+}

@@ -1,0 +1,199 @@
+//! A model check of the lock-free files, with [loom](https://docs.rs/loom): every interleaving of a few threads, and every
+//! value that a load may see.
+//!
+//! The files are compiled again here, with the primitives of loom in place of those of the standard library.
+
+#![allow(dead_code)] // Not every function of the files is part of a model.
+
+#[path = "../src/counts.rs"]
+mod counts;
+#[path = "../src/state.rs"]
+mod state;
+#[path = "../src/waiter.rs"]
+mod waiter;
+
+/// For a link in the documentation of `counts`.
+mod clock {}
+
+mod primitives {
+    pub(crate) use loom::sync::Mutex;
+    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+    pub(crate) use loom::thread::yield_now as spin_loop;
+}
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Wake, Waker};
+
+use loom::sync::Arc;
+use loom::thread;
+
+use counts::Counts;
+use state::{Cancel, State, Unclaimed};
+use waiter::Waiter;
+
+#[test]
+fn a_pending_task_is_claimed_or_sealed_by_exactly_one() {
+    loom::model(|| {
+        let state = Arc::new(State::new());
+        let claim = |state: Arc<State>| move || state.claim().is_ok();
+        let worker = thread::spawn(claim(state.clone()));
+        let canceller = {
+            let state = state.clone();
+            thread::spawn(move || state.request_cancel(1))
+        };
+        let sealed = state.seal();
+        let (claimed, cancel) = (worker.join().unwrap(), canceller.join().unwrap());
+        let owners = [claimed, sealed, cancel == Cancel::Sealed];
+        assert_eq!(owners.iter().filter(|owns| **owns).count(), 1, "{owners:?}");
+        assert!(!state::is_pending(state.load()));
+        assert_eq!(state::cause(state.load()), 1);
+    });
+}
+
+#[test]
+fn of_two_requests_the_first_one_decides_the_cause() {
+    loom::model(|| {
+        let state = Arc::new(State::new());
+        state.claim().unwrap();
+        let other = {
+            let state = state.clone();
+            thread::spawn(move || state.request_cancel(2))
+        };
+        let here = state.request_cancel(1);
+        let (first, cause) = match (here, other.join().unwrap()) {
+            (Cancel::Told, Cancel::Late) => (1, state::cause(state.load())),
+            (Cancel::Late, Cancel::Told) => (2, state::cause(state.load())),
+            both => panic!("{both:?}"),
+        };
+        assert_eq!(first, cause);
+    });
+}
+
+#[test]
+fn a_paused_task_is_not_claimed_and_stays_pending() {
+    loom::model(|| {
+        let state = Arc::new(State::new());
+        let worker = {
+            let state = state.clone();
+            thread::spawn(move || state.claim())
+        };
+        let before = state.set(state::PAUSE);
+        match worker.join().unwrap() {
+            Ok(()) => assert!(state.load() & state::RUNNING != 0),
+            Err(Unclaimed::Paused) => assert!(state::is_pending(before) && state::is_pending(state.load())),
+            Err(Unclaimed::Taken) => panic!("nobody else wants it"),
+        }
+    });
+}
+
+/// Whoever lets go of the outcome last drops it: the future, or the one who settles.
+#[test]
+fn an_outcome_that_nobody_wants_is_dropped_by_exactly_one() {
+    loom::model(|| {
+        let state = Arc::new(State::new());
+        state.claim().unwrap();
+        let worker = {
+            let state = state.clone();
+            thread::spawn(move || state.settle(0) & state::ABANDONED != 0)
+        };
+        let future_drops = state.set(state::ABANDONED) & state::ENDED != 0;
+        assert_ne!(future_drops, worker.join().unwrap());
+    });
+}
+
+#[test]
+fn whoever_sees_the_end_sees_the_last_counts() {
+    loom::model(|| {
+        let task = Arc::new((State::new(), Counts::new()));
+        task.0.claim().unwrap();
+        let worker = {
+            let task = task.clone();
+            thread::spawn(move || {
+                task.1.advance(3);
+                task.1.stop_clock(7);
+                task.0.settle(0);
+            })
+        };
+        if task.0.load() & state::ENDED != 0 {
+            let reading = task.1.read();
+            assert_eq!((reading.n, reading.stopped), (3, 7));
+        }
+        worker.join().unwrap();
+    });
+}
+
+/// Reads while another thread makes `changes`; the reading must be one of `pairs` of `n` and `total`.
+fn read_during(changes: fn(&Counts), pairs: &'static [(u64, u64)]) {
+    loom::model(move || {
+        let counts = Arc::new(Counts::new());
+        let task = {
+            let counts = counts.clone();
+            thread::spawn(move || changes(&counts))
+        };
+        let reading = counts.read();
+        let pair = (reading.n, reading.total);
+        assert!(pairs.contains(&pair), "{pair:?}");
+        task.join().unwrap();
+    });
+}
+
+#[test]
+fn no_reading_shows_n_without_its_total() {
+    read_during(|counts| counts.set_both(1, 10), &[(0, counts::UNKNOWN), (1, 10)]);
+}
+
+/// The second store is a plain one, outside of any sequence.
+#[test]
+fn no_reading_shows_n_with_a_total_from_before_it() {
+    let changes = |counts: &Counts| {
+        counts.set_total(10);
+        counts.set_n(1);
+    };
+    read_during(changes, &[(0, counts::UNKNOWN), (0, 10), (1, 10)]);
+}
+
+#[test]
+fn the_clock_is_read_as_one() {
+    loom::model(|| {
+        let counts = Arc::new(Counts::new());
+        counts.start_clock(10);
+        counts.stop_clock(15);
+        let task = {
+            let counts = counts.clone();
+            thread::spawn(move || counts.start_clock(100))
+        };
+        let reading = counts.read();
+        // Stopped after five, or running with a start that leaves the pause out.
+        assert!([(10, 15), (95, 0)].contains(&(reading.started, reading.stopped)), "{reading:?}");
+        task.join().unwrap();
+    });
+}
+
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Register, then look: either the end is seen, or the waker is woken.
+#[test]
+fn no_wake_up_is_lost() {
+    loom::model(|| {
+        let task = Arc::new((State::new(), Waiter::new()));
+        task.0.claim().unwrap();
+        let worker = {
+            let task = task.clone();
+            thread::spawn(move || {
+                task.0.settle(0);
+                task.1.wake();
+            })
+        };
+        let count = std::sync::Arc::new(Count(AtomicUsize::new(0)));
+        task.1.register(&Waker::from(count.clone()));
+        let seen = task.0.load() & state::ENDED != 0;
+        worker.join().unwrap();
+        assert!(seen || count.0.load(Ordering::SeqCst) == 1);
+    });
+}
