@@ -1,7 +1,7 @@
 //! Hashes every file below the given folders with SHA-256 on a pool of threads, and writes what `sha256sum` writes.
 //!
 //! ```text
-//! cargo run --release --example hash_files -- DIR | sha256sum --check
+//! cargo run --release --example hash_files -- DIR | sha256sum --check --quiet
 //! ```
 //!
 //! Without arguments it hashes the sources of this crate: all that is in its folder but `target` and `.git`. Otherwise
@@ -22,6 +22,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::sync::Arc;
@@ -165,7 +166,10 @@ async fn find(pool: &ThreadPoolExecutor, roots: Vec<PathBuf>) -> Result<Option<F
     bar.finish_and_clear();
     match outcome {
         Ok(found) => Ok(Some(found)),
-        Err(error) if error.is_cancelled() || error.is_rejected() => Ok(None),
+        Err(error) if is_interruption(&error) => {
+            complain(&"interrupted before all files were found");
+            Ok(None)
+        }
         Err(error) => Err(error),
     }
 }
@@ -218,6 +222,11 @@ impl Found {
     }
 }
 
+/// Whether the pool was shut down before the task had ended, or had been submitted.
+fn is_interruption(error: &TaskError) -> bool {
+    error.is_cancelled() || error.is_rejected()
+}
+
 type Sha256Digest = sha2::digest::Output<Sha256>;
 
 /// Hashes one file, and counts its bytes.
@@ -249,17 +258,12 @@ async fn hash(
     Ok(())
 }
 
-/// Writes digests in the order of the files, whatever the order in which they come.
+/// What has become of the files, for standard output and for standard error.
 struct Report<'a> {
     files: &'a [Entry],
     bar: ProgressBar,
+    lines: Lines<'a>,
     started: Instant,
-    /// What has become of files that come after one that has not ended yet.
-    waiting: BTreeMap<usize, Option<Sha256Digest>>,
-    /// The first file that has not ended yet.
-    next: usize,
-    /// What is to be written.
-    lines: Vec<u8>,
     written_at: Instant,
     hashed_files: u64,
     hashed_bytes: u64,
@@ -270,15 +274,13 @@ impl<'a> Report<'a> {
     fn new(files: &'a [Entry]) -> Self {
         let template =
             "{bytes:>10} of {total_bytes}  {wide_bar:.cyan/238}  {percent:>3} %  {bytes_per_sec:>12}  {eta:>4}";
-        let bar = ProgressBar::new(files.iter().map(|file| file.size).sum());
+        let bar = ProgressBar::new(total_size(files)).with_style(style(template).progress_chars("━╸─"));
         let now = Instant::now();
         Self {
             files,
-            bar: bar.with_style(style(template).progress_chars("━╸─")),
+            bar,
+            lines: Lines::new(files),
             started: now,
-            waiting: BTreeMap::new(),
-            next: 0,
-            lines: Vec::new(),
             written_at: now,
             hashed_files: 0,
             hashed_bytes: 0,
@@ -289,21 +291,19 @@ impl<'a> Report<'a> {
     /// Takes in what has become of one file.
     fn settle(&mut self, index: usize, outcome: Result<Sha256Digest, TaskError>) -> io::Result<()> {
         let file = &self.files[index];
-        let digest = match outcome {
+        match outcome {
             Ok(digest) => {
                 self.hashed_files += 1;
                 self.hashed_bytes += file.size;
-                Some(digest)
+                self.lines.add(index, Some(digest));
             }
-            Err(error) if error.is_cancelled() || error.is_rejected() => return Ok(()),
+            Err(error) if is_interruption(&error) => return Ok(()),
             Err(error) => {
                 self.bar.dec_length(file.size.saturating_sub(error.progress().n));
                 self.fail(&Failure::new(&file.path, error.source().unwrap_or(&error)));
-                None
+                self.lines.add(index, None);
             }
-        };
-        self.waiting.insert(index, digest);
-        self.advance();
+        }
         if self.written_at.elapsed() > WRITE_INTERVAL { self.write() } else { Ok(()) }
     }
 
@@ -312,37 +312,21 @@ impl<'a> Report<'a> {
         self.bar.suspend(|| complain(&failure.0));
     }
 
-    /// Makes lines of the digests whose turn it is.
-    fn advance(&mut self) {
-        while let Some(digest) = self.waiting.remove(&self.next) {
-            self.add_line(self.next, digest);
-            self.next += 1;
-        }
-    }
-
-    fn add_line(&mut self, index: usize, digest: Option<Sha256Digest>) {
-        if let Some(digest) = digest {
-            push_line(&mut self.lines, &digest, &self.files[index].path);
-        }
-    }
-
     /// The bar makes way: what is written may go to the same terminal.
     fn write(&mut self) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        self.bar.suspend(|| out.write_all(&self.lines).and_then(|()| out.flush()))?;
-        self.lines.clear();
         self.written_at = Instant::now();
-        Ok(())
+        self.bar.suspend(|| self.lines.write(&mut io::stdout().lock()))
     }
 
-    /// Writes what is left, also of files that come after one that was cancelled, and sums up.
+    /// Writes what is left, and sums up.
     fn close(mut self, interrupted: bool) -> Result<ExitCode, Box<dyn Error>> {
-        for (index, digest) in std::mem::take(&mut self.waiting) {
-            self.add_line(index, digest);
-        }
+        self.lines.skip_gaps();
         self.bar.finish_and_clear();
         self.write()?;
-        self.sum_up(interrupted);
+        complain(&self.summary(interrupted));
+        if self.failures > 0 {
+            complain(&format!("{} could not be read", HumanCount(self.failures)));
+        }
         Ok(match self.failures {
             _ if interrupted => ExitCode::from(INTERRUPTED),
             0 => ExitCode::SUCCESS,
@@ -350,36 +334,82 @@ impl<'a> Report<'a> {
         })
     }
 
-    fn sum_up(&self, interrupted: bool) {
-        let (files, bytes) = (HumanCount(self.hashed_files), HumanBytes(self.hashed_bytes));
+    fn summary(&self, interrupted: bool) -> String {
+        let (files, all_files) = (HumanCount(self.hashed_files), HumanCount(self.files.len() as u64));
+        let (bytes, all_bytes) = (HumanBytes(self.hashed_bytes), HumanBytes(total_size(self.files)));
+        let hashed = format!("{files} of {all_files} files hashed, {bytes} of {all_bytes}");
+        if interrupted {
+            return format!("interrupted: {hashed}");
+        }
         let seconds = self.started.elapsed().as_secs_f64();
         let rate = HumanBytes((self.hashed_bytes as f64 / seconds) as u64);
-        complain(&match interrupted {
-            false => format!("{files} files with {bytes} hashed in {seconds:.1} s ({rate}/s)"),
-            true => {
-                format!("interrupted: {files} of {} files hashed, with {bytes}", HumanCount(self.files.len() as u64))
-            }
-        });
-        if self.failures > 0 {
-            complain(&format!("{} could not be read", HumanCount(self.failures)));
-        }
+        format!("{hashed}, in {seconds:.1} s ({rate}/s)")
     }
 }
 
-/// A line as `sha256sum` writes it: it begins with a backslash where the name has characters that would break the line.
-fn push_line(lines: &mut Vec<u8>, digest: &Sha256Digest, path: &Path) {
-    let name = path.as_os_str().as_encoded_bytes();
-    if name.iter().any(|&byte| escape(byte).is_some()) {
-        lines.push(b'\\');
+fn total_size(files: &[Entry]) -> u64 {
+    files.iter().map(|file| file.size).sum()
+}
+
+/// Makes lines of digests in the order of the files, whatever the order in which they come.
+struct Lines<'a> {
+    files: &'a [Entry],
+    /// The first file that has not ended yet.
+    next: usize,
+    /// What has become of those after it.
+    ended: BTreeMap<usize, Option<Sha256Digest>>,
+    /// What is to be written.
+    text: Vec<u8>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(files: &'a [Entry]) -> Self {
+        Self { files, next: 0, ended: BTreeMap::new(), text: Vec::new() }
     }
-    lines.extend_from_slice(format!("{digest:x}  ").as_bytes());
-    for byte in name {
-        match escape(*byte) {
-            Some(escaped) => lines.extend_from_slice(escaped),
-            None => lines.push(*byte),
+
+    /// Adds a file that has ended; without a digest, there will be no line for it.
+    fn add(&mut self, index: usize, digest: Option<Sha256Digest>) {
+        self.ended.insert(index, digest);
+        while let Some(digest) = self.ended.remove(&self.next) {
+            self.push(self.next, digest);
+            self.next += 1;
         }
     }
-    lines.push(b'\n');
+
+    /// No longer waits for files that have not ended.
+    fn skip_gaps(&mut self) {
+        for (index, digest) in mem::take(&mut self.ended) {
+            self.push(index, digest);
+        }
+    }
+
+    fn push(&mut self, index: usize, digest: Option<Sha256Digest>) {
+        if let Some(digest) = digest {
+            push_line(&mut self.text, &digest, &self.files[index].path);
+        }
+    }
+
+    fn write(&mut self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.text)?;
+        self.text.clear();
+        out.flush()
+    }
+}
+
+/// A line as `sha256sum` writes it: it begins with a backslash where the name has characters that would break it.
+fn push_line(text: &mut Vec<u8>, digest: &Sha256Digest, path: &Path) {
+    let name = path.as_os_str().as_encoded_bytes();
+    if name.iter().any(|&byte| escape(byte).is_some()) {
+        text.push(b'\\');
+    }
+    text.extend_from_slice(format!("{digest:x}  ").as_bytes());
+    for byte in name {
+        match escape(*byte) {
+            Some(escaped) => text.extend_from_slice(escaped),
+            None => text.push(*byte),
+        }
+    }
+    text.push(b'\n');
 }
 
 fn escape(byte: u8) -> Option<&'static [u8]> {

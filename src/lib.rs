@@ -1,4 +1,129 @@
-//! Placeholder.
+//! Long blocking work on threads, or inline in a test, **with the same code**; with live progress, and with cancellation of
+//! work that is already running; awaited from any async runtime, or from none.
+//!
+//! ```
+//! use progress_executor::{ExecutorExt, TaskResult, ThreadPoolExecutor, Updater};
+//!
+//! fn longest_walk(n: u64, progress: &Updater) -> TaskResult<u64> {
+//!     let mut longest = 0;
+//!     for start in progress.iter(1..=n) {
+//!         longest = longest.max(steps(start?)); // `?` ends the task here when it was cancelled
+//!     }
+//!     Ok(longest)
+//! }
+//!
+//! # fn steps(mut x: u64) -> u64 {
+//! #     let mut steps = 0;
+//! #     while x != 1 {
+//! #         x = if x % 2 == 0 { x / 2 } else { 3 * x + 1 };
+//! #         steps += 1;
+//! #     }
+//! #     steps
+//! # }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let executor = ThreadPoolExecutor::new(3);
+//! smol::block_on(async {
+//!     let task = executor
+//!         .submit(longest_walk, 10_000)
+//!         .on_progress(|old, new| println!("{} -> {} of {:?}", old.n, new.n, new.total));
+//!     assert_eq!(task.await?, 261);
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! The idea: work that runs long reports its progress anyway, so the calls that report progress are also the places where
+//! cancellation is noticed. Nothing is ever torn down from outside.
+//!
+//! # The two sides of a task
+//!
+//! **A task** is a function of an input and an [`Updater`]. It counts what it has done ([`update`](Updater::update),
+//! [`iter`](Updater::iter), [`reader`](Updater::reader) and others), says what it is at ([`set_message`](Updater::set_message))
+//! and waits where it has to ([`sleep`](Updater::sleep)). Each of these calls returns [`Cancelled`] once the task is to end, and
+//! `?` passes that on. Counting costs a store to memory and a look at one word: no lock, no clock, no system call.
+//!
+//! **The caller** has a [`ProgressFuture`], which resolves to the task's value or to a [`TaskError`] that tells how else it ended
+//! and how far it had come. Progress can be
+//!
+//! - asked for: [`progress`](ProgressFuture::progress);
+//! - received: [`updates`](ProgressFuture::updates) is a plain [`async_channel::Receiver`], for `select!` and for other tasks;
+//! - called back: [`on_progress`](ProgressFuture::on_progress) and [`with_bar`](ProgressFuture::with_bar), on the thread that
+//!   polls the future and nowhere else, so that an event loop stays the only place that touches its screen;
+//! - streamed together with the outcome: [`events`](ProgressFuture::events).
+//!
+//! Observers never hold a task up. They see the first change at once, then at most one snapshot per report interval (20 ms unless
+//! set), always the newest, and always the last one.
+//!
+//! # The life of a task
+//!
+//! ```text
+//!  submit           a thread takes it            its function returns
+//! ────────► pending ────────────────► running ─────────────────────────► finished, failed
+//!              │                       │   ▲                                   ▲
+//!              │ cancel,               │   └────────► paused                   │ it had finished
+//!              │ executor shut down    │ cancel       (in a progress call)     │ all the same
+//!              ▼                       ▼                                       │
+//!          cancelled,              cancelling ─────────────────────────────────┤
+//!          rejected                                                            ▼
+//!                                            a progress call returns Cancelled, and `?` passes it on: cancelled
+//! ```
+//!
+//! Every task ends exactly once, and its future always resolves: also if the task panics, if nobody watches it, or if its executor
+//! is gone.
+//!
+//! # Drop, cancel, detach, shut down
+//!
+//! | | a task that waits | a task that runs | its future |
+//! |---|---|---|---|
+//! | drop the future | never runs | is asked to end | |
+//! | [`cancel`](ProgressFuture::cancel) | never runs | is asked to end | resolves when the task has ended: cancelled, or finished all the same |
+//! | [`detach`](ProgressFuture::detach) | runs | runs on | |
+//! | [`pause`](ProgressFuture::pause) | leaves its place to others | waits in its next progress call | pends |
+//! | drop the executor | runs | runs on | resolves as ever |
+//! | [`shutdown`](ThreadPoolExecutor::shutdown) | runs; new ones are rejected | runs on | resolves as ever |
+//! | [`shutdown_now`](ThreadPoolExecutor::shutdown_now) | never runs | is asked to end | resolves when the task has ended |
+//!
+//! None of them blocks, but for `detach` of a task of a [`SyncExecutor`]. *Asked to end* means: the next progress call returns
+//! [`Cancelled`]. A task that makes none cannot be cancelled.
+//!
+//! # Executors
+//!
+//! - [`ThreadPoolExecutor`]: a pool of threads, first in, first out.
+//! - [`SyncExecutor`]: no thread at all. A task runs where its future is polled, and every single update reaches its callbacks:
+//!   a test can cancel at exactly `n == 5`.
+//! - any `Fn(Job)`: `|job: Job| rayon::spawn(move || job.run())` brings tasks to a pool that is there already.
+//!
+//! All of them are an [`Executor`], and have the methods of [`ExecutorExt`]; code that takes a `&dyn Executor` runs on each. The
+//! first two also take closures that capture anything, as inherent methods: `spawn(|progress| ..)`.
+//!
+//! # Tests
+//!
+//! ```
+//! use progress_executor::{ExecutorExt, SyncExecutor, TaskResult, Updater};
+//!
+//! fn shout(words: Vec<String>, progress: &Updater) -> TaskResult<Vec<String>> {
+//!     progress.iter(words).map(|word| Ok(word?.to_uppercase())).collect()
+//! }
+//!
+//! let words = || ["a", "b", "c"].map(String::from).to_vec();
+//! assert_eq!(SyncExecutor::new().submit(shout, words()).wait()?, ["A", "B", "C"]);
+//!
+//! let task = SyncExecutor::new().submit(shout, words());
+//! let canceller = task.canceller();
+//! let task = task.on_progress(move |_, new| if new.n == 2 { canceller.cancel() });
+//! assert_eq!(task.wait().unwrap_err().progress().n, 2);
+//! # Ok::<(), progress_executor::TaskError>(())
+//! ```
+//!
+//! # Features
+//!
+//! - `indicatif`: implements [`ProgressBar`] for `indicatif::ProgressBar`.
+//!
+//! # Origin
+//!
+//! The Python package [`progress-executor`](https://pypi.org/project/progress-executor/) had the idea, for the executors of
+//! `concurrent.futures`.
+
 mod clock;
 mod primitives;
 
@@ -23,11 +148,15 @@ mod observers;
 
 mod executor;
 mod shutdown;
+
 mod sync;
 mod thread;
 
 #[cfg(doctest)]
 mod compile_fail;
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 pub use crate::bar::{ProgressBar, Triggers};
 pub use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult};

@@ -1,9 +1,9 @@
 //! A task: the one state that both of its sides share, in one allocation.
 //!
 //! The task's side holds it through an [`Updater`], the caller's side through a future and its cancellers, the
-//! executor through a [`Job`](crate::Job). Every transition of its [`state`](crate::state) is made here, and whoever
+//! executor through a [`Job`](crate::Job). Every transition of its [`state`] is made here, and whoever
 //! makes one tells those who wait for it: the task ([`Core::interrupt`]), the future ([`Core::waiter`]), the observers
-//! ([`report`](crate::report)) and, where it asked for that, the executor ([`Home`]).
+//! ([`report`]) and, where it asked for that, the executor ([`Home`]).
 
 use std::fmt;
 use std::mem;

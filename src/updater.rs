@@ -259,6 +259,13 @@ impl Updater {
         ProgressWriter::new(self, writer)
     }
 
+    /// When the task is to have ended, so that it can choose to do less; `None` where it has no limit. No executor sets a limit
+    /// yet.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
     /// Counts without checking for cancellation.
     pub(crate) fn count(&self, delta: u64) {
         self.core().counts.advance(delta);

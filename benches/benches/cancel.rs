@@ -1,1 +1,91 @@
-fn main() {}
+//! From `cancel()` to the awaiting side being back, for a task that makes a progress call every microsecond.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use progress_executor::{TaskResult, ThreadPoolExecutor};
+use progress_executor_benches::rounds::{Rounds, amount, median};
+use tokio::runtime::{self, Runtime};
+use tokio_util::sync::CancellationToken;
+
+fn main() {
+    let mut table = Rounds::new("from cancel to resumed");
+    table.add("unpark", || repeat(unpark));
+    let pool = ThreadPoolExecutor::new(1);
+    table.add("ours", move || repeat(|| cancel(&pool)));
+    let runtime = runtime::Builder::new_current_thread().build().expect("a runtime without drivers can be built");
+    table.add("tokio token, spawn_blocking", move || repeat(|| cancel_token(&runtime)));
+    table.run(amount(60));
+}
+
+fn repeat(latency: impl Fn() -> f64) -> f64 {
+    median(&(0..10).map(|_| latency()).collect::<Vec<_>>())
+}
+
+/// A bare wake-up, beside a thread that is as busy as the tasks below.
+fn unpark() -> f64 {
+    let woken = AtomicBool::new(false);
+    let waiting = thread::current();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !woken.load(Ordering::Relaxed) {
+                work();
+            }
+        });
+        let wake = || {
+            woken.store(true, Ordering::Release);
+            waiting.unpark();
+        };
+        measure(wake, || {
+            while !woken.load(Ordering::Acquire) {
+                thread::park();
+            }
+        })
+    })
+}
+
+fn cancel(pool: &ThreadPoolExecutor) -> f64 {
+    let task = pool.spawn(|progress| -> TaskResult<()> {
+        loop {
+            work();
+            progress.update(1)?;
+        }
+    });
+    let canceller = task.canceller();
+    measure(move || canceller.cancel(), || block_on(task).expect_err("it was cancelled"))
+}
+
+fn cancel_token(runtime: &Runtime) -> f64 {
+    let token = CancellationToken::new();
+    let canceller = token.clone();
+    let task = runtime.spawn_blocking(move || {
+        while !token.is_cancelled() {
+            work();
+        }
+    });
+    measure(move || canceller.cancel(), || block_on(task).expect("the task returns"))
+}
+
+/// The time from `request`, on another thread, to the end of `wait`, on this one.
+fn measure<R>(request: impl FnOnce() + Send, wait: impl FnOnce() -> R) -> f64 {
+    thread::scope(|scope| {
+        let requester = scope.spawn(|| {
+            // Everybody is where they belong by then: the task runs, and this thread's creator sleeps.
+            thread::sleep(Duration::from_millis(1));
+            let requested = Instant::now();
+            request();
+            requested
+        });
+        wait();
+        let resumed = Instant::now();
+        (resumed - requester.join().expect("the thread does not panic")).as_nanos() as f64
+    })
+}
+
+/// About a microsecond.
+fn work() {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_micros(1) {}
+}

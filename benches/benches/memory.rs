@@ -46,8 +46,8 @@ fn measure<P: Pool>(tasks: usize) {
     futures.extend((0..tasks as u64).map(|n| pool.spawn(move || n)));
     let change = region.change();
     gate.wait();
-    let sum: u64 = held.into_iter().map(block_on).chain(futures.into_iter().map(block_on)).sum();
-    assert_eq!(sum, (0..tasks as u64).sum());
+    let sum = held.into_iter().map(block_on).sum::<u64>() + futures.into_iter().map(block_on).sum::<u64>();
+    assert_eq!(sum, (0..tasks as u64).sum::<u64>());
 
     let per_task = |count: usize| count as f64 / tasks as f64;
     let allocations = per_task(change.allocations);

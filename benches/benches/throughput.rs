@@ -29,8 +29,8 @@ impl Measure for Flood {
     fn measure(self, pool: &impl Pool) -> f64 {
         let start = Instant::now();
         let futures: Vec<_> = (0..self.tasks).map(|n| pool.spawn(move || n)).collect();
-        let sum: u64 = futures.into_iter().map(block_on).sum();
-        assert_eq!(sum, (0..self.tasks).sum());
+        let sum = futures.into_iter().map(block_on).sum::<u64>();
+        assert_eq!(sum, (0..self.tasks).sum::<u64>());
         start.elapsed().as_nanos() as f64 / self.tasks as f64
     }
 }

@@ -1,6 +1,7 @@
 //! A progress call in a tight loop: one per step of the Collatz walks from `1..=starts`.
 
 use std::hint::black_box;
+use std::iter::successors;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
@@ -8,26 +9,39 @@ use std::time::Instant;
 use futures::StreamExt;
 use futures::executor::block_on;
 use indicatif::ProgressBar;
-use prodash::{Count, Progress};
-use progress_executor::{Cancelled, ProgressFuture, TaskResult, ThreadPoolExecutor, Triggers, Updater};
+use progress_executor::{Cancelled, ProgressFuture, ThreadPoolExecutor, Triggers, Updater};
 use progress_executor_benches::rounds::{Rounds, amount};
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for several reports to observers.
-const MANY: u64 = 300_000;
+/// Long enough for some reports to observers.
+const MANY: usize = 300_000;
 /// Enough for what costs many times the loop.
-const FEW: u64 = 10_000;
+const FEW: usize = 10_000;
 
 fn main() {
-    calls();
-    iterators();
-}
-
-fn calls() {
     let mut table = Rounds::new("a step and a progress call");
     add(&mut table, "bare loop", MANY, |starts, _| walk(starts, || Ok(())));
     add(&mut table, "ours", MANY, |starts, progress| walk(starts, || progress.update(1)));
     add_observed(&mut table, "ours, observed", MANY, |starts, progress| walk(starts, || progress.update(1)));
+    add(&mut table, "bare iterator", MANY, |starts, _| {
+        let mut count = 0;
+        for start in 1..=starts {
+            for _ in steps(start) {
+                count += 1;
+            }
+        }
+        Ok(count)
+    });
+    add(&mut table, "ours, iterator", MANY, |starts, progress| {
+        let mut count = 0;
+        for start in 1..=starts {
+            for step in progress.iter(steps(start)) {
+                step?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    });
     add(&mut table, "fetch_add", FEW, |starts, _| {
         let counter = black_box(Box::new(AtomicU64::new(0)));
         walk(starts, || {
@@ -63,23 +77,59 @@ fn calls() {
     table.run(amount(30));
 }
 
-fn iterators() {
-    let mut table = Rounds::new("a step of a counted iterator");
-    add(&mut table, "bare iterator", MANY, |starts, _| Ok(Steps::new(starts).fold(0, |steps, x| steps + black_box(x).min(1))));
-    table.run(amount(30));
+type Work = fn(u64, &Updater) -> Result<u64, Cancelled>;
+
+fn add(table: &mut Rounds, name: &'static str, starts: usize, work: Work) {
+    let pool = ThreadPoolExecutor::new(1);
+    table.add(name, move || block_on(time(&pool, starts, work)).expect("nobody cancels"));
 }
 
-/// The loop that is measured, and the number of its steps.
+/// With a receiver that is drained, a callback and a bar.
+fn add_observed(table: &mut Rounds, name: &'static str, starts: usize, work: Work) {
+    let pool = ThreadPoolExecutor::new(1);
+    table.add(name, move || {
+        let task = time(&pool, starts, work)
+            .on_progress(|old, new| _ = black_box((old.n, new.n)))
+            .with_bar(Triggers::NOW, ProgressBar::hidden);
+        let updates = task.updates();
+        let receiver = thread::spawn(move || block_on(updates.for_each(async |state| _ = black_box(state))));
+        let nanos = block_on(task).expect("nobody cancels");
+        receiver.join().expect("the receiver does not panic");
+        nanos
+    });
+}
+
+/// A task that times itself, in nanoseconds per step.
+fn time(pool: &ThreadPoolExecutor, starts: usize, work: Work) -> ProgressFuture<f64> {
+    let starts = amount(starts) as u64;
+    pool.spawn(move |progress| {
+        let start = Instant::now();
+        let steps = work(black_box(starts), progress)?;
+        Ok(start.elapsed().as_nanos() as f64 / steps as f64)
+    })
+}
+
+/// Walks, makes the call at each step, and returns the number of steps.
 #[inline(always)]
 fn walk(starts: u64, mut call: impl FnMut() -> Result<(), Cancelled>) -> Result<u64, Cancelled> {
     let mut steps = 0;
     for start in 1..=starts {
         let mut x = start;
         while x != 1 {
-            x = if x % 2 == 0 { x / 2 } else { 3 * x + 1 };
+            x = step(x);
             steps += 1;
             call()?;
         }
     }
     Ok(steps)
+}
+
+/// The steps of one walk.
+fn steps(start: u64) -> impl Iterator<Item = u64> {
+    successors(Some(start), |&x| (x != 1).then(|| step(x))).skip(1)
+}
+
+#[inline(always)]
+fn step(x: u64) -> u64 {
+    if x % 2 == 0 { x / 2 } else { 3 * x + 1 }
 }

@@ -74,7 +74,11 @@ fn tasks_run_on_the_thread_that_polls() {
 fn detaching_runs_the_task() {
     let ran = Arc::new(Mutex::new(false));
     let flag = ran.clone();
-    SyncExecutor::new().spawn(move |_| Ok(*flag.lock().unwrap() = true)).detach();
+    let task = SyncExecutor::new().spawn(move |_| {
+        *flag.lock().unwrap() = true;
+        Ok(())
+    });
+    task.detach();
     assert!(*ran.lock().unwrap());
 }
 

@@ -17,7 +17,10 @@ fn one_worker_runs_first_in_first_out() {
         let tasks: Vec<_> = (0..100)
             .map(|n| {
                 let order = order.clone();
-                executor.spawn(move |_| Ok(order.lock().unwrap().push(n)))
+                executor.spawn(move |_| {
+                    order.lock().unwrap().push(n);
+                    Ok(())
+                })
             })
             .collect();
         smol::block_on(futures::future::try_join_all(tasks)).unwrap();

@@ -1,0 +1,103 @@
+//! Threads come and go with what needs them. In a process of its own, for nothing else may start threads meanwhile.
+
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use progress_executor::{ExecutorExt, Job, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater};
+
+/// The threads of this process by their ids: name, and ticks of processor time.
+fn threads() -> BTreeMap<String, (String, u64)> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .filter_map(|task| {
+            let task = task.ok()?;
+            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+            let (head, fields) = stat.rsplit_once(')')?;
+            let name = head.split_once('(')?.1.to_string();
+            let fields: Vec<&str> = fields.split_whitespace().collect();
+            let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
+            Some((task.file_name().into_string().ok()?, (name, ticks)))
+        })
+        .collect()
+}
+
+fn has_thread(name: &str) -> bool {
+    threads().values().any(|(other, _)| other.starts_with(name))
+}
+
+#[track_caller]
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}, but {:?}", threads());
+        thread::yield_now();
+    }
+}
+
+fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
+    for step in progress.iter(0..n) {
+        step?;
+    }
+    Ok(n)
+}
+
+/// One test, for its parts must not run at the same time.
+#[test]
+fn threads_come_and_go() {
+    let before = threads().len();
+
+    let executor = SyncExecutor::new();
+    executor.submit(count, 1000).on_progress(|_, _| {}).wait().unwrap();
+    assert_eq!(threads().len(), before, "running inline needs no thread");
+
+    let executor = ThreadPoolExecutor::new(3);
+    assert_eq!(threads().len(), before, "nor does a pool without tasks");
+
+    executor.submit(count, 1000).wait().unwrap();
+    assert!(!has_thread("progress-repo"), "without an observer there is nothing to report");
+
+    let tasks: Vec<_> = (0..20).map(|_| executor.submit(count, 1000)).collect();
+    for task in tasks {
+        task.wait().unwrap();
+    }
+    let busy = threads().len();
+    assert!(busy > before && busy <= before + 3, "at most three workers");
+    idle_threads_use_no_processor_time();
+
+    let task = executor.submit(|(), progress: &Updater| Ok(progress.sleep(Duration::MAX)?), ());
+    let updates = task.updates();
+    eventually("an observed task is watched", || has_thread("progress-repo"));
+    task.cancel();
+    assert!(task.wait().unwrap_err().is_cancelled());
+    eventually("the reporter has nothing to watch any more", || !has_thread("progress-repo"));
+    drop(updates);
+
+    executor.submit(count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();
+    drop(executor);
+    eventually("the threads end with their pool", || threads().len() == before);
+
+    let closure = |job: Job| drop(thread::spawn(move || job.run()));
+    ExecutorExt::submit(&closure, count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();
+    eventually("the reporter of executors without one ends as well", || threads().len() == before);
+
+    let executor = ThreadPoolExecutor::new(2);
+    let tasks: Vec<_> = (0..10).map(|_| executor.submit(count, u64::MAX)).collect();
+    drop(executor);
+    drop(tasks);
+    eventually("dropped futures end their tasks, and the threads", || threads().len() == before);
+}
+
+fn idle_threads_use_no_processor_time() {
+    // They may still be on their way to sleep.
+    thread::sleep(Duration::from_millis(20));
+    let ticks = || -> u64 {
+        threads().into_values().filter(|(name, _)| name.starts_with("progress-")).map(|(_, ticks)| ticks).sum()
+    };
+    let before = ticks();
+    thread::sleep(Duration::from_millis(200));
+    assert_eq!(ticks(), before);
+}
