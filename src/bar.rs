@@ -7,8 +7,8 @@ use crate::{ProgressState, Status};
 
 /// Something that shows the progress of one task.
 ///
-/// Bars are given to a future with [`add_bar`](crate::ProgressFuture::add_bar), and called where that future is polled. With
-/// the feature `indicatif` this is implemented for [`indicatif::ProgressBar`](https://docs.rs/indicatif).
+/// Bars are given to a future with [`add_bar`](crate::ProgressFuture::add_bar), and called where that future is polled.
+/// With the feature `indicatif` this is implemented for [`indicatif::ProgressBar`](https://docs.rs/indicatif).
 ///
 /// # Examples
 ///
@@ -41,7 +41,8 @@ pub trait ProgressBar: Send {
 
     /// Shows the last state. Nothing is called after that.
     ///
-    /// The state is [terminal](Status::is_terminal), unless the future was dropped or detached before the task had ended.
+    /// The state is [terminal](Status::is_terminal), unless the future was dropped or detached before the task had
+    /// ended.
     fn finish(&mut self, state: &ProgressState);
 }
 
@@ -129,8 +130,8 @@ impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer for LazyBar<B, F> {
     }
 }
 
-/// Shows position, length and message. The bar is finished when the task has ended with a value, and abandoned where it stands
-/// otherwise.
+/// Shows position, length and message. The bar is finished when the task has ended with a value, and abandoned where it
+/// stands otherwise.
 #[cfg(feature = "indicatif")]
 impl ProgressBar for indicatif::ProgressBar {
     fn update(&mut self, state: &ProgressState) {

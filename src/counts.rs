@@ -4,8 +4,9 @@
 //! clock) are framed by a sequence number that is odd while they are under way, and readers start again when it moved:
 //! a [seqlock] with a single writer.
 //!
-//! The release fence in [`write`](Counts::write) is what makes the plain stores safe: a reader that sees a store made after
-//! it, within the frame or later, and then passes its own acquire fence, also sees that the sequence number has moved.
+//! The release fence in [`write`](Counts::write) is what makes the plain stores safe: a reader that sees a store made
+//! after it, within the frame or later, and then passes its own acquire fence, also sees that the sequence number has
+//! moved.
 //!
 //! [seqlock]: https://en.wikipedia.org/wiki/Seqlock
 

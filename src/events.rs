@@ -21,8 +21,8 @@ pub enum TaskEvent<T> {
 pin_project! {
     /// A stream of a task's progress that ends with its outcome, made by [`ProgressFuture::events`].
     ///
-    /// It starts with the current state, shows changes as [`updates`](ProgressFuture::updates) does (at most one per report
-    /// interval, always the newest), then the last state, and then [`TaskEvent::Done`].
+    /// It starts with the current state, shows changes as [`updates`](ProgressFuture::updates) does (at most one per
+    /// report interval, always the newest), then the last state, and then [`TaskEvent::Done`].
     ///
     /// Dropping it drops the future, and so cancels the task. The future can be reached by
     /// [`get_ref`](Self::get_ref), and its callbacks and bars are served while the stream is polled.

@@ -19,9 +19,9 @@ use crate::{ProgressFuture, TaskId, TaskResult, Updater};
 
 /// Something that runs tasks.
 ///
-/// An executor is given [`Job`]s and runs them, somewhere. Programs submit tasks with [`ExecutorExt`], which every executor
-/// has; this trait is for those who write one. A closure will do, and brings tasks with progress and cancellation to any pool
-/// there is:
+/// An executor is given [`Job`]s and runs them, somewhere. Programs submit tasks with [`ExecutorExt`], which every
+/// executor has; this trait is for those who write one. A closure will do, and brings tasks with progress and
+/// cancellation to any pool there is:
 ///
 /// ```
 /// use progress_executor::{ExecutorExt, Job};
@@ -79,8 +79,8 @@ impl Job {
     ///
     /// # Blocking
     ///
-    /// Blocks for as long as the task takes. A task that is [paused](ProgressFuture::pause) blocks until it is resumed or
-    /// cancelled.
+    /// Blocks for as long as the task takes. A task that is [paused](ProgressFuture::pause) blocks until it is resumed
+    /// or cancelled.
     pub fn run(self) {
         let context = Context { reporter: Some(Reporter::shared()), observers: None };
         loop {
@@ -168,8 +168,8 @@ impl Error for Refusal {
 /// How tasks are submitted to any [`Executor`], also to a `dyn Executor`.
 ///
 /// Inputs and outputs of tasks that are submitted in this way can be serialized, so that code that is generic over its
-/// executor also works with those whose workers are other processes. [`ThreadPoolExecutor`](crate::ThreadPoolExecutor) and
-/// [`SyncExecutor`](crate::SyncExecutor) also have methods of the same names without that condition.
+/// executor also works with those whose workers are other processes. [`ThreadPoolExecutor`](crate::ThreadPoolExecutor)
+/// and [`SyncExecutor`](crate::SyncExecutor) also have methods of the same names without that condition.
 ///
 /// Submitting never panics, blocks or returns an error: what goes wrong is the outcome of the future.
 pub trait ExecutorExt: Executor {

@@ -37,8 +37,9 @@ use crate::{
 ///
 /// # Panics
 ///
-/// Polling panics when a progress callback or bar of this future does, after all of them have been called; the task is not
-/// harmed, the callback is removed, and the future can be polled again. Polled after it has resolved, it stays pending.
+/// Polling panics when a progress callback or bar of this future does, after all of them have been called; the task is
+/// not harmed, the callback is removed, and the future can be polled again. Polled after it has resolved, it stays
+/// pending.
 ///
 /// # Examples
 ///
@@ -87,13 +88,14 @@ impl<T> ProgressFuture<T> {
         self.core().snapshot()
     }
 
-    /// A new receiver of the task's progress: of its current state, then of changes, and of the last state, after which it is
-    /// closed.
+    /// A new receiver of the task's progress: of its current state, then of changes, and of the last state, after which
+    /// it is closed.
     ///
-    /// The first change comes at once, further ones at most once per report interval of the executor (20 ms unless set). A
-    /// receiver has room for one state: one that was not received when the next is there is replaced by it. So a receiver is
-    /// always up to date, costs no more memory the longer it is not read, and never holds up the task; dropping it is
-    /// harmless. Clones of a receiver share its states among them; call this again for a receiver of one's own.
+    /// The first change comes at once, further ones at most once per report interval of the executor (20 ms unless
+    /// set). A receiver has room for one state: one that was not received when the next is there is replaced by it. So
+    /// a receiver is always up to date, costs no more memory the longer it is not read, and never holds up the task;
+    /// dropping it is harmless. Clones of a receiver share its states among them; call this again for a receiver of
+    /// one's own.
     ///
     /// The receiver outlives the future, and gets the last state even if that is dropped or detached.
     ///
@@ -117,10 +119,10 @@ impl<T> ProgressFuture<T> {
     /// Calls `f` with the state before and the new state whenever the task's progress changes, at most once per report
     /// interval.
     ///
-    /// Callbacks run where the future is polled, in the order in which they were added; so a future that is not polled calls
-    /// none. The first `old` is that of a task that has not started, so that nothing is missed between submitting the task
-    /// and this call; each further one is the `new` before it. The last state of the task is always shown, before the future
-    /// resolves.
+    /// Callbacks run where the future is polled, in the order in which they were added; so a future that is not polled
+    /// calls none. The first `old` is that of a task that has not started, so that nothing is missed between submitting
+    /// the task and this call; each further one is the `new` before it. The last state of the task is always shown,
+    /// before the future resolves.
     pub fn add_progress_callback(
         &mut self,
         f: impl FnMut(&ProgressState, &ProgressState) + Send + 'static,
@@ -172,10 +174,10 @@ impl<T> ProgressFuture<T> {
 
     /// Asks the task to end.
     ///
-    /// This is a request, and returns at once; the outcome tells what came of it. A task that has not started never will, and
-    /// its input is dropped by this call. A running one is told by its next progress call, and wakes from
-    /// [`sleep`](crate::Updater::sleep) and from a pause. It may finish all the same, and keeps its value then. Cancelling
-    /// again, or after the end, does nothing.
+    /// This is a request, and returns at once; the outcome tells what came of it. A task that has not started never
+    /// will, and its input is dropped by this call. A running one is told by its next progress call, and wakes from
+    /// [`sleep`](crate::Updater::sleep) and from a pause. It may finish all the same, and keeps its value then.
+    /// Cancelling again, or after the end, does nothing.
     pub fn cancel(&self) {
         core_task::cancel(&self.task(), CancelCause::Requested);
     }
@@ -188,8 +190,8 @@ impl<T> ProgressFuture<T> {
 
     /// Makes the task wait: before it starts, or else in its next progress call.
     ///
-    /// A task that is paused before it starts leaves its place in the pool's queue to others. One that waits in a progress
-    /// call keeps its thread. Cancelling wakes it.
+    /// A task that is paused before it starts leaves its place in the pool's queue to others. One that waits in a
+    /// progress call keeps its thread. Cancelling wakes it.
     pub fn pause(&self) {
         core_task::pause(&self.task());
     }
@@ -205,7 +207,8 @@ impl<T> ProgressFuture<T> {
         self.core().has_ended()
     }
 
-    /// Lets the task run on without its future; its outcome is dropped. A paused task is resumed, for nobody else could.
+    /// Lets the task run on without its future; its outcome is dropped. A paused task is resumed, for nobody else
+    /// could.
     ///
     /// # Blocking
     ///
@@ -220,7 +223,8 @@ impl<T> ProgressFuture<T> {
         self.resolved = true;
     }
 
-    /// Blocks this thread until the task has ended, for code without a runtime. A paused task is resumed, for nobody else could.
+    /// Blocks this thread until the task has ended, for code without a runtime. A paused task is resumed, for nobody
+    /// else could.
     ///
     /// # Errors
     ///
@@ -232,8 +236,8 @@ impl<T> ProgressFuture<T> {
     ///
     /// # Blocking
     ///
-    /// On a thread of a [`ThreadPoolExecutor`](crate::ThreadPoolExecutor), a task of the same pool that has not started yet is
-    /// run by this call: so tasks may wait for tasks of their own pool, however few threads it has.
+    /// On a thread of a [`ThreadPoolExecutor`](crate::ThreadPoolExecutor), a task of the same pool that has not started
+    /// yet is run by this call: so tasks may wait for tasks of their own pool, however few threads it has.
     ///
     /// # Examples
     ///
@@ -383,8 +387,8 @@ impl Canceller {
         core_task::cancel(&self.task, CancelCause::Requested);
     }
 
-    /// Whether cancellation was requested before the task had ended, by whomever: also by dropping the future. The task may
-    /// still run, and may have finished all the same.
+    /// Whether cancellation was requested before the task had ended, by whomever: also by dropping the future. The task
+    /// may still run, and may have finished all the same.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.task.core.state.load() & state::CANCEL != 0

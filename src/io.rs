@@ -8,8 +8,8 @@ use crate::Updater;
 ///
 /// # Errors
 ///
-/// Besides the reader's own errors: once cancellation was requested, an error around [`Cancelled`](crate::Cancelled). Its
-/// kind is not [`Interrupted`](io::ErrorKind::Interrupted), which [`io::copy`] and others would retry for ever.
+/// Besides the reader's own errors: once cancellation was requested, an error around [`Cancelled`](crate::Cancelled).
+/// Its kind is not [`Interrupted`](io::ErrorKind::Interrupted), which [`io::copy`] and others would retry for ever.
 #[derive(Debug)]
 pub struct ProgressReader<'a, R> {
     updater: &'a Updater,
@@ -20,8 +20,8 @@ pub struct ProgressReader<'a, R> {
 ///
 /// # Errors
 ///
-/// Besides the writer's own errors: once cancellation was requested, an error around [`Cancelled`](crate::Cancelled), as
-/// with [`ProgressReader`]. Flushing is not refused, so that what was written before can be brought to its end.
+/// Besides the writer's own errors: once cancellation was requested, an error around [`Cancelled`](crate::Cancelled),
+/// as with [`ProgressReader`]. Flushing is not refused, so that what was written before can be brought to its end.
 #[derive(Debug)]
 pub struct ProgressWriter<'a, W> {
     updater: &'a Updater,

@@ -1,5 +1,5 @@
-//! Long blocking work on threads, or inline in a test, **with the same code**; with live progress, and with cancellation of
-//! work that is already running; awaited from any async runtime, or from none.
+//! Long blocking work on threads, or inline in a test, **with the same code**; with live progress, and with
+//! cancellation of work that is already running; awaited from any async runtime, or from none.
 //!
 //! ```
 //! use progress_executor::{ExecutorExt, TaskResult, ThreadPoolExecutor, Updater};
@@ -32,27 +32,29 @@
 //! # }
 //! ```
 //!
-//! The idea: work that runs long reports its progress anyway, so the calls that report progress are also the places where
-//! cancellation is noticed. Nothing is ever torn down from outside.
+//! The idea: work that runs long reports its progress anyway, so the calls that report progress are also the places
+//! where cancellation is noticed. Nothing is ever torn down from outside.
 //!
 //! # The two sides of a task
 //!
 //! **A task** is a function of an input and an [`Updater`]. It counts what it has done ([`update`](Updater::update),
-//! [`iter`](Updater::iter), [`reader`](Updater::reader) and others), says what it is at ([`set_message`](Updater::set_message))
-//! and waits where it has to ([`sleep`](Updater::sleep)). Each of these calls returns [`Cancelled`] once the task is to end, and
-//! `?` passes that on. Counting costs a store to memory and a look at one word: no lock, no clock, no system call.
+//! [`iter`](Updater::iter), [`reader`](Updater::reader) and others), says what it is at
+//! ([`set_message`](Updater::set_message)) and waits where it has to ([`sleep`](Updater::sleep)). Each of these calls
+//! returns [`Cancelled`] once the task is to end, and `?` passes that on. Counting costs a store to memory and a look
+//! at one word: no lock, no clock, no system call.
 //!
-//! **The caller** has a [`ProgressFuture`], which resolves to the task's value or to a [`TaskError`] that tells how else it ended
-//! and how far it had come. Progress can be
+//! **The caller** has a [`ProgressFuture`], which resolves to the task's value or to a [`TaskError`] that tells how
+//! else it ended and how far it had come. Progress can be
 //!
 //! - asked for: [`progress`](ProgressFuture::progress);
-//! - received: [`updates`](ProgressFuture::updates) is a plain [`async_channel::Receiver`], for `select!` and for other tasks;
-//! - called back: [`on_progress`](ProgressFuture::on_progress) and [`with_bar`](ProgressFuture::with_bar), on the thread that
-//!   polls the future and nowhere else, so that an event loop stays the only place that touches its screen;
+//! - received: [`updates`](ProgressFuture::updates) is a plain [`async_channel::Receiver`], for `select!` and for other
+//!   tasks;
+//! - called back: [`on_progress`](ProgressFuture::on_progress) and [`with_bar`](ProgressFuture::with_bar), on the
+//!   thread that polls the future and nowhere else, so that an event loop stays the only place that touches its screen;
 //! - streamed together with the outcome: [`events`](ProgressFuture::events).
 //!
-//! Observers never hold a task up. They see the first change at once, then at most one snapshot per report interval (20 ms unless
-//! set), always the newest, and always the last one.
+//! Observers never hold a task up. They see the first change at once, then at most one snapshot per report interval (20
+//! ms unless set), always the newest, and always the last one.
 //!
 //! # The life of a task
 //!
@@ -68,8 +70,8 @@
 //!                                            a progress call returns Cancelled, and `?` passes it on: cancelled
 //! ```
 //!
-//! Every task ends exactly once, and its future always resolves: also if the task panics, if nobody watches it, or if its executor
-//! is gone.
+//! Every task ends exactly once, and its future always resolves: also if the task panics, if nobody watches it, or if
+//! its executor is gone.
 //!
 //! # Drop, cancel, detach, shut down
 //!
@@ -83,18 +85,18 @@
 //! | [`shutdown`](ThreadPoolExecutor::shutdown) | runs; new ones are rejected | runs on | resolves as ever |
 //! | [`shutdown_now`](ThreadPoolExecutor::shutdown_now) | never runs | is asked to end | resolves when the task has ended |
 //!
-//! None of them blocks, but for `detach` of a task of a [`SyncExecutor`]. *Asked to end* means: the next progress call returns
-//! [`Cancelled`]. A task that makes none cannot be cancelled.
+//! None of them blocks, but for `detach` of a task of a [`SyncExecutor`]. *Asked to end* means: the next progress call
+//! returns [`Cancelled`]. A task that makes none cannot be cancelled.
 //!
 //! # Executors
 //!
 //! - [`ThreadPoolExecutor`]: a pool of threads, first in, first out.
-//! - [`SyncExecutor`]: no thread at all. A task runs where its future is polled, and every single update reaches its callbacks:
-//!   a test can cancel at exactly `n == 5`.
+//! - [`SyncExecutor`]: no thread at all. A task runs where its future is polled, and every single update reaches its
+//!   callbacks: a test can cancel at exactly `n == 5`.
 //! - any `Fn(Job)`: `|job: Job| rayon::spawn(move || job.run())` brings tasks to a pool that is there already.
 //!
-//! All of them are an [`Executor`], and have the methods of [`ExecutorExt`]; code that takes a `&dyn Executor` runs on each. The
-//! first two also take closures that capture anything, as inherent methods: `spawn(|progress| ..)`.
+//! All of them are an [`Executor`], and have the methods of [`ExecutorExt`]; code that takes a `&dyn Executor` runs on
+//! each. The first two also take closures that capture anything, as inherent methods: `spawn(|progress| ..)`.
 //!
 //! # Tests
 //!
@@ -121,8 +123,8 @@
 //!
 //! # Origin
 //!
-//! The Python package [`progress-executor`](https://pypi.org/project/progress-executor/) had the idea, for the executors of
-//! `concurrent.futures`.
+//! The Python package [`progress-executor`](https://pypi.org/project/progress-executor/) had the idea, for the
+//! executors of `concurrent.futures`.
 
 mod clock;
 mod primitives;

@@ -78,7 +78,8 @@ impl Observers {
         removed.is_some()
     }
 
-    /// Shows every observer the newest snapshot. One that panics is removed, and does not keep the others from seeing it.
+    /// Shows every observer the newest snapshot. One that panics is removed, and does not keep the others from seeing
+    /// it.
     pub(crate) fn catch_up(&self, core: &Core) {
         let mut list = self.lock();
         let newest = report::newer(core, list.version);

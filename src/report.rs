@@ -12,10 +12,10 @@
 //!                    nothing has changed for two intervals
 //! ```
 //!
-//! A *quiet* task has [`REPORT`](state::REPORT) set in its control word, so that its next change is shown by the very call
-//! that makes it. A task that counts all the time stays *watched*, and never leaves the fast path. The reporter sets
-//! `REPORT` after one interval without a change but looks once more after another one: the task may have counted just
-//! before it could see the bit.
+//! A *quiet* task has [`REPORT`](state::REPORT) set in its control word, so that its next change is shown by the very
+//! call that makes it. A task that counts all the time stays *watched*, and never leaves the fast path. The reporter
+//! sets `REPORT` after one interval without a change but looks once more after another one: the task may have counted
+//! just before it could see the bit.
 //!
 //! Deliberately absent: a queue of snapshots. Each observer has room for one, and a newer one takes its place.
 

@@ -14,8 +14,8 @@ use crate::{CancelCause, Executor, Job, ProgressFuture, TaskBuilder, TaskId, Tas
 
 /// Runs each task on the thread that polls its future, at the first poll: for tests, and where there are no threads.
 ///
-/// Every single update reaches the callbacks and bars of the future, in order and while the task is within the call that made
-/// it. So what a test does in a callback happens at an exact point of the task:
+/// Every single update reaches the callbacks and bars of the future, in order and while the task is within the call
+/// that made it. So what a test does in a callback happens at an exact point of the task:
 ///
 /// ```
 /// use progress_executor::SyncExecutor;
@@ -32,9 +32,9 @@ use crate::{CancelCause, Executor, Job, ProgressFuture, TaskBuilder, TaskId, Tas
 /// assert_eq!(error.progress().n, 5);
 /// ```
 ///
-/// The poll that runs a task takes as long as the task does. A future that is never polled never runs its task; one that is
-/// [detached](ProgressFuture::detach) runs it then and there. Tasks do not run at the same time, so one that waits for another
-/// one's doing waits for ever, unless it awaits the other's future.
+/// The poll that runs a task takes as long as the task does. A future that is never polled never runs its task; one
+/// that is [detached](ProgressFuture::detach) runs it then and there. Tasks do not run at the same time, so one that
+/// waits for another one's doing waits for ever, unless it awaits the other's future.
 ///
 /// Dropping the executor changes nothing.
 pub struct SyncExecutor {

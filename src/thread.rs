@@ -1,7 +1,7 @@
 //! A pool of threads.
 //!
-//! One lock holds the queue and the numbers of those who see to it, so that whoever adds a job or takes one can tell whether
-//! somebody else has to be called ([`Shared::summon`]):
+//! One lock holds the queue and the numbers of those who see to it, so that whoever adds a job or takes one can tell
+//! whether somebody else has to be called ([`Shared::summon`]):
 //!
 //! ```text
 //!             takes a job                  finds none for a few microseconds
@@ -11,11 +11,11 @@
 //!            ends the job                         is called
 //! ```
 //!
-//! A worker that looks spares its caller a wake-up, which costs more than all the rest of a small task. At most one worker is
-//! being woken at a time: it calls the next one, if there still is something to do.
+//! A worker that looks spares its caller a wake-up, which costs more than all the rest of a small task. At most one
+//! worker is being woken at a time: it calls the next one, if there still is something to do.
 //!
-//! Deliberately absent: work stealing (tasks are long; first in, first out is what users can reason about), idle time-outs
-//! (a sleeping thread costs nothing but its stack).
+//! Deliberately absent: work stealing (tasks are long; first in, first out is what users can reason about), idle
+//! time-outs (a sleeping thread costs nothing but its stack).
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -39,8 +39,8 @@ use crate::{CancelCause, Executor, Job, ProgressFuture, TaskBuilder, TaskId, Tas
 
 /// Runs tasks on a pool of threads, first in, first out.
 ///
-/// Threads are started as they are needed, up to a maximum, and are kept until the executor is dropped. A task that panics costs
-/// no thread. Idle threads use no CPU.
+/// Threads are started as they are needed, up to a maximum, and are kept until the executor is dropped. A task that
+/// panics costs no thread. Idle threads use no CPU.
 ///
 /// | | new tasks | tasks that wait | tasks that run |
 /// |---|---|---|---|
@@ -52,9 +52,9 @@ use crate::{CancelCause, Executor, Job, ProgressFuture, TaskBuilder, TaskId, Tas
 ///
 /// # Tasks that wait for tasks of their own pool
 ///
-/// A future that is polled or [waited](ProgressFuture::wait) for on a thread of the pool that its task was submitted to runs the
-/// task right there, if no other thread has started it. So tasks can submit tasks to their own pool and wait for them, even
-/// if it has one thread only; what a task waits for counts on the stack of its thread.
+/// A future that is polled or [waited](ProgressFuture::wait) for on a thread of the pool that its task was submitted to
+/// runs the task right there, if no other thread has started it. So tasks can submit tasks to their own pool and wait
+/// for them, even if it has one thread only; what a task waits for counts on the stack of its thread.
 ///
 /// # Examples
 ///
@@ -216,8 +216,8 @@ impl ThreadPoolExecutor {
 }
 
 impl ThreadPoolBuilder {
-    /// At most so many threads; 0 stands for the [available parallelism](std::thread::available_parallelism), which is the
-    /// default.
+    /// At most so many threads; 0 stands for the [available parallelism](std::thread::available_parallelism), which is
+    /// the default.
     pub fn max_workers(mut self, max_workers: usize) -> Self {
         self.max_workers = max_workers;
         self
@@ -235,8 +235,8 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The time between two snapshots of a task that observers are shown; 20 ms by default. Zero shows every change, at the
-    /// cost of the task.
+    /// The time between two snapshots of a task that observers are shown; 20 ms by default. Zero shows every change, at
+    /// the cost of the task.
     pub fn report_interval(mut self, interval: Duration) -> Self {
         self.report_interval = interval;
         self

@@ -19,14 +19,14 @@ use crate::{Cancelled, ProgressIter, ProgressReader, ProgressWriter, clock, stat
 /// A task's handle on itself: it reports progress, and hears of cancellation.
 ///
 /// Every task function is given one. Work that runs long reports its progress anyway, so the calls that report progress
-/// are also the places where cancellation is noticed: they return [`Cancelled`] from then on, and `?` ends the task there.
-/// They are also the places where a [paused](crate::ProgressFuture::pause) task waits.
+/// are also the places where cancellation is noticed: they return [`Cancelled`] from then on, and `?` ends the task
+/// there. They are also the places where a [paused](crate::ProgressFuture::pause) task waits.
 ///
 /// Progress is counted in units of the task's choice: steps, files, bytes. A call costs a store to memory and a look at
 /// one word, whether or not anybody observes the task; call it as often as there is something to count.
 ///
-/// There is one writer: an `Updater` can be sent to another thread but not shared between threads, and all of its methods
-/// take `&self`.
+/// There is one writer: an `Updater` can be sent to another thread but not shared between threads, and all of its
+/// methods take `&self`.
 ///
 /// # Examples
 ///
@@ -49,8 +49,8 @@ use crate::{Cancelled, ProgressIter, ProgressReader, ProgressWriter, clock, stat
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
 pub struct Updater {
-    /// The task, and a plain pointer to its core: a progress call must not look for it through an `Arc<dyn ..>`, which costs
-    /// as much as all the rest of it.
+    /// The task, and a plain pointer to its core: a progress call must not look for it through an `Arc<dyn ..>`, which
+    /// costs as much as all the rest of it.
     core: Yoke<&'static Core, TaskRef>,
     context: Context,
     /// The counts have one writer.
@@ -169,8 +169,8 @@ impl Updater {
         self.attend(state::INTERRUPT)
     }
 
-    /// Whether cancellation was requested. Other than [`check`](Self::check) this never waits, and is not taken as a sign
-    /// that the task has noticed.
+    /// Whether cancellation was requested. Other than [`check`](Self::check) this never waits, and is not taken as a
+    /// sign that the task has noticed.
     #[inline]
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
@@ -202,9 +202,9 @@ impl Updater {
 
     /// Counts the items of an iterator, and checks for cancellation before each.
     ///
-    /// This starts a count of its own: `n` from 0, and `total` where the iterator knows its exact length. An item counts as
-    /// done when the next one is asked for. Items come as `Ok(item)`; after cancellation was requested one `Err(Cancelled)`
-    /// follows, and then nothing.
+    /// This starts a count of its own: `n` from 0, and `total` where the iterator knows its exact length. An item
+    /// counts as done when the next one is asked for. Items come as `Ok(item)`; after cancellation was requested one
+    /// `Err(Cancelled)` follows, and then nothing.
     ///
     /// # Examples
     ///
@@ -233,8 +233,8 @@ impl Updater {
 
     /// Counts the bytes that are read, on top of what was counted before.
     ///
-    /// Once cancellation was requested, reading returns an error that makes the task end as cancelled when it is passed on;
-    /// see [`ProgressReader`].
+    /// Once cancellation was requested, reading returns an error that makes the task end as cancelled when it is passed
+    /// on; see [`ProgressReader`].
     ///
     /// # Examples
     ///
@@ -259,8 +259,8 @@ impl Updater {
         ProgressWriter::new(self, writer)
     }
 
-    /// When the task is to have ended, so that it can choose to do less; `None` where it has no limit. No executor sets a limit
-    /// yet.
+    /// When the task is to have ended, so that it can choose to do less; `None` where it has no limit. No executor sets
+    /// a limit yet.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         None

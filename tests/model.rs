@@ -1,5 +1,5 @@
-//! A model check of the lock-free files, with [loom](https://docs.rs/loom): every interleaving of a few threads, and every
-//! value that a load may see.
+//! A model check of the lock-free files, with [loom](https://docs.rs/loom): every interleaving of a few threads, and
+//! every value that a load may see.
 //!
 //! The files are compiled again here, with the primitives of loom in place of those of the standard library.
 

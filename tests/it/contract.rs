@@ -1,7 +1,8 @@
 //! What holds for every executor.
 //!
-//! Adding one costs an implementation of [`Subject`] and a line with `contract!`. The tasks are plain functions, and the tests
-//! speak to them through inputs, outputs, progress and cancellation only, so that they may also run in another process.
+//! Adding one costs an implementation of [`Subject`] and a line with `contract!`. The tasks are plain functions, and
+//! the tests speak to them through inputs, outputs, progress and cancellation only, so that they may also run in
+//! another process.
 
 use std::error::Error as _;
 use std::io::{self, Read, Write};
