@@ -1,7 +1,8 @@
 //! Long blocking work inside an application that runs on `async-std`.
 //!
-//! The library needs no runtime and knows none: its futures and streams are polled by whatever there is. Here they are
-//! followed by tasks of `async-std`, beside a heartbeat that shows that nothing blocks the application.
+//! The library needs no runtime and knows none: its futures and streams are polled by whatever there is. Here they
+//! are followed by tasks of `async-std`, beside a heartbeat that shows that nothing blocks the application. What
+//! takes longer than two seconds is cancelled.
 //!
 //! ```text
 //! cargo run --example async_std_app
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use async_std::stream::StreamExt;
 use async_std::task;
-use progress_executor::{TaskEvent, TaskEvents, TaskResult, ThreadPoolExecutor, Updater};
+use progress_executor::{Canceller, ProgressFuture, TaskEvent, TaskEvents, TaskResult, ThreadPoolExecutor, Updater};
 
 /// Looks for primes by trial division: work that would block an async runtime.
 fn count_primes(limit: u64, progress: &Updater) -> TaskResult<usize> {
@@ -54,16 +55,14 @@ fn main() {
     let executor = ThreadPoolExecutor::new(2);
     task::block_on(async {
         let heartbeat = task::spawn(heartbeat());
-        let limits = [4_000_000, 10_000_000, 1_000_000_000];
+        let limits = [5_000_000, 20_000_000, 1_000_000_000];
         let tasks = limits.map(|limit| executor.submit(count_primes, limit));
-        let too_long = tasks[2].canceller();
-        let mut followers = Vec::new();
-        for (limit, task) in limits.into_iter().zip(tasks) {
-            followers.push(task::spawn(follow(limit, task.events())));
-        }
+        let cancellers = tasks.each_ref().map(ProgressFuture::canceller);
+        let followers = limits.into_iter().zip(tasks).map(|(limit, task)| task::spawn(follow(limit, task.events())));
+        let followers: Vec<_> = followers.collect();
 
         task::sleep(Duration::from_secs(2)).await;
-        too_long.cancel();
+        cancellers.iter().for_each(Canceller::cancel); // does nothing to those that have ended
         for follower in followers {
             follower.await;
         }

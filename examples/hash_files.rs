@@ -4,16 +4,16 @@
 //! cargo run --release --example hash_files -- DIR | sha256sum --check --quiet
 //! ```
 //!
-//! Without arguments it hashes the sources of this crate: all that is in its folder but `target` and `.git`. Otherwise
-//! nothing is left out but what is no file: symbolic links to folders are not followed below the given paths, pipes
-//! and devices are not read.
+//! Without arguments it hashes the sources of this crate: all that is in its folder but `target` and `.git`.
+//! Otherwise nothing is left out but what is no file: symbolic links to folders are not followed below the given
+//! paths, pipes and devices are not read.
 //!
-//! The digests go to standard output, sorted by path (byte by byte, as `LC_ALL=C sort` does); all the rest goes to standard
-//! error, with a bar if that is a terminal. Files that cannot be read are reported and passed over, and the exit code is 1
-//! then. Ctrl-C ends it early, with the digests so far and the exit code 130; a second one ends it on the spot.
+//! The digests go to standard output, sorted by path (byte by byte, as `LC_ALL=C sort` does); all the rest goes to
+//! standard error, with a bar if that is a terminal. Files that cannot be read are reported and passed over, and
+//! the exit code is 1 then. Ctrl-C ends it early, with the digests so far and the exit code 130.
 //!
-//! However many files there are, only a few tasks exist at a time. A digest is kept until all that come before it in the
-//! order are known.
+//! However many files there are, only a few tasks exist at a time. A digest is kept until all that come before it
+//! in the order are known.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -24,7 +24,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ Usage: hash_files [PATH...]
 Hashes every file below the given paths with SHA-256, and writes what sha256sum
 writes. Without a path it hashes the sources of this crate.";
 
-/// How many files each thread has to its name, hashed or to be hashed next.
+/// How many tasks there are for each thread at a time: the one that it runs, and those that come next.
 const TASKS_PER_WORKER: usize = 4;
 /// How much is read at a time.
 const BUFFER: usize = 128 * 1024;
@@ -53,16 +53,18 @@ const BROKEN_PIPE: u8 = 141;
 
 fn main() -> ExitCode {
     match parse(env::args_os().skip(1)) {
-        Ok(Some(roots)) => run(roots).unwrap_or_else(|error| fail(&*error)),
+        Ok(Some(roots)) => run(roots).unwrap_or_else(|error| fail(&error, ExitCode::FAILURE)),
         Ok(None) => {
             println!("{USAGE}");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            complain(&error);
-            ExitCode::from(2)
-        }
+        Err(error) => fail(&error, ExitCode::from(2)),
     }
+}
+
+fn fail(error: &dyn Display, code: ExitCode) -> ExitCode {
+    complain(error);
+    code
 }
 
 /// The paths to begin with; `None` where help is asked for.
@@ -82,16 +84,6 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Vec<PathBuf
     Ok(Some(roots))
 }
 
-fn fail(error: &(dyn Error + 'static)) -> ExitCode {
-    match error.downcast_ref::<io::Error>() {
-        Some(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(BROKEN_PIPE),
-        _ => {
-            complain(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
 /// Where nobody reads standard error, nothing can be done about it.
 fn complain(problem: &dyn Display) {
     let _ = writeln!(io::stderr(), "hash_files: {problem}");
@@ -104,18 +96,18 @@ fn run(mut roots: Vec<PathBuf>) -> Result<ExitCode, Box<dyn Error>> {
     let pool = Arc::new(ThreadPoolExecutor::new(0));
     let interrupted = shut_down_on_interrupt(&pool)?;
     smol::block_on(async {
-        let Some(found) = find(&pool, roots).await? else { return Ok(ExitCode::from(INTERRUPTED)) };
+        let Some(found) = find(&pool, roots, &interrupted).await? else { return Ok(ExitCode::from(INTERRUPTED)) };
         let mut report = Report::new(&found.files);
         found.failures.iter().for_each(|failure| report.fail(failure));
-        hash(&pool, &found.files, &interrupted, &mut report).await?;
-        report.close(interrupted.load(Ordering::Relaxed))
+        let result = hash(&pool, &found.files, &interrupted, &mut report).await;
+        Ok(report.close(result, interrupted.load(Ordering::Relaxed))?)
     })
 }
 
 fn sources_of_this_crate() -> io::Result<Vec<PathBuf>> {
-    let is_built = |name: &OsStr| name == "target" || name == ".git";
+    let is_left_out = |name: &OsStr| name == "target" || name == ".git";
     let mut paths = entries(Path::new(env!("CARGO_MANIFEST_DIR")))?;
-    paths.retain(|path| !path.file_name().is_some_and(is_built));
+    paths.retain(|path| !path.file_name().is_some_and(is_left_out));
     Ok(paths)
 }
 
@@ -128,9 +120,7 @@ fn shut_down_on_interrupt(pool: &Arc<ThreadPoolExecutor>) -> Result<Arc<AtomicBo
     let interrupted = Arc::new(AtomicBool::new(false));
     let (pool, flag) = (pool.clone(), interrupted.clone());
     ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            process::exit(INTERRUPTED.into());
-        }
+        flag.store(true, Ordering::Relaxed);
         pool.shutdown_now();
     })?;
     Ok(interrupted)
@@ -159,14 +149,18 @@ impl Failure {
 }
 
 /// Looks for files as a task of the pool, with a bar that goes when that is done. `None` where it was cancelled.
-async fn find(pool: &ThreadPoolExecutor, roots: Vec<PathBuf>) -> Result<Option<Found>, TaskError> {
+async fn find(
+    pool: &ThreadPoolExecutor,
+    roots: Vec<PathBuf>,
+    interrupted: &AtomicBool,
+) -> Result<Option<Found>, TaskError> {
     let bar = ProgressBar::no_length().with_style(style("looking for files: {human_pos}"));
     let shown = bar.clone();
     let outcome = pool.submit(find_files, roots).with_bar(Triggers::RUNNING, || shown).await;
     bar.finish_and_clear();
     match outcome {
         Ok(found) => Ok(Some(found)),
-        Err(error) if is_interruption(&error) => {
+        Err(_) if interrupted.load(Ordering::Relaxed) => {
             complain(&"interrupted before all files were found");
             Ok(None)
         }
@@ -186,6 +180,7 @@ fn find_files(roots: Vec<PathBuf>, progress: &Updater) -> TaskResult<Found> {
         }
     }
     while let Some(folder) = folders.pop() {
+        progress.check()?;
         found.visit(&folder, &mut folders, progress)?;
     }
     found.files.sort_unstable_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
@@ -222,11 +217,6 @@ impl Found {
     }
 }
 
-/// Whether the pool was shut down before the task had ended, or had been submitted.
-fn is_interruption(error: &TaskError) -> bool {
-    error.is_cancelled() || error.is_rejected()
-}
-
 type Sha256Digest = sha2::digest::Output<Sha256>;
 
 /// Hashes one file, and counts its bytes.
@@ -253,7 +243,10 @@ async fn hash(
     let wanted = files.iter().enumerate().take_while(|_| !interrupted.load(Ordering::Relaxed));
     let mut outcomes = stream::iter(wanted).map(start).buffer_unordered(TASKS_PER_WORKER * pool.max_workers());
     while let Some((index, outcome)) = outcomes.next().await {
-        report.settle(index, outcome)?;
+        // What fails after Ctrl-C has not been done, for whatever reason.
+        if outcome.is_ok() || !interrupted.load(Ordering::Relaxed) {
+            report.settle(index, outcome)?;
+        }
     }
     Ok(())
 }
@@ -297,7 +290,6 @@ impl<'a> Report<'a> {
                 self.hashed_bytes += file.size;
                 self.lines.add(index, Some(digest));
             }
-            Err(error) if is_interruption(&error) => return Ok(()),
             Err(error) => {
                 self.bar.dec_length(file.size.saturating_sub(error.progress().n));
                 self.fail(&Failure::new(&file.path, error.source().unwrap_or(&error)));
@@ -318,20 +310,29 @@ impl<'a> Report<'a> {
         self.bar.suspend(|| self.lines.write(&mut io::stdout().lock()))
     }
 
-    /// Writes what is left, and sums up.
-    fn close(mut self, interrupted: bool) -> Result<ExitCode, Box<dyn Error>> {
+    /// Writes what is left, if all went well until now, and sums up.
+    fn close(mut self, result: io::Result<()>, interrupted: bool) -> io::Result<ExitCode> {
         self.lines.skip_gaps();
         self.bar.finish_and_clear();
-        self.write()?;
-        complain(&self.summary(interrupted));
-        if self.failures > 0 {
-            complain(&format!("{} could not be read", HumanCount(self.failures)));
+        match result.and_then(|()| self.write()) {
+            // The reader of the output may have been interrupted as well.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::from(BROKEN_PIPE)),
+            result => result?,
         }
+        self.sum_up(interrupted);
         Ok(match self.failures {
             _ if interrupted => ExitCode::from(INTERRUPTED),
             0 => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         })
+    }
+
+    fn sum_up(&self, interrupted: bool) {
+        complain(&self.summary(interrupted));
+        if self.failures > 0 {
+            complain(&format!("{} could not be read", HumanCount(self.failures)));
+        }
     }
 
     fn summary(&self, interrupted: bool) -> String {

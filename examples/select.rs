@@ -1,7 +1,7 @@
 //! Waits for whatever comes first: the progress of one of several tasks, or a timer.
 //!
-//! Three tasks count to ten, each at its own pace. `futures::select!` shows each step as it comes, and cancels those that
-//! have not arrived after a second.
+//! Three tasks count to ten, each at its own pace. `futures::select!` shows each step as it comes, and cancels
+//! those that have not arrived after a second.
 //!
 //! ```text
 //! cargo run --example select

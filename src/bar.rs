@@ -46,6 +46,16 @@ pub trait ProgressBar: Send {
     fn finish(&mut self, state: &ProgressState);
 }
 
+impl<B: ProgressBar + ?Sized> ProgressBar for Box<B> {
+    fn update(&mut self, state: &ProgressState) {
+        (**self).update(state);
+    }
+
+    fn finish(&mut self, state: &ProgressState) {
+        (**self).finish(state);
+    }
+}
+
 /// When a bar is made: as soon as one of these has come to pass.
 ///
 /// # Examples
@@ -130,8 +140,11 @@ impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer for LazyBar<B, F> {
     }
 }
 
-/// Shows position, length and message. The bar is finished when the task has ended with a value, and abandoned where it
-/// stands otherwise.
+/// Shows position, length and message. At the end of the task the bar is finished if there is a value, and else abandoned
+/// where it stands; its `ProgressFinish` plays no part.
+///
+/// `indicatif::ProgressBar` has methods of its own by these names, so a wrapper has to call
+/// `progress_executor::ProgressBar::update(&mut self.0, state)`.
 #[cfg(feature = "indicatif")]
 impl ProgressBar for indicatif::ProgressBar {
     fn update(&mut self, state: &ProgressState) {

@@ -97,7 +97,8 @@ impl<T> ProgressFuture<T> {
     /// dropping it is harmless. Clones of a receiver share its states among them; call this again for a receiver of
     /// one's own.
     ///
-    /// The receiver outlives the future, and gets the last state even if that is dropped or detached.
+    /// The receiver outlives the future, and gets the last state even if that is dropped or detached. It is a stream
+    /// that is to be pinned, with [`std::pin::pin!`], before it can be used in `select!`.
     ///
     /// # Examples
     ///

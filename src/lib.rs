@@ -59,15 +59,18 @@
 //! # The life of a task
 //!
 //! ```text
-//!  submit           a thread takes it            its function returns
-//! ────────► pending ────────────────► running ─────────────────────────► finished, failed
-//!              │                       │   ▲                                   ▲
-//!              │ cancel,               │   └────────► paused                   │ it had finished
-//!              │ executor shut down    │ cancel       (in a progress call)     │ all the same
-//!              ▼                       ▼                                       │
-//!          cancelled,              cancelling ─────────────────────────────────┤
-//!          rejected                                                            ▼
-//!                                            a progress call returns Cancelled, and `?` passes it on: cancelled
+//!  submit
+//!    │
+//!    ▼            it is cancelled, or its executor is shut down
+//! pending ───────────────────────────────────────────────────────────────────────► cancelled, rejected
+//!    │
+//!    ▼   pause: it waits in a progress call
+//! running ◄───────────────────────────────────► paused
+//!    │ │
+//!    │ └─ cancel ─► cancelling ─ a progress call returns Cancelled, `?` passes it on ─► cancelled
+//!    │                   │
+//!    ▼                   ▼ it takes no notice
+//! its function returns, or panics ───────────────────────────────────────────────► finished, failed
 //! ```
 //!
 //! Every task ends exactly once, and its future always resolves: also if the task panics, if nobody watches it, or if

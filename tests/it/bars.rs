@@ -33,7 +33,7 @@ fn count_to_two() -> ProgressFuture<()> {
 fn a_bar_follows_the_task_from_its_trigger_to_its_end() {
     let (send, told) = channel();
     let task = count_to_two();
-    let task = task.with_bar(Triggers::RUNNING, move || Log(send));
+    let task = task.with_bar(Triggers::RUNNING, move || -> Box<dyn ProgressBar> { Box::new(Log(send)) });
     assert!(told.try_recv().is_err());
     task.wait().unwrap();
     let told: Vec<_> = told.iter().collect();
