@@ -81,6 +81,23 @@ impl Job {
     ///
     /// Blocks for as long as the task takes. A task that is [paused](ProgressFuture::pause) blocks until it is resumed
     /// or cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, Job};
+    ///
+    /// let (queue, jobs) = async_channel::unbounded::<Job>();
+    /// let executor = move |job: Job| drop(queue.try_send(job));
+    /// let task = executor.submit(|n: u64, _| Ok(n + 1), 41);
+    /// std::thread::spawn(move || {
+    ///     while let Ok(job) = jobs.recv_blocking() {
+    ///         job.run();
+    ///     }
+    /// });
+    /// assert_eq!(task.wait()?, 42);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn run(self) {
         let context = Context { reporter: Some(Reporter::shared()), observers: None };
         loop {

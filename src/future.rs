@@ -83,6 +83,18 @@ impl<T> ProgressFuture<T> {
     }
 
     /// How far the task has come, right now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{Status, SyncExecutor};
+    ///
+    /// let mut task = SyncExecutor::new().spawn(|progress| Ok(progress.set_counts(3, 3)?));
+    /// assert_eq!(task.progress().status, Status::Pending);
+    /// smol::block_on(&mut task)?;
+    /// assert_eq!((task.progress().status, task.progress().n), (Status::Finished, 3));
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn progress(&self) -> ProgressState {
         self.core().snapshot()
@@ -132,6 +144,17 @@ impl<T> ProgressFuture<T> {
     }
 
     /// Removes a callback. Returns whether it was there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut task = executor.spawn(|progress| Ok(progress.update(1)?));
+    /// let id = task.add_progress_callback(|_, new| println!("{}", new.n));
+    /// assert!(task.remove_progress_callback(id));
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn remove_progress_callback(&mut self, id: CallbackId) -> bool {
         self.observers.as_ref().is_some_and(|observers| observers.remove(id))
     }
@@ -179,6 +202,21 @@ impl<T> ProgressFuture<T> {
     /// will, and its input is dropped by this call. A running one is told by its next progress call, and wakes from
     /// [`sleep`](crate::Updater::sleep) and from a pause. It may finish all the same, and keeps its value then.
     /// Cancelling again, or after the end, does nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{TaskResult, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| -> TaskResult<()> {
+    ///     loop {
+    ///         progress.update(1)?;
+    ///     }
+    /// });
+    /// task.cancel();
+    /// assert!(task.wait().unwrap_err().is_cancelled());
+    /// ```
     pub fn cancel(&self) {
         core_task::cancel(&self.task(), CancelCause::Requested);
     }
@@ -193,6 +231,18 @@ impl<T> ProgressFuture<T> {
     ///
     /// A task that is paused before it starts leaves its place in the pool's queue to others. One that waits in a
     /// progress call keeps its thread. Cancelling wakes it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.iter(0..1000).count()));
+    /// task.pause();
+    /// // … the user thinks about it …
+    /// task.resume();
+    /// assert_eq!(task.wait()?, 1000);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn pause(&self) {
         core_task::pause(&self.task());
     }
@@ -214,6 +264,13 @@ impl<T> ProgressFuture<T> {
     /// # Blocking
     ///
     /// A task of a [`SyncExecutor`](crate::SyncExecutor) that has not run yet is run by this call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// executor.spawn(|progress| Ok(progress.iter(0..1000).count())).detach();
+    /// ```
     pub fn detach(mut self) {
         self.resume();
         if self.core().state.load() & state::INLINE != 0 {

@@ -66,7 +66,8 @@ pub(crate) struct Task<B: ?Sized> {
 
 /// What is the same for every task.
 ///
-/// What running tasks write comes first, for neighbours in memory to stay off its cache line.
+/// In this order in memory: what a progress call touches comes first, side by side, and off the cache line of a neighbour.
+#[repr(C)]
 pub(crate) struct Core {
     pub(crate) counts: Counts,
     pub(crate) state: State,

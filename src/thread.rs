@@ -157,6 +157,16 @@ impl ThreadPoolExecutor {
     }
 
     /// Submits a task: `task` will be called with `input`, and an [`Updater`] to report progress to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let started = std::time::Instant::now(); // anything can be captured
+    /// let task = executor.submit(move |n: u64, _| Ok((n, started.elapsed())), 7);
+    /// assert_eq!(task.wait()?.0, 7);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn submit<F, I, O>(&self, task: F, input: I) -> ProgressFuture<O>
     where
         F: FnOnce(I, &Updater) -> TaskResult<O> + Send + 'static,
@@ -167,6 +177,15 @@ impl ThreadPoolExecutor {
     }
 
     /// Submits a task without an input.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let words = vec!["a", "b"];
+    /// assert_eq!(executor.spawn(move |_| Ok(words.concat())).wait()?, "ab");
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn spawn<F, O>(&self, task: F) -> ProgressFuture<O>
     where
         F: FnOnce(&Updater) -> TaskResult<O> + Send + 'static,
@@ -206,6 +225,18 @@ impl ThreadPoolExecutor {
     }
 
     /// Refuses new tasks from now on, cancels the accepted ones, and resolves when they have ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{CancelCause, TaskErrorKind, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.sleep(std::time::Duration::MAX)?));
+    /// smol::block_on(executor.shutdown_now());
+    /// let error = task.wait().unwrap_err();
+    /// assert_eq!(error.kind(), &TaskErrorKind::Cancelled(CancelCause::Shutdown));
+    /// ```
     pub fn shutdown_now(&self) -> Shutdown {
         self.shared.close();
         for task in self.shared.unended() {

@@ -118,6 +118,22 @@ impl Updater {
     /// # Errors
     ///
     /// [`Cancelled`] once cancellation was requested. The position is set all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let text = "one\ntwo\nthree\n";
+    ///     progress.set_total(text.len() as u64);
+    ///     for (offset, _line) in text.match_indices('\n') {
+    ///         progress.set_position(offset as u64 + 1)?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[inline]
     pub fn set_position(&self, n: u64) -> Result<(), Cancelled> {
         self.core().counts.set_n(n);
@@ -131,6 +147,20 @@ impl Updater {
     /// # Errors
     ///
     /// [`Cancelled`] once cancellation was requested. The counts are set all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     progress.set_counts(0, 3)?; // first this part,
+    ///     progress.update(3)?;
+    ///     progress.set_counts(0, 500)?; // then that one
+    ///     Ok(progress.update(500)?)
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn set_counts(&self, n: u64, total: u64) -> Result<(), Cancelled> {
         self.core().counts.set_both(n, total);
         self.attend(state::ATTENTION)
@@ -139,6 +169,20 @@ impl Updater {
     /// Sets the message that is shown with the counts.
     ///
     /// This costs an allocation, other than counting. It does not check for cancellation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     progress.set_message("reading");
+    ///     progress.update(1)?;
+    ///     progress.set_message(format!("{} bytes read", 12));
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn set_message(&self, message: impl Into<Cow<'static, str>>) {
         let message: Arc<str> = match message.into() {
             Cow::Borrowed(text) => text.into(),
@@ -153,17 +197,48 @@ impl Updater {
     /// # Errors
     ///
     /// [`Cancelled`] once cancellation was requested. The units are counted all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut x = 27_u64;
+    ///     while x != 1 {
+    ///         x = if x % 2 == 0 { x / 2 } else { 3 * x + 1 };
+    ///         progress.update(1)?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[inline]
     pub fn update(&self, delta: u64) -> Result<(), Cancelled> {
         self.core().counts.advance(delta);
         self.attend(state::ATTENTION)
     }
 
-    /// Checks for cancellation, and waits while the task is paused.
+    /// Checks for cancellation, and waits while the task is paused; for where there is nothing to count.
     ///
     /// # Errors
     ///
     /// [`Cancelled`] once cancellation was requested.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut numbers: Vec<u64> = (0..1000).rev().collect();
+    ///     progress.check()?;
+    ///     numbers.sort();
+    ///     progress.check()?;
+    ///     Ok(numbers)
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[inline]
     pub fn check(&self) -> Result<(), Cancelled> {
         self.attend(state::INTERRUPT)
@@ -188,6 +263,17 @@ impl Updater {
     /// # Blocking
     ///
     /// Blocks this thread: it is for task functions, which run on threads of their own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.sleep(Duration::from_secs(3600))?));
+    /// task.cancel();
+    /// assert!(task.wait().unwrap_err().is_cancelled());
+    /// ```
     pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
         // No deadline where it is beyond the end of time: then only cancellation ends the sleep.
         let deadline = Instant::now().checked_add(duration);
@@ -255,6 +341,23 @@ impl Updater {
     }
 
     /// Counts the bytes that are written, on top of what was counted before; see [`ProgressWriter`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut out = progress.writer(Vec::new());
+    ///     for line in 0..100 {
+    ///         writeln!(out, "{line}")?;
+    ///     }
+    ///     Ok(out.into_inner())
+    /// });
+    /// assert_eq!(task.wait()?.len(), 290);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn writer<W: io::Write>(&self, writer: W) -> ProgressWriter<'_, W> {
         ProgressWriter::new(self, writer)
     }
@@ -275,15 +378,12 @@ impl Updater {
     /// The end of every progress call: nothing, unless one of `bits` wants attention.
     #[inline(always)]
     fn attend(&self, bits: u32) -> Result<(), Cancelled> {
-        match self.core().state.peek() & bits {
-            0 => Ok(()),
-            found => self.attend_to(found),
-        }
+        if self.core().state.peek() & bits == 0 { Ok(()) } else { self.attend_to(bits) }
     }
 
     #[cold]
     fn attend_to(&self, bits: u32) -> Result<(), Cancelled> {
-        if bits & state::REPORT != 0 {
+        if self.core().state.peek() & bits & state::REPORT != 0 {
             self.report();
         }
         // Looked at again: whoever saw the report may have requested it just now.

@@ -17,7 +17,7 @@ fn main() {
     let mut table = Rounds::new("one of a million tasks");
     table.add("allocation through a channel", move || allocations(tasks));
     add_all(&mut table, Flood { tasks });
-    table.run(amount(10));
+    table.run(amount(15));
 }
 
 #[derive(Clone, Copy)]

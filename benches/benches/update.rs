@@ -74,7 +74,7 @@ fn main() {
             Ok(())
         })
     });
-    table.run(amount(30));
+    table.run(amount(40));
 }
 
 type Work = fn(u64, &Updater) -> Result<u64, Cancelled>;

@@ -61,9 +61,10 @@ impl Rounds {
         println!("{:<32} {:>10} {:>10} {:>10} {:>10}", self.title, "median ns", "ratio", "least ns", "ratio");
         let base = &self.variants[0].nanos;
         for Variant { name, nanos, .. } in &self.variants {
-            let (median, ratio) = (median(nanos), median(nanos) / median(base));
-            let (least, least_ratio) = (least(nanos), least(nanos) / least(base));
-            println!("{name:<32} {median:>10.1} {ratio:>10.2} {least:>10.1} {least_ratio:>10.2}");
+            let ratios: Vec<_> = nanos.iter().zip(base).map(|(own, base)| own / base).collect();
+            let (median, ratio) = (median(nanos), median(&ratios));
+            let (least, ratio_of_least) = (least(nanos), least(nanos) / least(base));
+            println!("{name:<32} {median:>10.1} {ratio:>10.2} {least:>10.1} {ratio_of_least:>10.2}");
         }
         println!();
     }
