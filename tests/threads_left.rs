@@ -45,6 +45,13 @@ fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
     Ok(n)
 }
 
+fn tick_forever((): (), progress: &Updater) -> TaskResult<()> {
+    loop {
+        progress.update(1)?;
+        progress.sleep(Duration::from_millis(1))?;
+    }
+}
+
 /// One test, for its parts must not run at the same time.
 #[test]
 fn threads_come_and_go() {
@@ -68,7 +75,7 @@ fn threads_come_and_go() {
     assert!(busy > before && busy <= before + 3, "at most three workers");
     idle_threads_use_no_processor_time();
 
-    let task = executor.submit(|(), progress: &Updater| Ok(progress.sleep(Duration::MAX)?), ());
+    let task = executor.submit(tick_forever, ());
     let updates = task.updates();
     eventually("an observed task is watched", || has_thread("progress-repo"));
     task.cancel();
