@@ -298,6 +298,73 @@ where
     TaskBuilder { start: Box::new(move |options| start(executor, work, options)), options: Options::default() }
 }
 
+/// Gives an executor of this process the methods of [`ExecutorExt`], for functions that capture anything and run once.
+macro_rules! submit_methods {
+    ($executor:ident) => {
+        impl $executor {
+            /// Submits a task: `task` will be called with `input`, and an [`Updater`](crate::Updater) to report progress to.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("# let executor = progress_executor::", stringify!($executor), "::default();")]
+            /// let started = std::time::Instant::now(); // anything can be captured
+            /// let task = executor.submit(move |n: u64, _| Ok((n, started.elapsed())), 7);
+            /// assert_eq!(task.wait()?.0, 7);
+            /// # Ok::<(), progress_executor::TaskError>(())
+            /// ```
+            pub fn submit<F, I, O>(&self, task: F, input: I) -> $crate::ProgressFuture<O>
+            where
+                F: FnOnce(I, &$crate::Updater) -> $crate::TaskResult<O> + Send + 'static,
+                I: Send + 'static,
+                O: Send + 'static,
+            {
+                $crate::executor::start(self, $crate::executor::Call { task, input }, Default::default())
+            }
+
+            /// Submits a task without an input.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("# let executor = progress_executor::", stringify!($executor), "::default();")]
+            /// let words = vec!["a", "b"];
+            /// assert_eq!(executor.spawn(move |_| Ok(words.concat())).wait()?, "ab");
+            /// # Ok::<(), progress_executor::TaskError>(())
+            /// ```
+            pub fn spawn<F, O>(&self, task: F) -> $crate::ProgressFuture<O>
+            where
+                F: FnOnce(&$crate::Updater) -> $crate::TaskResult<O> + Send + 'static,
+                O: Send + 'static,
+            {
+                $crate::executor::start(self, $crate::executor::Spawn(task), Default::default())
+            }
+
+            /// Prepares a task that is to have a name.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("# let executor = progress_executor::", stringify!($executor), "::default();")]
+            /// let task = executor.task(|n: u64, _| Ok(n), 1).name("first").submit();
+            /// assert_eq!(task.name(), "first");
+            /// # task.wait()?;
+            /// # Ok::<(), progress_executor::TaskError>(())
+            /// ```
+            pub fn task<F, I, O>(&self, task: F, input: I) -> $crate::TaskBuilder<'_, O>
+            where
+                F: FnOnce(I, &$crate::Updater) -> $crate::TaskResult<O> + Send + 'static,
+                I: Send + 'static,
+                O: Send + 'static,
+            {
+                $crate::executor::prepare(self, $crate::executor::Call { task, input })
+            }
+        }
+    };
+}
+
+pub(crate) use submit_methods;
+
 /// A function with its input.
 pub(crate) struct Call<F, I> {
     pub(crate) task: F,

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::Event;
 
-use crate::executor::{self, Call, Options, Refusal, Spawn};
+use crate::executor::{Refusal, submit_methods};
 use crate::shutdown::{Drain, Shutdown};
 use crate::task::{self, Home, TaskRef};
 use crate::updater::Context;
-use crate::{CancelCause, Executor, Job, ProgressFuture, TaskBuilder, TaskId, TaskResult, Updater, state};
+use crate::{CancelCause, Executor, Job, TaskId, state};
 
 /// Runs each task on the thread that polls its future, at the first poll: for tests, and where there are no threads.
 ///
@@ -33,7 +33,7 @@ use crate::{CancelCause, Executor, Job, ProgressFuture, TaskBuilder, TaskId, Tas
 /// ```
 ///
 /// The poll that runs a task takes as long as the task does. A future that is never polled never runs its task; one
-/// that is [detached](ProgressFuture::detach) runs it then and there. Tasks do not run at the same time, so one that
+/// that is [detached](crate::ProgressFuture::detach) runs it then and there. Tasks do not run at the same time, so one that
 /// waits for another one's doing waits for ever, unless it awaits the other's future.
 ///
 /// Dropping the executor changes nothing.
@@ -61,35 +61,6 @@ impl SyncExecutor {
         Self { shared: Arc::default() }
     }
 
-    /// Submits a task: `task` will be called with `input`, and an [`Updater`] to report progress to.
-    pub fn submit<F, I, O>(&self, task: F, input: I) -> ProgressFuture<O>
-    where
-        F: FnOnce(I, &Updater) -> TaskResult<O> + Send + 'static,
-        I: Send + 'static,
-        O: Send + 'static,
-    {
-        executor::start(self, Call { task, input }, Options::default())
-    }
-
-    /// Submits a task without an input.
-    pub fn spawn<F, O>(&self, task: F) -> ProgressFuture<O>
-    where
-        F: FnOnce(&Updater) -> TaskResult<O> + Send + 'static,
-        O: Send + 'static,
-    {
-        executor::start(self, Spawn(task), Options::default())
-    }
-
-    /// Prepares a task that is to have a name.
-    pub fn task<F, I, O>(&self, task: F, input: I) -> TaskBuilder<'_, O>
-    where
-        F: FnOnce(I, &Updater) -> TaskResult<O> + Send + 'static,
-        I: Send + 'static,
-        O: Send + 'static,
-    {
-        executor::prepare(self, Call { task, input })
-    }
-
     /// Refuses new tasks from now on, and resolves when the accepted ones have ended.
     ///
     /// Those that have not run yet are run where this is polled. Their futures keep the outcomes.
@@ -108,6 +79,8 @@ impl SyncExecutor {
         shutdown
     }
 }
+
+submit_methods!(SyncExecutor);
 
 impl Executor for SyncExecutor {
     fn execute(&self, job: Job) {

@@ -29,13 +29,13 @@ use std::time::Duration;
 use event_listener::Event;
 
 use crate::block_on::spin_until;
-use crate::executor::{self, Call, Options, Refusal, Spawn};
+use crate::executor::{self, Refusal, submit_methods};
 use crate::report::{self, Reporter};
 use crate::shutdown::{Drain, Shutdown};
 use crate::state::{self, Unclaimed};
 use crate::task::{self, Home, TaskRef};
 use crate::updater::Context;
-use crate::{CancelCause, Executor, Job, ProgressFuture, TaskBuilder, TaskId, TaskResult, Updater};
+use crate::{CancelCause, Executor, Job, TaskId};
 
 /// Runs tasks on a pool of threads, first in, first out.
 ///
@@ -52,7 +52,7 @@ use crate::{CancelCause, Executor, Job, ProgressFuture, TaskBuilder, TaskId, Tas
 ///
 /// # Tasks that wait for tasks of their own pool
 ///
-/// A future that is polled or [waited](ProgressFuture::wait) for on a thread of the pool that its task was submitted to
+/// A future that is polled or [waited](crate::ProgressFuture::wait) for on a thread of the pool that its task was submitted to
 /// runs the task right there, if no other thread has started it. So tasks can submit tasks to their own pool and wait
 /// for them, even if it has one thread only; what a task waits for counts on the stack of its thread.
 ///
@@ -156,54 +156,6 @@ impl ThreadPoolExecutor {
         }
     }
 
-    /// Submits a task: `task` will be called with `input`, and an [`Updater`] to report progress to.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
-    /// let started = std::time::Instant::now(); // anything can be captured
-    /// let task = executor.submit(move |n: u64, _| Ok((n, started.elapsed())), 7);
-    /// assert_eq!(task.wait()?.0, 7);
-    /// # Ok::<(), progress_executor::TaskError>(())
-    /// ```
-    pub fn submit<F, I, O>(&self, task: F, input: I) -> ProgressFuture<O>
-    where
-        F: FnOnce(I, &Updater) -> TaskResult<O> + Send + 'static,
-        I: Send + 'static,
-        O: Send + 'static,
-    {
-        executor::start(self, Call { task, input }, Options::default())
-    }
-
-    /// Submits a task without an input.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
-    /// let words = vec!["a", "b"];
-    /// assert_eq!(executor.spawn(move |_| Ok(words.concat())).wait()?, "ab");
-    /// # Ok::<(), progress_executor::TaskError>(())
-    /// ```
-    pub fn spawn<F, O>(&self, task: F) -> ProgressFuture<O>
-    where
-        F: FnOnce(&Updater) -> TaskResult<O> + Send + 'static,
-        O: Send + 'static,
-    {
-        executor::start(self, Spawn(task), Options::default())
-    }
-
-    /// Prepares a task that is to have a name.
-    pub fn task<F, I, O>(&self, task: F, input: I) -> TaskBuilder<'_, O>
-    where
-        F: FnOnce(I, &Updater) -> TaskResult<O> + Send + 'static,
-        I: Send + 'static,
-        O: Send + 'static,
-    {
-        executor::prepare(self, Call { task, input })
-    }
-
     /// Refuses new tasks from now on, and resolves when the accepted ones have ended.
     ///
     /// Tasks that are paused have not ended.
@@ -243,6 +195,15 @@ impl ThreadPoolExecutor {
             task::cancel(&task, CancelCause::Shutdown);
         }
         Shutdown::new(self.shared.clone())
+    }
+}
+
+submit_methods!(ThreadPoolExecutor);
+
+impl Default for ThreadPoolExecutor {
+    /// A pool of as many threads as the [available parallelism](std::thread::available_parallelism).
+    fn default() -> Self {
+        Self::new(0)
     }
 }
 

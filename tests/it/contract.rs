@@ -17,7 +17,7 @@ use progress_executor::{
     TaskErrorKind, TaskEvent, TaskResult, ThreadPoolExecutor, Updater,
 };
 
-use crate::support::{eventually, within_deadline};
+use crate::support::{count, eventually, within_deadline};
 
 /// An executor under test.
 trait Subject: Send + Sync + 'static {
@@ -134,13 +134,6 @@ fn fail(text: String, progress: &Updater) -> TaskResult<()> {
 fn crash(text: String, progress: &Updater) -> TaskResult<()> {
     progress.set_counts(2, 4)?;
     panic!("{text}")
-}
-
-fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
-    for step in progress.iter(0..n) {
-        step?;
-    }
-    Ok(n)
 }
 
 fn count_forever((): (), progress: &Updater) -> TaskResult<()> {

@@ -2,22 +2,9 @@
 
 use std::sync::Arc;
 
-use progress_executor::{Executor, ExecutorExt, Job, TaskResult, Updater};
+use progress_executor::{Executor, ExecutorExt, Job};
 
-use crate::support::within_deadline;
-
-fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
-    for step in progress.iter(0..n) {
-        step?;
-    }
-    Ok(n)
-}
-
-fn tick_forever((): (), progress: &Updater) -> TaskResult<()> {
-    loop {
-        progress.update(1)?;
-    }
-}
+use crate::support::{count, tick_forever, within_deadline};
 
 /// Values, progress and cancellation.
 fn check(executor: &dyn Executor) {

@@ -8,20 +8,7 @@ use progress_executor::{
     Executor, ExecutorExt, Status, SyncExecutor, TaskEvent, TaskResult, ThreadPoolExecutor, Updater,
 };
 
-use crate::support::within_deadline;
-
-fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
-    for step in progress.iter(0..n) {
-        step?;
-    }
-    Ok(n)
-}
-
-fn tick_forever((): (), progress: &Updater) -> TaskResult<()> {
-    loop {
-        progress.update(1)?;
-    }
-}
+use crate::support::{count, tick_forever, within_deadline};
 
 type Test = Pin<Box<dyn Future<Output = ()> + Send>>;
 

@@ -8,8 +8,25 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use progress_executor::{TaskResult, Updater};
+
 /// Far more than any test takes, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A task that counts to `n`.
+pub(crate) fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
+    for step in progress.iter(0..n) {
+        step?;
+    }
+    Ok(n)
+}
+
+/// A task that only ends when it is cancelled.
+pub(crate) fn tick_forever((): (), progress: &Updater) -> TaskResult<()> {
+    loop {
+        progress.update(1)?;
+    }
+}
 
 /// Runs a test that could hang; fails when it does.
 #[track_caller]
