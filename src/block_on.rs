@@ -1,28 +1,17 @@
 //! Waiting without a runtime.
 
+use std::cell::Cell;
 use std::future::Future;
-use std::hint;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
 
-/// For how long a thread that has nothing to do looks for something before it sleeps: less than a wake-up takes.
-const PATIENCE: Duration = Duration::from_micros(5);
+use crate::patience::Patience;
 
-/// Spins until `found`, for a moment at the most.
-pub(crate) fn spin_until(found: impl Fn() -> bool) {
-    let start = Instant::now();
-    while start.elapsed() < PATIENCE {
-        for _ in 0..16 {
-            if found() {
-                return;
-            }
-            hint::spin_loop();
-        }
-    }
+thread_local! {
+    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
 }
 
 /// Polls the future on this thread until it is ready.
@@ -35,7 +24,9 @@ pub(crate) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
         if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut Context::from_waker(&waker)) {
             return output;
         }
-        spin_until(|| sleeper.woken.load(Ordering::Relaxed));
+        let mut patience = PATIENCE.get();
+        patience.spin_until(|| sleeper.woken.load(Ordering::Relaxed));
+        PATIENCE.set(patience);
         while !sleeper.woken.swap(false, Ordering::Acquire) {
             thread::park();
         }

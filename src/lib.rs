@@ -130,6 +130,7 @@
 //! executors of `concurrent.futures`.
 
 mod clock;
+mod patience;
 mod primitives;
 
 mod error;

@@ -4,7 +4,7 @@
 //! whether somebody else has to be called ([`Shared::summon`]):
 //!
 //! ```text
-//!             takes a job                  finds none for a few microseconds
+//!             takes a job                  finds none for some microseconds
 //!  working ◄──────────────── looking ──────────────────────────────────────────► asleep
 //!     │                        ▲  ▲                                                │
 //!     └────────────────────────┘  └────────────────────────────────────────────────┘
@@ -28,8 +28,8 @@ use std::time::Duration;
 
 use event_listener::Event;
 
-use crate::block_on::spin_until;
 use crate::executor::{self, Refusal, submit_methods};
+use crate::patience::Patience;
 use crate::report::{self, Reporter};
 use crate::shutdown::{Drain, Shutdown};
 use crate::state::{self, Unclaimed};
@@ -333,7 +333,8 @@ impl Shared {
     fn work(self: Arc<Self>, index: usize) {
         executor::settle_in(self.id);
         let mut context = Context { reporter: Some(self.reporter.clone()), observers: None };
-        while let Some(job) = self.next(index) {
+        let mut patience = Patience::new();
+        while let Some(job) = self.next(index, &mut patience) {
             match job.claim() {
                 Ok(task) => context = task::run(task, context),
                 Err(Unclaimed::Paused) => self.hold(job),
@@ -343,14 +344,14 @@ impl Shared {
     }
 
     /// The next job for a thread, which waits for one; `None` when it is to end.
-    fn next(self: &Arc<Self>, index: usize) -> Option<Job> {
+    fn next(self: &Arc<Self>, index: usize, patience: &mut Patience) -> Option<Job> {
         let mut queue = self.lock();
         if queue.jobs.is_empty() && !queue.is_closed {
             let ended = queue.running[index].take();
             queue.looking += 1;
             drop(queue);
             drop(ended);
-            spin_until(|| self.queued.load(Ordering::Relaxed) > 0);
+            patience.spin_until(|| self.queued.load(Ordering::Relaxed) > 0);
             queue = self.lock();
             queue.looking -= 1;
         }

@@ -10,6 +10,9 @@ use progress_executor_benches::rounds::{Rounds, amount, median};
 use tokio::runtime::{self, Runtime};
 use tokio_util::sync::CancellationToken;
 
+/// Enough for everybody to be where they belong: tasks run, and whoever waits for them sleeps.
+const REST: Duration = Duration::from_millis(1);
+
 fn main() {
     let mut table = Rounds::new("from cancel to resumed");
     table.add("unpark", || repeat(unpark));
@@ -33,6 +36,8 @@ fn unpark() -> f64 {
             while !woken.load(Ordering::Relaxed) {
                 work();
             }
+            // As the thread of a pool does; ending would be in the way of what is measured.
+            thread::sleep(REST);
         });
         let wake = || {
             woken.store(true, Ordering::Release);
@@ -72,8 +77,7 @@ fn cancel_token(runtime: &Runtime) -> f64 {
 fn measure<R>(request: impl FnOnce() + Send, wait: impl FnOnce() -> R) -> f64 {
     thread::scope(|scope| {
         let requester = scope.spawn(|| {
-            // Everybody is where they belong by then: the task runs, and this thread's creator sleeps.
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(REST);
             let requested = Instant::now();
             request();
             requested

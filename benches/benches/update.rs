@@ -13,7 +13,7 @@ use progress_executor_benches::rounds::{Rounds, amount};
 use tokio_util::sync::CancellationToken;
 
 /// Long enough for some reports to observers.
-const MANY: usize = 300_000;
+const MANY: usize = 500_000;
 /// Enough for what costs many times the loop.
 const FEW: usize = 10_000;
 

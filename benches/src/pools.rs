@@ -21,7 +21,8 @@ pub trait Pool: Default + 'static {
     fn spawn(&self, work: impl FnOnce() -> u64 + Send + 'static) -> impl Future<Output = u64>;
 }
 
-/// Starts the program over where `blocking` would use as many threads as it likes: it reads the limit from the environment.
+/// Starts the program over where `blocking` would use as many threads as it likes: it reads the limit from the
+/// environment.
 pub fn limit_blocking() {
     const LIMIT: &str = "BLOCKING_MAX_THREADS";
     if env::var_os(LIMIT).is_some() {

@@ -7,8 +7,8 @@ use criterion::{Criterion, SamplingMode};
 
 /// Variants that are compared with the first of them.
 ///
-/// All of them are measured once per round, so that whatever else the machine does hits them alike. Criterion would measure
-/// one after the other; so it is handed the times, for its statistics and its comparison with earlier runs.
+/// All of them are measured once per round, so that whatever else the machine does hits them alike. Criterion would
+/// measure one after the other; so it is handed the times, for its statistics and its comparison with earlier runs.
 pub struct Rounds {
     title: &'static str,
     variants: Vec<Variant>,
@@ -57,14 +57,15 @@ impl Rounds {
         group.finish();
     }
 
+    /// The ratios are medians of what each round has shown, for a round is short enough for the machine to be the same;
+    /// the least ratio is that of the best times, when nothing else disturbed.
     fn print_table(&self) {
-        println!("{:<32} {:>10} {:>10} {:>10} {:>10}", self.title, "median ns", "ratio", "least ns", "ratio");
+        println!("{:<32} {:>12} {:>8} {:>8}", self.title, "median ns", "ratio", "least");
         let base = &self.variants[0].nanos;
         for Variant { name, nanos, .. } in &self.variants {
-            let ratios: Vec<_> = nanos.iter().zip(base).map(|(own, base)| own / base).collect();
-            let (median, ratio) = (median(nanos), median(&ratios));
-            let (least, ratio_of_least) = (least(nanos), least(nanos) / least(base));
-            println!("{name:<32} {median:>10.1} {ratio:>10.2} {least:>10.1} {ratio_of_least:>10.2}");
+            let ratios: Vec<f64> = nanos.iter().zip(base).map(|(nanos, base)| nanos / base).collect();
+            let least_ratio = least(nanos) / least(base);
+            println!("{name:<32} {:>12.2} {:>8.2} {least_ratio:>8.2}", median(nanos), median(&ratios));
         }
         println!();
     }

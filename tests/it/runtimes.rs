@@ -4,9 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use futures::{FutureExt, StreamExt, select};
-use progress_executor::{
-    Executor, ExecutorExt, Status, SyncExecutor, TaskEvent, TaskResult, ThreadPoolExecutor, Updater,
-};
+use progress_executor::{Executor, ExecutorExt, Status, SyncExecutor, TaskEvent, ThreadPoolExecutor};
 
 use crate::support::{count, tick_forever, within_deadline};
 

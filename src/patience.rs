@@ -1,0 +1,94 @@
+//! Looking for something to do before going to sleep.
+
+use std::hint;
+use std::time::{Duration, Instant};
+
+/// For how long: somewhat longer than a wake-up takes.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// How many chances to look are passed by in a row, at the most.
+const MOST_PASSED: u32 = 63;
+
+/// Decides whether a thread that has nothing to do looks for something before it sleeps, which may spare it a wake-up.
+///
+/// Whether that pays depends on where the system runs the threads, which nobody here knows: whoever provides what is
+/// looked for is quicker than a wake-up on a processor of its own, and only kept waiting on this one. So this learns:
+/// each time that nothing was found doubles the number of chances that are passed by, and a find forgets them all. A
+/// thread that never finds anything spends its time on one chance in 64.
+///
+/// Yielding the processor instead of spinning would lose a whole time slice on a busy machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    misses: u32,
+    /// How many chances are still to be passed by.
+    passes: u32,
+}
+
+impl Patience {
+    pub(crate) const fn new() -> Self {
+        Self { misses: 0, passes: 0 }
+    }
+
+    /// Takes a chance: returns when `found`, or when it is time to sleep.
+    pub(crate) fn spin_until(&mut self, found: impl Fn() -> bool) {
+        if self.passes > 0 {
+            self.passes -= 1;
+        } else if spin_until(found) {
+            self.misses = 0;
+        } else {
+            self.misses = (2 * self.misses + 1).min(MOST_PASSED);
+            self.passes = self.misses;
+        }
+    }
+}
+
+fn spin_until(found: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < SPIN {
+        for _ in 0..16 {
+            if found() {
+                return true;
+            }
+            hint::spin_loop();
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Patience;
+    use std::cell::Cell;
+
+    #[test]
+    fn chances_that_find_nothing_become_rare_and_a_find_brings_them_back() {
+        let mut patience = Patience::new();
+        let looks = Cell::new(false);
+        let mut passed_before_each_look = Vec::new();
+        let mut passed = 0;
+        while passed_before_each_look.len() < 9 {
+            looks.set(false);
+            patience.spin_until(|| {
+                looks.set(true);
+                false
+            });
+            if looks.get() {
+                passed_before_each_look.push(passed);
+                passed = 0;
+            } else {
+                passed += 1;
+            }
+        }
+        assert_eq!(passed_before_each_look, [0, 1, 3, 7, 15, 31, 63, 63, 63]);
+
+        for _ in 0..63 {
+            patience.spin_until(|| panic!("this chance is passed by"));
+        }
+        patience.spin_until(|| true);
+        patience.spin_until(|| {
+            looks.set(true);
+            true
+        });
+        assert_eq!((patience.misses, patience.passes), (0, 0));
+    }
+}
