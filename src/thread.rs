@@ -105,8 +105,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
-    /// What each thread is working on, so that it can be cancelled.
-    running: Vec<Option<TaskRef>>,
+    /// What each thread is working on.
+    running: Vec<Option<Job>>,
     /// Tasks that are running on a thread that waits for them.
     helped: Vec<TaskRef>,
     /// Jobs that were paused when their turn came.
@@ -334,17 +334,17 @@ impl Shared {
         executor::settle_in(self.id);
         let mut context = Context { reporter: Some(self.reporter.clone()), observers: None };
         let mut patience = Patience::new();
-        while let Some(job) = self.next(index, &mut patience) {
-            match job.claim() {
-                Ok(task) => context = task::run(task, context),
-                Err(Unclaimed::Paused) => self.hold(job),
-                Err(Unclaimed::Taken) => self.note(&job),
+        while let Some(task) = self.next(index, &mut patience) {
+            match task.core.state.claim() {
+                Ok(()) => context = task::run(task, context),
+                Err(Unclaimed::Paused) => self.hold(index),
+                Err(Unclaimed::Taken) => self.note(task),
             }
         }
     }
 
-    /// The next job for a thread, which waits for one; `None` when it is to end.
-    fn next(self: &Arc<Self>, index: usize, patience: &mut Patience) -> Option<Job> {
+    /// The next task for a thread, which waits for one; `None` when it is to end.
+    fn next(self: &Arc<Self>, index: usize, patience: &mut Patience) -> Option<TaskRef> {
         let mut queue = self.lock();
         if queue.jobs.is_empty() && !queue.is_closed {
             let ended = queue.running[index].take();
@@ -358,10 +358,11 @@ impl Shared {
         loop {
             if let Some(job) = queue.jobs.pop_front() {
                 self.queued.store(queue.jobs.len(), Ordering::Relaxed);
-                let ended = queue.running[index].replace(job.task().clone());
+                let task = job.task().clone();
+                let ended = queue.running[index].replace(job);
                 self.summon(queue);
                 drop(ended);
-                return Some(job);
+                return Some(task);
             }
             if queue.is_closed {
                 queue.threads -= 1;
@@ -376,10 +377,10 @@ impl Shared {
         }
     }
 
-    /// Sets a job aside that is paused, until it is resumed or cancelled.
-    fn hold(self: &Arc<Self>, job: Job) {
-        let task = job.task().clone();
-        let mut job = Some(job);
+    /// Sets the job of a thread aside, for it is paused, until it is resumed or cancelled.
+    fn hold(self: &Arc<Self>, index: usize) {
+        let mut job = self.lock().running[index].take();
+        let Some(task) = job.as_ref().map(|job| job.task().clone()) else { return };
         task::attach(&task, self.clone(), |word| {
             let is_paused = word & state::PAUSE != 0;
             if is_paused {
@@ -393,13 +394,13 @@ impl Shared {
     }
 
     /// Keeps track of a task that somebody else has started, or that has ended.
-    fn note(&self, job: &Job) {
+    fn note(&self, task: TaskRef) {
         let mut queue = self.lock();
         let (ended, helped): (Vec<_>, _) =
             mem::take(&mut queue.helped).into_iter().partition(|task| task.core.has_ended());
         queue.helped = helped;
-        if !job.task().core.has_ended() {
-            queue.helped.push(job.task().clone());
+        if !task.core.has_ended() {
+            queue.helped.push(task);
         }
         drop(queue);
         drop(ended);
@@ -412,8 +413,8 @@ impl Shared {
 
     fn unended(&self) -> Vec<TaskRef> {
         let queue = self.lock();
-        let jobs = queue.jobs.iter().chain(queue.held.values()).map(Job::task);
-        jobs.chain(queue.running.iter().flatten()).chain(&queue.helped).cloned().collect()
+        let jobs = queue.jobs.iter().chain(queue.held.values()).chain(queue.running.iter().flatten());
+        jobs.map(Job::task).chain(&queue.helped).cloned().collect()
     }
 }
 
