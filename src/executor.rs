@@ -123,7 +123,7 @@ impl Job {
     /// The [name](ProgressFuture::name) of the task.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.task.core.name()
+        self.task.name()
     }
 
     /// Makes this thread the one that runs the task; for [`task::run`].

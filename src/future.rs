@@ -79,7 +79,7 @@ impl<T> ProgressFuture<T> {
     /// The name that the task was [given](crate::TaskBuilder::name), or else the name of its function.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.core().name()
+        self.handle.name()
     }
 
     /// How far the task has come, right now.

@@ -26,6 +26,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
+use event_listener::Event;
 
 use crate::state;
 use crate::task::{Core, Home, TaskRef};
@@ -37,9 +38,11 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(20);
 /// How long a reporter without anything to watch keeps its thread.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// What only tasks have that are named, observed, held back or that set a message.
+/// What only tasks have that are named, observed or held back, that set a message or wait.
 pub(crate) struct Board {
     name: Option<Box<str>>,
+    /// Wakes the task out of a pause or a sleep.
+    pub(crate) interrupt: Event,
     report: Mutex<Report>,
 }
 
@@ -69,7 +72,7 @@ struct Subscriber {
 
 impl Board {
     pub(crate) fn new(name: Option<Box<str>>) -> Self {
-        Self { name, report: Mutex::default() }
+        Self { name, interrupt: Event::new(), report: Mutex::default() }
     }
 
     pub(crate) fn name(&self) -> Option<&str> {

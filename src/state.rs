@@ -51,6 +51,8 @@ pub(crate) const OBSERVED: u32 = 1 << 16;
 pub(crate) const INLINE: u32 = 1 << 17;
 /// Its executor wants to hear when it is resumed or ends.
 pub(crate) const ATTACHED: u32 = 1 << 18;
+/// Somebody has waited for a change of this word, and may do so again.
+pub(crate) const WAITS: u32 = 1 << 19;
 
 /// Two bits that say why cancellation was requested; the first request decides.
 const CAUSE_SHIFT: u32 = 24;

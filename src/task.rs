@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use event_listener::{Event, Listener};
+use event_listener::Listener;
 
 use crate::counts::{Counts, UNKNOWN};
 use crate::error::{Subject, is_cancellation};
@@ -74,12 +74,9 @@ pub(crate) struct Core {
     /// The pool whose threads may run this task where they wait for it; 0 for none.
     home: AtomicU32,
     id: TaskId,
-    function: fn() -> &'static str,
-    /// Wakes the task out of a pause or a sleep.
-    interrupt: Event,
     /// Wakes the future.
     pub(crate) waiter: Waiter,
-    /// What only few tasks have: a name, a message, observers.
+    /// What only few tasks have: a name, a message, observers, somebody who waits inside of them.
     board: OnceLock<Box<Board>>,
 }
 
@@ -93,6 +90,7 @@ pub(crate) trait Home: Send + Sync {
 
 /// The typed part of a task, behind an untyped face.
 pub(crate) trait Body: Send + Sync {
+    fn function(&self) -> &'static str;
     /// Runs the work, keeps its outcome, and returns how that is to be [settled](State::settle).
     fn execute(&self, core: &Core, updater: &Updater) -> u32;
     /// Drops the work, and keeps `error` as the outcome.
@@ -104,6 +102,7 @@ pub(crate) trait Body: Send + Sync {
 /// A task whose output is a `T`.
 pub(crate) trait Handle<T>: Send + Sync {
     fn core(&self) -> &Core;
+    fn name(&self) -> &str;
     /// The outcome, once, after the task has ended.
     fn take(&self) -> Option<Result<T, TaskError>>;
     fn to_task(self: Arc<Self>) -> TaskRef;
@@ -126,6 +125,10 @@ impl<W: Work> Slot<W> {
 }
 
 impl<W: Work> Body for Slot<W> {
+    fn function(&self) -> &'static str {
+        W::function()
+    }
+
     fn execute(&self, core: &Core, updater: &Updater) -> u32 {
         let Stage::Waiting(work) = self.replace(Stage::Empty) else { return 0 };
         let result = catch_unwind(AssertUnwindSafe(|| work.call(updater)));
@@ -133,11 +136,13 @@ impl<W: Work> Body for Slot<W> {
         let (outcome, ending) = match result {
             Ok(Ok(value)) => (Ok(value), 0),
             Ok(Err(error)) => {
-                let error = core.judge(error);
+                let error = core.judge(error, W::function());
                 let ending = if error.is_cancelled() { state::CANCELLED } else { state::FAILED };
                 (Err(error), ending)
             }
-            Err(payload) => (Err(core.error(TaskErrorKind::Panicked).with_panic(payload)), state::FAILED),
+            Err(payload) => {
+                (Err(core.error(TaskErrorKind::Panicked, W::function()).with_panic(payload)), state::FAILED)
+            }
         };
         self.replace(Stage::Ended(outcome));
         ending
@@ -155,6 +160,10 @@ impl<W: Work> Body for Slot<W> {
 impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
     fn core(&self) -> &Core {
         &self.core
+    }
+
+    fn name(&self) -> &str {
+        Task::name(self)
     }
 
     fn take(&self) -> Option<Result<W::Output, TaskError>> {
@@ -186,8 +195,6 @@ pub(crate) fn new<W: Work>(work: W, name: Option<Box<str>>) -> (TaskRef, Arc<dyn
             state: State::new(),
             home: AtomicU32::new(0),
             id: TaskId::next(),
-            function: W::function,
-            interrupt: Event::new(),
             waiter: Waiter::new(),
             board,
         },
@@ -196,13 +203,20 @@ pub(crate) fn new<W: Work>(work: W, name: Option<Box<str>>) -> (TaskRef, Arc<dyn
     (task.clone(), task)
 }
 
+impl<B: Body + ?Sized> Task<B> {
+    pub(crate) fn name(&self) -> &str {
+        self.core.name(self.body.function())
+    }
+}
+
 impl Core {
     pub(crate) fn id(&self) -> TaskId {
         self.id
     }
 
-    pub(crate) fn name(&self) -> &str {
-        self.board.get().and_then(|board| board.name()).unwrap_or_else(self.function)
+    /// The name that was given to it, or else that of its function.
+    pub(crate) fn name(&self, function: &'static str) -> &str {
+        self.existing_board().and_then(Board::name).unwrap_or(function)
     }
 
     pub(crate) fn home(&self) -> u32 {
@@ -273,32 +287,34 @@ impl Core {
     }
 
     /// What an error returned by the task means.
-    fn judge(&self, error: BoxError) -> TaskError {
+    fn judge(&self, error: BoxError, function: &'static str) -> TaskError {
         let word = self.state.load();
         let kind = if word & state::CANCEL != 0 && is_cancellation(&error) {
             TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(word)))
         } else {
             TaskErrorKind::Failed
         };
-        self.error(kind).with_source(error)
+        self.error(kind, function).with_source(error)
     }
 
     /// An error of this task, as of now.
-    fn error(&self, kind: TaskErrorKind) -> TaskError {
+    fn error(&self, kind: TaskErrorKind, function: &'static str) -> TaskError {
         let status = match kind {
             TaskErrorKind::Cancelled(_) => Status::Cancelled,
             _ => Status::Failed,
         };
         let board = self.existing_board();
-        let subject =
-            Subject { id: self.id, name: board.and_then(Board::name).map(Box::from), function: (self.function)() };
+        let subject = Subject { id: self.id, name: board.and_then(Board::name).map(Box::from), function };
         TaskError::new(kind, subject, self.snapshot_as(status, board.and_then(|board| board.lock().message())))
     }
 
     /// Waits until the control word is as it should be, and at most until the deadline.
     pub(crate) fn wait_until(&self, holds: impl Fn(u32) -> bool, deadline: Option<Instant>) {
+        let interrupt = &self.board().interrupt;
+        // Whoever changes the word after this knows that somebody listens.
+        self.state.set(state::WAITS);
         while !holds(self.state.load()) {
-            let listener = self.interrupt.listen();
+            let listener = interrupt.listen();
             // The change may have come before there was a listener to hear of it.
             if holds(self.state.load()) {
                 return;
@@ -314,8 +330,11 @@ impl Core {
         }
     }
 
+    /// Wakes the task out of a pause or a sleep, after the control word has changed.
     fn interrupt(&self) {
-        self.interrupt.notify(usize::MAX);
+        if self.state.load() & state::WAITS != 0 {
+            self.board().interrupt.notify(usize::MAX);
+        }
     }
 }
 
@@ -332,7 +351,7 @@ pub(crate) fn run(task: TaskRef, context: Context) -> Context {
 
 /// Ends a task that the caller has [sealed](State::seal), because of `kind`.
 fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
-    let error = task.core.error(kind);
+    let error = task.core.error(kind, task.body.function());
     let ending = if error.is_cancelled() { state::CANCELLED } else { state::FAILED };
     task.body.refuse(match source {
         Some(source) => error.with_source(source),
