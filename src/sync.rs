@@ -84,15 +84,18 @@ submit_methods!(SyncExecutor);
 
 impl Executor for SyncExecutor {
     fn execute(&self, job: Job) {
-        if self.shared.lock().is_shut_down {
-            return job.reject(Refusal::ShutDown);
-        }
         let task = job.task();
         task.core.state.set(state::INLINE);
-        task::attach(task, self.shared.clone(), |_| {
-            self.shared.lock().live.insert(task.core.id(), task.clone());
-            true
+        let is_accepted = task::attach(task, self.shared.clone(), |_| {
+            let mut tasks = self.shared.lock();
+            if !tasks.is_shut_down {
+                tasks.live.insert(task.core.id(), task.clone());
+            }
+            !tasks.is_shut_down
         });
+        if !is_accepted {
+            job.reject(Refusal::ShutDown);
+        }
     }
 }
 

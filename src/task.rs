@@ -133,17 +133,12 @@ impl<W: Work> Body for Slot<W> {
         let Stage::Waiting(work) = self.replace(Stage::Empty) else { return 0 };
         let result = catch_unwind(AssertUnwindSafe(|| work.call(updater)));
         core.stop_clock();
-        let (outcome, ending) = match result {
-            Ok(Ok(value)) => (Ok(value), 0),
-            Ok(Err(error)) => {
-                let error = core.judge(error, W::function());
-                let ending = if error.is_cancelled() { state::CANCELLED } else { state::FAILED };
-                (Err(error), ending)
-            }
-            Err(payload) => {
-                (Err(core.error(TaskErrorKind::Panicked, W::function()).with_panic(payload)), state::FAILED)
-            }
+        let outcome = match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(core.judge(error, W::function())),
+            Err(payload) => Err(core.error(TaskErrorKind::Panicked, W::function()).with_panic(payload)),
         };
+        let ending = outcome.as_ref().map_or_else(ending, |_| 0);
         self.replace(Stage::Ended(outcome));
         ending
     }
@@ -269,15 +264,22 @@ impl Core {
     pub(crate) fn status(&self) -> Status {
         let word = self.state.load();
         let has = |bits| word & bits != 0;
-        match () {
-            () if has(state::ENDED) && has(state::FAILED) => Status::Failed,
-            () if has(state::ENDED) && has(state::CANCELLED) => Status::Cancelled,
-            () if has(state::ENDED) => Status::Finished,
-            () if has(state::CANCEL) => Status::Cancelling,
-            () if has(state::RUNNING) && has(state::HALTED) => Status::Paused,
-            () if has(state::RUNNING) => Status::Running,
-            () if has(state::PAUSE) => Status::Paused,
-            () => Status::Pending,
+        if has(state::ENDED) {
+            if has(state::FAILED) {
+                Status::Failed
+            } else if has(state::CANCELLED) {
+                Status::Cancelled
+            } else {
+                Status::Finished
+            }
+        } else if has(state::CANCEL) {
+            Status::Cancelling
+        } else if has(state::HALTED) || has(state::PAUSE) && !has(state::RUNNING) {
+            Status::Paused
+        } else if has(state::RUNNING) {
+            Status::Running
+        } else {
+            Status::Pending
         }
     }
 
@@ -352,12 +354,17 @@ pub(crate) fn run(task: TaskRef, context: Context) -> Context {
 /// Ends a task that the caller has [sealed](State::seal), because of `kind`.
 fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
     let error = task.core.error(kind, task.body.function());
-    let ending = if error.is_cancelled() { state::CANCELLED } else { state::FAILED };
+    let ending = ending(&error);
     task.body.refuse(match source {
         Some(source) => error.with_source(source),
         None => error,
     });
     settle(task, ending);
+}
+
+/// How a task with this error as its outcome is settled.
+fn ending(error: &TaskError) -> u32 {
+    if error.is_cancelled() { state::CANCELLED } else { state::FAILED }
 }
 
 /// Makes the outcome known: to the observers, to the future, to the executor.

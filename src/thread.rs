@@ -14,7 +14,8 @@
 //! A worker that looks spares its caller a wake-up, which costs more than all the rest of a small task. At most one
 //! worker is being woken at a time: it calls the next one, if there still is something to do.
 //!
-//! Deliberately absent: work stealing (tasks are long; first in, first out is what users can reason about), idle
+//! Deliberately absent: a lock-free queue (one lock answers all questions at once, and is held for some nanoseconds),
+//! work stealing (tasks are long; first in, first out is what users can reason about), idle
 //! time-outs (a sleeping thread costs nothing but its stack).
 
 use std::collections::{HashMap, VecDeque};
@@ -52,9 +53,9 @@ use crate::{CancelCause, Executor, Job, TaskId};
 ///
 /// # Tasks that wait for tasks of their own pool
 ///
-/// A future that is polled or [waited](crate::ProgressFuture::wait) for on a thread of the pool that its task was submitted to
-/// runs the task right there, if no other thread has started it. So tasks can submit tasks to their own pool and wait
-/// for them, even if it has one thread only; what a task waits for counts on the stack of its thread.
+/// A future that is polled or [waited](crate::ProgressFuture::wait) for on a thread of the pool that its task was
+/// submitted to runs the task right there, if no other thread has started it. So tasks can submit tasks to their own
+/// pool and wait for them, even if it has one thread only; what a task waits for counts on the stack of its thread.
 ///
 /// # Examples
 ///
@@ -337,7 +338,7 @@ impl Shared {
         while let Some(task) = self.next(index, &mut patience) {
             match task.core.state.claim() {
                 Ok(()) => context = task::run(task, context),
-                Err(Unclaimed::Paused) => self.hold(index),
+                Err(Unclaimed::Paused) => self.hold(index, &task),
                 Err(Unclaimed::Taken) => self.note(task),
             }
         }
@@ -378,18 +379,21 @@ impl Shared {
     }
 
     /// Sets the job of a thread aside, for it is paused, until it is resumed or cancelled.
-    fn hold(self: &Arc<Self>, index: usize) {
-        let mut job = self.lock().running[index].take();
-        let Some(task) = job.as_ref().map(|job| job.task().clone()) else { return };
-        task::attach(&task, self.clone(), |word| {
+    fn hold(self: &Arc<Self>, index: usize, task: &TaskRef) {
+        let is_held = task::attach(task, self.clone(), |word| {
             let is_paused = word & state::PAUSE != 0;
             if is_paused {
-                self.lock().held.extend(job.take().map(|job| (job.id(), job)));
+                let mut queue = self.lock();
+                let job = queue.running[index].take();
+                queue.held.extend(job.map(|job| (job.id(), job)));
             }
             is_paused
         });
-        if let Some(resumed) = job {
-            self.push(self.lock(), resumed);
+        if !is_held {
+            let mut queue = self.lock();
+            if let Some(job) = queue.running[index].take() {
+                self.push(queue, job);
+            }
         }
     }
 
