@@ -12,6 +12,7 @@ mod guarantees;
 mod pause;
 mod reports;
 mod runtimes;
+mod storm;
 mod support;
 mod sync;
 mod threads;
