@@ -35,6 +35,9 @@ use crate::{ProgressState, TaskId};
 /// The time between two snapshots, unless set otherwise.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(20);
 
+/// As good as never, and yet a time that can be added to the present.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// How long a reporter without anything to watch keeps its thread.
 const LINGER: Duration = Duration::from_millis(200);
 
@@ -61,7 +64,9 @@ pub(crate) struct Report {
     reporter: Option<Arc<Reporter>>,
     /// Whether the reporter has it on its list.
     watched: bool,
+    /// Whether the last state was shown.
     concluded: bool,
+    /// The executor, where it wants to hear of the task.
     home: Option<Arc<dyn Home>>,
 }
 
@@ -256,6 +261,7 @@ struct Agenda {
 
 impl Reporter {
     pub(crate) fn new(interval: Duration) -> Arc<Self> {
+        let interval = interval.min(LONGEST_INTERVAL);
         Arc::new(Self { interval, agenda: Mutex::default(), changed: Condvar::new() })
     }
 
