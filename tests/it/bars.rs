@@ -9,7 +9,7 @@ use progress_executor::{
 use crate::support::{Hand, gate, within_deadline};
 
 /// A bar that tells what it was told.
-pub(crate) struct Log(Sender<(&'static str, u64, Status)>);
+pub(crate) struct Log(pub(crate) Sender<(&'static str, u64, Status)>);
 
 impl ProgressBar for Log {
     fn update(&mut self, state: &ProgressState) {

@@ -6,6 +6,7 @@
 
 use std::error::Error as _;
 use std::io::{self, Read, Write};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use futures::StreamExt;
 use futures::future::FusedFuture;
 use progress_executor::{
     CancelCause, Cancelled, Executor, ExecutorExt, Job, ProgressFuture, ProgressState, Shutdown, Status, SyncExecutor,
-    TaskErrorKind, TaskEvent, TaskResult, ThreadPoolExecutor, Updater,
+    TaskErrorKind, TaskEvent, TaskResult, ThreadPoolExecutor, Triggers, Updater,
 };
 
+use crate::bars::Log;
 use crate::support::{count, eventually, within_deadline};
 
 /// An executor under test.
@@ -80,6 +82,8 @@ macro_rules! contract {
             callbacks_chain
             a_removed_callback_is_not_called
             callbacks_run_where_the_future_is_polled
+            a_bar_follows_the_task_from_its_start_to_its_end
+            a_bar_for_cancelled_tasks_is_made_for_those_only
             events_end_with_the_outcome
             cancelled_before_it_starts
             cancelled_while_it_runs
@@ -390,6 +394,28 @@ fn callbacks_run_where_the_future_is_polled(subject: &dyn Subject) {
     let here = std::thread::current().id();
     let task = subject.executor().submit(count, 50_000);
     task.on_progress(move |_, _| assert_eq!(std::thread::current().id(), here)).wait().unwrap();
+}
+
+fn a_bar_follows_the_task_from_its_start_to_its_end(subject: &dyn Subject) {
+    let (send, told) = channel();
+    subject.executor().submit(count, 50_000).with_bar(Triggers::RUNNING, || Log(send)).wait().unwrap();
+    let told: Vec<_> = told.iter().collect();
+    let (last, before) = told.split_last().unwrap();
+    assert_eq!(last, &("finish", 50_000, Status::Finished));
+    assert!(before.iter().all(|(call, _, status)| *call == "update" && !status.is_terminal()), "{before:?}");
+    assert!(before.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{before:?}");
+}
+
+fn a_bar_for_cancelled_tasks_is_made_for_those_only(subject: &dyn Subject) {
+    let (send, told) = channel();
+    let (finished, cancelled) = (send.clone(), send);
+    let task = subject.executor().submit(count, 10);
+    task.with_bar(Triggers::CANCELLED, || Log(finished)).wait().unwrap();
+    let task = cancel_at(3, subject.executor().submit(count_forever, ()));
+    assert!(task.with_bar(Triggers::CANCELLED, || Log(cancelled)).wait().unwrap_err().is_cancelled());
+    let told: Vec<_> = told.iter().filter(|(call, ..)| *call == "finish").collect();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].2, Status::Cancelled);
 }
 
 fn events_end_with_the_outcome(subject: &dyn Subject) {
