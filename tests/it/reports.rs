@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_channel::Receiver;
 use progress_executor::{ProgressState, Status, ThreadPoolExecutor};
 
-use crate::support::{eventually, gate, within_deadline};
+use crate::support::{Hand, eventually, gate, within_deadline};
 
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -255,5 +255,30 @@ fn progress_is_exact_without_any_observer() {
         eventually("the clock runs", || task.progress().elapsed > state.elapsed);
         gate.open();
         task.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_callback_that_is_added_late_is_not_shown_what_is_older_than_that() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let mut task = pool(NEVER).spawn(move |progress| {
+            barrier.pass();
+            progress.update(1)?;
+            progress.update(1)?;
+            barrier.pass();
+            Ok(())
+        });
+        gate.wait();
+        let updates = task.updates();
+        gate.open();
+        gate.wait();
+        assert_eq!(receive(&updates).n, 1, "the second one is not due within the hour");
+        let (send, seen) = std::sync::mpsc::channel();
+        task.add_progress_callback(move |old, new| send.send((old.n, new.n)).unwrap());
+        assert!(Hand::new().poll(&mut task).is_pending());
+        gate.open();
+        task.wait().unwrap();
+        assert_eq!(seen.iter().collect::<Vec<_>>(), [(0, 2), (2, 2)]);
     });
 }
