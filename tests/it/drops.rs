@@ -203,3 +203,30 @@ fn callbacks_and_bars_go_with_the_future() {
     drop(task);
     assert_eq!(ledger.alive(), 0);
 }
+
+#[test]
+fn dropped_while_it_runs_and_a_canceller_is_kept() {
+    within_deadline(|| {
+        for detach in [true, false] {
+            let executor = ThreadPoolExecutor::new(1);
+            let ledger = Ledger::default();
+            let (gate, barrier) = gate();
+            let maker = ledger.clone();
+            let task = executor.spawn(move |_| {
+                barrier.pass();
+                Ok(maker.item())
+            });
+            gate.wait();
+            let canceller = task.canceller();
+            if detach {
+                task.detach();
+            } else {
+                drop(task);
+            }
+            gate.open();
+            executor.shutdown().wait();
+            assert_eq!((ledger.made(), ledger.alive()), (1, 0));
+            drop(canceller);
+        }
+    });
+}
