@@ -140,8 +140,8 @@ impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer for LazyBar<B, F> {
     }
 }
 
-/// Shows position, length and message. At the end of the task the bar is finished if there is a value, and else abandoned
-/// where it stands; its `ProgressFinish` plays no part.
+/// Shows position, length and message. At the end of the task the bar is finished if there is a value, and else
+/// abandoned where it stands; its `ProgressFinish` plays no part.
 ///
 /// `indicatif::ProgressBar` has methods of its own by these names, so a wrapper has to call
 /// `progress_executor::ProgressBar::update(&mut self.0, state)`.

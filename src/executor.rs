@@ -101,14 +101,14 @@ impl Job {
     pub fn run(self) {
         let context = Context { reporter: Some(Reporter::shared()), observers: None };
         loop {
-            match self.claim() {
-                Ok(task) => {
-                    task::run(task, context);
+            match self.task.core.state.claim() {
+                Ok(()) => {
+                    task::run(self.task.clone(), context);
                     return;
                 }
                 Err(Unclaimed::Taken) => return,
                 Err(Unclaimed::Paused) => {
-                    self.task.core.wait_until(|word| word & state::INTERRUPT != state::PAUSE, None)
+                    self.task.core.wait_until(|word| word & state::PAUSE == 0 || !state::is_pending(word), None);
                 }
             }
         }
@@ -124,11 +124,6 @@ impl Job {
     #[must_use]
     pub fn name(&self) -> &str {
         self.task.name()
-    }
-
-    /// Makes this thread the one that runs the task; for [`task::run`].
-    pub(crate) fn claim(&self) -> Result<TaskRef, Unclaimed> {
-        self.task.core.state.claim().map(|()| self.task.clone())
     }
 
     pub(crate) fn task(&self) -> &TaskRef {
@@ -302,7 +297,8 @@ where
 macro_rules! submit_methods {
     ($executor:ident) => {
         impl $executor {
-            /// Submits a task: `task` will be called with `input`, and an [`Updater`](crate::Updater) to report progress to.
+            /// Submits a task: `task` will be called with `input`, and an [`Updater`](crate::Updater) to report
+            /// progress to.
             ///
             /// # Examples
             ///

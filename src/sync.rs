@@ -33,8 +33,8 @@ use crate::{CancelCause, Executor, Job, TaskId, state};
 /// ```
 ///
 /// The poll that runs a task takes as long as the task does. A future that is never polled never runs its task; one
-/// that is [detached](crate::ProgressFuture::detach) runs it then and there. Tasks do not run at the same time, so one that
-/// waits for another one's doing waits for ever, unless it awaits the other's future.
+/// that is [detached](crate::ProgressFuture::detach) runs it then and there. Tasks do not run at the same time, so one
+/// that waits for another one's doing waits for ever, unless it awaits the other's future.
 ///
 /// Dropping the executor changes nothing.
 pub struct SyncExecutor {

@@ -66,7 +66,8 @@ pub(crate) struct Task<B: ?Sized> {
 
 /// What is the same for every task.
 ///
-/// In this order in memory: what a progress call touches comes first, side by side, and off the cache line of a neighbour.
+/// In this order in memory: what a progress call touches comes first, side by side, and off the cache line of a
+/// neighbour.
 #[repr(C)]
 pub(crate) struct Core {
     pub(crate) counts: Counts,
@@ -332,7 +333,7 @@ impl Core {
         }
     }
 
-    /// Wakes the task out of a pause or a sleep, after the control word has changed.
+    /// Wakes whoever [waits](Self::wait_until) for a change of the control word, after it.
     fn interrupt(&self) {
         if self.state.load() & state::WAITS != 0 {
             self.board().interrupt.notify(usize::MAX);
@@ -378,6 +379,8 @@ fn settle(task: &TaskRef, ending: u32) {
         task.body.discard();
     }
     core.waiter.wake();
+    // A thread may wait to run it, while it is paused.
+    core.interrupt();
     if before & state::ATTACHED != 0 {
         let home = core.board().lock().detach_home();
         if let Some(home) = home {

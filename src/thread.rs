@@ -15,8 +15,8 @@
 //! worker is being woken at a time: it calls the next one, if there still is something to do.
 //!
 //! Deliberately absent: a lock-free queue (one lock answers all questions at once, and is held for some nanoseconds),
-//! work stealing (tasks are long; first in, first out is what users can reason about), idle time-outs (a sleeping thread
-//! costs nothing but its stack).
+//! work stealing (tasks are long; first in, first out is what users can reason about), idle time-outs (a sleeping
+//! thread costs nothing but its stack).
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

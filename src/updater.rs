@@ -58,7 +58,7 @@ pub struct Updater {
 }
 
 /// What surrounds a running task: who watches it, and who looks at it from the thread that it runs on.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Context {
     pub(crate) reporter: Option<Arc<Reporter>>,
     pub(crate) observers: Option<Arc<Observers>>,

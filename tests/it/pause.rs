@@ -189,6 +189,39 @@ fn an_inline_task_that_is_resumed_wakes_its_future() {
 }
 
 #[test]
+fn a_job_that_is_paused_gives_its_thread_back_when_it_is_cancelled() {
+    within_deadline(|| {
+        for drop_the_future in [true, false] {
+            let (send, threads) = mpsc::channel();
+            let (gate, barrier) = gate();
+            let barrier = std::sync::Mutex::new(Some(barrier));
+            let executor = move |job: Job| {
+                let barrier = barrier.lock().unwrap().take().unwrap();
+                let run = move || {
+                    barrier.pass();
+                    job.run();
+                };
+                send.send(std::thread::spawn(run)).unwrap();
+            };
+            let task = executor.submit(|n: u32, _: &Updater| Ok(n), 7);
+            task.pause();
+            gate.wait();
+            gate.open();
+            let thread = threads.recv().unwrap();
+            // On its way into the wait, or in it: both have to end.
+            std::thread::sleep(Duration::from_millis(5));
+            if drop_the_future {
+                drop(task);
+            } else {
+                task.cancel();
+                assert!(task.wait().unwrap_err().is_cancelled());
+            }
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_job_that_is_paused_blocks_the_thread_that_runs_it() {
     within_deadline(|| {
         let (send, jobs) = mpsc::channel();
