@@ -84,6 +84,19 @@ impl Counts {
         });
     }
 
+    /// Sets what another process has counted, and how long its clock has been running, if it was stopped. Only whoever
+    /// hears of the task there calls this.
+    pub(crate) fn mirror(&self, n: u64, total: u64, stopped_after: Option<u64>) {
+        let started = self.started.load(Ordering::Relaxed);
+        self.write(|| {
+            self.n.store(n, Ordering::Relaxed);
+            self.total.store(total, Ordering::Relaxed);
+            if let Some(elapsed) = stopped_after {
+                self.stopped.store(started.saturating_add(elapsed), Ordering::Relaxed);
+            }
+        });
+    }
+
     /// Only the task calls this.
     pub(crate) fn stop_clock(&self, now: u64) {
         self.write(|| self.stopped.store(now, Ordering::Relaxed));

@@ -115,9 +115,74 @@ pub enum TaskErrorKind {
     Failed,
     /// Its function panicked; see [`TaskError::into_panic`].
     Panicked,
-    /// It was never run: the executor was shut down, or dropped its [`Job`](crate::Job). The
+    /// The process that ran it ended, in the way that is given: it exited, crashed or was killed. What is known beyond
+    /// that is the [source](Error::source).
+    WorkerLost(WorkerExit),
+    /// Its function is not known to the worker processes: it has to be [registered](crate::TaskRegistry), and may not
+    /// capture anything.
+    NotRegistered,
+    /// Its input or its output could not be encoded to be sent to another process. The [source](Error::source) says
+    /// which, and why.
+    Encode,
+    /// Its input or its output could not be decoded when it came from another process. The [source](Error::source) says
+    /// which, and why.
+    Decode,
+    /// It was never run: the executor was shut down, dropped its [`Job`](crate::Job), or could not start a worker. The
     /// [source](Error::source) says which.
     Rejected,
+}
+
+/// How a process ended.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::WorkerExit;
+///
+/// assert_eq!(WorkerExit::Code(3).to_string(), "exit code 3");
+/// assert_eq!(WorkerExit::Signal(9).to_string(), "signal 9 (SIGKILL)");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WorkerExit {
+    /// It exited with this code.
+    Code(i32),
+    /// It was ended by this signal.
+    Signal(i32),
+    /// It is gone, and nobody can tell how it ended.
+    Unknown,
+}
+
+impl fmt::Display for WorkerExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => match signal_name(signal) {
+                Some(name) => write!(f, "signal {signal} ({name})"),
+                None => write!(f, "signal {signal}"),
+            },
+            Self::Unknown => f.write_str("nobody knows how it ended"),
+        }
+    }
+}
+
+/// The names of signals that have the same number on every Unix.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        _ => return None,
+    })
 }
 
 /// Who asked a task to end.
@@ -197,6 +262,30 @@ impl TaskError {
         self.0.kind == TaskErrorKind::Panicked
     }
 
+    /// Whether the process that ran the task ended, other than by the task's own cancellation.
+    #[must_use]
+    pub fn is_worker_lost(&self) -> bool {
+        matches!(self.0.kind, TaskErrorKind::WorkerLost(_))
+    }
+
+    /// Whether the worker processes do not know the task's function.
+    #[must_use]
+    pub fn is_not_registered(&self) -> bool {
+        self.0.kind == TaskErrorKind::NotRegistered
+    }
+
+    /// Whether the task's input or output could not be encoded.
+    #[must_use]
+    pub fn is_encode(&self) -> bool {
+        self.0.kind == TaskErrorKind::Encode
+    }
+
+    /// Whether the task's input or output could not be decoded.
+    #[must_use]
+    pub fn is_decode(&self) -> bool {
+        self.0.kind == TaskErrorKind::Decode
+    }
+
     /// Whether the task was never run because its executor did not take it.
     #[must_use]
     pub fn is_rejected(&self) -> bool {
@@ -225,10 +314,16 @@ impl TaskError {
         payload.ok_or(self)
     }
 
-    /// The error that the task returned, where it is an `E`.
+    /// The error that the task returned, where it is an `E`. Errors that came from another process never are: they
+    /// keep their message and those of their sources, as text.
     #[must_use]
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         self.0.source.as_deref()?.downcast_ref()
+    }
+
+    /// What the task's panic said.
+    pub(crate) fn panic_text(&self) -> Option<String> {
+        self.payload().as_deref().and_then(panic_message).map(str::to_owned)
     }
 
     fn payload(&self) -> std::sync::MutexGuard<'_, Option<Box<dyn Any + Send>>> {
@@ -259,8 +354,15 @@ impl fmt::Display for TaskError {
             TaskErrorKind::Cancelled(_) => "was cancelled",
             TaskErrorKind::Failed => "failed",
             TaskErrorKind::Panicked => "panicked",
+            TaskErrorKind::WorkerLost(_) => "lost its worker",
+            TaskErrorKind::NotRegistered => return f.write_str("was not run: its function is not registered"),
+            TaskErrorKind::Encode => "could not be encoded",
+            TaskErrorKind::Decode => "could not be decoded",
             TaskErrorKind::Rejected => return f.write_str("was not run"),
         })?;
+        if let TaskErrorKind::WorkerLost(exit) = self.0.kind {
+            write!(f, ": {exit}")?;
+        }
         self.fmt_place(f)?;
         match self.0.kind {
             TaskErrorKind::Cancelled(CancelCause::Dropped) => f.write_str(": its future was dropped"),
@@ -274,7 +376,7 @@ impl fmt::Display for TaskError {
 }
 
 /// What a panic said, where it said it with a string, as `panic!` does.
-fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 

@@ -1,6 +1,6 @@
 //! Executors in general: what they are given, and what they give.
 
-use std::any::type_name;
+use std::any::{TypeId, type_name};
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
@@ -11,11 +11,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::parcel::{self, Parcel};
 use crate::report::Reporter;
 use crate::state::{self, Unclaimed};
-use crate::task::{self, TaskRef, Work};
+use crate::task::{self, Portable, TaskRef, Work};
 use crate::updater::Context;
-use crate::{ProgressFuture, TaskId, TaskResult, Updater};
+use crate::{BoxError, ProgressFuture, TaskErrorKind, TaskId, TaskResult, Updater};
 
 /// Something that runs tasks.
 ///
@@ -131,7 +132,7 @@ impl Job {
     }
 
     pub(crate) fn reject(self, reason: Refusal) {
-        task::reject(&self.task, reason.into());
+        task::reject(&self.task, TaskErrorKind::Rejected, reason.into());
     }
 }
 
@@ -139,7 +140,7 @@ impl Drop for Job {
     fn drop(&mut self) {
         let word = self.task.core.state.load();
         if state::is_pending(word) && word & state::INLINE == 0 {
-            task::reject(&self.task, Refusal::Dropped.into());
+            task::reject(&self.task, TaskErrorKind::Rejected, Refusal::Dropped.into());
         }
     }
 }
@@ -213,7 +214,7 @@ pub trait ExecutorExt: Executor {
         I: Serialize + DeserializeOwned + Send + 'static,
         O: Serialize + DeserializeOwned + Send + 'static,
     {
-        start(self, Call { task, input }, Options::default())
+        start(self, PortableCall { task, input }, Options::default())
     }
 
     /// Prepares a task that is to have a name.
@@ -235,7 +236,7 @@ pub trait ExecutorExt: Executor {
         I: Serialize + DeserializeOwned + Send + 'static,
         O: Serialize + DeserializeOwned + Send + 'static,
     {
-        prepare(self, Call { task, input })
+        prepare(self, PortableCall { task, input })
     }
 }
 
@@ -384,6 +385,41 @@ where
     }
 }
 
+/// A function with an input and an output that can cross to another process.
+struct PortableCall<F, I> {
+    task: F,
+    input: I,
+}
+
+impl<F, I, O> Work for PortableCall<F, I>
+where
+    F: Fn(I, &Updater) -> TaskResult<O> + Send + 'static,
+    I: Serialize + Send + 'static,
+    O: DeserializeOwned + Send + 'static,
+{
+    type Output = O;
+
+    fn function() -> &'static str {
+        short_name(type_name::<F>())
+    }
+
+    fn call(self, updater: &Updater) -> TaskResult<O> {
+        (self.task)(self.input, updater)
+    }
+
+    fn portable() -> Option<Portable> {
+        Some(Portable { type_id: TypeId::of::<F>(), path: type_name::<F>(), captures: size_of::<F>() > 0 })
+    }
+
+    fn pack(self) -> Result<Parcel, BoxError> {
+        parcel::pack(self.input)
+    }
+
+    fn unpack(output: Parcel) -> Result<O, BoxError> {
+        parcel::unpack(output)
+    }
+}
+
 /// A function without an input.
 pub(crate) struct Spawn<F>(pub(crate) F);
 
@@ -404,7 +440,7 @@ where
 }
 
 /// The path of a function without what leads to it: `collatz`, `parse<f32>`, `main::{{closure}}`.
-fn short_name(path: &'static str) -> &'static str {
+pub(crate) fn short_name(path: &'static str) -> &'static str {
     let function = path.find('<').map_or(path, |generics| &path[..generics]);
     let named = function.find("::{{closure}}").map_or(function, |closure| &function[..closure]);
     match named.rfind("::") {

@@ -134,9 +134,11 @@ mod patience;
 mod primitives;
 
 mod error;
+mod parcel;
 mod progress;
 
 mod counts;
+mod remote;
 mod report;
 mod state;
 mod task;
@@ -155,6 +157,8 @@ mod observers;
 mod executor;
 mod shutdown;
 
+#[cfg(unix)]
+mod process;
 mod sync;
 mod thread;
 
@@ -165,16 +169,25 @@ mod compile_fail;
 mod readme {}
 
 pub use crate::bar::{ProgressBar, Triggers};
-pub use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult};
+pub use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, WorkerExit};
 pub use crate::events::{TaskEvent, TaskEvents};
 pub use crate::executor::{Executor, ExecutorExt, Job, TaskBuilder};
 pub use crate::future::{Canceller, ProgressFuture};
 pub use crate::io::{ProgressReader, ProgressWriter};
 pub use crate::iter::ProgressIter;
 pub use crate::observers::CallbackId;
+#[cfg(unix)]
+pub use crate::process::{ProcessPoolBuilder, ProcessPoolError, ProcessPoolExecutor, TaskRegistry};
 pub use crate::progress::{ProgressState, Status};
 pub use crate::shutdown::Shutdown;
 pub use crate::sync::SyncExecutor;
 pub use crate::task::TaskId;
 pub use crate::thread::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use crate::updater::Updater;
+
+/// What macros need.
+#[doc(hidden)]
+#[cfg(unix)]
+pub mod __private {
+    pub use crate::process::TestWorker;
+}

@@ -30,7 +30,7 @@ impl Patience {
     }
 
     /// Takes a chance: returns when `found`, or when it is time to sleep.
-    pub(crate) fn spin_until(&mut self, found: impl Fn() -> bool) {
+    pub(crate) fn spin_until(&mut self, found: impl FnMut() -> bool) {
         if self.passes > 0 {
             self.passes -= 1;
         } else if spin_until(found) {
@@ -42,7 +42,7 @@ impl Patience {
     }
 }
 
-fn spin_until(found: impl Fn() -> bool) -> bool {
+fn spin_until(mut found: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < SPIN {
         for _ in 0..16 {

@@ -147,12 +147,16 @@ impl Subscriber {
 pub(crate) fn subscribe(core: &Core) -> Receiver<ProgressState> {
     let (sender, receiver) = async_channel::bounded(1);
     let mut report = core.board().lock();
-    observe(core, &report);
+    let is_first = observe(core, &report);
     let seen = core.snapshot_as(core.status(), report.message());
     // Neither full nor closed: nobody else has it yet.
     let _ = sender.try_send(seen.clone());
     if !seen.status.is_terminal() {
         report.subscribers.push(Subscriber { sender, seen });
+    }
+    drop(report);
+    if is_first {
+        core.tell_home();
     }
     receiver
 }
@@ -160,14 +164,20 @@ pub(crate) fn subscribe(core: &Core) -> Receiver<ProgressState> {
 /// Lets the future be woken for every snapshot from now on; returns the current one, and the version to ask after.
 pub(crate) fn listen(core: &Core) -> (u64, ProgressState) {
     let mut report = core.board().lock();
-    observe(core, &report);
+    let is_first = observe(core, &report);
     report.future_listens = true;
-    (report.version, core.snapshot_as(core.status(), report.message()))
+    let current = (report.version, core.snapshot_as(core.status(), report.message()));
+    drop(report);
+    if is_first {
+        core.tell_home();
+    }
+    current
 }
 
-fn observe(core: &Core, report: &Report) {
+/// Returns whether nobody observed the task before.
+fn observe(core: &Core, report: &Report) -> bool {
     let due = if report.watched { 0 } else { state::REPORT };
-    core.state.set(state::OBSERVED | due);
+    core.state.set(state::OBSERVED | due) & state::OBSERVED == 0
 }
 
 /// The newest snapshot that was shown, if it is another one than `version`.

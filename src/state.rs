@@ -5,11 +5,19 @@
 //!  pending ─────────► RUNNING ─────────────────► RUNNING|ENDED
 //!     │                                               ▲
 //!     │ seal (cancelled or refused before it ran)     │
-//!     └─────────────► SEALED ────────────────► SEALED|ENDED
+//!     ├─────────────► SEALED ────────────────► SEALED|ENDED
+//!     │
+//!     │ lend                  begin
+//!     └─────────────► LENT ─────────► RUNNING
+//!                      │
+//!                      └─ take_back ─► pending, or SEALED where it was cancelled meanwhile
 //! ```
 //!
 //! A task is *pending* while none of `RUNNING`, `SEALED` and `ENDED` is set. Whoever sets `RUNNING` or `SEALED` is the
 //! only one to write the outcome, and sets `ENDED` after it has: that is why each task ends exactly once.
+//!
+//! A pending task that is *lent* waits in another process. Nobody here knows whether it is about to start there, so
+//! cancelling it is a request, and it is sealed only when the other process has given it back.
 //!
 //! The low byte holds what a progress call has to look at. While it is zero, the call has nothing to do.
 
@@ -54,9 +62,12 @@ pub(crate) const ATTACHED: u32 = 1 << 18;
 /// Somebody has waited for a change of this word, and may do so again.
 pub(crate) const WAITS: u32 = 1 << 19;
 
+/// It waits in another process, which may start it at any moment.
+pub(crate) const LENT: u32 = 1 << 20;
+
 /// Two bits that say why cancellation was requested; the first request decides.
 const CAUSE_SHIFT: u32 = 24;
-const CAUSE: u32 = 0b11 << CAUSE_SHIFT;
+pub(crate) const CAUSE: u32 = 0b11 << CAUSE_SHIFT;
 
 const TAKEN: u32 = RUNNING | SEALED | ENDED;
 
@@ -74,7 +85,7 @@ pub(crate) enum Unclaimed {
 pub(crate) enum Cancel {
     /// A pending task: the caller has sealed it, and has to settle it.
     Sealed,
-    /// A running task, now told to end.
+    /// A task that is running, or lent to somebody who may run it: now told to end.
     Told,
     /// Nothing to do: it was requested before, or the task has ended.
     Late,
@@ -111,11 +122,35 @@ impl State {
     /// pending → `RUNNING`, unless it is paused.
     pub(crate) fn claim(&self) -> Result<(), Unclaimed> {
         self.transition(|word| match word {
-            _ if word & TAKEN != 0 => Err(Unclaimed::Taken),
+            _ if word & (TAKEN | LENT) != 0 => Err(Unclaimed::Taken),
             _ if word & PAUSE != 0 => Err(Unclaimed::Paused),
             _ => Ok(word | RUNNING),
         })
         .map(drop)
+    }
+
+    /// pending → `LENT`, unless it is paused. Returns the word before.
+    pub(crate) fn lend(&self) -> Result<u32, Unclaimed> {
+        self.transition(|word| match word {
+            _ if word & (TAKEN | LENT) != 0 => Err(Unclaimed::Taken),
+            _ if word & PAUSE != 0 => Err(Unclaimed::Paused),
+            _ => Ok(word | LENT),
+        })
+    }
+
+    /// `LENT` → `RUNNING`: it was started where it was lent to. Returns whether it was lent.
+    pub(crate) fn begin(&self) -> bool {
+        self.transition(|word| if word & LENT == 0 { Err(()) } else { Ok(word & !LENT | RUNNING) }).is_ok()
+    }
+
+    /// `LENT` → pending, or `SEALED` where it was cancelled meanwhile: the caller that gets `true` has to settle it.
+    pub(crate) fn take_back(&self) -> bool {
+        let before = self.transition(|word| match word {
+            _ if word & LENT == 0 => Err(()),
+            _ if word & CANCEL != 0 => Ok(word & !LENT | SEALED),
+            _ => Ok(word & !LENT),
+        });
+        before.is_ok_and(|before| before & CANCEL != 0)
     }
 
     /// pending → `SEALED`. The caller that gets `true` has to settle the task.
@@ -128,12 +163,12 @@ impl State {
         let request = CANCEL | cause << CAUSE_SHIFT;
         let before = self.transition(|word| match word {
             _ if word & (CANCEL | ENDED) != 0 => Err(()),
-            _ if word & TAKEN == 0 => Ok(word | request | SEALED),
+            _ if word & (TAKEN | LENT) == 0 => Ok(word | request | SEALED),
             _ => Ok(word | request),
         });
         match before {
             Err(()) => Cancel::Late,
-            Ok(before) if before & TAKEN == 0 => Cancel::Sealed,
+            Ok(before) if before & (TAKEN | LENT) == 0 => Cancel::Sealed,
             Ok(_) => Cancel::Told,
         }
     }

@@ -106,7 +106,7 @@ impl Shared {
 }
 
 impl Home for Shared {
-    fn resumed(self: Arc<Self>, _task: TaskId) {
+    fn changed(self: Arc<Self>, _task: TaskId) {
         self.progress.notify(usize::MAX);
     }
 

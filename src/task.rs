@@ -5,6 +5,7 @@
 //! makes one tells those who wait for it: the task ([`Core::interrupt`]), the future ([`Core::waiter`]), the observers
 //! ([`report`]) and, where it asked for that, the executor ([`Home`]).
 
+use std::any::TypeId;
 use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +16,8 @@ use std::time::{Duration, Instant};
 use event_listener::Listener;
 
 use crate::counts::{Counts, UNKNOWN};
-use crate::error::{Subject, is_cancellation};
+use crate::error::{Subject, is_cancellation, panic_message};
+use crate::parcel::Parcel;
 use crate::report::{self, Board};
 use crate::state::{self, Cancel, State};
 use crate::updater::{Context, Updater};
@@ -39,6 +41,11 @@ impl TaskId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
+
+    /// Never 0.
+    pub(crate) fn to_u64(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for TaskId {
@@ -54,6 +61,31 @@ pub(crate) trait Work: Send + 'static {
     /// The name of the function, for people.
     fn function() -> &'static str;
     fn call(self, updater: &Updater) -> TaskResult<Self::Output>;
+
+    /// Which function that is, where it may be called in another process.
+    fn portable() -> Option<Portable> {
+        None
+    }
+    /// The input, encoded for that process.
+    fn pack(self) -> Result<Parcel, BoxError>
+    where
+        Self: Sized,
+    {
+        Err("it stays in this process".into())
+    }
+    /// The output of that process.
+    fn unpack(_output: Parcel) -> Result<Self::Output, BoxError> {
+        Err("it stays in this process".into())
+    }
+}
+
+/// A function that may be called in another process, if that knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Portable {
+    pub(crate) type_id: TypeId,
+    pub(crate) path: &'static str,
+    /// Whether it captures something, which cannot be sent.
+    pub(crate) captures: bool,
 }
 
 /// A task of any type.
@@ -83,8 +115,8 @@ pub(crate) struct Core {
 
 /// What the executor of a task hears of it, once it has [attached](attach) itself.
 pub(crate) trait Home: Send + Sync {
-    /// A task that was paused is to go on.
-    fn resumed(self: Arc<Self>, task: TaskId);
+    /// Something was requested of a task: to go on, to wait, to end, to show what it does. Its control word says what.
+    fn changed(self: Arc<Self>, task: TaskId);
     /// A task has ended.
     fn ended(self: Arc<Self>, task: TaskId);
 }
@@ -96,6 +128,12 @@ pub(crate) trait Body: Send + Sync {
     fn execute(&self, core: &Core, updater: &Updater) -> u32;
     /// Drops the work, and keeps `error` as the outcome.
     fn refuse(&self, error: TaskError);
+    /// See [`Work::portable`].
+    fn portable(&self) -> Option<Portable>;
+    /// Takes the work out, to be done elsewhere.
+    fn pack(&self) -> Result<Parcel, BoxError>;
+    /// Keeps the outcome of work that was done elsewhere, and returns how that is to be [settled](State::settle).
+    fn accept(&self, core: &Core, outcome: Result<Parcel, TaskError>) -> u32;
     /// Drops the outcome.
     fn discard(&self);
 }
@@ -120,6 +158,12 @@ enum Stage<W: Work> {
 struct Slot<W: Work>(Mutex<Stage<W>>);
 
 impl<W: Work> Slot<W> {
+    fn keep(&self, outcome: Result<W::Output, TaskError>) -> u32 {
+        let ending = outcome.as_ref().map_or_else(ending, |_| 0);
+        self.replace(Stage::Ended(outcome));
+        ending
+    }
+
     fn replace(&self, stage: Stage<W>) -> Stage<W> {
         mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), stage)
     }
@@ -139,18 +183,42 @@ impl<W: Work> Body for Slot<W> {
             Ok(Err(error)) => Err(core.judge(error, W::function())),
             Err(payload) => Err(core.error(TaskErrorKind::Panicked, W::function()).with_panic(payload)),
         };
-        let ending = outcome.as_ref().map_or_else(ending, |_| 0);
-        self.replace(Stage::Ended(outcome));
-        ending
+        self.keep(outcome)
     }
 
     fn refuse(&self, error: TaskError) {
         drop_quietly(self.replace(Stage::Ended(Err(error))));
     }
 
+    fn portable(&self) -> Option<Portable> {
+        W::portable()
+    }
+
+    fn pack(&self) -> Result<Parcel, BoxError> {
+        let Stage::Waiting(work) = self.replace(Stage::Empty) else { return Err("it was taken before".into()) };
+        guard(|| work.pack())
+    }
+
+    fn accept(&self, core: &Core, outcome: Result<Parcel, TaskError>) -> u32 {
+        self.keep(outcome.and_then(|output| {
+            guard(|| W::unpack(output))
+                .map_err(|error| core.error(TaskErrorKind::Decode, W::function()).with_source(error))
+        }))
+    }
+
     fn discard(&self) {
         drop_quietly(self.replace(Stage::Empty));
     }
+}
+
+/// Calls code of the user that has no business to panic; if it does, that is an error like others.
+fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        Err(match panic_message(&*payload) {
+            Some(message) => format!("it panicked: {message}").into(),
+            None => "it panicked".into(),
+        })
+    })
 }
 
 impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
@@ -202,6 +270,15 @@ pub(crate) fn new<W: Work>(work: W, name: Option<Box<str>>) -> (TaskRef, Arc<dyn
 impl<B: Body + ?Sized> Task<B> {
     pub(crate) fn name(&self) -> &str {
         self.core.name(self.body.function())
+    }
+
+    pub(crate) fn body(&self) -> &B {
+        &self.body
+    }
+
+    /// An error of this task, as of now.
+    pub(crate) fn error(&self, kind: TaskErrorKind) -> TaskError {
+        self.core.error(kind, self.body.function())
     }
 }
 
@@ -285,7 +362,7 @@ impl Core {
     }
 
     /// Stops the clock at the end of the function. A task that has run took some time, however coarse the clock.
-    fn stop_clock(&self) {
+    pub(crate) fn stop_clock(&self) {
         self.counts.stop_clock(clock::now().max(self.counts.read().started + 1));
     }
 
@@ -301,7 +378,7 @@ impl Core {
     }
 
     /// An error of this task, as of now.
-    fn error(&self, kind: TaskErrorKind, function: &'static str) -> TaskError {
+    pub(crate) fn error(&self, kind: TaskErrorKind, function: &'static str) -> TaskError {
         let status = match kind {
             TaskErrorKind::Cancelled(_) => Status::Cancelled,
             _ => Status::Failed,
@@ -333,6 +410,16 @@ impl Core {
         }
     }
 
+    /// Lets the executor look at the control word, if it wants to.
+    pub(crate) fn tell_home(&self) {
+        if self.state.load() & state::ATTACHED != 0 {
+            let home = self.board().lock().home();
+            if let Some(home) = home {
+                home.changed(self.id);
+            }
+        }
+    }
+
     /// Wakes whoever [waits](Self::wait_until) for a change of the control word, after it.
     fn interrupt(&self) {
         if self.state.load() & state::WAITS != 0 {
@@ -353,8 +440,8 @@ pub(crate) fn run(task: TaskRef, context: Context) -> Context {
 }
 
 /// Ends a task that the caller has [sealed](State::seal), because of `kind`.
-fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
-    let error = task.core.error(kind, task.body.function());
+pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
+    let error = task.error(kind);
     let ending = ending(&error);
     task.body.refuse(match source {
         Some(source) => error.with_source(source),
@@ -369,7 +456,7 @@ fn ending(error: &TaskError) -> u32 {
 }
 
 /// Makes the outcome known: to the observers, to the future, to the executor.
-fn settle(task: &TaskRef, ending: u32) {
+pub(crate) fn settle(task: &TaskRef, ending: u32) {
     let core = &task.core;
     let before = core.state.settle(ending);
     if before & state::OBSERVED != 0 {
@@ -396,15 +483,16 @@ pub(crate) fn cancel(task: &TaskRef, cause: CancelCause) {
         Cancel::Told => {
             task.core.interrupt();
             report::change(task);
+            task.core.tell_home();
         }
         Cancel::Late => {}
     }
 }
 
 /// Ends a task that nobody has run and nobody will run.
-pub(crate) fn reject(task: &TaskRef, reason: BoxError) {
+pub(crate) fn reject(task: &TaskRef, kind: TaskErrorKind, reason: BoxError) {
     if task.core.state.seal() {
-        refuse(task, TaskErrorKind::Rejected, Some(reason));
+        refuse(task, kind, Some(reason));
     }
 }
 
@@ -419,6 +507,7 @@ pub(crate) fn pause(task: &TaskRef) {
     if task.core.state.set(state::PAUSE) & state::PAUSE == 0 {
         task.core.interrupt();
         report::change(task);
+        task.core.tell_home();
     }
 }
 
@@ -430,11 +519,8 @@ pub(crate) fn resume(task: &TaskRef) {
     }
     core.interrupt();
     report::change(task);
+    core.tell_home();
     if state::is_pending(before) {
-        let home = if before & state::ATTACHED != 0 { core.board().lock().home() } else { None };
-        if let Some(home) = home {
-            home.resumed(core.id);
-        }
         // The future may be what runs it.
         core.waiter.wake();
     }

@@ -423,7 +423,7 @@ impl Shared {
 }
 
 impl Home for Shared {
-    fn resumed(self: Arc<Self>, task: TaskId) {
+    fn changed(self: Arc<Self>, task: TaskId) {
         let mut queue = self.lock();
         if let Some(job) = queue.held.remove(&task) {
             self.push(queue, job);

@@ -33,9 +33,14 @@ impl Waiter {
 
     /// Wakes the waker, if there is one, and forgets it. A waker that panics is on its own: this thread goes on.
     pub(crate) fn wake(&self) {
-        if let Some(waker) = self.swap(mem::take) {
+        if let Some(waker) = self.take() {
             let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
+    }
+
+    /// Forgets the waker without waking it.
+    pub(crate) fn take(&self) -> Option<Waker> {
+        self.swap(mem::take)
     }
 
     fn swap<R>(&self, change: impl FnOnce(&mut Option<Waker>) -> R) -> R {

@@ -14,8 +14,8 @@ use async_channel::Receiver;
 use futures::StreamExt;
 use futures::future::FusedFuture;
 use progress_executor::{
-    CancelCause, Cancelled, Executor, ExecutorExt, Job, ProgressFuture, ProgressState, Shutdown, Status, SyncExecutor,
-    TaskErrorKind, TaskEvent, TaskResult, ThreadPoolExecutor, Triggers, Updater,
+    CancelCause, Cancelled, Executor, ExecutorExt, Job, ProcessPoolExecutor, ProgressFuture, ProgressState, Shutdown,
+    Status, SyncExecutor, TaskErrorKind, TaskEvent, TaskResult, ThreadPoolExecutor, Triggers, Updater,
 };
 
 use crate::bars::Log;
@@ -44,6 +44,7 @@ macro_rules! subject {
     };
 }
 
+subject!(ProcessPoolExecutor);
 subject!(ThreadPoolExecutor);
 subject!(SyncExecutor);
 
@@ -120,47 +121,49 @@ macro_rules! contract {
 contract! {
     threads: ThreadPoolExecutor::new(2);
     one_thread: ThreadPoolExecutor::new(1);
+    processes: ProcessPoolExecutor::new(2).unwrap();
+    one_process: ProcessPoolExecutor::new(1).unwrap();
     inline: SyncExecutor::new();
     closure: Closure(|job: Job| drop(std::thread::spawn(move || job.run())));
 }
 
 // The tasks.
 
-fn echo(text: String, _: &Updater) -> TaskResult<String> {
+pub(crate) fn echo(text: String, _: &Updater) -> TaskResult<String> {
     Ok(text)
 }
 
-fn fail(text: String, progress: &Updater) -> TaskResult<()> {
+pub(crate) fn fail(text: String, progress: &Updater) -> TaskResult<()> {
     progress.set_counts(1, 4)?;
     Err(text.into())
 }
 
-fn crash(text: String, progress: &Updater) -> TaskResult<()> {
+pub(crate) fn crash(text: String, progress: &Updater) -> TaskResult<()> {
     progress.set_counts(2, 4)?;
     panic!("{text}")
 }
 
-fn count_forever((): (), progress: &Updater) -> TaskResult<()> {
+pub(crate) fn count_forever((): (), progress: &Updater) -> TaskResult<()> {
     loop {
         progress.update(1)?;
         progress.sleep(Duration::from_micros(100))?;
     }
 }
 
-fn sleep_for_ever((): (), progress: &Updater) -> TaskResult<()> {
+pub(crate) fn sleep_for_ever((): (), progress: &Updater) -> TaskResult<()> {
     progress.update(1)?;
     Ok(progress.sleep(Duration::MAX)?)
 }
 
 /// Goes on after it was told that it is cancelled.
-fn finish_all_the_same((): (), progress: &Updater) -> TaskResult<u64> {
+pub(crate) fn finish_all_the_same((): (), progress: &Updater) -> TaskResult<u64> {
     while progress.update(1).is_ok() {
         let _ = progress.sleep(Duration::from_micros(100));
     }
     Ok(42)
 }
 
-fn copy_for_ever((): (), progress: &Updater) -> TaskResult<u64> {
+pub(crate) fn copy_for_ever((): (), progress: &Updater) -> TaskResult<u64> {
     let mut everything = progress.reader(io::repeat(1));
     Ok(io::copy(&mut everything, &mut io::sink())?)
 }
@@ -180,30 +183,30 @@ impl std::error::Error for Interrupted {
     }
 }
 
-fn wrap_the_cancellation((): (), progress: &Updater) -> TaskResult<()> {
+pub(crate) fn wrap_the_cancellation((): (), progress: &Updater) -> TaskResult<()> {
     loop {
         progress.update(1).map_err(Interrupted)?;
         let _ = progress.sleep(Duration::from_micros(100));
     }
 }
 
-fn fail_when_cancelled((): (), progress: &Updater) -> TaskResult<()> {
+pub(crate) fn fail_when_cancelled((): (), progress: &Updater) -> TaskResult<()> {
     let _ = count_forever((), progress);
     Err("the brake has failed".into())
 }
 
-fn say_cancelled((): (), _: &Updater) -> TaskResult<()> {
+pub(crate) fn say_cancelled((): (), _: &Updater) -> TaskResult<()> {
     Err(Cancelled.into())
 }
 
-fn set_pairs(n: u64, progress: &Updater) -> TaskResult<()> {
+pub(crate) fn set_pairs(n: u64, progress: &Updater) -> TaskResult<()> {
     for i in 0..n {
         progress.set_counts(i, 2 * i)?;
     }
     Ok(())
 }
 
-fn set_a_message(text: String, progress: &Updater) -> TaskResult<()> {
+pub(crate) fn set_a_message(text: String, progress: &Updater) -> TaskResult<()> {
     progress.set_message(text);
     Ok(())
 }

@@ -17,3 +17,27 @@ mod support;
 mod sync;
 mod threads;
 mod tidy;
+
+use contract::{
+    copy_for_ever, count_forever, crash, echo, fail, fail_when_cancelled, finish_all_the_same, say_cancelled,
+    set_a_message, set_pairs, sleep_for_ever, wrap_the_cancellation,
+};
+use support::{count, tick_forever};
+
+// What the worker processes of these tests can run.
+progress_executor::test_worker!(
+    copy_for_ever,
+    count,
+    count_forever,
+    crash,
+    echo,
+    fail,
+    fail_when_cancelled,
+    finish_all_the_same,
+    say_cancelled,
+    set_a_message,
+    set_pairs,
+    sleep_for_ever,
+    tick_forever,
+    wrap_the_cancellation,
+);

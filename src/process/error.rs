@@ -1,0 +1,97 @@
+//! Errors of this module: what came from a worker as text, and why there is no pool.
+
+use std::error::Error;
+use std::fmt;
+
+use super::wire::Ending;
+use crate::{BoxError, TaskErrorKind};
+
+/// An error as it is told in another process: messages, each the source of the one before.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RemoteError {
+    message: String,
+    source: Option<Box<RemoteError>>,
+}
+
+impl RemoteError {
+    pub(crate) fn new(message: &str, source: &dyn Error) -> Self {
+        Self::from_chain(vec![message.into(), source.to_string()])
+    }
+
+    pub(crate) fn from_chain(messages: Vec<String>) -> Self {
+        let chain = messages.into_iter().rev().fold(None, |source, message| Some(Box::new(Self { message, source })));
+        *chain.unwrap_or_default()
+    }
+}
+
+impl From<String> for RemoteError {
+    fn from(message: String) -> Self {
+        Self { message, source: None }
+    }
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for RemoteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl Ending {
+    pub(crate) fn kind(self) -> TaskErrorKind {
+        match self {
+            // A cancellation that was not requested here is an error of the task.
+            Self::Cancelled | Self::Failed => TaskErrorKind::Failed,
+            Self::Panicked => TaskErrorKind::Panicked,
+            Self::NotRegistered => TaskErrorKind::NotRegistered,
+            Self::Encode => TaskErrorKind::Encode,
+            Self::Decode => TaskErrorKind::Decode,
+        }
+    }
+
+    pub(crate) fn verb(self) -> &'static str {
+        match self {
+            Self::Cancelled => "was cancelled",
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+            Self::NotRegistered => "is not registered",
+            Self::Encode => "had an output that could not be encoded",
+            Self::Decode => "had an input that could not be decoded",
+        }
+    }
+}
+
+/// Why a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) could not be made. Its message says what to do about it.
+#[derive(Debug)]
+pub struct ProcessPoolError {
+    message: String,
+    source: Option<BoxError>,
+}
+
+impl ProcessPoolError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+
+    pub(crate) fn with_source(mut self, source: BoxError) -> Self {
+        self.source = Some(source);
+        self
+    }
+}
+
+impl fmt::Display for ProcessPoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for ProcessPoolError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

@@ -1,0 +1,100 @@
+//! The program that this process runs: where to find it, to start it again.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::{env, fmt, str};
+
+/// What workers run. On Linux that is the running image itself, even if its file has been replaced meanwhile.
+pub(crate) fn path() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
+}
+
+/// Changes when the program is built again.
+pub(crate) fn identity() -> Option<(u64, i64, i64)> {
+    let metadata = path().and_then(std::fs::metadata).ok()?;
+    Some((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+const MARK: [u8; 32] = *b"\x7fprogress-executor test worker\x01\n";
+const MARK_LEN: usize = MARK.len();
+const PATH_LEN: usize = 448;
+/// A page of memory: a static so aligned is also at a multiple of it within the file.
+const PAGE: u64 = 4096;
+
+/// The name of the test that [`test_worker!`](crate::test_worker) makes.
+const TEST: &str = "::progress_executor_test_worker";
+
+/// A mark in the program, which tells that it is a test program, and how to make it a worker.
+///
+/// A test program has no `main` that could call `init`, and its tests run in any order, or each in a process of its own.
+/// So whatever wants to start a worker looks for this mark in the file of the program. Nothing has to run for that.
+#[doc(hidden)]
+#[repr(C, align(4096))]
+pub struct TestWorker {
+    mark: [u8; MARK_LEN],
+    path: [u8; PATH_LEN],
+}
+
+impl TestWorker {
+    /// `module` is where the test is.
+    #[must_use]
+    pub const fn new(module: &str) -> Self {
+        let module = module.as_bytes();
+        assert!(module.len() < PATH_LEN, "the path of the module is too long");
+        let mut path = [0; PATH_LEN];
+        let mut i = 0;
+        while i < module.len() {
+            path[i] = module[i];
+            i += 1;
+        }
+        Self { mark: MARK, path }
+    }
+}
+
+impl fmt::Debug for TestWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestWorker").field("test", &test_name(&self.path)).finish()
+    }
+}
+
+/// The names of the tests in this program that are workers.
+pub(crate) fn test_workers() -> &'static [String] {
+    static FOUND: OnceLock<Vec<String>> = OnceLock::new();
+    FOUND.get_or_init(|| path().and_then(File::open).and_then(|file| find_marks(&file)).unwrap_or_default())
+}
+
+fn find_marks(file: &File) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    let mut bytes = [0; MARK_LEN + PATH_LEN];
+    for page in 0..file.metadata()?.len() / PAGE {
+        if file.read_exact_at(&mut bytes, page * PAGE).is_ok() && bytes.starts_with(&MARK) {
+            names.extend(test_name(&bytes[MARK_LEN..]));
+        }
+    }
+    Ok(names)
+}
+
+/// What the test is called for its harness, which leaves out the crate.
+fn test_name(path: &[u8]) -> Option<String> {
+    let module = str::from_utf8(path.split(|&byte| byte == 0).next()?).ok()?;
+    let is_path = !module.is_empty() && module.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ':'));
+    let path = format!("{module}{TEST}");
+    is_path.then(|| path.split_once("::").map(|(_crate, test)| test.to_owned()))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TestWorker, test_name};
+
+    #[test]
+    fn the_name_of_a_test_is_its_path_without_the_crate() {
+        let name = |module| test_name(&TestWorker::new(module).path);
+        assert_eq!(name("it").as_deref(), Some("progress_executor_test_worker"));
+        assert_eq!(name("it::jobs").as_deref(), Some("jobs::progress_executor_test_worker"));
+        assert_eq!(name("not a path"), None);
+        assert_eq!(name(""), None);
+    }
+}

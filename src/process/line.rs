@@ -1,0 +1,160 @@
+//! One end of the channel between a program and a worker: a socket that never blocks, and what is still to be sent.
+//!
+//! Any thread may [send](Line::send). One thread at a time [waits](Line::wait) for something to arrive, and sees to it
+//! that what the socket had no room for is sent later; others get it out of there by [ringing](Line::ring).
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+
+use super::wire::{Decoder, Outbox};
+
+/// A signal from a worker that has just died must not become one in the program.
+#[cfg(not(target_vendor = "apple"))]
+const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const QUIETLY: SendFlags = SendFlags::empty();
+
+#[derive(Debug)]
+pub(crate) struct Line {
+    socket: UnixStream,
+    outbox: Mutex<Outbox>,
+    bell: Bell,
+}
+
+/// Gets a thread out of [`Line::wait`].
+#[derive(Debug)]
+struct Bell {
+    button: UnixStream,
+    gong: UnixStream,
+    rings: AtomicBool,
+}
+
+/// What came of trying to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    Some,
+    Nothing,
+    /// The other end is closed.
+    End,
+}
+
+impl Line {
+    pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        #[cfg(target_vendor = "apple")]
+        rustix::net::sockopt::set_socket_nosigpipe(&socket, true)?;
+        let (button, gong) = UnixStream::pair()?;
+        button.set_nonblocking(true)?;
+        gong.set_nonblocking(true)?;
+        let bell = Bell { button, gong, rings: AtomicBool::new(false) };
+        Ok(Self { socket, outbox: Mutex::default(), bell })
+    }
+
+    pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds frames to what is to be sent, and sends what the socket has room for. The thread that waits does the rest.
+    pub(crate) fn send(&self, write: impl FnOnce(&mut Outbox)) {
+        let mut outbox = self.outbox();
+        write(&mut outbox);
+        if !self.push_out(&mut outbox) {
+            self.ring();
+        }
+    }
+
+    /// Sends what the socket has room for; returns whether that was all.
+    pub(crate) fn flush(&self) -> bool {
+        self.push_out(&mut self.outbox())
+    }
+
+    fn push_out(&self, outbox: &mut Outbox) -> bool {
+        while !outbox.is_empty() {
+            let (slices, count) = outbox.slices();
+            match retry(|| sendmsg(&self.socket, &slices[..count], &mut SendAncillaryBuffer::default(), QUIETLY)) {
+                Ok(bytes) => outbox.advance(bytes),
+                Err(Errno::AGAIN) => return false,
+                // Nobody will read it. What the other end had sent before is still there, and then comes its end.
+                Err(Errno::PIPE | Errno::CONNRESET) => *outbox = Outbox::default(),
+                Err(_) => {
+                    *outbox = Outbox::default();
+                    self.close();
+                }
+            }
+        }
+        true
+    }
+
+    /// Sends everything, for as long as it takes.
+    pub(crate) fn flush_all(&self) {
+        while !self.flush() {
+            let mut room = [PollFd::new(&self.socket, PollFlags::OUT)];
+            if retry(|| poll(&mut room, None)).is_err() {
+                self.close();
+            }
+        }
+    }
+
+    /// Lets both ends see the end.
+    pub(crate) fn close(&self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Reads once, without waiting.
+    pub(crate) fn receive(&self, decoder: &mut Decoder) -> Received {
+        match retry(|| rustix::io::read(&self.socket, spare_capacity(decoder.space()))) {
+            Err(Errno::AGAIN) => Received::Nothing,
+            Ok(1..) => Received::Some,
+            // An error is what a socket says whose other end went with data unread.
+            Ok(0) | Err(_) => Received::End,
+        }
+    }
+
+    /// Waits until something has arrived, until somebody [rings](Self::ring), or until the time has passed; meanwhile
+    /// sends what is still to be sent.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
+        let is_all_out = self.flush();
+        let socket = if is_all_out { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        let mut fds = [PollFd::new(&self.socket, socket), PollFd::new(&self.bell.gong, PollFlags::IN)];
+        // One that is too long to be told is as good as none.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        // An error is as good as a ring: whoever waits looks again.
+        let _ = poll(&mut fds, timeout.as_ref());
+        if !fds[1].revents().is_empty() {
+            self.bell.quiet();
+        }
+    }
+
+    /// Lets the thread that waits, or else the next one to wait, return at once.
+    pub(crate) fn ring(&self) {
+        if !self.bell.rings.swap(true, Ordering::SeqCst) {
+            // Full means that it rings.
+            let _ = (&self.bell.button).write(&[0]);
+        }
+    }
+}
+
+impl Bell {
+    fn quiet(&self) {
+        let _ = (&self.gong).read(&mut [0; 16]);
+        self.rings.swap(false, Ordering::SeqCst);
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}

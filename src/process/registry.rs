@@ -1,0 +1,238 @@
+//! Which functions worker processes know: id → how to decode the input, call the function, and encode the output.
+
+use std::any::{TypeId, type_name};
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::OnceLock;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::wire::Fingerprint;
+use super::{image, worker};
+use crate::parcel::{self, Parcel};
+use crate::{BoxError, TaskResult, Updater};
+
+/// The functions that [worker processes](crate::ProcessPoolExecutor) can run.
+///
+/// A worker is this same program, started again. So a program that wants workers says, as the first thing in its
+/// `main`, which functions they are to know:
+///
+/// ```no_run
+/// use progress_executor::{TaskRegistry, TaskResult, Updater};
+///
+/// fn collatz(n: u64, progress: &Updater) -> TaskResult<u64> {
+/// #   Ok(n)
+/// // …
+/// }
+/// fn parse<T: std::str::FromStr>(text: String, progress: &Updater) -> TaskResult<Option<T>> {
+///     Ok(text.parse().ok())
+/// }
+///
+/// fn main() {
+///     TaskRegistry::new().register(collatz).register(parse::<f32>).register_as("resize/v2", resize).init();
+///     // In a worker process, `init` serves tasks and never returns: from here on, this is the program.
+/// }
+/// # fn resize((): (), _: &Updater) -> TaskResult<()> { Ok(()) }
+/// ```
+///
+/// A function is a plain `fn` item, or a closure that captures nothing. Its id is its path, as
+/// [`type_name`](std::any::type_name) has it, or what it is registered as. A function that captures something cannot be
+/// registered:
+///
+/// ```compile_fail
+/// # use progress_executor::TaskRegistry;
+/// let factor = 3;
+/// TaskRegistry::new().register(move |n: u64, _: &_| Ok(n * factor));
+/// ```
+#[must_use = "functions are not registered before `init` is called"]
+pub struct TaskRegistry {
+    tasks: BTreeMap<String, Registered>,
+    ids: HashMap<TypeId, String>,
+    defect: Option<String>,
+}
+
+struct Registered {
+    type_id: TypeId,
+    call: Box<dyn Call>,
+}
+
+/// A registered function, behind an untyped face.
+pub(crate) trait Call: Send + Sync {
+    fn call(&self, input: Parcel, progress: &Updater) -> TaskResult<Parcel>;
+}
+
+struct Function<F, I, O> {
+    task: F,
+    types: PhantomData<fn(I) -> O>,
+}
+
+/// What went wrong around a task, and not in it.
+#[derive(Debug)]
+pub(crate) enum Defect {
+    Input(BoxError),
+    Output(BoxError),
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Input(_) => "its input could not be decoded",
+            Self::Output(_) => "its output could not be encoded",
+        })
+    }
+}
+
+impl Error for Defect {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let (Self::Input(source) | Self::Output(source)) = self;
+        Some(&**source)
+    }
+}
+
+impl<F, I, O> Call for Function<F, I, O>
+where
+    F: Fn(I, &Updater) -> TaskResult<O> + Send + Sync,
+    I: DeserializeOwned + 'static,
+    O: Serialize + 'static,
+{
+    fn call(&self, input: Parcel, progress: &Updater) -> TaskResult<Parcel> {
+        let input = parcel::unpack(input).map_err(Defect::Input)?;
+        let output = (self.task)(input, progress)?;
+        Ok(parcel::pack(output).map_err(Defect::Output)?)
+    }
+}
+
+/// What `init` has made known to this process.
+static REGISTRY: OnceLock<TaskRegistry> = OnceLock::new();
+static DEFECT: OnceLock<String> = OnceLock::new();
+
+impl TaskRegistry {
+    /// A registry without functions.
+    pub fn new() -> Self {
+        Self { tasks: BTreeMap::new(), ids: HashMap::new(), defect: None }
+    }
+
+    /// Adds a function; its id is its path.
+    ///
+    /// Generic functions are registered once for each type that they are used with: `register(parse::<f32>)`.
+    #[track_caller]
+    pub fn register<F, I, O>(self, task: F) -> Self
+    where
+        F: Fn(I, &Updater) -> TaskResult<O> + Send + Sync + 'static,
+        I: Serialize + DeserializeOwned + Send + 'static,
+        O: Serialize + DeserializeOwned + Send + 'static,
+    {
+        self.register_as(type_name::<F>(), task)
+    }
+
+    /// Adds a function under an id of its own, which stays the same when the function is moved or renamed.
+    ///
+    /// No two functions can have one id; that is an error of [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor).
+    /// To add a function again does nothing.
+    #[track_caller]
+    pub fn register_as<F, I, O>(mut self, id: impl Into<String>, task: F) -> Self
+    where
+        F: Fn(I, &Updater) -> TaskResult<O> + Send + Sync + 'static,
+        I: Serialize + DeserializeOwned + Send + 'static,
+        O: Serialize + DeserializeOwned + Send + 'static,
+    {
+        const {
+            assert!(
+                size_of::<F>() == 0,
+                "a function that captures something cannot be registered: pass what it needs as its input"
+            );
+        }
+        let (id, type_id) = (id.into(), TypeId::of::<F>());
+        let place = Location::caller();
+        if self.tasks.get(&id).is_some_and(|registered| registered.type_id != type_id) {
+            let path = type_name::<F>();
+            self.defect.get_or_insert_with(|| format!("{place}: a second function, {path}, is registered as `{id}`"));
+            return self;
+        }
+        self.ids.entry(type_id).or_insert_with(|| id.clone());
+        let call = Box::new(Function { task, types: PhantomData });
+        self.tasks.insert(id, Registered { type_id, call });
+        self
+    }
+
+    /// Makes the functions known to this process. In a worker process it serves tasks, and never returns.
+    ///
+    /// Call this once, first thing in `main`: what comes before it happens in every worker as well.
+    #[track_caller]
+    pub fn init(mut self) {
+        if let Some(defect) = self.defect.take() {
+            let _ = DEFECT.set(defect);
+        }
+        let place = Location::caller();
+        if let Err(second) = REGISTRY.set(self) {
+            drop(second);
+            let _ = DEFECT
+                .set(format!("{place}: `TaskRegistry::init` was called before; call it once, with all functions"));
+            return;
+        }
+        if let (Some(role), Some(registry)) = (worker::Role::of_this_process(), REGISTRY.get()) {
+            worker::serve(registry, role);
+        }
+    }
+
+    /// What [`test_worker!`](crate::test_worker) calls: does nothing, but in a worker process.
+    #[doc(hidden)]
+    pub fn init_test_worker(self, mark: &'static image::TestWorker) {
+        std::hint::black_box(mark);
+        if worker::Role::of_this_process().is_some() {
+            self.init();
+        }
+    }
+
+    /// The registry of this process, if there is one.
+    pub(crate) fn of_this_process() -> Option<&'static Self> {
+        REGISTRY.get()
+    }
+
+    /// What is wrong with the registry of this process.
+    pub(crate) fn defect() -> Option<&'static str> {
+        DEFECT.get().map(String::as_str)
+    }
+
+    pub(crate) fn id(&self, function: TypeId) -> Option<&str> {
+        self.ids.get(&function).map(String::as_str)
+    }
+
+    pub(crate) fn function(&self, id: &str) -> Option<&dyn Call> {
+        self.tasks.get(id).map(|registered| &*registered.call)
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.tasks.keys().map(String::as_str)
+    }
+}
+
+/// What tells this program, with these tasks, from others.
+pub(crate) fn fingerprint(registry: Option<&TaskRegistry>) -> Fingerprint {
+    let tasks = registry.map_or(0, |registry| hash(registry.ids().collect::<Vec<_>>()));
+    Fingerprint { binary: hash((env!("CARGO_PKG_VERSION"), image::identity())), tasks }
+}
+
+fn hash(value: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    // 0 stands for an unknown one.
+    hasher.finish().max(1)
+}
+
+impl Default for TaskRegistry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for TaskRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.tasks.keys()).finish()
+    }
+}

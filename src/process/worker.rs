@@ -1,0 +1,651 @@
+//! The worker's end: a client of the same core. It runs each task with an ordinary [`Updater`], observes it as any
+//! observer would, and forwards what it sees.
+//!
+//! Two threads share the work. The *main* thread runs the tasks, and reads the channel itself while it has none: so a
+//! task that comes to an idle worker is run by the thread that has received it. The *watcher* reads the channel while
+//! main is busy with one task for longer than a moment, so that cancellation, and the end of the program, reach a worker
+//! whose task never looks.
+//!
+//! ```text
+//!                  a task takes longer than a tick
+//!   main reads ──────────────────────────────────────► the watcher reads
+//!              ◄──────────────────────────────────────
+//!                   main has nothing to do: it rings
+//! ```
+//!
+//! That a task has started is sent before it is, together with how the one before it ended. Whatever happens to the
+//! process after that, the program knows which task it has cost.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+use std::{env, io, process};
+
+use super::line::{Line, Received};
+use super::registry::{self, Call, Defect, TaskRegistry};
+use super::wire::{self, Decoder, Ending, Hello, Outcome, Ready, Reply, Request, VERSION, WireError};
+use crate::parcel::Parcel;
+use crate::patience::Patience;
+use crate::remote::Sight;
+use crate::report::{self, Reporter};
+use crate::state::{self, Unclaimed};
+use crate::task::{self, Handle, TaskRef, Work};
+use crate::updater::Context;
+use crate::{CancelCause, ProgressState, TaskError, TaskErrorKind, TaskResult, Updater, counts};
+
+/// What marks the argument that makes a process a worker; the id of a task follows.
+pub(crate) const ARGUMENT: &str = "--progress-executor-task=";
+
+/// A task that takes longer than that is watched.
+const TICK: Duration = Duration::from_millis(1);
+/// How often a task that is watched is looked at.
+const GLANCE: Duration = Duration::from_millis(20);
+/// How long a task may take to end when the program is gone.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
+
+/// The exit code of a worker that cannot do what it is for.
+const MISUSED: i32 = 2;
+
+/// How many programs are above this one: 0 where it is not a worker.
+static DEPTH: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) fn depth() -> u32 {
+    DEPTH.load(Ordering::Relaxed)
+}
+
+/// What the arguments of this process say it is, if it is a worker.
+#[derive(Debug)]
+pub(crate) struct Role {
+    /// Whether a test harness has the first word on standard output.
+    pub(crate) is_test: bool,
+}
+
+impl Role {
+    pub(crate) fn of_this_process() -> Option<Self> {
+        let last = env::args_os().skip(1).last()?;
+        let is_worker = last.to_str().is_some_and(|argument| argument.starts_with(ARGUMENT));
+        is_worker.then(|| Self { is_test: env::args_os().any(|argument| argument == "--exact") })
+    }
+}
+
+/// Serves the program that has started this process, until it has had enough.
+pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
+    let code = match Worker::connect(registry, &role) {
+        Ok(worker) => worker.work(),
+        Err(error) => {
+            eprintln!("{}: {error}", env::args().next().unwrap_or_default());
+            MISUSED
+        }
+    };
+    process::exit(code)
+}
+
+struct Worker {
+    registry: &'static TaskRegistry,
+    reporter: Arc<Reporter>,
+    max_frame: u64,
+    line: Line,
+    decoder: Mutex<Decoder>,
+    inbox: Mutex<Inbox>,
+    changed: Condvar,
+    /// Odd while main runs a task.
+    epoch: AtomicU64,
+    watcher_sleeps: AtomicBool,
+}
+
+#[derive(Default)]
+struct Inbox {
+    waiting: VecDeque<Assignment>,
+    current: Option<Current>,
+    /// No task is to be started before the program says so.
+    holds: bool,
+    quits: bool,
+    watcher_reads: bool,
+    /// Main has nothing to do, and wants to read.
+    main_waits: bool,
+}
+
+struct Assignment {
+    id: u64,
+    wanted: u32,
+    function: String,
+    input: Parcel,
+}
+
+#[derive(Clone)]
+struct Current {
+    id: u64,
+    task: TaskRef,
+    forwarder: Option<Arc<Forwarder>>,
+}
+
+/// A task as it was made here, seen from both of its sides.
+struct Made {
+    task: TaskRef,
+    handle: Arc<dyn Handle<Parcel>>,
+}
+
+/// What is still to be done about a request, without the lock.
+enum Errand {
+    Cancel(TaskRef, u32),
+    Pause(TaskRef),
+    Resume(TaskRef),
+    Observe(Arc<Forwarder>),
+}
+
+/// A registered function with its input.
+struct Remote {
+    function: &'static dyn Call,
+    input: Parcel,
+}
+
+impl Work for Remote {
+    type Output = Parcel;
+
+    fn function() -> &'static str {
+        "task"
+    }
+
+    fn call(self, updater: &Updater) -> TaskResult<Parcel> {
+        self.function.call(self.input, updater)
+    }
+}
+
+impl Worker {
+    /// Takes the channel for itself, and exchanges introductions.
+    fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<Arc<Self>, Box<dyn Error>> {
+        let socket = take_channel(role).map_err(|error| by_hand(registry, &error))?;
+        let line = Line::new(socket)?;
+        let mut decoder = Decoder::new(1024);
+        let hello = loop {
+            line.wait(None);
+            if line.receive(&mut decoder) == Received::End {
+                return Err("the program that started this worker is gone".into());
+            }
+            match decoder.next_request().map_err(|error| said(&error))? {
+                Some(Request::Hello(hello)) => break hello,
+                Some(_) => return Err(said(&WireError::NoHello).into()),
+                None => {}
+            }
+        };
+        let Hello { version, depth, report_interval, max_frame } = hello;
+        let ready = Ready { version: VERSION, fingerprint: registry::fingerprint(Some(registry)) };
+        line.outbox().reply(Reply::Ready(ready));
+        line.flush_all();
+        if version != VERSION {
+            return Err(said(&WireError::Version(version)).into());
+        }
+        DEPTH.store(depth.saturating_add(1), Ordering::Relaxed);
+        decoder.set_max_frame(max_frame);
+        Ok(Arc::new(Self {
+            registry,
+            reporter: Reporter::new(Duration::from_nanos(report_interval)),
+            max_frame,
+            line,
+            decoder: Mutex::new(decoder),
+            inbox: Mutex::default(),
+            changed: Condvar::new(),
+            epoch: AtomicU64::new(0),
+            watcher_sleeps: AtomicBool::new(false),
+        }))
+    }
+
+    /// The life of the worker; returns its exit code.
+    fn work(self: Arc<Self>) -> i32 {
+        let worker = self.clone();
+        let watcher = match thread::Builder::new().name("progress-watch".into()).spawn(move || worker.watch()) {
+            Ok(watcher) => watcher.thread().clone(),
+            Err(error) => {
+                eprintln!("a worker of progress-executor could not start a thread: {error}");
+                return MISUSED;
+            }
+        };
+        let mut context = Context { reporter: Some(self.reporter.clone()), observers: None };
+        let mut patience = Patience::new();
+        while let Some((id, found)) = self.next(&mut patience) {
+            match found {
+                Some(made) => context = self.run(&watcher, id, made, context),
+                None => self.refuse(id),
+            }
+        }
+        self.line.outbox().reply(Reply::Goodbye);
+        self.line.flush_all();
+        0
+    }
+
+    /// The next task for main, which waits for one; `None` when it is to end.
+    fn next(self: &Arc<Self>, patience: &mut Patience) -> Option<(u64, Option<Made>)> {
+        let mut inbox = self.lock();
+        loop {
+            if !inbox.holds {
+                if let Some(assignment) = inbox.waiting.pop_front() {
+                    return Some((assignment.id, self.take_up(&mut inbox, assignment)));
+                }
+                if inbox.quits {
+                    return None;
+                }
+            }
+            drop(inbox);
+            self.line.flush_all();
+            self.read(patience);
+            inbox = self.lock();
+        }
+    }
+
+    /// Makes a task out of what was received.
+    fn take_up(self: &Arc<Self>, inbox: &mut Inbox, assignment: Assignment) -> Option<Made> {
+        let Assignment { id, wanted, function, input } = assignment;
+        let (task, handle) = task::new(Remote { function: self.registry.function(&function)?, input }, None);
+        let forwarder = (wanted & state::OBSERVED != 0).then(|| Forwarder::new(self, id, &task));
+        if let Some(forwarder) = &forwarder {
+            forwarder.start();
+        }
+        inbox.current = Some(Current { id, task: task.clone(), forwarder });
+        Some(Made { task, handle })
+    }
+
+    fn run(&self, watcher: &Thread, id: u64, Made { task, handle }: Made, context: Context) -> Context {
+        self.line.outbox().reply(Reply::Started { id });
+        self.line.flush_all();
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        if self.watcher_sleeps.load(Ordering::SeqCst) {
+            watcher.unpark();
+        }
+        let context = carry_out(task.clone(), context);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.lock().current = None;
+        let sight = see(&task, true);
+        let outcome = match handle.take() {
+            Some(outcome) => self.outcome(outcome, &sight),
+            None => Outcome::Error(Ending::Failed, vec!["its outcome is gone".into()]),
+        };
+        self.line.outbox().reply(Reply::Ended { id, sight, outcome });
+        self.changed.notify_all();
+        context
+    }
+
+    fn refuse(&self, id: u64) {
+        let sight = Sight { total: counts::UNKNOWN, ..Sight::default() };
+        let text = "the worker does not know its function".into();
+        let mut outbox = self.line.outbox();
+        outbox.reply(Reply::Started { id });
+        outbox.reply(Reply::Ended { id, sight, outcome: Outcome::Error(Ending::NotRegistered, vec![text]) });
+    }
+
+    /// How the task ended, in terms of the protocol.
+    fn outcome(&self, outcome: Result<Parcel, TaskError>, sight: &Sight) -> Outcome {
+        let error = match outcome {
+            Ok(value) => {
+                let len = value.bytes.len() as u64 + wire::value_overhead(sight);
+                if len <= self.max_frame {
+                    return Outcome::Value(value);
+                }
+                return Outcome::Error(
+                    Ending::Encode,
+                    vec![
+                        "its output could not be encoded".into(),
+                        wire::WireError::TooLarge { len, max: self.max_frame }.to_string(),
+                    ],
+                );
+            }
+            Err(error) => error,
+        };
+        let ending = match (error.kind(), error.downcast_ref()) {
+            (TaskErrorKind::Cancelled(_), _) => Ending::Cancelled,
+            (TaskErrorKind::Panicked, _) => Ending::Panicked,
+            (_, Some(Defect::Input(_))) => Ending::Decode,
+            (_, Some(Defect::Output(_))) => Ending::Encode,
+            _ => Ending::Failed,
+        };
+        let mut texts: Vec<String> = Vec::new();
+        let mut source = error.source();
+        while let Some(error) = source {
+            texts.push(error.to_string());
+            source = error.source();
+        }
+        texts.extend(error.panic_text());
+        Outcome::Error(ending, texts)
+    }
+
+    /// Reads the channel once, or waits for the watcher to do it.
+    fn read(self: &Arc<Self>, patience: &mut Patience) {
+        let mut inbox = self.lock();
+        if inbox.watcher_reads {
+            inbox.main_waits = true;
+            self.line.ring();
+            while inbox.watcher_reads {
+                inbox = self.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+            }
+            inbox.main_waits = false;
+            return;
+        }
+        drop(inbox);
+        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut received = Received::Nothing;
+        patience.spin_until(|| {
+            received = self.line.receive(&mut decoder);
+            received != Received::Nothing
+        });
+        while received == Received::Nothing {
+            self.line.wait(None);
+            received = self.line.receive(&mut decoder);
+        }
+        if received == Received::End {
+            die();
+        }
+        self.take_in(&mut decoder);
+    }
+
+    /// The life of the watcher.
+    fn watch(self: Arc<Self>) {
+        loop {
+            let epoch = self.epoch.load(Ordering::SeqCst);
+            thread::park_timeout(TICK);
+            if self.epoch.load(Ordering::SeqCst) != epoch {
+                continue;
+            }
+            if epoch % 2 == 0 {
+                self.watcher_sleeps.store(true, Ordering::SeqCst);
+                // Main may have started a task just before it could see that.
+                if self.epoch.load(Ordering::SeqCst) == epoch {
+                    thread::park();
+                }
+                self.watcher_sleeps.store(false, Ordering::SeqCst);
+            } else {
+                self.read_for_main(epoch);
+            }
+        }
+    }
+
+    fn read_for_main(self: &Arc<Self>, epoch: u64) {
+        let mut inbox = self.lock();
+        if inbox.current.is_none() || self.epoch.load(Ordering::SeqCst) != epoch {
+            return;
+        }
+        inbox.watcher_reads = true;
+        drop(inbox);
+        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            self.glance();
+            self.line.wait(Some(GLANCE));
+            match self.line.receive(&mut decoder) {
+                Received::Some => self.take_in(&mut decoder),
+                Received::Nothing => {}
+                Received::End => self.see_it_end(),
+            }
+            let mut inbox = self.lock();
+            if inbox.main_waits {
+                drop(decoder);
+                inbox.watcher_reads = false;
+                self.changed.notify_all();
+                return;
+            }
+        }
+    }
+
+    /// Sees to it that the program hears of the current task, whether or not it has asked for that.
+    fn glance(self: &Arc<Self>) {
+        let mut inbox = self.lock();
+        let Some(current) = &mut inbox.current else { return };
+        let forwarder = match &current.forwarder {
+            Some(forwarder) => forwarder.clone(),
+            None => {
+                let forwarder = Forwarder::new(self, current.id, &current.task);
+                current.forwarder = Some(forwarder.clone());
+                drop(inbox);
+                return forwarder.start();
+            }
+        };
+        drop(inbox);
+        forwarder.forward_notice();
+    }
+
+    /// Does what the program asks for.
+    fn take_in(self: &Arc<Self>, decoder: &mut Decoder) {
+        let mut errands = Vec::new();
+        let mut inbox = self.lock();
+        loop {
+            match decoder.next_request() {
+                Ok(Some(request)) => self.heed(&mut inbox, request, &mut errands),
+                Ok(None) => break,
+                Err(error) => {
+                    eprintln!("a worker of progress-executor ends: {}", said(&error));
+                    process::exit(MISUSED);
+                }
+            }
+        }
+        drop(inbox);
+        for errand in errands {
+            errand.run();
+        }
+        self.line.flush();
+    }
+
+    fn heed(self: &Arc<Self>, inbox: &mut Inbox, request: Request, errands: &mut Vec<Errand>) {
+        match request {
+            Request::Run { id, wanted, function, input } => {
+                inbox.waiting.push_back(Assignment { id, wanted, function, input });
+            }
+            Request::Want { id, wanted } => match &mut inbox.current {
+                Some(current) if current.id == id => {
+                    inbox.holds |= wanted & state::CANCEL != 0;
+                    self.want(current, wanted, errands);
+                }
+                _ if wanted & state::INTERRUPT != 0 => self.give_back(inbox, id),
+                _ => {
+                    for assignment in inbox.waiting.iter_mut().filter(|assignment| assignment.id == id) {
+                        assignment.wanted = wanted;
+                    }
+                }
+            },
+            Request::Recall { id } => self.give_back(inbox, id),
+            Request::Proceed => inbox.holds = false,
+            Request::Quit => inbox.quits = true,
+            // Once was enough.
+            Request::Hello(_) => {}
+        }
+    }
+
+    /// Passes on what is wanted of the current task.
+    fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, errands: &mut Vec<Errand>) {
+        let Current { id, task, forwarder } = current;
+        if wanted & state::CANCEL != 0 {
+            // Before the task can end: main takes the lock for that, which is held here.
+            let has_noticed = task.core.state.load() & state::NOTICED != 0;
+            self.line.outbox().reply(Reply::Heard { id: *id, has_noticed });
+            errands.push(Errand::Cancel(task.clone(), state::cause(wanted)));
+        }
+        errands.push(match wanted & state::PAUSE {
+            0 => Errand::Resume(task.clone()),
+            _ => Errand::Pause(task.clone()),
+        });
+        if wanted & state::OBSERVED != 0 && forwarder.is_none() {
+            let new = Forwarder::new(self, *id, task);
+            *forwarder = Some(new.clone());
+            errands.push(Errand::Observe(new));
+        }
+    }
+
+    fn give_back(&self, inbox: &mut Inbox, id: u64) {
+        let place = inbox.waiting.iter().rposition(|assignment| assignment.id == id);
+        if place.and_then(|place| inbox.waiting.remove(place)).is_some() {
+            self.line.outbox().reply(Reply::Returned { id });
+        }
+    }
+
+    /// The program is gone: gives the task a moment to end, and ends.
+    fn see_it_end(&self) -> ! {
+        let mut inbox = self.lock();
+        inbox.holds = true;
+        if let Some(Current { task, .. }) = inbox.current.clone() {
+            drop(inbox);
+            task::cancel(&task, CancelCause::Shutdown);
+            inbox = self.lock();
+        }
+        let deadline = Instant::now() + LAST_MOMENT;
+        while inbox.current.is_some() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            inbox = self.changed.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        die()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Errand {
+    fn run(self) {
+        match self {
+            Self::Cancel(task, cause) => task::cancel(&task, CancelCause::from_bits(cause)),
+            Self::Pause(task) => task::pause(&task),
+            Self::Resume(task) => task::resume(&task),
+            Self::Observe(forwarder) => forwarder.start(),
+        }
+    }
+}
+
+/// Runs a task, also one that was paused or cancelled since it was said to have started.
+fn carry_out(task: TaskRef, mut context: Context) -> Context {
+    loop {
+        match task.core.state.claim() {
+            Ok(()) => {
+                context = task::run(task, context);
+                return context;
+            }
+            Err(Unclaimed::Taken) => return context,
+            Err(Unclaimed::Paused) => {
+                task.core.wait_until(|word| word & state::PAUSE == 0 || !state::is_pending(word), None);
+            }
+        }
+    }
+}
+
+/// Forwards what can be seen of a task.
+struct Forwarder {
+    worker: Arc<Worker>,
+    id: u64,
+    task: TaskRef,
+    sent: Mutex<Sent>,
+}
+
+struct Sent {
+    state: ProgressState,
+    has_noticed: bool,
+}
+
+impl Forwarder {
+    fn new(worker: &Arc<Worker>, id: u64, task: &TaskRef) -> Arc<Self> {
+        // That it has started is said in another way.
+        let state = ProgressState { status: crate::Status::Running, ..ProgressState::INITIAL };
+        let sent = Mutex::new(Sent { state, has_noticed: false });
+        Arc::new(Self { worker: worker.clone(), id, task: task.clone(), sent })
+    }
+
+    /// Observes the task from now on.
+    fn start(self: &Arc<Self>) {
+        report::listen(&self.task.core);
+        self.forward();
+    }
+
+    /// Sends that the task has noticed its cancellation, which nothing else shows.
+    fn forward_notice(self: &Arc<Self>) {
+        let has_noticed = self.task.core.state.load() & state::NOTICED != 0;
+        if has_noticed != self.sent.lock().unwrap_or_else(PoisonError::into_inner).has_noticed {
+            self.forward();
+        }
+    }
+
+    /// Sends what has changed. Called whenever the task, or its reporter, shows a change.
+    fn forward(self: &Arc<Self>) {
+        let core = &self.task.core;
+        core.waiter.register(&Waker::from(self.clone()));
+        if core.has_ended() {
+            // Lets go of the waker, which holds the task.
+            return drop(core.waiter.take());
+        }
+        if !core.has_run() {
+            return;
+        }
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = core.snapshot();
+        let mut sight = see(&self.task, false);
+        if !state.says_more_than(&sent.state) && sight.has_noticed == sent.has_noticed {
+            return;
+        }
+        if state.message != sent.state.message {
+            sight.message = state.message.as_deref().map(str::to_owned);
+        }
+        *sent = Sent { state, has_noticed: sight.has_noticed };
+        // Under the lock, so that what was seen later is sent later.
+        self.worker.line.send(|outbox| outbox.reply(Reply::Progress { id: self.id, sight }));
+    }
+}
+
+impl Wake for Forwarder {
+    fn wake(self: Arc<Self>) {
+        self.forward();
+    }
+}
+
+fn see(task: &TaskRef, with_message: bool) -> Sight {
+    let word = task.core.state.load();
+    let state = task.core.snapshot();
+    Sight {
+        n: state.n,
+        total: state.total.unwrap_or(counts::UNKNOWN),
+        elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
+        is_halted: word & state::HALTED != 0,
+        has_noticed: word & state::NOTICED != 0,
+        message: state.message.filter(|_| with_message).map(|message| (*message).to_owned()),
+    }
+}
+
+/// Takes the channel away from standard input, so that neither the tasks nor what they start get hold of it.
+fn take_channel(role: &Role) -> io::Result<UnixStream> {
+    let stdin = io::stdin();
+    let is_socket = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&stdin)?.st_mode).is_socket();
+    if !is_socket {
+        return Err(io::Error::other("its standard input is not a socket"));
+    }
+    let channel: OwnedFd = rustix::io::fcntl_dupfd_cloexec(stdin.as_fd(), 3)?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    if role.is_test {
+        // The harness has written there what nobody wants to see.
+        rustix::stdio::dup2_stdout(io::stderr())?;
+    }
+    Ok(channel.into())
+}
+
+/// What somebody is told who starts a worker by hand.
+fn by_hand(registry: &TaskRegistry, error: &io::Error) -> String {
+    let tasks: Vec<&str> = registry.ids().collect();
+    format!(
+        "`{ARGUMENT}..` starts a worker process, which serves the program that has started it through its standard \
+         input; but {error}. To run a task by hand, or in a debugger, submit it to a `SyncExecutor`. Tasks that are \
+         registered here: {}",
+        tasks.join(", ")
+    )
+}
+
+fn said(error: &WireError) -> String {
+    format!("the program that started it has sent {error}")
+}
+
+/// Ends at once, with everything that the tasks have started.
+fn die() -> ! {
+    if rustix::process::getpgrp() == rustix::process::getpid() {
+        let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);
+    }
+    process::exit(MISUSED)
+}
