@@ -12,6 +12,9 @@ use serde::de::DeserializeOwned;
 
 use crate::BoxError;
 
+/// How deeply values may be nested: whoever decodes them must not run out of stack.
+const MAX_DEPTH: usize = 128;
+
 /// An encoded value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parcel {
@@ -46,7 +49,11 @@ pub(crate) fn pack<T: Serialize + 'static>(value: T) -> Result<Parcel, BoxError>
 
 pub(crate) fn unpack<T: DeserializeOwned + 'static>(parcel: Parcel) -> Result<T, BoxError> {
     match parcel.format {
-        Format::MessagePack => Ok(rmp_serde::from_slice(&parcel.bytes)?),
+        Format::MessagePack => {
+            let mut bytes = rmp_serde::Deserializer::from_read_ref(&parcel.bytes);
+            bytes.set_max_depth(MAX_DEPTH);
+            Ok(T::deserialize(&mut bytes)?)
+        }
         Format::Plain => {
             let mut slot: Option<T> = None;
             unpack_plain(&mut slot, parcel.bytes)?;
