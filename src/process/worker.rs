@@ -206,6 +206,8 @@ impl Worker {
                 return MISUSED;
             }
         };
+        // What came together with the introduction.
+        self.take_in(&mut self.decoder.lock().unwrap_or_else(PoisonError::into_inner));
         let mut context = Context { reporter: Some(self.reporter.clone()), observers: None };
         let mut patience = Patience::new();
         while let Some((id, found)) = self.next(&mut patience) {

@@ -5,6 +5,7 @@
 mod bad_use;
 mod bars;
 mod contract;
+mod crashes;
 mod drops;
 mod foreign_executors;
 mod future;
@@ -22,22 +23,33 @@ use contract::{
     copy_for_ever, count_forever, crash, echo, fail, fail_when_cancelled, finish_all_the_same, say_cancelled,
     set_a_message, set_pairs, sleep_for_ever, wrap_the_cancellation,
 };
+use crashes::{echo_bytes, echo_texts, initialize, process_id, repeat, spring, spring_later};
 use support::{count, tick_forever};
 
 // What the worker processes of these tests can run.
 progress_executor::test_worker!(
-    copy_for_ever,
+    {
+        crashes::start();
+        copy_for_ever
+    },
     count,
     count_forever,
     crash,
     echo,
+    echo_bytes,
+    echo_texts,
     fail,
     fail_when_cancelled,
     finish_all_the_same,
+    initialize,
+    process_id,
+    repeat,
     say_cancelled,
     set_a_message,
     set_pairs,
     sleep_for_ever,
+    spring,
+    spring_later,
     tick_forever,
     wrap_the_cancellation,
 );

@@ -1,0 +1,385 @@
+//! The crash matrix: every way for a worker to end, at every place, in every situation. Each time the one task that it
+//! concerns has the right error, all others have their values, and the pool works on.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskError, TaskErrorKind, TaskResult, Updater, WorkerExit};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::support::{count, within_deadline};
+
+/// Ways to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Way {
+    Error,
+    Panic,
+    Exit,
+    Abort,
+    Kill,
+    Close,
+    Garbage,
+}
+
+const WAYS: [Way; 7] = [Way::Error, Way::Panic, Way::Exit, Way::Abort, Way::Kill, Way::Close, Way::Garbage];
+
+impl Way {
+    /// Ends in this way; returns in two of them.
+    fn go(self) -> Result<(), String> {
+        match self {
+            Self::Error => return Err("as intended".into()),
+            // Without the message on standard error that `panic!` has.
+            Self::Panic => std::panic::resume_unwind(Box::new("as intended".to_string())),
+            Self::Exit => process::exit(3),
+            Self::Abort => process::abort(),
+            Self::Kill => kill_process(getpid(), Signal::KILL).map_err(|error| error.to_string())?,
+            Self::Close => rustix::net::shutdown(channel(), rustix::net::Shutdown::Both).unwrap(),
+            Self::Garbage => UnixStream::from(channel()).write_all(&[b'?'; 100]).unwrap(),
+        }
+        // Until it is ended from outside.
+        loop {
+            thread::park();
+        }
+    }
+
+    /// What becomes of a task that was started.
+    fn kind(self) -> TaskErrorKind {
+        match self {
+            Self::Error => TaskErrorKind::Failed,
+            Self::Panic => TaskErrorKind::Panicked,
+            Self::Exit => TaskErrorKind::WorkerLost(WorkerExit::Code(3)),
+            Self::Abort => TaskErrorKind::WorkerLost(WorkerExit::Signal(6)),
+            Self::Kill | Self::Close | Self::Garbage => TaskErrorKind::WorkerLost(WorkerExit::Signal(9)),
+        }
+    }
+}
+
+/// The channel of this worker: the first socket that it has. Nothing gives it away, so it is taken out of the process
+/// as a debugger would.
+fn channel() -> OwnedFd {
+    let is_socket = |fd: &i32| {
+        fs::read_link(format!("/proc/self/fd/{fd}")).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
+    };
+    let fd = (3..1000).find(is_socket).expect("a worker has a channel");
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    pidfd_getfd(this, fd, PidfdGetfdFlags::empty()).unwrap()
+}
+
+fn is_worker() -> bool {
+    std::env::args().next_back().is_some_and(|argument| argument.starts_with("--progress-executor-task="))
+}
+
+/// Where a task ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Place {
+    Decoding,
+    Running,
+    Encoding,
+}
+
+/// The input of a task that ends somewhere.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Trap {
+    way: Way,
+    place: Place,
+}
+
+#[derive(Deserialize)]
+struct PlainTrap {
+    way: Way,
+    place: Place,
+}
+
+impl<'de> Deserialize<'de> for Trap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let PlainTrap { way, place } = PlainTrap::deserialize(deserializer)?;
+        if place == Place::Decoding && is_worker() {
+            way.go().map_err(D::Error::custom)?;
+        }
+        Ok(Self { way, place })
+    }
+}
+
+/// The output of a task that ends when this is encoded, if it is to.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Sprung(Option<Way>);
+
+impl Serialize for Sprung {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(way) = self.0 {
+            way.go().map_err(S::Error::custom)?;
+        }
+        self.0.serialize(serializer)
+    }
+}
+
+pub(crate) fn spring(trap: Trap, progress: &Updater) -> TaskResult<Sprung> {
+    progress.set_counts(1, 4)?;
+    match trap.place {
+        Place::Decoding => Err("the trap was not sprung".into()),
+        Place::Running => Ok(trap.way.go().map(|()| Sprung(None))?),
+        Place::Encoding => Ok(Sprung(Some(trap.way))),
+    }
+}
+
+/// Ends the worker once the file is gone, when it will be idle.
+pub(crate) fn spring_later((way, file): (Way, PathBuf), _: &Updater) -> TaskResult<u32> {
+    thread::spawn(move || {
+        while file.exists() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        way.go()
+    });
+    Ok(process::id())
+}
+
+/// Ends the worker if the file is there, and takes the file away first if that is to happen only once.
+fn spring_if_there(way: Way, file: &Path, is_for_once: bool) -> Result<(), String> {
+    let is_there = if is_for_once { fs::remove_file(file).is_ok() } else { file.exists() };
+    if is_there { way.go() } else { Ok(()) }
+}
+
+pub(crate) fn initialize((way, file, is_for_once): (Way, PathBuf, bool), _: &Updater) -> TaskResult<()> {
+    Ok(spring_if_there(way, &file, is_for_once)?)
+}
+
+/// What a worker does before it calls `init`.
+pub(crate) fn start() {
+    let Ok(order) = std::env::var("TEST_CRASH_AT_START") else { return };
+    let (way, file, is_for_once): (Way, PathBuf, bool) = serde_json::from_str(&order).unwrap();
+    if is_worker() && spring_if_there(way, &file, is_for_once).is_err() {
+        process::exit(4);
+    }
+}
+
+pub(crate) fn process_id((): (), _: &Updater) -> TaskResult<u32> {
+    Ok(process::id())
+}
+
+/// What else goes on while a worker ends.
+#[derive(Clone, Copy, Debug)]
+enum Situation {
+    OthersRun,
+    QueueIsFull,
+    ShutsDown,
+}
+
+const SITUATIONS: [Situation; 3] = [Situation::OthersRun, Situation::QueueIsFull, Situation::ShutsDown];
+
+/// A file that is there, under a name that nobody else has.
+fn new_file() -> PathBuf {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let file = std::env::temp_dir().join(format!("progress-executor-test-{}-{number}", process::id()));
+    fs::write(&file, "").unwrap();
+    file
+}
+
+/// Submits what goes on, then the task in question, then more; returns how that task ended.
+fn amid<T>(
+    executor: &ProcessPoolExecutor,
+    situation: Situation,
+    task: impl FnOnce() -> progress_executor::ProgressFuture<T>,
+) -> Result<T, TaskError> {
+    let others = match situation {
+        Situation::QueueIsFull => 100,
+        Situation::OthersRun | Situation::ShutsDown => 1,
+    };
+    let submit = |n| (n, executor.submit(count, n));
+    let before: Vec<_> = (0..others).map(|n| submit(1_000 * n)).collect();
+    let task = task();
+    let after: Vec<_> = (0..others).map(|n| submit(n)).collect();
+    let shutdown = matches!(situation, Situation::ShutsDown).then(|| executor.shutdown());
+    let outcome = task.wait();
+    for (n, task) in before.into_iter().chain(after) {
+        assert_eq!(task.wait().unwrap(), n, "{situation:?}");
+    }
+    match shutdown {
+        Some(shutdown) => shutdown.wait(),
+        None => assert_eq!(executor.submit(count, 7).wait().unwrap(), 7, "{situation:?}"),
+    }
+    outcome
+}
+
+fn crash_at(place: Place) {
+    for way in WAYS {
+        for situation in SITUATIONS {
+            let executor = ProcessPoolExecutor::new(2).unwrap();
+            let error = amid(&executor, situation, || executor.submit(spring, Trap { way, place })).unwrap_err();
+            let kind = match (way, place) {
+                (Way::Error, Place::Decoding) => TaskErrorKind::Decode,
+                (Way::Error, Place::Encoding) => TaskErrorKind::Encode,
+                _ => way.kind(),
+            };
+            assert_eq!(error.kind(), &kind, "{way:?} {place:?} {situation:?}: {error:?}");
+            let n = if place == Place::Decoding { 0 } else { 1 };
+            let is_known = !error.is_worker_lost() || error.progress().n == n || error.progress().n == 0;
+            assert!(is_known, "{way:?} {place:?} {situation:?}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_the_input_is_decoded_costs_one_task() {
+    within_deadline(|| crash_at(Place::Decoding));
+}
+
+#[test]
+fn a_crash_of_the_function_costs_one_task() {
+    within_deadline(|| crash_at(Place::Running));
+}
+
+#[test]
+fn a_crash_while_the_output_is_encoded_costs_one_task() {
+    within_deadline(|| crash_at(Place::Encoding));
+}
+
+#[test]
+fn a_crash_of_an_idle_worker_costs_nothing() {
+    within_deadline(|| {
+        for way in WAYS {
+            for situation in SITUATIONS {
+                let executor = ProcessPoolExecutor::new(1).unwrap();
+                let file = new_file();
+                let worker = executor.submit(spring_later, (way, file.clone())).wait().unwrap();
+                fs::remove_file(file).unwrap();
+                if !matches!(way, Way::Error | Way::Panic) {
+                    // Seen to be idle, and then gone.
+                    wait_for_end_of(worker);
+                }
+                amid(&executor, situation, || executor.submit(process_id, ())).unwrap();
+            }
+        }
+    });
+}
+
+fn wait_for_end_of(process: u32) {
+    crate::support::eventually("the worker is reaped", || !Path::new(&format!("/proc/{process}")).exists());
+}
+
+fn pool_that_crashes_at_start(way: Way, file: &Path, is_for_once: bool) -> ProcessPoolExecutor {
+    let order = serde_json::to_string(&(way, file, is_for_once)).unwrap();
+    ProcessPoolExecutor::builder().max_workers(1).env("TEST_CRASH_AT_START", order).build().unwrap()
+}
+
+/// There is no channel yet that could be closed or filled with garbage.
+const WAYS_TO_FAIL_TO_START: [Way; 5] = [Way::Error, Way::Panic, Way::Exit, Way::Abort, Way::Kill];
+
+#[test]
+fn a_crash_at_the_start_costs_nothing() {
+    within_deadline(|| {
+        for way in WAYS_TO_FAIL_TO_START {
+            for situation in SITUATIONS {
+                let file = new_file();
+                let executor = pool_that_crashes_at_start(way, &file, true);
+                amid(&executor, situation, || executor.submit(process_id, ())).unwrap();
+                assert!(!file.exists(), "a worker has crashed");
+            }
+        }
+    });
+}
+
+#[test]
+fn workers_that_never_start_are_an_error_of_the_tasks_and_not_a_loop() {
+    within_deadline(|| {
+        for way in WAYS_TO_FAIL_TO_START {
+            let file = new_file();
+            let executor = pool_that_crashes_at_start(way, &file, false);
+            let tasks: Vec<_> = (0..10).map(|n| executor.submit(count, n)).collect();
+            for task in tasks {
+                let error = task.wait().unwrap_err();
+                assert!(error.is_worker_lost(), "{way:?}: {error:?}");
+                assert_eq!(error.progress().elapsed, Duration::ZERO);
+            }
+            fs::remove_file(file).unwrap();
+            assert_eq!(executor.submit(count, 7).wait().unwrap(), 7, "{way:?}");
+        }
+    });
+}
+
+fn pool_with_initializer(way: Way, file: &Path, is_for_once: bool) -> ProcessPoolExecutor {
+    let input = (way, file.to_owned(), is_for_once);
+    ProcessPoolExecutor::builder().max_workers(1).initializer(initialize, input).build().unwrap()
+}
+
+#[test]
+fn a_crash_of_the_initializer_costs_nothing_if_it_is_the_only_one() {
+    within_deadline(|| {
+        for way in [Way::Exit, Way::Abort, Way::Kill, Way::Close, Way::Garbage] {
+            for situation in SITUATIONS {
+                let file = new_file();
+                let executor = pool_with_initializer(way, &file, true);
+                amid(&executor, situation, || executor.submit(process_id, ())).unwrap();
+                assert!(!file.exists(), "the initializer has crashed");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_error_of_the_initializer_is_the_error_of_the_tasks() {
+    within_deadline(|| {
+        for way in WAYS {
+            let file = new_file();
+            let executor = pool_with_initializer(way, &file, false);
+            let tasks: Vec<_> = (0..10).map(|n| executor.submit(count, n)).collect();
+            for task in tasks {
+                let error = task.wait().unwrap_err();
+                assert_eq!(error.kind(), &way.kind(), "{way:?}: {error:?}");
+            }
+            fs::remove_file(file).unwrap();
+            assert_eq!(executor.submit(count, 7).wait().unwrap(), 7, "{way:?}");
+        }
+    });
+}
+
+pub(crate) fn echo_bytes(bytes: Vec<u8>, _: &Updater) -> TaskResult<Vec<u8>> {
+    Ok(bytes)
+}
+
+pub(crate) fn echo_texts(texts: Vec<String>, _: &Updater) -> TaskResult<Vec<String>> {
+    Ok(texts)
+}
+
+#[test]
+fn values_of_every_size_cross() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(2).unwrap();
+        let sizes = [0, 1, 21, 32 * 1024 - 1, 32 * 1024, 65_535, 65_536, 65_537, 1 << 20, 100_000_000];
+        let bytes = |size| (0..size).map(|n: usize| (n % 251) as u8).collect::<Vec<u8>>();
+        let tasks: Vec<_> = sizes.iter().map(|&size| (size, executor.submit(echo_bytes, bytes(size)))).collect();
+        for (size, task) in tasks {
+            assert!(task.wait().unwrap() == bytes(size), "{size} bytes");
+        }
+        for size in sizes {
+            let texts = vec!["x".repeat(size); 2];
+            assert!(executor.submit(echo_texts, texts.clone()).wait().unwrap() == texts, "{size} characters");
+        }
+    });
+}
+
+#[test]
+fn values_that_are_too_large_are_errors_of_their_task() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::builder().max_workers(1).max_frame_bytes(100_000).build().unwrap();
+        let error = executor.submit(echo_bytes, vec![0; 100_000]).wait().unwrap_err();
+        assert!(error.is_encode(), "{error:?}");
+        let error = executor.submit(repeat, 100_000).wait().unwrap_err();
+        assert!(error.is_encode(), "{error:?}");
+        assert_eq!(executor.submit(repeat, 99_000).wait().unwrap().len(), 99_000);
+    });
+}
+
+pub(crate) fn repeat(n: usize, _: &Updater) -> TaskResult<String> {
+    Ok("x".repeat(n))
+}
