@@ -120,7 +120,9 @@ struct Worker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Grace {
     None,
-    /// It has until then to take notice.
+    /// The worker was told, and has until then to say that it has heard.
+    Told(Instant),
+    /// The task was told, and has until then to take notice.
     Until(Instant),
     /// It has not, as far as is known here; the worker was asked, and has until then to answer.
     LastCall(Instant),
@@ -488,7 +490,7 @@ impl Desk {
             }
             Reply::Heard { id, has_noticed } => {
                 if worker.first(id, true).is_some() {
-                    worker.answer(has_noticed);
+                    worker.answer(has_noticed, grace);
                 }
             }
             Reply::Returned { id } => {
@@ -575,22 +577,24 @@ impl Worker {
         let Some(entry) = self.sent.front().filter(|_| is_running && self.grace == Grace::None) else { return };
         let word = entry.task().core.state.load();
         if word & state::CANCEL != 0 && word & state::NOTICED == 0 {
-            // Where the sum cannot be told, it is never over.
-            self.grace = Instant::now().checked_add(grace).map_or(Grace::None, Grace::Until);
+            self.grace = after(grace.saturating_add(LAST_CALL), Grace::Told);
         }
     }
 
     fn note(&mut self, has_noticed: bool) {
-        if has_noticed {
+        if let Some(entry) = self.sent.front().filter(|_| has_noticed) {
+            entry.task().core.state.set(state::NOTICED);
             self.grace = Grace::None;
         }
     }
 
-    fn answer(&mut self, has_noticed: bool) {
+    fn answer(&mut self, has_noticed: bool, grace: Duration) {
         self.note(has_noticed);
-        if matches!(self.grace, Grace::LastCall(_)) {
-            self.grace = Grace::Over;
-        }
+        self.grace = match self.grace {
+            Grace::Told(_) => after(grace, Grace::Until),
+            Grace::LastCall(_) => Grace::Over,
+            other => other,
+        };
     }
 
     fn see_to_grace(&mut self, now: Instant) -> Duty {
@@ -598,7 +602,7 @@ impl Worker {
             Grace::None => return Duty::Wait(None),
             Grace::Over => return Duty::Kill,
             Grace::Until(until) => (until, Grace::LastCall(now + LAST_CALL)),
-            Grace::LastCall(until) => (until, Grace::Over),
+            Grace::Told(until) | Grace::LastCall(until) => (until, Grace::Over),
         };
         if now < until {
             return Duty::Wait(Some(until - now));
@@ -612,6 +616,11 @@ impl Worker {
         }
         Duty::Wait(Some(LAST_CALL))
     }
+}
+
+/// A time that cannot be told never comes.
+fn after(duration: Duration, grace: fn(Instant) -> Grace) -> Grace {
+    Instant::now().checked_add(duration).map_or(Grace::None, grace)
 }
 
 fn has_ended(entry: &Entry) -> bool {

@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{count, within_deadline};
+use crate::support::{NewFile, count, eventually, has_process, within_deadline};
 
 /// Ways to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,15 +175,6 @@ enum Situation {
 
 const SITUATIONS: [Situation; 3] = [Situation::OthersRun, Situation::QueueIsFull, Situation::ShutsDown];
 
-/// A file that is there, under a name that nobody else has.
-fn new_file() -> PathBuf {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let file = std::env::temp_dir().join(format!("progress-executor-test-{}-{number}", process::id()));
-    fs::write(&file, "").unwrap();
-    file
-}
-
 /// Submits what goes on, then the task in question, then more; returns how that task ended.
 fn amid<T>(
     executor: &ProcessPoolExecutor,
@@ -250,21 +240,17 @@ fn a_crash_of_an_idle_worker_costs_nothing() {
         for way in WAYS {
             for situation in SITUATIONS {
                 let executor = ProcessPoolExecutor::new(1).unwrap();
-                let file = new_file();
-                let worker = executor.submit(spring_later, (way, file.clone())).wait().unwrap();
-                fs::remove_file(file).unwrap();
+                let file = NewFile::new();
+                let worker = executor.submit(spring_later, (way, file.path())).wait().unwrap();
+                file.remove();
                 if !matches!(way, Way::Error | Way::Panic) {
                     // Seen to be idle, and then gone.
-                    wait_for_end_of(worker);
+                    eventually("the worker is reaped", || !has_process(worker));
                 }
                 amid(&executor, situation, || executor.submit(process_id, ())).unwrap();
             }
         }
     });
-}
-
-fn wait_for_end_of(process: u32) {
-    crate::support::eventually("the worker is reaped", || !Path::new(&format!("/proc/{process}")).exists());
 }
 
 fn pool_that_crashes_at_start(way: Way, file: &Path, is_for_once: bool) -> ProcessPoolExecutor {
@@ -280,8 +266,8 @@ fn a_crash_at_the_start_costs_nothing() {
     within_deadline(|| {
         for way in WAYS_TO_FAIL_TO_START {
             for situation in SITUATIONS {
-                let file = new_file();
-                let executor = pool_that_crashes_at_start(way, &file, true);
+                let file = NewFile::new();
+                let executor = pool_that_crashes_at_start(way, &file.path(), true);
                 amid(&executor, situation, || executor.submit(process_id, ())).unwrap();
                 assert!(!file.exists(), "a worker has crashed");
             }
@@ -293,15 +279,15 @@ fn a_crash_at_the_start_costs_nothing() {
 fn workers_that_never_start_are_an_error_of_the_tasks_and_not_a_loop() {
     within_deadline(|| {
         for way in WAYS_TO_FAIL_TO_START {
-            let file = new_file();
-            let executor = pool_that_crashes_at_start(way, &file, false);
+            let file = NewFile::new();
+            let executor = pool_that_crashes_at_start(way, &file.path(), false);
             let tasks: Vec<_> = (0..10).map(|n| executor.submit(count, n)).collect();
             for task in tasks {
                 let error = task.wait().unwrap_err();
                 assert!(error.is_worker_lost(), "{way:?}: {error:?}");
                 assert_eq!(error.progress().elapsed, Duration::ZERO);
             }
-            fs::remove_file(file).unwrap();
+            file.remove();
             assert_eq!(executor.submit(count, 7).wait().unwrap(), 7, "{way:?}");
         }
     });
@@ -317,8 +303,8 @@ fn a_crash_of_the_initializer_costs_nothing_if_it_is_the_only_one() {
     within_deadline(|| {
         for way in [Way::Exit, Way::Abort, Way::Kill, Way::Close, Way::Garbage] {
             for situation in SITUATIONS {
-                let file = new_file();
-                let executor = pool_with_initializer(way, &file, true);
+                let file = NewFile::new();
+                let executor = pool_with_initializer(way, &file.path(), true);
                 amid(&executor, situation, || executor.submit(process_id, ())).unwrap();
                 assert!(!file.exists(), "the initializer has crashed");
             }
@@ -330,14 +316,14 @@ fn a_crash_of_the_initializer_costs_nothing_if_it_is_the_only_one() {
 fn an_error_of_the_initializer_is_the_error_of_the_tasks() {
     within_deadline(|| {
         for way in WAYS {
-            let file = new_file();
-            let executor = pool_with_initializer(way, &file, false);
+            let file = NewFile::new();
+            let executor = pool_with_initializer(way, &file.path(), false);
             let tasks: Vec<_> = (0..10).map(|n| executor.submit(count, n)).collect();
             for task in tasks {
                 let error = task.wait().unwrap_err();
                 assert_eq!(error.kind(), &way.kind(), "{way:?}: {error:?}");
             }
-            fs::remove_file(file).unwrap();
+            file.remove();
             assert_eq!(executor.submit(count, 7).wait().unwrap(), 7, "{way:?}");
         }
     });

@@ -11,6 +11,7 @@ mod foreign_executors;
 mod future;
 mod guarantees;
 mod pause;
+mod processes;
 mod reports;
 mod runtimes;
 mod storm;
@@ -24,14 +25,20 @@ use contract::{
     set_a_message, set_pairs, sleep_for_ever, wrap_the_cancellation,
 };
 use crashes::{echo_bytes, echo_texts, initialize, process_id, repeat, spring, spring_later};
+use processes::{
+    append, clean_up_slowly, fail_with_sources, generic, hold, nest, spin, spin_with_a_child, spin_with_a_message,
+    surroundings,
+};
 use support::{count, tick_forever};
 
 // What the worker processes of these tests can run.
 progress_executor::test_worker!(
     {
         crashes::start();
-        copy_for_ever
+        append
     },
+    clean_up_slowly,
+    copy_for_ever,
     count,
     count_forever,
     crash,
@@ -40,16 +47,24 @@ progress_executor::test_worker!(
     echo_texts,
     fail,
     fail_when_cancelled,
+    fail_with_sources,
     finish_all_the_same,
+    generic::<u8>,
+    hold,
     initialize,
+    nest,
     process_id,
     repeat,
     say_cancelled,
     set_a_message,
     set_pairs,
     sleep_for_ever,
+    spin,
+    spin_with_a_child,
+    spin_with_a_message,
     spring,
     spring_later,
+    surroundings,
     tick_forever,
     wrap_the_cancellation,
 );

@@ -1,6 +1,8 @@
 //! What the tests are written with.
 
+use std::fs;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -9,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use progress_executor::{TaskResult, Updater};
+use rustix::process::Pid;
 
 /// Far more than any test takes, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -139,4 +142,40 @@ pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
         assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
         thread::yield_now();
     }
+}
+
+/// A file under a name that nobody else has, gone when this is dropped.
+pub(crate) struct NewFile(PathBuf);
+
+impl NewFile {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("progress-executor-test-{}-{number}", std::process::id()));
+        fs::write(&path, "").unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+
+    pub(crate) fn exists(&self) -> bool {
+        self.0.exists()
+    }
+
+    pub(crate) fn remove(&self) {
+        fs::remove_file(&self.0).unwrap();
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Whether there is a process of this number that has not been reaped.
+pub(crate) fn has_process(id: u32) -> bool {
+    rustix::process::test_kill_process(Pid::from_raw(id as i32).unwrap()).is_ok()
 }
