@@ -393,12 +393,10 @@ impl Desk {
     }
 
     /// A worker could not be started. Returns the tasks that will do without.
-    pub(crate) fn fail(&mut self, failure: &Failure) -> Vec<Entry> {
-        /// Then it is no accident.
-        const ATTEMPTS: u32 = 3;
+    pub(crate) fn fail(&mut self, attempts: u32, failure: &Failure) -> Vec<Entry> {
         self.failures += 1;
-        let is_hopeless = failure.is_final || self.failures >= ATTEMPTS;
-        if is_hopeless && self.workers().next().is_none() { self.queue.drain(..).collect() } else { Vec::new() }
+        let is_hopeless = attempts >= failure.worth_attempts && self.workers().next().is_none();
+        if is_hopeless { self.queue.drain(..).collect() } else { Vec::new() }
     }
 
     /// How long to wait before the next attempt to start a worker.

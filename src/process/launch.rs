@@ -30,6 +30,10 @@ const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// How long a worker may take to end that was asked to.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+const ATTEMPTS: u32 = 3;
+const MANY_ATTEMPTS: u32 = 10;
+const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
+
 /// How workers are started.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Launch {
@@ -71,8 +75,8 @@ pub(crate) struct Failure {
     /// The kind of the error of the tasks that needed it.
     pub(crate) kind: TaskErrorKind,
     pub(crate) error: RemoteError,
-    /// Whether the next one would not fare better.
-    pub(crate) is_final: bool,
+    /// After how many attempts in a row there is no use in another one.
+    pub(crate) worth_attempts: u32,
 }
 
 impl Launch {
@@ -81,27 +85,26 @@ impl Launch {
         let mut process = self.spawn(task).map_err(|error| Failure {
             kind: TaskErrorKind::Rejected,
             error: RemoteError::new("its executor could not start a worker process", &error),
-            is_final: false,
+            worth_attempts: ATTEMPTS,
         })?;
         match self.introduce(&mut process, is_wanted) {
             Ok(()) => Ok(process),
             Err(Fault::Lost(what)) => {
                 let exit = process.bury(false);
-                Err(Failure {
-                    kind: TaskErrorKind::WorkerLost(exit),
-                    error: RemoteError::from(format!("{what}: {exit}")),
-                    is_final: false,
-                })
+                // What somebody else has killed may live the next time; what dies by itself hardly ever does.
+                let worth_attempts = if exit == KILLED { MANY_ATTEMPTS } else { ATTEMPTS };
+                let error = RemoteError::from(format!("{what}: {exit}"));
+                Err(Failure { kind: TaskErrorKind::WorkerLost(exit), error, worth_attempts })
             }
             Err(Fault::Unfit(what)) => {
                 process.kill();
                 process.bury(false);
-                Err(Failure { kind: TaskErrorKind::Rejected, error: what, is_final: true })
+                Err(Failure { kind: TaskErrorKind::Rejected, error: what, worth_attempts: 1 })
             }
             Err(Fault::Initializer(kind, error)) => {
                 process.dismiss();
                 process.bury(true);
-                Err(Failure { kind, error, is_final: true })
+                Err(Failure { kind, error, worth_attempts: 1 })
             }
         }
     }

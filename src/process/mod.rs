@@ -325,7 +325,7 @@ impl ProcessPoolBuilder {
             cancel_grace: self.cancel_grace,
             idle_timeout: self.idle_timeout,
             desk: Mutex::new(Desk::new(max_workers, self.cancel_grace, self.max_tasks_per_worker)),
-            closed: Condvar::new(),
+            changed: Condvar::new(),
             progress: Event::new(),
         };
         Ok(ProcessPoolExecutor { pool: Arc::new(pool), max_workers })

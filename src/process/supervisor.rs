@@ -26,8 +26,8 @@ pub(crate) struct Pool {
     pub(crate) cancel_grace: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) desk: Mutex<Desk>,
-    /// Notified when a thread need not wait any longer before it starts a worker.
-    pub(crate) closed: Condvar,
+    /// Notified when there may be no task any more that a worker is to be started for.
+    pub(crate) changed: Condvar,
     pub(crate) progress: Event,
 }
 
@@ -58,7 +58,7 @@ impl Pool {
 
     pub(crate) fn close(&self) {
         let lines = self.lock().close();
-        self.closed.notify_all();
+        self.changed.notify_all();
         self.progress.notify(usize::MAX);
         lines.iter().for_each(|line| line.ring());
     }
@@ -74,7 +74,7 @@ impl Pool {
             let thread = thread::Builder::new().name(format!("progress-worker-{place}"));
             if let Err(error) = thread.spawn(move || pool.keep_worker(place)) {
                 let error = RemoteError::new("its executor could not start a thread", &error);
-                self.do_without(&Failure { kind: TaskErrorKind::Rejected, error, is_final: true });
+                self.do_without(1, &Failure { kind: TaskErrorKind::Rejected, error, worth_attempts: 1 });
                 self.lock().vacate(place);
                 self.progress.notify(usize::MAX);
             }
@@ -83,13 +83,20 @@ impl Pool {
 
     /// The life of a thread: one worker after the other, for as long as there is something to do.
     fn keep_worker(self: Arc<Self>, place: usize) {
+        let mut attempts = 0;
         loop {
             self.wait_before_start();
             let Some(function) = self.lock().next_start(place) else { break };
             let is_wanted = || self.lock().next_function().is_some();
             match self.launch.start(function, is_wanted) {
-                Ok(process) => self.serve(place, process),
-                Err(failure) if is_wanted() => self.do_without(&failure),
+                Ok(process) => {
+                    attempts = 0;
+                    self.serve(place, process);
+                }
+                Err(failure) if is_wanted() => {
+                    attempts += 1;
+                    self.do_without(attempts, &failure);
+                }
                 // It was ended because there was nothing for it to do.
                 Err(_) => {}
             }
@@ -101,14 +108,13 @@ impl Pool {
     fn wait_before_start(&self) {
         let desk = self.lock();
         let pause = desk.back_off();
-        if !pause.is_zero() && !desk.is_closed() {
-            drop(self.closed.wait_timeout(desk, pause));
-        }
+        let is_wanted = |desk: &mut Desk| desk.next_function().is_some();
+        drop(self.changed.wait_timeout_while(desk, pause, is_wanted));
     }
 
     /// A worker could not be started: tasks that no other one will run have failed.
-    fn do_without(&self, failure: &Failure) {
-        let given_up = self.lock().fail(failure);
+    fn do_without(&self, attempts: u32, failure: &Failure) {
+        let given_up = self.lock().fail(attempts, failure);
         for entry in given_up {
             task::reject(entry.job.task(), failure.kind.clone(), failure.error.clone().into());
         }
@@ -275,7 +281,7 @@ impl Home for Pool {
     fn ended(self: Arc<Self>, task: TaskId) {
         let forgotten = self.lock().forget(task);
         drop(forgotten);
-        self.closed.notify_all();
+        self.changed.notify_all();
         self.progress.notify(usize::MAX);
     }
 }

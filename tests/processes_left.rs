@@ -1,0 +1,154 @@
+//! A storm: workers are killed at random moments, and every task ends exactly once. When it is over, nothing is left:
+//! no process, no thread, no descriptor. In a process of its own, for nothing else may start any meanwhile.
+//!
+//! Repeatable: `TEST_SEED=7 cargo test --test processes_left`.
+
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use progress_executor::{
+    ExecutorExt, ProcessPoolExecutor, ProgressFuture, TaskErrorKind, TaskResult, Updater, WorkerExit,
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+const TASKS: u64 = 2_000;
+const KILLS: usize = 50;
+const DEADLINE: Duration = Duration::from_secs(120);
+
+fn work(n: u64, progress: &Updater) -> TaskResult<u64> {
+    let mut value = n;
+    for step in progress.iter(0..n % 50 * 400) {
+        value = value.wrapping_mul(6364136223846793005).wrapping_add(step?);
+    }
+    Ok(value)
+}
+
+fn expected(n: u64) -> u64 {
+    (0..n % 50 * 400).fold(n, |value, step| value.wrapping_mul(6364136223846793005).wrapping_add(step))
+}
+
+progress_executor::test_worker!(work);
+
+/// A generator of numbers that are as good as random.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// The processes that this one has started, and not reaped.
+fn children() -> Vec<u32> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
+}
+
+fn count_entries(directory: &str) -> usize {
+    fs::read_dir(directory).unwrap().count()
+}
+
+#[track_caller]
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "never: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Kills workers until it is told to stop; returns how many.
+fn kill_some(seed: u64, is_over: &AtomicBool) -> usize {
+    let mut random = Random(seed);
+    let mut kills = 0;
+    while kills < KILLS && !is_over.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_micros(random.below(20_000)));
+        let workers = children();
+        if workers.is_empty() {
+            continue;
+        }
+        let worker = workers[random.below(workers.len() as u64) as usize];
+        if let Some(worker) = Pid::from_raw(worker as i32) {
+            kills += usize::from(kill_process(worker, Signal::KILL).is_ok());
+        }
+    }
+    kills
+}
+
+/// One test, for its parts must not run at the same time.
+#[test]
+fn a_storm_leaves_nothing_behind() {
+    let (done, result) = channel();
+    let thread = thread::spawn(move || {
+        storm();
+        done.send(()).unwrap();
+    });
+    match result.recv_timeout(DEADLINE) {
+        Ok(()) => {}
+        Err(RecvTimeoutError::Timeout) => panic!("the test hangs"),
+        Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+    }
+}
+
+fn storm() {
+    let seed = std::env::var("TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
+    eprintln!("TEST_SEED={seed}");
+    // What the first pool of a process makes once and for all is not counted.
+    ProcessPoolExecutor::new(1).unwrap().submit(work, 1).wait().unwrap();
+    eventually("the first worker is gone", || children().is_empty());
+    let now = || (count_entries("/proc/self/task"), count_entries("/proc/self/fd"));
+    let (threads, descriptors) = now();
+
+    let pool = ProcessPoolExecutor::new(2).unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let flag = is_over.clone();
+    let killer = thread::spawn(move || kill_some(seed, &flag));
+    let (mut values, mut lost, mut cancelled, mut submitted) = (0, 0, 0, 0);
+    let mut random = Random(seed.wrapping_mul(31));
+    // At least so many tasks, and for as long as there is to be killed.
+    while submitted < TASKS || !killer.is_finished() {
+        let tasks: Vec<(u64, ProgressFuture<u64>)> = (0..100).map(|n| (n, pool.submit(work, n))).collect();
+        submitted += tasks.len() as u64;
+        let victim = random.below(300) as usize;
+        if let Some((_, task)) = tasks.get(victim) {
+            task.cancel();
+        }
+        for (n, task) in tasks {
+            match task.wait() {
+                Ok(value) => {
+                    assert_eq!(value, expected(n));
+                    values += 1;
+                }
+                Err(error) if n as usize == victim && error.is_cancelled() => cancelled += 1,
+                Err(error) => {
+                    assert_eq!(error.kind(), &TaskErrorKind::WorkerLost(WorkerExit::Signal(9)), "{error:?}");
+                    lost += 1;
+                }
+            }
+        }
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let kills = killer.join().unwrap();
+    eprintln!("{submitted} tasks, {kills} kills: {values} values, {lost} lost, {cancelled} cancelled");
+    assert_eq!(submitted, values + lost + cancelled);
+    assert_eq!(kills, KILLS);
+    assert!(lost <= kills as u64, "a kill costs one task at the most");
+    assert_eq!(pool.submit(work, 3).wait().unwrap(), expected(3), "the pool is whole");
+
+    let id = process::id();
+    pool.shutdown().wait();
+    drop(pool);
+    assert_eq!(children(), [], "of process {id}");
+    eventually("threads and descriptors are as before", || now() == (threads, descriptors));
+}
