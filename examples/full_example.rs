@@ -1,11 +1,11 @@
 //! Sixteen tasks, three workers, a live bar for each task and one for the whole, and a table of how each of them ended.
 //!
 //! ```text
-//! cargo run --release --example full_example -- [--executor threads|sync] [--cancel]
+//! cargo run --release --example full_example -- [--executor threads|processes|sync] [--cancel]
 //! ```
 //!
-//! - `--executor threads` (the default) runs three tasks at a time; `--executor sync` runs one after the other, inside
-//!   of the poll.
+//! - `--executor threads` (the default) runs three tasks at a time, `--executor processes` does so in worker processes,
+//!   and `--executor sync` runs one after the other, inside of the poll.
 //! - `--cancel` cancels the first task after two seconds.
 //! - Ctrl-C cancels all of them; the table is printed all the same, and the exit code is 130.
 //!
@@ -26,18 +26,19 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use indicatif::{MultiProgress, ProgressDrawTarget, ProgressStyle};
 use progress_executor::{
-    Canceller, Executor, ExecutorExt, ProgressBar, ProgressFuture, ProgressState, Status, SyncExecutor, TaskError,
-    TaskResult, ThreadPoolExecutor, Triggers, Updater,
+    Canceller, Executor, ExecutorExt, ProcessPoolExecutor, ProgressBar, ProgressFuture, ProgressState, Status,
+    SyncExecutor, TaskError, TaskRegistry, TaskResult, ThreadPoolExecutor, Triggers, Updater,
 };
 use smol::Timer;
 
 const USAGE: &str = "\
-Usage: full_example [--executor threads|sync] [--cancel]
+Usage: full_example [--executor threads|processes|sync] [--cancel]
 
-  --executor threads  run three tasks at a time (the default)
-  --executor sync     run one task after the other
-  --cancel            cancel the first task after two seconds
-  --help              show this
+  --executor threads    run three tasks at a time (the default)
+  --executor processes  the same, each in a process of its own
+  --executor sync       run one task after the other
+  --cancel              cancel the first task after two seconds
+  --help                show this
 
 Ctrl-C cancels all tasks.";
 
@@ -53,6 +54,8 @@ const CANCEL_AFTER: Duration = Duration::from_secs(2);
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    // In a worker process this serves tasks, and never returns.
+    TaskRegistry::new().register(collatz).init();
     match Options::parse(env::args_os().skip(1)) {
         Ok(Some(options)) => run(&options).unwrap_or_else(|error| fail(&*error, ExitCode::FAILURE)),
         Ok(None) => {
@@ -93,6 +96,7 @@ struct Options {
 
 enum Kind {
     Threads,
+    Processes,
     Sync,
 }
 
@@ -114,24 +118,26 @@ impl Options {
 
 impl Kind {
     fn parse(name: Option<OsString>) -> Result<Self, Box<dyn Error>> {
-        let name = name.ok_or("`--executor` needs a value: threads or sync")?;
+        let name = name.ok_or("`--executor` needs a value: threads, processes or sync")?;
         match name.to_str() {
             Some("threads") => Ok(Self::Threads),
+            Some("processes") => Ok(Self::Processes),
             Some("sync") => Ok(Self::Sync),
-            _ => Err(format!("unknown executor {name:?}; there are: threads, sync").into()),
+            _ => Err(format!("unknown executor {name:?}; there are: threads, processes, sync").into()),
         }
     }
 
-    fn executor(&self) -> Box<dyn Executor> {
-        match self {
+    fn executor(&self) -> Result<Box<dyn Executor>, Box<dyn Error>> {
+        Ok(match self {
             Self::Threads => Box::new(ThreadPoolExecutor::new(WORKERS)),
+            Self::Processes => Box::new(ProcessPoolExecutor::new(WORKERS)?),
             Self::Sync => Box::new(SyncExecutor::new()),
-        }
+        })
     }
 }
 
 fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
-    let executor = options.executor.executor();
+    let executor = options.executor.executor()?;
     let screen = Screen::new(&*executor);
     let started = Instant::now();
     let tasks = submit_all(&*executor);

@@ -1,5 +1,5 @@
-//! Long blocking work on threads, or inline in a test, **with the same code**; with live progress, and with
-//! cancellation of work that is already running; awaited from any async runtime, or from none.
+//! Long blocking work on threads, in worker processes, or inline in a test, **with the same code**; with live progress,
+//! and with cancellation of work that is already running; awaited from any async runtime, or from none.
 //!
 //! ```
 //! use progress_executor::{ExecutorExt, TaskResult, ThreadPoolExecutor, Updater};
@@ -33,7 +33,7 @@
 //! ```
 //!
 //! The idea: work that runs long reports its progress anyway, so the calls that report progress are also the places
-//! where cancellation is noticed. Nothing is ever torn down from outside.
+//! where cancellation is noticed. Nothing is ever torn down from outside, but a worker process that does not listen.
 //!
 //! # The two sides of a task
 //!
@@ -89,17 +89,20 @@
 //! | [`shutdown_now`](ThreadPoolExecutor::shutdown_now) | never runs | is asked to end | resolves when the task has ended |
 //!
 //! None of them blocks, but for `detach` of a task of a [`SyncExecutor`]. *Asked to end* means: the next progress call
-//! returns [`Cancelled`]. A task that makes none cannot be cancelled.
+//! returns [`Cancelled`]. A task that makes none cannot be cancelled, except in a worker process, which is
+//! [killed](ProcessPoolBuilder::cancel_grace).
 //!
 //! # Executors
 //!
 //! - [`ThreadPoolExecutor`]: a pool of threads, first in, first out.
+//! - [`ProcessPoolExecutor`]: a pool of processes. A task that crashes costs nothing but itself.
 //! - [`SyncExecutor`]: no thread at all. A task runs where its future is polled, and every single update reaches its
 //!   callbacks: a test can cancel at exactly `n == 5`.
 //! - any `Fn(Job)`: `|job: Job| rayon::spawn(move || job.run())` brings tasks to a pool that is there already.
 //!
 //! All of them are an [`Executor`], and have the methods of [`ExecutorExt`]; code that takes a `&dyn Executor` runs on
-//! each. The first two also take closures that capture anything, as inherent methods: `spawn(|progress| ..)`.
+//! each. Threads and the inline executor also take closures that capture anything, as inherent methods:
+//! `spawn(|progress| ..)`. Worker processes take plain functions that are [registered](TaskRegistry).
 //!
 //! # Tests
 //!

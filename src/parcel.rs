@@ -101,7 +101,8 @@ macro_rules! unpack_numbers {
 }
 
 /// The bytes of a value that can be sent as it is.
-fn pack_plain(value: &mut dyn Any) -> Option<Vec<u8>> {
+fn pack_plain<T: 'static>(value: &mut Option<T>) -> Option<Vec<u8>> {
+    let value: &mut dyn Any = value;
     if let Some(bytes) = value.downcast_mut::<Option<Vec<u8>>>() {
         return bytes.take();
     }
@@ -113,7 +114,8 @@ fn pack_plain(value: &mut dyn Any) -> Option<Vec<u8>> {
 }
 
 /// Fills the slot, if it is one for a value that is sent as it is.
-fn unpack_plain(slot: &mut dyn Any, bytes: Vec<u8>) -> Result<(), BoxError> {
+fn unpack_plain<T: 'static>(slot: &mut Option<T>, bytes: Vec<u8>) -> Result<(), BoxError> {
+    let slot: &mut dyn Any = slot;
     if let Some(slot) = slot.downcast_mut::<Option<Vec<u8>>>() {
         *slot = Some(bytes);
         return Ok(());

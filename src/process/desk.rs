@@ -461,7 +461,13 @@ impl Desk {
     }
 
     /// Takes in what a worker says.
-    pub(crate) fn hear(&mut self, place: usize, reply: Reply, news: &mut Vec<News>) -> Result<(), WireError> {
+    pub(crate) fn hear(
+        &mut self,
+        place: usize,
+        reply: Reply,
+        now: Instant,
+        news: &mut Vec<News>,
+    ) -> Result<(), WireError> {
         let grace = self.cancel_grace;
         let Some(worker) = self.seats[place].worker_mut() else { return Ok(()) };
         match reply {
@@ -469,7 +475,7 @@ impl Desk {
                 let entry = worker.first(id, false).ok_or(WireError::Malformed("Started"))?;
                 entry.input = None;
                 news.push(News::Begun(entry.task().clone()));
-                worker.started = Some(Instant::now());
+                worker.started = Some(now);
                 worker.start_grace(grace);
             }
             Reply::Progress { id, sight } => {
@@ -481,7 +487,7 @@ impl Desk {
             Reply::Ended { id, sight, outcome } => {
                 worker.first(id, true).ok_or(WireError::Malformed("Ended"))?;
                 let duration = Duration::from_nanos(sight.elapsed);
-                news.extend(worker.finish().map(|entry| News::Ended(entry, sight, outcome)));
+                news.extend(worker.finish(now).map(|entry| News::Ended(entry, sight, outcome)));
                 // Long tasks count at once, short ones little by little: to keep tasks waiting is worse than to send
                 // them one by one.
                 self.pace = Some(self.pace.map_or(duration, |pace| duration.max((7 * pace + duration) / 8)));
@@ -558,11 +564,11 @@ impl Worker {
     }
 
     /// Takes away the task that has ended.
-    fn finish(&mut self) -> Option<Entry> {
+    fn finish(&mut self, now: Instant) -> Option<Entry> {
         self.started = None;
         self.grace = Grace::None;
         self.done += 1;
-        self.idle_since = Instant::now();
+        self.idle_since = now;
         let entry = self.sent.pop_front()?;
         if entry.told & state::CANCEL != 0 {
             self.line.outbox().request(Request::Proceed);

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::error::RemoteError;
-use super::line::{Line, Received};
+use super::line::{Journal, Line, Received};
 use super::registry::{TaskRegistry, fingerprint};
-use super::wire::{Decoder, Hello, Outcome, Reply, Request, VERSION, WireError};
+use super::wire::{Decoder, Hello, Outbox, Outcome, Reply, Request, VERSION, WireError};
 use super::{image, worker};
 use crate::parcel::Parcel;
 use crate::{TaskErrorKind, WorkerExit};
@@ -67,6 +67,7 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) line: Arc<Line>,
     pub(crate) decoder: Decoder,
+    journal: Option<Journal>,
 }
 
 /// Why there is no worker.
@@ -118,7 +119,7 @@ impl Launch {
         let (ours, theirs) = UnixStream::pair()?;
         let line = Arc::new(Line::new(ours)?);
         let child = self.command(task)?.stdin(OwnedFd::from(theirs)).spawn()?;
-        Ok(Process { child, line, decoder: Decoder::new(self.max_frame) })
+        Ok(Process { child, line, decoder: Decoder::new(self.max_frame), journal: Journal::new().ok() })
     }
 
     fn command(&self, task: &str) -> io::Result<Command> {
@@ -144,8 +145,11 @@ impl Launch {
             report_interval: u64::try_from(self.report_interval.as_nanos()).unwrap_or(u64::MAX),
             max_frame: self.max_frame,
         };
+        let mut first = Outbox::default();
+        first.request(Request::Hello(hello));
+        // A worker that is gone already is seen to be so below.
+        let _ = process.line.send_first(&first.into_bytes(), process.journal.as_ref());
         process.line.send(|outbox| {
-            outbox.request(Request::Hello(hello));
             if let Some(Initializer { function, input }) = self.initializer.clone() {
                 outbox.request(Request::Run { id: 0, wanted: 0, function: function.into(), input });
             }
@@ -228,6 +232,12 @@ impl Process {
                 Received::End => return Err(Fault::Lost("its worker ended before it was ready".into())),
             }
         }
+    }
+
+    /// What the worker had said that it did not come to send.
+    pub(crate) fn read_journal(&mut self) {
+        let said = self.journal.as_ref().and_then(|journal| journal.read(self.decoder.taken()).ok());
+        self.decoder.append(&said.unwrap_or_default());
     }
 
     /// Asks the worker to end.

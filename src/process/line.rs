@@ -2,9 +2,17 @@
 //!
 //! Any thread may [send](Line::send). One thread at a time [waits](Line::wait) for something to arrive, and sees to it
 //! that what the socket had no room for is sent later; others get it out of there by [ringing](Line::ring).
+//!
+//! A worker that has said something before it does what may kill it need not have *sent* it: it is enough that it
+//! outlives the worker. Where there is a [`Journal`], that costs a write to memory that both processes have, and wakes
+//! nobody.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +21,10 @@ use std::time::Duration;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 
 use super::wire::{Decoder, Outbox};
 
@@ -28,6 +39,67 @@ pub(crate) struct Line {
     socket: UnixStream,
     outbox: Mutex<Outbox>,
     bell: Bell,
+    journal: Option<Journal>,
+}
+
+/// What a worker has said last, in a file that exists only in memory, and for as long as one of both has it open: the
+/// byte at place `n` of all that is ever sent is at place `n` modulo its size. A seal follows the last one, and says
+/// which place that is; the next bytes are written over it.
+#[derive(Debug)]
+pub(crate) struct Journal(File);
+
+impl Journal {
+    const SIZE: usize = 64 * 1024;
+
+    /// A new one. An error means that this system has no such files, and the workers do without.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn new() -> io::Result<Self> {
+        let file = File::from(rustix::fs::memfd_create("progress-journal", rustix::fs::MemfdFlags::CLOEXEC)?);
+        file.set_len(Self::SIZE as u64)?;
+        Ok(Self(file))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn new() -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Notes the bytes from place `at` on.
+    fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let sealed = [bytes, &Self::seal(at + bytes.len() as u64)].concat();
+        let start = (at % Self::SIZE as u64) as usize;
+        let (first, rest) = sealed.split_at(sealed.len().min(Self::SIZE - start));
+        // The seal comes last: where it is, so is what it seals.
+        self.0.write_all_at(first, start as u64)?;
+        if rest.is_empty() { Ok(()) } else { self.0.write_all_at(rest, 0) }
+    }
+
+    /// The bytes from place `at` on, as far as they were noted.
+    pub(crate) fn read(&self, at: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; Self::SIZE];
+        self.0.read_exact_at(&mut bytes, 0)?;
+        bytes.rotate_left((at % Self::SIZE as u64) as usize);
+        let is_end = |&len: &usize| bytes[len..].starts_with(&Self::seal(at + len as u64));
+        let len = (0..bytes.len()).find(is_end).unwrap_or(0);
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
+    fn seal(at: u64) -> [u8; 16] {
+        (u128::from_le_bytes(*b"progress-journal") ^ u128::from(at)).to_le_bytes()
+    }
+}
+
+impl From<OwnedFd> for Journal {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd.into())
+    }
+}
+
+impl AsFd for Journal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// Gets a thread out of [`Line::wait`].
@@ -56,7 +128,50 @@ impl Line {
         button.set_nonblocking(true)?;
         gong.set_nonblocking(true)?;
         let bell = Bell { button, gong, rings: AtomicBool::new(false) };
-        Ok(Self { socket, outbox: Mutex::default(), bell })
+        Ok(Self { socket, outbox: Mutex::default(), bell, journal: None })
+    }
+
+    /// Sends a message that comes first, and the journal with it, if there is one.
+    pub(crate) fn send_first(&self, bytes: &[u8], journal: Option<&Journal>) -> io::Result<()> {
+        let fds = journal.map(AsFd::as_fd);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(fds.as_slice()));
+        // The socket is empty, and has room for more than that.
+        sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut ancillary, QUIETLY)?;
+        Ok(())
+    }
+
+    /// Receives what comes first, and keeps the journal.
+    pub(crate) fn receive_first(&mut self, decoder: &mut Decoder) -> Received {
+        let mut bytes = [0; 256];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty());
+        let bytes = match received {
+            Ok(message) if message.bytes > 0 => &bytes[..message.bytes],
+            Err(Errno::AGAIN | Errno::INTR) => return Received::Nothing,
+            _ => return Received::End,
+        };
+        decoder.space().extend_from_slice(bytes);
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut fds) = message {
+                // Not for the processes that tasks start.
+                let keep = |fd: &OwnedFd| rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).is_ok();
+                self.journal = fds.next().filter(keep).map(Journal::from);
+            }
+        }
+        Received::Some
+    }
+
+    /// Sees to it that what was said outlives this process, which may take care of sending it later.
+    pub(crate) fn note(&self) {
+        let mut outbox = self.outbox();
+        let note = |at, bytes: &[u8]| self.journal.as_ref().is_some_and(|journal| journal.write(at, bytes).is_ok());
+        if !outbox.note(Journal::SIZE / 2, note) {
+            drop(outbox);
+            self.flush_all();
+        }
     }
 
     pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
@@ -156,5 +271,26 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
             Err(Errno::INTR) => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::Journal;
+
+    #[test]
+    fn a_journal_gives_back_what_was_noted_from_any_place_on_and_no_more() {
+        let journal = Journal::new().unwrap();
+        let byte = |place: u64| (place % 251) as u8;
+        let mut end = 0;
+        for len in (1..2_000_u64).chain([0, 1]) {
+            let bytes: Vec<u8> = (end..end + len).map(byte).collect();
+            journal.write(end, &bytes).unwrap();
+            end += len;
+            let from = end.saturating_sub(5_000);
+            assert_eq!(journal.read(from).unwrap(), (from..end).map(byte).collect::<Vec<_>>());
+        }
+        assert!(journal.read(end).unwrap().is_empty());
+        assert!(journal.read(end + 1).unwrap().is_empty(), "more was sent than was noted");
     }
 }

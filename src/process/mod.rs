@@ -73,9 +73,105 @@ const MAX_DEPTH: u32 = 8;
 
 /// Runs tasks in worker processes.
 ///
-/// A task gets a process of its own for as long as it runs, and the same progress and cancellation as on a thread. A
+/// A task has a process of its own for as long as it runs, and the same progress and cancellation as on a thread. A
 /// worker that crashes, exits or is killed costs the one task that it was running, and is replaced. A task that does not
 /// listen when it is cancelled can be ended all the same.
+///
+/// A worker is this same program, started again with `--progress-executor-task=<id>`. So `main` begins with a
+/// [`TaskRegistry`], which says what workers can run; its [`init`](TaskRegistry::init) never returns in a worker.
+///
+/// ```standalone_crate
+/// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+///
+/// fn collatz(n: u64, progress: &Updater) -> TaskResult<u64> {
+///     let mut longest = 0;
+///     for start in progress.iter(1..=n) {
+///         let mut x: u64 = start?; // `?` ends the task here when it was cancelled
+///         let mut steps = 0;
+///         while x != 1 {
+///             x = if x % 2 == 0 { x / 2 } else { 3 * x + 1 };
+///             steps += 1;
+///         }
+///         longest = longest.max(steps);
+///     }
+///     Ok(longest)
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     TaskRegistry::new().register(collatz).init();
+///     let executor = ProcessPoolExecutor::new(2)?;
+///     smol::block_on(async {
+///         let task = executor
+///             .submit(collatz, 10_000)
+///             .on_progress(|old, new| println!("{} -> {} of {:?}", old.n, new.n, new.total));
+///         assert_eq!(task.await?, 261);
+///         Ok(())
+///     })
+/// }
+/// ```
+///
+/// | | new tasks | tasks that wait | tasks that run | idle workers |
+/// |---|---|---|---|---|
+/// | drop the executor | – | are run | run on | end |
+/// | [`shutdown`](Self::shutdown) | rejected | are run | run on | end |
+/// | [`shutdown_now`](Self::shutdown_now) | rejected | cancelled | asked to end, or else killed | end |
+/// | the program ends, or is killed | – | | have a moment to end | end |
+///
+/// Available on Unix.
+///
+/// # Inputs and outputs
+///
+/// They cross as [MessagePack](https://msgpack.org) with the names of fields, which takes every attribute of serde.
+/// `Vec<u8>`, `String` and vectors of plain numbers cross as they are, at the speed of a copy, where they are the whole
+/// input or output. The input is encoded by [`submit`](crate::ExecutorExt::submit), on the thread that calls it.
+///
+/// As in JSON, `None` and `Some(None)`, or `Some(())`, are the same. Values may be nested 128 deep.
+///
+/// Errors of tasks keep their message, and those of their [sources](std::error::Error::source), as text; so
+/// [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing.
+///
+/// # Cancellation
+///
+/// [`cancel`](crate::ProgressFuture::cancel) is a request, as on threads: the next progress call of the task returns
+/// [`Cancelled`](crate::Cancelled). If there is none for the time of the [grace](ProcessPoolBuilder::cancel_grace), the
+/// worker is killed, with all processes that its task has started, and the task has ended as cancelled. A task that has
+/// noticed may take its time to clean up. Only the task that is meant is ever hit.
+///
+/// Where tasks take microseconds, the next ones wait inside of their worker. They are still pending: cancelled, they do
+/// not run; and they move on when their worker is lost, or is busy while another is idle.
+///
+/// # What a worker is like
+///
+/// - *Standard output and standard error* are those of the program, so that `println!` in a task, and what a panic
+///   says, appear where they would on a thread. *Standard input* is empty.
+/// - *Logging* is to be set up in each process: before `init`, for workers to log as well. What `main` does before it
+///   calls `init` happens in each of them, and takes time at each start.
+/// - *Environment* and *current directory* are those of the program when the worker is started, unless
+///   [set](ProcessPoolBuilder::env). Statics have the values that `main` had given them before `init`; nothing else is
+///   shared, and what a task leaves in a static is there for the next one in the same worker.
+/// - *Signals*: a worker leads a process group of its own, so Ctrl-C in a terminal reaches the program, and not its
+///   workers. The program decides, with [`cancel`](crate::ProgressFuture::cancel) or
+///   [`shutdown_now`](Self::shutdown_now); or it ends, and its workers with it, within a quarter of a second.
+/// - *Descriptors*: the channel is not passed on to processes that tasks start.
+/// - *Pools inside of pools*: a task may use a `ProcessPoolExecutor` of its own. Eight of them may be inside of one
+///   another, which is a sign that a task submits itself.
+///
+/// # Tests
+///
+/// Tests have no `main` of their own. [`test_worker!`](crate::test_worker), once in each test program, is all that they
+/// need. Or they use a [`SyncExecutor`](crate::SyncExecutor), for the tasks are the same.
+///
+/// # Debugging
+///
+/// - *A task in a debugger*: submit it to a [`SyncExecutor`](crate::SyncExecutor) or a
+///   [`ThreadPoolExecutor`](crate::ThreadPoolExecutor). Code that takes a `&dyn Executor` needs no other change.
+/// - *A worker in a debugger*: let the task say which process it is in, `progress.set_message(format!("process {}",
+///   std::process::id()))`, and attach the debugger to that. A worker that stands still in a debugger is not killed,
+///   unless its task is cancelled.
+/// - *A worker by hand*: `program --progress-executor-task=x` says which tasks are registered. It cannot do more, for
+///   nobody is at the other end of its standard input.
+/// - *A lost worker*: the [error](crate::TaskErrorKind::WorkerLost) has its exit code or signal, and how far the task
+///   had come. What the worker itself had to say is on standard error.
 pub struct ProcessPoolExecutor {
     pool: Arc<Pool>,
     max_workers: usize,
@@ -102,14 +198,53 @@ impl ProcessPoolExecutor {
     /// A pool of at most `max_workers` processes; 0 stands for the [available
     /// parallelism](std::thread::available_parallelism).
     ///
+    /// Starts no process yet: they are started as they are needed, and kept.
+    ///
     /// # Errors
     ///
-    /// If this program has not called [`TaskRegistry::init`].
+    /// As [`build`](ProcessPoolBuilder::build), mostly that this program has not called [`TaskRegistry::init`]:
+    ///
+    /// ```
+    /// # use progress_executor::ProcessPoolExecutor;
+    /// let error = ProcessPoolExecutor::new(2).unwrap_err();
+    /// assert!(error.to_string().contains("TaskRegistry::new().register(your_task).init();"));
+    /// ```
     pub fn new(max_workers: usize) -> Result<Self, ProcessPoolError> {
         Self::builder().max_workers(max_workers).build()
     }
 
     /// A pool with other settings.
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    /// use std::sync::OnceLock;
+    /// use std::time::Duration;
+    ///
+    /// static MODEL: OnceLock<String> = OnceLock::new();
+    ///
+    /// fn load_model(name: String, _: &Updater) -> TaskResult<()> {
+    ///     MODEL.set(name).map_err(|name| format!("there is another model than {name}").into())
+    /// }
+    /// fn apply(n: u64, _: &Updater) -> TaskResult<String> {
+    ///     Ok(format!("{} of {n}", MODEL.get().ok_or("there is no model")?))
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     TaskRegistry::new().register(load_model).register(apply).init();
+    ///     let executor = ProcessPoolExecutor::builder()
+    ///         .max_workers(2)
+    ///         .initializer(load_model, "square".to_string())
+    ///         .cancel_grace(Duration::from_secs(1))
+    ///         .max_tasks_per_worker(1000)
+    ///         .idle_timeout(Duration::from_secs(60))
+    ///         .env("RUST_LOG", "debug")
+    ///         .build()?;
+    ///     assert_eq!(executor.submit(apply, 7).wait()?, "square of 7");
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn builder() -> ProcessPoolBuilder {
         ProcessPoolBuilder {
             max_workers: 0,
@@ -122,12 +257,17 @@ impl ProcessPoolExecutor {
     }
 
     /// Refuses new tasks from now on, and resolves when the accepted ones, and all workers, have ended.
+    ///
+    /// Tasks that are paused have not ended.
     pub fn shutdown(&self) -> Shutdown {
         self.pool.close();
         Shutdown::new(self.pool.clone())
     }
 
     /// Refuses new tasks from now on, cancels the accepted ones, and resolves when they, and all workers, have ended.
+    ///
+    /// That takes no longer than the [grace](ProcessPoolBuilder::cancel_grace), unless a task has noticed and takes
+    /// longer to clean up.
     pub fn shutdown_now(&self) -> Shutdown {
         self.pool.close();
         let unended = self.pool.lock().unended();
@@ -370,6 +510,30 @@ fn program() -> Result<Program, ProcessPoolError> {
 }
 
 /// Makes a test program able to start worker processes, which know these functions.
+///
+/// Once in each test program (in `lib.rs` or `main.rs` for unit tests, in each file of `tests` that has a
+/// [`ProcessPoolExecutor`]), with all functions that its tests submit:
+///
+/// ```no_run
+/// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskResult, Updater};
+///
+/// fn double(n: u64, _: &Updater) -> TaskResult<u64> {
+///     Ok(2 * n)
+/// }
+///
+/// progress_executor::test_worker!(double);
+///
+/// #[test]
+/// fn doubles() {
+///     let executor = ProcessPoolExecutor::new(1).unwrap();
+///     assert_eq!(executor.submit(double, 21).wait().unwrap(), 42);
+/// }
+/// # fn main() {}
+/// ```
+///
+/// It makes a test, `progress_executor_test_worker`, which does nothing, and is what the workers run. This works with
+/// `cargo test` and with `cargo nextest`, whichever tests are run. Standard output of the workers goes to standard
+/// error, for a test program has things of its own to say on the other.
 #[macro_export]
 macro_rules! test_worker {
     ($($task:expr),* $(,)?) => {

@@ -41,7 +41,7 @@ use crate::{BoxError, TaskResult, Updater};
 /// ```
 ///
 /// A function is a plain `fn` item, or a closure that captures nothing. Its id is its path, as
-/// [`type_name`](std::any::type_name) has it, or what it is registered as. A function that captures something cannot be
+/// [`type_name`] has it, or what it is registered as. A function that captures something cannot be
 /// registered:
 ///
 /// ```compile_fail
@@ -132,8 +132,17 @@ impl TaskRegistry {
 
     /// Adds a function under an id of its own, which stays the same when the function is moved or renamed.
     ///
-    /// No two functions can have one id; that is an error of [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor).
-    /// To add a function again does nothing.
+    /// To add a function again does nothing, but that workers know it by a second id. No two functions can have one id;
+    /// that is an error of [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor::new), which says where it is:
+    ///
+    /// ```standalone_crate
+    /// # use progress_executor::{ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    /// # fn resize((): (), _: &Updater) -> TaskResult<()> { Ok(()) }
+    /// # fn rotate((): (), _: &Updater) -> TaskResult<()> { Ok(()) }
+    /// TaskRegistry::new().register_as("image/v2", resize).register_as("image/v2", rotate).init();
+    /// let error = ProcessPoolExecutor::new(2).unwrap_err().to_string();
+    /// assert!(error.ends_with("rotate, is registered as `image/v2`"));
+    /// ```
     #[track_caller]
     pub fn register_as<F, I, O>(mut self, id: impl Into<String>, task: F) -> Self
     where
@@ -162,7 +171,9 @@ impl TaskRegistry {
 
     /// Makes the functions known to this process. In a worker process it serves tasks, and never returns.
     ///
-    /// Call this once, first thing in `main`: what comes before it happens in every worker as well.
+    /// Call this once, first thing in `main`: what comes before it happens in every worker as well. In a second call of
+    /// the same process nothing is registered, which is an error of
+    /// [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor::new).
     #[track_caller]
     pub fn init(mut self) {
         if let Some(defect) = self.defect.take() {

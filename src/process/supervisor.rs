@@ -151,6 +151,11 @@ impl Pool {
             process.kill();
             self.hear_last_words(place, &mut process);
         }
+        if !matches!(verdict, Some(Verdict::Garbled(_))) {
+            process.read_journal();
+            // What follows in there makes no sense.
+            let _ = self.take_in(place, &mut process);
+        }
         let is_expected = self.lock().has_said_goodbye(place);
         let exit = process.bury(is_expected);
         self.settle_estate(place, exit, verdict);
@@ -158,12 +163,12 @@ impl Pool {
 
     /// Takes in all that has arrived.
     fn take_in(self: &Arc<Self>, place: usize, process: &mut Process) -> Result<(), WireError> {
-        let mut news = Vec::new();
+        let (now, mut news) = (Instant::now(), Vec::new());
         let mut desk = self.lock();
         let result = loop {
             match process.decoder.next_reply() {
                 Ok(Some(reply)) => {
-                    if let Err(error) = desk.hear(place, reply, &mut news) {
+                    if let Err(error) = desk.hear(place, reply, now, &mut news) {
                         break Err(error);
                     }
                 }

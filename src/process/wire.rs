@@ -193,6 +193,10 @@ pub(crate) struct Outbox {
     tail: Vec<u8>,
     /// How much of the first of them was sent.
     sent: usize,
+    /// Where in all that is ever sent the tail begins.
+    tail_at: u64,
+    /// Up to where all that is ever sent was noted in the journal.
+    noted: u64,
 }
 
 /// How many slices are written at once, at the most.
@@ -201,6 +205,11 @@ const SLICES: usize = 16;
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
         self.chunks.is_empty() && self.tail.is_empty()
+    }
+
+    /// The bytes of small messages.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.tail
     }
 
     /// What is next to be sent, for a write of several slices at once.
@@ -228,8 +237,21 @@ impl Outbox {
         }
         if self.sent == self.tail.len() {
             self.sent = 0;
+            self.tail_at += self.tail.len() as u64;
             self.tail.clear();
         }
+    }
+
+    /// Lets `note` have what is neither sent nor noted before, with its place in all that is ever sent. Returns whether
+    /// everything is noted now: not where there is more than `room`, or where `note` did not take it.
+    pub(crate) fn note(&mut self, room: usize, note: impl FnOnce(u64, &[u8]) -> bool) -> bool {
+        let from = self.noted.max(self.tail_at + self.sent as u64);
+        let skip = (from - self.tail_at) as usize;
+        let is_noted = self.chunks.is_empty() && self.tail.len() <= room && note(from, &self.tail[skip..]);
+        if is_noted {
+            self.noted = self.tail_at + self.tail.len() as u64;
+        }
+        is_noted
     }
 
     pub(crate) fn run(&mut self, id: u64, wanted: u32, function: &str, format: Format, input: &Arc<Vec<u8>>) {
@@ -312,6 +334,7 @@ impl Outbox {
         if len < LARGE {
             self.tail.extend(payload.bytes());
         } else {
+            self.tail_at += (self.tail.len() + len) as u64;
             self.chunks.push_back(Arc::new(mem::take(&mut self.tail)));
             self.chunks.push_back(payload.into_shared());
         }
@@ -360,6 +383,8 @@ pub(crate) struct Decoder {
     /// How much of the buffer was decoded.
     used: usize,
     large: Option<Large>,
+    /// How many bytes were decoded so far.
+    decoded: u64,
 }
 
 /// A frame whose payload is read into its final place.
@@ -380,7 +405,7 @@ struct Head {
 
 impl Decoder {
     pub(crate) fn new(max_frame: u64) -> Self {
-        Self { max_frame, buffer: Vec::new(), used: 0, large: None }
+        Self { max_frame, buffer: Vec::new(), used: 0, large: None, decoded: 0 }
     }
 
     pub(crate) fn set_max_frame(&mut self, max_frame: u64) {
@@ -399,6 +424,22 @@ impl Decoder {
         self.buffer.drain(..mem::take(&mut self.used));
         self.buffer.reserve(ROOM);
         &mut self.buffer
+    }
+
+    /// How many bytes have arrived so far.
+    pub(crate) fn taken(&self) -> u64 {
+        let large = self.large.as_ref().map_or(0, |large| HEAD + large.fields.len() + large.payload.len());
+        self.decoded + (self.buffer.len() - self.used + large) as u64
+    }
+
+    /// Adds bytes that have arrived in another way.
+    pub(crate) fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = self.space();
+            let (first, rest) = bytes.split_at(bytes.len().min(ROOM));
+            space.extend_from_slice(first);
+            bytes = rest;
+        }
     }
 
     pub(crate) fn next_request(&mut self) -> Result<Option<Request>, WireError> {
@@ -427,6 +468,7 @@ impl Decoder {
             }
             let message = decode(head, fields, payload.to_vec())?;
             self.used += HEAD + head.fields + head.payload + 1;
+            self.decoded += (HEAD + head.fields + head.payload + 1) as u64;
             return Ok(Some(message));
         }
         if head.payload >= LARGE {
@@ -448,6 +490,7 @@ impl Decoder {
         }
         self.buffer.extend_from_slice(&payload[head.payload + 1..]);
         payload.truncate(head.payload);
+        self.decoded += (HEAD + head.fields + head.payload + 1) as u64;
         decode(head, &fields, payload).map(Some)
     }
 

@@ -13,8 +13,9 @@
 //!                   main has nothing to do: it rings
 //! ```
 //!
-//! That a task has started is sent before it is, together with how the one before it ended. Whatever happens to the
-//! process after that, the program knows which task it has cost.
+//! That a task has started is said before it is, together with how the one before it ended, in a way that outlives this
+//! process. Whatever happens to it after that, the program knows which task it has cost. While tasks are short, what was
+//! said about many of them is sent at once.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -44,6 +45,8 @@ pub(crate) const ARGUMENT: &str = "--progress-executor-task=";
 
 /// A task that takes longer than that is watched.
 const TICK: Duration = Duration::from_millis(1);
+/// How much work may be done before what has come of it is sent, while more is waiting.
+const BATCH: Duration = Duration::from_micros(100);
 /// How often a task that is watched is looked at.
 const GLANCE: Duration = Duration::from_millis(20);
 /// How long a task may take to end when the program is gone.
@@ -106,6 +109,8 @@ struct Inbox {
     /// No task is to be started before the program says so.
     holds: bool,
     quits: bool,
+    /// The program is gone.
+    ends: bool,
     watcher_reads: bool,
     /// Main has nothing to do, and wants to read.
     main_waits: bool,
@@ -161,11 +166,11 @@ impl Worker {
     /// Takes the channel for itself, and exchanges introductions.
     fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<Arc<Self>, Box<dyn Error>> {
         let socket = take_channel(role).map_err(|error| by_hand(registry, &error))?;
-        let line = Line::new(socket)?;
+        let mut line = Line::new(socket)?;
         let mut decoder = Decoder::new(1024);
         let hello = loop {
             line.wait(None);
-            if line.receive(&mut decoder) == Received::End {
+            if line.receive_first(&mut decoder) == Received::End {
                 return Err("the program that started this worker is gone".into());
             }
             match decoder.next_request().map_err(|error| said(&error))? {
@@ -210,9 +215,10 @@ impl Worker {
         self.take_in(&mut self.decoder.lock().unwrap_or_else(PoisonError::into_inner));
         let mut context = Context { reporter: Some(self.reporter.clone()), observers: None };
         let mut patience = Patience::new();
-        while let Some((id, found)) = self.next(&mut patience) {
+        let mut unsent = Duration::ZERO;
+        while let Some((id, found)) = self.next(&mut patience, &mut unsent) {
             match found {
-                Some(made) => context = self.run(&watcher, id, made, context),
+                Some(made) => context = self.run(&watcher, id, made, context, &mut unsent),
                 None => self.refuse(id),
             }
         }
@@ -222,7 +228,7 @@ impl Worker {
     }
 
     /// The next task for main, which waits for one; `None` when it is to end.
-    fn next(self: &Arc<Self>, patience: &mut Patience) -> Option<(u64, Option<Made>)> {
+    fn next(self: &Arc<Self>, patience: &mut Patience, unsent: &mut Duration) -> Option<(u64, Option<Made>)> {
         let mut inbox = self.lock();
         loop {
             if !inbox.holds {
@@ -235,6 +241,7 @@ impl Worker {
             }
             drop(inbox);
             self.line.flush_all();
+            *unsent = Duration::ZERO;
             self.read(patience);
             inbox = self.lock();
         }
@@ -252,23 +259,37 @@ impl Worker {
         Some(Made { task, handle })
     }
 
-    fn run(&self, watcher: &Thread, id: u64, Made { task, handle }: Made, context: Context) -> Context {
+    /// `unsent` is the time that the tasks took of which nothing was sent yet.
+    fn run(&self, watcher: &Thread, id: u64, made: Made, context: Context, unsent: &mut Duration) -> Context {
+        let Made { task, handle } = made;
         self.line.outbox().reply(Reply::Started { id });
-        self.line.flush_all();
+        let is_observed = task.core.state.load() & state::OBSERVED != 0;
+        if is_observed || *unsent > BATCH {
+            self.line.flush_all();
+            *unsent = Duration::ZERO;
+        } else {
+            // The watcher sends it, if this takes longer than a moment.
+            self.line.note();
+        }
         self.epoch.fetch_add(1, Ordering::SeqCst);
         if self.watcher_sleeps.load(Ordering::SeqCst) {
             watcher.unpark();
         }
         let context = carry_out(task.clone(), context);
         self.epoch.fetch_add(1, Ordering::SeqCst);
-        self.lock().current = None;
+        let mut inbox = self.lock();
+        inbox.current = None;
+        if inbox.ends {
+            self.changed.notify_all();
+        }
+        drop(inbox);
         let sight = see(&task, true);
+        *unsent += Duration::from_nanos(sight.elapsed);
         let outcome = match handle.take() {
             Some(outcome) => self.outcome(outcome, &sight),
             None => Outcome::Error(Ending::Failed, vec!["its outcome is gone".into()]),
         };
         self.line.outbox().reply(Reply::Ended { id, sight, outcome });
-        self.changed.notify_all();
         context
     }
 
@@ -484,7 +505,7 @@ impl Worker {
     /// The program is gone: gives the task a moment to end, and ends.
     fn see_it_end(&self) -> ! {
         let mut inbox = self.lock();
-        inbox.holds = true;
+        (inbox.holds, inbox.ends) = (true, true);
         if let Some(Current { task, .. }) = inbox.current.clone() {
             drop(inbox);
             task::cancel(&task, CancelCause::Shutdown);
@@ -634,8 +655,8 @@ fn by_hand(registry: &TaskRegistry, error: &io::Error) -> String {
     let tasks: Vec<&str> = registry.ids().collect();
     format!(
         "`{ARGUMENT}..` starts a worker process, which serves the program that has started it through its standard \
-         input; but {error}. To run a task by hand, or in a debugger, submit it to a `SyncExecutor`. Tasks that are \
-         registered here: {}",
+         input; but {error}. To run a task by hand, or in a debugger, let the program run it in its own process. Tasks \
+         that are registered here: {}",
         tasks.join(", ")
     )
 }
