@@ -149,6 +149,6 @@ fn storm() {
     let id = process::id();
     pool.shutdown().wait();
     drop(pool);
-    assert_eq!(children(), [], "of process {id}");
+    assert!(children().is_empty(), "of process {id}");
     eventually("threads and descriptors are as before", || now() == (threads, descriptors));
 }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::error::RemoteError;
-use super::line::{Journal, Line, Received};
+use super::journal::Journal;
+use super::line::{Line, Received};
 use super::registry::{TaskRegistry, fingerprint};
 use super::wire::{Decoder, Hello, Outbox, Outcome, Reply, Request, VERSION, WireError};
 use super::{image, worker};

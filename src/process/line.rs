@@ -2,17 +2,11 @@
 //!
 //! Any thread may [send](Line::send). One thread at a time [waits](Line::wait) for something to arrive, and sees to it
 //! that what the socket had no room for is sent later; others get it out of there by [ringing](Line::ring).
-//!
-//! A worker that has said something before it does what may kill it need not have *sent* it: it is enough that it
-//! outlives the worker. Where there is a [`Journal`], that costs a write to memory that both processes have, and wakes
-//! nobody.
 
-use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,6 +20,7 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
+use super::journal::{self, Journal};
 use super::wire::{Decoder, Outbox};
 
 /// A signal from a worker that has just died must not become one in the program.
@@ -39,67 +34,7 @@ pub(crate) struct Line {
     socket: UnixStream,
     outbox: Mutex<Outbox>,
     bell: Bell,
-    journal: Option<Journal>,
-}
-
-/// What a worker has said last, in a file that exists only in memory, and for as long as one of both has it open: the
-/// byte at place `n` of all that is ever sent is at place `n` modulo its size. A seal follows the last one, and says
-/// which place that is; the next bytes are written over it.
-#[derive(Debug)]
-pub(crate) struct Journal(File);
-
-impl Journal {
-    const SIZE: usize = 64 * 1024;
-
-    /// A new one. An error means that this system has no such files, and the workers do without.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn new() -> io::Result<Self> {
-        let file = File::from(rustix::fs::memfd_create("progress-journal", rustix::fs::MemfdFlags::CLOEXEC)?);
-        file.set_len(Self::SIZE as u64)?;
-        Ok(Self(file))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(crate) fn new() -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    /// Notes the bytes from place `at` on.
-    fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let sealed = [bytes, &Self::seal(at + bytes.len() as u64)].concat();
-        let start = (at % Self::SIZE as u64) as usize;
-        let (first, rest) = sealed.split_at(sealed.len().min(Self::SIZE - start));
-        // The seal comes last: where it is, so is what it seals.
-        self.0.write_all_at(first, start as u64)?;
-        if rest.is_empty() { Ok(()) } else { self.0.write_all_at(rest, 0) }
-    }
-
-    /// The bytes from place `at` on, as far as they were noted.
-    pub(crate) fn read(&self, at: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; Self::SIZE];
-        self.0.read_exact_at(&mut bytes, 0)?;
-        bytes.rotate_left((at % Self::SIZE as u64) as usize);
-        let is_end = |&len: &usize| bytes[len..].starts_with(&Self::seal(at + len as u64));
-        let len = (0..bytes.len()).find(is_end).unwrap_or(0);
-        bytes.truncate(len);
-        Ok(bytes)
-    }
-
-    fn seal(at: u64) -> [u8; 16] {
-        (u128::from_le_bytes(*b"progress-journal") ^ u128::from(at)).to_le_bytes()
-    }
-}
-
-impl From<OwnedFd> for Journal {
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd.into())
-    }
-}
-
-impl AsFd for Journal {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
+    journal: Option<journal::Writer>,
 }
 
 /// Gets a thread out of [`Line::wait`].
@@ -158,7 +93,7 @@ impl Line {
             if let RecvAncillaryMessage::ScmRights(mut fds) = message {
                 // Not for the processes that tasks start.
                 let keep = |fd: &OwnedFd| rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).is_ok();
-                self.journal = fds.next().filter(keep).map(Journal::from);
+                self.journal = fds.next().filter(keep).and_then(|fd| journal::Writer::new(fd).ok());
             }
         }
         Received::Some
@@ -167,8 +102,8 @@ impl Line {
     /// Sees to it that what was said outlives this process, which may take care of sending it later.
     pub(crate) fn note(&self) {
         let mut outbox = self.outbox();
-        let note = |at, bytes: &[u8]| self.journal.as_ref().is_some_and(|journal| journal.write(at, bytes).is_ok());
-        if !outbox.note(Journal::SIZE / 2, note) {
+        let note = |at, bytes: &[u8]| self.journal.as_ref().is_some_and(|journal| journal.write(at, bytes));
+        if !outbox.note(journal::SIZE, note) {
             drop(outbox);
             self.flush_all();
         }
@@ -271,26 +206,5 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
             Err(Errno::INTR) => {}
             result => return result,
         }
-    }
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::Journal;
-
-    #[test]
-    fn a_journal_gives_back_what_was_noted_from_any_place_on_and_no_more() {
-        let journal = Journal::new().unwrap();
-        let byte = |place: u64| (place % 251) as u8;
-        let mut end = 0;
-        for len in (1..2_000_u64).chain([0, 1]) {
-            let bytes: Vec<u8> = (end..end + len).map(byte).collect();
-            journal.write(end, &bytes).unwrap();
-            end += len;
-            let from = end.saturating_sub(5_000);
-            assert_eq!(journal.read(from).unwrap(), (from..end).map(byte).collect::<Vec<_>>());
-        }
-        assert!(journal.read(end).unwrap().is_empty());
-        assert!(journal.read(end + 1).unwrap().is_empty(), "more was sent than was noted");
     }
 }

@@ -8,7 +8,7 @@
 //!  future ◄── supervisor ◄── decoder ◄──────┼──── Started, ..  ◄────┼──── outbox ◄───────────────┴─ what it shows
 //! ```
 //!
-//! - [`mod@wire`]: frames and messages. `line`: how they are sent and received.
+//! - [`mod@wire`]: frames and messages. `line`: how they are sent and received. `journal`: what outlives a worker.
 //! - `desk`: who does what. `supervisor`: one thread for each worker. `launch`: its start and its end.
 //! - `worker`: the other end. `registry`: what it can run. `image`: what program that is.
 //!
@@ -33,6 +33,11 @@
 mod desk;
 mod error;
 mod image;
+#[cfg(target_os = "linux")]
+mod journal;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_journal.rs"]
+mod journal;
 mod launch;
 mod line;
 mod registry;

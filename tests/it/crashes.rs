@@ -16,6 +16,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::processes::append;
 use crate::support::{NewFile, count, eventually, has_process, within_deadline};
 
 /// Ways to end.
@@ -188,7 +189,7 @@ fn amid<T>(
     let submit = |n| (n, executor.submit(count, n));
     let before: Vec<_> = (0..others).map(|n| submit(1_000 * n)).collect();
     let task = task();
-    let after: Vec<_> = (0..others).map(|n| submit(n)).collect();
+    let after: Vec<_> = (0..others).map(submit).collect();
     let shutdown = matches!(situation, Situation::ShutsDown).then(|| executor.shutdown());
     let outcome = task.wait();
     for (n, task) in before.into_iter().chain(after) {
@@ -249,6 +250,26 @@ fn a_crash_of_an_idle_worker_costs_nothing() {
                 }
                 amid(&executor, situation, || executor.submit(process_id, ())).unwrap();
             }
+        }
+    });
+}
+
+/// While tasks are short, what was said about many of them is sent at once: it must not be lost with the worker.
+#[test]
+fn a_crash_among_short_tasks_costs_one_and_none_is_run_twice() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        for way in [Way::Exit, Way::Abort, Way::Kill, Way::Close, Way::Garbage] {
+            let log = NewFile::new();
+            let append = |n: u32| executor.submit(append, (log.path(), n.to_string()));
+            (0..50).map(append).for_each(|task| assert!(task.wait().is_ok()));
+            let mut tasks: Vec<_> = (50..200).map(append).collect();
+            let crash = executor.submit(spring, Trap { way, place: Place::Running });
+            tasks.extend((200..350).map(append));
+            assert_eq!(crash.wait().unwrap_err().kind(), &way.kind());
+            tasks.into_iter().for_each(|task| assert!(task.wait().is_ok()));
+            let expected: String = (0..350).map(|n| format!("{n}\n")).collect();
+            assert_eq!(fs::read_to_string(log.path()).unwrap(), expected, "{way:?}");
         }
     });
 }
