@@ -235,8 +235,11 @@ impl Process {
         }
     }
 
-    /// What the worker had said that it did not come to send.
-    pub(crate) fn read_journal(&mut self) {
+    /// What the worker had said that it did not come to send, or that came after something that was no message.
+    pub(crate) fn read_journal(&mut self, is_garbled: bool) {
+        if is_garbled {
+            self.decoder.forget_rest();
+        }
         let said = self.journal.as_ref().and_then(|journal| journal.read(self.decoder.taken()).ok());
         self.decoder.append(&said.unwrap_or_default());
     }

@@ -1,4 +1,4 @@
-//! One end of the channel between a program and a worker: a socket that never blocks, and what is still to be sent.
+//! One end of the channel between a program and a worker: a socket, and what is still to be sent.
 //!
 //! Any thread may [send](Line::send). One thread at a time [waits](Line::wait) for something to arrive, and sees to it
 //! that what the socket had no room for is sent later; others get it out of there by [ringing](Line::ring).
@@ -16,18 +16,18 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
     recvmsg, sendmsg,
 };
 
 use super::journal::{self, Journal};
 use super::wire::{Decoder, Outbox};
 
-/// A signal from a worker that has just died must not become one in the program.
+/// Without waiting; and a worker that has just died must not be a signal in the program.
 #[cfg(not(target_vendor = "apple"))]
-const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
+const QUIETLY: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 #[cfg(target_vendor = "apple")]
-const QUIETLY: SendFlags = SendFlags::empty();
+const QUIETLY: SendFlags = SendFlags::DONTWAIT;
 
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -56,7 +56,6 @@ pub(crate) enum Received {
 
 impl Line {
     pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
         #[cfg(target_vendor = "apple")]
         rustix::net::sockopt::set_socket_nosigpipe(&socket, true)?;
         let (button, gong) = UnixStream::pair()?;
@@ -82,7 +81,7 @@ impl Line {
         let mut bytes = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty());
+        let received = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::DONTWAIT);
         let bytes = match received {
             Ok(message) if message.bytes > 0 => &bytes[..message.bytes],
             Err(Errno::AGAIN | Errno::INTR) => return Received::Nothing,
@@ -161,11 +160,20 @@ impl Line {
 
     /// Reads once, without waiting.
     pub(crate) fn receive(&self, decoder: &mut Decoder) -> Received {
-        match retry(|| rustix::io::read(&self.socket, spare_capacity(decoder.space()))) {
+        self.read(decoder, RecvFlags::DONTWAIT)
+    }
+
+    /// Reads once, and waits for something to be there, or the end. Everything was sent before.
+    pub(crate) fn await_some(&self, decoder: &mut Decoder) -> Received {
+        self.read(decoder, RecvFlags::empty())
+    }
+
+    fn read(&self, decoder: &mut Decoder, flags: RecvFlags) -> Received {
+        match retry(|| recv(&self.socket, spare_capacity(decoder.space()), flags)) {
             Err(Errno::AGAIN) => Received::Nothing,
-            Ok(1..) => Received::Some,
+            Ok((1.., _)) => Received::Some,
             // An error is what a socket says whose other end went with data unread.
-            Ok(0) | Err(_) => Received::End,
+            Ok((0, _)) | Err(_) => Received::End,
         }
     }
 

@@ -15,7 +15,6 @@ use super::line::Received;
 use super::wire::{Ending, Outcome, WireError};
 use crate::executor::Refusal;
 use crate::parcel::Parcel;
-use crate::patience::Patience;
 use crate::remote::{self, Loss};
 use crate::shutdown::Drain;
 use crate::task::{self, Home, TaskRef};
@@ -124,7 +123,6 @@ impl Pool {
     fn serve(self: &Arc<Self>, place: usize, mut process: Process) {
         let aftermath = self.lock().admit(place, process.line.clone());
         self.follow(aftermath);
-        let mut patience = Patience::new();
         let verdict = loop {
             let timeout = match self.lock().duty(place, Instant::now(), self.idle_timeout) {
                 Duty::Wait(timeout) => timeout,
@@ -134,7 +132,8 @@ impl Pool {
                 }
                 Duty::Kill => break Some(Verdict::Unheeded),
             };
-            match receive(&mut process, timeout, &mut patience) {
+            process.line.wait(timeout);
+            match process.line.receive(&mut process.decoder) {
                 Received::Some => {}
                 Received::Nothing => {
                     let lines = self.lock().balance(place, Instant::now());
@@ -151,11 +150,10 @@ impl Pool {
             process.kill();
             self.hear_last_words(place, &mut process);
         }
-        if !matches!(verdict, Some(Verdict::Garbled(_))) {
-            process.read_journal();
-            // What follows in there makes no sense.
-            let _ = self.take_in(place, &mut process);
-        }
+        let is_garbled = matches!(verdict, Some(Verdict::Garbled(_)));
+        process.read_journal(is_garbled);
+        // If that makes no sense either, there is nothing more to know.
+        let _ = self.take_in(place, &mut process);
         let is_expected = self.lock().has_said_goodbye(place);
         let exit = process.bury(is_expected);
         self.settle_estate(place, exit, verdict);
@@ -222,20 +220,6 @@ impl Pool {
             remote::lose(task, loss);
         }
     }
-}
-
-/// Waits for a worker to say something.
-fn receive(process: &mut Process, timeout: Option<Duration>, patience: &mut Patience) -> Received {
-    let mut received = Received::Nothing;
-    patience.spin_until(|| {
-        received = process.line.receive(&mut process.decoder);
-        received != Received::Nothing
-    });
-    if received == Received::Nothing {
-        process.line.wait(timeout);
-        received = process.line.receive(&mut process.decoder);
-    }
-    received
 }
 
 /// Makes known what a worker said of a task.

@@ -32,7 +32,6 @@ use super::line::{Line, Received};
 use super::registry::{self, Call, Defect, TaskRegistry};
 use super::wire::{self, Decoder, Ending, Hello, Outcome, Ready, Reply, Request, VERSION, WireError};
 use crate::parcel::Parcel;
-use crate::patience::Patience;
 use crate::remote::Sight;
 use crate::report::{self, Reporter};
 use crate::state::{self, Unclaimed};
@@ -214,9 +213,8 @@ impl Worker {
         // What came together with the introduction.
         self.take_in(&mut self.decoder.lock().unwrap_or_else(PoisonError::into_inner));
         let mut context = Context { reporter: Some(self.reporter.clone()), observers: None };
-        let mut patience = Patience::new();
         let mut unsent = Duration::ZERO;
-        while let Some((id, found)) = self.next(&mut patience, &mut unsent) {
+        while let Some((id, found)) = self.next(&mut unsent) {
             match found {
                 Some(made) => context = self.run(&watcher, id, made, context, &mut unsent),
                 None => self.refuse(id),
@@ -228,7 +226,7 @@ impl Worker {
     }
 
     /// The next task for main, which waits for one; `None` when it is to end.
-    fn next(self: &Arc<Self>, patience: &mut Patience, unsent: &mut Duration) -> Option<(u64, Option<Made>)> {
+    fn next(self: &Arc<Self>, unsent: &mut Duration) -> Option<(u64, Option<Made>)> {
         let mut inbox = self.lock();
         loop {
             if !inbox.holds {
@@ -242,7 +240,7 @@ impl Worker {
             drop(inbox);
             self.line.flush_all();
             *unsent = Duration::ZERO;
-            self.read(patience);
+            self.read();
             inbox = self.lock();
         }
     }
@@ -337,7 +335,7 @@ impl Worker {
     }
 
     /// Reads the channel once, or waits for the watcher to do it.
-    fn read(self: &Arc<Self>, patience: &mut Patience) {
+    fn read(self: &Arc<Self>) {
         let mut inbox = self.lock();
         if inbox.watcher_reads {
             inbox.main_waits = true;
@@ -350,15 +348,8 @@ impl Worker {
         }
         drop(inbox);
         let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut received = Received::Nothing;
-        patience.spin_until(|| {
-            received = self.line.receive(&mut decoder);
-            received != Received::Nothing
-        });
-        while received == Received::Nothing {
-            self.line.wait(None);
-            received = self.line.receive(&mut decoder);
-        }
+        // Not in `wait`, which takes a system call more: nobody rings while main reads.
+        let received = self.line.await_some(&mut decoder);
         if received == Received::End {
             die();
         }
