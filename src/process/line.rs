@@ -23,11 +23,11 @@ use rustix::net::{
 use super::journal::{self, Journal};
 use super::wire::{Decoder, Outbox};
 
-/// Without waiting; and a worker that has just died must not be a signal in the program.
+/// A worker that has just died must not become a signal in the program.
 #[cfg(not(target_vendor = "apple"))]
-const QUIETLY: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
-const QUIETLY: SendFlags = SendFlags::DONTWAIT;
+const QUIETLY: SendFlags = SendFlags::empty();
 
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -70,7 +70,9 @@ impl Line {
         let fds = journal.map(AsFd::as_fd);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        ancillary.push(SendAncillaryMessage::ScmRights(fds.as_slice()));
+        if fds.is_some() {
+            ancillary.push(SendAncillaryMessage::ScmRights(fds.as_slice()));
+        }
         // The socket is empty, and has room for more than that.
         sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut ancillary, QUIETLY)?;
         Ok(())
@@ -104,7 +106,7 @@ impl Line {
         let note = |at, bytes: &[u8]| self.journal.as_ref().is_some_and(|journal| journal.write(at, bytes));
         if !outbox.note(journal::SIZE, note) {
             drop(outbox);
-            self.flush_all();
+            self.send_all();
         }
     }
 
@@ -114,22 +116,28 @@ impl Line {
 
     /// Adds frames to what is to be sent, and sends what the socket has room for. The thread that waits does the rest.
     pub(crate) fn send(&self, write: impl FnOnce(&mut Outbox)) {
-        let mut outbox = self.outbox();
-        write(&mut outbox);
-        if !self.push_out(&mut outbox) {
+        write(&mut self.outbox());
+        self.send_off();
+    }
+
+    /// Sends what the socket has room for. The thread that waits does the rest.
+    pub(crate) fn send_off(&self) {
+        if !self.flush(QUIETLY | SendFlags::DONTWAIT) {
             self.ring();
         }
     }
 
-    /// Sends what the socket has room for; returns whether that was all.
-    pub(crate) fn flush(&self) -> bool {
-        self.push_out(&mut self.outbox())
+    /// Sends everything, for as long as it takes. Others who have something to send wait.
+    pub(crate) fn send_all(&self) {
+        self.flush(QUIETLY);
     }
 
-    fn push_out(&self, outbox: &mut Outbox) -> bool {
+    /// Returns whether everything was sent.
+    fn flush(&self, flags: SendFlags) -> bool {
+        let mut outbox = self.outbox();
         while !outbox.is_empty() {
             let (slices, count) = outbox.slices();
-            match retry(|| sendmsg(&self.socket, &slices[..count], &mut SendAncillaryBuffer::default(), QUIETLY)) {
+            match retry(|| sendmsg(&self.socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags)) {
                 Ok(bytes) => outbox.advance(bytes),
                 Err(Errno::AGAIN) => return false,
                 // Nobody will read it. What the other end had sent before is still there, and then comes its end.
@@ -141,16 +149,6 @@ impl Line {
             }
         }
         true
-    }
-
-    /// Sends everything, for as long as it takes.
-    pub(crate) fn flush_all(&self) {
-        while !self.flush() {
-            let mut room = [PollFd::new(&self.socket, PollFlags::OUT)];
-            if retry(|| poll(&mut room, None)).is_err() {
-                self.close();
-            }
-        }
     }
 
     /// Lets both ends see the end.
@@ -180,7 +178,7 @@ impl Line {
     /// Waits until something has arrived, until somebody [rings](Self::ring), or until the time has passed; meanwhile
     /// sends what is still to be sent.
     pub(crate) fn wait(&self, timeout: Option<Duration>) {
-        let is_all_out = self.flush();
+        let is_all_out = self.flush(QUIETLY | SendFlags::DONTWAIT);
         let socket = if is_all_out { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
         let mut fds = [PollFd::new(&self.socket, socket), PollFd::new(&self.bell.gong, PollFlags::IN)];
         // One that is too long to be told is as good as none.

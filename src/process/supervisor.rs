@@ -66,7 +66,7 @@ impl Pool {
     fn follow(self: &Arc<Self>, aftermath: Aftermath) {
         for line in &aftermath.lines {
             // What is left over, its thread sends.
-            line.send(|_| {});
+            line.send_off();
         }
         for place in aftermath.threads {
             let pool = self.clone();
@@ -178,7 +178,7 @@ impl Pool {
         drop(desk);
         // First the workers get something to do.
         self.follow(aftermath);
-        process.line.flush();
+        process.line.send_off();
         news.into_iter().for_each(spread);
         result
     }

@@ -181,7 +181,7 @@ impl Worker {
         let Hello { version, depth, report_interval, max_frame } = hello;
         let ready = Ready { version: VERSION, fingerprint: registry::fingerprint(Some(registry)) };
         line.outbox().reply(Reply::Ready(ready));
-        line.flush_all();
+        line.send_all();
         if version != VERSION {
             return Err(said(&WireError::Version(version)).into());
         }
@@ -221,7 +221,7 @@ impl Worker {
             }
         }
         self.line.outbox().reply(Reply::Goodbye);
-        self.line.flush_all();
+        self.line.send_all();
         0
     }
 
@@ -238,7 +238,7 @@ impl Worker {
                 }
             }
             drop(inbox);
-            self.line.flush_all();
+            self.line.send_all();
             *unsent = Duration::ZERO;
             self.read();
             inbox = self.lock();
@@ -263,7 +263,7 @@ impl Worker {
         self.line.outbox().reply(Reply::Started { id });
         let is_observed = task.core.state.load() & state::OBSERVED != 0;
         if is_observed || *unsent > BATCH {
-            self.line.flush_all();
+            self.line.send_all();
             *unsent = Duration::ZERO;
         } else {
             // The watcher sends it, if this takes longer than a moment.
@@ -438,7 +438,7 @@ impl Worker {
         for errand in errands {
             errand.run();
         }
-        self.line.flush();
+        self.line.send_off();
     }
 
     fn heed(self: &Arc<Self>, inbox: &mut Inbox, request: Request, errands: &mut Vec<Errand>) {
