@@ -27,7 +27,7 @@ use crate::{Job, TaskId};
 const AHEAD: Duration = Duration::from_millis(1);
 /// How many tasks that may be, however short they are.
 const MOST_AHEAD: usize = 256;
-/// A worker whose task takes longer than this has to give the next ones back when others have nothing to do.
+/// A worker whose task takes longer than this gives those back that wait in it.
 const LONG: Duration = Duration::from_millis(2);
 /// How long a worker may take to say what it has heard.
 const LAST_CALL: Duration = Duration::from_secs(1);
@@ -109,6 +109,8 @@ struct Worker {
     /// When the first of them was started.
     started: Option<Instant>,
     grace: Grace,
+    /// Whether those that wait behind its task were recalled.
+    has_recalled: bool,
     done: u64,
     idle_since: Instant,
     /// It was asked to end, gets no more tasks, and has until then.
@@ -168,6 +170,17 @@ pub(crate) struct Aftermath {
     pub(crate) threads: Vec<usize>,
     /// Tasks that have ended before.
     pub(crate) dead: Vec<Entry>,
+}
+
+impl Duty {
+    /// The same, but to wait no longer than until then.
+    fn or_until(self, until: Option<Instant>, now: Instant) -> Self {
+        match (self, until.map(|until| until.saturating_duration_since(now))) {
+            (Self::Wait(Some(wait)), Some(left)) => Self::Wait(Some(wait.min(left))),
+            (Self::Wait(None), left) => Self::Wait(left),
+            (other, _) => other,
+        }
+    }
 }
 
 impl Desk {
@@ -349,6 +362,10 @@ impl Desk {
             }
         }
         if given > 0 {
+            if worker.started.is_some() {
+                // Its thread has to see to it that they do not wait for long.
+                worker.line.ring();
+            }
             aftermath.lines.push(worker.line.clone());
         }
     }
@@ -384,6 +401,7 @@ impl Desk {
             sent: VecDeque::new(),
             started: None,
             grace: Grace::None,
+            has_recalled: false,
             done: 0,
             idle_since: Instant::now(),
             leaves: None,
@@ -410,7 +428,6 @@ impl Desk {
     /// What the thread that sees to this worker is to do.
     pub(crate) fn duty(&mut self, place: usize, now: Instant, idle_timeout: Option<Duration>) -> Duty {
         let nothing_follows = self.is_closed && self.held.is_empty() && self.queue.iter().all(has_ended);
-        let others_wait = self.others_wait(place);
         let max_tasks = self.max_tasks;
         let Some(worker) = self.worker_mut(place) else { return Duty::Wait(None) };
         let left = |until: Instant| until.saturating_duration_since(now);
@@ -418,7 +435,7 @@ impl Desk {
             return if now < until { Duty::Wait(Some(left(until))) } else { Duty::Kill };
         }
         if !worker.sent.is_empty() {
-            return worker.see_to_grace(now);
+            return worker.see_to_grace(now).or_until(worker.see_to_those_behind(now), now);
         }
         // A time that cannot be told never comes.
         let idle_until = idle_timeout.and_then(|timeout| worker.idle_since.checked_add(timeout));
@@ -427,37 +444,11 @@ impl Desk {
             worker.leaves = Some(now + FAREWELL);
             return Duty::Dismiss;
         }
-        Duty::Wait(if others_wait { Some(LONG) } else { idle_until.map(left) })
-    }
-
-    /// Whether tasks wait inside of another worker.
-    fn others_wait(&self, place: usize) -> bool {
-        let others = self.seats.iter().enumerate().filter(|&(other, _)| other != place);
-        others.filter_map(|(_, seat)| seat.worker()).any(|worker| worker.sent.len() > 1)
+        Duty::Wait(idle_until.map(left))
     }
 
     pub(crate) fn has_said_goodbye(&mut self, place: usize) -> bool {
         self.worker_mut(place).is_some_and(|worker| worker.has_said_goodbye)
-    }
-
-    /// An idle worker has waited for a while: asks those for the tasks that wait in them whose own task takes long.
-    pub(crate) fn balance(&mut self, place: usize, now: Instant) -> Vec<Arc<Line>> {
-        if !self.seats[place].worker().is_some_and(Worker::is_idle) {
-            return Vec::new();
-        }
-        let mut lines = Vec::new();
-        for worker in self.workers_mut() {
-            let is_long = worker.started.is_some_and(|started| now.saturating_duration_since(started) >= LONG);
-            if is_long && worker.sent.len() > 1 {
-                let mut outbox = worker.line.outbox();
-                for entry in worker.sent.iter().skip(1) {
-                    outbox.request(Request::Recall { id: entry.wire_id() });
-                }
-                drop(outbox);
-                lines.push(worker.line.clone());
-            }
-        }
-        lines
     }
 
     /// Takes in what a worker says.
@@ -567,6 +558,7 @@ impl Worker {
     fn finish(&mut self, now: Instant) -> Option<Entry> {
         self.started = None;
         self.grace = Grace::None;
+        self.has_recalled = false;
         self.done += 1;
         self.idle_since = now;
         let entry = self.sent.pop_front()?;
@@ -583,6 +575,23 @@ impl Worker {
         if word & state::CANCEL != 0 && word & state::NOTICED == 0 {
             self.grace = after(grace.saturating_add(LAST_CALL), Grace::Told);
         }
+    }
+
+    /// Recalls the tasks that wait in this worker, if its own takes long. Returns when to look again.
+    fn see_to_those_behind(&mut self, now: Instant) -> Option<Instant> {
+        let until = self.started? + LONG;
+        if self.sent.len() == 1 || self.has_recalled {
+            return None;
+        }
+        if now < until {
+            return Some(until);
+        }
+        self.has_recalled = true;
+        let mut outbox = self.line.outbox();
+        for entry in self.sent.iter().skip(1) {
+            outbox.request(Request::Recall { id: entry.wire_id() });
+        }
+        None
     }
 
     fn note(&mut self, has_noticed: bool) {

@@ -135,11 +135,7 @@ impl Pool {
             process.line.wait(timeout);
             match process.line.receive(&mut process.decoder) {
                 Received::Some => {}
-                Received::Nothing => {
-                    let lines = self.lock().balance(place, Instant::now());
-                    self.follow(Aftermath { lines, ..Aftermath::default() });
-                    continue;
-                }
+                Received::Nothing => continue,
                 Received::End => break None,
             }
             if let Err(error) = self.take_in(place, &mut process) {

@@ -165,9 +165,9 @@ fn a_task_that_never_listens_is_killed_after_the_grace() {
 
 #[test]
 fn a_task_that_has_noticed_is_not_killed() {
+    const GRACE: Duration = Duration::from_millis(500);
     within_deadline(|| {
-        let pool =
-            ProcessPoolExecutor::builder().max_workers(1).cancel_grace(Duration::from_millis(1)).build().unwrap();
+        let pool = ProcessPoolExecutor::builder().max_workers(1).cancel_grace(GRACE).build().unwrap();
         let file = NewFile::new();
         let worker = pool.submit(process_id, ()).wait().unwrap();
         let task = pool.submit(clean_up_slowly, file.path());
@@ -175,8 +175,7 @@ fn a_task_that_has_noticed_is_not_killed() {
         wait_until_running(&task);
         canceller.cancel();
         eventually("the task has noticed", || canceller.is_acknowledged() || task.is_done());
-        // Many times the grace.
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(GRACE + GRACE / 2);
         assert!(!task.is_done());
         file.remove();
         assert_eq!(task.wait().unwrap(), worker, "it has finished all the same");
