@@ -134,7 +134,8 @@ enum Grace {
 
 /// What is to be done about what a worker said, without the lock and in this order.
 pub(crate) enum News {
-    Begun(TaskRef),
+    /// Its input is not needed any more.
+    Begun(TaskRef, Option<Arc<Vec<u8>>>),
     Seen(TaskRef, Sight),
     Ended(Entry, Sight, Outcome),
     /// It was cancelled before it had started.
@@ -203,8 +204,16 @@ impl Desk {
         self.is_closed
     }
 
-    pub(crate) fn close(&mut self) -> Vec<Arc<Line>> {
+    pub(crate) fn close(&mut self) {
         self.is_closed = true;
+    }
+
+    /// Whether there is, or may come, something for workers to do.
+    pub(crate) fn needs_workers(&self) -> bool {
+        !self.is_closed || self.next_function().is_some()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<Arc<Line>> {
         self.workers().map(|worker| worker.line.clone()).collect()
     }
 
@@ -249,9 +258,14 @@ impl Desk {
 
     /// Looks at what is wanted of a task.
     pub(crate) fn heed(&mut self, task: TaskId) -> Aftermath {
-        let is_held = self.held.get(&task).is_some_and(|entry| entry.task().core.state.load() & state::PAUSE == 0);
-        if let Some(entry) = self.held.remove(&task).filter(|_| is_held) {
-            return self.add(entry);
+        let is_paused = |entry: &Entry| entry.task().core.state.load() & state::PAUSE != 0;
+        match self.held.get(&task).map(is_paused) {
+            Some(true) => return Aftermath::default(),
+            Some(false) => {
+                self.queue.extend(self.held.remove(&task));
+                return self.assign();
+            }
+            None => {}
         }
         let grace = self.cancel_grace;
         for worker in self.workers_mut() {
@@ -464,8 +478,7 @@ impl Desk {
         match reply {
             Reply::Started { id } => {
                 let entry = worker.first(id, false).ok_or(WireError::Malformed("Started"))?;
-                entry.input = None;
-                news.push(News::Begun(entry.task().clone()));
+                news.push(News::Begun(entry.task().clone(), entry.input.take()));
                 worker.started = Some(now);
                 worker.start_grace(grace);
             }

@@ -56,10 +56,16 @@ impl Pool {
     }
 
     pub(crate) fn close(&self) {
-        let lines = self.lock().close();
+        self.lock().close();
+        self.tell_all();
+    }
+
+    /// Lets everybody who waits look again: there may be nothing left to wait for.
+    fn tell_all(&self) {
+        let lines = self.lock().lines();
+        lines.iter().for_each(|line| line.ring());
         self.changed.notify_all();
         self.progress.notify(usize::MAX);
-        lines.iter().for_each(|line| line.ring());
     }
 
     /// Does what has to follow a change, now that the lock is free.
@@ -86,7 +92,7 @@ impl Pool {
         loop {
             self.wait_before_start();
             let Some(function) = self.lock().next_start(place) else { break };
-            let is_wanted = || self.lock().next_function().is_some();
+            let is_wanted = || self.lock().needs_workers();
             match self.launch.start(function, is_wanted) {
                 Ok(process) => {
                     attempts = 0;
@@ -222,7 +228,7 @@ impl Pool {
 fn spread(news: News) {
     // Code of the user may be called: outputs are decoded, and dropped.
     let _ = catch_unwind(AssertUnwindSafe(|| match news {
-        News::Begun(task) => remote::begin(&task),
+        News::Begun(task, _input) => remote::begin(&task),
         News::Seen(task, sight) => remote::mirror(&task, sight),
         News::Ended(entry, sight, outcome) => {
             let task = entry.job.task();
@@ -264,10 +270,14 @@ impl Home for Pool {
     }
 
     fn ended(self: Arc<Self>, task: TaskId) {
-        let forgotten = self.lock().forget(task);
+        let mut desk = self.lock();
+        let forgotten = desk.forget(task);
+        let is_closed = desk.is_closed();
+        drop(desk);
         drop(forgotten);
-        self.changed.notify_all();
-        self.progress.notify(usize::MAX);
+        if is_closed {
+            self.tell_all();
+        }
     }
 }
 

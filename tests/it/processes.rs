@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::bars::Log;
 use crate::contract::{count_forever, crash, echo, fail};
 use crate::crashes::process_id;
-use crate::support::{NewFile, count, eventually, has_process, within_deadline};
+use crate::support::{Hand, NewFile, count, eventually, has_process, within_deadline};
 
 // The tasks.
 
@@ -373,6 +373,28 @@ fn shutdown_resolves_when_the_workers_are_gone() {
         pool.shutdown().wait();
         assert!(!workers.into_iter().any(has_process));
         assert!(pool.submit(count, 1).wait().unwrap_err().is_rejected());
+    });
+}
+
+#[test]
+fn shutdown_waits_for_a_paused_task_and_no_longer() {
+    within_deadline(|| {
+        let pool = pool(1);
+        pool.submit(count, 1).wait().unwrap();
+        let task = pool.submit(hold, PathBuf::new());
+        let paused = pool.submit(count, 1);
+        paused.pause();
+        task.wait().unwrap();
+        // To observe it is not to resume it.
+        let updates = paused.updates();
+        assert_eq!(updates.recv_blocking().unwrap().status, Status::Paused);
+        let mut shutdown = pool.shutdown();
+        let hand = Hand::new();
+        assert!(hand.poll(&mut shutdown).is_pending());
+        assert!(!paused.is_done());
+        paused.cancel();
+        assert!(paused.wait().unwrap_err().is_cancelled());
+        smol::block_on(shutdown);
     });
 }
 
