@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::launch::Failure;
 use super::line::Line;
-use super::wire::{Outcome, Reply, Request, WireError};
+use super::wire::{Outcome, Payload, Reply, Request, WireError};
 use crate::parcel::Format;
 use crate::remote::Sight;
 use crate::state::{self, Unclaimed};
@@ -45,7 +45,7 @@ pub(crate) struct Entry {
     pub(crate) function: &'static str,
     pub(crate) format: Format,
     /// Until it has started.
-    pub(crate) input: Option<Arc<Vec<u8>>>,
+    pub(crate) input: Option<Payload>,
     /// What the worker knows that is wanted.
     told: u32,
     /// How many workers died when it was next.
@@ -54,7 +54,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(job: Job, function: &'static str, format: Format, input: Vec<u8>) -> Self {
-        Self { job, function, format, input: Some(Arc::new(input)), told: 0, strikes: 0 }
+        Self { job, function, format, input: Some(input.into()), told: 0, strikes: 0 }
     }
 
     fn task(&self) -> &TaskRef {
@@ -135,7 +135,7 @@ enum Grace {
 /// What is to be done about what a worker said, without the lock and in this order.
 pub(crate) enum News {
     /// Its input is not needed any more.
-    Begun(TaskRef, Option<Arc<Vec<u8>>>),
+    Begun(TaskRef, Option<Payload>),
     Seen(TaskRef, Sight),
     Ended(Entry, Sight, Outcome),
     /// It was cancelled before it had started.

@@ -254,13 +254,13 @@ impl Outbox {
         is_noted
     }
 
-    pub(crate) fn run(&mut self, id: u64, wanted: u32, function: &str, format: Format, input: &Arc<Vec<u8>>) {
+    pub(crate) fn run(&mut self, id: u64, wanted: u32, function: &str, format: Format, input: &Payload) {
         let fields = |to: &mut Vec<u8>| {
             to.extend(wanted.to_le_bytes());
             to.push(format as u8);
             to.extend(function.as_bytes());
         };
-        self.push(kind::RUN, id, fields, Payload::Shared(input));
+        self.push(kind::RUN, id, fields, input);
     }
 
     pub(crate) fn request(&mut self, request: Request) {
@@ -273,7 +273,7 @@ impl Outbox {
                 to.extend(hello.max_frame.to_le_bytes());
             }),
             Request::Run { id, wanted, function, input } => {
-                self.run(id, wanted, &function, input.format, &Arc::new(input.bytes));
+                self.run(id, wanted, &function, input.format, &input.bytes.into());
             }
             Request::Want { id, wanted } => self.push_small(kind::WANT, id, |to| to.extend(wanted.to_le_bytes())),
             Request::Recall { id } => self.push_small(kind::RECALL, id, |_| {}),
@@ -297,7 +297,7 @@ impl Outbox {
                     to.push(format as u8);
                     put_sight(to, &sight);
                 };
-                self.push(kind::VALUE, id, fields, Payload::Own(bytes));
+                self.push(kind::VALUE, id, fields, &bytes.into());
             }
             Reply::Ended { id, sight, outcome: Outcome::Error(ending, texts) } => {
                 let fields = |to: &mut Vec<u8>| {
@@ -309,7 +309,7 @@ impl Outbox {
                     payload.extend((text.len() as u64).to_le_bytes());
                     payload.extend(text.as_bytes());
                 }
-                self.push(kind::ERROR, id, fields, Payload::Own(payload));
+                self.push(kind::ERROR, id, fields, &payload.into());
             }
             Reply::Heard { id, has_noticed } => self.push_small(kind::HEARD, id, |to| to.push(has_noticed.into())),
             Reply::Returned { id } => self.push_small(kind::RETURNED, id, |_| {}),
@@ -318,11 +318,14 @@ impl Outbox {
     }
 
     fn push_small(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>)) {
-        self.push(kind, id, fields, Payload::Own(Vec::new()));
+        self.push(kind, id, fields, &Payload::Small(Vec::new()));
     }
 
-    fn push(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>), payload: Payload<'_>) {
-        let len = payload.bytes().len();
+    fn push(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>), payload: &Payload) {
+        let len = match payload {
+            Payload::Small(bytes) => bytes.len(),
+            Payload::Large(bytes) => bytes.len(),
+        };
         let start = self.tail.len();
         self.tail.push(kind);
         self.tail.extend(id.to_le_bytes());
@@ -331,35 +334,35 @@ impl Outbox {
         fields(&mut self.tail);
         let fields_len = u32::try_from(self.tail.len() - start - HEAD).unwrap_or(u32::MAX);
         self.tail[start + 9..start + 13].copy_from_slice(&fields_len.to_le_bytes());
-        if len < LARGE {
-            self.tail.extend(payload.bytes());
-        } else {
-            self.tail_at += (self.tail.len() + len) as u64;
-            self.chunks.push_back(Arc::new(mem::take(&mut self.tail)));
-            self.chunks.push_back(payload.into_shared());
+        match payload {
+            Payload::Small(bytes) => self.tail.extend(bytes),
+            Payload::Large(bytes) => {
+                self.tail_at += (self.tail.len() + len) as u64;
+                self.chunks.push_back(Arc::new(mem::take(&mut self.tail)));
+                self.chunks.push_back(bytes.clone());
+            }
         }
         self.tail.push(NEWLINE);
     }
 }
 
-enum Payload<'a> {
-    Own(Vec<u8>),
-    Shared(&'a Arc<Vec<u8>>),
+/// An encoded value to be sent, maybe more than once.
+#[derive(Clone, Debug)]
+pub(crate) enum Payload {
+    /// It is copied.
+    Small(Vec<u8>),
+    Large(Arc<Vec<u8>>),
 }
 
-impl Payload<'_> {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        if bytes.len() < LARGE { Self::Small(bytes) } else { Self::Large(Arc::new(bytes)) }
     }
+}
 
-    fn into_shared(self) -> Arc<Vec<u8>> {
-        match self {
-            Self::Own(bytes) => Arc::new(bytes),
-            Self::Shared(bytes) => bytes.clone(),
-        }
+impl Default for Payload {
+    fn default() -> Self {
+        Self::Small(Vec::new())
     }
 }
 
