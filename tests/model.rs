@@ -50,6 +50,44 @@ fn a_pending_task_is_claimed_or_sealed_by_exactly_one() {
     });
 }
 
+/// Cancelled while it waits in another process, a task is sealed by exactly one: by whoever gets it back, if the request
+/// came first, and else by the request.
+#[test]
+fn a_task_that_is_given_back_is_sealed_once_where_it_was_cancelled() {
+    loom::model(|| {
+        let state = Arc::new(State::new());
+        state.lend().unwrap();
+        let canceller = {
+            let state = state.clone();
+            thread::spawn(move || state.request_cancel(1))
+        };
+        let sealed_by_holder = state.take_back();
+        let claimed = state.claim().is_ok();
+        let cancel = canceller.join().unwrap();
+        match cancel {
+            // Told before it was back, or when somebody else ran it.
+            Cancel::Told => assert_ne!(sealed_by_holder, claimed),
+            Cancel::Sealed => assert!(!sealed_by_holder && !claimed),
+            Cancel::Late => panic!("nobody else cancels it"),
+        }
+    });
+}
+
+/// A task that waits in another process is run there or here, and never both.
+#[test]
+fn a_task_is_lent_or_claimed_by_exactly_one() {
+    loom::model(|| {
+        let state = Arc::new(State::new());
+        let pool = {
+            let state = state.clone();
+            thread::spawn(move || state.lend().is_ok() && state.begin())
+        };
+        let claimed = state.claim().is_ok();
+        assert_ne!(claimed, pool.join().unwrap());
+        assert!(state.load() & state::RUNNING != 0 && state.load() & state::LENT == 0);
+    });
+}
+
 #[test]
 fn of_two_requests_the_first_one_decides_the_cause() {
     loom::model(|| {
