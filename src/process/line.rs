@@ -9,7 +9,7 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -110,6 +110,7 @@ impl Line {
         }
     }
 
+    /// What is to be sent. Whoever adds something [sends it off](Self::send_off) afterwards.
     pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,19 +123,27 @@ impl Line {
 
     /// Sends what the socket has room for. The thread that waits does the rest.
     pub(crate) fn send_off(&self) {
-        if !self.flush(QUIETLY | SendFlags::DONTWAIT) {
+        if !self.flush_now() {
             self.ring();
         }
     }
 
     /// Sends everything, for as long as it takes. Others who have something to send wait.
     pub(crate) fn send_all(&self) {
-        self.flush(QUIETLY);
+        self.flush(self.outbox(), QUIETLY);
     }
 
-    /// Returns whether everything was sent.
-    fn flush(&self, flags: SendFlags) -> bool {
-        let mut outbox = self.outbox();
+    /// Sends what the socket has room for; returns whether that was all.
+    fn flush_now(&self) -> bool {
+        match self.outbox.try_lock() {
+            Ok(outbox) => self.flush(outbox, QUIETLY | SendFlags::DONTWAIT),
+            Err(TryLockError::Poisoned(outbox)) => self.flush(outbox.into_inner(), QUIETLY | SendFlags::DONTWAIT),
+            // Somebody else is at it, and sends everything.
+            Err(TryLockError::WouldBlock) => true,
+        }
+    }
+
+    fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, flags: SendFlags) -> bool {
         while !outbox.is_empty() {
             let (slices, count) = outbox.slices();
             match retry(|| sendmsg(&self.socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags)) {
@@ -178,7 +187,7 @@ impl Line {
     /// Waits until something has arrived, until somebody [rings](Self::ring), or until the time has passed; meanwhile
     /// sends what is still to be sent.
     pub(crate) fn wait(&self, timeout: Option<Duration>) {
-        let is_all_out = self.flush(QUIETLY | SendFlags::DONTWAIT);
+        let is_all_out = self.flush_now();
         let socket = if is_all_out { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
         let mut fds = [PollFd::new(&self.socket, socket), PollFd::new(&self.bell.gong, PollFlags::IN)];
         // One that is too long to be told is as good as none.
