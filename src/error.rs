@@ -141,6 +141,7 @@ pub enum TaskErrorKind {
 ///
 /// assert_eq!(WorkerExit::Code(3).to_string(), "exit code 3");
 /// assert_eq!(WorkerExit::Signal(9).to_string(), "signal 9 (SIGKILL)");
+/// assert_eq!((WorkerExit::Signal(9).code(), WorkerExit::Signal(9).signal()), (None, Some(9)));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -151,6 +152,20 @@ pub enum WorkerExit {
     Signal(i32),
     /// It is gone, and nobody can tell how it ended.
     Unknown,
+}
+
+impl WorkerExit {
+    /// The exit code, if it exited.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        if let Self::Code(code) = *self { Some(code) } else { None }
+    }
+
+    /// The number of the signal, if one has ended it.
+    #[must_use]
+    pub fn signal(&self) -> Option<i32> {
+        if let Self::Signal(signal) = *self { Some(signal) } else { None }
+    }
 }
 
 impl fmt::Display for WorkerExit {

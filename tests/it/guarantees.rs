@@ -37,6 +37,11 @@ fn auto_traits() {
     is_sync::<ThreadPoolExecutor>();
     is_send::<SyncExecutor>();
     is_sync::<SyncExecutor>();
+    is_send::<ProcessPoolExecutor>();
+    is_sync::<ProcessPoolExecutor>();
+    is_send::<ProcessPoolBuilder>();
+    is_error::<ProcessPoolError>();
+    is_plain::<WorkerExit>();
     is_send::<ProgressState>();
     is_sync::<ProgressState>();
     is_error::<TaskError>();
@@ -71,6 +76,9 @@ fn everything_can_be_debugged() {
     is_debug::<ThreadPoolExecutor>();
     is_debug::<ThreadPoolBuilder>();
     is_debug::<SyncExecutor>();
+    is_debug::<ProcessPoolExecutor>();
+    is_debug::<ProcessPoolBuilder>();
+    is_debug::<TaskRegistry>();
     is_debug::<ProgressIter<'_, std::vec::IntoIter<u32>>>();
     is_debug::<ProgressReader<'_, std::io::Empty>>();
     is_debug::<ProgressWriter<'_, std::io::Sink>>();
