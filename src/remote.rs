@@ -51,8 +51,8 @@ pub(crate) struct Loss {
 
 /// Ends a running task with the outcome that it had: its encoded output, or an error.
 pub(crate) fn end(task: &TaskRef, sight: Sight, outcome: Result<Parcel, Loss>) {
-    // A task that has run took some time, however coarse the clock.
-    let elapsed = sight.elapsed.max(1);
+    // A task that has run took some time, however coarse the clock; and no less than was shown here.
+    let elapsed = sight.elapsed.max(task.core.running_for()).max(1);
     record(task, sight, Some(elapsed));
     let ending = task.body().accept(&task.core, outcome.map_err(|loss| error(task, loss)));
     settle(task, ending);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use event_listener::Listener;
 
-use crate::counts::{Counts, UNKNOWN};
+use crate::counts::{Counts, Reading, UNKNOWN};
 use crate::error::{Subject, is_cancellation, panic_message};
 use crate::parcel::Parcel;
 use crate::report::{self, Board};
@@ -325,18 +325,18 @@ impl Core {
 
     pub(crate) fn snapshot_as(&self, status: Status, message: Option<Arc<str>>) -> ProgressState {
         let reading = self.counts.read();
-        let until = match (reading.started, reading.stopped) {
-            (0, _) => 0,
-            (_, 0) => clock::now(),
-            (_, stopped) => stopped,
-        };
         ProgressState {
             n: reading.n,
             total: Some(reading.total).filter(|&total| total != UNKNOWN),
             status,
             message,
-            elapsed: Duration::from_nanos(until.saturating_sub(reading.started)),
+            elapsed: Duration::from_nanos(running_for(reading)),
         }
+    }
+
+    /// For how long it has been running, in nanoseconds.
+    pub(crate) fn running_for(&self) -> u64 {
+        running_for(self.counts.read())
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -426,6 +426,15 @@ impl Core {
             self.board().interrupt.notify(usize::MAX);
         }
     }
+}
+
+fn running_for(reading: Reading) -> u64 {
+    let until = match (reading.started, reading.stopped) {
+        (0, _) => 0,
+        (_, 0) => clock::now(),
+        (_, stopped) => stopped,
+    };
+    until.saturating_sub(reading.started)
 }
 
 /// Runs a task that the caller has [claimed](State::claim), and settles it.
