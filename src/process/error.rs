@@ -6,6 +6,9 @@ use std::fmt;
 use super::wire::Ending;
 use crate::{BoxError, TaskErrorKind};
 
+/// How many errors there are in a chain, at the most.
+const LONGEST: usize = 100;
+
 /// An error as it is told in another process: messages, each the source of the one before.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RemoteError {
@@ -18,7 +21,9 @@ impl RemoteError {
         Self::from_chain(vec![message.into(), source.to_string()])
     }
 
-    pub(crate) fn from_chain(messages: Vec<String>) -> Self {
+    pub(crate) fn from_chain(mut messages: Vec<String>) -> Self {
+        // Whoever drops a chain goes down it: one from a worker that is out of its mind must not exhaust the stack.
+        messages.truncate(LONGEST);
         let chain = messages.into_iter().rev().fold(None, |source, message| Some(Box::new(Self { message, source })));
         *chain.unwrap_or_default()
     }

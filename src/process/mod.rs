@@ -130,7 +130,8 @@ const MAX_DEPTH: u32 = 8;
 /// `Vec<u8>`, `String` and vectors of plain numbers cross as they are, at the speed of a copy, where they are the whole
 /// input or output. The input is encoded by [`submit`](crate::ExecutorExt::submit), on the thread that calls it.
 ///
-/// As in JSON, `None` and `Some(None)`, or `Some(())`, are the same. Values may be nested 128 deep.
+/// As in JSON, `None`, `Some(None)` and `Some(())` are the same, and come out as `None`. Values may be nested 100 deep.
+/// Integers of 128 bits do not go with `flatten` and untagged or internally tagged enums, which is a limit of serde.
 ///
 /// Errors of tasks keep their message, and those of their [sources](std::error::Error::source), as text; so
 /// [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing.

@@ -235,10 +235,10 @@ impl Outbox {
             self.sent -= first.len();
             self.chunks.pop_front();
         }
-        if self.sent == self.tail.len() {
-            self.sent = 0;
-            self.tail_at += self.tail.len() as u64;
-            self.tail.clear();
+        // What was sent goes when that costs little: always in the end, and else when it is most of it.
+        if self.sent == self.tail.len() || self.sent > ROOM && self.sent > self.tail.len() / 2 {
+            self.tail.drain(..self.sent);
+            self.tail_at += mem::take(&mut self.sent) as u64;
         }
     }
 
@@ -495,8 +495,9 @@ impl Decoder {
         }
         self.buffer.extend_from_slice(&payload[head.payload + 1..]);
         payload.truncate(head.payload);
+        let message = decode(head, &fields, payload)?;
         self.decoded += (HEAD + head.fields + head.payload + 1) as u64;
-        decode(head, &fields, payload).map(Some)
+        Ok(Some(message))
     }
 
     fn head(&self, head: &[u8]) -> Result<Head, WireError> {

@@ -26,7 +26,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
-use std::{env, io, process};
+use std::{env, io, iter, process};
 
 use super::line::{Line, Received};
 use super::registry::{self, Call, Defect, TaskRegistry};
@@ -50,6 +50,9 @@ const BATCH: Duration = Duration::from_micros(100);
 const GLANCE: Duration = Duration::from_millis(20);
 /// How long a task may take to end when the program is gone.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
+
+/// How many errors, each the source of the one before, are told.
+const MOST_SOURCES: usize = 64;
 
 /// The exit code of a worker that cannot do what it is for.
 const MISUSED: i32 = 2;
@@ -281,7 +284,7 @@ impl Worker {
             self.changed.notify_all();
         }
         drop(inbox);
-        let sight = see(&task, true);
+        let sight = self.see(&task, true);
         *unsent += Duration::from_nanos(sight.elapsed);
         let outcome = match handle.take() {
             Some(outcome) => self.outcome(outcome, &sight),
@@ -324,14 +327,32 @@ impl Worker {
             (_, Some(Defect::Output(_))) => Ending::Encode,
             _ => Ending::Failed,
         };
-        let mut texts: Vec<String> = Vec::new();
-        let mut source = error.source();
-        while let Some(error) = source {
-            texts.push(error.to_string());
-            source = error.source();
+        let mut room = usize::try_from(self.max_frame / 4).unwrap_or(usize::MAX);
+        let sources = iter::successors(error.source(), |&error| error.source()).map(ToString::to_string);
+        let texts = sources.chain(error.panic_text()).take(MOST_SOURCES).map(|text| {
+            let text = shorten(text, room);
+            room -= text.len();
+            text
+        });
+        Outcome::Error(ending, texts.collect())
+    }
+
+    fn see(&self, task: &TaskRef, with_message: bool) -> Sight {
+        let word = task.core.state.load();
+        let state = task.core.snapshot();
+        Sight {
+            n: state.n,
+            total: state.total.unwrap_or(counts::UNKNOWN),
+            elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
+            is_halted: word & state::HALTED != 0,
+            has_noticed: word & state::NOTICED != 0,
+            message: state.message.filter(|_| with_message).map(|message| self.shorten_message(&message)),
         }
-        texts.extend(error.panic_text());
-        Outcome::Error(ending, texts)
+    }
+
+    /// A frame has to have room for it, and for something else.
+    fn shorten_message(&self, message: &str) -> String {
+        shorten(message.to_owned(), usize::try_from(self.max_frame / 4).unwrap_or(usize::MAX))
     }
 
     /// Reads the channel once, or waits for the watcher to do it.
@@ -593,12 +614,12 @@ impl Forwarder {
         }
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let state = core.snapshot();
-        let mut sight = see(&self.task, false);
+        let mut sight = self.worker.see(&self.task, false);
         if !state.says_more_than(&sent.state) && sight.has_noticed == sent.has_noticed {
             return;
         }
         if state.message != sent.state.message {
-            sight.message = state.message.as_deref().map(str::to_owned);
+            sight.message = state.message.as_deref().map(|message| self.worker.shorten_message(message));
         }
         *sent = Sent { state, has_noticed: sight.has_noticed };
         // Under the lock, so that what was seen later is sent later.
@@ -612,17 +633,13 @@ impl Wake for Forwarder {
     }
 }
 
-fn see(task: &TaskRef, with_message: bool) -> Sight {
-    let word = task.core.state.load();
-    let state = task.core.snapshot();
-    Sight {
-        n: state.n,
-        total: state.total.unwrap_or(counts::UNKNOWN),
-        elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
-        is_halted: word & state::HALTED != 0,
-        has_noticed: word & state::NOTICED != 0,
-        message: state.message.filter(|_| with_message).map(|message| (*message).to_owned()),
+/// The beginning of a text, if it is longer than that.
+fn shorten(mut text: String, room: usize) -> String {
+    if text.len() > room {
+        let end = (0..=room).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
     }
+    text
 }
 
 /// Takes the channel away from standard input, so that neither the tasks nor what they start get hold of it.

@@ -10,7 +10,9 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskError, TaskErrorKind, TaskResult, Updater, WorkerExit};
+use progress_executor::{
+    BoxError, ExecutorExt, ProcessPoolExecutor, TaskError, TaskErrorKind, TaskResult, Updater, WorkerExit,
+};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open};
 use serde::de::Error as _;
 use serde::ser::Error as _;
@@ -384,6 +386,47 @@ fn values_that_are_too_large_are_errors_of_their_task() {
         let error = executor.submit(repeat, 100_000).wait().unwrap_err();
         assert!(error.is_encode(), "{error:?}");
         assert_eq!(executor.submit(repeat, 99_000).wait().unwrap().len(), 99_000);
+    });
+}
+
+pub(crate) fn talk_much((way, len): (Way, usize), progress: &Updater) -> TaskResult<()> {
+    progress.set_message("ß".repeat(len));
+    match way {
+        Way::Error => Err((0..len).fold("the first".into(), |source: BoxError, _| Box::new(Wrapped(source)))),
+        Way::Panic => std::panic::resume_unwind(Box::new("ß".repeat(len))),
+        _ => Err("ß".repeat(len).into()),
+    }
+}
+
+/// Fails for a reason, and so on.
+#[derive(Debug)]
+struct Wrapped(BoxError);
+
+impl std::fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("it has failed")
+    }
+}
+
+impl std::error::Error for Wrapped {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+#[test]
+fn texts_that_are_too_long_are_cut() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::builder().max_workers(1).max_frame_bytes(100_000).build().unwrap();
+        for (way, len) in [(Way::Error, 500), (Way::Panic, 70_000), (Way::Exit, 70_000)] {
+            let error = executor.submit(talk_much, (way, len)).wait().unwrap_err();
+            let message = error.progress().message.clone().unwrap();
+            assert!(message.starts_with('ß') && message.len() <= 25_000, "{way:?}");
+            match way {
+                Way::Panic => assert!(error.is_panic() && error.to_string().ends_with('ß')),
+                _ => assert!(error.is_failed(), "{error:?}"),
+            }
+        }
     });
 }
 
