@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::executor::block_on;
 use progress_executor::{TaskResult, ThreadPoolExecutor};
-use progress_executor_benches::rounds::{Rounds, amount, median};
+use progress_executor_benches::latency::{measure, repeat, work};
+use progress_executor_benches::rounds::{Rounds, amount};
 use tokio::runtime::{self, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -21,10 +22,6 @@ fn main() {
     let runtime = runtime::Builder::new_current_thread().build().expect("a runtime without drivers can be built");
     table.add("tokio token, spawn_blocking", move || repeat(|| cancel_token(&runtime)));
     table.run(amount(60));
-}
-
-fn repeat(latency: impl Fn() -> f64) -> f64 {
-    median(&(0..10).map(|_| latency()).collect::<Vec<_>>())
 }
 
 /// A bare wake-up, beside a thread that is as busy as the tasks below.
@@ -43,7 +40,7 @@ fn unpark() -> f64 {
             woken.store(true, Ordering::Release);
             waiting.unpark();
         };
-        measure(wake, || {
+        measure(REST, wake, || {
             while !woken.load(Ordering::Acquire) {
                 thread::park();
             }
@@ -59,7 +56,7 @@ fn cancel(pool: &ThreadPoolExecutor) -> f64 {
         }
     });
     let canceller = task.canceller();
-    measure(move || canceller.cancel(), || block_on(task).expect_err("it was cancelled"))
+    measure(REST, move || canceller.cancel(), || block_on(task).expect_err("it was cancelled"))
 }
 
 fn cancel_token(runtime: &Runtime) -> f64 {
@@ -70,26 +67,5 @@ fn cancel_token(runtime: &Runtime) -> f64 {
             work();
         }
     });
-    measure(move || canceller.cancel(), || block_on(task).expect("the task returns"))
-}
-
-/// The time from `request`, on another thread, to the end of `wait`, on this one.
-fn measure<R>(request: impl FnOnce() + Send, wait: impl FnOnce() -> R) -> f64 {
-    thread::scope(|scope| {
-        let requester = scope.spawn(|| {
-            thread::sleep(REST);
-            let requested = Instant::now();
-            request();
-            requested
-        });
-        wait();
-        let resumed = Instant::now();
-        (resumed - requester.join().expect("the thread does not panic")).as_nanos() as f64
-    })
-}
-
-/// About a microsecond.
-fn work() {
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_micros(1) {}
+    measure(REST, move || canceller.cancel(), || block_on(task).expect("the task returns"))
 }

@@ -4,11 +4,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::executor::block_on;
 use progress_executor_benches::pools::*;
-use progress_executor_benches::rounds::{Rounds, amount, median};
+use progress_executor_benches::rounds::{Rounds, amount, time_each};
 
 fn main() {
     limit_blocking();
@@ -34,14 +34,8 @@ struct Trips {
 }
 
 impl Trips {
-    fn time(self, mut trip: impl FnMut()) -> f64 {
-        let once = |_| {
-            thread::sleep(self.rest);
-            let start = Instant::now();
-            trip();
-            start.elapsed().as_nanos() as f64
-        };
-        median(&(0..self.count).map(once).collect::<Vec<_>>())
+    fn time(self, trip: impl FnMut()) -> f64 {
+        time_each(self.count, self.rest, trip)
     }
 }
 

@@ -1,4 +1,6 @@
 //! What the benchmarks share: the pools that are compared, and how they are.
 
+pub mod latency;
 pub mod pools;
+pub mod processes;
 pub mod rounds;

@@ -1,9 +1,10 @@
 //! Measuring side by side.
 
 use std::env;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use criterion::{Criterion, SamplingMode};
+use criterion::{Criterion, SamplingMode, Throughput};
 
 /// Variants that are compared with the first of them.
 ///
@@ -11,6 +12,7 @@ use criterion::{Criterion, SamplingMode};
 /// measure one after the other; so it is handed the times, for its statistics and its comparison with earlier runs.
 pub struct Rounds {
     title: &'static str,
+    throughput: Option<Throughput>,
     variants: Vec<Variant>,
 }
 
@@ -22,7 +24,13 @@ struct Variant {
 
 impl Rounds {
     pub fn new(title: &'static str) -> Self {
-        Self { title, variants: Vec::new() }
+        Self { title, throughput: None, variants: Vec::new() }
+    }
+
+    /// What is done in the time that a sample tells.
+    pub fn throughput(mut self, throughput: Throughput) -> Self {
+        self.throughput = Some(throughput);
+        self
     }
 
     /// Adds a variant; `sample` measures it once, in nanoseconds.
@@ -45,6 +53,9 @@ impl Rounds {
         let mut criterion =
             Criterion::default().configure_from_args().warm_up_time(Duration::from_nanos(1)).nresamples(10_000);
         let mut group = criterion.benchmark_group(self.title);
+        if let Some(throughput) = &self.throughput {
+            group.throughput(throughput.clone());
+        }
         for Variant { name, nanos, .. } in &self.variants {
             let mut samples = nanos.iter().cycle();
             let mut replay = |iterations: u64| {
@@ -69,6 +80,17 @@ impl Rounds {
         }
         println!();
     }
+}
+
+/// The median of so many times that `trip` takes, in nanoseconds, each of them after a rest.
+pub fn time_each(count: usize, rest: Duration, mut trip: impl FnMut()) -> f64 {
+    let once = |_| {
+        thread::sleep(rest);
+        let start = Instant::now();
+        trip();
+        start.elapsed().as_nanos() as f64
+    };
+    median(&(0..count).map(once).collect::<Vec<_>>())
 }
 
 pub fn median(values: &[f64]) -> f64 {

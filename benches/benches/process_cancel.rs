@@ -1,0 +1,50 @@
+//! From `cancel()` to the awaiting side being back, for a task in a worker process that makes a progress call every
+//! microsecond.
+
+use std::io::Read;
+use std::time::Duration;
+
+use futures::executor::block_on;
+use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+use progress_executor_benches::latency::{measure, repeat, work};
+use progress_executor_benches::processes;
+use progress_executor_benches::rounds::{Rounds, amount};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Long enough for the worker to have seen that the task will take a while.
+const REST: Duration = Duration::from_millis(5);
+/// Long enough for the task to have started.
+const SHORT_REST: Duration = Duration::from_micros(300);
+
+fn main() {
+    processes::init(TaskRegistry::new().register(run_on));
+    let mut table = Rounds::new("from cancel to resumed, processes");
+    table.add("kill and wait", || repeat(kill));
+    let pool = processes::ours();
+    table.add("ours", move || repeat(|| cancel(&pool, REST)));
+    let pool = processes::ours();
+    table.add("ours, task has just started", move || repeat(|| cancel(&pool, SHORT_REST)));
+    table.run(amount(40));
+}
+
+fn run_on((): (), progress: &Updater) -> TaskResult<()> {
+    loop {
+        work();
+        progress.update(1)?;
+    }
+}
+
+fn cancel(pool: &ProcessPoolExecutor, rest: Duration) -> f64 {
+    let task = pool.submit(run_on, ());
+    let canceller = task.canceller();
+    measure(rest, move || canceller.cancel(), || block_on(task).expect_err("it was cancelled"))
+}
+
+/// What ends a process that does not take part in it.
+fn kill() -> f64 {
+    let (mut child, mut socket) = processes::start(processes::WORK);
+    socket.read_exact(&mut [0]).expect("the process says that it has started");
+    let pid = Pid::from_child(&child);
+    let kill = || kill_process(pid, Signal::KILL).expect("nobody has waited for it");
+    measure(REST, kill, || child.wait().expect("nobody else has waited for it"))
+}
