@@ -10,7 +10,7 @@
 //!
 //! - [`mod@wire`]: frames and messages. `line`: how they are sent and received. `journal`: what outlives a worker.
 //! - `desk`: who does what. `supervisor`: one thread for each worker. `launch`: its start and its end.
-//! - `worker`: the other end. `registry`: what it can run. `image`: what program that is.
+//! - `worker`: the other end; `alarm`: when it looks after itself. `registry`: what it can run. `image`: what program that is.
 //!
 //! # The protocol
 //!
@@ -30,6 +30,7 @@
 //! Deliberately absent: heartbeats (a closed channel is the sign of death in both directions), acknowledgements (the
 //! channel is reliable), shared memory (it gains nothing without spinning), and a limit of time for tasks.
 
+mod alarm;
 mod desk;
 mod error;
 mod image;

@@ -24,10 +24,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, io, iter, process};
 
+use super::alarm::Alarm;
 use super::line::{Line, Received};
 use super::registry::{self, Call, Defect, TaskRegistry};
 use super::wire::{self, Decoder, Ending, Hello, Outcome, Ready, Reply, Request, VERSION, WireError};
@@ -101,7 +102,9 @@ struct Worker {
     changed: Condvar,
     /// Odd while main runs a task.
     epoch: AtomicU64,
+    /// Whether the watcher is to be woken when main runs a task.
     watcher_sleeps: AtomicBool,
+    alarm: Alarm,
 }
 
 #[derive(Default)]
@@ -200,26 +203,24 @@ impl Worker {
             changed: Condvar::new(),
             epoch: AtomicU64::new(0),
             watcher_sleeps: AtomicBool::new(false),
+            alarm: Alarm::new()?,
         }))
     }
 
     /// The life of the worker; returns its exit code.
     fn work(self: Arc<Self>) -> i32 {
         let worker = self.clone();
-        let watcher = match thread::Builder::new().name("progress-watch".into()).spawn(move || worker.watch()) {
-            Ok(watcher) => watcher.thread().clone(),
-            Err(error) => {
-                eprintln!("a worker of progress-executor could not start a thread: {error}");
-                return MISUSED;
-            }
-        };
+        if let Err(error) = thread::Builder::new().name("progress-watch".into()).spawn(move || worker.watch()) {
+            eprintln!("a worker of progress-executor could not start a thread: {error}");
+            return MISUSED;
+        }
         // What came together with the introduction.
         self.take_in(&mut self.decoder.lock().unwrap_or_else(PoisonError::into_inner));
         let mut context = Context { reporter: Some(self.reporter.clone()), observers: None };
         let mut unsent = Duration::ZERO;
         while let Some((id, found)) = self.next(&mut unsent) {
             match found {
-                Some(made) => context = self.run(&watcher, id, made, context, &mut unsent),
+                Some(made) => context = self.run(id, made, context, &mut unsent),
                 None => self.refuse(id),
             }
         }
@@ -261,7 +262,7 @@ impl Worker {
     }
 
     /// `unsent` is the time that the tasks took of which nothing was sent yet.
-    fn run(&self, watcher: &Thread, id: u64, made: Made, context: Context, unsent: &mut Duration) -> Context {
+    fn run(&self, id: u64, made: Made, context: Context, unsent: &mut Duration) -> Context {
         let Made { task, handle } = made;
         self.line.outbox().reply(Reply::Started { id });
         let is_observed = task.core.state.load() & state::OBSERVED != 0;
@@ -273,8 +274,8 @@ impl Worker {
             self.line.note();
         }
         self.epoch.fetch_add(1, Ordering::SeqCst);
-        if self.watcher_sleeps.load(Ordering::SeqCst) {
-            watcher.unpark();
+        if self.watcher_sleeps.load(Ordering::SeqCst) && self.watcher_sleeps.swap(false, Ordering::SeqCst) {
+            self.alarm.set(TICK);
         }
         let context = carry_out(task.clone(), context);
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -380,21 +381,26 @@ impl Worker {
     /// The life of the watcher.
     fn watch(self: Arc<Self>) {
         loop {
-            let epoch = self.epoch.load(Ordering::SeqCst);
-            thread::park_timeout(TICK);
-            if self.epoch.load(Ordering::SeqCst) != epoch {
-                continue;
-            }
-            if epoch % 2 == 0 {
-                self.watcher_sleeps.store(true, Ordering::SeqCst);
-                // Main may have started a task just before it could see that.
-                if self.epoch.load(Ordering::SeqCst) == epoch {
-                    thread::park();
+            self.sleep_until_a_tick_after_a_start();
+            loop {
+                let epoch = self.epoch.load(Ordering::SeqCst);
+                if epoch % 2 == 0 {
+                    break;
                 }
-                self.watcher_sleeps.store(false, Ordering::SeqCst);
-            } else {
-                self.read_for_main(epoch);
+                thread::sleep(TICK);
+                if self.epoch.load(Ordering::SeqCst) == epoch {
+                    self.read_for_main(epoch);
+                }
             }
+        }
+    }
+
+    fn sleep_until_a_tick_after_a_start(&self) {
+        self.watcher_sleeps.store(true, Ordering::SeqCst);
+        // Main may have started a task just before it could see that; then nobody sets the alarm.
+        let is_running = self.epoch.load(Ordering::SeqCst) % 2 == 1;
+        if !is_running || !self.watcher_sleeps.swap(false, Ordering::SeqCst) {
+            self.alarm.wait();
         }
     }
 

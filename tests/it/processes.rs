@@ -380,10 +380,11 @@ fn shutdown_resolves_when_the_workers_are_gone() {
 fn shutdown_waits_for_a_paused_task_and_no_longer() {
     within_deadline(|| {
         let pool = pool(1);
-        pool.submit(count, 1).wait().unwrap();
-        let task = pool.submit(hold, PathBuf::new());
+        let gate = NewFile::new();
+        let task = pool.submit(hold, gate.path());
         let paused = pool.submit(count, 1);
         paused.pause();
+        gate.remove();
         task.wait().unwrap();
         // To observe it is not to resume it.
         let updates = paused.updates();
