@@ -34,7 +34,7 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long a worker may take to end that was asked to.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// A task that was next when so many workers died is not sent to another one.
-const STRIKES: u8 = 3;
+const STRIKES: u8 = 5;
 
 /// The requests that a worker hears of.
 pub(crate) const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | state::CAUSE;
@@ -459,6 +459,13 @@ impl Desk {
             return Duty::Dismiss;
         }
         Duty::Wait(idle_until.map(left))
+    }
+
+    /// A worker is about to be gone: it gets no more tasks.
+    pub(crate) fn give_up(&mut self, place: usize, now: Instant) {
+        if let Some(worker) = self.worker_mut(place) {
+            worker.leaves = Some(now);
+        }
     }
 
     pub(crate) fn has_said_goodbye(&mut self, place: usize) -> bool {

@@ -148,6 +148,7 @@ impl Pool {
                 break Some(Verdict::Garbled(error));
             }
         };
+        self.lock().give_up(place, Instant::now());
         if verdict.is_some() {
             process.kill();
             self.hear_last_words(place, &mut process);

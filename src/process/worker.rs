@@ -105,6 +105,8 @@ struct Worker {
     /// Whether the watcher is to be woken when main runs a task.
     watcher_sleeps: AtomicBool,
     alarm: Alarm,
+    /// What the epoch was when the alarm was set.
+    alarmed_epoch: AtomicU64,
 }
 
 #[derive(Default)]
@@ -204,6 +206,7 @@ impl Worker {
             epoch: AtomicU64::new(0),
             watcher_sleeps: AtomicBool::new(false),
             alarm: Alarm::new()?,
+            alarmed_epoch: AtomicU64::new(0),
         }))
     }
 
@@ -273,18 +276,23 @@ impl Worker {
             // The watcher sends it, if this takes longer than a moment.
             self.line.note();
         }
-        self.epoch.fetch_add(1, Ordering::SeqCst);
+        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         if self.watcher_sleeps.load(Ordering::SeqCst) && self.watcher_sleeps.swap(false, Ordering::SeqCst) {
+            self.alarmed_epoch.store(epoch, Ordering::SeqCst);
             self.alarm.set(TICK);
         }
         let context = carry_out(task.clone(), context);
         self.epoch.fetch_add(1, Ordering::SeqCst);
         let mut inbox = self.lock();
-        inbox.current = None;
+        let current = inbox.current.take();
         if inbox.ends {
             self.changed.notify_all();
         }
         drop(inbox);
+        if let Some(forwarder) = current.and_then(|current| current.forwarder) {
+            // Nothing may be said of a task after its end.
+            forwarder.close();
+        }
         let sight = self.see(&task, true);
         *unsent += Duration::from_nanos(sight.elapsed);
         let outcome = match handle.take() {
@@ -382,14 +390,17 @@ impl Worker {
     fn watch(self: Arc<Self>) {
         loop {
             self.sleep_until_a_tick_after_a_start();
+            let mut seen = self.alarmed_epoch.load(Ordering::SeqCst);
             loop {
                 let epoch = self.epoch.load(Ordering::SeqCst);
                 if epoch % 2 == 0 {
                     break;
                 }
-                thread::sleep(TICK);
-                if self.epoch.load(Ordering::SeqCst) == epoch {
+                if epoch == seen {
                     self.read_for_main(epoch);
+                } else {
+                    seen = epoch;
+                    thread::sleep(TICK);
                 }
             }
         }
@@ -583,13 +594,15 @@ struct Forwarder {
 struct Sent {
     state: ProgressState,
     has_noticed: bool,
+    /// That it has ended is said in another way.
+    is_closed: bool,
 }
 
 impl Forwarder {
     fn new(worker: &Arc<Worker>, id: u64, task: &TaskRef) -> Arc<Self> {
         // That it has started is said in another way.
         let state = ProgressState { status: crate::Status::Running, ..ProgressState::INITIAL };
-        let sent = Mutex::new(Sent { state, has_noticed: false });
+        let sent = Mutex::new(Sent { state, has_noticed: false, is_closed: false });
         Arc::new(Self { worker: worker.clone(), id, task: task.clone(), sent })
     }
 
@@ -602,9 +615,18 @@ impl Forwarder {
     /// Sends that the task has noticed its cancellation, which nothing else shows.
     fn forward_notice(self: &Arc<Self>) {
         let has_noticed = self.task.core.state.load() & state::NOTICED != 0;
-        if has_noticed != self.sent.lock().unwrap_or_else(PoisonError::into_inner).has_noticed {
+        if has_noticed != self.lock().has_noticed {
             self.forward();
         }
+    }
+
+    /// Sends nothing from now on.
+    fn close(&self) {
+        self.lock().is_closed = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends what has changed. Called whenever the task, or its reporter, shows a change.
@@ -618,16 +640,16 @@ impl Forwarder {
         if !core.has_run() {
             return;
         }
-        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sent = self.lock();
         let state = core.snapshot();
         let mut sight = self.worker.see(&self.task, false);
-        if !state.says_more_than(&sent.state) && sight.has_noticed == sent.has_noticed {
+        if sent.is_closed || !state.says_more_than(&sent.state) && sight.has_noticed == sent.has_noticed {
             return;
         }
         if state.message != sent.state.message {
             sight.message = state.message.as_deref().map(|message| self.worker.shorten_message(message));
         }
-        *sent = Sent { state, has_noticed: sight.has_noticed };
+        (sent.state, sent.has_noticed) = (state, sight.has_noticed);
         // Under the lock, so that what was seen later is sent later.
         self.worker.line.send(|outbox| outbox.reply(Reply::Progress { id: self.id, sight }));
     }

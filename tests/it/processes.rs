@@ -560,6 +560,23 @@ fn a_bar_and_a_receiver_follow_a_task_in_a_worker() {
     });
 }
 
+/// What is seen of a task must not be told after its end, when the worker is at the next one.
+#[test]
+fn observed_at_every_moment_short_tasks_end_with_their_values() {
+    within_deadline(|| {
+        let pool =
+            ProcessPoolExecutor::builder().max_workers(4).report_interval(Duration::from_micros(20)).build().unwrap();
+        for _ in 0..20 {
+            let tasks: Vec<_> = (0..100).map(|n| pool.submit(count, 500 * n)).collect();
+            let updates: Vec<_> = tasks.iter().map(ProgressFuture::updates).collect();
+            for (n, task) in (0..).zip(tasks) {
+                assert_eq!(task.wait().unwrap(), 500 * n);
+            }
+            drop(updates);
+        }
+    });
+}
+
 #[test]
 fn a_paused_task_in_a_worker_stands_still() {
     within_deadline(|| {
