@@ -18,7 +18,7 @@ use super::journal::Journal;
 use super::line::{Line, Received};
 use super::registry::{TaskRegistry, fingerprint};
 use super::wire::{Decoder, Hello, Outbox, Outcome, Reply, Request, VERSION, WireError};
-use super::{image, worker};
+use super::{image, role};
 use crate::parcel::Parcel;
 use crate::{TaskErrorKind, WorkerExit};
 
@@ -131,7 +131,7 @@ impl Launch {
         if let Program::Test(test) = &self.program {
             command.args([test, "--exact", "--nocapture", "--test-threads=1", "--"]).stdout(Stdio::null());
         }
-        command.arg(format!("{}{task}", worker::ARGUMENT)).process_group(0);
+        command.arg(format!("{}{task}", role::ARGUMENT)).process_group(0);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         if let Some(directory) = &self.current_dir {
             command.current_dir(directory);
@@ -142,7 +142,7 @@ impl Launch {
     fn introduce(&self, process: &mut Process, is_wanted: impl Fn() -> bool) -> Result<(), Fault> {
         let hello = Hello {
             version: VERSION,
-            depth: worker::depth(),
+            depth: role::depth(),
             report_interval: u64::try_from(self.report_interval.as_nanos()).unwrap_or(u64::MAX),
             max_frame: self.max_frame,
         };

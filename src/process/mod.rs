@@ -10,7 +10,7 @@
 //!
 //! - [`mod@wire`]: frames and messages. `line`: how they are sent and received. `journal`: what outlives a worker.
 //! - `desk`: who does what. `supervisor`: one thread for each worker. `launch`: its start and its end.
-//! - `worker`: the other end; `alarm`: when it looks after itself. `registry`: what it can run. `image`: what program that is.
+//! - `worker`: the other end; `forward`: what it tells of a task; `alarm`: when its watcher wakes; `role`: that it is one. `registry`: what it can run. `image`: what program that is.
 //!
 //! # The protocol
 //!
@@ -33,6 +33,7 @@
 mod alarm;
 mod desk;
 mod error;
+mod forward;
 mod image;
 #[cfg(target_os = "linux")]
 mod journal;
@@ -42,6 +43,7 @@ mod journal;
 mod launch;
 mod line;
 mod registry;
+mod role;
 mod supervisor;
 mod wire;
 mod worker;
@@ -449,7 +451,7 @@ impl ProcessPoolBuilder {
     /// another.
     pub fn build(self) -> Result<ProcessPoolExecutor, ProcessPoolError> {
         let mut launch = Launch { program: program()?, ..self.launch };
-        if worker::depth() >= MAX_DEPTH {
+        if role::depth() >= MAX_DEPTH {
             return Err(ProcessPoolError::new(format!(
                 "{MAX_DEPTH} process pools are inside of one another, which is the most that is allowed: a task seems to \
                  submit itself"
@@ -496,7 +498,7 @@ fn program() -> Result<Program, ProcessPoolError> {
     if let Some(defect) = TaskRegistry::defect() {
         return Err(ProcessPoolError::new(defect));
     }
-    let role = worker::Role::of_this_process();
+    let role = role::Role::of_this_process();
     let is_test = role.as_ref().is_some_and(|role| role.is_test);
     if TaskRegistry::of_this_process().is_some() && !is_test {
         return Ok(Program::Main);

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::wire::Fingerprint;
-use super::{image, worker};
+use super::{image, role, worker};
 use crate::parcel::{self, Parcel};
 use crate::{BoxError, TaskResult, Updater};
 
@@ -186,7 +186,7 @@ impl TaskRegistry {
                 .set(format!("{place}: `TaskRegistry::init` was called before; call it once, with all functions"));
             return;
         }
-        if let (Some(role), Some(registry)) = (worker::Role::of_this_process(), REGISTRY.get()) {
+        if let (Some(role), Some(registry)) = (role::Role::of_this_process(), REGISTRY.get()) {
             worker::serve(registry, role);
         }
     }
@@ -195,7 +195,7 @@ impl TaskRegistry {
     #[doc(hidden)]
     pub fn init_test_worker(self, mark: &'static image::TestWorker) {
         std::hint::black_box(mark);
-        if worker::Role::of_this_process().is_some() {
+        if role::Role::of_this_process().is_some() {
             self.init();
         }
     }

@@ -19,29 +19,25 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, io, iter, process};
+use std::{env, iter, process};
 
 use super::alarm::Alarm;
+use super::forward::{Forwarder, see, shorten};
 use super::line::{Line, Received};
 use super::registry::{self, Call, Defect, TaskRegistry};
+use super::role::{self, Role};
 use super::wire::{self, Decoder, Ending, Hello, Outcome, Ready, Reply, Request, VERSION, WireError};
 use crate::parcel::Parcel;
 use crate::remote::Sight;
-use crate::report::{self, Reporter};
+use crate::report::Reporter;
 use crate::state::{self, Unclaimed};
 use crate::task::{self, Handle, TaskRef, Work};
 use crate::updater::Context;
-use crate::{CancelCause, ProgressState, TaskError, TaskErrorKind, TaskResult, Updater, counts};
-
-/// What marks the argument that makes a process a worker; the id of a task follows.
-pub(crate) const ARGUMENT: &str = "--progress-executor-task=";
+use crate::{CancelCause, TaskError, TaskErrorKind, TaskResult, Updater, counts};
 
 /// A task that takes longer than that is watched.
 const TICK: Duration = Duration::from_millis(1);
@@ -57,28 +53,6 @@ const MOST_SOURCES: usize = 64;
 
 /// The exit code of a worker that cannot do what it is for.
 const MISUSED: i32 = 2;
-
-/// How many programs are above this one: 0 where it is not a worker.
-static DEPTH: AtomicU32 = AtomicU32::new(0);
-
-pub(crate) fn depth() -> u32 {
-    DEPTH.load(Ordering::Relaxed)
-}
-
-/// What the arguments of this process say it is, if it is a worker.
-#[derive(Debug)]
-pub(crate) struct Role {
-    /// Whether a test harness has the first word on standard output.
-    pub(crate) is_test: bool,
-}
-
-impl Role {
-    pub(crate) fn of_this_process() -> Option<Self> {
-        let last = env::args_os().skip(1).last()?;
-        let is_worker = last.to_str().is_some_and(|argument| argument.starts_with(ARGUMENT));
-        is_worker.then(|| Self { is_test: env::args_os().any(|argument| argument == "--exact") })
-    }
-}
 
 /// Serves the program that has started this process, until it has had enough.
 pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
@@ -96,7 +70,7 @@ struct Worker {
     registry: &'static TaskRegistry,
     reporter: Arc<Reporter>,
     max_frame: u64,
-    line: Line,
+    line: Arc<Line>,
     decoder: Mutex<Decoder>,
     inbox: Mutex<Inbox>,
     changed: Condvar,
@@ -172,7 +146,7 @@ impl Work for Remote {
 impl Worker {
     /// Takes the channel for itself, and exchanges introductions.
     fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<Arc<Self>, Box<dyn Error>> {
-        let socket = take_channel(role).map_err(|error| by_hand(registry, &error))?;
+        let socket = role.take_channel().map_err(|error| role::by_hand(registry, &error))?;
         let mut line = Line::new(socket)?;
         let mut decoder = Decoder::new(1024);
         let hello = loop {
@@ -193,13 +167,13 @@ impl Worker {
         if version != VERSION {
             return Err(said(&WireError::Version(version)).into());
         }
-        DEPTH.store(depth.saturating_add(1), Ordering::Relaxed);
+        role::set_depth(depth.saturating_add(1));
         decoder.set_max_frame(max_frame);
         Ok(Arc::new(Self {
             registry,
             reporter: Reporter::new(Duration::from_nanos(report_interval)),
             max_frame,
-            line,
+            line: Arc::new(line),
             decoder: Mutex::new(decoder),
             inbox: Mutex::default(),
             changed: Condvar::new(),
@@ -256,7 +230,7 @@ impl Worker {
     fn take_up(self: &Arc<Self>, inbox: &mut Inbox, assignment: Assignment) -> Option<Made> {
         let Assignment { id, wanted, function, input } = assignment;
         let (task, handle) = task::new(Remote { function: self.registry.function(&function)?, input }, None);
-        let forwarder = (wanted & state::OBSERVED != 0).then(|| Forwarder::new(self, id, &task));
+        let forwarder = (wanted & state::OBSERVED != 0).then(|| self.forwarder(id, &task));
         if let Some(forwarder) = &forwarder {
             forwarder.start();
         }
@@ -293,7 +267,7 @@ impl Worker {
             // Nothing may be said of a task after its end.
             forwarder.close();
         }
-        let sight = self.see(&task, true);
+        let sight = see(&task, self.longest_text());
         *unsent += Duration::from_nanos(sight.elapsed);
         let outcome = match handle.take() {
             Some(outcome) => self.outcome(outcome, &sight),
@@ -336,7 +310,7 @@ impl Worker {
             (_, Some(Defect::Output(_))) => Ending::Encode,
             _ => Ending::Failed,
         };
-        let mut room = usize::try_from(self.max_frame / 4).unwrap_or(usize::MAX);
+        let mut room = self.longest_text();
         let sources = iter::successors(error.source(), |&error| error.source()).map(ToString::to_string);
         let texts = sources.chain(error.panic_text()).take(MOST_SOURCES).map(|text| {
             let text = shorten(text, room);
@@ -346,22 +320,13 @@ impl Worker {
         Outcome::Error(ending, texts.collect())
     }
 
-    fn see(&self, task: &TaskRef, with_message: bool) -> Sight {
-        let word = task.core.state.load();
-        let state = task.core.snapshot();
-        Sight {
-            n: state.n,
-            total: state.total.unwrap_or(counts::UNKNOWN),
-            elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
-            is_halted: word & state::HALTED != 0,
-            has_noticed: word & state::NOTICED != 0,
-            message: state.message.filter(|_| with_message).map(|message| self.shorten_message(&message)),
-        }
+    /// A frame has to have room for it, and for something else.
+    fn longest_text(&self) -> usize {
+        usize::try_from(self.max_frame / 4).unwrap_or(usize::MAX)
     }
 
-    /// A frame has to have room for it, and for something else.
-    fn shorten_message(&self, message: &str) -> String {
-        shorten(message.to_owned(), usize::try_from(self.max_frame / 4).unwrap_or(usize::MAX))
+    fn forwarder(&self, id: u64, task: &TaskRef) -> Arc<Forwarder> {
+        Forwarder::new(self.line.clone(), id, task.clone(), self.longest_text())
     }
 
     /// Reads the channel once, or waits for the watcher to do it.
@@ -448,7 +413,7 @@ impl Worker {
         let forwarder = match &current.forwarder {
             Some(forwarder) => forwarder.clone(),
             None => {
-                let forwarder = Forwarder::new(self, current.id, &current.task);
+                let forwarder = self.forwarder(current.id, &current.task);
                 current.forwarder = Some(forwarder.clone());
                 drop(inbox);
                 return forwarder.start();
@@ -518,7 +483,7 @@ impl Worker {
             _ => Errand::Pause(task.clone()),
         });
         if wanted & state::OBSERVED != 0 && forwarder.is_none() {
-            let new = Forwarder::new(self, *id, task);
+            let new = self.forwarder(*id, task);
             *forwarder = Some(new.clone());
             errands.push(Errand::Observe(new));
         }
@@ -581,120 +546,6 @@ fn carry_out(task: TaskRef, mut context: Context) -> Context {
             }
         }
     }
-}
-
-/// Forwards what can be seen of a task.
-struct Forwarder {
-    worker: Arc<Worker>,
-    id: u64,
-    task: TaskRef,
-    sent: Mutex<Sent>,
-}
-
-struct Sent {
-    state: ProgressState,
-    has_noticed: bool,
-    /// That it has ended is said in another way.
-    is_closed: bool,
-}
-
-impl Forwarder {
-    fn new(worker: &Arc<Worker>, id: u64, task: &TaskRef) -> Arc<Self> {
-        // That it has started is said in another way.
-        let state = ProgressState { status: crate::Status::Running, ..ProgressState::INITIAL };
-        let sent = Mutex::new(Sent { state, has_noticed: false, is_closed: false });
-        Arc::new(Self { worker: worker.clone(), id, task: task.clone(), sent })
-    }
-
-    /// Observes the task from now on.
-    fn start(self: &Arc<Self>) {
-        report::listen(&self.task.core);
-        self.forward();
-    }
-
-    /// Sends that the task has noticed its cancellation, which nothing else shows.
-    fn forward_notice(self: &Arc<Self>) {
-        let has_noticed = self.task.core.state.load() & state::NOTICED != 0;
-        if has_noticed != self.lock().has_noticed {
-            self.forward();
-        }
-    }
-
-    /// Sends nothing from now on.
-    fn close(&self) {
-        self.lock().is_closed = true;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Sent> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends what has changed. Called whenever the task, or its reporter, shows a change.
-    fn forward(self: &Arc<Self>) {
-        let core = &self.task.core;
-        core.waiter.register(&Waker::from(self.clone()));
-        if core.has_ended() {
-            // Lets go of the waker, which holds the task.
-            return drop(core.waiter.take());
-        }
-        if !core.has_run() {
-            return;
-        }
-        let mut sent = self.lock();
-        let state = core.snapshot();
-        let mut sight = self.worker.see(&self.task, false);
-        if sent.is_closed || !state.says_more_than(&sent.state) && sight.has_noticed == sent.has_noticed {
-            return;
-        }
-        if state.message != sent.state.message {
-            sight.message = state.message.as_deref().map(|message| self.worker.shorten_message(message));
-        }
-        (sent.state, sent.has_noticed) = (state, sight.has_noticed);
-        // Under the lock, so that what was seen later is sent later.
-        self.worker.line.send(|outbox| outbox.reply(Reply::Progress { id: self.id, sight }));
-    }
-}
-
-impl Wake for Forwarder {
-    fn wake(self: Arc<Self>) {
-        self.forward();
-    }
-}
-
-/// The beginning of a text, if it is longer than that.
-fn shorten(mut text: String, room: usize) -> String {
-    if text.len() > room {
-        let end = (0..=room).rev().find(|&end| text.is_char_boundary(end));
-        text.truncate(end.unwrap_or(0));
-    }
-    text
-}
-
-/// Takes the channel away from standard input, so that neither the tasks nor what they start get hold of it.
-fn take_channel(role: &Role) -> io::Result<UnixStream> {
-    let stdin = io::stdin();
-    let is_socket = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&stdin)?.st_mode).is_socket();
-    if !is_socket {
-        return Err(io::Error::other("its standard input is not a socket"));
-    }
-    let channel: OwnedFd = rustix::io::fcntl_dupfd_cloexec(stdin.as_fd(), 3)?;
-    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    if role.is_test {
-        // The harness has written there what nobody wants to see.
-        rustix::stdio::dup2_stdout(io::stderr())?;
-    }
-    Ok(channel.into())
-}
-
-/// What somebody is told who starts a worker by hand.
-fn by_hand(registry: &TaskRegistry, error: &io::Error) -> String {
-    let tasks: Vec<&str> = registry.ids().collect();
-    format!(
-        "`{ARGUMENT}..` starts a worker process, which serves the program that has started it through its standard \
-         input; but {error}. To run a task by hand, or in a debugger, let the program run it in its own process. Tasks \
-         that are registered here: {}",
-        tasks.join(", ")
-    )
 }
 
 fn said(error: &WireError) -> String {
