@@ -389,6 +389,52 @@ fn values_that_are_too_large_are_errors_of_their_task() {
     });
 }
 
+/// A value that cannot be encoded by the program, or decoded by it: what fails there costs no worker.
+#[derive(Debug)]
+pub(crate) struct Picky(Way);
+
+impl Serialize for Picky {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !is_worker() && matches!(self.0, Way::Error | Way::Panic) {
+            self.0.go().map_err(S::Error::custom)?;
+        }
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Picky {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let way = Way::deserialize(deserializer)?;
+        match way {
+            Way::Exit if !is_worker() => Err(D::Error::custom("as intended")),
+            Way::Abort if !is_worker() => std::panic::resume_unwind(Box::new("as intended".to_string())),
+            _ => Ok(Self(way)),
+        }
+    }
+}
+
+pub(crate) fn echo_picky(picky: Picky, _: &Updater) -> TaskResult<Picky> {
+    Ok(picky)
+}
+
+#[test]
+fn what_the_program_can_neither_encode_nor_decode_costs_no_worker() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        let worker = executor.submit(process_id, ()).wait().unwrap();
+        for way in [Way::Error, Way::Panic] {
+            let error = executor.submit(echo_picky, Picky(way)).wait().unwrap_err();
+            assert!(error.is_encode(), "{error:?}");
+        }
+        for way in [Way::Exit, Way::Abort] {
+            let error = executor.submit(echo_picky, Picky(way)).wait().unwrap_err();
+            assert!(error.is_decode(), "{error:?}");
+        }
+        assert!(executor.submit(echo_picky, Picky(Way::Kill)).wait().is_ok());
+        assert_eq!(executor.submit(process_id, ()).wait().unwrap(), worker);
+    });
+}
+
 pub(crate) fn talk_much((way, len): (Way, usize), progress: &Updater) -> TaskResult<()> {
     progress.set_message("ß".repeat(len));
     match way {

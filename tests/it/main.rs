@@ -24,7 +24,7 @@ use contract::{
     copy_for_ever, count_forever, crash, echo, fail, fail_when_cancelled, finish_all_the_same, say_cancelled,
     set_a_message, set_pairs, sleep_for_ever, wrap_the_cancellation,
 };
-use crashes::{echo_bytes, echo_texts, initialize, process_id, repeat, spring, spring_later, talk_much};
+use crashes::{echo_bytes, echo_picky, echo_texts, initialize, process_id, repeat, spring, spring_later, talk_much};
 use processes::{
     append, clean_up_slowly, fail_with_sources, generic, hold, nest, spin, spin_with_a_child, spin_with_a_message,
     surroundings,
@@ -44,6 +44,7 @@ progress_executor::test_worker!(
     crash,
     echo,
     echo_bytes,
+    echo_picky,
     echo_texts,
     fail,
     fail_when_cancelled,
