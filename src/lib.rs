@@ -143,6 +143,7 @@ mod progress;
 mod counts;
 mod remote;
 mod report;
+mod sight;
 mod state;
 mod task;
 mod waiter;

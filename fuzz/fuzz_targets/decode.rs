@@ -16,21 +16,12 @@ use wire::{Decoder, Outbox, Reply, Request, WireError};
 
 #[path = "../../src/parcel.rs"]
 mod parcel;
+#[path = "../../src/sight.rs"]
+mod sight;
 #[path = "../../src/process/wire.rs"]
 mod wire;
 
 /// What the files need of their crate.
-mod remote {
-    #[derive(Clone, Debug, Default, PartialEq, Eq)]
-    pub(crate) struct Sight {
-        pub(crate) n: u64,
-        pub(crate) total: u64,
-        pub(crate) elapsed: u64,
-        pub(crate) is_halted: bool,
-        pub(crate) has_noticed: bool,
-        pub(crate) message: Option<String>,
-    }
-}
 type BoxError = Box<dyn Error + Send + Sync>;
 
 #[global_allocator]

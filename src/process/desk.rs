@@ -18,7 +18,7 @@ use super::launch::Failure;
 use super::line::Line;
 use super::wire::{Outcome, Payload, Reply, Request, WireError};
 use crate::parcel::Format;
-use crate::remote::Sight;
+use crate::sight::Sight;
 use crate::state::{self, Unclaimed};
 use crate::task::TaskRef;
 use crate::{Job, TaskId};
@@ -513,7 +513,7 @@ impl Desk {
                 let index = worker.sent.iter().position(is_it).filter(|&index| index > 0 || worker.started.is_none());
                 let entry = index.and_then(|index| worker.sent.remove(index));
                 let entry = entry.ok_or(WireError::Malformed("Returned"))?;
-                self.take_back(entry, news);
+                news.extend(self.take_back(entry).map(News::Cancelled));
             }
             Reply::Goodbye => worker.has_said_goodbye = true,
             Reply::Ready(_) => return Err(WireError::Malformed("Ready")),
@@ -521,15 +521,16 @@ impl Desk {
         Ok(())
     }
 
-    /// A task that was sent to a worker, and not started there, is to go elsewhere.
-    fn take_back(&mut self, entry: Entry, news: &mut Vec<News>) {
+    /// A task that was sent to a worker, and not started there, is to go elsewhere. Returns it where it was cancelled
+    /// meanwhile.
+    fn take_back(&mut self, entry: Entry) -> Option<Entry> {
         if entry.task().core.state.take_back() {
-            news.push(News::Cancelled(entry));
-        } else {
-            // To the front, and among those that came back in the order in which they were submitted.
-            let later = self.queue.iter().position(|other| other.job.id() > entry.job.id());
-            self.queue.insert(later.unwrap_or(self.queue.len()), entry);
+            return Some(entry);
         }
+        // To the front, and among those that came back in the order in which they were submitted.
+        let later = self.queue.iter().position(|other| other.job.id() > entry.job.id());
+        self.queue.insert(later.unwrap_or(self.queue.len()), entry);
+        None
     }
 
     /// A worker is gone.
@@ -546,14 +547,7 @@ impl Desk {
                 estate.lost = worker.sent.pop_front();
             }
         }
-        let mut news = Vec::new();
-        for entry in worker.sent {
-            self.take_back(entry, &mut news);
-        }
-        estate.cancelled.extend(news.into_iter().filter_map(|news| match news {
-            News::Cancelled(entry) => Some(entry),
-            _ => None,
-        }));
+        estate.cancelled = worker.sent.into_iter().filter_map(|entry| self.take_back(entry)).collect();
         estate
     }
 }

@@ -1,7 +1,7 @@
 //! Errors of this module: what came from a worker as text, and why there is no pool.
 
 use std::error::Error;
-use std::fmt;
+use std::{fmt, iter};
 
 use super::wire::Ending;
 use crate::{BoxError, TaskErrorKind};
@@ -17,8 +17,8 @@ pub(crate) struct RemoteError {
 }
 
 impl RemoteError {
-    pub(crate) fn new(message: &str, source: &dyn Error) -> Self {
-        Self::from_chain(vec![message.into(), source.to_string()])
+    pub(crate) fn new(message: &str, source: &(dyn Error + 'static)) -> Self {
+        Self::from_chain([message.into()].into_iter().chain(texts(source)).collect())
     }
 
     pub(crate) fn from_chain(mut messages: Vec<String>) -> Self {
@@ -27,6 +27,11 @@ impl RemoteError {
         let chain = messages.into_iter().rev().fold(None, |source, message| Some(Box::new(Self { message, source })));
         *chain.unwrap_or_default()
     }
+}
+
+/// What an error says, and then each of its sources.
+pub(crate) fn texts<'a>(error: impl Into<Option<&'a (dyn Error + 'static)>>) -> impl Iterator<Item = String> {
+    iter::successors(error.into(), |&error| error.source()).map(ToString::to_string)
 }
 
 impl From<String> for RemoteError {

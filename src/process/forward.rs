@@ -5,7 +5,7 @@ use std::task::{Wake, Waker};
 
 use super::line::Line;
 use super::wire::Reply;
-use crate::remote::Sight;
+use crate::sight::Sight;
 use crate::task::TaskRef;
 use crate::{ProgressState, Status, counts, report, state};
 

@@ -23,17 +23,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, iter, process};
+use std::{env, process};
 
 use super::alarm::Alarm;
+use super::error::texts;
 use super::forward::{Forwarder, see, shorten};
 use super::line::{Line, Received};
 use super::registry::{self, Call, Defect, TaskRegistry};
 use super::role::{self, Role};
 use super::wire::{self, Decoder, Ending, Hello, Outcome, Ready, Reply, Request, VERSION, WireError};
 use crate::parcel::Parcel;
-use crate::remote::Sight;
 use crate::report::Reporter;
+use crate::sight::Sight;
 use crate::state::{self, Unclaimed};
 use crate::task::{self, Handle, TaskRef, Work};
 use crate::updater::Context;
@@ -311,8 +312,7 @@ impl Worker {
             _ => Ending::Failed,
         };
         let mut room = self.longest_text();
-        let sources = iter::successors(error.source(), |&error| error.source()).map(ToString::to_string);
-        let texts = sources.chain(error.panic_text()).take(MOST_SOURCES).map(|text| {
+        let texts = texts(error.source()).chain(error.panic_text()).take(MOST_SOURCES).map(|text| {
             let text = shorten(text, room);
             room -= text.len();
             text

@@ -1,0 +1,665 @@
+//! Tests of the [wire](super): what it makes of messages, and of any bytes.
+
+use std::iter::{from_fn, repeat};
+use std::slice;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::*;
+
+/// Where something changes about how a payload is sent and received.
+const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
+
+const KINDS: [u8; 14] = [
+    kind::HELLO,
+    kind::RUN,
+    kind::WANT,
+    kind::RECALL,
+    kind::PROCEED,
+    kind::QUIT,
+    kind::READY,
+    kind::STARTED,
+    kind::PROGRESS,
+    kind::VALUE,
+    kind::ERROR,
+    kind::HEARD,
+    kind::RETURNED,
+    kind::GOODBYE,
+];
+
+/// A message of either side.
+trait Message: Clone + PartialEq + fmt::Debug {
+    fn put(self, outbox: &mut Outbox);
+    fn next(decoder: &mut Decoder) -> Result<Option<Self>, WireError>;
+}
+
+impl Message for Request {
+    fn put(self, outbox: &mut Outbox) {
+        outbox.request(self);
+    }
+
+    fn next(decoder: &mut Decoder) -> Result<Option<Self>, WireError> {
+        decoder.next_request()
+    }
+}
+
+impl Message for Reply {
+    fn put(self, outbox: &mut Outbox) {
+        outbox.reply(self);
+    }
+
+    fn next(decoder: &mut Decoder) -> Result<Option<Self>, WireError> {
+        decoder.next_reply()
+    }
+}
+
+// What is sent.
+
+/// A frame, in the words of the documentation.
+fn frame(kind: u8, id: u64, fields: &[u8], payload: &[u8]) -> Vec<u8> {
+    let head = head(kind, id, fields.len() as u32, payload.len() as u64);
+    [&head, fields, payload, b"\n"].concat()
+}
+
+fn head(kind: u8, id: u64, fields: u32, payload: u64) -> Vec<u8> {
+    [&[kind][..], &id.to_le_bytes(), &fields.to_le_bytes(), &payload.to_le_bytes()].concat()
+}
+
+/// Sends some of what is to be sent: as much as the socket takes at once.
+fn send(outbox: &mut Outbox, takes: usize, sent: &mut Vec<u8>) {
+    let (slices, count) = outbox.slices();
+    let (mut left, before) = (takes.max(1), sent.len());
+    for slice in &slices[..count] {
+        let taken = left.min(slice.len());
+        sent.extend(&slice[..taken]);
+        left -= taken;
+    }
+    assert!(sent.len() > before, "it is not empty, and yet there is nothing to be sent");
+    outbox.advance(sent.len() - before);
+}
+
+fn encoded<M: Message>(messages: &[M]) -> Vec<u8> {
+    let (mut outbox, mut sent) = (Outbox::default(), Vec::new());
+    messages.iter().cloned().for_each(|message| message.put(&mut outbox));
+    while !outbox.is_empty() {
+        send(&mut outbox, usize::MAX, &mut sent);
+    }
+    sent
+}
+
+/// Whatever the socket takes at once, and whenever it does, the same is sent; and what is noted on the way is that.
+fn is_sent_as_a_whole<M: Message>(messages: &[M], takes: &[usize], rooms: &[usize]) {
+    let whole = encoded(messages);
+    let mut takes = takes.iter().copied().cycle().take(500).chain(repeat(usize::MAX));
+    let mut rooms = rooms.iter().copied().cycle();
+    let (mut outbox, mut sent, mut put, mut noted) = (Outbox::default(), Vec::new(), 0, vec![0; whole.len()]);
+    for message in messages {
+        message.clone().put(&mut outbox);
+        put += encoded(slice::from_ref(message)).len();
+        // 0 is for a socket that is full.
+        let bytes = takes.next().unwrap_or(0);
+        if bytes > 0 {
+            send(&mut outbox, bytes, &mut sent);
+        }
+        // 0 is for a journal that cannot be written to.
+        let room = rooms.next().unwrap_or(0);
+        let is_noted = outbox.note(room, |at, bytes| {
+            let place = at as usize..at as usize + bytes.len();
+            assert!(place.start >= sent.len() && !noted[place.clone()].contains(&1));
+            assert!(whole[place.clone()] == *bytes);
+            if room > 0 {
+                noted[place].fill(1);
+            }
+            room > 0
+        });
+        assert!(!is_noted || !noted[sent.len()..put].contains(&0_u8));
+    }
+    while !outbox.is_empty() {
+        send(&mut outbox, takes.next().unwrap_or(usize::MAX), &mut sent);
+    }
+    assert!(sent == whole);
+}
+
+// What arrives.
+
+/// How bytes arrive.
+#[derive(Clone, Debug)]
+struct Delivery {
+    /// How many at a time. All that is left comes at once, after so many pieces that the rest would be more of the
+    /// same.
+    sizes: Vec<usize>,
+    /// Also where the decoder has room for fewer.
+    beyond_room: bool,
+}
+
+impl Delivery {
+    fn at_once() -> Self {
+        Self { sizes: vec![usize::MAX], beyond_room: true }
+    }
+}
+
+/// Decodes what arrives, until there is an error; on the way, sees to it that each step makes progress, and that
+/// memory is taken only for what has arrived.
+fn decoded<M: Message>(max_frame: u64, mut bytes: &[u8], delivery: &Delivery) -> (Vec<M>, Option<WireError>) {
+    let mut decoder = Decoder::new(max_frame);
+    let mut messages = Vec::new();
+    let mut sizes = delivery.sizes.iter().copied().cycle().take(500).chain(repeat(usize::MAX));
+    let mut arrived = 0;
+    while !bytes.is_empty() {
+        let space = decoder.space();
+        let room = space.capacity() - space.len();
+        assert!(room > 0, "an empty read looks like the end");
+        let most = if delivery.beyond_room { bytes.len() } else { room.min(bytes.len()) };
+        let (piece, rest) = bytes.split_at(sizes.next().unwrap_or(1).min(most));
+        if delivery.beyond_room {
+            decoder.append(piece);
+        } else {
+            space.extend_from_slice(piece);
+        }
+        bytes = rest;
+        arrived += piece.len();
+        assert_eq!(decoder.taken(), arrived as u64);
+        loop {
+            let before = undecoded(&decoder);
+            let next = M::next(&mut decoder);
+            let after = undecoded(&decoder);
+            // What has arrived, as it grows: once for a buffer, once for the fields of a large frame.
+            assert!(held(&decoder) <= 3 * arrived + 4 * ROOM, "{} bytes for {arrived}", held(&decoder));
+            assert!(next.is_err() || decoder.taken() == arrived as u64);
+            match next {
+                Ok(Some(message)) => {
+                    assert!(after + HEAD < before, "a message out of {before} - {after} bytes");
+                    messages.push(message);
+                }
+                Ok(None) => {
+                    assert_eq!(after, before);
+                    break;
+                }
+                Err(error) => return (messages, Some(error)),
+            }
+        }
+    }
+    (messages, None)
+}
+
+fn held(decoder: &Decoder) -> usize {
+    let large = decoder.large.as_ref().map_or(0, |large| large.fields.capacity() + large.payload.capacity());
+    decoder.buffer.capacity() + large
+}
+
+fn undecoded(decoder: &Decoder) -> usize {
+    let large = decoder.large.as_ref().map_or(0, |large| HEAD + large.fields.len() + large.payload.len());
+    decoder.buffer.len() - decoder.used + large
+}
+
+fn arrives<M: Message>(messages: &[M], delivery: &Delivery) {
+    assert!(decoded(1 << 30, &encoded(messages), delivery) == (messages.to_vec(), None));
+}
+
+/// Whatever it is that arrives, it is decoded or refused, and the same however it is cut.
+fn is_withstood<M: Message>(max_frame: u64, bytes: &[u8], delivery: &Delivery) {
+    let (messages, error) = decoded::<M>(max_frame, bytes, delivery);
+    assert!(decoded::<M>(max_frame, bytes, &Delivery::at_once()) == (messages.clone(), error));
+    let again = decoded::<M>(u64::MAX, &encoded(&messages), delivery);
+    assert!(again == (messages, None));
+}
+
+// Messages, and what is none.
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    let len = prop_oneof![9 => 0..40_usize, 1 => select(&SIZES)];
+    (len, any::<u8>()).prop_map(|(len, first)| {
+        // So many that a piece of them in the wrong place differs.
+        let some: Vec<u8> = (0..251.min(len)).map(|i| i as u8 ^ first).collect();
+        let mut bytes = some.repeat(len / 251 + 1);
+        bytes.truncate(len);
+        bytes
+    })
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        19 => vec(any::<char>(), 0..12).prop_map(String::from_iter),
+        1 => select(&SIZES).prop_map(|len| "x".repeat(len)),
+    ]
+}
+
+fn parcel() -> impl Strategy<Value = Parcel> {
+    let format = select(&[Format::MessagePack, Format::Plain]);
+    (format, bytes()).prop_map(|(format, bytes)| Parcel { format, bytes })
+}
+
+fn sight() -> impl Strategy<Value = Sight> {
+    let message = prop_oneof![Just(None), text().prop_map(Some)];
+    (any::<(u64, u64, u64, bool, bool)>(), message).prop_map(|(known, message)| {
+        let (n, total, elapsed, is_halted, has_noticed) = known;
+        Sight { n, total, elapsed, is_halted, has_noticed, message }
+    })
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let hello = any::<(u32, u32, u64, u64)>().prop_map(|(version, depth, report_interval, max_frame)| {
+        Request::Hello(Hello { version, depth, report_interval, max_frame })
+    });
+    let run = (any::<u64>(), any::<u32>(), text(), parcel()).prop_map(|(id, wanted, function, input)| Request::Run {
+        id,
+        wanted,
+        function,
+        input,
+    });
+    prop_oneof![
+        1 => hello,
+        4 => run,
+        1 => any::<(u64, u32)>().prop_map(|(id, wanted)| Request::Want { id, wanted }),
+        1 => any::<u64>().prop_map(|id| Request::Recall { id }),
+        1 => Just(Request::Proceed),
+        1 => Just(Request::Quit),
+    ]
+}
+
+fn reply() -> impl Strategy<Value = Reply> {
+    let ready = any::<(u32, u64, u64)>().prop_map(|(version, binary, tasks)| {
+        Reply::Ready(Ready { version, fingerprint: Fingerprint { binary, tasks } })
+    });
+    let outcome = prop_oneof![
+        2 => parcel().prop_map(Outcome::Value),
+        1 => (select(&ENDINGS), vec(text(), 0..4)).prop_map(|(ending, texts)| Outcome::Error(ending, texts)),
+    ];
+    prop_oneof![
+        1 => ready,
+        1 => any::<u64>().prop_map(|id| Reply::Started { id }),
+        2 => (any::<u64>(), sight()).prop_map(|(id, sight)| Reply::Progress { id, sight }),
+        4 => (any::<u64>(), sight(), outcome).prop_map(|(id, sight, outcome)| Reply::Ended { id, sight, outcome }),
+        1 => any::<(u64, bool)>().prop_map(|(id, has_noticed)| Reply::Heard { id, has_noticed }),
+        1 => any::<u64>().prop_map(|id| Reply::Returned { id }),
+        1 => Just(Reply::Goodbye),
+    ]
+}
+
+fn delivery() -> impl Strategy<Value = Delivery> {
+    let size = prop_oneof![1..40_usize, 1..100_000_usize];
+    let sizes = prop_oneof![1 => Just(vec![1]), 4 => vec(size, 1..8)];
+    (sizes, any::<bool>()).prop_map(|(sizes, beyond_room)| Delivery { sizes, beyond_room })
+}
+
+/// The most that a frame may hold, which may be too little, and as good as no limit.
+fn max_frame() -> impl Strategy<Value = u64> {
+    prop_oneof![4 => Just(1 << 30), 1 => select(vec![0, HEAD as u64 + 1, 60, 1024, 64 * 1024, u64::MAX])]
+}
+
+/// A frame with anything in it, which may claim to be of another length than it is.
+fn wild_frame() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop_oneof![9 => select(&KINDS), 1 => any::<u8>()];
+    let some = || prop_oneof![any::<u8>(), 0..8_u8];
+    let fields = prop_oneof![
+        vec(some(), 0..60),
+        vec(some(), 18..26).prop_map(|rest| [&MAGIC[..], &rest].concat()),
+        vec(some(), 26).prop_map(|sight| [&[0][..], &sight].concat()),
+    ];
+    let texts = vec((prop_oneof![9 => Just(0), 1 => any::<u64>()], vec(some(), 0..8)), 0..4).prop_map(|texts| {
+        let text = |(more, text): (u64, Vec<u8>)| {
+            let len = (text.len() as u64).wrapping_add(more);
+            [&len.to_le_bytes()[..], &text].concat()
+        };
+        texts.into_iter().flat_map(text).collect()
+    });
+    let payload = prop_oneof![vec(some(), 0..40), texts, bytes()];
+    let lie = prop_oneof![
+        select(vec![0, 1, LARGE as u64, ROOM as u64, 1 << 20, (1 << 30) - 22, 1 << 30, u32::MAX.into()]),
+        select(vec![u64::MAX / 2, u64::MAX - 22, u64::MAX - 21, u64::MAX - 1, u64::MAX]),
+        any::<u64>(),
+    ];
+    let lies = prop_oneof![
+        3 => Just((None, None)),
+        1 => lie.clone().prop_map(|len| (Some(len as u32), None)),
+        1 => lie.prop_map(|len| (None, Some(len))),
+    ];
+    (kind, any::<u64>(), fields, payload, lies).prop_map(|(kind, id, fields, payload, lies)| {
+        let fields_len = lies.0.unwrap_or(fields.len() as u32);
+        let payload_len = lies.1.unwrap_or(payload.len() as u64);
+        [&head(kind, id, fields_len, payload_len)[..], &fields, &payload, b"\n"].concat()
+    })
+}
+
+/// What may happen to bytes on their way.
+#[derive(Clone, Debug)]
+enum Damage {
+    Flip { bit: u8 },
+    Overwrite { bytes: Vec<u8> },
+    Insert { bytes: Vec<u8> },
+    Repeat { len: usize },
+    Cut { len: usize },
+    End,
+}
+
+fn damage() -> impl Strategy<Value = (Index, Damage)> {
+    let bytes = || prop_oneof![vec(any::<u8>(), 1..10), any::<u64>().prop_map(|number| number.to_le_bytes().into())];
+    let damage = prop_oneof![
+        4 => (0..8_u8).prop_map(|bit| Damage::Flip { bit }),
+        2 => bytes().prop_map(|bytes| Damage::Overwrite { bytes }),
+        1 => bytes().prop_map(|bytes| Damage::Insert { bytes }),
+        1 => (1..100_usize).prop_map(|len| Damage::Repeat { len }),
+        1 => (1..100_usize).prop_map(|len| Damage::Cut { len }),
+        1 => Just(Damage::End),
+    ];
+    (any::<Index>(), damage)
+}
+
+fn damaged(mut stream: Vec<u8>, damages: Vec<(Index, Damage)>) -> Vec<u8> {
+    for (at, damage) in damages {
+        if stream.is_empty() {
+            break;
+        }
+        let at = at.index(stream.len());
+        let upto = |len: usize| (at + len).min(stream.len());
+        match damage {
+            Damage::Flip { bit } => stream[at] ^= 1 << bit,
+            Damage::Overwrite { bytes } => drop(stream.splice(at..upto(bytes.len()), bytes)),
+            Damage::Insert { bytes } => drop(stream.splice(at..at, bytes)),
+            Damage::Repeat { len } => {
+                let bytes = stream[at..upto(len)].to_vec();
+                stream.splice(at..at, bytes);
+            }
+            Damage::Cut { len } => drop(stream.drain(at..upto(len))),
+            Damage::End => stream.truncate(at),
+        }
+    }
+    stream
+}
+
+proptest! {
+    #[test]
+    fn every_request_arrives_as_it_was_sent(messages in vec(request(), 1..8), delivery in delivery()) {
+        arrives(&messages, &delivery);
+    }
+
+    #[test]
+    fn every_reply_arrives_as_it_was_sent(messages in vec(reply(), 1..8), delivery in delivery()) {
+        arrives(&messages, &delivery);
+    }
+
+    #[test]
+    fn what_is_sent_does_not_depend_on_what_the_socket_takes_at_once(
+        requests in vec(request(), 0..8),
+        replies in vec(reply(), 0..12),
+        takes in vec(prop_oneof![Just(0), 1..40_usize, 1..100_000_usize], 1..8),
+        rooms in vec(prop_oneof![Just(0), 1..1000_usize, 1..100_000_usize], 1..8),
+    ) {
+        is_sent_as_a_whole(&requests, &takes, &rooms);
+        is_sent_as_a_whole(&replies, &takes, &rooms);
+    }
+
+    #[test]
+    fn any_bytes_are_withstood(
+        bytes in vec(any::<u8>(), 0..200), delivery in delivery(), max_frame in max_frame(),
+    ) {
+        is_withstood::<Request>(max_frame, &bytes, &delivery);
+        is_withstood::<Reply>(max_frame, &bytes, &delivery);
+    }
+
+    #[test]
+    fn frames_with_anything_in_them_are_withstood(
+        frames in vec(wild_frame(), 1..4), delivery in delivery(), max_frame in max_frame(),
+    ) {
+        is_withstood::<Request>(max_frame, &frames.concat(), &delivery);
+        is_withstood::<Reply>(max_frame, &frames.concat(), &delivery);
+    }
+
+    #[test]
+    fn damaged_requests_are_withstood(
+        messages in vec(request(), 1..5),
+        damages in vec(damage(), 1..6),
+        delivery in delivery(),
+        max_frame in max_frame(),
+    ) {
+        is_withstood::<Request>(max_frame, &damaged(encoded(&messages), damages), &delivery);
+    }
+
+    #[test]
+    fn damaged_replies_are_withstood(
+        messages in vec(reply(), 1..5),
+        damages in vec(damage(), 1..6),
+        delivery in delivery(),
+        max_frame in max_frame(),
+    ) {
+        is_withstood::<Reply>(max_frame, &damaged(encoded(&messages), damages), &delivery);
+    }
+}
+
+// Examples.
+
+fn request_of(bytes: &[u8]) -> Result<Option<Request>, WireError> {
+    let mut decoder = Decoder::new(1024);
+    decoder.space().extend(bytes);
+    decoder.next_request()
+}
+
+fn reply_of(bytes: &[u8]) -> Result<Option<Reply>, WireError> {
+    let mut decoder = Decoder::new(1024);
+    decoder.space().extend(bytes);
+    decoder.next_reply()
+}
+
+fn run_of(len: usize) -> Request {
+    let input = Parcel { format: Format::Plain, bytes: vec![7; len] };
+    Request::Run { id: 1, wanted: 2, function: "f".into(), input }
+}
+
+#[test]
+fn a_frame_is_as_the_documentation_says() {
+    let recall = encoded(&[Request::Recall { id: 0x0102 }]);
+    assert_eq!(recall, b"C\x02\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\n");
+    assert_eq!(encoded(&[run_of(3)]), frame(b'R', 1, b"\x02\0\0\0\x01f", &[7; 3]));
+}
+
+#[test]
+fn messages_arrive_one_byte_at_a_time() {
+    for len in SIZES {
+        let bytes = encoded(&[Request::Proceed, run_of(len), Request::Quit]);
+        let (mut decoder, mut messages) = (Decoder::new(1 << 30), Vec::new());
+        for &byte in &bytes {
+            decoder.space().push(byte);
+            messages.extend(decoder.next_request().unwrap());
+        }
+        assert!(messages == [Request::Proceed, run_of(len), Request::Quit], "{len}");
+    }
+}
+
+#[test]
+fn more_may_arrive_at_once_than_there_is_room_for() {
+    for len in SIZES {
+        let messages = [run_of(len), run_of(len), run_of(3 * ROOM)];
+        let bytes = encoded(&messages);
+        let (mut decoder, mut arrived) = (Decoder::new(1 << 30), Vec::new());
+        for piece in [&bytes[..HEAD + 10], &bytes[HEAD + 10..]] {
+            decoder.append(piece);
+            arrived.extend(from_fn(|| decoder.next_request().unwrap()));
+        }
+        assert!(arrived == messages, "{len}");
+    }
+}
+
+#[test]
+fn what_has_arrived_of_a_message_can_be_forgotten_and_arrive_again() {
+    for len in SIZES {
+        let messages = [run_of(5), run_of(len), Request::Quit];
+        let bytes = encoded(&messages);
+        for cut in [0, 1, HEAD, 40, 60, bytes.len() / 2, bytes.len() - HEAD - 2, bytes.len() - 1] {
+            let (mut decoder, mut arrived) = (Decoder::new(1 << 30), Vec::new());
+            // In two pieces, so that also a large frame has begun.
+            for piece in [&bytes[..cut / 2], &bytes[cut / 2..cut]] {
+                decoder.append(piece);
+                arrived.extend(from_fn(|| decoder.next_request().unwrap()));
+            }
+            decoder.forget_rest();
+            assert!(decoder.taken() <= cut as u64);
+            decoder.append(&bytes[decoder.taken() as usize..]);
+            arrived.extend(from_fn(|| decoder.next_request().unwrap()));
+            assert!(arrived == messages, "{len}, {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_frame_is_as_large_as_its_bound_says() {
+    let sight = Sight { message: Some("what it is at".into()), ..Sight::default() };
+    for len in SIZES {
+        assert_eq!(encoded(&[run_of(len)]).len() as u64, len as u64 + run_overhead("f"));
+        let outcome = Outcome::Value(Parcel { format: Format::Plain, bytes: vec![7; len] });
+        let ended = Reply::Ended { id: 1, sight: sight.clone(), outcome };
+        assert_eq!(encoded(&[ended]).len() as u64, len as u64 + value_overhead(&sight));
+    }
+}
+
+#[test]
+fn a_frame_beyond_the_bound_is_refused_before_it_comes() {
+    for len in SIZES {
+        let bytes = encoded(&[run_of(len)]);
+        let whole = bytes.len() as u64;
+        assert!(decoded(whole, &bytes, &Delivery::at_once()) == (vec![run_of(len)], None));
+        let max = whole - 1;
+        let refused = (vec![], Some(WireError::TooLarge { len: whole, max }));
+        assert_eq!(decoded::<Request>(max, &bytes[..HEAD - 1], &Delivery::at_once()), (vec![], None));
+        assert_eq!(decoded::<Request>(max, &bytes[..HEAD], &Delivery::at_once()), refused);
+    }
+}
+
+#[test]
+fn a_frame_that_no_vector_could_hold_is_refused_whatever_is_allowed() {
+    for payload in [isize::MAX as u64 - HEAD as u64, u64::MAX - HEAD as u64 - 1, u64::MAX] {
+        let refused = Some(WireError::TooLarge { len: payload.saturating_add(HEAD as u64 + 1), max: u64::MAX });
+        let head = head(kind::RUN, 1, 0, payload);
+        assert_eq!(decoded::<Request>(u64::MAX, &head, &Delivery::at_once()), (vec![], refused));
+    }
+}
+
+#[test]
+fn a_frame_that_claims_to_be_large_costs_nothing_before_it_is() {
+    let claims = [(5, (1 << 30) - 27), ((1 << 30) - 22, 0), (1 << 29, (1 << 29) - 22)];
+    for (fields, payload) in claims {
+        let mut decoder = Decoder::new(1 << 30);
+        decoder.space().extend(head(kind::RUN, 1, fields, payload));
+        for _ in 0..100 {
+            decoder.space().extend(b"some bytes");
+            assert_eq!(decoder.next_request(), Ok(None));
+            assert!(held(&decoder) <= 4 * ROOM, "{}", held(&decoder));
+        }
+    }
+}
+
+#[test]
+fn a_decoder_takes_no_more_memory_the_longer_it_runs() {
+    let bytes = encoded(&vec![run_of(100); 1000]);
+    let (mut decoder, mut count) = (Decoder::new(1 << 30), 0);
+    for _ in 0..50 {
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(ROOM));
+            decoder.space().extend(piece);
+            rest = after;
+            while decoder.next_request().unwrap().is_some() {
+                count += 1;
+            }
+            assert!(held(&decoder) <= 3 * ROOM, "{}", held(&decoder));
+        }
+    }
+    assert_eq!(count, 50_000);
+}
+
+#[test]
+fn a_frame_that_does_not_end_where_it_says_is_refused() {
+    for len in SIZES {
+        let mut bytes = encoded(&[run_of(len), run_of(len)]);
+        let end = bytes.len() / 2 - 1;
+        bytes[end] = b'R';
+        for sizes in [vec![usize::MAX], vec![100, 10_000]] {
+            let refused = decoded::<Request>(1 << 30, &bytes, &Delivery { sizes, beyond_room: true });
+            assert_eq!(refused, (vec![], Some(WireError::NoNewline)));
+        }
+    }
+}
+
+#[test]
+fn a_frame_of_another_kind_is_refused() {
+    for kind in 0..=u8::MAX {
+        let bytes = frame(kind, 1, &[], &[]);
+        let unknown = WireError::UnknownKind(kind);
+        let requests = [kind::HELLO, kind::RUN, kind::WANT, kind::RECALL, kind::PROCEED, kind::QUIT];
+        assert_eq!(request_of(&bytes) == Err(WireError::UnknownKind(kind)), !requests.contains(&kind));
+        assert_eq!(reply_of(&bytes) == Err(unknown), requests.contains(&kind) || !KINDS.contains(&kind));
+    }
+}
+
+#[test]
+fn a_message_that_lacks_something_is_refused() {
+    let requests = [(kind::HELLO, "Hello", 32), (kind::RUN, "Run", 5), (kind::WANT, "Want", 4)];
+    let replies = [
+        (kind::READY, "Ready", 28),
+        (kind::PROGRESS, "Progress", SIGHT),
+        (kind::VALUE, "Value", 1 + SIGHT),
+        (kind::ERROR, "Error", 1 + SIGHT),
+        (kind::HEARD, "Heard", 1),
+    ];
+    let fields = |kind, len| {
+        let mut fields = vec![0; len];
+        if kind == kind::HELLO || kind == kind::READY {
+            let len = len.min(MAGIC.len());
+            fields[..len].copy_from_slice(&MAGIC[..len]);
+        }
+        fields
+    };
+    for (kind, message, len) in requests {
+        assert!(matches!(request_of(&frame(kind, 1, &fields(kind, len), &[])), Ok(Some(_))), "{message}");
+        for less in 0..len {
+            let bytes = frame(kind, 1, &fields(kind, less), &[]);
+            assert_eq!(request_of(&bytes), Err(WireError::Malformed(message)));
+        }
+    }
+    for (kind, message, len) in replies {
+        assert!(matches!(reply_of(&frame(kind, 1, &fields(kind, len), &[])), Ok(Some(_))), "{message}");
+        for less in 0..len {
+            let bytes = frame(kind, 1, &fields(kind, less), &[]);
+            assert_eq!(reply_of(&bytes), Err(WireError::Malformed(message)));
+        }
+    }
+}
+
+#[test]
+fn a_message_with_something_unknown_in_it_is_refused() {
+    let sight = |bits: u8, message: &[u8]| [&[0; SIGHT - 1][..], &[bits], message].concat();
+    for fields in [b"\0\0\0\0\x02f", b"\0\0\0\0\0\xff"] {
+        assert_eq!(request_of(&frame(kind::RUN, 1, fields, &[])), Err(WireError::Malformed("Run")));
+    }
+    let progress = sight(MESSAGE, b"\xff");
+    assert_eq!(reply_of(&frame(kind::PROGRESS, 1, &progress, &[])), Err(WireError::Malformed("Progress")));
+    let value = [&[2][..], &sight(0, &[])].concat();
+    assert_eq!(reply_of(&frame(kind::VALUE, 1, &value, &[])), Err(WireError::Malformed("Value")));
+    let error = |ending| [&[ending][..], &sight(0, &[])].concat();
+    let bytes = frame(kind::ERROR, 1, &error(ENDINGS.len() as u8), &[]);
+    assert_eq!(reply_of(&bytes), Err(WireError::Malformed("Error")));
+    let texts: [&[u8]; 4] = [b"seven b", b"\x02\0\0\0\0\0\0\x001", b"\x01\0\0\0\0\0\0\0\xff", &[255; 8]];
+    for texts in texts {
+        assert_eq!(reply_of(&frame(kind::ERROR, 1, &error(0), texts)), Err(WireError::Malformed("Error")));
+    }
+}
+
+#[test]
+fn something_else_than_an_introduction_is_refused() {
+    assert_eq!(request_of(&frame(kind::HELLO, 0, &[b'x'; 32], &[])), Err(WireError::NoHello));
+    assert_eq!(reply_of(&frame(kind::READY, 0, &[b'x'; 28], &[])), Err(WireError::NoHello));
+}
+
+#[test]
+fn the_version_of_another_protocol_can_be_read() {
+    let hello = Hello { version: VERSION + 1, depth: 1, report_interval: 2, max_frame: 3 };
+    let mut bytes = encoded(&[Request::Hello(hello.clone())]);
+    assert_eq!(request_of(&bytes), Ok(Some(Request::Hello(hello.clone()))));
+    // A later version may say more.
+    bytes.splice(bytes.len() - 1.., *b"more\n");
+    bytes[9] += 4;
+    assert_eq!(request_of(&bytes), Ok(Some(Request::Hello(hello))));
+    let error = WireError::Version(VERSION + 1).to_string();
+    assert!(error.contains(&format!("{}", VERSION + 1)) && error.contains(&VERSION.to_string()), "{error}");
+}
