@@ -1,12 +1,12 @@
 //! What a task counts: written by the task alone, with plain stores, and read by anybody as one consistent whole.
 //!
-//! Counting up is a store to `n` and nothing else. Changes that belong together (a new `n` with a new `total`, the
-//! clock) are framed by a sequence number that is odd while they are under way, and readers start again when it moved:
-//! a [seqlock] with a single writer.
+//! Counting up is a store to `n` and nothing else. Changes that belong together (a new `n` with a new `total`; both ends
+//! of the clock) are framed by a sequence number that is odd while they are under way, and readers start again when it
+//! moved: a [seqlock] with a single writer. The clock has one of its own, for where a task counts in several threads it
+//! may be another one of them that stops it.
 //!
-//! The release fence in [`write`](Counts::write) is what makes the plain stores safe: a reader that sees a store made
-//! after it, within the frame or later, and then passes its own acquire fence, also sees that the sequence number has
-//! moved.
+//! The release fence in [`write`] is what makes the plain stores safe: a reader that sees a store made after it, within
+//! the frame or later, and then passes its own acquire fence, also sees that the sequence number has moved.
 //!
 //! [seqlock]: https://en.wikipedia.org/wiki/Seqlock
 
@@ -23,7 +23,8 @@ pub(crate) struct Counts {
     started: AtomicU64,
     /// When the clock was stopped, by a pause or by the end; 0 while it runs.
     stopped: AtomicU64,
-    sequence: AtomicU32,
+    count_sequence: AtomicU32,
+    clock_sequence: AtomicU32,
 }
 
 /// One consistent reading. Times are in nanoseconds, see [`clock`](crate::clock).
@@ -42,7 +43,8 @@ impl Counts {
             total: AtomicU64::new(UNKNOWN),
             started: AtomicU64::new(0),
             stopped: AtomicU64::new(0),
-            sequence: AtomicU32::new(0),
+            count_sequence: AtomicU32::new(0),
+            clock_sequence: AtomicU32::new(0),
         }
     }
 
@@ -60,70 +62,74 @@ impl Counts {
 
     /// Only the task calls this.
     pub(crate) fn set_total(&self, total: u64) {
-        self.write(|| self.total.store(total, Ordering::Relaxed));
+        write(&self.count_sequence, || self.total.store(total, Ordering::Relaxed));
     }
 
     /// Only the task calls this.
     pub(crate) fn set_both(&self, n: u64, total: u64) {
-        self.write(|| {
+        write(&self.count_sequence, || {
             self.n.store(n, Ordering::Relaxed);
             self.total.store(total, Ordering::Relaxed);
         });
     }
 
-    /// Starts the clock, or starts it again where it was stopped. Only the task calls this.
+    /// Starts the clock, or starts it again where it was stopped. Nobody else changes the clock at the same time.
     pub(crate) fn start_clock(&self, now: u64) {
         let stopped_for = match self.stopped.load(Ordering::Relaxed) {
             0 => now,
             stopped => now.saturating_sub(stopped),
         };
         let started = self.started.load(Ordering::Relaxed) + stopped_for;
-        self.write(|| {
+        write(&self.clock_sequence, || {
             self.started.store(started, Ordering::Relaxed);
             self.stopped.store(0, Ordering::Relaxed);
         });
     }
 
-    /// Sets what another process has counted, and how long its clock has been running, if it was stopped. Only whoever
-    /// hears of the task there calls this.
-    pub(crate) fn mirror(&self, n: u64, total: u64, stopped_after: Option<u64>) {
-        let started = self.started.load(Ordering::Relaxed);
-        self.write(|| {
-            self.n.store(n, Ordering::Relaxed);
-            self.total.store(total, Ordering::Relaxed);
-            if let Some(elapsed) = stopped_after {
-                self.stopped.store(started.saturating_add(elapsed), Ordering::Relaxed);
-            }
+    /// Stops the clock. Nobody else changes it at the same time.
+    pub(crate) fn stop_clock(&self, now: u64) {
+        write(&self.clock_sequence, || self.stopped.store(now, Ordering::Relaxed));
+    }
+
+    /// Stops the clock of a task in another process, where it has been running for so long.
+    pub(crate) fn stop_clock_after(&self, elapsed: u64) {
+        self.stop_clock(self.started.load(Ordering::Relaxed).saturating_add(elapsed));
+    }
+
+    /// As if the task had never been started. Nobody else writes at the same time.
+    pub(crate) fn reset(&self) {
+        self.set_both(0, UNKNOWN);
+        write(&self.clock_sequence, || {
+            self.started.store(0, Ordering::Relaxed);
+            self.stopped.store(0, Ordering::Relaxed);
         });
     }
 
-    /// Only the task calls this.
-    pub(crate) fn stop_clock(&self, now: u64) {
-        self.write(|| self.stopped.store(now, Ordering::Relaxed));
-    }
-
-    fn write(&self, stores: impl FnOnce()) {
-        let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
-        fence(Ordering::Release);
-        stores();
-        self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
-    }
-
     pub(crate) fn read(&self) -> Reading {
-        loop {
-            let sequence = self.sequence.load(Ordering::Acquire);
-            let reading = Reading {
-                n: self.n.load(Ordering::Relaxed),
-                total: self.total.load(Ordering::Relaxed),
-                started: self.started.load(Ordering::Relaxed),
-                stopped: self.stopped.load(Ordering::Relaxed),
-            };
-            fence(Ordering::Acquire);
-            if sequence % 2 == 0 && sequence == self.sequence.load(Ordering::Relaxed) {
-                return reading;
-            }
-            spin_loop();
+        let (n, total) =
+            read(&self.count_sequence, || (self.n.load(Ordering::Relaxed), self.total.load(Ordering::Relaxed)));
+        let (started, stopped) =
+            read(&self.clock_sequence, || (self.started.load(Ordering::Relaxed), self.stopped.load(Ordering::Relaxed)));
+        Reading { n, total, started, stopped }
+    }
+}
+
+fn write(sequence: &AtomicU32, stores: impl FnOnce()) {
+    let before = sequence.load(Ordering::Relaxed);
+    sequence.store(before.wrapping_add(1), Ordering::Relaxed);
+    fence(Ordering::Release);
+    stores();
+    sequence.store(before.wrapping_add(2), Ordering::Release);
+}
+
+fn read<R>(sequence: &AtomicU32, loads: impl Fn() -> R) -> R {
+    loop {
+        let before = sequence.load(Ordering::Acquire);
+        let values = loads();
+        fence(Ordering::Acquire);
+        if before % 2 == 0 && before == sequence.load(Ordering::Relaxed) {
+            return values;
         }
+        spin_loop();
     }
 }

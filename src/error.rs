@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::{ProgressState, TaskId};
 
@@ -92,6 +93,10 @@ struct Inner {
     subject: Subject,
     progress: ProgressState,
     source: Option<BoxError>,
+    silent_for: Option<Duration>,
+    noticed_after: Option<Duration>,
+    /// How many other tasks of its group failed.
+    others: usize,
     /// In a mutex only to be `Sync`.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -115,6 +120,10 @@ pub enum TaskErrorKind {
     Failed,
     /// Its function panicked; see [`TaskError::into_panic`].
     Panicked,
+    /// It took longer than its [time-out](crate::TaskBuilder::timeout) allows.
+    TimedOut,
+    /// It made no progress call for longer than its [stall time-out](crate::TaskBuilder::stall_timeout) allows.
+    Stalled,
     /// The process that ran it ended, in the way that is given: it exited, crashed or was killed. What is known beyond
     /// that is the [source](Error::source).
     WorkerLost(WorkerExit),
@@ -211,18 +220,40 @@ pub enum CancelCause {
     Dropped,
     /// Its executor was shut down with `shutdown_now`.
     Shutdown,
+    /// Another task of its [group](crate::TaskGroup::join) has failed.
+    GroupFailed,
 }
 
 impl CancelCause {
     /// The cause whose discriminant this is.
     pub(crate) fn from_bits(bits: u32) -> Self {
-        [Self::Requested, Self::Dropped, Self::Shutdown][bits as usize % 3]
+        [Self::Requested, Self::Dropped, Self::Shutdown, Self::GroupFailed][bits as usize % 4]
     }
 }
 
 impl TaskError {
     pub(crate) fn new(kind: TaskErrorKind, subject: Subject, progress: ProgressState) -> Self {
-        Self(Box::new(Inner { kind, subject, progress, source: None, panic: Mutex::new(None) }))
+        Self(Box::new(Inner {
+            kind,
+            subject,
+            progress,
+            source: None,
+            silent_for: None,
+            noticed_after: None,
+            others: 0,
+            panic: Mutex::new(None),
+        }))
+    }
+
+    /// How the task has listened.
+    pub(crate) fn with_response(mut self, silent_for: Option<Duration>, noticed_after: Option<Duration>) -> Self {
+        (self.0.silent_for, self.0.noticed_after) = (silent_for, noticed_after);
+        self
+    }
+
+    pub(crate) fn with_others(mut self, others: usize) -> Self {
+        self.0.others = others;
+        self
     }
 
     pub(crate) fn with_source(mut self, source: BoxError) -> Self {
@@ -277,6 +308,18 @@ impl TaskError {
         self.0.kind == TaskErrorKind::Panicked
     }
 
+    /// Whether the task took longer than its time-out allows.
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        self.0.kind == TaskErrorKind::TimedOut
+    }
+
+    /// Whether the task made no progress call for longer than its stall time-out allows.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.0.kind == TaskErrorKind::Stalled
+    }
+
     /// Whether the process that ran the task ended, other than by the task's own cancellation.
     #[must_use]
     pub fn is_worker_lost(&self) -> bool {
@@ -305,6 +348,29 @@ impl TaskError {
     #[must_use]
     pub fn is_rejected(&self) -> bool {
         self.0.kind == TaskErrorKind::Rejected
+    }
+
+    /// For how long the task had made no progress call when it ended, at least; `None` where it was not silent, as far as
+    /// is known. See [`ProgressFuture::silent_for`](crate::ProgressFuture::silent_for).
+    #[must_use]
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.0.silent_for
+    }
+
+    /// How long it took the task to notice its cancellation; `None` where that was not requested while it was running,
+    /// or where the task has not noticed.
+    #[must_use]
+    pub fn noticed_after(&self) -> Option<Duration> {
+        self.0.noticed_after
+    }
+
+    /// How many other tasks of the same group failed, where this is the error of [`TaskGroup::join`]: not counting those
+    /// that were cancelled because of this one.
+    ///
+    /// [`TaskGroup::join`]: crate::TaskGroup::join
+    #[must_use]
+    pub fn others(&self) -> usize {
+        self.0.others
     }
 
     /// The payload of the task's panic, for [`resume_unwind`](std::panic::resume_unwind).
@@ -356,7 +422,26 @@ impl TaskError {
             None => Ok(()),
         }
     }
+
+    /// How badly the task has listened: `, without a progress call for 12.3 s`.
+    fn fmt_response(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_remarkable = |silence: &Duration| match self.0.kind {
+            TaskErrorKind::Stalled => true,
+            TaskErrorKind::TimedOut | TaskErrorKind::Cancelled(_) => *silence >= REMARKABLE,
+            _ => false,
+        };
+        if let Some(silence) = self.0.silent_for.filter(is_remarkable) {
+            write!(f, ", without a progress call for {:.1} s", silence.as_secs_f64())?;
+        }
+        if let Some(time) = self.0.noticed_after.filter(|&time| time >= REMARKABLE) {
+            write!(f, ", noticed after {:.1} s", time.as_secs_f64())?;
+        }
+        Ok(())
+    }
 }
+
+/// From here on, the time that a task takes to listen is worth being told.
+const REMARKABLE: Duration = Duration::from_secs(1);
 
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -369,6 +454,8 @@ impl fmt::Display for TaskError {
             TaskErrorKind::Cancelled(_) => "was cancelled",
             TaskErrorKind::Failed => "failed",
             TaskErrorKind::Panicked => "panicked",
+            TaskErrorKind::TimedOut => "timed out",
+            TaskErrorKind::Stalled => "stalled",
             TaskErrorKind::WorkerLost(_) => "lost its worker",
             TaskErrorKind::NotRegistered => return f.write_str("was not run: its function is not registered"),
             TaskErrorKind::Encode => "could not be encoded",
@@ -380,12 +467,21 @@ impl fmt::Display for TaskError {
         }
         self.fmt_place(f)?;
         match self.0.kind {
-            TaskErrorKind::Cancelled(CancelCause::Dropped) => f.write_str(": its future was dropped"),
-            TaskErrorKind::Cancelled(CancelCause::Shutdown) => f.write_str(": its executor was shut down"),
-            _ => match self.payload().as_deref().and_then(panic_message) {
-                Some(message) => write!(f, ": {message}"),
-                None => Ok(()),
-            },
+            TaskErrorKind::Cancelled(CancelCause::Dropped) => f.write_str(": its future was dropped")?,
+            TaskErrorKind::Cancelled(CancelCause::Shutdown) => f.write_str(": its executor was shut down")?,
+            TaskErrorKind::Cancelled(CancelCause::GroupFailed) => {
+                f.write_str(": another task of its group has failed")?
+            }
+            _ => {}
+        }
+        if let Some(message) = self.payload().as_deref().and_then(panic_message) {
+            write!(f, ": {message}")?;
+        }
+        self.fmt_response(f)?;
+        match self.0.others {
+            0 => Ok(()),
+            1 => f.write_str(", and another task of its group failed"),
+            others => write!(f, ", and {others} other tasks of its group failed"),
         }
     }
 }
@@ -402,6 +498,8 @@ impl fmt::Debug for TaskError {
             .field("id", &self.0.subject.id)
             .field("message", &format_args!("{self}"))
             .field("progress", &self.0.progress)
+            .field("silent_for", &self.0.silent_for)
+            .field("noticed_after", &self.0.noticed_after)
             .field("source", &self.0.source)
             .finish()
     }

@@ -7,15 +7,17 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::attend::Context;
+use crate::limits::Limits;
 use crate::parcel::{self, Parcel};
 use crate::report::Reporter;
 use crate::state::{self, Unclaimed};
 use crate::task::{self, Portable, TaskRef, Work};
-use crate::updater::Context;
 use crate::{BoxError, ProgressFuture, TaskErrorKind, TaskId, TaskResult, Updater};
 
 /// Something that runs tasks.
@@ -217,7 +219,7 @@ pub trait ExecutorExt: Executor {
         start(self, PortableCall { task, input }, Options::default())
     }
 
-    /// Prepares a task that is to have a name.
+    /// Prepares a task that is to have a name, or limits.
     ///
     /// # Examples
     ///
@@ -252,12 +254,95 @@ pub struct TaskBuilder<'a, O> {
 #[derive(Debug, Default)]
 pub(crate) struct Options {
     name: Option<Box<str>>,
+    limits: Limits,
 }
 
 impl<O> TaskBuilder<'_, O> {
     /// Names the task, for people: the name stands in its errors.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = Some(name.into().into());
+        self
+    }
+
+    /// Ends the task as [timed out](TaskErrorKind::TimedOut) when it has been running for so long.
+    ///
+    /// The time counts from the start of the task, and not while it is paused; the task can see it as
+    /// [`Updater::deadline`]. When it has passed the future resolves at once, and the task is asked to end, as if it was
+    /// cancelled. A thread is given back when the task's next progress call returns [`Cancelled`](crate::Cancelled); a
+    /// worker process is killed if that takes longer than its [grace](crate::ProcessPoolBuilder::cancel_grace). With a
+    /// [`SyncExecutor`](crate::SyncExecutor), which runs the task inside of the poll, the future resolves when the task
+    /// has come to that call.
+    ///
+    /// A time-out of zero has passed before the task could start: it is not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.task(|(), progress| loop { progress.update(1)? }, ());
+    /// let error = task.timeout(Duration::from_millis(10)).submit().wait().unwrap_err();
+    /// # let _: &dyn Send = &Result::<(), _>::Err(&error);
+    /// assert!(error.is_timed_out());
+    /// ```
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.options.limits.timeout = Some(limit);
+        self
+    }
+
+    /// Ends the task as [stalled](TaskErrorKind::Stalled) when it has made no progress call for so long, while it was
+    /// running and not paused. What follows is the same as for a [time-out](Self::timeout).
+    ///
+    /// Any progress call will do, also one that changes nothing, such as [`Updater::check`]. A
+    /// [sleep](Updater::sleep) is two of them: one when it begins, and one when it is over. The limit is noticed late by
+    /// an eighth of it, at the most, and never early.
+    ///
+    /// A limit of zero has passed before the task could start: it is not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let (answer, question) = channel::<()>();
+    /// let task = executor.task(move |(), progress| {
+    ///     progress.update(1)?;
+    ///     Ok(question.recv()?) // nobody answers
+    /// }, ());
+    /// let error = task.stall_timeout(Duration::from_millis(10)).submit().wait().unwrap_err();
+    /// assert!(error.is_stalled());
+    /// assert!(error.silent_for() >= Some(Duration::from_millis(10)));
+    /// # drop(answer);
+    /// ```
+    pub fn stall_timeout(mut self, limit: Duration) -> Self {
+        self.options.limits.stall_timeout = Some(limit);
+        self
+    }
+
+    /// Starts the task again, up to so many times, when the worker process that ran it is lost: when that has crashed,
+    /// exited or been killed by somebody else. Its input is kept until then.
+    ///
+    /// An error of the task, a panic, a time-out or a cancellation ends it as ever. A task that is started again counts
+    /// from the beginning, and so does its time-out. Threads are never lost: there this changes nothing.
+    ///
+    /// **What the task has done before its worker was lost is done twice**: this is for functions that can be called
+    /// again without harm, and not for those that send, append or pay.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(1); // or a `ProcessPoolExecutor`
+    /// let task = executor.task(|n: u64, _| Ok(n + 1), 41).retries(3).submit();
+    /// assert_eq!(task.wait()?, 42);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.options.limits.retries = retries;
         self
     }
 
@@ -279,10 +364,19 @@ where
     E: Executor + ?Sized,
     W: Work,
 {
-    let (task, handle) = task::new(work, options.name);
-    let job = Job { task };
-    // The executor may be foreign code. If it panics, it drops the job, and that is the outcome.
-    let _ = catch_unwind(AssertUnwindSafe(|| executor.execute(job)));
+    let Options { name, limits } = options;
+    let (task, handle) = task::new(work, name, limits);
+    if limits.are_timed() {
+        task.core.state.set(state::LIMITED);
+    }
+    match limits.passed_at_once() {
+        Some(kind) => task::reject(&task, kind, "the limit leaves no time at all".into()),
+        None => {
+            let job = Job { task };
+            // The executor may be foreign code. If it panics, it drops the job, and that is the outcome.
+            let _ = catch_unwind(AssertUnwindSafe(|| executor.execute(job)));
+        }
+    }
     ProgressFuture::new(handle)
 }
 
@@ -337,7 +431,7 @@ macro_rules! submit_methods {
                 $crate::executor::start(self, $crate::executor::Spawn(task), Default::default())
             }
 
-            /// Prepares a task that is to have a name.
+            /// Prepares a task that is to have a name, or limits.
             ///
             /// # Examples
             ///

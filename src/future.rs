@@ -5,15 +5,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::thread;
+use std::time::Duration;
 
 use async_channel::Receiver;
 use futures::future::FusedFuture;
 
+use crate::attend::Context;
 use crate::bar::LazyBar;
 use crate::block_on::block_on;
 use crate::observers::{Callback, Observer, Observers};
 use crate::task::{self as core_task, Core, Handle, TaskRef};
-use crate::updater::Context;
 use crate::{
     CallbackId, CancelCause, ProgressBar, ProgressState, TaskError, TaskEvents, TaskId, Triggers, executor, report,
     state,
@@ -252,6 +254,48 @@ impl<T> ProgressFuture<T> {
         core_task::resume(&self.task());
     }
 
+    /// For how long the task, which is running, has made no progress call, at least; `None` where it is not running. Time
+    /// in a pause is no silence.
+    ///
+    /// Progress calls look at no clock. So each call of this asks the task's next progress call to be noted, and one that
+    /// finds the call before it noted says zero. Asked from time to time, it is late by no more than that time; so it is
+    /// without being asked for a task that is observed, by the report interval, and for one that has made no progress
+    /// call at all. It never says too much.
+    ///
+    /// A task that stays silent cannot be cancelled: this is to find it. See also
+    /// [`stall_timeout`](crate::TaskBuilder::stall_timeout), which ends it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let (answer, question) = channel();
+    /// let task = executor.spawn(move |_| Ok(question.recv()?)); // hears nothing until somebody answers
+    /// while task.silent_for() < Some(Duration::from_millis(10)) {
+    ///     std::thread::yield_now();
+    /// }
+    /// answer.send("here you are").unwrap();
+    /// task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn silent_for(&self) -> Option<Duration> {
+        let core = self.core();
+        let is_running = core.has_run() && !core.has_ended();
+        is_running.then(|| core.silence())
+    }
+
+    /// How long it took the task to notice its cancellation: from the request until a progress call returned
+    /// [`Cancelled`](crate::Cancelled). `None` where cancellation was not requested while the task was running, or where
+    /// it has not noticed yet.
+    #[must_use]
+    pub fn noticed_after(&self) -> Option<Duration> {
+        self.core().existing_board()?.noticed_after()
+    }
+
     /// Whether the task has ended.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -335,7 +379,8 @@ impl<T> ProgressFuture<T> {
     /// Runs the task on this thread, if it is still to be run.
     fn run_here(&self) {
         if self.core().state.claim().is_ok() {
-            core_task::run(self.task(), Context { reporter: None, observers: self.observers.clone() });
+            let observers = self.observers.clone().map(|observers| (thread::current().id(), observers));
+            core_task::run(self.task(), Context { reporter: None, observers });
         }
     }
 

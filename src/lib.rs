@@ -132,6 +132,7 @@
 //! The Python package [`progress-executor`](https://pypi.org/project/progress-executor/) had the idea, for the
 //! executors of `concurrent.futures`.
 
+mod agenda;
 mod clock;
 mod patience;
 mod primitives;
@@ -140,7 +141,10 @@ mod error;
 mod parcel;
 mod progress;
 
+mod board;
 mod counts;
+mod limits;
+mod parts;
 mod remote;
 mod report;
 mod sight;
@@ -148,8 +152,10 @@ mod state;
 mod task;
 mod waiter;
 
+mod attend;
 mod io;
 mod iter;
+mod shared;
 mod updater;
 
 mod bar;
@@ -183,6 +189,7 @@ pub use crate::observers::CallbackId;
 #[cfg(unix)]
 pub use crate::process::{ProcessPoolBuilder, ProcessPoolError, ProcessPoolExecutor, TaskRegistry};
 pub use crate::progress::{ProgressState, Status};
+pub use crate::shared::SharedUpdater;
 pub use crate::shutdown::Shutdown;
 pub use crate::sync::SyncExecutor;
 pub use crate::task::TaskId;

@@ -42,12 +42,16 @@ pub struct ProgressState {
     /// The time for which the task has been running: from its start to its end, without the time it was paused.
     /// Zero before the start.
     pub elapsed: Duration,
+    /// How much of the next unit is done, from 0 to less than 1. Only where a [part](crate::Updater::split) of the work
+    /// is under way is this other than 0.
+    #[serde(default)]
+    pub part: f64,
 }
 
 impl ProgressState {
     /// The state of a task before anything has happened.
     pub(crate) const INITIAL: Self =
-        Self { n: 0, total: None, status: Status::Pending, message: None, elapsed: Duration::ZERO };
+        Self { n: 0, total: None, status: Status::Pending, message: None, elapsed: Duration::ZERO, part: 0.0 };
 
     /// The part that is done, from 0 to 1; `None` where the total is not known. Nothing to do counts as done.
     ///
@@ -62,6 +66,7 @@ impl ProgressState {
     ///     status: Status::Running,
     ///     message: None,
     ///     elapsed: Duration::from_secs(6),
+    ///     part: 0.0,
     /// };
     /// assert_eq!(state.fraction(), Some(0.75));
     /// assert_eq!(state.rate(), 0.5);
@@ -71,7 +76,7 @@ impl ProgressState {
     pub fn fraction(&self) -> Option<f64> {
         match self.total? {
             0 => Some(1.0),
-            total => Some((self.n as f64 / total as f64).min(1.0)),
+            total => Some(((self.n as f64 + self.part) / total as f64).min(1.0)),
         }
     }
 
@@ -79,7 +84,7 @@ impl ProgressState {
     #[must_use]
     pub fn rate(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
-        if seconds > 0.0 { self.n as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 { (self.n as f64 + self.part) / seconds } else { 0.0 }
     }
 
     /// The time that the rest will take at the [`rate`](Self::rate) so far: zero when nothing is left, `None` where
@@ -90,13 +95,14 @@ impl ProgressState {
         if left == 0 {
             return Some(Duration::ZERO);
         }
-        Duration::try_from_secs_f64(left as f64 / self.rate()).ok()
+        Duration::try_from_secs_f64((left as f64 - self.part) / self.rate()).ok()
     }
 
     /// Whether this shows anything that `earlier` does not, time aside.
     pub(crate) fn says_more_than(&self, earlier: &Self) -> bool {
         self.n != earlier.n
             || self.total != earlier.total
+            || self.part != earlier.part
             || self.status != earlier.status
             || self.message != earlier.message
     }

@@ -4,12 +4,13 @@
 use crate::parcel::Parcel;
 use crate::sight::Sight;
 use crate::task::{self, TaskRef};
-use crate::{BoxError, TaskError, TaskErrorKind, clock, report, state};
+use crate::{BoxError, TaskError, TaskErrorKind, clock, limits, report, state};
 
 /// A task that was [lent](state::State::lend) has been started.
 pub(crate) fn begin(task: &TaskRef) {
     if task.core.state.begin() {
         task.core.counts.start_clock(clock::now());
+        limits::watch(task);
         show(task);
     }
 }
@@ -21,8 +22,10 @@ pub(crate) fn mirror(task: &TaskRef, sight: Sight) {
     if was_halted && !sight.is_halted {
         core.counts.start_clock(clock::now());
     }
-    let stopped_after = sight.is_halted.then_some(sight.elapsed);
-    record(task, sight, stopped_after);
+    if sight.is_halted {
+        core.counts.stop_clock_after(sight.elapsed);
+    }
+    record(task, sight);
     show(task);
 }
 
@@ -39,17 +42,14 @@ pub(crate) struct Loss {
 pub(crate) fn end(task: &TaskRef, sight: Sight, outcome: Result<Parcel, Loss>) {
     // A task that has run took some time, however coarse the clock; and no less than was shown here.
     let elapsed = sight.elapsed.max(task.core.running_for()).max(1);
-    record(task, sight, Some(elapsed));
-    let ending = task.body().accept(&task.core, outcome.map_err(|loss| error(task, loss)));
-    settle(task, ending);
+    record(task, sight);
+    settle(task, Some(elapsed), outcome);
 }
 
 /// Ends a task of which nothing more will be heard.
 pub(crate) fn lose(task: &TaskRef, loss: Loss) {
     begin(task);
-    task.core.stop_clock();
-    let ending = task.body().accept(&task.core, Err(error(task, loss)));
-    settle(task, ending);
+    settle(task, None, Err(loss));
 }
 
 fn error(task: &TaskRef, Loss { kind, source, panic }: Loss) -> TaskError {
@@ -65,18 +65,31 @@ fn error(task: &TaskRef, Loss { kind, source, panic }: Loss) -> TaskError {
     }
 }
 
-fn settle(task: &TaskRef, ending: u32) {
+/// `elapsed` tells for how long it has been running, where that is known.
+fn settle(task: &TaskRef, elapsed: Option<u64>, outcome: Result<Parcel, Loss>) {
+    let core = &task.core;
+    if !core.state.decide() {
+        return;
+    }
+    match elapsed {
+        Some(elapsed) => core.stop_clock_after(elapsed),
+        None => core.stop_clock(),
+    }
+    let ending = task.body().accept(core, outcome.map_err(|loss| error(task, loss)));
     // Its executor is who says so.
-    task.core.state.clear(state::ATTACHED | state::HALTED);
+    core.state.clear(state::ATTACHED | state::HALTED);
     task::settle(task, ending);
 }
 
-fn record(task: &TaskRef, sight: Sight, stopped_after: Option<u64>) {
+fn record(task: &TaskRef, sight: Sight) {
     let core = &task.core;
     let bit = |is_set, bit| if is_set { bit } else { 0 };
-    core.counts.mirror(sight.n, sight.total, stopped_after);
-    core.state.set(bit(sight.is_halted, state::HALTED) | bit(sight.has_noticed, state::NOTICED));
-    core.state.clear(bit(!sight.is_halted, state::HALTED));
+    core.mirror(&sight);
+    if sight.has_noticed {
+        core.notice();
+    }
+    core.state.set(bit(sight.is_halted, state::HALTED));
+    core.state.clear(bit(!sight.is_halted, state::HALTED) | bit(!sight.is_silent, state::PROBE));
     if let Some(message) = sight.message {
         core.board().lock().set_message(message.into());
     }

@@ -19,35 +19,22 @@
 //!
 //! Deliberately absent: a queue of snapshots. Each observer has room for one, and a newer one takes its place.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, LazyLock, MutexGuard};
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
-use event_listener::Event;
 
+use crate::ProgressState;
+use crate::agenda::{Agenda, Visit};
 use crate::state;
 use crate::task::{Core, Home, TaskRef};
-use crate::{ProgressState, TaskId};
 
 /// The time between two snapshots, unless set otherwise.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(20);
 
 /// As good as never, and yet a time that can be added to the present.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
-/// How long a reporter without anything to watch keeps its thread.
-const LINGER: Duration = Duration::from_millis(200);
-
-/// What only tasks have that are named, observed or held back, that set a message or wait.
-pub(crate) struct Board {
-    name: Option<Box<str>>,
-    /// Wakes the task out of a pause or a sleep.
-    pub(crate) interrupt: Event,
-    report: Mutex<Report>,
-}
 
 /// What was shown, and to whom.
 #[derive(Default)]
@@ -73,20 +60,6 @@ pub(crate) struct Report {
 struct Subscriber {
     sender: Sender<ProgressState>,
     seen: ProgressState,
-}
-
-impl Board {
-    pub(crate) fn new(name: Option<Box<str>>) -> Self {
-        Self { name, interrupt: Event::new(), report: Mutex::default() }
-    }
-
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Report {
@@ -254,25 +227,27 @@ pub(crate) fn conclude(core: &Core) {
 
 /// Watches tasks that are observed: shows what they have counted since they last reported.
 ///
-/// It has a thread while it watches, and for a moment longer. Each pool has a reporter of its own; executors that are
-/// mere closures share one.
+/// Each pool has a reporter of its own; executors that are mere closures share one.
 pub(crate) struct Reporter {
     interval: Duration,
-    agenda: Mutex<Agenda>,
-    changed: Condvar,
+    agenda: Arc<Agenda<Watched>>,
 }
 
-#[derive(Default)]
-struct Agenda {
-    turns: BTreeMap<(Instant, TaskId), TaskRef>,
-    has_thread: bool,
-    closed: bool,
+struct Watched {
+    task: TaskRef,
+    interval: Duration,
+}
+
+impl Visit for Watched {
+    fn visit(&self, now: Instant) -> Option<Instant> {
+        look_after(&self.task, now, self.interval)
+    }
 }
 
 impl Reporter {
     pub(crate) fn new(interval: Duration) -> Arc<Self> {
         let interval = interval.min(LONGEST_INTERVAL);
-        Arc::new(Self { interval, agenda: Mutex::default(), changed: Condvar::new() })
+        Arc::new(Self { interval, agenda: Agenda::new("progress-report") })
     }
 
     /// The one for executors without a reporter of their own.
@@ -282,69 +257,15 @@ impl Reporter {
     }
 
     /// Looks after the task one interval from now. `false` where the task has to do without.
-    fn watch(self: &Arc<Self>, task: &TaskRef, now: Instant) -> bool {
-        let Some(turn) = now.checked_add(self.interval).filter(|_| !self.interval.is_zero()) else { return false };
-        let mut agenda = self.lock();
-        if agenda.closed || !self.ensure_thread(&mut agenda) {
-            return false;
-        }
-        let is_first = agenda.turns.first_key_value().is_none_or(|(&(first, _), _)| turn < first);
-        agenda.turns.insert((turn, task.core.id()), task.clone());
-        drop(agenda);
-        if is_first {
-            self.changed.notify_one();
-        }
-        true
+    fn watch(&self, task: &TaskRef, now: Instant) -> bool {
+        let interval = self.interval;
+        let Some(turn) = now.checked_add(interval).filter(|_| !interval.is_zero()) else { return false };
+        self.agenda.add(turn, Watched { task: task.clone(), interval })
     }
 
-    fn ensure_thread(self: &Arc<Self>, agenda: &mut Agenda) -> bool {
-        if !agenda.has_thread {
-            let reporter = self.clone();
-            let thread = thread::Builder::new().name("progress-report".into()).spawn(move || reporter.work());
-            agenda.has_thread = thread.is_ok();
-        }
-        agenda.has_thread
-    }
-
-    /// Lets the thread go at once, for there will be nothing to watch any more.
+    /// Lets its thread go at once, for there will be nothing to watch any more.
     pub(crate) fn close(&self) {
-        let mut agenda = self.lock();
-        agenda.closed = true;
-        let turns = std::mem::take(&mut agenda.turns);
-        drop(agenda);
-        self.changed.notify_one();
-        drop(turns);
-    }
-
-    fn work(&self) {
-        let mut agenda = self.lock();
-        let mut idle_since = None;
-        while !agenda.closed {
-            let now = Instant::now();
-            let wait = match agenda.turns.first_entry() {
-                Some(turn) if turn.key().0 <= now => {
-                    idle_since = None;
-                    let (_, id) = *turn.key();
-                    let task = turn.remove();
-                    drop(agenda);
-                    let next = look_after(&task, now, self.interval).map(|next| ((next, id), task));
-                    agenda = self.lock();
-                    agenda.turns.extend(next);
-                    continue;
-                }
-                Some(turn) => turn.key().0 - now,
-                None => match LINGER.checked_sub(now - *idle_since.get_or_insert(now)) {
-                    Some(left) if !left.is_zero() => left,
-                    _ => break,
-                },
-            };
-            agenda = self.changed.wait_timeout(agenda, wait).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        agenda.has_thread = false;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Agenda> {
-        self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
+        self.agenda.close();
     }
 }
 
@@ -369,9 +290,13 @@ fn look_after(task: &TaskRef, now: Instant, interval: Duration) -> Option<Instan
         if wake {
             core.waiter.wake();
         }
-    } else if core.state.set(state::REPORT) & state::REPORT != 0 {
-        report.watched = false;
-        return None;
+    } else {
+        // A task that falls silent is to be known to, from about now on.
+        core.probe();
+        if core.state.set(state::REPORT) & state::REPORT != 0 {
+            report.watched = false;
+            return None;
+        }
     }
     now.checked_add(interval)
 }

@@ -9,12 +9,14 @@
 //!     │
 //!     │ lend                  begin
 //!     └─────────────► LENT ─────────► RUNNING
-//!                      │
+//!                      │                 │
+//!                      │                 └─ retry (its worker was lost) ─► pending
 //!                      └─ take_back ─► pending, or SEALED where it was cancelled meanwhile
 //! ```
 //!
 //! A task is *pending* while none of `RUNNING`, `SEALED` and `ENDED` is set. Whoever sets `RUNNING` or `SEALED` is the
-//! only one to write the outcome, and sets `ENDED` after it has: that is why each task ends exactly once.
+//! only one to write the outcome, and sets `ENDED` after it has: that is why each task ends exactly once. A task with a
+//! limit has two who may end it while it runs, its runner and its limit: the one who is first to set `DECIDED` does.
 //!
 //! A pending task that is *lent* waits in another process. Nobody here knows whether it is about to start there, so
 //! cancelling it is a request, and it is sealed only when the other process has given it back.
@@ -30,17 +32,27 @@ pub(crate) const PAUSE: u32 = 1 << 1;
 /// A report is due: the next call that changes something shows it to the observers.
 pub(crate) const REPORT: u32 = 1 << 2;
 
-/// What `check` and `sleep` look at.
-pub(crate) const INTERRUPT: u32 = CANCEL | PAUSE;
+/// Its outcome is written. A function that still runs, because its task has timed out or because it has left something
+/// behind, is told to end.
+pub(crate) const ENDED: u32 = 1 << 3;
+/// Somebody wants to know when the next progress call is made: that call clears it.
+pub(crate) const PROBE: u32 = 1 << 4;
+/// Several threads count, so that setting the position is not a mere store.
+pub(crate) const SHARED: u32 = 1 << 5;
+
+/// What makes a task that waits look up.
+pub(crate) const INTERRUPT: u32 = CANCEL | PAUSE | ENDED;
+/// What `check` looks at.
+pub(crate) const CHECK: u32 = INTERRUPT | PROBE;
 /// What the calls that count look at.
-pub(crate) const ATTENTION: u32 = CANCEL | PAUSE | REPORT;
+pub(crate) const ATTENTION: u32 = CHECK | REPORT;
 
 /// Its function was called.
 pub(crate) const RUNNING: u32 = 1 << 8;
 /// It will not run: it was cancelled or refused while it was pending.
 pub(crate) const SEALED: u32 = 1 << 9;
-/// Its outcome is written.
-pub(crate) const ENDED: u32 = 1 << 10;
+/// It has a limit, so that its outcome may be written while its function still runs.
+pub(crate) const LIMITED: u32 = 1 << 10;
 
 /// With `ENDED`: the outcome is an error that is not a cancellation.
 pub(crate) const FAILED: u32 = 1 << 11;
@@ -64,6 +76,8 @@ pub(crate) const WAITS: u32 = 1 << 19;
 
 /// It waits in another process, which may start it at any moment.
 pub(crate) const LENT: u32 = 1 << 20;
+/// With `LIMITED`: somebody is writing its outcome, or has.
+pub(crate) const DECIDED: u32 = 1 << 21;
 
 /// Two bits that say why cancellation was requested; the first request decides.
 const CAUSE_SHIFT: u32 = 24;
@@ -124,7 +138,7 @@ impl State {
         self.transition(|word| match word {
             _ if word & (TAKEN | LENT) != 0 => Err(Unclaimed::Taken),
             _ if word & PAUSE != 0 => Err(Unclaimed::Paused),
-            _ => Ok(word | RUNNING),
+            _ => Ok(word | RUNNING | PROBE),
         })
         .map(drop)
     }
@@ -140,7 +154,19 @@ impl State {
 
     /// `LENT` → `RUNNING`: it was started where it was lent to. Returns whether it was lent.
     pub(crate) fn begin(&self) -> bool {
-        self.transition(|word| if word & LENT == 0 { Err(()) } else { Ok(word & !LENT | RUNNING) }).is_ok()
+        self.transition(|word| if word & LENT == 0 { Err(()) } else { Ok(word & !LENT | RUNNING | PROBE) }).is_ok()
+    }
+
+    /// `RUNNING` → pending, for another attempt, unless it was asked to end. Returns whether it is pending now.
+    pub(crate) fn retry(&self) -> bool {
+        let undone = RUNNING | PROBE | HALTED;
+        let next = |word| if word & (CANCEL | ENDED | DECIDED) != 0 { Err(()) } else { Ok(word & !undone) };
+        self.transition(next).is_ok()
+    }
+
+    /// Whether the caller is to write the outcome of a task that was running, and [settle](Self::settle) it.
+    pub(crate) fn decide(&self) -> bool {
+        self.peek() & LIMITED == 0 || self.set(DECIDED) & DECIDED == 0
     }
 
     /// `LENT` → pending, or `SEALED` where it was cancelled meanwhile: the caller that gets `true` has to settle it.

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::Event;
 
+use crate::attend::Context;
 use crate::executor::{Refusal, submit_methods};
 use crate::shutdown::{Drain, Shutdown};
 use crate::task::{self, Home, TaskRef};
-use crate::updater::Context;
 use crate::{CancelCause, Executor, Job, TaskId, state};
 
 /// Runs each task on the thread that polls its future, at the first poll: for tests, and where there are no threads.

@@ -10,17 +10,22 @@ use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use event_listener::Listener;
 
+use crate::attend::Context;
+use crate::board::Board;
 use crate::counts::{Counts, Reading, UNKNOWN};
 use crate::error::{Subject, is_cancellation, panic_message};
+use crate::limits::{self, Limits};
 use crate::parcel::Parcel;
-use crate::report::{self, Board};
+use crate::parts::Position;
+use crate::report;
+use crate::sight::Sight;
 use crate::state::{self, Cancel, State};
-use crate::updater::{Context, Updater};
+use crate::updater::Updater;
 use crate::waiter::Waiter;
 use crate::{BoxError, CancelCause, ProgressState, Status, TaskError, TaskErrorKind, TaskResult, clock};
 
@@ -109,7 +114,6 @@ pub(crate) struct Core {
     id: TaskId,
     /// Wakes the future.
     pub(crate) waiter: Waiter,
-    /// What only few tasks have: a name, a message, observers, somebody who waits inside of them.
     board: OnceLock<Box<Board>>,
 }
 
@@ -124,15 +128,16 @@ pub(crate) trait Home: Send + Sync {
 /// The typed part of a task, behind an untyped face.
 pub(crate) trait Body: Send + Sync {
     fn function(&self) -> &'static str;
-    /// Runs the work, keeps its outcome, and returns how that is to be [settled](State::settle).
-    fn execute(&self, core: &Core, updater: &Updater) -> u32;
+    /// Runs the work, keeps its outcome, and returns how that is to be [settled](State::settle); `None` where somebody
+    /// else has ended the task meanwhile.
+    fn execute(&self, core: &Core, updater: &Updater) -> Option<u32>;
     /// Drops the work, and keeps `error` as the outcome.
     fn refuse(&self, error: TaskError);
     /// See [`Work::portable`].
     fn portable(&self) -> Option<Portable>;
     /// Takes the work out, to be done elsewhere.
     fn pack(&self) -> Result<Parcel, BoxError>;
-    /// Keeps the outcome of work that was done elsewhere, and returns how that is to be [settled](State::settle).
+    /// The same for the outcome of work that was done elsewhere.
     fn accept(&self, core: &Core, outcome: Result<Parcel, TaskError>) -> u32;
     /// Drops the outcome.
     fn discard(&self);
@@ -165,7 +170,23 @@ impl<W: Work> Slot<W> {
     }
 
     fn replace(&self, stage: Stage<W>) -> Stage<W> {
-        mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), stage)
+        mem::replace(&mut *self.lock(), stage)
+    }
+
+    fn take_work(&self) -> Option<W> {
+        let mut stage = self.lock();
+        match mem::replace(&mut *stage, Stage::Empty) {
+            Stage::Waiting(work) => Some(work),
+            // It may have been ended already.
+            other => {
+                *stage = other;
+                None
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stage<W>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -174,16 +195,20 @@ impl<W: Work> Body for Slot<W> {
         W::function()
     }
 
-    fn execute(&self, core: &Core, updater: &Updater) -> u32 {
-        let Stage::Waiting(work) = self.replace(Stage::Empty) else { return 0 };
+    fn execute(&self, core: &Core, updater: &Updater) -> Option<u32> {
+        let work = self.take_work()?;
         let result = catch_unwind(AssertUnwindSafe(|| work.call(updater)));
+        if !core.state.decide() {
+            drop_quietly(result);
+            return None;
+        }
         core.stop_clock();
         let outcome = match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(core.judge(error, W::function())),
             Err(payload) => Err(core.error(TaskErrorKind::Panicked, W::function()).with_panic(payload)),
         };
-        self.keep(outcome)
+        Some(self.keep(outcome))
     }
 
     fn refuse(&self, error: TaskError) {
@@ -195,7 +220,7 @@ impl<W: Work> Body for Slot<W> {
     }
 
     fn pack(&self) -> Result<Parcel, BoxError> {
-        let Stage::Waiting(work) = self.replace(Stage::Empty) else { return Err("it was taken before".into()) };
+        let work = self.take_work().ok_or("it was taken before")?;
         guard(|| work.pack())
     }
 
@@ -248,10 +273,10 @@ fn drop_quietly<T>(value: T) {
 }
 
 /// Makes a task, seen from both of its sides.
-pub(crate) fn new<W: Work>(work: W, name: Option<Box<str>>) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
+pub(crate) fn new<W: Work>(work: W, name: Option<Box<str>>, limits: Limits) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
     let board = OnceLock::new();
-    if name.is_some() {
-        board.get_or_init(|| Box::new(Board::new(name)));
+    if name.is_some() || limits.are_any() {
+        board.get_or_init(|| Box::new(Board::new(name, limits)));
     }
     let task = Arc::new(Task {
         core: Core {
@@ -311,7 +336,7 @@ impl Core {
 
     /// The board, made if there is none yet.
     pub(crate) fn board(&self) -> &Board {
-        self.board.get_or_init(|| Box::new(Board::new(None)))
+        self.board.get_or_init(Box::default)
     }
 
     pub(crate) fn existing_board(&self) -> Option<&Board> {
@@ -324,19 +349,64 @@ impl Core {
     }
 
     pub(crate) fn snapshot_as(&self, status: Status, message: Option<Arc<str>>) -> ProgressState {
-        let reading = self.counts.read();
+        let Position { reading, part } = self.position();
         ProgressState {
             n: reading.n,
             total: Some(reading.total).filter(|&total| total != UNKNOWN),
             status,
             message,
             elapsed: Duration::from_nanos(running_for(reading)),
+            part,
+        }
+    }
+
+    fn position(&self) -> Position {
+        match self.existing_board() {
+            Some(board) => board.ledger().position(&self.counts),
+            None => Position { reading: self.counts.read(), part: 0.0 },
         }
     }
 
     /// For how long it has been running, in nanoseconds.
     pub(crate) fn running_for(&self) -> u64 {
-        running_for(self.counts.read())
+        running_for(self.position().reading)
+    }
+
+    /// When a running task will have come to its time-out.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let timeout = self.existing_board()?.limits().timeout?;
+        clock::instant(self.counts.read().started)?.checked_add(timeout)
+    }
+
+    /// For how long the task has made no progress call, at least; `None` where nobody asks for that yet.
+    pub(crate) fn silent_for(&self) -> Option<Duration> {
+        let word = self.state.load();
+        if word & state::PROBE == 0 || word & (state::RUNNING | state::HALTED) != state::RUNNING {
+            return None;
+        }
+        let probed_at = self.existing_board().map_or(0, |board| board.probed_at.get());
+        let since = probed_at.max(self.counts.read().started);
+        Some(Duration::from_nanos(clock::now().saturating_sub(since)))
+    }
+
+    /// Asks the next progress call of a running task to be noted. Returns whether nobody has asked before.
+    pub(crate) fn probe(&self) -> bool {
+        let word = self.state.load();
+        let is_new = word & (state::RUNNING | state::HALTED | state::PROBE) == state::RUNNING;
+        if is_new {
+            self.board().probed_at.set(clock::now());
+            self.state.set(state::PROBE);
+        }
+        is_new
+    }
+
+    /// For how long the task has made no progress call, at least, and asks for the next one to be noted.
+    pub(crate) fn silence(&self) -> Duration {
+        let silence = self.silent_for();
+        if silence.is_none() && self.probe() {
+            self.tell_home();
+        }
+        silence.unwrap_or_default()
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -361,9 +431,36 @@ impl Core {
         }
     }
 
-    /// Stops the clock at the end of the function. A task that has run took some time, however coarse the clock.
+    /// Stops the clock at the end. A task that has run took some time, however coarse the clock.
     pub(crate) fn stop_clock(&self) {
-        self.counts.stop_clock(clock::now().max(self.counts.read().started + 1));
+        self.stop_clock_at(clock::now().max(self.counts.read().started + 1));
+    }
+
+    fn stop_clock_at(&self, now: u64) {
+        match self.existing_board() {
+            Some(board) => board.ledger().close(&self.counts, now),
+            None => self.counts.stop_clock(now),
+        }
+    }
+
+    /// Sets what another process has counted. Only whoever hears of the task there calls this.
+    pub(crate) fn mirror(&self, sight: &Sight) {
+        match self.existing_board() {
+            None if sight.part == 0.0 => self.counts.set_both(sight.n, sight.total),
+            _ => self.board().ledger().mirror(&self.counts, sight),
+        }
+    }
+
+    /// The same for the clock, which has come to its end there after so many nanoseconds.
+    pub(crate) fn stop_clock_after(&self, elapsed: u64) {
+        self.stop_clock_at(self.counts.read().started.saturating_add(elapsed));
+    }
+
+    /// The task knows of its cancellation.
+    pub(crate) fn notice(&self) {
+        if self.state.set(state::NOTICED) & state::NOTICED == 0 {
+            self.board().noticed_at.set_once(clock::now());
+        }
     }
 
     /// What an error returned by the task means.
@@ -385,7 +482,8 @@ impl Core {
         };
         let board = self.existing_board();
         let subject = Subject { id: self.id, name: board.and_then(Board::name).map(Box::from), function };
-        TaskError::new(kind, subject, self.snapshot_as(status, board.and_then(|board| board.lock().message())))
+        let progress = self.snapshot_as(status, board.and_then(|board| board.lock().message()));
+        TaskError::new(kind, subject, progress).with_response(self.silent_for(), board.and_then(Board::noticed_after))
     }
 
     /// Waits until the control word is as it should be, and at most until the deadline.
@@ -440,15 +538,18 @@ fn running_for(reading: Reading) -> u64 {
 /// Runs a task that the caller has [claimed](State::claim), and settles it.
 pub(crate) fn run(task: TaskRef, context: Context) -> Context {
     task.core.counts.start_clock(clock::now());
+    limits::watch(&task);
     let updater = Updater::new(task, context);
     updater.announce();
     let ending = updater.task().body.execute(&updater.task().core, &updater);
     let (task, context) = updater.into_parts();
-    settle(&task, ending);
+    if let Some(ending) = ending {
+        settle(&task, ending);
+    }
     context
 }
 
-/// Ends a task that the caller has [sealed](State::seal), because of `kind`.
+/// Ends a task that the caller has [sealed](State::seal) or [decided](State::decide) on, because of `kind`.
 pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
     let error = task.error(kind);
     let ending = ending(&error);
@@ -487,7 +588,7 @@ pub(crate) fn settle(task: &TaskRef, ending: u32) {
 
 /// Requests cancellation, and ends the task right here where it has not started.
 pub(crate) fn cancel(task: &TaskRef, cause: CancelCause) {
-    match task.core.state.request_cancel(cause as u32) {
+    match request_cancel(task, cause) {
         Cancel::Sealed => refuse(task, TaskErrorKind::Cancelled(cause), None),
         Cancel::Told => {
             task.core.interrupt();
@@ -496,6 +597,26 @@ pub(crate) fn cancel(task: &TaskRef, cause: CancelCause) {
         }
         Cancel::Late => {}
     }
+}
+
+/// Requests cancellation; whoever waits for it is to be told.
+pub(crate) fn request_cancel(task: &TaskRef, cause: CancelCause) -> Cancel {
+    let core = &task.core;
+    if core.has_run() && !core.has_ended() {
+        // Before the task can notice.
+        core.board().requested_at.set_once(clock::now());
+    }
+    core.state.request_cancel(cause as u32)
+}
+
+/// Makes a running task that has lost its worker pending again, unless it was asked to end. Returns whether it is.
+pub(crate) fn retry(task: &TaskRef) -> bool {
+    let is_pending = task.core.state.retry();
+    if is_pending {
+        task.core.counts.reset();
+        task.core.mirror(&Sight { total: UNKNOWN, ..Sight::default() });
+    }
+    is_pending
 }
 
 /// Ends a task that nobody has run and nobody will run.

@@ -29,13 +29,13 @@ use std::time::Duration;
 
 use event_listener::Event;
 
+use crate::attend::Context;
 use crate::executor::{self, Refusal, submit_methods};
 use crate::patience::Patience;
 use crate::report::{self, Reporter};
 use crate::shutdown::{Drain, Shutdown};
 use crate::state::{self, Unclaimed};
 use crate::task::{self, Home, TaskRef};
-use crate::updater::Context;
 use crate::{CancelCause, Executor, Job, TaskId};
 
 /// Runs tasks on a pool of threads, first in, first out.

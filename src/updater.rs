@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use yoke::Yoke;
+use yoke::either::EitherCart;
 
-use crate::counts::UNKNOWN;
-use crate::observers::Observers;
-use crate::report::{self, Reporter};
+use crate::attend::{self, Context};
+use crate::counts::{Counts, UNKNOWN};
+use crate::parts::{self, Count, Part};
 use crate::task::{Core, TaskRef};
-use crate::{Cancelled, ProgressIter, ProgressReader, ProgressWriter, clock, state};
+use crate::{Cancelled, ProgressIter, ProgressReader, ProgressWriter, SharedUpdater, state};
 
 /// A task's handle on itself: it reports progress, and hears of cancellation.
 ///
@@ -49,43 +50,77 @@ use crate::{Cancelled, ProgressIter, ProgressReader, ProgressWriter, clock, stat
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
 pub struct Updater {
-    /// The task, and a plain pointer to its core: a progress call must not look for it through an `Arc<dyn ..>`, which
-    /// costs as much as all the rest of it.
-    core: Yoke<&'static Core, TaskRef>,
+    /// What it counts in, the task or a part of it; and plain pointers to the count and to the task's core: a progress
+    /// call must not look for them through an `Arc<dyn ..>`, which costs as much as all the rest of it.
+    count: Yoke<(&'static Counts, &'static Core), EitherCart<TaskRef, Arc<Part>>>,
     context: Context,
+    /// Completes the part.
+    _completion: Option<Completion>,
     /// The counts have one writer.
     not_sync: PhantomData<Cell<()>>,
 }
 
-/// What surrounds a running task: who watches it, and who looks at it from the thread that it runs on.
-#[derive(Default)]
-pub(crate) struct Context {
-    pub(crate) reporter: Option<Arc<Reporter>>,
-    pub(crate) observers: Option<Arc<Observers>>,
+/// Completes a part of a task's work when it is dropped.
+struct Completion {
+    part: Arc<Part>,
+    context: Context,
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        parts::complete(&self.part);
+        attend::report_if_due(&self.part.task, &self.context);
+    }
 }
 
 impl Updater {
     pub(crate) fn new(task: TaskRef, context: Context) -> Self {
-        Self { core: Yoke::attach_to_cart(task, |task| &task.core), context, not_sync: PhantomData }
+        let count = Yoke::attach_to_cart(task, |task| (&task.core.counts, &task.core)).wrap_cart_in_either_a();
+        Self { count, context, _completion: None, not_sync: PhantomData }
+    }
+
+    fn of_part(part: Arc<Part>, context: Context) -> Self {
+        let completion = Completion { part: part.clone(), context: context.clone() };
+        let count = Yoke::attach_to_cart(part, |part| (&part.counts, &part.task.core)).wrap_cart_in_either_b();
+        Self { count, context, _completion: Some(completion), not_sync: PhantomData }
     }
 
     pub(crate) fn into_parts(self) -> (TaskRef, Context) {
-        (self.core.into_backing_cart(), self.context)
+        let task = match self.count.into_backing_cart() {
+            EitherCart::A(task) => task,
+            EitherCart::B(part) => part.task.clone(),
+        };
+        (task, self.context)
+    }
+
+    #[inline(always)]
+    fn counts(&self) -> &Counts {
+        self.count.get().0
     }
 
     #[inline(always)]
     fn core(&self) -> &Core {
-        self.core.get()
+        self.count.get().1
     }
 
     pub(crate) fn task(&self) -> &TaskRef {
-        self.core.backing_cart()
+        match self.count.backing_cart() {
+            EitherCart::A(task) => task,
+            EitherCart::B(part) => &part.task,
+        }
+    }
+
+    fn count_in(&self) -> Count<'_> {
+        match self.count.backing_cart() {
+            EitherCart::A(task) => Count::Task(task),
+            EitherCart::B(part) => Count::Part(part),
+        }
     }
 
     /// Shows that the task is running now, to whom it may concern.
     pub(crate) fn announce(&self) {
         if self.core().state.load() & state::OBSERVED != 0 {
-            self.report();
+            attend::report(self.task(), &self.context);
         }
     }
 
@@ -109,7 +144,7 @@ impl Updater {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn set_total(&self, total: u64) {
-        self.core().counts.set_total(total);
+        self.counts().set_total(total);
         self.report_if_due();
     }
 
@@ -136,8 +171,24 @@ impl Updater {
     /// ```
     #[inline]
     pub fn set_position(&self, n: u64) -> Result<(), Cancelled> {
-        self.core().counts.set_n(n);
-        self.attend(state::ATTENTION)
+        if self.core().state.peek() & (state::ATTENTION | state::SHARED) == 0 {
+            self.counts().set_n(n);
+            return Ok(());
+        }
+        self.move_to(n)
+    }
+
+    /// The same, where something wants attention or where the position is not all this updater's own.
+    #[cold]
+    fn move_to(&self, n: u64) -> Result<(), Cancelled> {
+        self.counts().set_n(self.own(n));
+        attend::attend(self.task(), &self.context, state::ATTENTION)
+    }
+
+    /// What is left of the position `n` beside what others count.
+    fn own(&self, n: u64) -> u64 {
+        let is_shared = self.core().state.peek() & state::SHARED != 0;
+        if is_shared { n.wrapping_sub(self.count_in().shared()) } else { n }
     }
 
     /// Sets both counts at once, and checks for cancellation: no snapshot shows the one without the other.
@@ -162,7 +213,7 @@ impl Updater {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn set_counts(&self, n: u64, total: u64) -> Result<(), Cancelled> {
-        self.core().counts.set_both(n, total);
+        self.counts().set_both(self.own(n), total);
         self.attend(state::ATTENTION)
     }
 
@@ -184,12 +235,7 @@ impl Updater {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn set_message(&self, message: impl Into<Cow<'static, str>>) {
-        let message: Arc<str> = match message.into() {
-            Cow::Borrowed(text) => text.into(),
-            Cow::Owned(text) => text.into(),
-        };
-        self.core().board().lock().set_message(message);
-        self.report_if_due();
+        attend::set_message(self.task(), &self.context, message.into());
     }
 
     /// Counts `delta` units as done, and checks for cancellation. The count wraps around after 2⁶⁴ units.
@@ -215,7 +261,7 @@ impl Updater {
     /// ```
     #[inline]
     pub fn update(&self, delta: u64) -> Result<(), Cancelled> {
-        self.core().counts.advance(delta);
+        self.counts().advance(delta);
         self.attend(state::ATTENTION)
     }
 
@@ -241,15 +287,15 @@ impl Updater {
     /// ```
     #[inline]
     pub fn check(&self) -> Result<(), Cancelled> {
-        self.attend(state::INTERRUPT)
+        self.attend(state::CHECK)
     }
 
-    /// Whether cancellation was requested. Other than [`check`](Self::check) this never waits, and is not taken as a
-    /// sign that the task has noticed.
+    /// Whether the task is to end. Other than [`check`](Self::check) this never waits, and is not taken as a sign that
+    /// the task has noticed.
     #[inline]
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.core().state.peek() & state::CANCEL != 0
+        self.core().state.peek() & (state::CANCEL | state::ENDED) != 0
     }
 
     /// Sleeps, unless the task is cancelled: then it wakes at once.
@@ -275,15 +321,7 @@ impl Updater {
     /// assert!(task.wait().unwrap_err().is_cancelled());
     /// ```
     pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
-        // No deadline where it is beyond the end of time: then only cancellation ends the sleep.
-        let deadline = Instant::now().checked_add(duration);
-        loop {
-            self.check()?;
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return Ok(());
-            }
-            self.core().wait_until(|word| word & state::INTERRUPT != 0, deadline);
-        }
+        attend::sleep(self.task(), &self.context, duration)
     }
 
     /// Counts the items of an iterator, and checks for cancellation before each.
@@ -312,8 +350,7 @@ impl Updater {
             (least, Some(most)) if least == most => least as u64,
             _ => UNKNOWN,
         };
-        self.core().counts.set_both(0, total);
-        self.report_if_due();
+        self.start_count(total);
         ProgressIter::new(self, items)
     }
 
@@ -362,65 +399,126 @@ impl Updater {
         ProgressWriter::new(self, writer)
     }
 
-    /// When the task is to have ended, so that it can choose to do less; `None` where it has no limit. No executor sets
-    /// a limit yet.
+    /// A part of this work, worth `units` of it, for a function that counts for itself.
+    ///
+    /// The part has a count of its own. Its fraction becomes that many units here, and it is complete when it is
+    /// dropped, however far it has come: so a function that is given a part need not know what it is a part of, and one
+    /// that returns early leaves no gap. Parts can have parts. A part can be sent to another thread; there may be
+    /// several at a time.
+    ///
+    /// Other than its count, a part has all in common with the task: cancellation, pauses, the message.
+    ///
+    /// A part never runs over: it is worth no more than the `units` that are left of a known total, and may be worth
+    /// nothing at all. As long as it has not set a total it counts as not begun. Setting the position of the whole while
+    /// a part is under way says how far that is to be once the part is complete.
+    ///
+    /// The idea is that of Eclipse's `SubMonitor`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{SyncExecutor, TaskResult, Updater};
+    ///
+    /// fn sum(numbers: &[u64], progress: &Updater) -> TaskResult<u64> {
+    ///     let mut sum = 0;
+    ///     for number in progress.iter(numbers) {
+    ///         sum += number?;
+    ///     }
+    ///     Ok(sum)
+    /// }
+    ///
+    /// fn mean(numbers: Vec<u64>, progress: &Updater) -> TaskResult<u64> {
+    ///     progress.set_total(100);
+    ///     let sum = sum(&numbers, &progress.split(90))?; // ends at 90 of 100
+    ///     progress.update(10)?;
+    ///     Ok(sum / numbers.len() as u64)
+    /// }
+    ///
+    /// assert_eq!(SyncExecutor::new().submit(mean, vec![1, 2, 3]).wait()?, 2);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use = "a part that is dropped is complete"]
+    pub fn split(&self, units: u64) -> Updater {
+        Self::of_part(self.count_in().split(units), self.context.clone())
+    }
+
+    /// A handle to count from several threads of this task: for parallel loops.
+    ///
+    /// All handles count in the same place as this updater, and cancellation reaches all of them. The total is set here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| {
+    ///     progress.set_total(2_000);
+    ///     let shared = progress.shared();
+    ///     std::thread::scope(|scope| {
+    ///         let halves = [0..1000, 1000..2000].map(|half| {
+    ///             scope.spawn(|| half.into_iter().try_for_each(|_| shared.update(1)))
+    ///         });
+    ///         halves.into_iter().try_for_each(|half| half.join().unwrap())
+    ///     })?;
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn shared(&self) -> SharedUpdater {
+        self.core().state.set(state::SHARED);
+        SharedUpdater::new(self.task().clone(), self.count_in().share(), self.context.clone())
+    }
+
+    /// When the task will be ended by its [time-out](crate::TaskBuilder::timeout), so that it can choose to do less;
+    /// `None` where it has none. Time in a pause moves it on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.task(|limit: u64, progress| {
+    ///     let (mut best, mut tries) = (u64::MAX, 0);
+    ///     let stop = progress.deadline().map(|deadline| deadline - Duration::from_secs(1));
+    ///     while tries < limit && stop.is_none_or(|stop| Instant::now() < stop) {
+    ///         tries += 1;
+    ///         best = best.min(tries * 2_654_435_761 % 1_000_003);
+    ///         progress.update(1)?;
+    ///     }
+    ///     Ok(best)
+    /// }, 100);
+    /// # let _ =
+    /// task.timeout(Duration::from_secs(60)).submit().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        None
+        self.core().deadline()
     }
 
     /// Counts without checking for cancellation.
     pub(crate) fn count(&self, delta: u64) {
-        self.core().counts.advance(delta);
+        self.counts().advance(delta);
+        self.report_if_due();
+    }
+
+    /// Starts a count from 0.
+    pub(crate) fn start_count(&self, total: u64) {
+        self.counts().set_both(self.own(0), total);
         self.report_if_due();
     }
 
     /// The end of every progress call: nothing, unless one of `bits` wants attention.
     #[inline(always)]
     fn attend(&self, bits: u32) -> Result<(), Cancelled> {
-        if self.core().state.peek() & bits == 0 { Ok(()) } else { self.attend_to(bits) }
-    }
-
-    #[cold]
-    fn attend_to(&self, bits: u32) -> Result<(), Cancelled> {
-        if self.core().state.peek() & bits & state::REPORT != 0 {
-            self.report();
-        }
-        // Looked at again: whoever saw the report may have requested it just now.
-        while self.core().state.peek() & state::INTERRUPT != 0 {
-            if self.is_cancelled() {
-                self.core().state.set(state::NOTICED);
-                return Err(Cancelled);
-            }
-            self.halt();
-        }
-        Ok(())
+        let needs_attention = self.core().state.peek() & bits != 0;
+        if needs_attention { attend::attend(self.task(), &self.context, bits) } else { Ok(()) }
     }
 
     fn report_if_due(&self) {
-        if self.core().state.peek() & state::REPORT != 0 {
-            self.report();
-        }
-    }
-
-    #[cold]
-    fn report(&self) {
-        report::due(self.task(), self.context.reporter.as_ref());
-        if let Some(observers) = &self.context.observers {
-            observers.catch_up(self.core());
-        }
-    }
-
-    /// Waits while the task is paused, with the clock stopped.
-    fn halt(&self) {
-        let core = self.core();
-        core.counts.stop_clock(clock::now());
-        core.state.set(state::HALTED);
-        report::change(self.task());
-        core.wait_until(|word| word & state::PAUSE == 0 || word & state::CANCEL != 0, None);
-        core.state.clear(state::HALTED);
-        core.counts.start_clock(clock::now());
-        report::change(self.task());
+        attend::report_if_due(self.task(), &self.context);
     }
 }
 

@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use super::launch::Failure;
 use super::line::Line;
-use super::wire::{Outcome, Payload, Reply, Request, WireError};
+use super::wire::{self, Outcome, Payload, Reply, Request, WireError};
+use crate::board::Board;
+use crate::limits::Limits;
 use crate::parcel::Format;
 use crate::sight::Sight;
 use crate::state::{self, Unclaimed};
-use crate::task::TaskRef;
+use crate::task::{self, TaskRef};
 use crate::{Job, TaskId};
 
 /// How much work is kept waiting inside a worker: more would gain nothing, and have to be moved when the worker is lost.
@@ -37,15 +39,19 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const STRIKES: u8 = 5;
 
 /// The requests that a worker hears of.
-pub(crate) const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | state::CAUSE;
+pub(crate) const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | state::PROBE | state::CAUSE;
 
 /// A task of the pool.
 pub(crate) struct Entry {
     pub(crate) job: Job,
     pub(crate) function: &'static str,
     pub(crate) format: Format,
-    /// Until it has started.
+    /// Until it has started for the last time.
     pub(crate) input: Option<Payload>,
+    /// In nanoseconds.
+    timeout: u64,
+    /// How often it is to be started again, when its worker is lost.
+    retries: u32,
     /// What the worker knows that is wanted.
     told: u32,
     /// How many workers died when it was next.
@@ -54,7 +60,9 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(job: Job, function: &'static str, format: Format, input: Vec<u8>) -> Self {
-        Self { job, function, format, input: Some(input.into()), told: 0, strikes: 0 }
+        let Limits { timeout, retries, .. } = job.task().core.existing_board().map(Board::limits).unwrap_or_default();
+        let timeout = timeout.and_then(|limit| u64::try_from(limit.as_nanos()).ok()).unwrap_or(wire::NO_TIMEOUT);
+        Self { job, function, format, input: Some(input.into()), timeout, retries, told: 0, strikes: 0 }
     }
 
     fn task(&self) -> &TaskRef {
@@ -157,6 +165,8 @@ pub(crate) enum Duty {
 pub(crate) struct Estate {
     /// The task that it was running.
     pub(crate) lost: Option<Entry>,
+    /// The same, if it is to be started once more.
+    pub(crate) retried: Option<TaskRef>,
     /// The tasks that were cancelled before they had started.
     pub(crate) cancelled: Vec<Entry>,
 }
@@ -364,8 +374,9 @@ impl Desk {
             match entry.task().core.state.lend() {
                 Ok(word) => {
                     entry.told = word & WANTED;
-                    let (id, input) = (entry.wire_id(), entry.input.get_or_insert_default());
-                    worker.line.outbox().run(id, entry.told, entry.function, entry.format, input);
+                    let (id, timeout) = (entry.wire_id(), entry.timeout);
+                    let input = entry.input.get_or_insert_default();
+                    worker.line.outbox().run(id, entry.told, timeout, entry.function, entry.format, input);
                     worker.sent.push_back(entry);
                     given += 1;
                 }
@@ -485,13 +496,18 @@ impl Desk {
         match reply {
             Reply::Started { id } => {
                 let entry = worker.first(id, false).ok_or(WireError::Malformed("Started"))?;
-                news.push(News::Begun(entry.task().clone(), entry.input.take()));
+                let input = entry.input.take_if(|_| entry.retries == 0);
+                news.push(News::Begun(entry.task().clone(), input));
                 worker.started = Some(now);
                 worker.start_grace(grace);
             }
             Reply::Progress { id, sight } => {
                 let entry = worker.first(id, true).ok_or(WireError::Malformed("Progress"))?;
                 let task = entry.task().clone();
+                if !sight.is_silent {
+                    // Whoever wants to know about the next progress call has to say so again.
+                    entry.told &= !state::PROBE;
+                }
                 worker.note(sight.has_noticed);
                 news.push(News::Seen(task, sight));
             }
@@ -527,10 +543,25 @@ impl Desk {
         if entry.task().core.state.take_back() {
             return Some(entry);
         }
-        // To the front, and among those that came back in the order in which they were submitted.
+        self.put_back(entry);
+        None
+    }
+
+    /// To the front, and among those that came back in the order in which they were submitted.
+    fn put_back(&mut self, entry: Entry) {
         let later = self.queue.iter().position(|other| other.job.id() > entry.job.id());
         self.queue.insert(later.unwrap_or(self.queue.len()), entry);
-        None
+    }
+
+    /// A task has lost its worker: it is started once more, or is lost itself.
+    fn retry(&mut self, mut entry: Entry, estate: &mut Estate) {
+        if entry.retries > 0 && task::retry(entry.task()) {
+            entry.retries -= 1;
+            estate.retried = Some(entry.task().clone());
+            self.put_back(entry);
+        } else {
+            estate.lost = Some(entry);
+        }
     }
 
     /// A worker is gone.
@@ -540,7 +571,9 @@ impl Desk {
         };
         let mut estate = Estate::default();
         if worker.started.is_some() {
-            estate.lost = worker.sent.pop_front();
+            if let Some(entry) = worker.sent.pop_front() {
+                self.retry(entry, &mut estate);
+            }
         } else if let Some(next) = worker.sent.front_mut() {
             next.strikes += 1;
             if next.strikes >= STRIKES {
@@ -610,7 +643,7 @@ impl Worker {
 
     fn note(&mut self, has_noticed: bool) {
         if let Some(entry) = self.sent.front().filter(|_| has_noticed) {
-            entry.task().core.state.set(state::NOTICED);
+            entry.task().core.notice();
             self.grace = Grace::None;
         }
     }

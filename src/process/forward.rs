@@ -22,6 +22,7 @@ pub(crate) struct Forwarder {
 struct Sent {
     state: ProgressState,
     has_noticed: bool,
+    is_silent: bool,
     /// That it has ended is said in another way.
     is_closed: bool,
 }
@@ -30,7 +31,7 @@ impl Forwarder {
     pub(crate) fn new(line: Arc<Line>, id: u64, task: TaskRef, longest_message: usize) -> Arc<Self> {
         // That it has started is said in another way.
         let state = ProgressState { status: Status::Running, ..ProgressState::INITIAL };
-        let sent = Mutex::new(Sent { state, has_noticed: false, is_closed: false });
+        let sent = Mutex::new(Sent { state, has_noticed: false, is_silent: true, is_closed: false });
         Arc::new(Self { line, id, task, longest_message, sent })
     }
 
@@ -46,6 +47,13 @@ impl Forwarder {
         if has_noticed != self.lock().has_noticed {
             self.forward();
         }
+    }
+
+    /// Sends it when the next progress call is made.
+    pub(crate) fn probe(&self) {
+        let mut sent = self.lock();
+        self.task.core.probe();
+        sent.is_silent = true;
     }
 
     /// Sends nothing from now on.
@@ -71,13 +79,16 @@ impl Forwarder {
         let mut sent = self.lock();
         let state = core.snapshot();
         let mut sight = see(&self.task, self.longest_message);
-        if sent.is_closed || !state.says_more_than(&sent.state) && sight.has_noticed == sent.has_noticed {
+        let is_news = state.says_more_than(&sent.state)
+            || sight.has_noticed != sent.has_noticed
+            || !sight.is_silent && sent.is_silent;
+        if sent.is_closed || !is_news {
             return;
         }
         if state.message == sent.state.message {
             sight.message = None;
         }
-        (sent.state, sent.has_noticed) = (state, sight.has_noticed);
+        (sent.state, sent.has_noticed, sent.is_silent) = (state, sight.has_noticed, sight.is_silent);
         // Under the lock, so that what was seen later is sent later.
         self.line.send(|outbox| outbox.reply(Reply::Progress { id: self.id, sight }));
     }
@@ -96,9 +107,11 @@ pub(crate) fn see(task: &TaskRef, longest_message: usize) -> Sight {
     Sight {
         n: state.n,
         total: state.total.unwrap_or(counts::UNKNOWN),
+        part: state.part,
         elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
         is_halted: word & state::HALTED != 0,
         has_noticed: word & state::NOTICED != 0,
+        is_silent: word & state::PROBE != 0,
         message: state.message.map(|message| shorten((*message).to_owned(), longest_message)),
     }
 }

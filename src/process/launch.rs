@@ -17,7 +17,7 @@ use super::error::RemoteError;
 use super::journal::Journal;
 use super::line::{Line, Received};
 use super::registry::{TaskRegistry, fingerprint};
-use super::wire::{Decoder, Hello, Outbox, Outcome, Reply, Request, VERSION, WireError};
+use super::wire::{self, Decoder, Hello, Outbox, Outcome, Reply, Request, VERSION, WireError};
 use super::{image, role};
 use crate::parcel::Parcel;
 use crate::{TaskErrorKind, WorkerExit};
@@ -152,7 +152,13 @@ impl Launch {
         let _ = process.line.send_first(&first.into_bytes(), process.journal.as_ref());
         process.line.send(|outbox| {
             if let Some(Initializer { function, input }) = self.initializer.clone() {
-                outbox.request(Request::Run { id: 0, wanted: 0, function: function.into(), input });
+                outbox.request(Request::Run {
+                    id: 0,
+                    wanted: 0,
+                    timeout: wire::NO_TIMEOUT,
+                    function: function.into(),
+                    input,
+                });
             }
         });
         let deadline = Instant::now() + START_TIMEOUT;

@@ -18,7 +18,7 @@ use crate::parcel::Parcel;
 use crate::remote::{self, Loss};
 use crate::shutdown::Drain;
 use crate::task::{self, Home, TaskRef};
-use crate::{CancelCause, TaskErrorKind, TaskId, WorkerExit, state};
+use crate::{CancelCause, TaskErrorKind, TaskId, WorkerExit, report, state};
 
 pub(crate) struct Pool {
     pub(crate) launch: Launch,
@@ -201,10 +201,11 @@ impl Pool {
     /// Ends the task that went with its worker, and passes the others on.
     fn settle_estate(self: &Arc<Self>, place: usize, exit: WorkerExit, verdict: Option<Verdict>) {
         let mut desk = self.lock();
-        let Estate { lost, cancelled } = desk.remove(place);
+        let Estate { lost, retried, cancelled } = desk.remove(place);
         let aftermath = desk.assign();
         drop(desk);
         self.follow(aftermath);
+        retried.iter().for_each(report::change);
         cancelled.into_iter().map(News::Cancelled).for_each(spread);
         if let Some(entry) = lost {
             let task = entry.job.task();

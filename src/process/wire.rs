@@ -24,7 +24,10 @@ use crate::parcel::{Format, Parcel};
 use crate::sight::Sight;
 
 /// Changes with every change of a frame or a message.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+
+/// A time-out that never passes.
+pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
 
 const MAGIC: [u8; 8] = *b"progexec";
 
@@ -38,7 +41,7 @@ const LARGE: usize = 32 * 1024;
 const ROOM: usize = 64 * 1024;
 
 /// What a program tells a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Request {
     Hello(Hello),
     /// Run a task, after those that were sent before.
@@ -46,6 +49,8 @@ pub(crate) enum Request {
         id: u64,
         /// What is requested of it by now: bits of its control word.
         wanted: u32,
+        /// How long it may take, in nanoseconds; [`NO_TIMEOUT`] stands for as long as it likes.
+        timeout: u64,
         function: String,
         input: Parcel,
     },
@@ -66,7 +71,7 @@ pub(crate) enum Request {
 }
 
 /// What a worker tells the program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     Ready(Ready),
     Started {
@@ -254,9 +259,10 @@ impl Outbox {
         is_noted
     }
 
-    pub(crate) fn run(&mut self, id: u64, wanted: u32, function: &str, format: Format, input: &Payload) {
+    pub(crate) fn run(&mut self, id: u64, wanted: u32, timeout: u64, function: &str, format: Format, input: &Payload) {
         let fields = |to: &mut Vec<u8>| {
             to.extend(wanted.to_le_bytes());
+            to.extend(timeout.to_le_bytes());
             to.push(format as u8);
             to.extend(function.as_bytes());
         };
@@ -272,8 +278,8 @@ impl Outbox {
                 to.extend(hello.report_interval.to_le_bytes());
                 to.extend(hello.max_frame.to_le_bytes());
             }),
-            Request::Run { id, wanted, function, input } => {
-                self.run(id, wanted, &function, input.format, &input.bytes.into());
+            Request::Run { id, wanted, timeout, function, input } => {
+                self.run(id, wanted, timeout, &function, input.format, &input.bytes.into());
             }
             Request::Want { id, wanted } => self.push_small(kind::WANT, id, |to| to.extend(wanted.to_le_bytes())),
             Request::Recall { id } => self.push_small(kind::RECALL, id, |_| {}),
@@ -368,7 +374,7 @@ impl Default for Payload {
 
 /// The size of the frame for an input, without the payload; for its bound.
 pub(crate) fn run_overhead(function: &str) -> u64 {
-    (HEAD + 5 + function.len() + 1) as u64
+    (HEAD + 13 + function.len() + 1) as u64
 }
 
 /// The size of the frame for an output, without the payload; for its bound.
@@ -525,9 +531,9 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireE
         }
         kind::RUN => {
             let mut from = Fields { rest: fields, message: "Run" };
-            let (wanted, format) = (from.u32()?, from.format()?);
+            let (wanted, timeout, format) = (from.u32()?, from.u64()?, from.format()?);
             let function = from.text()?;
-            Request::Run { id, wanted, function, input: Parcel { format, bytes: payload } }
+            Request::Run { id, wanted, timeout, function, input: Parcel { format, bytes: payload } }
         }
         kind::WANT => Request::Want { id, wanted: Fields { rest: fields, message: "Want" }.u32()? },
         kind::RECALL => Request::Recall { id },
@@ -577,16 +583,23 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
 const HALTED: u8 = 1;
 const NOTICED: u8 = 1 << 1;
 const MESSAGE: u8 = 1 << 2;
+const SILENT: u8 = 1 << 3;
 
 /// The size of a [`Sight`], without its message.
-const SIGHT: usize = 25;
+const SIGHT: usize = 33;
 
 fn put_sight(to: &mut Vec<u8>, sight: &Sight) {
     let bit = |is_set, bit| if is_set { bit } else { 0 };
     to.extend(sight.n.to_le_bytes());
     to.extend(sight.total.to_le_bytes());
+    to.extend(sight.part.to_le_bytes());
     to.extend(sight.elapsed.to_le_bytes());
-    to.push(bit(sight.is_halted, HALTED) | bit(sight.has_noticed, NOTICED) | bit(sight.message.is_some(), MESSAGE));
+    to.push(
+        bit(sight.is_halted, HALTED)
+            | bit(sight.has_noticed, NOTICED)
+            | bit(sight.message.is_some(), MESSAGE)
+            | bit(sight.is_silent, SILENT),
+    );
     to.extend(sight.message.as_deref().unwrap_or_default().as_bytes());
 }
 
@@ -640,9 +653,23 @@ impl<'a> Fields<'a> {
     }
 
     fn sight(mut self) -> Result<Sight, WireError> {
-        let (n, total, elapsed, bits) = (self.u64()?, self.u64()?, self.u64()?, self.u8()?);
-        let message = if bits & MESSAGE == 0 { None } else { Some(self.text()?) };
-        Ok(Sight { n, total, elapsed, is_halted: bits & HALTED != 0, has_noticed: bits & NOTICED != 0, message })
+        let (n, total, part) = (self.u64()?, self.u64()?, self.array().map(f64::from_le_bytes)?);
+        if !(0.0..1.0).contains(&part) {
+            return Err(self.malformed());
+        }
+        let (elapsed, bits) = (self.u64()?, self.u8()?);
+        let has = |bit| bits & bit != 0;
+        let message = if has(MESSAGE) { Some(self.text()?) } else { None };
+        Ok(Sight {
+            n,
+            total,
+            part,
+            elapsed,
+            is_halted: has(HALTED),
+            has_noticed: has(NOTICED),
+            is_silent: has(SILENT),
+            message,
+        })
     }
 }
 

@@ -233,9 +233,9 @@ fn parcel() -> impl Strategy<Value = Parcel> {
 
 fn sight() -> impl Strategy<Value = Sight> {
     let message = prop_oneof![Just(None), text().prop_map(Some)];
-    (any::<(u64, u64, u64, bool, bool)>(), message).prop_map(|(known, message)| {
-        let (n, total, elapsed, is_halted, has_noticed) = known;
-        Sight { n, total, elapsed, is_halted, has_noticed, message }
+    (any::<(u64, u64, u64, bool, bool, bool)>(), 0.0..1.0, message).prop_map(|(known, part, message)| {
+        let (n, total, elapsed, is_halted, has_noticed, is_silent) = known;
+        Sight { n, total, part, elapsed, is_halted, has_noticed, is_silent, message }
     })
 }
 
@@ -243,12 +243,8 @@ fn request() -> impl Strategy<Value = Request> {
     let hello = any::<(u32, u32, u64, u64)>().prop_map(|(version, depth, report_interval, max_frame)| {
         Request::Hello(Hello { version, depth, report_interval, max_frame })
     });
-    let run = (any::<u64>(), any::<u32>(), text(), parcel()).prop_map(|(id, wanted, function, input)| Request::Run {
-        id,
-        wanted,
-        function,
-        input,
-    });
+    let run = (any::<(u64, u32, u64)>(), text(), parcel())
+        .prop_map(|((id, wanted, timeout), function, input)| Request::Run { id, wanted, timeout, function, input });
     prop_oneof![
         1 => hello,
         4 => run,
@@ -296,7 +292,7 @@ fn wild_frame() -> impl Strategy<Value = Vec<u8>> {
     let fields = prop_oneof![
         vec(some(), 0..60),
         vec(some(), 18..26).prop_map(|rest| [&MAGIC[..], &rest].concat()),
-        vec(some(), 26).prop_map(|sight| [&[0][..], &sight].concat()),
+        vec(some(), 34).prop_map(|sight| [&[0][..], &sight].concat()),
     ];
     let texts = vec((prop_oneof![9 => Just(0), 1 => any::<u64>()], vec(some(), 0..8)), 0..4).prop_map(|texts| {
         let text = |(more, text): (u64, Vec<u8>)| {
@@ -444,14 +440,14 @@ fn reply_of(bytes: &[u8]) -> Result<Option<Reply>, WireError> {
 
 fn run_of(len: usize) -> Request {
     let input = Parcel { format: Format::Plain, bytes: vec![7; len] };
-    Request::Run { id: 1, wanted: 2, function: "f".into(), input }
+    Request::Run { id: 1, wanted: 2, timeout: 3, function: "f".into(), input }
 }
 
 #[test]
 fn a_frame_is_as_the_documentation_says() {
     let recall = encoded(&[Request::Recall { id: 0x0102 }]);
     assert_eq!(recall, b"C\x02\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\n");
-    assert_eq!(encoded(&[run_of(3)]), frame(b'R', 1, b"\x02\0\0\0\x01f", &[7; 3]));
+    assert_eq!(encoded(&[run_of(3)]), frame(b'R', 1, b"\x02\0\0\0\x03\0\0\0\0\0\0\0\x01f", &[7; 3]));
 }
 
 #[test]
@@ -594,7 +590,7 @@ fn a_frame_of_another_kind_is_refused() {
 
 #[test]
 fn a_message_that_lacks_something_is_refused() {
-    let requests = [(kind::HELLO, "Hello", 32), (kind::RUN, "Run", 5), (kind::WANT, "Want", 4)];
+    let requests = [(kind::HELLO, "Hello", 32), (kind::RUN, "Run", 13), (kind::WANT, "Want", 4)];
     let replies = [
         (kind::READY, "Ready", 28),
         (kind::PROGRESS, "Progress", SIGHT),

@@ -32,12 +32,13 @@ use super::line::{Line, Received};
 use super::registry::{self, Call, Defect, TaskRegistry};
 use super::role::{self, Role};
 use super::wire::{self, Decoder, Ending, Hello, Outcome, Ready, Reply, Request, VERSION, WireError};
+use crate::attend::Context;
+use crate::limits::Limits;
 use crate::parcel::Parcel;
 use crate::report::Reporter;
 use crate::sight::Sight;
 use crate::state::{self, Unclaimed};
 use crate::task::{self, Handle, TaskRef, Work};
-use crate::updater::Context;
 use crate::{CancelCause, TaskError, TaskErrorKind, TaskResult, Updater, counts};
 
 /// A task that takes longer than that is watched.
@@ -101,6 +102,7 @@ struct Inbox {
 struct Assignment {
     id: u64,
     wanted: u32,
+    timeout: u64,
     function: String,
     input: Parcel,
 }
@@ -124,6 +126,7 @@ enum Errand {
     Pause(TaskRef),
     Resume(TaskRef),
     Observe(Arc<Forwarder>),
+    Probe(Arc<Forwarder>),
 }
 
 /// A registered function with its input.
@@ -229,8 +232,12 @@ impl Worker {
 
     /// Makes a task out of what was received.
     fn take_up(self: &Arc<Self>, inbox: &mut Inbox, assignment: Assignment) -> Option<Made> {
-        let Assignment { id, wanted, function, input } = assignment;
-        let (task, handle) = task::new(Remote { function: self.registry.function(&function)?, input }, None);
+        let Assignment { id, wanted, timeout, function, input } = assignment;
+        let function = self.registry.function(&function)?;
+        // The program sees to it; here it is for the task to know.
+        let timeout = (timeout != wire::NO_TIMEOUT).then(|| Duration::from_nanos(timeout));
+        let limits = Limits { timeout, ..Limits::default() };
+        let (task, handle) = task::new(Remote { function, input }, None, limits);
         let forwarder = (wanted & state::OBSERVED != 0).then(|| self.forwarder(id, &task));
         if let Some(forwarder) = &forwarder {
             forwarder.start();
@@ -446,8 +453,8 @@ impl Worker {
 
     fn heed(self: &Arc<Self>, inbox: &mut Inbox, request: Request, errands: &mut Vec<Errand>) {
         match request {
-            Request::Run { id, wanted, function, input } => {
-                inbox.waiting.push_back(Assignment { id, wanted, function, input });
+            Request::Run { id, wanted, timeout, function, input } => {
+                inbox.waiting.push_back(Assignment { id, wanted, timeout, function, input });
             }
             Request::Want { id, wanted } => match &mut inbox.current {
                 Some(current) if current.id == id => {
@@ -482,10 +489,13 @@ impl Worker {
             0 => Errand::Resume(task.clone()),
             _ => Errand::Pause(task.clone()),
         });
-        if wanted & state::OBSERVED != 0 && forwarder.is_none() {
+        if wanted & (state::OBSERVED | state::PROBE) != 0 && forwarder.is_none() {
             let new = self.forwarder(*id, task);
             *forwarder = Some(new.clone());
             errands.push(Errand::Observe(new));
+        }
+        if let Some(forwarder) = forwarder.as_ref().filter(|_| wanted & state::PROBE != 0) {
+            errands.push(Errand::Probe(forwarder.clone()));
         }
     }
 
@@ -528,6 +538,7 @@ impl Errand {
             Self::Pause(task) => task::pause(&task),
             Self::Resume(task) => task::resume(&task),
             Self::Observe(forwarder) => forwarder.start(),
+            Self::Probe(forwarder) => forwarder.probe(),
         }
     }
 }

@@ -1,0 +1,99 @@
+//! What a task may take: how long in all, and how long without a progress call.
+//!
+//! One thread looks after all tasks that have a limit and are running. It does not ask for more than a glance: a task
+//! with a time-out is looked at when that may have passed, one with a stall time-out eight times as often. Each such
+//! glance asks the task's next progress call to clear a bit ([`PROBE`](state::PROBE)), so that no call ever looks at a
+//! clock.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use crate::agenda::{Agenda, Visit};
+use crate::task::{self, TaskRef};
+use crate::{BoxError, CancelCause, TaskErrorKind, state};
+
+/// How often a task is looked at, at the most, and one that is paused, at the most.
+const LEAST_TURN: Duration = Duration::from_millis(1);
+const PAUSED_TURN: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) stall_timeout: Option<Duration>,
+    /// How often a task is started again that has lost its worker.
+    pub(crate) retries: u32,
+}
+
+impl Limits {
+    pub(crate) fn are_any(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Whether there is something to be watched.
+    pub(crate) fn are_timed(&self) -> bool {
+        self.timeout.is_some() || self.stall_timeout.is_some()
+    }
+
+    /// The limit that leaves no time at all.
+    pub(crate) fn passed_at_once(&self) -> Option<TaskErrorKind> {
+        match self {
+            Self { timeout: Some(Duration::ZERO), .. } => Some(TaskErrorKind::TimedOut),
+            Self { stall_timeout: Some(Duration::ZERO), .. } => Some(TaskErrorKind::Stalled),
+            _ => None,
+        }
+    }
+}
+
+struct Limited(TaskRef);
+
+/// Sees to the limits of a task that has just been started.
+pub(crate) fn watch(task: &TaskRef) {
+    static AGENDA: LazyLock<Arc<Agenda<Limited>>> = LazyLock::new(|| Agenda::new("progress-limits"));
+
+    if task.core.state.load() & state::LIMITED == 0 {
+        return;
+    }
+    let item = Limited(task.clone());
+    // A limit that cannot be told never passes.
+    let Some(turn) = item.visit(Instant::now()) else { return };
+    if !AGENDA.add(turn, item) {
+        let error = "its limits could not be watched: the system could not start a thread";
+        end(task, TaskErrorKind::Rejected, Some(error.into()));
+    }
+}
+
+impl Visit for Limited {
+    fn visit(&self, now: Instant) -> Option<Instant> {
+        let Self(task) = self;
+        let (core, word) = (&task.core, task.core.state.load());
+        if word & state::RUNNING == 0 || word & state::ENDED != 0 {
+            return None;
+        }
+        let limits = core.existing_board()?.limits();
+        let left = |limit: Duration, used: Duration| limit.saturating_sub(used);
+        let until_timeout = limits.timeout.map(|limit| left(limit, Duration::from_nanos(core.running_for())));
+        let until_stalled = limits.stall_timeout.map(|limit| left(limit, core.silence()));
+        if until_timeout == Some(Duration::ZERO) {
+            end(task, TaskErrorKind::TimedOut, None);
+            return None;
+        }
+        if until_stalled == Some(Duration::ZERO) {
+            end(task, TaskErrorKind::Stalled, None);
+            return None;
+        }
+        let glance = limits.stall_timeout.map(|limit| limit / 8);
+        let turn = [until_timeout, until_stalled, glance].into_iter().flatten().min()?;
+        let least = if word & state::HALTED == 0 { LEAST_TURN } else { PAUSED_TURN };
+        now.checked_add(turn.max(least))
+    }
+}
+
+/// Ends a task while its function is running, unless that has returned just now. The function is asked to end.
+fn end(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
+    if task.core.state.decide() {
+        task.core.stop_clock();
+        task::request_cancel(task, CancelCause::Requested);
+        task.core.tell_home();
+        task::refuse(task, kind, source);
+    }
+}
