@@ -18,7 +18,7 @@ use crate::parcel::{self, Parcel};
 use crate::report::Reporter;
 use crate::state::{self, Unclaimed};
 use crate::task::{self, Portable, TaskRef, Work};
-use crate::{BoxError, ProgressFuture, TaskErrorKind, TaskId, TaskResult, Updater};
+use crate::{BoxError, Map, ProgressFuture, TaskErrorKind, TaskId, TaskResult, Updater};
 
 /// Something that runs tasks.
 ///
@@ -240,6 +240,38 @@ pub trait ExecutorExt: Executor {
     {
         prepare(self, PortableCall { task, input })
     }
+
+    /// Submits a task for each of `inputs`, some at a time, and streams their outcomes; see [`Map`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::{ExecutorExt, TaskResult, ThreadPoolExecutor, Updater};
+    ///
+    /// fn count_words(text: String, progress: &Updater) -> TaskResult<usize> {
+    ///     Ok(progress.iter(text.split(' ')).count())
+    /// }
+    ///
+    /// # smol::block_on(async {
+    /// let executor = ThreadPoolExecutor::new(2); // or any other
+    /// let mut counts = executor.map(count_words, ["a b c", "d e"].map(String::from));
+    /// while let Some(count) = counts.next().await {
+    ///     println!("{}", count?);
+    /// }
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// # }).unwrap();
+    /// ```
+    fn map<F, I, O, N>(&self, task: F, inputs: N) -> Map<'_, N::IntoIter, O>
+    where
+        F: Fn(I, &Updater) -> TaskResult<O> + Clone + Send + 'static,
+        I: Serialize + DeserializeOwned + Send + 'static,
+        O: Serialize + DeserializeOwned + Send + 'static,
+        N: IntoIterator<Item = I>,
+    {
+        let submit = move |input| start(self, PortableCall { task: task.clone(), input }, Options::default());
+        Map::new(inputs.into_iter(), Box::new(submit), self.max_workers())
+    }
 }
 
 impl<E: Executor + ?Sized> ExecutorExt for E {}
@@ -278,13 +310,16 @@ impl<O> TaskBuilder<'_, O> {
     /// # Examples
     ///
     /// ```
+    /// use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
     /// use std::time::Duration;
     ///
-    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
-    /// let task = executor.task(|(), progress| loop { progress.update(1)? }, ());
-    /// let error = task.timeout(Duration::from_millis(10)).submit().wait().unwrap_err();
-    /// # let _: &dyn Send = &Result::<(), _>::Err(&error);
-    /// assert!(error.is_timed_out());
+    /// fn count_up(from: u64, progress: &Updater) -> TaskResult<()> {
+    ///     (from..).try_for_each(|_| Ok(progress.update(1)?))
+    /// }
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let task = executor.task(count_up, 1).timeout(Duration::from_millis(10)).submit();
+    /// assert!(task.wait().unwrap_err().is_timed_out());
     /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.limits.timeout = Some(limit);
@@ -449,6 +484,38 @@ macro_rules! submit_methods {
                 O: Send + 'static,
             {
                 $crate::executor::prepare(self, $crate::executor::Call { task, input })
+            }
+
+            /// Submits a task for each of `inputs`, some at a time, and streams their outcomes; see
+            /// [`Map`](crate::Map).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use futures::TryStreamExt;
+            ///
+            #[doc = concat!("# let executor = progress_executor::", stringify!($executor), "::default();")]
+            /// # smol::block_on(async {
+            /// let factor = std::rc::Rc::new(3); // the inputs stay here
+            /// let inputs = (1..=3).map(|n| n * *factor);
+            /// let doubled: Vec<u64> = executor.map(|n, _| Ok(2 * n), inputs).try_collect().await?;
+            /// assert_eq!(doubled, [6, 12, 18]);
+            /// # Ok::<(), progress_executor::TaskError>(())
+            /// # }).unwrap();
+            /// ```
+            pub fn map<F, I, O, N>(&self, task: F, inputs: N) -> $crate::Map<'_, N::IntoIter, O>
+            where
+                F: Fn(I, &$crate::Updater) -> $crate::TaskResult<O> + Clone + Send + 'static,
+                I: Send + 'static,
+                O: Send + 'static,
+                N: IntoIterator<Item = I>,
+            {
+                let submit = move |input| {
+                    let call = $crate::executor::Call { task: task.clone(), input };
+                    $crate::executor::start(self, call, Default::default())
+                };
+                let workers = $crate::Executor::max_workers(self);
+                $crate::Map::new(inputs.into_iter(), Box::new(submit), workers)
             }
         }
     };

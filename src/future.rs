@@ -357,7 +357,7 @@ impl<T> ProgressFuture<T> {
         self.handle.core()
     }
 
-    fn task(&self) -> TaskRef {
+    pub(crate) fn task(&self) -> TaskRef {
         self.handle.clone().to_task()
     }
 

@@ -155,6 +155,8 @@ mod waiter;
 mod attend;
 mod io;
 mod iter;
+#[cfg(feature = "rayon")]
+mod par_iter;
 mod shared;
 mod updater;
 
@@ -165,7 +167,12 @@ mod future;
 mod observers;
 
 mod executor;
+mod group;
+#[cfg(feature = "indicatif")]
+mod group_bars;
+mod map;
 mod shutdown;
+mod tally;
 
 #[cfg(unix)]
 mod process;
@@ -183,15 +190,22 @@ pub use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKin
 pub use crate::events::{TaskEvent, TaskEvents};
 pub use crate::executor::{Executor, ExecutorExt, Job, TaskBuilder};
 pub use crate::future::{Canceller, ProgressFuture};
+pub use crate::group::{Join, JoinAll, TaskGroup};
+#[cfg(feature = "indicatif")]
+pub use crate::group_bars::GroupBars;
 pub use crate::io::{ProgressReader, ProgressWriter};
 pub use crate::iter::ProgressIter;
+pub use crate::map::Map;
 pub use crate::observers::CallbackId;
+#[cfg(feature = "rayon")]
+pub use crate::par_iter::ProgressParIter;
 #[cfg(unix)]
 pub use crate::process::{ProcessPoolBuilder, ProcessPoolError, ProcessPoolExecutor, TaskRegistry};
 pub use crate::progress::{ProgressState, Status};
 pub use crate::shared::SharedUpdater;
 pub use crate::shutdown::Shutdown;
 pub use crate::sync::SyncExecutor;
+pub use crate::tally::GroupProgress;
 pub use crate::task::TaskId;
 pub use crate::thread::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use crate::updater::Updater;

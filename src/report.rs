@@ -19,6 +19,7 @@
 //!
 //! Deliberately absent: a queue of snapshots. Each observer has room for one, and a newer one takes its place.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, MutexGuard};
 use std::time::{Duration, Instant};
@@ -58,8 +59,26 @@ pub(crate) struct Report {
 }
 
 struct Subscriber {
-    sender: Sender<ProgressState>,
+    audience: Box<dyn Audience>,
     seen: ProgressState,
+}
+
+/// One that is shown snapshots where they are made: on the thread of the task or of its reporter, and with a lock held
+/// that the task needs. It must not wait.
+pub(crate) trait Audience: Send {
+    /// `interval` is the time between two of them, where there is one. Returns whether anybody is there to see the next.
+    fn show(&mut self, old: &ProgressState, new: &ProgressState, interval: Option<Duration>) -> bool;
+    fn is_there(&self) -> bool;
+}
+
+impl Audience for Sender<ProgressState> {
+    fn show(&mut self, _old: &ProgressState, new: &ProgressState, _interval: Option<Duration>) -> bool {
+        self.force_send(new.clone()).is_ok()
+    }
+
+    fn is_there(&self) -> bool {
+        !self.is_closed()
+    }
 }
 
 impl Report {
@@ -85,7 +104,8 @@ impl Report {
 
     /// Gives every observer the snapshot, if it says more than what they saw; returns whether it does.
     fn publish(&mut self, snapshot: ProgressState) -> bool {
-        self.subscribers.retain_mut(|subscriber| subscriber.show(&snapshot));
+        let interval = self.reporter.as_ref().map(|reporter| reporter.interval);
+        self.subscribers.retain_mut(|subscriber| subscriber.show(&snapshot, interval));
         let is_news = self.latest.as_ref().is_none_or(|latest| snapshot.says_more_than(latest));
         if is_news {
             self.latest = Some(snapshot);
@@ -105,33 +125,40 @@ impl Report {
 }
 
 impl Subscriber {
-    /// Returns whether there still is a receiver.
-    fn show(&mut self, snapshot: &ProgressState) -> bool {
+    /// Returns whether anybody is there to see the next one.
+    fn show(&mut self, snapshot: &ProgressState, interval: Option<Duration>) -> bool {
         if !snapshot.says_more_than(&self.seen) {
-            return !self.sender.is_closed();
+            return self.audience.is_there();
         }
-        self.seen = snapshot.clone();
+        let old = mem::replace(&mut self.seen, snapshot.clone());
         // Sending wakes the receivers' wakers. One that panics must harm neither the task nor the other observers.
-        catch_unwind(AssertUnwindSafe(|| self.sender.force_send(snapshot.clone()).is_ok())).unwrap_or(true)
+        catch_unwind(AssertUnwindSafe(|| self.audience.show(&old, snapshot, interval))).unwrap_or(true)
     }
 }
 
 /// A new receiver of the task's snapshots, which starts with the current one.
 pub(crate) fn subscribe(core: &Core) -> Receiver<ProgressState> {
     let (sender, receiver) = async_channel::bounded(1);
+    admit(core, Box::new(sender.clone()), |seen| {
+        // Neither full nor closed: nobody else has it yet.
+        let _ = sender.try_send(seen.clone());
+    });
+    receiver
+}
+
+/// Shows every change from now on to `audience`, which has seen what `first` is given.
+pub(crate) fn admit(core: &Core, audience: Box<dyn Audience>, first: impl FnOnce(&ProgressState)) {
     let mut report = core.board().lock();
     let is_first = observe(core, &report);
     let seen = core.snapshot_as(core.status(), report.message());
-    // Neither full nor closed: nobody else has it yet.
-    let _ = sender.try_send(seen.clone());
+    first(&seen);
     if !seen.status.is_terminal() {
-        report.subscribers.push(Subscriber { sender, seen });
+        report.subscribers.push(Subscriber { audience, seen });
     }
     drop(report);
     if is_first {
         core.tell_home();
     }
-    receiver
 }
 
 /// Lets the future be woken for every snapshot from now on; returns the current one, and the version to ask after.

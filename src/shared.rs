@@ -21,7 +21,7 @@ use crate::{Cancelled, state};
 ///
 /// It may outlive its task. Its calls return [`Cancelled`] then, and count for nothing.
 ///
-/// For iterators of rayon there is [`Updater::par_iter`](crate::Updater) with the feature `rayon`.
+/// For rayon's iterators there is `Updater::par_iter`, with the feature `rayon`.
 ///
 /// # Examples
 ///
@@ -104,6 +104,13 @@ impl SharedUpdater {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.core.get().deadline()
+    }
+
+    /// Counts without checking for cancellation.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn count(&self, delta: u64) {
+        self.stripes.add(delta);
+        attend::report_if_due(self.task(), &self.context);
     }
 
     fn task(&self) -> &TaskRef {

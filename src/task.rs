@@ -360,6 +360,17 @@ impl Core {
         }
     }
 
+    /// The same without its message, and without the lock that guards this.
+    pub(crate) fn glance(&self) -> ProgressState {
+        self.snapshot_as(self.status(), None)
+    }
+
+    /// When it was started, and until when it has been running; in nanoseconds. The start is moved on by pauses.
+    pub(crate) fn span(&self) -> Option<(u64, u64)> {
+        let reading = self.position().reading;
+        (reading.started > 0).then(|| (reading.started, reading.started + running_for(reading)))
+    }
+
     fn position(&self) -> Position {
         match self.existing_board() {
             Some(board) => board.ledger().position(&self.counts),
