@@ -1,7 +1,7 @@
-//! Waits for whatever comes first: the progress of one of several tasks, or a timer.
+//! Waits for whatever comes first: the progress of one of several tasks, a timer, or Ctrl-C.
 //!
 //! Three tasks count to ten, each at its own pace. `futures::select!` shows each step as it comes, and cancels
-//! those that have not arrived after a second.
+//! those that have not arrived after a second, or when Ctrl-C is pressed.
 //!
 //! ```text
 //! cargo run --example select
@@ -10,8 +10,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use async_channel::Receiver;
+use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt, select};
-use progress_executor::{ProgressState, TaskResult, ThreadPoolExecutor, Updater};
+use progress_executor::{ProgressFuture, ProgressState, TaskResult, ThreadPoolExecutor, Updater};
 use smol::Timer;
 
 /// Counts to ten, with a pause after each number.
@@ -30,7 +32,14 @@ fn show(name: &str, state: &ProgressState) {
     }
 }
 
-async fn watch() {
+/// Gets something each time that Ctrl-C is pressed.
+fn interrupts() -> Result<Receiver<()>, ctrlc::Error> {
+    let (send, interrupts) = async_channel::bounded(1);
+    ctrlc::set_handler(move || _ = send.try_send(()))?;
+    Ok(interrupts)
+}
+
+async fn watch(interrupts: Receiver<()>) {
     let executor = ThreadPoolExecutor::new(3);
     let [hare, fox, snail] = [30, 70, 300].map(|millis| executor.submit(stroll, Duration::from_millis(millis)));
 
@@ -38,7 +47,11 @@ async fn watch() {
     let mut hare_updates = pin!(hare.updates());
     let mut fox_updates = pin!(fox.updates());
     let mut snail_updates = pin!(snail.updates());
+    let mut interrupts = pin!(interrupts);
     let mut patience = FutureExt::fuse(Timer::after(Duration::from_secs(1)));
+
+    // Does nothing to those that have ended.
+    let cancel_all = || [&hare, &fox, &snail].into_iter().for_each(ProgressFuture::cancel);
 
     loop {
         select! {
@@ -47,11 +60,12 @@ async fn watch() {
             state = snail_updates.select_next_some() => show("snail", &state),
             _ = patience => {
                 println!("       a second has passed");
-                for task in [&hare, &fox, &snail] {
-                    task.cancel(); // does nothing to those that have ended
-                }
+                cancel_all();
             }
-            complete => break, // all of them have ended, the timer too
+            () = interrupts.select_next_some() => cancel_all(),
+        }
+        if [&hare_updates, &fox_updates, &snail_updates].iter().all(|updates| updates.is_terminated()) {
+            break; // all of them have ended, and their last states were shown
         }
     }
 
@@ -63,6 +77,7 @@ async fn watch() {
     }
 }
 
-fn main() {
-    smol::block_on(watch());
+fn main() -> Result<(), ctrlc::Error> {
+    smol::block_on(watch(interrupts()?));
+    Ok(())
 }

@@ -1,0 +1,62 @@
+//! Counts the lines of many files in worker processes, a few at a time, and shows the largest.
+//!
+//! ```text
+//! cargo run --release --example map_files -- FOLDER
+//! ```
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::{env, io};
+
+use futures::StreamExt;
+use progress_executor::{BoxError, ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+
+fn count_lines(path: PathBuf, progress: &Updater) -> TaskResult<(u64, PathBuf)> {
+    let file = File::open(&path)?;
+    progress.set_total(file.metadata()?.len());
+    let mut lines = BufReader::new(progress.reader(file)); // counts bytes, and ends with an error when cancelled
+    let (mut count, mut line) = (0, Vec::new());
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        count += 1;
+        line.clear();
+    }
+    Ok((count, path))
+}
+
+/// The files below a folder: looked for as they are asked for, however many there are.
+fn files(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let mut left = vec![folder.to_owned()];
+    std::iter::from_fn(move || {
+        while let Some(path) = left.pop() {
+            if !path.is_dir() {
+                return Some(path);
+            }
+            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
+            left.extend(entries.map(|entry| entry.path()).filter(|path| !path.is_symlink()));
+        }
+        None
+    })
+}
+
+fn main() -> Result<(), BoxError> {
+    TaskRegistry::new().register(count_lines).init(); // in a worker process this serves tasks, and never returns
+    let folder = env::args_os().nth(1).map(PathBuf::from).ok_or_else(|| io::Error::other("which folder?"))?;
+    let executor = ProcessPoolExecutor::new(0)?; // as many as there are processors
+    smol::block_on(async {
+        let (mut total, mut largest) = (0, (0, PathBuf::new()));
+        // At most twice as many files as there are workers are under way.
+        let mut counts = executor.map(count_lines, files(&folder)).unordered();
+        while let Some(outcome) = counts.next().await {
+            match outcome {
+                Ok(count) => {
+                    total += count.0;
+                    largest = largest.max(count);
+                }
+                Err(error) => eprintln!("{error}"), // only that file
+            }
+        }
+        println!("{total} lines; the most are {} in {}", largest.0, largest.1.display());
+        Ok(())
+    })
+}

@@ -1,0 +1,32 @@
+//! A parallel loop inside one task, with one progress and one cancellation.
+//!
+//! ```text
+//! cargo run --release --example rayon
+//! ```
+
+use std::time::Duration;
+
+use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
+use rayon::prelude::*;
+
+fn steps(start: u64) -> u64 {
+    std::iter::successors(Some(start), |&x| (x > 1).then_some(if x % 2 == 0 { x / 2 } else { 3 * x + 1 })).count()
+        as u64
+}
+
+fn longest_walk(n: u64, progress: &Updater) -> TaskResult<u64> {
+    // Every thread of rayon counts in a place of its own, and hears of cancellation at each item.
+    let longest = progress.par_iter(1..n).map(|start| start.map(steps)).try_reduce(|| 0, |a, b| Ok(a.max(b)))?;
+    Ok(longest)
+}
+
+fn main() {
+    let executor = ThreadPoolExecutor::new(1); // rayon has threads of its own
+    let show = |state: &progress_executor::ProgressState| println!("{:3.0} %", state.fraction().unwrap_or(0.0) * 100.0);
+
+    let task = executor.submit(longest_walk, 3_000_000).on_progress(move |_, new| show(new));
+    println!("longest walk: {:?}", task.wait());
+
+    let task = executor.task(longest_walk, 1 << 40).timeout(Duration::from_millis(300)).submit();
+    println!("{}", task.wait().unwrap_err()); // never takes a part for the whole
+}
