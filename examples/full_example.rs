@@ -185,7 +185,7 @@ fn sizes() -> impl Iterator<Item = u64> {
 }
 
 fn submit_all(executor: &dyn Executor) -> Vec<ProgressFuture<u64>> {
-    let submit = |(number, size)| executor.task(collatz, size).name(format!("task {number:02}")).submit();
+    let submit = |(number, size)| executor.task(collatz, size).name(format!("walk {number:02}")).submit();
     (1..).zip(sizes()).map(submit).collect()
 }
 

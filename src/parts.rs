@@ -14,8 +14,8 @@
 use std::array;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::counts::{Counts, Reading, UNKNOWN};
 use crate::task::TaskRef;
@@ -157,12 +157,14 @@ pub(crate) fn complete(part: &Part) {
     drop(removed);
 }
 
-/// As many threads as can count at the same time without much chance to meet.
-const STRIPES: usize = 32;
+/// How many threads have a place of their own to count in.
+const PLACES: usize = 32;
+/// The place for all other threads.
+const COMMON: usize = PLACES;
 
-/// A count that several threads add to: each to a place of its own, so that they do not fight for a cache line. The idea
-/// is that of Java's `LongAdder`.
-pub(crate) struct Stripes([Stripe; STRIPES]);
+/// A count that several threads add to: each in a place of its own, so that they do not fight for a cache line, and need
+/// no locked instruction.
+pub(crate) struct Stripes([Stripe; PLACES + 1]);
 
 /// Two cache lines, for some processors fetch them in pairs.
 #[repr(align(128))]
@@ -175,8 +177,14 @@ impl Stripes {
 
     #[inline]
     pub(crate) fn add(&self, delta: u64) {
-        // More threads than stripes may meet, so that a plain store would lose what the other one counts.
-        self.0[stripe()].0.fetch_add(delta, Ordering::Relaxed);
+        let place = place();
+        let Stripe(count) = &self.0[place];
+        if place == COMMON {
+            count.fetch_add(delta, Ordering::Relaxed);
+        } else {
+            // Nobody else writes there.
+            count.store(count.load(Ordering::Relaxed).wrapping_add(delta), Ordering::Relaxed);
+        }
     }
 
     fn sum(&self) -> u64 {
@@ -184,20 +192,44 @@ impl Stripes {
     }
 }
 
-/// The stripe of this thread.
-#[inline]
-fn stripe() -> usize {
-    const NONE: usize = usize::MAX;
-    thread_local! {
-        static STRIPE: Cell<usize> = const { Cell::new(NONE) };
+const NONE: usize = usize::MAX;
+
+thread_local! {
+    static PLACE: Cell<usize> = const { Cell::new(NONE) };
+    /// Gives the place back when the thread ends.
+    static LEASE: Lease = Lease::take();
+}
+
+/// The place of this thread, from 0 to [`COMMON`].
+#[inline(always)]
+fn place() -> usize {
+    let place = PLACE.get();
+    if place <= COMMON { place } else { find_place() }
+}
+
+#[cold]
+fn find_place() -> usize {
+    // A thread that is about to end has none any more.
+    let place = LEASE.try_with(|lease| lease.0).unwrap_or(COMMON);
+    PLACE.set(place);
+    place
+}
+
+struct Lease(usize);
+
+static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| Mutex::new((0..PLACES).rev().collect()));
+
+impl Lease {
+    fn take() -> Self {
+        Self(FREE.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or(COMMON))
     }
-    match STRIPE.get() {
-        NONE => {
-            static NEXT: AtomicUsize = AtomicUsize::new(0);
-            let stripe = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
-            STRIPE.set(stripe);
-            stripe
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        PLACE.set(COMMON);
+        if self.0 != COMMON {
+            FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
         }
-        stripe => stripe,
     }
 }

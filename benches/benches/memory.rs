@@ -5,7 +5,10 @@
 use std::alloc::System;
 use std::sync::{Arc, Barrier};
 
+use futures::StreamExt;
 use futures::executor::block_on;
+use futures::future;
+use progress_executor::ThreadPoolExecutor;
 use progress_executor_benches::pools::*;
 use progress_executor_benches::rounds::amount;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -25,6 +28,29 @@ fn main() {
         measure::<Futures>(tasks);
         measure::<Blocking>(tasks);
     }
+    println!("\n{:<32} {:>10} {:>12} {:>10}", "a map over inputs", "of", "allocations", "peak bytes");
+    for inputs in [1_000, 1_000_000].map(amount) {
+        measure_map(inputs);
+    }
+}
+
+/// What a map takes at the most while it goes through so many inputs, and has taken in all.
+fn measure_map(inputs: usize) {
+    let pool = ThreadPoolExecutor::new(WORKERS);
+    let region = Region::new(ALLOCATOR);
+    let (mut peak, mut done) = (0, 0_usize);
+    let outcomes = pool.map(|n: usize, _| Ok(n), 0..inputs);
+    block_on(outcomes.for_each(|outcome| {
+        assert_eq!(outcome.ok(), Some(done));
+        done += 1;
+        if done % 100 == 0 {
+            let change = region.change();
+            peak = peak.max(change.bytes_allocated.saturating_sub(change.bytes_deallocated));
+        }
+        future::ready(())
+    }));
+    let allocations = region.change().allocations as f64 / inputs as f64;
+    println!("{:<32} {inputs:>10} {allocations:>12.2} {peak:>10}", "map");
 }
 
 /// Counts what is allocated for so many tasks while every worker is busy, other than the futures themselves.
