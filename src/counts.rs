@@ -5,7 +5,7 @@
 //! moved: a [seqlock] with a single writer. The clock has one of its own, for where a task counts in several threads it
 //! may be another one of them that stops it.
 //!
-//! The release fence in [`write`] is what makes the plain stores safe: a reader that sees a store made after it, within
+//! The release fence in [`write()`] is what makes the plain stores safe: a reader that sees a store made after it, within
 //! the frame or later, and then passes its own acquire fence, also sees that the sequence number has moved.
 //!
 //! [seqlock]: https://en.wikipedia.org/wiki/Seqlock

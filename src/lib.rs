@@ -53,6 +53,9 @@
 //!   thread that polls the future and nowhere else, so that an event loop stays the only place that touches its screen;
 //! - streamed together with the outcome: [`events`](ProgressFuture::events).
 //!
+//! Many tasks are one [`TaskGroup`], with one progress, whose first error can cancel the rest; or a
+//! [`map`](ExecutorExt::map) over many inputs, however many there are.
+//!
 //! Observers never hold a task up. They see the first change at once, then at most one snapshot per report interval (20
 //! ms unless set), always the newest, and always the last one.
 //!
@@ -76,6 +79,16 @@
 //! Every task ends exactly once, and its future always resolves: also if the task panics, if nobody watches it, or if
 //! its executor is gone.
 //!
+//! A task can have [limits](TaskBuilder): a time-out, or how long it may go without a progress call. When one passes the
+//! future resolves as failed at once, and the task is asked to end, as if it was cancelled. If the worker process that
+//! runs a task is lost, the task has failed, or is started [again](TaskBuilder::retries).
+//!
+//! # Parts of a task
+//!
+//! A function that counts for itself can be called as a [part](Updater::split) of a larger one. The threads of a parallel
+//! loop within a task count [together](Updater::shared), and hear of cancellation alike; for iterators of rayon there is
+//! `Updater::par_iter`.
+//!
 //! # Drop, cancel, detach, shut down
 //!
 //! | | a task that waits | a task that runs | its future |
@@ -84,6 +97,7 @@
 //! | [`cancel`](ProgressFuture::cancel) | never runs | is asked to end | resolves when the task has ended: cancelled, or finished all the same |
 //! | [`detach`](ProgressFuture::detach) | runs | runs on | |
 //! | [`pause`](ProgressFuture::pause) | leaves its place to others | waits in its next progress call | pends |
+//! | drop a [`TaskGroup`] or a [`Map`] | never runs | is asked to end | |
 //! | drop the executor | runs | runs on | resolves as ever |
 //! | [`shutdown`](ThreadPoolExecutor::shutdown) | runs; new ones are rejected | runs on | resolves as ever |
 //! | [`shutdown_now`](ThreadPoolExecutor::shutdown_now) | never runs | is asked to end | resolves when the task has ended |
@@ -125,7 +139,9 @@
 //!
 //! # Features
 //!
-//! - `indicatif`: implements [`ProgressBar`] for `indicatif::ProgressBar`.
+//! - `indicatif`: implements [`ProgressBar`] for `indicatif::ProgressBar`, and shows groups of tasks on a terminal
+//!   (`TaskGroup::show_bars`).
+//! - `rayon`: counts the items of rayon's parallel iterators (`Updater::par_iter`).
 //!
 //! # Origin
 //!
