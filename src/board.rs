@@ -14,8 +14,8 @@ use crate::sight::Sight;
 
 #[derive(Default)]
 pub(crate) struct Board {
-    name: Option<Box<str>>,
-    limits: Limits,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) limits: Limits,
     /// Wakes the task out of a pause or a sleep.
     pub(crate) interrupt: Event,
     /// When cancellation was requested of a task that was running, when it has noticed, and since when its next progress
@@ -58,16 +58,12 @@ pub(crate) struct Ledger {
 }
 
 impl Board {
-    pub(crate) fn new(name: Option<Box<str>>, limits: Limits) -> Self {
-        Self { name, limits, ..Self::default() }
+    pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
     }
 
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
-    }
-
-    pub(crate) fn limits(&self) -> Limits {
-        self.limits
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Report> {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::attend::Context;
-use crate::limits::Limits;
+use crate::board::Board;
 use crate::parcel::{self, Parcel};
 use crate::report::Reporter;
 use crate::state::{self, Unclaimed};
@@ -283,16 +283,22 @@ pub struct TaskBuilder<'a, O> {
     options: Options,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Options {
-    name: Option<Box<str>>,
-    limits: Limits,
+    /// Where there are any.
+    board: Option<Box<Board>>,
+}
+
+impl Options {
+    fn board(&mut self) -> &mut Board {
+        self.board.get_or_insert_default()
+    }
 }
 
 impl<O> TaskBuilder<'_, O> {
     /// Names the task, for people: the name stands in its errors.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.options.name = Some(name.into().into());
+        self.options.board().name = Some(name.into().into());
         self
     }
 
@@ -322,7 +328,7 @@ impl<O> TaskBuilder<'_, O> {
     /// assert!(task.wait().unwrap_err().is_timed_out());
     /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.options.limits.timeout = Some(limit);
+        self.options.board().limits.timeout = Some(limit);
         self
     }
 
@@ -353,7 +359,7 @@ impl<O> TaskBuilder<'_, O> {
     /// # drop(answer);
     /// ```
     pub fn stall_timeout(mut self, limit: Duration) -> Self {
-        self.options.limits.stall_timeout = Some(limit);
+        self.options.board().limits.stall_timeout = Some(limit);
         self
     }
 
@@ -377,7 +383,7 @@ impl<O> TaskBuilder<'_, O> {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn retries(mut self, retries: u32) -> Self {
-        self.options.limits.retries = retries;
+        self.options.board().limits.retries = retries;
         self
     }
 
@@ -389,7 +395,11 @@ impl<O> TaskBuilder<'_, O> {
 
 impl<O> fmt::Debug for TaskBuilder<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskBuilder").field("options", &self.options).finish_non_exhaustive()
+        let board = self.options.board.as_ref();
+        f.debug_struct("TaskBuilder")
+            .field("name", &board.and_then(|board| board.name()))
+            .field("limits", &board.map(|board| board.limits))
+            .finish_non_exhaustive()
     }
 }
 
@@ -399,12 +409,12 @@ where
     E: Executor + ?Sized,
     W: Work,
 {
-    let Options { name, limits } = options;
-    let (task, handle) = task::new(work, name, limits);
-    if limits.are_timed() {
+    let limits = options.board.as_ref().map(|board| board.limits);
+    let (task, handle) = task::new(work, options.board);
+    if limits.is_some_and(|limits| limits.are_timed()) {
         task.core.state.set(state::LIMITED);
     }
-    match limits.passed_at_once() {
+    match limits.and_then(|limits| limits.passed_at_once()) {
         Some(kind) => task::reject(&task, kind, "the limit leaves no time at all".into()),
         None => {
             let job = Job { task };

@@ -25,10 +25,6 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn are_any(&self) -> bool {
-        *self != Self::default()
-    }
-
     /// Whether there is something to be watched.
     pub(crate) fn are_timed(&self) -> bool {
         self.timeout.is_some() || self.stall_timeout.is_some()
@@ -47,12 +43,17 @@ impl Limits {
 struct Limited(TaskRef);
 
 /// Sees to the limits of a task that has just been started.
+#[inline]
 pub(crate) fn watch(task: &TaskRef) {
+    if task.core.state.peek() & state::LIMITED != 0 {
+        begin_to_watch(task);
+    }
+}
+
+#[cold]
+fn begin_to_watch(task: &TaskRef) {
     static AGENDA: LazyLock<Arc<Agenda<Limited>>> = LazyLock::new(|| Agenda::new("progress-limits"));
 
-    if task.core.state.load() & state::LIMITED == 0 {
-        return;
-    }
     let item = Limited(task.clone());
     // A limit that cannot be told never passes.
     let Some(turn) = item.visit(Instant::now()) else { return };
@@ -69,7 +70,7 @@ impl Visit for Limited {
         if word & state::RUNNING == 0 || word & state::ENDED != 0 {
             return None;
         }
-        let limits = core.existing_board()?.limits();
+        let limits = core.existing_board()?.limits;
         let left = |limit: Duration, used: Duration| limit.saturating_sub(used);
         let until_timeout = limits.timeout.map(|limit| left(limit, Duration::from_nanos(core.running_for())));
         let until_stalled = limits.stall_timeout.map(|limit| left(limit, core.silence()));

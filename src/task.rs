@@ -19,7 +19,7 @@ use crate::attend::Context;
 use crate::board::Board;
 use crate::counts::{Counts, Reading, UNKNOWN};
 use crate::error::{Subject, is_cancellation, panic_message};
-use crate::limits::{self, Limits};
+use crate::limits;
 use crate::parcel::Parcel;
 use crate::parts::Position;
 use crate::report;
@@ -273,11 +273,7 @@ fn drop_quietly<T>(value: T) {
 }
 
 /// Makes a task, seen from both of its sides.
-pub(crate) fn new<W: Work>(work: W, name: Option<Box<str>>, limits: Limits) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
-    let board = OnceLock::new();
-    if name.is_some() || limits.are_any() {
-        board.get_or_init(|| Box::new(Board::new(name, limits)));
-    }
+pub(crate) fn new<W: Work>(work: W, board: Option<Box<Board>>) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
     let task = Arc::new(Task {
         core: Core {
             counts: Counts::new(),
@@ -285,7 +281,7 @@ pub(crate) fn new<W: Work>(work: W, name: Option<Box<str>>, limits: Limits) -> (
             home: AtomicU32::new(0),
             id: TaskId::next(),
             waiter: Waiter::new(),
-            board,
+            board: board.map_or_else(OnceLock::new, OnceLock::from),
         },
         body: Slot(Mutex::new(Stage::Waiting(work))),
     });
@@ -385,7 +381,7 @@ impl Core {
 
     /// When a running task will have come to its time-out.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let timeout = self.existing_board()?.limits().timeout?;
+        let timeout = self.existing_board()?.limits.timeout?;
         clock::instant(self.counts.read().started)?.checked_add(timeout)
     }
 

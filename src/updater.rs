@@ -55,7 +55,7 @@ pub struct Updater {
     count: Yoke<(&'static Counts, &'static Core), EitherCart<TaskRef, Arc<Part>>>,
     context: Context,
     /// Completes the part.
-    _completion: Option<Completion>,
+    _completion: Option<Box<Completion>>,
     /// The counts have one writer.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -80,7 +80,7 @@ impl Updater {
     }
 
     fn of_part(part: Arc<Part>, context: Context) -> Self {
-        let completion = Completion { part: part.clone(), context: context.clone() };
+        let completion = Box::new(Completion { part: part.clone(), context: context.clone() });
         let count = Yoke::attach_to_cart(part, |part| (&part.counts, &part.task.core)).wrap_cart_in_either_b();
         Self { count, context, _completion: Some(completion), not_sync: PhantomData }
     }

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use super::launch::Failure;
 use super::line::Line;
 use super::wire::{self, Outcome, Payload, Reply, Request, WireError};
-use crate::board::Board;
 use crate::limits::Limits;
 use crate::parcel::Format;
 use crate::sight::Sight;
@@ -60,7 +59,8 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn new(job: Job, function: &'static str, format: Format, input: Vec<u8>) -> Self {
-        let Limits { timeout, retries, .. } = job.task().core.existing_board().map(Board::limits).unwrap_or_default();
+        let Limits { timeout, retries, .. } =
+            job.task().core.existing_board().map(|board| board.limits).unwrap_or_default();
         let timeout = timeout.and_then(|limit| u64::try_from(limit.as_nanos()).ok()).unwrap_or(wire::NO_TIMEOUT);
         Self { job, function, format, input: Some(input.into()), timeout, retries, told: 0, strikes: 0 }
     }

@@ -33,6 +33,7 @@ use super::registry::{self, Call, Defect, TaskRegistry};
 use super::role::{self, Role};
 use super::wire::{self, Decoder, Ending, Hello, Outcome, Ready, Reply, Request, VERSION, WireError};
 use crate::attend::Context;
+use crate::board::Board;
 use crate::limits::Limits;
 use crate::parcel::Parcel;
 use crate::report::Reporter;
@@ -235,9 +236,11 @@ impl Worker {
         let Assignment { id, wanted, timeout, function, input } = assignment;
         let function = self.registry.function(&function)?;
         // The program sees to it; here it is for the task to know.
-        let timeout = (timeout != wire::NO_TIMEOUT).then(|| Duration::from_nanos(timeout));
-        let limits = Limits { timeout, ..Limits::default() };
-        let (task, handle) = task::new(Remote { function, input }, None, limits);
+        let board = (timeout != wire::NO_TIMEOUT).then(|| {
+            let limits = Limits { timeout: Some(Duration::from_nanos(timeout)), ..Limits::default() };
+            Box::new(Board::with_limits(limits))
+        });
+        let (task, handle) = task::new(Remote { function, input }, board);
         let forwarder = (wanted & state::OBSERVED != 0).then(|| self.forwarder(id, &task));
         if let Some(forwarder) = &forwarder {
             forwarder.start();
