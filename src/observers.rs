@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::ProgressState;
 use crate::report;
@@ -79,9 +79,13 @@ impl Observers {
     }
 
     /// Shows every observer the newest snapshot. One that panics is removed, and does not keep the others from seeing
-    /// it.
+    /// it. Where it is one of them that counts for the task, what that has changed is shown with the next change.
     pub(crate) fn catch_up(&self, core: &Core) {
-        let mut list = self.lock();
+        let mut list = match self.0.try_lock() {
+            Ok(list) => list,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         let newest = report::newer(core, list.version);
         let has_run = core.has_run();
         let List { entries, panic, version, .. } = &mut *list;
