@@ -14,8 +14,9 @@ use async_channel::Receiver;
 use futures::StreamExt;
 use futures::future::FusedFuture;
 use progress_executor::{
-    CancelCause, Cancelled, Executor, ExecutorExt, Job, ProcessPoolExecutor, ProgressFuture, ProgressState, Shutdown,
-    Status, SyncExecutor, TaskErrorKind, TaskEvent, TaskResult, ThreadPoolExecutor, Triggers, Updater,
+    CancelCause, Cancelled, Executor, ExecutorExt, Job, ProcessPoolExecutor, ProgressFuture, ProgressState,
+    SharedUpdater, Shutdown, Status, SyncExecutor, TaskErrorKind, TaskEvent, TaskResult, ThreadPoolExecutor, Triggers,
+    Updater,
 };
 
 use crate::bars::Log;
@@ -74,6 +75,11 @@ macro_rules! contract {
             an_error_names_the_task_and_the_place
             a_finished_task_shows_its_last_counts
             a_message_is_shown
+            a_split_part_is_shown_finer_than_its_units
+            an_error_within_a_part_shows_how_far_that_has_come
+            parts_complete_in_their_parent
+            threads_of_a_task_count_together
+            threads_of_a_task_are_cancelled_together
             elapsed_stands_still_after_the_end
             updates_start_with_the_current_state
             updates_come_in_order_and_end_with_the_last_state
@@ -211,6 +217,57 @@ pub(crate) fn set_a_message(text: String, progress: &Updater) -> TaskResult<()> 
     Ok(())
 }
 
+pub(crate) fn sleep_within_a_part((): (), progress: &Updater) -> TaskResult<()> {
+    progress.set_counts(1, 4)?;
+    let part = progress.split(2);
+    part.set_counts(1, 8)?;
+    Ok(part.sleep(Duration::MAX)?)
+}
+
+pub(crate) fn fail_within_a_part((): (), progress: &Updater) -> TaskResult<()> {
+    progress.set_counts(1, 4)?;
+    let part = progress.split(2);
+    part.set_counts(1, 4)?;
+    // Otherwise it would be complete.
+    std::mem::forget(part);
+    Err("out of paper".into())
+}
+
+pub(crate) fn count_in_parts(n: u64, progress: &Updater) -> TaskResult<()> {
+    for item in progress.iter(0..n) {
+        count(item? * 100, &progress.split(1))?;
+    }
+    Ok(())
+}
+
+fn on_three_threads(progress: &Updater, work: fn(u64, &SharedUpdater) -> TaskResult<()>, n: u64) -> TaskResult<()> {
+    let shared = progress.shared();
+    std::thread::scope(|scope| {
+        let threads = [(); 3].map(|()| scope.spawn(|| work(n, &shared)));
+        // The updates of an inline task are shown by the thread that polls it.
+        while threads.iter().any(|thread| !thread.is_finished()) && progress.update(0).is_ok() {
+            std::thread::yield_now();
+        }
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap())
+    })
+}
+
+pub(crate) fn count_in_threads(n: u64, progress: &Updater) -> TaskResult<()> {
+    progress.set_total(4 * n);
+    on_three_threads(progress, |n, shared| Ok((0..n).try_for_each(|_| shared.update(1))?), n)?;
+    Ok(progress.update(n)?)
+}
+
+pub(crate) fn count_in_threads_for_ever((): (), progress: &Updater) -> TaskResult<()> {
+    let tick = |_, shared: &SharedUpdater| {
+        loop {
+            shared.update(1)?;
+            shared.sleep(Duration::from_micros(100))?;
+        }
+    };
+    on_three_threads(progress, tick, 0)
+}
+
 /// Requests cancellation when the task has come to `n`, from where its future is polled.
 fn cancel_at<T>(n: u64, task: ProgressFuture<T>) -> ProgressFuture<T> {
     let canceller = task.canceller();
@@ -295,6 +352,61 @@ fn a_message_is_shown(subject: &dyn Subject) {
     let updates = task.updates();
     task.wait().unwrap();
     assert_eq!(rest(&updates).pop().unwrap().message.as_deref(), Some("halfway"));
+}
+
+fn a_split_part_is_shown_finer_than_its_units(subject: &dyn Subject) {
+    let task = subject.executor().submit(sleep_within_a_part, ());
+    let (canceller, (send, within)) = (task.canceller(), channel());
+    let task = task.on_progress(move |_, new| {
+        if new.part > 0.0 {
+            send.send((new.n, new.part, new.fraction())).unwrap();
+            canceller.cancel();
+        }
+    });
+    let error = task.wait().unwrap_err();
+    assert_eq!(within.recv().unwrap(), (1, 0.25, Some(1.25 / 4.0)));
+    // It was dropped.
+    assert_eq!((error.progress().n, error.progress().part), (3, 0.0));
+}
+
+fn an_error_within_a_part_shows_how_far_that_has_come(subject: &dyn Subject) {
+    let task = subject.executor().submit(fail_within_a_part, ());
+    let updates = task.updates();
+    let error = task.wait().unwrap_err();
+    assert_eq!((error.progress().n, error.progress().part), (1, 0.5));
+    assert_eq!(error.to_string(), "task `fail_within_a_part` failed at 37 %");
+    assert_eq!(rest(&updates).pop().unwrap().fraction(), Some(1.5 / 4.0));
+}
+
+fn parts_complete_in_their_parent(subject: &dyn Subject) {
+    let task = subject.executor().submit(count_in_parts, 100);
+    let updates = task.updates();
+    let reader = std::thread::spawn(move || rest(&updates));
+    task.wait().unwrap();
+    let states = reader.join().unwrap();
+    let fractions: Vec<_> = states.iter().filter_map(ProgressState::fraction).collect();
+    assert!(fractions.windows(2).all(|pair| pair[0] <= pair[1]), "goes back: {fractions:?}");
+    let last = states.last().unwrap();
+    assert_eq!((last.n, last.total, last.part), (100, Some(100), 0.0));
+}
+
+fn threads_of_a_task_count_together(subject: &dyn Subject) {
+    let task = subject.executor().submit(count_in_threads, 10_000);
+    let updates = task.updates();
+    let reader = std::thread::spawn(move || rest(&updates));
+    task.wait().unwrap();
+    let states = reader.join().unwrap();
+    assert!(states.windows(2).all(|pair| pair[0].n <= pair[1].n), "goes back: {states:?}");
+    let last = states.last().unwrap();
+    assert_eq!((last.n, last.fraction(), last.status), (40_000, Some(1.0), Status::Finished));
+}
+
+fn threads_of_a_task_are_cancelled_together(subject: &dyn Subject) {
+    let task = cancel_at(5, subject.executor().submit(count_in_threads_for_ever, ()));
+    let canceller = task.canceller();
+    let error = task.wait().unwrap_err();
+    assert!(error.is_cancelled() && error.progress().n >= 5, "{error:?}");
+    assert!(canceller.is_acknowledged());
 }
 
 fn elapsed_stands_still_after_the_end(subject: &dyn Subject) {

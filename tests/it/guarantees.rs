@@ -13,6 +13,7 @@ use progress_executor::*;
 
 fn is_send<T: Send>() {}
 fn is_sync<T: Sync>() {}
+fn is_clone<T: Clone>() {}
 fn is_unpin<T: Unpin>() {}
 fn is_debug<T: Debug>() {}
 fn is_error<T: Error + Send + Sync + 'static>() {}
@@ -30,6 +31,9 @@ fn auto_traits() {
     is_send::<Canceller>();
     is_sync::<Canceller>();
     is_send::<Updater>();
+    is_send::<SharedUpdater>();
+    is_sync::<SharedUpdater>();
+    is_clone::<SharedUpdater>();
     is_send::<Job>();
     is_send::<Shutdown>();
     is_unpin::<Shutdown>();
@@ -71,6 +75,7 @@ fn everything_can_be_debugged() {
     is_debug::<TaskBuilder<'_, Rc<()>>>();
     is_debug::<Canceller>();
     is_debug::<Updater>();
+    is_debug::<SharedUpdater>();
     is_debug::<Job>();
     is_debug::<Shutdown>();
     is_debug::<ThreadPoolExecutor>();

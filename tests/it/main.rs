@@ -10,10 +10,12 @@ mod drops;
 mod foreign_executors;
 mod future;
 mod guarantees;
+mod parts;
 mod pause;
 mod processes;
 mod reports;
 mod runtimes;
+mod shared;
 mod storm;
 mod support;
 mod sync;
@@ -21,8 +23,9 @@ mod threads;
 mod tidy;
 
 use contract::{
-    copy_for_ever, count_forever, crash, echo, fail, fail_when_cancelled, finish_all_the_same, say_cancelled,
-    set_a_message, set_pairs, sleep_for_ever, wrap_the_cancellation,
+    copy_for_ever, count_forever, count_in_parts, count_in_threads, count_in_threads_for_ever, crash, echo, fail,
+    fail_when_cancelled, fail_within_a_part, finish_all_the_same, say_cancelled, set_a_message, set_pairs,
+    sleep_for_ever, sleep_within_a_part, wrap_the_cancellation,
 };
 use crashes::{echo_bytes, echo_picky, echo_texts, initialize, process_id, repeat, spring, spring_later, talk_much};
 use processes::{
@@ -41,6 +44,9 @@ progress_executor::test_worker!(
     copy_for_ever,
     count,
     count_forever,
+    count_in_parts,
+    count_in_threads,
+    count_in_threads_for_ever,
     crash,
     echo,
     echo_bytes,
@@ -49,6 +55,7 @@ progress_executor::test_worker!(
     fail,
     fail_when_cancelled,
     fail_with_sources,
+    fail_within_a_part,
     finish_all_the_same,
     generic::<u8>,
     hold,
@@ -60,6 +67,7 @@ progress_executor::test_worker!(
     set_a_message,
     set_pairs,
     sleep_for_ever,
+    sleep_within_a_part,
     spin,
     spin_with_a_child,
     spin_with_a_message,
