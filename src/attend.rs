@@ -108,12 +108,6 @@ pub(crate) fn set_message(task: &TaskRef, context: &Context, message: Cow<'stati
         Cow::Borrowed(text) => text.into(),
         Cow::Owned(text) => text.into(),
     };
-    let core = &task.core;
-    let mut report = core.board().lock();
-    // What a task says after its end is not part of its outcome.
-    if !core.has_ended() {
-        report.set_message(message);
-    }
-    drop(report);
+    task.core.set_message(message);
     report_if_due(task, context);
 }

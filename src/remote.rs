@@ -91,7 +91,7 @@ fn record(task: &TaskRef, sight: Sight) {
     core.state.set(bit(sight.is_halted, state::HALTED));
     core.state.clear(bit(!sight.is_halted, state::HALTED) | bit(!sight.is_silent, state::PROBE));
     if let Some(message) = sight.message {
-        core.board().lock().set_message(message.into());
+        core.set_message(message.into());
     }
 }
 

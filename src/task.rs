@@ -463,6 +463,14 @@ impl Core {
         self.stop_clock_at(self.counts.read().started.saturating_add(elapsed));
     }
 
+    pub(crate) fn set_message(&self, message: Arc<str>) {
+        let mut report = self.board().lock();
+        // What a task says after its end is not part of its outcome.
+        if !self.has_ended() {
+            report.set_message(message);
+        }
+    }
+
     /// The task knows of its cancellation.
     pub(crate) fn notice(&self) {
         if self.state.set(state::NOTICED) & state::NOTICED == 0 {
