@@ -251,6 +251,11 @@ impl TaskError {
         self
     }
 
+    pub(crate) fn with_silence(mut self, silent_for: Option<Duration>) -> Self {
+        self.0.silent_for = silent_for;
+        self
+    }
+
     pub(crate) fn with_others(mut self, others: usize) -> Self {
         self.0.others = others;
         self

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::agenda::{Agenda, Visit};
 use crate::task::{self, TaskRef};
-use crate::{BoxError, CancelCause, TaskErrorKind, state};
+use crate::{CancelCause, TaskError, TaskErrorKind, state};
 
 /// How often a task is looked at, at the most, and one that is paused, at the most.
 const LEAST_TURN: Duration = Duration::from_millis(1);
@@ -59,7 +59,7 @@ fn begin_to_watch(task: &TaskRef) {
     let Some(turn) = item.visit(Instant::now()) else { return };
     if !AGENDA.add(turn, item) {
         let error = "its limits could not be watched: the system could not start a thread";
-        end(task, TaskErrorKind::Rejected, Some(error.into()));
+        end(task, TaskErrorKind::Rejected, |rejected| rejected.with_source(error.into()));
     }
 }
 
@@ -73,13 +73,15 @@ impl Visit for Limited {
         let limits = core.existing_board()?.limits;
         let left = |limit: Duration, used: Duration| limit.saturating_sub(used);
         let until_timeout = limits.timeout.map(|limit| left(limit, Duration::from_nanos(core.running_for())));
-        let until_stalled = limits.stall_timeout.map(|limit| left(limit, core.silence()));
+        let silence = limits.stall_timeout.map(|_| core.silence());
+        let until_stalled = limits.stall_timeout.zip(silence).map(|(limit, silence)| left(limit, silence));
         if until_timeout == Some(Duration::ZERO) {
-            end(task, TaskErrorKind::TimedOut, None);
+            end(task, TaskErrorKind::TimedOut, |error| error);
             return None;
         }
         if until_stalled == Some(Duration::ZERO) {
-            end(task, TaskErrorKind::Stalled, None);
+            // As it was just now: the task may make a call at any moment.
+            end(task, TaskErrorKind::Stalled, |error| error.with_silence(silence));
             return None;
         }
         let glance = limits.stall_timeout.map(|limit| limit / 8);
@@ -90,11 +92,12 @@ impl Visit for Limited {
 }
 
 /// Ends a task while its function is running, unless that has returned just now. The function is asked to end.
-fn end(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
+fn end(task: &TaskRef, kind: TaskErrorKind, complete: impl FnOnce(TaskError) -> TaskError) {
     if task.core.state.decide() {
         task.core.stop_clock();
+        let error = complete(task.error(kind));
         task::request_cancel(task, CancelCause::Requested);
         task.core.tell_home();
-        task::refuse(task, kind, source);
+        task::refuse_with(task, error);
     }
 }

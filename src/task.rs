@@ -567,11 +567,19 @@ pub(crate) fn run(task: TaskRef, context: Context) -> Context {
 /// Ends a task that the caller has [sealed](State::seal) or [decided](State::decide) on, because of `kind`.
 pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
     let error = task.error(kind);
+    refuse_with(
+        task,
+        match source {
+            Some(source) => error.with_source(source),
+            None => error,
+        },
+    );
+}
+
+/// The same, with this error as the outcome.
+pub(crate) fn refuse_with(task: &TaskRef, error: TaskError) {
     let ending = ending(&error);
-    task.body.refuse(match source {
-        Some(source) => error.with_source(source),
-        None => error,
-    });
+    task.body.refuse(error);
     settle(task, ending);
 }
 
