@@ -391,8 +391,13 @@ impl Core {
         if word & state::PROBE == 0 || word & (state::RUNNING | state::HALTED) != state::RUNNING {
             return None;
         }
+        let started = self.counts.read().started;
+        if started == 0 {
+            // It is about to start.
+            return None;
+        }
         let probed_at = self.existing_board().map_or(0, |board| board.probed_at.get());
-        let since = probed_at.max(self.counts.read().started);
+        let since = probed_at.max(started);
         Some(Duration::from_nanos(clock::now().saturating_sub(since)))
     }
 
