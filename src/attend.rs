@@ -84,7 +84,8 @@ fn halt(task: &TaskRef) {
     core.wait_until(|word| word & state::PAUSE == 0 || word & (state::CANCEL | state::ENDED) != 0, None);
     let mut ledger = board.ledger();
     if ledger.go_on(&core.counts, clock::now()) {
-        core.state.clear(state::HALTED);
+        // Who has asked for the next call just before the pause would take that for silence.
+        core.state.clear(state::HALTED | state::PROBE);
     }
     drop(ledger);
     report::change(task);
