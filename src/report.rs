@@ -90,6 +90,10 @@ impl Report {
         self.message = Some(message);
     }
 
+    pub(crate) fn forget_message(&mut self) {
+        self.message = None;
+    }
+
     pub(crate) fn attach_home(&mut self, home: Arc<dyn Home>) {
         self.home = Some(home);
     }

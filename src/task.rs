@@ -643,6 +643,9 @@ pub(crate) fn retry(task: &TaskRef) -> bool {
     if is_pending {
         task.core.counts.reset();
         task.core.mirror(&Sight { total: UNKNOWN, ..Sight::default() });
+        if let Some(board) = task.core.existing_board() {
+            board.lock().forget_message();
+        }
     }
     is_pending
 }
