@@ -445,7 +445,10 @@ impl Core {
 
     /// Stops the clock at the end. A task that has run took some time, however coarse the clock.
     pub(crate) fn stop_clock(&self) {
-        self.stop_clock_at(clock::now().max(self.counts.read().started + 1));
+        let Reading { started, stopped, .. } = self.counts.read();
+        // It stands still already where the task waits in another process.
+        let now = if stopped == 0 { clock::now() } else { stopped };
+        self.stop_clock_at(now.max(started + 1));
     }
 
     fn stop_clock_at(&self, now: u64) {
