@@ -166,7 +166,9 @@ impl State {
 
     /// Whether the caller is to write the outcome of a task that was running, and [settle](Self::settle) it.
     pub(crate) fn decide(&self) -> bool {
-        self.peek() & LIMITED == 0 || self.set(DECIDED) & DECIDED == 0
+        // It may be pending again when its limit passes.
+        let next = |word| if word & (RUNNING | DECIDED) == RUNNING { Ok(word | DECIDED) } else { Err(()) };
+        self.peek() & LIMITED == 0 || self.transition(next).is_ok()
     }
 
     /// `LENT` → pending, or `SEALED` where it was cancelled meanwhile: the caller that gets `true` has to settle it.
