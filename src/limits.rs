@@ -15,6 +15,8 @@ use crate::{CancelCause, TaskError, TaskErrorKind, state};
 /// How often a task is looked at, at the most, and one that is paused, at the most.
 const LEAST_TURN: Duration = Duration::from_millis(1);
 const PAUSED_TURN: Duration = Duration::from_millis(20);
+/// How seldom it is looked at, for it not to be kept for long once it has ended.
+const LONGEST_TURN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -55,7 +57,6 @@ fn begin_to_watch(task: &TaskRef) {
     static AGENDA: LazyLock<Arc<Agenda<Limited>>> = LazyLock::new(|| Agenda::new("progress-limits"));
 
     let item = Limited(task.clone());
-    // A limit that cannot be told never passes.
     let Some(turn) = item.visit(Instant::now()) else { return };
     if !AGENDA.add(turn, item) {
         let error = "its limits could not be watched: the system could not start a thread";
@@ -87,7 +88,9 @@ impl Visit for Limited {
         let glance = limits.stall_timeout.map(|limit| limit / 8);
         let turn = [until_timeout, until_stalled, glance].into_iter().flatten().min()?;
         let least = if word & state::HALTED == 0 { LEAST_TURN } else { PAUSED_TURN };
-        now.checked_add(turn.max(least))
+        // A limit that cannot be told never passes.
+        now.checked_add(turn)?;
+        now.checked_add(turn.clamp(least, LONGEST_TURN))
     }
 }
 
