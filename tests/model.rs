@@ -207,6 +207,76 @@ fn the_clock_is_read_as_one() {
     });
 }
 
+/// Whether its function returns or its limit passes, one of them writes the outcome; the other one leaves it alone.
+#[test]
+fn a_task_with_a_limit_is_decided_by_exactly_one() {
+    loom::model(|| {
+        let state = Arc::new(State::new());
+        state.set(state::LIMITED);
+        state.claim().unwrap();
+        let limit = {
+            let state = state.clone();
+            thread::spawn(move || {
+                let has_decided = state.decide();
+                if has_decided {
+                    state.request_cancel(1);
+                    state.settle(state::FAILED);
+                }
+                has_decided
+            })
+        };
+        let has_returned = state.decide();
+        if has_returned {
+            state.settle(0);
+        }
+        assert_ne!(has_returned, limit.join().unwrap());
+        assert_eq!(state.load() & state::FAILED == 0, has_returned);
+        assert!(!state.decide());
+    });
+}
+
+/// A task that has lost its worker is pending again, and sealed by a request that comes after that; or it was asked to
+/// end before, and is not started again.
+#[test]
+fn a_task_that_was_asked_to_end_is_not_started_again() {
+    loom::model(|| {
+        let state = Arc::new(State::new());
+        state.claim().unwrap();
+        let canceller = {
+            let state = state.clone();
+            thread::spawn(move || state.request_cancel(1))
+        };
+        let is_pending = state.retry();
+        let claimed = is_pending && state.claim().is_ok();
+        match canceller.join().unwrap() {
+            Cancel::Sealed => assert!(is_pending && !claimed && !state::is_pending(state.load())),
+            // Before it was lost, or when it ran again.
+            Cancel::Told => assert_eq!(is_pending, claimed),
+            Cancel::Late => panic!("nobody else cancels it"),
+        }
+        assert_eq!(state.load() & (state::RUNNING | state::SEALED) == state::RUNNING, !is_pending || claimed);
+    });
+}
+
+/// A limit that passes when the task has lost its worker ends it, or comes too late: it never ends a task that waits to
+/// be started again, which somebody else may end.
+#[test]
+fn a_limit_ends_only_a_task_that_runs() {
+    loom::model(|| {
+        let state = Arc::new(State::new());
+        state.set(state::LIMITED);
+        state.claim().unwrap();
+        let limit = {
+            let state = state.clone();
+            thread::spawn(move || state.decide())
+        };
+        let is_lent = state.retry() && state.lend().is_ok();
+        let has_decided = limit.join().unwrap();
+        assert_ne!(is_lent, has_decided);
+        assert_eq!(state.load() & state::RUNNING == 0, is_lent);
+    });
+}
+
 struct Count(AtomicUsize);
 
 impl Wake for Count {

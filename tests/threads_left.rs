@@ -71,6 +71,8 @@ fn threads_come_and_go() {
     for task in tasks {
         task.wait().unwrap();
     }
+    executor.task(count, 1000).retries(3).submit().wait().unwrap();
+    assert!(!has_thread("progress-limit"), "nor without a limit anything to be watched");
     let busy = threads().len();
     assert!(busy > before && busy <= before + 3, "at most three workers");
     idle_threads_use_no_processor_time();
@@ -82,6 +84,18 @@ fn threads_come_and_go() {
     assert!(task.wait().unwrap_err().is_cancelled());
     eventually("the reporter has nothing to watch any more", || !has_thread("progress-repo"));
     drop(updates);
+
+    let limit = Duration::from_secs(3600);
+    let task = executor.task(tick_forever, ()).timeout(limit).stall_timeout(limit).submit();
+    eventually("a task with a limit is watched", || has_thread("progress-limit"));
+    thread::sleep(Duration::from_millis(300));
+    assert!(has_thread("progress-limit"), "as long as it runs");
+    task.cancel();
+    assert!(task.wait().unwrap_err().is_cancelled());
+    eventually("there is no limit to be watched any more", || !has_thread("progress-limit"));
+    let task = executor.task(tick_forever, ()).timeout(Duration::from_millis(20)).submit();
+    assert!(task.wait().unwrap_err().is_timed_out());
+    eventually("nor is there after it has passed", || !has_thread("progress-limit"));
 
     executor.submit(count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();
     drop(executor);

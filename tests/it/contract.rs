@@ -8,11 +8,11 @@ use std::error::Error as _;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
-use futures::StreamExt;
 use futures::future::FusedFuture;
+use futures::{FutureExt, StreamExt};
 use progress_executor::{
     CancelCause, Cancelled, Executor, ExecutorExt, Job, ProcessPoolExecutor, ProgressFuture, ProgressState,
     SharedUpdater, Shutdown, Status, SyncExecutor, TaskErrorKind, TaskEvent, TaskResult, ThreadPoolExecutor, Triggers,
@@ -20,7 +20,8 @@ use progress_executor::{
 };
 
 use crate::bars::Log;
-use crate::support::{count, eventually, within_deadline};
+use crate::processes::append;
+use crate::support::{NewFile, count, eventually, within_deadline};
 
 /// An executor under test.
 trait Subject: Send + Sync + 'static {
@@ -107,6 +108,17 @@ macro_rules! contract {
             a_paused_task_can_be_cancelled
             a_future_is_fused
             a_canceller_outlives_everything
+            a_task_that_takes_too_long_times_out
+            a_task_that_falls_silent_stalls
+            a_task_that_keeps_making_calls_does_not_stall
+            a_task_within_its_limits_keeps_its_value
+            a_limit_of_zero_leaves_no_time_to_run
+            a_deadline_is_known_to_the_task
+            what_a_task_does_after_its_time_out_changes_nothing
+            a_detached_task_times_out
+            cancelled_but_deaf_a_task_times_out
+            a_task_that_is_not_running_is_not_silent
+            how_long_it_takes_to_notice_is_known
             shutdown_waits_for_the_accepted_tasks
             shutdown_now_cancels_the_accepted_tasks
         );)*
@@ -240,6 +252,15 @@ pub(crate) fn count_in_parts(n: u64, progress: &Updater) -> TaskResult<()> {
     Ok(())
 }
 
+pub(crate) fn check_for(time: Duration, progress: &Updater) -> TaskResult<()> {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        progress.check()?;
+        progress.sleep(Duration::from_millis(1))?;
+    }
+    Ok(())
+}
+
 fn on_three_threads(progress: &Updater, work: fn(u64, &SharedUpdater) -> TaskResult<()>, n: u64) -> TaskResult<()> {
     let shared = progress.shared();
     std::thread::scope(|scope| {
@@ -266,6 +287,30 @@ pub(crate) fn count_in_threads_for_ever((): (), progress: &Updater) -> TaskResul
         }
     };
     on_three_threads(progress, tick, 0)
+}
+
+pub(crate) fn time_left((): (), progress: &Updater) -> TaskResult<Option<Duration>> {
+    Ok(progress.deadline().map(|deadline| deadline - Instant::now()))
+}
+
+pub(crate) fn finish_too_late((): (), progress: &Updater) -> TaskResult<u64> {
+    progress.set_counts(1, 2)?;
+    while progress.check().is_ok() {
+        let _ = progress.sleep(Duration::from_micros(100));
+    }
+    progress.set_message("too late");
+    let _ = progress.set_counts(2, 2);
+    Ok(42)
+}
+
+/// Takes no notice of its cancellation, and ends when its time-out has long passed.
+pub(crate) fn overrun((): (), progress: &Updater) -> TaskResult<u64> {
+    let end = progress.deadline().ok_or("it has no deadline")? + Duration::from_millis(500);
+    while Instant::now() < end {
+        let _ = progress.update(1);
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    Ok(42)
 }
 
 /// Requests cancellation when the task has come to `n`, from where its future is polled.
@@ -653,7 +698,7 @@ fn a_future_is_fused(subject: &dyn Subject) {
     assert!(!task.is_terminated());
     smol::block_on(&mut task).unwrap();
     assert!(task.is_terminated() && task.is_done());
-    assert!(futures::FutureExt::now_or_never(&mut task).is_none());
+    assert!((&mut task).now_or_never().is_none());
 }
 
 fn a_canceller_outlives_everything(subject: &dyn Subject) {
@@ -664,6 +709,133 @@ fn a_canceller_outlives_everything(subject: &dyn Subject) {
         canceller.cancel();
         assert!(!canceller.is_cancelled());
     }
+}
+
+fn a_task_that_takes_too_long_times_out(subject: &dyn Subject) {
+    const LIMIT: Duration = Duration::from_millis(30);
+    let mut task = subject.executor().task(count_forever, ()).timeout(LIMIT).submit();
+    let updates = task.updates();
+    let error = smol::block_on(&mut task).unwrap_err();
+    assert_eq!(error.kind(), &TaskErrorKind::TimedOut);
+    assert!(error.is_timed_out() && !error.is_stalled() && !error.is_cancelled() && !error.is_failed());
+    assert!(error.source().is_none());
+    assert_eq!(error.progress().status, Status::Failed);
+    assert!(error.progress().elapsed >= LIMIT);
+    assert!(error.to_string().starts_with("task `count_forever` timed out"), "{error}");
+    assert_eq!(&task.progress(), error.progress());
+    assert_eq!(&rest(&updates).pop().unwrap(), error.progress());
+}
+
+fn a_task_that_falls_silent_stalls(subject: &dyn Subject) {
+    const LIMIT: Duration = Duration::from_millis(30);
+    let error = subject.executor().task(sleep_for_ever, ()).stall_timeout(LIMIT).submit().wait().unwrap_err();
+    assert_eq!(error.kind(), &TaskErrorKind::Stalled);
+    assert!(error.is_stalled() && !error.is_timed_out() && !error.is_cancelled() && !error.is_failed());
+    assert_eq!(error.progress().status, Status::Failed);
+    let silence = error.silent_for().unwrap();
+    assert!(silence >= LIMIT && error.progress().elapsed >= LIMIT, "{error:?}");
+    let message = error.to_string();
+    assert!(message.starts_with("task `sleep_for_ever` stalled"), "{message}");
+    let ending = format!(", without a progress call for {:.1} s", silence.as_secs_f64());
+    assert!(message.ends_with(&ending), "{message}");
+}
+
+fn a_task_that_keeps_making_calls_does_not_stall(subject: &dyn Subject) {
+    let task = subject.executor().task(check_for, Duration::from_millis(700));
+    task.stall_timeout(Duration::from_millis(300)).submit().wait().unwrap();
+}
+
+fn a_task_within_its_limits_keeps_its_value(subject: &dyn Subject) {
+    for limit in [Duration::from_secs(3600), Duration::from_nanos(u64::MAX), Duration::MAX] {
+        let task = subject.executor().task(count, 1000).timeout(limit).stall_timeout(limit).retries(u32::MAX);
+        assert_eq!(task.submit().wait().unwrap(), 1000);
+        let task = subject.executor().task(fail, "out of paper".into()).timeout(limit).retries(u32::MAX);
+        assert!(task.submit().wait().unwrap_err().is_failed());
+    }
+}
+
+fn a_limit_of_zero_leaves_no_time_to_run(subject: &dyn Subject) {
+    let log = NewFile::new();
+    let task = || subject.executor().task(append, (log.path(), "it has run".into()));
+    let error = task().timeout(Duration::ZERO).submit().now_or_never().unwrap().unwrap_err();
+    assert!(error.is_timed_out());
+    assert_eq!(error.to_string(), "task `append` timed out before it started");
+    assert_eq!(error.source().unwrap().to_string(), "the limit leaves no time at all");
+    let error = task().stall_timeout(Duration::ZERO).submit().now_or_never().unwrap().unwrap_err();
+    assert!(error.is_stalled());
+    assert_eq!(error.to_string(), "task `append` stalled before it started");
+    assert_eq!((error.progress().elapsed, error.silent_for()), (Duration::ZERO, None));
+    if let Some(shutdown) = subject.shutdown() {
+        shutdown.wait();
+    }
+    assert_eq!(std::fs::read_to_string(log.path()).unwrap(), "");
+}
+
+fn a_deadline_is_known_to_the_task(subject: &dyn Subject) {
+    const LIMIT: Duration = Duration::from_secs(3600);
+    let executor = subject.executor();
+    assert_eq!(executor.submit(time_left, ()).wait().unwrap(), None);
+    assert_eq!(executor.task(time_left, ()).stall_timeout(LIMIT).submit().wait().unwrap(), None);
+    assert_eq!(executor.task(time_left, ()).timeout(Duration::MAX).submit().wait().unwrap(), None);
+    let left = executor.task(time_left, ()).timeout(LIMIT).submit().wait().unwrap().unwrap();
+    assert!(left <= LIMIT && left > LIMIT - Duration::from_secs(60), "{left:?}");
+}
+
+fn what_a_task_does_after_its_time_out_changes_nothing(subject: &dyn Subject) {
+    let mut task = subject.executor().task(finish_too_late, ()).timeout(Duration::from_millis(50)).submit();
+    let (updates, canceller) = (task.updates(), task.canceller());
+    let error = smol::block_on(&mut task).unwrap_err();
+    assert!(error.is_timed_out());
+    assert!(error.progress().n <= 1 && error.progress().message.is_none());
+    eventually("the task has noticed", || canceller.is_acknowledged());
+    if let Some(shutdown) = subject.shutdown() {
+        shutdown.wait();
+    }
+    assert_eq!(&task.progress(), error.progress());
+    assert_eq!(&rest(&updates).pop().unwrap(), error.progress());
+    assert_eq!(&rest(&task.updates()).pop().unwrap(), error.progress());
+}
+
+fn a_detached_task_times_out(subject: &dyn Subject) {
+    let task = subject.executor().task(count_forever, ()).timeout(Duration::from_millis(20)).submit();
+    let updates = task.updates();
+    task.detach();
+    assert_eq!(rest(&updates).pop().unwrap().status, Status::Failed);
+}
+
+fn cancelled_but_deaf_a_task_times_out(subject: &dyn Subject) {
+    let task = subject.executor().task(overrun, ()).timeout(Duration::from_millis(300)).submit();
+    let (updates, canceller) = (task.updates(), task.canceller());
+    let error = cancel_at(3, task).wait().unwrap_err();
+    assert!(canceller.is_acknowledged());
+    assert!(error.is_timed_out() && error.noticed_after().is_some(), "{error:?}");
+    assert_eq!(&rest(&updates).pop().unwrap(), error.progress());
+}
+
+fn a_task_that_is_not_running_is_not_silent(subject: &dyn Subject) {
+    let mut task = subject.executor().submit(count, 3);
+    task.pause();
+    eventually("the task waits", || task.is_done() || task.progress().status == Status::Paused);
+    assert!(matches!(task.silent_for(), None | Some(Duration::ZERO)));
+    task.resume();
+    smol::block_on(&mut task).unwrap();
+    assert_eq!((task.silent_for(), task.noticed_after()), (None, None));
+}
+
+fn how_long_it_takes_to_notice_is_known(subject: &dyn Subject) {
+    let start = Instant::now();
+    let mut task = cancel_at(5, subject.executor().submit(count_forever, ()));
+    assert_eq!(task.noticed_after(), None);
+    let error = smol::block_on(&mut task).unwrap_err();
+    assert!(error.noticed_after().unwrap() <= start.elapsed());
+    assert_eq!(error.noticed_after(), task.noticed_after());
+
+    let task = subject.executor().submit(count_forever, ());
+    task.pause();
+    task.cancel();
+    let error = task.wait().unwrap_err();
+    let has_run = error.progress().elapsed > Duration::ZERO;
+    assert!(has_run || error.noticed_after().is_none(), "{error:?}");
 }
 
 fn shutdown_waits_for_the_accepted_tasks(subject: &dyn Subject) {

@@ -37,7 +37,7 @@ const WAYS: [Way; 7] = [Way::Error, Way::Panic, Way::Exit, Way::Abort, Way::Kill
 
 impl Way {
     /// Ends in this way; returns in two of them.
-    fn go(self) -> Result<(), String> {
+    pub(crate) fn go(self) -> Result<(), String> {
         match self {
             Self::Error => return Err("as intended".into()),
             // Without the message on standard error that `panic!` has.
@@ -55,7 +55,7 @@ impl Way {
     }
 
     /// What becomes of a task that was started.
-    fn kind(self) -> TaskErrorKind {
+    pub(crate) fn kind(self) -> TaskErrorKind {
         match self {
             Self::Error => TaskErrorKind::Failed,
             Self::Panic => TaskErrorKind::Panicked,
@@ -77,7 +77,7 @@ fn channel() -> OwnedFd {
     pidfd_getfd(this, fd, PidfdGetfdFlags::empty()).unwrap()
 }
 
-fn is_worker() -> bool {
+pub(crate) fn is_worker() -> bool {
     std::env::args().next_back().is_some_and(|argument| argument.starts_with("--progress-executor-task="))
 }
 

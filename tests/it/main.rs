@@ -10,10 +10,12 @@ mod drops;
 mod foreign_executors;
 mod future;
 mod guarantees;
+mod limits;
 mod parts;
 mod pause;
 mod processes;
 mod reports;
+mod retries;
 mod runtimes;
 mod shared;
 mod storm;
@@ -23,23 +25,32 @@ mod threads;
 mod tidy;
 
 use contract::{
-    copy_for_ever, count_forever, count_in_parts, count_in_threads, count_in_threads_for_ever, crash, echo, fail,
-    fail_when_cancelled, fail_within_a_part, finish_all_the_same, say_cancelled, set_a_message, set_pairs,
-    sleep_for_ever, sleep_within_a_part, wrap_the_cancellation,
+    check_for, copy_for_ever, count_forever, count_in_parts, count_in_threads, count_in_threads_for_ever, crash, echo,
+    fail, fail_when_cancelled, fail_within_a_part, finish_all_the_same, finish_too_late, overrun, say_cancelled,
+    set_a_message, set_pairs, sleep_for_ever, sleep_within_a_part, time_left, wrap_the_cancellation,
 };
 use crashes::{echo_bytes, echo_picky, echo_texts, initialize, process_id, repeat, spring, spring_later, talk_much};
+use limits::{check_later, see_the_deadline_move};
 use processes::{
     append, clean_up_slowly, fail_with_sources, generic, hold, nest, spin, spin_with_a_child, spin_with_a_message,
     surroundings,
 };
+use retries::{announce_and_hold, announce_and_listen, burn, burn_and_sum, burn_slowly};
 use support::{count, tick_forever};
 
 // What the worker processes of these tests can run.
 progress_executor::test_worker!(
     {
         crashes::start();
-        append
+        announce_and_hold
     },
+    announce_and_listen,
+    append,
+    burn,
+    burn_and_sum,
+    burn_slowly,
+    check_for,
+    check_later,
     clean_up_slowly,
     copy_for_ever,
     count,
@@ -57,13 +68,16 @@ progress_executor::test_worker!(
     fail_with_sources,
     fail_within_a_part,
     finish_all_the_same,
+    finish_too_late,
     generic::<u8>,
     hold,
     initialize,
     nest,
+    overrun,
     process_id,
     repeat,
     say_cancelled,
+    see_the_deadline_move,
     set_a_message,
     set_pairs,
     sleep_for_ever,
@@ -76,5 +90,6 @@ progress_executor::test_worker!(
     surroundings,
     talk_much,
     tick_forever,
+    time_left,
     wrap_the_cancellation,
 );

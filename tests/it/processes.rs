@@ -127,7 +127,7 @@ fn pool(max_workers: usize) -> ProcessPoolExecutor {
 }
 
 /// Lets the pool know that tasks are short, so that it keeps some of them waiting inside of its workers.
-fn warm_up(pool: &ProcessPoolExecutor) {
+pub(crate) fn warm_up(pool: &ProcessPoolExecutor) {
     for _ in 0..3 {
         let tasks: Vec<_> = (0..100).map(|_| pool.submit(count, 1)).collect();
         tasks.into_iter().for_each(|task| assert!(task.wait().is_ok()));
