@@ -473,8 +473,8 @@ impl Core {
 
     pub(crate) fn set_message(&self, message: Arc<str>) {
         let mut report = self.board().lock();
-        // What a task says after its end is not part of its outcome.
-        if !self.has_ended() {
+        // What a task says after its end is not part of its outcome, nor what it says while that is written.
+        if self.state.load() & (state::ENDED | state::DECIDED) == 0 {
             report.set_message(message);
         }
     }

@@ -247,6 +247,8 @@ fn a_task_that_was_asked_to_end_is_not_started_again() {
             thread::spawn(move || state.request_cancel(1))
         };
         let is_pending = state.retry();
+        let word = state.load();
+        assert!(!is_pending || word & state::CANCEL == 0 || !state::is_pending(word), "asked before");
         let claimed = is_pending && state.claim().is_ok();
         match canceller.join().unwrap() {
             Cancel::Sealed => assert!(is_pending && !claimed && !state::is_pending(state.load())),
