@@ -132,8 +132,8 @@ fn pool(max_workers: usize) -> ProcessPoolExecutor {
 
 /// The process that the task says it is in, once it does.
 pub(crate) fn announced<T>(task: &ProgressFuture<T>, other_than: Option<u32>) -> u32 {
-    let announced = || task.progress().message.and_then(|message| message.parse().ok());
-    eventually("the task says where it is", || announced().is_some() && announced() != other_than);
+    let announced = || task.progress().message?.parse().ok().filter(|&worker| Some(worker) != other_than);
+    eventually("the task says where it is", || announced().is_some());
     announced().unwrap()
 }
 
