@@ -14,7 +14,7 @@
 use std::array;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use crate::counts::{Counts, Reading, UNKNOWN};
@@ -77,13 +77,18 @@ impl Parts {
         let key = self.handed_out;
         let part = Arc::new(Part { task, counts: Counts::new(), parts: Mutex::default(), units, key, parent });
         self.under_way.insert(key, part.clone());
+        // Whoever sees the count sees the board too.
+        fence(Ordering::Release);
         counts.advance(units);
         part
     }
 
     /// The count that several threads share, made if there is none yet.
     fn share(&mut self) -> Arc<Stripes> {
-        self.shared.get_or_insert_with(|| Arc::new(Stripes::new())).clone()
+        let shared = self.shared.get_or_insert_with(|| Arc::new(Stripes::new())).clone();
+        // As above, for the positions that are set from now on.
+        fence(Ordering::Release);
+        shared
     }
 
     /// What the threads that share this count have counted.

@@ -368,10 +368,14 @@ impl Core {
     }
 
     fn position(&self) -> Position {
-        match self.existing_board() {
-            Some(board) => board.ledger().position(&self.counts),
-            None => Position { reading: self.counts.read(), part: 0.0 },
+        if self.existing_board().is_none() {
+            let reading = self.counts.read();
+            // Looked at again: what was read may be of a count of which a part was handed out just now.
+            if self.existing_board().is_none() {
+                return Position { reading, part: 0.0 };
+            }
         }
+        self.board().ledger().position(&self.counts)
     }
 
     /// For how long it has been running, in nanoseconds.
