@@ -345,13 +345,13 @@ impl Core {
     }
 
     pub(crate) fn snapshot_as(&self, status: Status, message: Option<Arc<str>>) -> ProgressState {
-        let Position { reading, part } = self.position();
+        let (Position { reading, part }, elapsed) = self.position();
         ProgressState {
             n: reading.n,
             total: Some(reading.total).filter(|&total| total != UNKNOWN),
             status,
             message,
-            elapsed: Duration::from_nanos(running_for(reading)),
+            elapsed: Duration::from_nanos(elapsed),
             part,
         }
     }
@@ -363,24 +363,28 @@ impl Core {
 
     /// When it was started, and until when it has been running; in nanoseconds. The start is moved on by pauses.
     pub(crate) fn span(&self) -> Option<(u64, u64)> {
-        let reading = self.position().reading;
-        (reading.started > 0).then(|| (reading.started, reading.started + running_for(reading)))
+        let (Position { reading, .. }, elapsed) = self.position();
+        (reading.started > 0).then(|| (reading.started, reading.started + elapsed))
     }
 
-    fn position(&self) -> Position {
+    /// How far it has come, and for how long it has been running, in nanoseconds.
+    fn position(&self) -> (Position, u64) {
         if self.existing_board().is_none() {
             let reading = self.counts.read();
             // Looked at again: what was read may be of a count of which a part was handed out just now.
             if self.existing_board().is_none() {
-                return Position { reading, part: 0.0 };
+                return (Position { reading, part: 0.0 }, running_for(reading));
             }
         }
-        self.board().ledger().position(&self.counts)
+        let ledger = self.board().ledger();
+        let position = ledger.position(&self.counts);
+        // Under the lock: the clock is not stopped at a moment before this one.
+        (position, running_for(position.reading))
     }
 
     /// For how long it has been running, in nanoseconds.
     pub(crate) fn running_for(&self) -> u64 {
-        running_for(self.position().reading)
+        self.position().1
     }
 
     /// When a running task will have come to its time-out.
@@ -449,16 +453,21 @@ impl Core {
 
     /// Stops the clock at the end. A task that has run took some time, however coarse the clock.
     pub(crate) fn stop_clock(&self) {
-        let Reading { started, stopped, .. } = self.counts.read();
-        // It stands still already where the task waits in another process.
-        let now = if stopped == 0 { clock::now() } else { stopped };
-        self.stop_clock_at(now.max(started + 1));
+        self.stop_clock_at(|| {
+            let Reading { started, stopped, .. } = self.counts.read();
+            // It stands still already where the task waits in another process.
+            let now = if stopped == 0 { clock::now() } else { stopped };
+            now.max(started + 1)
+        });
     }
 
-    fn stop_clock_at(&self, now: u64) {
+    fn stop_clock_at(&self, now: impl FnOnce() -> u64) {
         match self.existing_board() {
-            Some(board) => board.ledger().close(&self.counts, now),
-            None => self.counts.stop_clock(now),
+            Some(board) => {
+                let mut ledger = board.ledger();
+                ledger.close(&self.counts, now());
+            }
+            None => self.counts.stop_clock(now()),
         }
     }
 
@@ -472,7 +481,7 @@ impl Core {
 
     /// The same for the clock, which has come to its end there after so many nanoseconds.
     pub(crate) fn stop_clock_after(&self, elapsed: u64) {
-        self.stop_clock_at(self.counts.read().started.saturating_add(elapsed));
+        self.stop_clock_at(|| self.counts.read().started.saturating_add(elapsed));
     }
 
     pub(crate) fn set_message(&self, message: Arc<str>) {
