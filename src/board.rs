@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use event_listener::Event;
 
+use crate::clock;
 use crate::counts::Counts;
 use crate::limits::Limits;
 use crate::parts::{Parts, Position};
@@ -123,9 +124,28 @@ impl Ledger {
         self.closed = Some(self.position(counts));
     }
 
-    /// Whoever hears of the task in another process calls this.
-    pub(crate) fn mirror(&mut self, counts: &Counts, sight: &Sight) {
-        counts.set_both(sight.n, sight.total);
+    /// Sets what is known of the task in another process, which was halted, as far as was known before, or not.
+    pub(crate) fn mirror(&mut self, counts: &Counts, sight: &Sight, was_halted: bool) {
+        if self.closed.is_some() {
+            return;
+        }
         self.part = sight.part;
+        mirror(counts, sight, was_halted);
     }
+
+    /// As if the task had never been started.
+    pub(crate) fn reset(&mut self, counts: &Counts) {
+        self.part = 0.0;
+        counts.reset();
+    }
+}
+
+/// The same for a task that has no board.
+pub(crate) fn mirror(counts: &Counts, sight: &Sight, was_halted: bool) {
+    if sight.is_halted {
+        counts.stop_clock_after(sight.elapsed);
+    } else if was_halted {
+        counts.start_clock(clock::now());
+    }
+    counts.set_both(sight.n, sight.total);
 }

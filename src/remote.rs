@@ -4,12 +4,12 @@
 use crate::parcel::Parcel;
 use crate::sight::Sight;
 use crate::task::{self, TaskRef};
-use crate::{BoxError, TaskError, TaskErrorKind, clock, limits, report, state};
+use crate::{BoxError, TaskError, TaskErrorKind, limits, report, state};
 
 /// A task that was [lent](state::State::lend) has been started.
 pub(crate) fn begin(task: &TaskRef) {
     if task.core.state.begin() {
-        task.core.counts.start_clock(clock::now());
+        task.core.start_clock();
         limits::watch(task);
         show(task);
     }
@@ -17,14 +17,6 @@ pub(crate) fn begin(task: &TaskRef) {
 
 /// Brings a running task up to what is known.
 pub(crate) fn mirror(task: &TaskRef, sight: Sight) {
-    let core = &task.core;
-    let was_halted = core.state.load() & state::HALTED != 0;
-    if was_halted && !sight.is_halted {
-        core.counts.start_clock(clock::now());
-    }
-    if sight.is_halted {
-        core.counts.stop_clock_after(sight.elapsed);
-    }
     record(task, sight);
     show(task);
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use event_listener::Listener;
 
 use crate::attend::Context;
-use crate::board::Board;
+use crate::board::{self, Board};
 use crate::counts::{Counts, Reading, UNKNOWN};
 use crate::error::{Subject, is_cancellation, panic_message};
 use crate::limits;
@@ -473,10 +473,18 @@ impl Core {
 
     /// Sets what another process has counted. Only whoever hears of the task there calls this.
     pub(crate) fn mirror(&self, sight: &Sight) {
+        let was_halted = self.state.load() & state::HALTED != 0;
         match self.existing_board() {
-            None if sight.part == 0.0 => self.counts.set_both(sight.n, sight.total),
-            _ => self.board().ledger().mirror(&self.counts, sight),
+            None if sight.part == 0.0 => board::mirror(&self.counts, sight, was_halted),
+            _ => self.board().ledger().mirror(&self.counts, sight, was_halted),
         }
+    }
+
+    /// Starts the clock of a task in another process.
+    pub(crate) fn start_clock(&self) {
+        // Held, for its limit may pass just now.
+        let _ledger = self.existing_board().map(Board::ledger);
+        self.counts.start_clock(clock::now());
     }
 
     /// The same for the clock, which has come to its end there after so many nanoseconds.
@@ -657,11 +665,10 @@ pub(crate) fn request_cancel(task: &TaskRef, cause: CancelCause) -> Cancel {
 pub(crate) fn retry(task: &TaskRef) -> bool {
     let is_pending = task.core.state.retry();
     if is_pending {
-        task.core.counts.reset();
-        task.core.mirror(&Sight { total: UNKNOWN, ..Sight::default() });
-        if let Some(board) = task.core.existing_board() {
-            board.lock().forget_message();
-        }
+        // It has one: that is where it is said that it may be started again.
+        let board = task.core.board();
+        board.ledger().reset(&task.core.counts);
+        board.lock().forget_message();
     }
     is_pending
 }
