@@ -148,6 +148,8 @@ const ONE: u128 = 1 << 32;
 struct Share {
     status: Status,
     n: u64,
+    /// What the task has said that there is to do.
+    total: Option<u64>,
     /// How much there is to do, and how much of that is done, in units of 1 / `ONE`; where that is known.
     work: Option<(u64, u128)>,
 }
@@ -161,13 +163,13 @@ impl Share {
             Some(_) => Some((state.n, u128::from(state.n) * ONE)),
             None => None,
         };
-        Self { status: state.status, n: state.n, work }
+        Self { status: state.status, n: state.n, total: state.total, work }
     }
 
-    /// Whether there is more to do than before.
+    /// Whether the task has said that there is more to do than it said before.
     fn has_grown(&self, before: &Self) -> bool {
-        match (self.work, before.work) {
-            (Some((now, _)), Some((before, _))) => now > before && !self.status.is_terminal(),
+        match (self.total, before.total) {
+            (Some(now), Some(before)) => now > before && !self.status.is_terminal(),
             _ => false,
         }
     }
