@@ -305,15 +305,13 @@ impl Clock {
 
 impl Tally {
     fn change(&mut self, task: &TaskRef, old: &ProgressState, new: &ProgressState) {
-        let (id, share) = (task.core.id(), Share::new(new));
-        let before = self.started.get(&id).map_or_else(|| Share::new(old), |(_, share)| *share);
-        self.replace(before, share);
-        self.note_started(task, share);
-    }
-
-    fn note_started(&mut self, task: &TaskRef, share: Share) {
         let id = task.core.id();
-        if task.core.has_run() && !share.status.is_terminal() {
+        let before = self.started.get(&id).map_or_else(|| Share::new(old), |(_, share)| *share);
+        let is_under_way = task.core.has_run() && !new.status.is_terminal();
+        // What is shown may be older than what was seen since it was looked at.
+        let share = if is_under_way { Share::new(&task.core.glance()) } else { Share::new(new) };
+        self.replace(before, share);
+        if is_under_way {
             self.started.insert(id, (task.clone(), share));
         } else {
             self.started.remove(&id);
@@ -433,7 +431,9 @@ impl Tallied {
             let share = Share::new(state);
             tally.sums.add(&share);
             tally.has_grown |= !state.status.is_terminal();
-            tally.note_started(task, share);
+            if task.core.has_run() && !state.status.is_terminal() {
+                tally.started.insert(task.core.id(), (task.clone(), share));
+            }
             tally.tick();
         });
         self.publish(Instant::now());
