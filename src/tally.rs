@@ -480,9 +480,15 @@ impl Tallied {
         }
     }
 
-    /// Shows what there is to be seen, for it may be the last.
+    /// Shows what there is to be seen, for it may be the last. No task will be added.
     pub(crate) fn flush(&self) {
-        self.lock().show(Instant::now());
+        let mut tally = self.lock();
+        tally.show(Instant::now());
+        let is_last = tally.sums.counts.ended() == tally.sums.counts.tasks();
+        // Closed here, for somebody else may hold the tally for a moment yet.
+        let outlets = if is_last { mem::take(&mut tally.outlets) } else { Vec::new() };
+        drop(tally);
+        drop(outlets);
     }
 
     /// Wakes the [viewer](Self::viewer) from now on, as often as a receiver is told something.
