@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
@@ -239,8 +239,6 @@ impl Sums {
 #[derive(Default)]
 pub(crate) struct Tally {
     sums: Sums,
-    /// Whether somebody wants to know, so that each task is observed.
-    is_kept: bool,
     /// Those that have started and not ended, as they are known.
     started: BTreeMap<TaskId, (TaskRef, Share)>,
     clock: Clock,
@@ -378,13 +376,15 @@ impl Outlet {
 /// The tally of a group, and who looks at it. Kept by the group, and by each task that it observes until that has ended.
 pub(crate) struct Tallied {
     tally: Mutex<Tally>,
+    /// Whether somebody wants to know, so that each task is observed.
+    kept: OnceLock<()>,
     /// Whoever polls the group, if that looks at all that can be seen.
     pub(crate) viewer: Waiter,
 }
 
 impl Tallied {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { tally: Mutex::default(), viewer: Waiter::new() })
+        Arc::new(Self { tally: Mutex::default(), kept: OnceLock::new(), viewer: Waiter::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, Tally> {
@@ -393,34 +393,32 @@ impl Tallied {
 
     /// A task was added. Returns whether it is to be observed.
     pub(crate) fn is_kept(&self) -> bool {
-        self.lock().is_kept
+        self.kept.get().is_some()
     }
 
     /// A task was handed out that nobody has observed.
     pub(crate) fn note_ended(&self, task: &TaskRef) {
-        let mut tally = self.lock();
-        if !tally.is_kept {
+        if !self.is_kept() {
+            let mut tally = self.lock();
             tally.sums.add(&Share::new(&task.core.glance()));
             tally.clock.note(task);
         }
     }
 
-    /// Keeps the tally from now on, with these tasks in addition to those that were [noted](Self::note_ended).
+    /// Keeps the tally from now on, with these tasks in addition to those that were [noted](Self::note_ended). Whoever
+    /// comes second waits until they are all in it.
     pub(crate) fn keep(self: &Arc<Self>, tasks: impl Iterator<Item = TaskRef>) {
-        let mut tally = self.lock();
-        if mem::replace(&mut tally.is_kept, true) {
-            return;
-        }
-        drop(tally);
-        for task in tasks {
-            self.lock().clock.note(&task);
-            self.observe(&task);
-        }
-        let mut tally = self.lock();
-        tally.clock.begin();
-        if let Some(first) = tally.clock.first_start.filter(|_| tally.clock.since.is_some()) {
-            (tally.clock.before, tally.clock.since) = (0, Some(first));
-        }
+        self.kept.get_or_init(|| {
+            for task in tasks {
+                self.lock().clock.note(&task);
+                self.observe(&task);
+            }
+            let mut tally = self.lock();
+            tally.clock.begin();
+            if let Some(first) = tally.clock.first_start.filter(|_| tally.clock.since.is_some()) {
+                (tally.clock.before, tally.clock.since) = (0, Some(first));
+            }
+        });
     }
 
     /// Observes a task from now on.
