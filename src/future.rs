@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -359,6 +360,12 @@ impl<T> ProgressFuture<T> {
 
     pub(crate) fn task(&self) -> TaskRef {
         self.handle.clone().to_task()
+    }
+
+    /// The future; one that has resolved stays in its place.
+    pub(crate) fn take(&mut self) -> Self {
+        let resolved = mem::replace(&mut self.resolved, true);
+        Self { handle: self.handle.clone(), observers: self.observers.take(), resolved }
     }
 
     /// Adds an observer that has seen `seen`.

@@ -1,8 +1,10 @@
 //! Many tasks as one.
 
+use std::any::Any;
 use std::cmp::Reverse;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -33,6 +35,11 @@ use crate::{CancelCause, GroupProgress, ProgressFuture, TaskError, TaskErrorKind
 ///
 /// An outcome is lost by no `select!`: `group.next()` can be dropped at any time. Dropping a [`Join`] drops the group
 /// within, and so cancels its tasks.
+///
+/// # Panics
+///
+/// Polling the group panics where [polling](ProgressFuture#panics) one of its futures does; no outcome is lost, and the
+/// group can be polled again.
 ///
 /// # Examples
 ///
@@ -74,12 +81,22 @@ struct Member<T> {
 
 type Ended<T> = (usize, TaskRef, Result<T, TaskError>);
 
+enum Polled<T> {
+    Ended(Ended<T>),
+    /// A callback has panicked, which ends neither the task nor the group.
+    Panicked(Member<T>, Box<dyn Any + Send>),
+}
+
 impl<T> Future for Member<T> {
-    type Output = Ended<T>;
+    type Output = Polled<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.future).poll(cx));
-        Poll::Ready((self.index, self.future.task(), outcome))
+        let Self { index, future } = &mut *self;
+        // `FuturesUnordered` would drop a future that panics.
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *future).poll(cx))) {
+            Ok(outcome) => Poll::Ready(Polled::Ended((*index, future.task(), ready!(outcome)))),
+            Err(payload) => Poll::Ready(Polled::Panicked(Self { index: *index, future: future.take() }, payload)),
+        }
     }
 }
 
@@ -265,7 +282,15 @@ impl<T> TaskGroup<T> {
     }
 
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<T>>> {
-        let ended = self.members.poll_next_unpin(cx);
+        let ended = self.members.poll_next_unpin(cx).map(|polled| {
+            polled.map(|polled| match polled {
+                Polled::Ended(ended) => ended,
+                Polled::Panicked(member, payload) => {
+                    self.members.push(member);
+                    resume_unwind(payload)
+                }
+            })
+        });
         let task = if let Poll::Ready(Some((_, task, _))) = &ended { Some(task) } else { None };
         if let Some(task) = task {
             self.tallied.note_ended(task);
