@@ -42,6 +42,9 @@ struct Lines {
 /// The lines beside those for tasks: the one for all of them, and the one that the cursor is in.
 const OTHER_ROWS: usize = 2;
 
+/// The most characters of a message that are shown, so that it fits in the line of its task.
+const REMARK: usize = 30;
+
 /// The length of the bar for all tasks, which shows a fraction.
 const WHOLE: u64 = 10_000;
 
@@ -185,7 +188,7 @@ impl Lines {
 /// What a task is up to, in few words.
 fn remark(state: &ProgressState) -> String {
     match (state.status, &state.message, state.eta()) {
-        (Status::Running, Some(message), _) => message.to_string(),
+        (Status::Running, Some(message), _) => message.lines().next().unwrap_or("").chars().take(REMARK).collect(),
         (Status::Running, None, Some(eta)) => format!("{:.1} s left", eta.as_secs_f64()),
         (Status::Running, None, None) => String::new(),
         (status, ..) => status.to_string(),
