@@ -73,3 +73,20 @@ mod unused_futures_are_warned_of {}
 /// executor.submit(|_: std::time::Duration, _| Ok(()), std::time::Duration::ZERO).detach();
 /// ```
 mod portable_inputs_are_serializable {}
+
+/// The events of a task end with its outcome, so that no group can have that as well.
+///
+/// ```compile_fail,E0382
+/// let task = progress_executor::SyncExecutor::new().spawn(|_| Ok(()));
+/// let mut group = progress_executor::TaskGroup::new();
+/// let events = task.events();
+/// group.add(task);
+/// ```
+///
+/// ```
+/// let task = progress_executor::SyncExecutor::new().spawn(|_| Ok(()));
+/// let mut group = progress_executor::TaskGroup::new();
+/// let updates = task.updates();
+/// group.add(task);
+/// ```
+mod an_outcome_is_handed_out_once {}

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 use futures::future::FusedFuture;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use progress_executor::{
     CancelCause, Cancelled, Executor, ExecutorExt, Job, ProcessPoolExecutor, ProgressFuture, ProgressState,
-    SharedUpdater, Shutdown, Status, SyncExecutor, TaskErrorKind, TaskEvent, TaskResult, ThreadPoolExecutor, Triggers,
-    Updater,
+    SharedUpdater, Shutdown, Status, SyncExecutor, TaskErrorKind, TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor,
+    Triggers, Updater,
 };
 
 use crate::bars::Log;
@@ -119,6 +119,11 @@ macro_rules! contract {
             cancelled_but_deaf_a_task_times_out
             a_task_that_is_not_running_is_not_silent
             how_long_it_takes_to_notice_is_known
+            joined_tasks_end_with_the_first_failure
+            a_group_ends_with_all_outcomes_and_complete_progress
+            dropping_a_group_cancels_its_tasks
+            a_map_keeps_the_order_of_its_inputs
+            an_unordered_map_ends_with_the_first_error
             shutdown_waits_for_the_accepted_tasks
             shutdown_now_cancels_the_accepted_tasks
         );)*
@@ -311,6 +316,13 @@ pub(crate) fn overrun((): (), progress: &Updater) -> TaskResult<u64> {
         std::thread::sleep(Duration::from_micros(100));
     }
     Ok(42)
+}
+
+pub(crate) fn refuse_seven(n: u64, progress: &Updater) -> TaskResult<u64> {
+    if n == 7 {
+        return Err("not seven".into());
+    }
+    count(n, progress)
 }
 
 /// Requests cancellation when the task has come to `n`, from where its future is polled.
@@ -836,6 +848,56 @@ fn how_long_it_takes_to_notice_is_known(subject: &dyn Subject) {
     let error = task.wait().unwrap_err();
     let has_run = error.progress().elapsed > Duration::ZERO;
     assert!(has_run || error.noticed_after().is_none(), "{error:?}");
+}
+
+fn joined_tasks_end_with_the_first_failure(subject: &dyn Subject) {
+    let executor = subject.executor();
+    let mut group = TaskGroup::new();
+    group.add(executor.submit(fail, "out of paper".into()));
+    let endless: Vec<_> = (0..4).map(|_| executor.submit(count_forever, ())).collect();
+    let updates: Vec<_> = endless.iter().map(ProgressFuture::updates).collect();
+    group.extend(endless);
+    let error = group.join().wait().unwrap_err();
+    assert_eq!((error.kind(), error.others()), (&TaskErrorKind::Failed, 0));
+    assert_eq!(error.to_string(), "task `fail` failed at 25 %");
+    for updates in updates {
+        assert!(updates.is_closed(), "the task has ended");
+        assert_eq!(rest(&updates).pop().unwrap().status, Status::Cancelled);
+    }
+}
+
+fn a_group_ends_with_all_outcomes_and_complete_progress(subject: &dyn Subject) {
+    let mut group: TaskGroup<_> = (1..=20).map(|n| subject.executor().submit(count, n)).collect();
+    let updates = group.updates();
+    let mut values: Vec<_> = smol::block_on(group.by_ref().map(|(_, outcome)| outcome.unwrap()).collect());
+    values.sort();
+    assert_eq!(values, (1..=20).collect::<Vec<_>>());
+    let last = group.progress();
+    assert_eq!((last.n, last.total, last.finished, last.tasks()), (210, Some(210), 20, 20));
+    assert_eq!(last.fraction(), Some(1.0));
+    assert!(last.elapsed > Duration::ZERO);
+    drop(group);
+    assert_eq!(smol::block_on(updates.collect::<Vec<_>>()).pop(), Some(last));
+}
+
+fn dropping_a_group_cancels_its_tasks(subject: &dyn Subject) {
+    let group: TaskGroup<_> = (0..5).map(|_| subject.executor().submit(count_forever, ())).collect();
+    let updates = group.updates();
+    drop(group);
+    let last = smol::block_on(updates.collect::<Vec<_>>()).pop().unwrap();
+    assert_eq!((last.cancelled, last.tasks()), (5, 5));
+}
+
+fn a_map_keeps_the_order_of_its_inputs(subject: &dyn Subject) {
+    let values: Vec<_> = smol::block_on(subject.executor().map(count, (0..50).rev()).try_collect()).unwrap();
+    assert_eq!(values, (0..50).rev().collect::<Vec<_>>());
+}
+
+fn an_unordered_map_ends_with_the_first_error(subject: &dyn Subject) {
+    let values = subject.executor().map(refuse_seven, 0..).unordered().try_collect::<Vec<_>>();
+    let error = smol::block_on(values).unwrap_err();
+    assert!(error.is_failed());
+    assert_eq!(error.source().unwrap().to_string(), "not seven");
 }
 
 fn shutdown_waits_for_the_accepted_tasks(subject: &dyn Subject) {

@@ -19,6 +19,17 @@ fn is_debug<T: Debug>() {}
 fn is_error<T: Error + Send + Sync + 'static>() {}
 fn is_plain<T: Copy + Eq + std::hash::Hash + Send + Sync + UnwindSafe + Debug>() {}
 
+/// Inputs that may not be moved.
+struct Unmoved(std::marker::PhantomPinned);
+
+impl Iterator for Unmoved {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        None
+    }
+}
+
 #[test]
 fn auto_traits() {
     is_send::<ProgressFuture<u32>>();
@@ -46,6 +57,21 @@ fn auto_traits() {
     is_send::<ProcessPoolBuilder>();
     is_error::<ProcessPoolError>();
     is_plain::<WorkerExit>();
+    is_send::<TaskGroup<std::cell::Cell<u32>>>();
+    is_unpin::<TaskGroup<std::marker::PhantomPinned>>();
+    is_send::<Join<u32>>();
+    is_unpin::<Join<std::marker::PhantomPinned>>();
+    is_send::<JoinAll<u32>>();
+    is_unpin::<JoinAll<std::marker::PhantomPinned>>();
+    is_send::<GroupProgress>();
+    is_sync::<GroupProgress>();
+    is_send::<GroupBars>();
+    is_sync::<GroupBars>();
+    is_send::<Map<'_, std::vec::IntoIter<u32>, std::cell::Cell<u32>>>();
+    is_unpin::<Map<'_, Unmoved, std::marker::PhantomPinned>>();
+    is_send::<SharedUpdater>();
+    is_sync::<SharedUpdater>();
+    is_send::<ProgressParIter<rayon::vec::IntoIter<u32>>>();
     is_send::<ProgressState>();
     is_sync::<ProgressState>();
     is_error::<TaskError>();
@@ -62,9 +88,17 @@ fn auto_traits() {
 fn futures_and_streams() {
     fn is_future<T: Future<Output = Result<u32, TaskError>> + FusedFuture>() {}
     fn is_stream<T: Stream<Item = TaskEvent<u32>> + FusedStream>() {}
+    fn is_group<T: Stream<Item = (TaskId, Result<u32, TaskError>)> + FusedStream>() {}
+    fn is_join<T: Future<Output = Result<Vec<u32>, TaskError>> + FusedFuture>() {}
+    fn is_join_all<T: Future<Output = Vec<Result<u32, TaskError>>> + FusedFuture>() {}
+    fn is_map<T: Stream<Item = Result<u32, TaskError>> + FusedStream>() {}
     fn is_unit_future<T: Future<Output = ()>>() {}
     is_future::<ProgressFuture<u32>>();
     is_stream::<TaskEvents<u32>>();
+    is_group::<TaskGroup<u32>>();
+    is_join::<Join<u32>>();
+    is_join_all::<JoinAll<u32>>();
+    is_map::<Map<'_, std::ops::Range<u32>, u32>>();
     is_unit_future::<Shutdown>();
 }
 
@@ -88,6 +122,14 @@ fn everything_can_be_debugged() {
     is_debug::<ProgressReader<'_, std::io::Empty>>();
     is_debug::<ProgressWriter<'_, std::io::Sink>>();
     is_debug::<TaskError>();
+    is_debug::<TaskGroup<Rc<()>>>();
+    is_debug::<Join<Rc<()>>>();
+    is_debug::<JoinAll<Rc<()>>>();
+    is_debug::<GroupProgress>();
+    is_debug::<GroupBars>();
+    is_debug::<Map<'_, Unmoved, Rc<()>>>();
+    is_debug::<SharedUpdater>();
+    is_debug::<ProgressParIter<rayon::vec::IntoIter<u32>>>();
 }
 
 #[test]
@@ -112,4 +154,10 @@ fn a_snapshot_survives_serde() {
     let state = task.progress();
     let text = serde_json::to_string(&state).unwrap();
     assert_eq!(serde_json::from_str::<ProgressState>(&text).unwrap(), state);
+
+    let mut group = TaskGroup::new();
+    group.add(SyncExecutor::new().spawn(|progress| Ok(progress.set_counts(1, 2)?)));
+    let progress = group.progress();
+    let text = serde_json::to_string(&progress).unwrap();
+    assert_eq!(serde_json::from_str::<GroupProgress>(&text).unwrap(), progress);
 }

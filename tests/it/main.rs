@@ -9,11 +9,15 @@ mod crashes;
 mod drops;
 mod foreign_executors;
 mod future;
+mod group_bars;
+mod groups;
 mod guarantees;
 mod limits;
+mod maps;
 mod parts;
 mod pause;
 mod processes;
+mod rayon;
 mod reports;
 mod retries;
 mod runtimes;
@@ -26,8 +30,8 @@ mod tidy;
 
 use contract::{
     check_for, copy_for_ever, count_forever, count_in_parts, count_in_threads, count_in_threads_for_ever, crash, echo,
-    fail, fail_when_cancelled, fail_within_a_part, finish_all_the_same, finish_too_late, overrun, say_cancelled,
-    set_a_message, set_pairs, sleep_for_ever, sleep_within_a_part, time_left, wrap_the_cancellation,
+    fail, fail_when_cancelled, fail_within_a_part, finish_all_the_same, finish_too_late, overrun, refuse_seven,
+    say_cancelled, set_a_message, set_pairs, sleep_for_ever, sleep_within_a_part, time_left, wrap_the_cancellation,
 };
 use crashes::{echo_bytes, echo_picky, echo_texts, initialize, process_id, repeat, spring, spring_later, talk_much};
 use limits::{check_later, see_the_deadline_move};
@@ -75,6 +79,7 @@ progress_executor::test_worker!(
     nest,
     overrun,
     process_id,
+    refuse_seven,
     repeat,
     say_cancelled,
     see_the_deadline_move,

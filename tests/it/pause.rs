@@ -8,21 +8,7 @@ use progress_executor::{
     ExecutorExt, Job, ProgressFuture, Status, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater,
 };
 
-use crate::support::{Gate, Hand, eventually, gate, within_deadline};
-
-/// A pool of one thread that is busy until the gate is opened.
-fn busy_pool() -> (ThreadPoolExecutor, Gate) {
-    let (gate, barrier) = gate();
-    let executor = ThreadPoolExecutor::new(1);
-    executor
-        .spawn(move |_| {
-            barrier.pass();
-            Ok(())
-        })
-        .detach();
-    gate.wait();
-    (executor, gate)
-}
+use crate::support::{Hand, busy_pool, eventually, gate, within_deadline};
 
 /// A task of its own that is held back by a busy pool which then got to it.
 fn held_task() -> (ThreadPoolExecutor, ProgressFuture<u32>) {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use progress_executor::{TaskResult, Updater};
+use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
 use rustix::process::Pid;
 
 /// Far more than any test takes, also on a busy machine.
@@ -84,6 +84,20 @@ impl Barrier {
         // Also opened by a gate that is gone, so that a failed test leaves no thread behind.
         let _ = self.opened.recv();
     }
+}
+
+/// A pool of one thread that is busy until the gate is opened.
+pub(crate) fn busy_pool() -> (ThreadPoolExecutor, Gate) {
+    let (gate, barrier) = gate();
+    let executor = ThreadPoolExecutor::new(1);
+    executor
+        .spawn(move |_| {
+            barrier.pass();
+            Ok(())
+        })
+        .detach();
+    gate.wait();
+    (executor, gate)
 }
 
 /// Polls futures by hand, and counts the wake-ups.

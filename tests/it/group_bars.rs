@@ -1,0 +1,409 @@
+//! Groups on a terminal.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
+use progress_executor::{GroupBars, ProgressFuture, SyncExecutor, TaskGroup, ThreadPoolExecutor};
+
+use crate::support::{Gate, Hand, eventually, gate, within_deadline};
+
+const WIDTH: usize = 80;
+
+/// A terminal in memory.
+#[derive(Clone, Debug, Default)]
+struct Terminal(Arc<Mutex<Screen>>);
+
+#[derive(Debug, Default)]
+struct Screen {
+    lines: Vec<Vec<char>>,
+    row: usize,
+    column: usize,
+    /// The lines that were not empty when they were last complete, and the most that there were.
+    shown: Vec<String>,
+    tallest: usize,
+}
+
+impl Screen {
+    fn line(&mut self) -> &mut Vec<char> {
+        let row = self.row;
+        self.lines.resize_with(self.lines.len().max(row + 1), Vec::new);
+        &mut self.lines[row]
+    }
+
+    fn put(&mut self, character: char) {
+        if self.column == WIDTH {
+            (self.row, self.column) = (self.row + 1, 0);
+        }
+        let column = self.column;
+        let line = self.line();
+        line.resize(line.len().max(column + 1), ' ');
+        line[column] = character;
+        self.column += 1;
+    }
+
+    fn text(&self) -> Vec<String> {
+        let text = self.lines.iter().map(|line| line.iter().collect::<String>().trim_end().to_owned());
+        text.filter(|line| !line.is_empty()).collect()
+    }
+}
+
+impl Terminal {
+    fn bars(&self, rows: usize) -> GroupBars {
+        GroupBars::on(self.multi(), rows)
+    }
+
+    fn multi(&self) -> MultiProgress {
+        MultiProgress::with_draw_target(ProgressDrawTarget::term_like(Box::new(self.clone())))
+    }
+
+    /// The lines that are not empty.
+    fn text(&self) -> Vec<String> {
+        self.0.lock().unwrap().shown.clone()
+    }
+
+    fn shows(&self, text: &str) -> bool {
+        self.text().iter().any(|line| line.contains(text))
+    }
+
+    fn tallest(&self) -> usize {
+        self.0.lock().unwrap().tallest
+    }
+
+    fn go(&self, go: impl FnOnce(&mut Screen)) -> io::Result<()> {
+        go(&mut self.0.lock().unwrap());
+        Ok(())
+    }
+}
+
+impl TermLike for Terminal {
+    fn width(&self) -> u16 {
+        WIDTH as u16
+    }
+
+    fn height(&self) -> u16 {
+        1_000 // so that nobody else leaves lines out
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.go(|screen| screen.row -= n)
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.go(|screen| screen.row += n)
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.go(|screen| screen.column = (screen.column + n).min(WIDTH))
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.go(|screen| screen.column = screen.column.saturating_sub(n))
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.write_str(text)?;
+        self.write_str("\n")
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        let mut is_escape = false;
+        self.go(|screen| {
+            for character in text.chars() {
+                match character {
+                    '\x1b' => is_escape = true,
+                    _ if is_escape => is_escape = !character.is_ascii_alphabetic(),
+                    '\n' => (screen.row, screen.column) = (screen.row + 1, 0),
+                    '\r' => screen.column = 0,
+                    _ => screen.put(character),
+                }
+            }
+        })
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.go(|screen| {
+            screen.line().clear();
+            screen.column = 0;
+        })
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.go(|screen| {
+            screen.shown = screen.text();
+            screen.tallest = screen.tallest.max(screen.shown.len());
+        })
+    }
+}
+
+/// A task that does 1 of 4 units, and the rest when its gate is opened.
+fn named(executor: &ThreadPoolExecutor, name: &str, message: &'static str) -> (Gate, ProgressFuture<()>) {
+    let (gate, barrier) = gate();
+    let work = move |(), progress: &progress_executor::Updater| {
+        if !message.is_empty() {
+            progress.set_message(message);
+        }
+        progress.set_counts(1, 4)?;
+        barrier.pass();
+        Ok(progress.set_counts(4, 4)?)
+    };
+    (gate, executor.task(work, ()).name(name).submit())
+}
+
+#[test]
+fn a_bar_comes_and_goes_with_its_task_and_the_total_stays() {
+    within_deadline(|| {
+        let (executor, terminal, mut group) = (ThreadPoolExecutor::new(2), Terminal::default(), TaskGroup::new());
+        let (dig, task) = named(&executor, "dig", "");
+        group.add(task);
+        dig.wait();
+        let bars = group.show(terminal.bars(20));
+        let (fill, task) = named(&executor, "fill", "with sand");
+        group.add(task);
+        let (rest, task) = named(&executor, "rest", "");
+        group.add(task);
+        let poller = thread::spawn(move || group.join().wait());
+        let counted = |line: &&String| line.contains("1/4");
+        eventually("both are shown", || terminal.text().iter().filter(counted).count() == 2 && terminal.shows("sand"));
+        let text = terminal.text();
+        assert_eq!(text.len(), 3, "{text:?}");
+        assert!(text[0].starts_with("dig ") && text[1].starts_with("fill ") && text[1].ends_with("with sand"));
+        assert!(text[2].starts_with("total ") && text[2].contains("0 of 3 ended"), "{text:?}");
+
+        dig.open();
+        eventually("the third one runs", || terminal.shows("rest") && !terminal.shows("dig"));
+        eventually("it is counted", || terminal.shows("1 of 3 ended"));
+        fill.open();
+        rest.open();
+        poller.join().unwrap().unwrap();
+        let text = terminal.text();
+        assert_eq!(text.len(), 1, "{text:?}");
+        assert!(text[0].starts_with("total ") && text[0].ends_with("100 %  3 of 3 ended"), "{text:?}");
+        drop(bars);
+        assert_eq!(terminal.text(), text);
+    });
+}
+
+/// Runs 50 tasks at a time, and returns the last line while they all run, and the most lines that there were.
+fn crowd(rows: usize, message: &'static str) -> (String, usize) {
+    let (executor, terminal) = (ThreadPoolExecutor::new(50), Terminal::default());
+    let (gates, mut group): (Vec<_>, TaskGroup<_>) = (0..50).map(|_| named(&executor, "crowd", message)).unzip();
+    gates.iter().for_each(Gate::wait);
+    group.show(terminal.bars(rows));
+    let text = terminal.text();
+    for gate in gates {
+        gate.open();
+        smol::block_on(futures::StreamExt::next(&mut group)).unwrap().1.unwrap();
+    }
+    drop(group);
+    assert_eq!(terminal.text().len(), 1);
+    (text.last().unwrap().clone(), terminal.tallest())
+}
+
+#[test]
+fn no_more_lines_are_drawn_than_there_are_and_the_rest_is_told() {
+    within_deadline(|| {
+        let (total, tallest) = crowd(10, "");
+        assert!(total.contains("0 of 50 ended, 42 more running"), "{total}");
+        assert_eq!(tallest, 9);
+        let (total, tallest) = crowd(0, "");
+        assert!(total.contains("0 of 50 ended, 49 more running"), "{total}");
+        assert_eq!(tallest, 2, "one task is shown anyway");
+    });
+}
+
+#[test]
+fn a_message_takes_no_line_of_its_own() {
+    within_deadline(|| {
+        assert_eq!(crowd(10, "on\ntwo lines").1, 9);
+        assert_eq!(
+            crowd(10, "a message that is longer than what is left of the line beside the name and the bar").1,
+            9
+        );
+    });
+}
+
+#[test]
+fn lines_are_written_above_the_bars_and_whole() {
+    within_deadline(|| {
+        let (executor, terminal, mut group) = (ThreadPoolExecutor::new(1), Terminal::default(), TaskGroup::new());
+        let (dig, task) = named(&executor, "dig", "");
+        group.add(task);
+        dig.wait();
+        let bars = group.show(terminal.bars(20));
+        let long = "long".repeat(30);
+        bars.println("first");
+        bars.println(&long);
+        let text = terminal.text();
+        assert_eq!(text.len(), 5, "{text:?}");
+        assert_eq!((text[0].as_str(), format!("{}{}", text[1], text[2])), ("first", long.clone()));
+        assert!(text[3].starts_with("dig ") && text[4].starts_with("total "), "{text:?}");
+        dig.open();
+        bars.clone().println("last");
+        group.join().wait().unwrap();
+        let text = terminal.text();
+        assert_eq!((text.len(), text[3].as_str()), (5, "last"), "{text:?}");
+        assert!(text[4].ends_with("100 %  1 of 1 ended"), "{text:?}");
+        bars.println("over");
+        assert_eq!(terminal.text()[4], "over");
+    });
+}
+
+#[test]
+fn bars_that_were_cleared_stay_away_and_lines_do_not_go() {
+    within_deadline(|| {
+        let (executor, terminal, mut group) = (ThreadPoolExecutor::new(2), Terminal::default(), TaskGroup::new());
+        let (dig, task) = named(&executor, "dig", "");
+        group.add(task);
+        dig.wait();
+        let bars = group.show(terminal.bars(20));
+        bars.println("a line");
+        assert_eq!(terminal.text().len(), 3);
+        bars.clear();
+        assert_eq!(terminal.text(), ["a line"]);
+        group.add(executor.spawn(|_| Ok(())));
+        dig.open();
+        group.join().wait().unwrap();
+        assert_eq!(terminal.text(), ["a line"]);
+        bars.clear();
+        drop(bars);
+        assert_eq!(terminal.text(), ["a line"]);
+    });
+}
+
+#[test]
+fn an_inline_task_is_drawn_while_it_runs() {
+    within_deadline(|| {
+        let (terminal, mut group) = (Terminal::default(), TaskGroup::new());
+        let executor = SyncExecutor::new();
+        let submit = |name: &str| {
+            let terminal = terminal.clone();
+            let work = move |name: String, progress: &progress_executor::Updater| {
+                eventually("it is drawn", || {
+                    progress.update(1).unwrap();
+                    terminal.text().iter().any(|line| line.starts_with(&name) && !line.contains(" 0/"))
+                });
+                Ok(())
+            };
+            executor.task(work, name.to_owned()).name(name).submit()
+        };
+        group.add(submit("early"));
+        group.show(terminal.bars(20));
+        group.add(submit("late"));
+        group.join().wait().unwrap();
+        assert!(terminal.text()[0].ends_with("2 of 2 ended"));
+    });
+}
+
+#[test]
+fn a_group_that_is_dropped_takes_its_bars_along() {
+    within_deadline(|| {
+        let (executor, terminal, mut group) = (ThreadPoolExecutor::new(1), Terminal::default(), TaskGroup::new());
+        let (dig, task) = named(&executor, "dig", "");
+        let end = task.updates();
+        group.add(task);
+        dig.wait();
+        let (_, waiting) = named(&executor, "wait", "");
+        group.add(waiting);
+        let bars = group.show(terminal.bars(20));
+        assert_eq!(terminal.text().len(), 2);
+        drop(group);
+        let text = terminal.text();
+        assert!(text.len() == 1 && text[0].contains("1 of 2 ended"), "{text:?}");
+        dig.open();
+        while end.recv_blocking().is_ok() {}
+        drop(bars);
+        assert_eq!(terminal.text(), text);
+    });
+}
+
+#[test]
+fn bars_of_others_stay() {
+    within_deadline(|| {
+        let (executor, terminal) = (ThreadPoolExecutor::new(1), Terminal::default());
+        let all = terminal.multi();
+        let other = all.add(indicatif::ProgressBar::new(7));
+        other.set_position(3);
+        other.tick();
+        let mut group: TaskGroup<_> = (0..3).map(|_| executor.spawn(|_| Ok(()))).collect();
+        group.show(GroupBars::on(all, 20));
+        group.join().wait().unwrap();
+        assert!(terminal.text()[0].ends_with("3/7"));
+        assert!(terminal.text()[1].ends_with("3 of 3 ended"));
+    });
+}
+
+/// What is written, line by line.
+struct Lines(mpsc::Sender<String>, Vec<u8>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.1.extend(bytes);
+        while let Some(end) = self.1.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.1.drain(..=end).collect();
+            let _ = self.0.send(String::from_utf8(line).unwrap().trim_end().to_owned());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn lines_tell_of_each_start_and_each_end() {
+    within_deadline(|| {
+        let (executor, hand) = (ThreadPoolExecutor::new(1), Hand::new());
+        let ((send, told), mut group) = (mpsc::channel(), TaskGroup::new());
+        let bars = group.show(GroupBars::lines(Lines(send, Vec::new())));
+        let (dig, task) = named(&executor, "dig", "");
+        group.add(task);
+        let waiting = executor.task(|(), _| Ok(()), ()).name("wait").submit();
+        waiting.cancel();
+        group.add(waiting);
+        let fail = executor.task(|(), _| Err("out of sand".into()), ()).name("fill").submit();
+        group.add(fail);
+        dig.wait();
+        while hand.poll_next(&mut group).is_ready() {}
+        let mut lines: Vec<String> = told.try_iter().collect();
+        while !lines.contains(&"dig: started".to_owned()) {
+            assert!(hand.poll_next(&mut group).is_pending());
+            lines.extend(told.try_iter());
+        }
+        lines.sort();
+        assert_eq!(lines, ["dig: started", "wait: cancelled before it started"]);
+        bars.println("digging");
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), ["digging"]);
+        dig.open();
+        assert_eq!(group.join_all().wait().len(), 2);
+        let mut lines: Vec<String> = told.try_iter().filter(|line| line != "fill: started").collect();
+        lines.sort();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with("dig: finished after 4 units and 0."), "{lines:?}");
+        assert!(lines[1].starts_with("fill: failed after 0 units and 0."), "{lines:?}");
+        bars.clear();
+        assert_eq!(told.try_iter().count(), 0);
+    });
+}
+
+#[test]
+fn lines_that_cannot_be_written_harm_nobody() {
+    struct Broken;
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let mut group: TaskGroup<_> = (0..3).map(|n| executor.spawn(move |_| Ok(n))).collect();
+        let bars = group.show(GroupBars::lines(Broken));
+        bars.println("nobody reads this");
+        assert_eq!(group.join().wait().unwrap(), [0, 1, 2]);
+    });
+}

@@ -1,0 +1,336 @@
+//! Maps: what they take, when, and what they give.
+
+use std::cell::Cell;
+use std::iter;
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use async_channel::{Receiver, Sender};
+use futures::stream::FusedStream as _;
+use futures::{Stream as _, StreamExt, TryStreamExt};
+use progress_executor::{Executor, ExecutorExt, Job, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater};
+
+use crate::support::{Hand, count, eventually, gate, tick_forever, within_deadline};
+
+/// A function that gives back its input once the sender is gone.
+fn behind_a_door() -> (Sender<()>, impl Fn(u64, &Updater) -> TaskResult<u64> + Clone) {
+    let (door, opened): (_, Receiver<()>) = async_channel::bounded(1);
+    let pass = move |n, _: &Updater| {
+        let _ = opened.recv_blocking();
+        Ok(n)
+    };
+    (door, pass)
+}
+
+/// The numbers from 0, and how many of them were taken. They stay on this thread.
+fn counted() -> (Rc<Cell<u64>>, impl Iterator<Item = u64>) {
+    let pulled = Rc::new(Cell::new(0));
+    let counter = pulled.clone();
+    (pulled, (0..).inspect(move |_| counter.set(counter.get() + 1)))
+}
+
+#[test]
+fn outcomes_come_in_the_order_of_the_inputs() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(2);
+        let ((first, barrier), (ended, end)) = (gate(), mpsc::channel());
+        let barrier = Arc::new(std::sync::Mutex::new(barrier));
+        let task = move |n, _: &Updater| {
+            if n == 0 {
+                barrier.lock().unwrap().pass();
+            }
+            ended.send(n)?;
+            Ok(n)
+        };
+        let mut map = executor.map(task, 0..4);
+        let hand = Hand::new();
+        assert!(hand.poll_next(&mut map).is_pending());
+        assert_eq!(end.iter().take(3).collect::<Vec<_>>(), [1, 2, 3]);
+        assert!(hand.poll_next(&mut map).is_pending(), "the first one has not ended");
+        first.open();
+        assert_eq!(smol::block_on(map.try_collect::<Vec<_>>()).unwrap(), [0, 1, 2, 3]);
+    });
+}
+
+#[test]
+fn an_unordered_map_yields_what_ends_first() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(2);
+        let (first, barrier) = gate();
+        let barrier = Arc::new(std::sync::Mutex::new(barrier));
+        let task = move |n, _: &Updater| {
+            if n == 0 {
+                barrier.lock().unwrap().pass();
+            }
+            Ok(n)
+        };
+        let mut map = executor.map(task, 0..4).unordered();
+        let others: Vec<_> = smol::block_on(map.by_ref().take(3).try_collect()).unwrap();
+        assert_eq!(others, [1, 2, 3]);
+        assert!(Hand::new().poll_next(&mut map).is_pending());
+        first.open();
+        assert_eq!(smol::block_on(map.try_collect::<Vec<_>>()).unwrap(), [0]);
+    });
+}
+
+#[test]
+fn a_map_that_becomes_unordered_keeps_what_it_has_taken() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let mut map = executor.map(count, 0..5);
+        let first = smol::block_on(map.next()).unwrap().unwrap();
+        let mut rest: Vec<_> = smol::block_on(map.unordered().unordered().try_collect()).unwrap();
+        rest.sort();
+        assert_eq!((first, rest), (0, vec![1, 2, 3, 4]));
+    });
+}
+
+/// Checks how many inputs a map takes, which has an effect on those in flight only.
+fn takes(executor: &dyn Executor, buffer: Option<usize>, expected: u64) {
+    for is_ordered in [true, false] {
+        let ((door, task), (pulled, inputs), hand) = (behind_a_door(), counted(), Hand::new());
+        let mut map = executor.map(task, inputs);
+        if let Some(buffer) = buffer {
+            map = map.buffer(buffer);
+        }
+        if !is_ordered {
+            map = map.unordered();
+        }
+        assert_eq!(pulled.get(), 0, "nothing is taken before the first poll");
+        for _ in 0..3 {
+            assert!(hand.poll_next(&mut map).is_pending());
+            assert_eq!(pulled.get(), expected);
+        }
+        drop(door);
+        for n in 0..10 {
+            smol::block_on(map.next()).unwrap().unwrap();
+            // The next one is taken when there is somebody to take an outcome.
+            assert_eq!(pulled.get(), expected + n);
+        }
+        drop(map);
+        assert_eq!(pulled.get(), expected + 9);
+    }
+}
+
+#[test]
+fn no_more_are_in_flight_than_the_buffer_holds() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(3);
+        takes(&executor, None, 6);
+        takes(&executor, Some(0), 1);
+        takes(&executor, Some(1), 1);
+        takes(&executor, Some(5), 5);
+        takes(&|job: Job| drop(thread::spawn(move || job.run())), None, 2);
+    });
+}
+
+#[test]
+fn outcomes_that_nobody_has_taken_are_in_flight() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let (pulled, inputs) = counted();
+        let mut map = executor.map(count, inputs).buffer(3);
+        smol::block_on(map.next()).unwrap().unwrap();
+        executor.shutdown().wait();
+        assert_eq!(pulled.get(), 3);
+    });
+}
+
+#[test]
+fn a_map_that_is_never_polled_takes_nothing() {
+    let (pulled, inputs) = counted();
+    let executor = SyncExecutor::new();
+    drop(executor.map(count, inputs));
+    assert_eq!(pulled.get(), 0);
+}
+
+#[test]
+fn the_first_error_stops_it_all() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(4);
+        let (pulled, inputs) = counted();
+        let task = |n: u64, progress: &Updater| match n {
+            0..3 => Ok(n),
+            3 => Err("three".into()),
+            _ => tick_forever((), progress).map(|()| n),
+        };
+        let outcome: Result<Vec<_>, _> = smol::block_on(executor.map(task, inputs).buffer(4).try_collect());
+        assert!(outcome.unwrap_err().is_failed());
+        assert_eq!(pulled.get(), 7, "those before it, it, and those in flight");
+        // Hangs if any of them runs on.
+        executor.shutdown().wait();
+    });
+}
+
+#[test]
+fn dropping_a_map_cancels_its_tasks_and_those_that_wait_never_start() {
+    for is_ordered in [true, false] {
+        within_deadline(move || {
+            let executor = ThreadPoolExecutor::new(1);
+            let ran = Arc::new(AtomicUsize::new(0));
+            let (counter, (pulled, inputs)) = (ran.clone(), counted());
+            let task = move |_, progress: &Updater| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                tick_forever((), progress)
+            };
+            let map = executor.map(task, inputs).buffer(2_000);
+            let mut map = if is_ordered { map } else { map.unordered() };
+            assert!(Hand::new().poll_next(&mut map).is_pending());
+            eventually("the first one runs", || ran.load(Ordering::SeqCst) == 1);
+            drop(map);
+            executor.shutdown().wait();
+            assert_eq!((ran.load(Ordering::SeqCst), pulled.get()), (1, 2_000));
+        });
+    }
+}
+
+#[test]
+fn an_iterator_that_panics_is_not_asked_again_and_what_it_gave_is_kept() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        for is_ordered in [true, false] {
+            let calls = Cell::new(0);
+            let inputs = iter::from_fn(|| {
+                calls.set(calls.get() + 1);
+                if calls.get() == 4 { panic_any("no more") } else { Some(calls.get()) }
+            });
+            let map = executor.map(count, inputs).buffer(10);
+            let mut map = if is_ordered { map } else { map.unordered() };
+            let payload = catch_unwind(AssertUnwindSafe(|| smol::block_on(map.next()))).unwrap_err();
+            assert_eq!(payload.downcast_ref(), Some(&"no more"));
+            assert!(!map.is_terminated());
+            assert_eq!(map.size_hint(), (3, Some(3)));
+            let mut values: Vec<_> = smol::block_on(map.by_ref().try_collect()).unwrap();
+            values.sort();
+            assert_eq!(values, [1, 2, 3]);
+            assert!(map.is_terminated());
+            assert!(matches!(Hand::new().poll_next(&mut map), Poll::Ready(None)));
+            assert_eq!(calls.get(), 4);
+        }
+    });
+}
+
+#[test]
+fn an_iterator_that_is_over_is_not_asked_again() {
+    let calls = Cell::new(0);
+    let inputs = iter::from_fn(|| {
+        calls.set(calls.get() + 1);
+        (calls.get() != 3).then_some(1)
+    });
+    let executor = SyncExecutor::new();
+    let mut map = executor.map(count, inputs).buffer(1);
+    assert_eq!(smol::block_on(map.by_ref().count()), 2);
+    assert!(smol::block_on(map.next()).is_none());
+    assert_eq!(calls.get(), 3);
+}
+
+#[test]
+fn an_iterator_that_blocks_keeps_nobody_waiting_but_the_one_who_polls() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let ((send, inputs), (ended, end)) = (mpsc::channel(), mpsc::channel());
+        let poller = thread::spawn(move || {
+            let task = move |n: u64, _: &Updater| {
+                ended.send(n)?;
+                Ok(n)
+            };
+            smol::block_on(executor.map(task, inputs).buffer(4).try_collect::<Vec<_>>()).unwrap()
+        });
+        for n in 0..3 {
+            send.send(n).unwrap();
+            assert_eq!(end.recv().unwrap(), n);
+        }
+        assert!(!poller.is_finished());
+        drop(send);
+        assert_eq!(poller.join().unwrap(), [0, 1, 2]);
+    });
+}
+
+#[test]
+fn the_size_is_what_is_to_come_and_what_is_in_flight() {
+    let executor = SyncExecutor::new();
+    let mut map = executor.map(count, 0..10);
+    for left in (0..10).rev() {
+        assert_eq!(map.size_hint(), (left + 1, Some(left + 1)));
+        smol::block_on(map.next()).unwrap().unwrap();
+    }
+    assert_eq!(map.size_hint(), (0, Some(0)));
+    let mut endless = executor.map(count, iter::repeat(1));
+    smol::block_on(endless.next()).unwrap().unwrap();
+    assert_eq!(endless.size_hint(), (usize::MAX, None));
+}
+
+#[test]
+fn a_map_can_be_selected_from() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(2);
+        let (mut left, mut right) = (executor.map(count, 0..10), executor.map(count, 10..15).unordered());
+        let mut sum = 0;
+        smol::block_on(async {
+            loop {
+                futures::select! {
+                    n = left.select_next_some() => sum += n.unwrap(),
+                    n = right.select_next_some() => sum += n.unwrap(),
+                    complete => break,
+                }
+            }
+        });
+        assert_eq!(sum, (0..15).sum::<u64>());
+    });
+}
+
+#[test]
+fn inputs_without_end_are_taken_as_far_as_they_are_wanted() {
+    within_deadline(|| {
+        let executor: &dyn Executor = &ThreadPoolExecutor::new(2);
+        let (pulled, inputs) = counted();
+        let map = executor.map(count, inputs).take(5);
+        assert_eq!(smol::block_on(map.try_collect::<Vec<_>>()).unwrap(), [0, 1, 2, 3, 4]);
+        assert_eq!(pulled.get(), 4 + 4);
+    });
+}
+
+#[test]
+fn many_inputs_take_no_more_memory_than_few() {
+    struct Input(Arc<AtomicUsize>);
+    impl Drop for Input {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(2);
+        for is_ordered in [true, false] {
+            let alive = Arc::new(AtomicUsize::new(0));
+            let inputs = (0..50_000).map(|_| {
+                let before = alive.fetch_add(1, Ordering::SeqCst);
+                assert!(before < 10, "{before} others are alive");
+                Input(alive.clone())
+            });
+            let map = executor.map(|_: Input, _| Ok(()), inputs).buffer(10);
+            let map = if is_ordered { map } else { map.unordered() };
+            assert_eq!(smol::block_on(map.count()), 50_000);
+            assert_eq!(alive.load(Ordering::SeqCst), 0);
+        }
+    });
+}
+
+#[test]
+fn an_inline_map_runs_its_tasks_as_they_are_asked_for() {
+    let (ran, runs) = mpsc::channel();
+    let executor = SyncExecutor::new();
+    let task = move |n: u64, progress: &Updater| {
+        ran.send(n)?;
+        Ok(progress.sleep(Duration::ZERO)?)
+    };
+    let mut map = executor.map(task, 0..5).buffer(3);
+    for n in 0..5 {
+        smol::block_on(map.next()).unwrap().unwrap();
+        assert_eq!(runs.try_iter().collect::<Vec<_>>(), [n]);
+    }
+}
