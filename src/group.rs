@@ -7,6 +7,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use async_channel::Receiver;
@@ -68,7 +69,7 @@ pub struct TaskGroup<T> {
     tallied: Arc<Tallied>,
     /// How many tasks were added.
     added: usize,
-    is_paused: bool,
+    is_paused: AtomicBool,
     #[cfg(feature = "indicatif")]
     bars: Option<crate::group_bars::GroupBars>,
 }
@@ -94,7 +95,8 @@ impl<T> Future for Member<T> {
         let Self { index, future } = &mut *self;
         // `FuturesUnordered` would drop a future that panics.
         match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *future).poll(cx))) {
-            Ok(outcome) => Poll::Ready(Polled::Ended((*index, future.task(), ready!(outcome)))),
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(outcome)) => Poll::Ready(Polled::Ended((*index, future.task(), outcome))),
             Err(payload) => Poll::Ready(Polled::Panicked(Self { index: *index, future: future.take() }, payload)),
         }
     }
@@ -107,7 +109,7 @@ impl<T> TaskGroup<T> {
             members: FuturesUnordered::new(),
             tallied: Tallied::new(),
             added: 0,
-            is_paused: false,
+            is_paused: AtomicBool::new(false),
             #[cfg(feature = "indicatif")]
             bars: None,
         }
@@ -136,7 +138,7 @@ impl<T> TaskGroup<T> {
         if let Some(bars) = &self.bars {
             draw_within(&mut task, bars, &self.tallied);
         }
-        if self.is_paused {
+        if self.is_paused() {
             task.pause();
         }
         if self.tallied.is_kept() {
@@ -212,19 +214,23 @@ impl<T> TaskGroup<T> {
     }
 
     /// Makes every task wait, also those that are added later; see [`ProgressFuture::pause`].
-    pub fn pause(&mut self) {
-        self.is_paused = true;
+    pub fn pause(&self) {
+        self.is_paused.store(true, Ordering::Relaxed);
         for member in &self.members {
             member.future.pause();
         }
     }
 
     /// Lets every task go on.
-    pub fn resume(&mut self) {
-        self.is_paused = false;
+    pub fn resume(&self) {
+        self.is_paused.store(false, Ordering::Relaxed);
         for member in &self.members {
             member.future.resume();
         }
+    }
+
+    fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
     }
 
     /// Resolves when every task has ended: to all values in the order in which the tasks were added, or to the first
@@ -258,7 +264,7 @@ impl<T> TaskGroup<T> {
     /// assert!(error.is_failed());
     /// assert_eq!(error.progress().n, 7);
     /// ```
-    pub fn join(mut self) -> Join<T> {
+    pub fn join(self) -> Join<T> {
         self.resume();
         Join { values: Vec::with_capacity(self.len()), group: Some(self), error: None, others: 0 }
     }
@@ -276,7 +282,7 @@ impl<T> TaskGroup<T> {
     /// let outcomes = group.join_all().wait();
     /// assert!(outcomes[0].is_ok() && outcomes[1].is_err());
     /// ```
-    pub fn join_all(mut self) -> JoinAll<T> {
+    pub fn join_all(self) -> JoinAll<T> {
         self.resume();
         JoinAll { outcomes: Vec::with_capacity(self.len()), group: Some(self) }
     }
@@ -409,7 +415,7 @@ impl<T> fmt::Debug for TaskGroup<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskGroup")
             .field("len", &self.len())
-            .field("is_paused", &self.is_paused)
+            .field("is_paused", &self.is_paused())
             .finish_non_exhaustive()
     }
 }

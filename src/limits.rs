@@ -12,10 +12,11 @@ use crate::agenda::{Agenda, Visit};
 use crate::task::{self, TaskRef};
 use crate::{CancelCause, TaskError, TaskErrorKind, state};
 
-/// How often a task is looked at, at the most, and one that is paused, at the most.
+/// How long it takes until a task is looked at again, at the least.
 const LEAST_TURN: Duration = Duration::from_millis(1);
-const PAUSED_TURN: Duration = Duration::from_millis(20);
-/// How seldom it is looked at, for it not to be kept for long once it has ended.
+/// The same for one that is paused, or that has just been started.
+const FIRST_TURN: Duration = Duration::from_millis(20);
+/// The most: a task that has ended is not kept for longer.
 const LONGEST_TURN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,7 +74,8 @@ impl Visit for Limited {
         }
         let limits = core.existing_board()?.limits;
         let left = |limit: Duration, used: Duration| limit.saturating_sub(used);
-        let until_timeout = limits.timeout.map(|limit| left(limit, Duration::from_nanos(core.running_for())));
+        let elapsed = Duration::from_nanos(core.running_for());
+        let until_timeout = limits.timeout.map(|limit| left(limit, elapsed));
         let silence = limits.stall_timeout.map(|_| core.silence());
         let until_stalled = limits.stall_timeout.zip(silence).map(|(limit, silence)| left(limit, silence));
         if until_timeout == Some(Duration::ZERO) {
@@ -87,10 +89,12 @@ impl Visit for Limited {
         }
         let glance = limits.stall_timeout.map(|limit| limit / 8);
         let turn = [until_timeout, until_stalled, glance].into_iter().flatten().min()?;
-        let least = if word & state::HALTED == 0 { LEAST_TURN } else { PAUSED_TURN };
+        let least = if word & state::HALTED == 0 { LEAST_TURN } else { FIRST_TURN };
+        // Most tasks end long before their limits, and sooner than they have been running already.
+        let most = elapsed.clamp(FIRST_TURN, LONGEST_TURN);
         // A limit that cannot be told never passes.
         now.checked_add(turn)?;
-        now.checked_add(turn.clamp(least, LONGEST_TURN))
+        now.checked_add(turn.clamp(least, most))
     }
 }
 

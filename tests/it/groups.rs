@@ -310,7 +310,7 @@ fn an_empty_group_is_over() {
     assert!(matches!(hand.poll_next(&mut TaskGroup::<u32>::new()), Poll::Ready(None)));
     assert!(matches!(hand.poll(&mut TaskGroup::<u32>::new().join()), Poll::Ready(Ok(values)) if values.is_empty()));
     assert!(matches!(hand.poll(&mut TaskGroup::<u32>::new().join_all()), Poll::Ready(all) if all.is_empty()));
-    let mut group = TaskGroup::<u32>::default();
+    let group = TaskGroup::<u32>::default();
     group.cancel();
     group.pause();
     assert_eq!((group.len(), group.progress().fraction(), group.progress().total), (0, None, None));
