@@ -1,9 +1,9 @@
 //! What a task may take: how long in all, and how long without a progress call.
 //!
-//! One thread looks after all tasks that have a limit and are running. It does not ask for more than a glance: a task
-//! with a time-out is looked at when that may have passed, one with a stall time-out eight times as often. Each such
-//! glance asks the task's next progress call to clear a bit ([`PROBE`](state::PROBE)), so that no call ever looks at a
-//! clock.
+//! One thread looks after all tasks that have a limit and are running: it looks at a task when the time-out may have
+//! passed, and before that now and then, to let go of it if it has ended. At one with a stall time-out it looks eight
+//! times as often as that may pass, and each time asks the next progress call to clear a bit ([`PROBE`](state::PROBE)):
+//! so no call ever looks at a clock.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use progress_executor::{ExecutorExt, Job, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater};
+use progress_executor::{ExecutorExt, Job, SyncExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Updater};
 
 /// The threads of this process by their ids: name, and ticks of processor time.
 fn threads() -> BTreeMap<String, (String, u64)> {
@@ -96,6 +96,17 @@ fn threads_come_and_go() {
     let task = executor.task(tick_forever, ()).timeout(Duration::from_millis(20)).submit();
     assert!(task.wait().unwrap_err().is_timed_out());
     eventually("nor is there after it has passed", || !has_thread("progress-limit"));
+
+    let group: TaskGroup<_> = [executor.submit(tick_forever, ())].into_iter().collect();
+    drop(group.join_all());
+    assert!(!has_thread("progress-group"), "a group that nobody looks at needs no thread");
+    let group: TaskGroup<_> = [executor.submit(tick_forever, ())].into_iter().collect();
+    let updates = group.updates();
+    eventually("the updates of a group are shown when they are due", || has_thread("progress-group"));
+    group.cancel();
+    drop(group);
+    eventually("there is nothing more to show", || !has_thread("progress-group"));
+    drop(updates);
 
     executor.submit(count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();
     drop(executor);
