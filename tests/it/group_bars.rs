@@ -164,13 +164,16 @@ fn a_bar_comes_and_goes_with_its_task_and_the_total_stays() {
         let (rest, task) = named(&executor, "rest", "");
         group.add(task);
         let poller = thread::spawn(move || group.join().wait());
-        let counted = |line: &&String| line.contains("1/4");
-        eventually("both are shown", || terminal.text().iter().filter(counted).count() == 2 && terminal.shows("sand"));
-        let text = terminal.text();
-        assert_eq!(text.len(), 3, "{text:?}");
-        assert!(text[0].starts_with("dig ") && text[1].starts_with("fill ") && text[1].ends_with("with sand"));
-        assert!(text[2].starts_with("total ") && text[2].contains("0 of 3 ended"), "{text:?}");
-
+        eventually("each has its line", || {
+            let text = terminal.text();
+            text.len() == 3
+                && text[0].starts_with("dig ")
+                && text[0].contains("  1/4  ")
+                && text[1].starts_with("fill ")
+                && text[1].ends_with("  1/4  with sand")
+                && text[2].starts_with("total ")
+                && text[2].contains("0 of 3 ended")
+        });
         dig.open();
         eventually("the third one runs", || terminal.shows("rest") && !terminal.shows("dig"));
         eventually("it is counted", || terminal.shows("1 of 3 ended"));
