@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use console::Term;
-use indicatif::{MultiProgress, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressStyle};
 
 use crate::tally::Tallied;
 use crate::task::TaskRef;
@@ -31,6 +32,7 @@ struct Bars {
     tasks: BTreeMap<TaskId, indicatif::ProgressBar>,
     /// The lines that there are; those of the terminal, unless it is known.
     rows: Option<usize>,
+    is_cleared: bool,
 }
 
 struct Lines {
@@ -82,13 +84,14 @@ impl GroupBars {
         }
     }
 
-    /// Takes all bars away. Lines that were written stay.
+    /// Takes the bars away, for good. Lines that were written stay, and more can be.
     pub fn clear(&self) {
         if let Screen::Bars(bars) = &mut *self.lock() {
-            bars.tasks.clear();
-            let _ = bars.all.clear();
-            // Bars that are dropped before they have come to their end would be drawn once more.
-            bars.all.set_draw_target(ProgressDrawTarget::hidden());
+            bars.is_cleared = true;
+            for bar in mem::take(&mut bars.tasks).values().chain([&bars.whole]) {
+                bar.finish_and_clear();
+                bars.all.remove(bar);
+            }
         }
     }
 
@@ -115,7 +118,9 @@ impl GroupBars {
         self.draw(tallied);
         if let Screen::Bars(bars) = &mut *self.lock() {
             bars.draw(&[], &tallied.progress());
-            bars.whole.abandon();
+            if !bars.is_cleared {
+                bars.whole.abandon();
+            }
         }
     }
 
@@ -129,10 +134,13 @@ impl Bars {
         let whole = all.add(indicatif::ProgressBar::new(WHOLE));
         whole.set_style(style("{prefix:20!.bold}  {wide_bar:.bold/238}  {percent:>3} %  {msg}"));
         whole.set_prefix("total");
-        Box::new(Self { all, whole, tasks: BTreeMap::new(), rows })
+        Box::new(Self { all, whole, tasks: BTreeMap::new(), rows, is_cleared: false })
     }
 
     fn draw(&mut self, started: &[TaskRef], progress: &GroupProgress) {
+        if self.is_cleared {
+            return;
+        }
         let rows = self.rows.unwrap_or_else(|| Term::stderr().size().0.into());
         let (shown, hidden) = started.split_at(started.len().min(rows.saturating_sub(OTHER_ROWS).max(1)));
         self.tasks.retain(|id, bar| {

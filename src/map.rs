@@ -1,12 +1,10 @@
 //! One function over many inputs.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures::stream::{FusedStream, FuturesUnordered, Stream, StreamExt};
+use futures::stream::{FusedStream, FuturesOrdered, FuturesUnordered, Stream, StreamExt};
 
 use crate::{ProgressFuture, TaskError};
 
@@ -22,8 +20,8 @@ use crate::{ProgressFuture, TaskError};
 ///
 /// # Cancel safety
 ///
-/// `map.next()` can be dropped at any time; nothing is lost. Dropping the stream cancels its tasks, the last ones first,
-/// and takes no more inputs.
+/// `map.next()` can be dropped at any time; nothing is lost. Dropping the stream cancels its tasks, and takes no more
+/// inputs.
 ///
 /// # Examples
 ///
@@ -55,45 +53,37 @@ pub struct Map<'a, I: Iterator, O> {
 pub(crate) type Submit<'a, I, O> = Box<dyn FnMut(I) -> ProgressFuture<O> + Send + 'a>;
 
 /// Tasks that were submitted, and whose outcomes were not handed out.
-enum InFlight<O> {
-    /// The first one is awaited. The others need not be: they run by themselves, or wait for their turn.
-    Ordered(VecDeque<ProgressFuture<O>>),
-    Unordered(FuturesUnordered<ProgressFuture<O>>),
+struct InFlight<O> {
+    /// Those that were submitted before the order was given up.
+    ordered: FuturesOrdered<ProgressFuture<O>>,
+    unordered: FuturesUnordered<ProgressFuture<O>>,
+    is_ordered: bool,
 }
 
 impl<O> InFlight<O> {
     fn len(&self) -> usize {
-        match self {
-            Self::Ordered(tasks) => tasks.len(),
-            Self::Unordered(tasks) => tasks.len(),
-        }
+        self.ordered.len() + self.unordered.len()
     }
 
     fn push(&mut self, task: ProgressFuture<O>) {
-        match self {
-            Self::Ordered(tasks) => tasks.push_back(task),
-            Self::Unordered(tasks) => tasks.push(task),
-        }
+        if self.is_ordered { self.ordered.push_back(task) } else { self.unordered.push(task) }
     }
 
     /// Returns `None` if there are none.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<O, TaskError>>> {
-        let tasks = match self {
-            Self::Unordered(tasks) => return tasks.poll_next_unpin(cx),
-            Self::Ordered(tasks) => tasks,
-        };
-        let Some(first) = tasks.front_mut() else { return Poll::Ready(None) };
-        let outcome = Pin::new(first).poll(cx);
-        if outcome.is_ready() {
-            tasks.pop_front();
+        let first = self.ordered.poll_next_unpin(cx);
+        if let Poll::Ready(Some(_)) = first {
+            return first;
         }
-        outcome.map(Some)
+        let next = self.unordered.poll_next_unpin(cx);
+        if let Poll::Ready(None) = next { first } else { next }
     }
 }
 
 impl<'a, I: Iterator, O> Map<'a, I, O> {
     pub(crate) fn new(inputs: I, submit: Submit<'a, I::Item, O>, max_workers: usize) -> Self {
-        let in_flight = InFlight::Ordered(VecDeque::new());
+        let (ordered, unordered) = (FuturesOrdered::new(), FuturesUnordered::new());
+        let in_flight = InFlight { ordered, unordered, is_ordered: true };
         Self { inputs: Some(inputs), submit, buffer: max_workers.saturating_mul(2).max(1), in_flight }
     }
 
@@ -115,9 +105,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     /// # }).unwrap();
     /// ```
     pub fn unordered(mut self) -> Self {
-        if let InFlight::Ordered(tasks) = &mut self.in_flight {
-            self.in_flight = InFlight::Unordered(tasks.drain(..).collect());
-        }
+        self.in_flight.is_ordered = false;
         self
     }
 
@@ -164,21 +152,12 @@ impl<I: Iterator, O> FusedStream for Map<'_, I, O> {
     }
 }
 
-impl<I: Iterator, O> Drop for Map<'_, I, O> {
-    fn drop(&mut self) {
-        if let InFlight::Ordered(tasks) = &mut self.in_flight {
-            // Or else workers that become free would start those that are dropped next.
-            while tasks.pop_back().is_some() {}
-        }
-    }
-}
-
 impl<I: Iterator, O> fmt::Debug for Map<'_, I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Map")
             .field("buffer", &self.buffer)
             .field("in_flight", &self.in_flight.len())
-            .field("is_ordered", &matches!(self.in_flight, InFlight::Ordered(_)))
+            .field("is_ordered", &self.in_flight.is_ordered)
             .finish_non_exhaustive()
     }
 }

@@ -94,10 +94,10 @@ impl GroupProgress {
 
     /// The part that is done, from 0 to 1; `None` for a group without tasks.
     ///
-    /// Where every total is known, this is `n / total`. A task whose total is not known is taken to be as large as those
-    /// are on average whose total is, and counts as not begun; one that has ended counts as done, however it has. If it
-    /// turns out that such a task is larger, the fraction stands still until that is made up for: it goes back only when
-    /// work is added, by a new task or by a total that grows.
+    /// Where every task counts and says its total, this is `n / total`. A task whose total is not known is taken to be as
+    /// large as the others are on average, and counts as not begun; so is one that has ended without having counted
+    /// anything, and counts as done. If it turns out that a task is larger, the fraction stands still until that is made
+    /// up for: it goes back only when work is added, by a new task or by a total that grows.
     #[must_use]
     pub fn fraction(&self) -> Option<f64> {
         self.fraction
@@ -235,6 +235,9 @@ impl Sums {
         Some(if whole > 0.0 { (done / whole).min(1.0) } else { 1.0 })
     }
 }
+
+/// How long the thread that shows what is due holds on to a group, at the most.
+const LONGEST_TURN: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(crate) struct Tally {
@@ -464,7 +467,8 @@ impl Tallied {
         if let Some(turn) = turn {
             tally.is_due = true;
             drop(tally);
-            if AGENDA.add(turn, Arc::downgrade(self)) {
+            // Looked at before that, to let go of a group that is gone.
+            if AGENDA.add(turn.min(now + LONGEST_TURN), Arc::downgrade(self)) {
                 return;
             }
             tally = self.lock();
