@@ -20,7 +20,7 @@ pub(crate) struct Board {
     /// Wakes the task out of a pause or a sleep.
     pub(crate) interrupt: Event,
     /// When cancellation was requested of a task that was running, when it has noticed, and since when its next progress
-    /// call is waited for: moments of the [`clock`](crate::clock), or 0.
+    /// call is waited for: moments of the [`clock`], or 0.
     pub(crate) requested_at: Moment,
     pub(crate) noticed_at: Moment,
     pub(crate) probed_at: Moment,
