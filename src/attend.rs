@@ -53,9 +53,13 @@ fn answer(core: &Core) {
     }
 }
 
-/// Shows what has changed, if that is due.
+/// The end of a progress call that does not check for cancellation: shows what has changed, if that is due.
 pub(crate) fn report_if_due(task: &TaskRef, context: &Context) {
-    if task.core.state.peek() & state::REPORT != 0 {
+    let word = task.core.state.peek();
+    if word & state::PROBE != 0 {
+        answer(&task.core);
+    }
+    if word & state::REPORT != 0 {
         report(task, context);
     }
 }

@@ -335,7 +335,7 @@ impl<O> TaskBuilder<'_, O> {
     /// Ends the task as [stalled](TaskErrorKind::Stalled) when it has made no progress call for so long, while it was
     /// running and not paused. What follows is the same as for a [time-out](Self::timeout).
     ///
-    /// Any progress call will do, also one that changes nothing, such as [`Updater::check`]. A
+    /// Any call of the [`Updater`] that counts, says or checks something will do, also one that changes nothing. A
     /// [sleep](Updater::sleep) is two of them: one when it begins, and one when it is over. The limit is noticed late by
     /// an eighth of it, at the most, and never early.
     ///

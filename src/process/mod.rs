@@ -28,7 +28,9 @@
 //! Each side always reads, whatever else it does, so neither can wait for the other to read.
 //!
 //! Deliberately absent: heartbeats (a closed channel is the sign of death in both directions), acknowledgements (the
-//! channel is reliable), shared memory (it gains nothing without spinning), and a limit of time for tasks.
+//! channel is reliable), shared memory (it gains nothing without spinning), and limits in the worker: the program sees to
+//! them, as it does for any task. The worker is told of a time-out only for its task to know, and is asked for the next
+//! progress call, where somebody wants to know of that, with one more bit of what is wanted.
 
 mod alarm;
 mod desk;
@@ -144,7 +146,8 @@ const MAX_DEPTH: u32 = 8;
 /// [`cancel`](crate::ProgressFuture::cancel) is a request, as on threads: the next progress call of the task returns
 /// [`Cancelled`](crate::Cancelled). If there is none for the time of the [grace](ProcessPoolBuilder::cancel_grace), the
 /// worker is killed, with all processes that its task has started, and the task has ended as cancelled. A task that has
-/// noticed may take its time to clean up. Only the task that is meant is ever hit.
+/// noticed may take its time to clean up. Only the task that is meant is ever hit. The same befalls a worker whose task
+/// has come to a [limit](crate::TaskBuilder::timeout), though the future of that has resolved by then.
 ///
 /// Where tasks take microseconds, the next ones wait inside of their worker. They are still pending: cancelled, they do
 /// not run; and they move on when their worker is lost, or is busy while another is idle.
@@ -176,11 +179,12 @@ const MAX_DEPTH: u32 = 8;
 ///   [`ThreadPoolExecutor`](crate::ThreadPoolExecutor). Code that takes a `&dyn Executor` needs no other change.
 /// - *A worker in a debugger*: let the task say which process it is in, `progress.set_message(format!("process {}",
 ///   std::process::id()))`, and attach the debugger to that. A worker that stands still in a debugger is not killed,
-///   unless its task is cancelled.
+///   unless its task is cancelled or has a limit.
 /// - *A worker by hand*: `program --progress-executor-task=x` says which tasks are registered. It cannot do more, for
 ///   nobody is at the other end of its standard input.
 /// - *A lost worker*: the [error](crate::TaskErrorKind::WorkerLost) has its exit code or signal, and how far the task
-///   had come. What the worker itself had to say is on standard error.
+///   had come. What the worker itself had to say is on standard error. A task that can be done twice can have
+///   [retries](crate::TaskBuilder::retries).
 pub struct ProcessPoolExecutor {
     pool: Arc<Pool>,
     max_workers: usize,
@@ -376,7 +380,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// How long a task that was cancelled may take to notice that; 5 s by default. Then its process is killed.
+    /// How long a task that was cancelled, or that has come to a limit, may take to notice that; 5 s by default. Then its
+    /// process is killed.
     ///
     /// A task that has noticed may take as long as it needs to clean up.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {

@@ -481,6 +481,31 @@ fn a_silent_task_is_seen_to_be_silent_until_its_next_call() {
 }
 
 #[test]
+fn a_call_that_only_says_something_ends_the_silence() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let calls: [fn(&Updater); 3] =
+            [|task| task.set_message("here"), |task| task.set_total(7), |task| drop(task.split(1))];
+        for call in calls {
+            let ((before, first), (after, second)) = (gate(), gate());
+            let task = executor.spawn(move |progress| {
+                first.pass();
+                call(progress);
+                second.pass();
+                Ok(())
+            });
+            before.wait();
+            eventually("it is silent", || task.silent_for() > Some(Duration::ZERO));
+            before.open();
+            after.wait();
+            assert_eq!(task.silent_for(), Some(Duration::ZERO));
+            after.open();
+            task.wait().unwrap();
+        }
+    });
+}
+
+#[test]
 fn silence_is_never_longer_than_the_task() {
     within_deadline(|| {
         let executor = ThreadPoolExecutor::new(1);
