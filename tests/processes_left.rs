@@ -118,7 +118,12 @@ fn storm() {
     let mut random = Random(seed.wrapping_mul(31));
     // At least so many tasks, and for as long as there is to be killed.
     while submitted < TASKS || !killer.is_finished() {
-        let tasks: Vec<(u64, ProgressFuture<u64>)> = (0..100).map(|n| (n, pool.submit(work, n))).collect();
+        let submit = |n| match n % 4 {
+            0 => pool.task(work, n).retries(1).submit(),
+            1 => pool.task(work, n).timeout(DEADLINE).stall_timeout(DEADLINE).submit(),
+            _ => pool.submit(work, n),
+        };
+        let tasks: Vec<(u64, ProgressFuture<u64>)> = (0..100).map(|n| (n, submit(n))).collect();
         submitted += tasks.len() as u64;
         let victim = random.below(300) as usize;
         if let Some((_, task)) = tasks.get(victim) {

@@ -1,8 +1,10 @@
-//! Everything at once: tasks that end in every way, while others pause, resume, cancel, observe, drop and detach them.
+//! Everything at once: tasks that end in every way, while others pause, resume, cancel, observe, drop and detach them, and
+//! while their limits pass.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use futures::StreamExt;
 use progress_executor::{ProgressFuture, Status, TaskResult, ThreadPoolExecutor, Triggers, Updater};
@@ -35,6 +37,16 @@ fn work(seed: u64, progress: &Updater) -> TaskResult<u64> {
         // Quietly: without the hook.
         1 => std::panic::resume_unwind(Box::new("panicked")),
         _ => Ok(steps),
+    }
+}
+
+/// Submits a task, which may have a limit that passes while it runs.
+fn submit(executor: &ThreadPoolExecutor, dice: &mut Dice) -> ProgressFuture<u64> {
+    let task = executor.task(work, 1 + dice.roll(u64::MAX - 1));
+    match dice.roll(8) {
+        0 => task.timeout(Duration::from_micros(dice.roll(300))).submit(),
+        1 => task.stall_timeout(Duration::from_micros(dice.roll(3000))).submit(),
+        _ => task.submit(),
     }
 }
 
@@ -71,7 +83,7 @@ fn storm(seed: u64) {
             let mut dice = Dice(seed * 31 + actor);
             let (tasks, watchers): (Vec<_>, Vec<_>) = (0..300)
                 .map(|_| {
-                    let task = executor.submit(work, 1 + dice.roll(u64::MAX - 1));
+                    let task = submit(&executor, &mut dice);
                     let updates = task.updates();
                     (task, updates)
                 })
