@@ -47,8 +47,7 @@ pub(crate) fn attend(task: &TaskRef, context: &Context, bits: u32) -> Result<(),
 
 /// Lets it be known that a progress call was made.
 fn answer(core: &Core) {
-    // Whoever observes it may have asked on behalf of somebody else.
-    if core.state.clear(state::PROBE) & state::OBSERVED != 0 {
+    if core.state.clear(state::PROBE) & state::ECHO != 0 {
         core.waiter.wake();
     }
 }

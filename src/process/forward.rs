@@ -37,6 +37,7 @@ impl Forwarder {
 
     /// Observes the task from now on.
     pub(crate) fn start(self: &Arc<Self>) {
+        self.task.core.state.set(state::ECHO);
         report::listen(&self.task.core);
         self.forward();
     }
