@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 /// [`TaskError`](crate::TaskError). They can be sent elsewhere: all fields are public, and serde knows them.
 ///
 /// `n` and `total` are what the task said, in units of its choice. A task may say more than it announced (`n > total`)
-/// and may go back (to count again from the start, say); [`fraction`](Self::fraction) stays within 0 and 1.
+/// and may go back (to count again from the start, say); [`fraction`](Self::fraction) stays within 0 and 1. Where a
+/// [part](crate::Updater::split) of the work is under way, `n` is in the midst of it, rounded down.
 ///
 /// # Examples
 ///
@@ -117,6 +118,8 @@ impl ProgressState {
 ///    │        Paused
 ///    └──► Paused (before it starts), Failed (refused), Cancelled
 /// ```
+///
+/// A task that has lost its worker and is to be started [again](crate::TaskBuilder::retries) is pending once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Status {
@@ -131,7 +134,7 @@ pub enum Status {
     Cancelling,
     /// Ended with a value.
     Finished,
-    /// Ended with an error, a panic, or without having been run.
+    /// Ended with an error, a panic, because of a limit, or without having been run.
     Failed,
     /// Ended because it was asked to.
     Cancelled,

@@ -56,7 +56,7 @@ pub struct GroupProgress {
     pub cancelling: usize,
     /// How many have ended with a value.
     pub finished: usize,
-    /// How many have ended with an error, a panic, or without having been run.
+    /// How many have ended with an error, a panic, because of a limit, or without having been run.
     pub failed: usize,
     /// How many have ended because they were asked to.
     pub cancelled: usize,
