@@ -182,6 +182,7 @@ mod events;
 mod future;
 mod observers;
 
+mod builder;
 mod executor;
 mod group;
 #[cfg(feature = "indicatif")]
@@ -202,9 +203,10 @@ mod compile_fail;
 mod readme {}
 
 pub use crate::bar::{ProgressBar, Triggers};
+pub use crate::builder::TaskBuilder;
 pub use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, WorkerExit};
 pub use crate::events::{TaskEvent, TaskEvents};
-pub use crate::executor::{Executor, ExecutorExt, Job, TaskBuilder};
+pub use crate::executor::{Executor, ExecutorExt, Job};
 pub use crate::future::{Canceller, ProgressFuture};
 pub use crate::group::{Join, JoinAll, TaskGroup};
 #[cfg(feature = "indicatif")]
