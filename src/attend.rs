@@ -47,7 +47,7 @@ pub(crate) fn attend(task: &TaskRef, context: &Context, bits: u32) -> Result<(),
 
 /// Lets it be known that a progress call was made.
 fn answer(core: &Core) {
-    if core.state.clear(state::PROBE) & state::ECHO != 0 {
+    if core.state.clear(state::PROBE | state::ECHO) & state::ECHO != 0 {
         core.waiter.wake();
     }
 }
@@ -88,7 +88,7 @@ fn halt(task: &TaskRef) {
     let mut ledger = board.ledger();
     if ledger.go_on(&core.counts, clock::now()) {
         // Who has asked for the next call just before the pause would take that for silence.
-        core.state.clear(state::HALTED | state::PROBE);
+        core.state.clear(state::HALTED | state::PROBE | state::ECHO);
     }
     drop(ledger);
     report::change(task);

@@ -76,7 +76,8 @@ pub(crate) const WAITS: u32 = 1 << 19;
 
 /// It waits in another process, which may start it at any moment.
 pub(crate) const LENT: u32 = 1 << 20;
-/// Whoever is woken for this task asks on behalf of another process, and is to be woken when a call clears `PROBE`.
+/// With `PROBE`: another process waits for that call, which clears this as well and wakes whoever is to tell it. Not so
+/// where somebody here wants to know of a later call.
 pub(crate) const ECHO: u32 = 1 << 22;
 /// With `LIMITED`: somebody is writing its outcome, or has.
 pub(crate) const DECIDED: u32 = 1 << 21;

@@ -37,8 +37,13 @@ impl Forwarder {
 
     /// Observes the task from now on.
     pub(crate) fn start(self: &Arc<Self>) {
-        self.task.core.state.set(state::ECHO);
-        report::listen(&self.task.core);
+        let core = &self.task.core;
+        // The program waits for the first progress call, and nobody else has asked for one before this is observed.
+        core.state.set(state::ECHO);
+        if core.has_run() && core.state.load() & state::PROBE == 0 {
+            core.state.clear(state::ECHO);
+        }
+        report::listen(core);
         self.forward();
     }
 
@@ -53,7 +58,10 @@ impl Forwarder {
     /// Sends it when the next progress call is made.
     pub(crate) fn probe(&self) {
         let mut sent = self.lock();
-        self.task.core.probe();
+        let word = self.task.core.state.load();
+        if word & (state::RUNNING | state::HALTED) == state::RUNNING {
+            self.task.core.state.set(state::PROBE | state::ECHO);
+        }
         sent.is_silent = true;
     }
 
@@ -112,7 +120,7 @@ pub(crate) fn see(task: &TaskRef, longest_message: usize) -> Sight {
         elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
         is_halted: word & state::HALTED != 0,
         has_noticed: word & state::NOTICED != 0,
-        is_silent: word & state::PROBE != 0,
+        is_silent: word & state::ECHO != 0,
         message: state.message.map(|message| shorten((*message).to_owned(), longest_message)),
     }
 }
