@@ -7,7 +7,8 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::{ProgressState, TaskId};
+use crate::id::TaskId;
+use crate::progress::ProgressState;
 
 /// Any error that a task may return.
 pub type BoxError = Box<dyn Error + Send + Sync>;

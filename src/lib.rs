@@ -148,52 +148,26 @@
 //! The Python package [`progress-executor`](https://pypi.org/project/progress-executor/) had the idea, for the
 //! executors of `concurrent.futures`.
 
-mod agenda;
-mod clock;
-mod patience;
-mod primitives;
-
 mod error;
-mod parcel;
+mod id;
 mod progress;
 
-mod board;
-mod counts;
-mod limits;
-mod parts;
-mod remote;
-mod report;
-mod sight;
-mod state;
-mod task;
-mod waiter;
+mod codec;
+mod sync;
 
-mod attend;
-mod io;
-mod iter;
-#[cfg(feature = "rayon")]
-mod par_iter;
-mod shared;
+mod task;
 mod updater;
 
-mod bar;
-mod block_on;
-mod events;
-mod future;
-mod observers;
+mod run;
 
-mod builder;
+mod future;
+
 mod executor;
 mod group;
-#[cfg(feature = "indicatif")]
-mod group_bars;
-mod map;
-mod shutdown;
-mod tally;
 
+mod inline;
 #[cfg(unix)]
 mod process;
-mod sync;
 mod thread;
 
 #[cfg(doctest)]
@@ -202,35 +176,44 @@ mod compile_fail;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-pub use crate::bar::{ProgressBar, Triggers};
-pub use crate::builder::TaskBuilder;
 pub use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, WorkerExit};
-pub use crate::events::{TaskEvent, TaskEvents};
-pub use crate::executor::{Executor, ExecutorExt, Job};
-pub use crate::future::{Canceller, ProgressFuture};
-pub use crate::group::{Join, JoinAll, TaskGroup};
+pub use crate::executor::builder::TaskBuilder;
+pub use crate::executor::job::Job;
+pub use crate::executor::map::Map;
+pub use crate::executor::shutdown::Shutdown;
+pub use crate::executor::{Executor, ExecutorExt};
+pub use crate::future::ProgressFuture;
+pub use crate::future::bar::{ProgressBar, Triggers};
+pub use crate::future::canceller::Canceller;
+pub use crate::future::events::{TaskEvent, TaskEvents};
+pub use crate::group::TaskGroup;
 #[cfg(feature = "indicatif")]
-pub use crate::group_bars::GroupBars;
-pub use crate::io::{ProgressReader, ProgressWriter};
-pub use crate::iter::ProgressIter;
-pub use crate::map::Map;
-pub use crate::observers::CallbackId;
-#[cfg(feature = "rayon")]
-pub use crate::par_iter::ProgressParIter;
+pub use crate::group::bars::GroupBars;
+pub use crate::group::join::{Join, JoinAll};
+pub use crate::group::progress::GroupProgress;
+pub use crate::id::TaskId;
+pub use crate::inline::SyncExecutor;
 #[cfg(unix)]
-pub use crate::process::{ProcessPoolBuilder, ProcessPoolError, ProcessPoolExecutor, TaskRegistry};
+pub use crate::process::builder::ProcessPoolBuilder;
+#[cfg(unix)]
+pub use crate::process::error::ProcessPoolError;
+#[cfg(unix)]
+pub use crate::process::executor::ProcessPoolExecutor;
+#[cfg(unix)]
+pub use crate::process::registry::TaskRegistry;
 pub use crate::progress::{ProgressState, Status};
-pub use crate::shared::SharedUpdater;
-pub use crate::shutdown::Shutdown;
-pub use crate::sync::SyncExecutor;
-pub use crate::tally::GroupProgress;
-pub use crate::task::TaskId;
+pub use crate::task::callbacks::CallbackId;
 pub use crate::thread::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use crate::updater::Updater;
+pub use crate::updater::io::{ProgressReader, ProgressWriter};
+pub use crate::updater::iter::ProgressIter;
+#[cfg(feature = "rayon")]
+pub use crate::updater::par_iter::ProgressParIter;
+pub use crate::updater::shared::SharedUpdater;
 
 /// What macros need.
 #[doc(hidden)]
 #[cfg(unix)]
 pub mod __private {
-    pub use crate::process::TestWorker;
+    pub use crate::process::program::TestWorker;
 }

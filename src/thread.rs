@@ -29,14 +29,18 @@ use std::time::Duration;
 
 use event_listener::Event;
 
-use crate::attend::Context;
-use crate::executor::{self, Refusal, submit_methods};
-use crate::patience::Patience;
-use crate::report::{self, Reporter};
-use crate::shutdown::{Drain, Shutdown};
-use crate::state::{self, Unclaimed};
-use crate::task::{self, Home, TaskRef};
-use crate::{CancelCause, Executor, Job, TaskId};
+use crate::error::CancelCause;
+use crate::executor::job::{Job, Refusal};
+use crate::executor::shutdown::{Drain, Shutdown};
+use crate::executor::{Executor, submit_methods};
+use crate::id::TaskId;
+use crate::run;
+use crate::sync::spin::Patience;
+use crate::task::publish::Reporter;
+use crate::task::state::Unclaimed;
+use crate::task::transitions;
+use crate::task::{Home, TaskRef, publish, state};
+use crate::updater::checkpoint::Context;
 
 /// Runs tasks on a pool of threads, first in, first out.
 ///
@@ -153,7 +157,7 @@ impl ThreadPoolExecutor {
             max_workers: 0,
             thread_name: "progress".into(),
             stack_size: None,
-            report_interval: report::INTERVAL,
+            report_interval: publish::INTERVAL,
         }
     }
 
@@ -193,7 +197,7 @@ impl ThreadPoolExecutor {
     pub fn shutdown_now(&self) -> Shutdown {
         self.shared.close();
         for task in self.shared.unended() {
-            task::cancel(&task, CancelCause::Shutdown);
+            transitions::cancel(&task, CancelCause::Shutdown);
         }
         Shutdown::new(self.shared.clone())
     }
@@ -332,12 +336,12 @@ impl Shared {
 
     /// The life of a thread.
     fn work(self: Arc<Self>, index: usize) {
-        executor::settle_in(self.id);
+        run::settle_in(self.id);
         let mut context = Context { reporter: Some(self.reporter.clone()), observers: None };
         let mut patience = Patience::new();
         while let Some(task) = self.next(index, &mut patience) {
             match task.core.state.claim() {
-                Ok(()) => context = task::run(task, context),
+                Ok(()) => context = run::run(task, context),
                 Err(Unclaimed::Paused) => self.hold(index, &task),
                 Err(Unclaimed::Taken) => self.note(task),
             }
@@ -380,7 +384,7 @@ impl Shared {
 
     /// Sets the job of a thread aside, for it is paused, until it is resumed or cancelled.
     fn hold(self: &Arc<Self>, index: usize, task: &TaskRef) {
-        let is_held = task::attach(task, self.clone(), |word| {
+        let is_held = transitions::attach(task, self.clone(), |word| {
             let is_paused = word & state::PAUSE != 0;
             if is_paused {
                 let mut queue = self.lock();

@@ -5,20 +5,19 @@
 
 #![allow(dead_code)] // Not every function of the files is part of a model.
 
-#[path = "../src/counts.rs"]
+#[path = "../src/task/counts.rs"]
 mod counts;
-#[path = "../src/state.rs"]
+#[path = "../src/task/state.rs"]
 mod state;
-#[path = "../src/waiter.rs"]
+#[path = "../src/sync/waiter.rs"]
 mod waiter;
 
-/// For a link in the documentation of `counts`.
-mod clock {}
-
-mod primitives {
-    pub(crate) use loom::sync::Mutex;
-    pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
-    pub(crate) use loom::thread::yield_now as spin_loop;
+mod sync {
+    pub(crate) mod primitives {
+        pub(crate) use loom::sync::Mutex;
+        pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+        pub(crate) use loom::thread::yield_now as spin_loop;
+    }
 }
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -6,7 +6,6 @@
 #![allow(dead_code)] // Not every function of the files is called.
 
 use std::alloc::System;
-use std::error::Error;
 use std::fmt::Debug;
 
 use libfuzzer_sys::fuzz_target;
@@ -14,15 +13,19 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use wire::{Decoder, Outbox, Reply, Request, WireError};
 
-#[path = "../../src/parcel.rs"]
-mod parcel;
-#[path = "../../src/sight.rs"]
-mod sight;
-#[path = "../../src/process/wire.rs"]
+#[path = "../../src/codec.rs"]
+mod codec;
+#[path = "../../src/process/protocol/wire.rs"]
 mod wire;
 
 /// What the files need of their crate.
-type BoxError = Box<dyn Error + Send + Sync>;
+mod error {
+    pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+}
+mod task {
+    #[path = "../../../src/task/remote.rs"]
+    pub(crate) mod remote;
+}
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

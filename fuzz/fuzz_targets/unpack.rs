@@ -8,7 +8,6 @@
 use std::alloc::System;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::error::Error;
 use std::fmt::Debug;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
@@ -19,13 +18,15 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-use parcel::{Format, Parcel, pack, unpack};
+use codec::{Format, Parcel, pack, unpack};
 
-#[path = "../../src/parcel.rs"]
-mod parcel;
+#[path = "../../src/codec.rs"]
+mod codec;
 
 /// What the file needs of its crate.
-type BoxError = Box<dyn Error + Send + Sync>;
+mod error {
+    pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+}
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

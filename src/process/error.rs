@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::{fmt, iter};
 
-use super::wire::Ending;
-use crate::{BoxError, TaskErrorKind};
+use crate::error::{BoxError, TaskErrorKind};
+use crate::process::protocol::wire::Ending;
 
 /// How many errors there are in a chain, at the most.
 const LONGEST: usize = 100;

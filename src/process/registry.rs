@@ -12,10 +12,12 @@ use std::sync::OnceLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::wire::Fingerprint;
-use super::{image, role, worker};
-use crate::parcel::{self, Parcel};
-use crate::{BoxError, TaskResult, Updater};
+use crate::codec;
+use crate::codec::Parcel;
+use crate::error::{BoxError, TaskResult};
+use crate::process::program;
+use crate::process::protocol::wire::Fingerprint;
+use crate::updater::Updater;
 
 /// The functions that [worker processes](crate::ProcessPoolExecutor) can run.
 ///
@@ -53,7 +55,7 @@ use crate::{BoxError, TaskResult, Updater};
 pub struct TaskRegistry {
     tasks: BTreeMap<String, Registered>,
     ids: HashMap<TypeId, String>,
-    defect: Option<String>,
+    pub(crate) defect: Option<String>,
 }
 
 struct Registered {
@@ -101,15 +103,15 @@ where
     O: Serialize + 'static,
 {
     fn call(&self, input: Parcel, progress: &Updater) -> TaskResult<Parcel> {
-        let input = parcel::unpack(input).map_err(Defect::Input)?;
+        let input = codec::unpack(input).map_err(Defect::Input)?;
         let output = (self.task)(input, progress)?;
-        Ok(parcel::pack(output).map_err(Defect::Output)?)
+        Ok(codec::pack(output).map_err(Defect::Output)?)
     }
 }
 
 /// What `init` has made known to this process.
-static REGISTRY: OnceLock<TaskRegistry> = OnceLock::new();
-static DEFECT: OnceLock<String> = OnceLock::new();
+pub(crate) static REGISTRY: OnceLock<TaskRegistry> = OnceLock::new();
+pub(crate) static DEFECT: OnceLock<String> = OnceLock::new();
 
 impl TaskRegistry {
     /// A registry without functions.
@@ -169,37 +171,6 @@ impl TaskRegistry {
         self
     }
 
-    /// Makes the functions known to this process. In a worker process it serves tasks, and never returns.
-    ///
-    /// Call this once, first thing in `main`: what comes before it happens in every worker as well. In a second call of
-    /// the same process nothing is registered, which is an error of
-    /// [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor::new).
-    #[track_caller]
-    pub fn init(mut self) {
-        if let Some(defect) = self.defect.take() {
-            let _ = DEFECT.set(defect);
-        }
-        let place = Location::caller();
-        if let Err(second) = REGISTRY.set(self) {
-            drop(second);
-            let _ = DEFECT
-                .set(format!("{place}: `TaskRegistry::init` was called before; call it once, with all functions"));
-            return;
-        }
-        if let (Some(role), Some(registry)) = (role::Role::of_this_process(), REGISTRY.get()) {
-            worker::serve(registry, role);
-        }
-    }
-
-    /// What [`test_worker!`](crate::test_worker) calls: does nothing, but in a worker process.
-    #[doc(hidden)]
-    pub fn init_test_worker(self, mark: &'static image::TestWorker) {
-        std::hint::black_box(mark);
-        if role::Role::of_this_process().is_some() {
-            self.init();
-        }
-    }
-
     /// The registry of this process, if there is one.
     pub(crate) fn of_this_process() -> Option<&'static Self> {
         REGISTRY.get()
@@ -226,7 +197,7 @@ impl TaskRegistry {
 /// What tells this program, with these tasks, from others.
 pub(crate) fn fingerprint(registry: Option<&TaskRegistry>) -> Fingerprint {
     let tasks = registry.map_or(0, |registry| hash(registry.ids().collect::<Vec<_>>()));
-    Fingerprint { binary: hash((env!("CARGO_PKG_VERSION"), image::identity())), tasks }
+    Fingerprint { binary: hash((env!("CARGO_PKG_VERSION"), program::identity())), tasks }
 }
 
 fn hash(value: impl Hash) -> u64 {

@@ -1,0 +1,227 @@
+//! Values on their way to another process: encoded as [MessagePack], with the names of fields, which takes every
+//! attribute of serde. Bytes, text and plain numbers go as they are, for an encoding that looks at each of their
+//! elements costs many times more than sending them.
+//!
+//! [MessagePack]: https://msgpack.org
+
+use std::any::Any;
+use std::mem::size_of;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::BoxError;
+
+/// How deeply values may be nested: whoever decodes them must not run out of stack.
+const MAX_DEPTH: usize = 128;
+
+/// An encoded value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parcel {
+    pub(crate) format: Format,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// How a value is encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Format {
+    #[default]
+    MessagePack,
+    /// Bytes, text, or numbers with the lowest byte first: whatever type is asked for.
+    Plain,
+}
+
+impl Format {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        [Self::MessagePack, Self::Plain].into_iter().find(|&format| format as u8 == byte)
+    }
+}
+
+pub(crate) fn pack<T: Serialize + 'static>(value: T) -> Result<Parcel, BoxError> {
+    // An option, so that a value that is sent as it is can be moved out.
+    let mut slot = Some(value);
+    if let Some(bytes) = pack_plain(&mut slot) {
+        return Ok(Parcel { format: Format::Plain, bytes });
+    }
+    let bytes = slot.as_ref().map_or_else(|| Ok(Vec::new()), rmp_serde::to_vec_named)?;
+    Ok(Parcel { format: Format::MessagePack, bytes })
+}
+
+pub(crate) fn unpack<T: DeserializeOwned + 'static>(parcel: Parcel) -> Result<T, BoxError> {
+    match parcel.format {
+        Format::MessagePack => {
+            let mut bytes = rmp_serde::Deserializer::from_read_ref(&parcel.bytes);
+            bytes.set_max_depth(MAX_DEPTH);
+            Ok(T::deserialize(&mut bytes)?)
+        }
+        Format::Plain => {
+            let mut slot: Option<T> = None;
+            unpack_plain(&mut slot, parcel.bytes)?;
+            slot.ok_or_else(|| "it is encoded as plain bytes, and not meant to be".into())
+        }
+    }
+}
+
+/// Numbers that all have the same size and no bytes between them.
+macro_rules! for_numbers {
+    ($do:ident!($($argument:expr),*)) => {
+        $do!($($argument),*; i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64)
+    };
+}
+
+macro_rules! pack_numbers {
+    ($any:expr; $($number:ident)*) => {
+        $(if let Some(numbers) = $any.downcast_mut::<Option<Vec<$number>>>() {
+            let numbers = numbers.take().unwrap_or_default();
+            let mut bytes = vec![0; numbers.len() * size_of::<$number>()];
+            for (place, number) in bytes.chunks_exact_mut(size_of::<$number>()).zip(numbers) {
+                place.copy_from_slice(&number.to_le_bytes());
+            }
+            return Some(bytes);
+        })*
+    };
+}
+
+macro_rules! unpack_numbers {
+    ($any:expr, $bytes:expr; $($number:ident)*) => {
+        $(if let Some(slot) = $any.downcast_mut::<Option<Vec<$number>>>() {
+            let places = $bytes.chunks_exact(size_of::<$number>());
+            if !places.remainder().is_empty() {
+                return Err("it ends within a number".into());
+            }
+            let number = |place: &[u8]| {
+                let mut bytes = [0; size_of::<$number>()];
+                bytes.copy_from_slice(place);
+                $number::from_le_bytes(bytes)
+            };
+            *slot = Some(places.map(number).collect());
+            return Ok(());
+        })*
+    };
+}
+
+/// The bytes of a value that can be sent as it is.
+fn pack_plain<T: 'static>(value: &mut Option<T>) -> Option<Vec<u8>> {
+    let value: &mut dyn Any = value;
+    if let Some(bytes) = value.downcast_mut::<Option<Vec<u8>>>() {
+        return bytes.take();
+    }
+    if let Some(text) = value.downcast_mut::<Option<String>>() {
+        return text.take().map(String::into_bytes);
+    }
+    for_numbers!(pack_numbers!(value));
+    None
+}
+
+/// Fills the slot, if it is one for a value that is sent as it is.
+fn unpack_plain<T: 'static>(slot: &mut Option<T>, bytes: Vec<u8>) -> Result<(), BoxError> {
+    let slot: &mut dyn Any = slot;
+    if let Some(slot) = slot.downcast_mut::<Option<Vec<u8>>>() {
+        *slot = Some(bytes);
+        return Ok(());
+    }
+    if let Some(slot) = slot.downcast_mut::<Option<String>>() {
+        *slot = Some(String::from_utf8(bytes)?);
+        return Ok(());
+    }
+    for_numbers!(unpack_numbers!(slot, bytes));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Format, Parcel, pack, unpack};
+    use serde::de::DeserializeOwned;
+    use serde::{Deserialize, Serialize};
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+
+    fn crosses<T: Serialize + DeserializeOwned + PartialEq + Debug + Clone + 'static>(value: T, format: Format) {
+        let parcel = pack(value.clone()).unwrap();
+        assert_eq!(parcel.format, format, "{value:?}");
+        assert_eq!(unpack::<T>(parcel).unwrap(), value);
+    }
+
+    #[test]
+    fn bytes_text_and_numbers_go_as_they_are() {
+        crosses(vec![1_u8, 2, 255], Format::Plain);
+        crosses(Vec::<u8>::new(), Format::Plain);
+        crosses("straße".to_string(), Format::Plain);
+        crosses(vec![u16::MAX, 1], Format::Plain);
+        crosses(vec![i64::MIN, -1, 1], Format::Plain);
+        crosses(vec![1.5_f64, f64::MIN, f64::INFINITY], Format::Plain);
+        crosses(vec![i128::MIN, 1], Format::Plain);
+    }
+
+    #[test]
+    fn the_bytes_of_a_vector_are_moved_and_not_copied() {
+        let bytes = vec![7_u8; 100];
+        let place = bytes.as_ptr();
+        let unpacked: Vec<u8> = unpack(pack(bytes).unwrap()).unwrap();
+        assert_eq!(unpacked.as_ptr(), place);
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    struct Outer {
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        nothing: Option<u8>,
+        #[serde(flatten)]
+        inner: Inner,
+        #[serde(rename = "kind")]
+        tagged: Tagged,
+        untagged: Vec<Untagged>,
+        map: BTreeMap<u32, (char, f32)>,
+        #[serde(flatten)]
+        rest: BTreeMap<String, i64>,
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    struct Inner {
+        text: String,
+        large: u64,
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    #[serde(tag = "type", content = "value")]
+    enum Tagged {
+        Unit,
+        Point { x: i32, y: i32 },
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    #[serde(untagged)]
+    enum Untagged {
+        Number(i64),
+        Text(String),
+    }
+
+    #[test]
+    fn every_attribute_of_serde_works() {
+        let value = Outer {
+            nothing: None,
+            inner: Inner { text: "inner".into(), large: u64::MAX },
+            tagged: Tagged::Point { x: -1, y: 2 },
+            untagged: vec![Untagged::Number(-5), Untagged::Text("five".into())],
+            map: BTreeMap::from([(1, ('ß', 0.5))]),
+            rest: BTreeMap::from([("more".into(), 3)]),
+        };
+        crosses(value, Format::MessagePack);
+        crosses(Tagged::Unit, Format::MessagePack);
+        crosses((), Format::MessagePack);
+        crosses(Some(3_u8), Format::MessagePack);
+        crosses(Option::<u8>::None, Format::MessagePack);
+        crosses(Result::<u8, String>::Err("no".into()), Format::MessagePack);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let plain = |bytes: &[u8]| Parcel { format: Format::Plain, bytes: bytes.into() };
+        assert!(unpack::<Vec<u32>>(plain(&[1, 2, 3])).is_err());
+        assert!(unpack::<String>(plain(&[255])).is_err());
+        assert!(unpack::<u64>(plain(&[1])).is_err());
+        let packed = |bytes: &[u8]| Parcel { format: Format::MessagePack, bytes: bytes.into() };
+        assert!(unpack::<u64>(packed(&[])).is_err());
+        assert!(unpack::<Vec<u64>>(packed(&[0xdd, 255, 255, 255, 255])).is_err(), "an array that claims to be huge");
+        assert!(unpack::<Vec<serde_json::Value>>(packed(&[0x91; 100_000])).is_err(), "arrays in arrays in arrays");
+    }
+}

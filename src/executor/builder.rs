@@ -1,0 +1,138 @@
+//! What a task can have beside its function: a name, and limits.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::future::ProgressFuture;
+use crate::task::details::Board;
+
+/// A task that has not been submitted yet; made by `task` of an executor.
+#[must_use = "a task that is not submitted does not run"]
+pub struct TaskBuilder<'a, O> {
+    start: Box<dyn FnOnce(Options) -> ProgressFuture<O> + 'a>,
+    options: Options,
+}
+
+#[derive(Default)]
+pub(crate) struct Options {
+    /// Where there are any.
+    pub(crate) board: Option<Box<Board>>,
+}
+
+impl Options {
+    fn board(&mut self) -> &mut Board {
+        self.board.get_or_insert_default()
+    }
+}
+
+impl<'a, O> TaskBuilder<'a, O> {
+    pub(crate) fn new(start: Box<dyn FnOnce(Options) -> ProgressFuture<O> + 'a>) -> Self {
+        Self { start, options: Options::default() }
+    }
+
+    /// Names the task, for people: the name stands in its errors.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.board().name = Some(name.into().into());
+        self
+    }
+
+    /// Ends the task as [timed out](crate::TaskErrorKind::TimedOut) when it has been running for so long.
+    ///
+    /// The time counts from the start of the task, and not while it is paused; the task can see it as
+    /// [`deadline`](crate::Updater::deadline). When it has passed the future resolves at once, and the task is asked to end, as if it was
+    /// cancelled. A thread is given back when the task's next progress call returns [`Cancelled`](crate::Cancelled); a
+    /// worker process is killed if that takes longer than its [grace](crate::ProcessPoolBuilder::cancel_grace). With a
+    /// [`SyncExecutor`](crate::SyncExecutor), which runs the task inside of the poll, the future resolves when the task
+    /// has come to that call.
+    ///
+    /// A time-out of zero has passed before the task could start: it is not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
+    /// use std::time::Duration;
+    ///
+    /// fn count_up(from: u64, progress: &Updater) -> TaskResult<()> {
+    ///     (from..).try_for_each(|_| Ok(progress.update(1)?))
+    /// }
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let task = executor.task(count_up, 1).timeout(Duration::from_millis(10)).submit();
+    /// assert!(task.wait().unwrap_err().is_timed_out());
+    /// ```
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.options.board().limits.timeout = Some(limit);
+        self
+    }
+
+    /// Ends the task as [stalled](crate::TaskErrorKind::Stalled) when it has made no progress call for so long, while it was
+    /// running and not paused. What follows is the same as for a [time-out](Self::timeout).
+    ///
+    /// Any call of the [`Updater`](crate::Updater) that counts, says or checks something will do, also one that changes nothing. A
+    /// [sleep](crate::Updater::sleep) is two of them: one when it begins, and one when it is over. The limit is noticed late by
+    /// an eighth of it, at the most, and never early.
+    ///
+    /// A limit of zero has passed before the task could start: it is not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let (answer, question) = channel::<()>();
+    /// let task = executor.task(move |(), progress| {
+    ///     progress.update(1)?;
+    ///     Ok(question.recv()?) // nobody answers
+    /// }, ());
+    /// let error = task.stall_timeout(Duration::from_millis(10)).submit().wait().unwrap_err();
+    /// assert!(error.is_stalled());
+    /// assert!(error.silent_for() >= Some(Duration::from_millis(10)));
+    /// # drop(answer);
+    /// ```
+    pub fn stall_timeout(mut self, limit: Duration) -> Self {
+        self.options.board().limits.stall_timeout = Some(limit);
+        self
+    }
+
+    /// Starts the task again, up to so many times, when the worker process that ran it is lost: when that has crashed,
+    /// exited or been killed by somebody else. Its input is kept until then.
+    ///
+    /// An error of the task, a panic, a time-out or a cancellation ends it as ever. A task that is started again counts
+    /// from the beginning, and so does its time-out. Threads are never lost: there this changes nothing.
+    ///
+    /// **What the task has done before its worker was lost is done twice**: this is for functions that can be called
+    /// again without harm, and not for those that send, append or pay.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(1); // or a `ProcessPoolExecutor`
+    /// let task = executor.task(|n: u64, _| Ok(n + 1), 41).retries(3).submit();
+    /// assert_eq!(task.wait()?, 42);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.options.board().limits.retries = retries;
+        self
+    }
+
+    /// Submits the task.
+    pub fn submit(self) -> ProgressFuture<O> {
+        (self.start)(self.options)
+    }
+}
+
+impl<O> fmt::Debug for TaskBuilder<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let board = self.options.board.as_ref();
+        f.debug_struct("TaskBuilder")
+            .field("name", &board.and_then(|board| board.name()))
+            .field("limits", &board.map(|board| board.limits))
+            .finish_non_exhaustive()
+    }
+}

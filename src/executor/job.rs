@@ -1,0 +1,128 @@
+//! What an executor is given: a task on its way to a thread that runs it.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use crate::error::TaskErrorKind;
+use crate::id::TaskId;
+use crate::run;
+use crate::task::publish::Reporter;
+use crate::task::state::Unclaimed;
+use crate::task::transitions;
+use crate::task::{TaskRef, state};
+use crate::updater::checkpoint::Context;
+
+/// A task on its way to a thread that [runs](Self::run) it.
+///
+/// Dropping a job without running it ends its task as [rejected](crate::TaskErrorKind::Rejected).
+#[must_use = "dropping a job ends its task as rejected"]
+pub struct Job {
+    pub(crate) task: TaskRef,
+}
+
+impl Job {
+    /// Runs the task on this thread, and returns when it has ended.
+    ///
+    /// A task that was cancelled meanwhile is not run. Panics of the task become its outcome; none gets out of here.
+    ///
+    /// # Blocking
+    ///
+    /// Blocks for as long as the task takes. A task that is [paused](crate::ProgressFuture::pause) blocks until it is resumed
+    /// or cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, Job};
+    ///
+    /// let (queue, jobs) = async_channel::unbounded::<Job>();
+    /// let executor = move |job: Job| drop(queue.try_send(job));
+    /// let task = executor.submit(|n: u64, _| Ok(n + 1), 41);
+    /// std::thread::spawn(move || {
+    ///     while let Ok(job) = jobs.recv_blocking() {
+    ///         job.run();
+    ///     }
+    /// });
+    /// assert_eq!(task.wait()?, 42);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn run(self) {
+        let context = Context { reporter: Some(Reporter::shared()), observers: None };
+        loop {
+            match self.task.core.state.claim() {
+                Ok(()) => {
+                    run::run(self.task.clone(), context);
+                    return;
+                }
+                Err(Unclaimed::Taken) => return,
+                Err(Unclaimed::Paused) => {
+                    self.task.core.wait_until(|word| word & state::PAUSE == 0 || !state::is_pending(word), None);
+                }
+            }
+        }
+    }
+
+    /// Which task this is.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.task.core.id()
+    }
+
+    /// The [name](crate::ProgressFuture::name) of the task.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.task.name()
+    }
+
+    pub(crate) fn task(&self) -> &TaskRef {
+        &self.task
+    }
+
+    pub(crate) fn reject(self, reason: Refusal) {
+        transitions::reject(&self.task, TaskErrorKind::Rejected, reason.into());
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let word = self.task.core.state.load();
+        if state::is_pending(word) && word & state::INLINE == 0 {
+            transitions::reject(&self.task, TaskErrorKind::Rejected, Refusal::Dropped.into());
+        }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("id", &self.id()).field("name", &self.name()).finish()
+    }
+}
+
+/// Why a task was rejected.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Dropped,
+    ShutDown,
+    NoThread(Arc<io::Error>),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dropped => "its executor dropped it",
+            Self::ShutDown => "its executor had been shut down",
+            Self::NoThread(_) => "its executor could not start a thread",
+        })
+    }
+}
+
+impl Error for Refusal {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NoThread(error) => Some(error),
+            Self::Dropped | Self::ShutDown => None,
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Executors in general: what they are given, and what they give.
+
+pub(crate) mod builder;
+pub(crate) mod call;
+pub(crate) mod job;
+pub(crate) mod map;
+pub(crate) mod shutdown;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::TaskResult;
+use crate::executor::builder::{Options, TaskBuilder};
+use crate::executor::call::PortableCall;
+use crate::executor::job::Job;
+use crate::executor::map::Map;
+use crate::future::ProgressFuture;
+use crate::run;
+use crate::run::Work;
+use crate::task::state;
+use crate::task::transitions;
+use crate::updater::Updater;
+
+/// Something that runs tasks.
+///
+/// An executor is given [`Job`]s and runs them, somewhere. Programs submit tasks with [`ExecutorExt`], which every
+/// executor has; this trait is for those who write one. A closure will do, and brings tasks with progress and
+/// cancellation to any pool there is:
+///
+/// ```
+/// use progress_executor::{ExecutorExt, Job};
+///
+/// let executor = |job: Job| rayon::spawn(move || job.run());
+/// let task = executor.submit(|n: u64, progress| Ok(progress.iter(0..n).count()), 10);
+/// assert_eq!(task.wait()?, 10);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+///
+/// The trait can be used as `dyn Executor`:
+///
+/// ```
+/// use progress_executor::{Executor, ExecutorExt, SyncExecutor, ThreadPoolExecutor};
+///
+/// fn choose(threads: usize) -> Box<dyn Executor> {
+///     match threads {
+///         0 => Box::new(SyncExecutor::new()),
+///         _ => Box::new(ThreadPoolExecutor::new(threads)),
+///     }
+/// }
+/// assert_eq!(choose(2).submit(|n: u64, _| Ok(n + 1), 41).wait()?, 42);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+pub trait Executor: Send + Sync {
+    /// Sees to it that the job is [run](Job::run), once, on some thread. Returns without waiting for it.
+    ///
+    /// An executor that cannot do that drops the job.
+    fn execute(&self, job: Job);
+
+    /// How many jobs run at the same time, at the most.
+    fn max_workers(&self) -> usize {
+        1
+    }
+}
+
+impl<F: Fn(Job) + Send + Sync> Executor for F {
+    fn execute(&self, job: Job) {
+        self(job);
+    }
+}
+
+/// How tasks are submitted to any [`Executor`], also to a `dyn Executor`.
+///
+/// Inputs and outputs of tasks that are submitted in this way can be serialized, so that code that is generic over its
+/// executor also works with those whose workers are other processes. [`ThreadPoolExecutor`](crate::ThreadPoolExecutor)
+/// and [`SyncExecutor`](crate::SyncExecutor) also have methods of the same names without that condition.
+///
+/// Submitting never panics, blocks or returns an error: what goes wrong is the outcome of the future.
+pub trait ExecutorExt: Executor {
+    /// Submits a task: `task` will be called with `input`, and an [`Updater`] to report progress to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{Executor, ExecutorExt, SyncExecutor, TaskError, TaskResult, Updater};
+    ///
+    /// fn sum(numbers: Vec<u64>, progress: &Updater) -> TaskResult<u64> {
+    ///     let mut sum = 0;
+    ///     for number in progress.iter(numbers) {
+    ///         sum += number?;
+    ///     }
+    ///     Ok(sum)
+    /// }
+    ///
+    /// fn run(executor: &dyn Executor) -> Result<u64, TaskError> {
+    ///     executor.submit(sum, vec![1, 2, 3]).wait()
+    /// }
+    ///
+    /// assert_eq!(run(&SyncExecutor::new())?, 6);
+    /// # Ok::<(), TaskError>(())
+    /// ```
+    fn submit<F, I, O>(&self, task: F, input: I) -> ProgressFuture<O>
+    where
+        F: Fn(I, &Updater) -> TaskResult<O> + Send + 'static,
+        I: Serialize + DeserializeOwned + Send + 'static,
+        O: Serialize + DeserializeOwned + Send + 'static,
+    {
+        start(self, PortableCall { task, input }, Options::default())
+    }
+
+    /// Prepares a task that is to have a name, or limits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let task = executor.task(|n: u64, _| Ok(n), 1).name("first").submit();
+    /// assert_eq!(task.name(), "first");
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    fn task<F, I, O>(&self, task: F, input: I) -> TaskBuilder<'_, O>
+    where
+        F: Fn(I, &Updater) -> TaskResult<O> + Send + 'static,
+        I: Serialize + DeserializeOwned + Send + 'static,
+        O: Serialize + DeserializeOwned + Send + 'static,
+    {
+        prepare(self, PortableCall { task, input })
+    }
+
+    /// Submits a task for each of `inputs`, some at a time, and streams their outcomes; see [`Map`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::{ExecutorExt, TaskResult, ThreadPoolExecutor, Updater};
+    ///
+    /// fn count_words(text: String, progress: &Updater) -> TaskResult<usize> {
+    ///     Ok(progress.iter(text.split(' ')).count())
+    /// }
+    ///
+    /// # smol::block_on(async {
+    /// let executor = ThreadPoolExecutor::new(2); // or any other
+    /// let mut counts = executor.map(count_words, ["a b c", "d e"].map(String::from));
+    /// while let Some(count) = counts.next().await {
+    ///     println!("{}", count?);
+    /// }
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// # }).unwrap();
+    /// ```
+    fn map<F, I, O, N>(&self, task: F, inputs: N) -> Map<'_, N::IntoIter, O>
+    where
+        F: Fn(I, &Updater) -> TaskResult<O> + Clone + Send + 'static,
+        I: Serialize + DeserializeOwned + Send + 'static,
+        O: Serialize + DeserializeOwned + Send + 'static,
+        N: IntoIterator<Item = I>,
+    {
+        let submit = move |input| start(self, PortableCall { task: task.clone(), input }, Options::default());
+        Map::new(inputs.into_iter(), Box::new(submit), self.max_workers())
+    }
+}
+
+impl<E: Executor + ?Sized> ExecutorExt for E {}
+
+/// Makes a task and hands it to the executor.
+pub(crate) fn start<E, W>(executor: &E, work: W, options: Options) -> ProgressFuture<W::Output>
+where
+    E: Executor + ?Sized,
+    W: Work,
+{
+    let limits = options.board.as_ref().map(|board| board.limits);
+    let (task, handle) = run::new(work, options.board);
+    if limits.is_some_and(|limits| limits.are_timed()) {
+        task.core.state.set(state::LIMITED);
+    }
+    match limits.and_then(|limits| limits.passed_at_once()) {
+        Some(kind) => transitions::reject(&task, kind, "the limit leaves no time at all".into()),
+        None => {
+            let job = Job { task };
+            // The executor may be foreign code. If it panics, it drops the job, and that is the outcome.
+            let _ = catch_unwind(AssertUnwindSafe(|| executor.execute(job)));
+        }
+    }
+    ProgressFuture::new(handle)
+}
+
+pub(crate) fn prepare<'a, E, W>(executor: &'a E, work: W) -> TaskBuilder<'a, W::Output>
+where
+    E: Executor + ?Sized,
+    W: Work,
+{
+    TaskBuilder::new(Box::new(move |options| start(executor, work, options)))
+}
+
+/// Gives an executor of this process the methods of [`ExecutorExt`], for functions that capture anything and run once.
+macro_rules! submit_methods {
+    ($executor:ident) => {
+        impl $executor {
+            /// Submits a task: `task` will be called with `input`, and an [`Updater`](crate::Updater) to report
+            /// progress to.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("# let executor = progress_executor::", stringify!($executor), "::default();")]
+            /// let started = std::time::Instant::now(); // anything can be captured
+            /// let task = executor.submit(move |n: u64, _| Ok((n, started.elapsed())), 7);
+            /// assert_eq!(task.wait()?.0, 7);
+            /// # Ok::<(), progress_executor::TaskError>(())
+            /// ```
+            pub fn submit<F, I, O>(&self, task: F, input: I) -> $crate::ProgressFuture<O>
+            where
+                F: FnOnce(I, &$crate::Updater) -> $crate::TaskResult<O> + Send + 'static,
+                I: Send + 'static,
+                O: Send + 'static,
+            {
+                $crate::executor::start(self, $crate::executor::call::Call { task, input }, Default::default())
+            }
+
+            /// Submits a task without an input.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("# let executor = progress_executor::", stringify!($executor), "::default();")]
+            /// let words = vec!["a", "b"];
+            /// assert_eq!(executor.spawn(move |_| Ok(words.concat())).wait()?, "ab");
+            /// # Ok::<(), progress_executor::TaskError>(())
+            /// ```
+            pub fn spawn<F, O>(&self, task: F) -> $crate::ProgressFuture<O>
+            where
+                F: FnOnce(&$crate::Updater) -> $crate::TaskResult<O> + Send + 'static,
+                O: Send + 'static,
+            {
+                $crate::executor::start(self, $crate::executor::call::Spawn(task), Default::default())
+            }
+
+            /// Prepares a task that is to have a name, or limits.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("# let executor = progress_executor::", stringify!($executor), "::default();")]
+            /// let task = executor.task(|n: u64, _| Ok(n), 1).name("first").submit();
+            /// assert_eq!(task.name(), "first");
+            /// # task.wait()?;
+            /// # Ok::<(), progress_executor::TaskError>(())
+            /// ```
+            pub fn task<F, I, O>(&self, task: F, input: I) -> $crate::TaskBuilder<'_, O>
+            where
+                F: FnOnce(I, &$crate::Updater) -> $crate::TaskResult<O> + Send + 'static,
+                I: Send + 'static,
+                O: Send + 'static,
+            {
+                $crate::executor::prepare(self, $crate::executor::call::Call { task, input })
+            }
+
+            /// Submits a task for each of `inputs`, some at a time, and streams their outcomes; see
+            /// [`Map`](crate::Map).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use futures::TryStreamExt;
+            ///
+            #[doc = concat!("# let executor = progress_executor::", stringify!($executor), "::default();")]
+            /// # smol::block_on(async {
+            /// let factor = std::rc::Rc::new(3); // the inputs stay here
+            /// let inputs = (1..=3).map(|n| n * *factor);
+            /// let doubled: Vec<u64> = executor.map(|n, _| Ok(2 * n), inputs).try_collect().await?;
+            /// assert_eq!(doubled, [6, 12, 18]);
+            /// # Ok::<(), progress_executor::TaskError>(())
+            /// # }).unwrap();
+            /// ```
+            pub fn map<F, I, O, N>(&self, task: F, inputs: N) -> $crate::Map<'_, N::IntoIter, O>
+            where
+                F: Fn(I, &$crate::Updater) -> $crate::TaskResult<O> + Clone + Send + 'static,
+                I: Send + 'static,
+                O: Send + 'static,
+                N: IntoIterator<Item = I>,
+            {
+                let submit = move |input| {
+                    let call = $crate::executor::call::Call { task: task.clone(), input };
+                    $crate::executor::start(self, call, Default::default())
+                };
+                let workers = $crate::Executor::max_workers(self);
+                $crate::Map::new(inputs.into_iter(), Box::new(submit), workers)
+            }
+        }
+    };
+}
+
+pub(crate) use submit_methods;

@@ -1,0 +1,68 @@
+//! The end of an executor.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use event_listener::{Event, EventListener};
+
+use crate::sync::block_on::block_on;
+
+/// An executor that comes to an end.
+pub(crate) trait Drain: Send + Sync {
+    /// Does what is left to do on this thread; returns whether all tasks have ended.
+    fn drain(&self) -> bool;
+    /// Notified when there may be more to drain, or nothing any more.
+    fn progress(&self) -> &Event;
+}
+
+/// Resolves when every task that an executor had accepted has ended; made by `shutdown` and `shutdown_now`.
+///
+/// The executor refuses new tasks from the call on, whether this is awaited or not. Dropping it is harmless.
+pub struct Shutdown {
+    executor: Arc<dyn Drain>,
+    listener: Option<EventListener>,
+}
+
+impl Shutdown {
+    pub(crate) fn new(executor: Arc<dyn Drain>) -> Self {
+        Self { executor, listener: None }
+    }
+
+    /// Blocks this thread until every task has ended, for code without a runtime.
+    ///
+    /// # Blocking
+    ///
+    /// Called by a task of the executor itself, this waits for its own end, for ever.
+    pub fn wait(self) {
+        block_on(self);
+    }
+}
+
+impl Future for Shutdown {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.executor.drain() {
+                return Poll::Ready(());
+            }
+            let Some(listener) = &mut self.listener else {
+                let listener = self.executor.progress().listen();
+                self.listener = Some(listener);
+                // It may have ended before there was a listener to hear of it.
+                continue;
+            };
+            ready!(Pin::new(listener).poll(cx));
+            self.listener = None;
+        }
+    }
+}
+
+impl fmt::Debug for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shutdown").finish_non_exhaustive()
+    }
+}

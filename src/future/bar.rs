@@ -1,0 +1,168 @@
+//! Progress bars: when they are made, and what they are told.
+
+use std::ops::BitOr;
+
+use crate::progress::{ProgressState, Status};
+use crate::task::callbacks::Observer;
+
+/// Something that shows the progress of one task.
+///
+/// Bars are given to a future with [`add_bar`](crate::ProgressFuture::add_bar), and called where that future is polled.
+/// With the feature `indicatif` this is implemented for [`indicatif::ProgressBar`](https://docs.rs/indicatif).
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{ProgressBar, ProgressState, SyncExecutor, Triggers};
+///
+/// struct Plain;
+///
+/// impl ProgressBar for Plain {
+///     fn update(&mut self, state: &ProgressState) {
+///         println!("{} of {:?}", state.n, state.total);
+///     }
+///     fn finish(&mut self, state: &ProgressState) {
+///         println!("{}", state.status);
+///     }
+/// }
+///
+/// let task = SyncExecutor::new().spawn(|progress| {
+///     for step in progress.iter(0..3) {
+///         step?;
+///     }
+///     Ok(())
+/// });
+/// task.with_bar(Triggers::RUNNING, || Plain).wait()?;
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+pub trait ProgressBar: Send {
+    /// Shows a state; not the last one.
+    fn update(&mut self, state: &ProgressState);
+
+    /// Shows the last state. Nothing is called after that.
+    ///
+    /// The state is [terminal](Status::is_terminal), unless the future was dropped or detached before the task had
+    /// ended.
+    fn finish(&mut self, state: &ProgressState);
+}
+
+impl<B: ProgressBar + ?Sized> ProgressBar for Box<B> {
+    fn update(&mut self, state: &ProgressState) {
+        (**self).update(state);
+    }
+
+    fn finish(&mut self, state: &ProgressState) {
+        (**self).finish(state);
+    }
+}
+
+/// When a bar is made: as soon as one of these has come to pass.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::Triggers;
+///
+/// let triggers = Triggers::RUNNING | Triggers::CANCELLED;
+/// assert!(triggers.contains(Triggers::RUNNING));
+/// assert!(!triggers.contains(Triggers::NOW));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Triggers(u8);
+
+impl Triggers {
+    /// At once.
+    pub const NOW: Self = Self(1);
+    /// The task has started.
+    pub const RUNNING: Self = Self(1 << 1);
+    /// The task was asked to end, be it before or after its start.
+    pub const CANCELLED: Self = Self(1 << 2);
+
+    /// Whether these are all among `self`.
+    #[must_use]
+    pub const fn contains(self, triggers: Self) -> bool {
+        self.0 & triggers.0 == triggers.0
+    }
+
+    fn are_reached(self, state: &ProgressState, has_run: bool) -> bool {
+        let is_cancelled = matches!(state.status, Status::Cancelling | Status::Cancelled);
+        self.contains(Self::NOW)
+            || self.contains(Self::RUNNING) && has_run
+            || self.contains(Self::CANCELLED) && is_cancelled
+    }
+}
+
+impl BitOr for Triggers {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A bar that is made when it is due.
+pub(crate) enum LazyBar<B, F> {
+    Waiting(Triggers, Option<F>),
+    Made(B),
+    Finished,
+}
+
+impl<B: ProgressBar, F: FnOnce() -> B> LazyBar<B, F> {
+    pub(crate) fn new(triggers: Triggers, make: F) -> Self {
+        Self::Waiting(triggers, Some(make))
+    }
+
+    fn finish(&mut self, last: &ProgressState) {
+        if let Self::Made(mut bar) = std::mem::replace(self, Self::Finished) {
+            bar.finish(last);
+        }
+    }
+}
+
+impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer for LazyBar<B, F> {
+    fn show(&mut self, _old: &ProgressState, new: &ProgressState, has_run: bool) {
+        if let Self::Waiting(triggers, make) = self {
+            if !triggers.are_reached(new, has_run) {
+                return;
+            }
+            let Some(make) = make.take() else { return };
+            *self = Self::Made(make());
+        }
+        if new.status.is_terminal() {
+            self.finish(new);
+        } else if let Self::Made(bar) = self {
+            bar.update(new);
+        }
+    }
+
+    fn leave(&mut self, last: &ProgressState) {
+        self.finish(last);
+    }
+}
+
+/// Shows position, length and message. At the end of the task the bar is finished if there is a value, and else
+/// abandoned where it stands; its `ProgressFinish` plays no part.
+///
+/// `indicatif::ProgressBar` has methods of its own by these names, so a wrapper has to call
+/// `progress_executor::ProgressBar::update(&mut self.0, state)`.
+#[cfg(feature = "indicatif")]
+impl ProgressBar for indicatif::ProgressBar {
+    fn update(&mut self, state: &ProgressState) {
+        match state.total {
+            Some(total) => self.set_length(total),
+            None => self.unset_length(),
+        }
+        self.set_position(state.n);
+        if let Some(message) = state.message.as_deref().filter(|&message| self.message() != message) {
+            self.set_message(message.to_owned());
+        }
+    }
+
+    fn finish(&mut self, state: &ProgressState) {
+        ProgressBar::update(self, state);
+        match state.status {
+            Status::Finished => indicatif::ProgressBar::finish(self),
+            _ => self.abandon(),
+        }
+    }
+}

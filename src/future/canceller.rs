@@ -1,0 +1,64 @@
+//! Cancels a task from elsewhere.
+
+use std::fmt;
+
+use crate::error::CancelCause;
+use crate::task::transitions;
+use crate::task::{TaskRef, state};
+
+/// Cancels a task from anywhere; made by [`ProgressFuture::canceller`](crate::ProgressFuture::canceller).
+///
+/// It can be cloned and sent, and outlives the future and the task harmlessly.
+///
+/// Three things can be told apart: whether cancellation was [requested](Self::is_cancelled), whether the task has
+/// [acknowledged](Self::is_acknowledged) it, and whether the task has [ended](crate::ProgressFuture::is_done).
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::ThreadPoolExecutor;
+///
+/// let executor = ThreadPoolExecutor::new(1);
+/// let task = executor.spawn(|progress| -> progress_executor::TaskResult<()> {
+///     loop {
+///         progress.update(1)?;
+///     }
+/// });
+/// let canceller = task.canceller();
+/// std::thread::spawn(move || canceller.cancel());
+/// assert!(task.wait().unwrap_err().is_cancelled());
+/// ```
+#[derive(Clone)]
+pub struct Canceller {
+    pub(crate) task: TaskRef,
+}
+
+impl Canceller {
+    /// Asks the task to end; see [`ProgressFuture::cancel`](crate::ProgressFuture::cancel).
+    pub fn cancel(&self) {
+        transitions::cancel(&self.task, CancelCause::Requested);
+    }
+
+    /// Whether cancellation was requested before the task had ended, by whomever: also by dropping the future. The task
+    /// may still run, and may have finished all the same.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.task.core.state.load() & state::CANCEL != 0
+    }
+
+    /// Whether the task knows: a progress call has returned [`Cancelled`](crate::Cancelled).
+    #[must_use]
+    pub fn is_acknowledged(&self) -> bool {
+        self.task.core.state.load() & state::NOTICED != 0
+    }
+}
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Canceller")
+            .field("id", &self.task.core.id())
+            .field("is_cancelled", &self.is_cancelled())
+            .field("is_acknowledged", &self.is_acknowledged())
+            .finish()
+    }
+}

@@ -1,0 +1,466 @@
+//! The caller's side of a task.
+
+pub(crate) mod bar;
+pub(crate) mod canceller;
+pub(crate) mod events;
+
+use std::fmt;
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::thread;
+use std::time::Duration;
+
+use async_channel::Receiver;
+use futures::future::FusedFuture;
+
+use crate::error::{CancelCause, TaskError};
+use crate::future::bar::{LazyBar, ProgressBar, Triggers};
+use crate::future::canceller::Canceller;
+use crate::id::TaskId;
+use crate::progress::ProgressState;
+use crate::run;
+use crate::sync::block_on::block_on;
+use crate::task::callbacks::{Callback, CallbackId, Observer, Observers};
+use crate::task::core::Core;
+use crate::task::transitions;
+use crate::task::{Handle, TaskRef, publish, state};
+use crate::updater::checkpoint::Context;
+
+/// The future of a task: its outcome, its progress, and the means to end it.
+///
+/// It resolves to the task's value, or to a [`TaskError`] that tells how else the task ended. It may be polled by any
+/// runtime, and move from one to another.
+///
+/// | | a task that waits | a task that runs |
+/// |---|---|---|
+/// | drop the future | will not run | is asked to end; the outcome is dropped |
+/// | [`cancel`](Self::cancel) | will not run, the future resolves at once | is asked to end; the future resolves when it has |
+/// | [`detach`](Self::detach) | runs | runs on; the outcome is dropped |
+///
+/// # Cancel safety
+///
+/// Dropping the future cancels the task. To give up waiting without that, poll it by reference
+/// (`futures::select! { outcome = &mut task => .., .. }`) or [`detach`](Self::detach) it.
+///
+/// # Panics
+///
+/// Polling panics when a progress callback or bar of this future does, after all of them have been called; the task is
+/// not harmed, the callback is removed, and the future can be polled again. Polled after it has resolved, it stays
+/// pending.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::ThreadPoolExecutor;
+///
+/// let executor = ThreadPoolExecutor::new(2);
+/// let task = executor.spawn(|progress| {
+///     for step in progress.iter(0..100) {
+///         step?;
+///     }
+///     Ok("done")
+/// });
+/// let task = task.on_progress(|old, new| println!("{} -> {} of {:?}", old.n, new.n, new.total));
+/// assert_eq!(smol::block_on(task)?, "done");
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+#[must_use = "dropping the future cancels its task; `detach` lets it run on"]
+pub struct ProgressFuture<T> {
+    handle: Arc<dyn Handle<T>>,
+    observers: Option<Arc<Observers>>,
+    /// Whether the outcome was handed out.
+    resolved: bool,
+}
+
+impl<T> ProgressFuture<T> {
+    pub(crate) fn new(handle: Arc<dyn Handle<T>>) -> Self {
+        Self { handle, observers: None, resolved: false }
+    }
+
+    /// Which task this is.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.core().id()
+    }
+
+    /// The name that the task was [given](crate::TaskBuilder::name), or else the name of its function.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.handle.name()
+    }
+
+    /// How far the task has come, right now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{Status, SyncExecutor};
+    ///
+    /// let mut task = SyncExecutor::new().spawn(|progress| Ok(progress.set_counts(3, 3)?));
+    /// assert_eq!(task.progress().status, Status::Pending);
+    /// smol::block_on(&mut task)?;
+    /// assert_eq!((task.progress().status, task.progress().n), (Status::Finished, 3));
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn progress(&self) -> ProgressState {
+        self.core().snapshot()
+    }
+
+    /// A new receiver of the task's progress: of its current state, then of changes, and of the last state, after which
+    /// it is closed.
+    ///
+    /// The first change comes at once, further ones at most once per report interval of the executor (20 ms unless
+    /// set). A receiver has room for one state: one that was not received when the next is there is replaced by it. So
+    /// a receiver is always up to date, costs no more memory the longer it is not read, and never holds up the task;
+    /// dropping it is harmless. Clones of a receiver share its states among them; call this again for a receiver of
+    /// one's own.
+    ///
+    /// The receiver outlives the future, and gets the last state even if that is dropped or detached. It is a stream
+    /// that is to be pinned, with [`std::pin::pin!`], before it can be used in `select!`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::{Status, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.set_counts(1, 2)?));
+    /// let updates = task.updates();
+    /// let states: Vec<_> = smol::block_on(updates.collect());
+    /// assert_eq!(states.last().unwrap().status, Status::Finished);
+    /// ```
+    #[must_use]
+    pub fn updates(&self) -> Receiver<ProgressState> {
+        publish::subscribe(self.core())
+    }
+
+    /// Calls `f` with the state before and the new state whenever the task's progress changes, at most once per report
+    /// interval.
+    ///
+    /// Callbacks run where the future is polled, in the order in which they were added; so a future that is not polled
+    /// calls none. The first `old` is that of a task that has not started, so that nothing is missed between submitting
+    /// the task and this call; each further one is the `new` before it. The last state of the task is always shown,
+    /// before the future resolves.
+    pub fn add_progress_callback(
+        &mut self,
+        f: impl FnMut(&ProgressState, &ProgressState) + Send + 'static,
+    ) -> CallbackId {
+        self.observe(Box::new(Callback(f)), ProgressState::INITIAL)
+    }
+
+    /// Removes a callback. Returns whether it was there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut task = executor.spawn(|progress| Ok(progress.update(1)?));
+    /// let id = task.add_progress_callback(|_, new| println!("{}", new.n));
+    /// assert!(task.remove_progress_callback(id));
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn remove_progress_callback(&mut self, id: CallbackId) -> bool {
+        self.observers.as_ref().is_some_and(|observers| observers.remove(id))
+    }
+
+    /// [Adds a callback](Self::add_progress_callback), and returns the future.
+    pub fn on_progress(mut self, f: impl FnMut(&ProgressState, &ProgressState) + Send + 'static) -> Self {
+        self.add_progress_callback(f);
+        self
+    }
+
+    /// Makes a bar when the task reaches one of `triggers`, and lets it follow the task's state from then on.
+    ///
+    /// As callbacks are, `make` and the bar are called where the future is polled; for what is reached already, such as
+    /// [`Triggers::NOW`], also by this call.
+    pub fn add_bar<B: ProgressBar + 'static>(
+        &mut self,
+        triggers: impl Into<Triggers>,
+        make: impl FnOnce() -> B + Send + 'static,
+    ) {
+        let mut bar = LazyBar::new(triggers.into(), make);
+        let now = self.progress();
+        bar.show(&now, &now, self.core().has_run());
+        self.observe(Box::new(bar), now);
+    }
+
+    /// [Adds a bar](Self::add_bar), and returns the future.
+    pub fn with_bar<B: ProgressBar + 'static>(
+        mut self,
+        triggers: impl Into<Triggers>,
+        make: impl FnOnce() -> B + Send + 'static,
+    ) -> Self {
+        self.add_bar(triggers, make);
+        self
+    }
+
+    /// Asks the task to end.
+    ///
+    /// This is a request, and returns at once; the outcome tells what came of it. A task that has not started never
+    /// will, and its input is dropped by this call. A running one is told by its next progress call, and wakes from
+    /// [`sleep`](crate::Updater::sleep) and from a pause. It may finish all the same, and keeps its value then.
+    /// Cancelling again, or after the end, does nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{TaskResult, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| -> TaskResult<()> {
+    ///     loop {
+    ///         progress.update(1)?;
+    ///     }
+    /// });
+    /// task.cancel();
+    /// assert!(task.wait().unwrap_err().is_cancelled());
+    /// ```
+    pub fn cancel(&self) {
+        transitions::cancel(&self.task(), CancelCause::Requested);
+    }
+
+    /// A handle that can cancel the task from elsewhere.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller { task: self.task() }
+    }
+
+    /// Makes the task wait: before it starts, or else in its next progress call.
+    ///
+    /// A task that is paused before it starts leaves its place in the pool's queue to others. One that waits in a
+    /// progress call keeps its thread. Cancelling wakes it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.iter(0..1000).count()));
+    /// task.pause();
+    /// // … the user thinks about it …
+    /// task.resume();
+    /// assert_eq!(task.wait()?, 1000);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn pause(&self) {
+        transitions::pause(&self.task());
+    }
+
+    /// Lets a paused task go on.
+    pub fn resume(&self) {
+        transitions::resume(&self.task());
+    }
+
+    /// For how long the task, which is running, has made no progress call, at least; `None` where it is not running. Time
+    /// in a pause is no silence.
+    ///
+    /// Progress calls look at no clock. So each call of this asks the task's next progress call to be noted, and one that
+    /// finds the call before it noted says zero. Asked from time to time, it is late by no more than that time; so it is
+    /// without being asked for a task that is observed, by the report interval, and for one that has made no progress
+    /// call at all. It never says too much.
+    ///
+    /// A task that stays silent cannot be cancelled: this is to find it. See also
+    /// [`stall_timeout`](crate::TaskBuilder::stall_timeout), which ends it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let (answer, question) = channel();
+    /// let task = executor.spawn(move |_| Ok(question.recv()?)); // hears nothing until somebody answers
+    /// while task.silent_for() < Some(Duration::from_millis(10)) {
+    ///     std::thread::yield_now();
+    /// }
+    /// answer.send("here you are").unwrap();
+    /// task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn silent_for(&self) -> Option<Duration> {
+        let core = self.core();
+        let is_running = core.has_run() && !core.has_ended();
+        is_running.then(|| core.silence())
+    }
+
+    /// How long it took the task to notice its cancellation: from the request until a progress call returned
+    /// [`Cancelled`](crate::Cancelled). `None` where cancellation was not requested while the task was running, or where
+    /// it has not noticed yet.
+    #[must_use]
+    pub fn noticed_after(&self) -> Option<Duration> {
+        self.core().existing_board()?.noticed_after()
+    }
+
+    /// Whether the task has ended.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.core().has_ended()
+    }
+
+    /// Lets the task run on without its future; its outcome is dropped. A paused task is resumed, for nobody else
+    /// could.
+    ///
+    /// # Blocking
+    ///
+    /// A task of a [`SyncExecutor`](crate::SyncExecutor) that has not run yet is run by this call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// executor.spawn(|progress| Ok(progress.iter(0..1000).count())).detach();
+    /// ```
+    pub fn detach(mut self) {
+        self.resume();
+        if self.core().state.load() & state::INLINE != 0 {
+            self.run_here();
+        }
+        transitions::abandon(&self.task());
+        self.leave();
+        self.resolved = true;
+    }
+
+    /// Blocks this thread until the task has ended, for code without a runtime. A paused task is resumed, for nobody
+    /// else could.
+    ///
+    /// # Errors
+    ///
+    /// How the task ended, if not with a value.
+    ///
+    /// # Panics
+    ///
+    /// As [polling](Self#panics) does.
+    ///
+    /// # Blocking
+    ///
+    /// On a thread of a [`ThreadPoolExecutor`](crate::ThreadPoolExecutor), a task of the same pool that has not started
+    /// yet is run by this call: so tasks may wait for tasks of their own pool, however few threads it has.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// assert_eq!(executor.spawn(|_| Ok(6 * 7)).wait()?, 42);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn wait(self) -> Result<T, TaskError> {
+        self.resume();
+        block_on(self)
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        self.handle.core()
+    }
+
+    pub(crate) fn task(&self) -> TaskRef {
+        self.handle.clone().to_task()
+    }
+
+    /// The future; one that has resolved stays in its place.
+    pub(crate) fn take(&mut self) -> Self {
+        let resolved = mem::replace(&mut self.resolved, true);
+        Self { handle: self.handle.clone(), observers: self.observers.take(), resolved }
+    }
+
+    /// Adds an observer that has seen `seen`.
+    fn observe(&mut self, observer: Box<dyn Observer>, seen: ProgressState) -> CallbackId {
+        let current = publish::listen(self.core());
+        let id = self.observers.get_or_insert_default().add(observer, seen, current);
+        // Whoever polls the future has something to show.
+        self.core().waiter.wake();
+        id
+    }
+
+    /// Whether the task runs where its future is polled, if it has not been started elsewhere.
+    fn belongs_here(&self) -> bool {
+        let core = self.core();
+        core.state.load() & state::INLINE != 0 || run::is_home(core.home())
+    }
+
+    /// Runs the task on this thread, if it is still to be run.
+    fn run_here(&self) {
+        if self.core().state.claim().is_ok() {
+            let observers = self.observers.clone().map(|observers| (thread::current().id(), observers));
+            run::run(self.task(), Context { reporter: None, observers });
+        }
+    }
+
+    /// Takes leave of the bars.
+    fn leave(&self) {
+        if let Some(observers) = &self.observers {
+            observers.leave(&self.progress());
+        }
+    }
+}
+
+impl<T> Future for ProgressFuture<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        if self.resolved {
+            return Poll::Pending;
+        }
+        let core = self.core();
+        if self.belongs_here() {
+            self.run_here();
+        }
+        if !core.has_ended() {
+            // Registered first: what happens after this wakes us, and what happened before it is seen below.
+            core.waiter.register(cx.waker());
+            if self.belongs_here() {
+                self.run_here();
+            }
+        }
+        let word = core.state.load();
+        let has_ended = word & state::ENDED != 0;
+        if has_ended && word & state::OBSERVED != 0 {
+            publish::conclude(core);
+        }
+        if let Some(observers) = &self.observers {
+            observers.catch_up(core);
+            observers.raise();
+        }
+        if !has_ended {
+            return Poll::Pending;
+        }
+        self.resolved = true;
+        match self.handle.take() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T> FusedFuture for ProgressFuture<T> {
+    fn is_terminated(&self) -> bool {
+        self.resolved
+    }
+}
+
+impl<T> Drop for ProgressFuture<T> {
+    fn drop(&mut self) {
+        if !self.resolved {
+            let task = self.task();
+            transitions::abandon(&task);
+            transitions::cancel(&task, CancelCause::Dropped);
+            self.leave();
+        }
+    }
+}
+
+impl<T> fmt::Debug for ProgressFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProgressFuture")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("progress", &self.progress())
+            .finish()
+    }
+}

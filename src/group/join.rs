@@ -1,0 +1,181 @@
+//! Waiting for every task of a group.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::future::FusedFuture;
+
+use crate::error::{CancelCause, TaskError, TaskErrorKind};
+use crate::group::TaskGroup;
+use crate::sync::block_on::block_on;
+
+impl<T> TaskGroup<T> {
+    /// Resolves when every task has ended: to all values in the order in which the tasks were added, or to the first
+    /// error. The first failure cancels the rest ([`CancelCause::GroupFailed`]): structured concurrency.
+    ///
+    /// A failure is any outcome but a value; so is a task that somebody else has cancelled. The error tells how many
+    /// [other](TaskError::others) tasks have failed as well. Values of tasks that had ended before are dropped then.
+    /// Outcomes that the stream has handed out before are not part of this. A paused group is resumed, for nobody else
+    /// could.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{TaskGroup, TaskResult, ThreadPoolExecutor, Updater};
+    ///
+    /// fn dig(depth: u64, progress: &Updater) -> TaskResult<u64> {
+    ///     for meter in progress.iter(0..depth) {
+    ///         if meter? == 7 {
+    ///             return Err("struck water".into());
+    ///         }
+    ///     }
+    ///     Ok(depth)
+    /// }
+    ///
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let mut group = TaskGroup::new();
+    /// for depth in [3, 10, u64::MAX - 1] {
+    ///     group.add(executor.submit(dig, depth));
+    /// }
+    /// let error = group.join().wait().unwrap_err();
+    /// assert!(error.is_failed());
+    /// assert_eq!(error.progress().n, 7);
+    /// ```
+    pub fn join(self) -> Join<T> {
+        self.resume();
+        Join { values: Vec::with_capacity(self.len()), group: Some(self), error: None, others: 0 }
+    }
+
+    /// Resolves when every task has ended, to all outcomes in the order in which the tasks were added. Outcomes that the
+    /// stream has handed out before are not among them. A paused group is resumed, for nobody else could.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// group.add(executor.spawn(|_| Ok(1)));
+    /// group.add(executor.spawn(|_| Err("out of paper".into())));
+    /// let outcomes = group.join_all().wait();
+    /// assert!(outcomes[0].is_ok() && outcomes[1].is_err());
+    /// ```
+    pub fn join_all(self) -> JoinAll<T> {
+        self.resume();
+        JoinAll { outcomes: Vec::with_capacity(self.len()), group: Some(self) }
+    }
+}
+
+/// Waits for every task of a group, and cancels them once one has failed; made by [`TaskGroup::join`].
+#[must_use = "dropping it cancels the tasks of its group"]
+pub struct Join<T> {
+    /// Until it has resolved.
+    group: Option<TaskGroup<T>>,
+    values: Vec<(usize, T)>,
+    error: Option<TaskError>,
+    /// How many tasks have failed besides the first one, and not because of it.
+    others: usize,
+}
+
+impl<T> Join<T> {
+    /// Blocks this thread until every task has ended, for code without a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The first error that a task has ended with.
+    pub fn wait(self) -> Result<Vec<T>, TaskError> {
+        block_on(self)
+    }
+}
+
+impl<T> Unpin for Join<T> {}
+
+impl<T> Future for Join<T> {
+    type Output = Result<Vec<T>, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { group, values, error, others } = &mut *self;
+        let Some(unended) = group else { return Poll::Pending };
+        while let Some((index, _, outcome)) = ready!(unended.poll_ended(cx)) {
+            match outcome {
+                Ok(value) if error.is_none() => values.push((index, value)),
+                Ok(_) => {}
+                Err(first) if error.is_none() => {
+                    values.clear();
+                    *error = Some(first);
+                    unended.cancel_because(CancelCause::GroupFailed);
+                }
+                Err(error) if *error.kind() == TaskErrorKind::Cancelled(CancelCause::GroupFailed) => {}
+                Err(_) => *others += 1,
+            }
+        }
+        // Whoever observes it has seen the last of it when this resolves.
+        *group = None;
+        Poll::Ready(match error.take() {
+            Some(error) => Err(error.with_others(*others)),
+            None => Ok(in_order(values)),
+        })
+    }
+}
+
+impl<T> FusedFuture for Join<T> {
+    fn is_terminated(&self) -> bool {
+        self.group.is_none()
+    }
+}
+
+impl<T> fmt::Debug for Join<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Join").field("group", &self.group).field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+/// Waits for every task of a group; made by [`TaskGroup::join_all`].
+#[must_use = "dropping it cancels the tasks of its group"]
+pub struct JoinAll<T> {
+    /// Until it has resolved.
+    group: Option<TaskGroup<T>>,
+    outcomes: Vec<(usize, Result<T, TaskError>)>,
+}
+
+impl<T> JoinAll<T> {
+    /// Blocks this thread until every task has ended, for code without a runtime.
+    pub fn wait(self) -> Vec<Result<T, TaskError>> {
+        block_on(self)
+    }
+}
+
+impl<T> Unpin for JoinAll<T> {}
+
+impl<T> Future for JoinAll<T> {
+    type Output = Vec<Result<T, TaskError>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { group, outcomes } = &mut *self;
+        let Some(unended) = group else { return Poll::Pending };
+        while let Some((index, _, outcome)) = ready!(unended.poll_ended(cx)) {
+            outcomes.push((index, outcome));
+        }
+        *group = None;
+        Poll::Ready(in_order(outcomes))
+    }
+}
+
+impl<T> FusedFuture for JoinAll<T> {
+    fn is_terminated(&self) -> bool {
+        self.group.is_none()
+    }
+}
+
+impl<T> fmt::Debug for JoinAll<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinAll").field("group", &self.group).finish_non_exhaustive()
+    }
+}
+
+/// In the order in which the tasks were added.
+fn in_order<R>(results: &mut Vec<(usize, R)>) -> Vec<R> {
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.drain(..).map(|(_, result)| result).collect()
+}

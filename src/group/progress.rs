@@ -1,0 +1,127 @@
+//! How far the tasks of a group have come: plain data.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::progress::Status;
+
+/// How far the tasks of a [`TaskGroup`](crate::TaskGroup) have come together: a plain snapshot.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{SyncExecutor, TaskGroup};
+///
+/// let executor = SyncExecutor::new();
+/// let mut group = TaskGroup::new();
+/// for n in [10, 30] {
+///     group.add(executor.spawn(move |progress| Ok(progress.set_counts(n, n)?)));
+/// }
+/// assert_eq!(group.progress().pending, 2);
+/// let _ = futures::executor::block_on_stream(&mut group).next();
+///
+/// let progress = group.progress();
+/// assert_eq!((progress.n, progress.finished, progress.pending), (10, 1, 1));
+/// assert_eq!(progress.fraction(), Some(0.5)); // the other one is taken to be as large
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GroupProgress {
+    /// The units that all tasks have done.
+    pub n: u64,
+    /// The units that there are to do, where every task that has not ended has said so. Of a task that has ended, this
+    /// is what it has done.
+    pub total: Option<u64>,
+    /// How many tasks have not started.
+    pub pending: usize,
+    /// How many are running.
+    pub running: usize,
+    /// How many wait because they were paused.
+    pub paused: usize,
+    /// How many are running and were asked to end.
+    pub cancelling: usize,
+    /// How many have ended with a value.
+    pub finished: usize,
+    /// How many have ended with an error, a panic, because of a limit, or without having been run.
+    pub failed: usize,
+    /// How many have ended because they were asked to.
+    pub cancelled: usize,
+    /// The time during which at least one of the tasks was running.
+    pub elapsed: Duration,
+    pub(crate) fraction: Option<f64>,
+}
+
+impl GroupProgress {
+    /// How many tasks there are, also those that have ended.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.pending + self.running + self.paused + self.cancelling + self.ended()
+    }
+
+    /// How many tasks have ended, in whatever way.
+    #[must_use]
+    pub fn ended(&self) -> usize {
+        self.finished + self.failed + self.cancelled
+    }
+
+    /// How many tasks have this status.
+    #[must_use]
+    pub fn count(&self, status: Status) -> usize {
+        match status {
+            Status::Pending => self.pending,
+            Status::Running => self.running,
+            Status::Paused => self.paused,
+            Status::Cancelling => self.cancelling,
+            Status::Finished => self.finished,
+            Status::Failed => self.failed,
+            Status::Cancelled => self.cancelled,
+        }
+    }
+
+    /// The part that is done, from 0 to 1; `None` for a group without tasks.
+    ///
+    /// Where every task counts and says its total, this is `n / total`. A task whose total is not known is taken to be as
+    /// large as the others are on average, and counts as not begun; so is one that has ended without having counted
+    /// anything, and counts as done. If it turns out that a task is larger, the fraction stands still until that is made
+    /// up for: it goes back only when work is added, by a new task or by a total that grows.
+    #[must_use]
+    pub fn fraction(&self) -> Option<f64> {
+        self.fraction
+    }
+
+    /// Units per second, over the time that the group has been [running](Self::elapsed); zero before any has passed.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        let seconds = self.elapsed.as_secs_f64();
+        if seconds > 0.0 { self.n as f64 / seconds } else { 0.0 }
+    }
+
+    /// The time that the rest will take, if it goes on as before: zero when nothing is left, `None` where that cannot be
+    /// told because nothing has been done yet.
+    #[must_use]
+    pub fn eta(&self) -> Option<Duration> {
+        let fraction = self.fraction?;
+        if fraction >= 1.0 {
+            return Some(Duration::ZERO);
+        }
+        Duration::try_from_secs_f64(self.elapsed.as_secs_f64() * (1.0 - fraction) / fraction).ok()
+    }
+
+    pub(crate) fn count_mut(&mut self, status: Status) -> &mut usize {
+        match status {
+            Status::Pending => &mut self.pending,
+            Status::Running => &mut self.running,
+            Status::Paused => &mut self.paused,
+            Status::Cancelling => &mut self.cancelling,
+            Status::Finished => &mut self.finished,
+            Status::Failed => &mut self.failed,
+            Status::Cancelled => &mut self.cancelled,
+        }
+    }
+
+    /// Whether this shows anything that `earlier` does not, time aside.
+    pub(crate) fn says_more_than(&self, earlier: &Self) -> bool {
+        *self != Self { elapsed: self.elapsed, ..earlier.clone() }
+    }
+}

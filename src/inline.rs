@@ -1,0 +1,154 @@
+//! An executor without threads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::Event;
+
+use crate::error::CancelCause;
+use crate::executor::job::{Job, Refusal};
+use crate::executor::shutdown::{Drain, Shutdown};
+use crate::executor::{Executor, submit_methods};
+use crate::id::TaskId;
+use crate::run;
+use crate::task::transitions;
+use crate::task::{Home, TaskRef, state};
+use crate::updater::checkpoint::Context;
+
+/// Runs each task on the thread that polls its future, at the first poll: for tests, and where there are no threads.
+///
+/// Every single update reaches the callbacks and bars of the future, in order and while the task is within the call
+/// that made it. So what a test does in a callback happens at an exact point of the task:
+///
+/// ```
+/// use progress_executor::SyncExecutor;
+///
+/// let task = SyncExecutor::new().spawn(|progress| {
+///     for step in progress.iter(0..10) {
+///         step?;
+///     }
+///     Ok(())
+/// });
+/// let canceller = task.canceller();
+/// let error = task.on_progress(move |_, new| if new.n == 5 { canceller.cancel() }).wait().unwrap_err();
+/// assert!(error.is_cancelled());
+/// assert_eq!(error.progress().n, 5);
+/// ```
+///
+/// The poll that runs a task takes as long as the task does. A future that is never polled never runs its task; one
+/// that is [detached](crate::ProgressFuture::detach) runs it then and there. Tasks do not run at the same time, so one
+/// that waits for another one's doing waits for ever, unless it awaits the other's future.
+///
+/// Dropping the executor changes nothing.
+pub struct SyncExecutor {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    tasks: Mutex<Tasks>,
+    progress: Event,
+}
+
+#[derive(Default)]
+struct Tasks {
+    is_shut_down: bool,
+    /// Those that have not ended, in the order in which they came.
+    live: BTreeMap<TaskId, TaskRef>,
+}
+
+impl SyncExecutor {
+    /// A new executor.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { shared: Arc::default() }
+    }
+
+    /// Refuses new tasks from now on, and resolves when the accepted ones have ended.
+    ///
+    /// Those that have not run yet are run where this is polled. Their futures keep the outcomes.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shared.lock().is_shut_down = true;
+        Shutdown::new(self.shared.clone())
+    }
+
+    /// Refuses new tasks from now on, cancels the accepted ones, and resolves when they have ended.
+    pub fn shutdown_now(&self) -> Shutdown {
+        let shutdown = self.shutdown();
+        let live: Vec<TaskRef> = self.shared.lock().live.values().cloned().collect();
+        for task in live {
+            transitions::cancel(&task, CancelCause::Shutdown);
+        }
+        shutdown
+    }
+}
+
+submit_methods!(SyncExecutor);
+
+impl Executor for SyncExecutor {
+    fn execute(&self, job: Job) {
+        let task = job.task();
+        task.core.state.set(state::INLINE);
+        let is_accepted = transitions::attach(task, self.shared.clone(), |_| {
+            let mut tasks = self.shared.lock();
+            if !tasks.is_shut_down {
+                tasks.live.insert(task.core.id(), task.clone());
+            }
+            !tasks.is_shut_down
+        });
+        if !is_accepted {
+            job.reject(Refusal::ShutDown);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Home for Shared {
+    fn changed(self: Arc<Self>, _task: TaskId) {
+        self.progress.notify(usize::MAX);
+    }
+
+    fn ended(self: Arc<Self>, task: TaskId) {
+        let task = self.lock().live.remove(&task);
+        self.progress.notify(usize::MAX);
+        drop(task);
+    }
+}
+
+impl Drain for Shared {
+    fn drain(&self) -> bool {
+        let live: Vec<TaskRef> = self.lock().live.values().cloned().collect();
+        for task in live {
+            if task.core.state.claim().is_ok() {
+                run::run(task, Context::default());
+            }
+        }
+        self.lock().live.is_empty()
+    }
+
+    fn progress(&self) -> &Event {
+        &self.progress
+    }
+}
+
+impl Default for SyncExecutor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SyncExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tasks = self.shared.lock();
+        f.debug_struct("SyncExecutor")
+            .field("live", &tasks.live.len())
+            .field("is_shut_down", &tasks.is_shut_down)
+            .finish()
+    }
+}

@@ -1,0 +1,297 @@
+//! How a process pool is set up.
+
+use std::any::{TypeId, type_name};
+use std::ffi::OsString;
+use std::fmt;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use event_listener::Event;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::{self, Parcel};
+use crate::error::{BoxError, TaskResult};
+use crate::process::error::ProcessPoolError;
+use crate::process::executor::{ProcessPoolExecutor, function_id};
+use crate::process::pool::launch::{Initializer, Launch, Program};
+use crate::process::pool::scheduler::Desk;
+use crate::process::pool::supervisor::Pool;
+use crate::process::program;
+use crate::process::registry::TaskRegistry;
+use crate::process::worker_args;
+use crate::task::{Portable, publish};
+use crate::updater::Updater;
+
+/// How many pools may be inside of one another: a task of a pool that uses a pool, whose tasks use a pool, and so on.
+const MAX_DEPTH: u32 = 8;
+
+/// Settings of a [`ProcessPoolExecutor`]; made by [`ProcessPoolExecutor::builder`].
+#[must_use = "a builder does nothing before `build` is called"]
+pub struct ProcessPoolBuilder {
+    max_workers: usize,
+    cancel_grace: Duration,
+    max_tasks_per_worker: u64,
+    idle_timeout: Option<Duration>,
+    initializer: Option<Setup>,
+    launch: Launch,
+}
+
+/// An initializer as it was given.
+struct Setup {
+    function: Portable,
+    input: Result<Parcel, BoxError>,
+}
+
+impl ProcessPoolExecutor {
+    /// A pool of at most `max_workers` processes; 0 stands for the [available
+    /// parallelism](std::thread::available_parallelism).
+    ///
+    /// Starts no process yet: they are started as they are needed, and kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](ProcessPoolBuilder::build), mostly that this program has not called [`TaskRegistry::init`]:
+    ///
+    /// ```
+    /// # use progress_executor::ProcessPoolExecutor;
+    /// let error = ProcessPoolExecutor::new(2).unwrap_err();
+    /// assert!(error.to_string().contains("TaskRegistry::new().register(your_task).init();"));
+    /// ```
+    pub fn new(max_workers: usize) -> Result<Self, ProcessPoolError> {
+        Self::builder().max_workers(max_workers).build()
+    }
+
+    /// A pool with other settings.
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    /// use std::sync::OnceLock;
+    /// use std::time::Duration;
+    ///
+    /// static MODEL: OnceLock<String> = OnceLock::new();
+    ///
+    /// fn load_model(name: String, _: &Updater) -> TaskResult<()> {
+    ///     MODEL.set(name).map_err(|name| format!("there is another model than {name}").into())
+    /// }
+    /// fn apply(n: u64, _: &Updater) -> TaskResult<String> {
+    ///     Ok(format!("{} of {n}", MODEL.get().ok_or("there is no model")?))
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     TaskRegistry::new().register(load_model).register(apply).init();
+    ///     let executor = ProcessPoolExecutor::builder()
+    ///         .max_workers(2)
+    ///         .initializer(load_model, "square".to_string())
+    ///         .cancel_grace(Duration::from_secs(1))
+    ///         .max_tasks_per_worker(1000)
+    ///         .idle_timeout(Duration::from_secs(60))
+    ///         .env("RUST_LOG", "debug")
+    ///         .build()?;
+    ///     assert_eq!(executor.submit(apply, 7).wait()?, "square of 7");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn builder() -> ProcessPoolBuilder {
+        ProcessPoolBuilder {
+            max_workers: 0,
+            cancel_grace: Duration::from_secs(5),
+            max_tasks_per_worker: u64::MAX,
+            idle_timeout: None,
+            initializer: None,
+            launch: Launch { report_interval: publish::INTERVAL, max_frame: 1 << 30, ..Launch::default() },
+        }
+    }
+}
+
+impl ProcessPoolBuilder {
+    /// At most so many processes; 0 stands for the [available parallelism](std::thread::available_parallelism), which
+    /// is the default.
+    pub fn max_workers(mut self, max_workers: usize) -> Self {
+        self.max_workers = max_workers;
+        self
+    }
+
+    /// How long a task that was cancelled, or that has come to a limit, may take to notice that; 5 s by default. Then its
+    /// process is killed.
+    ///
+    /// A task that has noticed may take as long as it needs to clean up.
+    pub fn cancel_grace(mut self, grace: Duration) -> Self {
+        self.cancel_grace = grace;
+        self
+    }
+
+    /// Replaces a worker by a new one after so many tasks; without a limit by default. 0 means 1.
+    pub fn max_tasks_per_worker(mut self, tasks: u64) -> Self {
+        self.max_tasks_per_worker = tasks.max(1);
+        self
+    }
+
+    /// Ends a worker that has had no task for so long. By default workers are kept.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// A task that each worker runs before any other. It has to be registered as well.
+    ///
+    /// If it fails, so do the tasks that needed the worker: in the same way, with its error as their
+    /// [source](std::error::Error::source).
+    pub fn initializer<F, I, O>(mut self, task: F, input: I) -> Self
+    where
+        F: Fn(I, &Updater) -> TaskResult<O> + Send + 'static,
+        I: Serialize + DeserializeOwned + Send + 'static,
+        O: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let function =
+            Portable { type_id: TypeId::of::<F>(), path: type_name::<F>(), captures: size_of_val(&task) > 0 };
+        self.initializer = Some(Setup { function, input: codec::pack(input) });
+        self
+    }
+
+    /// Sets a variable in the environment of the workers; the others are those of this process.
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.launch.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// The current directory of the workers; by default it is that of this process when the worker is started.
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.launch.current_dir = Some(directory.into());
+        self
+    }
+
+    /// The time between two snapshots of a task that observers are shown; 20 ms by default. Zero shows every change, at
+    /// the cost of the task.
+    pub fn report_interval(mut self, interval: Duration) -> Self {
+        self.launch.report_interval = interval;
+        self
+    }
+
+    /// The most that an input or an output may take, encoded; 1 GiB by default. Larger ones are an
+    /// [error](crate::TaskErrorKind::Encode) of their task.
+    ///
+    /// Memory is taken as the bytes arrive, whatever this is set to.
+    pub fn max_frame_bytes(mut self, bytes: u64) -> Self {
+        /// What the smallest value, with a long message, takes.
+        const LEAST: u64 = 64 * 1024;
+        self.launch.max_frame = bytes.max(LEAST);
+        self
+    }
+
+    /// Makes the pool. Starts no process yet.
+    ///
+    /// # Errors
+    ///
+    /// If this program has not called [`TaskRegistry::init`], or has registered functions that contradict each other; if
+    /// the initializer is not registered, or its input cannot be encoded; or if too many pools are inside of one
+    /// another.
+    pub fn build(self) -> Result<ProcessPoolExecutor, ProcessPoolError> {
+        let mut launch = Launch { program: program()?, ..self.launch };
+        if worker_args::depth() >= MAX_DEPTH {
+            return Err(ProcessPoolError::new(format!(
+                "{MAX_DEPTH} process pools are inside of one another, which is the most that is allowed: a task seems to \
+                 submit itself"
+            )));
+        }
+        if let Some(Setup { function, input }) = self.initializer {
+            let function =
+                function_id(function).map_err(|error| ProcessPoolError::new(format!("initializer: {error}")))?;
+            let input = input.map_err(|error| {
+                ProcessPoolError::new("the input of the initializer could not be encoded").with_source(error)
+            })?;
+            launch.initializer = Some(Initializer { function, input });
+        }
+        let max_workers = match self.max_workers {
+            0 => thread::available_parallelism().map_or(1, NonZero::get),
+            workers => workers,
+        };
+        let pool = Pool {
+            launch,
+            cancel_grace: self.cancel_grace,
+            idle_timeout: self.idle_timeout,
+            desk: Mutex::new(Desk::new(max_workers, self.cancel_grace, self.max_tasks_per_worker)),
+            changed: Condvar::new(),
+            progress: Event::new(),
+        };
+        Ok(ProcessPoolExecutor { pool: Arc::new(pool), max_workers })
+    }
+}
+
+impl fmt::Debug for ProcessPoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessPoolBuilder")
+            .field("max_workers", &self.max_workers)
+            .field("cancel_grace", &self.cancel_grace)
+            .field("max_tasks_per_worker", &self.max_tasks_per_worker)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("launch", &self.launch)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a worker has to be started as.
+fn program() -> Result<Program, ProcessPoolError> {
+    if let Some(defect) = TaskRegistry::defect() {
+        return Err(ProcessPoolError::new(defect));
+    }
+    let role = worker_args::Role::of_this_process();
+    let is_test = role.as_ref().is_some_and(|role| role.is_test);
+    if TaskRegistry::of_this_process().is_some() && !is_test {
+        return Ok(Program::Main);
+    }
+    match program::test_workers() {
+        // A worker that has not become one would start another, and so on.
+        [test] if role.is_none() || TaskRegistry::of_this_process().is_some() => Ok(Program::Test(test.clone())),
+        [_, _, ..] => Err(ProcessPoolError::new(format!(
+            "a test program can have one `test_worker!`, with all functions; this has several: {}",
+            program::test_workers().join(", ")
+        ))),
+        _ => Err(ProcessPoolError::new(
+            "worker processes run this same program again, and it has not said what they can run. Call this first thing \
+             in `main`:\n\n    use progress_executor::TaskRegistry;\n    TaskRegistry::new().register(your_task).init();\n\n\
+             or write this in a test crate: `progress_executor::test_worker!(your_task);`",
+        )),
+    }
+}
+
+/// Makes a test program able to start worker processes, which know these functions.
+///
+/// Once in each test program (in `lib.rs` or `main.rs` for unit tests, in each file of `tests` that has a
+/// [`ProcessPoolExecutor`]), with all functions that its tests submit:
+///
+/// ```no_run
+/// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskResult, Updater};
+///
+/// fn double(n: u64, _: &Updater) -> TaskResult<u64> {
+///     Ok(2 * n)
+/// }
+///
+/// progress_executor::test_worker!(double);
+///
+/// #[test]
+/// fn doubles() {
+///     let executor = ProcessPoolExecutor::new(1).unwrap();
+///     assert_eq!(executor.submit(double, 21).wait().unwrap(), 42);
+/// }
+/// # fn main() {}
+/// ```
+///
+/// It makes a test, `progress_executor_test_worker`, which does nothing, and is what the workers run. This works with
+/// `cargo test` and with `cargo nextest`, whichever tests are run. Standard output of the workers goes to standard
+/// error, for a test program has things of its own to say on the other.
+#[macro_export]
+macro_rules! test_worker {
+    ($($task:expr),* $(,)?) => {
+        #[test]
+        fn progress_executor_test_worker() {
+            static WORKER: $crate::__private::TestWorker = $crate::__private::TestWorker::new(::core::module_path!());
+            $crate::TaskRegistry::new()$(.register($task))*.init_test_worker(&WORKER);
+        }
+    };
+}

@@ -1,0 +1,231 @@
+//! An executor whose workers are other processes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::codec::Parcel;
+use crate::error::{BoxError, CancelCause, TaskErrorKind};
+use crate::executor::Executor;
+use crate::executor::call::short_name;
+use crate::executor::job::Job;
+use crate::executor::shutdown::Shutdown;
+use crate::process::error::RemoteError;
+use crate::process::pool::scheduler::Entry;
+use crate::process::pool::supervisor::Pool;
+use crate::process::protocol::wire;
+use crate::process::registry::TaskRegistry;
+use crate::task::Portable;
+use crate::task::transitions;
+
+/// Runs tasks in worker processes.
+///
+/// A task has a process of its own for as long as it runs, and the same progress and cancellation as on a thread. A
+/// worker that crashes, exits or is killed costs the one task that it was running, and is replaced. A task that does not
+/// listen when it is cancelled can be ended all the same.
+///
+/// A worker is this same program, started again with `--progress-executor-task=<id>`. So `main` begins with a
+/// [`TaskRegistry`], which says what workers can run; its [`init`](TaskRegistry::init) never returns in a worker.
+///
+/// ```standalone_crate
+/// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+///
+/// fn collatz(n: u64, progress: &Updater) -> TaskResult<u64> {
+///     let mut longest = 0;
+///     for start in progress.iter(1..=n) {
+///         let mut x: u64 = start?; // `?` ends the task here when it was cancelled
+///         let mut steps = 0;
+///         while x != 1 {
+///             x = if x % 2 == 0 { x / 2 } else { 3 * x + 1 };
+///             steps += 1;
+///         }
+///         longest = longest.max(steps);
+///     }
+///     Ok(longest)
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     TaskRegistry::new().register(collatz).init();
+///     let executor = ProcessPoolExecutor::new(2)?;
+///     smol::block_on(async {
+///         let task = executor
+///             .submit(collatz, 10_000)
+///             .on_progress(|old, new| println!("{} -> {} of {:?}", old.n, new.n, new.total));
+///         assert_eq!(task.await?, 261);
+///         Ok(())
+///     })
+/// }
+/// ```
+///
+/// | | new tasks | tasks that wait | tasks that run | idle workers |
+/// |---|---|---|---|---|
+/// | drop the executor | – | are run | run on | end |
+/// | [`shutdown`](Self::shutdown) | rejected | are run | run on | end |
+/// | [`shutdown_now`](Self::shutdown_now) | rejected | cancelled | asked to end, or else killed | end |
+/// | the program ends, or is killed | – | | have a moment to end | end |
+///
+/// Available on Unix.
+///
+/// # Inputs and outputs
+///
+/// They cross as [MessagePack](https://msgpack.org) with the names of fields, which takes every attribute of serde.
+/// `Vec<u8>`, `String` and vectors of plain numbers cross as they are, at the speed of a copy, where they are the whole
+/// input or output. The input is encoded by [`submit`](crate::ExecutorExt::submit), on the thread that calls it.
+///
+/// As in JSON, `None`, `Some(None)` and `Some(())` are the same, and come out as `None`. Values may be nested 100 deep.
+/// Integers of 128 bits do not go with `flatten` and untagged or internally tagged enums, which is a limit of serde.
+///
+/// Errors of tasks keep their message, and those of their [sources](std::error::Error::source), as text; so
+/// [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing.
+///
+/// # Cancellation
+///
+/// [`cancel`](crate::ProgressFuture::cancel) is a request, as on threads: the next progress call of the task returns
+/// [`Cancelled`](crate::Cancelled). If there is none for the time of the [grace](crate::ProcessPoolBuilder::cancel_grace), the
+/// worker is killed, with all processes that its task has started, and the task has ended as cancelled. A task that has
+/// noticed may take its time to clean up. Only the task that is meant is ever hit. The same befalls a worker whose task
+/// has come to a [limit](crate::TaskBuilder::timeout), though the future of that has resolved by then.
+///
+/// Where tasks take microseconds, the next ones wait inside of their worker. They are still pending: cancelled, they do
+/// not run; and they move on when their worker is lost, or is busy while another is idle.
+///
+/// # What a worker is like
+///
+/// - *Standard output and standard error* are those of the program, so that `println!` in a task, and what a panic
+///   says, appear where they would on a thread. *Standard input* is empty.
+/// - *Logging* is to be set up in each process: before `init`, for workers to log as well. What `main` does before it
+///   calls `init` happens in each of them, and takes time at each start.
+/// - *Environment* and *current directory* are those of the program when the worker is started, unless
+///   [set](crate::ProcessPoolBuilder::env). Statics have the values that `main` had given them before `init`; nothing else is
+///   shared, and what a task leaves in a static is there for the next one in the same worker.
+/// - *Signals*: a worker leads a process group of its own, so Ctrl-C in a terminal reaches the program, and not its
+///   workers. The program decides, with [`cancel`](crate::ProgressFuture::cancel) or
+///   [`shutdown_now`](Self::shutdown_now); or it ends, and its workers with it, within a quarter of a second.
+/// - *Descriptors*: the channel is not passed on to processes that tasks start.
+/// - *Pools inside of pools*: a task may use a `ProcessPoolExecutor` of its own. Eight of them may be inside of one
+///   another, which is a sign that a task submits itself.
+///
+/// # Tests
+///
+/// Tests have no `main` of their own. [`test_worker!`](crate::test_worker), once in each test program, is all that they
+/// need. Or they use a [`SyncExecutor`](crate::SyncExecutor), for the tasks are the same.
+///
+/// # Debugging
+///
+/// - *A task in a debugger*: submit it to a [`SyncExecutor`](crate::SyncExecutor) or a
+///   [`ThreadPoolExecutor`](crate::ThreadPoolExecutor). Code that takes a `&dyn Executor` needs no other change.
+/// - *A worker in a debugger*: let the task say which process it is in, `progress.set_message(format!("process {}",
+///   std::process::id()))`, and attach the debugger to that. A worker that stands still in a debugger is not killed,
+///   unless its task is cancelled or has a limit.
+/// - *A worker by hand*: `program --progress-executor-task=x` says which tasks are registered. It cannot do more, for
+///   nobody is at the other end of its standard input.
+/// - *A lost worker*: the [error](crate::TaskErrorKind::WorkerLost) has its exit code or signal, and how far the task
+///   had come. What the worker itself had to say is on standard error. A task that can be done twice can have
+///   [retries](crate::TaskBuilder::retries).
+pub struct ProcessPoolExecutor {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) max_workers: usize,
+}
+
+impl ProcessPoolExecutor {
+    /// Refuses new tasks from now on, and resolves when the accepted ones, and all workers, have ended.
+    ///
+    /// Tasks that are paused have not ended.
+    pub fn shutdown(&self) -> Shutdown {
+        self.pool.close();
+        Shutdown::new(self.pool.clone())
+    }
+
+    /// Refuses new tasks from now on, cancels the accepted ones, and resolves when they, and all workers, have ended.
+    ///
+    /// That takes no longer than the [grace](crate::ProcessPoolBuilder::cancel_grace), unless a task has noticed and takes
+    /// longer to clean up.
+    pub fn shutdown_now(&self) -> Shutdown {
+        self.pool.close();
+        let unended = self.pool.lock().unended();
+        for task in unended {
+            transitions::cancel(&task, CancelCause::Shutdown);
+        }
+        Shutdown::new(self.pool.clone())
+    }
+
+    /// The task's function and its input, for another process.
+    fn entry(&self, job: Job) -> Result<Entry, (Job, TaskErrorKind, BoxError)> {
+        let body = job.task().body();
+        let function = match body.portable().ok_or_else(not_portable).and_then(function_id) {
+            Ok(function) => function,
+            Err(error) => return Err((job, TaskErrorKind::NotRegistered, error.into())),
+        };
+        let parcel = body.pack().and_then(|parcel| self.check_size(function, parcel));
+        match parcel {
+            Ok(Parcel { format, bytes }) => Ok(Entry::new(job, function, format, bytes)),
+            Err(error) => {
+                let error = RemoteError::new("its input could not be encoded", &*error);
+                Err((job, TaskErrorKind::Encode, error.into()))
+            }
+        }
+    }
+
+    fn check_size(&self, function: &str, parcel: Parcel) -> Result<Parcel, BoxError> {
+        let (len, max) = (parcel.bytes.len() as u64 + wire::run_overhead(function), self.pool.launch.max_frame);
+        if len <= max { Ok(parcel) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
+    }
+}
+
+impl Executor for ProcessPoolExecutor {
+    fn execute(&self, job: Job) {
+        match self.entry(job) {
+            Ok(entry) => {
+                // It hears of whatever is requested of the task from now on.
+                transitions::attach(entry.job.task(), self.pool.clone(), |_| true);
+                self.pool.submit(entry);
+            }
+            Err((job, kind, error)) => transitions::reject(job.task(), kind, error),
+        }
+    }
+
+    fn max_workers(&self) -> usize {
+        self.max_workers
+    }
+}
+
+impl Drop for ProcessPoolExecutor {
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
+impl fmt::Debug for ProcessPoolExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let desk = self.pool.lock();
+        let (workers, queued) = desk.counts();
+        f.debug_struct("ProcessPoolExecutor")
+            .field("max_workers", &self.max_workers)
+            .field("workers", &workers)
+            .field("queued", &queued)
+            .field("is_shut_down", &desk.is_closed())
+            .finish()
+    }
+}
+
+fn not_portable() -> String {
+    "it was submitted in a way that keeps it in this process".into()
+}
+
+/// What the workers know the function as.
+pub(crate) fn function_id(function: Portable) -> Result<&'static str, String> {
+    let Portable { type_id, path, captures } = function;
+    if captures {
+        let name = short_name(path);
+        return Err(format!(
+            "`{name}` captures something, which cannot be sent: pass it as the input of a plain function"
+        ));
+    }
+    let Some(registry) = TaskRegistry::of_this_process() else {
+        // A test program: its worker knows, or says that it does not.
+        return Ok(path);
+    };
+    registry.id(type_id).ok_or_else(|| {
+        let name = short_name(path);
+        format!("workers do not know `{path}`: add `.register({name})` where `TaskRegistry::init` is called")
+    })
+}

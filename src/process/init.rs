@@ -1,0 +1,41 @@
+//! Where a process becomes a program with workers, or a worker.
+
+use std::panic::Location;
+
+use crate::process::program::TestWorker;
+use crate::process::registry::{DEFECT, REGISTRY, TaskRegistry};
+use crate::process::worker;
+use crate::process::worker_args::Role;
+
+impl TaskRegistry {
+    /// Makes the functions known to this process. In a worker process it serves tasks, and never returns.
+    ///
+    /// Call this once, first thing in `main`: what comes before it happens in every worker as well. In a second call of
+    /// the same process nothing is registered, which is an error of
+    /// [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor::new).
+    #[track_caller]
+    pub fn init(mut self) {
+        if let Some(defect) = self.defect.take() {
+            let _ = DEFECT.set(defect);
+        }
+        let place = Location::caller();
+        if let Err(second) = REGISTRY.set(self) {
+            drop(second);
+            let _ = DEFECT
+                .set(format!("{place}: `TaskRegistry::init` was called before; call it once, with all functions"));
+            return;
+        }
+        if let (Some(role), Some(registry)) = (Role::of_this_process(), REGISTRY.get()) {
+            worker::serve(registry, role);
+        }
+    }
+
+    /// What [`test_worker!`](crate::test_worker) calls: does nothing, but in a worker process.
+    #[doc(hidden)]
+    pub fn init_test_worker(self, mark: &'static TestWorker) {
+        std::hint::black_box(mark);
+        if Role::of_this_process().is_some() {
+            self.init();
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A task that runs in another process, as seen from this one: whoever hears of it there makes the same transitions
+//! here, in place of an [`Updater`](crate::Updater).
+
+use crate::codec::Parcel;
+use crate::error::{BoxError, TaskError, TaskErrorKind};
+use crate::task::remote::Sight;
+use crate::task::transitions;
+use crate::task::{TaskRef, publish, state, watchdog};
+
+/// A task that was [lent](state::State::lend) has been started.
+pub(crate) fn begin(task: &TaskRef) {
+    if task.core.state.begin() {
+        task.core.start_clock();
+        watchdog::watch(task);
+        show(task);
+    }
+}
+
+/// Brings a running task up to what is known.
+pub(crate) fn mirror(task: &TaskRef, sight: Sight) {
+    record(task, sight);
+    show(task);
+}
+
+/// How a task ended, other than with a value.
+#[derive(Debug)]
+pub(crate) struct Loss {
+    pub(crate) kind: TaskErrorKind,
+    pub(crate) source: Option<BoxError>,
+    /// What its panic said, where it said that with a string.
+    pub(crate) panic: Option<String>,
+}
+
+/// Ends a running task with the outcome that it had: its encoded output, or an error.
+pub(crate) fn end(task: &TaskRef, sight: Sight, outcome: Result<Parcel, Loss>) {
+    // A task that has run took some time, however coarse the clock; and no less than was shown here.
+    let elapsed = sight.elapsed.max(task.core.running_for()).max(1);
+    record(task, sight);
+    settle(task, Some(elapsed), outcome);
+}
+
+/// Ends a task of which nothing more will be heard.
+pub(crate) fn lose(task: &TaskRef, loss: Loss) {
+    begin(task);
+    settle(task, None, Err(loss));
+}
+
+fn error(task: &TaskRef, Loss { kind, source, panic }: Loss) -> TaskError {
+    let is_panic = kind == TaskErrorKind::Panicked;
+    let mut error = task.error(kind);
+    if let Some(source) = source {
+        error = error.with_source(source);
+    }
+    match panic {
+        Some(text) => error.with_panic(Box::new(text)),
+        None if is_panic => error.with_panic(Box::new(())),
+        None => error,
+    }
+}
+
+/// `elapsed` tells for how long it has been running, where that is known.
+fn settle(task: &TaskRef, elapsed: Option<u64>, outcome: Result<Parcel, Loss>) {
+    let core = &task.core;
+    if !core.state.decide() {
+        return;
+    }
+    match elapsed {
+        Some(elapsed) => core.stop_clock_after(elapsed),
+        None => core.stop_clock(),
+    }
+    let ending = task.body().accept(core, outcome.map_err(|loss| error(task, loss)));
+    // Its executor is who says so.
+    core.state.clear(state::ATTACHED | state::HALTED);
+    transitions::settle(task, ending);
+}
+
+fn record(task: &TaskRef, sight: Sight) {
+    let core = &task.core;
+    let bit = |is_set, bit| if is_set { bit } else { 0 };
+    core.mirror(&sight);
+    if sight.has_noticed {
+        core.notice();
+    }
+    core.state.set(bit(sight.is_halted, state::HALTED));
+    core.state.clear(bit(!sight.is_halted, state::HALTED) | bit(!sight.is_silent, state::PROBE));
+    if let Some(message) = sight.message {
+        core.set_message(message.into());
+    }
+}
+
+/// The other process keeps to the report interval, so that this one need not.
+fn show(task: &TaskRef) {
+    if task.core.state.load() & state::OBSERVED != 0 {
+        publish::due(task, None);
+    }
+}

@@ -1,0 +1,135 @@
+//! What the program is told of a task while it runs in a worker.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+
+use crate::process::protocol::channel::Line;
+use crate::process::protocol::wire::Reply;
+use crate::progress::{ProgressState, Status};
+use crate::task::remote::Sight;
+use crate::task::{TaskRef, counts, publish, state};
+
+/// Forwards what can be seen of a task.
+pub(crate) struct Forwarder {
+    line: Arc<Line>,
+    id: u64,
+    task: TaskRef,
+    /// In bytes.
+    longest_message: usize,
+    sent: Mutex<Sent>,
+}
+
+struct Sent {
+    state: ProgressState,
+    has_noticed: bool,
+    is_silent: bool,
+    /// That it has ended is said in another way.
+    is_closed: bool,
+}
+
+impl Forwarder {
+    pub(crate) fn new(line: Arc<Line>, id: u64, task: TaskRef, longest_message: usize) -> Arc<Self> {
+        // That it has started is said in another way.
+        let state = ProgressState { status: Status::Running, ..ProgressState::INITIAL };
+        let sent = Mutex::new(Sent { state, has_noticed: false, is_silent: true, is_closed: false });
+        Arc::new(Self { line, id, task, longest_message, sent })
+    }
+
+    /// Observes the task from now on.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let core = &self.task.core;
+        // The program waits for the first progress call, and nobody else has asked for one before this is observed.
+        core.state.set(state::ECHO);
+        if core.has_run() && core.state.load() & state::PROBE == 0 {
+            core.state.clear(state::ECHO);
+        }
+        publish::listen(core);
+        self.forward();
+    }
+
+    /// Sends that the task has noticed its cancellation, which nothing else shows.
+    pub(crate) fn forward_notice(self: &Arc<Self>) {
+        let has_noticed = self.task.core.state.load() & state::NOTICED != 0;
+        if has_noticed != self.lock().has_noticed {
+            self.forward();
+        }
+    }
+
+    /// Sends it when the next progress call is made.
+    pub(crate) fn probe(&self) {
+        let mut sent = self.lock();
+        let word = self.task.core.state.load();
+        if word & (state::RUNNING | state::HALTED) == state::RUNNING {
+            self.task.core.state.set(state::PROBE | state::ECHO);
+        }
+        sent.is_silent = true;
+    }
+
+    /// Sends nothing from now on.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sent> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what has changed. Called whenever the task, or its reporter, shows a change.
+    fn forward(self: &Arc<Self>) {
+        let core = &self.task.core;
+        core.waiter.register(&Waker::from(self.clone()));
+        if core.has_ended() {
+            // Lets go of the waker, which holds the task.
+            return drop(core.waiter.take());
+        }
+        if !core.has_run() {
+            return;
+        }
+        let mut sent = self.lock();
+        let state = core.snapshot();
+        let mut sight = see(&self.task, self.longest_message);
+        let is_news = state.says_more_than(&sent.state)
+            || sight.has_noticed != sent.has_noticed
+            || !sight.is_silent && sent.is_silent;
+        if sent.is_closed || !is_news {
+            return;
+        }
+        if state.message == sent.state.message {
+            sight.message = None;
+        }
+        (sent.state, sent.has_noticed, sent.is_silent) = (state, sight.has_noticed, sight.is_silent);
+        // Under the lock, so that what was seen later is sent later.
+        self.line.send(|outbox| outbox.reply(Reply::Progress { id: self.id, sight }));
+    }
+}
+
+impl Wake for Forwarder {
+    fn wake(self: Arc<Self>) {
+        self.forward();
+    }
+}
+
+/// What can be seen of a task.
+pub(crate) fn see(task: &TaskRef, longest_message: usize) -> Sight {
+    let word = task.core.state.load();
+    let state = task.core.snapshot();
+    Sight {
+        n: state.n,
+        total: state.total.unwrap_or(counts::UNKNOWN),
+        part: state.part,
+        elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
+        is_halted: word & state::HALTED != 0,
+        has_noticed: word & state::NOTICED != 0,
+        is_silent: word & state::ECHO != 0,
+        message: state.message.map(|message| shorten((*message).to_owned(), longest_message)),
+    }
+}
+
+/// The beginning of a text, if it is longer than that.
+pub(crate) fn shorten(mut text: String, room: usize) -> String {
+    if text.len() > room {
+        let end = (0..=room).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+    }
+    text
+}

@@ -1,0 +1,9 @@
+//! What threads wait with.
+
+pub(crate) mod block_on;
+pub(crate) mod clock;
+pub(crate) mod primitives;
+pub(crate) mod spin;
+pub(crate) mod stripes;
+pub(crate) mod timer;
+pub(crate) mod waiter;

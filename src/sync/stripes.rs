@@ -1,0 +1,83 @@
+//! A count that many threads add to.
+
+use std::array;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+/// How many threads have a place of their own to count in.
+const PLACES: usize = 32;
+/// The place for all other threads.
+const COMMON: usize = PLACES;
+
+/// A count that several threads add to: each in a place of its own, so that they do not fight for a cache line, and need
+/// no locked instruction.
+pub(crate) struct Stripes([Stripe; PLACES + 1]);
+
+/// Two cache lines, for some processors fetch them in pairs.
+#[repr(align(128))]
+struct Stripe(AtomicU64);
+
+impl Stripes {
+    pub(crate) fn new() -> Self {
+        Self(array::from_fn(|_| Stripe(AtomicU64::new(0))))
+    }
+
+    #[inline]
+    pub(crate) fn add(&self, delta: u64) {
+        let place = place();
+        let Stripe(count) = &self.0[place];
+        if place == COMMON {
+            count.fetch_add(delta, Ordering::Relaxed);
+        } else {
+            // Nobody else writes there.
+            count.store(count.load(Ordering::Relaxed).wrapping_add(delta), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn sum(&self) -> u64 {
+        self.0.iter().fold(0, |sum, stripe| sum.wrapping_add(stripe.0.load(Ordering::Relaxed)))
+    }
+}
+
+const NONE: usize = usize::MAX;
+
+thread_local! {
+    static PLACE: Cell<usize> = const { Cell::new(NONE) };
+    /// Gives the place back when the thread ends.
+    static LEASE: Lease = Lease::take();
+}
+
+/// The place of this thread, from 0 to [`COMMON`].
+#[inline(always)]
+fn place() -> usize {
+    let place = PLACE.get();
+    if place <= COMMON { place } else { find_place() }
+}
+
+#[cold]
+fn find_place() -> usize {
+    // A thread that is about to end has none any more.
+    let place = LEASE.try_with(|lease| lease.0).unwrap_or(COMMON);
+    PLACE.set(place);
+    place
+}
+
+struct Lease(usize);
+
+static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| Mutex::new((0..PLACES).rev().collect()));
+
+impl Lease {
+    fn take() -> Self {
+        Self(FREE.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or(COMMON))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        PLACE.set(COMMON);
+        if self.0 != COMMON {
+            FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What a task may take: how long in all, how long without a progress call, and how many workers.
+
+use std::time::Duration;
+
+use crate::error::TaskErrorKind;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) stall_timeout: Option<Duration>,
+    /// How often a task is started again that has lost its worker.
+    pub(crate) retries: u32,
+}
+
+impl Limits {
+    /// Whether there is something to be watched.
+    pub(crate) fn are_timed(&self) -> bool {
+        self.timeout.is_some() || self.stall_timeout.is_some()
+    }
+
+    /// The limit that leaves no time at all.
+    pub(crate) fn passed_at_once(&self) -> Option<TaskErrorKind> {
+        match self {
+            Self { timeout: Some(Duration::ZERO), .. } => Some(TaskErrorKind::TimedOut),
+            Self { stall_timeout: Some(Duration::ZERO), .. } => Some(TaskErrorKind::Stalled),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The control word of a task: every phase, every request, and every transition between them.
+//!
+//! ```text
+//!            claim                  settle
+//!  pending ─────────► RUNNING ─────────────────► RUNNING|ENDED
+//!     │                                               ▲
+//!     │ seal (cancelled or refused before it ran)     │
+//!     ├─────────────► SEALED ────────────────► SEALED|ENDED
+//!     │
+//!     │ lend                  begin
+//!     └─────────────► LENT ─────────► RUNNING
+//!                      │                 │
+//!                      │                 └─ retry (its worker was lost) ─► pending
+//!                      └─ take_back ─► pending, or SEALED where it was cancelled meanwhile
+//! ```
+//!
+//! A task is *pending* while none of `RUNNING`, `SEALED` and `ENDED` is set. Whoever sets `RUNNING` or `SEALED` is the
+//! only one to write the outcome, and sets `ENDED` after it has: that is why each task ends exactly once. A task with a
+//! limit has two who may end it while it runs, its runner and its limit: the one who is first to set `DECIDED` does.
+//!
+//! A pending task that is *lent* waits in another process. Nobody here knows whether it is about to start there, so
+//! cancelling it is a request, and it is sealed only when the other process has given it back.
+//!
+//! The low byte holds what a progress call has to look at. While it is zero, the call has nothing to do.
+
+use crate::sync::primitives::{AtomicU32, Ordering};
+
+/// Cancellation was requested. A request, not a phase: the task may still finish. Never cleared.
+pub(crate) const CANCEL: u32 = 1;
+/// The task is to wait: before it starts, or in its next progress call.
+pub(crate) const PAUSE: u32 = 1 << 1;
+/// A report is due: the next call that changes something shows it to the observers.
+pub(crate) const REPORT: u32 = 1 << 2;
+
+/// Its outcome is written. A function that still runs, because its task has timed out or because it has left something
+/// behind, is told to end.
+pub(crate) const ENDED: u32 = 1 << 3;
+/// Somebody wants to know when the next progress call is made: that call clears it.
+pub(crate) const PROBE: u32 = 1 << 4;
+/// Several threads count, so that setting the position is not a mere store.
+pub(crate) const SHARED: u32 = 1 << 5;
+
+/// What makes a task that waits look up.
+pub(crate) const INTERRUPT: u32 = CANCEL | PAUSE | ENDED;
+/// What `check` looks at.
+pub(crate) const CHECK: u32 = INTERRUPT | PROBE;
+/// What the calls that count look at.
+pub(crate) const ATTENTION: u32 = CHECK | REPORT;
+
+/// Its function was called.
+pub(crate) const RUNNING: u32 = 1 << 8;
+/// It will not run: it was cancelled or refused while it was pending.
+pub(crate) const SEALED: u32 = 1 << 9;
+/// It has a limit, so that its outcome may be written while its function still runs.
+pub(crate) const LIMITED: u32 = 1 << 10;
+
+/// With `ENDED`: the outcome is an error that is not a cancellation.
+pub(crate) const FAILED: u32 = 1 << 11;
+/// With `ENDED`: the outcome is a cancellation.
+pub(crate) const CANCELLED: u32 = 1 << 12;
+
+/// A progress call has told the task that it is cancelled.
+pub(crate) const NOTICED: u32 = 1 << 13;
+/// The task waits inside a progress call because of `PAUSE`.
+pub(crate) const HALTED: u32 = 1 << 14;
+/// No future wants the outcome: whoever settles drops it.
+pub(crate) const ABANDONED: u32 = 1 << 15;
+/// Somebody observes the task: every change of phase is to be published.
+pub(crate) const OBSERVED: u32 = 1 << 16;
+/// It runs where its future is polled.
+pub(crate) const INLINE: u32 = 1 << 17;
+/// Its executor wants to hear when it is resumed or ends.
+pub(crate) const ATTACHED: u32 = 1 << 18;
+/// Somebody has waited for a change of this word, and may do so again.
+pub(crate) const WAITS: u32 = 1 << 19;
+
+/// It waits in another process, which may start it at any moment.
+pub(crate) const LENT: u32 = 1 << 20;
+/// With `PROBE`: another process waits for that call, which clears this as well and wakes whoever is to tell it. Not so
+/// where somebody here wants to know of a later call.
+pub(crate) const ECHO: u32 = 1 << 22;
+/// With `LIMITED`: somebody is writing its outcome, or has.
+pub(crate) const DECIDED: u32 = 1 << 21;
+
+/// Two bits that say why cancellation was requested; the first request decides.
+const CAUSE_SHIFT: u32 = 24;
+pub(crate) const CAUSE: u32 = 0b11 << CAUSE_SHIFT;
+
+const TAKEN: u32 = RUNNING | SEALED | ENDED;
+
+/// Why a task cannot be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unclaimed {
+    /// It is paused; nobody runs it before it is resumed.
+    Paused,
+    /// Somebody else runs it, or ends it without running it.
+    Taken,
+}
+
+/// What a request for cancellation found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    /// A pending task: the caller has sealed it, and has to settle it.
+    Sealed,
+    /// A task that is running, or lent to somebody who may run it: now told to end.
+    Told,
+    /// Nothing to do: it was requested before, or the task has ended.
+    Late,
+}
+
+/// The control word.
+#[derive(Debug)]
+pub(crate) struct State(AtomicU32);
+
+impl State {
+    pub(crate) fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// What a progress call reads: no ordering, for the word only says where else to look.
+    #[inline(always)]
+    pub(crate) fn peek(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// The word; whoever sees `ENDED` in it sees the outcome and the last counts too.
+    pub(crate) fn load(&self) -> u32 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set(&self, bits: u32) -> u32 {
+        self.0.fetch_or(bits, Ordering::AcqRel)
+    }
+
+    pub(crate) fn clear(&self, bits: u32) -> u32 {
+        self.0.fetch_and(!bits, Ordering::AcqRel)
+    }
+
+    /// pending → `RUNNING`, unless it is paused.
+    pub(crate) fn claim(&self) -> Result<(), Unclaimed> {
+        self.transition(|word| match word {
+            _ if word & (TAKEN | LENT) != 0 => Err(Unclaimed::Taken),
+            _ if word & PAUSE != 0 => Err(Unclaimed::Paused),
+            _ => Ok(word | RUNNING | PROBE),
+        })
+        .map(drop)
+    }
+
+    /// pending → `LENT`, unless it is paused. Returns the word before.
+    pub(crate) fn lend(&self) -> Result<u32, Unclaimed> {
+        self.transition(|word| match word {
+            _ if word & (TAKEN | LENT) != 0 => Err(Unclaimed::Taken),
+            _ if word & PAUSE != 0 => Err(Unclaimed::Paused),
+            _ => Ok(word | LENT),
+        })
+    }
+
+    /// `LENT` → `RUNNING`: it was started where it was lent to. Returns whether it was lent.
+    pub(crate) fn begin(&self) -> bool {
+        self.transition(|word| if word & LENT == 0 { Err(()) } else { Ok(word & !LENT | RUNNING | PROBE) }).is_ok()
+    }
+
+    /// `RUNNING` → pending, for another attempt, unless it was asked to end. Returns whether it is pending now.
+    pub(crate) fn retry(&self) -> bool {
+        let undone = RUNNING | PROBE | HALTED;
+        let next = |word| if word & (CANCEL | ENDED | DECIDED) != 0 { Err(()) } else { Ok(word & !undone) };
+        self.transition(next).is_ok()
+    }
+
+    /// Whether the caller is to write the outcome of a task that was running, and [settle](Self::settle) it.
+    pub(crate) fn decide(&self) -> bool {
+        // It may be pending again when its limit passes.
+        let next = |word| if word & (RUNNING | DECIDED) == RUNNING { Ok(word | DECIDED) } else { Err(()) };
+        self.peek() & LIMITED == 0 || self.transition(next).is_ok()
+    }
+
+    /// `LENT` → pending, or `SEALED` where it was cancelled meanwhile: the caller that gets `true` has to settle it.
+    pub(crate) fn take_back(&self) -> bool {
+        let before = self.transition(|word| match word {
+            _ if word & LENT == 0 => Err(()),
+            _ if word & CANCEL != 0 => Ok(word & !LENT | SEALED),
+            _ => Ok(word & !LENT),
+        });
+        before.is_ok_and(|before| before & CANCEL != 0)
+    }
+
+    /// pending → `SEALED`. The caller that gets `true` has to settle the task.
+    pub(crate) fn seal(&self) -> bool {
+        self.transition(|word| if word & TAKEN != 0 { Err(()) } else { Ok(word | SEALED) }).is_ok()
+    }
+
+    /// Requests cancellation; seals the task in the same step where it is pending.
+    pub(crate) fn request_cancel(&self, cause: u32) -> Cancel {
+        let request = CANCEL | cause << CAUSE_SHIFT;
+        let before = self.transition(|word| match word {
+            _ if word & (CANCEL | ENDED) != 0 => Err(()),
+            _ if word & (TAKEN | LENT) == 0 => Ok(word | request | SEALED),
+            _ => Ok(word | request),
+        });
+        match before {
+            Err(()) => Cancel::Late,
+            Ok(before) if before & (TAKEN | LENT) == 0 => Cancel::Sealed,
+            Ok(_) => Cancel::Told,
+        }
+    }
+
+    /// `RUNNING` or `SEALED` → `ENDED`, with `FAILED`, `CANCELLED` or neither. Returns the word before.
+    pub(crate) fn settle(&self, ending: u32) -> u32 {
+        self.0.fetch_or(ENDED | ending, Ordering::AcqRel)
+    }
+
+    fn transition<E>(&self, next: impl Fn(u32) -> Result<u32, E>) -> Result<u32, E> {
+        let mut word = self.0.load(Ordering::Acquire);
+        loop {
+            match self.0.compare_exchange_weak(word, next(word)?, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(before) => return Ok(before),
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+/// The cause that came with the first request for cancellation.
+pub(crate) fn cause(word: u32) -> u32 {
+    (word & CAUSE) >> CAUSE_SHIFT
+}
+
+/// Whether nobody has begun to run or to end the task.
+pub(crate) fn is_pending(word: u32) -> bool {
+    word & TAKEN == 0
+}

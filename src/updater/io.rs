@@ -1,0 +1,105 @@
+//! Readers and writers that count bytes.
+
+use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
+
+use crate::updater::Updater;
+
+/// A reader that counts the bytes read as progress, made by [`Updater::reader`].
+///
+/// # Errors
+///
+/// Besides the reader's own errors: once cancellation was requested, an error around [`Cancelled`](crate::Cancelled).
+/// Its kind is not [`Interrupted`](io::ErrorKind::Interrupted), which [`io::copy`] and others would retry for ever.
+#[derive(Debug)]
+pub struct ProgressReader<'a, R> {
+    updater: &'a Updater,
+    inner: R,
+}
+
+/// A writer that counts the bytes written as progress, made by [`Updater::writer`].
+///
+/// # Errors
+///
+/// Besides the writer's own errors: once cancellation was requested, an error around [`Cancelled`](crate::Cancelled),
+/// as with [`ProgressReader`]. Flushing is not refused, so that what was written before can be brought to its end.
+#[derive(Debug)]
+pub struct ProgressWriter<'a, W> {
+    updater: &'a Updater,
+    inner: W,
+}
+
+/// Checks for cancellation, transfers, and counts: in this order, for bytes that were transferred are never given up.
+fn counted(updater: &Updater, transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+    updater.check()?;
+    let bytes = transfer()?;
+    updater.count(bytes as u64);
+    Ok(bytes)
+}
+
+impl<'a, R> ProgressReader<'a, R> {
+    pub(crate) fn new(updater: &'a Updater, inner: R) -> Self {
+        Self { updater, inner }
+    }
+
+    /// The reader within.
+    pub fn get_ref(&self) -> &R {
+        &self.inner
+    }
+
+    /// The reader within. What is read from it directly is not counted.
+    pub fn into_inner(self) -> R {
+        self.inner
+    }
+}
+
+impl<R: Read> Read for ProgressReader<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        counted(self.updater, || self.inner.read(buffer))
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        counted(self.updater, || self.inner.read_vectored(buffers))
+    }
+}
+
+impl<R: BufRead> BufRead for ProgressReader<'_, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.updater.check()?;
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.inner.consume(bytes);
+        self.updater.count(bytes as u64);
+    }
+}
+
+impl<'a, W> ProgressWriter<'a, W> {
+    pub(crate) fn new(updater: &'a Updater, inner: W) -> Self {
+        Self { updater, inner }
+    }
+
+    /// The writer within.
+    pub fn get_ref(&self) -> &W {
+        &self.inner
+    }
+
+    /// The writer within. What is written to it directly is not counted.
+    pub fn into_inner(self) -> W {
+        self.inner
+    }
+}
+
+impl<W: Write> Write for ProgressWriter<'_, W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        counted(self.updater, || self.inner.write(buffer))
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        counted(self.updater, || self.inner.write_vectored(buffers))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

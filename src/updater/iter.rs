@@ -1,0 +1,57 @@
+//! An iterator that counts.
+
+use std::iter::FusedIterator;
+
+use crate::error::Cancelled;
+use crate::updater::Updater;
+
+/// An iterator that counts its items as progress, made by [`Updater::iter`].
+///
+/// Its items are `Ok(item)`, and one `Err(Cancelled)` at its end if cancellation was requested.
+#[derive(Debug)]
+#[must_use = "iterators do nothing unless they are consumed"]
+pub struct ProgressIter<'a, I> {
+    updater: &'a Updater,
+    items: I,
+    /// How many items were handed out.
+    n: u64,
+    ended: bool,
+}
+
+impl<'a, I> ProgressIter<'a, I> {
+    pub(crate) fn new(updater: &'a Updater, items: I) -> Self {
+        Self { updater, items, n: 0, ended: false }
+    }
+}
+
+impl<I: Iterator> Iterator for ProgressIter<'_, I> {
+    type Item = Result<I::Item, Cancelled>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        // All that was handed out is done, now that more is asked for.
+        if let Err(cancelled) = self.updater.set_position(self.n) {
+            self.ended = true;
+            return Some(Err(cancelled));
+        }
+        let item = self.items.next();
+        match &item {
+            Some(_) => self.n += 1,
+            None => self.ended = true,
+        }
+        item.map(Ok)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        if self.ended {
+            return (0, Some(0));
+        }
+        // Cancellation may end it at any time, with one item more than there are left, or fewer.
+        (0, self.items.size_hint().1.and_then(|most| most.checked_add(1)))
+    }
+}
+
+impl<I: Iterator> FusedIterator for ProgressIter<'_, I> {}

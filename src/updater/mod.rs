@@ -1,0 +1,539 @@
+//! The task's side: counting, checking, waiting.
+
+pub(crate) mod checkpoint;
+pub(crate) mod io;
+pub(crate) mod iter;
+#[cfg(feature = "rayon")]
+pub(crate) mod par_iter;
+pub(crate) mod shared;
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use yoke::Yoke;
+use yoke::either::EitherCart;
+
+use crate::error::Cancelled;
+use crate::task::core::Core;
+use crate::task::counts::{Counts, UNKNOWN};
+use crate::task::parts::{Count, Part};
+use crate::task::{TaskRef, parts, state};
+use crate::updater::checkpoint::Context;
+use crate::updater::io::{ProgressReader, ProgressWriter};
+use crate::updater::iter::ProgressIter;
+use crate::updater::shared::SharedUpdater;
+
+/// A task's handle on itself: it reports progress, and hears of cancellation.
+///
+/// Every task function is given one. Work that runs long reports its progress anyway, so the calls that report progress
+/// are also the places where cancellation is noticed: they return [`Cancelled`] from then on, and `?` ends the task
+/// there. They are also the places where a [paused](crate::ProgressFuture::pause) task waits.
+///
+/// Progress is counted in units of the task's choice: steps, files, bytes. A call costs a store to memory and a look at
+/// one word, whether or not anybody observes the task; call it as often as there is something to count.
+///
+/// There is one writer: an `Updater` can be sent to another thread but not shared between threads, and all of its
+/// methods take `&self`.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{SyncExecutor, TaskResult, Updater};
+///
+/// fn count_words(files: Vec<String>, progress: &Updater) -> TaskResult<usize> {
+///     let mut words = 0;
+///     for file in progress.iter(files) {
+///         let file = file?; // ends the task here when it was cancelled
+///         words += file.split_whitespace().count();
+///         progress.set_message(format!("{words} words so far"));
+///     }
+///     Ok(words)
+/// }
+///
+/// let files = vec!["Call me Ishmael.".to_string(), "It was the best of times".to_string()];
+/// let task = SyncExecutor::new().submit(count_words, files);
+/// assert_eq!(task.wait()?, 9);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+pub struct Updater {
+    /// What it counts in, the task or a part of it; and plain pointers to the count and to the task's core: a progress
+    /// call must not look for them through an `Arc<dyn ..>`, which costs as much as all the rest of it.
+    count: Yoke<(&'static Counts, &'static Core), EitherCart<TaskRef, Arc<Part>>>,
+    context: Context,
+    /// Completes the part.
+    _completion: Option<Box<Completion>>,
+    /// The counts have one writer.
+    not_sync: PhantomData<Cell<()>>,
+}
+
+/// Completes a part of a task's work when it is dropped.
+struct Completion {
+    part: Arc<Part>,
+    context: Context,
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        parts::complete(&self.part);
+        checkpoint::report_if_due(&self.part.task, &self.context);
+    }
+}
+
+impl Updater {
+    pub(crate) fn new(task: TaskRef, context: Context) -> Self {
+        let count = Yoke::attach_to_cart(task, |task| (&task.core.counts, &task.core)).wrap_cart_in_either_a();
+        Self { count, context, _completion: None, not_sync: PhantomData }
+    }
+
+    fn of_part(part: Arc<Part>, context: Context) -> Self {
+        let completion = Box::new(Completion { part: part.clone(), context: context.clone() });
+        let count = Yoke::attach_to_cart(part, |part| (&part.counts, &part.task.core)).wrap_cart_in_either_b();
+        Self { count, context, _completion: Some(completion), not_sync: PhantomData }
+    }
+
+    pub(crate) fn into_parts(self) -> (TaskRef, Context) {
+        let task = match self.count.into_backing_cart() {
+            EitherCart::A(task) => task,
+            EitherCart::B(part) => part.task.clone(),
+        };
+        (task, self.context)
+    }
+
+    #[inline(always)]
+    fn counts(&self) -> &Counts {
+        self.count.get().0
+    }
+
+    #[inline(always)]
+    fn core(&self) -> &Core {
+        self.count.get().1
+    }
+
+    pub(crate) fn task(&self) -> &TaskRef {
+        match self.count.backing_cart() {
+            EitherCart::A(task) => task,
+            EitherCart::B(part) => &part.task,
+        }
+    }
+
+    fn count_in(&self) -> Count<'_> {
+        match self.count.backing_cart() {
+            EitherCart::A(task) => Count::Task(task),
+            EitherCart::B(part) => Count::Part(part),
+        }
+    }
+
+    /// Shows that the task is running now, to whom it may concern.
+    pub(crate) fn announce(&self) {
+        if self.core().state.load() & state::OBSERVED != 0 {
+            checkpoint::report(self.task(), &self.context);
+        }
+    }
+
+    /// Says how many units there are to do. [`u64::MAX`] means that it is not known.
+    ///
+    /// The total may change at any time. One that is smaller than `n` is shown as it is, while
+    /// [`fraction`](crate::ProgressState::fraction) stays at 1.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     progress.set_total(3);
+    ///     for _ in 0..3 {
+    ///         progress.update(1)?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn set_total(&self, total: u64) {
+        self.counts().set_total(total);
+        self.report_if_due();
+    }
+
+    /// Sets the number of units done, forwards or backwards, and checks for cancellation.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] once cancellation was requested. The position is set all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let text = "one\ntwo\nthree\n";
+    ///     progress.set_total(text.len() as u64);
+    ///     for (offset, _line) in text.match_indices('\n') {
+    ///         progress.set_position(offset as u64 + 1)?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[inline]
+    pub fn set_position(&self, n: u64) -> Result<(), Cancelled> {
+        if self.core().state.peek() & (state::ATTENTION | state::SHARED) == 0 {
+            self.counts().set_n(n);
+            return Ok(());
+        }
+        self.move_to(n)
+    }
+
+    /// The same, where something wants attention or where the position is not all this updater's own.
+    #[cold]
+    fn move_to(&self, n: u64) -> Result<(), Cancelled> {
+        self.counts().set_n(self.own(n));
+        checkpoint::attend(self.task(), &self.context, state::ATTENTION)
+    }
+
+    /// What is left of the position `n` beside what others count.
+    fn own(&self, n: u64) -> u64 {
+        let is_shared = self.core().state.peek() & state::SHARED != 0;
+        if is_shared { n.wrapping_sub(self.count_in().shared()) } else { n }
+    }
+
+    /// Sets both counts at once, and checks for cancellation: no snapshot shows the one without the other.
+    ///
+    /// A `total` of [`u64::MAX`] means that it is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] once cancellation was requested. The counts are set all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     progress.set_counts(0, 3)?; // first this part,
+    ///     progress.update(3)?;
+    ///     progress.set_counts(0, 500)?; // then that one
+    ///     Ok(progress.update(500)?)
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn set_counts(&self, n: u64, total: u64) -> Result<(), Cancelled> {
+        self.counts().set_both(self.own(n), total);
+        self.attend(state::ATTENTION)
+    }
+
+    /// Sets the message that is shown with the counts.
+    ///
+    /// This costs an allocation, other than counting. It does not check for cancellation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     progress.set_message("reading");
+    ///     progress.update(1)?;
+    ///     progress.set_message(format!("{} bytes read", 12));
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn set_message(&self, message: impl Into<Cow<'static, str>>) {
+        checkpoint::set_message(self.task(), &self.context, message.into());
+    }
+
+    /// Counts `delta` units as done, and checks for cancellation. The count wraps around after 2⁶⁴ units.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] once cancellation was requested. The units are counted all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut x = 27_u64;
+    ///     while x != 1 {
+    ///         x = if x % 2 == 0 { x / 2 } else { 3 * x + 1 };
+    ///         progress.update(1)?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[inline]
+    pub fn update(&self, delta: u64) -> Result<(), Cancelled> {
+        self.counts().advance(delta);
+        self.attend(state::ATTENTION)
+    }
+
+    /// Checks for cancellation, and waits while the task is paused; for where there is nothing to count.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] once cancellation was requested.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut numbers: Vec<u64> = (0..1000).rev().collect();
+    ///     progress.check()?;
+    ///     numbers.sort();
+    ///     progress.check()?;
+    ///     Ok(numbers)
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[inline]
+    pub fn check(&self) -> Result<(), Cancelled> {
+        self.attend(state::CHECK)
+    }
+
+    /// Whether the task is to end. Other than [`check`](Self::check) this never waits, and is not taken as a sign that
+    /// the task has noticed.
+    #[inline]
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.core().state.peek() & (state::CANCEL | state::ENDED) != 0
+    }
+
+    /// Sleeps, unless the task is cancelled: then it wakes at once.
+    ///
+    /// A task that is paused while it sleeps waits until it is resumed, and returns then if its time has passed.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] once cancellation was requested.
+    ///
+    /// # Blocking
+    ///
+    /// Blocks this thread: it is for task functions, which run on threads of their own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.sleep(Duration::from_secs(3600))?));
+    /// task.cancel();
+    /// assert!(task.wait().unwrap_err().is_cancelled());
+    /// ```
+    pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
+        checkpoint::sleep(self.task(), &self.context, duration)
+    }
+
+    /// Counts the items of an iterator, and checks for cancellation before each.
+    ///
+    /// This starts a count of its own: `n` from 0, and `total` where the iterator knows its exact length. An item
+    /// counts as done when the next one is asked for. Items come as `Ok(item)`; after cancellation was requested one
+    /// `Err(Cancelled)` follows, and then nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut sum = 0;
+    ///     for number in progress.iter(1..=10) {
+    ///         sum += number?;
+    ///     }
+    ///     Ok(sum)
+    /// });
+    /// assert_eq!(task.wait()?, 55);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn iter<I: IntoIterator>(&self, items: I) -> ProgressIter<'_, I::IntoIter> {
+        let items = items.into_iter();
+        let total = match items.size_hint() {
+            (least, Some(most)) if least == most => least as u64,
+            _ => UNKNOWN,
+        };
+        self.start_count(total);
+        ProgressIter::new(self, items)
+    }
+
+    /// Counts the bytes that are read, on top of what was counted before.
+    ///
+    /// Once cancellation was requested, reading returns an error that makes the task end as cancelled when it is passed
+    /// on; see [`ProgressReader`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{self, Read};
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let input = io::repeat(b'x').take(1 << 20);
+    ///     progress.set_total(1 << 20);
+    ///     Ok(io::copy(&mut progress.reader(input), &mut io::sink())?)
+    /// });
+    /// assert_eq!(task.wait()?, 1 << 20);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn reader<R: std::io::Read>(&self, reader: R) -> ProgressReader<'_, R> {
+        ProgressReader::new(self, reader)
+    }
+
+    /// Counts the bytes that are written, on top of what was counted before; see [`ProgressWriter`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut out = progress.writer(Vec::new());
+    ///     for line in 0..100 {
+    ///         writeln!(out, "{line}")?;
+    ///     }
+    ///     Ok(out.into_inner())
+    /// });
+    /// assert_eq!(task.wait()?.len(), 290);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn writer<W: std::io::Write>(&self, writer: W) -> ProgressWriter<'_, W> {
+        ProgressWriter::new(self, writer)
+    }
+
+    /// A part of this work, worth `units` of it, for a function that counts for itself.
+    ///
+    /// The part has a count of its own. Its fraction becomes that many units here, and it is complete when it is
+    /// dropped, however far it has come: so a function that is given a part need not know what it is a part of, and one
+    /// that returns early leaves no gap. Parts can have parts. A part can be sent to another thread; there may be
+    /// several at a time.
+    ///
+    /// Other than its count, a part has all in common with the task: cancellation, pauses, the message.
+    ///
+    /// A part never runs over: it is worth no more than the `units` that are left of a known total, and may be worth
+    /// nothing at all. As long as it has not set a total it counts as not begun. Setting the position of the whole while
+    /// a part is under way says how far that is to be once the part is complete.
+    ///
+    /// The idea is that of Eclipse's `SubMonitor`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{SyncExecutor, TaskResult, Updater};
+    ///
+    /// fn sum(numbers: &[u64], progress: &Updater) -> TaskResult<u64> {
+    ///     let mut sum = 0;
+    ///     for number in progress.iter(numbers) {
+    ///         sum += number?;
+    ///     }
+    ///     Ok(sum)
+    /// }
+    ///
+    /// fn mean(numbers: Vec<u64>, progress: &Updater) -> TaskResult<u64> {
+    ///     progress.set_total(100);
+    ///     let sum = sum(&numbers, &progress.split(90))?; // ends at 90 of 100
+    ///     progress.update(10)?;
+    ///     Ok(sum / numbers.len() as u64)
+    /// }
+    ///
+    /// assert_eq!(SyncExecutor::new().submit(mean, vec![1, 2, 3]).wait()?, 2);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use = "a part that is dropped is complete"]
+    pub fn split(&self, units: u64) -> Updater {
+        Self::of_part(self.count_in().split(units), self.context.clone())
+    }
+
+    /// A handle to count from several threads of this task: for parallel loops.
+    ///
+    /// All handles count in the same place as this updater, and cancellation reaches all of them. The total is set here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| {
+    ///     progress.set_total(2_000);
+    ///     let shared = progress.shared();
+    ///     std::thread::scope(|scope| {
+    ///         let halves = [0..1000, 1000..2000].map(|half| {
+    ///             scope.spawn(|| half.into_iter().try_for_each(|_| shared.update(1)))
+    ///         });
+    ///         halves.into_iter().try_for_each(|half| half.join().unwrap())
+    ///     })?;
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn shared(&self) -> SharedUpdater {
+        self.core().state.set(state::SHARED);
+        SharedUpdater::new(self.task().clone(), self.count_in().share(), self.context.clone())
+    }
+
+    /// When the task will be ended by its [time-out](crate::TaskBuilder::timeout), so that it can choose to do less;
+    /// `None` where it has none. Time in a pause moves it on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.task(|limit: u64, progress| {
+    ///     let (mut best, mut tries) = (u64::MAX, 0);
+    ///     let stop = progress.deadline().map(|deadline| deadline - Duration::from_secs(1));
+    ///     while tries < limit && stop.is_none_or(|stop| Instant::now() < stop) {
+    ///         tries += 1;
+    ///         best = best.min(tries * 2_654_435_761 % 1_000_003);
+    ///         progress.update(1)?;
+    ///     }
+    ///     Ok(best)
+    /// }, 100);
+    /// # let _ =
+    /// task.timeout(Duration::from_secs(60)).submit().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.core().deadline()
+    }
+
+    /// Counts without checking for cancellation.
+    pub(crate) fn count(&self, delta: u64) {
+        self.counts().advance(delta);
+        self.report_if_due();
+    }
+
+    /// Starts a count from 0.
+    pub(crate) fn start_count(&self, total: u64) {
+        self.counts().set_both(self.own(0), total);
+        self.report_if_due();
+    }
+
+    /// The end of every progress call: nothing, unless one of `bits` wants attention.
+    #[inline(always)]
+    fn attend(&self, bits: u32) -> Result<(), Cancelled> {
+        let needs_attention = self.core().state.peek() & bits != 0;
+        if needs_attention { checkpoint::attend(self.task(), &self.context, bits) } else { Ok(()) }
+    }
+
+    fn report_if_due(&self) {
+        checkpoint::report_if_due(self.task(), &self.context);
+    }
+}
+
+impl fmt::Debug for Updater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Updater").field("id", &self.core().id()).field("progress", &self.core().snapshot()).finish()
+    }
+}

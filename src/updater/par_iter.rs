@@ -1,0 +1,128 @@
+//! A parallel iterator that counts.
+
+use rayon::iter::plumbing::{Consumer, Folder, UnindexedConsumer};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use crate::error::Cancelled;
+use crate::task::counts::UNKNOWN;
+use crate::updater::Updater;
+use crate::updater::shared::SharedUpdater;
+
+impl Updater {
+    /// Counts the items of an iterator of rayon, and checks for cancellation before each. With the feature `rayon`.
+    ///
+    /// This starts a count of its own, as [`iter`](Self::iter) does. An item counts as done when what follows has
+    /// consumed it. Items come as `Ok(item)`; once cancellation was requested every thread gets one `Err(Cancelled)`, and
+    /// then nothing: so `try_for_each` and `collect::<Result<_, _>>` end early, and nobody takes a part for the whole.
+    ///
+    /// For how the items are shared out, and for `enumerate` or `zip`, call what rayon has for that before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rayon::prelude::*;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.submit(|numbers: Vec<u64>, progress| {
+    ///     let squares: Vec<u64> = progress.par_iter(numbers).map(|n| n.map(|n| n * n)).collect::<Result<_, _>>()?;
+    ///     Ok(squares)
+    /// }, vec![1, 2, 3]);
+    /// assert_eq!(task.wait()?, [1, 4, 9]);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn par_iter<I: IntoParallelIterator>(&self, items: I) -> ProgressParIter<I::Iter> {
+        let items = items.into_par_iter();
+        let shared = self.shared();
+        self.start_count(items.opt_len().map_or(UNKNOWN, |len| len as u64));
+        ProgressParIter { shared, items }
+    }
+}
+
+/// A parallel iterator that counts its items as progress, made by [`Updater::par_iter`].
+///
+/// Its items are `Ok(item)`, and one `Err(Cancelled)` for each thread that was stopped because cancellation was
+/// requested.
+#[derive(Debug)]
+#[must_use = "iterators do nothing unless they are consumed"]
+pub struct ProgressParIter<I> {
+    shared: SharedUpdater,
+    items: I,
+}
+
+impl<I: ParallelIterator> ParallelIterator for ProgressParIter<I> {
+    type Item = Result<I::Item, Cancelled>;
+
+    fn drive_unindexed<C: UnindexedConsumer<Self::Item>>(self, consumer: C) -> C::Result {
+        self.items.drive_unindexed(Counted { shared: &self.shared, base: consumer })
+    }
+}
+
+/// A consumer of items that are counted.
+struct Counted<'a, C> {
+    shared: &'a SharedUpdater,
+    base: C,
+}
+
+impl<'a, T, C: Consumer<Result<T, Cancelled>>> Consumer<T> for Counted<'a, C> {
+    type Folder = CountedFolder<'a, C::Folder>;
+    type Reducer = C::Reducer;
+    type Result = C::Result;
+
+    fn split_at(self, index: usize) -> (Self, Self, Self::Reducer) {
+        let (left, right, reducer) = self.base.split_at(index);
+        let shared = self.shared;
+        (Counted { shared, base: left }, Counted { shared, base: right }, reducer)
+    }
+
+    fn into_folder(self) -> Self::Folder {
+        CountedFolder { shared: self.shared, base: self.base.into_folder(), is_cancelled: false }
+    }
+
+    fn full(&self) -> bool {
+        self.base.full()
+    }
+}
+
+impl<T, C: UnindexedConsumer<Result<T, Cancelled>>> UnindexedConsumer<T> for Counted<'_, C> {
+    fn split_off_left(&self) -> Self {
+        Counted { shared: self.shared, base: self.base.split_off_left() }
+    }
+
+    fn to_reducer(&self) -> Self::Reducer {
+        self.base.to_reducer()
+    }
+}
+
+struct CountedFolder<'a, F> {
+    shared: &'a SharedUpdater,
+    base: F,
+    /// It has said so, and takes no more.
+    is_cancelled: bool,
+}
+
+impl<T, F: Folder<Result<T, Cancelled>>> Folder<T> for CountedFolder<'_, F> {
+    type Result = F::Result;
+
+    fn consume(self, item: T) -> Self {
+        let Self { shared, base, is_cancelled } = self;
+        if is_cancelled {
+            return Self { shared, base, is_cancelled };
+        }
+        match shared.check() {
+            Err(cancelled) => Self { shared, base: base.consume(Err(cancelled)), is_cancelled: true },
+            Ok(()) => {
+                let base = base.consume(Ok(item));
+                shared.count(1);
+                Self { shared, base, is_cancelled }
+            }
+        }
+    }
+
+    fn complete(self) -> Self::Result {
+        self.base.complete()
+    }
+
+    fn full(&self) -> bool {
+        self.is_cancelled || self.base.full()
+    }
+}

@@ -1,0 +1,134 @@
+//! The task's side, from several threads.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use yoke::Yoke;
+
+use crate::error::Cancelled;
+use crate::sync::stripes::Stripes;
+use crate::task::core::Core;
+use crate::task::{TaskRef, state};
+use crate::updater::checkpoint;
+use crate::updater::checkpoint::Context;
+
+/// An [`Updater`](crate::Updater) for several threads of one task, made by [`Updater::shared`](crate::Updater::shared):
+/// for the closures of a parallel loop.
+///
+/// It can be cloned, shared and sent; each thread counts in a place of its own, so that they do not slow each other
+/// down. Once cancellation is requested every thread gets [`Cancelled`] from its next call, and while the task is paused
+/// every thread waits in it.
+///
+/// It may outlive its task. Its calls return [`Cancelled`] then, and count for nothing.
+///
+/// For rayon's iterators there is `Updater::par_iter`, with the feature `rayon`.
+///
+/// # Examples
+///
+/// ```
+/// use rayon::prelude::*;
+///
+/// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+/// let task = executor.spawn(|progress| {
+///     progress.set_total(1000);
+///     let shared = progress.shared();
+///     (0..1000_u32).into_par_iter().try_for_each(|_number| {
+///         // … something that takes long …
+///         shared.update(1)
+///     })?;
+///     Ok(())
+/// });
+/// # task.wait()?;
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+#[derive(Clone)]
+pub struct SharedUpdater {
+    /// A plain pointer, as in `Updater`.
+    core: Yoke<&'static Core, TaskRef>,
+    stripes: Arc<Stripes>,
+    context: Context,
+}
+
+impl SharedUpdater {
+    pub(crate) fn new(task: TaskRef, stripes: Arc<Stripes>, context: Context) -> Self {
+        Self { core: Yoke::attach_to_cart(task, |task| &task.core), stripes, context }
+    }
+
+    /// Counts `delta` units as done, and checks for cancellation; see [`Updater::update`](crate::Updater::update).
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] once the task is to end, or has ended.
+    #[inline]
+    pub fn update(&self, delta: u64) -> Result<(), Cancelled> {
+        self.stripes.add(delta);
+        self.attend(state::ATTENTION)
+    }
+
+    /// Checks for cancellation, and waits while the task is paused; see [`Updater::check`](crate::Updater::check).
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] once the task is to end, or has ended.
+    #[inline]
+    pub fn check(&self) -> Result<(), Cancelled> {
+        self.attend(state::CHECK)
+    }
+
+    /// Whether the task is to end, or has ended; see [`Updater::is_cancelled`](crate::Updater::is_cancelled).
+    #[inline]
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.core.get().state.peek() & (state::CANCEL | state::ENDED) != 0
+    }
+
+    /// Sets the message of the task; see [`Updater::set_message`](crate::Updater::set_message). The last one stays.
+    pub fn set_message(&self, message: impl Into<Cow<'static, str>>) {
+        checkpoint::set_message(self.task(), &self.context, message.into());
+    }
+
+    /// Sleeps, unless the task is cancelled; see [`Updater::sleep`](crate::Updater::sleep).
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] once the task is to end, or has ended.
+    ///
+    /// # Blocking
+    ///
+    /// Blocks this thread.
+    pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
+        checkpoint::sleep(self.task(), &self.context, duration)
+    }
+
+    /// When the task will be ended by its time-out; see [`Updater::deadline`](crate::Updater::deadline).
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.core.get().deadline()
+    }
+
+    /// Counts without checking for cancellation.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn count(&self, delta: u64) {
+        self.stripes.add(delta);
+        checkpoint::report_if_due(self.task(), &self.context);
+    }
+
+    fn task(&self) -> &TaskRef {
+        self.core.backing_cart()
+    }
+
+    #[inline(always)]
+    fn attend(&self, bits: u32) -> Result<(), Cancelled> {
+        let needs_attention = self.core.get().state.peek() & bits != 0;
+        if needs_attention { checkpoint::attend(self.task(), &self.context, bits) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for SharedUpdater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let core = self.core.get();
+        f.debug_struct("SharedUpdater").field("id", &core.id()).field("progress", &core.snapshot()).finish()
+    }
+}
