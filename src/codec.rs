@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 128;
 
 /// An encoded value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Parcel {
+pub(crate) struct Encoded {
     pub(crate) format: Format,
     pub(crate) bytes: Vec<u8>,
 }
@@ -37,17 +37,17 @@ impl Format {
     }
 }
 
-pub(crate) fn pack<T: Serialize + 'static>(value: T) -> Result<Parcel, BoxError> {
+pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxError> {
     // An option, so that a value that is sent as it is can be moved out.
     let mut slot = Some(value);
-    if let Some(bytes) = pack_plain(&mut slot) {
-        return Ok(Parcel { format: Format::Plain, bytes });
+    if let Some(bytes) = encode_plain(&mut slot) {
+        return Ok(Encoded { format: Format::Plain, bytes });
     }
     let bytes = slot.as_ref().map_or_else(|| Ok(Vec::new()), rmp_serde::to_vec_named)?;
-    Ok(Parcel { format: Format::MessagePack, bytes })
+    Ok(Encoded { format: Format::MessagePack, bytes })
 }
 
-pub(crate) fn unpack<T: DeserializeOwned + 'static>(parcel: Parcel) -> Result<T, BoxError> {
+pub(crate) fn decode<T: DeserializeOwned + 'static>(parcel: Encoded) -> Result<T, BoxError> {
     match parcel.format {
         Format::MessagePack => {
             let mut bytes = rmp_serde::Deserializer::from_read_ref(&parcel.bytes);
@@ -56,7 +56,7 @@ pub(crate) fn unpack<T: DeserializeOwned + 'static>(parcel: Parcel) -> Result<T,
         }
         Format::Plain => {
             let mut slot: Option<T> = None;
-            unpack_plain(&mut slot, parcel.bytes)?;
+            decode_plain(&mut slot, parcel.bytes)?;
             slot.ok_or_else(|| "it is encoded as plain bytes, and not meant to be".into())
         }
     }
@@ -69,7 +69,7 @@ macro_rules! for_numbers {
     };
 }
 
-macro_rules! pack_numbers {
+macro_rules! encode_numbers {
     ($any:expr; $($number:ident)*) => {
         $(if let Some(numbers) = $any.downcast_mut::<Option<Vec<$number>>>() {
             let numbers = numbers.take().unwrap_or_default();
@@ -82,7 +82,7 @@ macro_rules! pack_numbers {
     };
 }
 
-macro_rules! unpack_numbers {
+macro_rules! decode_numbers {
     ($any:expr, $bytes:expr; $($number:ident)*) => {
         $(if let Some(slot) = $any.downcast_mut::<Option<Vec<$number>>>() {
             let places = $bytes.chunks_exact(size_of::<$number>());
@@ -101,7 +101,7 @@ macro_rules! unpack_numbers {
 }
 
 /// The bytes of a value that can be sent as it is.
-fn pack_plain<T: 'static>(value: &mut Option<T>) -> Option<Vec<u8>> {
+fn encode_plain<T: 'static>(value: &mut Option<T>) -> Option<Vec<u8>> {
     let value: &mut dyn Any = value;
     if let Some(bytes) = value.downcast_mut::<Option<Vec<u8>>>() {
         return bytes.take();
@@ -109,12 +109,12 @@ fn pack_plain<T: 'static>(value: &mut Option<T>) -> Option<Vec<u8>> {
     if let Some(text) = value.downcast_mut::<Option<String>>() {
         return text.take().map(String::into_bytes);
     }
-    for_numbers!(pack_numbers!(value));
+    for_numbers!(encode_numbers!(value));
     None
 }
 
 /// Fills the slot, if it is one for a value that is sent as it is.
-fn unpack_plain<T: 'static>(slot: &mut Option<T>, bytes: Vec<u8>) -> Result<(), BoxError> {
+fn decode_plain<T: 'static>(slot: &mut Option<T>, bytes: Vec<u8>) -> Result<(), BoxError> {
     let slot: &mut dyn Any = slot;
     if let Some(slot) = slot.downcast_mut::<Option<Vec<u8>>>() {
         *slot = Some(bytes);
@@ -124,22 +124,22 @@ fn unpack_plain<T: 'static>(slot: &mut Option<T>, bytes: Vec<u8>) -> Result<(), 
         *slot = Some(String::from_utf8(bytes)?);
         return Ok(());
     }
-    for_numbers!(unpack_numbers!(slot, bytes));
+    for_numbers!(decode_numbers!(slot, bytes));
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, Parcel, pack, unpack};
+    use super::{Encoded, Format, decode, encode};
     use serde::de::DeserializeOwned;
     use serde::{Deserialize, Serialize};
     use std::collections::BTreeMap;
     use std::fmt::Debug;
 
     fn crosses<T: Serialize + DeserializeOwned + PartialEq + Debug + Clone + 'static>(value: T, format: Format) {
-        let parcel = pack(value.clone()).unwrap();
+        let parcel = encode(value.clone()).unwrap();
         assert_eq!(parcel.format, format, "{value:?}");
-        assert_eq!(unpack::<T>(parcel).unwrap(), value);
+        assert_eq!(decode::<T>(parcel).unwrap(), value);
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
     fn the_bytes_of_a_vector_are_moved_and_not_copied() {
         let bytes = vec![7_u8; 100];
         let place = bytes.as_ptr();
-        let unpacked: Vec<u8> = unpack(pack(bytes).unwrap()).unwrap();
+        let unpacked: Vec<u8> = decode(encode(bytes).unwrap()).unwrap();
         assert_eq!(unpacked.as_ptr(), place);
     }
 
@@ -215,13 +215,13 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        let plain = |bytes: &[u8]| Parcel { format: Format::Plain, bytes: bytes.into() };
-        assert!(unpack::<Vec<u32>>(plain(&[1, 2, 3])).is_err());
-        assert!(unpack::<String>(plain(&[255])).is_err());
-        assert!(unpack::<u64>(plain(&[1])).is_err());
-        let packed = |bytes: &[u8]| Parcel { format: Format::MessagePack, bytes: bytes.into() };
-        assert!(unpack::<u64>(packed(&[])).is_err());
-        assert!(unpack::<Vec<u64>>(packed(&[0xdd, 255, 255, 255, 255])).is_err(), "an array that claims to be huge");
-        assert!(unpack::<Vec<serde_json::Value>>(packed(&[0x91; 100_000])).is_err(), "arrays in arrays in arrays");
+        let plain = |bytes: &[u8]| Encoded { format: Format::Plain, bytes: bytes.into() };
+        assert!(decode::<Vec<u32>>(plain(&[1, 2, 3])).is_err());
+        assert!(decode::<String>(plain(&[255])).is_err());
+        assert!(decode::<u64>(plain(&[1])).is_err());
+        let packed = |bytes: &[u8]| Encoded { format: Format::MessagePack, bytes: bytes.into() };
+        assert!(decode::<u64>(packed(&[])).is_err());
+        assert!(decode::<Vec<u64>>(packed(&[0xdd, 255, 255, 255, 255])).is_err(), "an array that claims to be huge");
+        assert!(decode::<Vec<serde_json::Value>>(packed(&[0x91; 100_000])).is_err(), "arrays in arrays in arrays");
     }
 }

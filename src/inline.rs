@@ -12,9 +12,10 @@ use crate::executor::shutdown::{Drain, Shutdown};
 use crate::executor::{Executor, submit_methods};
 use crate::id::TaskId;
 use crate::run;
+use crate::task::context::Context;
+use crate::task::details::Owner;
 use crate::task::transitions;
-use crate::task::{Home, TaskRef, state};
-use crate::updater::checkpoint::Context;
+use crate::task::{TaskRef, state};
 
 /// Runs each task on the thread that polls its future, at the first poll: for tests, and where there are no threads.
 ///
@@ -109,7 +110,7 @@ impl Shared {
     }
 }
 
-impl Home for Shared {
+impl Owner for Shared {
     fn changed(self: Arc<Self>, _task: TaskId) {
         self.progress.notify(usize::MAX);
     }

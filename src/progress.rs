@@ -98,15 +98,6 @@ impl ProgressState {
         }
         Duration::try_from_secs_f64((left as f64 - self.part) / self.rate()).ok()
     }
-
-    /// Whether this shows anything that `earlier` does not, time aside.
-    pub(crate) fn says_more_than(&self, earlier: &Self) -> bool {
-        self.n != earlier.n
-            || self.total != earlier.total
-            || self.part != earlier.part
-            || self.status != earlier.status
-            || self.message != earlier.message
-    }
 }
 
 /// What a task is doing. Displayed as one lower-case word.

@@ -1,19 +1,21 @@
-//! The one place that runs a task.
+//! The one place that runs a task: only here the work of a task meets its updater.
 
 use std::cell::Cell;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::codec::Parcel;
+use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult, panic_message};
-use crate::sync::clock;
+use crate::sync::unwind::{drop_payload, drop_quietly};
+use crate::task::context::Context;
 use crate::task::core::Core;
-use crate::task::details::Board;
+use crate::task::details::Details;
 use crate::task::transitions::{ending, settle};
-use crate::task::{Body, Handle, Portable, Task, TaskRef, watchdog};
+use crate::task::watchdog;
+use crate::task::{Body, Handle, RemoteFn, Task, TaskRef};
 use crate::updater::Updater;
-use crate::updater::checkpoint::Context;
 
 /// What a task does: its function, with its input.
 pub(crate) trait Work: Send + 'static {
@@ -24,21 +26,24 @@ pub(crate) trait Work: Send + 'static {
     fn call(self, updater: &Updater) -> TaskResult<Self::Output>;
 
     /// Which function that is, where it may be called in another process.
-    fn portable() -> Option<Portable> {
+    fn remote_fn() -> Option<RemoteFn> {
         None
     }
     /// The input, encoded for that process.
-    fn pack(self) -> Result<Parcel, BoxError>
+    fn encode(self) -> Result<Encoded, BoxError>
     where
         Self: Sized,
     {
-        Err("it stays in this process".into())
+        Err(STAYS.into())
     }
     /// The output of that process.
-    fn unpack(_output: Parcel) -> Result<Self::Output, BoxError> {
-        Err("it stays in this process".into())
+    fn decode(_output: Encoded) -> Result<Self::Output, BoxError> {
+        Err(STAYS.into())
     }
 }
+
+/// Why something is not encoded or decoded.
+pub(crate) const STAYS: &str = "it stays in this process";
 
 /// A body in its stages. The work and the outcome are never there at the same time, and share their place.
 enum Stage<W: Work> {
@@ -59,6 +64,24 @@ impl<W: Work> Slot<W> {
 
     fn replace(&self, stage: Stage<W>) -> Stage<W> {
         mem::replace(&mut *self.lock(), stage)
+    }
+
+    /// Calls the function, and keeps what came of it, unless somebody else has ended the task meanwhile.
+    fn call(&self, updater: &Updater) -> Option<u32> {
+        let work = self.take_work()?;
+        let result = catch_unwind(AssertUnwindSafe(|| work.call(updater)));
+        let core = &updater.task().core;
+        if !core.state.decide() {
+            drop_quietly(result);
+            return None;
+        }
+        core.close();
+        let outcome = match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(core.judge(error, W::function())),
+            Err(payload) => Err(core.error(TaskErrorKind::Panicked, W::function()).with_panic(payload)),
+        };
+        Some(self.keep(outcome))
     }
 
     fn take_work(&self) -> Option<W> {
@@ -83,38 +106,30 @@ impl<W: Work> Body for Slot<W> {
         W::function()
     }
 
-    fn execute(&self, core: &Core, updater: &Updater) -> Option<u32> {
-        let work = self.take_work()?;
-        let result = catch_unwind(AssertUnwindSafe(|| work.call(updater)));
-        if !core.state.decide() {
-            drop_quietly(result);
-            return None;
-        }
-        core.stop_clock();
-        let outcome = match result {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(core.judge(error, W::function())),
-            Err(payload) => Err(core.error(TaskErrorKind::Panicked, W::function()).with_panic(payload)),
-        };
-        Some(self.keep(outcome))
+    fn execute(&self, task: TaskRef, context: Context) -> (TaskRef, Context, Option<u32>) {
+        let updater = Updater::new(task, context);
+        updater.announce();
+        let ending = self.call(&updater);
+        let (task, context) = updater.into_parts();
+        (task, context, ending)
     }
 
     fn refuse(&self, error: TaskError) {
         drop_quietly(self.replace(Stage::Ended(Err(error))));
     }
 
-    fn portable(&self) -> Option<Portable> {
-        W::portable()
+    fn remote_fn(&self) -> Option<RemoteFn> {
+        W::remote_fn()
     }
 
-    fn pack(&self) -> Result<Parcel, BoxError> {
+    fn encode(&self) -> Result<Encoded, BoxError> {
         let work = self.take_work().ok_or("it was taken before")?;
-        guard(|| work.pack())
+        guard(|| work.encode())
     }
 
-    fn accept(&self, core: &Core, outcome: Result<Parcel, TaskError>) -> u32 {
+    fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32 {
         self.keep(outcome.and_then(|output| {
-            guard(|| W::unpack(output))
+            guard(|| W::decode(output))
                 .map_err(|error| core.error(TaskErrorKind::Decode, W::function()).with_source(error))
         }))
     }
@@ -127,10 +142,12 @@ impl<W: Work> Body for Slot<W> {
 /// Calls code of the user that has no business to panic; if it does, that is an error like others.
 fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        Err(match panic_message(&*payload) {
+        let error = match panic_message(&*payload) {
             Some(message) => format!("it panicked: {message}").into(),
             None => "it panicked".into(),
-        })
+        };
+        drop_payload(payload);
+        Err(error)
     })
 }
 
@@ -155,41 +172,41 @@ impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
     }
 }
 
-/// Drops what belongs to the user, whose `drop` may panic, on a thread that must go on.
-fn drop_quietly<T>(value: T) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
-}
-
 /// Makes a task, seen from both of its sides.
-pub(crate) fn new<W: Work>(work: W, board: Option<Box<Board>>) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
-    let task = Arc::new(Task { core: Core::new(board), body: Slot(Mutex::new(Stage::Waiting(work))) });
+pub(crate) fn new<W: Work>(work: W, details: Option<Box<Details>>) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
+    let task = Arc::new(Task { core: Core::new(details), body: Slot(Mutex::new(Stage::Waiting(work))) });
     (task.clone(), task)
 }
 
 /// Runs a task that the caller has [claimed](crate::task::state::State::claim), and settles it.
 pub(crate) fn run(task: TaskRef, context: Context) -> Context {
-    task.core.counts.start_clock(clock::now());
+    task.core.start_clock();
     watchdog::watch(&task);
-    let updater = Updater::new(task, context);
-    updater.announce();
-    let ending = updater.task().body.execute(&updater.task().core, &updater);
-    let (task, context) = updater.into_parts();
+    let (task, context, ending) = task.clone().body.execute(task, context);
     if let Some(ending) = ending {
         settle(&task, ending);
     }
     context
 }
 
+/// A pool of threads that run what they wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CurrentPool {
+    /// Never 0.
+    pub(crate) id: u32,
+    pub(crate) report_interval: Duration,
+}
+
 thread_local! {
-    static HOME: Cell<u32> = const { Cell::new(0) };
+    static CURRENT_POOL: Cell<Option<CurrentPool>> = const { Cell::new(None) };
 }
 
-/// Makes this thread one of those that work for the pool `home`.
-pub(crate) fn settle_in(home: u32) {
-    HOME.set(home);
+/// Makes this thread one of those that work for `pool`.
+pub(crate) fn enter_pool(pool: CurrentPool) {
+    CURRENT_POOL.set(Some(pool));
 }
 
-/// Whether this thread works for the pool `home`.
-pub(crate) fn is_home(home: u32) -> bool {
-    home != 0 && HOME.get() == home
+/// The pool that this thread works for, if it has that id.
+pub(crate) fn current_pool(id: u32) -> Option<CurrentPool> {
+    CURRENT_POOL.get().filter(|pool| pool.id == id)
 }

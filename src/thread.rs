@@ -34,13 +34,14 @@ use crate::executor::job::{Job, Refusal};
 use crate::executor::shutdown::{Drain, Shutdown};
 use crate::executor::{Executor, submit_methods};
 use crate::id::TaskId;
-use crate::run;
-use crate::sync::spin::Patience;
-use crate::task::publish::Reporter;
+use crate::run::{self, CurrentPool};
+use crate::sync::spin::AdaptiveSpin;
+use crate::task::context::Context;
+use crate::task::details::Owner;
 use crate::task::state::Unclaimed;
+use crate::task::subscribers::REPORT_INTERVAL;
 use crate::task::transitions;
-use crate::task::{Home, TaskRef, publish, state};
-use crate::updater::checkpoint::Context;
+use crate::task::{TaskRef, state};
 
 /// Runs tasks on a pool of threads, first in, first out.
 ///
@@ -99,7 +100,6 @@ struct Shared {
     settings: ThreadPoolBuilder,
     /// What its tasks know it by.
     id: u32,
-    reporter: Arc<Reporter>,
     queue: Mutex<Queue>,
     /// The length of the queue, for those who look without the lock.
     queued: AtomicUsize,
@@ -157,7 +157,7 @@ impl ThreadPoolExecutor {
             max_workers: 0,
             thread_name: "progress".into(),
             stack_size: None,
-            report_interval: publish::INTERVAL,
+            report_interval: REPORT_INTERVAL,
         }
     }
 
@@ -248,11 +248,9 @@ impl ThreadPoolBuilder {
         }
         // Part of a C string below.
         self.thread_name.retain(|character| character != '\0');
-        let reporter = Reporter::new(self.report_interval);
         let shared = Shared {
             settings: self,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            reporter,
             queue: Mutex::default(),
             queued: AtomicUsize::new(0),
             work: Condvar::new(),
@@ -269,7 +267,7 @@ impl Executor for ThreadPoolExecutor {
             drop(queue);
             return job.reject(Refusal::ShutDown);
         }
-        job.task().core.set_home(self.shared.id);
+        job.task().core.set_pool_id(self.shared.id);
         self.shared.push(queue, job);
     }
 
@@ -336,9 +334,10 @@ impl Shared {
 
     /// The life of a thread.
     fn work(self: Arc<Self>, index: usize) {
-        run::settle_in(self.id);
-        let mut context = Context { reporter: Some(self.reporter.clone()), observers: None };
-        let mut patience = Patience::new();
+        let report_interval = self.settings.report_interval;
+        run::enter_pool(CurrentPool { id: self.id, report_interval });
+        let mut context = Context::with_interval(report_interval);
+        let mut patience = AdaptiveSpin::new();
         while let Some(task) = self.next(index, &mut patience) {
             match task.core.state.claim() {
                 Ok(()) => context = run::run(task, context),
@@ -349,7 +348,7 @@ impl Shared {
     }
 
     /// The next task for a thread, which waits for one; `None` when it is to end.
-    fn next(self: &Arc<Self>, index: usize, patience: &mut Patience) -> Option<TaskRef> {
+    fn next(self: &Arc<Self>, index: usize, patience: &mut AdaptiveSpin) -> Option<TaskRef> {
         let mut queue = self.lock();
         if queue.jobs.is_empty() && !queue.is_closed {
             let ended = queue.running[index].take();
@@ -426,7 +425,7 @@ impl Shared {
     }
 }
 
-impl Home for Shared {
+impl Owner for Shared {
     fn changed(self: Arc<Self>, task: TaskId) {
         let mut queue = self.lock();
         if let Some(job) = queue.held.remove(&task) {
@@ -449,12 +448,6 @@ impl Drain for Shared {
 
     fn progress(&self) -> &Event {
         &self.progress
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.reporter.close();
     }
 }
 

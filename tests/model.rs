@@ -9,10 +9,14 @@
 mod counts;
 #[path = "../src/task/state.rs"]
 mod state;
-#[path = "../src/sync/waiter.rs"]
-mod waiter;
 
+#[path = "../src/sync"]
 mod sync {
+    pub(crate) mod clock;
+    pub(crate) mod seqlock;
+    pub(crate) mod unwind;
+    pub(crate) mod waiter;
+
     pub(crate) mod primitives {
         pub(crate) use loom::sync::Mutex;
         pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -28,7 +32,8 @@ use loom::thread;
 
 use counts::Counts;
 use state::{Cancel, State, Unclaimed};
-use waiter::Waiter;
+use sync::clock::{Clock, Span};
+use sync::waiter::Waiter;
 
 #[test]
 fn a_pending_task_is_claimed_or_sealed_by_exactly_one() {
@@ -141,19 +146,18 @@ fn an_outcome_that_nobody_wants_is_dropped_by_exactly_one() {
 #[test]
 fn whoever_sees_the_end_sees_the_last_counts() {
     loom::model(|| {
-        let task = Arc::new((State::new(), Counts::new()));
+        let task = Arc::new((State::new(), Counts::new(), Clock::new()));
         task.0.claim().unwrap();
         let worker = {
             let task = task.clone();
             thread::spawn(move || {
                 task.1.advance(3);
-                task.1.stop_clock(7);
+                task.2.stop(7);
                 task.0.settle(0);
             })
         };
         if task.0.load() & state::ENDED != 0 {
-            let reading = task.1.read();
-            assert_eq!((reading.n, reading.stopped), (3, 7));
+            assert_eq!((task.1.read().n, task.2.read().stopped), (3, 7));
         }
         worker.join().unwrap();
     });
@@ -192,16 +196,17 @@ fn no_reading_shows_n_with_a_total_from_before_it() {
 #[test]
 fn the_clock_is_read_as_one() {
     loom::model(|| {
-        let counts = Arc::new(Counts::new());
-        counts.start_clock(10);
-        counts.stop_clock(15);
+        let clock = Arc::new(Clock::new());
+        clock.start(10);
+        clock.stop(15);
         let task = {
-            let counts = counts.clone();
-            thread::spawn(move || counts.start_clock(100))
+            let clock = clock.clone();
+            thread::spawn(move || clock.start(100))
         };
-        let reading = counts.read();
+        let span = clock.read();
         // Stopped after five, or running with a start that leaves the pause out.
-        assert!([(10, 15), (95, 0)].contains(&(reading.started, reading.stopped)), "{reading:?}");
+        let spans = [Span { started: 10, stopped: 15 }, Span { started: 95, stopped: 0 }];
+        assert!(spans.contains(&span), "{span:?}");
         task.join().unwrap();
     });
 }

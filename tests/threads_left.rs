@@ -65,51 +65,51 @@ fn threads_come_and_go() {
     assert_eq!(threads().len(), before, "nor does a pool without tasks");
 
     executor.submit(count, 1000).wait().unwrap();
-    assert!(!has_thread("progress-repo"), "without an observer there is nothing to report");
+    assert!(!has_thread("progress-timer"), "without an observer there is nothing to report");
 
     let tasks: Vec<_> = (0..20).map(|_| executor.submit(count, 1000)).collect();
     for task in tasks {
         task.wait().unwrap();
     }
     executor.task(count, 1000).retries(3).submit().wait().unwrap();
-    assert!(!has_thread("progress-limit"), "nor without a limit anything to be watched");
+    assert!(!has_thread("progress-timer"), "nor without a limit anything to be watched");
     let busy = threads().len();
     assert!(busy > before && busy <= before + 3, "at most three workers");
     idle_threads_use_no_processor_time();
 
     let task = executor.submit(tick_forever, ());
     let updates = task.updates();
-    eventually("an observed task is watched", || has_thread("progress-repo"));
+    eventually("an observed task is watched", || has_thread("progress-timer"));
     task.cancel();
     assert!(task.wait().unwrap_err().is_cancelled());
-    eventually("the reporter has nothing to watch any more", || !has_thread("progress-repo"));
+    eventually("the reporter has nothing to watch any more", || !has_thread("progress-timer"));
     drop(updates);
 
     let limit = Duration::from_secs(3600);
     let task = executor.task(tick_forever, ()).timeout(limit).stall_timeout(limit).submit();
-    eventually("a task with a limit is watched", || has_thread("progress-limit"));
+    eventually("a task with a limit is watched", || has_thread("progress-timer"));
     thread::sleep(Duration::from_millis(300));
-    assert!(has_thread("progress-limit"), "as long as it runs");
+    assert!(has_thread("progress-timer"), "as long as it runs");
     task.cancel();
     assert!(task.wait().unwrap_err().is_cancelled());
-    eventually("there is no limit to be watched any more", || !has_thread("progress-limit"));
+    eventually("there is no limit to be watched any more", || !has_thread("progress-timer"));
     let task = executor.task(tick_forever, ()).timeout(Duration::from_millis(20)).submit();
     assert!(task.wait().unwrap_err().is_timed_out());
-    eventually("nor is there after it has passed", || !has_thread("progress-limit"));
+    eventually("nor is there after it has passed", || !has_thread("progress-timer"));
 
     let group: TaskGroup<_> = [executor.submit(tick_forever, ())].into_iter().collect();
     drop(group.join_all());
-    assert!(!has_thread("progress-group"), "a group that nobody looks at needs no thread");
+    assert!(!has_thread("progress-timer"), "a group that nobody looks at needs no thread");
     let mut group = TaskGroup::new();
     let updates = group.updates();
     let start = Instant::now();
-    while !has_thread("progress-group") {
+    while !has_thread("progress-timer") {
         // Two within an interval, unless this thread is held up: then what follows will be.
         group.add(executor.submit(count, 1));
         assert!(start.elapsed() < Duration::from_secs(60), "never: the updates of a group are shown when they are due");
     }
     drop(group);
-    eventually("there is nothing more to show", || !has_thread("progress-group"));
+    eventually("there is nothing more to show", || !has_thread("progress-timer"));
     drop(updates);
 
     executor.submit(count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();

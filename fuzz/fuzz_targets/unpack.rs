@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-use codec::{Format, Parcel, pack, unpack};
+use codec::{Format, Encoded, encode, decode};
 
 #[path = "../../src/codec.rs"]
 mod codec;
@@ -128,7 +128,7 @@ struct Tree(Vec<Tree>);
 fuzz_target!(|bytes: &[u8]| {
     let Some((&[kind, format], bytes)) = bytes.split_first_chunk() else { return };
     let format = if format & 1 == 0 { Format::MessagePack } else { Format::Plain };
-    let parcel = Parcel { format, bytes: bytes.to_vec() };
+    let parcel = Encoded { format, bytes: bytes.to_vec() };
     match kind % 32 {
         0 => as_text::<u64>(parcel),
         1 => as_text::<(i8, u16, i32, f32, bool, char)>(parcel),
@@ -170,25 +170,25 @@ trait Value: Serialize + DeserializeOwned + Debug + 'static {}
 impl<T: Serialize + DeserializeOwned + Debug + 'static> Value for T {}
 
 /// For values that may hold a number that is none, which is not equal to itself.
-fn as_text<T: Value>(parcel: Parcel) {
+fn as_text<T: Value>(parcel: Encoded) {
     check::<T, _>(parcel, |value| format!("{value:?}"));
 }
 
 /// For values whose elements have no order.
-fn as_value<T: Value + PartialEq>(parcel: Parcel) {
+fn as_value<T: Value + PartialEq>(parcel: Encoded) {
     check::<T, _>(parcel, |value| value);
 }
 
 /// What is decoded is the same after it was encoded and decoded again.
-fn check<T: Value, S: PartialEq + Debug>(parcel: Parcel, shown: impl Fn(T) -> S) {
+fn check<T: Value, S: PartialEq + Debug>(parcel: Encoded, shown: impl Fn(T) -> S) {
     let (len, copy) = (parcel.bytes.len(), parcel.clone());
     let region = Region::new(ALLOCATOR);
-    let value = unpack::<T>(parcel);
+    let value = decode::<T>(parcel);
     let taken = region.change().bytes_allocated;
     assert!(taken <= DEPTH * ADVANCE + GROWTH * len, "{taken} bytes of memory were taken for {len} bytes");
     let Ok(value) = value else { return };
-    let packed = pack(value).expect("what was decoded can be encoded");
-    let value = unpack::<T>(copy).expect("what was decoded can be decoded once more");
-    let again = unpack::<T>(packed).expect("what was encoded can be decoded");
+    let packed = encode(value).expect("what was decoded can be encoded");
+    let value = decode::<T>(copy).expect("what was decoded can be decoded once more");
+    let again = decode::<T>(packed).expect("what was encoded can be decoded");
     assert_eq!(shown(again), shown(value));
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::future::ProgressFuture;
-use crate::task::details::Board;
+use crate::task::details::Details;
 
 /// A task that has not been submitted yet; made by `task` of an executor.
 #[must_use = "a task that is not submitted does not run"]
@@ -16,12 +16,12 @@ pub struct TaskBuilder<'a, O> {
 #[derive(Default)]
 pub(crate) struct Options {
     /// Where there are any.
-    pub(crate) board: Option<Box<Board>>,
+    pub(crate) details: Option<Box<Details>>,
 }
 
 impl Options {
-    fn board(&mut self) -> &mut Board {
-        self.board.get_or_insert_default()
+    fn details(&mut self) -> &mut Details {
+        self.details.get_or_insert_default()
     }
 }
 
@@ -32,7 +32,7 @@ impl<'a, O> TaskBuilder<'a, O> {
 
     /// Names the task, for people: the name stands in its errors.
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.options.board().name = Some(name.into().into());
+        self.options.details().name = Some(name.into().into());
         self
     }
 
@@ -62,7 +62,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// assert!(task.wait().unwrap_err().is_timed_out());
     /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.options.board().limits.timeout = Some(limit);
+        self.options.details().limits.timeout = Some(limit);
         self
     }
 
@@ -93,7 +93,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// # drop(answer);
     /// ```
     pub fn stall_timeout(mut self, limit: Duration) -> Self {
-        self.options.board().limits.stall_timeout = Some(limit);
+        self.options.details().limits.stall_timeout = Some(limit);
         self
     }
 
@@ -117,7 +117,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn retries(mut self, retries: u32) -> Self {
-        self.options.board().limits.retries = retries;
+        self.options.details().limits.retries = retries;
         self
     }
 
@@ -129,10 +129,10 @@ impl<'a, O> TaskBuilder<'a, O> {
 
 impl<O> fmt::Debug for TaskBuilder<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let board = self.options.board.as_ref();
+        let details = self.options.details.as_ref();
         f.debug_struct("TaskBuilder")
-            .field("name", &board.and_then(|board| board.name()))
-            .field("limits", &board.map(|board| board.limits))
+            .field("name", &details.and_then(|details| details.name()))
+            .field("limits", &details.map(|details| details.limits))
             .finish_non_exhaustive()
     }
 }

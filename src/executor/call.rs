@@ -1,28 +1,44 @@
 //! The work of a task: a function with its input.
 
 use std::any::{TypeId, type_name};
+use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec;
-use crate::codec::Parcel;
+use crate::codec::{self, Encoded};
 use crate::error::{BoxError, TaskResult};
-use crate::run::Work;
-use crate::task::Portable;
+use crate::run::{STAYS, Work};
+use crate::task::RemoteFn;
 use crate::updater::Updater;
 
-/// A function with its input.
-pub(crate) struct Call<F, I> {
-    pub(crate) task: F,
-    pub(crate) input: I,
+/// A function with its input. `C` says whether both can cross to another process.
+pub(crate) struct Call<F, I, C> {
+    task: F,
+    input: I,
+    crossing: PhantomData<fn() -> C>,
 }
 
-impl<F, I, O> Work for Call<F, I>
+impl<F, I> Call<F, I, Stays> {
+    /// A call that stays in this process.
+    pub(crate) fn new(task: F, input: I) -> Self {
+        Self { task, input, crossing: PhantomData }
+    }
+}
+
+impl<F, I> Call<F, I, Crosses> {
+    /// A call that may be made in another process.
+    pub(crate) fn remote(task: F, input: I) -> Self {
+        Self { task, input, crossing: PhantomData }
+    }
+}
+
+impl<F, I, O, C> Work for Call<F, I, C>
 where
     F: FnOnce(I, &Updater) -> TaskResult<O> + Send + 'static,
     I: Send + 'static,
     O: Send + 'static,
+    C: Crossing<I, O>,
 {
     type Output = O;
 
@@ -33,40 +49,63 @@ where
     fn call(self, updater: &Updater) -> TaskResult<O> {
         (self.task)(self.input, updater)
     }
+
+    fn remote_fn() -> Option<RemoteFn> {
+        C::CROSSES.then(|| RemoteFn {
+            type_id: TypeId::of::<F>(),
+            path: type_name::<F>(),
+            captures: size_of::<F>() > 0,
+        })
+    }
+
+    fn encode(self) -> Result<Encoded, BoxError> {
+        C::encode(self.input)
+    }
+
+    fn decode(output: Encoded) -> Result<O, BoxError> {
+        C::decode(output)
+    }
 }
 
-/// A function with an input and an output that can cross to another process.
-pub(crate) struct PortableCall<F, I> {
-    pub(crate) task: F,
-    pub(crate) input: I,
+/// How an input crosses to another process, and an output comes back.
+pub(crate) trait Crossing<I, O>: 'static {
+    const CROSSES: bool;
+
+    fn encode(input: I) -> Result<Encoded, BoxError>;
+    fn decode(output: Encoded) -> Result<O, BoxError>;
 }
 
-impl<F, I, O> Work for PortableCall<F, I>
+/// Not at all: they may be of any type.
+pub(crate) enum Stays {}
+
+/// Through serde.
+pub(crate) enum Crosses {}
+
+impl<I, O> Crossing<I, O> for Stays {
+    const CROSSES: bool = false;
+
+    fn encode(_input: I) -> Result<Encoded, BoxError> {
+        Err(STAYS.into())
+    }
+
+    fn decode(_output: Encoded) -> Result<O, BoxError> {
+        Err(STAYS.into())
+    }
+}
+
+impl<I, O> Crossing<I, O> for Crosses
 where
-    F: Fn(I, &Updater) -> TaskResult<O> + Send + 'static,
-    I: Serialize + Send + 'static,
-    O: DeserializeOwned + Send + 'static,
+    I: Serialize + 'static,
+    O: DeserializeOwned + 'static,
 {
-    type Output = O;
+    const CROSSES: bool = true;
 
-    fn function() -> &'static str {
-        short_name(type_name::<F>())
+    fn encode(input: I) -> Result<Encoded, BoxError> {
+        codec::encode(input)
     }
 
-    fn call(self, updater: &Updater) -> TaskResult<O> {
-        (self.task)(self.input, updater)
-    }
-
-    fn portable() -> Option<Portable> {
-        Some(Portable { type_id: TypeId::of::<F>(), path: type_name::<F>(), captures: size_of::<F>() > 0 })
-    }
-
-    fn pack(self) -> Result<Parcel, BoxError> {
-        codec::pack(self.input)
-    }
-
-    fn unpack(output: Parcel) -> Result<O, BoxError> {
-        codec::unpack(output)
+    fn decode(output: Encoded) -> Result<O, BoxError> {
+        codec::decode(output)
     }
 }
 

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use crate::error::TaskErrorKind;
 use crate::id::TaskId;
 use crate::run;
-use crate::task::publish::Reporter;
+use crate::task::context::Context;
 use crate::task::state::Unclaimed;
+use crate::task::subscribers::REPORT_INTERVAL;
 use crate::task::transitions;
 use crate::task::{TaskRef, state};
-use crate::updater::checkpoint::Context;
 
 /// A task on its way to a thread that [runs](Self::run) it.
 ///
@@ -49,7 +49,7 @@ impl Job {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn run(self) {
-        let context = Context { reporter: Some(Reporter::shared()), observers: None };
+        let context = Context::with_interval(REPORT_INTERVAL);
         loop {
             match self.task.core.state.claim() {
                 Ok(()) => {

@@ -6,14 +6,14 @@ pub(crate) mod job;
 pub(crate) mod map;
 pub(crate) mod shutdown;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::sync::unwind::quietly;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::TaskResult;
 use crate::executor::builder::{Options, TaskBuilder};
-use crate::executor::call::PortableCall;
+use crate::executor::call::Call;
 use crate::executor::job::Job;
 use crate::executor::map::Map;
 use crate::future::ProgressFuture;
@@ -106,7 +106,7 @@ pub trait ExecutorExt: Executor {
         I: Serialize + DeserializeOwned + Send + 'static,
         O: Serialize + DeserializeOwned + Send + 'static,
     {
-        start(self, PortableCall { task, input }, Options::default())
+        start(self, Call::remote(task, input), Options::default())
     }
 
     /// Prepares a task that is to have a name, or limits.
@@ -128,7 +128,7 @@ pub trait ExecutorExt: Executor {
         I: Serialize + DeserializeOwned + Send + 'static,
         O: Serialize + DeserializeOwned + Send + 'static,
     {
-        prepare(self, PortableCall { task, input })
+        prepare(self, Call::remote(task, input))
     }
 
     /// Submits a task for each of `inputs`, some at a time, and streams their outcomes; see [`Map`].
@@ -159,7 +159,7 @@ pub trait ExecutorExt: Executor {
         O: Serialize + DeserializeOwned + Send + 'static,
         N: IntoIterator<Item = I>,
     {
-        let submit = move |input| start(self, PortableCall { task: task.clone(), input }, Options::default());
+        let submit = move |input| start(self, Call::remote(task.clone(), input), Options::default());
         Map::new(inputs.into_iter(), Box::new(submit), self.max_workers())
     }
 }
@@ -172,8 +172,8 @@ where
     E: Executor + ?Sized,
     W: Work,
 {
-    let limits = options.board.as_ref().map(|board| board.limits);
-    let (task, handle) = run::new(work, options.board);
+    let limits = options.details.as_ref().map(|details| details.limits);
+    let (task, handle) = run::new(work, options.details);
     if limits.is_some_and(|limits| limits.are_timed()) {
         task.core.state.set(state::LIMITED);
     }
@@ -182,7 +182,7 @@ where
         None => {
             let job = Job { task };
             // The executor may be foreign code. If it panics, it drops the job, and that is the outcome.
-            let _ = catch_unwind(AssertUnwindSafe(|| executor.execute(job)));
+            let _ = quietly(|| executor.execute(job));
         }
     }
     ProgressFuture::new(handle)
@@ -218,7 +218,7 @@ macro_rules! submit_methods {
                 I: Send + 'static,
                 O: Send + 'static,
             {
-                $crate::executor::start(self, $crate::executor::call::Call { task, input }, Default::default())
+                $crate::executor::start(self, $crate::executor::call::Call::new(task, input), Default::default())
             }
 
             /// Submits a task without an input.
@@ -256,7 +256,7 @@ macro_rules! submit_methods {
                 I: Send + 'static,
                 O: Send + 'static,
             {
-                $crate::executor::prepare(self, $crate::executor::call::Call { task, input })
+                $crate::executor::prepare(self, $crate::executor::call::Call::new(task, input))
             }
 
             /// Submits a task for each of `inputs`, some at a time, and streams their outcomes; see
@@ -284,7 +284,7 @@ macro_rules! submit_methods {
                 N: IntoIterator<Item = I>,
             {
                 let submit = move |input| {
-                    let call = $crate::executor::call::Call { task: task.clone(), input };
+                    let call = $crate::executor::call::Call::new(task.clone(), input);
                     $crate::executor::start(self, call, Default::default())
                 };
                 let workers = $crate::Executor::max_workers(self);

@@ -84,7 +84,9 @@ impl Triggers {
         self.0 & triggers.0 == triggers.0
     }
 
-    fn are_reached(self, state: &ProgressState, has_run: bool) -> bool {
+    fn are_reached(self, state: &ProgressState) -> bool {
+        // A task that has run took some time.
+        let has_run = matches!(state.status, Status::Running | Status::Cancelling) || !state.elapsed.is_zero();
         let is_cancelled = matches!(state.status, Status::Cancelling | Status::Cancelled);
         self.contains(Self::NOW)
             || self.contains(Self::RUNNING) && has_run
@@ -119,10 +121,10 @@ impl<B: ProgressBar, F: FnOnce() -> B> LazyBar<B, F> {
     }
 }
 
-impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer for LazyBar<B, F> {
-    fn show(&mut self, _old: &ProgressState, new: &ProgressState, has_run: bool) {
+impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer<ProgressState> for LazyBar<B, F> {
+    fn show(&mut self, _old: &ProgressState, new: &ProgressState) {
         if let Self::Waiting(triggers, make) = self {
-            if !triggers.are_reached(new, has_run) {
+            if !triggers.are_reached(new) {
                 return;
             }
             let Some(make) = make.take() else { return };

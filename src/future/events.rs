@@ -1,6 +1,7 @@
 //! Progress and outcome as one stream.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::FusedFuture;
@@ -10,7 +11,7 @@ use pin_project_lite::pin_project;
 use crate::error::TaskError;
 use crate::future::ProgressFuture;
 use crate::progress::ProgressState;
-use crate::task::publish;
+use crate::task::subscribers::Latest;
 
 /// Something that a task has come to, from [`TaskEvents`].
 #[derive(Debug)]
@@ -52,26 +53,23 @@ pin_project! {
     pub struct TaskEvents<T> {
         #[pin]
         future: ProgressFuture<T>,
-        // What is to be handed out next, and the version of the last snapshot that was seen.
-        next: Option<ProgressState>,
-        version: u64,
+        // What is to be handed out next.
+        latest: Arc<Latest<ProgressState>>,
         outcome: Option<Result<T, TaskError>>,
     }
 }
 
 impl<T> ProgressFuture<T> {
     /// A stream of the task's progress that ends with its outcome.
-    pub fn events(self) -> TaskEvents<T> {
-        let (version, now) = publish::listen(self.core());
-        TaskEvents::new(self, version, now)
+    pub fn events(mut self) -> TaskEvents<T> {
+        let (now, latest) = (self.progress(), Latest::new());
+        self.observe(Box::new(latest.clone()), now.clone());
+        latest.set(now);
+        TaskEvents { future: self, latest, outcome: None }
     }
 }
 
 impl<T> TaskEvents<T> {
-    pub(crate) fn new(future: ProgressFuture<T>, version: u64, now: ProgressState) -> Self {
-        Self { future, next: Some(now), version, outcome: None }
-    }
-
     /// The future within.
     pub fn get_ref(&self) -> &ProgressFuture<T> {
         &self.future
@@ -83,15 +81,14 @@ impl<T> Stream for TaskEvents<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        if let Some(state) = this.next.take() {
+        if let Some(state) = this.latest.take() {
             return Poll::Ready(Some(TaskEvent::Progress(state)));
         }
         if this.outcome.is_none() && !this.future.is_terminated() {
             if let Poll::Ready(outcome) = this.future.as_mut().poll(cx) {
                 *this.outcome = Some(outcome);
             }
-            if let Some((version, state)) = publish::newer(this.future.core(), *this.version) {
-                *this.version = version;
+            if let Some(state) = this.latest.take() {
                 return Poll::Ready(Some(TaskEvent::Progress(state)));
             }
         }
@@ -105,6 +102,6 @@ impl<T> Stream for TaskEvents<T> {
 
 impl<T> FusedStream for TaskEvents<T> {
     fn is_terminated(&self) -> bool {
-        self.next.is_none() && self.outcome.is_none() && self.future.is_terminated()
+        self.latest.is_empty() && self.outcome.is_none() && self.future.is_terminated()
     }
 }

@@ -21,13 +21,13 @@ use crate::future::bar::{LazyBar, ProgressBar, Triggers};
 use crate::future::canceller::Canceller;
 use crate::id::TaskId;
 use crate::progress::ProgressState;
-use crate::run;
+use crate::run::{self, CurrentPool};
 use crate::sync::block_on::block_on;
-use crate::task::callbacks::{Callback, CallbackId, Observer, Observers};
+use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
+use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::transitions;
 use crate::task::{Handle, TaskRef, publish, state};
-use crate::updater::checkpoint::Context;
 
 /// The future of a task: its outcome, its progress, and the means to end it.
 ///
@@ -70,14 +70,14 @@ use crate::updater::checkpoint::Context;
 #[must_use = "dropping the future cancels its task; `detach` lets it run on"]
 pub struct ProgressFuture<T> {
     handle: Arc<dyn Handle<T>>,
-    observers: Option<Arc<Observers>>,
+    callbacks: Option<Arc<Callbacks<ProgressState>>>,
     /// Whether the outcome was handed out.
     resolved: bool,
 }
 
 impl<T> ProgressFuture<T> {
     pub(crate) fn new(handle: Arc<dyn Handle<T>>) -> Self {
-        Self { handle, observers: None, resolved: false }
+        Self { handle, callbacks: None, resolved: false }
     }
 
     /// Which task this is.
@@ -166,7 +166,7 @@ impl<T> ProgressFuture<T> {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn remove_progress_callback(&mut self, id: CallbackId) -> bool {
-        self.observers.as_ref().is_some_and(|observers| observers.remove(id))
+        self.callbacks.as_ref().is_some_and(|callbacks| callbacks.remove(id))
     }
 
     /// [Adds a callback](Self::add_progress_callback), and returns the future.
@@ -186,7 +186,7 @@ impl<T> ProgressFuture<T> {
     ) {
         let mut bar = LazyBar::new(triggers.into(), make);
         let now = self.progress();
-        bar.show(&now, &now, self.core().has_run());
+        bar.show(&now, &now);
         self.observe(Box::new(bar), now);
     }
 
@@ -295,7 +295,7 @@ impl<T> ProgressFuture<T> {
     /// it has not noticed yet.
     #[must_use]
     pub fn noticed_after(&self) -> Option<Duration> {
-        self.core().existing_board()?.noticed_after()
+        self.core().existing_details()?.noticed_after()
     }
 
     /// Whether the task has ended.
@@ -366,36 +366,58 @@ impl<T> ProgressFuture<T> {
     /// The future; one that has resolved stays in its place.
     pub(crate) fn take(&mut self) -> Self {
         let resolved = mem::replace(&mut self.resolved, true);
-        Self { handle: self.handle.clone(), observers: self.observers.take(), resolved }
+        Self { handle: self.handle.clone(), callbacks: self.callbacks.take(), resolved }
     }
 
     /// Adds an observer that has seen `seen`.
-    fn observe(&mut self, observer: Box<dyn Observer>, seen: ProgressState) -> CallbackId {
-        let current = publish::listen(self.core());
-        let id = self.observers.get_or_insert_default().add(observer, seen, current);
+    pub(crate) fn observe(&mut self, observer: Box<dyn Observer<ProgressState>>, seen: ProgressState) -> CallbackId {
+        let core = self.handle.core();
+        let callbacks = match &self.callbacks {
+            Some(callbacks) => {
+                publish::refresh(core, &callbacks.latest);
+                callbacks
+            }
+            None => {
+                let callbacks = self.callbacks.insert(Callbacks::new());
+                publish::admit(core, callbacks.latest.clone(), |seen| callbacks.latest.set(seen.clone()));
+                callbacks
+            }
+        };
+        let id = callbacks.add(observer, seen);
         // Whoever polls the future has something to show.
-        self.core().waiter.wake();
+        core.waiter.wake();
         id
+    }
+
+    /// The pool that this thread works for, where that is the one of the task.
+    fn current_pool(&self) -> Option<CurrentPool> {
+        run::current_pool(self.core().pool_id())
     }
 
     /// Whether the task runs where its future is polled, if it has not been started elsewhere.
     fn belongs_here(&self) -> bool {
-        let core = self.core();
-        core.state.load() & state::INLINE != 0 || run::is_home(core.home())
+        self.core().state.load() & state::INLINE != 0 || self.current_pool().is_some()
     }
 
     /// Runs the task on this thread, if it is still to be run.
     fn run_here(&self) {
         if self.core().state.claim().is_ok() {
-            let observers = self.observers.clone().map(|observers| (thread::current().id(), observers));
-            run::run(self.task(), Context { reporter: None, observers });
+            let callbacks = self.callbacks.clone().map(|callbacks| (thread::current().id(), callbacks));
+            let report_interval = self.current_pool().map(|pool| pool.report_interval);
+            run::run(self.task(), Context { report_interval, callbacks });
         }
+    }
+
+    /// Whether the task has ended, and everybody who observes it has been shown the last state.
+    fn has_settled(&self) -> bool {
+        let word = self.core().state.load();
+        word & state::ENDED != 0 && (word & state::OBSERVED == 0 || publish::conclude(self.core()))
     }
 
     /// Takes leave of the bars.
     fn leave(&self) {
-        if let Some(observers) = &self.observers {
-            observers.leave(&self.progress());
+        if let Some(callbacks) = &self.callbacks {
+            callbacks.leave(&self.progress());
         }
     }
 }
@@ -407,25 +429,20 @@ impl<T> Future for ProgressFuture<T> {
         if self.resolved {
             return Poll::Pending;
         }
-        let core = self.core();
         if self.belongs_here() {
             self.run_here();
         }
-        if !core.has_ended() {
+        let has_ended = self.has_settled() || {
             // Registered first: what happens after this wakes us, and what happened before it is seen below.
-            core.waiter.register(cx.waker());
+            self.core().waiter.register(cx.waker());
             if self.belongs_here() {
                 self.run_here();
             }
-        }
-        let word = core.state.load();
-        let has_ended = word & state::ENDED != 0;
-        if has_ended && word & state::OBSERVED != 0 {
-            publish::conclude(core);
-        }
-        if let Some(observers) = &self.observers {
-            observers.catch_up(core);
-            observers.raise();
+            self.has_settled()
+        };
+        if let Some(callbacks) = &self.callbacks {
+            callbacks.catch_up();
+            callbacks.raise();
         }
         if !has_ended {
             return Poll::Pending;

@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressStyle};
 
 use crate::future::bar::ProgressBar;
 use crate::group::progress::GroupProgress;
-use crate::group::tally::Tallied;
+use crate::group::state::View;
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
 use crate::task::TaskRef;
@@ -99,10 +99,10 @@ impl GroupBars {
     }
 
     /// Shows what there is to be seen, if it was not shown before.
-    pub(crate) fn draw(&self, tallied: &Tallied) {
+    pub(crate) fn draw(&self, view: &View) {
         // The lock comes first, so that what was seen later is drawn later.
         let mut screen = self.lock();
-        let Some((started, progress)) = tallied.view() else { return };
+        let Some((started, progress)) = view.take() else { return };
         match &mut *screen {
             Screen::Bars(bars) => bars.draw(&started, &progress),
             Screen::Lines(lines) => lines.announce(started),
@@ -117,10 +117,10 @@ impl GroupBars {
     }
 
     /// The group is gone.
-    pub(crate) fn finish(&self, tallied: &Tallied) {
-        self.draw(tallied);
+    pub(crate) fn finish(&self, view: &View) {
+        self.draw(view);
         if let Screen::Bars(bars) = &mut *self.lock() {
-            bars.draw(&[], &tallied.progress());
+            bars.draw(&[], &view.progress());
             if !bars.is_cleared {
                 bars.whole.abandon();
             }

@@ -4,6 +4,7 @@
 pub(crate) mod bars;
 pub(crate) mod join;
 pub(crate) mod progress;
+pub(crate) mod state;
 pub(crate) mod tally;
 
 use std::any::Any;
@@ -22,8 +23,12 @@ use futures::stream::{FusedStream, FuturesUnordered, Stream, StreamExt};
 
 use crate::error::{CancelCause, TaskError};
 use crate::future::ProgressFuture;
+#[cfg(feature = "indicatif")]
+use crate::group::bars::GroupBars;
 use crate::group::progress::GroupProgress;
-use crate::group::tally::Tallied;
+use crate::group::state::GroupState;
+#[cfg(feature = "indicatif")]
+use crate::group::state::View;
 use crate::id::TaskId;
 use crate::task::TaskRef;
 use crate::task::transitions;
@@ -75,12 +80,12 @@ use crate::task::transitions;
 #[must_use = "dropping the group cancels its tasks"]
 pub struct TaskGroup<T> {
     members: FuturesUnordered<Member<T>>,
-    tallied: Arc<Tallied>,
+    state: Arc<GroupState>,
     /// How many tasks were added.
     added: usize,
     is_paused: AtomicBool,
     #[cfg(feature = "indicatif")]
-    bars: Option<crate::group::bars::GroupBars>,
+    bars: Option<(GroupBars, Arc<View>)>,
 }
 
 /// A task, and which one it is in the order in which they were added.
@@ -116,7 +121,7 @@ impl<T> TaskGroup<T> {
     pub fn new() -> Self {
         Self {
             members: FuturesUnordered::new(),
-            tallied: Tallied::new(),
+            state: GroupState::new(),
             added: 0,
             is_paused: AtomicBool::new(false),
             #[cfg(feature = "indicatif")]
@@ -144,14 +149,14 @@ impl<T> TaskGroup<T> {
             return id;
         }
         #[cfg(feature = "indicatif")]
-        if let Some(bars) = &self.bars {
-            draw_within(&mut task, bars, &self.tallied);
+        if let Some((bars, view)) = &self.bars {
+            draw_within(&mut task, bars, view);
         }
         if self.is_paused() {
             task.pause();
         }
-        if self.tallied.is_kept() {
-            self.tallied.observe(&task.task());
+        if self.state.is_kept() {
+            self.state.observe(&task.task());
         }
         self.members.push(Member { index: self.added, future: task });
         self.added += 1;
@@ -190,7 +195,7 @@ impl<T> TaskGroup<T> {
     #[must_use]
     pub fn progress(&self) -> GroupProgress {
         self.keep_tally();
-        self.tallied.progress()
+        self.state.progress()
     }
 
     /// A new receiver of the group's progress: of its current state, then of changes, at most one per report interval,
@@ -201,11 +206,11 @@ impl<T> TaskGroup<T> {
     #[must_use]
     pub fn updates(&self) -> Receiver<GroupProgress> {
         self.keep_tally();
-        self.tallied.subscribe()
+        self.state.subscribe()
     }
 
     fn keep_tally(&self) {
-        self.tallied.keep(self.members.iter().map(|member| member.future.task()));
+        self.state.keep(self.members.iter().map(|member| member.future.task()));
     }
 
     /// Asks every task to end, the last ones first; see [`ProgressFuture::cancel`].
@@ -254,12 +259,12 @@ impl<T> TaskGroup<T> {
         });
         let task = if let Poll::Ready(Some((_, task, _))) = &ended { Some(task) } else { None };
         if let Some(task) = task {
-            self.tallied.note_ended(task);
+            self.state.note_ended(task);
         }
         #[cfg(feature = "indicatif")]
-        if let Some(bars) = &self.bars {
-            self.tallied.viewer.register(cx.waker());
-            bars.draw(&self.tallied);
+        if let Some((bars, view)) = &self.bars {
+            self.state.waiter.register(cx.waker());
+            bars.draw(view);
             task.into_iter().for_each(|task| bars.note_ended(task));
         }
         ended
@@ -288,29 +293,29 @@ impl<T> TaskGroup<T> {
     /// group.join().wait()?;
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
-    pub fn show_bars(&mut self) -> crate::GroupBars {
-        self.show(crate::GroupBars::new())
+    pub fn show_bars(&mut self) -> GroupBars {
+        self.show(GroupBars::new())
     }
 
     /// The same with bars that were made before, to show them elsewhere than on standard error.
-    pub fn show(&mut self, bars: crate::GroupBars) -> crate::GroupBars {
+    pub fn show(&mut self, bars: GroupBars) -> GroupBars {
         self.keep_tally();
-        self.tallied.admit_viewer();
+        let view = View::new(self.state.clone());
         for member in self.members.iter_mut() {
-            draw_within(&mut member.future, &bars, &self.tallied);
+            draw_within(&mut member.future, &bars, &view);
         }
-        bars.draw(&self.tallied);
-        self.bars = Some(bars.clone());
+        bars.draw(&view);
+        self.bars = Some((bars.clone(), view));
         bars
     }
 }
 
 /// A task that runs inside of the poll is to be seen while it does.
 #[cfg(feature = "indicatif")]
-fn draw_within<T>(task: &mut ProgressFuture<T>, bars: &crate::GroupBars, tallied: &Arc<Tallied>) {
+fn draw_within<T>(task: &mut ProgressFuture<T>, bars: &GroupBars, view: &Arc<View>) {
     if task.core().state.load() & crate::task::state::INLINE != 0 {
-        let (bars, tallied) = (bars.clone(), tallied.clone());
-        task.add_progress_callback(move |_, _| bars.draw(&tallied));
+        let (bars, view) = (bars.clone(), view.clone());
+        task.add_progress_callback(move |_, _| bars.draw(&view));
     }
 }
 
@@ -336,10 +341,10 @@ impl<T> FusedStream for TaskGroup<T> {
 impl<T> Drop for TaskGroup<T> {
     fn drop(&mut self) {
         self.cancel_because(CancelCause::Dropped);
-        self.tallied.flush();
+        self.state.flush();
         #[cfg(feature = "indicatif")]
-        if let Some(bars) = &self.bars {
-            bars.finish(&self.tallied);
+        if let Some((bars, view)) = &self.bars {
+            bars.finish(view);
         }
     }
 }

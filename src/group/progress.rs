@@ -119,9 +119,4 @@ impl GroupProgress {
             Status::Cancelled => &mut self.cancelled,
         }
     }
-
-    /// Whether this shows anything that `earlier` does not, time aside.
-    pub(crate) fn says_more_than(&self, earlier: &Self) -> bool {
-        *self != Self { elapsed: self.elapsed, ..earlier.clone() }
-    }
 }

@@ -1,25 +1,15 @@
 //! How far many tasks have come together: sums that are kept up to date by what changes, so that a change costs the same
 //! however many tasks there are.
-//!
-//! Nobody keeps them while nobody wants to know. From the first time that somebody does, the tally observes each task, as
-//! any observer would: what a task shows replaces what it has shown before.
 
 use std::collections::BTreeMap;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
-
-use async_channel::{Receiver, Sender};
+use std::time::Duration;
 
 use crate::group::progress::GroupProgress;
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
-use crate::sync::clock;
-use crate::sync::timer::{Agenda, Visit};
-use crate::sync::waiter::Waiter;
-use crate::task::publish::{Audience, INTERVAL};
-use crate::task::{TaskRef, publish};
+use crate::sync::clock::{self, Clock, Span};
+use crate::task::TaskRef;
 
 /// Numbers of units with a part of one, in units of 2⁻³²: sums of them are exact, so that what is taken off again leaves
 /// nothing behind.
@@ -118,81 +108,72 @@ impl Sums {
     }
 }
 
-/// How long the thread that shows what is due holds on to a group, at the most.
-const LONGEST_TURN: Duration = Duration::from_secs(1);
-
-#[derive(Default)]
+/// The sums of a group, and what they are made of.
 pub(crate) struct Tally {
     sums: Sums,
     /// Those that have started and not ended, as they are known.
     started: BTreeMap<TaskId, (TaskRef, Share)>,
+    /// The time during which something was running.
     clock: Clock,
+    /// Of the tasks that were counted before the tally was kept: when the first was started, and the last one ended.
+    before: Option<(u64, u64)>,
     /// The largest fraction that was shown since work was added.
     peak: f64,
     has_grown: bool,
-    outlets: Vec<Outlet>,
-    /// Whether somebody looks at all that can be seen, and is to be woken for it.
-    has_viewer: bool,
-    /// Whether there is something for the viewer to see.
-    has_view: bool,
-    interval: Option<Duration>,
-    shown_at: Option<Instant>,
-    /// Whether it is going to be shown at the end of the interval.
-    is_due: bool,
-}
-
-/// Measures the time during which something was running; in nanoseconds, see [`clock`].
-#[derive(Default)]
-struct Clock {
-    before: u64,
-    since: Option<u64>,
-    /// Before the tally was kept: when the first task was started, and when the last one ended.
-    first_start: Option<u64>,
-    last_end: u64,
-}
-
-struct Outlet {
-    sender: Sender<GroupProgress>,
-    seen: GroupProgress,
-}
-
-impl Clock {
-    fn set(&mut self, is_running: bool) {
-        match (self.since, is_running) {
-            (None, true) => self.since = Some(clock::now()),
-            (Some(since), false) => {
-                self.before += clock::now().saturating_sub(since);
-                self.since = None;
-            }
-            _ => {}
-        }
-    }
-
-    fn elapsed(&self) -> Duration {
-        Duration::from_nanos(self.before + self.since.map_or(0, |since| clock::now().saturating_sub(since)))
-    }
-
-    /// Notes a task of which nothing was seen before.
-    fn note(&mut self, task: &TaskRef) {
-        if let Some((start, end)) = task.core.span() {
-            self.first_start = Some(self.first_start.map_or(start, |first| first.min(start)));
-            self.last_end = self.last_end.max(end);
-        }
-    }
-
-    /// Takes it that something was running from the first start to the last end that was noted.
-    fn begin(&mut self) {
-        self.before = self.last_end.saturating_sub(self.first_start.unwrap_or(self.last_end));
-    }
 }
 
 impl Tally {
-    fn change(&mut self, task: &TaskRef, old: &ProgressState, new: &ProgressState) {
+    pub(crate) fn new() -> Self {
+        Self {
+            sums: Sums::default(),
+            started: BTreeMap::new(),
+            clock: Clock::new(),
+            before: None,
+            peak: 0.0,
+            has_grown: false,
+        }
+    }
+
+    /// Counts a task that has ended, and that nothing was known of.
+    pub(crate) fn add_ended(&mut self, task: &TaskRef) {
+        self.sums.add(&Share::new(&task.core.snapshot()));
+        self.note_span(task);
+    }
+
+    /// Notes when a task was running of which nothing was known.
+    pub(crate) fn note_span(&mut self, task: &TaskRef) {
+        if let Some((start, end)) = task.core.span() {
+            let (first, last) = self.before.unwrap_or((start, end));
+            self.before = Some((first.min(start), last.max(end)));
+        }
+    }
+
+    /// Takes it that something was running all the time that was noted.
+    pub(crate) fn start_clock(&mut self) {
+        if let Some((started, stopped)) = self.before {
+            let stopped = if self.is_anything_running() { 0 } else { stopped };
+            self.clock.set(Span { started, stopped });
+        }
+    }
+
+    /// Counts a task from now on, whose state this is.
+    pub(crate) fn add(&mut self, task: &TaskRef, state: &ProgressState) {
+        let share = Share::new(state);
+        self.sums.add(&share);
+        self.has_grown |= !state.status.is_terminal();
+        if task.core.has_run() && !state.status.is_terminal() {
+            self.started.insert(task.core.id(), (task.clone(), share));
+        }
+        self.tick();
+    }
+
+    /// A task has changed.
+    pub(crate) fn change(&mut self, task: &TaskRef, old: &ProgressState, new: &ProgressState) {
         let id = task.core.id();
         let before = self.started.get(&id).map_or_else(|| Share::new(old), |(_, share)| *share);
         let is_under_way = task.core.has_run() && !new.status.is_terminal();
         // What is shown may be older than what was seen since it was looked at.
-        let share = if is_under_way { Share::new(&task.core.glance()) } else { Share::new(new) };
+        let share = if is_under_way { Share::new(&task.core.snapshot()) } else { Share::new(new) };
         self.replace(before, share);
         if is_under_way {
             self.started.insert(id, (task.clone(), share));
@@ -209,13 +190,27 @@ impl Tally {
     }
 
     fn tick(&mut self) {
-        self.clock.set(self.sums.counts.running + self.sums.counts.cancelling > 0);
+        if self.is_anything_running() { self.clock.start(clock::now()) } else { self.clock.stop(clock::now()) }
+    }
+
+    fn is_anything_running(&self) -> bool {
+        self.sums.counts.running + self.sums.counts.cancelling > 0
+    }
+
+    pub(crate) fn have_all_ended(&self) -> bool {
+        self.sums.counts.ended() == self.sums.counts.tasks()
+    }
+
+    /// The tasks that have started and not ended.
+    #[cfg(feature = "indicatif")]
+    pub(crate) fn started(&self) -> impl Iterator<Item = &TaskRef> {
+        self.started.values().map(|(task, _)| task)
     }
 
     /// How far the tasks have come right now.
-    fn progress(&mut self) -> GroupProgress {
+    pub(crate) fn progress(&mut self) -> GroupProgress {
         let now: Vec<_> =
-            self.started.iter().map(|(&id, (task, share))| (id, *share, Share::new(&task.core.glance()))).collect();
+            self.started.iter().map(|(&id, (task, share))| (id, *share, Share::new(&task.core.snapshot()))).collect();
         for (id, before, share) in now {
             self.replace(before, share);
             if let Some((_, known)) = self.started.get_mut(&id) {
@@ -226,208 +221,15 @@ impl Tally {
     }
 
     /// How far they have come, as far as they have shown it.
-    fn known(&mut self) -> GroupProgress {
+    pub(crate) fn known(&mut self) -> GroupProgress {
         let fraction = self.sums.fraction();
         let computed = fraction.unwrap_or_default();
         self.peak = if mem::take(&mut self.has_grown) { computed } else { self.peak.max(computed) };
         GroupProgress {
             total: self.sums.total(),
-            elapsed: self.clock.elapsed(),
+            elapsed: Duration::from_nanos(self.clock.read().elapsed()),
             fraction: fraction.map(|_| self.peak),
             ..self.sums.counts.clone()
         }
-    }
-
-    fn show(&mut self, now: Instant) {
-        self.shown_at = Some(now);
-        self.has_view = self.has_viewer;
-        let progress = self.known();
-        self.outlets.retain_mut(|outlet| outlet.show(&progress));
-    }
-}
-
-impl Outlet {
-    /// Returns whether there still is a receiver.
-    fn show(&mut self, progress: &GroupProgress) -> bool {
-        if !progress.says_more_than(&self.seen) {
-            return !self.sender.is_closed();
-        }
-        self.seen = progress.clone();
-        // A waker that panics must harm neither the task nor the other observers.
-        catch_unwind(AssertUnwindSafe(|| self.sender.force_send(progress.clone()).is_ok())).unwrap_or(true)
-    }
-}
-
-/// The tally of a group, and who looks at it. Kept by the group, and by each task that it observes until that has ended.
-pub(crate) struct Tallied {
-    tally: Mutex<Tally>,
-    /// Whether somebody wants to know, so that each task is observed.
-    kept: OnceLock<()>,
-    /// Whoever polls the group, if that looks at all that can be seen.
-    pub(crate) viewer: Waiter,
-}
-
-impl Tallied {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { tally: Mutex::default(), kept: OnceLock::new(), viewer: Waiter::new() })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A task was added. Returns whether it is to be observed.
-    pub(crate) fn is_kept(&self) -> bool {
-        self.kept.get().is_some()
-    }
-
-    /// A task was handed out that nobody has observed.
-    pub(crate) fn note_ended(&self, task: &TaskRef) {
-        if !self.is_kept() {
-            let mut tally = self.lock();
-            tally.sums.add(&Share::new(&task.core.glance()));
-            tally.clock.note(task);
-        }
-    }
-
-    /// Keeps the tally from now on, with these tasks in addition to those that were [noted](Self::note_ended). Whoever
-    /// comes second waits until they are all in it.
-    pub(crate) fn keep(self: &Arc<Self>, tasks: impl Iterator<Item = TaskRef>) {
-        self.kept.get_or_init(|| {
-            for task in tasks {
-                self.lock().clock.note(&task);
-                self.observe(&task);
-            }
-            let mut tally = self.lock();
-            tally.clock.begin();
-            if let Some(first) = tally.clock.first_start.filter(|_| tally.clock.since.is_some()) {
-                (tally.clock.before, tally.clock.since) = (0, Some(first));
-            }
-        });
-    }
-
-    /// Observes a task from now on.
-    pub(crate) fn observe(self: &Arc<Self>, task: &TaskRef) {
-        let member = Member { tallied: self.clone(), task: task.clone() };
-        publish::admit(&task.core, Box::new(member), |state| {
-            let mut tally = self.lock();
-            let share = Share::new(state);
-            tally.sums.add(&share);
-            tally.has_grown |= !state.status.is_terminal();
-            if task.core.has_run() && !state.status.is_terminal() {
-                tally.started.insert(task.core.id(), (task.clone(), share));
-            }
-            tally.tick();
-        });
-        self.publish(Instant::now());
-    }
-
-    pub(crate) fn progress(&self) -> GroupProgress {
-        self.lock().progress()
-    }
-
-    pub(crate) fn subscribe(&self) -> Receiver<GroupProgress> {
-        let (sender, receiver) = async_channel::bounded(1);
-        let mut tally = self.lock();
-        let seen = tally.progress();
-        // Neither full nor closed: nobody else has it yet.
-        let _ = sender.try_send(seen.clone());
-        tally.outlets.push(Outlet { sender, seen });
-        receiver
-    }
-
-    /// Shows what has changed, unless that was done within the interval; then it is done at its end.
-    fn publish(self: &Arc<Self>, now: Instant) {
-        static AGENDA: LazyLock<Arc<Agenda<Weak<Tallied>>>> = LazyLock::new(|| Agenda::new("progress-groups"));
-
-        let mut tally = self.lock();
-        if tally.outlets.is_empty() && !tally.has_viewer || tally.is_due {
-            return;
-        }
-        let interval = tally.interval.unwrap_or(INTERVAL);
-        let turn = tally.shown_at.and_then(|shown| shown.checked_add(interval)).filter(|&turn| now < turn);
-        if let Some(turn) = turn {
-            tally.is_due = true;
-            drop(tally);
-            // Looked at before that, to let go of a group that is gone.
-            if AGENDA.add(turn.min(now + LONGEST_TURN), Arc::downgrade(self)) {
-                return;
-            }
-            tally = self.lock();
-            tally.is_due = false;
-        }
-        tally.show(now);
-        let has_viewer = tally.has_viewer;
-        drop(tally);
-        if has_viewer {
-            self.viewer.wake();
-        }
-    }
-
-    /// Shows what there is to be seen, for it may be the last. No task will be added.
-    pub(crate) fn flush(&self) {
-        let mut tally = self.lock();
-        tally.show(Instant::now());
-        let is_last = tally.sums.counts.ended() == tally.sums.counts.tasks();
-        // Closed here, for somebody else may hold the tally for a moment yet.
-        let outlets = if is_last { mem::take(&mut tally.outlets) } else { Vec::new() };
-        drop(tally);
-        drop(outlets);
-    }
-
-    /// Wakes the [viewer](Self::viewer) from now on, as often as a receiver is told something.
-    #[cfg(feature = "indicatif")]
-    pub(crate) fn admit_viewer(&self) {
-        let mut tally = self.lock();
-        (tally.has_viewer, tally.has_view) = (true, true);
-    }
-
-    /// What the viewer has not seen yet: the tasks that have started and not ended, and how far all have come.
-    #[cfg(feature = "indicatif")]
-    pub(crate) fn view(&self) -> Option<(Vec<TaskRef>, GroupProgress)> {
-        let mut tally = self.lock();
-        if !mem::take(&mut tally.has_view) {
-            return None;
-        }
-        let started = tally.started.values().map(|(task, _)| task.clone()).collect();
-        Some((started, tally.progress()))
-    }
-}
-
-impl Visit for Weak<Tallied> {
-    fn visit(&self, now: Instant) -> Option<Instant> {
-        if let Some(tallied) = self.upgrade() {
-            tallied.lock().is_due = false;
-            tallied.publish(now);
-        }
-        None
-    }
-}
-
-/// A task that is observed for the group it belongs to.
-struct Member {
-    tallied: Arc<Tallied>,
-    task: TaskRef,
-}
-
-impl Audience for Member {
-    fn show(&mut self, old: &ProgressState, new: &ProgressState, interval: Option<Duration>) -> bool {
-        let mut tally = self.tallied.lock();
-        tally.change(&self.task, old, new);
-        tally.interval = interval.or(tally.interval);
-        drop(tally);
-        self.tallied.publish(Instant::now());
-        true
-    }
-
-    fn is_there(&self) -> bool {
-        true
-    }
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        // The group is gone, and every task has ended.
-        self.show(Instant::now());
     }
 }

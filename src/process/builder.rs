@@ -13,7 +13,7 @@ use event_listener::Event;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::{self, Parcel};
+use crate::codec::{self, Encoded};
 use crate::error::{BoxError, TaskResult};
 use crate::process::error::ProcessPoolError;
 use crate::process::executor::{ProcessPoolExecutor, function_id};
@@ -23,7 +23,8 @@ use crate::process::pool::supervisor::Pool;
 use crate::process::program;
 use crate::process::registry::TaskRegistry;
 use crate::process::worker_args;
-use crate::task::{Portable, publish};
+use crate::task::RemoteFn;
+use crate::task::subscribers::REPORT_INTERVAL;
 use crate::updater::Updater;
 
 /// How many pools may be inside of one another: a task of a pool that uses a pool, whose tasks use a pool, and so on.
@@ -42,8 +43,8 @@ pub struct ProcessPoolBuilder {
 
 /// An initializer as it was given.
 struct Setup {
-    function: Portable,
-    input: Result<Parcel, BoxError>,
+    function: RemoteFn,
+    input: Result<Encoded, BoxError>,
 }
 
 impl ProcessPoolExecutor {
@@ -104,7 +105,7 @@ impl ProcessPoolExecutor {
             max_tasks_per_worker: u64::MAX,
             idle_timeout: None,
             initializer: None,
-            launch: Launch { report_interval: publish::INTERVAL, max_frame: 1 << 30, ..Launch::default() },
+            launch: Launch { report_interval: REPORT_INTERVAL, max_frame: 1 << 30, ..Launch::default() },
         }
     }
 }
@@ -149,8 +150,8 @@ impl ProcessPoolBuilder {
         O: Serialize + DeserializeOwned + Send + 'static,
     {
         let function =
-            Portable { type_id: TypeId::of::<F>(), path: type_name::<F>(), captures: size_of_val(&task) > 0 };
-        self.initializer = Some(Setup { function, input: codec::pack(input) });
+            RemoteFn { type_id: TypeId::of::<F>(), path: type_name::<F>(), captures: size_of_val(&task) > 0 };
+        self.initializer = Some(Setup { function, input: codec::encode(input) });
         self
     }
 

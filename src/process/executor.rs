@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::codec::Parcel;
+use crate::codec::Encoded;
 use crate::error::{BoxError, CancelCause, TaskErrorKind};
 use crate::executor::Executor;
 use crate::executor::call::short_name;
@@ -14,7 +14,7 @@ use crate::process::pool::scheduler::Entry;
 use crate::process::pool::supervisor::Pool;
 use crate::process::protocol::wire;
 use crate::process::registry::TaskRegistry;
-use crate::task::Portable;
+use crate::task::RemoteFn;
 use crate::task::transitions;
 
 /// Runs tasks in worker processes.
@@ -150,14 +150,14 @@ impl ProcessPoolExecutor {
 
     /// The task's function and its input, for another process.
     fn entry(&self, job: Job) -> Result<Entry, (Job, TaskErrorKind, BoxError)> {
-        let body = job.task().body();
-        let function = match body.portable().ok_or_else(not_portable).and_then(function_id) {
+        let body = &job.task().body;
+        let function = match body.remote_fn().ok_or_else(not_portable).and_then(function_id) {
             Ok(function) => function,
             Err(error) => return Err((job, TaskErrorKind::NotRegistered, error.into())),
         };
-        let parcel = body.pack().and_then(|parcel| self.check_size(function, parcel));
+        let parcel = body.encode().and_then(|parcel| self.check_size(function, parcel));
         match parcel {
-            Ok(Parcel { format, bytes }) => Ok(Entry::new(job, function, format, bytes)),
+            Ok(Encoded { format, bytes }) => Ok(Entry::new(job, function, format, bytes)),
             Err(error) => {
                 let error = RemoteError::new("its input could not be encoded", &*error);
                 Err((job, TaskErrorKind::Encode, error.into()))
@@ -165,7 +165,7 @@ impl ProcessPoolExecutor {
         }
     }
 
-    fn check_size(&self, function: &str, parcel: Parcel) -> Result<Parcel, BoxError> {
+    fn check_size(&self, function: &str, parcel: Encoded) -> Result<Encoded, BoxError> {
         let (len, max) = (parcel.bytes.len() as u64 + wire::run_overhead(function), self.pool.launch.max_frame);
         if len <= max { Ok(parcel) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
     }
@@ -212,8 +212,8 @@ fn not_portable() -> String {
 }
 
 /// What the workers know the function as.
-pub(crate) fn function_id(function: Portable) -> Result<&'static str, String> {
-    let Portable { type_id, path, captures } = function;
+pub(crate) fn function_id(function: RemoteFn) -> Result<&'static str, String> {
+    let RemoteFn { type_id, path, captures } = function;
     if captures {
         let name = short_name(path);
         return Err(format!(

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec;
-use crate::codec::Parcel;
+use crate::codec::Encoded;
 use crate::error::{BoxError, TaskResult};
 use crate::process::program;
 use crate::process::protocol::wire::Fingerprint;
@@ -65,7 +65,7 @@ struct Registered {
 
 /// A registered function, behind an untyped face.
 pub(crate) trait Call: Send + Sync {
-    fn call(&self, input: Parcel, progress: &Updater) -> TaskResult<Parcel>;
+    fn call(&self, input: Encoded, progress: &Updater) -> TaskResult<Encoded>;
 }
 
 struct Function<F, I, O> {
@@ -102,10 +102,10 @@ where
     I: DeserializeOwned + 'static,
     O: Serialize + 'static,
 {
-    fn call(&self, input: Parcel, progress: &Updater) -> TaskResult<Parcel> {
-        let input = codec::unpack(input).map_err(Defect::Input)?;
+    fn call(&self, input: Encoded, progress: &Updater) -> TaskResult<Encoded> {
+        let input = codec::decode(input).map_err(Defect::Input)?;
         let output = (self.task)(input, progress)?;
-        Ok(codec::pack(output).map_err(Defect::Output)?)
+        Ok(codec::encode(output).map_err(Defect::Output)?)
     }
 }
 

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
-use crate::sync::spin::Patience;
+use crate::sync::spin::AdaptiveSpin;
 
 thread_local! {
-    static PATIENCE: Cell<Patience> = const { Cell::new(Patience::new()) };
+    static SPIN_STATE: Cell<AdaptiveSpin> = const { Cell::new(AdaptiveSpin::new()) };
 }
 
 /// Polls the future on this thread until it is ready.
@@ -24,9 +24,9 @@ pub(crate) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
         if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut Context::from_waker(&waker)) {
             return output;
         }
-        let mut patience = PATIENCE.get();
+        let mut patience = SPIN_STATE.get();
         patience.spin_until(|| sleeper.woken.load(Ordering::Relaxed));
-        PATIENCE.set(patience);
+        SPIN_STATE.set(patience);
         while !sleeper.woken.swap(false, Ordering::Acquire) {
             thread::park();
         }

@@ -3,7 +3,9 @@
 pub(crate) mod block_on;
 pub(crate) mod clock;
 pub(crate) mod primitives;
+pub(crate) mod seqlock;
 pub(crate) mod spin;
 pub(crate) mod stripes;
 pub(crate) mod timer;
+pub(crate) mod unwind;
 pub(crate) mod waiter;

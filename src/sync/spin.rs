@@ -18,13 +18,13 @@ const MOST_PASSED: u32 = 63;
 ///
 /// Yielding the processor instead of spinning would lose a whole time slice on a busy machine.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct AdaptiveSpin {
     misses: u32,
     /// How many chances are still to be passed by.
     passes: u32,
 }
 
-impl Patience {
+impl AdaptiveSpin {
     pub(crate) const fn new() -> Self {
         Self { misses: 0, passes: 0 }
     }
@@ -57,12 +57,12 @@ fn spin_until(mut found: impl FnMut() -> bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Patience;
+    use super::AdaptiveSpin;
     use std::cell::Cell;
 
     #[test]
     fn chances_that_find_nothing_become_rare_and_a_find_brings_them_back() {
-        let mut patience = Patience::new();
+        let mut patience = AdaptiveSpin::new();
         let looks = Cell::new(false);
         let mut passed_before_each_look = Vec::new();
         let mut passed = 0;

@@ -1,99 +1,117 @@
-//! A thread that looks after things, each when it is due. It is there only while there are such things, and for a moment
-//! longer.
+//! The one timer of this library: a thread that does things when they are due. It is there only while there is something
+//! to wait for, and for a moment longer.
+//!
+//! What is due runs without the timer's lock, and may come back to the timer. If it panics, that ends nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::num::NonZero;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the thread stays that has nothing to look after.
+use crate::sync::unwind::{drop_quietly, quietly};
+
+/// How long the thread stays when there is nothing to wait for.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// Something to look after.
-pub(crate) trait Visit: Send + 'static {
-    /// Looks after it; returns when to do so again, if at all.
-    fn visit(&self, now: Instant) -> Option<Instant>;
+/// Something to do at some time.
+pub(crate) trait Timed: Send {
+    /// Does it. `due` is when it was to be done, and `now` is when it is; returns when to do it again, if at all.
+    fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant>;
 }
 
-pub(crate) struct Agenda<T> {
-    thread_name: &'static str,
-    schedule: Mutex<Schedule<T>>,
+/// Names what was scheduled, to cancel it. Never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimerId(NonZero<u64>);
+
+/// What all of this library is scheduled with.
+pub(crate) static TIMER: Timer = Timer::new();
+
+pub(crate) struct Timer {
+    schedule: Mutex<Schedule>,
     changed: Condvar,
 }
 
-struct Schedule<T> {
-    /// The number keeps those apart that are due at the same time.
-    turns: BTreeMap<(Instant, u64), T>,
-    added: u64,
+struct Schedule {
+    /// In the order in which they are due; what fires right now is not among them.
+    queue: BTreeSet<(Instant, TimerKey)>,
+    entries: BTreeMap<TimerKey, Entry>,
+    last: TimerKey,
     has_thread: bool,
-    closed: bool,
 }
 
-impl<T: Visit> Agenda<T> {
-    pub(crate) fn new(thread_name: &'static str) -> Arc<Self> {
-        let schedule = Schedule { turns: BTreeMap::new(), added: 0, has_thread: false, closed: false };
-        Arc::new(Self { thread_name, schedule: Mutex::new(schedule), changed: Condvar::new() })
+type TimerKey = u64;
+
+enum Entry {
+    Waiting(Instant, Box<dyn Timed>),
+    Firing,
+}
+
+impl TimerId {
+    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
+        NonZero::new(bits).map(Self)
     }
 
-    /// Visits `item` at that time. `false` where it has to do without.
-    pub(crate) fn add(self: &Arc<Self>, turn: Instant, item: T) -> bool {
+    /// Never 0.
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl Timer {
+    const fn new() -> Self {
+        let schedule = Schedule { queue: BTreeSet::new(), entries: BTreeMap::new(), last: 0, has_thread: false };
+        Self { schedule: Mutex::new(schedule), changed: Condvar::new() }
+    }
+
+    /// Does something at that time; `None` where the system could not start the thread for it.
+    pub(crate) fn schedule(&'static self, due: Instant, timed: Box<dyn Timed>) -> Option<TimerId> {
         let mut schedule = self.lock();
-        if schedule.closed || !self.ensure_thread(&mut schedule) {
-            return false;
+        if !schedule.has_thread {
+            let thread = thread::Builder::new().name("progress-timer".into()).spawn(|| self.work());
+            schedule.has_thread = thread.is_ok();
+            if !schedule.has_thread {
+                return None;
+            }
         }
-        let is_first = schedule.turns.first_key_value().is_none_or(|(&(first, _), _)| turn < first);
-        schedule.insert(turn, item);
+        let is_first = schedule.queue.first().is_none_or(|&(first, _)| due < first);
+        schedule.last += 1;
+        let key = schedule.last;
+        schedule.insert(key, due, timed);
         drop(schedule);
         if is_first {
             self.changed.notify_one();
         }
-        true
+        TimerId::from_bits(key)
     }
 
-    fn ensure_thread(self: &Arc<Self>, schedule: &mut Schedule<T>) -> bool {
-        if !schedule.has_thread {
-            let agenda = self.clone();
-            let thread = thread::Builder::new().name(self.thread_name.into()).spawn(move || agenda.work());
-            schedule.has_thread = thread.is_ok();
-        }
-        schedule.has_thread
-    }
-
-    /// Lets the thread go at once, for there will be nothing to look after any more.
-    pub(crate) fn close(&self) {
+    /// Forgets what was scheduled; what fires at this very moment still ends, and is not done again. Returns what the
+    /// caller is to drop where it holds no lock.
+    pub(crate) fn cancel(&self, id: TimerId) -> Option<Box<dyn Timed>> {
         let mut schedule = self.lock();
-        schedule.closed = true;
-        let turns = mem::take(&mut schedule.turns);
-        drop(schedule);
-        self.changed.notify_one();
-        drop(turns);
+        match schedule.entries.remove(&id.to_bits())? {
+            Entry::Waiting(due, timed) => {
+                schedule.queue.remove(&(due, id.to_bits()));
+                Some(timed)
+            }
+            Entry::Firing => None,
+        }
     }
 
+    /// The life of the thread.
     fn work(&self) {
         let mut schedule = self.lock();
         let mut idle_since = None;
-        while !schedule.closed {
+        loop {
             let now = Instant::now();
-            let wait = match schedule.turns.first_entry() {
-                Some(turn) if turn.key().0 <= now => {
+            let wait = match schedule.queue.first().copied() {
+                Some((due, key)) if due <= now => {
                     idle_since = None;
-                    let item = turn.remove();
-                    drop(schedule);
-                    let next = item.visit(now);
-                    schedule = self.lock();
-                    match next {
-                        Some(next) => schedule.insert(next, item),
-                        None => {
-                            drop(schedule);
-                            // What it belongs to may end with it.
-                            drop(item);
-                            schedule = self.lock();
-                        }
-                    }
+                    schedule = self.fire(schedule, key, now);
                     continue;
                 }
-                Some(turn) => turn.key().0 - now,
+                Some((due, _)) => due - now,
                 None => match LINGER.checked_sub(now - *idle_since.get_or_insert(now)) {
                     Some(left) if !left.is_zero() => left,
                     _ => break,
@@ -104,14 +122,40 @@ impl<T: Visit> Agenda<T> {
         schedule.has_thread = false;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Schedule<T>> {
+    /// Does what is first in the queue, without the lock.
+    fn fire<'a>(
+        &'a self,
+        mut schedule: MutexGuard<'a, Schedule>,
+        key: TimerKey,
+        now: Instant,
+    ) -> MutexGuard<'a, Schedule> {
+        schedule.queue.pop_first();
+        let entry = schedule.entries.get_mut(&key).map(|entry| mem::replace(entry, Entry::Firing));
+        let Some(Entry::Waiting(due, mut timed)) = entry else { return schedule };
+        drop(schedule);
+        let next = quietly(|| timed.fire(due, now)).flatten();
+        let mut schedule = self.lock();
+        // It is gone where it was cancelled meanwhile.
+        let is_wanted = schedule.entries.remove(&key).is_some();
+        match next.filter(|_| is_wanted) {
+            Some(next) => schedule.insert(key, next, timed),
+            None => {
+                drop(schedule);
+                drop_quietly(timed);
+                schedule = self.lock();
+            }
+        }
+        schedule
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T> Schedule<T> {
-    fn insert(&mut self, turn: Instant, item: T) {
-        self.added += 1;
-        self.turns.insert((turn, self.added), item);
+impl Schedule {
+    fn insert(&mut self, key: TimerKey, due: Instant, timed: Box<dyn Timed>) {
+        self.queue.insert((due, key));
+        self.entries.insert(key, Entry::Waiting(due, timed));
     }
 }

@@ -6,11 +6,11 @@
 //! `futures::task::AtomicWaker` would do, but for wakers that panic when they are cloned: it never wakes again then.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::task::Waker;
 
 use crate::sync::primitives::Mutex;
+use crate::sync::unwind::quietly;
 
 #[derive(Debug)]
 pub(crate) struct Waiter(Mutex<Option<Waker>>);
@@ -34,7 +34,7 @@ impl Waiter {
     /// Wakes the waker, if there is one, and forgets it. A waker that panics is on its own: this thread goes on.
     pub(crate) fn wake(&self) {
         if let Some(waker) = self.take() {
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            let _ = quietly(|| waker.wake());
         }
     }
 

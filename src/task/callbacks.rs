@@ -1,72 +1,75 @@
-//! What looks at a task where its future is polled: callbacks and bars.
+//! What looks at a task or a group where that is polled: callbacks and bars.
 
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crate::progress::ProgressState;
-use crate::task::core::Core;
-use crate::task::publish;
+use crate::sync::unwind::{drop_payload, quietly};
+use crate::task::subscribers::{Latest, Snapshot};
 
 /// Names a progress callback, to [remove](crate::ProgressFuture::remove_progress_callback) it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallbackId(u64);
 
 /// One that is shown snapshots, in order.
-pub(crate) trait Observer: Send {
-    /// `has_run` tells whether the task's function was called, be it over or not.
-    fn show(&mut self, old: &ProgressState, new: &ProgressState, has_run: bool);
+pub(crate) trait Observer<S>: Send {
+    fn show(&mut self, old: &S, new: &S);
     /// Nothing more will be shown.
-    fn leave(&mut self, last: &ProgressState);
+    fn leave(&mut self, last: &S);
 }
 
 pub(crate) struct Callback<F>(pub(crate) F);
 
-impl<F: FnMut(&ProgressState, &ProgressState) + Send> Observer for Callback<F> {
-    fn show(&mut self, old: &ProgressState, new: &ProgressState, _has_run: bool) {
+impl<S, F: FnMut(&S, &S) + Send> Observer<S> for Callback<F> {
+    fn show(&mut self, old: &S, new: &S) {
         (self.0)(old, new);
     }
 
-    fn leave(&mut self, _last: &ProgressState) {}
+    fn leave(&mut self, _last: &S) {}
 }
 
-/// The observers of one future. Shared with the updater of a task that runs where its future is polled.
-#[derive(Default)]
-pub(crate) struct Observers(Mutex<List>);
+/// For a stream, which takes what was shown.
+impl<S: Snapshot> Observer<S> for Arc<Latest<S>> {
+    fn show(&mut self, _old: &S, new: &S) {
+        self.set(new.clone());
+    }
 
-#[derive(Default)]
-struct List {
-    entries: Vec<Entry>,
+    fn leave(&mut self, _last: &S) {}
+}
+
+/// The observers of one future or group. Shared with the updater of a task that runs where its future is polled.
+pub(crate) struct Callbacks<S> {
+    /// What is to be shown next.
+    pub(crate) latest: Arc<Latest<S>>,
+    list: Mutex<List<S>>,
+}
+
+struct List<S> {
+    entries: Vec<Entry<S>>,
     added: u64,
-    /// The version of the last snapshot that was shown.
-    version: u64,
     /// What the first observer that panicked said.
     panic: Option<Box<dyn Any + Send>>,
 }
 
-struct Entry {
+struct Entry<S> {
     id: CallbackId,
-    observer: Box<dyn Observer>,
-    seen: ProgressState,
-    /// What the task had come to when the observer was added, until that was shown.
-    first: Option<ProgressState>,
-    /// Snapshots up to this version are older than that.
-    since: u64,
+    observer: Box<dyn Observer<S>>,
+    seen: S,
 }
 
-impl Observers {
-    /// Adds an observer that has seen `seen` and is to see `first`, which is newer than the snapshot `since`.
-    pub(crate) fn add(
-        &self,
-        observer: Box<dyn Observer>,
-        seen: ProgressState,
-        (since, first): (u64, ProgressState),
-    ) -> CallbackId {
+impl<S: Snapshot> Callbacks<S> {
+    pub(crate) fn new() -> Arc<Self> {
+        let list = Mutex::new(List { entries: Vec::new(), added: 0, panic: None });
+        Arc::new(Self { latest: Latest::new(), list })
+    }
+
+    /// Adds an observer that has seen `seen`.
+    pub(crate) fn add(&self, observer: Box<dyn Observer<S>>, seen: S) -> CallbackId {
         let mut list = self.lock();
         list.added += 1;
         let id = CallbackId(list.added);
-        list.entries.push(Entry { id, observer, seen, first: Some(first), since });
+        list.entries.push(Entry { id, observer, seen });
         id
     }
 
@@ -80,32 +83,30 @@ impl Observers {
 
     /// Shows every observer the newest snapshot. One that panics is removed, and does not keep the others from seeing
     /// it. Where it is one of them that counts for the task, what that has changed is shown with the next change.
-    pub(crate) fn catch_up(&self, core: &Core) {
-        let mut list = match self.0.try_lock() {
+    pub(crate) fn catch_up(&self) {
+        let mut list = match self.list.try_lock() {
             Ok(list) => list,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        let newest = publish::newer(core, list.version);
-        let has_run = core.has_run();
-        let List { entries, panic, version, .. } = &mut *list;
-        if let Some((newest, _)) = &newest {
-            *version = *newest;
-        }
+        let Some(newest) = self.latest.take() else { return };
+        let List { entries, panic, .. } = &mut *list;
         entries.retain_mut(|entry| {
-            let first = entry.first.take();
-            let new = match &newest {
-                Some((version, state)) if *version > entry.since => Some(state),
-                _ => first.as_ref(),
-            };
-            let Some(new) = new.filter(|new| new.says_more_than(&entry.seen)) else { return true };
-            let shown = catch_unwind(AssertUnwindSafe(|| entry.observer.show(&entry.seen, new, has_run)));
-            entry.seen.clone_from(new);
-            shown.map_err(|payload| panic.get_or_insert(payload)).is_ok()
+            if !newest.says_more_than(&entry.seen) {
+                return true;
+            }
+            let shown = catch_unwind(AssertUnwindSafe(|| entry.observer.show(&entry.seen, &newest)));
+            entry.seen.clone_from(&newest);
+            shown
+                .map_err(|payload| match panic {
+                    None => *panic = Some(payload),
+                    Some(_) => drop_payload(payload),
+                })
+                .is_ok()
         });
     }
 
-    /// Lets the panic of an observer out, where it was caught before: to whoever polls the future.
+    /// Lets the panic of an observer out, where it was caught before: to whoever polls.
     pub(crate) fn raise(&self) {
         let panic = self.lock().panic.take();
         if let Some(payload) = panic {
@@ -114,19 +115,20 @@ impl Observers {
     }
 
     /// Tells every observer that nothing will follow.
-    pub(crate) fn leave(&self, last: &ProgressState) {
+    pub(crate) fn leave(&self, last: &S) {
+        self.latest.close();
         for entry in &mut self.lock().entries {
-            let _ = catch_unwind(AssertUnwindSafe(|| entry.observer.leave(last)));
+            let _ = quietly(|| entry.observer.leave(last));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, List> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, List<S>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Observers {
+impl<S> fmt::Debug for Callbacks<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observers").field("count", &self.lock().entries.len()).finish()
+        f.debug_struct("Callbacks").finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! What is the same for every task: its state, its counts, and who waits for it.
+//! What is the same for every task: its state, its counts, its clock, and who waits for it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -9,12 +9,12 @@ use event_listener::Listener;
 use crate::error::{BoxError, CancelCause, Subject, TaskError, TaskErrorKind, is_cancellation};
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
-use crate::sync::clock;
+use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
-use crate::task::counts::{Counts, Reading, UNKNOWN};
-use crate::task::details::{self, Board};
+use crate::task::counts::{Counts, UNKNOWN};
+use crate::task::details::Details;
 use crate::task::parts::Position;
-use crate::task::remote::Sight;
+use crate::task::remote::RemoteSnapshot;
 use crate::task::state::{self, State};
 
 /// What is the same for every task.
@@ -24,24 +24,25 @@ use crate::task::state::{self, State};
 #[repr(C)]
 pub(crate) struct Core {
     pub(crate) counts: Counts,
+    pub(crate) clock: Clock,
     pub(crate) state: State,
-    /// The pool whose threads may run this task where they wait for it; 0 for none.
-    home: AtomicU32,
+    pool_id: AtomicU32,
     id: TaskId,
     /// Wakes the future.
     pub(crate) waiter: Waiter,
-    board: OnceLock<Box<Board>>,
+    details: OnceLock<Box<Details>>,
 }
 
 impl Core {
-    pub(crate) fn new(board: Option<Box<Board>>) -> Self {
+    pub(crate) fn new(details: Option<Box<Details>>) -> Self {
         Self {
             counts: Counts::new(),
+            clock: Clock::new(),
             state: State::new(),
-            home: AtomicU32::new(0),
+            pool_id: AtomicU32::new(0),
             id: TaskId::next(),
             waiter: Waiter::new(),
-            board: board.map_or_else(OnceLock::new, OnceLock::from),
+            details: details.map_or_else(OnceLock::new, OnceLock::from),
         }
     }
 
@@ -51,15 +52,16 @@ impl Core {
 
     /// The name that was given to it, or else that of its function.
     pub(crate) fn name(&self, function: &'static str) -> &str {
-        self.existing_board().and_then(Board::name).unwrap_or(function)
+        self.existing_details().and_then(Details::name).unwrap_or(function)
     }
 
-    pub(crate) fn home(&self) -> u32 {
-        self.home.load(Ordering::Relaxed)
+    /// The pool whose threads may run this task where they wait for it; 0 for none.
+    pub(crate) fn pool_id(&self) -> u32 {
+        self.pool_id.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_home(&self, home: u32) {
-        self.home.store(home, Ordering::Relaxed);
+    pub(crate) fn set_pool_id(&self, pool_id: u32) {
+        self.pool_id.store(pool_id, Ordering::Relaxed);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -71,67 +73,56 @@ impl Core {
         self.state.load() & state::RUNNING != 0
     }
 
-    /// The board, made if there is none yet.
-    pub(crate) fn board(&self) -> &Board {
-        self.board.get_or_init(Box::default)
+    /// The details, made if there is none yet.
+    pub(crate) fn details(&self) -> &Details {
+        self.details.get_or_init(Box::default)
     }
 
-    pub(crate) fn existing_board(&self) -> Option<&Board> {
-        self.board.get().map(|board| &**board)
+    pub(crate) fn existing_details(&self) -> Option<&Details> {
+        self.details.get().map(|details| &**details)
     }
 
     /// The state as it is now.
     pub(crate) fn snapshot(&self) -> ProgressState {
-        self.snapshot_as(self.status(), self.existing_board().and_then(|board| board.lock().message()))
+        self.snapshot_as(self.status())
     }
 
-    pub(crate) fn snapshot_as(&self, status: Status, message: Option<Arc<str>>) -> ProgressState {
-        let (Position { reading, part }, elapsed) = self.position();
-        ProgressState {
-            n: reading.n,
-            total: Some(reading.total).filter(|&total| total != UNKNOWN),
-            status,
-            message,
-            elapsed: Duration::from_nanos(elapsed),
-            part,
-        }
+    fn snapshot_as(&self, status: Status) -> ProgressState {
+        let (Position { n, total, part }, span, message) = self.position();
+        let total = Some(total).filter(|&total| total != UNKNOWN);
+        ProgressState { n, total, status, message, elapsed: Duration::from_nanos(span.elapsed()), part }
     }
 
-    /// The same without its message, and without the lock that guards this.
-    pub(crate) fn glance(&self) -> ProgressState {
-        self.snapshot_as(self.status(), None)
-    }
-
-    /// When it was started, and until when it has been running; in nanoseconds. The start is moved on by pauses.
+    /// When it was started, and until when it has been running; `None` before its start. The start is moved on by pauses.
     pub(crate) fn span(&self) -> Option<(u64, u64)> {
-        let (Position { reading, .. }, elapsed) = self.position();
-        (reading.started > 0).then(|| (reading.started, reading.started + elapsed))
-    }
-
-    /// How far it has come, and for how long it has been running, in nanoseconds.
-    fn position(&self) -> (Position, u64) {
-        if self.existing_board().is_none() {
-            let reading = self.counts.read();
-            // Looked at again: what was read may be of a count of which a part was handed out just now.
-            if self.existing_board().is_none() {
-                return (Position { reading, part: 0.0 }, running_for(reading));
-            }
-        }
-        let ledger = self.board().ledger();
-        let position = ledger.position(&self.counts);
-        // Under the lock: the clock is not stopped at a moment before this one.
-        (position, running_for(position.reading))
+        let (_, span, _) = self.position();
+        (span.started > 0).then(|| (span.started, span.end()))
     }
 
     /// For how long it has been running, in nanoseconds.
     pub(crate) fn running_for(&self) -> u64 {
-        self.position().1
+        let (_, span, _) = self.position();
+        span.elapsed()
+    }
+
+    /// How far it has come, when it was running, and what it says, as of one moment.
+    fn position(&self) -> (Position, Span, Option<Arc<str>>) {
+        if self.existing_details().is_none() {
+            let (counts, span) = (self.counts.read(), self.clock.read());
+            // Looked at again: what was read may be of a count of which a part was handed out just now.
+            if self.existing_details().is_none() {
+                return (counts.into(), span, None);
+            }
+        }
+        let totals = self.details().totals();
+        // Under the lock: the clock is not stopped at a moment before this one.
+        (totals.position(&self.counts), self.clock.read(), totals.message.clone())
     }
 
     /// When a running task will have come to its time-out.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let timeout = self.existing_board()?.limits.timeout?;
-        clock::instant(self.counts.read().started)?.checked_add(timeout)
+        let timeout = self.existing_details()?.limits.timeout?;
+        clock::instant(self.clock.read().started)?.checked_add(timeout)
     }
 
     /// For how long the task has made no progress call, at least; `None` where nobody asks for that yet.
@@ -140,12 +131,12 @@ impl Core {
         if word & state::PROBE == 0 || word & (state::RUNNING | state::HALTED) != state::RUNNING {
             return None;
         }
-        let started = self.counts.read().started;
+        let started = self.clock.read().started;
         if started == 0 {
             // It is about to start.
             return None;
         }
-        let probed_at = self.existing_board().map_or(0, |board| board.probed_at.get());
+        let probed_at = self.existing_details().map_or(0, |details| details.probed_at.get());
         let since = probed_at.max(started);
         Some(Duration::from_nanos(clock::now().saturating_sub(since)))
     }
@@ -155,7 +146,7 @@ impl Core {
         let word = self.state.load();
         let is_new = word & (state::RUNNING | state::HALTED | state::PROBE) == state::RUNNING;
         if is_new {
-            self.board().probed_at.set(clock::now());
+            self.details().probed_at.set(clock::now());
             self.state.set(state::PROBE);
         }
         is_new
@@ -165,9 +156,17 @@ impl Core {
     pub(crate) fn silence(&self) -> Duration {
         let silence = self.silent_for();
         if silence.is_none() && self.probe() {
-            self.tell_home();
+            self.tell_owner();
         }
         silence.unwrap_or_default()
+    }
+
+    /// Does not count so much time as silence: nobody could have made a call in it.
+    pub(crate) fn excuse_silence(&self, time: Duration) {
+        if let Some(details) = self.existing_details() {
+            let since = details.probed_at.get().max(self.clock.read().started);
+            details.probed_at.set(since.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
+        }
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -192,59 +191,73 @@ impl Core {
         }
     }
 
-    /// Stops the clock at the end. A task that has run took some time, however coarse the clock.
-    pub(crate) fn stop_clock(&self) {
-        self.stop_clock_at(|| {
-            let Reading { started, stopped, .. } = self.counts.read();
-            // It stands still already where the task waits in another process.
+    /// Starts the clock.
+    pub(crate) fn start_clock(&self) {
+        // Held, for its limit may pass just now.
+        let _totals = self.existing_details().map(Details::totals);
+        self.clock.start(clock::now());
+    }
+
+    /// Ends the counting, now. A task that has run took some time, however coarse the clock.
+    pub(crate) fn close(&self) {
+        self.close_at(|Span { started, stopped }| {
+            // It stands still already where the task waits.
             let now = if stopped == 0 { clock::now() } else { stopped };
             now.max(started + 1)
         });
     }
 
-    fn stop_clock_at(&self, now: impl FnOnce() -> u64) {
-        match self.existing_board() {
-            Some(board) => {
-                let mut ledger = board.ledger();
-                ledger.close(&self.counts, now());
-            }
-            None => self.counts.stop_clock(now()),
+    /// The same where the task has been running in another process for so many nanoseconds.
+    pub(crate) fn close_after(&self, elapsed: u64) {
+        self.close_at(|span| span.started.saturating_add(elapsed));
+    }
+
+    fn close_at(&self, stopped: impl FnOnce(Span) -> u64) {
+        let totals = self.existing_details().map(Details::totals);
+        if totals.as_ref().is_some_and(|totals| totals.is_closed()) {
+            return;
+        }
+        let span = self.clock.read();
+        self.clock.set(Span { stopped: stopped(span), ..span });
+        if let Some(mut totals) = totals {
+            totals.close(&self.counts);
         }
     }
 
     /// Sets what another process has counted. Only whoever hears of the task there calls this.
-    pub(crate) fn mirror(&self, sight: &Sight) {
+    pub(crate) fn mirror(&self, remote: &RemoteSnapshot) {
         let was_halted = self.state.load() & state::HALTED != 0;
-        match self.existing_board() {
-            None if sight.part == 0.0 => details::mirror(&self.counts, sight, was_halted),
-            _ => self.board().ledger().mirror(&self.counts, sight, was_halted),
+        self.details().totals().mirror((&self.counts, &self.clock), remote, was_halted, clock::now());
+    }
+
+    /// One more count of the task is shared by several threads.
+    pub(crate) fn share(&self) {
+        let mut totals = self.details().totals();
+        totals.shared_counts += 1;
+        self.state.set(state::SHARED);
+    }
+
+    /// One less.
+    pub(crate) fn unshare(&self) {
+        let mut totals = self.details().totals();
+        totals.shared_counts -= 1;
+        if totals.shared_counts == 0 {
+            self.state.clear(state::SHARED);
         }
     }
 
-    /// Starts the clock of a task in another process.
-    pub(crate) fn start_clock(&self) {
-        // Held, for its limit may pass just now.
-        let _ledger = self.existing_board().map(Board::ledger);
-        self.counts.start_clock(clock::now());
-    }
-
-    /// The same for the clock, which has come to its end there after so many nanoseconds.
-    pub(crate) fn stop_clock_after(&self, elapsed: u64) {
-        self.stop_clock_at(|| self.counts.read().started.saturating_add(elapsed));
-    }
-
     pub(crate) fn set_message(&self, message: Arc<str>) {
-        let mut report = self.board().lock();
+        let mut totals = self.details().totals();
         // What a task says after its end is not part of its outcome, nor what it says while that is written.
         if self.state.load() & (state::ENDED | state::DECIDED) == 0 {
-            report.set_message(message);
+            totals.message = Some(message);
         }
     }
 
     /// The task knows of its cancellation.
     pub(crate) fn notice(&self) {
         if self.state.set(state::NOTICED) & state::NOTICED == 0 {
-            self.board().noticed_at.set_once(clock::now());
+            self.details().noticed_at.set_once(clock::now());
         }
     }
 
@@ -265,15 +278,16 @@ impl Core {
             TaskErrorKind::Cancelled(_) => Status::Cancelled,
             _ => Status::Failed,
         };
-        let board = self.existing_board();
-        let subject = Subject { id: self.id, name: board.and_then(Board::name).map(Box::from), function };
-        let progress = self.snapshot_as(status, board.and_then(|board| board.lock().message()));
-        TaskError::new(kind, subject, progress).with_response(self.silent_for(), board.and_then(Board::noticed_after))
+        let details = self.existing_details();
+        let subject = Subject { id: self.id, name: details.and_then(Details::name).map(Box::from), function };
+        let progress = self.snapshot_as(status);
+        TaskError::new(kind, subject, progress)
+            .with_response(self.silent_for(), details.and_then(Details::noticed_after))
     }
 
     /// Waits until the control word is as it should be, and at most until the deadline.
     pub(crate) fn wait_until(&self, holds: impl Fn(u32) -> bool, deadline: Option<Instant>) {
-        let interrupt = &self.board().interrupt;
+        let interrupt = &self.details().interrupt;
         // Whoever changes the word after this knows that somebody listens.
         self.state.set(state::WAITS);
         while !holds(self.state.load()) {
@@ -294,11 +308,11 @@ impl Core {
     }
 
     /// Lets the executor look at the control word, if it wants to.
-    pub(crate) fn tell_home(&self) {
+    pub(crate) fn tell_owner(&self) {
         if self.state.load() & state::ATTACHED != 0 {
-            let home = self.board().lock().home();
-            if let Some(home) = home {
-                home.changed(self.id);
+            let owner = self.details().owner().clone();
+            if let Some(owner) = owner {
+                owner.changed(self.id);
             }
         }
     }
@@ -306,16 +320,7 @@ impl Core {
     /// Wakes whoever [waits](Self::wait_until) for a change of the control word, after it.
     pub(crate) fn interrupt(&self) {
         if self.state.load() & state::WAITS != 0 {
-            self.board().interrupt.notify(usize::MAX);
+            self.details().interrupt.notify(usize::MAX);
         }
     }
-}
-
-fn running_for(reading: Reading) -> u64 {
-    let until = match (reading.started, reading.stopped) {
-        (0, _) => 0,
-        (_, 0) => clock::now(),
-        (_, stopped) => stopped,
-    };
-    until.saturating_sub(reading.started)
 }

@@ -1,64 +1,63 @@
-//! What only few tasks have: a name, limits, a message, observers, somebody who waits inside of them, parts.
+//! What only few tasks have, made when it is needed: a name, limits, a message, subscribers, somebody who waits inside of
+//! them, parts, an owner.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use event_listener::Event;
 
-use crate::sync::clock;
-use crate::task::counts::Counts;
+use crate::id::TaskId;
+use crate::sync::clock::{AtomicInstant, Clock, Span};
+use crate::task::counts::{Counts, UNKNOWN};
 use crate::task::limits::Limits;
 use crate::task::parts::{Parts, Position};
-use crate::task::publish::Report;
-use crate::task::remote::Sight;
+use crate::task::remote::RemoteSnapshot;
+use crate::task::subscribers::Reports;
 
 #[derive(Default)]
-pub(crate) struct Board {
+pub(crate) struct Details {
     pub(crate) name: Option<Box<str>>,
     pub(crate) limits: Limits,
     /// Wakes the task out of a pause or a sleep.
     pub(crate) interrupt: Event,
     /// When cancellation was requested of a task that was running, when it has noticed, and since when its next progress
-    /// call is waited for: moments of the [`clock`], or 0.
-    pub(crate) requested_at: Moment,
-    pub(crate) noticed_at: Moment,
-    pub(crate) probed_at: Moment,
-    report: Mutex<Report>,
-    ledger: Mutex<Ledger>,
+    /// call is waited for.
+    pub(crate) requested_at: AtomicInstant,
+    pub(crate) noticed_at: AtomicInstant,
+    pub(crate) probed_at: AtomicInstant,
+    /// What watches its limits: the bits of a `TimerId`, or 0.
+    pub(crate) watchdog: AtomicU64,
+    reports: Mutex<Reports>,
+    totals: Mutex<Totals>,
+    owner: Mutex<Option<Arc<dyn Owner>>>,
 }
 
-#[derive(Default)]
-pub(crate) struct Moment(AtomicU64);
-
-impl Moment {
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set(&self, now: u64) {
-        self.0.store(now, Ordering::Relaxed);
-    }
-
-    /// Only the first one counts.
-    pub(crate) fn set_once(&self, now: u64) {
-        let _ = self.0.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
-    }
+/// The executor of a task that wants to hear of it, once it is attached.
+pub(crate) trait Owner: Send + Sync {
+    /// Something was requested of a task: to go on, to wait, to end, to show what it does. Its control word says what.
+    fn changed(self: Arc<Self>, task: TaskId);
+    /// A task has ended.
+    fn ended(self: Arc<Self>, task: TaskId);
 }
 
-/// How far the task has come, beyond what it counts by itself. Whoever stops or starts its clock holds the lock.
+/// How far the task has come, beyond what it counts by itself, and what it says. Whoever starts or stops its clock holds
+/// the lock.
 #[derive(Default)]
-pub(crate) struct Ledger {
+pub(crate) struct Totals {
     pub(crate) parts: Parts,
+    pub(crate) message: Option<Arc<str>>,
     /// The part of a unit that another process has told of.
-    part: f64,
+    remote_part: f64,
+    /// How many counts, of the task and its parts, are shared by several threads.
+    pub(crate) shared_counts: usize,
     /// How many threads of the task wait because it is paused.
     halted: usize,
     /// How far it had come at its end: nothing that comes later counts.
     closed: Option<Position>,
 }
 
-impl Board {
+impl Details {
     pub(crate) fn with_limits(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
@@ -67,13 +66,17 @@ impl Board {
         self.name.as_deref()
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Report> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// May be locked after the report, and not the other way round.
-    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    /// May be locked after the reports, and not the other way round.
+    pub(crate) fn totals(&self) -> MutexGuard<'_, Totals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn owner(&self) -> MutexGuard<'_, Option<Arc<dyn Owner>>> {
+        self.owner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long it took the task to notice its cancellation.
@@ -85,67 +88,71 @@ impl Board {
     }
 }
 
-impl Ledger {
+impl Totals {
     pub(crate) fn position(&self, counts: &Counts) -> Position {
         self.closed.unwrap_or_else(|| {
             let position = self.parts.position(counts);
-            Position { part: position.part + self.part, ..position }
+            Position { part: position.part + self.remote_part, ..position }
         })
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_some()
+    }
+
     /// A thread is about to wait. Returns whether it is the first one.
-    pub(crate) fn halt(&mut self, counts: &Counts, now: u64) -> bool {
+    pub(crate) fn halt(&mut self, clock: &Clock, now: u64) -> bool {
         self.halted += 1;
-        let is_first = self.halted == 1 && self.closed.is_none();
+        let is_first = self.halted == 1 && !self.is_closed();
         if is_first {
-            counts.stop_clock(now);
+            clock.stop(now);
         }
         is_first
     }
 
     /// A thread goes on. Returns whether it was the last one that has waited.
-    pub(crate) fn go_on(&mut self, counts: &Counts, now: u64) -> bool {
+    pub(crate) fn go_on(&mut self, clock: &Clock, now: u64) -> bool {
         self.halted -= 1;
         let is_last = self.halted == 0;
-        if is_last && self.closed.is_none() {
-            counts.start_clock(now);
+        if is_last && !self.is_closed() {
+            clock.start(now);
         }
         is_last
     }
 
-    /// The task ends.
-    pub(crate) fn close(&mut self, counts: &Counts, now: u64) {
-        if self.closed.is_some() {
-            return;
+    /// The task ends, with its clock stopped.
+    pub(crate) fn close(&mut self, counts: &Counts) {
+        if !self.is_closed() {
+            self.closed = Some(self.position(counts));
         }
-        if self.halted == 0 {
-            counts.stop_clock(now);
-        }
-        self.closed = Some(self.position(counts));
     }
 
     /// Sets what is known of the task in another process, which was halted, as far as was known before, or not.
-    pub(crate) fn mirror(&mut self, counts: &Counts, sight: &Sight, was_halted: bool) {
-        if self.closed.is_some() {
+    pub(crate) fn mirror(
+        &mut self,
+        (counts, clock): (&Counts, &Clock),
+        remote: &RemoteSnapshot,
+        was_halted: bool,
+        now: u64,
+    ) {
+        if self.is_closed() {
             return;
         }
-        self.part = sight.part;
-        mirror(counts, sight, was_halted);
+        self.remote_part = remote.part;
+        counts.set_both(remote.n, remote.total);
+        if remote.is_halted {
+            let started = clock.read().started;
+            clock.set(Span { started, stopped: started.saturating_add(remote.elapsed) });
+        } else if was_halted {
+            clock.start(now);
+        }
     }
 
     /// As if the task had never been started.
-    pub(crate) fn reset(&mut self, counts: &Counts) {
-        self.part = 0.0;
-        counts.reset();
+    pub(crate) fn reset(&mut self, counts: &Counts, clock: &Clock) {
+        self.remote_part = 0.0;
+        self.message = None;
+        counts.set_both(0, UNKNOWN);
+        clock.set(Span::ZERO);
     }
-}
-
-/// The same for a task that has no board.
-pub(crate) fn mirror(counts: &Counts, sight: &Sight, was_halted: bool) {
-    if sight.is_halted {
-        counts.stop_clock_after(sight.elapsed);
-    } else if was_halted {
-        counts.start_clock(clock::now());
-    }
-    counts.set_both(sight.n, sight.total);
 }

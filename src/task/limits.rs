@@ -18,6 +18,11 @@ impl Limits {
         self.timeout.is_some() || self.stall_timeout.is_some()
     }
 
+    /// The shorter one of those that are set.
+    pub(crate) fn shortest(&self) -> Duration {
+        [self.timeout, self.stall_timeout].into_iter().flatten().min().unwrap_or_default()
+    }
+
     /// The limit that leaves no time at all.
     pub(crate) fn passed_at_once(&self) -> Option<TaskErrorKind> {
         match self {

@@ -1,11 +1,12 @@
 //! A task: the one state that both of its sides share, in one allocation.
 //!
-//! The task's side holds it through an [`Updater`], the caller's side through a future and its cancellers, the
-//! executor through a [`Job`](crate::Job). Every transition of its [`state`] is made here, and whoever
-//! makes one tells those who wait for it: the task ([`Core::interrupt`]), the future ([`Core::waiter`]), the observers
-//! ([`publish`]) and, where it asked for that, the executor ([`Home`]).
+//! The task's side holds it through an [`Updater`](crate::Updater), the caller's side through a future and its
+//! cancellers, the executor through a [`Job`](crate::Job). Every transition of its [`state`] is made in
+//! [`transitions`], which tells those who wait for it: the task ([`Core::interrupt`]), the future ([`Core::waiter`]),
+//! the subscribers ([`publish`]) and, where it asked for that, the executor ([`Owner`](details::Owner)).
 
 pub(crate) mod callbacks;
+pub(crate) mod context;
 pub(crate) mod core;
 pub(crate) mod counts;
 pub(crate) mod details;
@@ -14,26 +15,17 @@ pub(crate) mod parts;
 pub(crate) mod publish;
 pub(crate) mod remote;
 pub(crate) mod state;
+pub(crate) mod subscribers;
 pub(crate) mod transitions;
 pub(crate) mod watchdog;
 
 use std::any::TypeId;
 use std::sync::Arc;
 
-use crate::codec::Parcel;
+use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind};
-use crate::id::TaskId;
+use crate::task::context::Context;
 use crate::task::core::Core;
-use crate::updater::Updater;
-
-/// A function that may be called in another process, if that knows it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Portable {
-    pub(crate) type_id: TypeId,
-    pub(crate) path: &'static str,
-    /// Whether it captures something, which cannot be sent.
-    pub(crate) captures: bool,
-}
 
 /// A task of any type.
 pub(crate) type TaskRef = Arc<Task<dyn Body>>;
@@ -43,28 +35,29 @@ pub(crate) struct Task<B: ?Sized> {
     pub(crate) body: B,
 }
 
-/// What the executor of a task hears of it, once it has [attached](transitions::attach) itself.
-pub(crate) trait Home: Send + Sync {
-    /// Something was requested of a task: to go on, to wait, to end, to show what it does. Its control word says what.
-    fn changed(self: Arc<Self>, task: TaskId);
-    /// A task has ended.
-    fn ended(self: Arc<Self>, task: TaskId);
+/// A function that may be called in another process, if that knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RemoteFn {
+    pub(crate) type_id: TypeId,
+    pub(crate) path: &'static str,
+    /// Whether it captures something, which cannot be sent.
+    pub(crate) captures: bool,
 }
 
 /// The typed part of a task, behind an untyped face.
 pub(crate) trait Body: Send + Sync {
     fn function(&self) -> &'static str;
-    /// Runs the work, keeps its outcome, and returns how that is to be [settled](state::State::settle); `None` where somebody
-    /// else has ended the task meanwhile.
-    fn execute(&self, core: &Core, updater: &Updater) -> Option<u32>;
+    /// Runs the work of `task`, which this is the body of, and keeps its outcome. Gives back what it was given, with how
+    /// the task is to be [settled](state::State::settle); `None` where somebody else has ended it meanwhile.
+    fn execute(&self, task: TaskRef, context: Context) -> (TaskRef, Context, Option<u32>);
     /// Drops the work, and keeps `error` as the outcome.
     fn refuse(&self, error: TaskError);
     /// Which function it calls, where that may be called in another process.
-    fn portable(&self) -> Option<Portable>;
+    fn remote_fn(&self) -> Option<RemoteFn>;
     /// Takes the work out, to be done elsewhere.
-    fn pack(&self) -> Result<Parcel, BoxError>;
-    /// The same for the outcome of work that was done elsewhere.
-    fn accept(&self, core: &Core, outcome: Result<Parcel, TaskError>) -> u32;
+    fn encode(&self) -> Result<Encoded, BoxError>;
+    /// Keeps the outcome of work that was done elsewhere; returns how the task is to be settled.
+    fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32;
     /// Drops the outcome.
     fn discard(&self);
 }
@@ -81,10 +74,6 @@ pub(crate) trait Handle<T>: Send + Sync {
 impl<B: Body + ?Sized> Task<B> {
     pub(crate) fn name(&self) -> &str {
         self.core.name(self.body.function())
-    }
-
-    pub(crate) fn body(&self) -> &B {
-        &self.body
     }
 
     /// An error of this task, as of now.

@@ -10,20 +10,29 @@
 //! The units of a part are counted by its parent at once, and what the part has not done yet is taken off again whenever
 //! somebody looks. So a part that is complete leaves nothing behind, on whichever thread it was dropped, and the parent
 //! stays the only one who writes its own count.
+//!
+//! A part knows neither its parent nor its task: the updater that counts in it does, and takes it out of its parent when
+//! it is dropped.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::sync::stripes::Stripes;
-use crate::task::TaskRef;
 use crate::task::counts::{Counts, Reading, UNKNOWN};
 
 /// How far something has come: what was counted, and the part of the next unit that is done, from 0 to less than 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Position {
-    pub(crate) reading: Reading,
+    pub(crate) n: u64,
+    pub(crate) total: u64,
     pub(crate) part: f64,
+}
+
+impl From<Reading> for Position {
+    fn from(Reading { n, total }: Reading) -> Self {
+        Self { n, total, part: 0.0 }
+    }
 }
 
 /// What was handed out of one count.
@@ -36,26 +45,22 @@ pub(crate) struct Parts {
 
 /// A part of a count, with a count of its own.
 pub(crate) struct Part {
-    pub(crate) task: TaskRef,
     pub(crate) counts: Counts,
-    pub(crate) parts: Mutex<Parts>,
+    parts: Mutex<Parts>,
     units: u64,
     /// Which one it is among the parts of its parent.
     key: u64,
-    parent: Option<Arc<Part>>,
 }
 
 impl Parts {
     /// How far a count has come of which these are the parts.
     pub(crate) fn position(&self, counts: &Counts) -> Position {
-        let mut reading = counts.read();
-        if let Some(shared) = &self.shared {
-            reading.n = reading.n.wrapping_add(shared.sum());
-        }
+        let mut position = Position::from(counts.read());
+        position.n = position.n.wrapping_add(self.shared());
         if self.under_way.is_empty() {
-            return Position { reading, part: 0.0 };
+            return position;
         }
-        let (mut n, mut part) = (i128::from(reading.n), 0.0);
+        let (mut n, mut part) = (i128::from(position.n), 0.0);
         for child in self.under_way.values() {
             let (whole, rest) = child.done();
             n -= i128::from(child.units - whole);
@@ -63,36 +68,54 @@ impl Parts {
         }
         // There may be less than was taken off, if the count was set back meanwhile.
         n = (n + part as i128).max(0);
-        reading.n = u64::try_from(n).unwrap_or(u64::MAX);
-        Position { reading, part: part.fract() }
+        Position { n: u64::try_from(n).unwrap_or(u64::MAX), part: part.fract(), ..position }
     }
 
     /// Hands out a part worth `units`, but no more than are left.
-    fn hand_out(&mut self, counts: &Counts, units: u64, task: TaskRef, parent: Option<Arc<Part>>) -> Arc<Part> {
-        let Reading { n, total, .. } = counts.read();
-        let counted = self.shared.as_ref().map_or(n, |shared| n.wrapping_add(shared.sum()));
+    pub(crate) fn hand_out(&mut self, counts: &Counts, units: u64) -> Arc<Part> {
+        let Reading { n, total } = counts.read();
+        let counted = n.wrapping_add(self.shared());
         let units = if total == UNKNOWN { units } else { units.min(total.saturating_sub(counted)) };
         self.handed_out += 1;
         let key = self.handed_out;
-        let part = Arc::new(Part { task, counts: Counts::new(), parts: Mutex::default(), units, key, parent });
+        let part = Arc::new(Part { counts: Counts::new(), parts: Mutex::default(), units, key });
         self.under_way.insert(key, part.clone());
-        // Whoever sees the count sees the board too.
+        // Whoever sees the new count also sees that there are details, and looks for the parts in them.
         fence(Ordering::Release);
         counts.advance(units);
         part
     }
 
+    /// Takes back a part that is over, which makes it complete. The caller drops it without the lock.
+    pub(crate) fn take_back(&mut self, part: &Part) -> Option<Arc<Part>> {
+        self.under_way.remove(&part.key)
+    }
+
     /// The count that several threads share, made if there is none yet.
-    fn share(&mut self) -> Arc<Stripes> {
+    pub(crate) fn share(&mut self) -> Arc<Stripes> {
         let shared = self.shared.get_or_insert_with(|| Arc::new(Stripes::new())).clone();
         // As above, for the positions that are set from now on.
         fence(Ordering::Release);
         shared
     }
 
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// What the threads that share this count have counted.
     pub(crate) fn shared(&self) -> u64 {
         self.shared.as_ref().map_or(0, |shared| shared.sum())
+    }
+
+    /// Adds the shared count to `counts`, if no thread can add to it any more. Returns whether nothing is shared now.
+    /// Only the one who counts calls this.
+    pub(crate) fn unshare(&mut self, counts: &Counts) -> bool {
+        // With the one reference that is left, nobody can make another.
+        if let Some(shared) = self.shared.take_if(|shared| Arc::get_mut(shared).is_some()) {
+            counts.advance(shared.sum());
+        }
+        self.shared.is_none()
     }
 }
 
@@ -103,7 +126,7 @@ impl Part {
 
     /// How many of its units are done.
     fn done(&self) -> (u64, f64) {
-        let Position { reading: Reading { n, total, .. }, part } = self.lock().position(&self.counts);
+        let Position { n, total, part } = self.lock().position(&self.counts);
         if total == UNKNOWN {
             return (0, 0.0);
         }
@@ -117,46 +140,4 @@ impl Part {
         let whole = whole as u64 + part as u64;
         if whole < self.units { (whole, part.fract()) } else { (self.units, 0.0) }
     }
-}
-
-/// Where a count is kept: in the task itself, or in a part of it.
-#[derive(Clone, Copy)]
-pub(crate) enum Count<'a> {
-    Task(&'a TaskRef),
-    Part(&'a Arc<Part>),
-}
-
-impl Count<'_> {
-    /// Only the one who counts calls this.
-    pub(crate) fn split(self, units: u64) -> Arc<Part> {
-        match self {
-            Self::Task(task) => task.core.board().ledger().parts.hand_out(&task.core.counts, units, task.clone(), None),
-            Self::Part(part) => part.lock().hand_out(&part.counts, units, part.task.clone(), Some(part.clone())),
-        }
-    }
-
-    pub(crate) fn share(self) -> Arc<Stripes> {
-        match self {
-            Self::Task(task) => task.core.board().ledger().parts.share(),
-            Self::Part(part) => part.lock().share(),
-        }
-    }
-
-    /// What the threads that share this count have counted.
-    pub(crate) fn shared(self) -> u64 {
-        match self {
-            Self::Task(task) => task.core.existing_board().map_or(0, |board| board.ledger().parts.shared()),
-            Self::Part(part) => part.lock().shared(),
-        }
-    }
-}
-
-/// A part that is over is complete.
-pub(crate) fn complete(part: &Part) {
-    let removed = match &part.parent {
-        None => part.task.core.board().ledger().parts.under_way.remove(&part.key),
-        Some(parent) => parent.lock().under_way.remove(&part.key),
-    };
-    // Without the lock.
-    drop(removed);
 }

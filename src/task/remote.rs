@@ -2,7 +2,7 @@
 
 /// What is known of a task in another process.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Sight {
+pub(crate) struct RemoteSnapshot {
     pub(crate) n: u64,
     pub(crate) total: u64,
     /// How much of the next unit is done, from 0 to less than 1.

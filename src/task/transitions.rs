@@ -1,12 +1,17 @@
 //! Every transition of a task, and who is told of it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::{BoxError, CancelCause, TaskError, TaskErrorKind};
 use crate::sync::clock;
+use crate::sync::timer::{TIMER, TimerId};
+use crate::sync::unwind::drop_quietly;
+use crate::task::TaskRef;
+use crate::task::core::Core;
+use crate::task::details::Owner;
 use crate::task::publish;
 use crate::task::state::{self, Cancel};
-use crate::task::{Home, TaskRef};
 
 /// Ends a task that the caller has [sealed](state::State::seal) or [decided](state::State::decide) on, because of `kind`.
 pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
@@ -32,7 +37,7 @@ pub(crate) fn ending(error: &TaskError) -> u32 {
     if error.is_cancelled() { state::CANCELLED } else { state::FAILED }
 }
 
-/// Makes the outcome known: to the observers, to the future, to the executor.
+/// Makes the outcome known: to the subscribers, to the future, to the executor.
 pub(crate) fn settle(task: &TaskRef, ending: u32) {
     let core = &task.core;
     let before = core.state.settle(ending);
@@ -45,11 +50,22 @@ pub(crate) fn settle(task: &TaskRef, ending: u32) {
     core.waiter.wake();
     // A thread may wait to run it, while it is paused.
     core.interrupt();
+    if before & state::LIMITED != 0 {
+        forget_watchdog(core);
+    }
     if before & state::ATTACHED != 0 {
-        let home = core.board().lock().detach_home();
-        if let Some(home) = home {
-            home.ended(core.id());
+        let owner = core.details().owner().take();
+        if let Some(owner) = owner {
+            owner.ended(core.id());
         }
+    }
+}
+
+/// Lets go of what watches the limits of a task.
+pub(crate) fn forget_watchdog(core: &Core) {
+    let watchdog = core.existing_details().and_then(|it| TimerId::from_bits(it.watchdog.swap(0, Ordering::AcqRel)));
+    if let Some(watchdog) = watchdog {
+        drop_quietly(TIMER.cancel(watchdog));
     }
 }
 
@@ -60,7 +76,7 @@ pub(crate) fn cancel(task: &TaskRef, cause: CancelCause) {
         Cancel::Told => {
             task.core.interrupt();
             publish::change(task);
-            task.core.tell_home();
+            task.core.tell_owner();
         }
         Cancel::Late => {}
     }
@@ -71,19 +87,18 @@ pub(crate) fn request_cancel(task: &TaskRef, cause: CancelCause) -> Cancel {
     let core = &task.core;
     if core.has_run() && !core.has_ended() {
         // Before the task can notice.
-        core.board().requested_at.set_once(clock::now());
+        core.details().requested_at.set_once(clock::now());
     }
     core.state.request_cancel(cause as u32)
 }
 
 /// Makes a running task that has lost its worker pending again, unless it was asked to end. Returns whether it is.
 pub(crate) fn retry(task: &TaskRef) -> bool {
-    let is_pending = task.core.state.retry();
+    let core = &task.core;
+    let is_pending = core.state.retry();
     if is_pending {
-        // It has one: that is where it is said that it may be started again.
-        let board = task.core.board();
-        board.ledger().reset(&task.core.counts);
-        board.lock().forget_message();
+        core.details().totals().reset(&core.counts, &core.clock);
+        forget_watchdog(core);
     }
     is_pending
 }
@@ -106,7 +121,7 @@ pub(crate) fn pause(task: &TaskRef) {
     if task.core.state.set(state::PAUSE) & state::PAUSE == 0 {
         task.core.interrupt();
         publish::change(task);
-        task.core.tell_home();
+        task.core.tell_owner();
     }
 }
 
@@ -118,22 +133,22 @@ pub(crate) fn resume(task: &TaskRef) {
     }
     core.interrupt();
     publish::change(task);
-    core.tell_home();
+    core.tell_owner();
     if state::is_pending(before) {
         // The future may be what runs it.
         core.waiter.wake();
     }
 }
 
-/// Lets `home` hear of a pending task, if `keep` agrees; it is given the control word, and may store the task.
+/// Lets `owner` hear of a pending task, if `keep` agrees; it is given the control word, and may store the task.
 ///
-/// Resuming and ending the task wait meanwhile, so `home` hears of whatever comes after `keep`.
-pub(crate) fn attach(task: &TaskRef, home: Arc<dyn Home>, keep: impl FnOnce(u32) -> bool) -> bool {
-    let mut report = task.core.board().lock();
+/// Resuming and ending the task wait meanwhile, so `owner` hears of whatever comes after `keep`.
+pub(crate) fn attach(task: &TaskRef, owner: Arc<dyn Owner>, keep: impl FnOnce(u32) -> bool) -> bool {
+    let mut place = task.core.details().owner();
     let word = task.core.state.set(state::ATTACHED);
-    let attached = state::is_pending(word) && keep(word);
-    if attached {
-        report.attach_home(home);
+    let is_attached = state::is_pending(word) && keep(word);
+    if is_attached {
+        *place = Some(owner);
     }
-    attached
+    is_attached
 }

@@ -1,28 +1,35 @@
-//! What a task may take: how long in all, and how long without a progress call.
+//! What sees to the limits of a task.
 //!
-//! One thread looks after all tasks that have a limit and are running: it looks at a task when the time-out may have
-//! passed, and before that now and then, to let go of it if it has ended. At one with a stall time-out it looks eight
-//! times as often as that may pass, and each time asks the next progress call to clear a bit ([`PROBE`](state::PROBE)):
-//! so no call ever looks at a clock.
+//! The timer looks at a task when its time-out may have passed. At one with a stall time-out it looks eight times as often
+//! as that may pass, and each time asks the next progress call to clear a bit ([`PROBE`](state::PROBE)): so no call ever
+//! looks at a clock. A task that waits in a pause is not looked at.
+//!
+//! Where the program itself was stopped for a while, so were its tasks: a look that comes late judges
+//! nobody, does not count that time, and looks once more.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::{CancelCause, TaskError, TaskErrorKind};
-use crate::sync::timer::{Agenda, Visit};
+use crate::sync::timer::{TIMER, Timed};
+use crate::task::TaskRef;
+use crate::task::state;
 use crate::task::transitions;
-use crate::task::{TaskRef, state};
 
-/// How long it takes until a task is looked at again, at the least.
-const LEAST_TURN: Duration = Duration::from_millis(1);
-/// The same for one that is paused, or that has just been started.
-const FIRST_TURN: Duration = Duration::from_millis(20);
-/// The most: a task that has ended is not kept for longer.
-const LONGEST_TURN: Duration = Duration::from_secs(1);
+/// How long it takes until a task is looked at again, at least.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// When a task is looked at for the first time, at the latest.
+const FIRST: Duration = Duration::from_millis(20);
+/// How late a look may be without anybody having been stopped.
+const TOLERANCE: Duration = Duration::from_millis(20);
 
-struct Limited(TaskRef);
+struct Limited {
+    task: TaskRef,
+    /// For how long the whole program stood still, as far as it was noticed.
+    stopped_for: Duration,
+}
 
-/// Sees to the limits of a task that has just been started.
+/// Sees to the limits of a task that has just been started, or that goes on after a pause.
 #[inline]
 pub(crate) fn watch(task: &TaskRef) {
     if task.core.state.peek() & state::LIMITED != 0 {
@@ -32,56 +39,62 @@ pub(crate) fn watch(task: &TaskRef) {
 
 #[cold]
 fn begin_to_watch(task: &TaskRef) {
-    static AGENDA: LazyLock<Arc<Agenda<Limited>>> = LazyLock::new(|| Agenda::new("progress-limits"));
-
-    let item = Limited(task.clone());
-    let Some(turn) = item.visit(Instant::now()) else { return };
-    if !AGENDA.add(turn, item) {
-        let error = "its limits could not be watched: the system could not start a thread";
-        end(task, TaskErrorKind::Rejected, |rejected| rejected.with_source(error.into()));
+    transitions::forget_watchdog(&task.core);
+    let now = Instant::now();
+    let mut limited = Limited { task: task.clone(), stopped_for: Duration::ZERO };
+    let Some(due) = limited.fire(now, now) else { return };
+    match TIMER.schedule(due, Box::new(limited)) {
+        Some(watchdog) => task.core.details().watchdog.store(watchdog.to_bits(), Ordering::Release),
+        None => {
+            let error = "its limits could not be watched: the system could not start a thread";
+            end(task, TaskErrorKind::Rejected, |rejected| rejected.with_source(error.into()));
+        }
     }
 }
 
-impl Visit for Limited {
-    fn visit(&self, now: Instant) -> Option<Instant> {
-        let Self(task) = self;
-        let (core, word) = (&task.core, task.core.state.load());
-        if word & state::RUNNING == 0 || word & state::ENDED != 0 {
-            return None;
+impl Timed for Limited {
+    fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
+        let (core, word) = (&self.task.core, self.task.core.state.load());
+        let is_running = word & state::RUNNING != 0 && word & (state::ENDED | state::HALTED) == 0;
+        let limits = core.existing_details().map(|details| details.limits).filter(|_| is_running)?;
+        let lateness = now.saturating_duration_since(due);
+        let was_stopped = lateness > TOLERANCE.max(limits.shortest() / 8);
+        if was_stopped {
+            self.stopped_for += lateness;
+            core.excuse_silence(lateness);
         }
-        let limits = core.existing_board()?.limits;
-        let left = |limit: Duration, used: Duration| limit.saturating_sub(used);
-        let elapsed = Duration::from_nanos(core.running_for());
-        let until_timeout = limits.timeout.map(|limit| left(limit, elapsed));
+        let elapsed = Duration::from_nanos(core.running_for()).saturating_sub(self.stopped_for);
+        let until_timeout = limits.timeout.map(|limit| limit.saturating_sub(elapsed));
         let silence = limits.stall_timeout.map(|_| core.silence());
-        let until_stalled = limits.stall_timeout.zip(silence).map(|(limit, silence)| left(limit, silence));
+        let until_stalled = limits.stall_timeout.zip(silence).map(|(limit, silence)| limit.saturating_sub(silence));
+        if was_stopped {
+            // Its answer may be on the way.
+            return now.checked_add(FIRST.max(limits.stall_timeout.unwrap_or_default() / 8));
+        }
         if until_timeout == Some(Duration::ZERO) {
-            end(task, TaskErrorKind::TimedOut, |error| error);
+            end(&self.task, TaskErrorKind::TimedOut, |error| error);
             return None;
         }
         if until_stalled == Some(Duration::ZERO) {
             // As it was just now: the task may make a call at any moment.
-            end(task, TaskErrorKind::Stalled, |error| error.with_silence(silence));
+            end(&self.task, TaskErrorKind::Stalled, |error| error.with_silence(silence));
             return None;
         }
-        let glance = limits.stall_timeout.map(|limit| limit / 8);
-        let turn = [until_timeout, until_stalled, glance].into_iter().flatten().min()?;
-        let least = if word & state::HALTED == 0 { LEAST_TURN } else { FIRST_TURN };
-        // Most tasks end long before their limits, and sooner than they have been running already.
-        let most = elapsed.clamp(FIRST_TURN, LONGEST_TURN);
-        // A limit that cannot be told never passes.
-        now.checked_add(turn)?;
-        now.checked_add(turn.clamp(least, most))
+        // After twice the time, so that it is noticed where the program stood still.
+        let until_timeout = until_timeout.map(|left| left.min(elapsed.max(FIRST)));
+        let eighth = limits.stall_timeout.map(|limit| limit / 8);
+        let next = [until_timeout, until_stalled, eighth].into_iter().flatten().min()?;
+        now.checked_add(next.max(SHORTEST))
     }
 }
 
 /// Ends a task while its function is running, unless that has returned just now. The function is asked to end.
 fn end(task: &TaskRef, kind: TaskErrorKind, complete: impl FnOnce(TaskError) -> TaskError) {
     if task.core.state.decide() {
-        task.core.stop_clock();
+        task.core.close();
         let error = complete(task.error(kind));
         transitions::request_cancel(task, CancelCause::Requested);
-        task.core.tell_home();
+        task.core.tell_owner();
         transitions::refuse_with(task, error);
     }
 }

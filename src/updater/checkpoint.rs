@@ -1,31 +1,26 @@
-//! What a progress call does that something wants: a report, a pause, the end.
+//! The slow path of a progress call: a report is due, the task is paused, or it is to end.
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::thread::{self, ThreadId};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Cancelled;
 use crate::sync::clock;
-use crate::task::callbacks::Observers;
+use crate::task::TaskRef;
+use crate::task::context::Context;
 use crate::task::core::Core;
-use crate::task::publish::Reporter;
-use crate::task::{TaskRef, publish, state};
+use crate::task::publish;
+use crate::task::state;
+use crate::task::watchdog;
 
-/// What surrounds a running task: who watches it, and who looks at it from the thread that it runs on.
-#[derive(Clone, Default)]
-pub(crate) struct Context {
-    pub(crate) reporter: Option<Arc<Reporter>>,
-    pub(crate) observers: Option<(ThreadId, Arc<Observers>)>,
-}
-
-/// Attends to those of `bits` that are set.
+/// Deals with those of `bits` that are set in the control word.
 #[cold]
-pub(crate) fn attend(task: &TaskRef, context: &Context, bits: u32) -> Result<(), Cancelled> {
+pub(crate) fn checkpoint(task: &TaskRef, context: &Context, bits: u32) -> Result<(), Cancelled> {
     let core = &task.core;
     let word = core.state.peek();
     if word & state::PROBE != 0 {
-        answer(core);
+        answer_probe(core);
     }
     if word & bits & state::REPORT != 0 {
         report(task, context);
@@ -48,7 +43,7 @@ pub(crate) fn attend(task: &TaskRef, context: &Context, bits: u32) -> Result<(),
 }
 
 /// Lets it be known that a progress call was made.
-fn answer(core: &Core) {
+fn answer_probe(core: &Core) {
     if core.state.clear(state::PROBE | state::ECHO) & state::ECHO != 0 {
         core.waiter.wake();
     }
@@ -58,7 +53,7 @@ fn answer(core: &Core) {
 pub(crate) fn report_if_due(task: &TaskRef, context: &Context) {
     let word = task.core.state.peek();
     if word & state::PROBE != 0 {
-        answer(&task.core);
+        answer_probe(&task.core);
     }
     if word & state::REPORT != 0 {
         report(task, context);
@@ -67,11 +62,11 @@ pub(crate) fn report_if_due(task: &TaskRef, context: &Context) {
 
 #[cold]
 pub(crate) fn report(task: &TaskRef, context: &Context) {
-    publish::due(task, context.reporter.as_ref());
-    if let Some((home, observers)) = &context.observers {
+    publish::due(task, context.report_interval, context.callbacks.is_some());
+    if let Some((polling_thread, callbacks)) = &context.callbacks {
         // Another thread of the task must not call what belongs to the one that polls.
-        if *home == thread::current().id() {
-            observers.catch_up(&task.core);
+        if *polling_thread == thread::current().id() {
+            callbacks.catch_up();
         }
     }
 }
@@ -79,20 +74,24 @@ pub(crate) fn report(task: &TaskRef, context: &Context) {
 /// Waits while the task is paused, with its clock stopped.
 fn halt(task: &TaskRef) {
     let core = &task.core;
-    let board = core.board();
-    let mut ledger = board.ledger();
-    if ledger.halt(&core.counts, clock::now()) {
+    let details = core.details();
+    let mut totals = details.totals();
+    if totals.halt(&core.clock, clock::now()) {
         core.state.set(state::HALTED);
     }
-    drop(ledger);
+    drop(totals);
     publish::change(task);
     core.wait_until(|word| word & state::PAUSE == 0 || word & (state::CANCEL | state::ENDED) != 0, None);
-    let mut ledger = board.ledger();
-    if ledger.go_on(&core.counts, clock::now()) {
+    let mut totals = details.totals();
+    let is_last = totals.go_on(&core.clock, clock::now());
+    if is_last {
         // Who has asked for the next call just before the pause would take that for silence.
         core.state.clear(state::HALTED | state::PROBE | state::ECHO);
     }
-    drop(ledger);
+    drop(totals);
+    if is_last {
+        watchdog::watch(task);
+    }
     publish::change(task);
 }
 
@@ -101,7 +100,7 @@ pub(crate) fn sleep(task: &TaskRef, context: &Context, duration: Duration) -> Re
     // No deadline where it is beyond the end of time: then only cancellation ends the sleep.
     let deadline = Instant::now().checked_add(duration);
     loop {
-        attend(task, context, state::CHECK)?;
+        checkpoint(task, context, state::CHECK)?;
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Ok(());
         }

@@ -28,6 +28,53 @@ pub struct ProgressWriter<'a, W> {
     inner: W,
 }
 
+impl Updater {
+    /// Counts the bytes that are read, on top of what was counted before.
+    ///
+    /// Once cancellation was requested, reading returns an error that makes the task end as cancelled when it is passed
+    /// on; see [`ProgressReader`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{self, Read};
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let input = io::repeat(b'x').take(1 << 20);
+    ///     progress.set_total(1 << 20);
+    ///     Ok(io::copy(&mut progress.reader(input), &mut io::sink())?)
+    /// });
+    /// assert_eq!(task.wait()?, 1 << 20);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn reader<R: std::io::Read>(&self, reader: R) -> ProgressReader<'_, R> {
+        ProgressReader::new(self, reader)
+    }
+
+    /// Counts the bytes that are written, on top of what was counted before; see [`ProgressWriter`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut out = progress.writer(Vec::new());
+    ///     for line in 0..100 {
+    ///         writeln!(out, "{line}")?;
+    ///     }
+    ///     Ok(out.into_inner())
+    /// });
+    /// assert_eq!(task.wait()?.len(), 290);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn writer<W: std::io::Write>(&self, writer: W) -> ProgressWriter<'_, W> {
+        ProgressWriter::new(self, writer)
+    }
+}
+
 /// Checks for cancellation, transfers, and counts: in this order, for bytes that were transferred are never given up.
 fn counted(updater: &Updater, transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
     updater.check()?;

@@ -3,6 +3,7 @@
 use std::iter::FusedIterator;
 
 use crate::error::Cancelled;
+use crate::task::counts::UNKNOWN;
 use crate::updater::Updater;
 
 /// An iterator that counts its items as progress, made by [`Updater::iter`].
@@ -16,6 +17,38 @@ pub struct ProgressIter<'a, I> {
     /// How many items were handed out.
     n: u64,
     ended: bool,
+}
+
+impl Updater {
+    /// Counts the items of an iterator, and checks for cancellation before each.
+    ///
+    /// This starts a count of its own: `n` from 0, and `total` where the iterator knows its exact length. An item
+    /// counts as done when the next one is asked for. Items come as `Ok(item)`; after cancellation was requested one
+    /// `Err(Cancelled)` follows, and then nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut sum = 0;
+    ///     for number in progress.iter(1..=10) {
+    ///         sum += number?;
+    ///     }
+    ///     Ok(sum)
+    /// });
+    /// assert_eq!(task.wait()?, 55);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn iter<I: IntoIterator>(&self, items: I) -> ProgressIter<'_, I::IntoIter> {
+        let items = items.into_iter();
+        let total = match items.size_hint() {
+            (least, Some(most)) if least == most => least as u64,
+            _ => UNKNOWN,
+        };
+        self.start_count(total);
+        ProgressIter::new(self, items)
+    }
 }
 
 impl<'a, I> ProgressIter<'a, I> {

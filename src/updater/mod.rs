@@ -18,14 +18,12 @@ use yoke::Yoke;
 use yoke::either::EitherCart;
 
 use crate::error::Cancelled;
+use crate::task::TaskRef;
+use crate::task::context::Context;
 use crate::task::core::Core;
-use crate::task::counts::{Counts, UNKNOWN};
-use crate::task::parts::{Count, Part};
-use crate::task::{TaskRef, parts, state};
-use crate::updater::checkpoint::Context;
-use crate::updater::io::{ProgressReader, ProgressWriter};
-use crate::updater::iter::ProgressIter;
-use crate::updater::shared::SharedUpdater;
+use crate::task::counts::Counts;
+use crate::task::parts::{Part, Parts};
+use crate::task::state;
 
 /// A task's handle on itself: it reports progress, and hears of cancellation.
 ///
@@ -62,24 +60,60 @@ use crate::updater::shared::SharedUpdater;
 pub struct Updater {
     /// What it counts in, the task or a part of it; and plain pointers to the count and to the task's core: a progress
     /// call must not look for them through an `Arc<dyn ..>`, which costs as much as all the rest of it.
-    count: Yoke<(&'static Counts, &'static Core), EitherCart<TaskRef, Arc<Part>>>,
+    count: Yoke<(&'static Counts, &'static Core), EitherCart<TaskRef, Arc<PartHandle>>>,
     context: Context,
-    /// Completes the part.
     _completion: Option<Box<Completion>>,
     /// The counts have one writer.
     not_sync: PhantomData<Cell<()>>,
 }
 
-/// Completes a part of a task's work when it is dropped.
-struct Completion {
+/// A part of a task's work, and what it is a part of.
+struct PartHandle {
     part: Arc<Part>,
+    task: TaskRef,
+    /// Where it is a part of another one.
+    parent: Option<Arc<PartHandle>>,
+}
+
+impl PartHandle {
+    fn parent(&self) -> Count<'_> {
+        self.parent.as_ref().map_or(Count::Task(&self.task), Count::Part)
+    }
+}
+
+/// Completes a part when it is dropped, although parts of its own may still hold on to it.
+struct Completion {
+    handle: Arc<PartHandle>,
     context: Context,
 }
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        parts::complete(&self.part);
-        checkpoint::report_if_due(&self.part.task, &self.context);
+        let PartHandle { part, task, .. } = &*self.handle;
+        let taken_back = self.handle.parent().with_parts(|parts, _| parts.take_back(part));
+        // Without the lock.
+        drop(taken_back);
+        if part.lock().is_shared() {
+            task.core.unshare();
+        }
+        checkpoint::report_if_due(task, &self.context);
+    }
+}
+
+/// Where a count is kept: in the task itself, or in a part of it.
+#[derive(Clone, Copy)]
+enum Count<'a> {
+    Task(&'a TaskRef),
+    Part(&'a Arc<PartHandle>),
+}
+
+impl Count<'_> {
+    /// Calls `f` with what was handed out of the count, and with the count, under the lock of the former.
+    fn with_parts<R>(self, f: impl FnOnce(&mut Parts, &Counts) -> R) -> R {
+        match self {
+            Self::Task(task) => f(&mut task.core.details().totals().parts, &task.core.counts),
+            Self::Part(handle) => f(&mut handle.part.lock(), &handle.part.counts),
+        }
     }
 }
 
@@ -89,16 +123,18 @@ impl Updater {
         Self { count, context, _completion: None, not_sync: PhantomData }
     }
 
-    fn of_part(part: Arc<Part>, context: Context) -> Self {
-        let completion = Box::new(Completion { part: part.clone(), context: context.clone() });
-        let count = Yoke::attach_to_cart(part, |part| (&part.counts, &part.task.core)).wrap_cart_in_either_b();
-        Self { count, context, _completion: Some(completion), not_sync: PhantomData }
+    fn of_part(handle: PartHandle, context: Context) -> Self {
+        let handle = Arc::new(handle);
+        let completion = Completion { handle: handle.clone(), context: context.clone() };
+        let count = Yoke::attach_to_cart(handle, |handle| (&handle.part.counts, &handle.task.core));
+        let count = count.wrap_cart_in_either_b();
+        Self { count, context, _completion: Some(Box::new(completion)), not_sync: PhantomData }
     }
 
     pub(crate) fn into_parts(self) -> (TaskRef, Context) {
         let task = match self.count.into_backing_cart() {
             EitherCart::A(task) => task,
-            EitherCart::B(part) => part.task.clone(),
+            EitherCart::B(handle) => handle.task.clone(),
         };
         (task, self.context)
     }
@@ -116,18 +152,18 @@ impl Updater {
     pub(crate) fn task(&self) -> &TaskRef {
         match self.count.backing_cart() {
             EitherCart::A(task) => task,
-            EitherCart::B(part) => &part.task,
+            EitherCart::B(handle) => &handle.task,
         }
     }
 
     fn count_in(&self) -> Count<'_> {
         match self.count.backing_cart() {
             EitherCart::A(task) => Count::Task(task),
-            EitherCart::B(part) => Count::Part(part),
+            EitherCart::B(handle) => Count::Part(handle),
         }
     }
 
-    /// Shows that the task is running now, to whom it may concern.
+    /// Shows those who observe the task that it is running now.
     pub(crate) fn announce(&self) {
         if self.core().state.load() & state::OBSERVED != 0 {
             checkpoint::report(self.task(), &self.context);
@@ -192,13 +228,22 @@ impl Updater {
     #[cold]
     fn move_to(&self, n: u64) -> Result<(), Cancelled> {
         self.counts().set_n(self.own(n));
-        checkpoint::attend(self.task(), &self.context, state::ATTENTION)
+        checkpoint::checkpoint(self.task(), &self.context, state::ATTENTION)
     }
 
-    /// What is left of the position `n` beside what others count.
+    /// What is left of the position `n` beside what other threads count.
     fn own(&self, n: u64) -> u64 {
-        let is_shared = self.core().state.peek() & state::SHARED != 0;
-        if is_shared { n.wrapping_sub(self.count_in().shared()) } else { n }
+        if self.core().state.peek() & state::SHARED == 0 {
+            return n;
+        }
+        let (shared, is_unshared) = self.count_in().with_parts(|parts, counts| {
+            let is_unshared = parts.is_shared() && parts.unshare(counts);
+            (parts.shared(), is_unshared)
+        });
+        if is_unshared {
+            self.core().unshare();
+        }
+        n.wrapping_sub(shared)
     }
 
     /// Sets both counts at once, and checks for cancellation: no snapshot shows the one without the other.
@@ -224,7 +269,7 @@ impl Updater {
     /// ```
     pub fn set_counts(&self, n: u64, total: u64) -> Result<(), Cancelled> {
         self.counts().set_both(self.own(n), total);
-        self.attend(state::ATTENTION)
+        self.checkpoint(state::ATTENTION)
     }
 
     /// Sets the message that is shown with the counts.
@@ -272,7 +317,7 @@ impl Updater {
     #[inline]
     pub fn update(&self, delta: u64) -> Result<(), Cancelled> {
         self.counts().advance(delta);
-        self.attend(state::ATTENTION)
+        self.checkpoint(state::ATTENTION)
     }
 
     /// Checks for cancellation, and waits while the task is paused; for where there is nothing to count.
@@ -297,7 +342,7 @@ impl Updater {
     /// ```
     #[inline]
     pub fn check(&self) -> Result<(), Cancelled> {
-        self.attend(state::CHECK)
+        self.checkpoint(state::CHECK)
     }
 
     /// Whether the task is to end. Other than [`check`](Self::check) this never waits, and is not taken as a sign that
@@ -332,81 +377,6 @@ impl Updater {
     /// ```
     pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
         checkpoint::sleep(self.task(), &self.context, duration)
-    }
-
-    /// Counts the items of an iterator, and checks for cancellation before each.
-    ///
-    /// This starts a count of its own: `n` from 0, and `total` where the iterator knows its exact length. An item
-    /// counts as done when the next one is asked for. Items come as `Ok(item)`; after cancellation was requested one
-    /// `Err(Cancelled)` follows, and then nothing.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # let executor = progress_executor::SyncExecutor::new();
-    /// let task = executor.spawn(|progress| {
-    ///     let mut sum = 0;
-    ///     for number in progress.iter(1..=10) {
-    ///         sum += number?;
-    ///     }
-    ///     Ok(sum)
-    /// });
-    /// assert_eq!(task.wait()?, 55);
-    /// # Ok::<(), progress_executor::TaskError>(())
-    /// ```
-    pub fn iter<I: IntoIterator>(&self, items: I) -> ProgressIter<'_, I::IntoIter> {
-        let items = items.into_iter();
-        let total = match items.size_hint() {
-            (least, Some(most)) if least == most => least as u64,
-            _ => UNKNOWN,
-        };
-        self.start_count(total);
-        ProgressIter::new(self, items)
-    }
-
-    /// Counts the bytes that are read, on top of what was counted before.
-    ///
-    /// Once cancellation was requested, reading returns an error that makes the task end as cancelled when it is passed
-    /// on; see [`ProgressReader`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::io::{self, Read};
-    ///
-    /// # let executor = progress_executor::SyncExecutor::new();
-    /// let task = executor.spawn(|progress| {
-    ///     let input = io::repeat(b'x').take(1 << 20);
-    ///     progress.set_total(1 << 20);
-    ///     Ok(io::copy(&mut progress.reader(input), &mut io::sink())?)
-    /// });
-    /// assert_eq!(task.wait()?, 1 << 20);
-    /// # Ok::<(), progress_executor::TaskError>(())
-    /// ```
-    pub fn reader<R: std::io::Read>(&self, reader: R) -> ProgressReader<'_, R> {
-        ProgressReader::new(self, reader)
-    }
-
-    /// Counts the bytes that are written, on top of what was counted before; see [`ProgressWriter`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::io::Write;
-    ///
-    /// # let executor = progress_executor::SyncExecutor::new();
-    /// let task = executor.spawn(|progress| {
-    ///     let mut out = progress.writer(Vec::new());
-    ///     for line in 0..100 {
-    ///         writeln!(out, "{line}")?;
-    ///     }
-    ///     Ok(out.into_inner())
-    /// });
-    /// assert_eq!(task.wait()?.len(), 290);
-    /// # Ok::<(), progress_executor::TaskError>(())
-    /// ```
-    pub fn writer<W: std::io::Write>(&self, writer: W) -> ProgressWriter<'_, W> {
-        ProgressWriter::new(self, writer)
     }
 
     /// A part of this work, worth `units` of it, for a function that counts for itself.
@@ -449,35 +419,12 @@ impl Updater {
     /// ```
     #[must_use = "a part that is dropped is complete"]
     pub fn split(&self, units: u64) -> Updater {
-        Self::of_part(self.count_in().split(units), self.context.clone())
-    }
-
-    /// A handle to count from several threads of this task: for parallel loops.
-    ///
-    /// All handles count in the same place as this updater, and cancellation reaches all of them. The total is set here.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
-    /// let task = executor.spawn(|progress| {
-    ///     progress.set_total(2_000);
-    ///     let shared = progress.shared();
-    ///     std::thread::scope(|scope| {
-    ///         let halves = [0..1000, 1000..2000].map(|half| {
-    ///             scope.spawn(|| half.into_iter().try_for_each(|_| shared.update(1)))
-    ///         });
-    ///         halves.into_iter().try_for_each(|half| half.join().unwrap())
-    ///     })?;
-    ///     Ok(())
-    /// });
-    /// # task.wait()?;
-    /// # Ok::<(), progress_executor::TaskError>(())
-    /// ```
-    #[must_use]
-    pub fn shared(&self) -> SharedUpdater {
-        self.core().state.set(state::SHARED);
-        SharedUpdater::new(self.task().clone(), self.count_in().share(), self.context.clone())
+        let part = self.count_in().with_parts(|parts, counts| parts.hand_out(counts, units));
+        let parent = match self.count_in() {
+            Count::Task(_) => None,
+            Count::Part(handle) => Some(handle.clone()),
+        };
+        Self::of_part(PartHandle { part, task: self.task().clone(), parent }, self.context.clone())
     }
 
     /// When the task will be ended by its [time-out](crate::TaskBuilder::timeout), so that it can choose to do less;
@@ -522,9 +469,9 @@ impl Updater {
 
     /// The end of every progress call: nothing, unless one of `bits` wants attention.
     #[inline(always)]
-    fn attend(&self, bits: u32) -> Result<(), Cancelled> {
+    fn checkpoint(&self, bits: u32) -> Result<(), Cancelled> {
         let needs_attention = self.core().state.peek() & bits != 0;
-        if needs_attention { checkpoint::attend(self.task(), &self.context, bits) } else { Ok(()) }
+        if needs_attention { checkpoint::checkpoint(self.task(), &self.context, bits) } else { Ok(()) }
     }
 
     fn report_if_due(&self) {

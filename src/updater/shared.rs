@@ -9,12 +9,13 @@ use yoke::Yoke;
 
 use crate::error::Cancelled;
 use crate::sync::stripes::Stripes;
+use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::{TaskRef, state};
+use crate::updater::Updater;
 use crate::updater::checkpoint;
-use crate::updater::checkpoint::Context;
 
-/// An [`Updater`](crate::Updater) for several threads of one task, made by [`Updater::shared`](crate::Updater::shared):
+/// An [`Updater`] for several threads of one task, made by [`Updater::shared`](crate::Updater::shared):
 /// for the closures of a parallel loop.
 ///
 /// It can be cloned, shared and sent; each thread counts in a place of its own, so that they do not slow each other
@@ -51,11 +52,45 @@ pub struct SharedUpdater {
     context: Context,
 }
 
-impl SharedUpdater {
-    pub(crate) fn new(task: TaskRef, stripes: Arc<Stripes>, context: Context) -> Self {
-        Self { core: Yoke::attach_to_cart(task, |task| &task.core), stripes, context }
+impl Updater {
+    /// A handle to count from several threads of this task: for parallel loops.
+    ///
+    /// All handles count in the same place as this updater, and cancellation reaches all of them. The total is set here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| {
+    ///     progress.set_total(2_000);
+    ///     let shared = progress.shared();
+    ///     std::thread::scope(|scope| {
+    ///         let halves = [0..1000, 1000..2000].map(|half| {
+    ///             scope.spawn(|| half.into_iter().try_for_each(|_| shared.update(1)))
+    ///         });
+    ///         halves.into_iter().try_for_each(|half| half.join().unwrap())
+    ///     })?;
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn shared(&self) -> SharedUpdater {
+        let is_first = !self.count_in().with_parts(|parts, _| parts.is_shared());
+        if is_first {
+            self.core().share();
+        }
+        let stripes = self.count_in().with_parts(|parts, _| parts.share());
+        SharedUpdater {
+            core: Yoke::attach_to_cart(self.task().clone(), |task| &task.core),
+            stripes,
+            context: self.context.clone(),
+        }
     }
+}
 
+impl SharedUpdater {
     /// Counts `delta` units as done, and checks for cancellation; see [`Updater::update`](crate::Updater::update).
     ///
     /// # Errors
@@ -64,7 +99,7 @@ impl SharedUpdater {
     #[inline]
     pub fn update(&self, delta: u64) -> Result<(), Cancelled> {
         self.stripes.add(delta);
-        self.attend(state::ATTENTION)
+        self.checkpoint(state::ATTENTION)
     }
 
     /// Checks for cancellation, and waits while the task is paused; see [`Updater::check`](crate::Updater::check).
@@ -74,7 +109,7 @@ impl SharedUpdater {
     /// [`Cancelled`] once the task is to end, or has ended.
     #[inline]
     pub fn check(&self) -> Result<(), Cancelled> {
-        self.attend(state::CHECK)
+        self.checkpoint(state::CHECK)
     }
 
     /// Whether the task is to end, or has ended; see [`Updater::is_cancelled`](crate::Updater::is_cancelled).
@@ -120,9 +155,9 @@ impl SharedUpdater {
     }
 
     #[inline(always)]
-    fn attend(&self, bits: u32) -> Result<(), Cancelled> {
+    fn checkpoint(&self, bits: u32) -> Result<(), Cancelled> {
         let needs_attention = self.core.get().state.peek() & bits != 0;
-        if needs_attention { checkpoint::attend(self.task(), &self.context, bits) } else { Ok(()) }
+        if needs_attention { checkpoint::checkpoint(self.task(), &self.context, bits) } else { Ok(()) }
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::codec::Parcel;
+use crate::codec::Encoded;
 use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
 use crate::process::protocol::channel::{Line, Received};
@@ -61,7 +61,7 @@ pub(crate) enum Program {
 #[derive(Clone, Debug)]
 pub(crate) struct Initializer {
     pub(crate) function: &'static str,
-    pub(crate) input: Parcel,
+    pub(crate) input: Encoded,
 }
 
 /// A worker that is running.

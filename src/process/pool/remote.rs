@@ -1,9 +1,9 @@
 //! A task that runs in another process, as seen from this one: whoever hears of it there makes the same transitions
 //! here, in place of an [`Updater`](crate::Updater).
 
-use crate::codec::Parcel;
+use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind};
-use crate::task::remote::Sight;
+use crate::task::remote::RemoteSnapshot;
 use crate::task::transitions;
 use crate::task::{TaskRef, publish, state, watchdog};
 
@@ -17,7 +17,7 @@ pub(crate) fn begin(task: &TaskRef) {
 }
 
 /// Brings a running task up to what is known.
-pub(crate) fn mirror(task: &TaskRef, sight: Sight) {
+pub(crate) fn mirror(task: &TaskRef, sight: RemoteSnapshot) {
     record(task, sight);
     show(task);
 }
@@ -32,7 +32,7 @@ pub(crate) struct Loss {
 }
 
 /// Ends a running task with the outcome that it had: its encoded output, or an error.
-pub(crate) fn end(task: &TaskRef, sight: Sight, outcome: Result<Parcel, Loss>) {
+pub(crate) fn end(task: &TaskRef, sight: RemoteSnapshot, outcome: Result<Encoded, Loss>) {
     // A task that has run took some time, however coarse the clock; and no less than was shown here.
     let elapsed = sight.elapsed.max(task.core.running_for()).max(1);
     record(task, sight);
@@ -59,22 +59,22 @@ fn error(task: &TaskRef, Loss { kind, source, panic }: Loss) -> TaskError {
 }
 
 /// `elapsed` tells for how long it has been running, where that is known.
-fn settle(task: &TaskRef, elapsed: Option<u64>, outcome: Result<Parcel, Loss>) {
+fn settle(task: &TaskRef, elapsed: Option<u64>, outcome: Result<Encoded, Loss>) {
     let core = &task.core;
     if !core.state.decide() {
         return;
     }
     match elapsed {
-        Some(elapsed) => core.stop_clock_after(elapsed),
-        None => core.stop_clock(),
+        Some(elapsed) => core.close_after(elapsed),
+        None => core.close(),
     }
-    let ending = task.body().accept(core, outcome.map_err(|loss| error(task, loss)));
+    let ending = task.body.accept(core, outcome.map_err(|loss| error(task, loss)));
     // Its executor is who says so.
     core.state.clear(state::ATTACHED | state::HALTED);
     transitions::settle(task, ending);
 }
 
-fn record(task: &TaskRef, sight: Sight) {
+fn record(task: &TaskRef, sight: RemoteSnapshot) {
     let core = &task.core;
     let bit = |is_set, bit| if is_set { bit } else { 0 };
     core.mirror(&sight);
@@ -82,7 +82,10 @@ fn record(task: &TaskRef, sight: Sight) {
         core.notice();
     }
     core.state.set(bit(sight.is_halted, state::HALTED));
-    core.state.clear(bit(!sight.is_halted, state::HALTED) | bit(!sight.is_silent, state::PROBE));
+    let cleared = bit(!sight.is_halted, state::HALTED) | bit(!sight.is_silent, state::PROBE);
+    if core.state.clear(cleared) & cleared & state::HALTED != 0 {
+        watchdog::watch(task);
+    }
     if let Some(message) = sight.message {
         core.set_message(message.into());
     }
@@ -91,6 +94,6 @@ fn record(task: &TaskRef, sight: Sight) {
 /// The other process keeps to the report interval, so that this one need not.
 fn show(task: &TaskRef) {
     if task.core.state.load() & state::OBSERVED != 0 {
-        publish::due(task, None);
+        publish::due(task, None, false);
     }
 }

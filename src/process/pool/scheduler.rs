@@ -22,7 +22,7 @@ use crate::process::protocol::channel::Line;
 use crate::process::protocol::wire;
 use crate::process::protocol::wire::{Outcome, Payload, Reply, Request, WireError};
 use crate::task::limits::Limits;
-use crate::task::remote::Sight;
+use crate::task::remote::RemoteSnapshot;
 use crate::task::state::Unclaimed;
 use crate::task::transitions;
 use crate::task::{TaskRef, state};
@@ -63,7 +63,7 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn new(job: Job, function: &'static str, format: Format, input: Vec<u8>) -> Self {
         let Limits { timeout, retries, .. } =
-            job.task().core.existing_board().map(|board| board.limits).unwrap_or_default();
+            job.task().core.existing_details().map(|board| board.limits).unwrap_or_default();
         let timeout = timeout.and_then(|limit| u64::try_from(limit.as_nanos()).ok()).unwrap_or(wire::NO_TIMEOUT);
         Self { job, function, format, input: Some(input.into()), timeout, retries, told: 0, strikes: 0 }
     }
@@ -147,8 +147,8 @@ enum Grace {
 pub(crate) enum News {
     /// Its input is not needed any more.
     Begun(TaskRef, Option<Payload>),
-    Seen(TaskRef, Sight),
-    Ended(Entry, Sight, Outcome),
+    Seen(TaskRef, RemoteSnapshot),
+    Ended(Entry, RemoteSnapshot, Outcome),
     /// It was cancelled before it had started.
     Cancelled(Entry),
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use event_listener::Event;
 
-use crate::codec::Parcel;
+use crate::codec::Encoded;
 use crate::error::{CancelCause, TaskErrorKind, WorkerExit};
 use crate::executor::job::Refusal;
 use crate::executor::shutdown::Drain;
@@ -20,8 +20,9 @@ use crate::process::pool::remote::Loss;
 use crate::process::pool::scheduler::{Aftermath, Desk, Duty, Entry, Estate, News};
 use crate::process::protocol::channel::Received;
 use crate::process::protocol::wire::{Ending, Outcome, WireError};
+use crate::task::details::Owner;
 use crate::task::transitions;
-use crate::task::{Home, TaskRef, publish, state};
+use crate::task::{TaskRef, publish, state};
 
 pub(crate) struct Pool {
     pub(crate) launch: Launch,
@@ -246,7 +247,7 @@ fn spread(news: News) {
     }));
 }
 
-fn judge(task: &TaskRef, outcome: Outcome) -> Result<Parcel, Loss> {
+fn judge(task: &TaskRef, outcome: Outcome) -> Result<Encoded, Loss> {
     let (ending, texts) = match outcome {
         Outcome::Value(output) => return Ok(output),
         Outcome::Error(ending, texts) => (ending, texts),
@@ -265,7 +266,7 @@ fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
     TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(task.core.state.load())))
 }
 
-impl Home for Pool {
+impl Owner for Pool {
     fn changed(self: Arc<Self>, task: TaskId) {
         let aftermath = self.lock().heed(task);
         let lines = aftermath.lines.clone();

@@ -20,8 +20,8 @@ use std::io::IoSlice;
 use std::mem;
 use std::sync::Arc;
 
-use crate::codec::{Format, Parcel};
-use crate::task::remote::Sight;
+use crate::codec::{Encoded, Format};
+use crate::task::remote::RemoteSnapshot;
 
 /// Changes with every change of a frame or a message.
 pub(crate) const VERSION: u32 = 2;
@@ -52,7 +52,7 @@ pub(crate) enum Request {
         /// How long it may take, in nanoseconds; [`NO_TIMEOUT`] stands for as long as it likes.
         timeout: u64,
         function: String,
-        input: Parcel,
+        input: Encoded,
     },
     /// What is requested of a task by now. If that is cancellation, the worker says what it [heard](Reply::Heard) and
     /// starts no other task before it is told to [proceed](Request::Proceed): the program may be about to kill it.
@@ -79,11 +79,11 @@ pub(crate) enum Reply {
     },
     Progress {
         id: u64,
-        sight: Sight,
+        sight: RemoteSnapshot,
     },
     Ended {
         id: u64,
-        sight: Sight,
+        sight: RemoteSnapshot,
         outcome: Outcome,
     },
     /// A request for cancellation has reached a task that is running.
@@ -128,7 +128,7 @@ pub(crate) struct Fingerprint {
 /// How a task ended in a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Value(Parcel),
+    Value(Encoded),
     /// It did not end with a value, but with an error: its message, and those of its sources.
     Error(Ending, Vec<String>),
 }
@@ -298,7 +298,7 @@ impl Outbox {
             }),
             Reply::Started { id } => self.push_small(kind::STARTED, id, |_| {}),
             Reply::Progress { id, sight } => self.push_small(kind::PROGRESS, id, |to| put_sight(to, &sight)),
-            Reply::Ended { id, sight, outcome: Outcome::Value(Parcel { format, bytes }) } => {
+            Reply::Ended { id, sight, outcome: Outcome::Value(Encoded { format, bytes }) } => {
                 let fields = |to: &mut Vec<u8>| {
                     to.push(format as u8);
                     put_sight(to, &sight);
@@ -378,7 +378,7 @@ pub(crate) fn run_overhead(function: &str) -> u64 {
 }
 
 /// The size of the frame for an output, without the payload; for its bound.
-pub(crate) fn value_overhead(sight: &Sight) -> u64 {
+pub(crate) fn value_overhead(sight: &RemoteSnapshot) -> u64 {
     (HEAD + 1 + SIGHT + sight.message.as_ref().map_or(0, String::len) + 1) as u64
 }
 
@@ -533,7 +533,7 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireE
             let mut from = Fields { rest: fields, message: "Run" };
             let (wanted, timeout, format) = (from.u32()?, from.u64()?, from.format()?);
             let function = from.text()?;
-            Request::Run { id, wanted, timeout, function, input: Parcel { format, bytes: payload } }
+            Request::Run { id, wanted, timeout, function, input: Encoded { format, bytes: payload } }
         }
         kind::WANT => Request::Want { id, wanted: Fields { rest: fields, message: "Want" }.u32()? },
         kind::RECALL => Request::Recall { id },
@@ -558,7 +558,7 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
         kind::VALUE => {
             let mut from = Fields { rest: fields, message: "Value" };
             let (format, sight) = (from.format()?, from.sight()?);
-            Reply::Ended { id, sight, outcome: Outcome::Value(Parcel { format, bytes: payload }) }
+            Reply::Ended { id, sight, outcome: Outcome::Value(Encoded { format, bytes: payload }) }
         }
         kind::ERROR => {
             let mut from = Fields { rest: fields, message: "Error" };
@@ -585,10 +585,10 @@ const NOTICED: u8 = 1 << 1;
 const MESSAGE: u8 = 1 << 2;
 const SILENT: u8 = 1 << 3;
 
-/// The size of a [`Sight`], without its message.
+/// The size of a [`RemoteSnapshot`], without its message.
 const SIGHT: usize = 33;
 
-fn put_sight(to: &mut Vec<u8>, sight: &Sight) {
+fn put_sight(to: &mut Vec<u8>, sight: &RemoteSnapshot) {
     let bit = |is_set, bit| if is_set { bit } else { 0 };
     to.extend(sight.n.to_le_bytes());
     to.extend(sight.total.to_le_bytes());
@@ -652,7 +652,7 @@ impl<'a> Fields<'a> {
         String::from_utf8(self.rest.to_vec()).map_err(|_| self.malformed())
     }
 
-    fn sight(mut self) -> Result<Sight, WireError> {
+    fn sight(mut self) -> Result<RemoteSnapshot, WireError> {
         let (n, total, part) = (self.u64()?, self.u64()?, self.array().map(f64::from_le_bytes)?);
         if !(0.0..1.0).contains(&part) {
             return Err(self.malformed());
@@ -660,7 +660,7 @@ impl<'a> Fields<'a> {
         let (elapsed, bits) = (self.u64()?, self.u8()?);
         let has = |bit| bits & bit != 0;
         let message = if has(MESSAGE) { Some(self.text()?) } else { None };
-        Ok(Sight {
+        Ok(RemoteSnapshot {
             n,
             total,
             part,

@@ -226,16 +226,16 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn parcel() -> impl Strategy<Value = Parcel> {
+fn parcel() -> impl Strategy<Value = Encoded> {
     let format = select(&[Format::MessagePack, Format::Plain]);
-    (format, bytes()).prop_map(|(format, bytes)| Parcel { format, bytes })
+    (format, bytes()).prop_map(|(format, bytes)| Encoded { format, bytes })
 }
 
-fn sight() -> impl Strategy<Value = Sight> {
+fn sight() -> impl Strategy<Value = RemoteSnapshot> {
     let message = prop_oneof![Just(None), text().prop_map(Some)];
     (any::<(u64, u64, u64, bool, bool, bool)>(), 0.0..1.0, message).prop_map(|(known, part, message)| {
         let (n, total, elapsed, is_halted, has_noticed, is_silent) = known;
-        Sight { n, total, part, elapsed, is_halted, has_noticed, is_silent, message }
+        RemoteSnapshot { n, total, part, elapsed, is_halted, has_noticed, is_silent, message }
     })
 }
 
@@ -439,7 +439,7 @@ fn reply_of(bytes: &[u8]) -> Result<Option<Reply>, WireError> {
 }
 
 fn run_of(len: usize) -> Request {
-    let input = Parcel { format: Format::Plain, bytes: vec![7; len] };
+    let input = Encoded { format: Format::Plain, bytes: vec![7; len] };
     Request::Run { id: 1, wanted: 2, timeout: 3, function: "f".into(), input }
 }
 
@@ -500,10 +500,10 @@ fn what_has_arrived_of_a_message_can_be_forgotten_and_arrive_again() {
 
 #[test]
 fn a_frame_is_as_large_as_its_bound_says() {
-    let sight = Sight { message: Some("what it is at".into()), ..Sight::default() };
+    let sight = RemoteSnapshot { message: Some("what it is at".into()), ..RemoteSnapshot::default() };
     for len in SIZES {
         assert_eq!(encoded(&[run_of(len)]).len() as u64, len as u64 + run_overhead("f"));
-        let outcome = Outcome::Value(Parcel { format: Format::Plain, bytes: vec![7; len] });
+        let outcome = Outcome::Value(Encoded { format: Format::Plain, bytes: vec![7; len] });
         let ended = Reply::Ended { id: 1, sight: sight.clone(), outcome };
         assert_eq!(encoded(&[ended]).len() as u64, len as u64 + value_overhead(&sight));
     }

@@ -2,11 +2,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
+use std::time::Duration;
 
 use crate::process::protocol::channel::Line;
 use crate::process::protocol::wire::Reply;
 use crate::progress::{ProgressState, Status};
-use crate::task::remote::Sight;
+use crate::sync::waiter::Waiter;
+use crate::task::remote::RemoteSnapshot;
+use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
 
 /// Forwards what can be seen of a task.
@@ -43,7 +46,7 @@ impl Forwarder {
         if core.has_run() && core.state.load() & state::PROBE == 0 {
             core.state.clear(state::ECHO);
         }
-        publish::listen(core);
+        publish::admit(core, self.clone(), |_| {});
         self.forward();
     }
 
@@ -103,6 +106,15 @@ impl Forwarder {
     }
 }
 
+impl Subscriber<ProgressState> for Forwarder {
+    fn store(&self, _old: &ProgressState, _new: &ProgressState, _interval: Option<Duration>) {}
+
+    /// Wakes the forwarder, which is what waits for the task here.
+    fn notify(&self, owner: &Waiter) {
+        owner.wake();
+    }
+}
+
 impl Wake for Forwarder {
     fn wake(self: Arc<Self>) {
         self.forward();
@@ -110,10 +122,10 @@ impl Wake for Forwarder {
 }
 
 /// What can be seen of a task.
-pub(crate) fn see(task: &TaskRef, longest_message: usize) -> Sight {
+pub(crate) fn see(task: &TaskRef, longest_message: usize) -> RemoteSnapshot {
     let word = task.core.state.load();
     let state = task.core.snapshot();
-    Sight {
+    RemoteSnapshot {
         n: state.n,
         total: state.total.unwrap_or(counts::UNKNOWN),
         part: state.part,

@@ -28,7 +28,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, process};
 
-use crate::codec::Parcel;
+use crate::codec::Encoded;
 use crate::error::{CancelCause, TaskError, TaskErrorKind, TaskResult};
 use crate::process::error::texts;
 use crate::process::protocol::channel::{Line, Received};
@@ -41,15 +41,14 @@ use crate::process::worker_args::Role;
 use crate::process::{registry, worker_args};
 use crate::run;
 use crate::run::Work;
-use crate::task::details::Board;
+use crate::task::context::Context;
+use crate::task::details::Details;
 use crate::task::limits::Limits;
-use crate::task::publish::Reporter;
-use crate::task::remote::Sight;
+use crate::task::remote::RemoteSnapshot;
 use crate::task::state::Unclaimed;
 use crate::task::transitions;
 use crate::task::{Handle, TaskRef, counts, state};
 use crate::updater::Updater;
-use crate::updater::checkpoint::Context;
 
 /// A task that takes longer than that is watched.
 const TICK: Duration = Duration::from_millis(1);
@@ -80,7 +79,7 @@ pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
 
 struct Worker {
     registry: &'static TaskRegistry,
-    reporter: Arc<Reporter>,
+    report_interval: Duration,
     max_frame: u64,
     line: Arc<Line>,
     decoder: Mutex<Decoder>,
@@ -114,7 +113,7 @@ struct Assignment {
     wanted: u32,
     timeout: u64,
     function: String,
-    input: Parcel,
+    input: Encoded,
 }
 
 #[derive(Clone)]
@@ -127,7 +126,7 @@ struct Current {
 /// A task as it was made here, seen from both of its sides.
 struct Made {
     task: TaskRef,
-    handle: Arc<dyn Handle<Parcel>>,
+    handle: Arc<dyn Handle<Encoded>>,
 }
 
 /// What is still to be done about a request, without the lock.
@@ -142,17 +141,17 @@ enum Errand {
 /// A registered function with its input.
 struct Remote {
     function: &'static dyn Call,
-    input: Parcel,
+    input: Encoded,
 }
 
 impl Work for Remote {
-    type Output = Parcel;
+    type Output = Encoded;
 
     fn function() -> &'static str {
         "task"
     }
 
-    fn call(self, updater: &Updater) -> TaskResult<Parcel> {
+    fn call(self, updater: &Updater) -> TaskResult<Encoded> {
         self.function.call(self.input, updater)
     }
 }
@@ -185,7 +184,7 @@ impl Worker {
         decoder.set_max_frame(max_frame);
         Ok(Arc::new(Self {
             registry,
-            reporter: Reporter::new(Duration::from_nanos(report_interval)),
+            report_interval: Duration::from_nanos(report_interval),
             max_frame,
             line: Arc::new(line),
             decoder: Mutex::new(decoder),
@@ -207,7 +206,7 @@ impl Worker {
         }
         // What came together with the introduction.
         self.take_in(&mut self.decoder.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut context = Context { reporter: Some(self.reporter.clone()), observers: None };
+        let mut context = Context::with_interval(self.report_interval);
         let mut unsent = Duration::ZERO;
         while let Some((id, found)) = self.next(&mut unsent) {
             match found {
@@ -245,11 +244,11 @@ impl Worker {
         let Assignment { id, wanted, timeout, function, input } = assignment;
         let function = self.registry.function(&function)?;
         // The program sees to it; here it is for the task to know.
-        let board = (timeout != wire::NO_TIMEOUT).then(|| {
+        let details = (timeout != wire::NO_TIMEOUT).then(|| {
             let limits = Limits { timeout: Some(Duration::from_nanos(timeout)), ..Limits::default() };
-            Box::new(Board::with_limits(limits))
+            Box::new(Details::with_limits(limits))
         });
-        let (task, handle) = run::new(Remote { function, input }, board);
+        let (task, handle) = run::new(Remote { function, input }, details);
         let forwarder = (wanted & state::OBSERVED != 0).then(|| self.forwarder(id, &task));
         if let Some(forwarder) = &forwarder {
             forwarder.start();
@@ -298,7 +297,7 @@ impl Worker {
     }
 
     fn refuse(&self, id: u64) {
-        let sight = Sight { total: counts::UNKNOWN, ..Sight::default() };
+        let sight = RemoteSnapshot { total: counts::UNKNOWN, ..RemoteSnapshot::default() };
         let text = "the worker does not know its function".into();
         let mut outbox = self.line.outbox();
         outbox.reply(Reply::Started { id });
@@ -306,7 +305,7 @@ impl Worker {
     }
 
     /// How the task ended, in terms of the protocol.
-    fn outcome(&self, outcome: Result<Parcel, TaskError>, sight: &Sight) -> Outcome {
+    fn outcome(&self, outcome: Result<Encoded, TaskError>, sight: &RemoteSnapshot) -> Outcome {
         let error = match outcome {
             Ok(value) => {
                 let len = value.bytes.len() as u64 + wire::value_overhead(sight);

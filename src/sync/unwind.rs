@@ -1,0 +1,23 @@
+//! Calls of foreign code on threads that must go on.
+
+use std::any::Any;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Calls foreign code; `None` where it panicked.
+pub(crate) fn quietly<R>(call: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(drop_payload).ok()
+}
+
+/// Drops what belongs to the user, whose `drop` may panic.
+pub(crate) fn drop_quietly<T>(value: T) {
+    let _ = quietly(|| drop(value));
+}
+
+/// Drops what a panic was raised with. That may panic with a payload of the same kind, which is leaked: there may be no
+/// end to them.
+pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(another);
+    }
+}

@@ -1,0 +1,23 @@
+//! What surrounds a running task.
+
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use crate::progress::ProgressState;
+use crate::task::callbacks::Callbacks;
+
+/// How often a running task is shown, and who looks at it from the thread that it runs on.
+#[derive(Clone, Default)]
+pub(crate) struct Context {
+    /// The time between two snapshots. Without one, every change is shown.
+    pub(crate) report_interval: Option<Duration>,
+    /// The callbacks of its future, where that is polled by the thread that runs it.
+    pub(crate) callbacks: Option<(ThreadId, Arc<Callbacks<ProgressState>>)>,
+}
+
+impl Context {
+    pub(crate) fn with_interval(report_interval: Duration) -> Self {
+        Self { report_interval: Some(report_interval), callbacks: None }
+    }
+}

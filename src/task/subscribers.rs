@@ -1,0 +1,284 @@
+//! Who is shown the snapshots of a task or of a group, and what each has been shown: data, under a lock of its owner.
+//!
+//! Showing takes two steps. A new snapshot is *stored* under the lock, so that each subscriber is shown all in order;
+//! each has a place for one, where a newer one replaces it. Then those who have been given one are *notified*, without
+//! the lock: that runs foreign code, wakers mostly, which may come back to the task.
+//!
+//! Deliberately absent: a queue of snapshots.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_channel::Sender;
+
+use crate::progress::ProgressState;
+use crate::sync::timer::TimerId;
+use crate::sync::unwind::{drop_quietly, quietly};
+use crate::sync::waiter::Waiter;
+
+/// The time between two snapshots, unless set otherwise.
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Something that is shown as it changes.
+pub(crate) trait Snapshot: Clone + Send + 'static {
+    /// Whether this shows anything that `earlier` does not, time aside.
+    fn says_more_than(&self, earlier: &Self) -> bool;
+}
+
+impl Snapshot for ProgressState {
+    fn says_more_than(&self, earlier: &Self) -> bool {
+        self.n != earlier.n
+            || self.total != earlier.total
+            || self.part != earlier.part
+            || self.status != earlier.status
+            || self.message != earlier.message
+    }
+}
+
+/// One that is shown snapshots.
+pub(crate) trait Subscriber<S>: Send + Sync {
+    /// Keeps `new`, which comes after `old`. `interval` is the time between two snapshots, where there is one.
+    ///
+    /// Called with a lock held that the task needs: it must neither wait nor call foreign code.
+    fn store(&self, old: &S, new: &S, interval: Option<Duration>);
+
+    /// Tells whoever waits for what was stored. Called without a lock. `owner` wakes whoever polls what is observed.
+    fn notify(&self, owner: &Waiter);
+
+    /// Whether anybody is there to see the next one.
+    fn is_open(&self) -> bool {
+        true
+    }
+}
+
+/// All who are shown the snapshots of one task or group.
+pub(crate) struct Subscribers<S> {
+    list: Vec<Subscription<S>>,
+    /// When there are so many, those that are closed are looked for.
+    crowd: usize,
+}
+
+struct Subscription<S> {
+    subscriber: Arc<dyn Subscriber<S>>,
+    seen: S,
+}
+
+/// Those to be notified of what was stored for them, and those that are gone. To be [dealt with](Self::notify) without a
+/// lock.
+#[must_use]
+pub(crate) struct Notices<S> {
+    stored: Vec<Arc<dyn Subscriber<S>>>,
+    gone: Vec<Subscription<S>>,
+}
+
+/// A subscriber is looked at whether it is still there when there are at least so many.
+const CROWD: usize = 8;
+
+impl<S: Snapshot> Subscribers<S> {
+    pub(crate) const fn new() -> Self {
+        Self { list: Vec::new(), crowd: CROWD }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Adds one that has seen `seen`.
+    pub(crate) fn add(&mut self, subscriber: Arc<dyn Subscriber<S>>, seen: S) -> Notices<S> {
+        let mut notices = Notices::NONE;
+        // Those that were dropped while nothing changed would never be found otherwise.
+        if self.list.len() >= self.crowd {
+            self.remove_closed(&mut notices.gone);
+            self.crowd = (2 * self.list.len()).max(CROWD);
+        }
+        self.list.push(Subscription { subscriber, seen });
+        notices
+    }
+
+    /// Stores `snapshot` for each to whom it says more than what it has seen.
+    pub(crate) fn store(&mut self, snapshot: &S, interval: Option<Duration>) -> Notices<S> {
+        let mut notices = Notices::NONE;
+        self.remove_closed(&mut notices.gone);
+        for Subscription { subscriber, seen } in &mut self.list {
+            if snapshot.says_more_than(seen) {
+                let old = mem::replace(seen, snapshot.clone());
+                subscriber.store(&old, snapshot, interval);
+                notices.stored.push(subscriber.clone());
+            }
+        }
+        notices
+    }
+
+    /// The same for the last one, after which nobody is shown any more.
+    pub(crate) fn conclude(&mut self, snapshot: &S, interval: Option<Duration>) -> Notices<S> {
+        let mut notices = self.store(snapshot, interval);
+        notices.gone.append(&mut self.list);
+        notices
+    }
+
+    fn remove_closed(&mut self, gone: &mut Vec<Subscription<S>>) {
+        if self.list.iter().any(|subscription| !subscription.subscriber.is_open()) {
+            let (open, closed) = mem::take(&mut self.list).into_iter().partition(|one| one.subscriber.is_open());
+            self.list = open;
+            *gone = closed;
+        }
+    }
+}
+
+impl<S> Notices<S> {
+    pub(crate) const NONE: Self = Self { stored: Vec::new(), gone: Vec::new() };
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stored.is_empty() && self.gone.is_empty()
+    }
+
+    /// Notifies everybody. A waker that panics harms neither the task nor the others.
+    pub(crate) fn notify(self, owner: &Waiter) {
+        for subscriber in self.stored {
+            let _ = quietly(|| subscriber.notify(owner));
+            drop_quietly(subscriber);
+        }
+        self.gone.into_iter().for_each(drop_quietly);
+    }
+}
+
+/// The sending end of a channel with room for one.
+pub(crate) struct Channel<S> {
+    sender: Sender<S>,
+    unsent: Mutex<Unsent<S>>,
+}
+
+struct Unsent<S> {
+    newest: Option<S>,
+    /// Whether some thread is sending, which looks again afterwards: so nothing older is sent after something newer.
+    is_sending: bool,
+}
+
+impl<S> Channel<S> {
+    pub(crate) fn new(sender: Sender<S>) -> Arc<Self> {
+        Arc::new(Self { sender, unsent: Mutex::new(Unsent { newest: None, is_sending: false }) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unsent<S>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_unsent(&self) -> Option<S> {
+        let mut unsent = self.lock();
+        if unsent.is_sending {
+            return None;
+        }
+        let newest = unsent.newest.take();
+        unsent.is_sending = newest.is_some();
+        newest
+    }
+}
+
+impl<S: Snapshot> Subscriber<S> for Channel<S> {
+    fn store(&self, _old: &S, new: &S, _interval: Option<Duration>) {
+        self.lock().newest = Some(new.clone());
+    }
+
+    fn notify(&self, _owner: &Waiter) {
+        while let Some(newest) = self.next_unsent() {
+            let _ = quietly(|| self.sender.force_send(newest));
+            self.lock().is_sending = false;
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+}
+
+/// The newest snapshot, for whoever polls what is observed.
+#[derive(Debug)]
+pub(crate) struct Latest<S> {
+    newest: Mutex<Option<S>>,
+    is_closed: AtomicBool,
+}
+
+impl<S> Latest<S> {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { newest: Mutex::new(None), is_closed: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn set(&self, snapshot: S) {
+        *self.lock() = Some(snapshot);
+    }
+
+    /// The newest one, if that was not taken before.
+    pub(crate) fn take(&self) -> Option<S> {
+        self.lock().take()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_none()
+    }
+
+    /// Nobody will take any more.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<S>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Snapshot> Subscriber<S> for Latest<S> {
+    fn store(&self, _old: &S, new: &S, _interval: Option<Duration>) {
+        self.set(new.clone());
+    }
+
+    fn notify(&self, owner: &Waiter) {
+        owner.wake();
+    }
+
+    fn is_open(&self) -> bool {
+        !self.is_closed.load(Ordering::Relaxed)
+    }
+}
+
+/// What a task has shown, to whom, and when it will show the next.
+pub(crate) struct Reports {
+    pub(crate) subscribers: Subscribers<ProgressState>,
+    /// The time between two snapshots. Without one, every change is shown.
+    pub(crate) interval: Option<Duration>,
+    /// Whether the task's own thread is to show what has changed, for it calls callbacks as well.
+    pub(crate) by_task: bool,
+    pub(crate) shown_at: Option<Instant>,
+    /// What looks at the task in regular intervals, while it is changing.
+    pub(crate) watched: Option<TimerId>,
+    /// Whether the last state was shown.
+    pub(crate) concluded: bool,
+    /// How many threads are notifying right now.
+    pub(crate) notifying: usize,
+}
+
+impl Default for Reports {
+    fn default() -> Self {
+        Self {
+            subscribers: Subscribers::new(),
+            interval: None,
+            by_task: false,
+            shown_at: None,
+            watched: None,
+            concluded: false,
+            notifying: 0,
+        }
+    }
+}
+
+impl Reports {
+    /// When the next snapshot may be shown.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.shown_at?.checked_add(self.interval?)
+    }
+}
