@@ -142,7 +142,7 @@ impl<T> TaskGroup<T> {
     /// assert_eq!(group.join().wait()?, [42]);
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
-    #[cfg_attr(not(feature = "indicatif"), expect(unused_mut))]
+    #[cfg_attr(not(feature = "indicatif"), expect(unused_mut, reason = "only bars change it"))]
     pub fn add(&mut self, mut task: ProgressFuture<T>) -> TaskId {
         let id = task.id();
         if task.is_terminated() {

@@ -178,7 +178,7 @@ fn shutdown_now_reaches_a_task_that_runs_on_the_thread_of_one_that_waits_for_it(
                 loop {
                     progress.update(1)?;
                 }
-                #[allow(unreachable_code)]
+                #[allow(unreachable_code, reason = "gives the closure its type")]
                 Ok(())
             });
             Ok(helped.wait()?)
