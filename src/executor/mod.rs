@@ -212,9 +212,9 @@ macro_rules! submit_methods {
             /// assert_eq!(task.wait()?.0, 7);
             /// # Ok::<(), progress_executor::TaskError>(())
             /// ```
-            pub fn submit<F, I, O>(&self, task: F, input: I) -> $crate::ProgressFuture<O>
+            pub fn submit<F, I, O>(&self, task: F, input: I) -> $crate::future::ProgressFuture<O>
             where
-                F: FnOnce(I, &$crate::Updater) -> $crate::TaskResult<O> + Send + 'static,
+                F: FnOnce(I, &$crate::updater::Updater) -> $crate::error::TaskResult<O> + Send + 'static,
                 I: Send + 'static,
                 O: Send + 'static,
             {
@@ -231,9 +231,9 @@ macro_rules! submit_methods {
             /// assert_eq!(executor.spawn(move |_| Ok(words.concat())).wait()?, "ab");
             /// # Ok::<(), progress_executor::TaskError>(())
             /// ```
-            pub fn spawn<F, O>(&self, task: F) -> $crate::ProgressFuture<O>
+            pub fn spawn<F, O>(&self, task: F) -> $crate::future::ProgressFuture<O>
             where
-                F: FnOnce(&$crate::Updater) -> $crate::TaskResult<O> + Send + 'static,
+                F: FnOnce(&$crate::updater::Updater) -> $crate::error::TaskResult<O> + Send + 'static,
                 O: Send + 'static,
             {
                 $crate::executor::start(self, $crate::executor::call::Spawn(task), Default::default())
@@ -250,9 +250,9 @@ macro_rules! submit_methods {
             /// # task.wait()?;
             /// # Ok::<(), progress_executor::TaskError>(())
             /// ```
-            pub fn task<F, I, O>(&self, task: F, input: I) -> $crate::TaskBuilder<'_, O>
+            pub fn task<F, I, O>(&self, task: F, input: I) -> $crate::executor::builder::TaskBuilder<'_, O>
             where
-                F: FnOnce(I, &$crate::Updater) -> $crate::TaskResult<O> + Send + 'static,
+                F: FnOnce(I, &$crate::updater::Updater) -> $crate::error::TaskResult<O> + Send + 'static,
                 I: Send + 'static,
                 O: Send + 'static,
             {
@@ -276,9 +276,9 @@ macro_rules! submit_methods {
             /// # Ok::<(), progress_executor::TaskError>(())
             /// # }).unwrap();
             /// ```
-            pub fn map<F, I, O, N>(&self, task: F, inputs: N) -> $crate::Map<'_, N::IntoIter, O>
+            pub fn map<F, I, O, N>(&self, task: F, inputs: N) -> $crate::executor::map::Map<'_, N::IntoIter, O>
             where
-                F: Fn(I, &$crate::Updater) -> $crate::TaskResult<O> + Clone + Send + 'static,
+                F: Fn(I, &$crate::updater::Updater) -> $crate::error::TaskResult<O> + Clone + Send + 'static,
                 I: Send + 'static,
                 O: Send + 'static,
                 N: IntoIterator<Item = I>,
@@ -288,7 +288,7 @@ macro_rules! submit_methods {
                     $crate::executor::start(self, call, Default::default())
                 };
                 let workers = $crate::Executor::max_workers(self);
-                $crate::Map::new(inputs.into_iter(), Box::new(submit), workers)
+                $crate::executor::map::Map::new(inputs.into_iter(), Box::new(submit), workers)
             }
         }
     };
