@@ -64,7 +64,7 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < DEADLINE, "never: {what}");
-        thread::sleep(Duration::from_millis(1));
+        thread::yield_now();
     }
 }
 
@@ -73,6 +73,7 @@ fn kill_some(seed: u64, is_over: &AtomicBool) -> usize {
     let mut random = Random(seed);
     let mut kills = 0;
     while kills < KILLS && !is_over.load(Ordering::Relaxed) {
+        // A moment that nothing else decides.
         thread::sleep(Duration::from_micros(random.below(20_000)));
         let workers = children();
         if workers.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::task::Poll;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 use futures::future::FusedFuture as _;
@@ -19,7 +19,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::support::{Gate, Hand, busy_pool, count, eventually, gate, tick_forever, within_deadline};
+use crate::support::{
+    Gate, Hand, busy_pool, count, eventually, gate, let_another_task_run, tick_forever, within_deadline,
+};
 
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -420,7 +422,7 @@ fn a_paused_group_waits_and_so_does_what_is_added_to_it() {
         group.add(executor.spawn(|progress| tick_forever((), progress)));
         eventually("all wait", || group.progress().paused == 3);
         let paused = group.progress();
-        thread::sleep(Duration::from_millis(20)); // Time for the clock to go on, if it did.
+        let_another_task_run();
         assert_eq!(group.progress(), paused);
         assert!(paused.elapsed > Duration::ZERO);
         group.resume();
@@ -765,7 +767,7 @@ fn elapsed_is_the_time_in_which_something_runs() {
         open.open();
         smol::block_on(group.next()).unwrap().1.unwrap();
         let ended = group.progress();
-        thread::sleep(Duration::from_millis(5)); // Time for the clock to go on, if it did.
+        let_another_task_run();
         assert_eq!(group.progress(), ended);
         assert_eq!(ended.eta(), Some(Duration::ZERO));
     });
@@ -776,9 +778,12 @@ fn progress_that_is_first_asked_for_at_the_end_knows_all_tasks_and_their_time() 
     within_deadline(|| {
         let executor = ThreadPoolExecutor::new(1);
         let mut group = TaskGroup::new();
-        group.add(executor.spawn(|progress| {
-            progress.sleep(Duration::from_millis(5))?;
-            count(3, progress)
+        let (lasted, time) = mpsc::channel();
+        group.add(executor.spawn(move |progress| {
+            let start = Instant::now();
+            let n = count(3, progress)?;
+            lasted.send(start.elapsed())?;
+            Ok(n)
         }));
         smol::block_on(group.next()).unwrap().1.unwrap();
         let unread = executor.submit(count, 4);
@@ -786,7 +791,7 @@ fn progress_that_is_first_asked_for_at_the_end_knows_all_tasks_and_their_time() 
         group.add(unread);
         let progress = group.progress();
         assert_eq!((progress.n, progress.total, progress.finished), (7, Some(7), 2));
-        assert!(progress.elapsed >= Duration::from_millis(5));
+        assert!(progress.elapsed >= time.recv().unwrap());
         assert_eq!(group.progress(), progress);
     });
 }
@@ -797,13 +802,15 @@ fn progress_that_is_first_asked_for_midway_counts_the_time_from_the_start() {
         let executor = ThreadPoolExecutor::new(1);
         let (gate, barrier) = gate();
         let mut group = TaskGroup::new();
-        group.add(executor.spawn(move |progress| {
-            progress.sleep(Duration::from_millis(5))?;
+        let (begun, start) = mpsc::channel();
+        group.add(executor.spawn(move |_| {
+            begun.send(Instant::now())?;
             barrier.pass();
             Ok(())
         }));
         gate.wait();
-        assert!(group.progress().elapsed >= Duration::from_millis(5));
+        let time = start.recv().unwrap().elapsed();
+        assert!(group.progress().elapsed >= time);
         gate.open();
         group.join().wait().unwrap();
     });
@@ -861,6 +868,19 @@ fn stepping(executor: &ThreadPoolExecutor, end: u64) -> (Gate, ProgressFuture<()
     (gate, task)
 }
 
+/// Returns when another group with the usual interval has shown an update that was not due at once.
+fn an_update_is_due_elsewhere() {
+    let (gate, task) = stepping(&ThreadPoolExecutor::new(1), 2);
+    let group = TaskGroup::from_iter([task]);
+    let updates = group.updates();
+    for _ in 0..2 {
+        gate.open();
+        gate.wait();
+    }
+    while updates.recv_blocking().unwrap().n < 2 {}
+    gate.open();
+}
+
 #[test]
 fn there_is_one_update_per_report_interval() {
     within_deadline(|| {
@@ -874,7 +894,7 @@ fn there_is_one_update_per_report_interval() {
             gate.open();
             gate.wait();
         }
-        thread::sleep(Duration::from_millis(50)); // Time for another one, if it came.
+        an_update_is_due_elsewhere();
         assert!(updates.is_empty());
         assert_eq!(group.progress().n, 2);
         gate.open();

@@ -8,7 +8,7 @@ use progress_executor::{
     ExecutorExt, Job, ProgressFuture, Status, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater,
 };
 
-use crate::support::{Hand, busy_pool, eventually, gate, within_deadline};
+use crate::support::{Hand, busy_pool, eventually, gate, let_another_task_run, within_deadline};
 
 /// A task of its own that is held back by a busy pool which then got to it.
 fn held_task() -> (ThreadPoolExecutor, ProgressFuture<u32>) {
@@ -120,7 +120,7 @@ fn a_task_paused_while_it_runs_waits_in_its_next_progress_call_with_its_clock_st
         task.pause();
         eventually("the task waits", || task.progress().status == Status::Paused);
         let paused = task.progress();
-        std::thread::sleep(Duration::from_millis(20)); // Time for the clock to go on, if it did.
+        let_another_task_run();
         assert_eq!(task.progress(), paused);
         task.resume();
         eventually("the task goes on", || task.progress().n > paused.n);
@@ -177,7 +177,7 @@ fn an_inline_task_that_is_resumed_wakes_its_future() {
 #[test]
 fn a_job_that_is_paused_gives_its_thread_back_when_it_is_cancelled() {
     within_deadline(|| {
-        for drop_the_future in [true, false] {
+        for round in 0..100 {
             let (send, threads) = mpsc::channel();
             let (gate, barrier) = gate();
             let barrier = std::sync::Mutex::new(Some(barrier));
@@ -195,8 +195,10 @@ fn a_job_that_is_paused_gives_its_thread_back_when_it_is_cancelled() {
             gate.open();
             let thread = threads.recv().unwrap();
             // On its way into the wait, or in it: both have to end.
-            std::thread::sleep(Duration::from_millis(5));
-            if drop_the_future {
+            for _ in 0..round {
+                std::thread::yield_now();
+            }
+            if round % 2 == 0 {
                 drop(task);
             } else {
                 task.cancel();

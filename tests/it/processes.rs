@@ -31,6 +31,7 @@ pub(crate) fn hold(file: PathBuf, _: &Updater) -> TaskResult<u32> {
 
 fn wait_for_removal(file: &Path) {
     while file.exists() {
+        // The other process cannot wake this one.
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -42,19 +43,28 @@ pub(crate) fn clean_up_slowly(file: PathBuf, progress: &Updater) -> TaskResult<u
     Ok(process::id())
 }
 
-/// Never ends, and never looks.
+/// Never ends, and never looks from when it has said that it spins.
 pub(crate) fn spin((): (), progress: &Updater) -> TaskResult<()> {
-    progress.set_counts(3, 4)?;
-    loop {
-        std::hint::spin_loop();
-    }
+    say_and_spin("spins".into(), progress)
 }
 
 /// The same, with a process of its own, whose id is its message.
 pub(crate) fn spin_with_a_child((): (), progress: &Updater) -> TaskResult<()> {
     let child = Command::new("sleep").arg("1000").spawn()?;
-    progress.set_message(child.id().to_string());
-    spin((), progress)
+    say_and_spin(child.id().to_string(), progress)
+}
+
+/// The same, with its own id as the message.
+pub(crate) fn spin_with_a_message((): (), progress: &Updater) -> TaskResult<()> {
+    say_and_spin(process::id().to_string(), progress)
+}
+
+fn say_and_spin(message: String, progress: &Updater) -> TaskResult<()> {
+    progress.set_counts(3, 4)?;
+    progress.set_message(message);
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 pub(crate) fn append((file, line): (PathBuf, String), _: &Updater) -> TaskResult<u32> {
@@ -138,6 +148,19 @@ fn wait_until_running<T>(task: &ProgressFuture<T>) {
     eventually("the task runs", || task.progress().status == Status::Running);
 }
 
+/// Waits until the task has made its last progress call.
+fn wait_until_spinning(task: &ProgressFuture<()>) {
+    eventually("the task spins", || task.progress().message.is_some());
+}
+
+/// The lines of a file, which are numbers, in their order.
+pub(crate) fn sorted_lines(file: &NewFile) -> Vec<u32> {
+    let mut lines: Vec<_> =
+        fs::read_to_string(file.path()).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+    lines.sort();
+    lines
+}
+
 // Cancellation.
 
 #[test]
@@ -148,7 +171,7 @@ fn a_task_that_never_listens_is_killed_after_the_grace() {
         let worker = pool.submit(process_id, ()).wait().unwrap();
         let task = pool.submit(spin, ());
         let after: Vec<_> = (0..10).map(|n| pool.submit(count, n)).collect();
-        wait_until_running(&task);
+        wait_until_spinning(&task);
         task.cancel();
         let error = task.wait().unwrap_err();
         assert_eq!(error.kind(), &TaskErrorKind::Cancelled(CancelCause::Requested));
@@ -167,18 +190,20 @@ fn a_task_that_never_listens_is_killed_after_the_grace() {
 fn a_task_that_has_noticed_is_not_killed() {
     const GRACE: Duration = Duration::from_millis(500);
     within_deadline(|| {
-        let pool = ProcessPoolExecutor::builder().max_workers(1).cancel_grace(GRACE).build().unwrap();
+        let pool = ProcessPoolExecutor::builder().max_workers(2).cancel_grace(GRACE).build().unwrap();
         let file = NewFile::new();
-        let worker = pool.submit(process_id, ()).wait().unwrap();
         let task = pool.submit(clean_up_slowly, file.path());
+        let deaf = pool.submit(spin, ());
         let canceller = task.canceller();
         wait_until_running(&task);
+        wait_until_spinning(&deaf);
         canceller.cancel();
         eventually("the task has noticed", || canceller.is_acknowledged() || task.is_done());
-        thread::sleep(GRACE + GRACE / 2);
+        deaf.cancel();
+        assert!(deaf.wait().unwrap_err().source().is_some(), "the grace of both has passed");
         assert!(!task.is_done());
         file.remove();
-        assert_eq!(task.wait().unwrap(), worker, "it has finished all the same");
+        assert!(task.wait().is_ok(), "it has finished all the same");
     });
 }
 
@@ -226,15 +251,17 @@ fn cancelled_or_dropped_inside_a_worker_it_does_not_run_and_costs_no_worker() {
         let mut waiting: Vec<_> = (0..6).map(|n| pool.submit(append, (log.path(), n.to_string()))).collect();
         tasks.into_iter().for_each(|task| assert!(task.wait().is_ok()));
         wait_until_running(&held);
-        waiting[3].cancel();
+        // A worker heeds requests in order: when it has heeded that to cancel, it has also heeded the one before.
         drop(waiting.remove(1));
-        assert!(waiting.remove(2).wait().unwrap_err().is_cancelled(), "while the worker is busy");
+        let cancelled = waiting.remove(2);
+        cancelled.cancel();
+        assert!(cancelled.wait().unwrap_err().is_cancelled(), "while the worker is busy");
         gate.remove();
         let worker = held.wait().unwrap();
         for task in waiting {
             assert_eq!(task.wait().unwrap(), worker, "the worker lives");
         }
-        assert_eq!(fs::read_to_string(log.path()).unwrap(), "0\n2\n4\n5\n");
+        assert_eq!(sorted_lines(&log), [0, 2, 4, 5]);
     });
 }
 
@@ -244,23 +271,25 @@ fn paused_inside_a_worker_it_lets_others_pass() {
         let pool = pool(1);
         warm_up(&pool);
         let (gate, log) = (NewFile::new(), NewFile::new());
+        // All of them are sent at once, for tasks are short.
+        let tasks: Vec<_> = (0..20).map(|_| pool.submit(count, 1)).collect();
         let held = pool.submit(hold, gate.path());
-        let waiting: Vec<_> = (0..3).map(|n| pool.submit(append, (log.path(), n.to_string()))).collect();
+        let mut waiting: Vec<_> = (0..4).map(|n| pool.submit(append, (log.path(), n.to_string()))).collect();
+        tasks.into_iter().for_each(|task| assert!(task.wait().is_ok()));
         wait_until_running(&held);
-        waiting[0].pause();
-        assert_eq!(waiting[0].progress().status, Status::Paused);
-        // Requests are heeded in order: when this one is, so is that one.
-        let last = pool.submit(count, 1);
-        last.cancel();
-        assert!(last.wait().unwrap_err().is_cancelled());
-        gate.remove();
-        let mut waiting = waiting.into_iter();
-        let paused = waiting.next().unwrap();
-        waiting.for_each(|task| assert!(task.wait().is_ok()));
+        let (paused, cancelled) = (waiting.remove(0), waiting.remove(2));
+        paused.pause();
         assert_eq!(paused.progress().status, Status::Paused);
+        // A worker heeds requests in order: when it has heeded this one, it has also heeded that to pause.
+        cancelled.cancel();
+        assert!(cancelled.wait().unwrap_err().is_cancelled());
+        gate.remove();
+        waiting.into_iter().for_each(|task| assert!(task.wait().is_ok()));
+        assert_eq!(paused.progress().status, Status::Paused);
+        assert_eq!(sorted_lines(&log), [1, 2]);
         paused.resume();
         paused.wait().unwrap();
-        assert_eq!(fs::read_to_string(log.path()).unwrap(), "1\n2\n0\n");
+        assert_eq!(sorted_lines(&log), [0, 1, 2]);
     });
 }
 
@@ -463,11 +492,6 @@ fn program_whose_tasks_never_end() {
     let _ = task.wait();
 }
 
-pub(crate) fn spin_with_a_message((): (), progress: &Updater) -> TaskResult<()> {
-    progress.set_message(process::id().to_string());
-    spin((), progress)
-}
-
 // Errors.
 
 #[test]
@@ -580,13 +604,16 @@ fn observed_at_every_moment_short_tasks_end_with_their_values() {
 #[test]
 fn a_paused_task_in_a_worker_stands_still() {
     within_deadline(|| {
-        let pool = pool(1);
-        let task = pool.submit(count_forever, ());
+        let pool = pool(2);
+        let (task, other) = (pool.submit(count_forever, ()), pool.submit(count_forever, ()));
         wait_until_running(&task);
         task.pause();
         eventually("it is paused", || task.progress().status == Status::Paused);
         let (n, elapsed) = (task.progress().n, task.progress().elapsed);
-        thread::sleep(Duration::from_millis(50));
+        for _ in 0..3 {
+            let seen = other.progress().n;
+            eventually("the other one goes on", || other.progress().n > seen);
+        }
         assert_eq!((task.progress().n, task.progress().elapsed), (n, elapsed));
         task.resume();
         eventually("it goes on", || task.progress().n > n);

@@ -19,8 +19,8 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::crashes::{Place, Way, is_worker, process_id};
-use crate::processes::{append, hold, warm_up};
-use crate::support::{Hand, NewFile, count, eventually, within_deadline};
+use crate::processes::{append, hold, sorted_lines, warm_up};
+use crate::support::{Hand, NewFile, count, eventually, with_time_enough, within_deadline};
 
 const LOSSES: [Way; 5] = [Way::Exit, Way::Abort, Way::Kill, Way::Close, Way::Garbage];
 
@@ -92,6 +92,7 @@ pub(crate) fn burn_and_sum((fuse, bytes): (Fuse, Vec<u8>), progress: &Updater) -
 
 /// Ends its worker after some time in the first attempt, and takes as long in the second one.
 pub(crate) fn burn_slowly((fuse, time): (Fuse, Duration), _: &Updater) -> TaskResult<()> {
+    // A limit of this time is what is tested, and nothing of the task may be seen meanwhile.
     thread::sleep(time);
     Ok(fuse.burn(Place::Running, None)?)
 }
@@ -139,6 +140,10 @@ pub(crate) fn announced<T>(task: &ProgressFuture<T>, other_than: Option<u32>) ->
 
 pub(crate) fn kill(worker: u32) {
     kill_process(Pid::from_raw(worker as i32).unwrap(), Signal::KILL).unwrap();
+}
+
+fn is_too_late(error: &progress_executor::TaskError) -> bool {
+    error.is_timed_out() || error.is_stalled()
 }
 
 /// Whether cancelling a task, or what else `end` does, and the loss of its worker leave it with one attempt.
@@ -215,8 +220,7 @@ fn tasks_behind_a_task_that_is_started_again_run_once() {
             assert_eq!(fuse.wait().is_ok(), retries == 1);
             assert_eq!(lines(&fuse_log.path()), 1 + retries as usize);
             tasks.into_iter().for_each(|task| assert!(task.wait().is_ok()));
-            let expected: String = (0..100).map(|n| format!("{n}\n")).collect();
-            assert_eq!(fs::read_to_string(log.path()).unwrap(), expected);
+            assert_eq!(sorted_lines(&log), (0..100).collect::<Vec<_>>());
         }
     });
 }
@@ -302,13 +306,21 @@ fn a_task_that_is_started_again_begins_anew_for_its_observers() {
 #[test]
 fn a_time_out_begins_anew() {
     within_deadline(|| {
-        let (pool, log) = (pool(1), NewFile::new());
-        let (time, limit) = (Duration::from_millis(500), Duration::from_millis(900));
-        let fuse = Fuse::new(Way::Kill, Place::Running, 1, &log);
-        let task = pool.task(burn_slowly, (fuse, time)).retries(1).timeout(limit).stall_timeout(limit);
-        task.submit().wait().unwrap();
-        assert_eq!(lines(&log.path()), 2);
+        // Twice this time is more than the limit.
+        let time = |limit| limit / 9 * 5;
+        let (pool, limit) = (pool(1), Duration::from_millis(900));
+        with_time_enough(limit, |limit| {
+            let log = NewFile::new();
+            let fuse = Fuse::new(Way::Kill, Place::Running, 1, &log);
+            let task = pool.task(burn_slowly, (fuse, time(limit))).retries(1).timeout(limit).stall_timeout(limit);
+            let outcome = task.submit().wait();
+            assert!(
+                outcome.as_ref().is_ok_and(|()| lines(&log.path()) == 2) || outcome.as_ref().is_err_and(is_too_late)
+            );
+            outcome.ok()
+        });
 
+        let log = NewFile::new();
         let fuse = Fuse::new(Way::Kill, Place::Running, 1, &log);
         let task = pool.task(burn_slowly, (fuse, 2 * limit)).retries(1).timeout(limit).submit();
         assert!(task.wait().unwrap_err().is_timed_out(), "there still is a limit");
@@ -318,15 +330,19 @@ fn a_time_out_begins_anew() {
 #[test]
 fn the_limits_of_a_second_attempt_are_watched() {
     within_deadline(|| {
-        let (pool, log, file) = (pool(1), NewFile::new(), NewFile::new());
-        let limit = Duration::from_secs(1);
-        let task = pool.task(announce_and_hold, (log.path(), file.path())).retries(9).timeout(limit).submit();
-        let worker = announced(&task, None);
-        let killed = Instant::now();
-        kill(worker);
-        let error = task.wait().unwrap_err();
-        assert!(error.is_timed_out() && killed.elapsed() >= limit, "{error:?}");
-        assert_eq!(lines(&log.path()), 2);
+        with_time_enough(Duration::from_secs(1), |limit| {
+            let (pool, log, file) = (pool(1), NewFile::new(), NewFile::new());
+            let task = pool.task(announce_and_hold, (log.path(), file.path())).retries(9).timeout(limit).submit();
+            eventually("the task says where it is", || task.progress().message.is_some() || task.is_done());
+            let worker = task.progress().message?.parse().unwrap();
+            let killed = Instant::now();
+            kill(worker);
+            let error = task.wait().unwrap_err();
+            let (time, attempts) = (killed.elapsed(), lines(&log.path()));
+            assert!(error.is_timed_out(), "{error:?}");
+            assert!(attempts == 1 || attempts == 2 && time >= limit, "{attempts} attempts, {time:?}: {error:?}");
+            (attempts == 2).then_some(())
+        });
     });
 }
 
@@ -389,7 +405,8 @@ fn a_worker_that_is_killed_because_its_task_does_not_listen_is_not_lost() {
         let error = pool.task(announce_and_hold, input()).retries(9).stall_timeout(limit).submit().wait().unwrap_err();
         assert!(error.is_stalled());
         pool.submit(count, 1).wait().unwrap();
-        assert_eq!(lines(&log.path()), 3);
+        // Fewer if a limit has passed before the task came to leave a line.
+        assert!(lines(&log.path()) <= 3);
     });
 }
 
@@ -441,6 +458,7 @@ fn cancelled_at_any_moment_around_the_loss_a_task_ends_once_and_never_runs_after
             let mut task = pool.task(announce_and_listen, (log.path(), file.path())).retries(u32::MAX).submit();
             let (worker, updates, canceller) = (announced(&task, None), task.updates(), task.canceller());
             let killer = thread::spawn(move || kill(worker));
+            // Some time between before the kill and after the next start; which one does not matter.
             thread::sleep(Duration::from_micros(50 * round));
             canceller.cancel();
             let error = smol::block_on(&mut task).unwrap_err();

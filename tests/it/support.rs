@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::future::Future;
+use std::iter;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
 use rustix::process::Pid;
@@ -68,7 +69,16 @@ pub(crate) struct Barrier {
 impl Gate {
     /// Waits until somebody stands at the barrier.
     pub(crate) fn wait(&self) {
-        self.arrived.recv_timeout(DEADLINE).expect("nobody has come to the barrier");
+        assert!(self.is_reached(), "whoever was to come to the barrier has ended");
+    }
+
+    /// Waits until somebody stands at the barrier, or never will because the barrier is gone.
+    pub(crate) fn is_reached(&self) -> bool {
+        match self.arrived.recv_timeout(DEADLINE) {
+            Ok(()) => true,
+            Err(mpsc::RecvTimeoutError::Disconnected) => false,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("nobody has come to the barrier within {DEADLINE:?}"),
+        }
     }
 
     /// Lets whoever comes to the barrier pass, once.
@@ -151,11 +161,26 @@ impl Hand {
 /// Looks again and again until it holds; for what other threads do in their own time.
 #[track_caller]
 pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
         thread::yield_now();
     }
+}
+
+/// Returns when what must stand still has had a chance to go on: another task was started, has counted and has ended in the
+/// meantime, and the clock of all tasks shows a later time.
+pub(crate) fn let_another_task_run() {
+    let start = Instant::now();
+    ThreadPoolExecutor::new(1).submit(count, 10_000).wait().unwrap();
+    eventually("the clock goes on", || !start.elapsed().is_zero());
+}
+
+/// Makes an attempt that needs something to be done within `limit`; while that takes too long on a busy machine, tries again
+/// with twice the limit.
+pub(crate) fn with_time_enough<R>(limit: Duration, attempt: impl Fn(Duration) -> Option<R>) -> R {
+    let limits = iter::successors(Some(limit), |&limit| limit.checked_mul(2)).take_while(|&limit| limit < DEADLINE / 4);
+    limits.into_iter().find_map(attempt).expect("it takes too long, whatever the limit")
 }
 
 /// A file under a name that nobody else has, gone when this is dropped.
