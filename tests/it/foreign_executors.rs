@@ -7,7 +7,7 @@ use progress_executor::{Executor, ExecutorExt, Job};
 use crate::support::{count, tick_forever, within_deadline};
 
 /// Values, progress and cancellation.
-fn check(executor: &dyn Executor) {
+pub(crate) fn check(executor: &dyn Executor) {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let sink = seen.clone();
     let task = executor.submit(count, 1000).on_progress(move |_, new| sink.lock().unwrap().push(new.n));
@@ -23,11 +23,6 @@ fn check(executor: &dyn Executor) {
         }
     });
     assert!(task.wait().unwrap_err().is_cancelled());
-}
-
-#[test]
-fn rayon() {
-    within_deadline(|| check(&|job: Job| rayon::spawn(move || job.run())));
 }
 
 #[test]

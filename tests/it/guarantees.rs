@@ -71,7 +71,6 @@ fn auto_traits() {
     is_unpin::<Map<'_, Unmoved, std::marker::PhantomPinned>>();
     is_send::<SharedUpdater>();
     is_sync::<SharedUpdater>();
-    is_send::<ProgressParIter<rayon::vec::IntoIter<u32>>>();
     is_send::<ProgressState>();
     is_sync::<ProgressState>();
     is_error::<TaskError>();
@@ -129,7 +128,6 @@ fn everything_can_be_debugged() {
     is_debug::<GroupBars>();
     is_debug::<Map<'_, Unmoved, Rc<()>>>();
     is_debug::<SharedUpdater>();
-    is_debug::<ProgressParIter<rayon::vec::IntoIter<u32>>>();
 }
 
 #[test]

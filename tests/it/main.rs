@@ -17,6 +17,7 @@ mod maps;
 mod parts;
 mod pause;
 mod processes;
+#[cfg(feature = "rayon")]
 mod rayon;
 mod reports;
 mod retries;

@@ -1,12 +1,16 @@
-//! Parallel iterators: they count, and nobody takes a part for the whole.
+//! Parallel iterators: they count, and nobody takes a part for the whole. And rayon as an executor.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use progress_executor::{Cancelled, ProgressFuture, Status, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater};
+use progress_executor::{
+    Cancelled, Job, ProgressFuture, ProgressParIter, Status, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater,
+};
 use rayon::iter::ParallelBridge;
 use rayon::prelude::*;
 
+use crate::foreign_executors;
 use crate::support::{eventually, gate, within_deadline};
 
 const MANY: u64 = 1 << 40;
@@ -64,9 +68,7 @@ fn a_length_that_is_not_known_is_no_total() {
 
 /// Cancels a task in the middle of its iterator, and returns what became of that and how many items were visited.
 fn cancelled_midway<R: Send + 'static>(
-    drive: impl FnOnce(progress_executor::ProgressParIter<rayon::range::Iter<u64>>, &(dyn Fn() + Sync)) -> R
-    + Send
-    + 'static,
+    drive: impl FnOnce(ProgressParIter<rayon::range::Iter<u64>>, &(dyn Fn() + Sync)) -> R + Send + 'static,
 ) -> (R, usize) {
     within_deadline(|| {
         let visited = Arc::new(AtomicUsize::new(0));
@@ -211,4 +213,39 @@ fn an_item_that_panics_is_the_panic_of_its_task() {
         let error = task.wait().unwrap_err();
         assert_eq!(error.into_panic().unwrap().downcast_ref(), Some(&"out of ink"));
     });
+}
+
+#[test]
+fn a_parallel_loop_counts_and_is_cancelled() {
+    within_deadline(|| {
+        fn square(limit: u64, progress: &Updater) -> TaskResult<u64> {
+            progress.set_total(limit);
+            let shared = progress.shared();
+            let squares = (0..limit).into_par_iter().map(|number| shared.update(1).map(|()| number % 10));
+            Ok(squares.try_reduce(|| 0, |a, b| Ok(a + b))?)
+        }
+        let executor = ThreadPoolExecutor::new(1);
+        let mut task = executor.submit(square, 10_000);
+        assert_eq!(smol::block_on(&mut task).unwrap(), 45_000);
+        assert_eq!((task.progress().n, task.progress().fraction()), (10_000, Some(1.0)));
+
+        let task = executor.spawn(|progress| {
+            let shared = progress.shared();
+            Ok(rayon::iter::repeat(()).try_for_each(|()| shared.update(1))?)
+        });
+        eventually("the loop runs", || task.progress().n > 0);
+        task.cancel();
+        assert!(task.wait().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn its_threads_run_tasks() {
+    within_deadline(|| foreign_executors::check(&|job: Job| rayon::spawn(move || job.run())));
+}
+
+#[test]
+fn an_iterator_can_be_sent_and_debugged() {
+    fn is_send_and_debug<T: Send + Debug>() {}
+    is_send_and_debug::<ProgressParIter<rayon::vec::IntoIter<u32>>>();
 }

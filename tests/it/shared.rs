@@ -9,7 +9,6 @@ use progress_executor::{
     Cancelled, ProgressFuture, ProgressState, SharedUpdater, Status, SyncExecutor, TaskResult, ThreadPoolExecutor,
     Updater,
 };
-use rayon::prelude::*;
 
 use crate::support::{eventually, gate, let_another_task_run, within_deadline};
 
@@ -288,30 +287,6 @@ fn a_task_whose_threads_wait_may_end() {
         assert_eq!(threads.recv().unwrap().join().unwrap(), Cancelled);
         smol::block_on(&mut task).unwrap();
         assert_eq!(task.progress(), ProgressState { status: Status::Finished, ..paused });
-    });
-}
-
-#[test]
-fn a_parallel_loop_counts_and_is_cancelled() {
-    within_deadline(|| {
-        fn square(limit: u64, progress: &Updater) -> TaskResult<u64> {
-            progress.set_total(limit);
-            let shared = progress.shared();
-            let squares = (0..limit).into_par_iter().map(|number| shared.update(1).map(|()| number % 10));
-            Ok(squares.try_reduce(|| 0, |a, b| Ok(a + b))?)
-        }
-        let executor = ThreadPoolExecutor::new(1);
-        let mut task = executor.submit(square, 10_000);
-        assert_eq!(smol::block_on(&mut task).unwrap(), 45_000);
-        assert_eq!((task.progress().n, task.progress().fraction()), (10_000, Some(1.0)));
-
-        let task = executor.spawn(|progress| {
-            let shared = progress.shared();
-            Ok(rayon::iter::repeat(()).try_for_each(|()| shared.update(1))?)
-        });
-        eventually("the loop runs", || task.progress().n > 0);
-        task.cancel();
-        assert!(task.wait().unwrap_err().is_cancelled());
     });
 }
 
