@@ -15,6 +15,8 @@ use wire::{Decoder, Outbox, Reply, Request, WireError};
 
 #[path = "../../src/codec.rs"]
 mod codec;
+#[path = "../../src/task/remote.rs"]
+mod remote;
 #[path = "../../src/process/protocol/wire.rs"]
 mod wire;
 
@@ -23,8 +25,7 @@ mod error {
     pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 }
 mod task {
-    #[path = "../../../src/task/remote.rs"]
-    pub(crate) mod remote;
+    pub(crate) use crate::remote;
 }
 
 #[global_allocator]
