@@ -673,6 +673,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-#[cfg(test)]
+// They are compiled by `tests/wire.rs`, so that the crate itself is built without what they take.
+#[cfg(all(test, feature = "property-tests"))]
 #[path = "wire_tests.rs"]
 mod tests;

@@ -1,0 +1,20 @@
+//! What the wire makes of messages, and of any bytes: the tests beside it, which take proptest.
+//!
+//! The files are compiled again here, for they are private.
+
+#![allow(dead_code)] // Not every function of the files is called.
+
+#[path = "../src/codec.rs"]
+mod codec;
+#[path = "../src/task/remote.rs"]
+mod remote;
+#[path = "../src/process/protocol/wire.rs"]
+mod wire;
+
+/// What the files need of their crate.
+mod error {
+    pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+}
+mod task {
+    pub(crate) use crate::remote;
+}
