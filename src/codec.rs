@@ -7,7 +7,9 @@
 use std::any::Any;
 use std::mem::size_of;
 
+#[cfg(feature = "processes")]
 use serde::Serialize;
+#[cfg(feature = "processes")]
 use serde::de::DeserializeOwned;
 
 use crate::error::BoxError;
@@ -37,6 +39,7 @@ impl Format {
     }
 }
 
+#[cfg(feature = "processes")]
 pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxError> {
     // An option, so that a value that is sent as it is can be moved out.
     let mut slot = Some(value);
@@ -47,6 +50,7 @@ pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxErr
     Ok(Encoded { format: Format::MessagePack, bytes })
 }
 
+#[cfg(feature = "processes")]
 pub(crate) fn decode<T: DeserializeOwned + 'static>(parcel: Encoded) -> Result<T, BoxError> {
     match parcel.format {
         Format::MessagePack => {

@@ -139,6 +139,8 @@
 //!
 //! # Features
 //!
+//! - `processes`, on by default: [`ProcessPoolExecutor`]. Without it there are neither worker processes nor what they
+//!   depend on: `rmp-serde`, `rustix`, `vm-memory`.
 //! - `indicatif`: implements [`ProgressBar`] for `indicatif::ProgressBar`, and shows groups of tasks on a terminal
 //!   (`TaskGroup::show_bars`).
 //! - `rayon`: counts the items of rayon's parallel iterators (`Updater::par_iter`).
@@ -147,6 +149,11 @@
 //!
 //! The Python package [`progress-executor`](https://pypi.org/project/progress-executor/) had the idea, for the
 //! executors of `concurrent.futures`.
+
+// What only worker processes need stands beside what every executor needs; and the guide names them all.
+#![cfg_attr(not(all(feature = "processes", unix)), allow(dead_code))]
+#![cfg_attr(not(all(feature = "processes", unix)), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
 mod id;
@@ -166,7 +173,7 @@ mod executor;
 mod group;
 
 mod inline;
-#[cfg(unix)]
+#[cfg(feature = "processes")]
 mod process;
 mod thread;
 
@@ -193,13 +200,13 @@ pub use crate::group::join::{Join, JoinAll};
 pub use crate::group::progress::GroupProgress;
 pub use crate::id::TaskId;
 pub use crate::inline::SyncExecutor;
-#[cfg(unix)]
+#[cfg(feature = "processes")]
 pub use crate::process::builder::ProcessPoolBuilder;
-#[cfg(unix)]
+#[cfg(feature = "processes")]
 pub use crate::process::error::ProcessPoolError;
-#[cfg(unix)]
+#[cfg(feature = "processes")]
 pub use crate::process::executor::ProcessPoolExecutor;
-#[cfg(unix)]
+#[cfg(feature = "processes")]
 pub use crate::process::registry::TaskRegistry;
 pub use crate::progress::{ProgressState, Status};
 pub use crate::task::callbacks::CallbackId;
@@ -213,7 +220,7 @@ pub use crate::updater::shared::SharedUpdater;
 
 /// What macros need.
 #[doc(hidden)]
-#[cfg(unix)]
+#[cfg(feature = "processes")]
 pub mod __private {
     pub use crate::process::program::TestWorker;
 }

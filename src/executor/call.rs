@@ -3,10 +3,14 @@
 use std::any::{TypeId, type_name};
 use std::marker::PhantomData;
 
+#[cfg(feature = "processes")]
 use serde::Serialize;
+#[cfg(feature = "processes")]
 use serde::de::DeserializeOwned;
 
-use crate::codec::{self, Encoded};
+#[cfg(feature = "processes")]
+use crate::codec;
+use crate::codec::Encoded;
 use crate::error::{BoxError, TaskResult};
 use crate::run::{STAYS, Work};
 use crate::task::RemoteFn;
@@ -79,7 +83,12 @@ pub(crate) trait Crossing<I, O>: 'static {
 pub(crate) enum Stays {}
 
 /// Through serde.
+#[cfg(feature = "processes")]
 pub(crate) enum Crosses {}
+
+/// Without processes nothing crosses.
+#[cfg(not(feature = "processes"))]
+pub(crate) type Crosses = Stays;
 
 impl<I, O> Crossing<I, O> for Stays {
     const CROSSES: bool = false;
@@ -93,6 +102,7 @@ impl<I, O> Crossing<I, O> for Stays {
     }
 }
 
+#[cfg(feature = "processes")]
 impl<I, O> Crossing<I, O> for Crosses
 where
     I: Serialize + 'static,

@@ -260,39 +260,3 @@ fn program() -> Result<Program, ProcessPoolError> {
         )),
     }
 }
-
-/// Makes a test program able to start worker processes, which know these functions.
-///
-/// Once in each test program (in `lib.rs` or `main.rs` for unit tests, in each file of `tests` that has a
-/// [`ProcessPoolExecutor`]), with all functions that its tests submit:
-///
-/// ```no_run
-/// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskResult, Updater};
-///
-/// fn double(n: u64, _: &Updater) -> TaskResult<u64> {
-///     Ok(2 * n)
-/// }
-///
-/// progress_executor::test_worker!(double);
-///
-/// #[test]
-/// fn doubles() {
-///     let executor = ProcessPoolExecutor::new(1).unwrap();
-///     assert_eq!(executor.submit(double, 21).wait().unwrap(), 42);
-/// }
-/// # fn main() {}
-/// ```
-///
-/// It makes a test, `progress_executor_test_worker`, which does nothing, and is what the workers run. This works with
-/// `cargo test` and with `cargo nextest`, whichever tests are run. Standard output of the workers goes to standard
-/// error, for a test program has things of its own to say on the other.
-#[macro_export]
-macro_rules! test_worker {
-    ($($task:expr),* $(,)?) => {
-        #[test]
-        fn progress_executor_test_worker() {
-            static WORKER: $crate::__private::TestWorker = $crate::__private::TestWorker::new(::core::module_path!());
-            $crate::TaskRegistry::new()$(.register($task))*.init_test_worker(&WORKER);
-        }
-    };
-}

@@ -63,7 +63,8 @@ use crate::task::transitions;
 /// | [`shutdown_now`](Self::shutdown_now) | rejected | cancelled | asked to end, or else killed | end |
 /// | the program ends, or is killed | – | | have a moment to end | end |
 ///
-/// Available on Unix.
+/// For Unix. On other systems the types are there, so that code which mentions them compiles, and
+/// [`build`](crate::ProcessPoolBuilder::build) returns an error that says so.
 ///
 /// # Inputs and outputs
 ///

@@ -4,8 +4,8 @@ use std::panic::Location;
 
 use crate::process::program::TestWorker;
 use crate::process::registry::{DEFECT, REGISTRY, TaskRegistry};
-use crate::process::worker;
-use crate::process::worker_args::Role;
+#[cfg(unix)]
+use crate::process::{worker, worker_args::Role};
 
 impl TaskRegistry {
     /// Makes the functions known to this process. In a worker process it serves tasks, and never returns.
@@ -19,14 +19,13 @@ impl TaskRegistry {
             let _ = DEFECT.set(defect);
         }
         let place = Location::caller();
-        if let Err(second) = REGISTRY.set(self) {
-            drop(second);
-            let _ = DEFECT
-                .set(format!("{place}: `TaskRegistry::init` was called before; call it once, with all functions"));
-            return;
-        }
-        if let (Some(role), Some(registry)) = (Role::of_this_process(), REGISTRY.get()) {
-            worker::serve(registry, role);
+        match REGISTRY.set(self) {
+            Ok(()) => serve_in_worker(),
+            Err(second) => {
+                drop(second);
+                let _ = DEFECT
+                    .set(format!("{place}: `TaskRegistry::init` was called before; call it once, with all functions"));
+            }
         }
     }
 
@@ -34,8 +33,17 @@ impl TaskRegistry {
     #[doc(hidden)]
     pub fn init_test_worker(self, mark: &'static TestWorker) {
         std::hint::black_box(mark);
+        #[cfg(unix)]
         if Role::of_this_process().is_some() {
             self.init();
         }
+    }
+}
+
+/// In a worker process this never returns.
+fn serve_in_worker() {
+    #[cfg(unix)]
+    if let (Some(role), Some(registry)) = (Role::of_this_process(), REGISTRY.get()) {
+        worker::serve(registry, role);
     }
 }

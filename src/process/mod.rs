@@ -32,13 +32,30 @@
 //! them, as it does for any task. The worker is told of a time-out only for its task to know, and is asked for the next
 //! progress call, where somebody wants to know of that, with one more bit of what is wanted.
 
+#[cfg(unix)]
 pub(crate) mod builder;
 pub(crate) mod error;
+#[cfg(unix)]
 pub(crate) mod executor;
 pub(crate) mod init;
+#[cfg(unix)]
 pub(crate) mod pool;
 pub(crate) mod program;
+#[cfg(unix)]
 pub(crate) mod protocol;
 pub(crate) mod registry;
+mod test_worker;
+#[cfg(unix)]
 pub(crate) mod worker;
+#[cfg(unix)]
 pub(crate) mod worker_args;
+
+// Where there are no worker processes, there are the types all the same.
+#[cfg(not(unix))]
+pub(crate) mod unsupported;
+#[cfg(not(unix))]
+pub(crate) use self::{unsupported as builder, unsupported as executor};
+#[cfg(not(unix))]
+pub(crate) mod protocol {
+    pub(crate) mod wire;
+}

@@ -1,10 +1,10 @@
 //! The program that this process runs: where to find it, to start it again.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 use std::{env, fmt, str};
 
 /// What workers run. On Linux that is the running image itself, even if its file has been replaced meanwhile.
@@ -13,9 +13,9 @@ pub(crate) fn path() -> io::Result<PathBuf> {
 }
 
 /// Changes when the program is built again.
-pub(crate) fn identity() -> Option<(u64, i64, i64)> {
+pub(crate) fn identity() -> Option<(u64, SystemTime)> {
     let metadata = path().and_then(std::fs::metadata).ok()?;
-    Some((metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+    Some((metadata.len(), metadata.modified().ok()?))
 }
 
 const MARK: [u8; 32] = *b"\x7fprogress-executor test worker\x01\n";
@@ -66,11 +66,12 @@ pub(crate) fn test_workers() -> &'static [String] {
     FOUND.get_or_init(|| path().and_then(File::open).and_then(|file| find_marks(&file)).unwrap_or_default())
 }
 
-fn find_marks(file: &File) -> io::Result<Vec<String>> {
+fn find_marks(mut file: &File) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     let mut bytes = [0; MARK_LEN + PATH_LEN];
     for page in 0..file.metadata()?.len() / PAGE {
-        if file.read_exact_at(&mut bytes, page * PAGE).is_ok() && bytes.starts_with(&MARK) {
+        file.seek(SeekFrom::Start(page * PAGE))?;
+        if file.read_exact(&mut bytes).is_ok() && bytes.starts_with(&MARK) {
             names.extend(test_name(&bytes[MARK_LEN..]));
         }
     }

@@ -1,5 +1,6 @@
 //! What the pages beside the code have to say.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -29,4 +30,26 @@ fn the_readme_is_short_and_opens_with_the_two_commands() {
     for command in ["cargo run --release --example full_example", "cargo test --all-features"] {
         assert!(opening.contains(&command), "`{command}` is not among the first lines");
     }
+}
+
+/// Nothing finds the files of `tests` by itself, for their manifest stands beside them.
+#[test]
+fn every_file_of_tests_is_a_test() {
+    let manifest = read("tests/Cargo.toml");
+    for entry in fs::read_dir(root().join("tests")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(!name.ends_with(".rs") || manifest.contains(&format!("path = \"{name}\"")), "{name} is not run");
+    }
+}
+
+/// Code that is written for one system compiles on the others.
+#[test]
+fn a_process_pool_has_the_same_functions_on_every_system() {
+    let functions = |file: &str| -> BTreeSet<String> {
+        let source = read(format!("src/process/{file}.rs"));
+        let lines = source.lines().filter_map(|line| line.trim_start().strip_prefix("pub fn "));
+        lines.map(|line| line.replace("mut self", "self").replace(", _", ", ")).collect()
+    };
+    let unix = functions("builder").into_iter().chain(functions("executor")).collect::<BTreeSet<_>>();
+    assert_eq!(functions("unsupported"), unix);
 }
