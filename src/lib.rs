@@ -155,27 +155,47 @@
 #![cfg_attr(not(all(feature = "processes", unix)), allow(rustdoc::broken_intra_doc_links))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod error;
-mod id;
+// In reading order: each builds on those above it only. `docs/ARCHITECTURE.md` draws how they work together.
+
+// Plain data: how far a task has come, how else than with a value it can end, which one it is.
 mod progress;
 
+mod error;
+
+mod id;
+
+// Values to bytes and back.
 mod codec;
+
+// What threads wait with: wakers, the timer, clocks.
 mod sync;
 
+// The state that both sides of a task share. `state` and `transitions`: where a cancel goes, and what happens when a
+// task ends. `subscribers` and `publish`: who is shown what, and when.
 mod task;
+
+// The task's side. Where a progress call goes: `Updater::update` here, and `checkpoint` when something wants attention.
 mod updater;
 
+// The one place that runs a task.
 mod run;
 
+// The caller's side: what is awaited, observed and cancelled.
 mod future;
 
+// What every executor is. To write another one, read `Executor` and `Job` here, and `inline` as an example.
 mod executor;
+
+// Many tasks as one.
 mod group;
 
+// The executors, which do not know each other.
 mod inline;
+
+mod thread;
+
 #[cfg(feature = "processes")]
 mod process;
-mod thread;
 
 #[cfg(doctest)]
 mod compile_fail;
