@@ -185,8 +185,10 @@ impl Timed for Watched {
             return Some(due);
         }
         if reports.by_task {
-            core.state.set(state::REPORT);
-            return now.checked_add(interval);
+            // Unless it has made no call since it was asked last time: then the next one begins anew.
+            let is_silent = core.state.set(state::REPORT) & state::REPORT != 0;
+            reports.watched = reports.watched.filter(|_| !is_silent);
+            return reports.watched.and(now.checked_add(interval));
         }
         let notices = reports.subscribers.store(&core.snapshot(), Some(interval));
         if !notices.is_empty() {
