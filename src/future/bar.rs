@@ -2,6 +2,8 @@
 
 use std::ops::BitOr;
 
+#[cfg(feature = "indicatif")]
+use crate::future::text::one_line;
 use crate::progress::{ProgressState, Status};
 use crate::task::callbacks::Observer;
 
@@ -142,7 +144,8 @@ impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer<ProgressState> for LazyBa
     }
 }
 
-/// Shows position, length and message. At the end of the task the bar is finished if there is a value, and else
+/// Shows position, length and message; of the latter without control characters and colours, which would spoil the bars
+/// around it. At the end of the task the bar is finished if there is a value, and else
 /// abandoned where it stands; its `ProgressFinish` plays no part.
 ///
 /// `indicatif::ProgressBar` has methods of its own by these names, so a wrapper has to call
@@ -155,8 +158,8 @@ impl ProgressBar for indicatif::ProgressBar {
             None => self.unset_length(),
         }
         self.set_position(state.n);
-        if let Some(message) = state.message.as_deref().filter(|&message| self.message() != message) {
-            self.set_message(message.to_owned());
+        if let Some(message) = state.message.as_deref().map(one_line).filter(|message| self.message() != **message) {
+            self.set_message(message.into_owned());
         }
     }
 

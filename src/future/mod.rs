@@ -3,6 +3,8 @@
 pub(crate) mod bar;
 pub(crate) mod canceller;
 pub(crate) mod events;
+#[cfg(feature = "indicatif")]
+pub(crate) mod text;
 
 use std::fmt;
 use std::future::Future;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use console::Term;
+use console::{Term, truncate_str};
 use indicatif::{MultiProgress, ProgressStyle};
 
 use crate::future::bar::ProgressBar;
+use crate::future::text::one_line;
 use crate::group::progress::GroupProgress;
 use crate::group::state::View;
 use crate::id::TaskId;
@@ -47,17 +48,18 @@ struct Lines {
 /// The lines beside those for tasks: the one for all of them, and the one that the cursor is in.
 const OTHER_ROWS: usize = 2;
 
-/// The most characters of a message that are shown, so that it fits in the line of its task.
+/// The most columns of a message that are shown, so that it fits in the line of its task.
 const REMARK: usize = 30;
 
 /// The length of the bar for all tasks, which shows a fraction.
 const WHOLE: u64 = 10_000;
 
 impl GroupBars {
-    /// On standard error: bars, or lines where that is no terminal.
+    /// On standard error: bars, or lines where that is no terminal. All that are made in this way share one screen.
     #[must_use]
     pub fn new() -> Self {
-        let all = MultiProgress::new();
+        static STANDARD_ERROR: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+        let all = STANDARD_ERROR.clone();
         if all.is_hidden() { Self::lines(io::stderr()) } else { Self::of(Screen::Bars(Bars::new(all, None))) }
     }
 
@@ -158,7 +160,7 @@ impl Bars {
             let bar = self.tasks.entry(task.core.id()).or_insert_with(|| {
                 let bar = self.all.insert_before(&self.whole, indicatif::ProgressBar::no_length());
                 bar.set_style(style("{prefix:20!}  {wide_bar:.cyan/238}  {pos}/{len}  {msg}"));
-                bar.set_prefix(task.name().to_owned());
+                bar.set_prefix(one_line(task.name()).into_owned());
                 bar
             });
             let state = task.core.snapshot();
@@ -175,7 +177,7 @@ impl Lines {
         for task in started {
             let id = task.core.id();
             if !self.started.contains_key(&id) {
-                self.say(&format!("{}: started", task.name()));
+                self.say(&format!("{}: started", one_line(task.name())));
                 self.started.insert(id, task);
             }
         }
@@ -184,7 +186,7 @@ impl Lines {
     fn note_ended(&mut self, task: &TaskRef) {
         self.started.remove(&task.core.id());
         let ProgressState { n, status, elapsed, .. } = task.core.snapshot();
-        let name = task.name();
+        let name = one_line(task.name());
         self.say(&match elapsed.is_zero() {
             true => format!("{name}: {status} before it started"),
             false => format!("{name}: {status} after {n} units and {:.1} s", elapsed.as_secs_f64()),
@@ -199,7 +201,7 @@ impl Lines {
 /// What a task is up to, in few words.
 fn remark(state: &ProgressState) -> String {
     match (state.status, &state.message, state.eta()) {
-        (Status::Running, Some(message), _) => message.lines().next().unwrap_or("").chars().take(REMARK).collect(),
+        (Status::Running, Some(message), _) => truncate_str(&one_line(message), REMARK, "…").into_owned(),
         (Status::Running, None, Some(eta)) => format!("{:.1} s left", eta.as_secs_f64()),
         (Status::Running, None, None) => String::new(),
         (status, ..) => status.to_string(),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
+use indicatif::{InMemoryTerm, MultiProgress, ProgressDrawTarget, TermLike};
 use progress_executor::{GroupBars, ProgressFuture, SyncExecutor, TaskGroup, ThreadPoolExecutor};
 
 use crate::support::{Gate, Hand, eventually, gate, within_deadline};
@@ -408,5 +408,57 @@ fn lines_that_cannot_be_written_harm_nobody() {
         let bars = group.show(GroupBars::lines(Broken));
         bars.println("nobody reads this");
         assert_eq!(group.join().wait().unwrap(), [0, 1, 2]);
+    });
+}
+
+/// What a terminal of so many columns shows of a task and its group, when both were drawn several times.
+fn screen(executor: &ThreadPoolExecutor, columns: u16, name: &str, message: &'static str) -> Vec<String> {
+    let terminal = InMemoryTerm::new(50, columns);
+    let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255);
+    let (gate, task) = named(executor, name, message);
+    gate.wait();
+    let mut group = TaskGroup::from_iter([task]);
+    let bars = group.show(GroupBars::on(MultiProgress::with_draw_target(target), 50));
+    (0..3).for_each(|_| bars.println("above"));
+    let lines = terminal.contents().lines().map(str::to_owned).collect();
+    gate.open();
+    group.join().wait().unwrap();
+    lines
+}
+
+#[test]
+fn each_task_has_one_line_whatever_its_name_and_message_hold() {
+    within_deadline(|| {
+        let (executor, long) = (ThreadPoolExecutor::new(1), "x".repeat(1_000_000));
+        let names = [
+            "plain",
+            "日本語の名前はとても長いです",
+            "👩‍👩‍👧‍👦 family, e\u{301}clair",
+            "first\nsecond",
+            "up\x1b[2Aaway",
+            "\x1b[31mred",
+            "\u{9b}2Jcleared",
+            "\x1b]0;unterminated",
+            "tab\tback\u{8}\r",
+            &long,
+        ];
+        let messages = [
+            "",
+            "漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字",
+            "12 %\rOVERWRITTEN",
+            "\x1b[31mred red red red red red red red red",
+            "a\tb\nc",
+        ];
+        for columns in [60, 80, 140] {
+            for name in names {
+                for message in messages {
+                    let lines = screen(&executor, columns, name, message);
+                    let case = format!("{columns} columns, {message:?}: {lines:#?}");
+                    let [above @ .., task, total] = &lines[..] else { panic!("{case}") };
+                    assert_eq!(above, ["above"; 3], "{case}");
+                    assert!(task.contains("1/4") && total.starts_with("total "), "{case}");
+                }
+            }
+        }
     });
 }
