@@ -150,9 +150,11 @@
 //! The Python package [`progress-executor`](https://pypi.org/project/progress-executor/) had the idea, for the
 //! executors of `concurrent.futures`.
 
-// What only worker processes need stands beside what every executor needs; and the guide names them all.
-#![cfg_attr(not(all(feature = "processes", unix)), allow(dead_code))]
-#![cfg_attr(not(all(feature = "processes", unix)), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(
+    not(all(feature = "processes", unix)),
+    allow(dead_code, reason = "what only worker processes need stands beside what every executor needs"),
+    allow(rustdoc::broken_intra_doc_links, reason = "the guide names all executors")
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // In reading order: each builds on those above it only. `docs/ARCHITECTURE.md` draws how they work together.
@@ -220,14 +222,16 @@ pub use crate::group::join::{Join, JoinAll};
 pub use crate::group::progress::GroupProgress;
 pub use crate::id::TaskId;
 pub use crate::inline::SyncExecutor;
-#[cfg(feature = "processes")]
+#[cfg(all(feature = "processes", unix))]
 pub use crate::process::builder::ProcessPoolBuilder;
 #[cfg(feature = "processes")]
 pub use crate::process::error::ProcessPoolError;
-#[cfg(feature = "processes")]
+#[cfg(all(feature = "processes", unix))]
 pub use crate::process::executor::ProcessPoolExecutor;
 #[cfg(feature = "processes")]
 pub use crate::process::registry::TaskRegistry;
+#[cfg(all(feature = "processes", not(unix)))]
+pub use crate::process::unsupported::{ProcessPoolBuilder, ProcessPoolExecutor};
 pub use crate::progress::{ProgressState, Status};
 pub use crate::task::callbacks::CallbackId;
 pub use crate::thread::{ThreadPoolBuilder, ThreadPoolExecutor};

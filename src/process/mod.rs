@@ -54,8 +54,6 @@ pub(crate) mod worker_args;
 #[cfg(not(unix))]
 pub(crate) mod unsupported;
 #[cfg(not(unix))]
-pub(crate) use self::{unsupported as builder, unsupported as executor};
-#[cfg(not(unix))]
 pub(crate) mod protocol {
     pub(crate) mod wire;
 }

@@ -42,8 +42,9 @@ const ORDER: &[(&str, &[&str])] = &[
             "program | protocol < registry < worker_args",
             "error | worker_args < pool | worker",
             "pool < executor < builder",
-            "worker < init",
-            "builder | init < mod",
+            "worker < init < test_worker",
+            "error < unsupported",
+            "builder | test_worker | unsupported < mod",
         ],
     ),
 ];
