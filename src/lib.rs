@@ -155,7 +155,8 @@
     allow(dead_code, reason = "what only worker processes need stands beside what every executor needs"),
     allow(rustdoc::broken_intra_doc_links, reason = "the guide names all executors")
 )]
-#![cfg_attr(docsrs, feature(doc_cfg))]
+// The types of worker processes are there on every system.
+#![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(unix))))]
 
 // In reading order: each builds on those above it only. `docs/ARCHITECTURE.md` draws how they work together.
 

@@ -3,7 +3,7 @@
 /// Makes a test program able to start worker processes, which know these functions.
 ///
 /// Once in each test program (in `lib.rs` or `main.rs` for unit tests, in each file of `tests` that has a
-/// [`ProcessPoolExecutor`]), with all functions that its tests submit:
+/// [`ProcessPoolExecutor`](crate::ProcessPoolExecutor)), with all functions that its tests submit:
 ///
 /// ```no_run
 /// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskResult, Updater};
