@@ -217,6 +217,10 @@ mod tests {
         crosses(Result::<u8, String>::Err("no".into()), Format::MessagePack);
     }
 
+    /// Arrays in arrays.
+    #[derive(Deserialize)]
+    struct Nested(#[expect(dead_code, reason = "nobody looks at what is too deep")] Vec<Nested>);
+
     #[test]
     fn what_does_not_fit_is_an_error() {
         let plain = |bytes: &[u8]| Encoded { format: Format::Plain, bytes: bytes.into() };
@@ -226,6 +230,6 @@ mod tests {
         let packed = |bytes: &[u8]| Encoded { format: Format::MessagePack, bytes: bytes.into() };
         assert!(decode::<u64>(packed(&[])).is_err());
         assert!(decode::<Vec<u64>>(packed(&[0xdd, 255, 255, 255, 255])).is_err(), "an array that claims to be huge");
-        assert!(decode::<Vec<serde_json::Value>>(packed(&[0x91; 100_000])).is_err(), "arrays in arrays in arrays");
+        assert!(decode::<Nested>(packed(&[0x91; 100_000])).is_err(), "arrays in arrays in arrays");
     }
 }
