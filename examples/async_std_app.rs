@@ -8,11 +8,22 @@
 //! cargo run --example async_std_app
 //! ```
 
+mod cli;
+
+use std::process::ExitCode;
 use std::time::Duration;
 
 use async_std::stream::StreamExt;
 use async_std::task;
-use progress_executor::{Canceller, ProgressFuture, TaskEvent, TaskEvents, TaskResult, ThreadPoolExecutor, Updater};
+use progress_executor::{
+    Canceller, ProgressFuture, TaskError, TaskEvent, TaskEvents, TaskResult, ThreadPoolExecutor, Updater,
+};
+
+const USAGE: &str = "\
+Usage: async_std_app
+
+Counts primes on threads, beside the heartbeat of an application on async-std, and
+cancels what takes longer than two seconds.";
 
 /// Looks for primes by trial division: work that would block an async runtime.
 fn count_primes(limit: u64, progress: &Updater) -> TaskResult<usize> {
@@ -26,8 +37,8 @@ fn count_primes(limit: u64, progress: &Updater) -> TaskResult<usize> {
     Ok(primes.len())
 }
 
-/// Prints each tenth part of a task's progress, and its outcome.
-async fn follow(limit: u64, mut events: TaskEvents<usize>) {
+/// Prints each tenth part of a task's progress, and its outcome, unless that is a failure.
+async fn follow(limit: u64, mut events: TaskEvents<usize>) -> Result<(), TaskError> {
     let mut shown = 0;
     while let Some(event) = events.next().await {
         match event {
@@ -39,9 +50,11 @@ async fn follow(limit: u64, mut events: TaskEvents<usize>) {
                 }
             }
             TaskEvent::Done(Ok(primes)) => println!("primes below {limit}: there are {primes}"),
-            TaskEvent::Done(Err(error)) => println!("primes below {limit}: {error}"),
+            TaskEvent::Done(Err(error)) if error.is_cancelled() => println!("primes below {limit}: {error}"),
+            TaskEvent::Done(Err(error)) => return Err(error),
         }
     }
+    Ok(())
 }
 
 async fn heartbeat() {
@@ -51,21 +64,27 @@ async fn heartbeat() {
     }
 }
 
-fn main() {
+async fn count_all() -> Result<(), TaskError> {
     let executor = ThreadPoolExecutor::new(2);
-    task::block_on(async {
-        let heartbeat = task::spawn(heartbeat());
-        let limits = [5_000_000, 20_000_000, 1_000_000_000];
-        let tasks = limits.map(|limit| executor.submit(count_primes, limit));
-        let cancellers = tasks.each_ref().map(ProgressFuture::canceller);
-        let followers = limits.into_iter().zip(tasks).map(|(limit, task)| task::spawn(follow(limit, task.events())));
-        let followers: Vec<_> = followers.collect();
+    let heartbeat = task::spawn(heartbeat());
+    let limits = [5_000_000, 20_000_000, 1_000_000_000];
+    let tasks = limits.map(|limit| executor.submit(count_primes, limit));
+    let cancellers = tasks.each_ref().map(ProgressFuture::canceller);
+    let followers = limits.into_iter().zip(tasks).map(|(limit, task)| task::spawn(follow(limit, task.events())));
+    let followers: Vec<_> = followers.collect();
 
-        task::sleep(Duration::from_secs(2)).await;
-        cancellers.iter().for_each(Canceller::cancel); // does nothing to those that have ended
-        for follower in followers {
-            follower.await;
-        }
-        heartbeat.cancel().await;
-    });
+    task::sleep(Duration::from_secs(2)).await;
+    cancellers.iter().for_each(Canceller::cancel); // does nothing to those that have ended
+    for follower in followers {
+        follower.await?;
+    }
+    heartbeat.cancel().await;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    cli::run(USAGE, cli::no_arguments, |()| {
+        task::block_on(count_all())?;
+        Ok(ExitCode::SUCCESS)
+    })
 }

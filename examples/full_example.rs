@@ -7,13 +7,13 @@
 //! - `--executor threads` (the default) runs three tasks at a time, `--executor processes` does so in worker processes,
 //!   and `--executor sync` runs one after the other, inside of the poll.
 //! - `--cancel` cancels the first task after two seconds.
-//! - Ctrl-C cancels all of them; the table is printed all the same, and the exit code is 130.
+//! - Ctrl-C cancels all of them; the table is printed all the same, and the exit code is 130. If a task has failed, it is 1.
 //!
 //! Progress goes to standard error: as bars on a terminal, and else as a line for each start and each end. The
 //! table goes to standard output.
 
-use std::env;
-use std::error::Error;
+mod cli;
+
 use std::ffi::OsString;
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use progress_executor::{
-    Canceller, Executor, ExecutorExt, ProcessPoolExecutor, ProgressFuture, SyncExecutor, TaskError, TaskGroup,
-    TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
+    BoxError, Canceller, Executor, ExecutorExt, ProcessPoolExecutor, ProgressFuture, SyncExecutor, TaskError,
+    TaskGroup, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
 };
 use smol::Timer;
 
@@ -47,25 +47,10 @@ const ITERATIONS: u32 = 2_500_000;
 const PAUSE: Duration = Duration::from_millis(100);
 const CANCEL_AFTER: Duration = Duration::from_secs(2);
 
-/// What a shell expects of a program that ended because of Ctrl-C.
-const INTERRUPTED: u8 = 130;
-
 fn main() -> ExitCode {
     // In a worker process this serves tasks, and never returns.
     TaskRegistry::new().register(collatz).init();
-    match Options::parse(env::args_os().skip(1)) {
-        Ok(Some(options)) => run(&options).unwrap_or_else(|error| fail(&*error, ExitCode::FAILURE)),
-        Ok(None) => {
-            println!("{USAGE}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(&*error, ExitCode::from(2)),
-    }
-}
-
-fn fail(error: &dyn Error, code: ExitCode) -> ExitCode {
-    eprintln!("full_example: {error}");
-    code
+    cli::run(USAGE, Options::parse, |options| run(&options))
 }
 
 /// What is computed, in steps that alternate between work and waiting.
@@ -98,33 +83,32 @@ enum Kind {
 }
 
 impl Options {
-    /// `None` where help is asked for.
-    fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<Self>, Box<dyn Error>> {
+    fn parse(arguments: Vec<OsString>) -> Result<Self, String> {
+        let mut arguments = arguments.into_iter();
         let mut options = Self { executor: Kind::Threads, cancel_first: false };
         while let Some(argument) = arguments.next() {
             match argument.to_str() {
-                Some("--help" | "-h") => return Ok(None),
                 Some("--cancel") => options.cancel_first = true,
                 Some("--executor") => options.executor = Kind::parse(arguments.next())?,
-                _ => return Err(format!("unknown argument {argument:?}; `--help` shows what there is").into()),
+                _ => return Err(format!("unknown argument {argument:?}")),
             }
         }
-        Ok(Some(options))
+        Ok(options)
     }
 }
 
 impl Kind {
-    fn parse(name: Option<OsString>) -> Result<Self, Box<dyn Error>> {
+    fn parse(name: Option<OsString>) -> Result<Self, String> {
         let name = name.ok_or("`--executor` needs a value: threads, processes or sync")?;
         match name.to_str() {
             Some("threads") => Ok(Self::Threads),
             Some("processes") => Ok(Self::Processes),
             Some("sync") => Ok(Self::Sync),
-            _ => Err(format!("unknown executor {name:?}; there are: threads, processes, sync").into()),
+            _ => Err(format!("unknown executor {name:?}; there are: threads, processes, sync")),
         }
     }
 
-    fn executor(&self) -> Result<Box<dyn Executor>, Box<dyn Error>> {
+    fn executor(&self) -> Result<Box<dyn Executor>, BoxError> {
         Ok(match self {
             Self::Threads => Box::new(ThreadPoolExecutor::new(WORKERS)),
             Self::Processes => Box::new(ProcessPoolExecutor::new(WORKERS)?),
@@ -133,7 +117,7 @@ impl Kind {
     }
 }
 
-fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
+fn run(options: &Options) -> Result<ExitCode, BoxError> {
     let executor = options.executor.executor()?;
     let started = Instant::now();
     let mut group = TaskGroup::new();
@@ -151,7 +135,12 @@ fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     let rows = names.into_iter().zip(sizes()).zip(outcomes);
     let rows: Vec<Row> = rows.map(|((name, size), outcome)| Row { name, size, outcome }).collect();
     finish_output(print_table(&rows, started.elapsed()))?;
-    Ok(if interrupted.load(Ordering::Relaxed) { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+    let has_failed = |row: &Row| row.outcome.as_ref().is_err_and(|error| !error.is_cancelled());
+    Ok(match rows.iter().any(has_failed) {
+        _ if interrupted.load(Ordering::Relaxed) => ExitCode::from(cli::INTERRUPTED),
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
 }
 
 /// A reader of the table that has seen enough, such as `head`, is not an error.
@@ -203,7 +192,7 @@ fn print_table(rows: &[Row], elapsed: Duration) -> io::Result<()> {
     for Row { name, size, outcome } in rows {
         match outcome {
             Ok(value) => writeln!(out, "{name:7}  {size:4}  {value:5}  finished")?,
-            Err(error) => writeln!(out, "{name:7}  {size:4}  {:>5}  {error}", "-")?,
+            Err(error) => writeln!(out, "{name:7}  {size:4}  {:>5}  {error:#}", "-")?,
         }
     }
     writeln!(out, "{rule}\n{}", total(rows, elapsed))

@@ -15,8 +15,9 @@
 //! However many files there are, only a few tasks exist at a time. A digest is kept until all that come before it
 //! in the order are known.
 
+mod cli;
+
 use std::collections::BTreeMap;
-use std::env;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
-use progress_executor::{Executor, TaskError, TaskResult, ThreadPoolExecutor, Triggers, Updater};
+use progress_executor::{BoxError, Executor, TaskError, TaskResult, ThreadPoolExecutor, Triggers, Updater};
 use sha2::{Digest, Sha256};
 
 const USAGE: &str = "\
@@ -47,56 +48,37 @@ const BUFFER: usize = 128 * 1024;
 /// How often digests are written, at the least, while there are any.
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What shells report for a program that was ended by Ctrl-C, or because nobody reads its output any more.
-const INTERRUPTED: u8 = 130;
+/// What a shell reports of a program that ended because nobody reads its output any more.
 const BROKEN_PIPE: u8 = 141;
 
 fn main() -> ExitCode {
-    match parse(env::args_os().skip(1)) {
-        Ok(Some(roots)) => run(roots).unwrap_or_else(|error| fail(&error, ExitCode::FAILURE)),
-        Ok(None) => {
-            println!("{USAGE}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(&error, ExitCode::from(2)),
-    }
+    cli::run(USAGE, parse, run)
 }
 
-fn fail(error: &dyn Display, code: ExitCode) -> ExitCode {
-    complain(error);
-    code
-}
-
-/// The paths to begin with; `None` where help is asked for.
-fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Vec<PathBuf>>, String> {
+/// The paths to begin with.
+fn parse(arguments: Vec<OsString>) -> Result<Vec<PathBuf>, String> {
     let mut roots = Vec::new();
     let mut has_options = true;
     for argument in arguments {
         match argument.to_str() {
             Some("--") if has_options => has_options = false,
-            Some("--help" | "-h") if has_options => return Ok(None),
             Some(option) if has_options && option.starts_with('-') => {
-                return Err(format!("unknown option {option:?}; `--help` shows how it is used"));
+                return Err(format!("unknown option {option:?}"));
             }
             _ => roots.push(argument.into()),
         }
     }
-    Ok(Some(roots))
+    Ok(roots)
 }
 
-/// Where nobody reads standard error, nothing can be done about it.
-fn complain(problem: &dyn Display) {
-    let _ = writeln!(io::stderr(), "hash_files: {problem}");
-}
-
-fn run(mut roots: Vec<PathBuf>) -> Result<ExitCode, Box<dyn Error>> {
+fn run(mut roots: Vec<PathBuf>) -> Result<ExitCode, BoxError> {
     if roots.is_empty() {
         roots = sources_of_this_crate()?;
     }
     let pool = Arc::new(ThreadPoolExecutor::new(0));
     let interrupted = shut_down_on_interrupt(&pool)?;
     smol::block_on(async {
-        let Some(found) = find(&pool, roots, &interrupted).await? else { return Ok(ExitCode::from(INTERRUPTED)) };
+        let Some(found) = find(&pool, roots, &interrupted).await? else { return Ok(ExitCode::from(cli::INTERRUPTED)) };
         let mut report = Report::new(&found.files);
         found.failures.iter().for_each(|failure| report.fail(failure));
         let result = hash(&pool, &found.files, &interrupted, &mut report).await;
@@ -144,7 +126,7 @@ struct Failure(String);
 
 impl Failure {
     fn new(path: &Path, error: &dyn Display) -> Self {
-        Self(format!("{}: {error}", path.display()))
+        Self(format!("{}: {error:#}", path.display()))
     }
 }
 
@@ -161,7 +143,7 @@ async fn find(
     match outcome {
         Ok(found) => Ok(Some(found)),
         Err(_) if interrupted.load(Ordering::Relaxed) => {
-            complain(&"interrupted before all files were found");
+            cli::complain(&"interrupted before all files were found");
             Ok(None)
         }
         Err(error) => Err(error),
@@ -301,7 +283,7 @@ impl<'a> Report<'a> {
 
     fn fail(&mut self, failure: &Failure) {
         self.failures += 1;
-        self.bar.suspend(|| complain(&failure.0));
+        self.bar.suspend(|| cli::complain(&failure.0));
     }
 
     /// The bar makes way: what is written may go to the same terminal.
@@ -322,16 +304,16 @@ impl<'a> Report<'a> {
         }
         self.sum_up(interrupted);
         Ok(match self.failures {
-            _ if interrupted => ExitCode::from(INTERRUPTED),
+            _ if interrupted => ExitCode::from(cli::INTERRUPTED),
             0 => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         })
     }
 
     fn sum_up(&self, interrupted: bool) {
-        complain(&self.summary(interrupted));
+        cli::complain(&self.summary(interrupted));
         if self.failures > 0 {
-            complain(&format!("{} could not be read", HumanCount(self.failures)));
+            cli::complain(&format!("{} could not be read", HumanCount(self.failures)));
         }
     }
 

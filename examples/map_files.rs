@@ -4,13 +4,22 @@
 //! cargo run --release --example map_files -- FOLDER
 //! ```
 
+mod cli;
+
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::{env, io};
+use std::process::ExitCode;
 
 use futures::StreamExt;
 use progress_executor::{BoxError, ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+
+const USAGE: &str = "\
+Usage: map_files FOLDER
+
+Counts the lines of all files below the folder in worker processes, a few files at
+a time, and shows the largest. Files that cannot be read are reported.";
 
 fn count_lines(path: PathBuf, progress: &Updater) -> TaskResult<(u64, PathBuf)> {
     let file = File::open(&path)?;
@@ -39,24 +48,39 @@ fn files(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     })
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> ExitCode {
     TaskRegistry::new().register(count_lines).init(); // in a worker process this serves tasks, and never returns
-    let folder = env::args_os().nth(1).map(PathBuf::from).ok_or_else(|| io::Error::other("which folder?"))?;
+    cli::run(USAGE, parse, |folder| count_all(&folder))
+}
+
+fn parse(arguments: Vec<OsString>) -> Result<PathBuf, String> {
+    match <[OsString; 1]>::try_from(arguments) {
+        Ok([option]) if option.as_encoded_bytes().starts_with(b"-") => Err(format!("unknown option {option:?}")),
+        Ok([folder]) => Ok(folder.into()),
+        Err(arguments) => Err(format!("there is to be one folder, and not {}", arguments.len())),
+    }
+}
+
+fn count_all(folder: &Path) -> Result<ExitCode, BoxError> {
     let executor = ProcessPoolExecutor::new(0)?; // as many as there are processors
     smol::block_on(async {
-        let (mut total, mut largest) = (0, (0, PathBuf::new()));
+        let (mut total, mut largest, mut exit_code) = (0, (0, PathBuf::new()), ExitCode::SUCCESS);
         // At most twice as many files as there are workers are under way.
-        let mut counts = executor.map(count_lines, files(&folder)).unordered();
+        let mut counts = executor.map(count_lines, files(folder)).unordered();
         while let Some(outcome) = counts.next().await {
             match outcome {
                 Ok(count) => {
                     total += count.0;
                     largest = largest.max(count);
                 }
-                Err(error) => eprintln!("{error}"), // only that file
+                // Only that file.
+                Err(error) => {
+                    cli::complain(&format_args!("{error:#}"));
+                    exit_code = ExitCode::FAILURE;
+                }
             }
         }
         println!("{total} lines; the most are {} in {}", largest.0, largest.1.display());
-        Ok(())
+        Ok(exit_code)
     })
 }

@@ -7,12 +7,21 @@
 //! cargo run --release --example pipeline
 //! ```
 
+mod cli;
+
+use std::process::ExitCode;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use progress_executor::{
-    BoxError, ExecutorExt, ProcessPoolExecutor, TaskError, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
+    ExecutorExt, ProcessPoolExecutor, TaskError, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
 };
+
+const USAGE: &str = "\
+Usage: pipeline
+
+Makes numbers on a thread and factors them in two worker processes, with
+backpressure: the first gets no further ahead than the others can follow.";
 
 /// As quick as reading from a disk, say.
 fn make(seed: u64, progress: &Updater) -> TaskResult<u64> {
@@ -35,20 +44,23 @@ fn factor(mut number: u64, progress: &Updater) -> TaskResult<String> {
     Ok(factors.join(" * "))
 }
 
-fn main() -> Result<(), BoxError> {
+fn main() -> ExitCode {
     TaskRegistry::new().register(factor).init(); // in a worker process this serves tasks, and never returns
-    let makers = ThreadPoolExecutor::new(1);
-    let factorers = ProcessPoolExecutor::new(2)?;
+    cli::run(USAGE, cli::no_arguments, |()| {
+        let makers = ThreadPoolExecutor::new(1);
+        let factorers = ProcessPoolExecutor::new(2)?;
+        smol::block_on(show_factors(&makers, &factorers))?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
 
-    smol::block_on(async {
-        let numbers = makers.map(make, (1..).inspect(|seed| println!("  {seed} goes in")));
-        // At most four numbers wait for their factors, or have them.
-        let factored = numbers.map_ok(|number| factorers.submit(factor, number)).try_buffer_unordered(4);
-        let mut factored = factored.take(12);
-        while let Some(factors) = factored.next().await {
-            println!("{} comes out", factors?);
-        }
-        Ok::<(), TaskError>(()) // what was under way is cancelled here
-    })?;
-    Ok(())
+async fn show_factors(makers: &ThreadPoolExecutor, factorers: &ProcessPoolExecutor) -> Result<(), TaskError> {
+    let numbers = makers.map(make, (1..).inspect(|seed| println!("  {seed} goes in")));
+    // At most four numbers wait for their factors, or have them.
+    let factored = numbers.map_ok(|number| factorers.submit(factor, number)).try_buffer_unordered(4);
+    let mut factored = factored.take(12);
+    while let Some(factors) = factored.next().await {
+        println!("{} comes out", factors?);
+    }
+    Ok(()) // what was under way is cancelled here
 }

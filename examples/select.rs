@@ -7,14 +7,23 @@
 //! cargo run --example select
 //! ```
 
+mod cli;
+
 use std::pin::pin;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use async_channel::Receiver;
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt, select};
-use progress_executor::{ProgressFuture, ProgressState, TaskResult, ThreadPoolExecutor, Updater};
+use progress_executor::{ProgressFuture, ProgressState, TaskError, TaskResult, ThreadPoolExecutor, Updater};
 use smol::Timer;
+
+const USAGE: &str = "\
+Usage: select
+
+Shows three tasks that count to ten, each at its own pace, and cancels those that
+have not arrived after a second. Ctrl-C cancels all of them.";
 
 /// Counts to ten, with a pause after each number.
 fn stroll(pause: Duration, progress: &Updater) -> TaskResult<&'static str> {
@@ -39,7 +48,8 @@ fn interrupts() -> Result<Receiver<()>, ctrlc::Error> {
     Ok(interrupts)
 }
 
-async fn watch(interrupts: Receiver<()>) {
+/// Returns whether Ctrl-C was pressed.
+async fn watch(interrupts: Receiver<()>) -> Result<bool, TaskError> {
     let executor = ThreadPoolExecutor::new(3);
     let [hare, fox, snail] = [30, 70, 300].map(|millis| executor.submit(stroll, Duration::from_millis(millis)));
 
@@ -49,6 +59,8 @@ async fn watch(interrupts: Receiver<()>) {
     let mut snail_updates = pin!(snail.updates());
     let mut interrupts = pin!(interrupts);
     let mut patience = FutureExt::fuse(Timer::after(Duration::from_secs(1)));
+
+    let mut interrupted = false;
 
     // Does nothing to those that have ended.
     let cancel_all = || [&hare, &fox, &snail].into_iter().for_each(ProgressFuture::cancel);
@@ -62,7 +74,10 @@ async fn watch(interrupts: Receiver<()>) {
                 println!("       a second has passed");
                 cancel_all();
             }
-            () = interrupts.select_next_some() => cancel_all(),
+            () = interrupts.select_next_some() => {
+                interrupted = true;
+                cancel_all();
+            }
         }
         if [&hare_updates, &fox_updates, &snail_updates].iter().all(|updates| updates.is_terminated()) {
             break; // all of them have ended, and their last states were shown
@@ -72,12 +87,16 @@ async fn watch(interrupts: Receiver<()>) {
     for (name, task) in [("hare", hare), ("fox", fox), ("snail", snail)] {
         match task.await {
             Ok(value) => println!("{name:>5}: {value}"),
-            Err(error) => println!("{name:>5}: {error}"),
+            Err(error) if error.is_cancelled() => println!("{name:>5}: {error}"),
+            Err(error) => return Err(error),
         }
     }
+    Ok(interrupted)
 }
 
-fn main() -> Result<(), ctrlc::Error> {
-    smol::block_on(watch(interrupts()?));
-    Ok(())
+fn main() -> ExitCode {
+    cli::run(USAGE, cli::no_arguments, |()| {
+        let interrupted = smol::block_on(watch(interrupts()?))?;
+        Ok(if interrupted { ExitCode::from(cli::INTERRUPTED) } else { ExitCode::SUCCESS })
+    })
 }

@@ -4,9 +4,18 @@
 //! cargo run --example structured
 //! ```
 
+mod cli;
+
+use std::process::ExitCode;
 use std::time::Duration;
 
 use progress_executor::{TaskError, TaskGroup, TaskResult, ThreadPoolExecutor, Updater};
+
+const USAGE: &str = "\
+Usage: structured
+
+Fetches parts that belong together, and does so again with a part that cannot be
+fetched: the first error cancels the rest, and nothing is left behind.";
 
 /// Says when it is over, however it ends.
 struct Tidy(&'static str);
@@ -36,14 +45,18 @@ async fn fetch_all(executor: &ThreadPoolExecutor, index_works: bool) -> Result<V
     group.join().await // all of them have ended when this resolves, in whatever way
 }
 
-fn main() {
-    let executor = ThreadPoolExecutor::new(3);
-    smol::block_on(async {
-        for index_works in [true, false] {
-            match fetch_all(&executor, index_works).await {
-                Ok(parts) => println!("fetched {}", parts.join(", ")),
-                Err(error) => println!("{error}"),
+fn main() -> ExitCode {
+    cli::run(USAGE, cli::no_arguments, |()| {
+        let executor = ThreadPoolExecutor::new(3);
+        smol::block_on(async {
+            for index_works in [true, false] {
+                match fetch_all(&executor, index_works).await {
+                    Ok(parts) => println!("fetched {}", parts.join(", ")),
+                    Err(error) if index_works => return Err(error.into()),
+                    Err(error) => println!("{error:#}"), // with its causes
+                }
             }
-        }
-    });
+            Ok(ExitCode::SUCCESS)
+        })
+    })
 }

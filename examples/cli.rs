@@ -1,0 +1,53 @@
+//! What the examples have in common as programs: `--help`, errors with their causes, and exit codes.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use progress_executor::BoxError;
+
+/// What a shell reports of a program that Ctrl-C has ended.
+#[allow(dead_code)] // Not every example handles Ctrl-C.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+const WRONG_USAGE: u8 = 2;
+
+const EXIT_CODES: &str = "
+Exit codes: 0 finished, 1 failed, 2 wrong usage, 130 cancelled by Ctrl-C";
+
+/// Shows what `--help` asks for, or does the work that the command line asks for.
+pub(crate) fn run<O>(
+    usage: &str,
+    parse: impl FnOnce(Vec<OsString>) -> Result<O, String>,
+    work: impl FnOnce(O) -> Result<ExitCode, BoxError>,
+) -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let mut options = arguments.iter().take_while(|&argument| argument != "--");
+    if options.any(|option| option == "--help" || option == "-h") {
+        println!("{usage}\n{EXIT_CODES}");
+        return ExitCode::SUCCESS;
+    }
+    match parse(arguments) {
+        Ok(options) => work(options).unwrap_or_else(|error| {
+            complain(&format_args!("{error:#}")); // with its causes
+            ExitCode::FAILURE
+        }),
+        Err(problem) => {
+            complain(&format_args!("{problem}; `--help` shows the usage"));
+            ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
+/// For an example that takes no arguments.
+#[allow(dead_code)] // Not every example is one.
+pub(crate) fn no_arguments(arguments: Vec<OsString>) -> Result<(), String> {
+    arguments.first().map_or(Ok(()), |argument| Err(format!("unknown argument {argument:?}")))
+}
+
+/// Where nobody reads standard error, nothing can be done about it.
+pub(crate) fn complain(problem: &dyn Display) {
+    let _ = writeln!(io::stderr(), "{}: {problem}", env!("CARGO_CRATE_NAME"));
+}
