@@ -7,6 +7,8 @@
 
 #[path = "../src/task/counts.rs"]
 mod counts;
+#[path = "../src/process/protocol/page.rs"]
+mod page;
 #[path = "../src/task/state.rs"]
 mod state;
 
@@ -31,6 +33,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use counts::Counts;
+use page::{Doomed, Place};
 use state::{Cancel, State, Unclaimed};
 use sync::clock::{Clock, Span};
 use sync::waiter::Waiter;
@@ -309,5 +312,55 @@ fn no_wake_up_is_lost() {
         let seen = task.0.load() & state::ENDED != 0;
         worker.join().unwrap();
         assert!(seen || count.0.load(Ordering::SeqCst) == 1);
+    });
+}
+
+/// A task that was sent to a worker: taken back, or begun, and then doomed or ended; whichever comes first.
+#[test]
+fn both_ends_of_a_place_agree_on_what_has_become_of_its_task() {
+    loom::model(|| {
+        let word = Arc::new(loom::sync::atomic::AtomicU64::new(0));
+        Place::new(&word, 7).offer();
+        let worker = {
+            let word = word.clone();
+            thread::spawn(move || {
+                let place = Place::new(&word, 7);
+                if !place.begin() {
+                    return (false, false);
+                }
+                place.notice();
+                (true, place.end())
+            })
+        };
+        let place = Place::new(&word, 7);
+        let is_taken_back = place.take_back();
+        let doomed = if is_taken_back { None } else { Some(place.doom()) };
+        let (has_begun, may_end) = worker.join().unwrap();
+        assert_ne!(is_taken_back, has_begun, "it is run or taken back");
+        assert_eq!(place.has_begun(), has_begun);
+        assert_eq!(doomed == Some(Doomed::Yes), has_begun && !may_end, "it is ended or doomed: {doomed:?}");
+    });
+}
+
+/// A worker that dies anywhere leaves behind whether it had begun.
+#[test]
+fn what_a_lost_worker_had_begun_is_known() {
+    loom::model(|| {
+        let (word, has_run) = (Arc::new(loom::sync::atomic::AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+        Place::new(&word, 7).offer();
+        let worker = {
+            let (word, has_run) = (word.clone(), has_run.clone());
+            thread::spawn(move || {
+                if Place::new(&word, 7).begin() {
+                    has_run.fetch_add(1, Ordering::SeqCst);
+                }
+                // And is gone.
+            })
+        };
+        let has_begun = Place::new(&word, 7).has_begun();
+        worker.join().unwrap();
+        assert!(!has_begun || has_run.load(Ordering::SeqCst) == 1);
+        assert!(Place::new(&word, 7).has_begun() && !Place::new(&word, 7).take_back());
+        assert!(!Place::new(&word, 8).has_begun() && !Place::new(&word, 8).take_back(), "another task in that place");
     });
 }

@@ -5,11 +5,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use event_listener::Event;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,9 +16,9 @@ use crate::codec::{self, Encoded};
 use crate::error::{BoxError, TaskResult};
 use crate::process::error::ProcessPoolError;
 use crate::process::executor::{ProcessPoolExecutor, function_id};
+use crate::process::pool::driver::Pool;
 use crate::process::pool::launch::{Initializer, Launch, Program};
-use crate::process::pool::scheduler::Desk;
-use crate::process::pool::supervisor::Pool;
+use crate::process::pool::scheduler::Settings;
 use crate::process::program;
 use crate::process::registry::TaskRegistry;
 use crate::process::worker_args;
@@ -185,6 +184,13 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// Shares nothing with the workers but the channel, as where there is no memory that could be shared.
+    #[doc(hidden)]
+    pub fn without_shared_memory(mut self) -> Self {
+        self.launch.without_memory = true;
+        self
+    }
+
     /// Makes the pool. Starts no process yet.
     ///
     /// # Errors
@@ -212,14 +218,13 @@ impl ProcessPoolBuilder {
             0 => thread::available_parallelism().map_or(1, NonZero::get),
             workers => workers,
         };
-        let pool = Pool {
-            launch,
+        let settings = Settings {
+            max_workers,
+            max_tasks: self.max_tasks_per_worker,
             cancel_grace: self.cancel_grace,
             idle_timeout: self.idle_timeout,
-            desk: Mutex::new(Desk::new(max_workers, self.cancel_grace, self.max_tasks_per_worker)),
-            changed: Condvar::new(),
-            progress: Event::new(),
         };
+        let pool = Pool::new(launch, settings);
         Ok(ProcessPoolExecutor { pool: Arc::new(pool), max_workers })
     }
 }

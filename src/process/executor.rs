@@ -10,8 +10,7 @@ use crate::executor::call::short_name;
 use crate::executor::job::Job;
 use crate::executor::shutdown::Shutdown;
 use crate::process::error::RemoteError;
-use crate::process::pool::scheduler::Entry;
-use crate::process::pool::supervisor::Pool;
+use crate::process::pool::driver::Pool;
 use crate::process::protocol::wire;
 use crate::process::registry::TaskRegistry;
 use crate::task::RemoteFn;
@@ -142,7 +141,7 @@ impl ProcessPoolExecutor {
     /// longer to clean up.
     pub fn shutdown_now(&self) -> Shutdown {
         self.pool.close();
-        let unended = self.pool.lock().unended();
+        let unended = self.pool.unended();
         for task in unended {
             transitions::cancel(&task, CancelCause::Shutdown);
         }
@@ -150,20 +149,15 @@ impl ProcessPoolExecutor {
     }
 
     /// The task's function and its input, for another process.
-    fn entry(&self, job: Job) -> Result<Entry, (Job, TaskErrorKind, BoxError)> {
+    fn prepare(&self, job: &Job) -> Result<(&'static str, Encoded), (TaskErrorKind, BoxError)> {
         let body = &job.task().body;
-        let function = match body.remote_fn().ok_or_else(not_portable).and_then(function_id) {
-            Ok(function) => function,
-            Err(error) => return Err((job, TaskErrorKind::NotRegistered, error.into())),
-        };
-        let parcel = body.encode().and_then(|parcel| self.check_size(function, parcel));
-        match parcel {
-            Ok(Encoded { format, bytes }) => Ok(Entry::new(job, function, format, bytes)),
-            Err(error) => {
-                let error = RemoteError::new("its input could not be encoded", &*error);
-                Err((job, TaskErrorKind::Encode, error.into()))
-            }
-        }
+        let function = body.remote_fn().ok_or_else(not_portable).and_then(function_id);
+        let function = function.map_err(|error| (TaskErrorKind::NotRegistered, error.into()))?;
+        let input = body.encode().and_then(|parcel| self.check_size(function, parcel)).map_err(|error| {
+            let error = RemoteError::new("its input could not be encoded", &*error);
+            (TaskErrorKind::Encode, error.into())
+        })?;
+        Ok((function, input))
     }
 
     fn check_size(&self, function: &str, parcel: Encoded) -> Result<Encoded, BoxError> {
@@ -174,13 +168,13 @@ impl ProcessPoolExecutor {
 
 impl Executor for ProcessPoolExecutor {
     fn execute(&self, job: Job) {
-        match self.entry(job) {
-            Ok(entry) => {
+        match self.prepare(&job) {
+            Ok((function, input)) => {
                 // It hears of whatever is requested of the task from now on.
-                transitions::attach(entry.job.task(), self.pool.clone(), |_| true);
-                self.pool.submit(entry);
+                transitions::attach(job.task(), self.pool.clone(), |_| true);
+                self.pool.submit(job, function, input);
             }
-            Err((job, kind, error)) => transitions::reject(job.task(), kind, error),
+            Err((kind, error)) => transitions::reject(job.task(), kind, error),
         }
     }
 
@@ -197,13 +191,12 @@ impl Drop for ProcessPoolExecutor {
 
 impl fmt::Debug for ProcessPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let desk = self.pool.lock();
-        let (workers, queued) = desk.counts();
+        let (workers, queued, is_closed) = self.pool.status();
         f.debug_struct("ProcessPoolExecutor")
             .field("max_workers", &self.max_workers)
             .field("workers", &workers)
             .field("queued", &queued)
-            .field("is_shut_down", &desk.is_closed())
+            .field("is_shut_down", &is_closed)
             .finish()
     }
 }

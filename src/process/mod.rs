@@ -1,35 +1,38 @@
 //! Worker processes.
 //!
 //! ```text
-//!            the program                    │ a socket pair, the    │               a worker
-//!                                           │ worker's stdin        │
-//!  submit ──► desk ──► outbox ──────────────┼──► Run, Want, .. ─────┼──► watcher ──► inbox ──► main: Updater ─► task
-//!               ▲                           │                       │     or main                │
-//!  future ◄── supervisor ◄── decoder ◄──────┼──── Started, ..  ◄────┼──── outbox ◄───────────────┴─ what it shows
+//!            the program                     │ a socket pair, the     │            a worker
+//!                                            │ worker's stdin         │
+//!  submit ──► scheduler ──► outbox ──────────┼──► Run, Want, Quit ────┼──► reader ──► inbox ──► runner: Updater ─► task
+//!                 ▲                          │                        │      └─ cancel, pause, observe ──────────▲
+//!  future ◄── driver ◄── decoder ◄───────────┼──── Progress, Ended ◄──┼──── outbox ◄───────────── what it shows ──┘
+//!                 └────── places, notes ◄────┼─ memory that is shared ┼──── what has begun, and was not sent yet
 //! ```
 //!
-//! - [`wire`](protocol::wire): frames and messages. `line`: how they are sent and received. `journal`: what outlives a worker.
-//! - `desk`: who does what. `supervisor`: one thread for each worker. `launch`: its start and its end.
-//! - `worker`: the other end; `forward`: what it tells of a task; `alarm`: when its watcher wakes; `role`: that it is one. `registry`: what it can run. `image`: what program that is.
+//! - [`wire`](protocol::wire): frames and messages. [`channel`](protocol::channel): how they are sent and received.
+//!   [`memory`](protocol::memory): what outlives a worker; [`page`](protocol::page): who decides what in there.
+//! - [`scheduler`](pool::scheduler): who does what, without doing it. [`driver`](pool::driver): does it, with one thread
+//!   for all workers. [`launch`](pool::launch): how a worker starts and ends.
+//! - [`worker`]: the other end; [`forward`](worker::forward): what it tells of a task. [`registry`]: what it can run.
 //!
 //! # The protocol
 //!
-//! The program speaks first ([`Hello`](protocol::wire::Hello)); the worker says who it is ([`Ready`](protocol::wire::Ready)). Then tasks are
-//! sent, one or many at a time. The worker runs them in that order and says when each has
-//! [started](protocol::wire::Reply::Started), before it does, and how it has [ended](protocol::wire::Reply::Ended). What it has started when
-//! its channel closes is lost; what it has not, moves on.
+//! The program speaks first ([`Hello`](protocol::wire::Hello)); the worker says who it is ([`Ready`](protocol::wire::Ready)).
+//! Then tasks are sent, one or many at a time, and the worker runs them in that order. What it had begun when it is lost
+//! is lost with it; what it had not moves on.
 //!
-//! A task that was sent is *lent*: only the worker knows whether it is about to start. So what is
-//! [wanted](protocol::wire::Request::Want) of it is sent there. If it has not started, it is [returned](protocol::wire::Reply::Returned), and
-//! then nobody runs it who was not meant to. If it has, the worker has [heard](protocol::wire::Reply::Heard) of it, and starts no
-//! other task before it is told to [proceed](protocol::wire::Request::Proceed). So the program may kill the worker, after the grace
-//! and after it has asked once more, and can only hit the task that it means to.
+//! A task that was sent and has not begun can be taken back: in the memory that both ends share, the first one to change
+//! the word of its place decides. So a pending task that is cancelled never runs, and a worker is only killed for the task
+//! that it runs. Where no memory is shared, a worker has one task at a time and says when it has
+//! [begun](protocol::wire::Reply::Started): there is no other that could be hit, and to cancel a task that was sent is a
+//! request like that for one that runs.
 //!
-//! Each side always reads, whatever else it does, so neither can wait for the other to read.
+//! Each side always reads, whatever else it does, so neither can wait for the other to read. Whatever the program waits
+//! for has a deadline, see the [`scheduler`](pool::scheduler). The signs of death are the process itself and the channel,
+//! in both directions: the channel alone may be held by a process that was forked.
 //!
-//! Deliberately absent: heartbeats (a closed channel is the sign of death in both directions), acknowledgements (the
-//! channel is reliable), shared memory (it gains nothing without spinning), and limits in the worker: the program sees to
-//! them, as it does for any task. The worker is told of a time-out only for its task to know, and is asked for the next
+//! Deliberately absent: heartbeats, acknowledgements (the channel is reliable), and limits in the worker: the program sees
+//! to them, as it does for any task. The worker is told of a time-out only for its task to know, and is asked for the next
 //! progress call, where somebody wants to know of that, with one more bit of what is wanted.
 
 #[cfg(unix)]

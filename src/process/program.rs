@@ -12,6 +12,12 @@ pub(crate) fn path() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
 }
 
+/// What is started as a worker, for people: it may be another program where something runs this one for it.
+pub(crate) fn name() -> String {
+    let path = path().map(|path| std::fs::read_link(&path).unwrap_or(path));
+    path.map_or_else(|error| format!("which was not found ({error})"), |path| format!("`{}`", path.display()))
+}
+
 /// Changes when the program is built again.
 pub(crate) fn identity() -> Option<(u64, SystemTime)> {
     let metadata = path().and_then(std::fs::metadata).ok()?;

@@ -256,8 +256,13 @@ impl Core {
 
     /// The task knows of its cancellation.
     pub(crate) fn notice(&self) {
-        if self.state.set(state::NOTICED) & state::NOTICED == 0 {
+        let before = self.state.set(state::NOTICED);
+        if before & state::NOTICED == 0 {
             self.details().noticed_at.set_once(clock::now());
+            if before & state::OBSERVED != 0 {
+                // Nothing else shows it, and in a worker the program has to know.
+                self.waiter.wake();
+            }
         }
     }
 

@@ -147,8 +147,15 @@ contract! {
     one_thread: ThreadPoolExecutor::new(1);
     processes: ProcessPoolExecutor::new(2).unwrap();
     one_process: ProcessPoolExecutor::new(1).unwrap();
+    processes_without_shared_memory: without_shared_memory(2);
+    one_process_without_shared_memory: without_shared_memory(1);
     inline: SyncExecutor::new();
     closure: Closure(|job: Job| drop(std::thread::spawn(move || job.run())));
+}
+
+/// As where there is no memory that processes could share, or only a stream of bytes between them.
+pub(crate) fn without_shared_memory(max_workers: usize) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::builder().max_workers(max_workers).without_shared_memory().build().unwrap()
 }
 
 // The tasks.

@@ -2,38 +2,29 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
 
 use crate::codec::Encoded;
 use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
-use crate::process::protocol::channel::{Line, Received};
-use crate::process::protocol::journal::Journal;
-use crate::process::protocol::wire;
-use crate::process::protocol::wire::{Decoder, Hello, Outbox, Outcome, Reply, Request, VERSION, WireError};
+use crate::process::pool::scheduler::{self, Worth};
+use crate::process::protocol::channel::{self, Channel};
+use crate::process::protocol::memory::Handle;
+use crate::process::protocol::wire::{
+    self, Fingerprint, Hello, Outbox, Outcome, Ready, Request, Run, VERSION, WireError,
+};
 use crate::process::registry::{TaskRegistry, fingerprint};
 use crate::process::{program, worker_args};
 
-/// How long a program may take to come to its call of `init`.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often somebody who waits for a worker to start looks whether that is still wanted.
-const GLANCE: Duration = Duration::from_millis(50);
-/// How long a process may take to end that has closed its channel.
-const LAST_MOMENT: Duration = Duration::from_millis(500);
-/// How long a worker may take to end that was asked to.
-const FAREWELL: Duration = Duration::from_secs(5);
-
-const ATTEMPTS: u32 = 3;
-const MANY_ATTEMPTS: u32 = 10;
 const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
 
 /// How workers are started.
@@ -45,6 +36,8 @@ pub(crate) struct Launch {
     pub(crate) initializer: Option<Initializer>,
     pub(crate) report_interval: Duration,
     pub(crate) max_frame: u64,
+    /// Nothing but the channel is shared with workers.
+    pub(crate) without_memory: bool,
 }
 
 /// What kind of program this is.
@@ -65,11 +58,21 @@ pub(crate) struct Initializer {
 }
 
 /// A worker that is running.
+#[derive(Debug)]
 pub(crate) struct Process {
-    child: Child,
-    pub(crate) line: Arc<Line>,
-    pub(crate) decoder: Decoder,
-    journal: Option<Journal>,
+    pid: Pid,
+    /// Where there are such descriptors.
+    pidfd: Option<OwnedFd>,
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    pub(crate) exit: WorkerExit,
+    /// What it had sent that made no sense.
+    pub(crate) fault: Option<WireError>,
+    /// The signal that had stopped it when it was killed.
+    pub(crate) stopped: Option<i32>,
 }
 
 /// Why there is no worker.
@@ -78,50 +81,105 @@ pub(crate) struct Failure {
     /// The kind of the error of the tasks that needed it.
     pub(crate) kind: TaskErrorKind,
     pub(crate) error: RemoteError,
-    /// After how many attempts in a row there is no use in another one.
-    pub(crate) worth_attempts: u32,
+    worth: Worth,
+}
+
+impl Failure {
+    /// The system did not start it.
+    pub(crate) fn of_system(what: &str, error: &io::Error) -> Self {
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        let (hint, worth) = match errno {
+            Some(Errno::MFILE) => (" (the limit on open files, `ulimit -n`, is reached)", Worth::Patience),
+            Some(Errno::NFILE) => (" (the system has no more open files)", Worth::Patience),
+            Some(Errno::AGAIN) => (" (the limit on processes, `ulimit -u`, is reached)", Worth::Patience),
+            Some(Errno::NOMEM) => (" (there is not enough memory)", Worth::Patience),
+            _ => ("", Worth::Attempts(3)),
+        };
+        let error = RemoteError::new(&format!("its executor could not start {what}{hint}"), error);
+        Self { kind: TaskErrorKind::Rejected, error, worth }
+    }
+
+    fn unfit(error: RemoteError) -> Self {
+        Self { kind: TaskErrorKind::Rejected, error, worth: Worth::Attempts(1) }
+    }
+}
+
+impl scheduler::Failure<End> for Failure {
+    fn lost(End { exit, fault, .. }: End) -> Self {
+        let what = match fault {
+            Some(fault) => format!("its worker has sent {fault} at its start: {exit}"),
+            None => format!(
+                "its worker, {}, ended before it was ready: {exit}; `TaskRegistry::init` has to be the first thing that \
+                 `main` calls",
+                program::name()
+            ),
+        };
+        let attempts = match exit {
+            // What somebody else has killed may live the next time; what dies by itself hardly ever does.
+            KILLED => 10,
+            // It went its way without coming to `init`, and will do so again.
+            WorkerExit::Code(0) => 1,
+            _ => 3,
+        };
+        Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Attempts(attempts) }
+    }
+
+    fn not_ready() -> Self {
+        let what = format!(
+            "its worker, {}, was killed because it had not come to call `TaskRegistry::init` in {} s: call that first in \
+             `main`",
+            program::name(),
+            scheduler::START.as_secs()
+        );
+        Self { kind: TaskErrorKind::WorkerLost(KILLED), error: what.into(), worth: Worth::Attempts(1) }
+    }
+
+    fn worth(&self) -> Worth {
+        self.worth
+    }
 }
 
 impl Launch {
-    /// Starts a worker, and waits until it is ready for its first task. `task` is the one that it is started for.
-    pub(crate) fn start(&self, task: &str, is_wanted: impl Fn() -> bool) -> Result<Process, Failure> {
-        let mut process = self.spawn(task).map_err(|error| Failure {
-            kind: TaskErrorKind::Rejected,
-            error: RemoteError::new("its executor could not start a worker process", &error),
-            worth_attempts: ATTEMPTS,
-        })?;
-        match self.introduce(&mut process, is_wanted) {
-            Ok(()) => Ok(process),
-            Err(Fault::Lost(what)) => {
-                let exit = process.bury(false);
-                // What somebody else has killed may live the next time; what dies by itself hardly ever does.
-                let worth_attempts = if exit == KILLED { MANY_ATTEMPTS } else { ATTEMPTS };
-                let error = RemoteError::from(format!("{what}: {exit}"));
-                Err(Failure { kind: TaskErrorKind::WorkerLost(exit), error, worth_attempts })
-            }
-            Err(Fault::Unfit(what)) => {
-                process.kill();
-                process.bury(false);
-                Err(Failure { kind: TaskErrorKind::Rejected, error: what, worth_attempts: 1 })
-            }
-            Err(Fault::Initializer(kind, error)) => {
-                process.dismiss();
-                process.bury(true);
-                Err(Failure { kind, error, worth_attempts: 1 })
-            }
-        }
+    /// Starts a worker, and says hello. `task` is the one that it is started for.
+    pub(crate) fn start(&self, task: &str) -> Result<(Process, Channel), Failure> {
+        self.try_to_start(task).map_err(|error| Failure::of_system("a worker process", &error))
     }
 
-    fn spawn(&self, task: &str) -> io::Result<Process> {
+    fn try_to_start(&self, task: &str) -> io::Result<(Process, Channel)> {
+        let (process, mut channel) = self.spawn(task)?;
+        let memory = if self.without_memory { None } else { Handle::new().ok() };
+        // A worker that is gone already is seen to be so later.
+        let _ = channel.send_first(&self.hello(), memory);
+        if let Some(Initializer { function, input }) = self.initializer.clone() {
+            let run = Run { id: 0, place: 0, wanted: 0, timeout: wire::NO_TIMEOUT };
+            channel.outbox().request(Request::Run { run, function: function.into(), input });
+        }
+        Ok((process, channel))
+    }
+
+    fn hello(&self) -> Vec<u8> {
+        let mut first = Outbox::default();
+        first.request(Request::Hello(Hello {
+            version: VERSION,
+            depth: worker_args::depth(),
+            report_interval: u64::try_from(self.report_interval.as_nanos()).unwrap_or(u64::MAX),
+            max_frame: self.max_frame,
+        }));
+        first.into_bytes()
+    }
+
+    fn spawn(&self, task: &str) -> io::Result<(Process, Channel)> {
         // One after the other: where a socket cannot be made and marked as private in one step, a worker that is
         // started meanwhile would inherit the channel of this one.
         static SPAWNING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
 
         let (ours, theirs) = UnixStream::pair()?;
-        let line = Arc::new(Line::new(ours)?);
-        let child = self.command(task)?.stdin(OwnedFd::from(theirs)).spawn()?;
-        Ok(Process { child, line, decoder: Decoder::new(self.max_frame), journal: Journal::new().ok() })
+        let channel = Channel::new(ours)?;
+        let theirs = channel::above_standard(theirs.into())?;
+        let child = self.command(task)?.stdin(theirs).spawn()?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+        Ok((Process { pid, pidfd: open_pidfd(pid) }, channel))
     }
 
     fn command(&self, task: &str) -> io::Result<Command> {
@@ -140,165 +198,88 @@ impl Launch {
         Ok(command)
     }
 
-    fn introduce(&self, process: &mut Process, is_wanted: impl Fn() -> bool) -> Result<(), Fault> {
-        let hello = Hello {
-            version: VERSION,
-            depth: worker_args::depth(),
-            report_interval: u64::try_from(self.report_interval.as_nanos()).unwrap_or(u64::MAX),
-            max_frame: self.max_frame,
-        };
-        let mut first = Outbox::default();
-        first.request(Request::Hello(hello));
-        // A worker that is gone already is seen to be so below.
-        let _ = process.line.send_first(&first.into_bytes(), process.journal.as_ref());
-        process.line.send(|outbox| {
-            if let Some(Initializer { function, input }) = self.initializer.clone() {
-                outbox.request(Request::Run {
-                    id: 0,
-                    wanted: 0,
-                    timeout: wire::NO_TIMEOUT,
-                    function: function.into(),
-                    input,
-                });
-            }
-        });
-        let deadline = Instant::now() + START_TIMEOUT;
-        let mut is_ready = false;
-        loop {
-            match process.receive()? {
-                Some(Reply::Ready(ready)) if !is_ready => {
-                    self.compare(ready.version, ready.fingerprint)?;
-                    is_ready = true;
-                    if self.initializer.is_none() {
-                        return Ok(());
-                    }
-                }
-                Some(Reply::Started { id: 0 } | Reply::Progress { id: 0, .. }) if is_ready => {}
-                Some(Reply::Ended { id: 0, outcome, .. }) if is_ready => return self.judge(outcome),
-                Some(_) => return Err(Fault::Lost("the worker has spoken out of turn".into())),
-                None => {
-                    if !is_wanted() {
-                        process.kill();
-                    } else if !is_ready && Instant::now() > deadline {
-                        process.kill();
-                        let seconds = START_TIMEOUT.as_secs();
-                        return Err(Fault::Lost(format!("its worker did not call `init` within {seconds} s")));
-                    }
-                    process.line.wait(Some(GLANCE));
-                }
-            }
-        }
-    }
-
-    fn compare(&self, version: u32, theirs: wire::Fingerprint) -> Result<(), Fault> {
+    /// Whether a worker that has said who it is can be used.
+    pub(crate) fn compare(&self, Ready { version, fingerprint: theirs }: Ready) -> Result<(), Failure> {
+        let unfit = |what: &str| Err(Failure::unfit(what.to_string().into()));
         if version != VERSION {
-            return Err(Fault::Unfit(WireError::Version(version).to_string().into()));
+            return unfit(&WireError::Version(version).to_string());
         }
-        let ours = fingerprint(TaskRegistry::of_this_process());
-        if theirs.binary != ours.binary {
-            return Err(Fault::Unfit("its worker runs another build of the program".to_string().into()));
+        let Fingerprint { binary, tasks } = fingerprint(TaskRegistry::of_this_process());
+        if theirs.binary != binary {
+            return unfit("its worker runs another build of the program");
         }
         // A test program does not know its tasks.
-        if matches!(self.program, Program::Main) && theirs.tasks != ours.tasks {
-            let what =
-                "its worker has registered other tasks than this process; register the same ones in every process";
-            return Err(Fault::Unfit(what.to_string().into()));
+        if matches!(self.program, Program::Main) && theirs.tasks != tasks {
+            return unfit(
+                "its worker has registered other tasks than this process; register the same ones in every process",
+            );
         }
         Ok(())
     }
 
-    fn judge(&self, outcome: Outcome) -> Result<(), Fault> {
+    /// Whether the initializer of a worker has left it fit for use.
+    pub(crate) fn judge(&self, outcome: Outcome) -> Result<(), Failure> {
         let Outcome::Error(ending, texts) = outcome else { return Ok(()) };
         let name = self.initializer.as_ref().map_or("", |initializer| initializer.function);
         let what = format!("the initializer `{name}` of its worker {}", ending.verb());
-        let texts = [what].into_iter().chain(texts).collect();
-        Err(Fault::Initializer(ending.kind(), RemoteError::from_chain(texts)))
+        let error = RemoteError::from_chain([what].into_iter().chain(texts).collect());
+        Err(Failure { kind: ending.kind(), error, worth: Worth::Attempts(1) })
     }
 }
 
-enum Fault {
-    Lost(String),
-    Unfit(RemoteError),
-    Initializer(TaskErrorKind, RemoteError),
+#[cfg(target_os = "linux")]
+fn open_pidfd(pid: Pid) -> Option<OwnedFd> {
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    channel::above_standard(pidfd).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_pidfd(_pid: Pid) -> Option<OwnedFd> {
+    None
 }
 
 impl Process {
-    /// The next message, if it is there.
-    fn receive(&mut self) -> Result<Option<Reply>, Fault> {
-        loop {
-            match self.decoder.next_reply() {
-                Ok(Some(reply)) => return Ok(Some(reply)),
-                Ok(None) => {}
-                Err(error) => {
-                    self.kill();
-                    return Err(Fault::Lost(format!("its worker has sent {error} at its start")));
-                }
-            }
-            match self.line.receive(&mut self.decoder) {
-                Received::Some => {}
-                Received::Nothing => return Ok(None),
-                Received::End => return Err(Fault::Lost("its worker ended before it was ready".into())),
-            }
-        }
+    /// Readable once the process has ended.
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
-    /// What the worker had said that it did not come to send, or that came after something that was no message.
-    pub(crate) fn read_journal(&mut self, is_garbled: bool) {
-        if is_garbled {
-            self.decoder.forget_rest();
-        }
-        let said = self.journal.as_ref().and_then(|journal| journal.read(self.decoder.taken()).ok());
-        self.decoder.append(&said.unwrap_or_default());
-    }
-
-    /// Asks the worker to end.
-    pub(crate) fn dismiss(&self) {
-        self.line.send(|outbox| outbox.request(Request::Quit));
-    }
-
-    /// Ends the worker now, with everything that it has started.
+    /// Ends the worker now, with everything in its process group.
     pub(crate) fn kill(&self) {
-        if let Some(group) = self.pid() {
+        // A number that is not ours any more, because somebody else has reaped it, may be that of any process.
+        if self.look(WaitIdOptions::EXITED).is_ok() {
             // The only error is that it has ended.
-            let _ = kill_process_group(group, Signal::KILL);
+            let _ = kill_process_group(self.pid, Signal::KILL);
         }
     }
 
-    /// Waits for the end of a worker that has closed its channel, or is about to.
-    pub(crate) fn bury(mut self, is_expected: bool) -> WorkerExit {
-        let patience = if is_expected { FAREWELL } else { LAST_MOMENT };
-        let has_ended = self.await_end(patience);
-        if !has_ended || !is_expected {
-            // It is not reaped yet, so that nobody else can have its number.
-            self.kill();
-        }
-        self.child.wait().map_or(WorkerExit::Unknown, worker_exit)
+    /// The signal that has stopped it, if it is stopped.
+    pub(crate) fn stopped(&self) -> Option<i32> {
+        self.look(WaitIdOptions::STOPPED).ok()??.stopping_signal()
     }
 
-    /// Waits for the process to end, without reaping it; returns whether it has.
-    fn await_end(&self, patience: Duration) -> bool {
-        let Some(pid) = self.pid() else { return true };
-        let deadline = Instant::now() + patience;
-        let mut pause = Duration::from_micros(100);
-        loop {
-            let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-            match waitid(WaitId::Pid(pid), look) {
-                Ok(None) if Instant::now() < deadline => {}
-                Ok(None) => return false,
-                Ok(Some(_)) | Err(_) => return true,
-            }
-            thread::sleep(pause);
-            pause = (2 * pause).min(Duration::from_millis(10));
+    /// How it ended, if it has. It is not reaped yet.
+    pub(crate) fn exit(&self) -> Option<WorkerExit> {
+        match self.look(WaitIdOptions::EXITED) {
+            Ok(status) => status.map(|status| worker_exit(&status)),
+            // Somebody else has reaped it.
+            Err(_) => Some(WorkerExit::Unknown),
         }
     }
 
-    fn pid(&self) -> Option<Pid> {
-        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    /// Lets the system forget a process that has ended.
+    pub(crate) fn reap(self) {
+        let _ = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+
+    fn look(&self, what: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
+        let look = what | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        rustix::io::retry_on_intr(|| waitid(WaitId::Pid(self.pid), look))
     }
 }
 
-fn worker_exit(status: ExitStatus) -> WorkerExit {
-    match (status.code(), status.signal()) {
+fn worker_exit(status: &WaitIdStatus) -> WorkerExit {
+    match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => WorkerExit::Code(code),
         (None, Some(signal)) => WorkerExit::Signal(signal),
         (None, None) => WorkerExit::Unknown,

@@ -1,27 +1,24 @@
-//! One end of the channel between a program and a worker: a socket, and what is still to be sent.
+//! One end of the channel between a program and a worker: a socket, what is still to be sent, and the memory that both
+//! ends share, where there is any.
 //!
-//! Any thread may [send](Line::send). One thread at a time [waits](Line::wait) for something to arrive, and sees to it
-//! that what the socket had no room for is sent later; others get it out of there by [ringing](Line::ring).
+//! Any thread may [send](Channel::send). One thread at a time [receives](Channel::receive), and sees to it that what the
+//! socket had no room for is sent later.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
     recvmsg, sendmsg,
 };
 
-use crate::process::protocol::journal;
-use crate::process::protocol::journal::Journal;
+use crate::process::protocol::memory::{self, Handle, Memory};
 use crate::process::protocol::wire::{Decoder, Outbox};
 
 /// A worker that has just died must not become a signal in the program.
@@ -31,19 +28,12 @@ const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
 const QUIETLY: SendFlags = SendFlags::empty();
 
 #[derive(Debug)]
-pub(crate) struct Line {
-    socket: UnixStream,
+pub(crate) struct Channel {
+    socket: OwnedFd,
     outbox: Mutex<Outbox>,
-    bell: Bell,
-    journal: Option<journal::Writer>,
-}
-
-/// Gets a thread out of [`Line::wait`].
-#[derive(Debug)]
-struct Bell {
-    button: UnixStream,
-    gong: UnixStream,
-    rings: AtomicBool,
+    /// The socket had no room for all that was to be sent.
+    is_full: AtomicBool,
+    memory: Option<Memory>,
 }
 
 /// What came of trying to read.
@@ -55,78 +45,82 @@ pub(crate) enum Received {
     End,
 }
 
-impl Line {
+impl Channel {
     pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
         #[cfg(target_vendor = "apple")]
         rustix::net::sockopt::set_socket_nosigpipe(&socket, true)?;
-        let (button, gong) = UnixStream::pair()?;
-        button.set_nonblocking(true)?;
-        gong.set_nonblocking(true)?;
-        let bell = Bell { button, gong, rings: AtomicBool::new(false) };
-        Ok(Self { socket, outbox: Mutex::default(), bell, journal: None })
+        Ok(Self {
+            socket: above_standard(socket.into())?,
+            outbox: Mutex::default(),
+            is_full: AtomicBool::new(false),
+            memory: None,
+        })
     }
 
-    /// Sends a message that comes first, and the journal with it, if there is one.
-    pub(crate) fn send_first(&self, bytes: &[u8], journal: Option<&Journal>) -> io::Result<()> {
-        let fds = journal.map(AsFd::as_fd);
+    pub(crate) fn memory(&self) -> Option<&Memory> {
+        self.memory.as_ref()
+    }
+
+    /// Sends a message that comes first, and the memory with it.
+    pub(crate) fn send_first(&mut self, bytes: &[u8], memory: Option<Handle>) -> io::Result<()> {
+        let fds: Vec<BorrowedFd<'_>> = memory.iter().map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if fds.is_some() {
-            ancillary.push(SendAncillaryMessage::ScmRights(fds.as_slice()));
+        if !fds.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(&fds));
         }
         // The socket is empty, and has room for more than that.
         sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut ancillary, QUIETLY)?;
+        self.memory = memory.map(Memory::new).transpose()?;
         Ok(())
     }
 
-    /// Receives what comes first, and keeps the journal.
+    /// Receives what comes first, and the memory with it.
     pub(crate) fn receive_first(&mut self, decoder: &mut Decoder) -> Received {
         let mut bytes = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::DONTWAIT);
+        let received = retry_on_intr(|| {
+            recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty())
+        });
         let bytes = match received {
             Ok(message) if message.bytes > 0 => &bytes[..message.bytes],
-            Err(Errno::AGAIN | Errno::INTR) => return Received::Nothing,
             _ => return Received::End,
         };
-        decoder.space().extend_from_slice(bytes);
+        decoder.append(bytes);
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(mut fds) = message {
                 // Not for the processes that tasks start.
                 let keep = |fd: &OwnedFd| rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).is_ok();
-                self.journal = fds.next().filter(keep).and_then(|fd| journal::Writer::new(fd).ok());
+                self.memory = fds.next().filter(keep).and_then(|fd| Memory::new(fd.into()).ok());
             }
         }
         Received::Some
     }
 
-    /// Sees to it that what was said outlives this process, which may take care of sending it later.
+    /// Sees to it that what was said outlives this process, be it sent by then or not.
     pub(crate) fn note(&self) {
         let mut outbox = self.outbox();
-        let note = |at, bytes: &[u8]| self.journal.as_ref().is_some_and(|journal| journal.write(at, bytes));
-        if !outbox.note(journal::SIZE, note) {
-            drop(outbox);
-            self.send_all();
+        let note = |at, bytes: &[u8]| self.memory.as_ref().is_some_and(|memory| memory.note(at, bytes));
+        if !outbox.note(memory::NOTES, note) {
+            self.flush(outbox, QUIETLY);
         }
     }
 
-    /// What is to be sent. Whoever adds something [sends it off](Self::send_off) afterwards.
+    /// What is to be sent. Whoever adds something sends it off afterwards.
     pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds frames to what is to be sent, and sends what the socket has room for. The thread that waits does the rest.
-    pub(crate) fn send(&self, write: impl FnOnce(&mut Outbox)) {
+    /// Adds frames to what is to be sent, and sends what the socket has room for. Returns whether that was all.
+    pub(crate) fn send(&self, write: impl FnOnce(&mut Outbox)) -> bool {
         write(&mut self.outbox());
-        self.send_off();
+        self.send_off()
     }
 
-    /// Sends what the socket has room for. The thread that waits does the rest.
-    pub(crate) fn send_off(&self) {
-        if !self.flush_now() {
-            self.ring();
-        }
+    /// Sends what the socket has room for; returns whether that was all.
+    pub(crate) fn send_off(&self) -> bool {
+        self.flush(self.outbox(), QUIETLY | SendFlags::DONTWAIT)
     }
 
     /// Sends everything, for as long as it takes. Others who have something to send wait.
@@ -134,22 +128,21 @@ impl Line {
         self.flush(self.outbox(), QUIETLY);
     }
 
-    /// Sends what the socket has room for; returns whether that was all.
-    fn flush_now(&self) -> bool {
-        match self.outbox.try_lock() {
-            Ok(outbox) => self.flush(outbox, QUIETLY | SendFlags::DONTWAIT),
-            Err(TryLockError::Poisoned(outbox)) => self.flush(outbox.into_inner(), QUIETLY | SendFlags::DONTWAIT),
-            // Somebody else is at it, and sends everything.
-            Err(TryLockError::WouldBlock) => true,
-        }
+    /// Whether there is something that the socket had no room for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::SeqCst)
     }
 
     fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, flags: SendFlags) -> bool {
         while !outbox.is_empty() {
             let (slices, count) = outbox.slices();
-            match retry(|| sendmsg(&self.socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags)) {
+            match retry_on_intr(|| sendmsg(&self.socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags))
+            {
                 Ok(bytes) => outbox.advance(bytes),
-                Err(Errno::AGAIN) => return false,
+                Err(Errno::AGAIN) => {
+                    self.is_full.store(true, Ordering::SeqCst);
+                    return false;
+                }
                 // Nobody will read it. What the other end had sent before is still there, and then comes its end.
                 Err(Errno::PIPE | Errno::CONNRESET) => *outbox = Outbox::default(),
                 Err(_) => {
@@ -158,69 +151,36 @@ impl Line {
                 }
             }
         }
+        self.is_full.store(false, Ordering::SeqCst);
         true
     }
 
     /// Lets both ends see the end.
     pub(crate) fn close(&self) {
-        let _ = self.socket.shutdown(Shutdown::Both);
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
     }
 
     /// Reads once, without waiting.
     pub(crate) fn receive(&self, decoder: &mut Decoder) -> Received {
-        self.read(decoder, RecvFlags::DONTWAIT)
-    }
-
-    /// Reads once, and waits for something to be there, or the end. Everything was sent before.
-    pub(crate) fn await_some(&self, decoder: &mut Decoder) -> Received {
-        self.read(decoder, RecvFlags::empty())
-    }
-
-    fn read(&self, decoder: &mut Decoder, flags: RecvFlags) -> Received {
-        match retry(|| recv(&self.socket, spare_capacity(decoder.space()), flags)) {
+        match retry_on_intr(|| recv(&self.socket, spare_capacity(decoder.space()), RecvFlags::DONTWAIT)) {
             Err(Errno::AGAIN) => Received::Nothing,
-            Ok((1.., _)) => Received::Some,
+            Ok((1.., _)) => {
+                decoder.skip_known();
+                Received::Some
+            }
             // An error is what a socket says whose other end went with data unread.
             Ok((0, _)) | Err(_) => Received::End,
         }
     }
+}
 
-    /// Waits until something has arrived, until somebody [rings](Self::ring), or until the time has passed; meanwhile
-    /// sends what is still to be sent.
-    pub(crate) fn wait(&self, timeout: Option<Duration>) {
-        let is_all_out = self.flush_now();
-        let socket = if is_all_out { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-        let mut fds = [PollFd::new(&self.socket, socket), PollFd::new(&self.bell.gong, PollFlags::IN)];
-        // One that is too long to be told is as good as none.
-        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        // An error is as good as a ring: whoever waits looks again.
-        let _ = poll(&mut fds, timeout.as_ref());
-        if !fds[1].revents().is_empty() {
-            self.bell.quiet();
-        }
-    }
-
-    /// Lets the thread that waits, or else the next one to wait, return at once.
-    pub(crate) fn ring(&self) {
-        if !self.bell.rings.swap(true, Ordering::SeqCst) {
-            // Full means that it rings.
-            let _ = (&self.bell.button).write(&[0]);
-        }
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
-impl Bell {
-    fn quiet(&self) {
-        let _ = (&self.gong).read(&mut [0; 16]);
-        self.rings.swap(false, Ordering::SeqCst);
-    }
-}
-
-fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
-    loop {
-        match call() {
-            Err(Errno::INTR) => {}
-            result => return result,
-        }
-    }
+/// A program that has closed its standard descriptors must not print into a channel.
+pub(crate) fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?) }
 }

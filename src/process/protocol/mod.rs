@@ -2,8 +2,10 @@
 
 pub(crate) mod channel;
 #[cfg(target_os = "linux")]
-pub(crate) mod journal;
+pub(crate) mod memory;
 #[cfg(not(target_os = "linux"))]
-#[path = "no_journal.rs"]
-pub(crate) mod journal;
+#[path = "no_memory.rs"]
+pub(crate) mod memory;
+pub(crate) mod page;
+pub(crate) mod wake_pipe;
 pub(crate) mod wire;

@@ -24,7 +24,7 @@ use crate::codec::{Encoded, Format};
 use crate::task::remote::RemoteSnapshot;
 
 /// Changes with every change of a frame or a message.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// A time-out that never passes.
 pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
@@ -46,34 +46,36 @@ pub(crate) enum Request {
     Hello(Hello),
     /// Run a task, after those that were sent before.
     Run {
-        id: u64,
-        /// What is requested of it by now: bits of its control word.
-        wanted: u32,
-        /// How long it may take, in nanoseconds; [`NO_TIMEOUT`] stands for as long as it likes.
-        timeout: u64,
+        run: Run,
         function: String,
         input: Encoded,
     },
-    /// What is requested of a task by now. If that is cancellation, the worker says what it [heard](Reply::Heard) and
-    /// starts no other task before it is told to [proceed](Request::Proceed): the program may be about to kill it.
+    /// What is requested of a task by now.
     Want {
         id: u64,
         wanted: u32,
     },
-    /// Give a task back, if it has not started.
-    Recall {
-        id: u64,
-    },
-    /// The task that was cancelled has ended; go on with the next.
-    Proceed,
     /// Say goodbye, and end.
     Quit,
+}
+
+/// Which task, and how it is to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) id: u64,
+    /// Its number among those that were sent to this worker.
+    pub(crate) place: u64,
+    /// What is requested of it by now: bits of its control word.
+    pub(crate) wanted: u32,
+    /// How long it may take, in nanoseconds; [`NO_TIMEOUT`] stands for as long as it likes.
+    pub(crate) timeout: u64,
 }
 
 /// What a worker tells the program.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     Ready(Ready),
+    /// Said before it is done, where nothing shows it or somebody waits to see it.
     Started {
         id: u64,
     },
@@ -85,15 +87,6 @@ pub(crate) enum Reply {
         id: u64,
         sight: RemoteSnapshot,
         outcome: Outcome,
-    },
-    /// A request for cancellation has reached a task that is running.
-    Heard {
-        id: u64,
-        has_noticed: bool,
-    },
-    /// A task that has not started, and will not.
-    Returned {
-        id: u64,
     },
     /// The worker ends on purpose.
     Goodbye,
@@ -148,13 +141,14 @@ const ENDINGS: [Ending; 6] =
     [Ending::Cancelled, Ending::Failed, Ending::Panicked, Ending::NotRegistered, Ending::Encode, Ending::Decode];
 
 /// What is wrong with what was received.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WireError {
     TooLarge { len: u64, max: u64 },
     NoNewline,
     UnknownKind(u8),
     Malformed(&'static str),
     NoHello,
+    OutOfTurn,
     Version(u32),
 }
 
@@ -166,6 +160,7 @@ impl fmt::Display for WireError {
             Self::UnknownKind(kind) => write!(f, "a frame of unknown kind {kind}"),
             Self::Malformed(what) => write!(f, "a malformed `{what}`"),
             Self::NoHello => f.write_str("something else than the introduction that comes first"),
+            Self::OutOfTurn => f.write_str("a message out of turn"),
             Self::Version(version) => write!(f, "version {version} of the protocol, where this is version {VERSION}"),
         }
     }
@@ -177,16 +172,12 @@ mod kind {
     pub(super) const HELLO: u8 = b'H';
     pub(super) const RUN: u8 = b'R';
     pub(super) const WANT: u8 = b'W';
-    pub(super) const RECALL: u8 = b'C';
-    pub(super) const PROCEED: u8 = b'P';
     pub(super) const QUIT: u8 = b'Q';
     pub(super) const READY: u8 = b'h';
     pub(super) const STARTED: u8 = b's';
     pub(super) const PROGRESS: u8 = b'p';
     pub(super) const VALUE: u8 = b'v';
     pub(super) const ERROR: u8 = b'e';
-    pub(super) const HEARD: u8 = b'c';
-    pub(super) const RETURNED: u8 = b'r';
     pub(super) const GOODBYE: u8 = b'g';
 }
 
@@ -200,7 +191,7 @@ pub(crate) struct Outbox {
     sent: usize,
     /// Where in all that is ever sent the tail begins.
     tail_at: u64,
-    /// Up to where all that is ever sent was noted in the journal.
+    /// Up to where all that is ever sent was noted in shared memory.
     noted: u64,
 }
 
@@ -259,14 +250,15 @@ impl Outbox {
         is_noted
     }
 
-    pub(crate) fn run(&mut self, id: u64, wanted: u32, timeout: u64, function: &str, format: Format, input: &Payload) {
+    pub(crate) fn run(&mut self, run: Run, function: &str, format: Format, input: &Payload) {
         let fields = |to: &mut Vec<u8>| {
-            to.extend(wanted.to_le_bytes());
-            to.extend(timeout.to_le_bytes());
+            to.extend(run.place.to_le_bytes());
+            to.extend(run.wanted.to_le_bytes());
+            to.extend(run.timeout.to_le_bytes());
             to.push(format as u8);
             to.extend(function.as_bytes());
         };
-        self.push(kind::RUN, id, fields, input);
+        self.push(kind::RUN, run.id, fields, input);
     }
 
     pub(crate) fn request(&mut self, request: Request) {
@@ -278,12 +270,8 @@ impl Outbox {
                 to.extend(hello.report_interval.to_le_bytes());
                 to.extend(hello.max_frame.to_le_bytes());
             }),
-            Request::Run { id, wanted, timeout, function, input } => {
-                self.run(id, wanted, timeout, &function, input.format, &input.bytes.into());
-            }
+            Request::Run { run, function, input } => self.run(run, &function, input.format, &input.bytes.into()),
             Request::Want { id, wanted } => self.push_small(kind::WANT, id, |to| to.extend(wanted.to_le_bytes())),
-            Request::Recall { id } => self.push_small(kind::RECALL, id, |_| {}),
-            Request::Proceed => self.push_small(kind::PROCEED, 0, |_| {}),
             Request::Quit => self.push_small(kind::QUIT, 0, |_| {}),
         }
     }
@@ -317,8 +305,6 @@ impl Outbox {
                 }
                 self.push(kind::ERROR, id, fields, &payload.into());
             }
-            Reply::Heard { id, has_noticed } => self.push_small(kind::HEARD, id, |to| to.push(has_noticed.into())),
-            Reply::Returned { id } => self.push_small(kind::RETURNED, id, |_| {}),
             Reply::Goodbye => self.push_small(kind::GOODBYE, 0, |_| {}),
         }
     }
@@ -374,7 +360,7 @@ impl Default for Payload {
 
 /// The size of the frame for an input, without the payload; for its bound.
 pub(crate) fn run_overhead(function: &str) -> u64 {
-    (HEAD + 13 + function.len() + 1) as u64
+    (HEAD + 21 + function.len() + 1) as u64
 }
 
 /// The size of the frame for an output, without the payload; for its bound.
@@ -394,6 +380,10 @@ pub(crate) struct Decoder {
     large: Option<Large>,
     /// How many bytes were decoded so far.
     decoded: u64,
+    /// How many bytes are known already that are still to arrive.
+    known: u64,
+    /// How long the buffer was before the last bytes arrived.
+    before: usize,
 }
 
 /// A frame whose payload is read into its final place.
@@ -414,7 +404,7 @@ struct Head {
 
 impl Decoder {
     pub(crate) fn new(max_frame: u64) -> Self {
-        Self { max_frame, buffer: Vec::new(), used: 0, large: None, decoded: 0 }
+        Self { max_frame, buffer: Vec::new(), used: 0, large: None, decoded: 0, known: 0, before: 0 }
     }
 
     pub(crate) fn set_max_frame(&mut self, max_frame: u64) {
@@ -428,11 +418,31 @@ impl Decoder {
             if large.payload.capacity() == len {
                 large.payload.reserve_exact((whole - len).min(len.max(ROOM)));
             }
+            self.before = len;
             return &mut large.payload;
         }
         self.buffer.drain(..mem::take(&mut self.used));
         self.buffer.reserve(ROOM);
+        self.before = self.buffer.len();
         &mut self.buffer
+    }
+
+    /// Adds bytes that will still arrive, and are to be skipped then.
+    pub(crate) fn foresee(&mut self, bytes: &[u8]) {
+        self.append(bytes);
+        self.known += bytes.len() as u64;
+    }
+
+    /// Skips what is known of the bytes that have just arrived.
+    pub(crate) fn skip_known(&mut self) {
+        if self.known == 0 {
+            return;
+        }
+        let bytes = self.large.as_mut().map_or(&mut self.buffer, |large| &mut large.payload);
+        let arrived = bytes.len() - self.before;
+        let skipped = usize::try_from(self.known).map_or(arrived, |known| known.min(arrived));
+        bytes.drain(self.before..self.before + skipped);
+        self.known -= skipped as u64;
     }
 
     /// How many bytes have arrived so far.
@@ -531,13 +541,12 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireE
         }
         kind::RUN => {
             let mut from = Fields { rest: fields, message: "Run" };
-            let (wanted, timeout, format) = (from.u32()?, from.u64()?, from.format()?);
+            let (place, wanted, timeout, format) = (from.u64()?, from.u32()?, from.u64()?, from.format()?);
             let function = from.text()?;
-            Request::Run { id, wanted, timeout, function, input: Encoded { format, bytes: payload } }
+            let run = Run { id, place, wanted, timeout };
+            Request::Run { run, function, input: Encoded { format, bytes: payload } }
         }
         kind::WANT => Request::Want { id, wanted: Fields { rest: fields, message: "Want" }.u32()? },
-        kind::RECALL => Request::Recall { id },
-        kind::PROCEED => Request::Proceed,
         kind::QUIT => Request::Quit,
         _ => return Err(WireError::UnknownKind(kind)),
     })
@@ -573,8 +582,6 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
             }
             Reply::Ended { id, sight, outcome: Outcome::Error(ending, texts) }
         }
-        kind::HEARD => Reply::Heard { id, has_noticed: Fields { rest: fields, message: "Heard" }.u8()? != 0 },
-        kind::RETURNED => Reply::Returned { id },
         kind::GOODBYE => Reply::Goodbye,
         _ => return Err(WireError::UnknownKind(kind)),
     })

@@ -12,20 +12,16 @@ use super::*;
 /// Where something changes about how a payload is sent and received.
 const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
 
-const KINDS: [u8; 14] = [
+const KINDS: [u8; 10] = [
     kind::HELLO,
     kind::RUN,
     kind::WANT,
-    kind::RECALL,
-    kind::PROCEED,
     kind::QUIT,
     kind::READY,
     kind::STARTED,
     kind::PROGRESS,
     kind::VALUE,
     kind::ERROR,
-    kind::HEARD,
-    kind::RETURNED,
     kind::GOODBYE,
 ];
 
@@ -243,14 +239,16 @@ fn request() -> impl Strategy<Value = Request> {
     let hello = any::<(u32, u32, u64, u64)>().prop_map(|(version, depth, report_interval, max_frame)| {
         Request::Hello(Hello { version, depth, report_interval, max_frame })
     });
-    let run = (any::<(u64, u32, u64)>(), text(), parcel())
-        .prop_map(|((id, wanted, timeout), function, input)| Request::Run { id, wanted, timeout, function, input });
+    let run = (any::<(u64, u64, u32, u64)>(), text(), parcel()).prop_map(
+        |((id, place, wanted, timeout), function, input)| {
+            let run = Run { id, place, wanted, timeout };
+            Request::Run { run, function, input }
+        },
+    );
     prop_oneof![
         1 => hello,
         4 => run,
         1 => any::<(u64, u32)>().prop_map(|(id, wanted)| Request::Want { id, wanted }),
-        1 => any::<u64>().prop_map(|id| Request::Recall { id }),
-        1 => Just(Request::Proceed),
         1 => Just(Request::Quit),
     ]
 }
@@ -268,8 +266,6 @@ fn reply() -> impl Strategy<Value = Reply> {
         1 => any::<u64>().prop_map(|id| Reply::Started { id }),
         2 => (any::<u64>(), sight()).prop_map(|(id, sight)| Reply::Progress { id, sight }),
         4 => (any::<u64>(), sight(), outcome).prop_map(|(id, sight, outcome)| Reply::Ended { id, sight, outcome }),
-        1 => any::<(u64, bool)>().prop_map(|(id, has_noticed)| Reply::Heard { id, has_noticed }),
-        1 => any::<u64>().prop_map(|id| Reply::Returned { id }),
         1 => Just(Reply::Goodbye),
     ]
 }
@@ -440,26 +436,27 @@ fn reply_of(bytes: &[u8]) -> Result<Option<Reply>, WireError> {
 
 fn run_of(len: usize) -> Request {
     let input = Encoded { format: Format::Plain, bytes: vec![7; len] };
-    Request::Run { id: 1, wanted: 2, timeout: 3, function: "f".into(), input }
+    Request::Run { run: Run { id: 1, place: 4, wanted: 2, timeout: 3 }, function: "f".into(), input }
 }
 
 #[test]
 fn a_frame_is_as_the_documentation_says() {
-    let recall = encoded(&[Request::Recall { id: 0x0102 }]);
-    assert_eq!(recall, b"C\x02\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\n");
-    assert_eq!(encoded(&[run_of(3)]), frame(b'R', 1, b"\x02\0\0\0\x03\0\0\0\0\0\0\0\x01f", &[7; 3]));
+    let want = encoded(&[Request::Want { id: 0x0102, wanted: 3 }]);
+    assert_eq!(want, b"W\x02\x01\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0\x03\0\0\0\n");
+    let fields = b"\x04\0\0\0\0\0\0\0\x02\0\0\0\x03\0\0\0\0\0\0\0\x01f";
+    assert_eq!(encoded(&[run_of(3)]), frame(b'R', 1, fields, &[7; 3]));
 }
 
 #[test]
 fn messages_arrive_one_byte_at_a_time() {
     for len in SIZES {
-        let bytes = encoded(&[Request::Proceed, run_of(len), Request::Quit]);
+        let bytes = encoded(&[Request::Want { id: 7, wanted: 1 }, run_of(len), Request::Quit]);
         let (mut decoder, mut messages) = (Decoder::new(1 << 30), Vec::new());
         for &byte in &bytes {
             decoder.space().push(byte);
             messages.extend(decoder.next_request().unwrap());
         }
-        assert!(messages == [Request::Proceed, run_of(len), Request::Quit], "{len}");
+        assert!(messages == [Request::Want { id: 7, wanted: 1 }, run_of(len), Request::Quit], "{len}");
     }
 }
 
@@ -582,7 +579,7 @@ fn a_frame_of_another_kind_is_refused() {
     for kind in 0..=u8::MAX {
         let bytes = frame(kind, 1, &[], &[]);
         let unknown = WireError::UnknownKind(kind);
-        let requests = [kind::HELLO, kind::RUN, kind::WANT, kind::RECALL, kind::PROCEED, kind::QUIT];
+        let requests = [kind::HELLO, kind::RUN, kind::WANT, kind::QUIT];
         assert_eq!(request_of(&bytes) == Err(WireError::UnknownKind(kind)), !requests.contains(&kind));
         assert_eq!(reply_of(&bytes) == Err(unknown), requests.contains(&kind) || !KINDS.contains(&kind));
     }
@@ -590,13 +587,12 @@ fn a_frame_of_another_kind_is_refused() {
 
 #[test]
 fn a_message_that_lacks_something_is_refused() {
-    let requests = [(kind::HELLO, "Hello", 32), (kind::RUN, "Run", 13), (kind::WANT, "Want", 4)];
+    let requests = [(kind::HELLO, "Hello", 32), (kind::RUN, "Run", 21), (kind::WANT, "Want", 4)];
     let replies = [
         (kind::READY, "Ready", 28),
         (kind::PROGRESS, "Progress", SIGHT),
         (kind::VALUE, "Value", 1 + SIGHT),
         (kind::ERROR, "Error", 1 + SIGHT),
-        (kind::HEARD, "Heard", 1),
     ];
     let fields = |kind, len| {
         let mut fields = vec![0; len];
@@ -625,8 +621,9 @@ fn a_message_that_lacks_something_is_refused() {
 #[test]
 fn a_message_with_something_unknown_in_it_is_refused() {
     let sight = |bits: u8, message: &[u8]| [&[0; SIGHT - 1][..], &[bits], message].concat();
-    for fields in [b"\0\0\0\0\x02f", b"\0\0\0\0\0\xff"] {
-        assert_eq!(request_of(&frame(kind::RUN, 1, fields, &[])), Err(WireError::Malformed("Run")));
+    for fields in [b"\x02f", b"\0\xff"] {
+        let fields = [&[0; 20][..], fields].concat();
+        assert_eq!(request_of(&frame(kind::RUN, 1, &fields, &[])), Err(WireError::Malformed("Run")));
     }
     let progress = sight(MESSAGE, b"\xff");
     assert_eq!(reply_of(&frame(kind::PROGRESS, 1, &progress, &[])), Err(WireError::Malformed("Progress")));
@@ -658,4 +655,32 @@ fn the_version_of_another_protocol_can_be_read() {
     assert_eq!(request_of(&bytes), Ok(Some(Request::Hello(hello))));
     let error = WireError::Version(VERSION + 1).to_string();
     assert!(error.contains(&format!("{}", VERSION + 1)) && error.contains(&VERSION.to_string()), "{error}");
+}
+
+/// What is known of the bytes that follow before they arrive is not taken twice, wherever that ends.
+#[test]
+fn what_was_foreseen_is_skipped_when_it_arrives() {
+    for len in [5, LARGE + 1, ROOM + 1] {
+        let messages = [run_of(5), run_of(len), Request::Quit];
+        let bytes = encoded(&messages);
+        let head = 40;
+        for cut in (0..head).chain(bytes.len() - 8 - head..bytes.len()) {
+            let (mut decoder, mut received) = (Decoder::new(1 << 30), Vec::new());
+            for known in [0, 1, 17, bytes.len() - cut] {
+                let known = known.min(bytes.len() - decoder.taken().max(cut as u64) as usize);
+                if decoder.taken() == 0 {
+                    decoder.append(&bytes[..cut]);
+                }
+                let taken = decoder.taken() as usize;
+                decoder.foresee(&bytes[taken..taken + known]);
+                received.extend(from_fn(|| decoder.next_request().unwrap()));
+            }
+            for piece in bytes[cut..].chunks(1_000) {
+                decoder.space().extend_from_slice(piece);
+                decoder.skip_known();
+                received.extend(from_fn(|| decoder.next_request().unwrap()));
+            }
+            assert!(received == messages, "{len} {cut}");
+        }
+    }
 }

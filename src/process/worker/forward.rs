@@ -1,21 +1,37 @@
 //! What the program is told of a task while it runs in a worker.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use crate::process::protocol::channel::Line;
-use crate::process::protocol::wire::Reply;
+use crate::process::protocol::channel::Channel;
+use crate::process::protocol::wake_pipe::WakePipe;
+use crate::process::protocol::wire::{Reply, Run};
 use crate::progress::{ProgressState, Status};
 use crate::sync::waiter::Waiter;
 use crate::task::remote::RemoteSnapshot;
 use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
 
+/// The channel, and who sends what it had no room for.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    pub(crate) channel: Channel,
+    /// Wakes the thread that reads.
+    pub(crate) wake: WakePipe,
+}
+
+impl Outlet {
+    pub(crate) fn new(channel: Channel) -> io::Result<Self> {
+        Ok(Self { channel, wake: WakePipe::new()? })
+    }
+}
+
 /// Forwards what can be seen of a task.
 pub(crate) struct Forwarder {
-    line: Arc<Line>,
-    id: u64,
+    outlet: Arc<Outlet>,
+    run: Run,
     task: TaskRef,
     /// In bytes.
     longest_message: usize,
@@ -31,11 +47,11 @@ struct Sent {
 }
 
 impl Forwarder {
-    pub(crate) fn new(line: Arc<Line>, id: u64, task: TaskRef, longest_message: usize) -> Arc<Self> {
+    pub(crate) fn new(outlet: Arc<Outlet>, run: Run, task: TaskRef, longest_message: usize) -> Arc<Self> {
         // That it has started is said in another way.
         let state = ProgressState { status: Status::Running, ..ProgressState::INITIAL };
         let sent = Mutex::new(Sent { state, has_noticed: false, is_silent: true, is_closed: false });
-        Arc::new(Self { line, id, task, longest_message, sent })
+        Arc::new(Self { outlet, run, task, longest_message, sent })
     }
 
     /// Observes the task from now on.
@@ -48,14 +64,6 @@ impl Forwarder {
         }
         publish::admit(core, self.clone(), |_| {});
         self.forward();
-    }
-
-    /// Sends that the task has noticed its cancellation, which nothing else shows.
-    pub(crate) fn forward_notice(self: &Arc<Self>) {
-        let has_noticed = self.task.core.state.load() & state::NOTICED != 0;
-        if has_noticed != self.lock().has_noticed {
-            self.forward();
-        }
     }
 
     /// Sends it when the next progress call is made.
@@ -78,7 +86,7 @@ impl Forwarder {
     }
 
     /// Sends what has changed. Called whenever the task, or its reporter, shows a change.
-    fn forward(self: &Arc<Self>) {
+    pub(crate) fn forward(self: &Arc<Self>) {
         let core = &self.task.core;
         core.waiter.register(&Waker::from(self.clone()));
         if core.has_ended() {
@@ -94,7 +102,11 @@ impl Forwarder {
         let is_news = state.says_more_than(&sent.state)
             || sight.has_noticed != sent.has_noticed
             || !sight.is_silent && sent.is_silent;
-        if sent.is_closed || !is_news {
+        if sight.has_noticed && !sent.has_noticed {
+            self.note_notice();
+        }
+        // While there is no room, only the newest is kept: it is forwarded when there is.
+        if sent.is_closed || !is_news || self.outlet.channel.is_full() {
             return;
         }
         if state.message == sent.state.message {
@@ -102,7 +114,16 @@ impl Forwarder {
         }
         (sent.state, sent.has_noticed, sent.is_silent) = (state, sight.has_noticed, sight.is_silent);
         // Under the lock, so that what was seen later is sent later.
-        self.line.send(|outbox| outbox.reply(Reply::Progress { id: self.id, sight }));
+        if !self.outlet.channel.send(|outbox| outbox.reply(Reply::Progress { id: self.run.id, sight })) {
+            self.outlet.wake.wake();
+        }
+    }
+
+    /// From now on the worker is not killed for this task.
+    fn note_notice(&self) {
+        if let Some(place) = self.outlet.channel.memory().and_then(|memory| memory.place(self.run.place)) {
+            place.notice();
+        }
     }
 }
 

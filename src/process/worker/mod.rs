@@ -1,42 +1,42 @@
 //! The worker's end: a client of the same core. It runs each task with an ordinary [`Updater`], observes it as any
 //! observer would, and forwards what it sees.
 //!
-//! Two threads share the work. The *main* thread runs the tasks, and reads the channel itself while it has none: so a
-//! task that comes to an idle worker is run by the thread that has received it. The *watcher* reads the channel while
-//! main is busy with one task for longer than a moment, so that cancellation, and the end of the program, reach a worker
-//! whose task never looks.
+//! Two threads share the work. The one that has called `init` reads, and does at once what is wanted of the task that
+//! runs; it waits without a time-out. The other one runs the tasks, away from whatever surrounds the call of `init`: an
+//! async runtime, a lock, a span.
 //!
 //! ```text
-//!                  a task takes longer than a tick
-//!   main reads ──────────────────────────────────────► the watcher reads
-//!              ◄──────────────────────────────────────
-//!                   main has nothing to do: it rings
+//!  channel ──► reader ──► inbox ──► runner: Updater ─► task
+//!     ▲          └─ cancel, pause, observe ────────────▲ │
+//!     └──────────────── outbox ◄─────────────────────────┘ what it shows, how it ends
 //! ```
 //!
-//! That a task has started is said before it is, together with how the one before it ended, in a way that outlives this
-//! process. Whatever happens to it after that, the program knows which task it has cost. While tasks are short, what was
-//! said about many of them is sent at once.
+//! That a task begins is seen in the [memory](super::protocol::memory) that both ends share, and there, too, is what was
+//! said of the tasks before it. While tasks are short, what was said about many of them is sent at once.
 
-pub(crate) mod alarm;
 pub(crate) mod forward;
+mod parent;
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, process};
 
+use rustix::event::{PollFd, PollFlags, poll};
+
 use crate::codec::Encoded;
 use crate::error::{CancelCause, TaskError, TaskErrorKind, TaskResult};
 use crate::process::error::texts;
-use crate::process::protocol::channel::{Line, Received};
+use crate::process::protocol::channel::{Channel, Received};
+use crate::process::protocol::page::Place;
 use crate::process::protocol::wire;
-use crate::process::protocol::wire::{Decoder, Ending, Hello, Outcome, Ready, Reply, Request, VERSION, WireError};
+use crate::process::protocol::wire::{Decoder, Ending, Hello, Outcome, Ready, Reply, Request, Run, VERSION, WireError};
 use crate::process::registry::{Call, Defect, TaskRegistry};
-use crate::process::worker::alarm::Alarm;
-use crate::process::worker::forward::{Forwarder, see, shorten};
+use crate::process::worker::forward::{Forwarder, Outlet, see, shorten};
+use crate::process::worker::parent::Parent;
 use crate::process::worker_args::Role;
 use crate::process::{registry, worker_args};
 use crate::run;
@@ -50,14 +50,12 @@ use crate::task::transitions;
 use crate::task::{Handle, TaskRef, counts, state};
 use crate::updater::Updater;
 
-/// A task that takes longer than that is watched.
-const TICK: Duration = Duration::from_millis(1);
 /// How much work may be done before what has come of it is sent, while more is waiting.
 const BATCH: Duration = Duration::from_micros(100);
-/// How often a task that is watched is looked at.
-const GLANCE: Duration = Duration::from_millis(20);
 /// How long a task may take to end when the program is gone.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
+/// The stack of tasks, where the one of `main` has no limit.
+const STACK: usize = 8 << 20;
 
 /// How many errors, each the source of the one before, are told.
 const MOST_SOURCES: usize = 64;
@@ -67,66 +65,62 @@ const MISUSED: i32 = 2;
 
 /// Serves the program that has started this process, until it has had enough.
 pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
-    let code = match Worker::connect(registry, &role) {
-        Ok(worker) => worker.work(),
-        Err(error) => {
-            eprintln!("{}: {error}", env::args().next().unwrap_or_default());
-            MISUSED
-        }
+    let error = match Worker::connect(registry, &role) {
+        Ok((worker, decoder, parent)) => match worker.start_runner() {
+            Ok(()) => worker.read(decoder, &parent),
+            Err(error) => format!("it could not start a thread: {error}").into(),
+        },
+        Err(error) => error,
     };
-    process::exit(code)
+    eprintln!("{}: {error}", env::args().next().unwrap_or_default());
+    process::exit(MISUSED)
 }
 
 struct Worker {
     registry: &'static TaskRegistry,
     report_interval: Duration,
     max_frame: u64,
-    line: Arc<Line>,
-    decoder: Mutex<Decoder>,
+    outlet: Arc<Outlet>,
     inbox: Mutex<Inbox>,
+    /// The inbox has changed, or what is in there of the current task.
     changed: Condvar,
-    /// Odd while main runs a task.
-    epoch: AtomicU64,
-    /// Whether the watcher is to be woken when main runs a task.
-    watcher_sleeps: AtomicBool,
-    alarm: Alarm,
-    /// What the epoch was when the alarm was set.
-    alarmed_epoch: AtomicU64,
 }
 
 #[derive(Default)]
 struct Inbox {
     waiting: VecDeque<Assignment>,
     current: Option<Current>,
-    /// No task is to be started before the program says so.
-    holds: bool,
     quits: bool,
     /// The program is gone.
     ends: bool,
-    watcher_reads: bool,
-    /// Main has nothing to do, and wants to read.
-    main_waits: bool,
 }
 
 struct Assignment {
-    id: u64,
-    wanted: u32,
-    timeout: u64,
+    run: Run,
     function: String,
     input: Encoded,
 }
 
 #[derive(Clone)]
 struct Current {
-    id: u64,
+    run: Run,
     task: TaskRef,
     forwarder: Option<Arc<Forwarder>>,
 }
 
 /// A task as it was made here, seen from both of its sides.
 struct Made {
+    run: Run,
     task: TaskRef,
     handle: Arc<dyn Handle<Encoded>>,
+}
+
+/// What is next for the runner.
+enum Next {
+    Run(Made),
+    /// There is no such function.
+    Refuse(Run),
+    Quit,
 }
 
 /// What is still to be done about a request, without the lock.
@@ -158,13 +152,13 @@ impl Work for Remote {
 
 impl Worker {
     /// Takes the channel for itself, and exchanges introductions.
-    fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<Arc<Self>, Box<dyn Error>> {
+    fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<(Arc<Self>, Decoder, Parent), Box<dyn Error>> {
+        let parent = Parent::of_this_process();
         let socket = role.take_channel().map_err(|error| worker_args::by_hand(registry, &error))?;
-        let mut line = Line::new(socket)?;
+        let mut channel = Channel::new(socket)?;
         let mut decoder = Decoder::new(1024);
         let hello = loop {
-            line.wait(None);
-            if line.receive_first(&mut decoder) == Received::End {
+            if channel.receive_first(&mut decoder) == Received::End {
                 return Err("the program that started this worker is gone".into());
             }
             match decoder.next_request().map_err(|error| said(&error))? {
@@ -175,133 +169,155 @@ impl Worker {
         };
         let Hello { version, depth, report_interval, max_frame } = hello;
         let ready = Ready { version: VERSION, fingerprint: registry::fingerprint(Some(registry)) };
-        line.outbox().reply(Reply::Ready(ready));
-        line.send_all();
+        channel.outbox().reply(Reply::Ready(ready));
+        channel.send_all();
         if version != VERSION {
             return Err(said(&WireError::Version(version)).into());
         }
         worker_args::set_depth(depth.saturating_add(1));
         decoder.set_max_frame(max_frame);
-        Ok(Arc::new(Self {
+        let worker = Self {
             registry,
             report_interval: Duration::from_nanos(report_interval),
             max_frame,
-            line: Arc::new(line),
-            decoder: Mutex::new(decoder),
+            outlet: Arc::new(Outlet::new(channel)?),
             inbox: Mutex::default(),
             changed: Condvar::new(),
-            epoch: AtomicU64::new(0),
-            watcher_sleeps: AtomicBool::new(false),
-            alarm: Alarm::new()?,
-            alarmed_epoch: AtomicU64::new(0),
-        }))
+        };
+        Ok((Arc::new(worker), decoder, parent))
     }
 
-    /// The life of the worker; returns its exit code.
-    fn work(self: Arc<Self>) -> i32 {
+    fn channel(&self) -> &Channel {
+        &self.outlet.channel
+    }
+
+    // The runner.
+
+    fn start_runner(self: &Arc<Self>) -> io::Result<()> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Stack).current;
+        // As much as it would have had in `main`.
+        let stack = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(STACK).clamp(STACK / 4, 8 * STACK);
         let worker = self.clone();
-        if let Err(error) = thread::Builder::new().name("progress-watch".into()).spawn(move || worker.watch()) {
-            eprintln!("a worker of progress-executor could not start a thread: {error}");
-            return MISUSED;
-        }
-        // What came together with the introduction.
-        self.take_in(&mut self.decoder.lock().unwrap_or_else(PoisonError::into_inner));
+        let thread = thread::Builder::new().name("progress-task".into()).stack_size(stack);
+        thread.spawn(move || worker.run_tasks()).map(drop)
+    }
+
+    /// The life of the thread that runs the tasks.
+    fn run_tasks(self: Arc<Self>) {
         let mut context = Context::with_interval(self.report_interval);
         let mut unsent = Duration::ZERO;
-        while let Some((id, found)) = self.next(&mut unsent) {
-            match found {
-                Some(made) => context = self.run(id, made, context, &mut unsent),
-                None => self.refuse(id),
+        loop {
+            match self.next(&mut unsent) {
+                Next::Run(made) => context = self.run(made, context, &mut unsent),
+                Next::Refuse(run) => self.refuse(run),
+                Next::Quit => break,
             }
         }
-        self.line.outbox().reply(Reply::Goodbye);
-        self.line.send_all();
-        0
+        self.channel().outbox().reply(Reply::Goodbye);
+        self.channel().send_all();
+        process::exit(0)
     }
 
-    /// The next task for main, which waits for one; `None` when it is to end.
-    fn next(self: &Arc<Self>, unsent: &mut Duration) -> Option<(u64, Option<Made>)> {
+    /// Waits for something to do. Before that, all is sent that was said.
+    fn next(self: &Arc<Self>, unsent: &mut Duration) -> Next {
         let mut inbox = self.lock();
         loop {
-            if !inbox.holds {
-                if let Some(assignment) = inbox.waiting.pop_front() {
-                    return Some((assignment.id, self.take_up(&mut inbox, assignment)));
-                }
-                if inbox.quits {
-                    return None;
+            while let Some(assignment) = inbox.waiting.pop_front() {
+                let place = self.place(assignment.run);
+                if !inbox.ends && place.is_none_or(|place| place.begin()) {
+                    return self.take_up(&mut inbox, assignment);
                 }
             }
-            drop(inbox);
-            self.line.send_all();
-            *unsent = Duration::ZERO;
-            self.read();
-            inbox = self.lock();
+            if inbox.quits {
+                return Next::Quit;
+            }
+            if *unsent > Duration::ZERO || !self.channel().outbox().is_empty() {
+                drop(inbox);
+                self.channel().send_all();
+                *unsent = Duration::ZERO;
+                inbox = self.lock();
+                continue;
+            }
+            inbox = self.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Where both ends see what has become of a task. The initializer has no place.
+    fn place(&self, run: Run) -> Option<Place<'_>> {
+        self.channel().memory().filter(|_| run.id != 0).and_then(|memory| memory.place(run.place))
     }
 
     /// Makes a task out of what was received.
-    fn take_up(self: &Arc<Self>, inbox: &mut Inbox, assignment: Assignment) -> Option<Made> {
-        let Assignment { id, wanted, timeout, function, input } = assignment;
-        let function = self.registry.function(&function)?;
+    fn take_up(self: &Arc<Self>, inbox: &mut Inbox, assignment: Assignment) -> Next {
+        let Assignment { run, function, input } = assignment;
+        let Some(function) = self.registry.function(&function) else { return Next::Refuse(run) };
         // The program sees to it; here it is for the task to know.
-        let details = (timeout != wire::NO_TIMEOUT).then(|| {
-            let limits = Limits { timeout: Some(Duration::from_nanos(timeout)), ..Limits::default() };
+        let details = (run.timeout != wire::NO_TIMEOUT).then(|| {
+            let limits = Limits { timeout: Some(Duration::from_nanos(run.timeout)), ..Limits::default() };
             Box::new(Details::with_limits(limits))
         });
         let (task, handle) = run::new(Remote { function, input }, details);
-        let forwarder = (wanted & state::OBSERVED != 0).then(|| self.forwarder(id, &task));
+        let is_watched = run.wanted & (state::OBSERVED | state::CANCEL) != 0;
+        let forwarder = is_watched.then(|| self.forwarder(run, &task));
         if let Some(forwarder) = &forwarder {
             forwarder.start();
         }
-        inbox.current = Some(Current { id, task: task.clone(), forwarder });
-        Some(Made { task, handle })
+        inbox.current = Some(Current { run, task: task.clone(), forwarder });
+        // Since it was sent: where nothing else is shared, the program could not take it back.
+        if run.wanted & state::PAUSE != 0 {
+            transitions::pause(&task);
+        }
+        if run.wanted & state::CANCEL != 0 {
+            transitions::cancel(&task, CancelCause::from_bits(state::cause(run.wanted)));
+        }
+        Next::Run(Made { run, task, handle })
     }
 
     /// `unsent` is the time that the tasks took of which nothing was sent yet.
-    fn run(&self, id: u64, made: Made, context: Context, unsent: &mut Duration) -> Context {
-        let Made { task, handle } = made;
-        self.line.outbox().reply(Reply::Started { id });
-        let is_observed = task.core.state.load() & state::OBSERVED != 0;
-        if is_observed || *unsent > BATCH {
-            self.line.send_all();
-            *unsent = Duration::ZERO;
-        } else {
-            // The watcher sends it, if this takes longer than a moment.
-            self.line.note();
+    fn run(&self, made: Made, context: Context, unsent: &mut Duration) -> Context {
+        let Made { run, task, handle } = made;
+        let is_awaited = self.place(run).is_none() || task.core.state.load() & state::OBSERVED != 0;
+        if is_awaited {
+            self.channel().outbox().reply(Reply::Started { id: run.id });
         }
-        let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
-        if self.watcher_sleeps.load(Ordering::SeqCst) && self.watcher_sleeps.swap(false, Ordering::SeqCst) {
-            self.alarmed_epoch.store(epoch, Ordering::SeqCst);
-            self.alarm.set(TICK);
+        if is_awaited || *unsent > BATCH {
+            self.channel().send_all();
+            *unsent = Duration::ZERO;
         }
         let context = carry_out(task.clone(), context);
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        let mut inbox = self.lock();
-        let current = inbox.current.take();
-        if inbox.ends {
-            self.changed.notify_all();
-        }
-        drop(inbox);
-        if let Some(forwarder) = current.and_then(|current| current.forwarder) {
+        let forwarder = self.lock().current.take().and_then(|current| current.forwarder);
+        self.changed.notify_all();
+        if let Some(forwarder) = forwarder {
             // Nothing may be said of a task after its end.
             forwarder.close();
         }
+        // Where its output is expected before its outcome.
+        let _ = io::stdout().flush();
         let sight = see(&task, self.longest_text());
-        *unsent += Duration::from_nanos(sight.elapsed);
+        *unsent += Duration::from_nanos(sight.elapsed.max(1));
         let outcome = match handle.take() {
             Some(outcome) => self.outcome(outcome, &sight),
             None => Outcome::Error(Ending::Failed, vec!["its outcome is gone".into()]),
         };
-        self.line.outbox().reply(Reply::Ended { id, sight, outcome });
+        self.end(run, sight, outcome);
         context
     }
 
-    fn refuse(&self, id: u64) {
+    fn refuse(&self, run: Run) {
         let sight = RemoteSnapshot { total: counts::UNKNOWN, ..RemoteSnapshot::default() };
         let text = "the worker does not know its function".into();
-        let mut outbox = self.line.outbox();
-        outbox.reply(Reply::Started { id });
-        outbox.reply(Reply::Ended { id, sight, outcome: Outcome::Error(Ending::NotRegistered, vec![text]) });
+        self.end(run, sight, Outcome::Error(Ending::NotRegistered, vec![text]));
+    }
+
+    fn end(&self, run: Run, sight: RemoteSnapshot, outcome: Outcome) {
+        if self.place(run).is_some_and(|place| !place.end()) {
+            // The program is about to kill this process for it, and nothing else may be hit by that.
+            loop {
+                thread::park();
+            }
+        }
+        self.channel().outbox().reply(Reply::Ended { id: run.id, sight, outcome });
+        self.channel().note();
     }
 
     /// How the task ended, in terms of the protocol.
@@ -343,144 +359,76 @@ impl Worker {
         usize::try_from(self.max_frame / 4).unwrap_or(usize::MAX)
     }
 
-    fn forwarder(&self, id: u64, task: &TaskRef) -> Arc<Forwarder> {
-        Forwarder::new(self.line.clone(), id, task.clone(), self.longest_text())
+    fn forwarder(&self, run: Run, task: &TaskRef) -> Arc<Forwarder> {
+        Forwarder::new(self.outlet.clone(), run, task.clone(), self.longest_text())
     }
 
-    /// Reads the channel once, or waits for the watcher to do it.
-    fn read(self: &Arc<Self>) {
-        let mut inbox = self.lock();
-        if inbox.watcher_reads {
-            inbox.main_waits = true;
-            self.line.ring();
-            while inbox.watcher_reads {
-                inbox = self.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner);
-            }
-            inbox.main_waits = false;
-            return;
-        }
-        drop(inbox);
-        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
-        // Not in `wait`, which takes a system call more: nobody rings while main reads.
-        let received = self.line.await_some(&mut decoder);
-        if received == Received::End {
-            die();
-        }
-        self.take_in(&mut decoder);
-    }
+    // The reader.
 
-    /// The life of the watcher.
-    fn watch(self: Arc<Self>) {
+    /// Does what the program asks for, until that makes no sense, or is gone.
+    fn read(self: &Arc<Self>, mut decoder: Decoder, parent: &Parent) -> Box<dyn Error> {
         loop {
-            self.sleep_until_a_tick_after_a_start();
-            let mut seen = self.alarmed_epoch.load(Ordering::SeqCst);
-            loop {
-                let epoch = self.epoch.load(Ordering::SeqCst);
-                if epoch % 2 == 0 {
-                    break;
-                }
-                if epoch == seen {
-                    self.read_for_main(epoch);
-                } else {
-                    seen = epoch;
-                    thread::sleep(TICK);
-                }
+            if let Err(error) = self.take_in(&mut decoder) {
+                return said(&error).into();
+            }
+            self.wait(parent);
+            if parent.is_gone() {
+                self.see_it_end();
+            }
+            if self.channel().is_full() && self.channel().send_off() {
+                self.show_the_newest();
+            }
+            if self.channel().receive(&mut decoder) == Received::End {
+                self.see_it_end();
             }
         }
     }
 
-    fn sleep_until_a_tick_after_a_start(&self) {
-        self.watcher_sleeps.store(true, Ordering::SeqCst);
-        // Main may have started a task just before it could see that; then nobody sets the alarm.
-        let is_running = self.epoch.load(Ordering::SeqCst) % 2 == 1;
-        if !is_running || !self.watcher_sleeps.swap(false, Ordering::SeqCst) {
-            self.alarm.wait();
+    fn wait(&self, parent: &Parent) {
+        let flags = if self.channel().is_full() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+        let mut fds = vec![PollFd::new(self.channel(), flags), PollFd::new(&self.outlet.wake, PollFlags::IN)];
+        fds.extend(parent.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        // An error is as good as something to do: whoever waits looks again.
+        let _ = poll(&mut fds, parent.glance().as_ref());
+        if !fds[1].revents().is_empty() {
+            self.outlet.wake.drain();
         }
     }
 
-    fn read_for_main(self: &Arc<Self>, epoch: u64) {
-        let mut inbox = self.lock();
-        if inbox.current.is_none() || self.epoch.load(Ordering::SeqCst) != epoch {
-            return;
-        }
-        inbox.watcher_reads = true;
-        drop(inbox);
-        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            self.glance();
-            self.line.wait(Some(GLANCE));
-            match self.line.receive(&mut decoder) {
-                Received::Some => self.take_in(&mut decoder),
-                Received::Nothing => {}
-                Received::End => self.see_it_end(),
-            }
-            let mut inbox = self.lock();
-            if inbox.main_waits {
-                drop(decoder);
-                inbox.watcher_reads = false;
-                self.changed.notify_all();
-                return;
-            }
+    /// What the task has shown while there was no room for it.
+    fn show_the_newest(&self) {
+        let forwarder = self.lock().current.as_ref().and_then(|current| current.forwarder.clone());
+        if let Some(forwarder) = forwarder {
+            forwarder.forward();
         }
     }
 
-    /// Sees to it that the program hears of the current task, whether or not it has asked for that.
-    fn glance(self: &Arc<Self>) {
-        let mut inbox = self.lock();
-        let Some(current) = &mut inbox.current else { return };
-        let forwarder = match &current.forwarder {
-            Some(forwarder) => forwarder.clone(),
-            None => {
-                let forwarder = self.forwarder(current.id, &current.task);
-                current.forwarder = Some(forwarder.clone());
-                drop(inbox);
-                return forwarder.start();
-            }
-        };
-        drop(inbox);
-        forwarder.forward_notice();
-    }
-
-    /// Does what the program asks for.
-    fn take_in(self: &Arc<Self>, decoder: &mut Decoder) {
+    fn take_in(self: &Arc<Self>, decoder: &mut Decoder) -> Result<(), WireError> {
         let mut errands = Vec::new();
         let mut inbox = self.lock();
-        loop {
-            match decoder.next_request() {
-                Ok(Some(request)) => self.heed(&mut inbox, request, &mut errands),
-                Ok(None) => break,
-                Err(error) => {
-                    eprintln!("a worker of progress-executor ends: {}", said(&error));
-                    process::exit(MISUSED);
-                }
-            }
+        while let Some(request) = decoder.next_request()? {
+            self.heed(&mut inbox, request, &mut errands);
         }
+        let is_work = !inbox.waiting.is_empty() || inbox.quits;
         drop(inbox);
-        for errand in errands {
-            errand.run();
+        if is_work {
+            self.changed.notify_all();
         }
-        self.line.send_off();
+        errands.into_iter().for_each(Errand::run);
+        Ok(())
     }
 
     fn heed(self: &Arc<Self>, inbox: &mut Inbox, request: Request, errands: &mut Vec<Errand>) {
         match request {
-            Request::Run { id, wanted, timeout, function, input } => {
-                inbox.waiting.push_back(Assignment { id, wanted, timeout, function, input });
-            }
+            Request::Run { run, function, input } => inbox.waiting.push_back(Assignment { run, function, input }),
             Request::Want { id, wanted } => match &mut inbox.current {
-                Some(current) if current.id == id => {
-                    inbox.holds |= wanted & state::CANCEL != 0;
-                    self.want(current, wanted, errands);
-                }
-                _ if wanted & state::INTERRUPT != 0 => self.give_back(inbox, id),
+                Some(current) if current.run.id == id => self.want(current, wanted, errands),
                 _ => {
-                    for assignment in inbox.waiting.iter_mut().filter(|assignment| assignment.id == id) {
-                        assignment.wanted = wanted;
+                    for assignment in inbox.waiting.iter_mut().filter(|assignment| assignment.run.id == id) {
+                        assignment.run.wanted = wanted;
                     }
                 }
             },
-            Request::Recall { id } => self.give_back(inbox, id),
-            Request::Proceed => inbox.holds = false,
             Request::Quit => inbox.quits = true,
             // Once was enough.
             Request::Hello(_) => {}
@@ -489,38 +437,29 @@ impl Worker {
 
     /// Passes on what is wanted of the current task.
     fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, errands: &mut Vec<Errand>) {
-        let Current { id, task, forwarder } = current;
+        let Current { run, task, forwarder } = current;
+        // That it has noticed its cancellation is to be told as well.
+        if wanted & (state::OBSERVED | state::PROBE | state::CANCEL) != 0 && forwarder.is_none() {
+            let new = self.forwarder(*run, task);
+            *forwarder = Some(new.clone());
+            errands.push(Errand::Observe(new));
+        }
         if wanted & state::CANCEL != 0 {
-            // Before the task can end: main takes the lock for that, which is held here.
-            let has_noticed = task.core.state.load() & state::NOTICED != 0;
-            self.line.outbox().reply(Reply::Heard { id: *id, has_noticed });
             errands.push(Errand::Cancel(task.clone(), state::cause(wanted)));
         }
         errands.push(match wanted & state::PAUSE {
             0 => Errand::Resume(task.clone()),
             _ => Errand::Pause(task.clone()),
         });
-        if wanted & (state::OBSERVED | state::PROBE) != 0 && forwarder.is_none() {
-            let new = self.forwarder(*id, task);
-            *forwarder = Some(new.clone());
-            errands.push(Errand::Observe(new));
-        }
         if let Some(forwarder) = forwarder.as_ref().filter(|_| wanted & state::PROBE != 0) {
             errands.push(Errand::Probe(forwarder.clone()));
-        }
-    }
-
-    fn give_back(&self, inbox: &mut Inbox, id: u64) {
-        let place = inbox.waiting.iter().rposition(|assignment| assignment.id == id);
-        if place.and_then(|place| inbox.waiting.remove(place)).is_some() {
-            self.line.outbox().reply(Reply::Returned { id });
         }
     }
 
     /// The program is gone: gives the task a moment to end, and ends.
     fn see_it_end(&self) -> ! {
         let mut inbox = self.lock();
-        (inbox.holds, inbox.ends) = (true, true);
+        inbox.ends = true;
         if let Some(Current { task, .. }) = inbox.current.clone() {
             drop(inbox);
             transitions::cancel(&task, CancelCause::Shutdown);

@@ -1,0 +1,181 @@
+//! What the driver waits with: for channels, for the ends of processes, for a time, and for other threads.
+
+pub(crate) use imp::Poller;
+
+use crate::process::pool::scheduler::WorkerId;
+
+/// What has come about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// A worker has sent something, or takes more.
+    Channel(WorkerId),
+    /// A process may have ended.
+    Process(WorkerId),
+}
+
+#[cfg(target_os = "linux")]
+mod imp {
+    use std::io;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+    use std::time::{Duration, Instant};
+
+    use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    };
+
+    use super::{Ready, WorkerId};
+    use crate::process::protocol::channel::above_standard;
+    use crate::process::protocol::wake_pipe::WakePipe;
+
+    const WAKE: u64 = 0;
+    const TIMER: u64 = 1;
+    /// How many events are taken at once.
+    const EVENTS: usize = 64;
+
+    #[derive(Debug)]
+    pub(crate) struct Poller {
+        epoll: OwnedFd,
+        /// To set it costs a caller less than to wake the driver, which would do no more than wait again.
+        timer: OwnedFd,
+        wake: WakePipe,
+    }
+
+    impl Poller {
+        pub(crate) fn new() -> io::Result<Self> {
+            let epoll = above_standard(epoll::create(CreateFlags::CLOEXEC)?)?;
+            let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+            let timer = above_standard(timerfd_create(TimerfdClockId::Monotonic, flags)?)?;
+            let wake = WakePipe::new()?;
+            epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
+            epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+            Ok(Self { epoll, timer, wake })
+        }
+
+        pub(crate) fn add(&self, fd: BorrowedFd<'_>, ready: Ready) -> io::Result<()> {
+            Ok(epoll::add(&self.epoll, fd, data(ready), EventFlags::IN)?)
+        }
+
+        pub(crate) fn remove(&self, fd: BorrowedFd<'_>) {
+            let _ = epoll::delete(&self.epoll, fd);
+        }
+
+        /// Whether to wait for a channel to take more.
+        pub(crate) fn await_room(&self, fd: BorrowedFd<'_>, worker: WorkerId, is_full: bool) {
+            let flags = if is_full { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+            // One that is not waited for any more is gone.
+            let _ = epoll::modify(&self.epoll, fd, data(Ready::Channel(worker)), flags);
+        }
+
+        /// Lets the driver look at the time then, and at no other.
+        pub(crate) fn set_timer(&self, at: Instant) {
+            // 0 would be never.
+            let left = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
+            let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+            if let Ok(it_value) = Timespec::try_from(left) {
+                // The only errors are those of a wrong argument.
+                let once = Itimerspec { it_interval: never, it_value };
+                let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
+            }
+        }
+
+        pub(crate) fn wake(&self) {
+            self.wake.wake();
+        }
+
+        /// Waits for something to come about. The descriptors that it could be are known.
+        pub(crate) fn wait<'a>(&self, _fds: impl Iterator<Item = (BorrowedFd<'a>, Ready, bool)>) -> Vec<Ready> {
+            let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+            // An error is as good as a wake-up: whoever waits looks again.
+            let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None);
+            let mut ready = Vec::with_capacity(events.len());
+            for event in events {
+                match event.data.u64() {
+                    WAKE => self.wake.drain(),
+                    TIMER => _ = rustix::io::read(self.timer.as_fd(), &mut [0; 8]),
+                    data if data % 2 == 0 => ready.push(Ready::Channel(data / 2 - 1)),
+                    data => ready.push(Ready::Process(data / 2 - 1)),
+                }
+            }
+            ready
+        }
+    }
+
+    fn data(ready: Ready) -> EventData {
+        EventData::new_u64(match ready {
+            Ready::Channel(worker) => 2 * (worker + 1),
+            Ready::Process(worker) => 2 * (worker + 1) + 1,
+        })
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod imp {
+    use std::io;
+    use std::os::fd::BorrowedFd;
+    use std::sync::{Mutex, PoisonError};
+    use std::time::{Duration, Instant};
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::{Ready, WorkerId};
+    use crate::process::protocol::wake_pipe::WakePipe;
+
+    /// How often to look whether a process has ended, where nothing tells.
+    const GLANCE: Duration = Duration::from_millis(100);
+
+    #[derive(Debug)]
+    pub(crate) struct Poller {
+        timer: Mutex<Option<Instant>>,
+        wake: WakePipe,
+    }
+
+    impl Poller {
+        pub(crate) fn new() -> io::Result<Self> {
+            Ok(Self { timer: Mutex::new(None), wake: WakePipe::new()? })
+        }
+
+        pub(crate) fn add(&self, _fd: BorrowedFd<'_>, _ready: Ready) -> io::Result<()> {
+            Ok(())
+        }
+
+        pub(crate) fn remove(&self, _fd: BorrowedFd<'_>) {}
+
+        pub(crate) fn await_room(&self, _fd: BorrowedFd<'_>, _worker: WorkerId, is_full: bool) {
+            if is_full {
+                self.wake();
+            }
+        }
+
+        /// Lets the driver look at the time then, and at no other.
+        pub(crate) fn set_timer(&self, at: Instant) {
+            *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+            self.wake();
+        }
+
+        pub(crate) fn wake(&self) {
+            self.wake.wake();
+        }
+
+        /// Waits for something to come about.
+        pub(crate) fn wait<'a>(&self, fds: impl Iterator<Item = (BorrowedFd<'a>, Ready, bool)>) -> Vec<Ready> {
+            let fds: Vec<_> = fds.collect();
+            let flags = |is_full| if is_full { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+            let channels = fds.iter().map(|(fd, _, is_full)| PollFd::from_borrowed_fd(*fd, flags(*is_full)));
+            let mut polled: Vec<_> = channels.chain([PollFd::new(&self.wake, PollFlags::IN)]).collect();
+            let timer = *self.timer.lock().unwrap_or_else(PoisonError::into_inner);
+            let left = timer.map(|at| at.saturating_duration_since(Instant::now()));
+            let glance = (!fds.is_empty()).then_some(GLANCE);
+            let timeout = left.into_iter().chain(glance).min().and_then(|left| Timespec::try_from(left).ok());
+            let _ = poll(&mut polled, timeout.as_ref());
+            self.wake.drain();
+            let ready =
+                |((_, ready, _), fd): (&(_, Ready, _), &PollFd<'_>)| (!fd.revents().is_empty()).then_some(*ready);
+            let workers = fds.iter().map(|(_, ready, _)| *ready);
+            let processes = workers.map(|ready| match ready {
+                Ready::Channel(worker) | Ready::Process(worker) => Ready::Process(worker),
+            });
+            fds.iter().zip(&polled).filter_map(ready).chain(processes).collect()
+        }
+    }
+}

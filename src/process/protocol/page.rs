@@ -1,0 +1,102 @@
+//! The word of a place: a task that was sent to a worker, as both ends see it. Whoever changes it first decides.
+//!
+//! ```text
+//!            the worker              the worker            the worker
+//!  SENT ────────────────► RUNNING ──────────────► NOTICED ─────────► ENDED
+//!    │                     │   └──────────────────────────────────────▲
+//!    │ the program         │ the program
+//!    └───────► TAKEN       └───────► DOOMED
+//! ```
+//!
+//! So a task that is taken back never runs, and a worker that is killed for its task has neither ended that nor begun
+//! with the next one. The number of the task stands beside its state, for places are used again. Neither end trusts the
+//! word further than that: one that makes no sense is one that cannot be changed.
+
+use crate::sync::primitives::{AtomicU64, Ordering};
+
+const SENT: u64 = 1;
+const TAKEN: u64 = 2;
+const RUNNING: u64 = 3;
+const NOTICED: u64 = 4;
+const DOOMED: u64 = 5;
+const ENDED: u64 = 6;
+
+const STATE_BITS: u32 = 3;
+
+/// What has become of a task that was to be doomed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doomed {
+    Yes,
+    /// It knows that it is to end.
+    Noticed,
+    /// It has ended, or never begun.
+    Ended,
+}
+
+/// One place, while it holds the task of this number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    word: &'a AtomicU64,
+    number: u64,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn new(word: &'a AtomicU64, number: u64) -> Self {
+        Self { word, number: number << STATE_BITS }
+    }
+
+    fn change(&self, from: u64, to: u64) -> bool {
+        let (from, to) = (self.number | from, self.number | to);
+        self.word.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn state(&self) -> u64 {
+        let word = self.word.load(Ordering::Acquire);
+        // Another number means that this task is not in the place.
+        word.wrapping_sub(self.number)
+    }
+
+    // The program.
+
+    /// Before the task is sent.
+    pub(crate) fn offer(&self) {
+        self.word.store(self.number | SENT, Ordering::Release);
+    }
+
+    /// Whether the task will not run, nor has.
+    pub(crate) fn take_back(&self) -> bool {
+        self.change(SENT, TAKEN)
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        (RUNNING..=ENDED).contains(&self.state())
+    }
+
+    /// Keeps a task that runs from ending, unless it has noticed that it is to.
+    pub(crate) fn doom(&self) -> Doomed {
+        if self.change(RUNNING, DOOMED) || self.state() == DOOMED {
+            Doomed::Yes
+        } else if self.state() == NOTICED {
+            Doomed::Noticed
+        } else {
+            Doomed::Ended
+        }
+    }
+
+    // The worker.
+
+    /// Whether the task is to be run: it was not taken back.
+    pub(crate) fn begin(&self) -> bool {
+        self.change(SENT, RUNNING)
+    }
+
+    /// The task knows that it is to end.
+    pub(crate) fn notice(&self) {
+        self.change(RUNNING, NOTICED);
+    }
+
+    /// Whether the task may end: the worker is not about to be killed for it.
+    pub(crate) fn end(&self) -> bool {
+        self.change(RUNNING, ENDED) || self.change(NOTICED, ENDED) || self.state() != DOOMED
+    }
+}

@@ -1,0 +1,43 @@
+//! Gets a thread out of waiting for descriptors.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct WakePipe {
+    write: UnixStream,
+    read: UnixStream,
+    is_woken: AtomicBool,
+}
+
+impl WakePipe {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (write, read) = UnixStream::pair()?;
+        write.set_nonblocking(true)?;
+        read.set_nonblocking(true)?;
+        Ok(Self { write, read, is_woken: AtomicBool::new(false) })
+    }
+
+    /// Lets the thread that waits, or else the next one to wait, return at once.
+    pub(crate) fn wake(&self) {
+        if !self.is_woken.swap(true, Ordering::SeqCst) {
+            // Full means that it is woken.
+            let _ = (&self.write).write(&[0]);
+        }
+    }
+
+    /// Whoever was woken does this before it looks at what there is to be done.
+    pub(crate) fn drain(&self) {
+        let _ = (&self.read).read(&mut [0; 16]);
+        self.is_woken.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Readable while somebody is to be woken.
+impl AsFd for WakePipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.read.as_fd()
+    }
+}
