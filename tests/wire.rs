@@ -8,7 +8,7 @@
 mod codec;
 #[path = "../src/task/remote.rs"]
 mod remote;
-#[path = "../src/process/protocol/wire.rs"]
+#[path = "../src/process/protocol/wire/mod.rs"]
 mod wire;
 
 /// What the files need of their crate.

@@ -11,13 +11,15 @@ use std::fmt::Debug;
 use libfuzzer_sys::fuzz_target;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-use wire::{Decoder, Outbox, Reply, Request, WireError};
+use wire::decoder::Decoder;
+use wire::outbox::Outbox;
+use wire::{Reply, Request, WireError};
 
 #[path = "../../src/codec.rs"]
 mod codec;
 #[path = "../../src/task/remote.rs"]
 mod remote;
-#[path = "../../src/process/protocol/wire.rs"]
+#[path = "../../src/process/protocol/wire/mod.rs"]
 mod wire;
 
 /// What the files need of their crate.

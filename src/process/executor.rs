@@ -12,6 +12,7 @@ use crate::executor::shutdown::Shutdown;
 use crate::process::error::RemoteError;
 use crate::process::pool::driver::Pool;
 use crate::process::protocol::wire;
+use crate::process::protocol::wire::outbox;
 use crate::process::registry::TaskRegistry;
 use crate::task::RemoteFn;
 use crate::task::transitions;
@@ -161,7 +162,7 @@ impl ProcessPoolExecutor {
     }
 
     fn check_size(&self, function: &str, parcel: Encoded) -> Result<Encoded, BoxError> {
-        let (len, max) = (parcel.bytes.len() as u64 + wire::run_overhead(function), self.pool.launch.max_frame);
+        let (len, max) = (parcel.bytes.len() as u64 + outbox::run_overhead(function), self.pool.launch.max_frame);
         if len <= max { Ok(parcel) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
     }
 }

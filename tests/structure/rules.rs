@@ -141,7 +141,7 @@ fn the_order_is_that_of_the_house() {
         ("src/executor/map.rs", "src/inline.rs"),
         ("src/process/error.rs", "src/process/executor.rs"),
         ("src/process/pool/launch.rs", "src/process/executor.rs"),
-        ("src/process/protocol/wire.rs", "src/process/worker/mod.rs"),
+        ("src/process/protocol/wire/mod.rs", "src/process/worker/mod.rs"),
         ("src/process/registry.rs", "src/process/init.rs"),
     ];
     let beside = [

@@ -33,7 +33,9 @@ use crate::process::pool::scheduler::{
 use crate::process::protocol::channel::{Channel, Received};
 use crate::process::protocol::memory;
 use crate::process::protocol::page::Doomed;
-use crate::process::protocol::wire::{self, Decoder, Ending, Outcome, Payload, Reply, Request, Run, WireError};
+use crate::process::protocol::wire::decoder::Decoder;
+use crate::process::protocol::wire::outbox::Payload;
+use crate::process::protocol::wire::{self, Ending, Outcome, Reply, Request, Run, WireError};
 use crate::task::details::Owner;
 use crate::task::remote::RemoteSnapshot;
 use crate::task::state::Unclaimed;

@@ -19,9 +19,8 @@ use crate::process::error::RemoteError;
 use crate::process::pool::scheduler::{self, Worth};
 use crate::process::protocol::channel::{self, Channel};
 use crate::process::protocol::memory::Handle;
-use crate::process::protocol::wire::{
-    self, Fingerprint, Hello, Outbox, Outcome, Ready, Request, Run, VERSION, WireError,
-};
+use crate::process::protocol::wire::outbox::Outbox;
+use crate::process::protocol::wire::{self, Fingerprint, Hello, Outcome, Ready, Request, Run, VERSION, WireError};
 use crate::process::registry::{TaskRegistry, fingerprint};
 use crate::process::{program, worker_args};
 

@@ -19,7 +19,8 @@ use rustix::net::{
 };
 
 use crate::process::protocol::memory::{self, Handle, Memory};
-use crate::process::protocol::wire::{Decoder, Outbox};
+use crate::process::protocol::wire::decoder::Decoder;
+use crate::process::protocol::wire::outbox::Outbox;
 
 /// A worker that has just died must not become a signal in the program.
 #[cfg(not(target_vendor = "apple"))]

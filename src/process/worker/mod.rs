@@ -33,7 +33,9 @@ use crate::process::error::texts;
 use crate::process::protocol::channel::{Channel, Received};
 use crate::process::protocol::page::Place;
 use crate::process::protocol::wire;
-use crate::process::protocol::wire::{Decoder, Ending, Hello, Outcome, Ready, Reply, Request, Run, VERSION, WireError};
+use crate::process::protocol::wire::decoder::Decoder;
+use crate::process::protocol::wire::outbox;
+use crate::process::protocol::wire::{Ending, Hello, Outcome, Ready, Reply, Request, Run, VERSION, WireError};
 use crate::process::registry::{Call, Defect, TaskRegistry};
 use crate::process::worker::forward::{Forwarder, Outlet, see, shorten};
 use crate::process::worker::parent::Parent;
@@ -324,7 +326,7 @@ impl Worker {
     fn outcome(&self, outcome: Result<Encoded, TaskError>, sight: &RemoteSnapshot) -> Outcome {
         let error = match outcome {
             Ok(value) => {
-                let len = value.bytes.len() as u64 + wire::value_overhead(sight);
+                let len = value.bytes.len() as u64 + outbox::value_overhead(sight);
                 if len <= self.max_frame {
                     return Outcome::Value(value);
                 }

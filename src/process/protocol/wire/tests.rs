@@ -7,7 +7,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use super::decoder::Decoder;
+use super::outbox::*;
 use super::*;
+use crate::codec::Format;
 
 /// Where something changes about how a payload is sent and received.
 const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];

@@ -1,0 +1,299 @@
+//! Bytes that have arrived, and the messages that they are.
+
+use std::mem;
+
+use super::{
+    ENDINGS, Fingerprint, HALTED, HEAD, Hello, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Outcome, ROOM, Ready, Reply,
+    Request, Run, SILENT, WireError, kind,
+};
+use crate::codec::{Encoded, Format};
+use crate::task::remote::RemoteSnapshot;
+
+/// What has arrived, on its way to become frames.
+///
+/// Memory is taken as the bytes come: a frame that claims to be large costs nothing before it is.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    max_frame: u64,
+    pub(super) buffer: Vec<u8>,
+    /// How much of the buffer was decoded.
+    pub(super) used: usize,
+    pub(super) large: Option<Large>,
+    /// How many bytes were decoded so far.
+    decoded: u64,
+    /// How many bytes are known already that are still to arrive.
+    known: u64,
+    /// How long the buffer was before the last bytes arrived.
+    before: usize,
+}
+
+/// A frame whose payload is read into its final place.
+#[derive(Debug)]
+pub(super) struct Large {
+    head: Head,
+    pub(super) fields: Vec<u8>,
+    pub(super) payload: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    kind: u8,
+    id: u64,
+    fields: usize,
+    payload: usize,
+}
+
+impl Decoder {
+    pub(crate) fn new(max_frame: u64) -> Self {
+        Self { max_frame, buffer: Vec::new(), used: 0, large: None, decoded: 0, known: 0, before: 0 }
+    }
+
+    pub(crate) fn set_max_frame(&mut self, max_frame: u64) {
+        self.max_frame = max_frame;
+    }
+
+    /// Where bytes that arrive are to be appended; it has room for some. More than that is fine.
+    pub(crate) fn space(&mut self) -> &mut Vec<u8> {
+        if let Some(large) = &mut self.large {
+            let (len, whole) = (large.payload.len(), large.head.payload + 1);
+            if large.payload.capacity() == len {
+                large.payload.reserve_exact((whole - len).min(len.max(ROOM)));
+            }
+            self.before = len;
+            return &mut large.payload;
+        }
+        self.buffer.drain(..mem::take(&mut self.used));
+        self.buffer.reserve(ROOM);
+        self.before = self.buffer.len();
+        &mut self.buffer
+    }
+
+    /// Adds bytes that will still arrive, and are to be skipped then.
+    pub(crate) fn foresee(&mut self, bytes: &[u8]) {
+        self.append(bytes);
+        self.known += bytes.len() as u64;
+    }
+
+    /// Skips what is known of the bytes that have just arrived.
+    pub(crate) fn skip_known(&mut self) {
+        if self.known == 0 {
+            return;
+        }
+        let bytes = self.large.as_mut().map_or(&mut self.buffer, |large| &mut large.payload);
+        let arrived = bytes.len() - self.before;
+        let skipped = usize::try_from(self.known).map_or(arrived, |known| known.min(arrived));
+        bytes.drain(self.before..self.before + skipped);
+        self.known -= skipped as u64;
+    }
+
+    /// How many bytes have arrived so far.
+    pub(crate) fn taken(&self) -> u64 {
+        let large = self.large.as_ref().map_or(0, |large| HEAD + large.fields.len() + large.payload.len());
+        self.decoded + (self.buffer.len() - self.used + large) as u64
+    }
+
+    /// Drops what has arrived since the last message.
+    pub(crate) fn forget_rest(&mut self) {
+        self.buffer.clear();
+        self.used = 0;
+        self.large = None;
+    }
+
+    /// Adds bytes that have arrived in another way.
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.space().extend_from_slice(bytes);
+    }
+
+    pub(crate) fn next_request(&mut self) -> Result<Option<Request>, WireError> {
+        self.next(request)
+    }
+
+    pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, WireError> {
+        self.next(reply)
+    }
+
+    fn next<M>(
+        &mut self,
+        decode: impl FnOnce(Head, &[u8], Vec<u8>) -> Result<M, WireError>,
+    ) -> Result<Option<M>, WireError> {
+        if self.large.is_some() {
+            return self.next_large(decode);
+        }
+        let rest = &self.buffer[self.used..];
+        let Some((head, rest)) = rest.split_at_checked(HEAD) else { return Ok(None) };
+        let head = self.head(head)?;
+        let Some((fields, rest)) = rest.split_at_checked(head.fields) else { return Ok(None) };
+        if let Some((payload, rest)) = rest.split_at_checked(head.payload) {
+            let Some(&last) = rest.first() else { return Ok(None) };
+            if last != NEWLINE {
+                return Err(WireError::NoNewline);
+            }
+            let message = decode(head, fields, payload.to_vec())?;
+            self.used += HEAD + head.fields + head.payload + 1;
+            self.decoded += (HEAD + head.fields + head.payload + 1) as u64;
+            return Ok(Some(message));
+        }
+        if head.payload >= LARGE {
+            self.large = Some(Large { head, fields: fields.to_vec(), payload: rest.to_vec() });
+            self.buffer.clear();
+            self.used = 0;
+        }
+        Ok(None)
+    }
+
+    fn next_large<M>(
+        &mut self,
+        decode: impl FnOnce(Head, &[u8], Vec<u8>) -> Result<M, WireError>,
+    ) -> Result<Option<M>, WireError> {
+        let is_whole = |large: &mut Large| large.payload.len() > large.head.payload;
+        let Some(Large { head, fields, mut payload }) = self.large.take_if(is_whole) else { return Ok(None) };
+        if payload[head.payload] != NEWLINE {
+            return Err(WireError::NoNewline);
+        }
+        self.buffer.extend_from_slice(&payload[head.payload + 1..]);
+        payload.truncate(head.payload);
+        let message = decode(head, &fields, payload)?;
+        self.decoded += (HEAD + head.fields + head.payload + 1) as u64;
+        Ok(Some(message))
+    }
+
+    fn head(&self, head: &[u8]) -> Result<Head, WireError> {
+        let mut from = Fields { rest: head, message: "head" };
+        let (kind, id, fields, payload) = (from.u8()?, from.u64()?, from.u32()?, from.u64()?);
+        let len = (HEAD as u64 + 1).saturating_add(fields.into()).saturating_add(payload);
+        // Whatever is allowed, a vector holds no more.
+        let whole = isize::try_from(len).ok().filter(|_| len <= self.max_frame);
+        match (whole, usize::try_from(payload)) {
+            (Some(_), Ok(payload)) => Ok(Head { kind, id, fields: fields as usize, payload }),
+            _ => Err(WireError::TooLarge { len, max: self.max_frame }),
+        }
+    }
+}
+
+fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireError> {
+    let Head { kind, id, .. } = head;
+    Ok(match kind {
+        kind::HELLO => {
+            let mut from = Fields { rest: fields, message: "Hello" };
+            from.magic()?;
+            let (version, depth) = (from.u32()?, from.u32()?);
+            let (report_interval, max_frame) = (from.u64()?, from.u64()?);
+            Request::Hello(Hello { version, depth, report_interval, max_frame })
+        }
+        kind::RUN => {
+            let mut from = Fields { rest: fields, message: "Run" };
+            let (place, wanted, timeout, format) = (from.u64()?, from.u32()?, from.u64()?, from.format()?);
+            let function = from.text()?;
+            let run = Run { id, place, wanted, timeout };
+            Request::Run { run, function, input: Encoded { format, bytes: payload } }
+        }
+        kind::WANT => Request::Want { id, wanted: Fields { rest: fields, message: "Want" }.u32()? },
+        kind::QUIT => Request::Quit,
+        _ => return Err(WireError::UnknownKind(kind)),
+    })
+}
+
+fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError> {
+    let Head { kind, id, .. } = head;
+    Ok(match kind {
+        kind::READY => {
+            let mut from = Fields { rest: fields, message: "Ready" };
+            from.magic()?;
+            let version = from.u32()?;
+            let fingerprint = Fingerprint { binary: from.u64()?, tasks: from.u64()? };
+            Reply::Ready(Ready { version, fingerprint })
+        }
+        kind::STARTED => Reply::Started { id },
+        kind::PROGRESS => Reply::Progress { id, sight: Fields { rest: fields, message: "Progress" }.sight()? },
+        kind::VALUE => {
+            let mut from = Fields { rest: fields, message: "Value" };
+            let (format, sight) = (from.format()?, from.sight()?);
+            Reply::Ended { id, sight, outcome: Outcome::Value(Encoded { format, bytes: payload }) }
+        }
+        kind::ERROR => {
+            let mut from = Fields { rest: fields, message: "Error" };
+            let ending = ENDINGS.get(usize::from(from.u8()?)).copied().ok_or(from.malformed())?;
+            let sight = from.sight()?;
+            let mut texts = Vec::new();
+            let mut from = Fields { rest: &payload, message: "Error" };
+            while !from.rest.is_empty() {
+                let len = from.u64()?;
+                let len = usize::try_from(len).map_err(|_| from.malformed())?;
+                texts.push(Fields { rest: from.take(len)?, ..from }.text()?);
+            }
+            Reply::Ended { id, sight, outcome: Outcome::Error(ending, texts) }
+        }
+        kind::GOODBYE => Reply::Goodbye,
+        _ => return Err(WireError::UnknownKind(kind)),
+    })
+}
+
+/// The fields of a message that are still to be read.
+#[derive(Clone, Copy)]
+struct Fields<'a> {
+    rest: &'a [u8],
+    message: &'static str,
+}
+
+impl<'a> Fields<'a> {
+    fn malformed(&self) -> WireError {
+        WireError::Malformed(self.message)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(self.malformed())?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(self.malformed())?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, WireError> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, WireError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, WireError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn magic(&mut self) -> Result<(), WireError> {
+        if self.array()? == MAGIC { Ok(()) } else { Err(WireError::NoHello) }
+    }
+
+    fn format(&mut self) -> Result<Format, WireError> {
+        Format::from_byte(self.u8()?).ok_or(self.malformed())
+    }
+
+    /// All the rest.
+    fn text(self) -> Result<String, WireError> {
+        String::from_utf8(self.rest.to_vec()).map_err(|_| self.malformed())
+    }
+
+    fn sight(mut self) -> Result<RemoteSnapshot, WireError> {
+        let (n, total, part) = (self.u64()?, self.u64()?, self.array().map(f64::from_le_bytes)?);
+        if !(0.0..1.0).contains(&part) {
+            return Err(self.malformed());
+        }
+        let (elapsed, bits) = (self.u64()?, self.u8()?);
+        let has = |bit| bits & bit != 0;
+        let message = if has(MESSAGE) { Some(self.text()?) } else { None };
+        Ok(RemoteSnapshot {
+            n,
+            total,
+            part,
+            elapsed,
+            is_halted: has(HALTED),
+            has_noticed: has(NOTICED),
+            is_silent: has(SILENT),
+            message,
+        })
+    }
+}

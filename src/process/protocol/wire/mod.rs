@@ -1,0 +1,194 @@
+//! Frames and messages: all that a program and its workers have in common. Nothing in here does any input or output.
+//!
+//! ```text
+//! ┌──────┬────────┬─────────────┬─────────────┬────────┬─────────┬────┐
+//! │ kind │   id   │ fields: len │ payload: len│ fields │ payload │ \n │
+//! │  u8  │  u64   │     u32     │     u64     │        │         │    │
+//! └──────┴────────┴─────────────┴─────────────┴────────┴─────────┴────┘
+//! ```
+//!
+//! Numbers have their lowest byte first. `id` is the task that the frame is about, 0 for the initializer, and `fields` is
+//! what the kind of message asks for. The payload is an encoded value; it stands alone so that a large one can be
+//! written from, and read into, its final place. The newline is for launchers that forward whole lines.
+//!
+//! The first frame of each side is of the same form in every version of the protocol: [`Hello`] and [`Ready`].
+
+pub(crate) mod decoder;
+pub(crate) mod outbox;
+
+use std::error::Error;
+use std::fmt;
+
+use crate::codec::Encoded;
+use crate::task::remote::RemoteSnapshot;
+
+/// Changes with every change of a frame or a message.
+pub(crate) const VERSION: u32 = 3;
+
+/// A time-out that never passes.
+pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
+
+const MAGIC: [u8; 8] = *b"progexec";
+
+const HEAD: usize = 21;
+const NEWLINE: u8 = b'\n';
+
+/// From this size on, a payload is neither copied nor read through a buffer.
+const LARGE: usize = 32 * 1024;
+
+/// How much is read at once, at the least.
+const ROOM: usize = 64 * 1024;
+
+/// What a program tells a worker.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Request {
+    Hello(Hello),
+    /// Run a task, after those that were sent before.
+    Run {
+        run: Run,
+        function: String,
+        input: Encoded,
+    },
+    /// What is requested of a task by now.
+    Want {
+        id: u64,
+        wanted: u32,
+    },
+    /// Say goodbye, and end.
+    Quit,
+}
+
+/// Which task, and how it is to be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) id: u64,
+    /// Its number among those that were sent to this worker.
+    pub(crate) place: u64,
+    /// What is requested of it by now: bits of its control word.
+    pub(crate) wanted: u32,
+    /// How long it may take, in nanoseconds; [`NO_TIMEOUT`] stands for as long as it likes.
+    pub(crate) timeout: u64,
+}
+
+/// What a worker tells the program.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    Ready(Ready),
+    /// Said before it is done, where nothing shows it or somebody waits to see it.
+    Started {
+        id: u64,
+    },
+    Progress {
+        id: u64,
+        sight: RemoteSnapshot,
+    },
+    Ended {
+        id: u64,
+        sight: RemoteSnapshot,
+        outcome: Outcome,
+    },
+    /// The worker ends on purpose.
+    Goodbye,
+}
+
+/// The program introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) version: u32,
+    /// How many programs of this kind are above the worker, which may be a program to other workers.
+    pub(crate) depth: u32,
+    /// In nanoseconds.
+    pub(crate) report_interval: u64,
+    /// The most that a frame may hold, in bytes.
+    pub(crate) max_frame: u64,
+}
+
+/// The worker says who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ready {
+    pub(crate) version: u32,
+    /// Two processes with the same fingerprint run the same program, with the same tasks.
+    pub(crate) fingerprint: Fingerprint,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fingerprint {
+    pub(crate) binary: u64,
+    pub(crate) tasks: u64,
+}
+
+/// How a task ended in a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Value(Encoded),
+    /// It did not end with a value, but with an error: its message, and those of its sources.
+    Error(Ending, Vec<String>),
+}
+
+/// How a task ended that has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Cancelled,
+    Failed,
+    Panicked,
+    NotRegistered,
+    Encode,
+    Decode,
+}
+
+const ENDINGS: [Ending; 6] =
+    [Ending::Cancelled, Ending::Failed, Ending::Panicked, Ending::NotRegistered, Ending::Encode, Ending::Decode];
+
+/// What is wrong with what was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WireError {
+    TooLarge { len: u64, max: u64 },
+    NoNewline,
+    UnknownKind(u8),
+    Malformed(&'static str),
+    NoHello,
+    OutOfTurn,
+    Version(u32),
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { len, max } => write!(f, "a frame of {len} bytes, where {max} are allowed"),
+            Self::NoNewline => f.write_str("a frame that does not end where it says"),
+            Self::UnknownKind(kind) => write!(f, "a frame of unknown kind {kind}"),
+            Self::Malformed(what) => write!(f, "a malformed `{what}`"),
+            Self::NoHello => f.write_str("something else than the introduction that comes first"),
+            Self::OutOfTurn => f.write_str("a message out of turn"),
+            Self::Version(version) => write!(f, "version {version} of the protocol, where this is version {VERSION}"),
+        }
+    }
+}
+
+impl Error for WireError {}
+
+// The bits of a snapshot.
+const HALTED: u8 = 1;
+const NOTICED: u8 = 1 << 1;
+const MESSAGE: u8 = 1 << 2;
+const SILENT: u8 = 1 << 3;
+
+/// The size of a [`RemoteSnapshot`], without its message.
+const SIGHT: usize = 33;
+
+mod kind {
+    pub(super) const HELLO: u8 = b'H';
+    pub(super) const RUN: u8 = b'R';
+    pub(super) const WANT: u8 = b'W';
+    pub(super) const QUIT: u8 = b'Q';
+    pub(super) const READY: u8 = b'h';
+    pub(super) const STARTED: u8 = b's';
+    pub(super) const PROGRESS: u8 = b'p';
+    pub(super) const VALUE: u8 = b'v';
+    pub(super) const ERROR: u8 = b'e';
+    pub(super) const GOODBYE: u8 = b'g';
+}
+
+// They are compiled by `tests/wire.rs`, so that the crate itself is built without what they take.
+#[cfg(all(test, feature = "property-tests"))]
+mod tests;

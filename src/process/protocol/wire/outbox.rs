@@ -1,0 +1,214 @@
+//! Messages on their way out: encoded, and put together for few writes.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::mem;
+use std::sync::Arc;
+
+use super::{
+    HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Outcome, ROOM, Reply, Request, Run, SIGHT, SILENT, kind,
+};
+use crate::codec::{Encoded, Format};
+use crate::task::remote::RemoteSnapshot;
+
+/// What is to be sent: small frames side by side, large payloads as they are.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    chunks: VecDeque<Arc<Vec<u8>>>,
+    /// The frames after all chunks.
+    tail: Vec<u8>,
+    /// How much of the first of them was sent.
+    sent: usize,
+    /// Where in all that is ever sent the tail begins.
+    tail_at: u64,
+    /// Up to where all that is ever sent was noted in shared memory.
+    noted: u64,
+}
+
+/// How many slices are written at once, at the most.
+const SLICES: usize = 16;
+
+impl Outbox {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.tail.is_empty()
+    }
+
+    /// The bytes of small messages.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.tail
+    }
+
+    /// What is next to be sent, for a write of several slices at once.
+    pub(crate) fn slices(&self) -> ([IoSlice<'_>; SLICES], usize) {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let all = self.chunks.iter().map(|chunk| &**chunk).chain([&self.tail]);
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(all) {
+            let skip = if count == 0 { self.sent } else { 0 };
+            *slice = IoSlice::new(&chunk[skip..]);
+            count += 1;
+        }
+        (slices, count)
+    }
+
+    /// So many bytes more were sent.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.sent += bytes;
+        while let Some(first) = self.chunks.front() {
+            if self.sent < first.len() {
+                return;
+            }
+            self.sent -= first.len();
+            self.chunks.pop_front();
+        }
+        // What was sent goes when that costs little: always in the end, and else when it is most of it.
+        if self.sent == self.tail.len() || self.sent > ROOM && self.sent > self.tail.len() / 2 {
+            self.tail.drain(..self.sent);
+            self.tail_at += mem::take(&mut self.sent) as u64;
+        }
+    }
+
+    /// Lets `note` have what is neither sent nor noted before, with its place in all that is ever sent. Returns whether
+    /// everything is noted now: not where there is more than `room`, or where `note` did not take it.
+    pub(crate) fn note(&mut self, room: usize, note: impl FnOnce(u64, &[u8]) -> bool) -> bool {
+        let from = self.noted.max(self.tail_at + self.sent as u64);
+        let skip = (from - self.tail_at) as usize;
+        let is_noted = self.chunks.is_empty() && self.tail.len() <= room && note(from, &self.tail[skip..]);
+        if is_noted {
+            self.noted = self.tail_at + self.tail.len() as u64;
+        }
+        is_noted
+    }
+
+    pub(crate) fn run(&mut self, run: Run, function: &str, format: Format, input: &Payload) {
+        let fields = |to: &mut Vec<u8>| {
+            to.extend(run.place.to_le_bytes());
+            to.extend(run.wanted.to_le_bytes());
+            to.extend(run.timeout.to_le_bytes());
+            to.push(format as u8);
+            to.extend(function.as_bytes());
+        };
+        self.push(kind::RUN, run.id, fields, input);
+    }
+
+    pub(crate) fn request(&mut self, request: Request) {
+        match request {
+            Request::Hello(hello) => self.push_small(kind::HELLO, 0, |to| {
+                to.extend(MAGIC);
+                to.extend(hello.version.to_le_bytes());
+                to.extend(hello.depth.to_le_bytes());
+                to.extend(hello.report_interval.to_le_bytes());
+                to.extend(hello.max_frame.to_le_bytes());
+            }),
+            Request::Run { run, function, input } => self.run(run, &function, input.format, &input.bytes.into()),
+            Request::Want { id, wanted } => self.push_small(kind::WANT, id, |to| to.extend(wanted.to_le_bytes())),
+            Request::Quit => self.push_small(kind::QUIT, 0, |_| {}),
+        }
+    }
+
+    pub(crate) fn reply(&mut self, reply: Reply) {
+        match reply {
+            Reply::Ready(ready) => self.push_small(kind::READY, 0, |to| {
+                to.extend(MAGIC);
+                to.extend(ready.version.to_le_bytes());
+                to.extend(ready.fingerprint.binary.to_le_bytes());
+                to.extend(ready.fingerprint.tasks.to_le_bytes());
+            }),
+            Reply::Started { id } => self.push_small(kind::STARTED, id, |_| {}),
+            Reply::Progress { id, sight } => self.push_small(kind::PROGRESS, id, |to| put_sight(to, &sight)),
+            Reply::Ended { id, sight, outcome: Outcome::Value(Encoded { format, bytes }) } => {
+                let fields = |to: &mut Vec<u8>| {
+                    to.push(format as u8);
+                    put_sight(to, &sight);
+                };
+                self.push(kind::VALUE, id, fields, &bytes.into());
+            }
+            Reply::Ended { id, sight, outcome: Outcome::Error(ending, texts) } => {
+                let fields = |to: &mut Vec<u8>| {
+                    to.push(ending as u8);
+                    put_sight(to, &sight);
+                };
+                let mut payload = Vec::new();
+                for text in texts {
+                    payload.extend((text.len() as u64).to_le_bytes());
+                    payload.extend(text.as_bytes());
+                }
+                self.push(kind::ERROR, id, fields, &payload.into());
+            }
+            Reply::Goodbye => self.push_small(kind::GOODBYE, 0, |_| {}),
+        }
+    }
+
+    fn push_small(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>)) {
+        self.push(kind, id, fields, &Payload::Small(Vec::new()));
+    }
+
+    fn push(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>), payload: &Payload) {
+        let len = match payload {
+            Payload::Small(bytes) => bytes.len(),
+            Payload::Large(bytes) => bytes.len(),
+        };
+        let start = self.tail.len();
+        self.tail.push(kind);
+        self.tail.extend(id.to_le_bytes());
+        self.tail.extend([0; 4]);
+        self.tail.extend((len as u64).to_le_bytes());
+        fields(&mut self.tail);
+        let fields_len = u32::try_from(self.tail.len() - start - HEAD).unwrap_or(u32::MAX);
+        self.tail[start + 9..start + 13].copy_from_slice(&fields_len.to_le_bytes());
+        match payload {
+            Payload::Small(bytes) => self.tail.extend(bytes),
+            Payload::Large(bytes) => {
+                self.tail_at += (self.tail.len() + len) as u64;
+                self.chunks.push_back(Arc::new(mem::take(&mut self.tail)));
+                self.chunks.push_back(bytes.clone());
+            }
+        }
+        self.tail.push(NEWLINE);
+    }
+}
+
+/// An encoded value to be sent, maybe more than once.
+#[derive(Clone, Debug)]
+pub(crate) enum Payload {
+    /// It is copied.
+    Small(Vec<u8>),
+    Large(Arc<Vec<u8>>),
+}
+
+impl From<Vec<u8>> for Payload {
+    fn from(bytes: Vec<u8>) -> Self {
+        if bytes.len() < LARGE { Self::Small(bytes) } else { Self::Large(Arc::new(bytes)) }
+    }
+}
+
+impl Default for Payload {
+    fn default() -> Self {
+        Self::Small(Vec::new())
+    }
+}
+
+/// The size of the frame for an input, without the payload; for its bound.
+pub(crate) fn run_overhead(function: &str) -> u64 {
+    (HEAD + 21 + function.len() + 1) as u64
+}
+
+/// The size of the frame for an output, without the payload; for its bound.
+pub(crate) fn value_overhead(sight: &RemoteSnapshot) -> u64 {
+    (HEAD + 1 + SIGHT + sight.message.as_ref().map_or(0, String::len) + 1) as u64
+}
+
+fn put_sight(to: &mut Vec<u8>, sight: &RemoteSnapshot) {
+    let bit = |is_set, bit| if is_set { bit } else { 0 };
+    to.extend(sight.n.to_le_bytes());
+    to.extend(sight.total.to_le_bytes());
+    to.extend(sight.part.to_le_bytes());
+    to.extend(sight.elapsed.to_le_bytes());
+    to.push(
+        bit(sight.is_halted, HALTED)
+            | bit(sight.has_noticed, NOTICED)
+            | bit(sight.message.is_some(), MESSAGE)
+            | bit(sight.is_silent, SILENT),
+    );
+    to.extend(sight.message.as_deref().unwrap_or_default().as_bytes());
+}
