@@ -22,6 +22,11 @@ pub type TaskResult<T> = Result<T, BoxError>;
 /// [sources](Error::source), or that is an [`io::Error`] around it, has ended as
 /// [cancelled](TaskErrorKind::Cancelled), if cancellation had been requested; otherwise it has failed.
 ///
+/// What a task does about it is its own decision: one that has counted with [`update`](crate::Updater::update) may finish
+/// all the same, and keeps its value. Where an [iterator](crate::Updater::iter), a reader or a writer has ended early
+/// with it, a value that the task returns may be a part of the whole: it has ended as cancelled then, and the value is its
+/// [partial result](TaskError::into_partial).
+///
 /// # Examples
 ///
 /// ```
@@ -100,6 +105,8 @@ struct Inner {
     others: usize,
     /// In a mutex only to be `Sync`.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// What a task returned that was cut short. In a mutex as well.
+    partial: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 /// Which task an error is about.
@@ -115,7 +122,8 @@ pub(crate) struct Subject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TaskErrorKind {
-    /// It was asked to end, and did: before it started, or at one of its progress calls.
+    /// It was asked to end, and did: before it started, or at one of its progress calls. It may have returned a
+    /// [partial result](TaskError::into_partial).
     Cancelled(CancelCause),
     /// Its function returned an error, which is the [source](Error::source) of the [`TaskError`].
     Failed,
@@ -243,6 +251,7 @@ impl TaskError {
             noticed_after: None,
             others: 0,
             panic: Mutex::new(None),
+            partial: Mutex::new(None),
         }))
     }
 
@@ -269,6 +278,11 @@ impl TaskError {
 
     pub(crate) fn with_panic(mut self, payload: Box<dyn Any + Send>) -> Self {
         self.0.panic = Mutex::new(Some(payload));
+        self
+    }
+
+    pub(crate) fn with_partial<T: Send + 'static>(mut self, value: T) -> Self {
+        self.0.partial = Mutex::new(Some(Box::new(value)));
         self
     }
 
@@ -399,6 +413,46 @@ impl TaskError {
     pub fn into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
         let payload = self.payload().take();
         payload.ok_or(self)
+    }
+
+    /// What the task returned although it was cut short: one that was cancelled while it read from an
+    /// [iterator](crate::Updater::iter), a reader or a writer of its updater, and returned a value nevertheless. That
+    /// value may be a part of what it would have been, and is never taken for the whole.
+    ///
+    /// A task that has [timed out](Self::is_timed_out) or [stalled](Self::is_stalled) has none: this error was there
+    /// before its function returned.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, unchanged, where there is no such value or where it is not a `T`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::SyncExecutor;
+    ///
+    /// let task = SyncExecutor::new().spawn(|progress| {
+    ///     Ok(progress.iter(1..=100).map_while(Result::ok).sum::<u64>())
+    /// });
+    /// let canceller = task.canceller();
+    /// let error = task.on_progress(move |_, new| if new.n == 4 { canceller.cancel() }).wait().unwrap_err();
+    /// assert!(error.is_cancelled());
+    /// assert_eq!(error.into_partial::<u64>().unwrap(), 1 + 2 + 3 + 4);
+    /// ```
+    pub fn into_partial<T: 'static>(mut self) -> Result<T, Self> {
+        self.take_partial().ok_or(self)
+    }
+
+    /// The same, and the error stays.
+    pub(crate) fn take_partial<T: 'static>(&mut self) -> Option<T> {
+        let place = self.0.partial.get_mut().unwrap_or_else(PoisonError::into_inner);
+        match place.take()?.downcast() {
+            Ok(value) => Some(*value),
+            Err(other) => {
+                *place = Some(other);
+                None
+            }
+        }
     }
 
     /// The error that the task returned, where it is an `E`. Errors that came from another process never are: they

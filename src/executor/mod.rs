@@ -33,8 +33,8 @@ use crate::updater::Updater;
 /// use progress_executor::{ExecutorExt, Job};
 ///
 /// let executor = |job: Job| rayon::spawn(move || job.run());
-/// let task = executor.submit(|n: u64, progress| Ok(progress.iter(0..n).count()), 10);
-/// assert_eq!(task.wait()?, 10);
+/// let task = executor.submit(|n: u64, progress| Ok(progress.iter(0..n).sum::<Result<u64, _>>()?), 10);
+/// assert_eq!(task.wait()?, 45);
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
 ///
@@ -140,7 +140,8 @@ pub trait ExecutorExt: Executor {
     /// use progress_executor::{ExecutorExt, TaskResult, ThreadPoolExecutor, Updater};
     ///
     /// fn count_words(text: String, progress: &Updater) -> TaskResult<usize> {
-    ///     Ok(progress.iter(text.split(' ')).count())
+    ///     let words: Vec<&str> = progress.iter(text.split(' ')).collect::<Result<_, _>>()?;
+    ///     Ok(words.len())
     /// }
     ///
     /// # smol::block_on(async {

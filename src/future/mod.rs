@@ -206,8 +206,9 @@ impl<T> ProgressFuture<T> {
     ///
     /// This is a request, and returns at once; the outcome tells what came of it. A task that has not started never
     /// will, and its input is dropped by this call. A running one is told by its next progress call, and wakes from
-    /// [`sleep`](crate::Updater::sleep) and from a pause. It may finish all the same, and keeps its value then.
-    /// Cancelling again, or after the end, does nothing.
+    /// [`sleep`](crate::Updater::sleep) and from a pause. It may finish all the same, and keeps its value then, unless an
+    /// [iterator](crate::Updater::iter), a reader or a writer of it has ended early: then it is cancelled, with a
+    /// [partial result](TaskError::into_partial). Cancelling again, or after the end, does nothing.
     ///
     /// # Examples
     ///
@@ -242,11 +243,11 @@ impl<T> ProgressFuture<T> {
     ///
     /// ```
     /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
-    /// let task = executor.spawn(|progress| Ok(progress.iter(0..1000).count()));
+    /// let task = executor.spawn(|progress| Ok(progress.iter(0..1000).sum::<Result<u64, _>>()?));
     /// task.pause();
     /// // … the user thinks about it …
     /// task.resume();
-    /// assert_eq!(task.wait()?, 1000);
+    /// assert_eq!(task.wait()?, 499_500);
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn pause(&self) {
@@ -317,7 +318,7 @@ impl<T> ProgressFuture<T> {
     ///
     /// ```
     /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
-    /// executor.spawn(|progress| Ok(progress.iter(0..1000).count())).detach();
+    /// executor.spawn(|progress| Ok(progress.iter(0..1000).sum::<Result<u64, _>>()?)).detach();
     /// ```
     pub fn detach(mut self) {
         self.resume();

@@ -66,14 +66,14 @@ use crate::task::transitions;
 /// let executor = ThreadPoolExecutor::new(2);
 /// let mut group = TaskGroup::new();
 /// for n in 0..4 {
-///     group.add(executor.submit(|n, progress| Ok(progress.iter(0..n).count()), n));
+///     group.add(executor.submit(|n, progress| Ok(progress.iter(0..n).sum::<Result<u64, _>>()?), n));
 /// }
 /// let mut sum = 0;
 /// while let Some((id, outcome)) = group.next().await {
 ///     println!("{id}: {outcome:?}, {:?} of all", group.progress().fraction());
 ///     sum += outcome?;
 /// }
-/// assert_eq!(sum, 6);
+/// assert_eq!(sum, 4);
 /// # Ok::<(), progress_executor::TaskError>(())
 /// # }).unwrap();
 /// ```
@@ -287,7 +287,7 @@ impl<T> TaskGroup<T> {
     /// let mut group = progress_executor::TaskGroup::new();
     /// let bars = group.show_bars();
     /// for n in 1..=3 {
-    ///     group.add(executor.spawn(move |progress| Ok(progress.iter(0..n).count())));
+    ///     group.add(executor.spawn(move |progress| Ok(progress.iter(0..n).sum::<Result<u64, _>>()?)));
     /// }
     /// bars.println("digging");
     /// group.join().wait()?;

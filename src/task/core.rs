@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use event_listener::Listener;
 
-use crate::error::{BoxError, CancelCause, Subject, TaskError, TaskErrorKind, is_cancellation};
+use crate::error::{BoxError, CancelCause, Cancelled, Subject, TaskError, TaskErrorKind, is_cancellation};
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
@@ -264,6 +264,21 @@ impl Core {
                 self.waiter.wake();
             }
         }
+    }
+
+    /// An iterator, a reader or a writer of the task ends early.
+    pub(crate) fn cut_short(&self) {
+        self.state.set(state::CUT_SHORT);
+    }
+
+    /// What a value returned by the task means: an error, where it may be a part that is taken for the whole.
+    pub(crate) fn judge_value<T: Send + 'static>(&self, value: T, function: &'static str) -> Result<T, TaskError> {
+        let word = self.state.load();
+        if word & state::CUT_SHORT == 0 {
+            return Ok(value);
+        }
+        let kind = TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(word)));
+        Err(self.error(kind, function).with_source(Cancelled.into()).with_partial(value))
     }
 
     /// What an error returned by the task means.

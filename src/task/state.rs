@@ -81,6 +81,9 @@ pub(crate) const LENT: u32 = 1 << 20;
 pub(crate) const ECHO: u32 = 1 << 22;
 /// With `LIMITED`: somebody is writing its outcome, or has.
 pub(crate) const DECIDED: u32 = 1 << 21;
+/// An iterator, a reader or a writer of the task has ended early because the task is to end: what it returns may be a
+/// part of what it would have been.
+pub(crate) const CUT_SHORT: u32 = 1 << 23;
 
 /// Two bits that say why cancellation was requested; the first request decides.
 const CAUSE_SHIFT: u32 = 24;

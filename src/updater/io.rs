@@ -9,7 +9,9 @@ use crate::updater::Updater;
 /// # Errors
 ///
 /// Besides the reader's own errors: once cancellation was requested, an error around [`Cancelled`](crate::Cancelled).
-/// Its kind is not [`Interrupted`](io::ErrorKind::Interrupted), which [`io::copy`] and others would retry for ever.
+/// Its kind is not [`Interrupted`](io::ErrorKind::Interrupted), which [`io::copy`] and others would retry for ever. After
+/// that error a task that returns a value has ended as cancelled, with that value as its
+/// [partial result](crate::TaskError::into_partial).
 #[derive(Debug)]
 pub struct ProgressReader<'a, R> {
     updater: &'a Updater,
@@ -31,8 +33,8 @@ pub struct ProgressWriter<'a, W> {
 impl Updater {
     /// Counts the bytes that are read, on top of what was counted before.
     ///
-    /// Once cancellation was requested, reading returns an error that makes the task end as cancelled when it is passed
-    /// on; see [`ProgressReader`].
+    /// Once cancellation was requested, reading returns an error, and the task ends as cancelled: when it passes that error
+    /// on, and also when it returns a value, which is [kept](crate::TaskError::into_partial). See [`ProgressReader`].
     ///
     /// # Examples
     ///
@@ -75,9 +77,13 @@ impl Updater {
     }
 }
 
+fn check(updater: &Updater) -> io::Result<()> {
+    Ok(updater.check().map_err(|cancelled| updater.cut_short(cancelled))?)
+}
+
 /// Checks for cancellation, transfers, and counts: in this order, for bytes that were transferred are never given up.
 fn counted(updater: &Updater, transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
-    updater.check()?;
+    check(updater)?;
     let bytes = transfer()?;
     updater.count(bytes as u64);
     Ok(bytes)
@@ -111,7 +117,7 @@ impl<R: Read> Read for ProgressReader<'_, R> {
 
 impl<R: BufRead> BufRead for ProgressReader<'_, R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.updater.check()?;
+        check(self.updater)?;
         self.inner.fill_buf()
     }
 

@@ -8,7 +8,8 @@ use crate::updater::Updater;
 
 /// An iterator that counts its items as progress, made by [`Updater::iter`].
 ///
-/// Its items are `Ok(item)`, and one `Err(Cancelled)` at its end if cancellation was requested.
+/// Its items are `Ok(item)`, and one `Err(Cancelled)` at its end if cancellation was requested. A task that returns a
+/// value after that has ended as cancelled; see [`Updater::iter`].
 #[derive(Debug)]
 #[must_use = "iterators do nothing unless they are consumed"]
 pub struct ProgressIter<'a, I> {
@@ -25,6 +26,11 @@ impl Updater {
     /// This starts a count of its own: `n` from 0, and `total` where the iterator knows its exact length. An item
     /// counts as done when the next one is asked for. Items come as `Ok(item)`; after cancellation was requested one
     /// `Err(Cancelled)` follows, and then nothing.
+    ///
+    /// A part is never taken for the whole: once that error was handed out, a task that returns a value nevertheless,
+    /// because it ignores the error or leaves out what is not `Ok`, has ended as cancelled. What it returned is kept:
+    /// [`TaskError::into_partial`](crate::TaskError::into_partial). An iterator that had come to its end before changes
+    /// nothing.
     ///
     /// # Examples
     ///
@@ -68,7 +74,7 @@ impl<I: Iterator> Iterator for ProgressIter<'_, I> {
         // All that was handed out is done, now that more is asked for.
         if let Err(cancelled) = self.updater.set_position(self.n) {
             self.ended = true;
-            return Some(Err(cancelled));
+            return Some(Err(self.updater.cut_short(cancelled)));
         }
         let item = self.items.next();
         match &item {

@@ -455,6 +455,13 @@ impl Updater {
         self.core().deadline()
     }
 
+    /// Notes that an iterator, a reader or a writer ends early, for what the task makes of it is not the whole.
+    #[cold]
+    pub(crate) fn cut_short(&self, cancelled: Cancelled) -> Cancelled {
+        self.core().cut_short();
+        cancelled
+    }
+
     /// Counts without checking for cancellation.
     pub(crate) fn count(&self, delta: u64) {
         self.counts().advance(delta);

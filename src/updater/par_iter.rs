@@ -13,7 +13,8 @@ impl Updater {
     ///
     /// This starts a count of its own, as [`iter`](Self::iter) does. An item counts as done when what follows has
     /// consumed it. Items come as `Ok(item)`; once cancellation was requested every thread gets one `Err(Cancelled)`, and
-    /// then nothing: so `try_for_each` and `collect::<Result<_, _>>` end early, and nobody takes a part for the whole.
+    /// then nothing: so `try_for_each` and `collect::<Result<_, _>>` end early. A task that returns a value nevertheless has
+    /// ended as cancelled, as with [`iter`](Self::iter): nobody takes a part for the whole.
     ///
     /// For how the items are shared out, and for `enumerate` or `zip`, call what rayon has for that before.
     ///
@@ -109,7 +110,10 @@ impl<T, F: Folder<Result<T, Cancelled>>> Folder<T> for CountedFolder<'_, F> {
             return Self { shared, base, is_cancelled };
         }
         match shared.check() {
-            Err(cancelled) => Self { shared, base: base.consume(Err(cancelled)), is_cancelled: true },
+            Err(cancelled) => {
+                let base = base.consume(Err(shared.cut_short(cancelled)));
+                Self { shared, base, is_cancelled: true }
+            }
             Ok(()) => {
                 let base = base.consume(Ok(item));
                 shared.count(1);

@@ -143,6 +143,14 @@ impl SharedUpdater {
         self.core.get().deadline()
     }
 
+    /// Notes that a parallel iterator ends early, for what the task makes of it is not the whole.
+    #[cfg(feature = "rayon")]
+    #[cold]
+    pub(crate) fn cut_short(&self, cancelled: Cancelled) -> Cancelled {
+        self.core.get().cut_short();
+        cancelled
+    }
+
     /// Counts without checking for cancellation.
     #[cfg(feature = "rayon")]
     pub(crate) fn count(&self, delta: u64) {

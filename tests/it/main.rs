@@ -14,6 +14,7 @@ mod groups;
 mod guarantees;
 mod limits;
 mod maps;
+mod partial;
 mod parts;
 mod pause;
 mod processes;
