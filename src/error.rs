@@ -4,11 +4,13 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::iter;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::id::TaskId;
 use crate::progress::ProgressState;
+use crate::sync::unwind::quietly;
 
 /// Any error that a task may return.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -18,9 +20,10 @@ pub type TaskResult<T> = Result<T, BoxError>;
 
 /// What progress calls return once cancellation of the task was requested.
 ///
-/// Pass it on with `?`. It may be wrapped: a task that returns an error that is `Cancelled`, that has it among its
-/// [sources](Error::source), or that is an [`io::Error`] around it, has ended as
-/// [cancelled](TaskErrorKind::Cancelled), if cancellation had been requested; otherwise it has failed.
+/// Pass it on with `?`. It may be wrapped: a task that returns an error that is `Cancelled` or that has it among its
+/// [sources](Error::source) has ended as [cancelled](TaskErrorKind::Cancelled), if cancellation had been requested;
+/// otherwise it has failed. An error that passes for what it wraps, as an [`io::Error`] does and one that is
+/// `transparent`, will do as well. One that keeps no more than the text of it will not.
 ///
 /// What a task does about it is its own decision: one that has counted with [`update`](crate::Updater::update) may finish
 /// all the same, and keeps its value. Where an [iterator](crate::Updater::iter), a reader or a writer has ended early
@@ -48,7 +51,25 @@ impl fmt::Display for Cancelled {
     }
 }
 
-impl Error for Cancelled {}
+/// Its source is one that says the same: an error that hands on the source of what it wraps (an [`io::Error`], an enum that
+/// is `transparent`, an error of serde) would hide a `Cancelled` that has none.
+impl Error for Cancelled {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&CancellationMark)
+    }
+}
+
+/// What is found below every [`Cancelled`], however that is wrapped.
+#[derive(Debug)]
+pub(crate) struct CancellationMark;
+
+impl fmt::Display for CancellationMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it was asked to end")
+    }
+}
+
+impl Error for CancellationMark {}
 
 /// For readers and writers: an error of kind [`Other`](io::ErrorKind::Other), because loops such as [`io::copy`] would
 /// try again for ever on [`Interrupted`](io::ErrorKind::Interrupted).
@@ -58,20 +79,17 @@ impl From<Cancelled> for io::Error {
     }
 }
 
-/// Whether `error` is [`Cancelled`], or leads to it.
+/// How many errors are looked at, each the source of the one before: there may be no end to them.
+const DEEPEST_CHAIN: usize = 1024;
+
+/// Whether `error` is [`Cancelled`], or leads to it. Errors of users that panic when they are asked do not.
 pub(crate) fn is_cancellation(error: &BoxError) -> bool {
-    let mut next: Option<&(dyn Error + 'static)> = Some(&**error);
-    while let Some(error) = next {
-        if error.is::<Cancelled>() {
-            return true;
-        }
-        // The source of an `io::Error` is the source of what it wraps, which thereby would be passed over.
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    false
+    let leads_to_it = || {
+        let first: &(dyn Error + 'static) = &**error;
+        let mut chain = iter::successors(Some(first), |&error| error.source()).take(DEEPEST_CHAIN);
+        chain.any(|error| error.is::<CancellationMark>())
+    };
+    quietly(leads_to_it).unwrap_or(false)
 }
 
 /// A task that has not ended with a value.

@@ -1,10 +1,12 @@
 //! Errors of this module: what came from a worker as text, and why there is no pool.
 
 use std::error::Error;
+use std::fmt::Write;
 use std::{fmt, iter};
 
-use crate::error::{BoxError, TaskErrorKind};
+use crate::error::{BoxError, CancellationMark, TaskErrorKind};
 use crate::process::protocol::wire::Ending;
+use crate::sync::unwind::quietly;
 
 /// How many errors there are in a chain, at the most.
 const LONGEST: usize = 100;
@@ -29,9 +31,23 @@ impl RemoteError {
     }
 }
 
-/// What an error says, and then each of its sources.
+/// What an error says, and then each of its sources. There may be no end to them.
 pub(crate) fn texts<'a>(error: impl Into<Option<&'a (dyn Error + 'static)>>) -> impl Iterator<Item = String> {
-    iter::successors(error.into(), |&error| error.source()).map(ToString::to_string)
+    iter::successors(error.into(), |&error| quietly(|| error.source()).flatten())
+        // It says what the one before it says.
+        .filter(|error| !error.is::<CancellationMark>())
+        .map(text)
+}
+
+/// What an error says, also one whose `Display` fails or panics.
+fn text(error: &(dyn Error + 'static)) -> String {
+    let text = quietly(|| {
+        let mut text = String::new();
+        // What it said before it failed is kept.
+        let _ = write!(text, "{error}");
+        text
+    });
+    text.unwrap_or_else(|| "an error that panics when it is displayed".into())
 }
 
 impl From<String> for RemoteError {

@@ -29,6 +29,7 @@ mod support;
 mod sync;
 mod threads;
 mod tidy;
+mod wrapped;
 
 use contract::{
     check_for, copy_for_ever, count_forever, count_in_parts, count_in_threads, count_in_threads_for_ever, crash, echo,
