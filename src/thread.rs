@@ -400,13 +400,14 @@ impl Shared {
         }
     }
 
-    /// Keeps track of a task that somebody else has started, or that has ended.
+    /// Keeps track of a task that somebody else has started. One that was cancelled before it could start needs no tracking,
+    /// and there may be many of them at a time.
     fn note(&self, task: TaskRef) {
         let mut queue = self.lock();
         let (ended, helped): (Vec<_>, _) =
             mem::take(&mut queue.helped).into_iter().partition(|task| task.core.has_ended());
         queue.helped = helped;
-        if !task.core.has_ended() {
+        if task.core.has_run() && !task.core.has_ended() {
             queue.helped.push(task);
         }
         drop(queue);
