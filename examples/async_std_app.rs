@@ -50,8 +50,9 @@ async fn follow(limit: u64, mut events: TaskEvents<usize>) -> Result<(), TaskErr
                 }
             }
             TaskEvent::Done(Ok(primes)) => println!("primes below {limit}: there are {primes}"),
-            TaskEvent::Done(Err(error)) if error.is_cancelled() => println!("primes below {limit}: {error}"),
+            TaskEvent::Done(Err(error)) if error.is_cancelled() => println!("primes below {limit}: {error:#}"),
             TaskEvent::Done(Err(error)) => return Err(error),
+            _ => {}
         }
     }
     Ok(())

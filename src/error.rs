@@ -42,8 +42,15 @@ pub type TaskResult<T> = Result<T, BoxError>;
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cancelled;
+
+/// What `unwrap` shows: pass it on instead.
+impl fmt::Debug for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cancelled (the task was cancelled: end it by passing this on with `?`)")
+    }
+}
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,6 +105,13 @@ pub(crate) fn is_cancellation(error: &BoxError) -> bool {
 /// come; so does its message: ``task `scan` (count_words) failed at 61 %``. The task's own error is the
 /// [source](Error::source), and not part of the message.
 ///
+/// | format | shows |
+/// |---|---|
+/// | `{error}` | the message |
+/// | `{error:#}` | the message and those of its sources, on one line |
+/// | `{error:?}`, `main` that returns it | the message, and below it `Caused by:` with those of its sources |
+/// | `{error:#?}` | the structure |
+///
 /// # Examples
 ///
 /// ```
@@ -109,6 +123,10 @@ pub(crate) fn is_cancellation(error: &BoxError) -> bool {
 ///
 /// assert!(error.is_failed());
 /// assert!(error.downcast_ref::<ParseIntError>().is_some());
+///
+/// let error = executor.task(|_: (), _| Err::<(), _>("no paper".into()), ()).name("print").submit().wait().unwrap_err();
+/// let line = format!("{error:#}");
+/// assert!(line.starts_with("task `print` ") && line.ends_with(" failed: no paper"), "{line}");
 /// ```
 pub struct TaskError(Box<Inner>);
 
@@ -136,8 +154,17 @@ pub(crate) struct Subject {
     pub(crate) function: &'static str,
 }
 
-/// How a task ended that has not ended with a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a task ended that has not ended with a value. Displayed in a few words.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{TaskErrorKind, WorkerExit};
+///
+/// assert_eq!(TaskErrorKind::TimedOut.to_string(), "timed out");
+/// assert_eq!(TaskErrorKind::WorkerLost(WorkerExit::Code(3)).to_string(), "lost its worker: exit code 3");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TaskErrorKind {
     /// It was asked to end, and did: before it started, or at one of its progress calls. It may have returned a
@@ -372,13 +399,13 @@ impl TaskError {
 
     /// Whether the task's input or output could not be encoded.
     #[must_use]
-    pub fn is_encode(&self) -> bool {
+    pub fn is_encode_error(&self) -> bool {
         self.0.kind == TaskErrorKind::Encode
     }
 
     /// Whether the task's input or output could not be decoded.
     #[must_use]
-    pub fn is_decode(&self) -> bool {
+    pub fn is_decode_error(&self) -> bool {
         self.0.kind == TaskErrorKind::Decode
     }
 
@@ -521,27 +548,34 @@ impl TaskError {
 /// From here on, the time that a task takes to listen is worth being told.
 const REMARKABLE: Duration = Duration::from_secs(1);
 
-impl fmt::Display for TaskError {
+impl fmt::Display for TaskErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Cancelled(_) => "was cancelled",
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+            Self::TimedOut => "timed out",
+            Self::Stalled => "stalled",
+            Self::WorkerLost(exit) => return write!(f, "lost its worker: {exit}"),
+            Self::NotRegistered => "was not run: its function is not registered",
+            Self::Encode => "could not be encoded",
+            Self::Decode => "could not be decoded",
+            Self::Rejected => "was not run",
+        })
+    }
+}
+
+impl TaskError {
+    /// The message, on one line.
+    fn fmt_message(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Subject { name, function, .. } = &self.0.subject;
         match name {
             Some(name) => write!(f, "task `{name}` ({function}) ")?,
             None => write!(f, "task `{function}` ")?,
         }
-        f.write_str(match self.0.kind {
-            TaskErrorKind::Cancelled(_) => "was cancelled",
-            TaskErrorKind::Failed => "failed",
-            TaskErrorKind::Panicked => "panicked",
-            TaskErrorKind::TimedOut => "timed out",
-            TaskErrorKind::Stalled => "stalled",
-            TaskErrorKind::WorkerLost(_) => "lost its worker",
-            TaskErrorKind::NotRegistered => return f.write_str("was not run: its function is not registered"),
-            TaskErrorKind::Encode => "could not be encoded",
-            TaskErrorKind::Decode => "could not be decoded",
-            TaskErrorKind::Rejected => return f.write_str("was not run"),
-        })?;
-        if let TaskErrorKind::WorkerLost(exit) = self.0.kind {
-            write!(f, ": {exit}")?;
+        write!(f, "{}", self.0.kind)?;
+        if matches!(self.0.kind, TaskErrorKind::NotRegistered | TaskErrorKind::Rejected) {
+            return Ok(());
         }
         self.fmt_place(f)?;
         match self.0.kind {
@@ -564,13 +598,42 @@ impl fmt::Display for TaskError {
     }
 }
 
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_message(f)?;
+        if f.alternate() { fmt_chain(self, f) } else { Ok(()) }
+    }
+}
+
+/// Appends what the sources of an error say, on the same line.
+pub(crate) fn fmt_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    sources(error).try_for_each(|source| write!(f, ": {source}"))
+}
+
+/// Appends what the sources of an error say, one a line.
+pub(crate) fn fmt_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if error.source().is_some() {
+        f.write_str("\n\nCaused by:")?;
+    }
+    sources(error).try_for_each(|source| write!(f, "\n    {source}"))
+}
+
+fn sources(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    iter::successors(error.source(), |&source| source.source())
+}
+
 /// What a panic said, where it said it with a string, as `panic!` does.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
+/// Readable, for this is what a `main` that returns the error shows; `{:#?}` shows the structure.
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            self.fmt_message(f)?;
+            return fmt_causes(self, f);
+        }
         f.debug_struct("TaskError")
             .field("kind", &self.0.kind)
             .field("id", &self.0.subject.id)

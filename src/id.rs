@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Which task: unique within the process.
+use serde::Serialize;
+
+/// Which task: unique within the process. Serialized as a number.
 ///
 /// # Examples
 ///
@@ -12,7 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// let (first, second) = (executor.spawn(|_| Ok(1)), executor.spawn(|_| Ok(2)));
 /// assert_ne!(first.id(), second.id());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
 pub struct TaskId(u64);
 
 impl TaskId {

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::TaskId;
+
 /// How far a task has come: a plain snapshot, taken at one moment.
 ///
 /// Snapshots come from [`ProgressFuture::progress`](crate::ProgressFuture::progress), from
 /// [`updates`](crate::ProgressFuture::updates), as arguments of progress callbacks, and with every
-/// [`TaskError`](crate::TaskError). They can be sent elsewhere: all fields are public, and serde knows them.
+/// [`TaskError`](crate::TaskError). They can be sent elsewhere: serde knows them. To make one, for the test of a bar say,
+/// start with the [default](Self::default), a task that has not started, and set its fields.
 ///
 /// `n` and `total` are what the task said, in units of its choice. A task may say more than it announced (`n > total`)
 /// and may go back (to count again from the start, say); [`fraction`](Self::fraction) stays within 0 and 1. Where a
@@ -30,7 +33,8 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(error.progress().status, Status::Failed);
 /// assert_eq!(error.progress().fraction(), Some(0.75));
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ProgressState {
     /// The units done so far.
     pub n: u64,
@@ -47,28 +51,43 @@ pub struct ProgressState {
     /// is under way is this other than 0.
     #[serde(default)]
     pub part: f64,
+    #[serde(skip)]
+    pub(crate) origin: Origin,
+}
+
+/// Which task a state is of, where it is to be told with the state. No part of what the state says: all compare equal.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Origin(pub(crate) Option<(TaskId, Arc<str>)>);
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 impl ProgressState {
     /// The state of a task before anything has happened.
-    pub(crate) const INITIAL: Self =
-        Self { n: 0, total: None, status: Status::Pending, message: None, elapsed: Duration::ZERO, part: 0.0 };
+    pub(crate) const INITIAL: Self = Self {
+        n: 0,
+        total: None,
+        status: Status::Pending,
+        message: None,
+        elapsed: Duration::ZERO,
+        part: 0.0,
+        origin: Origin(None),
+    };
 
     /// The part that is done, from 0 to 1; `None` where the total is not known. Nothing to do counts as done.
     ///
     /// # Examples
     ///
     /// ```
-    /// # use progress_executor::{ProgressState, Status};
-    /// # use std::time::Duration;
-    /// let state = ProgressState {
-    ///     n: 3,
-    ///     total: Some(4),
-    ///     status: Status::Running,
-    ///     message: None,
-    ///     elapsed: Duration::from_secs(6),
-    ///     part: 0.0,
-    /// };
+    /// use progress_executor::{ProgressState, Status};
+    /// use std::time::Duration;
+    ///
+    /// let mut state = ProgressState::default();
+    /// (state.n, state.total, state.status) = (3, Some(4), Status::Running);
+    /// state.elapsed = Duration::from_secs(6);
     /// assert_eq!(state.fraction(), Some(0.75));
     /// assert_eq!(state.rate(), 0.5);
     /// assert_eq!(state.eta(), Some(Duration::from_secs(2)));
@@ -100,7 +119,7 @@ impl ProgressState {
     }
 }
 
-/// What a task is doing. Displayed as one lower-case word.
+/// What a task is doing. Displayed and serialized as one lower-case word.
 ///
 /// ```text
 /// Pending ──► Running ──► Finished | Failed | Cancelled
@@ -111,10 +130,12 @@ impl ProgressState {
 /// ```
 ///
 /// A task that has lost its worker and is to be started [again](crate::TaskBuilder::retries) is pending once more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Status {
     /// Not started yet.
+    #[default]
     Pending,
     /// Its function is running.
     Running,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use event_listener::{Event, EventListener};
+use futures::future::FusedFuture;
 
 use crate::sync::block_on::block_on;
 
@@ -20,15 +21,17 @@ pub(crate) trait Drain: Send + Sync {
 
 /// Resolves when every task that an executor had accepted has ended; made by `shutdown` and `shutdown_now`.
 ///
-/// The executor refuses new tasks from the call on, whether this is awaited or not. Dropping it is harmless.
+/// The executor refuses new tasks from the call on, whether this is awaited or not. Dropping it is harmless. Polled after
+/// it has resolved, it is ready again.
 pub struct Shutdown {
     executor: Arc<dyn Drain>,
     listener: Option<EventListener>,
+    has_resolved: bool,
 }
 
 impl Shutdown {
     pub(crate) fn new(executor: Arc<dyn Drain>) -> Self {
-        Self { executor, listener: None }
+        Self { executor, listener: None, has_resolved: false }
     }
 
     /// Blocks this thread until every task has ended, for code without a runtime.
@@ -46,7 +49,8 @@ impl Future for Shutdown {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.executor.drain() {
+            if self.has_resolved || self.executor.drain() {
+                self.has_resolved = true;
                 return Poll::Ready(());
             }
             let Some(listener) = &mut self.listener else {
@@ -58,6 +62,12 @@ impl Future for Shutdown {
             ready!(Pin::new(listener).poll(cx));
             self.listener = None;
         }
+    }
+}
+
+impl FusedFuture for Shutdown {
+    fn is_terminated(&self) -> bool {
+        self.has_resolved
     }
 }
 

@@ -1,6 +1,6 @@
 //! Progress bars: when they are made, and what they are told.
 
-use std::ops::BitOr;
+use std::ops::{BitOr, BitOrAssign};
 
 #[cfg(feature = "indicatif")]
 use crate::future::text::one_line;
@@ -58,7 +58,7 @@ impl<B: ProgressBar + ?Sized> ProgressBar for Box<B> {
     }
 }
 
-/// When a bar is made: as soon as one of these has come to pass.
+/// When a bar is made: as soon as one of these has come to pass. The default has none of them, so that no bar is made.
 ///
 /// # Examples
 ///
@@ -68,8 +68,12 @@ impl<B: ProgressBar + ?Sized> ProgressBar for Box<B> {
 /// let triggers = Triggers::RUNNING | Triggers::CANCELLED;
 /// assert!(triggers.contains(Triggers::RUNNING));
 /// assert!(!triggers.contains(Triggers::NOW));
+///
+/// let mut chosen = Triggers::default();
+/// chosen |= Triggers::NOW;
+/// assert_eq!(chosen, Triggers::NOW);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Triggers(u8);
 
 impl Triggers {
@@ -101,6 +105,12 @@ impl BitOr for Triggers {
 
     fn bitor(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Triggers {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Cancels a task from elsewhere.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::error::CancelCause;
 use crate::task::transitions;
@@ -8,7 +9,8 @@ use crate::task::{TaskRef, state};
 
 /// Cancels a task from anywhere; made by [`ProgressFuture::canceller`](crate::ProgressFuture::canceller).
 ///
-/// It can be cloned and sent, and outlives the future and the task harmlessly.
+/// It can be cloned and sent, and outlives the future and the task harmlessly. Two are equal where they are of the same
+/// task.
 ///
 /// Three things can be told apart: whether cancellation was [requested](Self::is_cancelled), whether the task has
 /// [acknowledged](Self::is_acknowledged) it, and whether the task has [ended](crate::ProgressFuture::is_done).
@@ -50,6 +52,20 @@ impl Canceller {
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         self.task.core.state.load() & state::NOTICED != 0
+    }
+}
+
+impl PartialEq for Canceller {
+    fn eq(&self, other: &Self) -> bool {
+        self.task.core.id() == other.task.core.id()
+    }
+}
+
+impl Eq for Canceller {}
+
+impl Hash for Canceller {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.task.core.id().hash(state);
     }
 }
 

@@ -3,23 +3,127 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::FusedFuture;
 use futures::stream::{FusedStream, Stream};
 use pin_project_lite::pin_project;
+use serde::{Serialize, Serializer};
 
 use crate::error::TaskError;
 use crate::future::ProgressFuture;
-use crate::progress::ProgressState;
+use crate::id::TaskId;
+use crate::progress::{Origin, ProgressState, Status};
 use crate::task::subscribers::Latest;
 
 /// Something that a task has come to, from [`TaskEvents`].
+///
+/// It can be serialized, as a line of JSON for example. A line of progress, and one of an error, has `event`, `id`, `name`,
+/// `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and `message`; what is not known is null. An error is
+/// added as `error`, on one line with its sources. A value is told as `output` only: the line of progress before it is of the
+/// same task, and finished.
+///
+/// # Examples
+///
+/// ```
+/// use futures::StreamExt;
+/// use progress_executor::SyncExecutor;
+///
+/// # smol::block_on(async {
+/// let task = SyncExecutor::new().task(|(), progress| Ok(progress.set_counts(3, 3)?), ()).name("dig").submit();
+/// let lines: Vec<_> = task.events().map(|event| serde_json::to_value(event).unwrap()).collect().await;
+/// let [.., last, done] = &lines[..] else { panic!() };
+/// assert_eq!((&last["name"], &last["status"]), (&"dig".into(), &"finished".into()));
+/// assert_eq!((&last["n"], &last["fraction"], &last["eta"]), (&3.into(), &1.0.into(), &0.0.into()));
+/// assert_eq!(done["event"], "done");
+/// # });
+/// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum TaskEvent<T> {
     /// The task's progress has changed.
     Progress(ProgressState),
     /// The task has ended. This is the last event.
     Done(Result<T, TaskError>),
+}
+
+/// An event as it is serialized.
+#[derive(Serialize)]
+struct Record<'a> {
+    event: &'static str,
+    id: Option<TaskId>,
+    name: Option<&'a str>,
+    status: Status,
+    n: u64,
+    total: Option<u64>,
+    fraction: Option<f64>,
+    elapsed: f64,
+    eta: Option<f64>,
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct OutputRecord<'a, T> {
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<TaskId>,
+    status: Status,
+    output: &'a T,
+}
+
+impl<'a> Record<'a> {
+    fn of_state(state: &'a ProgressState) -> Self {
+        let (id, name) = state.origin.0.as_ref().map(|(id, name)| (*id, &**name)).unzip();
+        Self {
+            event: "progress",
+            id,
+            name,
+            status: state.status,
+            n: state.n,
+            total: state.total,
+            fraction: state.fraction(),
+            elapsed: state.elapsed.as_secs_f64(),
+            eta: state.eta().as_ref().map(Duration::as_secs_f64),
+            message: state.message.as_deref(),
+            error: None,
+        }
+    }
+
+    fn of_error(event: &'static str, error: &'a TaskError) -> Self {
+        let (id, name) = (Some(error.id()), Some(error.name()));
+        Self { event, id, name, error: Some(format!("{error:#}")), ..Self::of_state(error.progress()) }
+    }
+}
+
+/// A task that has ended with a value. Its id is told where no state comes before it.
+pub(crate) fn serialize_output<T: Serialize, S: Serializer>(
+    event: &'static str,
+    id: Option<TaskId>,
+    output: &T,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    OutputRecord { event, id, status: Status::Finished, output }.serialize(serializer)
+}
+
+/// A task that has ended in another way.
+pub(crate) fn serialize_error<S: Serializer>(
+    event: &'static str,
+    error: &TaskError,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    Record::of_error(event, error).serialize(serializer)
+}
+
+impl<T: Serialize> Serialize for TaskEvent<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Progress(state) => Record::of_state(state).serialize(serializer),
+            Self::Done(Err(error)) => serialize_error("done", error, serializer),
+            Self::Done(Ok(output)) => serialize_output("done", None, output, serializer),
+        }
+    }
 }
 
 pin_project! {
@@ -55,6 +159,8 @@ pin_project! {
         future: ProgressFuture<T>,
         // What is to be handed out next.
         latest: Arc<Latest<ProgressState>>,
+        // What each state is told with.
+        origin: Origin,
         outcome: Option<Result<T, TaskError>>,
     }
 }
@@ -65,7 +171,8 @@ impl<T> ProgressFuture<T> {
         let (now, latest) = (self.progress(), Latest::new());
         self.observe(Box::new(latest.clone()), now.clone());
         latest.set(now);
-        TaskEvents { future: self, latest, outcome: None }
+        let origin = Origin(Some((self.id(), self.name().into())));
+        TaskEvents { future: self, latest, origin, outcome: None }
     }
 }
 
@@ -81,15 +188,18 @@ impl<T> Stream for TaskEvents<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        if let Some(state) = this.latest.take() {
-            return Poll::Ready(Some(TaskEvent::Progress(state)));
+        let next_state = |latest: &Latest<ProgressState>| {
+            latest.take().map(|state| TaskEvent::Progress(ProgressState { origin: this.origin.clone(), ..state }))
+        };
+        if let Some(event) = next_state(this.latest) {
+            return Poll::Ready(Some(event));
         }
         if this.outcome.is_none() && !this.future.is_terminated() {
             if let Poll::Ready(outcome) = this.future.as_mut().poll(cx) {
                 *this.outcome = Some(outcome);
             }
-            if let Some(state) = this.latest.take() {
-                return Poll::Ready(Some(TaskEvent::Progress(state)));
+            if let Some(event) = next_state(this.latest) {
+                return Poll::Ready(Some(event));
             }
         }
         match this.outcome.take() {

@@ -224,6 +224,7 @@ impl<T> ProgressFuture<T> {
     /// task.cancel();
     /// assert!(task.wait().unwrap_err().is_cancelled());
     /// ```
+    #[doc(alias("abort", "kill"))]
     pub fn cancel(&self) {
         transitions::cancel(&self.task(), CancelCause::Requested);
     }
@@ -322,7 +323,7 @@ impl<T> ProgressFuture<T> {
     /// ```
     pub fn detach(mut self) {
         self.resume();
-        if self.core().state.load() & state::INLINE != 0 {
+        if self.is_inline() {
             self.run_here();
         }
         transitions::abandon(&self.task());
@@ -353,6 +354,7 @@ impl<T> ProgressFuture<T> {
     /// assert_eq!(executor.spawn(|_| Ok(6 * 7)).wait()?, 42);
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
+    #[doc(alias = "result")]
     pub fn wait(self) -> Result<T, TaskError> {
         self.resume();
         block_on(self)
@@ -364,6 +366,11 @@ impl<T> ProgressFuture<T> {
 
     pub(crate) fn task(&self) -> TaskRef {
         self.handle.clone().to_task()
+    }
+
+    /// Whether the task runs inside of the poll.
+    pub(crate) fn is_inline(&self) -> bool {
+        self.core().state.load() & state::INLINE != 0
     }
 
     /// The future; one that has resolved stays in its place.
@@ -399,7 +406,7 @@ impl<T> ProgressFuture<T> {
 
     /// Whether the task runs where its future is polled, if it has not been started elsewhere.
     fn belongs_here(&self) -> bool {
-        self.core().state.load() & state::INLINE != 0 || self.current_pool().is_some()
+        self.is_inline() || self.current_pool().is_some()
     }
 
     /// Runs the task on this thread, if it is still to be run.

@@ -2,9 +2,12 @@
 
 use std::error::Error;
 use std::fmt::Write;
+#[cfg(unix)]
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::{fmt, iter};
 
-use crate::error::{BoxError, CancellationMark, TaskErrorKind};
+use crate::error::{BoxError, CancellationMark, TaskErrorKind, WorkerExit, fmt_causes, fmt_chain};
 use crate::process::protocol::wire::Ending;
 use crate::sync::unwind::quietly;
 
@@ -92,8 +95,20 @@ impl Ending {
     }
 }
 
+impl From<ExitStatus> for WorkerExit {
+    fn from(status: ExitStatus) -> Self {
+        #[cfg(unix)]
+        if let Some(signal) = status.signal() {
+            return Self::Signal(signal);
+        }
+        status.code().map_or(Self::Unknown, Self::Code)
+    }
+}
+
 /// Why a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) could not be made. Its message says what to do about it.
-#[derive(Debug)]
+///
+/// Its formats are those of a [`TaskError`](crate::TaskError): `{error}` is the message, `{error:#}` has its sources on
+/// the same line, `{error:?}` below it.
 pub struct ProcessPoolError {
     message: String,
     source: Option<BoxError>,
@@ -112,7 +127,19 @@ impl ProcessPoolError {
 
 impl fmt::Display for ProcessPoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.message)?;
+        if f.alternate() { fmt_chain(self, f) } else { Ok(()) }
+    }
+}
+
+/// Readable, for this is what a `main` that returns the error shows; `{:#?}` shows the structure.
+impl fmt::Debug for ProcessPoolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            f.write_str(&self.message)?;
+            return fmt_causes(self, f);
+        }
+        f.debug_struct("ProcessPoolError").field("message", &self.message).field("source", &self.source).finish()
     }
 }
 

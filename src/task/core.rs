@@ -8,7 +8,7 @@ use event_listener::Listener;
 
 use crate::error::{BoxError, CancelCause, Cancelled, Subject, TaskError, TaskErrorKind, is_cancellation};
 use crate::id::TaskId;
-use crate::progress::{ProgressState, Status};
+use crate::progress::{Origin, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
 use crate::task::counts::{Counts, UNKNOWN};
@@ -90,7 +90,15 @@ impl Core {
     fn snapshot_as(&self, status: Status) -> ProgressState {
         let (Position { n, total, part }, span, message) = self.position();
         let total = Some(total).filter(|&total| total != UNKNOWN);
-        ProgressState { n, total, status, message, elapsed: Duration::from_nanos(span.elapsed()), part }
+        ProgressState {
+            n,
+            total,
+            status,
+            message,
+            elapsed: Duration::from_nanos(span.elapsed()),
+            part,
+            origin: Origin(None),
+        }
     }
 
     /// When it was started, and until when it has been running; `None` before its start. The start is moved on by pauses.

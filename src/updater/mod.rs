@@ -57,6 +57,7 @@ use crate::task::state;
 /// assert_eq!(task.wait()?, 9);
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
+#[doc(alias = "tqdm")]
 pub struct Updater {
     /// What it counts in, the task or a part of it; and plain pointers to the count and to the task's core: a progress
     /// call must not look for them through an `Arc<dyn ..>`, which costs as much as all the rest of it.
@@ -216,6 +217,7 @@ impl Updater {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     #[inline]
+    #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn set_position(&self, n: u64) -> Result<(), Cancelled> {
         if self.core().state.peek() & (state::ATTENTION | state::SHARED) == 0 {
             self.counts().set_n(n);
@@ -267,6 +269,7 @@ impl Updater {
     /// # task.wait()?;
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
+    #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn set_counts(&self, n: u64, total: u64) -> Result<(), Cancelled> {
         self.counts().set_both(self.own(n), total);
         self.checkpoint(state::ATTENTION)
@@ -315,6 +318,7 @@ impl Updater {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     #[inline]
+    #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn update(&self, delta: u64) -> Result<(), Cancelled> {
         self.counts().advance(delta);
         self.checkpoint(state::ATTENTION)
@@ -341,6 +345,7 @@ impl Updater {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     #[inline]
+    #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn check(&self) -> Result<(), Cancelled> {
         self.checkpoint(state::CHECK)
     }
@@ -375,6 +380,7 @@ impl Updater {
     /// task.cancel();
     /// assert!(task.wait().unwrap_err().is_cancelled());
     /// ```
+    #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
         checkpoint::sleep(self.task(), &self.context, duration)
     }

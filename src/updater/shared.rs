@@ -55,7 +55,7 @@ pub struct SharedUpdater {
 impl Updater {
     /// A handle to count from several threads of this task: for parallel loops.
     ///
-    /// All handles count in the same place as this updater, and cancellation reaches all of them. The total is set here.
+    /// All handles count in the same place as this updater, and cancellation reaches all of them.
     ///
     /// # Examples
     ///
@@ -97,6 +97,7 @@ impl SharedUpdater {
     ///
     /// [`Cancelled`] once the task is to end, or has ended.
     #[inline]
+    #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn update(&self, delta: u64) -> Result<(), Cancelled> {
         self.stripes.add(delta);
         self.checkpoint(state::ATTENTION)
@@ -108,6 +109,7 @@ impl SharedUpdater {
     ///
     /// [`Cancelled`] once the task is to end, or has ended.
     #[inline]
+    #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn check(&self) -> Result<(), Cancelled> {
         self.checkpoint(state::CHECK)
     }
@@ -133,6 +135,7 @@ impl SharedUpdater {
     /// # Blocking
     ///
     /// Blocks this thread.
+    #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
         checkpoint::sleep(self.task(), &self.context, duration)
     }

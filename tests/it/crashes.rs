@@ -382,9 +382,9 @@ fn values_that_are_too_large_are_errors_of_their_task() {
     within_deadline(|| {
         let executor = ProcessPoolExecutor::builder().max_workers(1).max_frame_bytes(100_000).build().unwrap();
         let error = executor.submit(echo_bytes, vec![0; 100_000]).wait().unwrap_err();
-        assert!(error.is_encode(), "{error:?}");
+        assert!(error.is_encode_error(), "{error:?}");
         let error = executor.submit(repeat, 100_000).wait().unwrap_err();
-        assert!(error.is_encode(), "{error:?}");
+        assert!(error.is_encode_error(), "{error:?}");
         assert_eq!(executor.submit(repeat, 99_000).wait().unwrap().len(), 99_000);
     });
 }
@@ -424,15 +424,25 @@ fn what_the_program_can_neither_encode_nor_decode_costs_no_worker() {
         let worker = executor.submit(process_id, ()).wait().unwrap();
         for way in [Way::Error, Way::Panic] {
             let error = executor.submit(echo_picky, Picky(way)).wait().unwrap_err();
-            assert!(error.is_encode(), "{error:?}");
+            assert!(error.is_encode_error(), "{error:?}");
         }
         for way in [Way::Exit, Way::Abort] {
             let error = executor.submit(echo_picky, Picky(way)).wait().unwrap_err();
-            assert!(error.is_decode(), "{error:?}");
+            assert!(error.is_decode_error(), "{error:?}");
         }
         assert!(executor.submit(echo_picky, Picky(Way::Kill)).wait().is_ok());
         assert_eq!(executor.submit(process_id, ()).wait().unwrap(), worker);
     });
+}
+
+#[test]
+fn the_error_of_a_pool_has_its_causes_on_the_same_line_or_below() {
+    let builder = ProcessPoolExecutor::builder().initializer(echo_picky, Picky(Way::Error));
+    let error = builder.build().unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(format!("{error:#}"), format!("{error}: {source}"));
+    assert_eq!(format!("{error:?}"), format!("{error}\n\nCaused by:\n    {source}"));
+    assert!(format!("{error:#?}").starts_with("ProcessPoolError {"));
 }
 
 pub(crate) fn talk_much((way, len): (Way, usize), progress: &Updater) -> TaskResult<()> {

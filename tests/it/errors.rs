@@ -1,0 +1,75 @@
+//! What errors look like.
+
+use std::fmt;
+use std::io;
+use std::process::Command;
+
+use progress_executor::{Cancelled, SyncExecutor, TaskError, TaskErrorKind, Updater, WorkerExit};
+
+/// The error of a task, with two sources.
+fn error() -> TaskError {
+    #[derive(Debug)]
+    struct Unreadable(io::Error);
+    impl fmt::Display for Unreadable {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("`menu.txt` cannot be read")
+        }
+    }
+    impl std::error::Error for Unreadable {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+    let executor = SyncExecutor::new();
+    let refuse = |(), _: &Updater| Err::<(), _>(Unreadable(io::Error::other("the disk\nis on fire")).into());
+    executor.task(refuse, ()).name("cook").submit().wait().unwrap_err()
+}
+
+#[test]
+fn a_message_stands_alone() {
+    let message = error().to_string();
+    assert!(message.starts_with("task `cook` (") && message.ends_with(") failed"), "{message}");
+}
+
+#[test]
+fn the_alternate_form_has_the_sources_on_the_same_line() {
+    let error = error();
+    assert_eq!(format!("{error:#}"), format!("{error}: `menu.txt` cannot be read: the disk\nis on fire"));
+}
+
+#[test]
+fn what_main_shows_is_readable() {
+    let error = error();
+    let expected = format!("{error}\n\nCaused by:\n    `menu.txt` cannot be read\n    the disk\nis on fire");
+    assert_eq!(format!("{error:?}"), expected);
+
+    let cancelled = SyncExecutor::new().spawn(|_| Ok(()));
+    cancelled.cancel();
+    let cancelled = cancelled.wait().unwrap_err();
+    assert_eq!(format!("{cancelled:?}"), cancelled.to_string());
+}
+
+#[test]
+fn the_structure_can_be_seen() {
+    let structure = format!("{:#?}", error());
+    assert!(structure.starts_with("TaskError {") && structure.contains("kind: Failed"), "{structure}");
+    assert!(structure.contains("Unreadable("), "{structure}");
+}
+
+#[test]
+fn whoever_unwraps_a_cancellation_is_told_to_pass_it_on() {
+    assert!(format!("{:?}", Cancelled).contains('?'));
+}
+
+#[test]
+fn kinds_are_told_in_words() {
+    assert_eq!(TaskErrorKind::Stalled.to_string(), "stalled");
+    assert_eq!(TaskErrorKind::WorkerLost(WorkerExit::Signal(9)).to_string(), "lost its worker: signal 9 (SIGKILL)");
+}
+
+#[test]
+fn an_exit_status_is_the_exit_of_a_worker() {
+    let exit = |script| WorkerExit::from(Command::new("sh").args(["-c", script]).status().unwrap());
+    assert_eq!(exit("exit 3"), WorkerExit::Code(3));
+    assert_eq!(exit("kill -9 $$"), WorkerExit::Signal(9));
+}
