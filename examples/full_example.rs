@@ -23,8 +23,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use progress_executor::{
-    BoxError, Canceller, Executor, ExecutorExt, ProcessPoolExecutor, ProgressFuture, SyncExecutor, TaskError,
-    TaskGroup, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
+    BoxError, Canceller, Executor, ExecutorExt, GroupHandle, ProcessPoolExecutor, ProgressFuture, SyncExecutor,
+    TaskError, TaskGroup, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
 };
 use smol::Timer;
 
@@ -123,9 +123,9 @@ fn run(options: &Options) -> Result<ExitCode, BoxError> {
     let mut group = TaskGroup::new();
     let bars = group.show_bars();
     bars.println(format!("{TASKS} tasks, {} at a time; Ctrl-C cancels them", executor.max_workers()));
+    let interrupted = cancel_on_interrupt(group.handle())?;
     let tasks = submit_all(&*executor);
     let names: Vec<String> = tasks.iter().map(|task| task.name().to_owned()).collect();
-    let interrupted = cancel_on_interrupt(tasks.iter().map(ProgressFuture::canceller).collect())?;
     if options.cancel_first {
         cancel_later(tasks[0].canceller());
     }
@@ -149,13 +149,12 @@ fn finish_output(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// Cancels every task on Ctrl-C. Returns whether that has happened.
-fn cancel_on_interrupt(cancellers: Vec<Canceller>) -> Result<Arc<AtomicBool>, ctrlc::Error> {
+fn cancel_on_interrupt(group: GroupHandle) -> Result<Arc<AtomicBool>, ctrlc::Error> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let flag = interrupted.clone();
     ctrlc::set_handler(move || {
         flag.store(true, Ordering::Relaxed);
-        // The last ones first, or else workers that become free would start them.
-        cancellers.iter().rev().for_each(Canceller::cancel);
+        group.cancel();
     })?;
     Ok(interrupted)
 }

@@ -112,7 +112,7 @@
 //! - [`ProcessPoolExecutor`]: a pool of processes. A task that crashes costs nothing but itself.
 //! - [`SyncExecutor`]: no thread at all. A task runs where its future is polled, and every single update reaches its
 //!   callbacks: a test can cancel at exactly `n == 5`.
-//! - any `Fn(Job)`: `|job: Job| rayon::spawn(move || job.run())` brings tasks to a pool that is there already.
+//! - [`executor_fn`]`(|job: Job| rayon::spawn(move || job.run()))` brings tasks to a pool that is there already.
 //!
 //! All of them are an [`Executor`], and have the methods of [`ExecutorExt`]; code that takes a `&dyn Executor` runs on
 //! each. Threads and the inline executor also take closures that capture anything, as inherent methods:
@@ -208,8 +208,9 @@ mod readme {}
 
 pub use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, WorkerExit};
 pub use crate::executor::builder::TaskBuilder;
+pub use crate::executor::executor_fn::{ExecutorFn, executor_fn};
 pub use crate::executor::job::Job;
-pub use crate::executor::map::Map;
+pub use crate::executor::map::{BlockingMap, Map};
 pub use crate::executor::shutdown::Shutdown;
 pub use crate::executor::{Executor, ExecutorExt};
 pub use crate::future::ProgressFuture;
@@ -219,6 +220,8 @@ pub use crate::future::events::{TaskEvent, TaskEvents};
 pub use crate::group::TaskGroup;
 #[cfg(feature = "indicatif")]
 pub use crate::group::bars::GroupBars;
+pub use crate::group::events::{GroupEvent, GroupEvents};
+pub use crate::group::handle::GroupHandle;
 pub use crate::group::join::{Join, JoinAll};
 pub use crate::group::progress::GroupProgress;
 pub use crate::id::TaskId;

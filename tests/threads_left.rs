@@ -7,7 +7,9 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use progress_executor::{ExecutorExt, Job, SyncExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Updater};
+use progress_executor::{
+    ExecutorExt, Job, SyncExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
+};
 
 /// A thread of this process.
 #[derive(Debug, PartialEq, Eq)]
@@ -130,8 +132,8 @@ fn threads_come_and_go() {
     drop(executor);
     eventually("the threads end with their pool", || threads().len() == before);
 
-    let closure = |job: Job| drop(thread::spawn(move || job.run()));
-    ExecutorExt::submit(&closure, count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();
+    let closure = executor_fn(|job: Job| drop(thread::spawn(move || job.run())));
+    closure.submit(count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();
     eventually("the reporter of executors without one ends as well", || threads().len() == before);
 
     let executor = ThreadPoolExecutor::new(2);

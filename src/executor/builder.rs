@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::future::ProgressFuture;
 use crate::task::details::Details;
+use crate::task::limits::Limits;
 
 /// A task that has not been submitted yet; made by `task` of an executor.
 #[must_use = "a task that is not submitted does not run"]
@@ -20,6 +21,15 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    pub(crate) fn new(name: Option<String>, limits: Limits) -> Self {
+        let mut options = Self::default();
+        if name.is_some() || limits != Limits::default() {
+            options.details().name = name.map(Into::into);
+            options.details().limits = limits;
+        }
+        options
+    }
+
     fn details(&mut self) -> &mut Details {
         self.details.get_or_insert_default()
     }
@@ -116,6 +126,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// assert_eq!(task.wait()?, 42);
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
+    #[doc(alias = "retry")]
     pub fn retries(mut self, retries: u32) -> Self {
         self.options.details().limits.retries = retries;
         self

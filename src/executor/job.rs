@@ -35,10 +35,10 @@ impl Job {
     /// # Examples
     ///
     /// ```
-    /// use progress_executor::{ExecutorExt, Job};
+    /// use progress_executor::{ExecutorExt, Job, executor_fn};
     ///
     /// let (queue, jobs) = async_channel::unbounded::<Job>();
-    /// let executor = move |job: Job| drop(queue.try_send(job));
+    /// let executor = executor_fn(move |job: Job| drop(queue.try_send(job)));
     /// let task = executor.submit(|n: u64, _| Ok(n + 1), 41);
     /// std::thread::spawn(move || {
     ///     while let Ok(job) = jobs.recv_blocking() {

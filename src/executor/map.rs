@@ -1,13 +1,26 @@
 //! One function over many inputs.
 
 use std::fmt;
+use std::future::Future;
+use std::iter::FusedIterator;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use async_channel::Receiver;
 use futures::stream::{FusedStream, FuturesOrdered, FuturesUnordered, Stream, StreamExt};
 
-use crate::error::TaskError;
+use crate::error::{CancelCause, TaskError};
+use crate::executor::builder::Options;
 use crate::future::ProgressFuture;
+use crate::group::handle::GroupHandle;
+use crate::group::progress::GroupProgress;
+use crate::group::state::GroupState;
+use crate::group::tally::Unit;
+use crate::sync::block_on::block_on;
+use crate::task::TaskRef;
+use crate::task::limits::Limits;
 
 /// A stream of the outcomes of one function over many inputs, made by [`ExecutorExt::map`](crate::ExecutorExt::map).
 ///
@@ -18,6 +31,9 @@ use crate::future::ProgressFuture;
 ///
 /// The iterator is called where the stream is polled: one that blocks keeps that waiting. If it panics, so does the
 /// poll; no more is taken from it, and the tasks that were submitted can still be awaited.
+///
+/// Where there is no runtime, [`blocking`](Self::blocking) makes it an ordinary iterator. A [`handle`](Self::handle)
+/// cancels or pauses it from elsewhere, and tells how many inputs are done.
 ///
 /// # Cancel safety
 ///
@@ -46,19 +62,40 @@ pub struct Map<'a, I: Iterator, O> {
     /// Until there are no more.
     inputs: Option<I>,
     submit: Submit<'a, I::Item, O>,
+    name: Option<Name<'a, I::Item>>,
+    limits: Limits,
     buffer: usize,
+    /// How many inputs were taken.
+    taken: usize,
     in_flight: InFlight<O>,
+    state: Arc<GroupState>,
 }
 
 /// Makes a task of an input.
-pub(crate) type Submit<'a, I, O> = Box<dyn FnMut(I) -> ProgressFuture<O> + Send + 'a>;
+pub(crate) type Submit<'a, I, O> = Box<dyn FnMut(I, Options) -> ProgressFuture<O> + Send + 'a>;
+/// Names the task of an input.
+type Name<'a, I> = Box<dyn FnMut(usize, &I) -> String + Send + 'a>;
 
 /// Tasks that were submitted, and whose outcomes were not handed out.
 struct InFlight<O> {
     /// Those that were submitted before the order was given up.
-    ordered: FuturesOrdered<ProgressFuture<O>>,
-    unordered: FuturesUnordered<ProgressFuture<O>>,
+    ordered: FuturesOrdered<Member<O>>,
+    unordered: FuturesUnordered<Member<O>>,
     is_ordered: bool,
+}
+
+/// A task, which is handed out with its outcome.
+struct Member<O>(ProgressFuture<O>);
+
+type Ended<O> = (TaskRef, Result<O, TaskError>);
+
+impl<O> Future for Member<O> {
+    type Output = Ended<O>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self(future) = &mut *self;
+        Pin::new(&mut *future).poll(cx).map(|outcome| (future.task(), outcome))
+    }
 }
 
 impl<O> InFlight<O> {
@@ -67,11 +104,12 @@ impl<O> InFlight<O> {
     }
 
     fn push(&mut self, task: ProgressFuture<O>) {
+        let task = Member(task);
         if self.is_ordered { self.ordered.push_back(task) } else { self.unordered.push(task) }
     }
 
     /// Returns `None` if there are none.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<O, TaskError>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<O>>> {
         let first = self.ordered.poll_next_unpin(cx);
         if let Poll::Ready(Some(_)) = first {
             return first;
@@ -85,7 +123,20 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     pub(crate) fn new(inputs: I, submit: Submit<'a, I::Item, O>, max_workers: usize) -> Self {
         let (ordered, unordered) = (FuturesOrdered::new(), FuturesUnordered::new());
         let in_flight = InFlight { ordered, unordered, is_ordered: true };
-        Self { inputs: Some(inputs), submit, buffer: max_workers.saturating_mul(2).max(1), in_flight }
+        let count = match inputs.size_hint() {
+            (least, Some(most)) if least == most => Some(least as u64),
+            _ => None,
+        };
+        Self {
+            inputs: Some(inputs),
+            submit,
+            name: None,
+            limits: Limits::default(),
+            buffer: max_workers.saturating_mul(2).max(1),
+            taken: 0,
+            in_flight,
+            state: GroupState::new(Unit::Inputs(count)),
+        }
     }
 
     /// Yields each outcome as soon as there is one, and not in the order of the inputs: so that one that takes long keeps
@@ -105,6 +156,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// # }).unwrap();
     /// ```
+    #[doc(alias = "as_completed")]
     pub fn unordered(mut self) -> Self {
         self.in_flight.is_ordered = false;
         self
@@ -117,14 +169,162 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
+    /// Names each task, for people: by what `name` makes of the number of its input, from 0, and of the input itself. The
+    /// name stands in its errors.
+    ///
+    /// As the iterator is, `name` is called where the stream is polled; if it panics, no more inputs are taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::{ExecutorExt, TaskResult, ThreadPoolExecutor, Updater};
+    ///
+    /// fn parse(text: String, _: &Updater) -> TaskResult<u32> {
+    ///     Ok(text.parse()?)
+    /// }
+    ///
+    /// # smol::block_on(async {
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let map = executor.map(parse, ["1".to_owned(), "two".to_owned()]);
+    /// let mut map = map.named(|index, text| format!("{index}: {text}"));
+    /// assert_eq!(map.next().await.unwrap()?, 1);
+    /// assert_eq!(map.next().await.unwrap().unwrap_err().name(), "1: two");
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn named<N: Into<String>>(mut self, mut name: impl FnMut(usize, &I::Item) -> N + Send + 'a) -> Self {
+        self.name = Some(Box::new(move |index, input| name(index, input).into()));
+        self
+    }
+
+    /// Ends each task as timed out when it has been running for so long; see
+    /// [`TaskBuilder::timeout`](crate::TaskBuilder::timeout). The others are not affected.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use progress_executor::{ExecutorExt, TaskResult, ThreadPoolExecutor, Updater};
+    ///
+    /// fn nap(seconds: u64, progress: &Updater) -> TaskResult<u64> {
+    ///     progress.sleep(Duration::from_secs(seconds))?;
+    ///     Ok(seconds)
+    /// }
+    ///
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let naps = executor.map(nap, [0, 100_000]).timeout(Duration::from_secs(1)).blocking();
+    /// let outcomes: Vec<_> = naps.map(|nap| nap.map_err(|error| error.is_timed_out())).collect();
+    /// assert_eq!(outcomes, [Ok(0), Err(true)]);
+    /// ```
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.limits.timeout = Some(limit);
+        self
+    }
+
+    /// Ends each task as stalled when it has made no progress call for so long; see
+    /// [`TaskBuilder::stall_timeout`](crate::TaskBuilder::stall_timeout).
+    pub fn stall_timeout(mut self, limit: Duration) -> Self {
+        self.limits.stall_timeout = Some(limit);
+        self
+    }
+
+    /// Starts each task again, up to so many times, when its worker process is lost; see
+    /// [`TaskBuilder::retries`](crate::TaskBuilder::retries), also for what is done twice then.
+    #[doc(alias = "retry")]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.limits.retries = retries;
+        self
+    }
+
+    /// How far the inputs have come, right now: `n` of them have ended, of a `total` that is known where the iterator
+    /// knows its size, or has come to its end. A task that is running counts for the fraction that it has done. The
+    /// counts per status are of the inputs that were taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::{ExecutorExt, ThreadPoolExecutor};
+    ///
+    /// # smol::block_on(async {
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let mut map = executor.map(|n: u64, _| Ok(n), 0..4).buffer(1);
+    /// map.next().await.unwrap()?;
+    /// let progress = map.progress();
+    /// assert_eq!((progress.n, progress.total, progress.fraction()), (1, Some(4), Some(0.25)));
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn progress(&self) -> GroupProgress {
+        self.state.progress()
+    }
+
+    /// A new receiver of the [progress](Self::progress): of the current one, then of changes, at most one per report
+    /// interval, always the newest. It is closed after the last one, when every input has been taken and every task has
+    /// ended, or the stream was dropped.
+    #[must_use]
+    pub fn updates(&self) -> Receiver<GroupProgress> {
+        self.state.subscribe()
+    }
+
+    /// A handle to the stream from elsewhere. Once that [cancels](GroupHandle::cancel), no more inputs are taken, and the
+    /// stream ends after the outcomes of those that were. While it [pauses](GroupHandle::pause), those that are taken wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let map = executor.map(|n: u64, _| Ok(n), 0..); // without end
+    /// let handle = map.handle();
+    /// for outcome in map.blocking() {
+    ///     if outcome.is_ok_and(|n| n == 10) {
+    ///         handle.cancel(); // on Ctrl-C, say
+    ///     }
+    /// }
+    /// assert!(handle.progress().finished > 10);
+    /// ```
+    #[must_use]
+    pub fn handle(&self) -> GroupHandle {
+        GroupHandle::new(self.state.clone())
+    }
+
+    /// An ordinary iterator over the outcomes, for code without a runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, TaskError, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let sum: Result<u64, TaskError> = executor.map(|n: u64, _| Ok(n * n), 1..=3).blocking().sum();
+    /// assert_eq!(sum?, 14);
+    /// # Ok::<(), TaskError>(())
+    /// ```
+    pub fn blocking(self) -> BlockingMap<'a, I, O> {
+        BlockingMap(self)
+    }
+
     /// Takes inputs for as long as there is room.
     fn fill(&mut self) {
         while self.in_flight.len() < self.buffer {
             // Taken out, so that one that panics is not asked again.
             let Some(mut inputs) = self.inputs.take() else { return };
-            let Some(input) = inputs.next() else { return };
+            let next = if self.state.is_cancelled() { None } else { inputs.next() };
+            let Some(input) = next else {
+                self.state.set_inputs(Some(self.taken as u64));
+                self.state.close();
+                return;
+            };
+            let name = self.name.as_mut().map(|name| name(self.taken, &input));
             self.inputs = Some(inputs);
-            self.in_flight.push((self.submit)(input));
+            self.taken += 1;
+            let task = (self.submit)(input, Options::new(name, self.limits));
+            self.state.add(task.task());
+            self.in_flight.push(task);
         }
     }
 }
@@ -137,7 +337,11 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.fill();
-        self.in_flight.poll_next(cx)
+        self.in_flight.poll_next(cx).map(|ended| {
+            let (task, outcome) = ended?;
+            self.state.note_ended(&task);
+            Some(outcome)
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -153,6 +357,13 @@ impl<I: Iterator, O> FusedStream for Map<'_, I, O> {
     }
 }
 
+impl<I: Iterator, O> Drop for Map<'_, I, O> {
+    fn drop(&mut self) {
+        self.state.cancel(CancelCause::Dropped);
+        self.state.close();
+    }
+}
+
 impl<I: Iterator, O> fmt::Debug for Map<'_, I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Map")
@@ -160,5 +371,37 @@ impl<I: Iterator, O> fmt::Debug for Map<'_, I, O> {
             .field("in_flight", &self.in_flight.len())
             .field("is_ordered", &self.in_flight.is_ordered)
             .finish_non_exhaustive()
+    }
+}
+
+/// An iterator over the outcomes of one function over many inputs, made by [`Map::blocking`].
+///
+/// It takes inputs while it waits for an outcome, and not in between; the tasks that were submitted run on. Dropping it
+/// cancels them, as dropping the stream does.
+///
+/// # Blocking
+///
+/// `next` blocks this thread until there is an outcome. While the map is paused by its [handle](Map::handle), it waits
+/// for somebody to resume it.
+#[must_use = "an iterator takes no input unless it is used; dropping it cancels its tasks"]
+pub struct BlockingMap<'a, I: Iterator, O>(Map<'a, I, O>);
+
+impl<I: Iterator, O> Iterator for BlockingMap<'_, I, O> {
+    type Item = Result<O, TaskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        block_on(self.0.next())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<I: Iterator, O> FusedIterator for BlockingMap<'_, I, O> {}
+
+impl<I: Iterator, O> fmt::Debug for BlockingMap<'_, I, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BlockingMap").field(&self.0).finish()
     }
 }

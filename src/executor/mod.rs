@@ -2,11 +2,12 @@
 
 pub(crate) mod builder;
 pub(crate) mod call;
+pub(crate) mod executor_fn;
 pub(crate) mod job;
 pub(crate) mod map;
 pub(crate) mod shutdown;
 
-use crate::sync::unwind::quietly;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +20,7 @@ use crate::executor::map::Map;
 use crate::future::ProgressFuture;
 use crate::run;
 use crate::run::Work;
+use crate::sync::unwind::quietly;
 use crate::task::state;
 use crate::task::transitions;
 use crate::updater::Updater;
@@ -26,19 +28,11 @@ use crate::updater::Updater;
 /// Something that runs tasks.
 ///
 /// An executor is given [`Job`]s and runs them, somewhere. Programs submit tasks with [`ExecutorExt`], which every
-/// executor has; this trait is for those who write one. A closure will do, and brings tasks with progress and
-/// cancellation to any pool there is:
+/// executor has; this trait is for those who write one. A closure will do, with
+/// [`executor_fn`](crate::executor_fn()).
 ///
-/// ```
-/// use progress_executor::{ExecutorExt, Job};
-///
-/// let executor = |job: Job| rayon::spawn(move || job.run());
-/// let task = executor.submit(|n: u64, progress| Ok(progress.iter(0..n).sum::<Result<u64, _>>()?), 10);
-/// assert_eq!(task.wait()?, 45);
-/// # Ok::<(), progress_executor::TaskError>(())
-/// ```
-///
-/// The trait can be used as `dyn Executor`:
+/// The trait can be used as `dyn Executor`, and whatever points to an executor is one, so that a
+/// `struct App<E: Executor>` can hold an `Arc<dyn Executor>`:
 ///
 /// ```
 /// use progress_executor::{Executor, ExecutorExt, SyncExecutor, ThreadPoolExecutor};
@@ -64,11 +58,22 @@ pub trait Executor: Send + Sync {
     }
 }
 
-impl<F: Fn(Job) + Send + Sync> Executor for F {
-    fn execute(&self, job: Job) {
-        self(job);
-    }
+/// A pointer to an executor is one.
+macro_rules! delegate {
+    ($($pointer:ty),*) => {
+        $(impl<E: Executor + ?Sized> Executor for $pointer {
+            fn execute(&self, job: Job) {
+                (**self).execute(job);
+            }
+
+            fn max_workers(&self) -> usize {
+                (**self).max_workers()
+            }
+        })*
+    };
 }
+
+delegate!(&E, Box<E>, Arc<E>);
 
 /// How tasks are submitted to any [`Executor`], also to a `dyn Executor`.
 ///
@@ -77,6 +82,7 @@ impl<F: Fn(Job) + Send + Sync> Executor for F {
 /// and [`SyncExecutor`](crate::SyncExecutor) also have methods of the same names without that condition.
 ///
 /// Submitting never panics, blocks or returns an error: what goes wrong is the outcome of the future.
+#[doc(alias = "tokio")]
 pub trait ExecutorExt: Executor {
     /// Submits a task: `task` will be called with `input`, and an [`Updater`] to report progress to.
     ///
@@ -100,6 +106,7 @@ pub trait ExecutorExt: Executor {
     /// assert_eq!(run(&SyncExecutor::new())?, 6);
     /// # Ok::<(), TaskError>(())
     /// ```
+    #[doc(alias = "spawn_blocking")]
     fn submit<F, I, O>(&self, task: F, input: I) -> ProgressFuture<O>
     where
         F: Fn(I, &Updater) -> TaskResult<O> + Send + 'static,
@@ -153,6 +160,7 @@ pub trait ExecutorExt: Executor {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// # }).unwrap();
     /// ```
+    #[doc(alias("thread_map", "process_map", "chunksize"))]
     fn map<F, I, O, N>(&self, task: F, inputs: N) -> Map<'_, N::IntoIter, O>
     where
         F: Fn(I, &Updater) -> TaskResult<O> + Clone + Send + 'static,
@@ -160,7 +168,7 @@ pub trait ExecutorExt: Executor {
         O: Serialize + DeserializeOwned + Send + 'static,
         N: IntoIterator<Item = I>,
     {
-        let submit = move |input| start(self, Call::remote(task.clone(), input), Options::default());
+        let submit = move |input, options| start(self, Call::remote(task.clone(), input), options);
         Map::new(inputs.into_iter(), Box::new(submit), self.max_workers())
     }
 }
@@ -284,9 +292,9 @@ macro_rules! submit_methods {
                 O: Send + 'static,
                 N: IntoIterator<Item = I>,
             {
-                let submit = move |input| {
+                let submit = move |input, options| {
                     let call = $crate::executor::call::Call::new(task.clone(), input);
-                    $crate::executor::start(self, call, Default::default())
+                    $crate::executor::start(self, call, options)
                 };
                 let workers = $crate::Executor::max_workers(self);
                 $crate::executor::map::Map::new(inputs.into_iter(), Box::new(submit), workers)

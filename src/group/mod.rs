@@ -2,19 +2,19 @@
 
 #[cfg(feature = "indicatif")]
 pub(crate) mod bars;
+pub(crate) mod events;
+pub(crate) mod handle;
 pub(crate) mod join;
 pub(crate) mod progress;
 pub(crate) mod state;
 pub(crate) mod tally;
 
 use std::any::Any;
-use std::cmp::Reverse;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use async_channel::Receiver;
@@ -25,13 +25,15 @@ use crate::error::{CancelCause, TaskError};
 use crate::future::ProgressFuture;
 #[cfg(feature = "indicatif")]
 use crate::group::bars::GroupBars;
+use crate::group::handle::GroupHandle;
 use crate::group::progress::GroupProgress;
 use crate::group::state::GroupState;
 #[cfg(feature = "indicatif")]
 use crate::group::state::View;
+use crate::group::tally::Unit;
 use crate::id::TaskId;
 use crate::task::TaskRef;
-use crate::task::transitions;
+use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 
 /// Tasks that belong together: a stream of their outcomes in the order in which they end, and their progress as one.
 ///
@@ -49,12 +51,13 @@ use crate::task::transitions;
 /// # Cancel safety
 ///
 /// An outcome is lost by no `select!`: `group.next()` can be dropped at any time. Dropping a [`Join`](crate::Join) drops the group
-/// within, and so cancels its tasks.
+/// within, and so cancels its tasks. A `select!` over [`updates`](Self::updates) and `join` may take the end before the last
+/// state; [callbacks](Self::add_progress_callback) and [`events`](Self::events) always show that first.
 ///
 /// # Panics
 ///
-/// Polling the group panics where [polling](ProgressFuture#panics) one of its futures does; no outcome is lost, and the
-/// group can be polled again.
+/// Polling the group panics where [polling](ProgressFuture#panics) one of its futures does, or a callback of the group; no
+/// outcome is lost, and the group can be polled again.
 ///
 /// # Examples
 ///
@@ -77,13 +80,16 @@ use crate::task::transitions;
 /// # Ok::<(), progress_executor::TaskError>(())
 /// # }).unwrap();
 /// ```
+#[doc(alias("join_set", "scope", "as_completed"))]
 #[must_use = "dropping the group cancels its tasks"]
 pub struct TaskGroup<T> {
     members: FuturesUnordered<Member<T>>,
     state: Arc<GroupState>,
     /// How many tasks were added.
     added: usize,
-    is_paused: AtomicBool,
+    /// An outcome that is to be handed out next.
+    ended: Option<Ended<T>>,
+    callbacks: Option<Arc<Callbacks<GroupProgress>>>,
     #[cfg(feature = "indicatif")]
     bars: Option<(GroupBars, Arc<View>)>,
 }
@@ -121,9 +127,10 @@ impl<T> TaskGroup<T> {
     pub fn new() -> Self {
         Self {
             members: FuturesUnordered::new(),
-            state: GroupState::new(),
+            state: GroupState::new(Unit::OfTasks),
             added: 0,
-            is_paused: AtomicBool::new(false),
+            ended: None,
+            callbacks: None,
             #[cfg(feature = "indicatif")]
             bars: None,
         }
@@ -142,7 +149,6 @@ impl<T> TaskGroup<T> {
     /// assert_eq!(group.join().wait()?, [42]);
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
-    #[cfg_attr(not(feature = "indicatif"), expect(unused_mut, reason = "only bars change it"))]
     pub fn add(&mut self, mut task: ProgressFuture<T>) -> TaskId {
         let id = task.id();
         if task.is_terminated() {
@@ -152,12 +158,10 @@ impl<T> TaskGroup<T> {
         if let Some((bars, view)) = &self.bars {
             draw_within(&mut task, bars, view);
         }
-        if self.is_paused() {
-            task.pause();
+        if let Some(callbacks) = &self.callbacks {
+            call_back_within(&mut task, &self.state, callbacks);
         }
-        if self.state.is_kept() {
-            self.state.observe(&task.task());
-        }
+        self.state.add(task.task());
         self.members.push(Member { index: self.added, future: task });
         self.added += 1;
         id
@@ -166,13 +170,13 @@ impl<T> TaskGroup<T> {
     /// How many tasks there are whose outcomes were not handed out yet.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.members.len()
+        self.members.len() + usize::from(self.ended.is_some())
     }
 
     /// Whether every outcome was handed out.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.len() == 0
     }
 
     /// How far all tasks that were ever added have come, right now.
@@ -194,7 +198,6 @@ impl<T> TaskGroup<T> {
     /// ```
     #[must_use]
     pub fn progress(&self) -> GroupProgress {
-        self.keep_tally();
         self.state.progress()
     }
 
@@ -205,12 +208,117 @@ impl<T> TaskGroup<T> {
     /// its tasks have ended.
     #[must_use]
     pub fn updates(&self) -> Receiver<GroupProgress> {
-        self.keep_tally();
         self.state.subscribe()
     }
 
-    fn keep_tally(&self) {
-        self.state.keep(self.members.iter().map(|member| member.future.task()));
+    /// Calls `f` with the progress before and the new progress whenever that changes, at most once per report interval.
+    ///
+    /// Callbacks run where the group is polled, in the order in which they were added: also within
+    /// [`join`](Self::join). The first `old` is that of a group without tasks, so that nothing is missed; each further one
+    /// is the `new` before it. Tasks of a [`SyncExecutor`](crate::SyncExecutor), which run inside of the poll, show every
+    /// single change.
+    ///
+    /// The last progress is always shown before the end: before the last outcome is handed out, and before a `join`
+    /// resolves.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    /// use std::sync::Arc;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// let finished = Arc::new(AtomicUsize::new(0));
+    /// let sink = finished.clone();
+    /// group.add_progress_callback(move |_, new| sink.store(new.finished, Ordering::Relaxed));
+    /// group.extend((0..3).map(|n| executor.spawn(move |_| Ok(n))));
+    /// group.join().wait()?;
+    /// assert_eq!(finished.load(Ordering::Relaxed), 3);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn add_progress_callback(
+        &mut self,
+        f: impl FnMut(&GroupProgress, &GroupProgress) + Send + 'static,
+    ) -> CallbackId {
+        self.show_to(Box::new(Callback(f)), GroupProgress::default())
+    }
+
+    /// Removes a callback. Returns whether it was there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut group = progress_executor::TaskGroup::<()>::new();
+    /// let id = group.add_progress_callback(|_, new| println!("{}", new.n));
+    /// assert!(group.remove_progress_callback(id));
+    /// assert!(!group.remove_progress_callback(id));
+    /// ```
+    pub fn remove_progress_callback(&mut self, id: CallbackId) -> bool {
+        self.callbacks.as_ref().is_some_and(|callbacks| callbacks.remove(id))
+    }
+
+    /// [Adds a callback](Self::add_progress_callback), and returns the group.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let group: progress_executor::TaskGroup<u32> = (0..3).map(|n| executor.spawn(move |_| Ok(n))).collect();
+    /// let group = group.on_progress(|_, new| println!("{} of {} ended", new.ended(), new.tasks()));
+    /// assert_eq!(group.join().wait()?, [0, 1, 2]);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn on_progress(mut self, f: impl FnMut(&GroupProgress, &GroupProgress) + Send + 'static) -> Self {
+        self.add_progress_callback(f);
+        self
+    }
+
+    /// Adds an observer that has seen `seen`.
+    pub(crate) fn show_to(&mut self, observer: Box<dyn Observer<GroupProgress>>, seen: GroupProgress) -> CallbackId {
+        let callbacks = match &self.callbacks {
+            Some(callbacks) => {
+                self.state.refresh(&callbacks.latest);
+                callbacks
+            }
+            None => {
+                let callbacks = self.callbacks.insert(Callbacks::new());
+                self.state.admit(callbacks.latest.clone(), |seen| callbacks.latest.set(seen.clone()));
+                for member in self.members.iter_mut() {
+                    call_back_within(&mut member.future, &self.state, callbacks);
+                }
+                callbacks
+            }
+        };
+        let id = callbacks.add(observer, seen);
+        // Whoever polls the group has something to show.
+        self.state.waiter.wake();
+        id
+    }
+
+    /// A handle to the group from elsewhere, also while it is being joined.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{TaskGroup, TaskResult, ThreadPoolExecutor, Updater};
+    ///
+    /// fn wait_for_news((): (), progress: &Updater) -> TaskResult<()> {
+    ///     loop {
+    ///         progress.update(1)?;
+    ///     }
+    /// }
+    ///
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let mut group = TaskGroup::new();
+    /// let handle = group.handle(); // of all tasks, also of those that are added later
+    /// group.extend((0..4).map(|_| executor.submit(wait_for_news, ())));
+    /// std::thread::spawn(move || handle.cancel()); // on Ctrl-C, say
+    /// assert!(group.join().wait().unwrap_err().is_cancelled());
+    /// ```
+    #[must_use]
+    pub fn handle(&self) -> GroupHandle {
+        GroupHandle::new(self.state.clone())
     }
 
     /// Asks every task to end, the last ones first; see [`ProgressFuture::cancel`].
@@ -219,36 +327,43 @@ impl<T> TaskGroup<T> {
     }
 
     pub(crate) fn cancel_because(&self, cause: CancelCause) {
-        let mut tasks: Vec<_> = self.members.iter().map(|member| member.future.task()).collect();
-        // Or else workers that become free would start those that are cancelled next.
-        tasks.sort_by_key(|task| Reverse(task.core.id()));
-        for task in &tasks {
-            transitions::cancel(task, cause);
-        }
+        self.state.cancel(cause);
     }
 
     /// Makes every task wait, also those that are added later; see [`ProgressFuture::pause`].
     pub fn pause(&self) {
-        self.is_paused.store(true, Ordering::Relaxed);
-        for member in &self.members {
-            member.future.pause();
-        }
+        self.state.pause();
     }
 
     /// Lets every task go on.
     pub fn resume(&self) {
-        self.is_paused.store(false, Ordering::Relaxed);
-        for member in &self.members {
-            member.future.resume();
-        }
-    }
-
-    fn is_paused(&self) -> bool {
-        self.is_paused.load(Ordering::Relaxed)
+        self.state.resume();
     }
 
     pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<T>>> {
-        let ended = self.members.poll_next_unpin(cx).map(|polled| {
+        let mut is_over = false;
+        if self.ended.is_none() {
+            match self.poll_member(cx) {
+                Poll::Ready(Some(ended)) => {
+                    self.state.note_ended(&ended.1);
+                    self.ended = Some(ended);
+                }
+                Poll::Ready(None) => is_over = true,
+                Poll::Pending => {}
+            }
+            #[cfg(feature = "indicatif")]
+            self.draw(cx);
+        }
+        // If this panics, the outcome is still there.
+        self.call_back(cx);
+        match self.ended.take() {
+            None if !is_over => Poll::Pending,
+            ended => Poll::Ready(ended),
+        }
+    }
+
+    fn poll_member(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<T>>> {
+        self.members.poll_next_unpin(cx).map(|polled| {
             polled.map(|polled| match polled {
                 Polled::Ended(ended) => ended,
                 Polled::Panicked(member, payload) => {
@@ -256,18 +371,20 @@ impl<T> TaskGroup<T> {
                     resume_unwind(payload)
                 }
             })
-        });
-        let task = if let Poll::Ready(Some((_, task, _))) = &ended { Some(task) } else { None };
-        if let Some(task) = task {
-            self.state.note_ended(task);
+        })
+    }
+
+    /// Shows the callbacks what has changed.
+    fn call_back(&self, cx: &mut Context<'_>) {
+        let Some(callbacks) = &self.callbacks else { return };
+        // Registered first: what changes after this wakes us.
+        self.state.waiter.register(cx.waker());
+        if self.members.is_empty() {
+            // Nothing is about to come that would be shown together with the last change.
+            self.state.refresh(&callbacks.latest);
         }
-        #[cfg(feature = "indicatif")]
-        if let Some((bars, view)) = &self.bars {
-            self.state.waiter.register(cx.waker());
-            bars.draw(view);
-            task.into_iter().for_each(|task| bars.note_ended(task));
-        }
-        ended
+        callbacks.catch_up();
+        callbacks.raise();
     }
 }
 
@@ -299,7 +416,6 @@ impl<T> TaskGroup<T> {
 
     /// The same with bars that were made before, to show them elsewhere than on standard error.
     pub fn show(&mut self, bars: GroupBars) -> GroupBars {
-        self.keep_tally();
         let view = View::new(self.state.clone());
         for member in self.members.iter_mut() {
             draw_within(&mut member.future, &bars, &view);
@@ -308,16 +424,42 @@ impl<T> TaskGroup<T> {
         self.bars = Some((bars.clone(), view));
         bars
     }
+
+    fn draw(&self, cx: &mut Context<'_>) {
+        if let Some((bars, view)) = &self.bars {
+            self.state.waiter.register(cx.waker());
+            bars.draw(view);
+            self.ended.iter().for_each(|(_, task, _)| bars.note_ended(task));
+        }
+    }
 }
 
-/// A task that runs inside of the poll is to be seen while it does.
+/// A task that runs inside of the poll shows the callbacks what it does.
+fn call_back_within<T>(
+    task: &mut ProgressFuture<T>,
+    group: &Arc<GroupState>,
+    callbacks: &Arc<Callbacks<GroupProgress>>,
+) {
+    if task.is_inline() {
+        let (group, callbacks) = (group.clone(), callbacks.clone());
+        task.add_progress_callback(move |_, _| {
+            group.refresh(&callbacks.latest);
+            callbacks.catch_up();
+        });
+    }
+}
+
+/// And the bars.
 #[cfg(feature = "indicatif")]
 fn draw_within<T>(task: &mut ProgressFuture<T>, bars: &GroupBars, view: &Arc<View>) {
-    if task.core().state.load() & crate::task::state::INLINE != 0 {
+    if task.is_inline() {
         let (bars, view) = (bars.clone(), view.clone());
         task.add_progress_callback(move |_, _| bars.draw(&view));
     }
 }
+
+/// Nothing in it is pinned.
+impl<T> Unpin for TaskGroup<T> {}
 
 impl<T> Stream for TaskGroup<T> {
     type Item = (TaskId, Result<T, TaskError>);
@@ -334,14 +476,17 @@ impl<T> Stream for TaskGroup<T> {
 /// Ended once it has said so; until a task is added.
 impl<T> FusedStream for TaskGroup<T> {
     fn is_terminated(&self) -> bool {
-        self.members.is_terminated()
+        self.members.is_terminated() && self.ended.is_none()
     }
 }
 
 impl<T> Drop for TaskGroup<T> {
     fn drop(&mut self) {
         self.cancel_because(CancelCause::Dropped);
-        self.state.flush();
+        self.state.close();
+        if let Some(callbacks) = &self.callbacks {
+            callbacks.leave(&self.state.progress());
+        }
         #[cfg(feature = "indicatif")]
         if let Some((bars, view)) = &self.bars {
             bars.finish(view);
@@ -375,7 +520,7 @@ impl<T> fmt::Debug for TaskGroup<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskGroup")
             .field("len", &self.len())
-            .field("is_paused", &self.is_paused())
+            .field("is_paused", &self.state.is_paused())
             .finish_non_exhaustive()
     }
 }

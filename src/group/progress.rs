@@ -8,6 +8,8 @@ use crate::progress::Status;
 
 /// How far the tasks of a [`TaskGroup`](crate::TaskGroup) have come together: a plain snapshot.
 ///
+/// The progress of a [`Map`](crate::Map) counts inputs: each task is one unit.
+///
 /// # Examples
 ///
 /// ```
@@ -79,7 +81,8 @@ impl GroupProgress {
         }
     }
 
-    /// The part that is done, from 0 to 1; `None` for a group without tasks.
+    /// The part that is done, from 0 to 1; `None` for a group without tasks, and for a map that does not know how many
+    /// inputs there are.
     ///
     /// Where every task counts and says its total, this is `n / total`. A task whose total is not known is taken to be as
     /// large as the others are on average, and counts as not begun; so is one that has ended without having counted

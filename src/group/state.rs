@@ -1,31 +1,47 @@
-//! What a group knows of its tasks, and who is shown that.
+//! What a group or a map knows of its tasks, what it does to all of them, and who is shown how far they have come.
 //!
 //! Nobody keeps the tally while nobody wants to know. From the first time that somebody does, the group observes each
 //! task, as any subscriber would: what a task shows replaces what it has shown before.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 
+use crate::error::CancelCause;
 use crate::group::progress::GroupProgress;
-use crate::group::tally::Tally;
+use crate::group::tally::{Tally, Unit};
+use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed, TimerId};
 use crate::sync::waiter::Waiter;
 use crate::task::TaskRef;
+use crate::task::core::Core;
 use crate::task::publish;
-#[cfg(feature = "indicatif")]
-use crate::task::subscribers::Latest;
-use crate::task::subscribers::{Channel, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
+use crate::task::subscribers::{Channel, Latest, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
+use crate::task::transitions;
 
-/// Kept by the group, and by each task that it observes until that has ended.
+/// Kept by the group and its handles, and by each task that it observes until that has ended.
 pub(crate) struct GroupState {
+    /// May be locked before the others, and not the other way round.
+    members: Mutex<Members>,
     inner: Mutex<Inner>,
-    /// Whether somebody wants to know, so that each task is observed.
+    /// Whether somebody wants to know, and each task is observed.
     kept: OnceLock<()>,
     /// Wakes whoever polls the group, when there is something for that to see.
     pub(crate) waiter: Waiter,
+}
+
+/// The tasks whose outcomes were not handed out, and what is wanted of those that are added.
+#[derive(Default)]
+struct Members {
+    tasks: BTreeMap<TaskId, TaskRef>,
+    is_paused: bool,
+    /// Whether they were all asked to end.
+    is_cancelled: bool,
+    /// Whether those that are added are to be observed.
+    are_observed: bool,
 }
 
 struct Inner {
@@ -36,6 +52,8 @@ struct Inner {
     shown_at: Option<Instant>,
     /// What shows the group at the end of the interval, where something has changed within it.
     due: Option<TimerId>,
+    /// Whether no task will be added any more.
+    is_closed: bool,
 }
 
 impl Snapshot for GroupProgress {
@@ -45,32 +63,65 @@ impl Snapshot for GroupProgress {
 }
 
 impl GroupState {
-    pub(crate) fn new() -> Arc<Self> {
-        let inner =
-            Inner { tally: Tally::new(), subscribers: Subscribers::new(), interval: None, shown_at: None, due: None };
-        Arc::new(Self { inner: Mutex::new(inner), kept: OnceLock::new(), waiter: Waiter::new() })
+    pub(crate) fn new(unit: Unit) -> Arc<Self> {
+        let inner = Inner {
+            tally: Tally::new(unit),
+            subscribers: Subscribers::new(),
+            interval: None,
+            shown_at: None,
+            due: None,
+            is_closed: false,
+        };
+        Arc::new(Self {
+            members: Mutex::default(),
+            inner: Mutex::new(inner),
+            kept: OnceLock::new(),
+            waiter: Waiter::new(),
+        })
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a task that is added is to be observed.
-    pub(crate) fn is_kept(&self) -> bool {
-        self.kept.get().is_some()
-    }
-
-    /// A task was handed out that nobody has observed.
-    pub(crate) fn note_ended(&self, task: &TaskRef) {
-        if !self.is_kept() {
-            self.lock().tally.add_ended(task);
+    /// Adds a task.
+    pub(crate) fn add(self: &Arc<Self>, task: TaskRef) {
+        let mut members = self.members();
+        // With the lock held, so that nobody's wish to let them go on comes in between.
+        let is_newly_paused = members.is_paused && transitions::request_pause(&task.core);
+        let is_observed = members.are_observed;
+        members.tasks.insert(task.core.id(), task.clone());
+        drop(members);
+        if is_newly_paused {
+            transitions::tell_paused(&task);
+        }
+        if is_observed {
+            self.observe(&task);
         }
     }
 
-    /// Keeps the tally from now on, with these tasks in addition to those that were [noted](Self::note_ended). Whoever
-    /// comes second waits until they are all in it.
-    pub(crate) fn keep(self: &Arc<Self>, tasks: impl Iterator<Item = TaskRef>) {
+    /// Takes off a task whose outcome is handed out.
+    pub(crate) fn note_ended(&self, task: &TaskRef) {
+        let mut members = self.members();
+        let removed = members.tasks.remove(&task.core.id());
+        if !members.are_observed {
+            self.lock().tally.add_ended(task);
+        }
+        drop(members);
+        drop(removed);
+    }
+
+    /// Keeps the tally from now on. Whoever comes second waits until all tasks are in it.
+    fn keep(self: &Arc<Self>) {
         self.kept.get_or_init(|| {
+            let mut members = self.members();
+            members.are_observed = true;
+            let tasks: Vec<_> = members.tasks.values().cloned().collect();
+            drop(members);
             for task in tasks {
                 self.lock().tally.note_span(&task);
                 self.observe(&task);
@@ -79,18 +130,63 @@ impl GroupState {
         });
     }
 
+    /// Asks every task to end, the last ones first: or else workers that become free would start those that are cancelled
+    /// next.
+    pub(crate) fn cancel(&self, cause: CancelCause) {
+        let mut members = self.members();
+        members.is_cancelled = true;
+        let tasks: Vec<_> = members.tasks.values().rev().cloned().collect();
+        drop(members);
+        for task in tasks {
+            transitions::cancel(&task, cause);
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.members().is_cancelled
+    }
+
+    /// Makes every task wait, also those that are added later.
+    pub(crate) fn pause(&self) {
+        self.change(true, transitions::request_pause).iter().for_each(transitions::tell_paused);
+    }
+
+    /// Lets every task go on.
+    pub(crate) fn resume(&self) {
+        self.change(false, transitions::request_resume).iter().for_each(transitions::tell_resumed);
+    }
+
+    /// Requests the same of all, in one step. Returns those that are to be told, without the lock.
+    fn change(&self, is_paused: bool, request: impl Fn(&Core) -> bool) -> Vec<TaskRef> {
+        let mut members = self.members();
+        members.is_paused = is_paused;
+        members.tasks.values().filter(|task| request(&task.core)).cloned().collect()
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.members().is_paused
+    }
+
+    /// How many inputs there are, of which each is a task, where that is known.
+    pub(crate) fn set_inputs(&self, inputs: Option<u64>) {
+        self.lock().tally.set_unit(Unit::Inputs(inputs));
+    }
+
     /// Observes a task from now on.
-    pub(crate) fn observe(self: &Arc<Self>, task: &TaskRef) {
-        let member = Arc::new(Member { group: self.clone(), task: task.clone() });
-        publish::admit(&task.core, member, |state| self.lock().tally.add(task, state));
+    fn observe(self: &Arc<Self>, task: &TaskRef) {
+        let observed = Arc::new(Observed { group: self.clone(), task: task.clone() });
+        publish::admit(&task.core, observed, |state| self.lock().tally.add(task, state));
         self.publish();
     }
 
-    pub(crate) fn progress(&self) -> GroupProgress {
+    /// How far the tasks have come, right now.
+    pub(crate) fn progress(self: &Arc<Self>) -> GroupProgress {
+        self.keep();
         self.lock().tally.progress()
     }
 
-    pub(crate) fn subscribe(&self) -> Receiver<GroupProgress> {
+    /// A new receiver of what changes.
+    pub(crate) fn subscribe(self: &Arc<Self>) -> Receiver<GroupProgress> {
         let (sender, receiver) = async_channel::bounded(1);
         let channel = Channel::new(sender.clone());
         self.admit(channel, |seen| {
@@ -101,19 +197,39 @@ impl GroupState {
     }
 
     /// Shows every change from now on to `subscriber`, which has seen what `first` is given.
-    fn admit(&self, subscriber: Arc<dyn Subscriber<GroupProgress>>, first: impl FnOnce(&GroupProgress)) {
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        subscriber: Arc<dyn Subscriber<GroupProgress>>,
+        first: impl FnOnce(&GroupProgress),
+    ) {
+        self.keep();
         let mut inner = self.lock();
         let seen = inner.tally.progress();
         first(&seen);
+        if inner.is_over() {
+            return;
+        }
         let notices = inner.subscribers.add(subscriber, seen);
         drop(inner);
         notices.notify(&self.waiter);
+    }
+
+    /// Puts the state as it is now into a place that was [admitted](Self::admit) before.
+    pub(crate) fn refresh(&self, latest: &Latest<GroupProgress>) {
+        // Under the lock, so that nothing older comes after it.
+        let mut inner = self.lock();
+        let now = inner.tally.progress();
+        latest.set(now);
     }
 
     /// Shows what has changed, unless that was done within the interval; then it is done at its end.
     fn publish(self: &Arc<Self>) {
         let now = Instant::now();
         let mut inner = self.lock();
+        if inner.is_over() {
+            self.conclude(inner);
+            return;
+        }
         if inner.subscribers.is_empty() || inner.due.is_some() {
             return;
         }
@@ -136,23 +252,32 @@ impl GroupState {
     }
 
     /// Shows what there is to be seen, for it may be the last. No task will be added.
-    pub(crate) fn flush(&self) {
+    pub(crate) fn close(&self) {
         let mut inner = self.lock();
-        if inner.tally.have_all_ended() {
-            // Not left to whoever else may hold on to the group for a moment yet.
-            let notices = inner.conclude();
-            drop(inner);
-            notices.notify(&self.waiter);
+        inner.is_closed = true;
+        if inner.is_over() {
+            // Not left to whoever else may hold on to the group.
+            self.conclude(inner);
         } else {
             self.show(inner, Instant::now());
         }
     }
+
+    /// Shows the last state, and lets go of every subscriber.
+    fn conclude(&self, mut inner: MutexGuard<'_, Inner>) {
+        let progress = inner.tally.known();
+        let notices = inner.subscribers.conclude(&progress, None);
+        let due = inner.due.take();
+        drop(inner);
+        notices.notify(&self.waiter);
+        drop(due.and_then(|due| TIMER.cancel(due)));
+    }
 }
 
 impl Inner {
-    fn conclude(&mut self) -> Notices<GroupProgress> {
-        let progress = self.tally.known();
-        self.subscribers.conclude(&progress, None)
+    /// Whether nothing will change any more.
+    fn is_over(&self) -> bool {
+        self.is_closed && self.tally.have_all_ended()
     }
 }
 
@@ -169,22 +294,18 @@ impl Timed for Weak<GroupState> {
 
 impl Drop for GroupState {
     fn drop(&mut self) {
-        // The group is gone, and every task has ended.
-        let mut inner = self.lock();
-        let (due, notices) = (inner.due.take(), inner.conclude());
-        drop(inner);
-        notices.notify(&self.waiter);
-        drop(due.and_then(|due| TIMER.cancel(due)));
+        // Where nobody has observed the last tasks.
+        self.conclude(self.lock());
     }
 }
 
 /// A task that is observed for the group it belongs to.
-struct Member {
+struct Observed {
     group: Arc<GroupState>,
     task: TaskRef,
 }
 
-impl Subscriber<ProgressState> for Member {
+impl Subscriber<ProgressState> for Observed {
     fn store(&self, old: &ProgressState, new: &ProgressState, interval: Option<Duration>) {
         let mut inner = self.group.lock();
         inner.tally.change(&self.task, old, new);

@@ -26,8 +26,30 @@ struct Share {
     work: Option<(u64, u128)>,
 }
 
+/// What the tasks of a group are counted in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {
+    /// In the units that each task counts.
+    OfTasks,
+    /// Each task is one input, of so many where that is known.
+    Inputs(Option<u64>),
+}
+
 impl Share {
-    fn new(state: &ProgressState) -> Self {
+    fn new(state: &ProgressState, unit: Unit) -> Self {
+        match unit {
+            Unit::OfTasks => Self::of_task(state),
+            Unit::Inputs(_) => Self::of_input(state),
+        }
+    }
+
+    fn of_input(state: &ProgressState) -> Self {
+        let has_ended = state.status.is_terminal();
+        let done = if has_ended { ONE } else { (state.fraction().unwrap_or_default() * ONE as f64) as u128 };
+        Self { status: state.status, n: has_ended.into(), total: Some(1), work: Some((1, done)) }
+    }
+
+    fn of_task(state: &ProgressState) -> Self {
         let done = u128::from(state.n) * ONE + (state.part * ONE as f64) as u128;
         let work = match state.total {
             _ if state.status.is_terminal() => (state.n > 0).then_some((state.n, u128::from(state.n) * ONE)),
@@ -95,6 +117,11 @@ impl Sums {
         is_known.then(|| u64::try_from(self.work).unwrap_or(u64::MAX))
     }
 
+    /// How much is done of so many units.
+    fn fraction_of(&self, units: u64) -> f64 {
+        if units == 0 { 1.0 } else { (self.done as f64 / ONE as f64 / units as f64).min(1.0) }
+    }
+
     fn fraction(&self) -> Option<f64> {
         let (known, unknown) = (self.known as f64, (self.unknown + self.unknown_ended) as f64);
         if known + unknown == 0.0 {
@@ -110,6 +137,7 @@ impl Sums {
 
 /// The sums of a group, and what they are made of.
 pub(crate) struct Tally {
+    unit: Unit,
     sums: Sums,
     /// Those that have started and not ended, as they are known.
     started: BTreeMap<TaskId, (TaskRef, Share)>,
@@ -123,8 +151,9 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(unit: Unit) -> Self {
         Self {
+            unit,
             sums: Sums::default(),
             started: BTreeMap::new(),
             clock: Clock::new(),
@@ -134,9 +163,13 @@ impl Tally {
         }
     }
 
+    pub(crate) fn set_unit(&mut self, unit: Unit) {
+        self.unit = unit;
+    }
+
     /// Counts a task that has ended, and that nothing was known of.
     pub(crate) fn add_ended(&mut self, task: &TaskRef) {
-        self.sums.add(&Share::new(&task.core.snapshot()));
+        self.sums.add(&Share::new(&task.core.snapshot(), self.unit));
         self.note_span(task);
     }
 
@@ -158,9 +191,9 @@ impl Tally {
 
     /// Counts a task from now on, whose state this is.
     pub(crate) fn add(&mut self, task: &TaskRef, state: &ProgressState) {
-        let share = Share::new(state);
+        let share = Share::new(state, self.unit);
         self.sums.add(&share);
-        self.has_grown |= !state.status.is_terminal();
+        self.has_grown |= matches!(self.unit, Unit::OfTasks) && !state.status.is_terminal();
         if task.core.has_run() && !state.status.is_terminal() {
             self.started.insert(task.core.id(), (task.clone(), share));
         }
@@ -170,10 +203,11 @@ impl Tally {
     /// A task has changed.
     pub(crate) fn change(&mut self, task: &TaskRef, old: &ProgressState, new: &ProgressState) {
         let id = task.core.id();
-        let before = self.started.get(&id).map_or_else(|| Share::new(old), |(_, share)| *share);
+        let before = self.started.get(&id).map_or_else(|| Share::new(old, self.unit), |(_, share)| *share);
         let is_under_way = task.core.has_run() && !new.status.is_terminal();
         // What is shown may be older than what was seen since it was looked at.
-        let share = if is_under_way { Share::new(&task.core.snapshot()) } else { Share::new(new) };
+        let share =
+            if is_under_way { Share::new(&task.core.snapshot(), self.unit) } else { Share::new(new, self.unit) };
         self.replace(before, share);
         if is_under_way {
             self.started.insert(id, (task.clone(), share));
@@ -209,8 +243,11 @@ impl Tally {
 
     /// How far the tasks have come right now.
     pub(crate) fn progress(&mut self) -> GroupProgress {
-        let now: Vec<_> =
-            self.started.iter().map(|(&id, (task, share))| (id, *share, Share::new(&task.core.snapshot()))).collect();
+        let now: Vec<_> = self
+            .started
+            .iter()
+            .map(|(&id, (task, share))| (id, *share, Share::new(&task.core.snapshot(), self.unit)))
+            .collect();
         for (id, before, share) in now {
             self.replace(before, share);
             if let Some((_, known)) = self.started.get_mut(&id) {
@@ -222,11 +259,14 @@ impl Tally {
 
     /// How far they have come, as far as they have shown it.
     pub(crate) fn known(&mut self) -> GroupProgress {
-        let fraction = self.sums.fraction();
+        let (total, fraction) = match self.unit {
+            Unit::OfTasks => (self.sums.total(), self.sums.fraction()),
+            Unit::Inputs(inputs) => (inputs, inputs.map(|inputs| self.sums.fraction_of(inputs))),
+        };
         let computed = fraction.unwrap_or_default();
         self.peak = if mem::take(&mut self.has_grown) { computed } else { self.peak.max(computed) };
         GroupProgress {
-            total: self.sums.total(),
+            total,
             elapsed: Duration::from_nanos(self.clock.read().elapsed()),
             fraction: fraction.map(|_| self.peak),
             ..self.sums.counts.clone()

@@ -118,25 +118,39 @@ pub(crate) fn abandon(task: &TaskRef) {
 }
 
 pub(crate) fn pause(task: &TaskRef) {
-    if task.core.state.set(state::PAUSE) & state::PAUSE == 0 {
-        task.core.interrupt();
-        publish::change(task);
-        task.core.tell_owner();
+    if request_pause(&task.core) {
+        tell_paused(task);
     }
 }
 
 pub(crate) fn resume(task: &TaskRef) {
-    let core = &task.core;
-    let before = core.state.clear(state::PAUSE);
-    if before & state::PAUSE == 0 {
-        return;
+    if request_resume(&task.core) {
+        tell_resumed(task);
     }
-    core.interrupt();
+}
+
+/// Requests a pause. Runs no foreign code; where this returns `true`, those who wait for it [are to be told](tell_paused).
+pub(crate) fn request_pause(core: &Core) -> bool {
+    core.state.set(state::PAUSE) & state::PAUSE == 0
+}
+
+/// The same for the end of a pause.
+pub(crate) fn request_resume(core: &Core) -> bool {
+    core.state.clear(state::PAUSE) & state::PAUSE != 0
+}
+
+pub(crate) fn tell_paused(task: &TaskRef) {
+    task.core.interrupt();
     publish::change(task);
-    core.tell_owner();
-    if state::is_pending(before) {
+    task.core.tell_owner();
+}
+
+pub(crate) fn tell_resumed(task: &TaskRef) {
+    let was_pending = state::is_pending(task.core.state.load());
+    tell_paused(task);
+    if was_pending {
         // The future may be what runs it.
-        core.waiter.wake();
+        task.core.waiter.wake();
     }
 }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Wake, Waker};
 
 use progress_executor::{
     Executor, ExecutorExt, Job, ProgressBar, ProgressState, Status, SyncExecutor, TaskResult, ThreadPoolExecutor,
-    Triggers, Updater,
+    Triggers, Updater, executor_fn,
 };
 
 use crate::support::{gate, within_deadline};
@@ -148,7 +148,7 @@ fn a_waker_that_panics_harms_neither_the_task_nor_the_pool() {
 
 #[test]
 fn an_executor_that_drops_a_job_rejects_its_task() {
-    let executor = |job: Job| drop(job);
+    let executor = executor_fn(|job: Job| drop(job));
     let error = executor.submit(answer, 1).wait().unwrap_err();
     assert!(error.is_rejected());
     assert_eq!(error.to_string(), "task `answer` was not run");
@@ -158,14 +158,14 @@ fn an_executor_that_drops_a_job_rejects_its_task() {
 
 #[test]
 fn an_executor_that_panics_rejects_the_task_and_submit_returns() {
-    let executor = |_: Job| panic_any("no runtime here");
+    let executor = executor_fn(|_: Job| panic_any("no runtime here"));
     assert!(executor.submit(answer, 1).wait().unwrap_err().is_rejected());
 }
 
 #[test]
 fn an_executor_that_drops_a_job_later_does_not_harm_a_task_that_was_cancelled() {
     let kept = std::sync::Mutex::new(Vec::new());
-    let executor = |job: Job| kept.lock().unwrap().push(job);
+    let executor = executor_fn(|job: Job| kept.lock().unwrap().push(job));
     let task = executor.submit(answer, 1);
     task.cancel();
     kept.lock().unwrap().clear();
@@ -174,7 +174,7 @@ fn an_executor_that_drops_a_job_later_does_not_harm_a_task_that_was_cancelled() 
 
 #[test]
 fn a_job_that_is_run_within_submit_has_ended_when_it_returns() {
-    let task = (|job: Job| job.run()).submit(answer, 42);
+    let task = executor_fn(|job: Job| job.run()).submit(answer, 42);
     assert!(task.is_done());
     assert_eq!(task.wait().unwrap(), 42);
 }

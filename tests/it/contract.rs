@@ -15,9 +15,9 @@ use async_channel::Receiver;
 use futures::future::FusedFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use progress_executor::{
-    CancelCause, Cancelled, Executor, ExecutorExt, Job, ProcessPoolExecutor, ProgressFuture, ProgressState,
-    SharedUpdater, Shutdown, Status, SyncExecutor, TaskErrorKind, TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor,
-    Triggers, Updater,
+    CancelCause, Cancelled, Executor, ExecutorExt, ExecutorFn, GroupEvent, GroupProgress, Job, ProcessPoolExecutor,
+    ProgressFuture, ProgressState, SharedUpdater, Shutdown, Status, SyncExecutor, TaskErrorKind, TaskEvent, TaskGroup,
+    TaskResult, ThreadPoolExecutor, Triggers, Updater, executor_fn,
 };
 
 use crate::bars::Log;
@@ -51,11 +51,9 @@ subject!(ProcessPoolExecutor);
 subject!(ThreadPoolExecutor);
 subject!(SyncExecutor);
 
-struct Closure<F>(F);
-
-impl<F: Fn(Job) + Send + Sync + 'static> Subject for Closure<F> {
+impl<F: Fn(Job) + Send + Sync + 'static> Subject for ExecutorFn<F> {
     fn executor(&self) -> &dyn Executor {
-        &self.0
+        self
     }
     fn shutdown(&self) -> Option<Shutdown> {
         None
@@ -123,6 +121,9 @@ macro_rules! contract {
             joined_tasks_end_with_the_first_failure
             a_group_ends_with_all_outcomes_and_complete_progress
             dropping_a_group_cancels_its_tasks
+            a_handle_cancels_a_group_that_is_joined
+            events_of_a_group_show_the_last_state_before_the_last_outcome
+            callbacks_of_a_group_are_shown_the_last_state
             a_map_keeps_the_order_of_its_inputs
             an_unordered_map_ends_with_the_first_error
             shutdown_waits_for_the_accepted_tasks
@@ -150,7 +151,7 @@ contract! {
     processes_without_shared_memory: without_shared_memory(2);
     one_process_without_shared_memory: without_shared_memory(1);
     inline: SyncExecutor::new();
-    closure: Closure(|job: Job| drop(std::thread::spawn(move || job.run())));
+    closure: executor_fn(|job: Job| drop(std::thread::spawn(move || job.run())));
 }
 
 /// As where there is no memory that processes could share, or only a stream of bytes between them.
@@ -635,7 +636,7 @@ fn events_end_with_the_outcome(subject: &dyn Subject) {
         .iter()
         .map(|event| match event {
             TaskEvent::Progress(state) => state,
-            TaskEvent::Done(_) => panic!("there is one end"),
+            other => panic!("there is one end: {other:?}"),
         })
         .collect();
     assert!(states.windows(2).all(|pair| pair[0].n <= pair[1].n));
@@ -925,6 +926,39 @@ fn dropping_a_group_cancels_its_tasks(subject: &dyn Subject) {
     drop(group);
     let last = smol::block_on(updates.collect::<Vec<_>>()).pop().unwrap();
     assert_eq!((last.cancelled, last.tasks()), (5, 5));
+}
+
+fn a_handle_cancels_a_group_that_is_joined(subject: &dyn Subject) {
+    let mut group = TaskGroup::new();
+    let handle = group.handle();
+    group.extend((0..5).map(|_| subject.executor().submit(count_forever, ())));
+    let canceller = handle.clone();
+    let group = group.on_progress(move |_, new| {
+        if new.n > 0 {
+            canceller.cancel();
+        }
+    });
+    assert!(group.join_all().wait().into_iter().all(|outcome| outcome.unwrap_err().is_cancelled()));
+    assert_eq!(handle.progress().cancelled, 5);
+}
+
+fn events_of_a_group_show_the_last_state_before_the_last_outcome(subject: &dyn Subject) {
+    let group: TaskGroup<_> = (0..5).map(|n| subject.executor().submit(count, n)).collect();
+    let mut events: Vec<_> = smol::block_on(group.events().collect());
+    assert!(matches!(events.pop(), Some(GroupEvent::Ended(_, Ok(_)))));
+    let states =
+        events.iter().filter_map(|event| if let GroupEvent::Progress(state) = event { Some(state) } else { None });
+    assert_eq!(states.last().map(|last| (last.finished, last.n)), Some((5, 10)));
+    assert_eq!(events.iter().filter(|event| matches!(event, GroupEvent::Ended(..))).count(), 4);
+}
+
+fn callbacks_of_a_group_are_shown_the_last_state(subject: &dyn Subject) {
+    let last = Arc::new(Mutex::new(GroupProgress::default()));
+    let sink = last.clone();
+    let group: TaskGroup<_> = (0..5).map(|n| subject.executor().submit(count, n)).collect();
+    group.on_progress(move |_, new| *sink.lock().unwrap() = new.clone()).join().wait().unwrap();
+    let last = last.lock().unwrap();
+    assert_eq!((last.finished, last.n), (5, 10));
 }
 
 fn a_map_keeps_the_order_of_its_inputs(subject: &dyn Subject) {

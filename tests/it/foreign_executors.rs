@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use progress_executor::{Executor, ExecutorExt, Job};
+use progress_executor::{Executor, ExecutorExt, Job, executor_fn};
 
 use crate::support::{count, tick_forever, within_deadline};
 
@@ -30,24 +30,43 @@ fn tokio_spawn_blocking() {
     within_deadline(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
         let handle = runtime.handle().clone();
-        check(&move |job: Job| drop(handle.spawn_blocking(move || job.run())));
+        check(&executor_fn(move |job: Job| drop(handle.spawn_blocking(move || job.run()))));
     });
 }
 
 #[test]
 fn tokio_spawn_blocking_outside_of_a_runtime_rejects_the_task() {
-    let executor = |job: Job| drop(tokio::task::spawn_blocking(move || job.run()));
+    let executor = executor_fn(|job: Job| drop(tokio::task::spawn_blocking(move || job.run())));
     assert!(executor.submit(count, 1).wait().unwrap_err().is_rejected());
 }
 
 #[test]
 fn smol_unblock() {
-    within_deadline(|| check(&|job: Job| smol::unblock(move || job.run()).detach()));
+    within_deadline(|| check(&executor_fn(|job: Job| smol::unblock(move || job.run()).detach())));
 }
 
 #[test]
 fn threads_of_the_standard_library() {
-    within_deadline(|| check(&|job: Job| drop(std::thread::spawn(move || job.run()))));
+    within_deadline(|| check(&executor_fn(|job: Job| drop(std::thread::spawn(move || job.run())))));
+}
+
+#[test]
+fn an_executor_may_be_held_by_whatever_points_to_it() {
+    struct App<E: Executor>(E);
+    impl<E: Executor> App<E> {
+        fn run(&self) -> u64 {
+            assert_eq!(self.0.max_workers(), 3);
+            self.0.submit(count, 5).wait().unwrap()
+        }
+    }
+    within_deadline(|| {
+        let pool = progress_executor::ThreadPoolExecutor::new(3);
+        assert_eq!(App(&pool).run(), 5);
+        assert_eq!(App(&pool as &dyn Executor).run(), 5);
+        let pool: Arc<dyn Executor> = Arc::new(pool);
+        assert_eq!(App(pool.clone()).run(), 5);
+        assert_eq!(App(Box::new(pool)).run(), 5);
+    });
 }
 
 #[test]

@@ -13,7 +13,7 @@ use futures::stream::FusedStream as _;
 use futures::{Stream as _, StreamExt};
 use progress_executor::{
     CancelCause, Cancelled, Canceller, ExecutorExt, GroupProgress, Job, ProgressFuture, Status, SyncExecutor,
-    TaskErrorKind, TaskGroup, TaskResult, ThreadPoolExecutor, Updater,
+    TaskErrorKind, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -525,7 +525,7 @@ impl Puppet {
     fn new(paused: bool) -> (Self, ProgressFuture<()>) {
         let ((orders, told), (tell, done)) = (mpsc::channel(), mpsc::channel());
         let job = Mutex::new(None);
-        let executor = |new: Job| *job.lock().unwrap() = Some(new);
+        let executor = executor_fn(|new: Job| *job.lock().unwrap() = Some(new));
         let obey = move |(), progress: &Updater| loop {
             match told.recv()? {
                 Order::Count(n, total) => {

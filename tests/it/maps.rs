@@ -13,7 +13,9 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use futures::stream::FusedStream as _;
 use futures::{Stream as _, StreamExt, TryStreamExt};
-use progress_executor::{Executor, ExecutorExt, Job, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater};
+use progress_executor::{
+    Executor, ExecutorExt, Job, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
+};
 
 use crate::support::{Hand, count, eventually, gate, tick_forever, within_deadline};
 
@@ -125,7 +127,10 @@ fn no_more_are_in_flight_than_the_buffer_holds() {
         takes(&executor, Some(0), 1);
         takes(&executor, Some(1), 1);
         takes(&executor, Some(5), 5);
-        takes(&|job: Job| drop(thread::spawn(move || job.run())), None, 2);
+        let threads = || executor_fn(|job: Job| drop(thread::spawn(move || job.run())));
+        takes(&threads().with_max_workers(4), None, 8);
+        takes(&threads().with_max_workers(0), None, 2);
+        takes(&threads(), None, 2 * thread::available_parallelism().unwrap().get() as u64);
     });
 }
 

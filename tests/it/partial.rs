@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use progress_executor::{
-    CancelCause, Cancelled, ExecutorExt, ProgressFuture, Status, SyncExecutor, TaskError, TaskErrorKind, TaskGroup,
-    TaskResult, ThreadPoolExecutor, Updater,
+    CancelCause, Cancelled, ProgressFuture, Status, SyncExecutor, TaskError, TaskErrorKind, TaskGroup, TaskResult,
+    ThreadPoolExecutor, Updater,
 };
 
 use crate::support::{Hand, eventually, gate, within_deadline};

@@ -1,11 +1,11 @@
 //! Pausing: in the queue, in a progress call, and what else happens meanwhile.
 
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::task::Poll;
 use std::time::Duration;
 
 use progress_executor::{
-    ExecutorExt, Job, ProgressFuture, Status, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater,
+    ExecutorExt, Job, ProgressFuture, Status, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
 };
 
 use crate::support::{Hand, busy_pool, eventually, gate, let_another_task_run, within_deadline};
@@ -181,14 +181,14 @@ fn a_job_that_is_paused_gives_its_thread_back_when_it_is_cancelled() {
             let (send, threads) = mpsc::channel();
             let (gate, barrier) = gate();
             let barrier = std::sync::Mutex::new(Some(barrier));
-            let executor = move |job: Job| {
+            let executor = executor_fn(move |job: Job| {
                 let barrier = barrier.lock().unwrap().take().unwrap();
                 let run = move || {
                     barrier.pass();
                     job.run();
                 };
                 send.send(std::thread::spawn(run)).unwrap();
-            };
+            });
             let task = executor.submit(|n: u32, _: &Updater| Ok(n), 7);
             task.pause();
             gate.wait();
@@ -214,8 +214,8 @@ fn a_job_that_is_paused_blocks_the_thread_that_runs_it() {
     within_deadline(|| {
         let (send, jobs) = mpsc::channel();
         let send = std::sync::Mutex::new(send);
-        let executor = Arc::new(move |job: Job| send.lock().unwrap().send(job).unwrap());
-        let task = (*executor).submit(|n: u32, _: &Updater| Ok(n), 7);
+        let executor = executor_fn(move |job: Job| send.lock().unwrap().send(job).unwrap());
+        let task = executor.submit(|n: u32, _: &Updater| Ok(n), 7);
         task.pause();
         let thread = std::thread::spawn(move || jobs.recv().unwrap().run());
         assert!(!task.is_done());

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use progress_executor::{
     Cancelled, Job, ProgressFuture, ProgressParIter, Status, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater,
+    executor_fn,
 };
 use rayon::iter::ParallelBridge;
 use rayon::prelude::*;
@@ -241,7 +242,7 @@ fn a_parallel_loop_counts_and_is_cancelled() {
 
 #[test]
 fn its_threads_run_tasks() {
-    within_deadline(|| foreign_executors::check(&|job: Job| rayon::spawn(move || job.run())));
+    within_deadline(|| foreign_executors::check(&executor_fn(|job: Job| rayon::spawn(move || job.run()))));
 }
 
 #[test]

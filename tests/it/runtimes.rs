@@ -97,6 +97,7 @@ async fn events_are_streamed(executor: Box<dyn Executor>) {
                 seen = state.n;
             }
             TaskEvent::Done(outcome) => break outcome,
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!((outcome.unwrap(), seen), (50_000, 50_000));

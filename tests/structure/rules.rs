@@ -28,10 +28,9 @@ const ORDER: &[(&str, &[&str])] = &[
     (
         "src",
         &[
-            "id | progress < error < codec",
+            "id < progress < error < codec",
             "codec | sync < task < updater < run < future",
-            "future < group",
-            "future < executor < inline | thread | process",
+            "future < group < executor < inline | thread | process",
             "compile_fail",
         ],
     ),
@@ -138,6 +137,8 @@ fn the_order_is_that_of_the_house() {
         ("src/task/parts.rs", "src/updater/mod.rs"),
         ("src/task/mod.rs", "src/run.rs"),
         ("src/future/mod.rs", "src/executor/job.rs"),
+        ("src/group/state.rs", "src/executor/map.rs"),
+        ("src/group/mod.rs", "src/thread.rs"),
         ("src/executor/map.rs", "src/inline.rs"),
         ("src/process/error.rs", "src/process/executor.rs"),
         ("src/process/pool/launch.rs", "src/process/executor.rs"),
@@ -145,11 +146,9 @@ fn the_order_is_that_of_the_house() {
         ("src/process/registry.rs", "src/process/init.rs"),
     ];
     let beside = [
-        ("src/executor/map.rs", "src/group/mod.rs"),
         ("src/inline.rs", "src/thread.rs"),
         ("src/process/executor.rs", "src/thread.rs"),
         ("src/process/pool/launch.rs", "src/process/worker/mod.rs"),
-        ("src/group/mod.rs", "src/thread.rs"),
         ("src/compile_fail.rs", "src/error.rs"),
     ];
     for (one, other) in upwards.into_iter().chain(beside) {

@@ -1,0 +1,179 @@
+//! The progress and the outcomes of a group as one stream.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::stream::{FusedStream, Stream};
+use serde::{Serialize, Serializer};
+
+use crate::error::TaskError;
+use crate::future::events::{serialize_error, serialize_output};
+use crate::group::TaskGroup;
+use crate::group::progress::GroupProgress;
+use crate::id::TaskId;
+use crate::task::subscribers::Latest;
+
+/// Something that a group has come to, from [`GroupEvents`].
+///
+/// It can be serialized, as a line of JSON for example. A line of progress has `event`, `n`, `total`, `fraction`, `elapsed` and
+/// `eta` (in seconds), and the number of tasks for each status. The line of a task that has ended is that of a
+/// [`TaskEvent`](crate::TaskEvent), named `ended`, with the `id` of the task also where it has an `output`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum GroupEvent<T> {
+    /// The group's progress has changed.
+    Progress(GroupProgress),
+    /// A task has ended.
+    Ended(TaskId, Result<T, TaskError>),
+}
+
+#[derive(Serialize)]
+struct Record {
+    event: &'static str,
+    n: u64,
+    total: Option<u64>,
+    fraction: Option<f64>,
+    elapsed: f64,
+    eta: Option<f64>,
+    pending: usize,
+    running: usize,
+    paused: usize,
+    cancelling: usize,
+    finished: usize,
+    failed: usize,
+    cancelled: usize,
+}
+
+impl From<&GroupProgress> for Record {
+    fn from(progress: &GroupProgress) -> Self {
+        Self {
+            event: "progress",
+            n: progress.n,
+            total: progress.total,
+            fraction: progress.fraction(),
+            elapsed: progress.elapsed.as_secs_f64(),
+            eta: progress.eta().as_ref().map(Duration::as_secs_f64),
+            pending: progress.pending,
+            running: progress.running,
+            paused: progress.paused,
+            cancelling: progress.cancelling,
+            finished: progress.finished,
+            failed: progress.failed,
+            cancelled: progress.cancelled,
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for GroupEvent<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Progress(progress) => Record::from(progress).serialize(serializer),
+            Self::Ended(id, Ok(output)) => serialize_output("ended", Some(*id), output, serializer),
+            Self::Ended(_, Err(error)) => serialize_error("ended", error, serializer),
+        }
+    }
+}
+
+/// A stream of a group's progress and of the outcomes of its tasks, made by [`TaskGroup::events`].
+///
+/// It starts with the current progress and shows changes as [`updates`](TaskGroup::updates) does (at most one per report
+/// interval, always the newest), and each outcome as soon as there is one. The last progress comes before the last
+/// outcome, whatever else a `select!` waits for.
+///
+/// Tasks can be added by [`get_mut`](Self::get_mut), also while the stream is being read; it ends when all of them have.
+///
+/// Dropping it drops the group, and so cancels its tasks. `events.next()` can be dropped at any time; nothing is lost.
+///
+/// # Examples
+///
+/// ```
+/// use futures::StreamExt;
+/// use progress_executor::{GroupEvent, TaskGroup, ThreadPoolExecutor};
+///
+/// # smol::block_on(async {
+/// let executor = ThreadPoolExecutor::new(2);
+/// let group: TaskGroup<u32> = (0..3).map(|n| executor.spawn(move |_| Ok(n))).collect();
+/// let (mut events, mut finished) = (group.events(), 0);
+/// while let Some(event) = events.next().await {
+///     match event {
+///         GroupEvent::Progress(progress) => finished = progress.finished,
+///         GroupEvent::Ended(id, outcome) => println!("{id}: {outcome:?}"),
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(finished, 3);
+/// # });
+/// ```
+#[must_use = "dropping the stream cancels the tasks of its group"]
+pub struct GroupEvents<T> {
+    group: TaskGroup<T>,
+    /// What is to be handed out next, and then the outcome that has come with it.
+    latest: Arc<Latest<GroupProgress>>,
+    ended: Option<(TaskId, Result<T, TaskError>)>,
+}
+
+impl<T> TaskGroup<T> {
+    /// A stream of the group's progress and of the outcomes of its tasks.
+    pub fn events(mut self) -> GroupEvents<T> {
+        let (now, latest) = (self.progress(), Latest::new());
+        self.show_to(Box::new(latest.clone()), now.clone());
+        latest.set(now);
+        GroupEvents { group: self, latest, ended: None }
+    }
+}
+
+impl<T> GroupEvents<T> {
+    /// The group within.
+    pub fn get_ref(&self) -> &TaskGroup<T> {
+        &self.group
+    }
+
+    /// The group within, to add tasks.
+    pub fn get_mut(&mut self) -> &mut TaskGroup<T> {
+        &mut self.group
+    }
+}
+
+impl<T> Unpin for GroupEvents<T> {}
+
+impl<T> Stream for GroupEvents<T> {
+    type Item = GroupEvent<T>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { group, latest, ended } = &mut *self;
+        if let Some(progress) = latest.take() {
+            return Poll::Ready(Some(GroupEvent::Progress(progress)));
+        }
+        let mut is_over = false;
+        if ended.is_none() {
+            match group.poll_ended(cx) {
+                Poll::Ready(Some((_, task, outcome))) => *ended = Some((task.core.id(), outcome)),
+                Poll::Ready(None) => is_over = true,
+                Poll::Pending => {}
+            }
+        }
+        if let Some(progress) = latest.take() {
+            return Poll::Ready(Some(GroupEvent::Progress(progress)));
+        }
+        match ended.take() {
+            Some((id, outcome)) => Poll::Ready(Some(GroupEvent::Ended(id, outcome))),
+            None if is_over => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T> FusedStream for GroupEvents<T> {
+    fn is_terminated(&self) -> bool {
+        self.latest.is_empty() && self.ended.is_none() && self.group.is_terminated()
+    }
+}
+
+impl<T> fmt::Debug for GroupEvents<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupEvents").field("group", &self.group).finish_non_exhaustive()
+    }
+}

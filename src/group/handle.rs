@@ -1,0 +1,126 @@
+//! A group from elsewhere.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_channel::Receiver;
+
+use crate::error::CancelCause;
+use crate::group::progress::GroupProgress;
+use crate::group::state::GroupState;
+
+/// The tasks of a [`TaskGroup`](crate::TaskGroup) or of a [`Map`](crate::Map), from anywhere: made by
+/// [`TaskGroup::handle`](crate::TaskGroup::handle) and [`Map::handle`](crate::Map::handle).
+///
+/// It can be cloned and sent, and works on every task, also on those that are added after it was made, and while the
+/// group is being joined. It outlives the group and the tasks harmlessly, and keeps no task running: dropping the group
+/// cancels its tasks all the same.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{TaskGroup, ThreadPoolExecutor};
+///
+/// let executor = ThreadPoolExecutor::new(1);
+/// let mut group = TaskGroup::new();
+/// let handle = group.handle();
+/// group.add(executor.spawn(|progress| Ok(progress.set_counts(3, 3)?)));
+/// group.join().wait()?;
+/// assert_eq!((handle.progress().finished, handle.progress().n), (1, 3));
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+#[derive(Clone)]
+pub struct GroupHandle(Arc<GroupState>);
+
+impl GroupHandle {
+    pub(crate) fn new(state: Arc<GroupState>) -> Self {
+        Self(state)
+    }
+
+    /// Asks every task to end; see [`TaskGroup::cancel`](crate::TaskGroup::cancel). A map takes no more inputs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// group.add(executor.spawn(|progress| Ok(progress.sleep(std::time::Duration::MAX)?)));
+    /// group.handle().cancel();
+    /// assert!(group.join().wait().unwrap_err().is_cancelled());
+    /// ```
+    #[doc(alias("abort", "kill"))]
+    pub fn cancel(&self) {
+        self.0.cancel(CancelCause::Requested);
+    }
+
+    /// Makes every task wait, also those that are added later; see [`TaskGroup::pause`](crate::TaskGroup::pause).
+    ///
+    /// A group that is joined waits then, until somebody resumes it: keep a handle for that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Status;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// let handle = group.handle();
+    /// handle.pause();
+    /// group.add(executor.spawn(|_| Ok(1)));
+    /// assert_eq!(handle.progress().count(Status::Paused), 1);
+    /// handle.resume();
+    /// assert_eq!(group.join().wait()?, [1]);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn pause(&self) {
+        self.0.pause();
+    }
+
+    /// Lets every task go on; see [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.0.resume();
+    }
+
+    /// How far all tasks that were ever added have come, right now; see
+    /// [`TaskGroup::progress`](crate::TaskGroup::progress).
+    #[must_use]
+    pub fn progress(&self) -> GroupProgress {
+        self.0.progress()
+    }
+
+    /// A new receiver of the progress; see [`TaskGroup::updates`](crate::TaskGroup::updates). It is closed after the last
+    /// state, whether or not there are handles.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// let handle = group.handle();
+    /// group.add(executor.spawn(|_| Ok(1)));
+    /// let updates = handle.updates();
+    /// group.join().wait()?;
+    /// assert_eq!(updates.recv_blocking().unwrap().finished, 1);
+    /// assert!(updates.recv_blocking().is_err());
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn updates(&self) -> Receiver<GroupProgress> {
+        self.0.subscribe()
+    }
+}
+
+/// Two are equal where they are of the same group.
+impl PartialEq for GroupHandle {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for GroupHandle {}
+
+impl fmt::Debug for GroupHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupHandle").field("is_paused", &self.0.is_paused()).finish_non_exhaustive()
+    }
+}
