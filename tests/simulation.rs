@@ -17,8 +17,23 @@ mod state;
 mod task {
     pub(crate) use crate::state;
 }
+#[path = "../src/process/pool/assign.rs"]
+mod assign;
+#[path = "../src/process/pool/ends.rs"]
+mod ends;
 #[path = "../src/process/pool/scheduler.rs"]
 mod scheduler;
+#[path = "../src/process/pool/slot.rs"]
+mod slot;
+#[path = "../src/process/pool/starts.rs"]
+mod starts;
+#[path = "../src/process/pool/terms.rs"]
+mod terms;
+mod process {
+    pub(crate) mod pool {
+        pub(crate) use crate::{scheduler, slot, starts, terms};
+    }
+}
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -26,10 +41,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use scheduler::{
-    Action, Doom, Effects, Event, Failure, KillReason, Page, Report, Scheduler, Settings, Task, Types, WorkerId, Worth,
-};
+use scheduler::{Scheduler, Settings};
 use state::{Cancel, State, Unclaimed};
+use terms::{Action, Doom, Effects, Event, Failure, KillReason, Page, Report, Task, Types, WorkerId, Worth};
 
 const SCENARIOS: u64 = 10_000;
 /// No scenario takes that many steps, or that long, unless something goes round in circles.

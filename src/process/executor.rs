@@ -10,7 +10,7 @@ use crate::executor::call::short_name;
 use crate::executor::job::Job;
 use crate::executor::shutdown::Shutdown;
 use crate::process::error::RemoteError;
-use crate::process::pool::driver::Pool;
+use crate::process::pool::shared::Pool;
 use crate::process::protocol::wire;
 use crate::process::protocol::wire::outbox;
 use crate::process::registry::TaskRegistry;

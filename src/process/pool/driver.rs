@@ -9,194 +9,29 @@ use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use event_listener::Event as Notifier;
-
-use crate::codec::{Encoded, Format};
-use crate::error::{CancelCause, TaskErrorKind, WorkerExit};
+use crate::codec::Encoded;
+use crate::error::WorkerExit;
 use crate::executor::job::{Job, Refusal};
-use crate::executor::shutdown::Drain;
-use crate::id::TaskId;
-use crate::process::error::RemoteError;
 use crate::process::pool::launch::{End, Failure, Launch, Process};
 use crate::process::pool::poller::{Poller, Ready};
-use crate::process::pool::remote::{self, Loss};
-use crate::process::pool::scheduler::{
-    Action, Doom, Effects, Event, KillReason, Page, Report, Scheduler, Settings, Task, Types, WorkerId,
-};
+use crate::process::pool::queued::{Kinds, Queued};
+use crate::process::pool::shared::{Pool, State};
+use crate::process::pool::terms::{Action, Event, WorkerId};
 use crate::process::protocol::channel::{Channel, Received};
-use crate::process::protocol::memory;
-use crate::process::protocol::page::Doomed;
 use crate::process::protocol::wire::decoder::Decoder;
-use crate::process::protocol::wire::outbox::Payload;
-use crate::process::protocol::wire::{self, Ending, Outcome, Reply, Request, Run, WireError};
-use crate::task::details::Owner;
-use crate::task::remote::RemoteSnapshot;
-use crate::task::state::Unclaimed;
-use crate::task::{TaskRef, publish, state, transitions};
+use crate::process::protocol::wire::{Reply, WireError};
+use crate::task::transitions;
 
 /// How often a worker is read from before others have their turn.
 const READS: usize = 64;
 
-pub(crate) struct Pool {
-    pub(crate) launch: Launch,
-    cancel_grace: Duration,
-    state: Mutex<State>,
-    poller: OnceLock<Poller>,
-    progress: Notifier,
-    has_remarked: AtomicBool,
-}
-
-struct State {
-    scheduler: Scheduler<Kinds>,
-    /// Where to send what a worker is to be told.
-    channels: HashMap<WorkerId, Arc<Channel>>,
-    /// What only the driver does.
-    posted: Effects<Kinds>,
-    /// Processes that were started, for the driver.
-    arrivals: Vec<(WorkerId, Process, Arc<Channel>)>,
-    /// Who starts them; there while the threads are.
-    starter: Option<Sender<(WorkerId, &'static str)>>,
-    /// When the driver looks at the time.
-    timer: Option<Instant>,
-}
-
-/// What the scheduler handles.
-struct Kinds;
-
-impl Types for Kinds {
-    type Task = Queued;
-    type Page = Arc<Channel>;
-    type Report = RemoteSnapshot;
-    type Outcome = (RemoteSnapshot, Outcome);
-    type Exit = End;
-    type Failure = Failure;
-}
-
-/// A task of the pool.
-#[derive(Clone)]
-struct Queued(Arc<Entry>);
-
-struct Entry {
-    job: Job,
-    function: &'static str,
-    format: Format,
-    /// Until it has begun for the last time.
-    input: Mutex<Payload>,
-    /// In nanoseconds.
-    timeout: u64,
-    /// How often it is to be started again, when its worker is lost.
-    retries: AtomicU32,
-}
-
-impl Queued {
-    fn task(&self) -> &TaskRef {
-        self.0.job.task()
-    }
-
-    fn input(&self) -> MutexGuard<'_, Payload> {
-        self.0.input.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Task for Queued {
-    fn id(&self) -> u64 {
-        self.0.job.id().to_u64()
-    }
-
-    fn word(&self) -> u32 {
-        self.task().core.state.load()
-    }
-
-    fn lend(&self) -> Result<u32, Unclaimed> {
-        self.task().core.state.lend()
-    }
-
-    fn take_back(&self) -> bool {
-        self.task().core.state.take_back()
-    }
-
-    fn retry(&self) -> bool {
-        let left = self.0.retries.load(Ordering::Relaxed);
-        if left == 0 {
-            return false;
-        }
-        // Nobody may have heard that it had begun.
-        self.task().core.state.begin();
-        self.0.retries.store(left - 1, Ordering::Relaxed);
-        transitions::retry(self.task())
-    }
-}
-
-impl Report for RemoteSnapshot {
-    fn has_noticed(&self) -> bool {
-        self.has_noticed
-    }
-
-    fn is_silent(&self) -> bool {
-        self.is_silent
-    }
-}
-
-/// Without memory that is shared, nobody but the worker knows which task has begun.
-impl Page for Arc<Channel> {
-    fn places(&self) -> usize {
-        if self.memory().is_some() { memory::PLACES } else { 1 }
-    }
-
-    fn offer(&self, place: u64) {
-        if let Some(place) = self.memory().and_then(|memory| memory.place(place)) {
-            place.offer();
-        }
-    }
-
-    fn take_back(&self, place: u64) -> bool {
-        self.memory().and_then(|memory| memory.place(place)).is_some_and(|place| place.take_back())
-    }
-
-    fn has_begun(&self, place: u64) -> bool {
-        self.memory().and_then(|memory| memory.place(place)).is_some_and(|place| place.has_begun())
-    }
-
-    fn doom(&self, place: u64) -> Doom {
-        match self.memory().and_then(|memory| memory.place(place)).map(|place| place.doom()) {
-            None | Some(Doomed::Yes) => Doom::Done,
-            Some(Doomed::Noticed) => Doom::Noticed,
-            Some(Doomed::Ended) => Doom::Ended,
-        }
-    }
-}
-
 impl Pool {
-    pub(crate) fn new(launch: Launch, settings: Settings) -> Self {
-        let state = State {
-            scheduler: Scheduler::new(settings),
-            channels: HashMap::new(),
-            posted: Vec::new(),
-            arrivals: Vec::new(),
-            starter: None,
-            timer: None,
-        };
-        Self {
-            launch,
-            cancel_grace: settings.cancel_grace,
-            state: Mutex::new(state),
-            poller: OnceLock::new(),
-            progress: Notifier::new(),
-            has_remarked: AtomicBool::new(false),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn submit(self: &Arc<Self>, job: Job, function: &'static str, input: Encoded) {
         let mut state = self.lock();
         if state.scheduler.is_closed() {
@@ -208,32 +43,8 @@ impl Pool {
             let Failure { kind, error, .. } = Failure::of_system("the threads that see to its workers", &error);
             return transitions::reject(job.task(), kind, error.into());
         }
-        let limits = job.task().core.existing_details().map(|details| details.limits).unwrap_or_default();
-        let timeout = limits.timeout.and_then(|limit| u64::try_from(limit.as_nanos()).ok());
-        let entry = Entry {
-            job,
-            function,
-            format: input.format,
-            input: Mutex::new(input.bytes.into()),
-            timeout: timeout.unwrap_or(wire::NO_TIMEOUT),
-            retries: AtomicU32::new(limits.retries),
-        };
-        self.tell_locked(state, [Event::Submitted(Queued(Arc::new(entry)))]);
-    }
-
-    pub(crate) fn close(self: &Arc<Self>) {
-        self.tell(Event::Closed);
-    }
-
-    pub(crate) fn unended(&self) -> Vec<TaskRef> {
-        self.lock().scheduler.unended().iter().map(|queued| queued.task().clone()).collect()
-    }
-
-    /// How many workers there are, how many tasks that wait for one, and whether more are refused.
-    pub(crate) fn status(&self) -> (usize, usize, bool) {
-        let state = self.lock();
-        let (workers, queued) = state.scheduler.counts();
-        (workers, queued, state.scheduler.is_closed())
+        let queued = Queued::new(job, function, input);
+        self.tell_locked(state, [Event::Submitted(queued)]);
     }
 
     fn start_threads(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
@@ -263,146 +74,6 @@ impl Pool {
                 }
                 Err(failure) => self.tell(Event::NotStarted(worker, failure)),
             }
-        }
-    }
-
-    fn wake_driver(&self) {
-        if let Some(poller) = self.poller.get() {
-            poller.wake();
-        }
-    }
-
-    /// Tells the scheduler, and does what follows.
-    fn tell(self: &Arc<Self>, event: Event<Kinds>) {
-        self.tell_locked(self.lock(), [event]);
-    }
-
-    fn tell_locked(&self, mut state: MutexGuard<'_, State>, events: impl IntoIterator<Item = Event<Kinds>>) {
-        let (now, mut effects) = (Instant::now(), Vec::new());
-        for event in events {
-            // What callers say is never out of turn.
-            let _ = state.scheduler.handle(event, now, &mut effects);
-        }
-        self.follow(state, effects);
-    }
-
-    /// Does what is to be done, and lets go of the lock for all but what has to be in order.
-    fn follow(&self, mut state: MutexGuard<'_, State>, effects: Effects<Kinds>) {
-        let (mut others, mut channels) = (Vec::new(), Vec::new());
-        let had_posted = !state.posted.is_empty();
-        for action in effects {
-            match action {
-                Action::Send(worker, task, place, wanted) => state.send(worker, &mut channels, |channel| {
-                    let Entry { function, format, timeout, .. } = *task.0;
-                    let run = Run { id: task.id(), place, wanted, timeout };
-                    channel.outbox().run(run, function, format, &task.input());
-                }),
-                Action::Want(worker, id, wanted) => state.send(worker, &mut channels, |channel| {
-                    channel.outbox().request(Request::Want { id, wanted });
-                }),
-                Action::Dismiss(worker) => {
-                    state.send(worker, &mut channels, |channel| channel.outbox().request(Request::Quit));
-                }
-                Action::Start(worker, task) => {
-                    // There while there is anybody who could start it, and else there is nobody who waits.
-                    _ = state.starter.as_ref().map(|starter| starter.send((worker, task.0.function)));
-                }
-                Action::Look(_) | Action::Kill(_) | Action::GiveUp(_) | Action::Remark => state.posted.push(action),
-                other => others.push(other),
-            }
-        }
-        self.set_timer(&mut state);
-        let (is_done, has_posted) = (state.scheduler.is_done(), !state.posted.is_empty());
-        drop(state);
-        for (worker, channel) in channels {
-            self.send_off(worker, &channel);
-        }
-        if has_posted && !had_posted || is_done {
-            self.wake_driver();
-        }
-        others.into_iter().for_each(|action| self.carry_out(action));
-        if is_done {
-            self.progress.notify(usize::MAX);
-        }
-    }
-
-    fn set_timer(&self, state: &mut State) {
-        let next = state.scheduler.next_deadline();
-        let is_sooner = next.filter(|&next| state.timer.is_none_or(|timer| next < timer));
-        if let (Some(next), Some(poller)) = (is_sooner, self.poller.get()) {
-            state.timer = Some(next);
-            poller.set_timer(next);
-        }
-    }
-
-    /// Sends what the socket has room for; the driver does the rest.
-    fn send_off(&self, worker: WorkerId, channel: &Arc<Channel>) {
-        if !channel.send_off() {
-            if let Some(poller) = self.poller.get() {
-                poller.await_room(channel.as_fd(), worker, true);
-            }
-        }
-    }
-
-    /// Makes known what has become of a task. Code of the user may be called: outputs are decoded and dropped, futures
-    /// are woken.
-    fn carry_out(&self, action: Action<Kinds>) {
-        let caught = catch_unwind(AssertUnwindSafe(|| match action {
-            Action::Begin(task) => {
-                remote::begin(task.task());
-                if task.0.retries.load(Ordering::Relaxed) == 0 {
-                    drop(mem::take(&mut *task.input()));
-                }
-            }
-            Action::Show(task, sight) => remote::mirror(task.task(), sight),
-            Action::Settle(task, (sight, outcome)) => remote::end(task.task(), sight, judge(task.task(), outcome)),
-            Action::Lose(task, end, reason) => remote::lose(task.task(), self.loss(task.task(), end, reason)),
-            Action::ShowRetry(task) => publish::change(task.task()),
-            Action::Refuse(task) => transitions::refuse(task.task(), cancelled_kind(task.task()), None),
-            Action::Reject(tasks, Failure { kind, error, .. }) => {
-                for task in tasks {
-                    transitions::reject(task.task(), kind.clone(), error.clone().into());
-                }
-            }
-            // Dropped here, and not under the lock; all others are the driver's, or were done.
-            _ => {}
-        }));
-        // What was thrown may throw again when it is dropped.
-        caught.unwrap_or_else(mem::forget);
-    }
-
-    fn loss(&self, task: &TaskRef, End { exit, fault, stopped }: End, reason: Option<KillReason>) -> Loss {
-        let stopped = stopped.map_or(String::new(), |signal| {
-            format!(
-                "; it was stopped ({}), as by a debugger or because it had touched the terminal",
-                WorkerExit::Signal(signal)
-            )
-        });
-        let lost = TaskErrorKind::WorkerLost(exit);
-        let (kind, source) = match (reason, fault) {
-            (Some(KillReason::Unheeded), _) => {
-                let grace = self.cancel_grace;
-                let what = format!("it took no notice for {grace:?}, so the process that ran it was killed{stopped}");
-                (cancelled_kind(task), Some(RemoteError::from(what)))
-            }
-            (Some(KillReason::Silent), _) => {
-                (lost, Some(format!("its worker was killed, because it said nothing{stopped}").into()))
-            }
-            (_, Some(fault)) => {
-                (lost, Some(RemoteError::new("its worker was killed, because of what it had sent", &fault)))
-            }
-            (_, None) => (lost, None),
-        };
-        Loss { kind, source: source.map(Into::into), panic: None }
-    }
-}
-
-impl State {
-    fn send(&mut self, worker: WorkerId, channels: &mut Vec<(WorkerId, Arc<Channel>)>, write: impl FnOnce(&Channel)) {
-        let Some(channel) = self.channels.get(&worker) else { return };
-        write(channel);
-        if channels.last().is_none_or(|(last, _)| *last != worker) {
-            channels.push((worker, channel.clone()));
         }
     }
 }
@@ -445,10 +116,13 @@ impl Driver {
             if self.is_over() {
                 return;
             }
-            let ready = poller.wait(self.peers.iter().filter_map(|(&worker, peer)| {
-                let fd = peer.channel.as_fd();
-                (!peer.is_severed).then_some((fd, Ready::Channel(worker), peer.channel.is_full()))
-            }));
+            let blind = self.peers.iter().filter(|(_, peer)| peer.process.pidfd().is_none());
+            let mut ready: Vec<Ready> = blind.map(|(&worker, _)| Ready::Process(worker)).collect();
+            let open = self.peers.iter().filter(|(_, peer)| !peer.is_severed);
+            let channels = open.map(|(&worker, peer)| (peer.channel.as_fd(), worker, peer.channel.is_full()));
+            // The channels come first: what a worker has said before its end still counts.
+            let is_short = !ready.is_empty();
+            ready.splice(..0, poller.wait(channels, is_short));
             for ready in ready {
                 match ready {
                     Ready::Channel(worker) => self.receive(worker),
@@ -726,44 +400,5 @@ impl Peer {
             }
             Reply::Ready(_) => return Err(WireError::OutOfTurn),
         }))
-    }
-}
-
-fn judge(task: &TaskRef, outcome: Outcome) -> Result<Encoded, Loss> {
-    let (ending, texts) = match outcome {
-        Outcome::Value(output) => return Ok(output),
-        Outcome::Error(ending, texts) => (ending, texts),
-    };
-    let is_requested = task.core.state.load() & state::CANCEL != 0;
-    Err(match ending {
-        Ending::Cancelled if is_requested => {
-            Loss { kind: cancelled_kind(task), source: Some(RemoteError::from_chain(texts).into()), panic: None }
-        }
-        Ending::Panicked => Loss { kind: TaskErrorKind::Panicked, source: None, panic: texts.into_iter().next() },
-        _ => Loss { kind: ending.kind(), source: Some(RemoteError::from_chain(texts).into()), panic: None },
-    })
-}
-
-fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
-    TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(task.core.state.load())))
-}
-
-impl Owner for Pool {
-    fn changed(self: Arc<Self>, task: TaskId) {
-        self.tell(Event::Wanted(task.to_u64()));
-    }
-
-    fn ended(self: Arc<Self>, task: TaskId) {
-        self.tell(Event::Dropped(task.to_u64()));
-    }
-}
-
-impl Drain for Pool {
-    fn drain(&self) -> bool {
-        self.lock().scheduler.is_done()
-    }
-
-    fn progress(&self) -> &Notifier {
-        &self.progress
     }
 }

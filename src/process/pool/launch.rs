@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_pro
 use crate::codec::Encoded;
 use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
-use crate::process::pool::scheduler::{self, Worth};
+use crate::process::pool::terms::{self, Worth};
 use crate::process::protocol::channel::{self, Channel};
 use crate::process::protocol::memory::Handle;
 use crate::process::protocol::wire::outbox::Outbox;
@@ -103,7 +103,7 @@ impl Failure {
     }
 }
 
-impl scheduler::Failure<End> for Failure {
+impl terms::Failure<End> for Failure {
     fn lost(End { exit, fault, .. }: End) -> Self {
         let what = match fault {
             Some(fault) => format!("its worker has sent {fault} at its start: {exit}"),
@@ -128,7 +128,7 @@ impl scheduler::Failure<End> for Failure {
             "its worker, {}, was killed because it had not come to call `TaskRegistry::init` in {} s: call that first in \
              `main`",
             program::name(),
-            scheduler::START.as_secs()
+            terms::START.as_secs()
         );
         Self { kind: TaskErrorKind::WorkerLost(KILLED), error: what.into(), worth: Worth::Attempts(1) }
     }

@@ -7,7 +7,7 @@ use rustix::event::Timespec;
 use rustix::process::{Pid, getppid};
 
 /// How often to look where nothing tells.
-#[cfg_attr(target_os = "linux", allow(unused))]
+
 const GLANCE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]

@@ -1,0 +1,109 @@
+//! Who is given which task, and how many workers are started for them.
+
+use std::time::{Duration, Instant};
+
+use crate::process::pool::scheduler::{FIRST_LOOK, Scheduler, WANTED};
+use crate::process::pool::slot::{Phase, Serving, Slot};
+use crate::process::pool::terms::{Action, Effects, Task, Types, WorkerId};
+use crate::task::state::Unclaimed;
+
+/// How much work is kept waiting inside of a worker: more would gain nothing, and have to be moved when it is lost.
+const AHEAD: Duration = Duration::from_millis(1);
+/// To wake a worker for less work than this costs more than to let one that is awake do it.
+const WAKING: Duration = Duration::from_micros(40);
+
+impl<K: Types> Scheduler<K> {
+    pub(super) fn has_queued(&self) -> bool {
+        !self.queue.iter().all(Task::has_ended)
+    }
+
+    /// Gives tasks to workers, and has as many started as there is work and room for.
+    pub(super) fn assign(&mut self, now: Instant, effects: &mut Effects<K>) {
+        if self.queue.is_empty() {
+            return;
+        }
+        self.share_out(now, effects);
+        self.give_ahead(now, effects);
+        while self.wants_start() && self.starts.not_before().is_none_or(|at| at <= now) {
+            let Some(task) = self.queue.iter().find(|task| !task.has_ended()).cloned() else { return };
+            let worker = self.next_worker;
+            self.next_worker += 1;
+            self.slots.insert(worker, Slot::new());
+            effects.push(Action::Start(worker, task));
+        }
+    }
+
+    pub(super) fn wants_start(&self) -> bool {
+        let starting = self.slots.values().filter(|slot| slot.is_starting()).count();
+        let has_room = self.slots.len() < self.settings.max_workers;
+        has_room && self.queue.iter().filter(|task| !task.has_ended()).nth(starting).is_some()
+    }
+
+    /// Gives a task to each worker that has none, unless one that is awake will have done it sooner.
+    pub(super) fn share_out(&mut self, now: Instant, effects: &mut Effects<K>) {
+        while let Some(&worker) = self.idle.last().filter(|_| !self.queue.is_empty()) {
+            let work = self.pace.map_or(WAKING, |pace| pace.saturating_mul(self.queue.len() as u32));
+            if work < WAKING
+                && self.ahead() >= 2
+                && self.slots.values().any(|slot| slot.takes_more(self.ahead(), self.settings.max_tasks))
+            {
+                return;
+            }
+            let before = self.queue.len();
+            self.give(worker, 1, now, effects);
+            if self.queue.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// How many tasks may wait in a worker that has one.
+    pub(super) fn ahead(&self) -> usize {
+        self.pace.map_or(0, |pace| (AHEAD.as_nanos() / pace.as_nanos().max(1)) as usize)
+    }
+
+    /// Gives tasks to workers that are busy, for them to have something to do at once when they have done that.
+    pub(super) fn give_ahead(&mut self, now: Instant, effects: &mut Effects<K>) {
+        let (ahead, max_tasks) = (self.ahead(), self.settings.max_tasks);
+        if ahead < 2 || self.queue.is_empty() {
+            return;
+        }
+        let takers: Vec<WorkerId> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| slot.takes_more(ahead, max_tasks))
+            .map(|(&worker, _)| worker)
+            .collect();
+        let share = self.queue.len().div_ceil(takers.len().max(1));
+        for worker in takers {
+            let slot = &self.slots[&worker];
+            let room = slot.room(ahead).saturating_sub(slot.sent.len());
+            self.give(worker, room.min(share), now, effects);
+        }
+    }
+
+    pub(super) fn give(&mut self, worker: WorkerId, count: usize, now: Instant, effects: &mut Effects<K>) {
+        let Some(slot) = self.slots.get_mut(&worker) else { return };
+        let was_idle = slot.sent.is_empty();
+        let mut given = 0;
+        while given < count && slot.done + (slot.sent.len() as u64) < self.settings.max_tasks {
+            let Some(task) = self.queue.pop_front() else { break };
+            match task.lend() {
+                Ok(word) => {
+                    effects.push(slot.send(worker, task, word & WANTED));
+                    given += 1;
+                }
+                Err(Unclaimed::Paused) => _ = self.held.insert(task.id(), task),
+                Err(Unclaimed::Taken) => {
+                    self.dead = self.dead.saturating_sub(1);
+                    effects.push(Action::Forget(task));
+                }
+            }
+        }
+        if was_idle && given > 0 {
+            slot.phase = Phase::Serving(Serving::new(now, Some(now + FIRST_LOOK)));
+            self.idle.retain(|&idle| idle != worker);
+            self.schedule(worker);
+        }
+    }
+}

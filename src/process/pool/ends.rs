@@ -1,0 +1,134 @@
+//! How workers end, or do not come to be, and what becomes of their tasks.
+
+use std::time::Instant;
+
+use crate::process::pool::scheduler::{FAREWELL, LAST_MOMENT, Scheduler};
+use crate::process::pool::slot::{Phase, Slot};
+use crate::process::pool::terms::{Action, Effects, Failure, KillReason, OutOfTurn, Task, Types, WorkerId};
+
+impl<K: Types> Scheduler<K> {
+    pub(super) fn kill(&mut self, worker: WorkerId, reason: KillReason, now: Instant, effects: &mut Effects<K>) {
+        let Some(slot) = self.slots.get_mut(&worker) else { return };
+        match slot.phase {
+            Phase::Dying { .. } => return,
+            // It is expected to close its channel, and has its time to end.
+            Phase::Leaving { .. } if reason == KillReason::Severed => return,
+            _ => slot.phase = Phase::Dying { until: now + LAST_MOMENT, reason },
+        }
+        effects.push(Action::Kill(worker));
+        self.retire(worker, now, effects);
+    }
+
+    /// Asks a worker that has nothing to do to end.
+    pub(super) fn dismiss(&mut self, worker: WorkerId, until: Instant, effects: &mut Effects<K>) {
+        effects.push(Action::Dismiss(worker));
+        self.leave(worker, until);
+    }
+
+    pub(super) fn goodbye(&mut self, worker: WorkerId, now: Instant) -> Result<(), OutOfTurn> {
+        let is_busy = self.slots.get(&worker).is_some_and(|slot| slot.serving().is_some() && !slot.sent.is_empty());
+        if is_busy {
+            return Err(OutOfTurn);
+        }
+        self.leave(worker, now + FAREWELL);
+        Ok(())
+    }
+
+    pub(super) fn leave(&mut self, worker: WorkerId, until: Instant) {
+        let Some(slot) = self.slots.get_mut(&worker) else { return };
+        if !matches!(slot.phase, Phase::Leaving { .. } | Phase::Dying { .. }) {
+            slot.phase = Phase::Leaving { until };
+        }
+        self.idle.retain(|&idle| idle != worker);
+        self.schedule(worker);
+    }
+
+    /// A worker gets nothing more, and does not keep what it has not begun.
+    pub(super) fn retire(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+        self.idle.retain(|&idle| idle != worker);
+        self.schedule(worker);
+        self.recall_behind(worker, now, effects);
+    }
+
+    pub(super) fn gone(&mut self, worker: WorkerId, exit: K::Exit, now: Instant, effects: &mut Effects<K>) {
+        let Some(mut slot) = self.remove(worker) else { return };
+        let reason = if let Phase::Dying { reason, .. } = slot.phase { Some(reason) } else { None };
+        let is_ours = matches!(reason, Some(KillReason::Unwanted | KillReason::NotReady));
+        let is_leaving = matches!(slot.phase, Phase::Leaving { .. });
+        let first = slot.sent.front().map(|sent| sent.place);
+        if first.is_some_and(|place| slot.has_begun_with(place)) {
+            let lost = slot.sent.pop_front().map(|sent| sent.task);
+            if let Some(task) = lost {
+                self.lose(task, exit, reason, effects);
+            }
+        } else if !slot.was_ready && !is_ours && !is_leaving {
+            self.start_failed(K::Failure::lost(exit), now, effects);
+        } else if first.is_some() && slot.done == 0 {
+            self.see_to_fruitless(exit, now, effects);
+        }
+        // From the last to the first, so that each finds its place at the front.
+        for sent in slot.sent.into_iter().rev() {
+            self.take_back(sent.task, effects);
+        }
+    }
+
+    pub(super) fn lose(&mut self, task: K::Task, exit: K::Exit, reason: Option<KillReason>, effects: &mut Effects<K>) {
+        if task.retry() {
+            effects.push(Action::ShowRetry(task.clone()));
+            self.put_back(task);
+        } else {
+            effects.push(Action::Lose(task, exit, reason));
+        }
+    }
+
+    pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Slot<K>> {
+        let slot = self.slots.remove(&worker)?;
+        self.idle.retain(|&idle| idle != worker);
+        if let Some(at) = slot.deadline {
+            self.deadlines.remove(&(at, worker));
+        }
+        Some(slot)
+    }
+
+    /// A worker was ready, and gone before it had begun with anything.
+    pub(super) fn see_to_fruitless(&mut self, exit: K::Exit, now: Instant, effects: &mut Effects<K>) {
+        if self.starts.fail_to_bear_fruit(now) {
+            self.give_up_on_queue(K::Failure::lost(exit), effects);
+        }
+    }
+
+    /// A worker could not be started. What no other one will run has failed, if there is no use in another attempt.
+    pub(super) fn start_failed(&mut self, failure: K::Failure, now: Instant, effects: &mut Effects<K>) {
+        let is_hopeless = self.starts.fail(failure.worth(), now);
+        let has_others = self.slots.values().any(|slot| slot.is_starting() || slot.serving().is_some());
+        if is_hopeless && !has_others {
+            self.starts.begin_anew();
+            self.give_up_on_queue(failure, effects);
+        }
+    }
+
+    pub(super) fn give_up_on_queue(&mut self, failure: K::Failure, effects: &mut Effects<K>) {
+        self.dead = 0;
+        effects.push(Action::Reject(self.queue.drain(..).collect(), failure));
+    }
+
+    /// Lets go of workers that have nothing to do, and will have nothing.
+    pub(super) fn dismiss_unwanted(&mut self, now: Instant, effects: &mut Effects<K>) {
+        if self.has_queued() {
+            return;
+        }
+        let is_over = self.is_closed && self.held.is_empty();
+        let is_unwanted = |phase| match phase {
+            Phase::Greeting { is_slow, .. } => is_slow || is_over,
+            phase => is_over && phase == Phase::Preparing,
+        };
+        let unwanted: Vec<WorkerId> =
+            self.slots.iter().filter(|(_, slot)| is_unwanted(slot.phase)).map(|(&worker, _)| worker).collect();
+        for worker in unwanted {
+            self.kill(worker, KillReason::Unwanted, now, effects);
+        }
+        while let Some(&worker) = self.idle.last().filter(|_| is_over) {
+            self.dismiss(worker, now + FAREWELL, effects);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What the [scheduler](super::scheduler) handles here: tasks, and what is shared with workers.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::codec::{Encoded, Format};
+use crate::executor::job::Job;
+use crate::process::pool::launch::{End, Failure};
+use crate::process::pool::terms::{Doom, Page, Report, Task, Types};
+use crate::process::protocol::channel::Channel;
+use crate::process::protocol::memory;
+use crate::process::protocol::page::Doomed;
+use crate::process::protocol::wire::outbox::Payload;
+use crate::process::protocol::wire::{self, Outcome};
+use crate::task::remote::RemoteSnapshot;
+use crate::task::state::Unclaimed;
+use crate::task::{TaskRef, transitions};
+
+/// What the scheduler handles.
+pub(super) struct Kinds;
+
+impl Types for Kinds {
+    type Task = Queued;
+    type Page = Arc<Channel>;
+    type Report = RemoteSnapshot;
+    type Outcome = (RemoteSnapshot, Outcome);
+    type Exit = End;
+    type Failure = Failure;
+}
+
+/// A task of the pool.
+#[derive(Clone)]
+pub(super) struct Queued(pub(super) Arc<Entry>);
+
+pub(super) struct Entry {
+    pub(super) job: Job,
+    pub(super) function: &'static str,
+    pub(super) format: Format,
+    /// Until it has begun for the last time.
+    pub(super) input: Mutex<Payload>,
+    /// In nanoseconds.
+    pub(super) timeout: u64,
+    /// How often it is to be started again, when its worker is lost.
+    pub(super) retries: AtomicU32,
+}
+
+impl Queued {
+    pub(super) fn new(job: Job, function: &'static str, input: Encoded) -> Self {
+        let limits = job.task().core.existing_details().map(|details| details.limits).unwrap_or_default();
+        let timeout = limits.timeout.and_then(|limit| u64::try_from(limit.as_nanos()).ok());
+        Self(Arc::new(Entry {
+            job,
+            function,
+            format: input.format,
+            input: Mutex::new(input.bytes.into()),
+            timeout: timeout.unwrap_or(wire::NO_TIMEOUT),
+            retries: AtomicU32::new(limits.retries),
+        }))
+    }
+
+    pub(super) fn task(&self) -> &TaskRef {
+        self.0.job.task()
+    }
+
+    pub(super) fn input(&self) -> MutexGuard<'_, Payload> {
+        self.0.input.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Task for Queued {
+    fn id(&self) -> u64 {
+        self.0.job.id().to_u64()
+    }
+
+    fn word(&self) -> u32 {
+        self.task().core.state.load()
+    }
+
+    fn lend(&self) -> Result<u32, Unclaimed> {
+        self.task().core.state.lend()
+    }
+
+    fn take_back(&self) -> bool {
+        self.task().core.state.take_back()
+    }
+
+    fn retry(&self) -> bool {
+        let left = self.0.retries.load(Ordering::Relaxed);
+        if left == 0 {
+            return false;
+        }
+        // Nobody may have heard that it had begun.
+        self.task().core.state.begin();
+        self.0.retries.store(left - 1, Ordering::Relaxed);
+        transitions::retry(self.task())
+    }
+}
+
+impl Report for RemoteSnapshot {
+    fn has_noticed(&self) -> bool {
+        self.has_noticed
+    }
+
+    fn is_silent(&self) -> bool {
+        self.is_silent
+    }
+}
+
+/// Without memory that is shared, nobody but the worker knows which task has begun.
+impl Page for Arc<Channel> {
+    fn places(&self) -> usize {
+        if self.memory().is_some() { memory::PLACES } else { 1 }
+    }
+
+    fn offer(&self, place: u64) {
+        if let Some(place) = self.memory().and_then(|memory| memory.place(place)) {
+            place.offer();
+        }
+    }
+
+    fn take_back(&self, place: u64) -> bool {
+        self.memory().and_then(|memory| memory.place(place)).is_some_and(|place| place.take_back())
+    }
+
+    fn has_begun(&self, place: u64) -> bool {
+        self.memory().and_then(|memory| memory.place(place)).is_some_and(|place| place.has_begun())
+    }
+
+    fn doom(&self, place: u64) -> Doom {
+        match self.memory().and_then(|memory| memory.place(place)).map(|place| place.doom()) {
+            None | Some(Doomed::Yes) => Doom::Done,
+            Some(Doomed::Noticed) => Doom::Noticed,
+            Some(Doomed::Ended) => Doom::Ended,
+        }
+    }
+}

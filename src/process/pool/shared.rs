@@ -1,0 +1,227 @@
+//! What all threads share that have to do with a pool. Whoever has news tells the [scheduler](super::scheduler), and does
+//! what follows from it.
+
+use std::collections::HashMap;
+use std::mem;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use event_listener::Event as Notifier;
+
+use crate::executor::shutdown::Drain;
+use crate::id::TaskId;
+use crate::process::pool::launch::{Failure, Launch, Process};
+use crate::process::pool::poller::Poller;
+use crate::process::pool::queued::{Entry, Kinds};
+use crate::process::pool::remote;
+use crate::process::pool::scheduler::{Scheduler, Settings};
+use crate::process::pool::terms::{Action, Effects, Event, Task, WorkerId};
+use crate::process::pool::verdict::{cancelled_kind, judge, loss};
+use crate::process::protocol::channel::Channel;
+use crate::process::protocol::wire::{Request, Run};
+use crate::task::details::Owner;
+use crate::task::{TaskRef, publish, transitions};
+
+pub(crate) struct Pool {
+    pub(crate) launch: Launch,
+    pub(super) cancel_grace: Duration,
+    pub(super) state: Mutex<State>,
+    pub(super) poller: OnceLock<Poller>,
+    pub(super) progress: Notifier,
+    pub(super) has_remarked: AtomicBool,
+}
+
+pub(super) struct State {
+    pub(super) scheduler: Scheduler<Kinds>,
+    /// Where to send what a worker is to be told.
+    pub(super) channels: HashMap<WorkerId, Arc<Channel>>,
+    /// What only the driver does.
+    pub(super) posted: Effects<Kinds>,
+    /// Processes that were started, for the driver.
+    pub(super) arrivals: Vec<(WorkerId, Process, Arc<Channel>)>,
+    /// Who starts them; there while the threads are.
+    pub(super) starter: Option<Sender<(WorkerId, &'static str)>>,
+    /// When the driver looks at the time.
+    pub(super) timer: Option<Instant>,
+}
+
+impl Pool {
+    pub(crate) fn new(launch: Launch, settings: Settings) -> Self {
+        let state = State {
+            scheduler: Scheduler::new(settings),
+            channels: HashMap::new(),
+            posted: Vec::new(),
+            arrivals: Vec::new(),
+            starter: None,
+            timer: None,
+        };
+        Self {
+            launch,
+            cancel_grace: settings.cancel_grace,
+            state: Mutex::new(state),
+            poller: OnceLock::new(),
+            progress: Notifier::new(),
+            has_remarked: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn close(self: &Arc<Self>) {
+        self.tell(Event::Closed);
+    }
+
+    pub(crate) fn unended(&self) -> Vec<TaskRef> {
+        self.lock().scheduler.unended().iter().map(|queued| queued.task().clone()).collect()
+    }
+
+    /// How many workers there are, how many tasks that wait for one, and whether more are refused.
+    pub(crate) fn status(&self) -> (usize, usize, bool) {
+        let state = self.lock();
+        let (workers, queued) = state.scheduler.counts();
+        (workers, queued, state.scheduler.is_closed())
+    }
+
+    pub(super) fn wake_driver(&self) {
+        if let Some(poller) = self.poller.get() {
+            poller.wake();
+        }
+    }
+
+    /// Tells the scheduler, and does what follows.
+    pub(super) fn tell(self: &Arc<Self>, event: Event<Kinds>) {
+        self.tell_locked(self.lock(), [event]);
+    }
+
+    pub(super) fn tell_locked(&self, mut state: MutexGuard<'_, State>, events: impl IntoIterator<Item = Event<Kinds>>) {
+        let (now, mut effects) = (Instant::now(), Vec::new());
+        for event in events {
+            // What callers say is never out of turn.
+            let _ = state.scheduler.handle(event, now, &mut effects);
+        }
+        self.follow(state, effects);
+    }
+
+    /// Does what is to be done, and lets go of the lock for all but what has to be in order.
+    pub(super) fn follow(&self, mut state: MutexGuard<'_, State>, effects: Effects<Kinds>) {
+        let (mut others, mut channels) = (Vec::new(), Vec::new());
+        let had_posted = !state.posted.is_empty();
+        for action in effects {
+            match action {
+                Action::Send(worker, task, place, wanted) => state.send(worker, &mut channels, |channel| {
+                    let Entry { function, format, timeout, .. } = *task.0;
+                    let run = Run { id: task.id(), place, wanted, timeout };
+                    channel.outbox().run(run, function, format, &task.input());
+                }),
+                Action::Want(worker, id, wanted) => state.send(worker, &mut channels, |channel| {
+                    channel.outbox().request(Request::Want { id, wanted });
+                }),
+                Action::Dismiss(worker) => {
+                    state.send(worker, &mut channels, |channel| channel.outbox().request(Request::Quit));
+                }
+                Action::Start(worker, task) => {
+                    // There while there is anybody who could start it, and else there is nobody who waits.
+                    _ = state.starter.as_ref().map(|starter| starter.send((worker, task.0.function)));
+                }
+                Action::Look(_) | Action::Kill(_) | Action::GiveUp(_) | Action::Remark => state.posted.push(action),
+                other => others.push(other),
+            }
+        }
+        self.set_timer(&mut state);
+        let (is_done, has_posted) = (state.scheduler.is_done(), !state.posted.is_empty());
+        drop(state);
+        for (worker, channel) in channels {
+            self.send_off(worker, &channel);
+        }
+        if has_posted && !had_posted || is_done {
+            self.wake_driver();
+        }
+        others.into_iter().for_each(|action| self.carry_out(action));
+        if is_done {
+            self.progress.notify(usize::MAX);
+        }
+    }
+
+    fn set_timer(&self, state: &mut State) {
+        let next = state.scheduler.next_deadline();
+        let is_sooner = next.filter(|&next| state.timer.is_none_or(|timer| next < timer));
+        if let (Some(next), Some(poller)) = (is_sooner, self.poller.get()) {
+            state.timer = Some(next);
+            poller.set_timer(next);
+        }
+    }
+
+    /// Sends what the socket has room for; the driver does the rest.
+    pub(super) fn send_off(&self, worker: WorkerId, channel: &Arc<Channel>) {
+        if !channel.send_off() {
+            if let Some(poller) = self.poller.get() {
+                poller.await_room(channel.as_fd(), worker, true);
+            }
+        }
+    }
+
+    /// Makes known what has become of a task. Code of the user may be called: outputs are decoded and dropped, futures
+    /// are woken.
+    fn carry_out(&self, action: Action<Kinds>) {
+        let caught = catch_unwind(AssertUnwindSafe(|| match action {
+            Action::Begin(task) => {
+                remote::begin(task.task());
+                if task.0.retries.load(Ordering::Relaxed) == 0 {
+                    drop(mem::take(&mut *task.input()));
+                }
+            }
+            Action::Show(task, sight) => remote::mirror(task.task(), sight),
+            Action::Settle(task, (sight, outcome)) => remote::end(task.task(), sight, judge(task.task(), outcome)),
+            Action::Lose(task, end, reason) => {
+                remote::lose(task.task(), loss(task.task(), self.cancel_grace, end, reason))
+            }
+            Action::ShowRetry(task) => publish::change(task.task()),
+            Action::Refuse(task) => transitions::refuse(task.task(), cancelled_kind(task.task()), None),
+            Action::Reject(tasks, Failure { kind, error, .. }) => {
+                for task in tasks {
+                    transitions::reject(task.task(), kind.clone(), error.clone().into());
+                }
+            }
+            // Dropped here, and not under the lock; all others are the driver's, or were done.
+            _ => {}
+        }));
+        // What was thrown may throw again when it is dropped.
+        caught.unwrap_or_else(mem::forget);
+    }
+}
+
+impl State {
+    fn send(&mut self, worker: WorkerId, channels: &mut Vec<(WorkerId, Arc<Channel>)>, write: impl FnOnce(&Channel)) {
+        let Some(channel) = self.channels.get(&worker) else { return };
+        write(channel);
+        if channels.last().is_none_or(|(last, _)| *last != worker) {
+            channels.push((worker, channel.clone()));
+        }
+    }
+}
+
+impl Owner for Pool {
+    fn changed(self: Arc<Self>, task: TaskId) {
+        self.tell(Event::Wanted(task.to_u64()));
+    }
+
+    fn ended(self: Arc<Self>, task: TaskId) {
+        self.tell(Event::Dropped(task.to_u64()));
+    }
+}
+
+impl Drain for Pool {
+    fn drain(&self) -> bool {
+        self.lock().scheduler.is_done()
+    }
+
+    fn progress(&self) -> &Notifier {
+        &self.progress
+    }
+}

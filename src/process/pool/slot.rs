@@ -1,0 +1,125 @@
+//! What the [scheduler](super::scheduler) knows of one worker.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::process::pool::terms::{Action, KillReason, Page, Types, WorkerId};
+
+/// A place for a worker, taken from before its start to after its end.
+pub(crate) struct Slot<K: Types> {
+    pub(crate) phase: Phase,
+    pub(crate) page: Option<K::Page>,
+    /// In the order in which it runs them.
+    pub(crate) sent: VecDeque<Sent<K::Task>>,
+    /// The first of them has begun.
+    pub(crate) has_begun: bool,
+    pub(crate) was_ready: bool,
+    /// The number of the next task that is sent.
+    pub(crate) place: u64,
+    pub(crate) done: u64,
+    /// As it is noted among the deadlines.
+    pub(crate) deadline: Option<Instant>,
+}
+
+pub(crate) struct Sent<T> {
+    pub(crate) task: T,
+    pub(crate) place: u64,
+    /// What the worker knows that is wanted.
+    pub(crate) told: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Greeting { until: Instant, is_slow: bool },
+    Preparing,
+    Serving(Serving),
+    Leaving { until: Instant },
+    Dying { until: Instant, reason: KillReason },
+}
+
+/// What is known of the first task that was sent to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Serving {
+    /// When it became the first, or when the worker became idle.
+    pub(crate) since: Instant,
+    /// It takes long, so that nothing is to wait behind it.
+    pub(crate) is_long: bool,
+    /// When to look whether it has begun, or still runs.
+    pub(crate) look: Option<Instant>,
+    /// Until when it may take to notice its cancellation.
+    pub(crate) grace: Option<Instant>,
+    /// It had ended when the grace was over, so that its outcome is on its way.
+    pub(crate) is_last_call: bool,
+}
+
+impl Serving {
+    pub(crate) fn new(since: Instant, look: Option<Instant>) -> Self {
+        Self { since, is_long: false, look, grace: None, is_last_call: false }
+    }
+}
+
+impl<K: Types> Slot<K> {
+    pub(crate) fn new() -> Self {
+        Self {
+            phase: Phase::Starting,
+            page: None,
+            sent: VecDeque::new(),
+            has_begun: false,
+            was_ready: false,
+            place: 0,
+            done: 0,
+            deadline: None,
+        }
+    }
+
+    pub(crate) fn is_starting(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Greeting { .. } | Phase::Preparing)
+    }
+
+    pub(crate) fn serving(&self) -> Option<&Serving> {
+        if let Phase::Serving(serving) = &self.phase { Some(serving) } else { None }
+    }
+
+    pub(crate) fn serving_mut(&mut self) -> Option<&mut Serving> {
+        if let Phase::Serving(serving) = &mut self.phase { Some(serving) } else { None }
+    }
+
+    /// How many tasks it may have, where so many are worth it.
+    pub(crate) fn room(&self, ahead: usize) -> usize {
+        self.page.as_ref().map_or(1, Page::places).min(ahead)
+    }
+
+    /// Whether it is to be given more, though it has something to do. In one go, when half of that is done.
+    pub(crate) fn takes_more(&self, ahead: usize, max_tasks: u64) -> bool {
+        let is_fit = self.serving().is_some_and(|serving| !serving.is_long);
+        let room = self.room(ahead);
+        let has_room = room > 1 && (1..=room / 2).contains(&self.sent.len());
+        is_fit && has_room && self.done + (self.sent.len() as u64) < max_tasks
+    }
+
+    pub(crate) fn send(&mut self, worker: WorkerId, task: K::Task, wanted: u32) -> Action<K> {
+        let place = self.place;
+        self.place += 1;
+        if let Some(page) = &self.page {
+            page.offer(place);
+        }
+        self.sent.push_back(Sent { task: task.clone(), place, told: wanted });
+        Action::Send(worker, task, place, wanted)
+    }
+
+    /// Whether the first task has begun, as far as that can be known here.
+    pub(crate) fn has_begun_with(&self, place: u64) -> bool {
+        self.has_begun || self.page.as_ref().is_some_and(|page| page.has_begun(place))
+    }
+
+    pub(crate) fn next_deadline(&self, idle_timeout: Option<Duration>) -> Option<Instant> {
+        match self.phase {
+            Phase::Starting | Phase::Preparing => None,
+            Phase::Greeting { until, .. } | Phase::Leaving { until } | Phase::Dying { until, .. } => Some(until),
+            // A time that cannot be told never comes.
+            Phase::Serving(serving) if self.sent.is_empty() => serving.since.checked_add(idle_timeout?),
+            Phase::Serving(serving) => serving.look.into_iter().chain(serving.grace).min(),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! How the last attempts to start a worker went, and when the next one is worth it.
+
+use std::time::{Duration, Instant};
+
+use crate::process::pool::terms::Worth;
+
+/// For how long the system may refuse to start any worker.
+const SHORTAGE: Duration = Duration::from_secs(5);
+/// After so many workers in a row that were ready, and gone before they had begun with anything, there is no use in
+/// another one.
+const MOST_FRUITLESS: u32 = 10;
+
+#[derive(Default)]
+pub(super) struct Starts {
+    /// How many have failed in a row.
+    failed: u32,
+    failing_since: Option<Instant>,
+    /// How many workers in a row were gone before they had begun with anything.
+    fruitless: u32,
+    not_before: Option<Instant>,
+}
+
+impl Starts {
+    pub(super) fn not_before(&self) -> Option<Instant> {
+        self.not_before
+    }
+
+    pub(super) fn succeed(&mut self) {
+        *self = Self { fruitless: self.fruitless, ..Self::default() };
+    }
+
+    /// A worker has begun with a task.
+    pub(super) fn bear_fruit(&mut self) {
+        self.fruitless = 0;
+    }
+
+    /// Returns whether there is no use in another attempt.
+    pub(super) fn fail(&mut self, worth: Worth, now: Instant) -> bool {
+        self.failed += 1;
+        self.not_before = Some(now + back_off(self.failed));
+        let since = *self.failing_since.get_or_insert(now);
+        match worth {
+            Worth::Attempts(attempts) => self.failed >= attempts,
+            Worth::Patience => now.saturating_duration_since(since) >= SHORTAGE,
+        }
+    }
+
+    /// What had to wait for this was given up.
+    pub(super) fn begin_anew(&mut self) {
+        (self.failed, self.failing_since) = (0, None);
+    }
+
+    /// Returns whether there is no use in another attempt.
+    pub(super) fn fail_to_bear_fruit(&mut self, now: Instant) -> bool {
+        self.fruitless = (self.fruitless + 1) % MOST_FRUITLESS;
+        self.not_before = Some(now + back_off(self.fruitless));
+        self.fruitless == 0
+    }
+}
+
+/// How long to wait before the next attempt, after so many that have failed.
+fn back_off(failed: u32) -> Duration {
+    Duration::from_millis(10 << failed.min(7)).min(Duration::from_secs(1))
+}

@@ -1,0 +1,174 @@
+//! What the [scheduler](super::scheduler) is told and what it says, and what it has to know of tasks and workers.
+
+use std::time::Duration;
+
+use crate::task::state::{self, Unclaimed};
+
+/// How long a worker may take to be ready.
+pub(crate) const START: Duration = Duration::from_secs(60);
+
+/// Numbers workers of a pool; none is used twice.
+pub(crate) type WorkerId = u64;
+
+/// What the scheduler handles without looking into it.
+pub(crate) trait Types {
+    type Task: Task;
+    type Page: Page;
+    /// What a worker tells of a task that it runs.
+    type Report: Report;
+    /// How a task ended.
+    type Outcome;
+    /// How a process ended.
+    type Exit;
+    type Failure: Failure<Self::Exit>;
+}
+
+/// A task, shared with whoever may cancel it at any moment.
+pub(crate) trait Task: Clone {
+    fn id(&self) -> u64;
+    /// Its control word.
+    fn word(&self) -> u32;
+    fn has_ended(&self) -> bool {
+        self.word() & state::ENDED != 0
+    }
+    /// See [`State::lend`](state::State::lend).
+    fn lend(&self) -> Result<u32, Unclaimed>;
+    /// See [`State::take_back`](state::State::take_back).
+    fn take_back(&self) -> bool;
+    /// Makes it pending again after it had begun, heard of or not, if it may be started once more.
+    fn retry(&self) -> bool;
+}
+
+pub(crate) trait Report {
+    fn has_noticed(&self) -> bool;
+    /// Whether no progress call was made since somebody asked for the next one.
+    fn is_silent(&self) -> bool;
+}
+
+/// What is shared with a worker: a place for each task that was sent to it and has not ended.
+pub(crate) trait Page {
+    /// How many places there are: one where nothing is shared.
+    fn places(&self) -> usize;
+    /// The place is to hold a task that is about to be sent.
+    fn offer(&self, place: u64);
+    /// Takes a task back, if it has not begun.
+    fn take_back(&self, place: u64) -> bool;
+    fn has_begun(&self, place: u64) -> bool;
+    /// Keeps a task that runs, and has not noticed that it is to end, from ending, for it is about to be killed.
+    fn doom(&self, place: u64) -> Doom;
+}
+
+/// What came of dooming a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doom {
+    /// It will not end by itself, nor will another one begin.
+    Done,
+    /// It has noticed that it is to end.
+    Noticed,
+    /// It has ended, or never begun.
+    Ended,
+}
+
+/// Why there is no worker.
+pub(crate) trait Failure<Exit> {
+    /// It was gone before it was ready.
+    fn lost(exit: Exit) -> Self;
+    /// It was not ready in time.
+    fn not_ready() -> Self;
+    fn worth(&self) -> Worth;
+}
+
+/// Whether there is use in another attempt to start a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worth {
+    /// Up to so many in a row.
+    Attempts(u32),
+    /// The system is short of something, and may have it again in a while.
+    Patience,
+}
+
+/// What has happened.
+pub(crate) enum Event<K: Types> {
+    Submitted(K::Task),
+    /// Something else is wanted of a task that has not ended.
+    Wanted(u64),
+    /// A task has ended in another way than through a worker.
+    Dropped(u64),
+    /// No task is submitted any more.
+    Closed,
+    Started(WorkerId, K::Page),
+    NotStarted(WorkerId, K::Failure),
+    /// It has called `init`, and runs its initializer.
+    Greeted(WorkerId),
+    /// It is ready for its first task.
+    Ready(WorkerId),
+    /// It has said why it cannot be used.
+    Unfit(WorkerId, K::Failure),
+    /// It has begun with this task. Heard where there is no page.
+    Begun(WorkerId, u64),
+    Progress(WorkerId, u64, K::Report),
+    Ended(WorkerId, u64, Duration, K::Outcome),
+    /// All that it has said by now was heard.
+    Looked(WorkerId),
+    Goodbye(WorkerId),
+    /// Its channel is closed, or makes no sense.
+    Severed(WorkerId),
+    /// The process is gone, and all that it had said was heard.
+    Gone(WorkerId, K::Exit),
+    Time,
+}
+
+/// What is to be done, in this order.
+pub(crate) enum Action<K: Types> {
+    /// Start a process, for this task to begin with: an answer is [`Event::Started`] or [`Event::NotStarted`].
+    Start(WorkerId, K::Task),
+    /// Send a task, of which so much is wanted.
+    Send(WorkerId, K::Task, u64, u32),
+    /// Send what is wanted of a task.
+    Want(WorkerId, u64, u32),
+    /// Ask a worker to end.
+    Dismiss(WorkerId),
+    /// Look at what it has noted, then [`Event::Looked`].
+    Look(WorkerId),
+    /// End it now, and then [`Event::Gone`].
+    Kill(WorkerId),
+    /// The same, though its process does not end.
+    GiveUp(WorkerId),
+    /// Say that a worker does not get ready.
+    Remark,
+    /// A task has begun.
+    Begin(K::Task),
+    Show(K::Task, K::Report),
+    Settle(K::Task, K::Outcome),
+    /// Its worker is lost, and it had begun there, heard of or not.
+    Lose(K::Task, K::Exit, Option<KillReason>),
+    /// It is to be started again.
+    ShowRetry(K::Task),
+    /// It was cancelled before it had begun.
+    Refuse(K::Task),
+    /// There is no worker for these.
+    Reject(Vec<K::Task>, K::Failure),
+    /// It has ended before, and can be dropped.
+    Forget(K::Task),
+}
+
+pub(crate) type Effects<K> = Vec<Action<K>>;
+
+/// Why a worker was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KillReason {
+    /// Its task took no notice of its cancellation.
+    Unheeded,
+    /// It did not begin with what it was sent.
+    Silent,
+    /// Its channel was closed, or made no sense.
+    Severed,
+    /// It was not ready in time.
+    NotReady,
+    /// Nobody wanted it any more.
+    Unwanted,
+}
+
+/// A worker said something that it cannot mean.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OutOfTurn;

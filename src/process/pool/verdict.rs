@@ -1,0 +1,60 @@
+//! How a task has ended, from what was heard of it or of the end of its worker.
+
+use std::time::Duration;
+
+use crate::codec::Encoded;
+use crate::error::{CancelCause, TaskErrorKind, WorkerExit};
+use crate::process::error::RemoteError;
+use crate::process::pool::launch::End;
+use crate::process::pool::remote::Loss;
+use crate::process::pool::terms::KillReason;
+use crate::process::protocol::wire::{Ending, Outcome};
+use crate::task::{TaskRef, state};
+
+pub(super) fn judge(task: &TaskRef, outcome: Outcome) -> Result<Encoded, Loss> {
+    let (ending, texts) = match outcome {
+        Outcome::Value(output) => return Ok(output),
+        Outcome::Error(ending, texts) => (ending, texts),
+    };
+    let is_requested = task.core.state.load() & state::CANCEL != 0;
+    Err(match ending {
+        Ending::Cancelled if is_requested => {
+            Loss { kind: cancelled_kind(task), source: Some(RemoteError::from_chain(texts).into()), panic: None }
+        }
+        Ending::Panicked => Loss { kind: TaskErrorKind::Panicked, source: None, panic: texts.into_iter().next() },
+        _ => Loss { kind: ending.kind(), source: Some(RemoteError::from_chain(texts).into()), panic: None },
+    })
+}
+
+pub(super) fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
+    TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(task.core.state.load())))
+}
+
+pub(super) fn loss(
+    task: &TaskRef,
+    grace: Duration,
+    End { exit, fault, stopped }: End,
+    reason: Option<KillReason>,
+) -> Loss {
+    let stopped = stopped.map_or(String::new(), |signal| {
+        format!(
+            "; it was stopped ({}), as by a debugger or because it had touched the terminal",
+            WorkerExit::Signal(signal)
+        )
+    });
+    let lost = TaskErrorKind::WorkerLost(exit);
+    let (kind, source) = match (reason, fault) {
+        (Some(KillReason::Unheeded), _) => {
+            let what = format!("it took no notice for {grace:?}, so the process that ran it was killed{stopped}");
+            (cancelled_kind(task), Some(RemoteError::from(what)))
+        }
+        (Some(KillReason::Silent), _) => {
+            (lost, Some(format!("its worker was killed, because it said nothing{stopped}").into()))
+        }
+        (_, Some(fault)) => {
+            (lost, Some(RemoteError::new("its worker was killed, because of what it had sent", &fault)))
+        }
+        (_, None) => (lost, None),
+    };
+    Loss { kind, source: source.map(Into::into), panic: None }
+}
