@@ -158,6 +158,12 @@ pub(crate) fn initialize((way, file, is_for_once): (Way, PathBuf, bool), _: &Upd
 
 /// What a worker does before it calls `init`.
 pub(crate) fn start() {
+    if is_worker() && std::env::var_os("TEST_NEVER_CALLS_INIT").is_some() {
+        eprintln!("worker {}", process::id());
+        loop {
+            thread::park();
+        }
+    }
     let Ok(order) = std::env::var("TEST_CRASH_AT_START") else { return };
     let (way, file, is_for_once): (Way, PathBuf, bool) = serde_json::from_str(&order).unwrap();
     if is_worker() && spring_if_there(way, &file, is_for_once).is_err() {

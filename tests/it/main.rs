@@ -26,6 +26,7 @@ mod reports;
 mod retries;
 mod runtimes;
 mod shared;
+mod silence;
 mod storm;
 mod support;
 mod sync;
@@ -45,6 +46,7 @@ use processes::{
     surroundings,
 };
 use retries::{announce_and_hold, announce_and_listen, burn, burn_and_sum, burn_slowly};
+use silence::{exit_and_leave_a_child, leave_a_child_behind, print_without_an_end, thread_name};
 use support::{count, tick_forever};
 
 // What the worker processes of these tests can run.
@@ -72,6 +74,7 @@ progress_executor::test_worker!(
     echo_bytes,
     echo_picky,
     echo_texts,
+    exit_and_leave_a_child,
     fail,
     fail_when_cancelled,
     fail_with_sources,
@@ -81,8 +84,10 @@ progress_executor::test_worker!(
     generic::<u8>,
     hold,
     initialize,
+    leave_a_child_behind,
     nest,
     overrun,
+    print_without_an_end,
     process_id,
     refuse_seven,
     repeat,
@@ -99,6 +104,7 @@ progress_executor::test_worker!(
     spring_later,
     surroundings,
     talk_much,
+    thread_name,
     tick_forever,
     time_left,
     wrap_the_cancellation,

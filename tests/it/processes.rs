@@ -19,6 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::bars::Log;
 use crate::contract::{count_forever, crash, echo, fail};
 use crate::crashes::process_id;
+use crate::silence::{leave_a_child, stop};
 use crate::support::{Hand, NewFile, count, eventually, has_process, within_deadline};
 
 // The tasks.
@@ -459,34 +460,54 @@ fn pools_inside_of_pools_work_to_a_depth() {
 
 #[test]
 fn a_program_that_is_killed_takes_its_workers_with_it() {
-    within_deadline(|| {
-        let mut program = Command::new(std::env::current_exe().unwrap())
-            .args(["processes::program_whose_tasks_never_end", "--exact", "--nocapture"])
-            .env("TEST_NEVER_ENDS", "1")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(program.stdout.take().unwrap()).lines();
-        let workers: Vec<u32> =
-            lines.filter_map(|line| line.unwrap().strip_prefix("worker ")?.parse().ok()).take(2).collect();
-        assert!(workers.iter().all(|&worker| has_process(worker)));
-        program.kill().unwrap();
-        program.wait().unwrap();
-        eventually("the workers are gone", || !workers.iter().any(|&worker| has_process(worker)));
-    });
+    within_deadline(|| kill_program("1"));
 }
 
-/// Not a test, but what the one above kills.
+#[test]
+fn a_program_that_is_killed_takes_its_workers_with_it_though_another_process_holds_its_channels() {
+    within_deadline(|| kill_program("held"));
+}
+
+#[test]
+fn a_program_that_is_killed_takes_its_workers_with_it_though_they_are_stopped() {
+    within_deadline(|| kill_program("stopped"));
+}
+
+fn kill_program(how: &str) {
+    let mut program = Command::new(std::env::current_exe().unwrap())
+        .args(["processes::program_whose_tasks_never_end", "--exact", "--nocapture"])
+        .env("TEST_NEVER_ENDS", how)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let mut numbers = lines.filter_map(|line| line.unwrap().split_once("process ")?.1.parse().ok());
+    let child: u32 = numbers.next().unwrap();
+    let workers: Vec<u32> = numbers.take(2).collect();
+    if how == "stopped" {
+        workers.iter().for_each(|&worker| stop(worker));
+    }
+    assert!(workers.iter().all(|&worker| has_process(worker)));
+    program.kill().unwrap();
+    program.wait().unwrap();
+    eventually("the workers are gone", || !workers.iter().any(|&worker| has_process(worker)));
+    if child > 0 {
+        crate::retries::kill(child);
+    }
+}
+
+/// Not a test, but what those above kill.
 #[test]
 fn program_whose_tasks_never_end() {
-    if std::env::var_os("TEST_NEVER_ENDS").is_none() {
-        return;
-    }
+    let Ok(how) = std::env::var("TEST_NEVER_ENDS") else { return };
     let pool = pool(2);
     let tasks = [pool.submit(spin_with_a_message, ()), pool.submit(spin_with_a_message, ())];
     for task in &tasks {
         eventually("the worker says who it is", || task.progress().message.is_some());
-        println!("\nworker {}", task.progress().message.unwrap());
+    }
+    println!("\nprocess {}", if how == "held" { leave_a_child() } else { 0 });
+    for task in &tasks {
+        println!("\nprocess {}", task.progress().message.unwrap());
     }
     let [task, _other] = tasks;
     let _ = task.wait();

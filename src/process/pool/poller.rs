@@ -2,7 +2,12 @@
 
 pub(crate) use imp::Poller;
 
-use crate::process::pool::scheduler::WorkerId;
+use rustix::event::Timespec;
+
+use crate::process::pool::terms::WorkerId;
+
+/// How often to look whether a process has ended, where nothing tells: 100 ms.
+const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// What has come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +29,7 @@ mod imp {
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
     };
 
-    use super::{Ready, WorkerId};
+    use super::{GLANCE, Ready, WorkerId};
     use crate::process::protocol::channel::above_standard;
     use crate::process::protocol::wake_pipe::WakePipe;
 
@@ -83,11 +88,16 @@ mod imp {
             self.wake.wake();
         }
 
-        /// Waits for something to come about. The descriptors that it could be are known.
-        pub(crate) fn wait<'a>(&self, _fds: impl Iterator<Item = (BorrowedFd<'a>, Ready, bool)>) -> Vec<Ready> {
+        /// Waits for something to come about, or only for a while. The descriptors that it could be are known.
+        pub(crate) fn wait<'a>(
+            &self,
+            _channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerId, bool)>,
+            is_short: bool,
+        ) -> Vec<Ready> {
             let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
+            let timeout = is_short.then_some(&GLANCE);
             // An error is as good as a wake-up: whoever waits looks again.
-            let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None);
+            let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout);
             let mut ready = Vec::with_capacity(events.len());
             for event in events {
                 match event.data.u64() {
@@ -114,15 +124,12 @@ mod imp {
     use std::io;
     use std::os::fd::BorrowedFd;
     use std::sync::{Mutex, PoisonError};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-    use super::{Ready, WorkerId};
+    use super::{GLANCE, Ready, WorkerId};
     use crate::process::protocol::wake_pipe::WakePipe;
-
-    /// How often to look whether a process has ended, where nothing tells.
-    const GLANCE: Duration = Duration::from_millis(100);
 
     #[derive(Debug)]
     pub(crate) struct Poller {
@@ -157,25 +164,24 @@ mod imp {
             self.wake.wake();
         }
 
-        /// Waits for something to come about.
-        pub(crate) fn wait<'a>(&self, fds: impl Iterator<Item = (BorrowedFd<'a>, Ready, bool)>) -> Vec<Ready> {
-            let fds: Vec<_> = fds.collect();
+        /// Waits for something to come about, or only for a while.
+        pub(crate) fn wait<'a>(
+            &self,
+            channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerId, bool)>,
+            is_short: bool,
+        ) -> Vec<Ready> {
+            let channels: Vec<_> = channels.collect();
             let flags = |is_full| if is_full { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-            let channels = fds.iter().map(|(fd, _, is_full)| PollFd::from_borrowed_fd(*fd, flags(*is_full)));
-            let mut polled: Vec<_> = channels.chain([PollFd::new(&self.wake, PollFlags::IN)]).collect();
+            let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
+            fds.extend(channels.iter().map(|(fd, _, is_full)| PollFd::from_borrowed_fd(*fd, flags(*is_full))));
             let timer = *self.timer.lock().unwrap_or_else(PoisonError::into_inner);
-            let left = timer.map(|at| at.saturating_duration_since(Instant::now()));
-            let glance = (!fds.is_empty()).then_some(GLANCE);
-            let timeout = left.into_iter().chain(glance).min().and_then(|left| Timespec::try_from(left).ok());
-            let _ = poll(&mut polled, timeout.as_ref());
+            let left = timer.and_then(|at| Timespec::try_from(at.saturating_duration_since(Instant::now())).ok());
+            let timeout = left.into_iter().chain(is_short.then_some(GLANCE)).min();
+            let _ = poll(&mut fds, timeout.as_ref());
             self.wake.drain();
-            let ready =
-                |((_, ready, _), fd): (&(_, Ready, _), &PollFd<'_>)| (!fd.revents().is_empty()).then_some(*ready);
-            let workers = fds.iter().map(|(_, ready, _)| *ready);
-            let processes = workers.map(|ready| match ready {
-                Ready::Channel(worker) | Ready::Process(worker) => Ready::Process(worker),
-            });
-            fds.iter().zip(&polled).filter_map(ready).chain(processes).collect()
+            let workers = channels.iter().map(|(_, worker, _)| *worker);
+            let ready = workers.zip(&fds[1..]).filter(|(_, fd)| !fd.revents().is_empty());
+            ready.map(|(worker, _)| Ready::Channel(worker)).collect()
         }
     }
 }
