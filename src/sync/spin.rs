@@ -26,7 +26,12 @@ pub(crate) struct AdaptiveSpin {
 
 impl AdaptiveSpin {
     pub(crate) const fn new() -> Self {
-        Self { misses: 0, passes: 0 }
+        Self::after_passing(0)
+    }
+
+    /// Passes by that many chances first.
+    pub(crate) const fn after_passing(passes: u32) -> Self {
+        Self { misses: 0, passes }
     }
 
     /// Takes a chance: returns when `found`, or when it is time to sleep.

@@ -117,3 +117,47 @@ fn every_task_ends_once_whatever_is_done_to_it() {
         within_deadline(move || storm(seed));
     }
 }
+
+/// Several threads submit, pause, resume and cancel while the pool is shut down.
+fn storm_and_shut_down(seed: u64) {
+    let executor = Arc::new(ThreadPoolExecutor::new(1 + seed as usize % 3));
+    let submitters: Vec<_> = (1..=3)
+        .map(|submitter| {
+            let (executor, mut dice) = (executor.clone(), Dice(seed * 31 + submitter));
+            thread::spawn(move || {
+                let tasks = (0..200).map(|_| {
+                    let starts = Arc::new(AtomicUsize::new(0));
+                    let counted = starts.clone();
+                    let task = executor.spawn(move |_| Ok(_ = counted.fetch_add(1, Ordering::SeqCst)));
+                    match dice.roll(8) {
+                        0 => task.pause(),
+                        1 => {
+                            task.pause();
+                            task.resume();
+                        }
+                        2 => task.cancel(),
+                        _ => {}
+                    }
+                    (task, starts)
+                });
+                tasks.collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let mut dice = Dice(seed);
+    // Somewhere among the tasks of the submitters.
+    let before: Vec<_> = (0..dice.roll(300)).map(|_| executor.spawn(|_| Ok(()))).collect();
+    let shutdown = executor.shutdown_now();
+    for (task, starts) in submitters.into_iter().flat_map(|submitter| submitter.join().unwrap()) {
+        let has_run = task.wait().is_ok();
+        assert_eq!(starts.load(Ordering::SeqCst), usize::from(has_run));
+    }
+    before.into_iter().for_each(|task| _ = task.wait());
+    shutdown.wait();
+    eventually("the threads have ended", || format!("{executor:?}").contains("threads: 0, queued: 0"));
+}
+
+#[test]
+fn every_task_ends_and_none_that_was_refused_has_run_whenever_the_pool_is_shut_down() {
+    within_deadline(|| (1..=200).for_each(storm_and_shut_down));
+}

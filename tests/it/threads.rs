@@ -1,13 +1,17 @@
 //! The pool of threads.
 
+use std::cell::RefCell;
 use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::thread;
+use std::time::Duration;
 
+use futures::FutureExt;
 use progress_executor::{Executor, ProgressFuture, ThreadPoolExecutor};
 
-use crate::support::{gate, within_deadline};
+use crate::support::{Barrier, Gate, Hand, busy_pool, eventually, gate, within_deadline};
 
 #[test]
 fn one_worker_runs_first_in_first_out() {
@@ -190,6 +194,89 @@ fn shutdown_now_reaches_a_task_that_runs_on_the_thread_of_one_that_waits_for_it(
         let source = error.source().unwrap().downcast_ref::<progress_executor::TaskError>().unwrap();
         assert!(source.is_cancelled());
     });
+}
+
+/// A waker that frees a worker while the tasks that wait are being cancelled, and goes on when its thread has ended.
+struct FreesWorker {
+    gate: Mutex<Gate>,
+    thread_ended: Mutex<mpsc::Receiver<()>>,
+    woken: mpsc::Sender<Result<(), mpsc::RecvTimeoutError>>,
+}
+
+impl Wake for FreesWorker {
+    fn wake(self: Arc<Self>) {
+        self.gate.lock().unwrap().open();
+        let ended = match self.thread_ended.lock().unwrap().recv_timeout(Duration::from_secs(20)) {
+            // The sender went with the thread.
+            Err(mpsc::RecvTimeoutError::Disconnected) => Ok(()),
+            other => other,
+        };
+        self.woken.send(ended).unwrap();
+    }
+}
+
+#[test]
+fn shutdown_now_starts_no_task_that_waits_however_long_it_takes_to_cancel_them() {
+    thread_local! {
+        static ENDS_WITH_THREAD: RefCell<Option<mpsc::Sender<()>>> = const { RefCell::new(None) };
+    }
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let ((gate, barrier), (thread, thread_ended), (woken, was_woken)) = (gate(), mpsc::channel(), mpsc::channel());
+        let running = executor.spawn(move |_| {
+            ENDS_WITH_THREAD.set(Some(thread));
+            barrier.pass();
+            Ok(())
+        });
+        gate.wait();
+        let started = Arc::new(AtomicUsize::new(0));
+        let mut waiting: Vec<_> = (0..100)
+            .map(|_| {
+                let started = started.clone();
+                executor.spawn(move |_| Ok(_ = started.fetch_add(1, Ordering::SeqCst)))
+            })
+            .collect();
+        let waker = FreesWorker { gate: Mutex::new(gate), thread_ended: Mutex::new(thread_ended), woken };
+        let waker = Waker::from(Arc::new(waker));
+        assert!(waiting[0].poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+
+        executor.shutdown_now().wait();
+        assert_eq!(was_woken.recv().unwrap(), Ok(()), "the thread was there while the tasks were cancelled");
+        assert_eq!(started.load(Ordering::SeqCst), 0);
+        assert!(waiting.into_iter().all(|task| task.wait().unwrap_err().is_cancelled()));
+        running.wait().unwrap();
+    });
+}
+
+#[test]
+fn shutdown_resolves_when_all_are_cancelled_although_no_thread_is_left() {
+    within_deadline(|| {
+        let (executor, worker) = busy_pool();
+        let executor = Arc::new(executor);
+        let mut waiting = executor.spawn(|_| Ok(()));
+        let ((blocked, barrier), shutting) = (gate(), executor.clone());
+        let waker = Waker::from(Arc::new(Blocks(Mutex::new(barrier))));
+        assert!(waiting.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+        let shutdown_now = thread::spawn(move || shutting.shutdown_now().wait());
+        blocked.wait();
+        worker.open();
+        eventually("the thread has ended", || format!("{executor:?}").contains("threads: 0"));
+        let hand = Hand::new();
+        let mut shutdown = executor.shutdown();
+        assert!(hand.poll(&mut shutdown).is_pending(), "a task is still being cancelled");
+        blocked.open();
+        shutdown.wait();
+        shutdown_now.join().unwrap();
+    });
+}
+
+/// A waker that waits.
+struct Blocks(Mutex<Barrier>);
+
+impl Wake for Blocks {
+    fn wake(self: Arc<Self>) {
+        self.0.lock().unwrap().pass();
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ const ORDER: &[(&str, &[&str])] = &[
             "compile_fail",
         ],
     ),
+    ("src/thread", &["pool < executor < builder < mod"]),
     (
         "src/process",
         &[

@@ -1,0 +1,132 @@
+//! The pool as its users have it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::executor::job::Job;
+use crate::executor::shutdown::Shutdown;
+use crate::executor::{Executor, submit_methods};
+use crate::thread::pool::Pool;
+
+/// Runs tasks on a pool of threads, first in, first out.
+///
+/// Threads are started as they are needed, up to a maximum, and are kept until the executor is dropped. A task that
+/// panics costs no thread. Idle threads use no CPU.
+///
+/// | | new tasks | tasks that wait | tasks that run |
+/// |---|---|---|---|
+/// | drop the executor | – | are run | run on |
+/// | [`shutdown`](Self::shutdown) | rejected | are run | run on |
+/// | [`shutdown_now`](Self::shutdown_now) | rejected | cancelled | asked to end |
+///
+/// None of them blocks; the threads end when there is nothing left to do.
+///
+/// # Tasks that wait for tasks of their own pool
+///
+/// A future that is polled or [waited](crate::ProgressFuture::wait) for on a thread of the pool that its task was
+/// submitted to runs the task right there, if no other thread has started it. So tasks can submit tasks to their own
+/// pool and wait for them, even if it has one thread only; what a task waits for counts on the stack of its thread.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
+///
+/// fn sum(numbers: Vec<u64>, progress: &Updater) -> TaskResult<u64> {
+///     let mut sum = 0;
+///     for number in progress.iter(numbers) {
+///         sum += number?;
+///     }
+///     Ok(sum)
+/// }
+///
+/// let executor = ThreadPoolExecutor::new(2);
+/// let small = executor.submit(sum, vec![1, 2, 3]);
+/// let large = executor.submit(sum, (1..=1000).collect());
+/// let (small, large) = smol::block_on(futures::future::join(small, large));
+/// assert_eq!((small?, large?), (6, 500_500));
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+pub struct ThreadPoolExecutor {
+    pub(super) pool: Arc<Pool>,
+}
+
+impl ThreadPoolExecutor {
+    /// A pool of at most `max_workers` threads; 0 stands for the [available
+    /// parallelism](std::thread::available_parallelism).
+    ///
+    /// Starts no thread yet.
+    #[must_use]
+    pub fn new(max_workers: usize) -> Self {
+        Self::builder().max_workers(max_workers).build()
+    }
+
+    /// Refuses new tasks from now on, and resolves when the accepted ones have ended.
+    ///
+    /// Tasks that are paused have not ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|_| Ok(1));
+    /// executor.shutdown().wait();
+    /// assert!(task.is_done());
+    /// assert!(executor.spawn(|_| Ok(2)).wait().unwrap_err().is_rejected());
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn shutdown(&self) -> Shutdown {
+        self.pool.close();
+        Shutdown::new(self.pool.clone())
+    }
+
+    /// Refuses new tasks from now on, cancels the accepted ones, and resolves when they have ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{CancelCause, TaskErrorKind, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.sleep(std::time::Duration::MAX)?));
+    /// smol::block_on(executor.shutdown_now());
+    /// let error = task.wait().unwrap_err();
+    /// assert_eq!(error.kind(), &TaskErrorKind::Cancelled(CancelCause::Shutdown));
+    /// ```
+    pub fn shutdown_now(&self) -> Shutdown {
+        self.pool.close_now();
+        Shutdown::new(self.pool.clone())
+    }
+}
+
+submit_methods!(ThreadPoolExecutor);
+
+impl Default for ThreadPoolExecutor {
+    /// A pool of as many threads as the [available parallelism](std::thread::available_parallelism).
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl Executor for ThreadPoolExecutor {
+    fn execute(&self, job: Job) {
+        self.pool.add(job);
+    }
+
+    fn max_workers(&self) -> usize {
+        self.pool.settings().max_workers
+    }
+}
+
+impl Drop for ThreadPoolExecutor {
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
+impl fmt::Debug for ThreadPoolExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pool.fmt(f)
+    }
+}

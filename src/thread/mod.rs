@@ -1,0 +1,5 @@
+//! A pool of threads.
+
+pub(crate) mod builder;
+pub(crate) mod executor;
+mod pool;
