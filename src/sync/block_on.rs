@@ -12,16 +12,19 @@ use crate::sync::spin::AdaptiveSpin;
 
 thread_local! {
     static SPIN_STATE: Cell<AdaptiveSpin> = const { Cell::new(AdaptiveSpin::new()) };
+    /// Kept from one call for the next. Gone while it is in use, for calls within that one.
+    static SLEEPER: Cell<Option<Arc<Sleeper>>> = const { Cell::new(None) };
 }
 
 /// Polls the future on this thread until it is ready.
 ///
 /// Other than `futures::executor::block_on` it can be called from within itself.
 pub(crate) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
-    let sleeper = Arc::new(Sleeper { thread: thread::current(), woken: AtomicBool::new(false) });
+    let sleeper = take_sleeper();
     let waker = Waker::from(sleeper.clone());
     loop {
         if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut Context::from_waker(&waker)) {
+            keep_sleeper(sleeper);
             return output;
         }
         let mut patience = SPIN_STATE.get();
@@ -31,6 +34,18 @@ pub(crate) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
             thread::park();
         }
     }
+}
+
+fn take_sleeper() -> Arc<Sleeper> {
+    // A thread that is about to end keeps nothing any more.
+    let kept = SLEEPER.try_with(Cell::take).ok().flatten();
+    // What may have woken it for the call before; if it does so again, the future is polled once more.
+    kept.inspect(|kept| kept.woken.store(false, Ordering::Relaxed))
+        .unwrap_or_else(|| Arc::new(Sleeper { thread: thread::current(), woken: AtomicBool::new(false) }))
+}
+
+fn keep_sleeper(sleeper: Arc<Sleeper>) {
+    let _ = SLEEPER.try_with(|kept| kept.set(Some(sleeper)));
 }
 
 struct Sleeper {
