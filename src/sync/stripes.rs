@@ -2,6 +2,7 @@
 
 use std::array;
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -18,6 +19,28 @@ pub(crate) struct Stripes([Stripe; PLACES + 1]);
 #[repr(align(128))]
 struct Stripe(AtomicU64);
 
+/// Where one thread adds.
+#[derive(Clone, Copy)]
+pub(crate) struct LocalStripe<'a> {
+    stripe: &'a Stripe,
+    is_common: bool,
+    /// Another thread has another place.
+    not_send: PhantomData<*const ()>,
+}
+
+impl LocalStripe<'_> {
+    #[inline(always)]
+    pub(crate) fn add(self, delta: u64) {
+        let Stripe(count) = self.stripe;
+        if self.is_common {
+            count.fetch_add(delta, Ordering::Relaxed);
+        } else {
+            // Nobody else writes there.
+            count.store(count.load(Ordering::Relaxed).wrapping_add(delta), Ordering::Relaxed);
+        }
+    }
+}
+
 impl Stripes {
     pub(crate) fn new() -> Self {
         Self(array::from_fn(|_| Stripe(AtomicU64::new(0))))
@@ -25,14 +48,14 @@ impl Stripes {
 
     #[inline]
     pub(crate) fn add(&self, delta: u64) {
+        self.local().add(delta);
+    }
+
+    /// The place of this thread, for those who add many times.
+    #[inline]
+    pub(crate) fn local(&self) -> LocalStripe<'_> {
         let place = place();
-        let Stripe(count) = &self.0[place];
-        if place == COMMON {
-            count.fetch_add(delta, Ordering::Relaxed);
-        } else {
-            // Nobody else writes there.
-            count.store(count.load(Ordering::Relaxed).wrapping_add(delta), Ordering::Relaxed);
-        }
+        LocalStripe { stripe: &self.0[place], is_common: place == COMMON, not_send: PhantomData }
     }
 
     pub(crate) fn sum(&self) -> u64 {

@@ -4,7 +4,9 @@ use rayon::iter::plumbing::{Consumer, Folder, UnindexedConsumer};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::error::Cancelled;
+use crate::sync::stripes::LocalStripe;
 use crate::task::counts::UNKNOWN;
+use crate::task::state;
 use crate::updater::Updater;
 use crate::updater::shared::SharedUpdater;
 
@@ -76,7 +78,8 @@ impl<'a, T, C: Consumer<Result<T, Cancelled>>> Consumer<T> for Counted<'a, C> {
     }
 
     fn into_folder(self) -> Self::Folder {
-        CountedFolder { shared: self.shared, base: self.base.into_folder(), is_cancelled: false }
+        let local = self.shared.local();
+        CountedFolder { shared: self.shared, local, base: self.base.into_folder(), is_cancelled: false }
     }
 
     fn full(&self) -> bool {
@@ -96,6 +99,8 @@ impl<T, C: UnindexedConsumer<Result<T, Cancelled>>> UnindexedConsumer<T> for Cou
 
 struct CountedFolder<'a, F> {
     shared: &'a SharedUpdater,
+    /// A folder stays on its thread.
+    local: LocalStripe<'a>,
     base: F,
     /// It has said so, and takes no more.
     is_cancelled: bool,
@@ -104,25 +109,27 @@ struct CountedFolder<'a, F> {
 impl<T, F: Folder<Result<T, Cancelled>>> Folder<T> for CountedFolder<'_, F> {
     type Result = F::Result;
 
-    fn consume(self, item: T) -> Self {
-        let Self { shared, base, is_cancelled } = self;
-        if is_cancelled {
-            return Self { shared, base, is_cancelled };
+    #[inline]
+    fn consume(mut self, item: T) -> Self {
+        if self.is_cancelled {
+            return self;
         }
-        match shared.check() {
+        // One look for the count of the item before and for this one.
+        match self.shared.checkpoint(state::ATTENTION) {
             Err(cancelled) => {
-                let base = base.consume(Err(shared.cut_short(cancelled)));
-                Self { shared, base, is_cancelled: true }
+                self.base = self.base.consume(Err(self.shared.cut_short(cancelled)));
+                self.is_cancelled = true;
             }
             Ok(()) => {
-                let base = base.consume(Ok(item));
-                shared.count(1);
-                Self { shared, base, is_cancelled }
+                self.base = self.base.consume(Ok(item));
+                self.local.add(1);
             }
         }
+        self
     }
 
     fn complete(self) -> Self::Result {
+        self.shared.report_if_due();
         self.base.complete()
     }
 

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use yoke::Yoke;
 
 use crate::error::Cancelled;
+#[cfg(feature = "rayon")]
+use crate::sync::stripes::LocalStripe;
 use crate::sync::stripes::Stripes;
 use crate::task::context::Context;
 use crate::task::core::Core;
@@ -154,10 +156,15 @@ impl SharedUpdater {
         cancelled
     }
 
-    /// Counts without checking for cancellation.
+    /// Where this thread counts, without checking for anything.
     #[cfg(feature = "rayon")]
-    pub(crate) fn count(&self, delta: u64) {
-        self.stripes.add(delta);
+    pub(crate) fn local(&self) -> LocalStripe<'_> {
+        self.stripes.local()
+    }
+
+    /// Shows what was counted, if that is due.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn report_if_due(&self) {
         checkpoint::report_if_due(self.task(), &self.context);
     }
 
@@ -165,8 +172,9 @@ impl SharedUpdater {
         self.core.backing_cart()
     }
 
+    /// Deals with those of `bits` that are set in the control word.
     #[inline(always)]
-    fn checkpoint(&self, bits: u32) -> Result<(), Cancelled> {
+    pub(crate) fn checkpoint(&self, bits: u32) -> Result<(), Cancelled> {
         let needs_attention = self.core.get().state.peek() & bits != 0;
         if needs_attention { checkpoint::checkpoint(self.task(), &self.context, bits) } else { Ok(()) }
     }
