@@ -6,12 +6,13 @@ use std::iter::FusedIterator;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 use futures::stream::{FusedStream, FuturesOrdered, FuturesUnordered, Stream, StreamExt};
 
 use crate::error::{CancelCause, TaskError};
+use crate::executor::buffer::Buffer;
 use crate::executor::builder::Options;
 use crate::future::ProgressFuture;
 use crate::group::handle::GroupHandle;
@@ -64,7 +65,7 @@ pub struct Map<'a, I: Iterator, O> {
     submit: Submit<'a, I::Item, O>,
     name: Option<Name<'a, I::Item>>,
     limits: Limits,
-    buffer: usize,
+    buffer: Buffer,
     /// How many inputs were taken.
     taken: usize,
     in_flight: InFlight<O>,
@@ -132,7 +133,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
             submit,
             name: None,
             limits: Limits::default(),
-            buffer: max_workers.saturating_mul(2).max(1),
+            buffer: Buffer::adaptive(max_workers),
             taken: 0,
             in_flight,
             state: GroupState::new(Unit::Inputs(count)),
@@ -162,10 +163,13 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
-    /// The most tasks at a time that are waiting, running, or ended with an outcome that has not been asked for. By default
-    /// this is twice the number of workers, so that each finds the next task when it has done one. 0 means 1.
+    /// The most tasks at a time that are waiting, running, or ended with an outcome that has not been asked for. 0 means 1.
+    ///
+    /// By default this is twice the number of workers, so that each finds the next task when it has done one. Where outcomes
+    /// come and are asked for at short intervals it grows to what takes about a millisecond, and to 64 times the number of
+    /// workers at the most.
     pub fn buffer(mut self, tasks: usize) -> Self {
-        self.buffer = tasks.max(1);
+        self.buffer = Buffer::fixed(tasks);
         self
     }
 
@@ -310,7 +314,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
 
     /// Takes inputs for as long as there is room.
     fn fill(&mut self) {
-        while self.in_flight.len() < self.buffer {
+        while self.in_flight.len() < self.buffer.tasks() {
             // Taken out, so that one that panics is not asked again.
             let Some(mut inputs) = self.inputs.take() else { return };
             let next = if self.state.is_cancelled() { None } else { inputs.next() };
@@ -340,6 +344,7 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
         self.in_flight.poll_next(cx).map(|ended| {
             let (task, outcome) = ended?;
             self.state.note_ended(&task);
+            self.buffer.note_outcome(Instant::now);
             Some(outcome)
         })
     }
@@ -367,7 +372,7 @@ impl<I: Iterator, O> Drop for Map<'_, I, O> {
 impl<I: Iterator, O> fmt::Debug for Map<'_, I, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Map")
-            .field("buffer", &self.buffer)
+            .field("buffer", &self.buffer.tasks())
             .field("in_flight", &self.in_flight.len())
             .field("is_ordered", &self.in_flight.is_ordered)
             .finish_non_exhaustive()

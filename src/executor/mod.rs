@@ -1,5 +1,6 @@
 //! Executors in general: what they are given, and what they give.
 
+pub(crate) mod buffer;
 pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod executor_fn;
