@@ -4,7 +4,7 @@
 
 #![allow(dead_code)] // Not every function of the files is called.
 
-#[path = "../src/codec.rs"]
+#[path = "../src/codec/mod.rs"]
 mod codec;
 #[path = "../src/task/remote.rs"]
 mod remote;

@@ -15,7 +15,7 @@ use wire::decoder::Decoder;
 use wire::outbox::Outbox;
 use wire::{Reply, Request, WireError};
 
-#[path = "../../src/codec.rs"]
+#[path = "../../src/codec/mod.rs"]
 mod codec;
 #[path = "../../src/task/remote.rs"]
 mod remote;

@@ -20,7 +20,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use codec::{Format, Encoded, encode, decode};
 
-#[path = "../../src/codec.rs"]
+#[path = "../../src/codec/mod.rs"]
 mod codec;
 
 /// What the file needs of its crate.

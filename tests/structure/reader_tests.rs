@@ -222,13 +222,13 @@ fn a_wrong_import_is_found() {
 #[test]
 fn the_known_arrows_are_found() {
     let known = [
-        ("src/codec.rs", "src/error.rs"),
+        ("src/codec/mod.rs", "src/error.rs"),
         ("src/error.rs", "src/progress.rs"),
         ("src/group/mod.rs", "src/future/mod.rs"),
         ("src/inline.rs", "src/executor/mod.rs"),
         ("src/lib.rs", "src/thread.rs"),
         ("src/process/pool/launch.rs", "src/process/protocol/wire/mod.rs"),
-        ("src/process/protocol/wire/mod.rs", "src/codec.rs"),
+        ("src/process/protocol/wire/mod.rs", "src/codec/mod.rs"),
         ("src/task/state.rs", "src/sync/primitives.rs"),
         ("src/thread.rs", "src/executor/mod.rs"),
         ("src/updater/mod.rs", "src/task/mod.rs"),

@@ -134,7 +134,7 @@ fn where_they_part<'a>(one: &'a str, other: &'a str) -> (&'a str, &'a str, &'a s
 fn the_order_is_that_of_the_house() {
     let upwards = [
         ("src/sync/timer.rs", "src/task/core.rs"),
-        ("src/error.rs", "src/codec.rs"),
+        ("src/error.rs", "src/codec/mod.rs"),
         ("src/task/parts.rs", "src/updater/mod.rs"),
         ("src/task/mod.rs", "src/run.rs"),
         ("src/future/mod.rs", "src/executor/job.rs"),

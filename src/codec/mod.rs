@@ -4,6 +4,9 @@
 //!
 //! [MessagePack]: https://msgpack.org
 
+#[cfg(feature = "processes")]
+mod strict;
+
 use std::any::Any;
 use std::mem::size_of;
 
@@ -12,10 +15,9 @@ use serde::Serialize;
 #[cfg(feature = "processes")]
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "processes")]
+use crate::codec::strict::{MAX_DEPTH, strict};
 use crate::error::BoxError;
-
-/// How deeply values may be nested: whoever decodes them must not run out of stack.
-const MAX_DEPTH: usize = 128;
 
 /// An encoded value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxErr
     if let Some(bytes) = encode_plain(&mut slot) {
         return Ok(Encoded { format: Format::Plain, bytes });
     }
-    let bytes = slot.as_ref().map_or_else(|| Ok(Vec::new()), rmp_serde::to_vec_named)?;
+    let bytes = slot.as_ref().map_or_else(|| Ok(Vec::new()), |value| rmp_serde::to_vec_named(&strict(value)))?;
     Ok(Encoded { format: Format::MessagePack, bytes })
 }
 
@@ -134,7 +136,7 @@ fn decode_plain<T: 'static>(slot: &mut Option<T>, bytes: Vec<u8>) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use super::{Encoded, Format, decode, encode};
+    use super::{Encoded, Format, decode, encode, strict};
     use serde::de::DeserializeOwned;
     use serde::{Deserialize, Serialize};
     use std::collections::BTreeMap;
@@ -220,6 +222,131 @@ mod tests {
     /// Arrays in arrays.
     #[derive(Deserialize)]
     struct Nested(#[expect(dead_code, reason = "nobody looks at what is too deep")] Vec<Nested>);
+
+    #[derive(Serialize, Deserialize, Default)]
+    struct List {
+        next: Option<Box<List>>,
+    }
+
+    impl Drop for List {
+        /// Without recursion.
+        fn drop(&mut self) {
+            let mut next = self.next.take();
+            while let Some(mut list) = next {
+                next = list.next.take();
+            }
+        }
+    }
+
+    fn list(depth: usize) -> List {
+        (1..depth).fold(List::default(), |next, _| List { next: Some(Box::new(next)) })
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_to_be_decoded_is_not_encoded() {
+        for depth in 1..300 {
+            let is_decoded = |list| {
+                let bytes = rmp_serde::to_vec_named(&list).unwrap();
+                decode::<List>(Encoded { format: Format::MessagePack, bytes }).is_ok()
+            };
+            assert_eq!(encode(list(depth)).is_ok(), is_decoded(list(depth)), "{depth} lists");
+        }
+        assert!(encode(list(127)).is_ok());
+        let error = encode(list(128)).unwrap_err().to_string();
+        assert!(error.contains("nested more than 127 deep"), "{error}");
+    }
+
+    /// Has no containers in its encoding, however deep it is.
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    struct Deep(Option<Box<Deep>>);
+
+    #[derive(Serialize, Deserialize)]
+    enum Chain {
+        End,
+        Link(Box<Chain>),
+        Pair((Box<Chain>,)),
+        Named { rest: Box<Chain> },
+        Layered(Vec<Option<Chain>>),
+        Map(BTreeMap<u8, Chain>),
+    }
+
+    #[test]
+    fn no_depth_exhausts_the_stack() {
+        let link = |wrap: fn(Chain) -> Chain| (0..20_000).fold(Chain::End, |rest, _| wrap(rest));
+        let wraps: [fn(Chain) -> Chain; 5] = [
+            |rest| Chain::Link(Box::new(rest)),
+            |rest| Chain::Pair((Box::new(rest),)),
+            |rest| Chain::Named { rest: Box::new(rest) },
+            |rest| Chain::Layered(vec![Some(rest)]),
+            |rest| Chain::Map(BTreeMap::from([(1, rest)])),
+        ];
+        for wrap in wraps {
+            // To make it and to drop it takes as much stack as it is deep, to encode it that of any thread.
+            let with_large_stack = std::thread::Builder::new().stack_size(64 << 20);
+            let check = move || {
+                let chain = link(wrap);
+                let encode = || rmp_serde::to_vec_named(&strict(&chain)).map_err(|error| error.to_string());
+                std::thread::scope(|scope| scope.spawn(encode).join().unwrap())
+            };
+            let error = with_large_stack.spawn(check).unwrap().join().unwrap().unwrap_err();
+            assert!(error.contains("nested"), "{error}");
+        }
+        let error = encode(list(100_000)).unwrap_err().to_string();
+        assert!(error.contains("nested"), "{error}");
+        let deep = (0..1_000).fold(Deep(None), |inner, _| Deep(Some(Box::new(inner))));
+        assert!(encode(deep).unwrap_err().to_string().contains("nested"));
+    }
+
+    #[test]
+    fn what_would_become_another_value_is_not_encoded() {
+        fn is_refused<T: Serialize + Debug + 'static>(value: T) {
+            let text = format!("{value:?}");
+            let error = encode(value).expect_err(&text).to_string();
+            assert!(error.contains("`Some` around a `") && error.contains("use an enum"), "{text}: {error}");
+        }
+
+        #[derive(Serialize, Debug)]
+        struct Wrapper(Option<u8>);
+        #[derive(Serialize, Debug)]
+        #[serde(untagged)]
+        enum Either {
+            Nothing,
+        }
+
+        let error = encode(vec![Some(Option::<u8>::None)]).unwrap_err().to_string();
+        assert!(error.contains("`core::option::Option<u8>`"), "{error}");
+        is_refused(Some(Option::<u8>::None));
+        is_refused(Some(Some(Option::<u8>::None)));
+        is_refused(Some(()));
+        is_refused(Some(Wrapper(None)));
+        is_refused(Some(Either::Nothing));
+        is_refused(BTreeMap::from([("key", Some(()))]));
+        is_refused(Deep(Some(Box::new(Deep(None)))));
+
+        crosses(Deep(None), Format::MessagePack);
+        crosses(Some(Some(1_u8)), Format::MessagePack);
+        crosses(Option::<Option<u8>>::None, Format::MessagePack);
+        crosses(Some(vec![Option::<u8>::None, Some(1)]), Format::MessagePack);
+        crosses(Some((Option::<u8>::None, ())), Format::MessagePack);
+        crosses(Some(Result::<(), Option<u8>>::Err(None)), Format::MessagePack);
+        crosses(Some(Result::<(), Option<u8>>::Ok(())), Format::MessagePack);
+        crosses(Some(std::marker::PhantomData::<u8>), Format::MessagePack);
+        crosses(Some(String::new()).map(Box::new), Format::MessagePack);
+    }
+
+    #[test]
+    fn integers_of_128_bits_cross() {
+        crosses((u128::MAX, i128::MIN, Some(u128::MAX)), Format::MessagePack);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_not_unicode_is_an_error_that_says_so() {
+        use std::os::unix::ffi::OsStringExt;
+        let path = std::path::PathBuf::from(std::ffi::OsString::from_vec(vec![b'/', 255]));
+        let error = encode(Some(path)).unwrap_err().to_string();
+        assert!(error.contains("path contains invalid UTF-8"), "{error}");
+    }
 
     #[test]
     fn what_does_not_fit_is_an_error() {

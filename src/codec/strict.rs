@@ -1,0 +1,270 @@
+//! Refuses to encode what could not be decoded as what it was: values that are nested too deeply, and options whose
+//! layers MessagePack cannot tell apart.
+//!
+//! A [`Serializer`] around another, for its own does neither. What a `Serialize` does before it calls its serializer
+//! passes by: one that recurses by itself is bounded by nothing.
+
+use std::any::type_name;
+use std::fmt::Display;
+
+use serde::ser::{
+    Error, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleStruct,
+    SerializeTupleVariant,
+};
+use serde::{Serialize, Serializer};
+
+/// How deeply values may be nested: whoever encodes or decodes them must not run out of stack.
+pub(super) const MAX_DEPTH: usize = 128;
+
+/// How many calls of `serialize` may be inside of one another. Most types take two or three for each container, for an
+/// option or a newtype needs one as well, and no place in the encoding.
+const MAX_CALLS: usize = 4 * MAX_DEPTH;
+
+/// The value, as it is to be encoded.
+pub(super) fn strict<T: Serialize>(value: &T) -> impl Serialize + '_ {
+    Part { value, nesting: Nesting { containers: MAX_DEPTH, calls: MAX_CALLS }, some_of: None }
+}
+
+struct Strict<S> {
+    inner: S,
+    nesting: Nesting,
+    /// The type of what is serialized, where that is the content of a `Some`.
+    some_of: Option<&'static str>,
+}
+
+/// What is still allowed.
+#[derive(Clone, Copy)]
+struct Nesting {
+    /// Of arrays and maps, which is what limits the decoder.
+    containers: usize,
+    calls: usize,
+}
+
+impl<S: Serializer> Strict<S> {
+    /// Nothing, which is how `None` is encoded.
+    fn check_nil(&self) -> Result<(), S::Error> {
+        self.some_of.map_or(Ok(()), |content| Err(indistinct(content)))
+    }
+}
+
+impl Nesting {
+    fn enter_call<E: Error>(self) -> Result<Self, E> {
+        match self.calls {
+            0 => Err(too_deep()),
+            calls => Ok(Self { calls: calls - 1, ..self }),
+        }
+    }
+
+    fn enter_container<E: Error>(self) -> Result<Self, E> {
+        match self.containers {
+            // As the decoder counts.
+            0 | 1 => Err(too_deep()),
+            containers => Self { containers: containers - 1, ..self }.enter_call(),
+        }
+    }
+}
+
+#[cold]
+fn too_deep<E: Error>() -> E {
+    E::custom(format_args!("it is nested more than {} deep", MAX_DEPTH - 1))
+}
+
+#[cold]
+fn indistinct<E: Error>(content: &str) -> E {
+    E::custom(format_args!(
+        "it has a `Some` around a `{content}` that is encoded as nothing, which would be decoded as `None`: use an enum \
+         with a variant for each case instead"
+    ))
+}
+
+/// A part of a value.
+struct Part<'a, T: ?Sized> {
+    value: &'a T,
+    nesting: Nesting,
+    some_of: Option<&'static str>,
+}
+
+impl<T: Serialize + ?Sized> Serialize for Part<'_, T> {
+    fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
+        let &Self { value, nesting, some_of } = self;
+        value.serialize(Strict { inner, nesting, some_of })
+    }
+}
+
+macro_rules! scalars {
+    ($($method:ident($scalar:ty))*) => {
+        $(fn $method(self, value: $scalar) -> Result<S::Ok, S::Error> {
+            self.inner.$method(value)
+        })*
+    };
+}
+
+macro_rules! containers {
+    ($($method:ident($($name:ident: $argument:ty),*) -> $container:ident;)*) => {
+        $(fn $method(self, $($name: $argument),*) -> Result<Parts<S::$container>, S::Error> {
+            let nesting = self.nesting.enter_container()?;
+            Ok(Parts { inner: self.inner.$method($($name),*)?, nesting })
+        })*
+    };
+}
+
+impl<S: Serializer> Serializer for Strict<S> {
+    type Ok = S::Ok;
+    type Error = S::Error;
+    type SerializeSeq = Parts<S::SerializeSeq>;
+    type SerializeTuple = Parts<S::SerializeTuple>;
+    type SerializeTupleStruct = Parts<S::SerializeTupleStruct>;
+    type SerializeTupleVariant = Parts<S::SerializeTupleVariant>;
+    type SerializeMap = Parts<S::SerializeMap>;
+    type SerializeStruct = Parts<S::SerializeStruct>;
+    type SerializeStructVariant = Parts<S::SerializeStructVariant>;
+
+    scalars! {
+        serialize_bool(bool)
+        serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64) serialize_i128(i128)
+        serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64) serialize_u128(u128)
+        serialize_f32(f32) serialize_f64(f64)
+        serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
+        serialize_unit_struct(&'static str)
+    }
+
+    containers! {
+        serialize_seq(len: Option<usize>) -> SerializeSeq;
+        serialize_tuple(len: usize) -> SerializeTuple;
+        serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct;
+        serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeTupleVariant;
+        serialize_map(len: Option<usize>) -> SerializeMap;
+        serialize_struct(name: &'static str, len: usize) -> SerializeStruct;
+        serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeStructVariant;
+    }
+
+    fn serialize_none(self) -> Result<S::Ok, S::Error> {
+        self.check_nil()?;
+        self.inner.serialize_none()
+    }
+
+    fn serialize_unit(self) -> Result<S::Ok, S::Error> {
+        self.check_nil()?;
+        self.inner.serialize_unit()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        let nesting = self.nesting.enter_call()?;
+        self.inner.serialize_some(&Part { value, nesting, some_of: Some(type_name::<T>()) })
+    }
+
+    fn serialize_unit_variant(self, name: &'static str, index: u32, variant: &'static str) -> Result<S::Ok, S::Error> {
+        self.inner.serialize_unit_variant(name, index, variant)
+    }
+
+    fn serialize_newtype_struct<T>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error>
+    where
+        T: Serialize + ?Sized,
+    {
+        // There is nothing around its content.
+        let (nesting, some_of) = (self.nesting.enter_call()?, self.some_of);
+        self.inner.serialize_newtype_struct(name, &Part { value, nesting, some_of })
+    }
+
+    fn serialize_newtype_variant<T>(
+        self,
+        name: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<S::Ok, S::Error>
+    where
+        T: Serialize + ?Sized,
+    {
+        let nesting = self.nesting.enter_container()?;
+        self.inner.serialize_newtype_variant(name, index, variant, &Part { value, nesting, some_of: None })
+    }
+
+    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
+        self.inner.collect_str(value)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.inner.is_human_readable()
+    }
+}
+
+/// The parts of an array or a map.
+struct Parts<C> {
+    inner: C,
+    nesting: Nesting,
+}
+
+impl<C> Parts<C> {
+    fn part<'a, T: ?Sized>(&self, value: &'a T) -> Part<'a, T> {
+        Part { value, nesting: self.nesting, some_of: None }
+    }
+}
+
+macro_rules! impl_elements {
+    ($($container:ident::$method:ident)*) => {
+        $(impl<C: $container> $container for Parts<C> {
+            type Ok = C::Ok;
+            type Error = C::Error;
+
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
+                let part = self.part(value);
+                self.inner.$method(&part)
+            }
+
+            fn end(self) -> Result<C::Ok, C::Error> {
+                self.inner.end()
+            }
+        })*
+    };
+}
+
+macro_rules! impl_fields {
+    ($($container:ident)*) => {
+        $(impl<C: $container> $container for Parts<C> {
+            type Ok = C::Ok;
+            type Error = C::Error;
+
+            fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), C::Error> {
+                let part = self.part(value);
+                self.inner.serialize_field(key, &part)
+            }
+
+            fn skip_field(&mut self, key: &'static str) -> Result<(), C::Error> {
+                self.inner.skip_field(key)
+            }
+
+            fn end(self) -> Result<C::Ok, C::Error> {
+                self.inner.end()
+            }
+        })*
+    };
+}
+
+impl_elements! {
+    SerializeSeq::serialize_element
+    SerializeTuple::serialize_element
+    SerializeTupleStruct::serialize_field
+    SerializeTupleVariant::serialize_field
+}
+
+impl_fields!(SerializeStruct SerializeStructVariant);
+
+impl<C: SerializeMap> SerializeMap for Parts<C> {
+    type Ok = C::Ok;
+    type Error = C::Error;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), C::Error> {
+        let part = self.part(key);
+        self.inner.serialize_key(&part)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
+        let part = self.part(value);
+        self.inner.serialize_value(&part)
+    }
+
+    fn end(self) -> Result<C::Ok, C::Error> {
+        self.inner.end()
+    }
+}
