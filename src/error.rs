@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::iter;
+use std::ptr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -89,14 +90,22 @@ impl From<Cancelled> for io::Error {
 /// How many errors are looked at, each the source of the one before: there may be no end to them.
 const DEEPEST_CHAIN: usize = 1024;
 
-/// Whether `error` is [`Cancelled`], or leads to it. Errors of users that panic when they are asked do not.
+/// Whether `error` is [`Cancelled`], or leads to it.
 pub(crate) fn is_cancellation(error: &BoxError) -> bool {
-    let leads_to_it = || {
-        let first: &(dyn Error + 'static) = &**error;
-        let mut chain = iter::successors(Some(first), |&error| error.source()).take(DEEPEST_CHAIN);
-        chain.any(|error| error.is::<CancellationMark>())
+    chain(Some(&**error)).any(|error| error.is::<CancellationMark>())
+}
+
+/// Errors, each the source of the one before, up to one that panics when it is asked, or that leads back to one of them.
+pub(crate) fn chain<'a>(first: Option<&'a (dyn Error + 'static)>) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut seen: Vec<*const (dyn Error + 'static)> = Vec::new();
+    let is_new = move |error: &&'a (dyn Error + 'static)| {
+        // With its type, for an error and its first field are at the same place. Where one is taken for two, the limit holds.
+        let is_new = !seen.iter().any(|&other| ptr::eq(other, *error));
+        seen.push(*error);
+        is_new
     };
-    quietly(leads_to_it).unwrap_or(false)
+    let errors = iter::successors(first, |&error| quietly(|| error.source()).flatten());
+    errors.take_while(is_new).take(DEEPEST_CHAIN)
 }
 
 /// A task that has not ended with a value.
@@ -619,7 +628,7 @@ pub(crate) fn fmt_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::
 }
 
 fn sources(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    iter::successors(error.source(), |&source| source.source())
+    chain(error.source())
 }
 
 /// What a panic said, where it said it with a string, as `panic!` does.

@@ -52,7 +52,23 @@ impl Role {
     }
 }
 
-/// What somebody is told who starts a worker by hand.
+/// What somebody is told who starts a worker by hand, under whatever name:
+///
+/// ```standalone_crate
+/// use std::ffi::OsStr;
+/// use std::os::unix::{ffi::OsStrExt, process::CommandExt};
+/// use std::process::{Command, Stdio};
+///
+/// fn main() {
+///     progress_executor::TaskRegistry::new().init();
+///     let mut program = Command::new(std::env::current_exe().unwrap());
+///     program.arg0(OsStr::from_bytes(b"progr\xfem")).arg("--progress-executor-task=x");
+///     let output = program.stdin(Stdio::null()).output().unwrap();
+///     assert_eq!(output.status.code(), Some(2));
+///     let said = String::from_utf8(output.stderr).unwrap();
+///     assert!(said.starts_with("progr\u{fffd}m: `--progress-executor-task=..` starts a worker"), "{said}");
+/// }
+/// ```
 pub(crate) fn by_hand(registry: &TaskRegistry, error: &io::Error) -> String {
     let tasks: Vec<&str> = registry.ids().collect();
     format!(

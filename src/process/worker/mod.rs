@@ -43,6 +43,7 @@ use crate::process::worker_args::Role;
 use crate::process::{registry, worker_args};
 use crate::run;
 use crate::run::Work;
+use crate::sync::unwind::drop_quietly;
 use crate::task::context::Context;
 use crate::task::details::Details;
 use crate::task::limits::Limits;
@@ -74,7 +75,9 @@ pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
         },
         Err(error) => error,
     };
-    eprintln!("{}: {error}", env::args().next().unwrap_or_default());
+    let name = env::args_os().next().unwrap_or_default();
+    // Nobody may read it.
+    let _ = writeln!(io::stderr(), "{}: {error}", name.to_string_lossy());
     process::exit(MISUSED)
 }
 
@@ -353,7 +356,9 @@ impl Worker {
             room -= text.len();
             text
         });
-        Outcome::Error(ending, texts.collect())
+        let texts = texts.collect();
+        drop_quietly(error);
+        Outcome::Error(ending, texts)
     }
 
     /// A frame has to have room for it, and for something else.
