@@ -109,6 +109,23 @@ where
     }
 }
 
+/// How long an id may be, in bytes. Linux, which allows the least, takes arguments of 128 KiB.
+const LONGEST_ID: usize = 64 * 1024;
+
+/// How much of a wrong id is shown, in characters.
+const SHOWN_ID: usize = 60;
+
+/// Why no process can be started with an argument that has this id in it.
+fn fault_of(id: &str) -> Option<&'static str> {
+    if id.contains('\0') {
+        Some("has a NUL character")
+    } else if id.len() > LONGEST_ID {
+        Some("begins like this and is longer than 64 KiB")
+    } else {
+        None
+    }
+}
+
 /// What `init` has made known to this process.
 pub(crate) static REGISTRY: OnceLock<TaskRegistry> = OnceLock::new();
 pub(crate) static DEFECT: OnceLock<String> = OnceLock::new();
@@ -133,6 +150,8 @@ impl TaskRegistry {
     }
 
     /// Adds a function under an id of its own, which stays the same when the function is moved or renamed.
+    ///
+    /// An id is an argument of the workers: it has no NUL characters, and at most 64 KiB.
     ///
     /// To add a function again does nothing, but that workers know it by a second id. No two functions can have one id;
     /// that is an error of [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor::new), which says where it is:
@@ -160,8 +179,17 @@ impl TaskRegistry {
         }
         let (id, type_id) = (id.into(), TypeId::of::<F>());
         let place = Location::caller();
+        let path = type_name::<F>();
+        if let Some(fault) = fault_of(&id) {
+            let id: String = id.chars().take(SHOWN_ID).collect();
+            self.defect.get_or_insert_with(|| {
+                format!(
+                    "{place}: {path} is registered as {id:?}, which {fault}: the id of a task is an argument of its worker"
+                )
+            });
+            return self;
+        }
         if self.tasks.get(&id).is_some_and(|registered| registered.type_id != type_id) {
-            let path = type_name::<F>();
             self.defect.get_or_insert_with(|| format!("{place}: a second function, {path}, is registered as `{id}`"));
             return self;
         }
@@ -216,5 +244,37 @@ impl Default for TaskRegistry {
 impl fmt::Debug for TaskRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.tasks.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_ID, TaskRegistry};
+    use crate::error::TaskResult;
+    use crate::updater::Updater;
+
+    fn answer((): (), _: &Updater) -> TaskResult<u32> {
+        Ok(42)
+    }
+
+    fn defect(id: &str) -> Option<String> {
+        TaskRegistry::new().register_as(id, answer).defect
+    }
+
+    #[test]
+    fn an_id_that_no_argument_can_hold_is_a_defect_that_says_so() {
+        let nul = defect("a\0b").unwrap();
+        assert!(nul.contains(file!()) && nul.contains("::answer is registered as \"a\\0b\", which has a NUL"), "{nul}");
+        let long = defect(&"ß".repeat(LONGEST_ID / 2 + 1)).unwrap();
+        assert!(long.contains("longer than 64 KiB") && long.contains("ßß") && long.len() < 500, "{long}");
+        for id in ["", " ", "a\nb", "--help", "--progress-executor-task=x", "日本 語", &"x".repeat(LONGEST_ID)] {
+            assert_eq!(defect(id), None);
+        }
+    }
+
+    #[test]
+    fn the_first_defect_is_told() {
+        let registry = TaskRegistry::new().register_as("a\0", answer).register_as("b\0", answer);
+        assert!(registry.defect.unwrap().contains("\"a\\0\""));
     }
 }
