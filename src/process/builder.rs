@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::codec::{self, Encoded};
 use crate::error::{BoxError, TaskResult};
 use crate::process::error::ProcessPoolError;
-use crate::process::executor::{ProcessPoolExecutor, function_id};
+use crate::process::executor::{ProcessPoolExecutor, check_size, function_id};
 use crate::process::pool::launch::{Initializer, Launch, Program};
 use crate::process::pool::scheduler::Settings;
 use crate::process::pool::shared::Pool;
@@ -196,7 +196,8 @@ impl ProcessPoolBuilder {
     /// # Errors
     ///
     /// If this program has not called [`TaskRegistry::init`], or has registered functions that contradict each other; if
-    /// the initializer is not registered, or its input cannot be encoded; or if too many pools are inside of one
+    /// the initializer is not registered, or its input cannot be encoded or is larger than
+    /// [`max_frame_bytes`](Self::max_frame_bytes); or if too many pools are inside of one
     /// another.
     pub fn build(self) -> Result<ProcessPoolExecutor, ProcessPoolError> {
         let mut launch = Launch { program: program()?, ..self.launch };
@@ -209,7 +210,7 @@ impl ProcessPoolBuilder {
         if let Some(Setup { function, input }) = self.initializer {
             let function =
                 function_id(function).map_err(|error| ProcessPoolError::new(format!("initializer: {error}")))?;
-            let input = input.map_err(|error| {
+            let input = input.and_then(|input| check_size(function, input, launch.max_frame)).map_err(|error| {
                 ProcessPoolError::new("the input of the initializer could not be encoded").with_source(error)
             })?;
             launch.initializer = Some(Initializer { function, input });

@@ -72,19 +72,31 @@ use crate::task::transitions;
 /// `Vec<u8>`, `String` and vectors of plain numbers cross as they are, at the speed of a copy, where they are the whole
 /// input or output. The input is encoded by [`submit`](crate::ExecutorExt::submit), on the thread that calls it.
 ///
-/// As in JSON, `None`, `Some(None)` and `Some(())` are the same, and come out as `None`. Values may be nested 100 deep.
+/// What would come out as another value is an [error](crate::TaskErrorKind::Encode) instead:
+///
+/// - a `Some` around something that has no bytes of its own, for that would come out as `None`, as in JSON: `Some(None)`,
+///   `Some(())`, `Some(serde_json::Value::Null)`. Use an enum with a variant for each case;
+/// - a value that is nested more than 127 deep, counting sequences, maps, structs and variants with content. That keeps
+///   the stacks of both processes from overflowing, except where a `Serialize` or `Deserialize` of your own calls itself
+///   before it calls its serializer. To *drop* a deep value may take a lot of stack as well, which is up to its type;
+/// - a path that is not UTF-8, which is a limit of serde. Use an `OsString`.
+///
 /// Integers of 128 bits do not go with `flatten` and untagged or internally tagged enums, which is a limit of serde.
 ///
-/// Errors of tasks keep their message, and those of their [sources](std::error::Error::source), as text; so
-/// [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing.
+/// Errors of tasks keep their message, and those of their [sources](std::error::Error::source), 64 at the most, as text;
+/// so [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing.
 ///
 /// # Cancellation
 ///
 /// [`cancel`](crate::ProgressFuture::cancel) is a request, as on threads: the next progress call of the task returns
 /// [`Cancelled`](crate::Cancelled). If there is none for the time of the [grace](crate::ProcessPoolBuilder::cancel_grace), the
-/// worker is killed, with all processes that its task has started, and the task has ended as cancelled. A task that has
-/// noticed may take its time to clean up. Only the task that is meant is ever hit. The same befalls a worker whose task
-/// has come to a [limit](crate::TaskBuilder::timeout), though the future of that has resolved by then.
+/// worker is killed, and the task has ended as cancelled. A task that has noticed may take its time to clean up. Only the
+/// task that is meant is ever hit. The same befalls a worker whose task has come to a
+/// [limit](crate::TaskBuilder::timeout), though the future of that has resolved by then.
+///
+/// A kill reaches the worker's process group: the worker, and the processes that its task has started. Those that were
+/// put into a group or a session of their own live on, as with `process_group(0)`, `setsid`, or in a shell with job
+/// control: a task that starts such processes has to see to their end, for instance with a pipe that they read.
 ///
 /// Where tasks take microseconds, the next ones wait inside of their worker. They are still pending: cancelled, they do
 /// not run; and they move on when their worker is lost, or is busy while another is idle.
@@ -154,16 +166,13 @@ impl ProcessPoolExecutor {
         let body = &job.task().body;
         let function = body.remote_fn().ok_or_else(not_portable).and_then(function_id);
         let function = function.map_err(|error| (TaskErrorKind::NotRegistered, error.into()))?;
-        let input = body.encode().and_then(|parcel| self.check_size(function, parcel)).map_err(|error| {
-            let error = RemoteError::new("its input could not be encoded", &*error);
-            (TaskErrorKind::Encode, error.into())
-        })?;
+        let input = body.encode().and_then(|input| check_size(function, input, self.pool.launch.max_frame)).map_err(
+            |error| {
+                let error = RemoteError::new("its input could not be encoded", &*error);
+                (TaskErrorKind::Encode, error.into())
+            },
+        )?;
         Ok((function, input))
-    }
-
-    fn check_size(&self, function: &str, parcel: Encoded) -> Result<Encoded, BoxError> {
-        let (len, max) = (parcel.bytes.len() as u64 + outbox::run_overhead(function), self.pool.launch.max_frame);
-        if len <= max { Ok(parcel) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
     }
 }
 
@@ -223,4 +232,10 @@ pub(crate) fn function_id(function: RemoteFn) -> Result<&'static str, String> {
         let name = short_name(path);
         format!("workers do not know `{path}`: add `.register({name})` where `TaskRegistry::init` is called")
     })
+}
+
+/// Holds an input for a function against the most that a frame may take.
+pub(crate) fn check_size(function: &str, input: Encoded, max: u64) -> Result<Encoded, BoxError> {
+    let len = input.bytes.len() as u64 + outbox::run_overhead(function);
+    if len <= max { Ok(input) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
 }
