@@ -210,3 +210,50 @@ pub(crate) fn enter_pool(pool: CurrentPool) {
 pub(crate) fn current_pool(id: u32) -> Option<CurrentPool> {
     CURRENT_POOL.get().filter(|pool| pool.id == id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Work, new};
+    use crate::error::{TaskErrorKind, TaskResult};
+    use crate::id::TaskId;
+    use crate::task::details::Owner;
+    use crate::task::{state, transitions};
+    use crate::updater::Updater;
+    use std::sync::Arc;
+
+    struct Nothing;
+
+    impl Work for Nothing {
+        type Output = ();
+
+        fn function() -> &'static str {
+            "nothing"
+        }
+
+        fn call(self, _updater: &Updater) -> TaskResult<()> {
+            Ok(())
+        }
+    }
+
+    struct Pool;
+
+    impl Owner for Pool {
+        fn changed(self: Arc<Self>, _task: TaskId) {}
+        fn ended(self: Arc<Self>, _task: TaskId) {}
+    }
+
+    #[test]
+    fn a_task_that_has_ended_keeps_no_executor() {
+        for is_told in [true, false] {
+            let (task, _handle) = new(Nothing, None);
+            let pool = Arc::new(Pool);
+            assert!(transitions::attach(&task, pool.clone(), |_| true));
+            if !is_told {
+                task.core.state.clear(state::ATTACHED);
+            }
+            assert!(task.core.state.seal());
+            transitions::refuse(&task, TaskErrorKind::Rejected, None);
+            assert_eq!(Arc::strong_count(&pool), 1, "told: {is_told}");
+        }
+    }
+}

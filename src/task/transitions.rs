@@ -53,11 +53,10 @@ pub(crate) fn settle(task: &TaskRef, ending: u32) {
     if before & state::LIMITED != 0 {
         forget_watchdog(core);
     }
-    if before & state::ATTACHED != 0 {
-        let owner = core.details().owner().take();
-        if let Some(owner) = owner {
-            owner.ended(core.id());
-        }
+    // Whoever still holds the task must not keep its executor.
+    let owner = core.existing_details().and_then(|details| details.owner().take());
+    if let Some(owner) = owner.filter(|_| before & state::ATTACHED != 0) {
+        owner.ended(core.id());
     }
 }
 
