@@ -16,6 +16,7 @@ mod guarantees;
 mod handles;
 mod limits;
 mod maps;
+mod odd_code;
 mod partial;
 mod parts;
 mod pause;
@@ -41,6 +42,7 @@ use contract::{
 };
 use crashes::{echo_bytes, echo_picky, echo_texts, initialize, process_id, repeat, spring, spring_later, talk_much};
 use limits::{check_later, see_the_deadline_move};
+use odd_code::{deepen, fail_oddly, is_list, panic_oddly};
 use processes::{
     append, clean_up_slowly, fail_with_sources, generic, hold, nest, spin, spin_with_a_child, spin_with_a_message,
     surroundings,
@@ -70,12 +72,14 @@ progress_executor::test_worker!(
     count_in_threads,
     count_in_threads_for_ever,
     crash,
+    deepen,
     echo,
     echo_bytes,
     echo_picky,
     echo_texts,
     exit_and_leave_a_child,
     fail,
+    fail_oddly,
     fail_when_cancelled,
     fail_with_sources,
     fail_within_a_part,
@@ -88,6 +92,10 @@ progress_executor::test_worker!(
     nest,
     overrun,
     print_without_an_end,
+    is_list,
+    nest,
+    overrun,
+    panic_oddly,
     process_id,
     refuse_seven,
     repeat,
