@@ -9,6 +9,9 @@ use super::{
 use crate::codec::{Encoded, Format};
 use crate::task::remote::RemoteSnapshot;
 
+/// How much memory is kept for the frames to come, whatever those before have taken.
+const KEPT: usize = 2 * ROOM;
+
 /// What has arrived, on its way to become frames.
 ///
 /// Memory is taken as the bytes come: a frame that claims to be large costs nothing before it is.
@@ -54,6 +57,7 @@ impl Decoder {
 
     /// Where bytes that arrive are to be appended; it has room for some. More than that is fine.
     pub(crate) fn space(&mut self) -> &mut Vec<u8> {
+        let missing = self.missing();
         if let Some(large) = &mut self.large {
             let (len, whole) = (large.payload.len(), large.head.payload + 1);
             if large.payload.capacity() == len {
@@ -63,9 +67,25 @@ impl Decoder {
             return &mut large.payload;
         }
         self.buffer.drain(..mem::take(&mut self.used));
-        self.buffer.reserve(ROOM);
+        if self.buffer.len() <= ROOM {
+            self.buffer.shrink_to(KEPT);
+        }
+        if missing > ROOM {
+            self.buffer.reserve_exact(missing.min(self.buffer.len().max(ROOM)));
+        } else {
+            self.buffer.reserve(ROOM);
+        }
         self.before = self.buffer.len();
         &mut self.buffer
+    }
+
+    /// How much of the first frame has not arrived, as far as is known, where that is read into the buffer.
+    fn missing(&self) -> usize {
+        let rest = &self.buffer[self.used..];
+        let head = rest.first_chunk::<HEAD>().and_then(|head| self.head(head).ok());
+        let whole =
+            head.map_or(0, |head| HEAD.saturating_add(head.fields).saturating_add(head.payload).saturating_add(1));
+        whole.saturating_sub(rest.len())
     }
 
     /// Adds bytes that will still arrive, and are to be skipped then.

@@ -546,6 +546,21 @@ fn a_frame_that_claims_to_be_large_costs_nothing_before_it_is() {
 }
 
 #[test]
+fn a_frame_of_long_fields_takes_its_size_and_gives_it_back() {
+    let Request::Run { run, input, .. } = run_of(1) else { unreachable!() };
+    let long = Request::Run { run, function: "x".repeat(8 << 20), input };
+    let bytes = encoded(&vec![long]);
+    let mut decoder = Decoder::new(1 << 30);
+    for piece in bytes.chunks(ROOM) {
+        decoder.space().extend(piece);
+        assert!(held(&decoder) <= bytes.len() + ROOM, "{}", held(&decoder));
+        assert_eq!(decoder.next_request().unwrap().is_some(), decoder.taken() == bytes.len() as u64);
+    }
+    decoder.space();
+    assert!(held(&decoder) <= 2 * ROOM, "{}", held(&decoder));
+}
+
+#[test]
 fn a_decoder_takes_no_more_memory_the_longer_it_runs() {
     let bytes = encoded(&vec![run_of(100); 1000]);
     let (mut decoder, mut count) = (Decoder::new(1 << 30), 0);
