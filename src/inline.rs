@@ -77,10 +77,10 @@ impl SyncExecutor {
     /// Refuses new tasks from now on, cancels the accepted ones, and resolves when they have ended.
     pub fn shutdown_now(&self) -> Shutdown {
         let shutdown = self.shutdown();
-        let live: Vec<TaskRef> = self.shared.lock().live.values().cloned().collect();
-        for task in live {
-            transitions::cancel(&task, CancelCause::Shutdown);
-        }
+        let live = self.shared.lock();
+        let cancellations = transitions::request_cancel_all(live.live.values().rev().cloned(), CancelCause::Shutdown);
+        drop(live);
+        cancellations.carry_out();
         shutdown
     }
 }

@@ -321,7 +321,7 @@ impl<T> TaskGroup<T> {
         GroupHandle::new(self.state.clone())
     }
 
-    /// Asks every task to end, the last ones first; see [`ProgressFuture::cancel`].
+    /// Asks every task to end; see [`ProgressFuture::cancel`]. None that waits is started while the others are being told.
     pub fn cancel(&self) {
         self.cancel_because(CancelCause::Requested);
     }

@@ -130,16 +130,13 @@ impl GroupState {
         });
     }
 
-    /// Asks every task to end, the last ones first: or else workers that become free would start those that are cancelled
-    /// next.
+    /// Asks every task to end, the last ones first.
     pub(crate) fn cancel(&self, cause: CancelCause) {
         let mut members = self.members();
         members.is_cancelled = true;
-        let tasks: Vec<_> = members.tasks.values().rev().cloned().collect();
+        let cancellations = transitions::request_cancel_all(members.tasks.values().rev().cloned(), cause);
         drop(members);
-        for task in tasks {
-            transitions::cancel(&task, cause);
-        }
+        cancellations.carry_out();
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

@@ -70,7 +70,39 @@ pub(crate) fn forget_watchdog(core: &Core) {
 
 /// Requests cancellation, and ends the task right here where it has not started.
 pub(crate) fn cancel(task: &TaskRef, cause: CancelCause) {
-    match request_cancel(task, cause) {
+    tell_cancelled(task, request_cancel(task, cause), cause);
+}
+
+/// Requests for cancellation of which nobody was told yet.
+#[must_use]
+pub(crate) struct Cancellations {
+    requested: Vec<(TaskRef, Cancel)>,
+    cause: CancelCause,
+}
+
+/// Requests cancellation of many tasks, the last of them first where there is an order in which they start. All are
+/// sealed before anything else is done about any of them, so that none starts meanwhile. Runs no foreign code: it may be
+/// called with a lock held.
+pub(crate) fn request_cancel_all(tasks: impl Iterator<Item = TaskRef>, cause: CancelCause) -> Cancellations {
+    let requested = tasks.map(|task| {
+        let found = request_cancel(&task, cause);
+        (task, found)
+    });
+    Cancellations { requested: requested.collect(), cause }
+}
+
+impl Cancellations {
+    /// Ends those that have not started, and tells the others. To be called without a lock.
+    pub(crate) fn carry_out(self) {
+        for (task, found) in self.requested {
+            tell_cancelled(&task, found, self.cause);
+        }
+    }
+}
+
+/// What follows a request for cancellation.
+fn tell_cancelled(task: &TaskRef, found: Cancel, cause: CancelCause) {
+    match found {
         Cancel::Sealed => refuse(task, TaskErrorKind::Cancelled(cause), None),
         Cancel::Told => {
             task.core.interrupt();

@@ -4,6 +4,7 @@
 
 mod bad_use;
 mod bars;
+mod cancel_many;
 mod contract;
 mod crashes;
 mod drops;

@@ -81,6 +81,11 @@ impl Gate {
         }
     }
 
+    /// What opens the gate, for others.
+    pub(crate) fn opener(&self) -> mpsc::Sender<()> {
+        self.open.clone()
+    }
+
     /// Lets whoever comes to the barrier pass, once.
     pub(crate) fn open(&self) {
         // A task that is gone needs no open door.
