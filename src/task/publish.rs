@@ -28,7 +28,7 @@ use crate::sync::unwind::drop_quietly;
 use crate::task::TaskRef;
 use crate::task::core::Core;
 use crate::task::state;
-use crate::task::subscribers::{Channel, Latest, Notices, Reports, Subscriber};
+use crate::task::subscribers::{Channel, Latest, Notices, Pace, Reports, Subscriber};
 
 /// As good as never, and yet a time that can be added to the present.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -76,16 +76,14 @@ fn begin_to_observe(core: &Core, reports: &Reports) -> bool {
 
 /// The task's side: shows what it has changed, because a report is due.
 ///
-/// `interval` is the time between two of them; without one, every change is shown. If it is `by_task`, only the task's
-/// own thread shows what it counts.
-pub(crate) fn due(task: &TaskRef, interval: Option<Duration>, by_task: bool) {
+/// The first one to say so decides at which `pace` the task is shown.
+pub(crate) fn due(task: &TaskRef, pace: Pace) {
     let mut reports = task.core.details().reports();
-    if reports.interval.is_none() {
-        reports.interval = interval.map(|interval| interval.min(LONGEST_INTERVAL));
-        reports.by_task = by_task;
+    if reports.pace == Pace::EveryChange {
+        reports.pace = pace;
     }
     let now = Instant::now();
-    if reports.subscribers.len() > FEW && reports.watched.is_none() && watch(task, &mut reports, now) {
+    if reports.subscribers.len() > FEW && leave_to_timer(task, &mut reports, now) {
         task.core.state.clear(state::REPORT);
         return;
     }
@@ -110,20 +108,36 @@ fn show(task: &TaskRef, mut reports: MutexGuard<'_, Reports>, now: Instant) {
     if reports.concluded {
         return;
     }
-    let interval = reports.interval;
-    let notices = reports.subscribers.store(&core.snapshot(), interval);
+    let pace = reports.pace;
+    let notices = reports.subscribers.store(&core.snapshot(), pace.interval());
     reports.shown_at = Some(now);
     if reports.subscribers.is_empty() {
         core.state.clear(state::OBSERVED | state::REPORT);
-    } else if reports.watched.is_some() || interval.is_some_and(|interval| watch(task, &mut reports, now + interval)) {
+    } else if reports.watched.is_some()
+        || pace.limit().is_some_and(|interval| watch(task, &mut reports, after(now, interval)))
+    {
         core.state.clear(state::REPORT);
     }
     notify(core, reports, notices);
 }
 
+/// Has the timer show at once what has changed. Returns whether that was arranged.
+fn leave_to_timer(task: &TaskRef, reports: &mut Reports, now: Instant) -> bool {
+    match reports.pace {
+        Pace::EveryChange | Pace::TaskThread(_) => return false,
+        // It is about to.
+        Pace::Remote(_) if reports.watched.is_some() => return true,
+        Pace::Timer(_) | Pace::Remote(_) => {}
+    }
+    if let Some(watched) = reports.watched.take() {
+        drop_quietly(TIMER.cancel(watched));
+    }
+    watch(task, reports, now)
+}
+
 /// Has the task looked at from `due` on, in regular intervals, where there are any. Returns whether that was arranged.
 fn watch(task: &TaskRef, reports: &mut Reports, due: Instant) -> bool {
-    if reports.interval.is_none_or(|interval| interval.is_zero()) {
+    if reports.pace.interval().is_none_or(|interval| interval.is_zero()) {
         return false;
     }
     reports.watched = TIMER.schedule(due, Box::new(Watched(task.clone())));
@@ -155,7 +169,7 @@ pub(crate) fn conclude(core: &Core) -> bool {
     if !reports.concluded {
         reports.concluded = true;
         let watched = reports.watched.take();
-        let interval = reports.interval;
+        let interval = reports.pace.interval();
         let notices = reports.subscribers.conclude(&core.snapshot(), interval);
         notify(core, reports, notices);
         if let Some(watched) = watched {
@@ -164,6 +178,11 @@ pub(crate) fn conclude(core: &Core) -> bool {
         reports = core.details().reports();
     }
     reports.notifying == 0
+}
+
+/// The end of an interval, which may be longer than time can tell.
+fn after(now: Instant, interval: Duration) -> Instant {
+    now + interval.min(LONGEST_INTERVAL)
 }
 
 /// A task that is looked at in regular intervals.
@@ -175,20 +194,25 @@ impl Timed for Watched {
         let Self(task) = self;
         let core = &task.core;
         let mut reports = core.details().reports();
-        let interval = reports.interval?;
         if reports.concluded || reports.subscribers.is_empty() {
             reports.watched = None;
             return None;
         }
+        let Some(interval) = reports.pace.limit() else {
+            // Whoever hears of the next change has it shown.
+            reports.watched = None;
+            show(task, reports, now);
+            return None;
+        };
         // The task, or a change of its phase, was shown in between.
         if let Some(due) = reports.next_due().filter(|&due| now < due) {
             return Some(due);
         }
-        if reports.by_task {
+        if matches!(reports.pace, Pace::TaskThread(_)) {
             // Unless it has made no call since it was asked last time: then the next one begins anew.
             let is_silent = core.state.set(state::REPORT) & state::REPORT != 0;
             reports.watched = reports.watched.filter(|_| !is_silent);
-            return reports.watched.and(now.checked_add(interval));
+            return reports.watched.map(|_| after(now, interval));
         }
         let notices = reports.subscribers.store(&core.snapshot(), Some(interval));
         if !notices.is_empty() {
@@ -203,6 +227,6 @@ impl Timed for Watched {
                 return None;
             }
         }
-        now.checked_add(interval)
+        Some(after(now, interval))
     }
 }

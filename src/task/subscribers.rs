@@ -246,13 +246,50 @@ impl<S: Snapshot> Subscriber<S> for Latest<S> {
     }
 }
 
+/// Who keeps to the time between two snapshots of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Nobody: every change is shown.
+    EveryChange,
+    /// The timer, which also shows what has changed meanwhile.
+    Timer(Duration),
+    /// The timer, but the task's own thread is to show what has changed, for it calls callbacks as well.
+    TaskThread(Duration),
+    /// Another process, which runs the task and tells of no more changes than that.
+    Remote(Duration),
+}
+
+impl Pace {
+    /// That of a task that runs in this process.
+    pub(crate) fn of_this_process(interval: Option<Duration>, calls_callbacks: bool) -> Self {
+        match interval {
+            None => Self::EveryChange,
+            Some(interval) if calls_callbacks => Self::TaskThread(interval),
+            Some(interval) => Self::Timer(interval),
+        }
+    }
+
+    /// The time between two snapshots, as those who are shown them know it.
+    pub(crate) fn interval(self) -> Option<Duration> {
+        match self {
+            Self::EveryChange => None,
+            Self::Timer(interval) | Self::TaskThread(interval) | Self::Remote(interval) => Some(interval),
+        }
+    }
+
+    /// The same where this process has to keep to it.
+    pub(crate) fn limit(self) -> Option<Duration> {
+        match self {
+            Self::EveryChange | Self::Remote(_) => None,
+            Self::Timer(interval) | Self::TaskThread(interval) => Some(interval),
+        }
+    }
+}
+
 /// What a task has shown, to whom, and when it will show the next.
 pub(crate) struct Reports {
     pub(crate) subscribers: Subscribers<ProgressState>,
-    /// The time between two snapshots. Without one, every change is shown.
-    pub(crate) interval: Option<Duration>,
-    /// Whether the task's own thread is to show what has changed, for it calls callbacks as well.
-    pub(crate) by_task: bool,
+    pub(crate) pace: Pace,
     pub(crate) shown_at: Option<Instant>,
     /// What looks at the task in regular intervals, while it is changing.
     pub(crate) watched: Option<TimerId>,
@@ -266,8 +303,7 @@ impl Default for Reports {
     fn default() -> Self {
         Self {
             subscribers: Subscribers::new(),
-            interval: None,
-            by_task: false,
+            pace: Pace::EveryChange,
             shown_at: None,
             watched: None,
             concluded: false,
@@ -279,6 +315,6 @@ impl Default for Reports {
 impl Reports {
     /// When the next snapshot may be shown.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.shown_at?.checked_add(self.interval?)
+        self.shown_at?.checked_add(self.pace.limit()?)
     }
 }

@@ -12,6 +12,7 @@ use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::publish;
 use crate::task::state;
+use crate::task::subscribers::Pace;
 use crate::task::watchdog;
 
 /// Deals with those of `bits` that are set in the control word.
@@ -62,7 +63,7 @@ pub(crate) fn report_if_due(task: &TaskRef, context: &Context) {
 
 #[cold]
 pub(crate) fn report(task: &TaskRef, context: &Context) {
-    publish::due(task, context.report_interval, context.callbacks.is_some());
+    publish::due(task, Pace::of_this_process(context.report_interval, context.callbacks.is_some()));
     if let Some((polling_thread, callbacks)) = &context.callbacks {
         // Another thread of the task must not call what belongs to the one that polls.
         if *polling_thread == thread::current().id() {

@@ -1,25 +1,33 @@
 //! A task that runs in another process, as seen from this one: whoever hears of it there makes the same transitions
 //! here, in place of an [`Updater`](crate::Updater).
 
+use std::time::Duration;
+
 use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind};
 use crate::task::remote::RemoteSnapshot;
+use crate::task::subscribers::Pace;
 use crate::task::transitions;
 use crate::task::{TaskRef, publish, state, watchdog};
 
-/// A task that was [lent](state::State::lend) has been started.
-pub(crate) fn begin(task: &TaskRef) {
+/// A task that was [lent](state::State::lend) has been started. Its worker tells of changes at intervals of
+/// `report_interval`.
+pub(crate) fn begin(task: &TaskRef, report_interval: Duration) {
+    begin_at(task, Pace::Remote(report_interval));
+}
+
+fn begin_at(task: &TaskRef, pace: Pace) {
     if task.core.state.begin() {
         task.core.start_clock();
         watchdog::watch(task);
-        show(task);
+        show(task, pace);
     }
 }
 
 /// Brings a running task up to what is known.
-pub(crate) fn mirror(task: &TaskRef, sight: RemoteSnapshot) {
+pub(crate) fn mirror(task: &TaskRef, sight: RemoteSnapshot, report_interval: Duration) {
     record(task, sight);
-    show(task);
+    show(task, Pace::Remote(report_interval));
 }
 
 /// How a task ended, other than with a value.
@@ -41,7 +49,7 @@ pub(crate) fn end(task: &TaskRef, sight: RemoteSnapshot, outcome: Result<Encoded
 
 /// Ends a task of which nothing more will be heard.
 pub(crate) fn lose(task: &TaskRef, loss: Loss) {
-    begin(task);
+    begin_at(task, Pace::EveryChange);
     settle(task, None, Err(loss));
 }
 
@@ -91,9 +99,8 @@ fn record(task: &TaskRef, sight: RemoteSnapshot) {
     }
 }
 
-/// The other process keeps to the report interval, so that this one need not.
-fn show(task: &TaskRef) {
+fn show(task: &TaskRef, pace: Pace) {
     if task.core.state.load() & state::OBSERVED != 0 {
-        publish::due(task, None, false);
+        publish::due(task, pace);
     }
 }

@@ -171,12 +171,12 @@ impl Pool {
     fn carry_out(&self, action: Action<Kinds>) {
         let caught = catch_unwind(AssertUnwindSafe(|| match action {
             Action::Begin(task) => {
-                remote::begin(task.task());
+                remote::begin(task.task(), self.launch.report_interval);
                 if task.0.retries.load(Ordering::Relaxed) == 0 {
                     drop(mem::take(&mut *task.input()));
                 }
             }
-            Action::Show(task, sight) => remote::mirror(task.task(), sight),
+            Action::Show(task, sight) => remote::mirror(task.task(), sight, self.launch.report_interval),
             Action::Settle(task, (sight, outcome)) => remote::end(task.task(), sight, judge(task.task(), outcome)),
             Action::Lose(task, end, reason) => {
                 remote::lose(task.task(), loss(task.task(), self.cancel_grace, end, reason))
