@@ -3,7 +3,6 @@
 use std::iter::FusedIterator;
 
 use crate::error::Cancelled;
-use crate::task::counts::UNKNOWN;
 use crate::updater::Updater;
 
 /// An iterator that counts its items as progress, made by [`Updater::iter`].
@@ -23,8 +22,9 @@ pub struct ProgressIter<'a, I> {
 impl Updater {
     /// Counts the items of an iterator, and checks for cancellation before each.
     ///
-    /// This starts a count of its own: `n` from 0, and `total` where the iterator knows its exact length. An item
-    /// counts as done when the next one is asked for. Items come as `Ok(item)`; after cancellation was requested one
+    /// This starts a count of its own: `n` from 0, and `total` where the iterator knows its exact length. Where it does not,
+    /// the total that the task has [set](Self::set_total) before stays; that of an earlier iterator does not. An item counts
+    /// as done when the next one is asked for. Items come as `Ok(item)`; after cancellation was requested one
     /// `Err(Cancelled)` follows, and then nothing.
     ///
     /// A part is never taken for the whole: once that error was handed out, a task that returns a value nevertheless,
@@ -48,11 +48,8 @@ impl Updater {
     /// ```
     pub fn iter<I: IntoIterator>(&self, items: I) -> ProgressIter<'_, I::IntoIter> {
         let items = items.into_iter();
-        let total = match items.size_hint() {
-            (least, Some(most)) if least == most => least as u64,
-            _ => UNKNOWN,
-        };
-        self.start_count(total);
+        let (least, most) = items.size_hint();
+        self.start_count(most.filter(|&most| most == least).map(|len| len as u64));
         ProgressIter::new(self, items)
     }
 }

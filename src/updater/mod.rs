@@ -10,7 +10,6 @@ pub(crate) mod shared;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ use crate::error::Cancelled;
 use crate::task::TaskRef;
 use crate::task::context::Context;
 use crate::task::core::Core;
-use crate::task::counts::Counts;
+use crate::task::counts::{Counts, UNKNOWN};
 use crate::task::parts::{Part, Parts};
 use crate::task::state;
 
@@ -64,8 +63,8 @@ pub struct Updater {
     count: Yoke<(&'static Counts, &'static Core), EitherCart<TaskRef, Arc<PartHandle>>>,
     context: Context,
     _completion: Option<Box<Completion>>,
-    /// The counts have one writer.
-    not_sync: PhantomData<Cell<()>>,
+    /// Whether the total is that of an iterator, and not one that the task has set. A cell, for the counts have one writer.
+    total_is_counted: Cell<bool>,
 }
 
 /// A part of a task's work, and what it is a part of.
@@ -121,7 +120,7 @@ impl Count<'_> {
 impl Updater {
     pub(crate) fn new(task: TaskRef, context: Context) -> Self {
         let count = Yoke::attach_to_cart(task, |task| (&task.core.counts, &task.core)).wrap_cart_in_either_a();
-        Self { count, context, _completion: None, not_sync: PhantomData }
+        Self { count, context, _completion: None, total_is_counted: Cell::new(false) }
     }
 
     fn of_part(handle: PartHandle, context: Context) -> Self {
@@ -129,7 +128,7 @@ impl Updater {
         let completion = Completion { handle: handle.clone(), context: context.clone() };
         let count = Yoke::attach_to_cart(handle, |handle| (&handle.part.counts, &handle.task.core));
         let count = count.wrap_cart_in_either_b();
-        Self { count, context, _completion: Some(Box::new(completion)), not_sync: PhantomData }
+        Self { count, context, _completion: Some(Box::new(completion)), total_is_counted: Cell::new(false) }
     }
 
     pub(crate) fn into_parts(self) -> (TaskRef, Context) {
@@ -191,6 +190,7 @@ impl Updater {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn set_total(&self, total: u64) {
+        self.total_is_counted.set(false);
         self.counts().set_total(total);
         self.report_if_due();
     }
@@ -271,6 +271,7 @@ impl Updater {
     /// ```
     #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn set_counts(&self, n: u64, total: u64) -> Result<(), Cancelled> {
+        self.total_is_counted.set(false);
         self.counts().set_both(self.own(n), total);
         self.checkpoint(state::ATTENTION)
     }
@@ -474,8 +475,14 @@ impl Updater {
         self.report_if_due();
     }
 
-    /// Starts a count from 0.
-    pub(crate) fn start_count(&self, total: u64) {
+    /// Starts a count from 0. Where its total is not known, one that the task has set stays.
+    pub(crate) fn start_count(&self, total: Option<u64>) {
+        let (total, is_counted) = match total {
+            Some(total) => (total, true),
+            None if self.total_is_counted.get() => (UNKNOWN, false),
+            None => (self.counts().read().total, false),
+        };
+        self.total_is_counted.set(is_counted);
         self.counts().set_both(self.own(0), total);
         self.report_if_due();
     }

@@ -5,7 +5,6 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::error::Cancelled;
 use crate::sync::stripes::LocalStripe;
-use crate::task::counts::UNKNOWN;
 use crate::task::state;
 use crate::updater::Updater;
 use crate::updater::shared::SharedUpdater;
@@ -36,7 +35,7 @@ impl Updater {
     pub fn par_iter<I: IntoParallelIterator>(&self, items: I) -> ProgressParIter<I::Iter> {
         let items = items.into_par_iter();
         let shared = self.shared();
-        self.start_count(items.opt_len().map_or(UNKNOWN, |len| len as u64));
+        self.start_count(items.opt_len().map(|len| len as u64));
         ProgressParIter { shared, items }
     }
 }

@@ -34,6 +34,7 @@ mod support;
 mod sync;
 mod threads;
 mod tidy;
+mod totals;
 mod wrapped;
 
 use contract::{
