@@ -111,7 +111,8 @@ pub(crate) fn chain<'a>(first: Option<&'a (dyn Error + 'static)>) -> impl Iterat
 /// A task that has not ended with a value.
 ///
 /// It tells [how](Self::kind) the task ended, [which](Self::name) task that was and [how far](Self::progress) it had
-/// come; so does its message: ``task `scan` (count_words) failed at 61 %``. The task's own error is the
+/// come; so does its message: ``task `scan` (count_words) failed at 61 %``, or ``task `count_words #7` failed at 61 %``
+/// where it was given no name. The task's own error is the
 /// [source](Error::source), and not part of the message.
 ///
 /// | format | shows |
@@ -157,8 +158,9 @@ struct Inner {
 /// Which task an error is about.
 pub(crate) struct Subject {
     pub(crate) id: TaskId,
-    /// The name that was given to it.
-    pub(crate) name: Option<Box<str>>,
+    pub(crate) name: Box<str>,
+    /// Whether that is made of its function and its id.
+    pub(crate) is_default: bool,
     /// The name of its function.
     pub(crate) function: &'static str,
 }
@@ -355,7 +357,7 @@ impl TaskError {
     /// The task's [name](crate::ProgressFuture::name).
     #[must_use]
     pub fn name(&self) -> &str {
-        self.0.subject.name.as_deref().unwrap_or(self.0.subject.function)
+        &self.0.subject.name
     }
 
     /// How far the task had come when it ended.
@@ -577,10 +579,10 @@ impl fmt::Display for TaskErrorKind {
 impl TaskError {
     /// The message, on one line.
     fn fmt_message(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Subject { name, function, .. } = &self.0.subject;
-        match name {
-            Some(name) => write!(f, "task `{name}` ({function}) ")?,
-            None => write!(f, "task `{function}` ")?,
+        let Subject { name, is_default, function, .. } = &self.0.subject;
+        match is_default {
+            true => write!(f, "task `{name}` ")?,
+            false => write!(f, "task `{name}` ({function}) ")?,
         }
         write!(f, "{}", self.0.kind)?;
         if matches!(self.0.kind, TaskErrorKind::NotRegistered | TaskErrorKind::Rejected) {

@@ -138,26 +138,76 @@ where
     }
 }
 
-/// The path of a function without what leads to it: `collatz`, `parse<f32>`, `main::{{closure}}`.
+/// What people call a function whose [`type_name`] this is: its path without what leads to it, as `collatz` or
+/// `parse<f32>`. A closure is called as the function that it stands in, and a function pointer by what it takes.
 pub(crate) fn short_name(path: &'static str) -> &'static str {
-    let function = path.find('<').map_or(path, |generics| &path[..generics]);
-    let named = function.find("::{{closure}}").map_or(function, |closure| &function[..closure]);
-    match named.rfind("::") {
-        Some(separator) => &path[separator + 2..],
-        None => path,
+    if let Some(signature) = pointer_signature(path) {
+        return signature;
     }
+    let path = path.trim_start_matches('&');
+    let mut name = path;
+    let (mut depth, mut previous) = (0_usize, ' ');
+    for (at, next) in path.char_indices() {
+        match next {
+            '<' | '(' | '[' => depth += 1,
+            '>' if previous != '-' => depth = depth.saturating_sub(1),
+            ')' | ']' => depth = depth.saturating_sub(1),
+            ':' if previous == ':' && depth == 0 => {
+                let rest = &path[at + 1..];
+                if rest.starts_with(CLOSURE) {
+                    return &name[..name.len() - rest.len() - "::".len()];
+                }
+                name = rest;
+            }
+            _ => {}
+        }
+        previous = next;
+    }
+    name
+}
+
+const CLOSURE: &str = "{{closure}}";
+
+/// The signature of a function pointer without what it returns: `fn(u64, &Updater)`.
+pub(crate) fn pointer_signature(path: &'static str) -> Option<&'static str> {
+    let start = if path.starts_with("for<") { path.find("> ")? + 2 } else { 0 };
+    let signature = &path[start..];
+    let is_pointer = ["fn(", "unsafe fn(", "extern "].iter().any(|start| signature.starts_with(start));
+    is_pointer.then(|| signature.split(" -> ").next().unwrap_or(signature))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::short_name;
+    use super::{pointer_signature, short_name};
 
     #[test]
     fn short_names_keep_what_identifies_a_function() {
         assert_eq!(short_name("collatz"), "collatz");
         assert_eq!(short_name("app::jobs::collatz"), "collatz");
         assert_eq!(short_name("app::parse<alloc::string::String>"), "parse<alloc::string::String>");
-        assert_eq!(short_name("app::main::{{closure}}"), "main::{{closure}}");
-        assert_eq!(short_name("app::main::{{closure}}::{{closure}}"), "main::{{closure}}::{{closure}}");
+        assert_eq!(short_name("<app::Job as app::Run>::run"), "run");
+        assert_eq!(short_name("<app::Job as app::Run<app::Fast>>::run<u8>"), "run<u8>");
+    }
+
+    #[test]
+    fn a_closure_is_named_after_the_function_that_it_stands_in() {
+        assert_eq!(short_name("app::main::{{closure}}"), "main");
+        assert_eq!(short_name("app::main::{{closure}}::{{closure}}"), "main");
+        assert_eq!(short_name("app::run<app::Fast>::{{closure}}"), "run<app::Fast>");
+        assert_eq!(short_name("<app::Job as app::Run>::run::{{closure}}"), "run");
+        assert_eq!(short_name("{{closure}}"), "{{closure}}");
+    }
+
+    #[test]
+    fn a_function_pointer_is_named_by_what_it_takes() {
+        let path = "for<'a> fn(u64, &'a app::Updater) -> core::result::Result<u64, alloc::boxed::Box<dyn app::Error>>";
+        assert_eq!(short_name(path), "fn(u64, &'a app::Updater)");
+        assert_eq!(short_name("fn(app::Input<u8>) -> bool"), "fn(app::Input<u8>)");
+        assert_eq!(short_name("&app::collatz"), "collatz");
+        assert_eq!(
+            short_name("alloc::boxed::Box<dyn core::ops::function::Fn(u64) -> app::Out>"),
+            "Box<dyn core::ops::function::Fn(u64) -> app::Out>"
+        );
+        assert_eq!(pointer_signature("app::fn_like"), None);
     }
 }

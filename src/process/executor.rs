@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::codec::Encoded;
 use crate::error::{BoxError, CancelCause, TaskErrorKind};
 use crate::executor::Executor;
-use crate::executor::call::short_name;
+use crate::executor::call::{pointer_signature, short_name};
 use crate::executor::job::Job;
 use crate::executor::shutdown::Shutdown;
 use crate::process::error::RemoteError;
@@ -220,9 +220,13 @@ pub(crate) fn function_id(function: RemoteFn) -> Result<&'static str, String> {
     let RemoteFn { type_id, path, captures } = function;
     if captures {
         let name = short_name(path);
-        return Err(format!(
-            "`{name}` captures something, which cannot be sent: pass it as the input of a plain function"
-        ));
+        return Err(if pointer_signature(path).is_some() {
+            format!("`{name}` is a function pointer, which no other process can follow: submit the function itself")
+        } else if path.starts_with('&') {
+            format!("`{path}` is a reference, which cannot be sent: submit `{name}` itself")
+        } else {
+            format!("`{name}` captures something, which cannot be sent: pass it as the input of a plain function")
+        });
     }
     let Some(registry) = TaskRegistry::of_this_process() else {
         // A test program: its worker knows, or says that it does not.

@@ -12,7 +12,8 @@ use crate::progress::{Origin, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
 use crate::task::counts::{Counts, UNKNOWN};
-use crate::task::details::Details;
+use crate::task::details::{Details, default_name};
+use crate::task::limits::Limits;
 use crate::task::parts::Position;
 use crate::task::remote::RemoteSnapshot;
 use crate::task::state::{self, State};
@@ -50,9 +51,9 @@ impl Core {
         self.id
     }
 
-    /// The name that was given to it, or else that of its function.
+    /// The name that was given to it, or else that of its function with its id.
     pub(crate) fn name(&self, function: &'static str) -> &str {
-        self.existing_details().and_then(Details::name).unwrap_or(function)
+        self.details().name_or_default(self.id, function)
     }
 
     /// The pool whose threads may run this task where they wait for it; 0 for none.
@@ -127,10 +128,12 @@ impl Core {
         (totals.position(&self.counts), self.clock.read(), totals.message.clone())
     }
 
-    /// When a running task will have come to its time-out.
+    /// When a task will have come to its time-out, or to its deadline.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let timeout = self.existing_details()?.limits.timeout?;
-        clock::instant(self.clock.read().started)?.checked_add(timeout)
+        let Limits { timeout, deadline, .. } = self.existing_details()?.limits;
+        let started = clock::instant(self.clock.read().started);
+        let timed_out = started.zip(timeout).and_then(|(started, timeout)| started.checked_add(timeout));
+        timed_out.into_iter().chain(deadline).min()
     }
 
     /// For how long the task has made no progress call, at least; `None` where nobody asks for that yet.
@@ -307,7 +310,11 @@ impl Core {
             _ => Status::Failed,
         };
         let details = self.existing_details();
-        let subject = Subject { id: self.id, name: details.and_then(Details::name).map(Box::from), function };
+        let (name, is_default) = match details.and_then(Details::name) {
+            Some(name) => (name.into(), false),
+            None => (default_name(self.id, function), true),
+        };
+        let subject = Subject { id: self.id, name, is_default, function };
         let progress = self.snapshot_as(status);
         TaskError::new(kind, subject, progress)
             .with_response(self.silent_for(), details.and_then(Details::noticed_after))

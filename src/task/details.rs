@@ -1,8 +1,8 @@
 //! What only few tasks have, made when it is needed: a name, limits, a message, subscribers, somebody who waits inside of
 //! them, parts, an owner.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use event_listener::Event;
@@ -17,7 +17,9 @@ use crate::task::subscribers::Reports;
 
 #[derive(Default)]
 pub(crate) struct Details {
+    /// What it was given.
     pub(crate) name: Option<Box<str>>,
+    default_name: OnceLock<Box<str>>,
     pub(crate) limits: Limits,
     /// Wakes the task out of a pause or a sleep.
     pub(crate) interrupt: Event,
@@ -28,6 +30,8 @@ pub(crate) struct Details {
     pub(crate) probed_at: AtomicInstant,
     /// What watches its limits: the bits of a `TimerId`, or 0.
     pub(crate) watchdog: AtomicU64,
+    /// Whether its deadline has passed while it waited in another process.
+    pub(crate) is_overdue: AtomicBool,
     reports: Mutex<Reports>,
     totals: Mutex<Totals>,
     owner: Mutex<Option<Arc<dyn Owner>>>,
@@ -66,6 +70,11 @@ impl Details {
         self.name.as_deref()
     }
 
+    /// The name that it was given, or else one that tells it apart from others of the same function.
+    pub(crate) fn name_or_default(&self, id: TaskId, function: &str) -> &str {
+        self.name().unwrap_or_else(|| self.default_name.get_or_init(|| default_name(id, function)))
+    }
+
     pub(crate) fn reports(&self) -> MutexGuard<'_, Reports> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,6 +95,11 @@ impl Details {
             (requested, noticed) => Some(Duration::from_nanos(noticed.saturating_sub(requested))),
         }
     }
+}
+
+/// The name of a task that was given none: `work #7`.
+pub(crate) fn default_name(id: TaskId, function: &str) -> Box<str> {
+    format!("{function} #{id}").into()
 }
 
 impl Totals {

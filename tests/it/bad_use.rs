@@ -151,7 +151,7 @@ fn an_executor_that_drops_a_job_rejects_its_task() {
     let executor = executor_fn(|job: Job| drop(job));
     let error = executor.submit(answer, 1).wait().unwrap_err();
     assert!(error.is_rejected());
-    assert_eq!(error.to_string(), "task `answer` was not run");
+    assert_eq!(error.to_string(), format!("task `answer #{}` was not run", error.id()));
     assert_eq!(error.source().unwrap().to_string(), "its executor dropped it");
     assert_eq!(error.progress().status, Status::Failed);
 }

@@ -74,7 +74,7 @@ fn an_executor_may_be_a_type_of_ones_own() {
     struct Counting<E>(E, std::sync::atomic::AtomicUsize);
     impl<E: Executor> Executor for Counting<E> {
         fn execute(&self, job: Job) {
-            assert_eq!(job.name(), "count");
+            assert_eq!(job.name(), format!("count #{}", job.id()));
             self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             self.0.execute(job);
         }

@@ -123,7 +123,7 @@ fn a_time_out_resolves_the_future_while_the_function_still_runs() {
         let mut next = executor.submit(count, 3);
         let error = smol::block_on(&mut task).unwrap_err();
         assert!(error.is_timed_out());
-        assert_eq!(error.to_string(), "task `stand_at` timed out at 50 %");
+        assert_eq!(error.to_string(), format!("task `stand_at #{}` timed out at 50 %", error.id()));
         assert!(task.is_done() && !canceller.is_acknowledged());
         assert_eq!((task.silent_for(), task.noticed_after()), (None, None));
 
@@ -352,7 +352,8 @@ fn a_task_stalls_after_it_has_made_calls() {
         let silence = error.silent_for().unwrap();
         assert!(silence >= LIMIT);
         let silence = silence.as_secs_f64();
-        let message = format!("task `stand_at` stalled at 50 %, without a progress call for {silence:.1} s");
+        let message =
+            format!("task `stand_at #{}` stalled at 50 %, without a progress call for {silence:.1} s", error.id());
         assert_eq!(error.to_string(), message);
         visitor.gate.open();
         assert_eq!(visitor.heard.recv().unwrap(), Err(Cancelled));

@@ -19,6 +19,7 @@ mod limits;
 mod maps;
 mod odd_code;
 mod partial;
+mod names;
 mod parts;
 mod pause;
 mod processes;

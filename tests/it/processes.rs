@@ -176,7 +176,7 @@ fn a_task_that_never_listens_is_killed_after_the_grace() {
         task.cancel();
         let error = task.wait().unwrap_err();
         assert_eq!(error.kind(), &TaskErrorKind::Cancelled(CancelCause::Requested));
-        assert_eq!(error.to_string(), "task `spin` was cancelled at 75 %");
+        assert_eq!(error.to_string(), format!("task `spin #{}` was cancelled at 75 %", error.id()));
         let source = error.source().unwrap().to_string();
         assert_eq!(source, "it took no notice for 10ms, so the process that ran it was killed");
         for (n, task) in (0..).zip(after) {
@@ -521,7 +521,10 @@ fn a_function_that_is_not_registered_is_an_error_that_says_so() {
         let pool = pool(1);
         let error = pool.submit(unregistered, 1).wait().unwrap_err();
         assert!(error.is_not_registered());
-        assert_eq!(error.to_string(), "task `unregistered` was not run: its function is not registered");
+        assert_eq!(
+            error.to_string(),
+            format!("task `unregistered #{}` was not run: its function is not registered", error.id())
+        );
         assert!(error.source().is_some());
         assert_eq!(pool.submit(generic::<u8>, 7).wait().unwrap(), "7");
         assert!(pool.submit(generic::<u16>, 7).wait().unwrap_err().is_not_registered());
@@ -563,9 +566,9 @@ fn a_lost_worker_is_named_with_how_far_the_task_had_come() {
         assert_eq!((error.progress().n, error.progress().status), (3, Status::Failed));
 
         let error = pool.submit(crash, "out of ink".into()).wait().unwrap_err();
-        assert_eq!(error.to_string(), "task `crash` panicked at 50 %: out of ink");
+        assert_eq!(error.to_string(), format!("task `crash #{}` panicked at 50 %: out of ink", error.id()));
         let error = pool.submit(fail, "out of paper".into()).wait().unwrap_err();
-        assert_eq!(error.to_string(), "task `fail` failed at 25 %");
+        assert_eq!(error.to_string(), format!("task `fail #{}` failed at 25 %", error.id()));
     });
 }
 
