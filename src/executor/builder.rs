@@ -1,7 +1,7 @@
 //! What a task can have beside its function: a name, and limits.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::future::ProgressFuture;
 use crate::task::details::Details;
@@ -18,6 +18,8 @@ pub struct TaskBuilder<'a, O> {
 pub(crate) struct Options {
     /// Where there are any.
     pub(crate) details: Option<Box<Details>>,
+    /// The time that it has from when it is submitted.
+    pub(crate) deadline: Option<Duration>,
 }
 
 impl Options {
@@ -28,6 +30,14 @@ impl Options {
             options.details().limits = limits;
         }
         options
+    }
+
+    /// The task is submitted: from now on its time runs.
+    pub(crate) fn start_deadline(&mut self) {
+        // A time that nobody can tell never comes.
+        if let Some(deadline) = self.deadline.and_then(|limit| Instant::now().checked_add(limit)) {
+            self.details().limits.deadline = Some(deadline);
+        }
     }
 
     fn details(&mut self) -> &mut Details {
@@ -73,6 +83,40 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.details().limits.timeout = Some(limit);
+        self
+    }
+
+    /// Ends the task as [timed out](crate::TaskErrorKind::TimedOut) so long after it was submitted, whatever it is doing
+    /// then.
+    ///
+    /// Unlike a [time-out](Self::timeout), the time counts while the task waits for its turn, while it is paused, and over
+    /// all its [tries](Self::retries). A task that has not started by then never will. What follows for one that is
+    /// running is the same as for a time-out; one that runs inside of the poll of a
+    /// [`SyncExecutor`](crate::SyncExecutor) ends at its next progress call. A running task can see the earlier one of
+    /// both as [`Updater::deadline`](crate::Updater::deadline); in a worker process, that of the time-out only.
+    ///
+    /// A deadline of zero has passed before the task could start: it is not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
+    ///
+    /// fn nap(time: Duration, progress: &Updater) -> TaskResult<()> {
+    ///     Ok(progress.sleep(time)?)
+    /// }
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let first = executor.submit(nap, Duration::MAX);
+    /// let second = executor.task(nap, Duration::ZERO).deadline(Duration::from_millis(10)).submit();
+    /// let error = second.wait().unwrap_err(); // it waits for a thread, and in vain
+    /// assert!(error.is_timed_out());
+    /// assert!(error.to_string().ends_with("timed out before it started"));
+    /// # drop(first);
+    /// ```
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.options.deadline = Some(limit);
         self
     }
 
@@ -144,6 +188,7 @@ impl<O> fmt::Debug for TaskBuilder<'_, O> {
         f.debug_struct("TaskBuilder")
             .field("name", &details.and_then(|details| details.name()))
             .field("limits", &details.map(|details| details.limits))
+            .field("deadline", &self.options.deadline)
             .finish_non_exhaustive()
     }
 }

@@ -9,11 +9,12 @@ pub(crate) mod map;
 pub(crate) mod shutdown;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::TaskResult;
+use crate::error::{TaskErrorKind, TaskResult};
 use crate::executor::builder::{Options, TaskBuilder};
 use crate::executor::call::Call;
 use crate::executor::job::Job;
@@ -24,6 +25,7 @@ use crate::run::Work;
 use crate::sync::unwind::quietly;
 use crate::task::state;
 use crate::task::transitions;
+use crate::task::watchdog;
 use crate::updater::Updater;
 
 /// Something that runs tasks.
@@ -177,19 +179,24 @@ pub trait ExecutorExt: Executor {
 impl<E: Executor + ?Sized> ExecutorExt for E {}
 
 /// Makes a task and hands it to the executor.
-pub(crate) fn start<E, W>(executor: &E, work: W, options: Options) -> ProgressFuture<W::Output>
+pub(crate) fn start<E, W>(executor: &E, work: W, mut options: Options) -> ProgressFuture<W::Output>
 where
     E: Executor + ?Sized,
     W: Work,
 {
+    options.start_deadline();
     let limits = options.details.as_ref().map(|details| details.limits);
     let (task, handle) = run::new(work, options.details);
     if limits.is_some_and(|limits| limits.are_timed()) {
         task.core.state.set(state::LIMITED);
     }
-    match limits.and_then(|limits| limits.passed_at_once()) {
+    let passed = if options.deadline == Some(Duration::ZERO) { Some(TaskErrorKind::TimedOut) } else { None };
+    match passed.or_else(|| limits.and_then(|limits| limits.passed_at_once())) {
         Some(kind) => transitions::reject(&task, kind, "the limit leaves no time at all".into()),
         None => {
+            if limits.is_some_and(|limits| limits.deadline.is_some()) {
+                watchdog::watch(&task);
+            }
             let job = Job { task };
             // The executor may be foreign code. If it panics, it drops the job, and that is the outcome.
             let _ = quietly(|| executor.execute(job));
@@ -247,6 +254,25 @@ macro_rules! submit_methods {
                 O: Send + 'static,
             {
                 $crate::executor::start(self, $crate::executor::call::Spawn(task), Default::default())
+            }
+
+            /// Submits a task without an input, under a name; see [`TaskBuilder::name`](crate::TaskBuilder::name).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("# let executor = progress_executor::", stringify!($executor), "::default();")]
+            /// let task = executor.spawn_named("answer", |_| Ok(6 * 7));
+            /// assert_eq!(task.name(), "answer");
+            /// # task.wait()?;
+            /// # Ok::<(), progress_executor::TaskError>(())
+            /// ```
+            pub fn spawn_named<F, O>(&self, name: impl Into<String>, task: F) -> $crate::future::ProgressFuture<O>
+            where
+                F: FnOnce(&$crate::updater::Updater) -> $crate::error::TaskResult<O> + Send + 'static,
+                O: Send + 'static,
+            {
+                $crate::executor::prepare(self, $crate::executor::call::Spawn(task)).name(name).submit()
             }
 
             /// Prepares a task that is to have a name, or limits.

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 use futures::future::FusedFuture;
@@ -24,7 +24,7 @@ use crate::future::canceller::Canceller;
 use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::run::{self, CurrentPool};
-use crate::sync::block_on::block_on;
+use crate::sync::block_on::{block_on, block_until};
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 use crate::task::context::Context;
 use crate::task::core::Core;
@@ -88,7 +88,23 @@ impl<T> ProgressFuture<T> {
         self.core().id()
     }
 
-    /// The name that the task was [given](crate::TaskBuilder::name), or else the name of its function.
+    /// The name that the task was [given](crate::TaskBuilder::name), or else that of its function with its id, as `work #7`.
+    /// A closure is called as the function that it stands in.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
+    ///
+    /// fn work((): (), _: &Updater) -> TaskResult<()> {
+    ///     Ok(())
+    /// }
+    ///
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let task = executor.submit(work, ());
+    /// assert_eq!(task.name(), format!("work #{}", task.id()));
+    /// assert_eq!(executor.task(work, ()).name("cleanup").submit().name(), "cleanup");
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         self.handle.name()
@@ -358,6 +374,40 @@ impl<T> ProgressFuture<T> {
     pub fn wait(self) -> Result<T, TaskError> {
         self.resume();
         block_on(self)
+    }
+
+    /// Blocks this thread until the task has ended, and no longer than `timeout`; `None` where it has not ended by then, or
+    /// where its outcome was handed out before. The task is not affected.
+    ///
+    /// Unlike [`wait`](Self::wait) this does not resume a paused task: the future is there to do it.
+    ///
+    /// # Panics
+    ///
+    /// As [polling](Self#panics) does.
+    ///
+    /// # Blocking
+    ///
+    /// A task that is run by this call, as [`wait`](Self::wait#blocking) does, or one of a
+    /// [`SyncExecutor`](crate::SyncExecutor), takes as long as it takes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut task = executor.spawn(|progress| Ok(progress.sleep(Duration::MAX)?));
+    /// assert!(task.wait_timeout(Duration::from_millis(10)).is_none());
+    /// task.cancel();
+    /// let outcome = task.wait_timeout(Duration::from_secs(60)).unwrap();
+    /// assert!(outcome.unwrap_err().is_cancelled());
+    /// ```
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, TaskError>> {
+        if self.resolved {
+            return None;
+        }
+        // A time that nobody can tell is no deadline.
+        block_until(self, Instant::now().checked_add(timeout))
     }
 
     pub(crate) fn core(&self) -> &Core {

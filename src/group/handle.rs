@@ -62,7 +62,7 @@ impl GroupHandle {
     /// ```
     /// use progress_executor::Status;
     ///
-    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// # let executor = progress_executor::SyncExecutor::new();
     /// let mut group = progress_executor::TaskGroup::new();
     /// let handle = group.handle();
     /// handle.pause();

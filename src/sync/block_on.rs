@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use crate::sync::spin::AdaptiveSpin;
 
@@ -18,20 +19,43 @@ thread_local! {
 
 /// Polls the future on this thread until it is ready.
 ///
-/// Other than `futures::executor::block_on` it can be called from within itself.
+/// Unlike `futures::executor::block_on` it can be called from within itself.
 pub(crate) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
+    loop {
+        // Without a deadline there is no other end.
+        if let Some(output) = block_until(&mut future, None) {
+            return output;
+        }
+    }
+}
+
+/// The same, until the deadline at the latest: then this returns `None`. The future is polled at least once.
+pub(crate) fn block_until<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Option<F::Output> {
     let sleeper = take_sleeper();
+    let output = poll_until(future, &sleeper, deadline);
+    keep_sleeper(sleeper);
+    output
+}
+
+fn poll_until<F: Future + Unpin>(
+    future: &mut F,
+    sleeper: &Arc<Sleeper>,
+    deadline: Option<Instant>,
+) -> Option<F::Output> {
     let waker = Waker::from(sleeper.clone());
     loop {
-        if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut Context::from_waker(&waker)) {
-            keep_sleeper(sleeper);
-            return output;
+        if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&waker)) {
+            return Some(output);
         }
         let mut patience = SPIN_STATE.get();
         patience.spin_until(|| sleeper.woken.load(Ordering::Relaxed));
         SPIN_STATE.set(patience);
         while !sleeper.woken.swap(false, Ordering::Acquire) {
-            thread::park();
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => thread::park(),
+                Some(Duration::ZERO) => return None,
+                Some(left) => thread::park_timeout(left),
+            }
         }
     }
 }

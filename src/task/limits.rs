@@ -1,12 +1,14 @@
 //! What a task may take: how long in all, how long without a progress call, and how many workers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::TaskErrorKind;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) timeout: Option<Duration>,
+    /// When it is to have ended, whether it has started or not.
+    pub(crate) deadline: Option<Instant>,
     pub(crate) stall_timeout: Option<Duration>,
     /// How often a task is started again that has lost its worker.
     pub(crate) retries: u32,
@@ -15,7 +17,7 @@ pub(crate) struct Limits {
 impl Limits {
     /// Whether there is something to be watched.
     pub(crate) fn are_timed(&self) -> bool {
-        self.timeout.is_some() || self.stall_timeout.is_some()
+        self.timeout.is_some() || self.stall_timeout.is_some() || self.deadline.is_some()
     }
 
     /// The shorter one of those that are set.

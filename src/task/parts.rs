@@ -41,6 +41,8 @@ pub(crate) struct Parts {
     under_way: BTreeMap<u64, Arc<Part>>,
     handed_out: u64,
     shared: Option<Arc<Stripes>>,
+    /// The total that one of the threads which share the count has set last, in place of that of the count.
+    pub(crate) shared_total: Option<u64>,
 }
 
 /// A part of a count, with a count of its own.
@@ -57,6 +59,7 @@ impl Parts {
     pub(crate) fn position(&self, counts: &Counts) -> Position {
         let mut position = Position::from(counts.read());
         position.n = position.n.wrapping_add(self.shared());
+        position.total = self.shared_total.unwrap_or(position.total);
         if self.under_way.is_empty() {
             return position;
         }
@@ -75,6 +78,7 @@ impl Parts {
     pub(crate) fn hand_out(&mut self, counts: &Counts, units: u64) -> Arc<Part> {
         let Reading { n, total } = counts.read();
         let counted = n.wrapping_add(self.shared());
+        let total = self.shared_total.unwrap_or(total);
         let units = if total == UNKNOWN { units } else { units.min(total.saturating_sub(counted)) };
         self.handed_out += 1;
         let key = self.handed_out;
@@ -114,6 +118,7 @@ impl Parts {
         // With the one reference that is left, nobody can make another.
         if let Some(shared) = self.shared.take_if(|shared| Arc::get_mut(shared).is_some()) {
             counts.advance(shared.sum());
+            self.shared_total.take().into_iter().for_each(|total| counts.set_total(total));
         }
         self.shared.is_none()
     }

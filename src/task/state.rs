@@ -192,6 +192,11 @@ impl State {
         self.transition(|word| if word & TAKEN != 0 { Err(()) } else { Ok(word | SEALED) }).is_ok()
     }
 
+    /// The same for one that waits in this process.
+    pub(crate) fn seal_unlent(&self) -> bool {
+        self.transition(|word| if word & (TAKEN | LENT) != 0 { Err(()) } else { Ok(word | SEALED) }).is_ok()
+    }
+
     /// Requests cancellation; seals the task in the same step where it is pending.
     pub(crate) fn request_cancel(&self, cause: u32) -> Cancel {
         let request = CANCEL | cause << CAUSE_SHIFT;

@@ -15,6 +15,9 @@ use crate::task::state::{self, Cancel};
 
 /// Ends a task that the caller has [sealed](state::State::seal) or [decided](state::State::decide) on, because of `kind`.
 pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
+    // One that waited elsewhere could only be asked to end when its time was over.
+    let is_overdue = task.core.existing_details().is_some_and(|it| it.is_overdue.load(Ordering::Acquire));
+    let kind = if is_overdue { TaskErrorKind::TimedOut } else { kind };
     let error = task.error(kind);
     refuse_with(
         task,
@@ -129,7 +132,10 @@ pub(crate) fn retry(task: &TaskRef) -> bool {
     let is_pending = core.state.retry();
     if is_pending {
         core.details().totals().reset(&core.counts, &core.clock);
-        forget_watchdog(core);
+        // What watches its deadline goes on.
+        if core.details().limits.deadline.is_none() {
+            forget_watchdog(core);
+        }
     }
     is_pending
 }

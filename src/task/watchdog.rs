@@ -2,7 +2,7 @@
 //!
 //! The timer looks at a task when its time-out may have passed. At one with a stall time-out it looks eight times as often
 //! as that may pass, and each time asks the next progress call to clear a bit ([`PROBE`](state::PROBE)): so no call ever
-//! looks at a clock. A task that waits in a pause is not looked at.
+//! looks at a clock. A task that waits, for its turn or in a pause, is only looked at when its deadline has passed.
 //!
 //! Where the program itself was stopped for a while, so were its tasks: a look that comes late judges
 //! nobody, does not count that time, and looks once more.
@@ -29,7 +29,8 @@ struct Limited {
     stopped_for: Duration,
 }
 
-/// Sees to the limits of a task that has just been started, or that goes on after a pause.
+/// Sees to the limits of a task that has just been started, or that goes on after a pause; and to the deadline of one that
+/// has just been submitted.
 #[inline]
 pub(crate) fn watch(task: &TaskRef) {
     if task.core.state.peek() & state::LIMITED != 0 {
@@ -47,6 +48,7 @@ fn begin_to_watch(task: &TaskRef) {
         Some(watchdog) => task.core.details().watchdog.store(watchdog.to_bits(), Ordering::Release),
         None => {
             let error = "its limits could not be watched: the system could not start a thread";
+            transitions::reject(task, TaskErrorKind::Rejected, error.into());
             end(task, TaskErrorKind::Rejected, |rejected| rejected.with_source(error.into()));
         }
     }
@@ -55,10 +57,19 @@ fn begin_to_watch(task: &TaskRef) {
 impl Timed for Limited {
     fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
         let (core, word) = (&self.task.core, self.task.core.state.load());
-        let is_running = word & state::RUNNING != 0 && word & (state::ENDED | state::HALTED) == 0;
-        let limits = core.existing_details().map(|details| details.limits).filter(|_| is_running)?;
+        let limits = core.existing_details().map(|details| details.limits).filter(|_| word & state::ENDED == 0)?;
+        let is_running = word & state::RUNNING != 0 && word & state::HALTED == 0;
         let lateness = now.saturating_duration_since(due);
         let was_stopped = lateness > TOLERANCE.max(limits.shortest() / 8);
+        if !is_running {
+            // Whoever starts it or lets it go on has it looked at again.
+            let deadline = limits.deadline?;
+            if was_stopped || now < deadline {
+                return Some(deadline.max(now + SHORTEST));
+            }
+            pass_deadline(&self.task);
+            return None;
+        }
         if was_stopped {
             self.stopped_for += lateness;
             core.excuse_silence(lateness);
@@ -71,7 +82,8 @@ impl Timed for Limited {
             // Its answer may be on the way.
             return now.checked_add(FIRST.max(limits.stall_timeout.unwrap_or_default() / 8));
         }
-        if until_timeout == Some(Duration::ZERO) {
+        let until_deadline = limits.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        if until_timeout == Some(Duration::ZERO) || until_deadline == Some(Duration::ZERO) {
             end(&self.task, TaskErrorKind::TimedOut, |error| error);
             return None;
         }
@@ -83,8 +95,23 @@ impl Timed for Limited {
         // After twice the time, so that it is noticed where the program stood still.
         let until_timeout = until_timeout.map(|left| left.min(elapsed.max(FIRST)));
         let eighth = limits.stall_timeout.map(|limit| limit / 8);
-        let next = [until_timeout, until_stalled, eighth].into_iter().flatten().min()?;
+        let next = [until_timeout, until_deadline, until_stalled, eighth].into_iter().flatten().min()?;
         now.checked_add(next.max(SHORTEST))
+    }
+}
+
+/// Ends a task whose deadline has passed while it was waiting.
+fn pass_deadline(task: &TaskRef) {
+    let core = &task.core;
+    if core.state.seal_unlent() {
+        transitions::refuse(task, TaskErrorKind::TimedOut, None);
+    } else if core.has_run() {
+        // It waits in a pause.
+        end(task, TaskErrorKind::TimedOut, |error| error);
+    } else {
+        // Only the process where it waits knows whether it is about to start.
+        core.details().is_overdue.store(true, Ordering::Release);
+        transitions::cancel(task, CancelCause::Requested);
     }
 }
 

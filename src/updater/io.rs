@@ -1,6 +1,6 @@
 //! Readers and writers that count bytes.
 
-use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, BufRead, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 
 use crate::updater::Updater;
 
@@ -100,6 +100,11 @@ impl<'a, R> ProgressReader<'a, R> {
     }
 
     /// The reader within. What is read from it directly is not counted.
+    pub fn get_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
+    /// The reader within. What is read from it directly is not counted.
     pub fn into_inner(self) -> R {
         self.inner
     }
@@ -127,6 +132,15 @@ impl<R: BufRead> BufRead for ProgressReader<'_, R> {
     }
 }
 
+/// Where the reader seeks to changes nothing in the count, which is of the bytes that were read. Refused once cancellation
+/// was requested.
+impl<R: Seek> Seek for ProgressReader<'_, R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.updater.check()?;
+        self.inner.seek(position)
+    }
+}
+
 impl<'a, W> ProgressWriter<'a, W> {
     pub(crate) fn new(updater: &'a Updater, inner: W) -> Self {
         Self { updater, inner }
@@ -135,6 +149,11 @@ impl<'a, W> ProgressWriter<'a, W> {
     /// The writer within.
     pub fn get_ref(&self) -> &W {
         &self.inner
+    }
+
+    /// The writer within. What is written to it directly is not counted.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.inner
     }
 
     /// The writer within. What is written to it directly is not counted.
@@ -154,5 +173,13 @@ impl<W: Write> Write for ProgressWriter<'_, W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+/// Where the writer seeks to changes nothing in the count, which is of the bytes that were written. Not refused, as
+/// flushing is not.
+impl<W: Seek> Seek for ProgressWriter<'_, W> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(position)
     }
 }

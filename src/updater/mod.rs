@@ -17,6 +17,7 @@ use yoke::Yoke;
 use yoke::either::EitherCart;
 
 use crate::error::Cancelled;
+use crate::id::TaskId;
 use crate::task::TaskRef;
 use crate::task::context::Context;
 use crate::task::core::Core;
@@ -170,6 +171,37 @@ impl Updater {
         }
     }
 
+    /// Which task this is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| Ok(progress.id()));
+    /// let id = task.id();
+    /// assert_eq!(task.wait()?, id);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.core().id()
+    }
+
+    /// The [name](crate::ProgressFuture::name) of the task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.task(|(), progress| Ok(progress.name().to_owned()), ()).name("dig").submit();
+    /// assert_eq!(task.wait()?, "dig");
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.task().name()
+    }
+
     /// Says how many units there are to do. [`u64::MAX`] means that it is not known.
     ///
     /// The total may change at any time. One that is smaller than `n` is shown as it is, while
@@ -191,7 +223,7 @@ impl Updater {
     /// ```
     pub fn set_total(&self, total: u64) {
         self.total_is_counted.set(false);
-        self.counts().set_total(total);
+        self.write_counts(|counts| counts.set_total(total));
         self.report_if_due();
     }
 
@@ -233,6 +265,18 @@ impl Updater {
         checkpoint::checkpoint(self.task(), &self.context, state::ATTENTION)
     }
 
+    /// Writes a total, which takes the place of one that another thread of the task has set.
+    fn write_counts(&self, write: impl FnOnce(&Counts)) {
+        if self.core().state.peek() & state::SHARED == 0 {
+            write(self.counts());
+        } else {
+            self.count_in().with_parts(|parts, counts| {
+                parts.shared_total = None;
+                write(counts);
+            });
+        }
+    }
+
     /// What is left of the position `n` beside what other threads count.
     fn own(&self, n: u64) -> u64 {
         if self.core().state.peek() & state::SHARED == 0 {
@@ -272,7 +316,8 @@ impl Updater {
     #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn set_counts(&self, n: u64, total: u64) -> Result<(), Cancelled> {
         self.total_is_counted.set(false);
-        self.counts().set_both(self.own(n), total);
+        let own = self.own(n);
+        self.write_counts(|counts| counts.set_both(own, total));
         self.checkpoint(state::ATTENTION)
     }
 

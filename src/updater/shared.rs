@@ -14,8 +14,8 @@ use crate::sync::stripes::Stripes;
 use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::{TaskRef, state};
-use crate::updater::Updater;
 use crate::updater::checkpoint;
+use crate::updater::{Count, PartHandle, Updater};
 
 /// An [`Updater`] for several threads of one task, made by [`Updater::shared`](crate::Updater::shared):
 /// for the closures of a parallel loop.
@@ -50,6 +50,8 @@ use crate::updater::checkpoint;
 pub struct SharedUpdater {
     /// A plain pointer, as in `Updater`.
     core: Yoke<&'static Core, TaskRef>,
+    /// What it counts in, where that is a part of the task.
+    part: Option<Arc<PartHandle>>,
     stripes: Arc<Stripes>,
     context: Context,
 }
@@ -86,6 +88,7 @@ impl Updater {
         let stripes = self.count_in().with_parts(|parts, _| parts.share());
         SharedUpdater {
             core: Yoke::attach_to_cart(self.task().clone(), |task| &task.core),
+            part: if let Count::Part(part) = self.count_in() { Some(part.clone()) } else { None },
             stripes,
             context: self.context.clone(),
         }
@@ -121,6 +124,28 @@ impl SharedUpdater {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.core.get().state.peek() & (state::CANCEL | state::ENDED) != 0
+    }
+
+    /// Says how many units there are to do, for all threads; see [`Updater::set_total`](crate::Updater::set_total). The last
+    /// one stays, whichever thread or updater of the task has set it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut task = executor.spawn(|progress| {
+    ///     let shared = progress.shared();
+    ///     std::thread::spawn(move || shared.set_total(1000)).join().unwrap();
+    ///     Ok(progress.update(1)?)
+    /// });
+    /// smol::block_on(&mut task)?;
+    /// assert_eq!(task.progress().total, Some(1000));
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn set_total(&self, total: u64) {
+        let count = self.part.as_ref().map_or(Count::Task(self.task()), Count::Part);
+        count.with_parts(|parts, _| parts.shared_total = Some(total));
+        checkpoint::report_if_due(self.task(), &self.context);
     }
 
     /// Sets the message of the task; see [`Updater::set_message`](crate::Updater::set_message). The last one stays.

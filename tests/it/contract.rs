@@ -29,6 +29,10 @@ trait Subject: Send + Sync + 'static {
     fn executor(&self) -> &dyn Executor;
     fn shutdown(&self) -> Option<Shutdown>;
     fn shutdown_now(&self) -> Option<Shutdown>;
+    /// Whether there are tasks that wait for others to end.
+    fn has_queue(&self) -> bool {
+        true
+    }
 }
 
 macro_rules! subject {
@@ -60,6 +64,9 @@ impl<F: Fn(Job) + Send + Sync + 'static> Subject for ExecutorFn<F> {
     }
     fn shutdown_now(&self) -> Option<Shutdown> {
         None
+    }
+    fn has_queue(&self) -> bool {
+        false
     }
 }
 
@@ -115,6 +122,11 @@ macro_rules! contract {
             a_deadline_is_known_to_the_task
             what_a_task_does_after_its_time_out_changes_nothing
             a_detached_task_times_out
+            a_task_that_waits_for_its_turn_ends_at_its_deadline
+            a_paused_task_ends_at_its_deadline
+            a_running_task_ends_at_its_deadline
+            a_task_within_its_deadline_keeps_its_value
+            waiting_for_some_time_leaves_the_task_alone
             cancelled_but_deaf_a_task_times_out
             a_task_that_is_not_running_is_not_silent
             how_long_it_takes_to_notice_is_known
@@ -126,6 +138,10 @@ macro_rules! contract {
             callbacks_of_a_group_are_shown_the_last_state
             a_map_keeps_the_order_of_its_inputs
             an_unordered_map_ends_with_the_first_error
+            a_map_counts_inputs
+            a_map_names_and_limits_its_tasks
+            a_handle_ends_a_map_without_end
+            a_map_is_an_ordinary_iterator
             shutdown_waits_for_the_accepted_tasks
             shutdown_now_cancels_the_accepted_tasks
         );)*
@@ -397,7 +413,7 @@ fn a_task_ends_with_its_error(subject: &dyn Subject) {
 fn a_task_ends_with_its_panic(subject: &dyn Subject) {
     let error = subject.executor().submit(crash, "out of ink".into()).wait().unwrap_err();
     assert_eq!(error.kind(), &TaskErrorKind::Panicked);
-    assert_eq!(error.to_string(), "task `crash` panicked at 50 %: out of ink");
+    assert_eq!(error.to_string(), format!("task `crash #{}` panicked at 50 %: out of ink", error.id()));
     assert_eq!(error.progress().fraction(), Some(0.5));
     let payload = error.into_panic().unwrap();
     assert_eq!(payload.downcast_ref::<String>().unwrap(), "out of ink");
@@ -420,7 +436,7 @@ fn a_task_has_an_id_and_a_name(subject: &dyn Subject) {
     let executor = subject.executor();
     let (plain, named) = (executor.submit(count, 1), executor.task(count, 1).name("first").submit());
     assert_ne!(plain.id(), named.id());
-    assert_eq!((plain.name(), named.name()), ("count", "first"));
+    assert_eq!((plain.name(), named.name()), (&*format!("count #{}", plain.id()), "first"));
     plain.wait().unwrap();
     named.wait().unwrap();
 }
@@ -469,7 +485,7 @@ fn an_error_within_a_part_shows_how_far_that_has_come(subject: &dyn Subject) {
     let updates = task.updates();
     let error = task.wait().unwrap_err();
     assert_eq!((error.progress().n, error.progress().part), (1, 0.5));
-    assert_eq!(error.to_string(), "task `fail_within_a_part` failed at 37 %");
+    assert_eq!(error.to_string(), format!("task `fail_within_a_part #{}` failed at 37 %", error.id()));
     assert_eq!(rest(&updates).pop().unwrap().fraction(), Some(1.5 / 4.0));
 }
 
@@ -769,7 +785,7 @@ fn a_task_that_takes_too_long_times_out(subject: &dyn Subject) {
     assert!(error.source().is_none());
     assert_eq!(error.progress().status, Status::Failed);
     assert!(error.progress().elapsed >= LIMIT);
-    assert!(error.to_string().starts_with("task `count_forever` timed out"), "{error}");
+    assert!(error.to_string().starts_with(&format!("task `count_forever #{}` timed out", error.id())), "{error}");
     assert_eq!(&task.progress(), error.progress());
     assert_eq!(&rest(&updates).pop().unwrap(), error.progress());
 }
@@ -783,7 +799,7 @@ fn a_task_that_falls_silent_stalls(subject: &dyn Subject) {
     let silence = error.silent_for().unwrap();
     assert!(silence >= LIMIT && error.progress().elapsed >= LIMIT, "{error:?}");
     let message = error.to_string();
-    assert!(message.starts_with("task `sleep_for_ever` stalled"), "{message}");
+    assert!(message.starts_with(&format!("task `sleep_for_ever #{}` stalled", error.id())), "{message}");
     let ending = format!(", without a progress call for {:.1} s", silence.as_secs_f64());
     assert!(message.ends_with(&ending), "{message}");
 }
@@ -806,11 +822,11 @@ fn a_limit_of_zero_leaves_no_time_to_run(subject: &dyn Subject) {
     let task = || subject.executor().task(append, (log.path(), "it has run".into()));
     let error = task().timeout(Duration::ZERO).submit().now_or_never().unwrap().unwrap_err();
     assert!(error.is_timed_out());
-    assert_eq!(error.to_string(), "task `append` timed out before it started");
+    assert_eq!(error.to_string(), format!("task `append #{}` timed out before it started", error.id()));
     assert_eq!(error.source().unwrap().to_string(), "the limit leaves no time at all");
     let error = task().stall_timeout(Duration::ZERO).submit().now_or_never().unwrap().unwrap_err();
     assert!(error.is_stalled());
-    assert_eq!(error.to_string(), "task `append` stalled before it started");
+    assert_eq!(error.to_string(), format!("task `append #{}` stalled before it started", error.id()));
     assert_eq!((error.progress().elapsed, error.silent_for()), (Duration::ZERO, None));
     if let Some(shutdown) = subject.shutdown() {
         shutdown.wait();
@@ -899,7 +915,7 @@ fn joined_tasks_end_with_the_first_failure(subject: &dyn Subject) {
     group.extend(endless);
     let error = group.join().wait().unwrap_err();
     assert_eq!((error.kind(), error.others()), (&TaskErrorKind::Failed, 0));
-    assert_eq!(error.to_string(), "task `fail` failed at 25 %");
+    assert_eq!(error.to_string(), format!("task `fail #{}` failed at 25 %", error.id()));
     for updates in updates {
         assert!(updates.is_closed(), "the task has ended");
         assert_eq!(rest(&updates).pop().unwrap().status, Status::Cancelled);
@@ -973,6 +989,94 @@ fn an_unordered_map_ends_with_the_first_error(subject: &dyn Subject) {
     assert_eq!(error.source().unwrap().to_string(), "not seven");
 }
 
+fn a_map_counts_inputs(subject: &dyn Subject) {
+    let map = subject.executor().map(count, [100, 1, 10, 1000]);
+    assert_eq!((map.progress().n, map.progress().total), (0, Some(4)));
+    let (handle, updates) = (map.handle(), map.updates());
+    assert_eq!(smol::block_on(map.try_collect::<Vec<_>>()).unwrap(), [100, 1, 10, 1000]);
+    let last = smol::block_on(updates.collect::<Vec<_>>()).pop().unwrap();
+    assert_eq!((last.n, last.total, last.fraction(), last.finished), (4, Some(4), Some(1.0), 4));
+    assert_eq!(handle.progress().finished, 4);
+}
+
+fn a_map_names_and_limits_its_tasks(subject: &dyn Subject) {
+    let map = subject.executor().map(sleep_for_ever, [(), ()]).named(|index, ()| format!("nap {index}"));
+    let outcomes: Vec<_> = smol::block_on(map.timeout(Duration::from_millis(20)).collect());
+    let errors: Vec<_> = outcomes.into_iter().map(Result::unwrap_err).collect();
+    assert!(errors.iter().all(|error| error.is_timed_out()), "{errors:?}");
+    assert_eq!(errors.iter().map(|error| error.name()).collect::<Vec<_>>(), ["nap 0", "nap 1"]);
+}
+
+fn a_handle_ends_a_map_without_end(subject: &dyn Subject) {
+    let mut map = subject.executor().map(count, 0..);
+    let handle = map.handle();
+    assert_eq!(smol::block_on(map.next()).unwrap().unwrap(), 0);
+    assert_eq!(map.progress().fraction(), None);
+    handle.cancel();
+    let rest: Vec<_> = smol::block_on(map.collect());
+    assert!(rest.iter().all(|outcome| outcome.as_ref().err().is_none_or(|error| error.is_cancelled())), "{rest:?}");
+    let last = handle.progress();
+    assert_eq!((last.n, last.total), (1 + rest.len() as u64, Some(1 + rest.len() as u64)));
+}
+
+fn a_map_is_an_ordinary_iterator(subject: &dyn Subject) {
+    let mut map = subject.executor().map(count, 0..5).blocking();
+    assert_eq!(map.next().unwrap().unwrap(), 0);
+    assert_eq!(map.map(Result::unwrap).collect::<Vec<_>>(), [1, 2, 3, 4]);
+}
+
+fn a_task_that_waits_for_its_turn_ends_at_its_deadline(subject: &dyn Subject) {
+    let executor = subject.executor();
+    // One for each worker, and more than a worker is sent ahead.
+    let busy: Vec<_> = (0..executor.max_workers()).map(|_| executor.submit(count_forever, ())).collect();
+    let file = NewFile::new();
+    let late: Vec<_> = (0..8)
+        .map(|_| executor.task(append, (file.path(), "late".into())).deadline(Duration::from_millis(20)).submit())
+        .collect();
+    if subject.has_queue() {
+        for late in late {
+            // Not polled, for that would run it where tasks run inside of the poll.
+            eventually("its deadline passes", || late.is_done());
+            let error = late.wait().unwrap_err();
+            assert!(error.is_timed_out() && error.progress().elapsed.is_zero(), "{error:?}");
+        }
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "");
+    }
+    drop(busy);
+}
+
+fn a_paused_task_ends_at_its_deadline(subject: &dyn Subject) {
+    let mut task = subject.executor().task(count_forever, ()).deadline(Duration::from_millis(20)).submit();
+    task.pause();
+    let error = smol::block_on(&mut task).unwrap_err();
+    assert!(error.is_timed_out(), "{error:?}");
+}
+
+fn a_running_task_ends_at_its_deadline(subject: &dyn Subject) {
+    let task = subject.executor().task(count_forever, ()).deadline(Duration::from_millis(200)).submit();
+    let error = task.wait().unwrap_err();
+    assert!(error.is_timed_out(), "{error:?}");
+}
+
+fn a_task_within_its_deadline_keeps_its_value(subject: &dyn Subject) {
+    for deadline in [Duration::from_secs(3600), Duration::MAX] {
+        assert_eq!(subject.executor().task(count, 100).deadline(deadline).submit().wait().unwrap(), 100);
+    }
+    let error = subject.executor().task(count, 100).deadline(Duration::ZERO).submit().wait().unwrap_err();
+    assert!(error.is_timed_out(), "{error:?}");
+}
+
+fn waiting_for_some_time_leaves_the_task_alone(subject: &dyn Subject) {
+    let mut task = subject.executor().submit(count, 1000);
+    task.pause();
+    assert!(task.wait_timeout(Duration::from_millis(10)).is_none());
+    assert!(task.wait_timeout(Duration::ZERO).is_none());
+    task.resume();
+    assert_eq!(task.wait_timeout(Duration::MAX).unwrap().unwrap(), 1000);
+    // There is one outcome.
+    assert!(task.wait_timeout(Duration::MAX).is_none());
+}
+
 fn shutdown_waits_for_the_accepted_tasks(subject: &dyn Subject) {
     let executor = subject.executor();
     let tasks: Vec<_> = (0..20).map(|_| executor.submit(count, 1000)).collect();
@@ -983,7 +1087,7 @@ fn shutdown_waits_for_the_accepted_tasks(subject: &dyn Subject) {
     assert_eq!(smol::block_on(futures::future::try_join_all(tasks)).unwrap().len(), 20);
     let error = refused.wait().unwrap_err();
     assert_eq!(error.kind(), &TaskErrorKind::Rejected);
-    assert_eq!(error.to_string(), "task `count` was not run");
+    assert_eq!(error.to_string(), format!("task `count #{}` was not run", error.id()));
     assert_eq!(error.source().unwrap().to_string(), "its executor had been shut down");
 }
 

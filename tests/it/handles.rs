@@ -47,11 +47,12 @@ fn a_handle_reaches_the_tasks_of_a_group_that_is_joined() {
 #[test]
 fn what_is_added_while_the_handle_pauses_waits() {
     within_deadline(|| {
-        let executor = ThreadPoolExecutor::new(1);
+        let (executor, gate) = busy_pool();
         let mut group = TaskGroup::new();
         let handle = group.handle();
         handle.pause();
         group.add(executor.submit(count, 3));
+        gate.open();
         assert_eq!(handle.progress().count(Status::Paused), 1);
         handle.resume();
         assert_eq!(group.join().wait().unwrap(), [3]);
@@ -294,5 +295,88 @@ fn a_waker_may_use_the_handle() {
         group.extend((0..3).map(|n| executor.submit(count, n)));
         group.join().wait().unwrap();
         assert_eq!(threads.iter().last().unwrap().ended(), 3);
+    });
+}
+
+#[test]
+fn a_map_that_is_dropped_closes_its_receivers_and_cancels_its_tasks() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(2);
+        let mut map = executor.map(tick_forever, std::iter::repeat_n((), 10));
+        assert!(map.next().now_or_never().is_none());
+        let (handle, updates) = (map.handle(), map.updates());
+        drop(map);
+        let last = smol::block_on(updates.collect::<Vec<_>>()).pop().unwrap();
+        assert_eq!((last.cancelled, last.n, last.total), (4, 4, Some(10)));
+        assert_eq!(handle.progress().cancelled, 4);
+    });
+}
+
+#[test]
+fn a_map_counts_tasks_that_run_for_what_they_have_done() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let (gate, barrier) = gate();
+        let barrier = Arc::new(Mutex::new(barrier));
+        let halve = move |(), progress: &progress_executor::Updater| {
+            progress.set_counts(1, 2)?;
+            barrier.lock().unwrap().pass();
+            Ok(())
+        };
+        let mut map = executor.map(halve, [(), (), (), ()]).buffer(1);
+        assert!(map.next().now_or_never().is_none());
+        gate.wait();
+        let progress = map.progress();
+        assert_eq!((progress.n, progress.running, progress.fraction()), (0, 1, Some(0.125)));
+        drop(gate);
+    });
+}
+
+#[test]
+fn a_map_learns_at_its_end_how_many_inputs_there_were() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let mut map = executor.map(count, (0..10).filter(|n| n % 2 == 0)).buffer(2);
+        smol::block_on(map.next()).unwrap().unwrap();
+        assert_eq!(map.progress().total, None);
+        let (handle, rest) = (map.handle(), map.blocking().count());
+        assert_eq!((rest, handle.progress().n, handle.progress().total), (4, 5, Some(5)));
+        // That there were none is known as well.
+        let map = executor.map(count, std::iter::empty());
+        assert_eq!((map.progress().total, map.progress().fraction()), (Some(0), Some(1.0)));
+    });
+}
+
+#[test]
+fn a_paused_map_waits_and_so_does_what_it_takes() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let mut map = executor.map(count, 0..3).buffer(3);
+        let handle = map.handle();
+        handle.pause();
+        assert!(map.next().now_or_never().is_none());
+        assert_eq!(handle.progress().paused, 3);
+        handle.resume();
+        assert_eq!(map.blocking().map(Result::unwrap).sum::<u64>(), 3);
+    });
+}
+
+#[test]
+fn a_name_that_panics_takes_no_more_inputs() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let map = executor.map(count, 0..10).buffer(1);
+        let mut map = map.named(|index, _| {
+            assert!(index < 2, "as intended");
+            format!("{index}")
+        });
+        let mut outcomes = 0;
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            while smol::block_on(map.next()).is_some() {
+                outcomes += 1;
+            }
+        }));
+        assert!(panicked.is_err());
+        assert_eq!((outcomes, smol::block_on(map.next()).is_none()), (2, true));
     });
 }

@@ -493,3 +493,56 @@ fn a_handle_sleeps_until_its_time_has_passed_or_the_task_is_cancelled() {
         assert_eq!(task.wait().unwrap(), [Err(Cancelled); 3]);
     });
 }
+
+#[test]
+fn the_last_total_stays_whoever_sets_it() {
+    let task = ThreadPoolExecutor::new(1).spawn(|progress| {
+        progress.set_total(10);
+        let shared = progress.shared();
+        on_threads(2, &shared, |shared| shared.set_total(20));
+        shared.update(1)?;
+        Ok(())
+    });
+    assert_eq!(last(task).total, Some(20));
+
+    let totals = seen(|progress| {
+        let shared = progress.shared();
+        shared.set_total(20);
+        progress.set_total(30);
+        shared.set_total(40);
+        progress.set_counts(5, 50)?;
+        drop(shared);
+        progress.set_position(6)?;
+        Ok(())
+    });
+    let mut totals: Vec<_> = totals.iter().filter_map(|state| state.total).collect();
+    totals.dedup();
+    assert_eq!(totals, [20, 30, 40, 50]);
+}
+
+#[test]
+fn a_total_that_a_thread_has_set_outlives_the_sharing() {
+    let task = SyncExecutor::new().spawn(|progress| {
+        let shared = progress.shared();
+        shared.set_total(20);
+        drop(shared);
+        // Nothing is shared any more from here on.
+        progress.set_position(5)?;
+        Ok(())
+    });
+    let last = last(task);
+    assert_eq!((last.n, last.total), (5, Some(20)));
+}
+
+#[test]
+fn threads_set_the_total_of_a_part() {
+    let counts = counts(|progress| {
+        progress.set_total(100);
+        let part = progress.split(50);
+        let shared = part.shared();
+        shared.set_total(10);
+        shared.update(5)?;
+        Ok(())
+    });
+    assert!(counts.contains(&25), "{counts:?}");
+}

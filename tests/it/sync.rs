@@ -129,3 +129,30 @@ fn shutdown_waits_for_a_task_that_runs_elsewhere() {
         assert_eq!(runner.join().unwrap(), 1);
     });
 }
+
+#[test]
+fn bytes_are_counted_wherever_they_are() {
+    use std::io::{Cursor, Read, Seek, SeekFrom, Write};
+
+    let task = SyncExecutor::new().spawn(|progress| {
+        let mut reader = progress.reader(Cursor::new(b"0123456789".to_vec()));
+        let mut text = String::new();
+        reader.seek(SeekFrom::Start(4))?;
+        reader.read_to_string(&mut text)?;
+        assert_eq!((text.as_str(), reader.stream_position()?), ("456789", 10));
+        reader.get_mut().set_position(8); // not counted
+        reader.read_to_string(&mut text)?;
+
+        let mut writer = progress.writer(Cursor::new(Vec::new()));
+        writer.write_all(b"abcd")?;
+        writer.rewind()?;
+        writer.write_all(b"x")?;
+        writer.get_mut().get_mut().push(b'!');
+        Ok(writer.into_inner().into_inner())
+    });
+    let counted = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let sink = counted.clone();
+    let task = task.on_progress(move |_, new| sink.store(new.n, std::sync::atomic::Ordering::Relaxed));
+    assert_eq!(task.wait().unwrap(), b"xbcd!");
+    assert_eq!(counted.load(std::sync::atomic::Ordering::Relaxed), 6 + 2 + 4 + 1);
+}
