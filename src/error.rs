@@ -623,14 +623,15 @@ pub(crate) fn fmt_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::R
 
 /// Appends what the sources of an error say, one a line.
 pub(crate) fn fmt_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if error.source().is_some() {
-        f.write_str("\n\nCaused by:")?;
-    }
-    sources(error).try_for_each(|source| write!(f, "\n    {source}"))
+    sources(error).enumerate().try_for_each(|(number, source)| {
+        let heading = if number == 0 { "\n\nCaused by:" } else { "" };
+        write!(f, "{heading}\n    {source}")
+    })
 }
 
 fn sources(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    chain(error.source())
+    // The mark says what the error above it says.
+    chain(error.source()).filter(|source| !source.is::<CancellationMark>())
 }
 
 /// What a panic said, where it said it with a string, as `panic!` does.

@@ -62,6 +62,36 @@ fn whoever_unwraps_a_cancellation_is_told_to_pass_it_on() {
 }
 
 #[test]
+fn an_error_without_an_end_is_shown_in_part() {
+    #[derive(Debug)]
+    struct Endless;
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("once more")
+        }
+    }
+    impl std::error::Error for Endless {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(self)
+        }
+    }
+    let error = SyncExecutor::new().spawn(|_| Err::<(), _>(Endless.into())).wait().unwrap_err();
+    for shown in [format!("{error:#}"), format!("{error:?}")] {
+        assert_eq!(shown.matches("once more").count(), 100, "{shown}");
+    }
+}
+
+#[test]
+fn a_cancellation_is_told_once() {
+    let task = SyncExecutor::new().spawn(|progress| Ok(progress.update(1)?));
+    let canceller = task.canceller();
+    let task = task.on_progress(move |_, _| canceller.cancel());
+    let error = task.wait().unwrap_err();
+    assert_eq!(format!("{error:#}").matches("cancelled").count(), 2, "{error:#}");
+    assert_eq!(format!("{error:?}").matches("\n    ").count(), 1, "{error:?}");
+}
+
+#[test]
 fn kinds_are_told_in_words() {
     assert_eq!(TaskErrorKind::Stalled.to_string(), "stalled");
     assert_eq!(TaskErrorKind::WorkerLost(WorkerExit::Signal(9)).to_string(), "lost its worker: signal 9 (SIGKILL)");
