@@ -96,8 +96,6 @@ progress_executor::test_worker!(
     overrun,
     print_without_an_end,
     is_list,
-    nest,
-    overrun,
     panic_oddly,
     process_id,
     refuse_seven,
