@@ -45,7 +45,7 @@ use contract::{
 };
 use crashes::{echo_bytes, echo_picky, echo_texts, initialize, process_id, repeat, spring, spring_later, talk_much};
 use limits::{check_later, see_the_deadline_move};
-use odd_code::{deepen, fail_oddly, is_list, panic_oddly};
+use odd_code::{deepen, fail_oddly, is_list, name_of, panic_oddly};
 use processes::{
     append, clean_up_slowly, fail_with_sources, generic, hold, nest, spin, spin_with_a_child, spin_with_a_message,
     surroundings,
@@ -92,6 +92,7 @@ progress_executor::test_worker!(
     hold,
     initialize,
     leave_a_child_behind,
+    name_of,
     nest,
     overrun,
     print_without_an_end,

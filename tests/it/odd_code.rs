@@ -1,8 +1,10 @@
 //! Errors, payloads and values of tasks whose own code does what it should not.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fmt;
 use std::panic::panic_any;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use progress_executor::{
@@ -102,6 +104,10 @@ pub(crate) fn deepen(depth: usize, _: &Updater) -> TaskResult<List> {
     Ok(List::new(depth))
 }
 
+pub(crate) fn name_of(path: PathBuf, _: &Updater) -> TaskResult<String> {
+    Ok(path.display().to_string())
+}
+
 pub(crate) fn is_list(_: List, _: &Updater) -> TaskResult<bool> {
     Ok(true)
 }
@@ -161,6 +167,19 @@ fn a_value_that_is_too_deep_is_an_error_of_its_task() {
             assert!(output.is_encode_error(), "{output:?}");
         }
         assert_eq!(pool.submit(process_id, ()).wait().unwrap(), worker);
+    });
+}
+
+#[test]
+fn a_path_that_is_not_unicode_is_an_error_that_says_so() {
+    use std::os::unix::ffi::OsStringExt;
+
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        let path = PathBuf::from(OsString::from_vec(vec![b'/', 255]));
+        let error = executor.submit(name_of, path).wait().unwrap_err();
+        assert!(error.is_encode_error(), "{error}");
+        assert!(format!("{error:#}").contains("path contains invalid UTF-8"), "{error:#}");
     });
 }
 

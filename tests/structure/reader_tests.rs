@@ -226,11 +226,11 @@ fn the_known_arrows_are_found() {
         ("src/error.rs", "src/progress.rs"),
         ("src/group/mod.rs", "src/future/mod.rs"),
         ("src/inline.rs", "src/executor/mod.rs"),
-        ("src/lib.rs", "src/thread.rs"),
+        ("src/lib.rs", "src/thread/mod.rs"),
         ("src/process/pool/launch.rs", "src/process/protocol/wire/mod.rs"),
         ("src/process/protocol/wire/mod.rs", "src/codec/mod.rs"),
         ("src/task/state.rs", "src/sync/primitives.rs"),
-        ("src/thread.rs", "src/executor/mod.rs"),
+        ("src/thread/mod.rs", "src/executor/mod.rs"),
         ("src/updater/mod.rs", "src/task/mod.rs"),
     ];
     let arrows = circles::by_file(&GRAPH.arrows);

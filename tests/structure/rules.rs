@@ -29,7 +29,8 @@ const ORDER: &[(&str, &[&str])] = &[
         "src",
         &[
             "id < progress < error < codec",
-            "codec | sync < task < updater < run < future",
+            "sync < error",
+            "codec < task < updater < run < future",
             "future < group < executor < inline | thread | process",
             "compile_fail",
         ],

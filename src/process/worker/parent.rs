@@ -7,7 +7,6 @@ use rustix::event::Timespec;
 use rustix::process::{Pid, getppid};
 
 /// How often to look where nothing tells.
-
 const GLANCE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
