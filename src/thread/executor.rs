@@ -130,3 +130,41 @@ impl fmt::Debug for ThreadPoolExecutor {
         self.pool.fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Barrier};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::ThreadPoolExecutor;
+
+    fn wait_until_all_sleep(executor: &ThreadPoolExecutor, threads: usize) {
+        let start = Instant::now();
+        while executor.pool.asleep() < threads {
+            assert!(start.elapsed() < Duration::from_secs(60), "the threads have not gone to sleep");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_thread_that_fell_asleep_last_is_woken_first() {
+        const THREADS: usize = 4;
+        let executor = ThreadPoolExecutor::new(THREADS);
+        let barrier = Arc::new(Barrier::new(THREADS));
+        let all = [(); THREADS].map(|()| {
+            let barrier = barrier.clone();
+            executor.spawn(move |_| Ok(barrier.wait().is_leader()))
+        });
+        for task in all {
+            task.wait().unwrap();
+        }
+        let mut ran_on = Vec::new();
+        for _ in 0..10 {
+            wait_until_all_sleep(&executor, THREADS);
+            ran_on.push(executor.spawn(|_| Ok(thread::current().id())).wait().unwrap());
+        }
+        ran_on.dedup();
+        assert_eq!(ran_on.len(), 1, "{ran_on:?}");
+    }
+}

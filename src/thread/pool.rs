@@ -295,6 +295,12 @@ impl Pool {
         intake
     }
 
+    /// How many threads sleep.
+    #[cfg(test)]
+    pub(super) fn asleep(&self) -> usize {
+        self.intake.lock().asleep.len()
+    }
+
     /// Lets go of what a thread was working on.
     fn forget_ended(&self, index: usize) {
         let ended = self.ready.lock().running[index].take();
