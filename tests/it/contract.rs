@@ -962,9 +962,9 @@ fn events_of_a_group_show_the_last_state_before_the_last_outcome(subject: &dyn S
     let group: TaskGroup<_> = (0..5).map(|n| subject.executor().submit(count, n)).collect();
     let mut events: Vec<_> = smol::block_on(group.events().collect());
     assert!(matches!(events.pop(), Some(GroupEvent::Ended(_, Ok(_)))));
-    let states =
+    let mut states =
         events.iter().filter_map(|event| if let GroupEvent::Progress(state) = event { Some(state) } else { None });
-    assert_eq!(states.last().map(|last| (last.finished, last.n)), Some((5, 10)));
+    assert_eq!(states.next_back().map(|last| (last.finished, last.n)), Some((5, 10)));
     assert_eq!(events.iter().filter(|event| matches!(event, GroupEvent::Ended(..))).count(), 4);
 }
 

@@ -212,6 +212,7 @@ fn lines(task: ProgressFuture<()>) -> (TaskId, Vec<serde_json::Value>) {
 }
 
 #[test]
+#[expect(clippy::mutable_key_type, reason = "the hash is that of the id of the task, which never changes")]
 fn cancellers_of_one_task_are_equal() {
     let executor = SyncExecutor::new();
     let (one, other) = (executor.spawn(|_| Ok(())), executor.spawn(|_| Ok(())));

@@ -80,6 +80,7 @@ fn a_function_pointer_is_named_by_its_signature_and_told_that_it_is_one() {
 }
 
 #[test]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "they are what is tested")]
 fn a_reference_to_a_function_is_told_that_it_is_one() {
     within_deadline(|| {
         let task = SyncExecutor::new().submit(&double, 1);
