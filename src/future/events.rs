@@ -148,6 +148,7 @@ pin_project! {
     ///     match event {
     ///         TaskEvent::Progress(state) => println!("{} so far", state.n),
     ///         TaskEvent::Done(outcome) => println!("{outcome:?}"),
+    ///         _ => {} // there may be more to tell in later versions
     ///     }
     /// }
     /// # });
