@@ -57,7 +57,7 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(parcel: Encoded) -> Result<T
     match parcel.format {
         Format::MessagePack => {
             let mut bytes = rmp_serde::Deserializer::from_read_ref(&parcel.bytes);
-            bytes.set_max_depth(MAX_DEPTH);
+            bytes.set_max_depth(MAX_DEPTH.into());
             Ok(T::deserialize(&mut bytes)?)
         }
         Format::Plain => {

@@ -14,11 +14,11 @@ use serde::ser::{
 use serde::{Serialize, Serializer};
 
 /// How deeply values may be nested: whoever encodes or decodes them must not run out of stack.
-pub(super) const MAX_DEPTH: usize = 128;
+pub(super) const MAX_DEPTH: u16 = 128;
 
 /// How many calls of `serialize` may be inside of one another. Most types take two or three for each container, for an
 /// option or a newtype needs one as well, and no place in the encoding.
-const MAX_CALLS: usize = 4 * MAX_DEPTH;
+const MAX_CALLS: u16 = 4 * MAX_DEPTH;
 
 /// The value, as it is to be encoded.
 pub(super) fn strict<T: Serialize>(value: &T) -> impl Serialize + '_ {
@@ -36,18 +36,20 @@ struct Strict<S> {
 #[derive(Clone, Copy)]
 struct Nesting {
     /// Of arrays and maps, which is what limits the decoder.
-    containers: usize,
-    calls: usize,
+    containers: u16,
+    calls: u16,
 }
 
 impl<S: Serializer> Strict<S> {
     /// Nothing, which is how `None` is encoded.
+    #[inline]
     fn check_nil(&self) -> Result<(), S::Error> {
         self.some_of.map_or(Ok(()), |content| Err(indistinct(content)))
     }
 }
 
 impl Nesting {
+    #[inline]
     fn enter_call<E: Error>(self) -> Result<Self, E> {
         match self.calls {
             0 => Err(too_deep()),
@@ -55,6 +57,7 @@ impl Nesting {
         }
     }
 
+    #[inline]
     fn enter_container<E: Error>(self) -> Result<Self, E> {
         match self.containers {
             // As the decoder counts.
@@ -85,6 +88,7 @@ struct Part<'a, T: ?Sized> {
 }
 
 impl<T: Serialize + ?Sized> Serialize for Part<'_, T> {
+    #[inline]
     fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
         let &Self { value, nesting, some_of } = self;
         value.serialize(Strict { inner, nesting, some_of })
@@ -93,7 +97,8 @@ impl<T: Serialize + ?Sized> Serialize for Part<'_, T> {
 
 macro_rules! scalars {
     ($($method:ident($scalar:ty))*) => {
-        $(fn $method(self, value: $scalar) -> Result<S::Ok, S::Error> {
+        $(#[inline]
+        fn $method(self, value: $scalar) -> Result<S::Ok, S::Error> {
             self.inner.$method(value)
         })*
     };
@@ -101,7 +106,8 @@ macro_rules! scalars {
 
 macro_rules! containers {
     ($($method:ident($($name:ident: $argument:ty),*) -> $container:ident;)*) => {
-        $(fn $method(self, $($name: $argument),*) -> Result<Parts<S::$container>, S::Error> {
+        $(#[inline]
+        fn $method(self, $($name: $argument),*) -> Result<Parts<S::$container>, S::Error> {
             let nesting = self.nesting.enter_container()?;
             Ok(Parts { inner: self.inner.$method($($name),*)?, nesting })
         })*
@@ -138,25 +144,30 @@ impl<S: Serializer> Serializer for Strict<S> {
         serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeStructVariant;
     }
 
+    #[inline]
     fn serialize_none(self) -> Result<S::Ok, S::Error> {
         self.check_nil()?;
         self.inner.serialize_none()
     }
 
+    #[inline]
     fn serialize_unit(self) -> Result<S::Ok, S::Error> {
         self.check_nil()?;
         self.inner.serialize_unit()
     }
 
+    #[inline]
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         let nesting = self.nesting.enter_call()?;
         self.inner.serialize_some(&Part { value, nesting, some_of: Some(type_name::<T>()) })
     }
 
+    #[inline]
     fn serialize_unit_variant(self, name: &'static str, index: u32, variant: &'static str) -> Result<S::Ok, S::Error> {
         self.inner.serialize_unit_variant(name, index, variant)
     }
 
+    #[inline]
     fn serialize_newtype_struct<T>(self, name: &'static str, value: &T) -> Result<S::Ok, S::Error>
     where
         T: Serialize + ?Sized,
@@ -166,6 +177,7 @@ impl<S: Serializer> Serializer for Strict<S> {
         self.inner.serialize_newtype_struct(name, &Part { value, nesting, some_of })
     }
 
+    #[inline]
     fn serialize_newtype_variant<T>(
         self,
         name: &'static str,
@@ -180,10 +192,12 @@ impl<S: Serializer> Serializer for Strict<S> {
         self.inner.serialize_newtype_variant(name, index, variant, &Part { value, nesting, some_of: None })
     }
 
+    #[inline]
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         self.inner.collect_str(value)
     }
 
+    #[inline]
     fn is_human_readable(&self) -> bool {
         self.inner.is_human_readable()
     }
@@ -196,6 +210,7 @@ struct Parts<C> {
 }
 
 impl<C> Parts<C> {
+    #[inline]
     fn part<'a, T: ?Sized>(&self, value: &'a T) -> Part<'a, T> {
         Part { value, nesting: self.nesting, some_of: None }
     }
@@ -207,11 +222,13 @@ macro_rules! impl_elements {
             type Ok = C::Ok;
             type Error = C::Error;
 
+            #[inline]
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
                 let part = self.part(value);
                 self.inner.$method(&part)
             }
 
+            #[inline]
             fn end(self) -> Result<C::Ok, C::Error> {
                 self.inner.end()
             }
@@ -225,15 +242,18 @@ macro_rules! impl_fields {
             type Ok = C::Ok;
             type Error = C::Error;
 
+            #[inline]
             fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), C::Error> {
                 let part = self.part(value);
                 self.inner.serialize_field(key, &part)
             }
 
+            #[inline]
             fn skip_field(&mut self, key: &'static str) -> Result<(), C::Error> {
                 self.inner.skip_field(key)
             }
 
+            #[inline]
             fn end(self) -> Result<C::Ok, C::Error> {
                 self.inner.end()
             }
@@ -254,16 +274,19 @@ impl<C: SerializeMap> SerializeMap for Parts<C> {
     type Ok = C::Ok;
     type Error = C::Error;
 
+    #[inline]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), C::Error> {
         let part = self.part(key);
         self.inner.serialize_key(&part)
     }
 
+    #[inline]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
         let part = self.part(value);
         self.inner.serialize_value(&part)
     }
 
+    #[inline]
     fn end(self) -> Result<C::Ok, C::Error> {
         self.inner.end()
     }

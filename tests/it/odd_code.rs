@@ -142,12 +142,8 @@ fn an_odd_error_of_a_cancelled_task_is_a_failure() {
                 task.cancel();
                 let error = task.wait().unwrap_err();
                 assert_eq!(error.kind(), &TaskErrorKind::Failed, "{way:?}");
-                if way == Way::SourceIsItself {
-                    assert_eq!(
-                        format!("{error:?}").matches("odd").count(),
-                        1 + format!("{error}").matches("odd").count()
-                    );
-                }
+                // Shown with its causes, of which there is no end.
+                assert!(way != Way::SourceIsItself || format!("{error:?}").len() < 1000, "{error:?}");
             }
         }
     });
