@@ -15,6 +15,8 @@ use crate::error::{CancelCause, TaskError};
 use crate::executor::buffer::Buffer;
 use crate::executor::builder::Options;
 use crate::future::ProgressFuture;
+#[cfg(feature = "indicatif")]
+use crate::group::bars::{GroupBars, Shown};
 use crate::group::handle::GroupHandle;
 use crate::group::progress::GroupProgress;
 use crate::group::state::GroupState;
@@ -70,6 +72,8 @@ pub struct Map<'a, I: Iterator, O> {
     taken: usize,
     in_flight: InFlight<O>,
     state: Arc<GroupState>,
+    #[cfg(feature = "indicatif")]
+    bars: Option<Shown>,
 }
 
 /// Makes a task of an input.
@@ -137,6 +141,8 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
             taken: 0,
             in_flight,
             state: GroupState::new(Unit::Inputs(count)),
+            #[cfg(feature = "indicatif")]
+            bars: None,
         }
     }
 
@@ -326,10 +332,43 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
             let name = self.name.as_mut().map(|name| name(self.taken, &input));
             self.inputs = Some(inputs);
             self.taken += 1;
-            let task = (self.submit)(input, Options::new(name, self.limits));
+            #[cfg_attr(not(feature = "indicatif"), expect(unused_mut, reason = "only bars change it"))]
+            let mut task = (self.submit)(input, Options::new(name, self.limits));
+            #[cfg(feature = "indicatif")]
+            if let Some(bars) = &self.bars {
+                bars.draw_within(&mut task);
+            }
             self.state.add(task.task());
             self.in_flight.push(task);
         }
+    }
+}
+
+#[cfg(feature = "indicatif")]
+impl<I: Iterator, O> Map<'_, I, O> {
+    /// Shows the tasks on the terminal, and how many of the inputs are done; see
+    /// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, TaskError, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let mut map = executor.map(|n: u64, _| Ok(n * n), 1..=3);
+    /// let bars = map.show_bars();
+    /// let squares: Result<Vec<u64>, TaskError> = map.blocking().collect();
+    /// bars.println(format!("{:?}", squares?));
+    /// # Ok::<(), TaskError>(())
+    /// ```
+    pub fn show_bars(&mut self) -> GroupBars {
+        self.show(GroupBars::new())
+    }
+
+    /// The same with bars that were made before, to show them elsewhere than on standard error.
+    pub fn show(&mut self, bars: GroupBars) -> GroupBars {
+        self.bars = Some(Shown::new(&self.state, bars.clone()));
+        bars
     }
 }
 
@@ -341,12 +380,17 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.fill();
-        self.in_flight.poll_next(cx).map(|ended| {
-            let (task, outcome) = ended?;
-            self.state.note_ended(&task);
+        let ended = self.in_flight.poll_next(cx);
+        let task = if let Poll::Ready(Some((task, _))) = &ended { Some(task) } else { None };
+        if let Some(task) = task {
+            self.state.note_ended(task);
             self.buffer.note_outcome(Instant::now);
-            Some(outcome)
-        })
+        }
+        #[cfg(feature = "indicatif")]
+        if let Some(bars) = &self.bars {
+            bars.draw(cx, task);
+        }
+        ended.map(|ended| ended.map(|(_, outcome)| outcome))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -366,6 +410,10 @@ impl<I: Iterator, O> Drop for Map<'_, I, O> {
     fn drop(&mut self) {
         self.state.cancel(CancelCause::Dropped);
         self.state.close();
+        #[cfg(feature = "indicatif")]
+        if let Some(bars) = &self.bars {
+            bars.finish();
+        }
     }
 }
 

@@ -5,20 +5,22 @@ use std::fmt;
 use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
 
 use console::{Term, truncate_str};
 use indicatif::{MultiProgress, ProgressStyle};
 
+use crate::future::ProgressFuture;
 use crate::future::bar::ProgressBar;
 use crate::future::text::one_line;
 use crate::group::progress::GroupProgress;
-use crate::group::state::View;
+use crate::group::state::{GroupState, View};
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
 use crate::task::TaskRef;
 
-/// The bars of a [`TaskGroup`](crate::TaskGroup), made and shown by
-/// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars).
+/// The bars of a [`TaskGroup`](crate::TaskGroup) or a [`Map`](crate::Map), made and shown by
+/// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars) and [`Map::show_bars`](crate::Map::show_bars).
 ///
 /// It can be cloned and sent; all clones are the same bars. With the feature `indicatif`.
 #[derive(Clone)]
@@ -101,28 +103,29 @@ impl GroupBars {
     }
 
     /// Shows what there is to be seen, if it was not shown before.
-    pub(crate) fn draw(&self, view: &View) {
+    fn draw(&self, view: &View) {
         // The lock comes first, so that what was seen later is drawn later.
         let mut screen = self.lock();
         let Some((started, progress)) = view.take() else { return };
+        let tasks = view.tasks(&progress);
         match &mut *screen {
-            Screen::Bars(bars) => bars.draw(&started, &progress),
+            Screen::Bars(bars) => bars.draw(&started, &progress, tasks),
             Screen::Lines(lines) => lines.announce(started),
         }
     }
 
     /// Tells of a task that has ended.
-    pub(crate) fn note_ended(&self, task: &TaskRef) {
+    fn note_ended(&self, task: &TaskRef) {
         if let Screen::Lines(lines) = &mut *self.lock() {
             lines.note_ended(task);
         }
     }
 
-    /// The group is gone.
-    pub(crate) fn finish(&self, view: &View) {
+    fn finish(&self, view: &View) {
         self.draw(view);
         if let Screen::Bars(bars) = &mut *self.lock() {
-            bars.draw(&[], &view.progress());
+            let progress = view.progress();
+            bars.draw(&[], &progress, view.tasks(&progress));
             if !bars.is_cleared {
                 bars.whole.abandon();
             }
@@ -134,6 +137,41 @@ impl GroupBars {
     }
 }
 
+/// Bars that follow a group or a map where that is polled.
+pub(crate) struct Shown {
+    bars: GroupBars,
+    view: Arc<View>,
+}
+
+impl Shown {
+    pub(crate) fn new(group: &Arc<GroupState>, bars: GroupBars) -> Self {
+        let view = View::new(group.clone());
+        bars.draw(&view);
+        Self { bars, view }
+    }
+
+    /// A task that runs inside of the poll is to be seen while it does.
+    pub(crate) fn draw_within<T>(&self, task: &mut ProgressFuture<T>) {
+        if task.is_inline() {
+            let (bars, view) = (self.bars.clone(), self.view.clone());
+            task.add_progress_callback(move |_, _| bars.draw(&view));
+        }
+    }
+
+    /// Draws what has changed; `ended` is a task whose outcome is handed out now.
+    pub(crate) fn draw(&self, cx: &mut Context<'_>, ended: Option<&TaskRef>) {
+        // Registered first: what changes after this wakes us.
+        self.view.waiter().register(cx.waker());
+        self.bars.draw(&self.view);
+        ended.into_iter().for_each(|task| self.bars.note_ended(task));
+    }
+
+    /// The group is gone.
+    pub(crate) fn finish(&self) {
+        self.bars.finish(&self.view);
+    }
+}
+
 impl Bars {
     fn new(all: MultiProgress, rows: Option<usize>) -> Box<Self> {
         let whole = all.add(indicatif::ProgressBar::new(WHOLE));
@@ -142,7 +180,7 @@ impl Bars {
         Box::new(Self { all, whole, tasks: BTreeMap::new(), rows, is_cleared: false })
     }
 
-    fn draw(&mut self, started: &[TaskRef], progress: &GroupProgress) {
+    fn draw(&mut self, started: &[TaskRef], progress: &GroupProgress, tasks: u64) {
         if self.is_cleared {
             return;
         }
@@ -168,7 +206,7 @@ impl Bars {
             ProgressBar::update(bar, &ProgressState { message: Some(message.into()), ..state });
         }
         self.whole.set_position((progress.fraction().unwrap_or_default() * WHOLE as f64) as u64);
-        self.whole.set_message(summary(progress, hidden.len()));
+        self.whole.set_message(summary(progress, tasks, hidden.len()));
     }
 }
 
@@ -208,8 +246,8 @@ fn remark(state: &ProgressState) -> String {
     }
 }
 
-fn summary(progress: &GroupProgress, hidden: usize) -> String {
-    let mut summary = format!("{} of {} ended", progress.ended(), progress.tasks());
+fn summary(progress: &GroupProgress, tasks: u64, hidden: usize) -> String {
+    let mut summary = format!("{} of {tasks} ended", progress.ended());
     if hidden > 0 {
         summary += &format!(", {hidden} more running");
     }

@@ -24,12 +24,10 @@ use futures::stream::{FusedStream, FuturesUnordered, Stream, StreamExt};
 use crate::error::{CancelCause, TaskError};
 use crate::future::ProgressFuture;
 #[cfg(feature = "indicatif")]
-use crate::group::bars::GroupBars;
+use crate::group::bars::{GroupBars, Shown};
 use crate::group::handle::GroupHandle;
 use crate::group::progress::GroupProgress;
 use crate::group::state::GroupState;
-#[cfg(feature = "indicatif")]
-use crate::group::state::View;
 use crate::group::tally::Unit;
 use crate::id::TaskId;
 use crate::task::TaskRef;
@@ -91,7 +89,7 @@ pub struct TaskGroup<T> {
     ended: Option<Ended<T>>,
     callbacks: Option<Arc<Callbacks<GroupProgress>>>,
     #[cfg(feature = "indicatif")]
-    bars: Option<(GroupBars, Arc<View>)>,
+    bars: Option<Shown>,
 }
 
 /// A task, and which one it is in the order in which they were added.
@@ -155,8 +153,8 @@ impl<T> TaskGroup<T> {
             return id;
         }
         #[cfg(feature = "indicatif")]
-        if let Some((bars, view)) = &self.bars {
-            draw_within(&mut task, bars, view);
+        if let Some(bars) = &self.bars {
+            bars.draw_within(&mut task);
         }
         if let Some(callbacks) = &self.callbacks {
             call_back_within(&mut task, &self.state, callbacks);
@@ -352,7 +350,9 @@ impl<T> TaskGroup<T> {
                 Poll::Pending => {}
             }
             #[cfg(feature = "indicatif")]
-            self.draw(cx);
+            if let Some(bars) = &self.bars {
+                bars.draw(cx, self.ended.as_ref().map(|(_, task, _)| task));
+            }
         }
         // If this panics, the outcome is still there.
         self.call_back(cx);
@@ -416,21 +416,12 @@ impl<T> TaskGroup<T> {
 
     /// The same with bars that were made before, to show them elsewhere than on standard error.
     pub fn show(&mut self, bars: GroupBars) -> GroupBars {
-        let view = View::new(self.state.clone());
+        let shown = Shown::new(&self.state, bars.clone());
         for member in self.members.iter_mut() {
-            draw_within(&mut member.future, &bars, &view);
+            shown.draw_within(&mut member.future);
         }
-        bars.draw(&view);
-        self.bars = Some((bars.clone(), view));
+        self.bars = Some(shown);
         bars
-    }
-
-    fn draw(&self, cx: &mut Context<'_>) {
-        if let Some((bars, view)) = &self.bars {
-            self.state.waiter.register(cx.waker());
-            bars.draw(view);
-            self.ended.iter().for_each(|(_, task, _)| bars.note_ended(task));
-        }
     }
 }
 
@@ -446,15 +437,6 @@ fn call_back_within<T>(
             group.refresh(&callbacks.latest);
             callbacks.catch_up();
         });
-    }
-}
-
-/// And the bars.
-#[cfg(feature = "indicatif")]
-fn draw_within<T>(task: &mut ProgressFuture<T>, bars: &GroupBars, view: &Arc<View>) {
-    if task.is_inline() {
-        let (bars, view) = (bars.clone(), view.clone());
-        task.add_progress_callback(move |_, _| bars.draw(&view));
     }
 }
 
@@ -488,8 +470,8 @@ impl<T> Drop for TaskGroup<T> {
             callbacks.leave(&self.state.progress());
         }
         #[cfg(feature = "indicatif")]
-        if let Some((bars, view)) = &self.bars {
-            bars.finish(view);
+        if let Some(bars) = &self.bars {
+            bars.finish();
         }
     }
 }

@@ -339,4 +339,13 @@ impl View {
     pub(crate) fn progress(&self) -> GroupProgress {
         self.group.progress()
     }
+
+    /// How many tasks there are, or will be, as far as that is known.
+    pub(crate) fn tasks(&self, progress: &GroupProgress) -> u64 {
+        self.group.lock().tally.inputs().unwrap_or(progress.tasks() as u64)
+    }
+
+    pub(crate) fn waiter(&self) -> &Waiter {
+        &self.group.waiter
+    }
 }

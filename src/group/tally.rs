@@ -235,6 +235,12 @@ impl Tally {
         self.sums.counts.ended() == self.sums.counts.tasks()
     }
 
+    /// How many inputs there are, where that is what is counted, and known.
+    #[cfg(feature = "indicatif")]
+    pub(crate) fn inputs(&self) -> Option<u64> {
+        if let Unit::Inputs(inputs) = self.unit { inputs } else { None }
+    }
+
     /// The tasks that have started and not ended.
     #[cfg(feature = "indicatif")]
     pub(crate) fn started(&self) -> impl Iterator<Item = &TaskRef> {

@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
+use futures::StreamExt;
 use indicatif::{InMemoryTerm, MultiProgress, ProgressDrawTarget, TermLike};
 use progress_executor::{GroupBars, ProgressFuture, SyncExecutor, TaskGroup, ThreadPoolExecutor};
 
-use crate::support::{Gate, Hand, eventually, gate, within_deadline};
+use crate::support::{Gate, Hand, count, eventually, gate, within_deadline};
 
 const WIDTH: usize = 80;
 
@@ -460,5 +461,20 @@ fn each_task_has_one_line_whatever_its_name_and_message_hold() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn a_map_is_shown_as_a_group_of_as_many_tasks_as_there_are_inputs() {
+    within_deadline(|| {
+        let terminal = InMemoryTerm::new(10, 80);
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
+        let executor = ThreadPoolExecutor::new(1);
+        let mut map = executor.map(count, 0..7).buffer(1);
+        map.show(GroupBars::on(all, 10));
+        smol::block_on(map.next()).unwrap().unwrap();
+        assert!(terminal.contents().contains("of 7 ended"), "{}", terminal.contents());
+        assert_eq!(map.blocking().count(), 6);
+        assert!(terminal.contents().contains("7 of 7 ended"), "{}", terminal.contents());
     });
 }
