@@ -23,20 +23,30 @@ use crate::task::subscribers::Latest;
 /// added as `error`, on one line with its sources. A value is told as `output` only: the line of progress before it is of the
 /// same task, and finished.
 ///
+/// ```text
+/// {"event":"progress","id":7,"name":"dig","status":"running","n":3,"total":4,"fraction":0.75,"elapsed":6.0,"eta":2.0,"message":null}
+/// {"event":"done","status":"finished","output":"struck water"}
+/// ```
+///
 /// # Examples
 ///
 /// ```
 /// use futures::StreamExt;
-/// use progress_executor::SyncExecutor;
+/// use progress_executor::{SyncExecutor, TaskEvent};
 ///
 /// # smol::block_on(async {
-/// let task = SyncExecutor::new().task(|(), progress| Ok(progress.set_counts(3, 3)?), ()).name("dig").submit();
-/// let lines: Vec<_> = task.events().map(|event| serde_json::to_value(event).unwrap()).collect().await;
-/// let [.., last, done] = &lines[..] else { panic!() };
-/// assert_eq!((&last["name"], &last["status"]), (&"dig".into(), &"finished".into()));
-/// assert_eq!((&last["n"], &last["fraction"], &last["eta"]), (&3.into(), &1.0.into(), &0.0.into()));
-/// assert_eq!(done["event"], "done");
-/// # });
+/// let mut events = SyncExecutor::new().spawn(|progress| Ok(progress.set_counts(3, 3)?)).events();
+/// let mut seen = 0;
+/// while let Some(event) = events.next().await {
+///     match event {
+///         TaskEvent::Progress(state) => seen = state.n,
+///         TaskEvent::Done(outcome) => outcome?,
+///         _ => {} // there may be more
+///     }
+/// }
+/// assert_eq!(seen, 3);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// # }).unwrap();
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
