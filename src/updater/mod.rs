@@ -171,7 +171,8 @@ impl Updater {
         }
     }
 
-    /// Which task this is.
+    /// Which task this is: the [id](crate::ProgressFuture::id) of its future. A worker process has ids of its own, which tell
+    /// the tasks of that worker apart.
     ///
     /// # Examples
     ///
@@ -187,7 +188,8 @@ impl Updater {
         self.core().id()
     }
 
-    /// The [name](crate::ProgressFuture::name) of the task.
+    /// The [name](crate::ProgressFuture::name) of the task. A worker process does not know the name that it was given: there
+    /// this is that of its function, with the worker's id.
     ///
     /// # Examples
     ///
