@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crate::sync::unwind::{drop_payload, quietly};
+use crate::sync::unwind::{drop_payload, drop_quietly, quietly};
 use crate::task::subscribers::{Latest, Snapshot};
 
 /// Names a progress callback, to [remove](crate::ProgressFuture::remove_progress_callback) it.
@@ -90,20 +90,31 @@ impl<S: Snapshot> Callbacks<S> {
             Err(TryLockError::WouldBlock) => return,
         };
         let Some(newest) = self.latest.take() else { return };
-        let List { entries, panic, .. } = &mut *list;
-        entries.retain_mut(|entry| {
-            if !newest.says_more_than(&entry.seen) {
-                return true;
+        let mut panics = Vec::new();
+        for (index, entry) in list.entries.iter_mut().enumerate() {
+            if newest.says_more_than(&entry.seen) {
+                let shown = catch_unwind(AssertUnwindSafe(|| entry.observer.show(&entry.seen, &newest)));
+                entry.seen.clone_from(&newest);
+                panics.extend(shown.err().map(|payload| (index, payload)));
             }
-            let shown = catch_unwind(AssertUnwindSafe(|| entry.observer.show(&entry.seen, &newest)));
-            entry.seen.clone_from(&newest);
-            shown
-                .map_err(|payload| match panic {
-                    None => *panic = Some(payload),
-                    Some(_) => drop_payload(payload),
-                })
-                .is_ok()
-        });
+        }
+        if panics.is_empty() {
+            return;
+        }
+        // From the last one on, so that the places of the others stay what they were.
+        let mut gone = Vec::new();
+        for (index, payload) in panics.into_iter().rev() {
+            gone.push((list.entries.remove(index), Some(payload)));
+        }
+        if list.panic.is_none() {
+            list.panic = gone.last_mut().and_then(|(_, payload)| payload.take());
+        }
+        // Without the lock: what users gave may come back here.
+        drop(list);
+        for (entry, payload) in gone {
+            drop_quietly(entry);
+            payload.into_iter().for_each(drop_payload);
+        }
     }
 
     /// Lets the panic of an observer out, where it was caught before: to whoever polls.

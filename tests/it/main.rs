@@ -7,6 +7,7 @@ mod bars;
 mod cancel_many;
 mod contract;
 mod crashes;
+mod crowds;
 mod drops;
 mod errors;
 mod foreign_executors;
@@ -14,6 +15,7 @@ mod future;
 mod group_bars;
 mod groups;
 mod guarantees;
+mod helped;
 mod handles;
 mod limits;
 mod maps;
@@ -36,6 +38,7 @@ mod sync;
 mod threads;
 mod tidy;
 mod totals;
+mod wakers;
 mod wrapped;
 
 use contract::{
