@@ -128,10 +128,18 @@ impl<W: Work> Body for Slot<W> {
     }
 
     fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32 {
-        self.keep(outcome.and_then(|output| {
-            guard(|| W::decode(output))
-                .map_err(|error| core.error(TaskErrorKind::Decode, W::function()).with_source(error))
-        }))
+        let decode = |output| guard(|| W::decode(output));
+        self.keep(match outcome {
+            Ok(output) => {
+                decode(output).map_err(|error| core.error(TaskErrorKind::Decode, W::function()).with_source(error))
+            }
+            Err(mut error) => Err(match error.take_partial().map(decode) {
+                None => error,
+                Some(Ok(partial)) => error.with_partial(partial),
+                // It was cancelled all the same.
+                Some(Err(source)) => error.with_source(source),
+            }),
+        })
     }
 
     fn discard(&self) {

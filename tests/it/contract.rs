@@ -6,6 +6,7 @@
 
 use std::error::Error as _;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -21,8 +22,11 @@ use progress_executor::{
 };
 
 use crate::bars::Log;
+use crate::partial::take_a_part;
 use crate::processes::append;
 use crate::support::{NewFile, count, eventually, with_time_enough, within_deadline};
+use crate::wrapped::{explode, wrap_in};
+use crate::{partial, wrapped};
 
 /// An executor under test.
 trait Subject: Send + Sync + 'static {
@@ -106,6 +110,9 @@ macro_rules! contract {
             cancelled_but_finished_all_the_same
             cancellation_in_an_io_error_is_cancellation
             cancellation_as_a_source_is_cancellation
+            cancellation_is_found_in_every_wrapper
+            a_part_is_never_taken_for_the_whole
+            errors_and_payloads_that_panic_are_outcomes_like_others
             cancelled_without_a_request_is_failure
             another_error_after_cancellation_is_failure
             dropping_the_future_cancels
@@ -712,6 +719,39 @@ fn cancellation_as_a_source_is_cancellation(subject: &dyn Subject) {
     let error = cancel_at(3, subject.executor().submit(wrap_the_cancellation, ())).wait().unwrap_err();
     assert!(error.is_cancelled(), "{error:?}");
     assert_eq!(error.source().unwrap().to_string(), "interrupted");
+}
+
+fn cancellation_is_found_in_every_wrapper(subject: &dyn Subject) {
+    for way in 0..wrapped::WAYS {
+        let error = cancel_at(3, subject.executor().submit(wrap_in, way)).wait().unwrap_err();
+        assert!(error.is_cancelled(), "{way}: {error:?}");
+    }
+}
+
+fn a_part_is_never_taken_for_the_whole(subject: &dyn Subject) {
+    for way in 0..partial::WAYS {
+        let error = cancel_at(5, subject.executor().submit(take_a_part, way)).wait().unwrap_err();
+        assert_eq!(error.kind(), &TaskErrorKind::Cancelled(CancelCause::Requested), "{way}");
+        assert_eq!(error.source().unwrap().to_string(), Cancelled.to_string());
+        assert!(error.into_partial::<u64>().unwrap() >= 5, "{way}");
+    }
+    let mut group = TaskGroup::new();
+    group.add(cancel_at(5, subject.executor().submit(take_a_part, 3)));
+    let updates = group.updates();
+    assert!(group.join().wait().unwrap_err().into_partial::<u64>().unwrap() >= 5);
+    let last = smol::block_on(updates.collect::<Vec<_>>()).pop().unwrap();
+    assert_eq!((last.cancelled, last.finished), (1, 0));
+}
+
+fn errors_and_payloads_that_panic_are_outcomes_like_others(subject: &dyn Subject) {
+    let error = subject.executor().submit(explode, false).wait().unwrap_err();
+    assert!(error.is_failed());
+    // It may hold what panics when it is dropped.
+    mem::forget(error);
+    let error = subject.executor().submit(explode, true).wait().unwrap_err();
+    assert!(error.is_panic());
+    mem::forget(error);
+    assert_eq!(subject.executor().submit(count, 3).wait().unwrap(), 3);
 }
 
 fn cancelled_without_a_request_is_failure(subject: &dyn Subject) {

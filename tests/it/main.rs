@@ -49,6 +49,7 @@ use contract::{
 use crashes::{echo_bytes, echo_picky, echo_texts, initialize, process_id, repeat, spring, spring_later, talk_much};
 use limits::{check_later, see_the_deadline_move};
 use odd_code::{deepen, fail_oddly, is_list, name_of, panic_oddly};
+use partial::take_a_part;
 use processes::{
     append, clean_up_slowly, fail_with_sources, generic, hold, nest, spin, spin_with_a_child, spin_with_a_message,
     surroundings,
@@ -56,6 +57,7 @@ use processes::{
 use retries::{announce_and_hold, announce_and_listen, burn, burn_and_sum, burn_slowly};
 use silence::{exit_and_leave_a_child, leave_a_child_behind, print_without_an_end, thread_name};
 use support::{count, tick_forever};
+use wrapped::{explode, wrap_in};
 
 // What the worker processes of these tests can run.
 progress_executor::test_worker!(
@@ -83,6 +85,7 @@ progress_executor::test_worker!(
     echo_bytes,
     echo_picky,
     echo_texts,
+    explode,
     exit_and_leave_a_child,
     fail,
     fail_oddly,
@@ -116,9 +119,11 @@ progress_executor::test_worker!(
     spring,
     spring_later,
     surroundings,
+    take_a_part,
     talk_much,
     thread_name,
     tick_forever,
     time_left,
+    wrap_in,
     wrap_the_cancellation,
 );

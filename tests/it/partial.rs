@@ -40,6 +40,45 @@ fn partial<T: 'static>(outcome: Result<T, TaskError>) -> T {
     error.into_partial().unwrap()
 }
 
+/// What takes a part for the whole when it is cancelled, each in another way; for contract tests.
+pub(crate) fn take_a_part(way: u32, progress: &Updater) -> TaskResult<u64> {
+    let endless = progress.iter(0_u64..);
+    let counted = match way {
+        0 => endless.count(),
+        1 => {
+            let mut laps = 0;
+            for _ in endless {
+                laps += 1;
+            }
+            laps
+        }
+        2 => endless.flatten().count(),
+        3 => endless.filter_map(Result::ok).count(),
+        4 => progress.reader(io::repeat(b'x')).bytes().map_while(Result::ok).count(),
+        5 => {
+            let mut out = progress.writer(io::sink());
+            (0..).take_while(|_| out.write_all(b"x").is_ok()).count()
+        }
+        _ => parallel_part(progress),
+    };
+    Ok(counted as u64)
+}
+
+/// How many ways there are.
+pub(crate) const WAYS: u32 = 7;
+
+#[cfg(feature = "rayon")]
+fn parallel_part(progress: &Updater) -> usize {
+    use ::rayon::iter::ParallelIterator;
+
+    progress.par_iter(0..u64::MAX).filter_map(Result::ok).count()
+}
+
+#[cfg(not(feature = "rayon"))]
+fn parallel_part(progress: &Updater) -> usize {
+    progress.iter(0_u64..).count()
+}
+
 #[test]
 fn an_iterator_whose_error_is_ignored_gives_a_part() {
     let words = || (0..1000).map(|n| n.to_string());

@@ -63,6 +63,21 @@ const WRAPPERS: [Wrapper; 14] = [
     |it| io::Error::from(serde_json::Error::io(it.into())).into(),
 ];
 
+/// Returns the cancellation in the wrapper of that number; for contract tests.
+pub(crate) fn wrap_in(way: usize, progress: &Updater) -> TaskResult<()> {
+    loop {
+        progress.update(1).map_err(WRAPPERS[way])?;
+    }
+}
+
+/// How many wrappers there are.
+pub(crate) const WAYS: usize = WRAPPERS.len();
+
+/// Returns or panics with what panics whenever something is done with it; for contract tests.
+pub(crate) fn explode(panics: bool, _: &Updater) -> TaskResult<()> {
+    if panics { panic_any(Explosive(3)) } else { Err(Explosive(3).into()) }
+}
+
 /// What becomes of a task that is cancelled and returns that error.
 fn ends_with(error: impl FnOnce(Cancelled) -> BoxError + Send + 'static) -> TaskError {
     let task = SyncExecutor::new().spawn(move |progress: &Updater| -> TaskResult<()> {

@@ -37,6 +37,15 @@ pub(crate) struct Loss {
     pub(crate) source: Option<BoxError>,
     /// What its panic said, where it said that with a string.
     pub(crate) panic: Option<String>,
+    /// What it returned although it was cancelled.
+    pub(crate) partial: Option<Encoded>,
+}
+
+impl Loss {
+    /// One of which no more is known.
+    pub(crate) fn of(kind: TaskErrorKind) -> Self {
+        Self { kind, source: None, panic: None, partial: None }
+    }
 }
 
 /// Ends a running task with the outcome that it had: its encoded output, or an error.
@@ -53,11 +62,15 @@ pub(crate) fn lose(task: &TaskRef, loss: Loss) {
     settle(task, None, Err(loss));
 }
 
-fn error(task: &TaskRef, Loss { kind, source, panic }: Loss) -> TaskError {
+fn error(task: &TaskRef, Loss { kind, source, panic, partial }: Loss) -> TaskError {
     let is_panic = kind == TaskErrorKind::Panicked;
     let mut error = task.error(kind);
     if let Some(source) = source {
         error = error.with_source(source);
+    }
+    if let Some(partial) = partial {
+        // Decoded by whoever knows its type.
+        error = error.with_partial(partial);
     }
     match panic {
         Some(text) => error.with_panic(Box::new(text)),

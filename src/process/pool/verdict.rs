@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::codec::Encoded;
-use crate::error::{CancelCause, TaskErrorKind, WorkerExit};
+use crate::error::{CancelCause, Cancelled, TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
 use crate::process::pool::launch::End;
 use crate::process::pool::remote::Loss;
@@ -12,17 +12,18 @@ use crate::process::protocol::wire::{Ending, Outcome};
 use crate::task::{TaskRef, state};
 
 pub(super) fn judge(task: &TaskRef, outcome: Outcome) -> Result<Encoded, Loss> {
-    let (ending, texts) = match outcome {
+    let (ending, texts, partial) = match outcome {
         Outcome::Value(output) => return Ok(output),
-        Outcome::Error(ending, texts) => (ending, texts),
+        Outcome::Partial(output) => (Ending::Cancelled, vec![Cancelled.to_string()], Some(output)),
+        Outcome::Error(ending, texts) => (ending, texts, None),
     };
     let is_requested = task.core.state.load() & state::CANCEL != 0;
     Err(match ending {
         Ending::Cancelled if is_requested => {
-            Loss { kind: cancelled_kind(task), source: Some(RemoteError::from_chain(texts).into()), panic: None }
+            Loss { source: Some(RemoteError::from_chain(texts).into()), partial, ..Loss::of(cancelled_kind(task)) }
         }
-        Ending::Panicked => Loss { kind: TaskErrorKind::Panicked, source: None, panic: texts.into_iter().next() },
-        _ => Loss { kind: ending.kind(), source: Some(RemoteError::from_chain(texts).into()), panic: None },
+        Ending::Panicked => Loss { panic: texts.into_iter().next(), ..Loss::of(TaskErrorKind::Panicked) },
+        _ => Loss { source: Some(RemoteError::from_chain(texts).into()), ..Loss::of(ending.kind()) },
     })
 }
 
@@ -56,5 +57,5 @@ pub(super) fn loss(
         }
         (_, None) => (lost, None),
     };
-    Loss { kind, source: source.map(Into::into), panic: None }
+    Loss { source: source.map(Into::into), ..Loss::of(kind) }
 }

@@ -327,22 +327,31 @@ impl Worker {
 
     /// How the task ended, in terms of the protocol.
     fn outcome(&self, outcome: Result<Encoded, TaskError>, sight: &RemoteSnapshot) -> Outcome {
-        let error = match outcome {
-            Ok(value) => {
-                let len = value.bytes.len() as u64 + outbox::value_overhead(sight);
-                if len <= self.max_frame {
-                    return Outcome::Value(value);
-                }
-                return Outcome::Error(
-                    Ending::Encode,
-                    vec![
-                        "its output could not be encoded".into(),
-                        wire::WireError::TooLarge { len, max: self.max_frame }.to_string(),
-                    ],
-                );
-            }
-            Err(error) => error,
-        };
+        match outcome {
+            Ok(value) => match self.check_size(&value, sight) {
+                Ok(()) => Outcome::Value(value),
+                Err(texts) => Outcome::Error(Ending::Encode, texts),
+            },
+            Err(mut error) => match error.take_partial() {
+                Some(value) => match self.check_size(&value, sight) {
+                    Ok(()) => Outcome::Partial(value),
+                    Err(texts) => Outcome::Error(Ending::Cancelled, texts),
+                },
+                None => self.failure(error),
+            },
+        }
+    }
+
+    /// Says so where a frame has no room for an output.
+    fn check_size(&self, output: &Encoded, sight: &RemoteSnapshot) -> Result<(), Vec<String>> {
+        let (len, max) = (output.bytes.len() as u64 + outbox::value_overhead(sight), self.max_frame);
+        if len <= max {
+            return Ok(());
+        }
+        Err(vec!["its output could not be encoded".into(), WireError::TooLarge { len, max }.to_string()])
+    }
+
+    fn failure(&self, error: TaskError) -> Outcome {
         let ending = match (error.kind(), error.downcast_ref()) {
             (TaskErrorKind::Cancelled(_), _) => Ending::Cancelled,
             (TaskErrorKind::Panicked, _) => Ending::Panicked,
@@ -357,6 +366,7 @@ impl Worker {
             text
         });
         let texts = texts.collect();
+        // Errors and payloads of users may panic when they are dropped.
         drop_quietly(error);
         Outcome::Error(ending, texts)
     }

@@ -226,9 +226,12 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
         kind::STARTED => Reply::Started { id },
         kind::PROGRESS => Reply::Progress { id, sight: Fields { rest: fields, message: "Progress" }.sight()? },
         kind::VALUE => {
-            let mut from = Fields { rest: fields, message: "Value" };
-            let (format, sight) = (from.format()?, from.sight()?);
-            Reply::Ended { id, sight, outcome: Outcome::Value(Encoded { format, bytes: payload }) }
+            let (sight, value) = Fields { rest: fields, message: "Value" }.value(payload)?;
+            Reply::Ended { id, sight, outcome: Outcome::Value(value) }
+        }
+        kind::PARTIAL => {
+            let (sight, value) = Fields { rest: fields, message: "Partial" }.value(payload)?;
+            Reply::Ended { id, sight, outcome: Outcome::Partial(value) }
         }
         kind::ERROR => {
             let mut from = Fields { rest: fields, message: "Error" };
@@ -295,6 +298,11 @@ impl<'a> Fields<'a> {
     /// All the rest.
     fn text(self) -> Result<String, WireError> {
         String::from_utf8(self.rest.to_vec()).map_err(|_| self.malformed())
+    }
+
+    fn value(mut self, bytes: Vec<u8>) -> Result<(RemoteSnapshot, Encoded), WireError> {
+        let format = self.format()?;
+        Ok((self.sight()?, Encoded { format, bytes }))
     }
 
     fn sight(mut self) -> Result<RemoteSnapshot, WireError> {

@@ -23,7 +23,7 @@ use crate::codec::Encoded;
 use crate::task::remote::RemoteSnapshot;
 
 /// Changes with every change of a frame or a message.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// A time-out that never passes.
 pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
@@ -121,6 +121,8 @@ pub(crate) struct Fingerprint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Value(Encoded),
+    /// It was cancelled, and has returned a value nevertheless.
+    Partial(Encoded),
     /// It did not end with a value, but with an error: its message, and those of its sources.
     Error(Ending, Vec<String>),
 }
@@ -185,6 +187,7 @@ mod kind {
     pub(super) const STARTED: u8 = b's';
     pub(super) const PROGRESS: u8 = b'p';
     pub(super) const VALUE: u8 = b'v';
+    pub(super) const PARTIAL: u8 = b'q';
     pub(super) const ERROR: u8 = b'e';
     pub(super) const GOODBYE: u8 = b'g';
 }

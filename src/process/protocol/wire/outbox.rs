@@ -116,12 +116,11 @@ impl Outbox {
             }),
             Reply::Started { id } => self.push_small(kind::STARTED, id, |_| {}),
             Reply::Progress { id, sight } => self.push_small(kind::PROGRESS, id, |to| put_sight(to, &sight)),
-            Reply::Ended { id, sight, outcome: Outcome::Value(Encoded { format, bytes }) } => {
-                let fields = |to: &mut Vec<u8>| {
-                    to.push(format as u8);
-                    put_sight(to, &sight);
-                };
-                self.push(kind::VALUE, id, fields, &bytes.into());
+            Reply::Ended { id, sight, outcome: Outcome::Value(value) } => {
+                self.push_value(kind::VALUE, id, &sight, value)
+            }
+            Reply::Ended { id, sight, outcome: Outcome::Partial(value) } => {
+                self.push_value(kind::PARTIAL, id, &sight, value);
             }
             Reply::Ended { id, sight, outcome: Outcome::Error(ending, texts) } => {
                 let fields = |to: &mut Vec<u8>| {
@@ -137,6 +136,14 @@ impl Outbox {
             }
             Reply::Goodbye => self.push_small(kind::GOODBYE, 0, |_| {}),
         }
+    }
+
+    fn push_value(&mut self, kind: u8, id: u64, sight: &RemoteSnapshot, value: Encoded) {
+        let fields = |to: &mut Vec<u8>| {
+            to.push(value.format as u8);
+            put_sight(to, sight);
+        };
+        self.push(kind, id, fields, &value.bytes.into());
     }
 
     fn push_small(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>)) {

@@ -15,7 +15,7 @@ use crate::codec::Format;
 /// Where something changes about how a payload is sent and received.
 const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
 
-const KINDS: [u8; 10] = [
+const KINDS: [u8; 11] = [
     kind::HELLO,
     kind::RUN,
     kind::WANT,
@@ -24,6 +24,7 @@ const KINDS: [u8; 10] = [
     kind::STARTED,
     kind::PROGRESS,
     kind::VALUE,
+    kind::PARTIAL,
     kind::ERROR,
     kind::GOODBYE,
 ];
@@ -262,6 +263,7 @@ fn reply() -> impl Strategy<Value = Reply> {
     });
     let outcome = prop_oneof![
         2 => parcel().prop_map(Outcome::Value),
+        1 => parcel().prop_map(Outcome::Partial),
         1 => (select(&ENDINGS), vec(text(), 0..4)).prop_map(|(ending, texts)| Outcome::Error(ending, texts)),
     ];
     prop_oneof![
@@ -610,6 +612,7 @@ fn a_message_that_lacks_something_is_refused() {
         (kind::READY, "Ready", 28),
         (kind::PROGRESS, "Progress", SIGHT),
         (kind::VALUE, "Value", 1 + SIGHT),
+        (kind::PARTIAL, "Partial", 1 + SIGHT),
         (kind::ERROR, "Error", 1 + SIGHT),
     ];
     let fields = |kind, len| {
@@ -647,6 +650,7 @@ fn a_message_with_something_unknown_in_it_is_refused() {
     assert_eq!(reply_of(&frame(kind::PROGRESS, 1, &progress, &[])), Err(WireError::Malformed("Progress")));
     let value = [&[2][..], &sight(0, &[])].concat();
     assert_eq!(reply_of(&frame(kind::VALUE, 1, &value, &[])), Err(WireError::Malformed("Value")));
+    assert_eq!(reply_of(&frame(kind::PARTIAL, 1, &value, &[])), Err(WireError::Malformed("Partial")));
     let error = |ending| [&[ending][..], &sight(0, &[])].concat();
     let bytes = frame(kind::ERROR, 1, &error(ENDINGS.len() as u8), &[]);
     assert_eq!(reply_of(&bytes), Err(WireError::Malformed("Error")));
