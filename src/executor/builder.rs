@@ -65,6 +65,9 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// [`SyncExecutor`](crate::SyncExecutor), which runs the task inside of the poll, the future resolves when the task
     /// has come to that call.
     ///
+    /// The limit is never noticed early, and late by about a millisecond, but for a machine that is too busy. Time in which
+    /// the whole program was stopped does not count.
+    ///
     /// A time-out of zero has passed before the task could start: it is not run.
     ///
     /// # Examples
@@ -124,8 +127,11 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// running and not paused. What follows is the same as for a [time-out](Self::timeout).
     ///
     /// Any call of the [`Updater`](crate::Updater) that counts, says or checks something will do, also one that changes nothing. A
-    /// [sleep](crate::Updater::sleep) is two of them: one when it begins, and one when it is over. The limit is noticed late by
-    /// an eighth of it, at the most, and never early.
+    /// [sleep](crate::Updater::sleep) is two of them: one when it begins, and one when it is over. The limit is never
+    /// noticed early, and late by an eighth of it, or by a millisecond where that is more. It is noticed later than that
+    /// only where nobody could look in time: a look that comes late, because the machine is busy or the program was
+    /// stopped meanwhile, judges nobody, and the time that was lost does not count as silence. After a pause the silence
+    /// begins anew.
     ///
     /// A limit of zero has passed before the task could start: it is not run.
     ///

@@ -159,3 +159,62 @@ impl Schedule {
         self.entries.insert(key, Entry::Waiting(due, timed));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{TIMER, Timed};
+    use std::panic::panic_any;
+    use std::sync::mpsc::{Sender, channel};
+    use std::time::{Duration, Instant};
+
+    /// Panics when it is dropped, with one of its kind.
+    struct Explosive(u32);
+
+    impl Drop for Explosive {
+        fn drop(&mut self) {
+            if self.0 > 0 {
+                panic_any(Explosive(self.0 - 1));
+            }
+        }
+    }
+
+    struct Panicking {
+        is_due: Sender<()>,
+        _dropped: Explosive,
+    }
+
+    impl Timed for Panicking {
+        fn fire(&mut self, _due: Instant, _now: Instant) -> Option<Instant> {
+            let _ = self.is_due.send(());
+            panic_any(Explosive(3))
+        }
+    }
+
+    struct Counting(u32, Sender<u32>);
+
+    impl Timed for Counting {
+        fn fire(&mut self, _due: Instant, now: Instant) -> Option<Instant> {
+            self.0 += 1;
+            self.1.send(self.0).ok().map(|()| now)
+        }
+    }
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn an_entry_that_panics_ends_nothing_else() {
+        let (count, counted) = channel();
+        let counting = TIMER.schedule(Instant::now(), Box::new(Counting(0, count))).unwrap();
+        for _ in 0..3 {
+            let (is_due, due) = channel();
+            let panicking = Panicking { is_due, _dropped: Explosive(3) };
+            assert!(TIMER.schedule(Instant::now(), Box::new(panicking)).is_some());
+            due.recv_timeout(DEADLINE).unwrap();
+            let so_far = counted.try_iter().last().unwrap_or_default();
+            assert!(counted.recv_timeout(DEADLINE).unwrap() > so_far);
+        }
+        // What fires right now goes on until it is over.
+        let _ = TIMER.cancel(counting);
+        while counted.recv_timeout(DEADLINE).is_ok() {}
+    }
+}

@@ -81,3 +81,53 @@ impl<B: Body + ?Sized> Task<B> {
         self.core.error(kind, self.body.function())
     }
 }
+
+/// Tasks for the tests of what stands below the work that a task does.
+#[cfg(test)]
+pub(crate) mod idle {
+    use std::sync::Arc;
+
+    use crate::codec::Encoded;
+    use crate::error::{BoxError, TaskError};
+    use crate::task::context::Context;
+    use crate::task::core::Core;
+    use crate::task::details::Details;
+    use crate::task::{Body, RemoteFn, Task, TaskRef};
+
+    /// No work, and no outcome.
+    struct Idle;
+
+    impl Body for Idle {
+        fn function(&self) -> &'static str {
+            "idle"
+        }
+
+        fn execute(&self, task: TaskRef, context: Context) -> (TaskRef, Context, Option<u32>) {
+            (task, context, None)
+        }
+
+        fn refuse(&self, _error: TaskError) {}
+
+        fn remote_fn(&self) -> Option<RemoteFn> {
+            None
+        }
+
+        fn encode(&self) -> Result<Encoded, BoxError> {
+            Err("there is none".into())
+        }
+
+        fn accept(&self, _core: &Core, _outcome: Result<Encoded, TaskError>) -> u32 {
+            0
+        }
+
+        fn discard(&self) {}
+    }
+
+    /// A task that has been started.
+    pub(crate) fn started(details: Details) -> TaskRef {
+        let task = Arc::new(Task { core: Core::new(Some(Box::new(details))), body: Idle });
+        assert_eq!(task.core.state.claim(), Ok(()));
+        task.core.start_clock();
+        task
+    }
+}

@@ -125,3 +125,80 @@ fn end(task: &TaskRef, kind: TaskErrorKind, complete: impl FnOnce(TaskError) -> 
         transitions::refuse_with(task, error);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{FIRST, Limited, SHORTEST, TOLERANCE};
+    use crate::sync::timer::Timed;
+    use crate::task::TaskRef;
+    use crate::task::details::Details;
+    use crate::task::idle;
+    use crate::task::limits::Limits;
+    use crate::task::state;
+    use std::time::{Duration, Instant};
+
+    fn limited(limits: Limits) -> (TaskRef, Limited) {
+        let task = idle::started(Details::with_limits(limits));
+        task.core.state.set(state::LIMITED);
+        (task.clone(), Limited { task, stopped_for: Duration::ZERO })
+    }
+
+    fn stalls_after(stall_timeout: Duration) -> (TaskRef, Limited) {
+        limited(Limits { stall_timeout: Some(stall_timeout), ..Limits::default() })
+    }
+
+    fn times_out_after(timeout: Duration) -> (TaskRef, Limited) {
+        limited(Limits { timeout: Some(timeout), ..Limits::default() })
+    }
+
+    #[test]
+    fn looks_are_an_eighth_of_the_limit_apart_or_a_millisecond() {
+        for millis in [1, 2, 5, 8, 9, 30, 1000, 3_600_000] {
+            let limit = Duration::from_millis(millis);
+            let (task, mut watch) = stalls_after(limit);
+            let now = Instant::now();
+            // Its first look may come after a very short limit has passed.
+            let Some(next) = watch.fire(now, now) else { continue };
+            assert!(next - now <= (limit / 8).max(SHORTEST), "{limit:?}: {:?}", next - now);
+            // A call was made, and after a pause there was none before.
+            task.core.state.clear(state::PROBE);
+            let next = watch.fire(now, now).unwrap();
+            assert!(next - now <= (limit / 8).max(SHORTEST), "{limit:?}: {:?}", next - now);
+        }
+    }
+
+    #[test]
+    fn a_look_that_comes_late_judges_nobody() {
+        let hour = Duration::from_secs(3600);
+        for (task, mut watch) in [stalls_after(Duration::from_nanos(1)), times_out_after(Duration::from_nanos(1))] {
+            let now = Instant::now();
+            // As long as the program was stopped.
+            let again = watch.fire(now, now + TOLERANCE + hour).unwrap();
+            assert!(again <= now + TOLERANCE + hour + FIRST);
+            assert_eq!(task.core.state.peek() & state::ENDED, 0);
+            assert_eq!(task.core.silent_for().unwrap_or_default(), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_look_in_time_judges() {
+        let limit = Duration::from_nanos(1);
+        for (task, mut watch) in [stalls_after(limit), times_out_after(limit)] {
+            while task.core.running_for() == 0 || task.core.silent_for() < Some(limit) {
+                std::thread::yield_now();
+            }
+            let now = Instant::now();
+            assert_eq!(watch.fire(now, now), None);
+            assert_ne!(task.core.state.peek() & state::ENDED, 0);
+        }
+    }
+
+    #[test]
+    fn a_task_that_waits_in_a_pause_is_not_looked_at() {
+        let (task, mut watch) = stalls_after(Duration::from_nanos(1));
+        task.core.state.set(state::HALTED);
+        let now = Instant::now();
+        assert_eq!(watch.fire(now, now), None);
+        assert_eq!(task.core.state.peek() & state::ENDED, 0);
+    }
+}

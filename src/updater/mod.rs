@@ -551,3 +551,61 @@ impl fmt::Debug for Updater {
         f.debug_struct("Updater").field("id", &self.core().id()).field("progress", &self.core().snapshot()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Updater;
+    use crate::task::context::Context;
+    use crate::task::details::Details;
+    use crate::task::{idle, state};
+
+    /// Whether setting the position is more than a store.
+    fn is_shared(updater: &Updater) -> bool {
+        updater.core().state.peek() & state::SHARED != 0
+    }
+
+    #[test]
+    fn a_count_that_was_shared_costs_nothing_when_it_is_not_any_more() {
+        let progress = Updater::new(idle::started(Details::default()), Context::default());
+        for round in 1..=3 {
+            let shared = progress.shared();
+            shared.clone().update(2).unwrap();
+            assert!(is_shared(&progress));
+            progress.set_position(7).unwrap();
+            assert!(is_shared(&progress), "there still is somebody who counts");
+            drop(shared);
+            progress.set_position(round).unwrap();
+            assert!(!is_shared(&progress));
+            assert_eq!(progress.core().snapshot().n, round);
+        }
+    }
+
+    #[test]
+    fn neither_does_one_of_a_part_nor_the_whole_of_one() {
+        let progress = Updater::new(idle::started(Details::default()), Context::default());
+        let part = progress.split(10);
+        drop(part.shared());
+        assert!(is_shared(&progress));
+        part.set_position(1).unwrap();
+        assert!(!is_shared(&progress));
+        // One that nobody has taken back is given back with its part.
+        let shared = part.shared();
+        drop(part);
+        assert!(!is_shared(&progress));
+        drop(shared);
+        progress.set_position(1).unwrap();
+        assert!(!is_shared(&progress));
+    }
+
+    #[cfg(feature = "rayon")]
+    #[test]
+    fn neither_does_a_parallel_iterator() {
+        use rayon::iter::ParallelIterator;
+
+        let progress = Updater::new(idle::started(Details::default()), Context::default());
+        assert_eq!(progress.par_iter(0..100).filter(Result::is_ok).count(), 100);
+        progress.iter(0..3).for_each(drop);
+        assert!(!is_shared(&progress));
+        assert_eq!(progress.core().snapshot().n, 3);
+    }
+}
