@@ -59,7 +59,7 @@ pub(crate) fn take_a_part(way: u32, progress: &Updater) -> TaskResult<u64> {
             let mut out = progress.writer(io::sink());
             (0..).take_while(|_| out.write_all(b"x").is_ok()).count()
         }
-        _ => parallel_part(progress),
+        _ => parallel_part(progress)?,
     };
     Ok(counted as u64)
 }
@@ -68,15 +68,18 @@ pub(crate) fn take_a_part(way: u32, progress: &Updater) -> TaskResult<u64> {
 pub(crate) const WAYS: u32 = 7;
 
 #[cfg(feature = "rayon")]
-fn parallel_part(progress: &Updater) -> usize {
+fn parallel_part(progress: &Updater) -> TaskResult<usize> {
     use ::rayon::iter::ParallelIterator;
 
-    progress.par_iter(0..u64::MAX).filter_map(Result::ok).count()
+    // On this thread, for that is the one that calls callbacks where the task runs inline.
+    let threads = ::rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build()?;
+    let items = progress.par_iter(0..u64::MAX);
+    Ok(threads.install(|| items.filter_map(Result::ok).count()))
 }
 
 #[cfg(not(feature = "rayon"))]
-fn parallel_part(progress: &Updater) -> usize {
-    progress.iter(0_u64..).count()
+fn parallel_part(progress: &Updater) -> TaskResult<usize> {
+    Ok(progress.iter(0_u64..).count())
 }
 
 #[test]
