@@ -1,5 +1,7 @@
 //! A parallel iterator that counts.
 
+use std::mem;
+
 use rayon::iter::plumbing::{Consumer, Folder, UnindexedConsumer};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
@@ -127,6 +129,20 @@ impl<T, F: Folder<Result<T, Cancelled>>> Folder<T> for CountedFolder<'_, F> {
         self
     }
 
+    /// What follows goes through the items in its own way, which may be a tight loop.
+    fn consume_iter<I: IntoIterator<Item = T>>(mut self, items: I) -> Self {
+        if self.is_cancelled {
+            return self;
+        }
+        let (shared, local) = (self.shared, self.local);
+        let mut items =
+            CountedItems { shared, local, items: items.into_iter(), is_one_out: false, is_cancelled: false };
+        self.base = self.base.consume_iter(&mut items);
+        items.count_last();
+        self.is_cancelled = items.is_cancelled;
+        self
+    }
+
     fn complete(self) -> Self::Result {
         self.shared.report_if_due();
         self.base.complete()
@@ -134,5 +150,48 @@ impl<T, F: Folder<Result<T, Cancelled>>> Folder<T> for CountedFolder<'_, F> {
 
     fn full(&self) -> bool {
         self.is_cancelled || self.base.full()
+    }
+}
+
+/// The items of a folder, each of which is counted when the next one is asked for.
+struct CountedItems<'a, I> {
+    shared: &'a SharedUpdater,
+    local: LocalStripe<'a>,
+    items: I,
+    /// Whether an item was handed out and not counted.
+    is_one_out: bool,
+    is_cancelled: bool,
+}
+
+impl<I> CountedItems<'_, I> {
+    #[inline(always)]
+    fn count_last(&mut self) {
+        if mem::take(&mut self.is_one_out) {
+            self.local.add(1);
+        }
+    }
+}
+
+impl<I: Iterator> Iterator for CountedItems<'_, I> {
+    type Item = Result<I::Item, Cancelled>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.count_last();
+        if self.is_cancelled {
+            return None;
+        }
+        let item = self.items.next()?;
+        if let Err(cancelled) = self.shared.checkpoint(state::ATTENTION) {
+            self.is_cancelled = true;
+            return Some(Err(self.shared.cut_short(cancelled)));
+        }
+        self.is_one_out = true;
+        Some(Ok(item))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // It may end early.
+        (0, self.items.size_hint().1)
     }
 }
