@@ -70,12 +70,14 @@ impl Decoder {
         if self.buffer.len() <= ROOM {
             self.buffer.shrink_to(KEPT);
         }
-        if missing > ROOM {
-            self.buffer.reserve_exact(missing.min(self.buffer.len().max(ROOM)));
+        let len = self.buffer.len();
+        let more = missing.min(len).max(ROOM);
+        if len > KEPT {
+            self.buffer.reserve_exact(more);
         } else {
-            self.buffer.reserve(ROOM);
+            self.buffer.reserve(more);
         }
-        self.before = self.buffer.len();
+        self.before = len;
         &mut self.buffer
     }
 
