@@ -280,7 +280,8 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     }
 
     /// A handle to the stream from elsewhere. Once that [cancels](GroupHandle::cancel), no more inputs are taken, and the
-    /// stream ends after the outcomes of those that were. While it [pauses](GroupHandle::pause), those that are taken wait.
+    /// stream ends after the outcomes of those that were. While it [pauses](GroupHandle::pause), those that are taken wait as
+    /// well: before they start, or in their next progress call.
     ///
     /// # Examples
     ///

@@ -350,12 +350,14 @@ fn a_map_learns_at_its_end_how_many_inputs_there_were() {
 #[test]
 fn a_paused_map_waits_and_so_does_what_it_takes() {
     within_deadline(|| {
-        let executor = ThreadPoolExecutor::new(1);
+        // A task that starts at once may have ended before it can be told to wait.
+        let (executor, gate) = busy_pool();
         let mut map = executor.map(count, 0..3).buffer(3);
         let handle = map.handle();
         handle.pause();
         assert!(map.next().now_or_never().is_none());
         assert_eq!(handle.progress().paused, 3);
+        gate.open();
         handle.resume();
         assert_eq!(map.blocking().map(Result::unwrap).sum::<u64>(), 3);
     });
