@@ -110,7 +110,7 @@ impl<T> Future for Join<T> {
                 Err(_) => *others += 1,
             }
         }
-        // Whoever observes it has seen the last of it when this resolves.
+        ready!(unended.poll_close(cx));
         *group = None;
         Poll::Ready(match error.take() {
             Some(error) => Err(error.with_others(*others)),
@@ -157,6 +157,7 @@ impl<T> Future for JoinAll<T> {
         while let Some((index, _, outcome)) = ready!(unended.poll_ended(cx)) {
             outcomes.push((index, outcome));
         }
+        ready!(unended.poll_close(cx));
         *group = None;
         Poll::Ready(in_order(outcomes))
     }

@@ -338,6 +338,13 @@ impl<T> TaskGroup<T> {
         self.state.resume();
     }
 
+    /// Ready when everybody who observes the group has been shown the last of it. No task will be added.
+    pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Registered first: who notifies now wakes us, and who has done so is seen below.
+        self.state.waiter.register(cx.waker());
+        if self.state.close() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<T>>> {
         let mut is_over = false;
         if self.ended.is_none() {

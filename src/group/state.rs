@@ -19,7 +19,7 @@ use crate::sync::waiter::Waiter;
 use crate::task::TaskRef;
 use crate::task::core::Core;
 use crate::task::publish;
-use crate::task::subscribers::{Channel, Latest, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
+use crate::task::subscribers::{Channel, Latest, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
 use crate::task::transitions;
 
 /// Kept by the group and its handles, and by each task that it observes until that has ended.
@@ -54,6 +54,8 @@ struct Inner {
     due: Option<TimerId>,
     /// Whether no task will be added any more.
     is_closed: bool,
+    /// How many threads are notifying subscribers right now.
+    notifying: usize,
 }
 
 impl Snapshot for GroupProgress {
@@ -71,6 +73,7 @@ impl GroupState {
             shown_at: None,
             due: None,
             is_closed: false,
+            notifying: 0,
         };
         Arc::new(Self {
             members: Mutex::default(),
@@ -207,8 +210,7 @@ impl GroupState {
             return;
         }
         let notices = inner.subscribers.add(subscriber, seen);
-        drop(inner);
-        notices.notify(&self.waiter);
+        self.notify(inner, notices);
     }
 
     /// Puts the state as it is now into a place that was [admitted](Self::admit) before.
@@ -244,12 +246,30 @@ impl GroupState {
         inner.shown_at = Some(now);
         let progress = inner.tally.known();
         let notices = inner.subscribers.store(&progress, None);
-        drop(inner);
-        notices.notify(&self.waiter);
+        self.notify(inner, notices);
     }
 
-    /// Shows what there is to be seen, for it may be the last. No task will be added.
-    pub(crate) fn close(&self) {
+    /// Notifies those for whom something was stored, without the lock.
+    fn notify(&self, mut inner: MutexGuard<'_, Inner>, notices: Notices<GroupProgress>) {
+        if notices.is_empty() {
+            return;
+        }
+        inner.notifying += 1;
+        drop(inner);
+        notices.notify(&self.waiter);
+        let mut inner = self.lock();
+        inner.notifying -= 1;
+        let is_over = inner.is_over() && inner.notifying == 0;
+        drop(inner);
+        if is_over {
+            // It may wait for the last state to be everywhere.
+            self.waiter.wake();
+        }
+    }
+
+    /// Shows what there is to be seen, for it may be the last. No task will be added. Returns whether everybody has been
+    /// shown it.
+    pub(crate) fn close(&self) -> bool {
         let mut inner = self.lock();
         inner.is_closed = true;
         if inner.is_over() {
@@ -258,6 +278,7 @@ impl GroupState {
         } else {
             self.show(inner, Instant::now());
         }
+        self.lock().notifying == 0
     }
 
     /// Shows the last state, and lets go of every subscriber.
@@ -265,8 +286,7 @@ impl GroupState {
         let progress = inner.tally.known();
         let notices = inner.subscribers.conclude(&progress, None);
         let due = inner.due.take();
-        drop(inner);
-        notices.notify(&self.waiter);
+        self.notify(inner, notices);
         drop(due.and_then(|due| TIMER.cancel(due)));
     }
 }

@@ -116,6 +116,12 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// Shares nothing with the workers but the channel.
+    #[doc(hidden)]
+    pub fn without_shared_memory(self) -> Self {
+        self
+    }
+
     /// Says that there is no such pool.
     ///
     /// # Errors
