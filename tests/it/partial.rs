@@ -54,7 +54,7 @@ pub(crate) fn take_a_part(way: u32, progress: &Updater) -> TaskResult<u64> {
         }
         2 => endless.flatten().count(),
         3 => endless.filter_map(Result::ok).count(),
-        4 => progress.reader(io::repeat(b'x')).bytes().map_while(Result::ok).count(),
+        4 => io::BufReader::new(progress.reader(io::repeat(b'x'))).bytes().map_while(Result::ok).count(),
         5 => {
             let mut out = progress.writer(io::sink());
             (0..).take_while(|_| out.write_all(b"x").is_ok()).count()

@@ -221,11 +221,11 @@ fn errors_outputs_and_payloads_that_panic_cost_a_pool_no_thread() {
             }
             // What it captures, where it does not run.
             let (gate, barrier) = gate();
-            pool.spawn(move |_| {
+            let busy = pool.spawn(move |_| {
                 barrier.pass();
                 Ok(())
-            })
-            .detach();
+            });
+            busy.detach();
             gate.wait();
             let captured = Explosive(depth);
             drop(pool.spawn(move |_| Ok(captured)));
