@@ -99,6 +99,8 @@ struct SimTask {
     /// How often it was begun, and how often it was to be begun again.
     begun: Cell<u32>,
     retried: Cell<u32>,
+    /// Where the program can see that, it has noticed that it is to end.
+    has_noticed: Cell<bool>,
     outcome: Cell<Option<&'static str>>,
 }
 
@@ -154,6 +156,7 @@ impl TaskRef {
         let SimTask { id, begun, retried, outcome, .. } = &*self.0;
         assert_eq!(outcome.get(), None, "task {id} begins after its end");
         begun.set(begun.get() + 1);
+        self.0.has_noticed.set(false);
         assert!(begun.get() <= retried.get() + 1, "task {id} runs twice");
     }
 }
@@ -325,6 +328,8 @@ struct World {
     workers: BTreeMap<WorkerId, Worker>,
     starting: BTreeSet<WorkerId>,
     has_pages: bool,
+    /// The system never starts a worker.
+    is_short: bool,
     /// One in so many things goes wrong.
     mishaps: u64,
     max_workers: usize,
@@ -348,6 +353,7 @@ impl World {
         };
         Self {
             has_pages: dice.one_in(2),
+            is_short: dice.one_in(50),
             mishaps: [4, 20, 1_000_000][dice.below(3) as usize],
             dice,
             now,
@@ -451,6 +457,7 @@ impl World {
                 Action::Lose(task, _, reason) => {
                     if reason == Some(KillReason::Unheeded) {
                         assert_ne!(task.word() & state::CANCEL, 0, "a task is killed for another's sake");
+                        assert!(!task.0.has_noticed.get(), "a task is killed that has noticed");
                     }
                     if self.has_pages {
                         assert_ne!(reason, Some(KillReason::Silent), "killed as silent, though it runs a task");
@@ -549,6 +556,7 @@ impl World {
             retries: Cell::new(self.dice.below(3) as u32),
             begun: Cell::new(0),
             retried: Cell::new(0),
+            has_noticed: Cell::new(false),
             outcome: Cell::new(None),
         }));
         if self.dice.one_in(4) {
@@ -600,6 +608,9 @@ impl World {
 
     fn start_answered(&mut self, worker: WorkerId) {
         self.starting.remove(&worker);
+        if self.is_short {
+            return self.tell(Event::NotStarted(worker, NoWorker(Worth::Patience)));
+        }
         if self.goes_wrong() {
             let worth = if self.dice.one_in(2) { Worth::Patience } else { Worth::Attempts(3) };
             return self.tell(Event::NotStarted(worker, NoWorker(worth)));
@@ -764,7 +775,8 @@ impl World {
         let Some(run) = it.running.as_mut().filter(|run| run.number == number && !run.has_noticed) else { return };
         run.has_noticed = true;
         let id = run.task.id();
-        it.page.change(run.place, Place::Running, Place::Noticed);
+        let is_shown = it.page.0.is_some() && it.page.change(run.place, Place::Running, Place::Noticed);
+        run.task.0.has_noticed.set(is_shown);
         self.say(worker, Frame::Progress(id, Sight { has_noticed: true, is_silent: false }));
         self.send_off(worker);
         let cleaning = self.dice.time(Duration::from_secs(10));

@@ -104,7 +104,9 @@ use crate::task::transitions;
 /// # What a worker is like
 ///
 /// - *Standard output and standard error* are those of the program, so that `println!` in a task, and what a panic
-///   says, appear where they would on a thread. *Standard input* is empty.
+///   says, appear where they would on a thread; what is left without a newline appears when the task ends. *Standard
+///   input* is empty.
+/// - *Threads*: tasks run on a thread of their own, away from what surrounds the call of `init`.
 /// - *Logging* is to be set up in each process: before `init`, for workers to log as well. What `main` does before it
 ///   calls `init` happens in each of them, and takes time at each start.
 /// - *Environment* and *current directory* are those of the program when the worker is started, unless
@@ -128,7 +130,8 @@ use crate::task::transitions;
 ///   [`ThreadPoolExecutor`](crate::ThreadPoolExecutor). Code that takes a `&dyn Executor` needs no other change.
 /// - *A worker in a debugger*: let the task say which process it is in, `progress.set_message(format!("process {}",
 ///   std::process::id()))`, and attach the debugger to that. A worker that stands still in a debugger is not killed,
-///   unless its task is cancelled or has a limit.
+///   unless its task is cancelled or has a limit. One that stands still while it has no task is replaced when it is to
+///   have one.
 /// - *A worker by hand*: `program --progress-executor-task=x` says which tasks are registered. It cannot do more, for
 ///   nobody is at the other end of its standard input.
 /// - *A lost worker*: the [error](crate::TaskErrorKind::WorkerLost) has its exit code or signal, and how far the task

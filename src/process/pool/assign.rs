@@ -34,9 +34,11 @@ impl<K: Types> Scheduler<K> {
     }
 
     pub(super) fn wants_start(&self) -> bool {
+        if self.slots.len() >= self.settings.max_workers {
+            return false;
+        }
         let starting = self.slots.values().filter(|slot| slot.is_starting()).count();
-        let has_room = self.slots.len() < self.settings.max_workers;
-        has_room && self.queue.iter().filter(|task| !task.has_ended()).nth(starting).is_some()
+        self.queue.iter().filter(|task| !task.has_ended()).nth(starting).is_some()
     }
 
     /// Gives a task to each worker that has none, unless one that is awake will have done it sooner.

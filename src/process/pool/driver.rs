@@ -178,33 +178,42 @@ impl Driver {
         }
     }
 
-    fn admit(&mut self, worker: WorkerId, process: Process, channel: Arc<Channel>) {
-        if let Some(poller) = self.pool.poller.get() {
-            let fd = channel.as_fd();
-            let added = poller.add(fd, Ready::Channel(worker));
-            let added = added.and(process.pidfd().map_or(Ok(()), |fd| poller.add(fd, Ready::Process(worker))));
-            if let Err(error) = added {
-                process.kill();
-                let failure = Failure::of_system("to listen to a worker process", &error);
-                return self.pool.tell(Event::NotStarted(worker, failure));
-            }
+    fn admit(&mut self, worker: WorkerId, mut process: Process, channel: Arc<Channel>) {
+        let listening = self.listen(worker, &process, &channel);
+        if listening.is_err() {
+            process.kill();
+            process.forget_pidfd();
         }
         let peer = Peer {
             process,
             channel: channel.clone(),
             decoder: Decoder::new(self.pool.launch.max_frame),
             introduction: Introduction::Greeting,
-            is_severed: false,
+            is_severed: listening.is_err(),
             is_leaving: false,
-            is_given_up: false,
+            is_given_up: listening.is_err(),
             fault: None,
             stopped: None,
         };
         self.peers.insert(worker, peer);
+        if let Err(error) = listening {
+            let failure = Failure::of_system("to listen to a worker process", &error);
+            return self.pool.tell(Event::NotStarted(worker, failure));
+        }
         let mut state = self.pool.lock();
         state.channels.insert(worker, channel.clone());
         self.pool.tell_locked(state, [Event::Started(worker, channel.clone())]);
         self.pool.send_off(worker, &channel);
+    }
+
+    fn listen(&self, worker: WorkerId, process: &Process, channel: &Channel) -> io::Result<()> {
+        let Some(poller) = self.pool.poller.get() else { return Ok(()) };
+        poller.add(channel.as_fd(), Ready::Channel(worker))?;
+        let listening = process.pidfd().map_or(Ok(()), |pidfd| poller.add(pidfd, Ready::Process(worker)));
+        if listening.is_err() {
+            poller.remove(channel.as_fd());
+        }
+        listening
     }
 
     /// Reads once, and sends what there was no room for.

@@ -83,6 +83,7 @@ impl<K: Types> Scheduler<K> {
 
     pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Slot<K>> {
         let slot = self.slots.remove(&worker)?;
+        self.ready -= usize::from(slot.was_ready);
         self.idle.retain(|&idle| idle != worker);
         if let Some(at) = slot.deadline {
             self.deadlines.remove(&(at, worker));
@@ -122,10 +123,12 @@ impl<K: Types> Scheduler<K> {
             Phase::Greeting { is_slow, .. } => is_slow || is_over,
             phase => is_over && phase == Phase::Preparing,
         };
-        let unwanted: Vec<WorkerId> =
-            self.slots.iter().filter(|(_, slot)| is_unwanted(slot.phase)).map(|(&worker, _)| worker).collect();
-        for worker in unwanted {
-            self.kill(worker, KillReason::Unwanted, now, effects);
+        // Mostly there is none, and this is done at every turn.
+        if self.ready < self.slots.len() {
+            let unwanted = self.slots.iter().filter(|(_, slot)| is_unwanted(slot.phase)).map(|(&worker, _)| worker);
+            for worker in unwanted.collect::<Vec<WorkerId>>() {
+                self.kill(worker, KillReason::Unwanted, now, effects);
+            }
         }
         while let Some(&worker) = self.idle.last().filter(|_| is_over) {
             self.dismiss(worker, now + FAREWELL, effects);

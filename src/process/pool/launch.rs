@@ -18,7 +18,7 @@ use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
 use crate::process::pool::terms::{self, Worth};
 use crate::process::protocol::channel::{self, Channel};
-use crate::process::protocol::memory::Handle;
+use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::protocol::wire::{self, Fingerprint, Hello, Outcome, Ready, Request, Run, VERSION, WireError};
 use crate::process::registry::{TaskRegistry, fingerprint};
@@ -146,9 +146,9 @@ impl Launch {
 
     fn try_to_start(&self, task: &str) -> io::Result<(Process, Channel)> {
         let (process, mut channel) = self.spawn(task)?;
-        let memory = if self.without_memory { None } else { Handle::new().ok() };
+        let memory = if self.without_memory { None } else { Memory::new().ok() };
         // A worker that is gone already is seen to be so later.
-        let _ = channel.send_first(&self.hello(), memory);
+        let _ = channel.send_first(&self.hello(memory.is_some()), memory);
         if let Some(Initializer { function, input }) = self.initializer.clone() {
             let run = Run { id: 0, place: 0, wanted: 0, timeout: wire::NO_TIMEOUT };
             channel.outbox().request(Request::Run { run, function: function.into(), input });
@@ -156,13 +156,14 @@ impl Launch {
         Ok((process, channel))
     }
 
-    fn hello(&self) -> Vec<u8> {
+    fn hello(&self, shares_memory: bool) -> Vec<u8> {
         let mut first = Outbox::default();
         first.request(Request::Hello(Hello {
             version: VERSION,
             depth: worker_args::depth(),
             report_interval: u64::try_from(self.report_interval.as_nanos()).unwrap_or(u64::MAX),
             max_frame: self.max_frame,
+            shares_memory,
         }));
         first.into_bytes()
     }
@@ -250,6 +251,11 @@ impl Process {
             // The only error is that it has ended.
             let _ = kill_process_group(self.pid, Signal::KILL);
         }
+    }
+
+    /// Its end is looked for now and then, instead of waited for.
+    pub(crate) fn forget_pidfd(&mut self) {
+        self.pidfd = None;
     }
 
     /// The signal that has stopped it, if it is stopped.

@@ -69,6 +69,8 @@ pub(crate) struct Scheduler<K: Types> {
     /// Tasks that were paused when their turn came.
     pub(super) held: HashMap<u64, K::Task>,
     pub(super) slots: BTreeMap<WorkerId, Slot<K>>,
+    /// How many of them have, or had, a worker that was ready.
+    pub(super) ready: usize,
     /// Workers without a task; the last one to have had one is the last.
     pub(super) idle: Vec<WorkerId>,
     pub(super) deadlines: BTreeSet<(Instant, WorkerId)>,
@@ -87,6 +89,7 @@ impl<K: Types> Scheduler<K> {
             dead: 0,
             held: HashMap::new(),
             slots: BTreeMap::new(),
+            ready: 0,
             idle: Vec::new(),
             deadlines: BTreeSet::new(),
             next_worker: 0,
@@ -278,6 +281,7 @@ impl<K: Types> Scheduler<K> {
             _ => return Err(OutOfTurn),
         }
         slot.was_ready = true;
+        self.ready += 1;
         self.starts.succeed();
         self.next_first(worker, now, effects);
         Ok(())

@@ -18,7 +18,7 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
-use crate::process::protocol::memory::{self, Handle, Memory};
+use crate::process::protocol::memory::{self, Memory};
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox::Outbox;
 
@@ -63,8 +63,9 @@ impl Channel {
     }
 
     /// Sends a message that comes first, and the memory with it.
-    pub(crate) fn send_first(&mut self, bytes: &[u8], memory: Option<Handle>) -> io::Result<()> {
-        let fds: Vec<BorrowedFd<'_>> = memory.iter().map(AsFd::as_fd).collect();
+    pub(crate) fn send_first(&mut self, bytes: &[u8], memory: Option<Memory>) -> io::Result<()> {
+        self.memory = memory;
+        let fds: Vec<BorrowedFd<'_>> = self.memory.iter().filter_map(Memory::file).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !fds.is_empty() {
@@ -72,7 +73,6 @@ impl Channel {
         }
         // The socket is empty, and has room for more than that.
         sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut ancillary, QUIETLY)?;
-        self.memory = memory.map(Memory::new).transpose()?;
         Ok(())
     }
 
@@ -93,7 +93,7 @@ impl Channel {
             if let RecvAncillaryMessage::ScmRights(mut fds) = message {
                 // Not for the processes that tasks start.
                 let keep = |fd: &OwnedFd| rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).is_ok();
-                self.memory = fds.next().filter(keep).and_then(|fd| Memory::new(fd.into()).ok());
+                self.memory = fds.next().filter(keep).and_then(|fd| Memory::open(fd).ok());
             }
         }
         Received::Some

@@ -18,7 +18,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Resource, getrlimit};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
@@ -39,42 +39,28 @@ const SIZE: usize = NOTES_AT + NOTES;
 #[derive(Debug)]
 pub(crate) struct Memory(MmapRegion<()>);
 
-/// The file behind it, for the other end.
-#[derive(Debug)]
-pub(crate) struct Handle(File);
-
-impl Handle {
+impl Memory {
     pub(crate) fn new() -> io::Result<Self> {
         // To go beyond the limit on the size of files is not an error but a signal.
         if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < SIZE as u64) {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let file = File::from(memfd_create("progress-executor", MemfdFlags::CLOEXEC)?);
+        let file = File::from(memfd_create("progress-executor", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
         file.set_len(SIZE as u64)?;
-        Ok(Self(file))
+        // A file that has become shorter would be found out by a signal.
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Self::open(file.into())
     }
-}
 
-impl AsFd for Handle {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl From<OwnedFd> for Handle {
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd.into())
-    }
-}
-
-impl Memory {
-    pub(crate) fn new(handle: Handle) -> io::Result<Self> {
-        // A file that is too short would be found out by a signal.
-        if handle.0.metadata()?.len() < SIZE as u64 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let region = MmapRegion::from_file(FileOffset::new(handle.0, 0), SIZE).map_err(io::Error::other)?;
+    /// The memory behind a file that came from the other end.
+    pub(crate) fn open(file: OwnedFd) -> io::Result<Self> {
+        let region = MmapRegion::from_file(FileOffset::new(file.into(), 0), SIZE).map_err(io::Error::other)?;
         Ok(Self(region))
+    }
+
+    /// The file behind it, for the other end.
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.0.file_offset().map(|offset| offset.file().as_fd())
     }
 
     pub(crate) fn place(&self, number: u64) -> Option<Place<'_>> {
@@ -136,15 +122,14 @@ fn offset(at: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Handle, Memory, PLACES};
+    use super::{Memory, PLACES};
     use crate::process::protocol::page::Doomed;
-    use std::os::fd::AsFd;
 
     /// As both ends have it.
     fn pair() -> (Memory, Memory) {
-        let handle = Handle::new().unwrap();
-        let other = Handle::from(handle.as_fd().try_clone_to_owned().unwrap());
-        (Memory::new(handle).unwrap(), Memory::new(other).unwrap())
+        let ours = Memory::new().unwrap();
+        let theirs = Memory::open(ours.file().unwrap().try_clone_to_owned().unwrap()).unwrap();
+        (ours, theirs)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::process::protocol::page::Place;
 
@@ -12,30 +12,17 @@ pub(crate) const NOTES: usize = 0;
 #[derive(Debug)]
 pub(crate) struct Memory(Infallible);
 
-#[derive(Debug)]
-pub(crate) struct Handle(OwnedFd);
-
-impl Handle {
+impl Memory {
     pub(crate) fn new() -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
-}
 
-impl AsFd for Handle {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl From<OwnedFd> for Handle {
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd)
-    }
-}
-
-impl Memory {
-    pub(crate) fn new(_handle: Handle) -> io::Result<Self> {
+    pub(crate) fn open(_file: OwnedFd) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
+        match self.0 {}
     }
 
     pub(crate) fn place(&self, _number: u64) -> Option<Place<'_>> {

@@ -172,12 +172,15 @@ impl Worker {
                 None => {}
             }
         };
-        let Hello { version, depth, report_interval, max_frame } = hello;
+        let Hello { version, depth, report_interval, max_frame, shares_memory } = hello;
         let ready = Ready { version: VERSION, fingerprint: registry::fingerprint(Some(registry)) };
         channel.outbox().reply(Reply::Ready(ready));
         channel.send_all();
         if version != VERSION {
             return Err(said(&WireError::Version(version)).into());
+        }
+        if shares_memory && channel.memory().is_none() {
+            return Err("the memory that it shares with the program that started it could not be mapped".into());
         }
         worker_args::set_depth(depth.saturating_add(1));
         decoder.set_max_frame(max_frame);

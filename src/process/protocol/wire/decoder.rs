@@ -200,7 +200,9 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireE
             from.magic()?;
             let (version, depth) = (from.u32()?, from.u32()?);
             let (report_interval, max_frame) = (from.u64()?, from.u64()?);
-            Request::Hello(Hello { version, depth, report_interval, max_frame })
+            // Other versions may not have this.
+            let shares_memory = from.u8().is_ok_and(|flag| flag != 0);
+            Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory })
         }
         kind::RUN => {
             let mut from = Fields { rest: fields, message: "Run" };

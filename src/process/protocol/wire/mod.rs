@@ -101,6 +101,8 @@ pub(crate) struct Hello {
     pub(crate) report_interval: u64,
     /// The most that a frame may hold, in bytes.
     pub(crate) max_frame: u64,
+    /// Whether the [memory](super::memory) that both ends share comes with this.
+    pub(crate) shares_memory: bool,
 }
 
 /// The worker says who it is.

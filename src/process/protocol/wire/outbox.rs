@@ -99,6 +99,7 @@ impl Outbox {
                 to.extend(hello.depth.to_le_bytes());
                 to.extend(hello.report_interval.to_le_bytes());
                 to.extend(hello.max_frame.to_le_bytes());
+                to.push(hello.shares_memory.into());
             }),
             Request::Run { run, function, input } => self.run(run, &function, input.format, &input.bytes.into()),
             Request::Want { id, wanted } => self.push_small(kind::WANT, id, |to| to.extend(wanted.to_le_bytes())),

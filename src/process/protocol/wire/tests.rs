@@ -240,8 +240,9 @@ fn sight() -> impl Strategy<Value = RemoteSnapshot> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let hello = any::<(u32, u32, u64, u64)>().prop_map(|(version, depth, report_interval, max_frame)| {
-        Request::Hello(Hello { version, depth, report_interval, max_frame })
+    let hello = any::<(u32, u32, u64, u64, bool)>().prop_map(|known| {
+        let (version, depth, report_interval, max_frame, shares_memory) = known;
+        Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory })
     });
     let run = (any::<(u64, u64, u32, u64)>(), text(), parcel()).prop_map(
         |((id, place, wanted, timeout), function, input)| {
@@ -668,7 +669,7 @@ fn something_else_than_an_introduction_is_refused() {
 
 #[test]
 fn the_version_of_another_protocol_can_be_read() {
-    let hello = Hello { version: VERSION + 1, depth: 1, report_interval: 2, max_frame: 3 };
+    let hello = Hello { version: VERSION + 1, depth: 1, report_interval: 2, max_frame: 3, shares_memory: true };
     let mut bytes = encoded(&[Request::Hello(hello.clone())]);
     assert_eq!(request_of(&bytes), Ok(Some(Request::Hello(hello.clone()))));
     // A later version may say more.
