@@ -14,7 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use progress_executor::{
-    ExecutorExt, ProcessPoolExecutor, ProgressFuture, TaskErrorKind, TaskResult, Updater, WorkerExit,
+    ExecutorExt, ProcessPoolBuilder, ProcessPoolExecutor, ProgressFuture, TaskErrorKind, TaskResult, Updater,
+    WorkerExit,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -74,7 +75,7 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// Kills workers until it is told to stop; returns how many.
+/// Kills workers until it is told to stop, and stops and continues others; returns how many it has killed.
 fn kill_some(seed: u64, is_over: &AtomicBool) -> usize {
     let mut random = Random(seed);
     let mut kills = 0;
@@ -86,8 +87,13 @@ fn kill_some(seed: u64, is_over: &AtomicBool) -> usize {
             continue;
         }
         let worker = workers[random.below(workers.len() as u64) as usize];
-        if let Some(worker) = Pid::from_raw(worker as i32) {
+        let Some(worker) = Pid::from_raw(worker as i32) else { continue };
+        if random.below(2) == 0 {
             kills += usize::from(kill_process(worker, Signal::KILL).is_ok());
+        } else if kill_process(worker, Signal::STOP).is_ok() {
+            thread::sleep(Duration::from_micros(random.below(5_000)));
+            // Nothing to do where it is gone meanwhile: its number is not used again so soon.
+            let _ = kill_process(worker, Signal::CONT);
         }
     }
     kills
@@ -98,7 +104,8 @@ fn kill_some(seed: u64, is_over: &AtomicBool) -> usize {
 fn a_storm_leaves_nothing_behind() {
     let (done, result) = channel();
     let thread = thread::spawn(move || {
-        storm();
+        storm(ProcessPoolExecutor::builder());
+        storm(ProcessPoolExecutor::builder().without_shared_memory());
         done.send(()).unwrap();
     });
     match result.recv_timeout(DEADLINE) {
@@ -108,7 +115,7 @@ fn a_storm_leaves_nothing_behind() {
     }
 }
 
-fn storm() {
+fn storm(builder: ProcessPoolBuilder) {
     let seed = std::env::var("TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
     eprintln!("TEST_SEED={seed}");
     // What the first pool of a process makes once and for all is not counted.
@@ -117,7 +124,7 @@ fn storm() {
     eventually("the first worker and all threads are gone", || children().is_empty() && !has_threads());
     let descriptors = count_descriptors();
 
-    let pool = ProcessPoolExecutor::new(2).unwrap();
+    let pool = builder.max_workers(2).build().unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
     let flag = is_over.clone();
     let killer = thread::spawn(move || kill_some(seed, &flag));

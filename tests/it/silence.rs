@@ -9,13 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use progress_executor::{
-    ExecutorExt, ProcessPoolBuilder, ProcessPoolExecutor, ProgressFuture, TaskErrorKind, TaskResult, Updater,
+    ExecutorExt, ProcessPoolBuilder, ProcessPoolExecutor, ProgressFuture, Status, TaskErrorKind, TaskResult, Updater,
     WorkerExit,
 };
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open};
 
-use crate::contract::count_forever;
+use crate::contract::{count_forever, sleep_for_ever};
 use crate::crashes::process_id;
 use crate::processes::hold;
 use crate::support::{NewFile, count, eventually, has_process, within_deadline};
@@ -227,6 +227,34 @@ fn tasks_run_on_a_thread_of_their_own() {
     within_deadline(|| {
         for pool in pools(|builder| builder) {
             assert_eq!(pool.submit(thread_name, ()).wait().unwrap().as_deref(), Some("progress-task"));
+        }
+    });
+}
+
+/// How often the threads of a process were woken by now.
+fn wake_ups(process: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let count = |status: String| -> u64 {
+        let switches = status.lines().filter_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        switches.map(|count| count.trim().parse::<u64>().unwrap()).sum()
+    };
+    threads.map(|thread| count(fs::read_to_string(thread.unwrap().path().join("status")).unwrap())).sum()
+}
+
+#[test]
+fn a_worker_whose_task_is_silent_is_not_woken() {
+    within_deadline(|| {
+        for pool in pools(|builder| builder) {
+            let worker = pool.submit(process_id, ()).wait().unwrap();
+            let task = pool.submit(sleep_for_ever, ());
+            eventually("it runs", || task.progress().status == Status::Running);
+            eventually("nobody is woken for a second", || {
+                let before = wake_ups(worker);
+                thread::sleep(Duration::from_secs(1));
+                wake_ups(worker) == before
+            });
+            task.cancel();
+            assert!(task.wait().unwrap_err().is_cancelled());
         }
     });
 }
