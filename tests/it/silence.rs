@@ -45,6 +45,7 @@ pub(crate) fn leave_a_child_behind(log: PathBuf, _: &Updater) -> TaskResult<u32>
 }
 
 /// As a fork does it: the child has all sockets of this process, which are private otherwise.
+#[expect(clippy::zombie_processes, reason = "it outlives this process")]
 pub(crate) fn leave_a_child() -> u32 {
     let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
     let is_socket = |fd: &i32| {
