@@ -491,7 +491,7 @@ impl World {
             Frame::Greeting => Event::Greeted(worker),
             Frame::Ready => Event::Ready(worker),
             Frame::Begun(task) => Event::Begun(worker, task),
-            Frame::Progress(task, sight) => Event::Progress(worker, task, sight),
+            Frame::Progress(task, snapshot) => Event::Progress(worker, task, snapshot),
             Frame::Ended(task, took, outcome) => Event::Ended(worker, task, took, outcome),
             Frame::Goodbye => Event::Goodbye(worker),
         });

@@ -53,16 +53,16 @@ pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxErr
 }
 
 #[cfg(feature = "processes")]
-pub(crate) fn decode<T: DeserializeOwned + 'static>(parcel: Encoded) -> Result<T, BoxError> {
-    match parcel.format {
+pub(crate) fn decode<T: DeserializeOwned + 'static>(encoded: Encoded) -> Result<T, BoxError> {
+    match encoded.format {
         Format::MessagePack => {
-            let mut bytes = rmp_serde::Deserializer::from_read_ref(&parcel.bytes);
+            let mut bytes = rmp_serde::Deserializer::from_read_ref(&encoded.bytes);
             bytes.set_max_depth(MAX_DEPTH.into());
             Ok(T::deserialize(&mut bytes)?)
         }
         Format::Plain => {
             let mut slot: Option<T> = None;
-            decode_plain(&mut slot, parcel.bytes)?;
+            decode_plain(&mut slot, encoded.bytes)?;
             slot.ok_or_else(|| "it is encoded as plain bytes, and not meant to be".into())
         }
     }
@@ -143,9 +143,9 @@ mod tests {
     use std::fmt::Debug;
 
     fn crosses<T: Serialize + DeserializeOwned + PartialEq + Debug + Clone + 'static>(value: T, format: Format) {
-        let parcel = encode(value.clone()).unwrap();
-        assert_eq!(parcel.format, format, "{value:?}");
-        assert_eq!(decode::<T>(parcel).unwrap(), value);
+        let encoded = encode(value.clone()).unwrap();
+        assert_eq!(encoded.format, format, "{value:?}");
+        assert_eq!(decode::<T>(encoded).unwrap(), value);
     }
 
     #[test]

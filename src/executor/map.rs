@@ -172,8 +172,8 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     /// The most tasks at a time that are waiting, running, or ended with an outcome that has not been asked for. 0 means 1.
     ///
     /// By default this is twice the number of workers, so that each finds the next task when it has done one. Where outcomes
-    /// come and are asked for at short intervals it grows to what takes about a millisecond, and to 64 times the number of
-    /// workers at the most.
+    /// come and are asked for at short intervals it grows to what takes about a millisecond, but to no more than 64 times the
+    /// number of workers.
     pub fn buffer(mut self, tasks: usize) -> Self {
         self.buffer = Buffer::fixed(tasks);
         self

@@ -55,7 +55,7 @@ pub trait Executor: Send + Sync {
     /// An executor that cannot do that drops the job.
     fn execute(&self, job: Job);
 
-    /// How many jobs run at the same time, at the most.
+    /// The maximum number of jobs that run at the same time.
     fn max_workers(&self) -> usize {
         1
     }

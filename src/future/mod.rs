@@ -282,7 +282,7 @@ impl<T> ProgressFuture<T> {
     /// Progress calls look at no clock. So each call of this asks the task's next progress call to be noted, and one that
     /// finds the call before it noted says zero. Asked from time to time, it is late by no more than that time; so it is
     /// without being asked for a task that is observed, by the report interval, and for one that has made no progress
-    /// call at all. It never says too much.
+    /// call at all. It is never longer than the silence was.
     ///
     /// A task that stays silent cannot be cancelled: this is to find it. See also
     /// [`stall_timeout`](crate::TaskBuilder::stall_timeout), which ends it.

@@ -11,7 +11,7 @@ use crate::error::{BoxError, CancellationMark, TaskErrorKind, WorkerExit, chain,
 use crate::process::protocol::wire::Ending;
 use crate::sync::unwind::quietly;
 
-/// How many errors there are in a chain, at the most.
+/// The maximum number of errors in a chain.
 const LONGEST: usize = 100;
 
 /// An error as it is told in another process: messages, each the source of the one before.

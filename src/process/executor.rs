@@ -83,7 +83,7 @@ use crate::task::transitions;
 ///
 /// Integers of 128 bits do not go with `flatten` and untagged or internally tagged enums, which is a limit of serde.
 ///
-/// Errors of tasks keep their message, and those of their [sources](std::error::Error::source), 64 at the most, as text;
+/// Errors of tasks keep their message, and those of their [sources](std::error::Error::source), at most 64 of them, as text;
 /// so [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing.
 ///
 /// # Cancellation

@@ -47,9 +47,9 @@ fn poll_until<F: Future + Unpin>(
         if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&waker)) {
             return Some(output);
         }
-        let mut patience = SPIN_STATE.get();
-        patience.spin_until(|| sleeper.woken.load(Ordering::Relaxed));
-        SPIN_STATE.set(patience);
+        let mut spin = SPIN_STATE.get();
+        spin.spin_until(|| sleeper.woken.load(Ordering::Relaxed));
+        SPIN_STATE.set(spin);
         while !sleeper.woken.swap(false, Ordering::Acquire) {
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => thread::park(),

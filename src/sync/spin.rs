@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// For how long: somewhat longer than a wake-up takes.
 const SPIN: Duration = Duration::from_micros(50);
 
-/// How many chances to look are passed by in a row, at the most.
+/// The maximum number of chances in a row that are passed by.
 const MOST_PASSED: u32 = 63;
 
 /// Decides whether a thread that has nothing to do looks for something before it sleeps, which may spare it a wake-up.
@@ -67,13 +67,13 @@ mod tests {
 
     #[test]
     fn chances_that_find_nothing_become_rare_and_a_find_brings_them_back() {
-        let mut patience = AdaptiveSpin::new();
+        let mut spin = AdaptiveSpin::new();
         let looks = Cell::new(false);
         let mut passed_before_each_look = Vec::new();
         let mut passed = 0;
         while passed_before_each_look.len() < 9 {
             looks.set(false);
-            patience.spin_until(|| {
+            spin.spin_until(|| {
                 looks.set(true);
                 false
             });
@@ -87,13 +87,13 @@ mod tests {
         assert_eq!(passed_before_each_look, [0, 1, 3, 7, 15, 31, 63, 63, 63]);
 
         for _ in 0..63 {
-            patience.spin_until(|| panic!("this chance is passed by"));
+            spin.spin_until(|| panic!("this chance is passed by"));
         }
-        patience.spin_until(|| true);
-        patience.spin_until(|| {
+        spin.spin_until(|| true);
+        spin.spin_until(|| {
             looks.set(true);
             true
         });
-        assert_eq!((patience.misses, patience.passes), (0, 0));
+        assert_eq!((spin.misses, spin.passes), (0, 0));
     }
 }

@@ -325,7 +325,7 @@ impl Updater {
 
     /// Sets the message that is shown with the counts.
     ///
-    /// This costs an allocation, other than counting. It does not check for cancellation.
+    /// Unlike counting, this costs an allocation. It does not check for cancellation.
     ///
     /// # Examples
     ///
@@ -398,7 +398,7 @@ impl Updater {
         self.checkpoint(state::CHECK)
     }
 
-    /// Whether the task is to end. Other than [`check`](Self::check) this never waits, and is not taken as a sign that
+    /// Whether the task is to end. Unlike [`check`](Self::check), this never waits, and is not taken as a sign that
     /// the task has noticed.
     #[inline]
     #[must_use]
@@ -440,7 +440,7 @@ impl Updater {
     /// that returns early leaves no gap. Parts can have parts. A part can be sent to another thread; there may be
     /// several at a time.
     ///
-    /// Other than its count, a part has all in common with the task: cancellation, pauses, the message.
+    /// Except for its count, a part shares everything with the task: cancellation, pauses, the message.
     ///
     /// A part never runs over: it is worth no more than the `units` that are left of a known total, and may be worth
     /// nothing at all. As long as it has not set a total it counts as not begun. Setting the position of the whole while

@@ -399,9 +399,9 @@ impl Peer {
     fn event(&mut self, worker: WorkerId, reply: Reply) -> Result<Option<Event<Kinds>>, WireError> {
         Ok(Some(match reply {
             Reply::Started { id } => Event::Begun(worker, id),
-            Reply::Progress { id, sight } => Event::Progress(worker, id, sight),
-            Reply::Ended { id, sight, outcome } => {
-                Event::Ended(worker, id, Duration::from_nanos(sight.elapsed), (sight, outcome))
+            Reply::Progress { id, snapshot } => Event::Progress(worker, id, snapshot),
+            Reply::Ended { id, snapshot, outcome } => {
+                Event::Ended(worker, id, Duration::from_nanos(snapshot.elapsed), (snapshot, outcome))
             }
             Reply::Goodbye => {
                 self.is_leaving = true;

@@ -25,8 +25,8 @@ fn begin_at(task: &TaskRef, pace: Pace) {
 }
 
 /// Brings a running task up to what is known.
-pub(crate) fn mirror(task: &TaskRef, sight: RemoteSnapshot, report_interval: Duration) {
-    record(task, sight);
+pub(crate) fn mirror(task: &TaskRef, snapshot: RemoteSnapshot, report_interval: Duration) {
+    record(task, snapshot);
     show(task, Pace::Remote(report_interval));
 }
 
@@ -49,10 +49,10 @@ impl Loss {
 }
 
 /// Ends a running task with the outcome that it had: its encoded output, or an error.
-pub(crate) fn end(task: &TaskRef, sight: RemoteSnapshot, outcome: Result<Encoded, Loss>) {
+pub(crate) fn end(task: &TaskRef, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>) {
     // A task that has run took some time, however coarse the clock; and no less than was shown here.
-    let elapsed = sight.elapsed.max(task.core.running_for()).max(1);
-    record(task, sight);
+    let elapsed = snapshot.elapsed.max(task.core.running_for()).max(1);
+    record(task, snapshot);
     settle(task, Some(elapsed), outcome);
 }
 
@@ -95,19 +95,19 @@ fn settle(task: &TaskRef, elapsed: Option<u64>, outcome: Result<Encoded, Loss>) 
     transitions::settle(task, ending);
 }
 
-fn record(task: &TaskRef, sight: RemoteSnapshot) {
+fn record(task: &TaskRef, snapshot: RemoteSnapshot) {
     let core = &task.core;
     let bit = |is_set, bit| if is_set { bit } else { 0 };
-    core.mirror(&sight);
-    if sight.has_noticed {
+    core.mirror(&snapshot);
+    if snapshot.has_noticed {
         core.notice();
     }
-    core.state.set(bit(sight.is_halted, state::HALTED));
-    let cleared = bit(!sight.is_halted, state::HALTED) | bit(!sight.is_silent, state::PROBE);
+    core.state.set(bit(snapshot.is_halted, state::HALTED));
+    let cleared = bit(!snapshot.is_halted, state::HALTED) | bit(!snapshot.is_silent, state::PROBE);
     if core.state.clear(cleared) & cleared & state::HALTED != 0 {
         watchdog::watch(task);
     }
-    if let Some(message) = sight.message {
+    if let Some(message) = snapshot.message {
         core.set_message(message.into());
     }
 }

@@ -133,7 +133,7 @@ impl<K: Types> Scheduler<K> {
     pub(crate) fn handle(&mut self, event: Event<K>, now: Instant, effects: &mut Effects<K>) -> Result<(), OutOfTurn> {
         match event {
             Event::Submitted(task) => self.queue.push_back(task),
-            Event::Wanted(task) => self.heed(task, now, effects),
+            Event::Wanted(task) => self.request(task, now, effects),
             Event::Dropped(task) => self.forget(task, effects),
             Event::Closed => self.is_closed = true,
             Event::Started(worker, page) => self.started(worker, page, now),
@@ -167,7 +167,7 @@ impl<K: Types> Scheduler<K> {
     // Tasks.
 
     /// Looks at what is wanted of a task.
-    fn heed(&mut self, id: u64, now: Instant, effects: &mut Effects<K>) {
+    fn request(&mut self, id: u64, now: Instant, effects: &mut Effects<K>) {
         if let Some(task) = self.held.remove(&id) {
             if task.word() & state::PAUSE != 0 {
                 self.held.insert(id, task);

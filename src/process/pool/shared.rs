@@ -176,8 +176,10 @@ impl Pool {
                     drop(mem::take(&mut *task.input()));
                 }
             }
-            Action::Show(task, sight) => remote::mirror(task.task(), sight, self.launch.report_interval),
-            Action::Settle(task, (sight, outcome)) => remote::end(task.task(), sight, judge(task.task(), outcome)),
+            Action::Show(task, snapshot) => remote::mirror(task.task(), snapshot, self.launch.report_interval),
+            Action::Settle(task, (snapshot, outcome)) => {
+                remote::end(task.task(), snapshot, judge(task.task(), outcome))
+            }
             Action::Lose(task, end, reason) => {
                 remote::lose(task.task(), loss(task.task(), self.cancel_grace, end, reason))
             }

@@ -98,11 +98,11 @@ impl Forwarder {
         }
         let mut sent = self.lock();
         let state = core.snapshot();
-        let mut sight = see(&self.task, self.longest_message);
+        let mut snapshot = snapshot_of(&self.task, self.longest_message);
         let is_news = state.says_more_than(&sent.state)
-            || sight.has_noticed != sent.has_noticed
-            || !sight.is_silent && sent.is_silent;
-        if sight.has_noticed && !sent.has_noticed {
+            || snapshot.has_noticed != sent.has_noticed
+            || !snapshot.is_silent && sent.is_silent;
+        if snapshot.has_noticed && !sent.has_noticed {
             self.note_notice();
         }
         // While there is no room, only the newest is kept: it is forwarded when there is.
@@ -110,11 +110,11 @@ impl Forwarder {
             return;
         }
         if state.message == sent.state.message {
-            sight.message = None;
+            snapshot.message = None;
         }
-        (sent.state, sent.has_noticed, sent.is_silent) = (state, sight.has_noticed, sight.is_silent);
+        (sent.state, sent.has_noticed, sent.is_silent) = (state, snapshot.has_noticed, snapshot.is_silent);
         // Under the lock, so that what was seen later is sent later.
-        if !self.outlet.channel.send(|outbox| outbox.reply(Reply::Progress { id: self.run.id, sight })) {
+        if !self.outlet.channel.send(|outbox| outbox.reply(Reply::Progress { id: self.run.id, snapshot })) {
             self.outlet.wake.wake();
         }
     }
@@ -143,7 +143,7 @@ impl Wake for Forwarder {
 }
 
 /// What can be seen of a task.
-pub(crate) fn see(task: &TaskRef, longest_message: usize) -> RemoteSnapshot {
+pub(crate) fn snapshot_of(task: &TaskRef, longest_message: usize) -> RemoteSnapshot {
     let word = task.core.state.load();
     let state = task.core.snapshot();
     RemoteSnapshot {

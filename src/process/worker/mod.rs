@@ -37,7 +37,7 @@ use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox;
 use crate::process::protocol::wire::{Ending, Hello, Outcome, Ready, Reply, Request, Run, VERSION, WireError};
 use crate::process::registry::{Call, Defect, TaskRegistry};
-use crate::process::worker::forward::{Forwarder, Outlet, see, shorten};
+use crate::process::worker::forward::{Forwarder, Outlet, shorten, snapshot_of};
 use crate::process::worker::parent::Parent;
 use crate::process::worker_args::Role;
 use crate::process::{registry, worker_args};
@@ -93,14 +93,14 @@ struct Worker {
 
 #[derive(Default)]
 struct Inbox {
-    waiting: VecDeque<Assignment>,
+    waiting: VecDeque<QueuedRun>,
     current: Option<Current>,
     quits: bool,
     /// The program is gone.
     ends: bool,
 }
 
-struct Assignment {
+struct QueuedRun {
     run: Run,
     function: String,
     input: Encoded,
@@ -114,7 +114,7 @@ struct Current {
 }
 
 /// A task as it was made here, seen from both of its sides.
-struct Made {
+struct Prepared {
     run: Run,
     task: TaskRef,
     handle: Arc<dyn Handle<Encoded>>,
@@ -122,14 +122,14 @@ struct Made {
 
 /// What is next for the runner.
 enum Next {
-    Run(Made),
+    Run(Prepared),
     /// There is no such function.
     Refuse(Run),
     Quit,
 }
 
 /// What is still to be done about a request, without the lock.
-enum Errand {
+enum Action {
     Cancel(TaskRef, u32),
     Pause(TaskRef),
     Resume(TaskRef),
@@ -216,7 +216,7 @@ impl Worker {
         let mut unsent = Duration::ZERO;
         loop {
             match self.next(&mut unsent) {
-                Next::Run(made) => context = self.run(made, context, &mut unsent),
+                Next::Run(prepared) => context = self.run(prepared, context, &mut unsent),
                 Next::Refuse(run) => self.refuse(run),
                 Next::Quit => break,
             }
@@ -230,10 +230,10 @@ impl Worker {
     fn next(self: &Arc<Self>, unsent: &mut Duration) -> Next {
         let mut inbox = self.lock();
         loop {
-            while let Some(assignment) = inbox.waiting.pop_front() {
-                let place = self.place(assignment.run);
+            while let Some(queued) = inbox.waiting.pop_front() {
+                let place = self.place(queued.run);
                 if !inbox.ends && place.is_none_or(|place| place.begin()) {
-                    return self.take_up(&mut inbox, assignment);
+                    return self.take_up(&mut inbox, queued);
                 }
             }
             if inbox.quits {
@@ -256,8 +256,8 @@ impl Worker {
     }
 
     /// Makes a task out of what was received.
-    fn take_up(self: &Arc<Self>, inbox: &mut Inbox, assignment: Assignment) -> Next {
-        let Assignment { run, function, input } = assignment;
+    fn take_up(self: &Arc<Self>, inbox: &mut Inbox, queued: QueuedRun) -> Next {
+        let QueuedRun { run, function, input } = queued;
         let Some(function) = self.registry.function(&function) else { return Next::Refuse(run) };
         // The program sees to it; here it is for the task to know.
         let details = (run.timeout != wire::NO_TIMEOUT).then(|| {
@@ -278,12 +278,12 @@ impl Worker {
         if run.wanted & state::CANCEL != 0 {
             transitions::cancel(&task, CancelCause::from_bits(state::cause(run.wanted)));
         }
-        Next::Run(Made { run, task, handle })
+        Next::Run(Prepared { run, task, handle })
     }
 
     /// `unsent` is the time that the tasks took of which nothing was sent yet.
-    fn run(&self, made: Made, context: Context, unsent: &mut Duration) -> Context {
-        let Made { run, task, handle } = made;
+    fn run(&self, prepared: Prepared, context: Context, unsent: &mut Duration) -> Context {
+        let Prepared { run, task, handle } = prepared;
         let is_awaited = self.place(run).is_none() || task.core.state.load() & state::OBSERVED != 0;
         if is_awaited {
             self.channel().outbox().reply(Reply::Started { id: run.id });
@@ -301,42 +301,42 @@ impl Worker {
         }
         // Where its output is expected before its outcome.
         let _ = io::stdout().flush();
-        let sight = see(&task, self.longest_text());
-        *unsent += Duration::from_nanos(sight.elapsed.max(1));
+        let snapshot = snapshot_of(&task, self.longest_text());
+        *unsent += Duration::from_nanos(snapshot.elapsed.max(1));
         let outcome = match handle.take() {
-            Some(outcome) => self.outcome(outcome, &sight),
+            Some(outcome) => self.outcome(outcome, &snapshot),
             None => Outcome::Error(Ending::Failed, vec!["its outcome is gone".into()]),
         };
-        self.end(run, sight, outcome);
+        self.end(run, snapshot, outcome);
         context
     }
 
     fn refuse(&self, run: Run) {
-        let sight = RemoteSnapshot { total: counts::UNKNOWN, ..RemoteSnapshot::default() };
+        let snapshot = RemoteSnapshot { total: counts::UNKNOWN, ..RemoteSnapshot::default() };
         let text = "the worker does not know its function".into();
-        self.end(run, sight, Outcome::Error(Ending::NotRegistered, vec![text]));
+        self.end(run, snapshot, Outcome::Error(Ending::NotRegistered, vec![text]));
     }
 
-    fn end(&self, run: Run, sight: RemoteSnapshot, outcome: Outcome) {
+    fn end(&self, run: Run, snapshot: RemoteSnapshot, outcome: Outcome) {
         if self.place(run).is_some_and(|place| !place.end()) {
             // The program is about to kill this process for it, and nothing else may be hit by that.
             loop {
                 thread::park();
             }
         }
-        self.channel().outbox().reply(Reply::Ended { id: run.id, sight, outcome });
+        self.channel().outbox().reply(Reply::Ended { id: run.id, snapshot, outcome });
         self.channel().note();
     }
 
     /// How the task ended, in terms of the protocol.
-    fn outcome(&self, outcome: Result<Encoded, TaskError>, sight: &RemoteSnapshot) -> Outcome {
+    fn outcome(&self, outcome: Result<Encoded, TaskError>, snapshot: &RemoteSnapshot) -> Outcome {
         match outcome {
-            Ok(value) => match self.check_size(&value, sight) {
+            Ok(value) => match self.check_size(&value, snapshot) {
                 Ok(()) => Outcome::Value(value),
                 Err(texts) => Outcome::Error(Ending::Encode, texts),
             },
             Err(mut error) => match error.take_partial() {
-                Some(value) => match self.check_size(&value, sight) {
+                Some(value) => match self.check_size(&value, snapshot) {
                     Ok(()) => Outcome::Partial(value),
                     Err(texts) => Outcome::Error(Ending::Cancelled, texts),
                 },
@@ -346,8 +346,8 @@ impl Worker {
     }
 
     /// Says so where a frame has no room for an output.
-    fn check_size(&self, output: &Encoded, sight: &RemoteSnapshot) -> Result<(), Vec<String>> {
-        let (len, max) = (output.bytes.len() as u64 + outbox::value_overhead(sight), self.max_frame);
+    fn check_size(&self, output: &Encoded, snapshot: &RemoteSnapshot) -> Result<(), Vec<String>> {
+        let (len, max) = (output.bytes.len() as u64 + outbox::value_overhead(snapshot), self.max_frame);
         if len <= max {
             return Ok(());
         }
@@ -424,28 +424,28 @@ impl Worker {
     }
 
     fn take_in(self: &Arc<Self>, decoder: &mut Decoder) -> Result<(), WireError> {
-        let mut errands = Vec::new();
+        let mut actions = Vec::new();
         let mut inbox = self.lock();
         while let Some(request) = decoder.next_request()? {
-            self.heed(&mut inbox, request, &mut errands);
+            self.handle(&mut inbox, request, &mut actions);
         }
         let is_work = !inbox.waiting.is_empty() || inbox.quits;
         drop(inbox);
         if is_work {
             self.changed.notify_all();
         }
-        errands.into_iter().for_each(Errand::run);
+        actions.into_iter().for_each(Action::run);
         Ok(())
     }
 
-    fn heed(self: &Arc<Self>, inbox: &mut Inbox, request: Request, errands: &mut Vec<Errand>) {
+    fn handle(self: &Arc<Self>, inbox: &mut Inbox, request: Request, actions: &mut Vec<Action>) {
         match request {
-            Request::Run { run, function, input } => inbox.waiting.push_back(Assignment { run, function, input }),
+            Request::Run { run, function, input } => inbox.waiting.push_back(QueuedRun { run, function, input }),
             Request::Want { id, wanted } => match &mut inbox.current {
-                Some(current) if current.run.id == id => self.want(current, wanted, errands),
+                Some(current) if current.run.id == id => self.want(current, wanted, actions),
                 _ => {
-                    for assignment in inbox.waiting.iter_mut().filter(|assignment| assignment.run.id == id) {
-                        assignment.run.wanted = wanted;
+                    for queued in inbox.waiting.iter_mut().filter(|queued| queued.run.id == id) {
+                        queued.run.wanted = wanted;
                     }
                 }
             },
@@ -456,23 +456,23 @@ impl Worker {
     }
 
     /// Passes on what is wanted of the current task.
-    fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, errands: &mut Vec<Errand>) {
+    fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, actions: &mut Vec<Action>) {
         let Current { run, task, forwarder } = current;
         // That it has noticed its cancellation is to be told as well.
         if wanted & (state::OBSERVED | state::PROBE | state::CANCEL) != 0 && forwarder.is_none() {
             let new = self.forwarder(*run, task);
             *forwarder = Some(new.clone());
-            errands.push(Errand::Observe(new));
+            actions.push(Action::Observe(new));
         }
         if wanted & state::CANCEL != 0 {
-            errands.push(Errand::Cancel(task.clone(), state::cause(wanted)));
+            actions.push(Action::Cancel(task.clone(), state::cause(wanted)));
         }
-        errands.push(match wanted & state::PAUSE {
-            0 => Errand::Resume(task.clone()),
-            _ => Errand::Pause(task.clone()),
+        actions.push(match wanted & state::PAUSE {
+            0 => Action::Resume(task.clone()),
+            _ => Action::Pause(task.clone()),
         });
         if let Some(forwarder) = forwarder.as_ref().filter(|_| wanted & state::PROBE != 0) {
-            errands.push(Errand::Probe(forwarder.clone()));
+            actions.push(Action::Probe(forwarder.clone()));
         }
     }
 
@@ -501,7 +501,7 @@ impl Worker {
     }
 }
 
-impl Errand {
+impl Action {
     fn run(self) {
         match self {
             Self::Cancel(task, cause) => transitions::cancel(&task, CancelCause::from_bits(cause)),

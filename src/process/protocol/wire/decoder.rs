@@ -228,19 +228,19 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
             Reply::Ready(Ready { version, fingerprint })
         }
         kind::STARTED => Reply::Started { id },
-        kind::PROGRESS => Reply::Progress { id, sight: Fields { rest: fields, message: "Progress" }.sight()? },
+        kind::PROGRESS => Reply::Progress { id, snapshot: Fields { rest: fields, message: "Progress" }.snapshot()? },
         kind::VALUE => {
-            let (sight, value) = Fields { rest: fields, message: "Value" }.value(payload)?;
-            Reply::Ended { id, sight, outcome: Outcome::Value(value) }
+            let (snapshot, value) = Fields { rest: fields, message: "Value" }.value(payload)?;
+            Reply::Ended { id, snapshot, outcome: Outcome::Value(value) }
         }
         kind::PARTIAL => {
-            let (sight, value) = Fields { rest: fields, message: "Partial" }.value(payload)?;
-            Reply::Ended { id, sight, outcome: Outcome::Partial(value) }
+            let (snapshot, value) = Fields { rest: fields, message: "Partial" }.value(payload)?;
+            Reply::Ended { id, snapshot, outcome: Outcome::Partial(value) }
         }
         kind::ERROR => {
             let mut from = Fields { rest: fields, message: "Error" };
             let ending = ENDINGS.get(usize::from(from.u8()?)).copied().ok_or(from.malformed())?;
-            let sight = from.sight()?;
+            let snapshot = from.snapshot()?;
             let mut texts = Vec::new();
             let mut from = Fields { rest: &payload, message: "Error" };
             while !from.rest.is_empty() {
@@ -248,7 +248,7 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
                 let len = usize::try_from(len).map_err(|_| from.malformed())?;
                 texts.push(Fields { rest: from.take(len)?, ..from }.text()?);
             }
-            Reply::Ended { id, sight, outcome: Outcome::Error(ending, texts) }
+            Reply::Ended { id, snapshot, outcome: Outcome::Error(ending, texts) }
         }
         kind::GOODBYE => Reply::Goodbye,
         _ => return Err(WireError::UnknownKind(kind)),
@@ -306,10 +306,10 @@ impl<'a> Fields<'a> {
 
     fn value(mut self, bytes: Vec<u8>) -> Result<(RemoteSnapshot, Encoded), WireError> {
         let format = self.format()?;
-        Ok((self.sight()?, Encoded { format, bytes }))
+        Ok((self.snapshot()?, Encoded { format, bytes }))
     }
 
-    fn sight(mut self) -> Result<RemoteSnapshot, WireError> {
+    fn snapshot(mut self) -> Result<RemoteSnapshot, WireError> {
         let (n, total, part) = (self.u64()?, self.u64()?, self.array().map(f64::from_le_bytes)?);
         if !(0.0..1.0).contains(&part) {
             return Err(self.malformed());

@@ -80,11 +80,11 @@ pub(crate) enum Reply {
     },
     Progress {
         id: u64,
-        sight: RemoteSnapshot,
+        snapshot: RemoteSnapshot,
     },
     Ended {
         id: u64,
-        sight: RemoteSnapshot,
+        snapshot: RemoteSnapshot,
         outcome: Outcome,
     },
     /// The worker ends on purpose.
@@ -178,7 +178,7 @@ const MESSAGE: u8 = 1 << 2;
 const SILENT: u8 = 1 << 3;
 
 /// The size of a [`RemoteSnapshot`], without its message.
-const SIGHT: usize = 33;
+const SNAPSHOT: usize = 33;
 
 mod kind {
     pub(super) const HELLO: u8 = b'H';

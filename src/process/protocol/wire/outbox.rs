@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{
-    HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Outcome, ROOM, Reply, Request, Run, SIGHT, SILENT, kind,
+    HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Outcome, ROOM, Reply, Request, Run, SILENT, SNAPSHOT, kind,
 };
 use crate::codec::{Encoded, Format};
 use crate::task::remote::RemoteSnapshot;
@@ -25,7 +25,7 @@ pub(crate) struct Outbox {
     noted: u64,
 }
 
-/// How many slices are written at once, at the most.
+/// The maximum number of slices that are written at once.
 const SLICES: usize = 16;
 
 impl Outbox {
@@ -116,17 +116,17 @@ impl Outbox {
                 to.extend(ready.fingerprint.tasks.to_le_bytes());
             }),
             Reply::Started { id } => self.push_small(kind::STARTED, id, |_| {}),
-            Reply::Progress { id, sight } => self.push_small(kind::PROGRESS, id, |to| put_sight(to, &sight)),
-            Reply::Ended { id, sight, outcome: Outcome::Value(value) } => {
-                self.push_value(kind::VALUE, id, &sight, value)
+            Reply::Progress { id, snapshot } => self.push_small(kind::PROGRESS, id, |to| put_snapshot(to, &snapshot)),
+            Reply::Ended { id, snapshot, outcome: Outcome::Value(value) } => {
+                self.push_value(kind::VALUE, id, &snapshot, value)
             }
-            Reply::Ended { id, sight, outcome: Outcome::Partial(value) } => {
-                self.push_value(kind::PARTIAL, id, &sight, value);
+            Reply::Ended { id, snapshot, outcome: Outcome::Partial(value) } => {
+                self.push_value(kind::PARTIAL, id, &snapshot, value);
             }
-            Reply::Ended { id, sight, outcome: Outcome::Error(ending, texts) } => {
+            Reply::Ended { id, snapshot, outcome: Outcome::Error(ending, texts) } => {
                 let fields = |to: &mut Vec<u8>| {
                     to.push(ending as u8);
-                    put_sight(to, &sight);
+                    put_snapshot(to, &snapshot);
                 };
                 let mut payload = Vec::new();
                 for text in texts {
@@ -139,10 +139,10 @@ impl Outbox {
         }
     }
 
-    fn push_value(&mut self, kind: u8, id: u64, sight: &RemoteSnapshot, value: Encoded) {
+    fn push_value(&mut self, kind: u8, id: u64, snapshot: &RemoteSnapshot, value: Encoded) {
         let fields = |to: &mut Vec<u8>| {
             to.push(value.format as u8);
-            put_sight(to, sight);
+            put_snapshot(to, snapshot);
         };
         self.push(kind, id, fields, &value.bytes.into());
     }
@@ -202,21 +202,21 @@ pub(crate) fn run_overhead(function: &str) -> u64 {
 }
 
 /// The size of the frame for an output, without the payload; for its bound.
-pub(crate) fn value_overhead(sight: &RemoteSnapshot) -> u64 {
-    (HEAD + 1 + SIGHT + sight.message.as_ref().map_or(0, String::len) + 1) as u64
+pub(crate) fn value_overhead(snapshot: &RemoteSnapshot) -> u64 {
+    (HEAD + 1 + SNAPSHOT + snapshot.message.as_ref().map_or(0, String::len) + 1) as u64
 }
 
-fn put_sight(to: &mut Vec<u8>, sight: &RemoteSnapshot) {
+fn put_snapshot(to: &mut Vec<u8>, snapshot: &RemoteSnapshot) {
     let bit = |is_set, bit| if is_set { bit } else { 0 };
-    to.extend(sight.n.to_le_bytes());
-    to.extend(sight.total.to_le_bytes());
-    to.extend(sight.part.to_le_bytes());
-    to.extend(sight.elapsed.to_le_bytes());
+    to.extend(snapshot.n.to_le_bytes());
+    to.extend(snapshot.total.to_le_bytes());
+    to.extend(snapshot.part.to_le_bytes());
+    to.extend(snapshot.elapsed.to_le_bytes());
     to.push(
-        bit(sight.is_halted, HALTED)
-            | bit(sight.has_noticed, NOTICED)
-            | bit(sight.message.is_some(), MESSAGE)
-            | bit(sight.is_silent, SILENT),
+        bit(snapshot.is_halted, HALTED)
+            | bit(snapshot.has_noticed, NOTICED)
+            | bit(snapshot.message.is_some(), MESSAGE)
+            | bit(snapshot.is_silent, SILENT),
     );
-    to.extend(sight.message.as_deref().unwrap_or_default().as_bytes());
+    to.extend(snapshot.message.as_deref().unwrap_or_default().as_bytes());
 }

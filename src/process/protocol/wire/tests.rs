@@ -226,12 +226,12 @@ fn text() -> impl Strategy<Value = String> {
     ]
 }
 
-fn parcel() -> impl Strategy<Value = Encoded> {
+fn value() -> impl Strategy<Value = Encoded> {
     let format = select(&[Format::MessagePack, Format::Plain]);
     (format, bytes()).prop_map(|(format, bytes)| Encoded { format, bytes })
 }
 
-fn sight() -> impl Strategy<Value = RemoteSnapshot> {
+fn snapshot() -> impl Strategy<Value = RemoteSnapshot> {
     let message = prop_oneof![Just(None), text().prop_map(Some)];
     (any::<(u64, u64, u64, bool, bool, bool)>(), 0.0..1.0, message).prop_map(|(known, part, message)| {
         let (n, total, elapsed, is_halted, has_noticed, is_silent) = known;
@@ -244,12 +244,11 @@ fn request() -> impl Strategy<Value = Request> {
         let (version, depth, report_interval, max_frame, shares_memory) = known;
         Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory })
     });
-    let run = (any::<(u64, u64, u32, u64)>(), text(), parcel()).prop_map(
-        |((id, place, wanted, timeout), function, input)| {
+    let run =
+        (any::<(u64, u64, u32, u64)>(), text(), value()).prop_map(|((id, place, wanted, timeout), function, input)| {
             let run = Run { id, place, wanted, timeout };
             Request::Run { run, function, input }
-        },
-    );
+        });
     prop_oneof![
         1 => hello,
         4 => run,
@@ -263,15 +262,15 @@ fn reply() -> impl Strategy<Value = Reply> {
         Reply::Ready(Ready { version, fingerprint: Fingerprint { binary, tasks } })
     });
     let outcome = prop_oneof![
-        2 => parcel().prop_map(Outcome::Value),
-        1 => parcel().prop_map(Outcome::Partial),
+        2 => value().prop_map(Outcome::Value),
+        1 => value().prop_map(Outcome::Partial),
         1 => (select(&ENDINGS), vec(text(), 0..4)).prop_map(|(ending, texts)| Outcome::Error(ending, texts)),
     ];
     prop_oneof![
         1 => ready,
         1 => any::<u64>().prop_map(|id| Reply::Started { id }),
-        2 => (any::<u64>(), sight()).prop_map(|(id, sight)| Reply::Progress { id, sight }),
-        4 => (any::<u64>(), sight(), outcome).prop_map(|(id, sight, outcome)| Reply::Ended { id, sight, outcome }),
+        2 => (any::<u64>(), snapshot()).prop_map(|(id, snapshot)| Reply::Progress { id, snapshot }),
+        4 => (any::<u64>(), snapshot(), outcome).prop_map(|(id, snapshot, outcome)| Reply::Ended { id, snapshot, outcome }),
         1 => Just(Reply::Goodbye),
     ]
 }
@@ -294,7 +293,7 @@ fn wild_frame() -> impl Strategy<Value = Vec<u8>> {
     let fields = prop_oneof![
         vec(some(), 0..60),
         vec(some(), 18..26).prop_map(|rest| [&MAGIC[..], &rest].concat()),
-        vec(some(), 34).prop_map(|sight| [&[0][..], &sight].concat()),
+        vec(some(), 34).prop_map(|snapshot| [&[0][..], &snapshot].concat()),
     ];
     let texts = vec((prop_oneof![9 => Just(0), 1 => any::<u64>()], vec(some(), 0..8)), 0..4).prop_map(|texts| {
         let text = |(more, text): (u64, Vec<u8>)| {
@@ -503,12 +502,12 @@ fn what_has_arrived_of_a_message_can_be_forgotten_and_arrive_again() {
 
 #[test]
 fn a_frame_is_as_large_as_its_bound_says() {
-    let sight = RemoteSnapshot { message: Some("what it is at".into()), ..RemoteSnapshot::default() };
+    let snapshot = RemoteSnapshot { message: Some("what it is at".into()), ..RemoteSnapshot::default() };
     for len in SIZES {
         assert_eq!(encoded(&[run_of(len)]).len() as u64, len as u64 + run_overhead("f"));
         let outcome = Outcome::Value(Encoded { format: Format::Plain, bytes: vec![7; len] });
-        let ended = Reply::Ended { id: 1, sight: sight.clone(), outcome };
-        assert_eq!(encoded(&[ended]).len() as u64, len as u64 + value_overhead(&sight));
+        let ended = Reply::Ended { id: 1, snapshot: snapshot.clone(), outcome };
+        assert_eq!(encoded(&[ended]).len() as u64, len as u64 + value_overhead(&snapshot));
     }
 }
 
@@ -611,10 +610,10 @@ fn a_message_that_lacks_something_is_refused() {
     let requests = [(kind::HELLO, "Hello", 32), (kind::RUN, "Run", 21), (kind::WANT, "Want", 4)];
     let replies = [
         (kind::READY, "Ready", 28),
-        (kind::PROGRESS, "Progress", SIGHT),
-        (kind::VALUE, "Value", 1 + SIGHT),
-        (kind::PARTIAL, "Partial", 1 + SIGHT),
-        (kind::ERROR, "Error", 1 + SIGHT),
+        (kind::PROGRESS, "Progress", SNAPSHOT),
+        (kind::VALUE, "Value", 1 + SNAPSHOT),
+        (kind::PARTIAL, "Partial", 1 + SNAPSHOT),
+        (kind::ERROR, "Error", 1 + SNAPSHOT),
     ];
     let fields = |kind, len| {
         let mut fields = vec![0; len];
@@ -642,17 +641,17 @@ fn a_message_that_lacks_something_is_refused() {
 
 #[test]
 fn a_message_with_something_unknown_in_it_is_refused() {
-    let sight = |bits: u8, message: &[u8]| [&[0; SIGHT - 1][..], &[bits], message].concat();
+    let snapshot = |bits: u8, message: &[u8]| [&[0; SNAPSHOT - 1][..], &[bits], message].concat();
     for fields in [b"\x02f", b"\0\xff"] {
         let fields = [&[0; 20][..], fields].concat();
         assert_eq!(request_of(&frame(kind::RUN, 1, &fields, &[])), Err(WireError::Malformed("Run")));
     }
-    let progress = sight(MESSAGE, b"\xff");
+    let progress = snapshot(MESSAGE, b"\xff");
     assert_eq!(reply_of(&frame(kind::PROGRESS, 1, &progress, &[])), Err(WireError::Malformed("Progress")));
-    let value = [&[2][..], &sight(0, &[])].concat();
+    let value = [&[2][..], &snapshot(0, &[])].concat();
     assert_eq!(reply_of(&frame(kind::VALUE, 1, &value, &[])), Err(WireError::Malformed("Value")));
     assert_eq!(reply_of(&frame(kind::PARTIAL, 1, &value, &[])), Err(WireError::Malformed("Partial")));
-    let error = |ending| [&[ending][..], &sight(0, &[])].concat();
+    let error = |ending| [&[ending][..], &snapshot(0, &[])].concat();
     let bytes = frame(kind::ERROR, 1, &error(ENDINGS.len() as u8), &[]);
     assert_eq!(reply_of(&bytes), Err(WireError::Malformed("Error")));
     let texts: [&[u8]; 4] = [b"seven b", b"\x02\0\0\0\0\0\0\x001", b"\x01\0\0\0\0\0\0\0\xff", &[255; 8]];
