@@ -387,7 +387,7 @@ impl<T> ProgressFuture<T> {
     ///
     /// # Blocking
     ///
-    /// A task that is run by this call, as [`wait`](Self::wait#blocking) does, or one of a
+    /// A task that is run by this call, as [`wait`](Self::wait) does, or one of a
     /// [`SyncExecutor`](crate::SyncExecutor), takes as long as it takes.
     ///
     /// # Examples
