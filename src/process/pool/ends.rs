@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::process::pool::scheduler::{FAREWELL, LAST_MOMENT, Scheduler};
+use crate::process::pool::scheduler::{LAST_MOMENT, Scheduler};
 use crate::process::pool::slot::{Phase, Slot};
 use crate::process::pool::terms::{Action, Effects, Failure, KillReason, OutOfTurn, Task, Types, WorkerId};
 
@@ -30,7 +30,7 @@ impl<K: Types> Scheduler<K> {
         if is_busy {
             return Err(OutOfTurn);
         }
-        self.leave(worker, now + FAREWELL);
+        self.leave(worker, now + self.farewell());
         Ok(())
     }
 
@@ -131,7 +131,7 @@ impl<K: Types> Scheduler<K> {
             }
         }
         while let Some(&worker) = self.idle.last().filter(|_| is_over) {
-            self.dismiss(worker, now + FAREWELL, effects);
+            self.dismiss(worker, now + self.farewell(), effects);
         }
     }
 }

@@ -46,7 +46,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// After what time it is worth a remark that a worker is not ready.
 const SLOW_START: Duration = Duration::from_secs(3);
 /// How long a worker may take to end that was asked to.
-pub(super) const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a process may take to end that was killed.
 pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
 
@@ -357,7 +357,7 @@ impl<K: Types> Scheduler<K> {
         let is_idle = slot.sent.is_empty();
         slot.phase = Phase::Serving(Serving::new(now, (!is_idle).then_some(now + FIRST_LOOK)));
         if is_idle && slot.done >= self.settings.max_tasks {
-            return self.dismiss(worker, now + FAREWELL, effects);
+            return self.dismiss(worker, now + self.farewell(), effects);
         }
         if is_idle {
             self.idle.push(worker);
@@ -401,6 +401,11 @@ impl<K: Types> Scheduler<K> {
     }
 
     // Cancellation.
+
+    /// How long a worker may take to end that was asked to: no longer than one that does not listen, and a moment.
+    pub(super) fn farewell(&self) -> Duration {
+        FAREWELL.min(self.settings.cancel_grace.saturating_add(LAST_MOMENT))
+    }
 
     /// Bounds the time that the first task of a worker may take to notice its cancellation.
     pub(super) fn start_grace(&mut self, worker: WorkerId, now: Instant) {
@@ -453,7 +458,7 @@ impl<K: Types> Scheduler<K> {
                     self.kill(worker, KillReason::NotReady, now, effects);
                     self.start_failed(K::Failure::not_ready(), now, effects);
                 }
-                Phase::Serving(_) if slot.sent.is_empty() => self.dismiss(worker, now + FAREWELL, effects),
+                Phase::Serving(_) if slot.sent.is_empty() => self.dismiss(worker, now + self.farewell(), effects),
                 Phase::Serving(serving) if serving.grace.is_some_and(|grace| grace <= now) => {
                     self.see_to_unheeded(worker, now, effects);
                 }

@@ -50,7 +50,10 @@ pub(super) fn loss(
             (cancelled_kind(task), Some(RemoteError::from(what)))
         }
         (Some(KillReason::Silent), _) => {
-            (lost, Some(format!("its worker was killed, because it said nothing{stopped}").into()))
+            // Where it was asked to end meanwhile, that is what has come of it.
+            let is_requested = task.core.state.load() & state::CANCEL != 0;
+            let kind = if is_requested { cancelled_kind(task) } else { lost };
+            (kind, Some(format!("its worker was killed, because it said nothing{stopped}").into()))
         }
         (_, Some(fault)) => {
             (lost, Some(RemoteError::new("its worker was killed, because of what it had sent", &fault)))
