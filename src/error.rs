@@ -14,9 +14,34 @@ use crate::progress::ProgressState;
 use crate::sync::unwind::quietly;
 
 /// Any error that a task may return.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::BoxError;
+///
+/// let error: BoxError = "out of paper".into(); // any error, or a text
+/// assert_eq!(error.to_string(), "out of paper");
+/// ```
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What a task function returns: a value, or any error. The `?` operator turns [`Cancelled`] into one.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{TaskResult, Updater};
+///
+/// fn parse(lines: Vec<String>, progress: &Updater) -> TaskResult<Vec<u64>> {
+///     let mut numbers = Vec::new();
+///     for line in progress.iter(lines) {
+///         numbers.push(line?.parse()?); // `?` takes `Cancelled`, and any error
+///     }
+///     Ok(numbers)
+/// }
+/// # let lines = vec!["1".to_owned(), "two".to_owned()];
+/// # assert!(progress_executor::SyncExecutor::new().submit(parse, lines).wait().unwrap_err().is_failed());
+/// ```
 pub type TaskResult<T> = Result<T, BoxError>;
 
 /// What progress calls return once cancellation of the task was requested.
@@ -230,12 +255,30 @@ pub enum WorkerExit {
 
 impl WorkerExit {
     /// The exit code, if it exited.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::WorkerExit;
+    ///
+    /// assert_eq!(WorkerExit::Code(3).code(), Some(3));
+    /// assert_eq!(WorkerExit::Signal(9).code(), None);
+    /// ```
     #[must_use]
     pub fn code(&self) -> Option<i32> {
         if let Self::Code(code) = *self { Some(code) } else { None }
     }
 
     /// The number of the signal, if one has ended it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::WorkerExit;
+    ///
+    /// assert_eq!(WorkerExit::Signal(9).signal(), Some(9));
+    /// assert_eq!(WorkerExit::Code(3).signal(), None);
+    /// ```
     #[must_use]
     pub fn signal(&self) -> Option<i32> {
         if let Self::Signal(signal) = *self { Some(signal) } else { None }
@@ -275,6 +318,16 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 }
 
 /// Who asked a task to end.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{CancelCause, SyncExecutor, TaskErrorKind};
+///
+/// let task = SyncExecutor::new().spawn(|_| Ok(()));
+/// task.cancel();
+/// assert_eq!(*task.wait().unwrap_err().kind(), TaskErrorKind::Cancelled(CancelCause::Requested));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CancelCause {
@@ -343,48 +396,135 @@ impl TaskError {
     }
 
     /// How the task ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::TaskErrorKind;
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let error = executor.spawn(|_| Err::<(), _>("out of paper".into())).wait().unwrap_err();
+    /// match error.kind() {
+    ///     TaskErrorKind::Cancelled(cause) => println!("cancelled: {cause:?}"),
+    ///     TaskErrorKind::WorkerLost(exit) => println!("its process is gone: {exit}"),
+    ///     _ => println!("{error:#}"),
+    /// }
+    /// # assert!(error.is_failed());
+    /// ```
     #[must_use]
     pub fn kind(&self) -> &TaskErrorKind {
         &self.0.kind
     }
 
     /// The task's [id](crate::ProgressFuture::id).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|_| Err::<(), _>("out of paper".into()));
+    /// let id = task.id();
+    /// assert_eq!(task.wait().unwrap_err().id(), id);
+    /// ```
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.0.subject.id
     }
 
     /// The task's [name](crate::ProgressFuture::name).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn_named("print", |_| Err::<(), _>("out of paper".into()));
+    /// assert_eq!(task.wait().unwrap_err().name(), "print");
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.subject.name
     }
 
     /// How far the task had come when it ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     progress.set_counts(3, 4)?;
+    ///     Err::<(), _>("out of paper".into())
+    /// });
+    /// let error = task.wait().unwrap_err();
+    /// assert_eq!((error.progress().n, error.progress().fraction()), (3, Some(0.75)));
+    /// ```
     #[must_use]
     pub fn progress(&self) -> &ProgressState {
         &self.0.progress
     }
 
     /// Whether the task ended because it was asked to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|_| Ok(()));
+    /// task.cancel();
+    /// match task.wait() {
+    ///     Ok(()) => println!("finished"),
+    ///     Err(error) if error.is_cancelled() => {} // as the user wished
+    ///     Err(error) => panic!("{error:#}"),
+    /// }
+    /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self.0.kind, TaskErrorKind::Cancelled(_))
     }
 
     /// Whether the task's function returned an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let error = executor.spawn(|_| Ok("seven".parse::<u64>()?)).wait().unwrap_err();
+    /// assert!(error.is_failed());
+    /// assert!(format!("{error:#}").ends_with("failed: invalid digit found in string"));
+    /// ```
     #[must_use]
     pub fn is_failed(&self) -> bool {
         self.0.kind == TaskErrorKind::Failed
     }
 
     /// Whether the task's function panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # std::panic::set_hook(Box::new(|_| {}));
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let error = executor.spawn::<_, ()>(|_| panic!("out of paper")).wait().unwrap_err();
+    /// assert!(error.is_panic());
+    /// assert!(error.to_string().ends_with("panicked: out of paper"));
+    /// ```
     #[must_use]
     pub fn is_panic(&self) -> bool {
         self.0.kind == TaskErrorKind::Panicked
     }
 
     /// Whether the task took longer than its time-out allows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.task(|(), progress| Ok(progress.sleep(Duration::MAX)?), ());
+    /// let error = task.timeout(Duration::from_millis(10)).submit().wait().unwrap_err();
+    /// assert!(error.is_timed_out() && !error.is_cancelled());
+    /// ```
     #[must_use]
     pub fn is_timed_out(&self) -> bool {
         self.0.kind == TaskErrorKind::TimedOut
@@ -403,6 +543,24 @@ impl TaskError {
     }
 
     /// Whether the worker processes do not know the task's function.
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    ///
+    /// fn resize((): (), _: &Updater) -> TaskResult<()> {
+    ///     Ok(())
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     TaskRegistry::new().init(); // forgets `.register(resize)`
+    ///     let error = ProcessPoolExecutor::new(1)?.submit(resize, ()).wait().unwrap_err();
+    ///     assert!(error.is_not_registered());
+    ///     assert!(format!("{error:#}").contains("add `.register(resize)`"));
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn is_not_registered(&self) -> bool {
         self.0.kind == TaskErrorKind::NotRegistered
@@ -421,6 +579,14 @@ impl TaskError {
     }
 
     /// Whether the task was never run because its executor did not take it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// drop(executor.shutdown());
+    /// assert!(executor.spawn(|_| Ok(())).wait().unwrap_err().is_rejected());
+    /// ```
     #[must_use]
     pub fn is_rejected(&self) -> bool {
         self.0.kind == TaskErrorKind::Rejected
@@ -435,6 +601,20 @@ impl TaskError {
 
     /// How long it took the task to notice its cancellation; `None` where that was not requested while it was running,
     /// or where the task has not noticed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.sleep(Duration::MAX)?));
+    /// while task.silent_for().is_none() {
+    ///     std::thread::yield_now(); // until it runs
+    /// }
+    /// task.cancel();
+    /// assert!(task.wait().unwrap_err().noticed_after() < Some(Duration::from_secs(60)));
+    /// ```
     #[must_use]
     pub fn noticed_after(&self) -> Option<Duration> {
         self.0.noticed_after
@@ -444,6 +624,16 @@ impl TaskError {
     /// that were cancelled because of this one.
     ///
     /// [`TaskGroup::join`]: crate::TaskGroup::join
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// group.add(executor.spawn(|_| Ok(())));
+    /// group.add(executor.spawn(|_| Err("out of paper".into())));
+    /// assert_eq!(group.join().wait().unwrap_err().others(), 0);
+    /// ```
     #[must_use]
     pub fn others(&self) -> usize {
         self.0.others
@@ -513,6 +703,17 @@ impl TaskError {
 
     /// The error that the task returned, where it is an `E`. Errors that came from another process never are: they
     /// keep their message and those of their sources, as text.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::num::ParseIntError;
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let error = executor.spawn(|_| Ok("seven".parse::<u64>()?)).wait().unwrap_err();
+    /// assert!(error.downcast_ref::<ParseIntError>().is_some());
+    /// assert!(error.downcast_ref::<std::io::Error>().is_none());
+    /// ```
     #[must_use]
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         self.0.source.as_deref()?.downcast_ref()

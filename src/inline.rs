@@ -61,6 +61,15 @@ struct Tasks {
 
 impl SyncExecutor {
     /// A new executor.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|_| Ok(std::thread::current().id()));
+    /// assert_eq!(task.wait()?, std::thread::current().id());
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self { shared: Arc::default() }
@@ -69,12 +78,33 @@ impl SyncExecutor {
     /// Refuses new tasks from now on, and resolves when the accepted ones have ended.
     ///
     /// Those that have not run yet are run where this is polled. Their futures keep the outcomes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|_| Ok(6 * 7));
+    /// executor.shutdown().wait(); // runs it
+    /// assert!(task.is_done());
+    /// assert!(executor.spawn(|_| Ok(())).wait().unwrap_err().is_rejected());
+    /// assert_eq!(task.wait()?, 42);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn shutdown(&self) -> Shutdown {
         self.shared.lock().is_shut_down = true;
         Shutdown::new(self.shared.clone())
     }
 
     /// Refuses new tasks from now on, cancels the accepted ones, and resolves when they have ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|_| Ok(6 * 7));
+    /// executor.shutdown_now().wait();
+    /// assert!(task.wait().unwrap_err().is_cancelled());
+    /// ```
     pub fn shutdown_now(&self) -> Shutdown {
         let shutdown = self.shutdown();
         let live = self.shared.lock();

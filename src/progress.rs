@@ -101,6 +101,18 @@ impl ProgressState {
     }
 
     /// Units per second, over the whole time that the task has been running; zero before any time has passed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::ProgressState;
+    /// use std::time::Duration;
+    ///
+    /// let mut state = ProgressState::default();
+    /// assert_eq!(state.rate(), 0.0);
+    /// (state.n, state.elapsed) = (30, Duration::from_secs(10));
+    /// assert_eq!(state.rate(), 3.0);
+    /// ```
     #[must_use]
     pub fn rate(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();
@@ -109,6 +121,19 @@ impl ProgressState {
 
     /// The time that the rest will take at the [`rate`](Self::rate) so far: zero when nothing is left, `None` where
     /// that cannot be told, because the total is not known or nothing has been done yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::ProgressState;
+    /// use std::time::Duration;
+    ///
+    /// let mut state = ProgressState::default();
+    /// (state.n, state.elapsed) = (30, Duration::from_secs(10));
+    /// assert_eq!(state.eta(), None); // of how many?
+    /// state.total = Some(120);
+    /// assert_eq!(state.eta(), Some(Duration::from_secs(30)));
+    /// ```
     #[must_use]
     pub fn eta(&self) -> Option<Duration> {
         let left = self.total?.saturating_sub(self.n);
@@ -130,6 +155,18 @@ impl ProgressState {
 /// ```
 ///
 /// A task that has lost its worker and is to be started [again](crate::TaskBuilder::retries) is pending once more.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{Status, SyncExecutor};
+///
+/// let task = SyncExecutor::new().spawn(|_| Ok(()));
+/// assert_eq!(task.progress().status, Status::Pending);
+/// assert_eq!(Status::Cancelling.to_string(), "cancelling");
+/// # task.wait()?;
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

@@ -8,6 +8,19 @@ use crate::task::details::Details;
 use crate::task::limits::Limits;
 
 /// A task that has not been submitted yet; made by `task` of an executor.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use progress_executor::{ExecutorExt, ThreadPoolExecutor};
+///
+/// let executor = ThreadPoolExecutor::new(1);
+/// let task = executor.task(|n: u64, _| Ok(n + 1), 41);
+/// let task = task.name("answer").timeout(Duration::from_secs(60)).submit();
+/// assert_eq!(task.wait()?, 42);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[must_use = "a task that is not submitted does not run"]
 pub struct TaskBuilder<'a, O> {
     start: Box<dyn FnOnce(Options) -> ProgressFuture<O> + 'a>,
@@ -51,6 +64,14 @@ impl<'a, O> TaskBuilder<'a, O> {
     }
 
     /// Names the task, for people: the name stands in its errors.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.task(|(), _| Err::<(), _>("out of paper".into()), ()).name("print").submit();
+    /// assert!(task.wait().unwrap_err().to_string().starts_with("task `print`"));
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.details().name = Some(name.into().into());
         self
@@ -183,6 +204,15 @@ impl<'a, O> TaskBuilder<'a, O> {
     }
 
     /// Submits the task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.task(|n: u64, _| Ok(n + 1), 41).name("answer");
+    /// assert_eq!(task.submit().wait()?, 42);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn submit(self) -> ProgressFuture<O> {
         (self.start)(self.options)
     }

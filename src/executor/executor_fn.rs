@@ -31,6 +31,20 @@ pub fn executor_fn<F: Fn(Job) + Send + Sync>(f: F) -> ExecutorFn<F> {
 /// An executor that calls a closure, made by [`executor_fn`].
 ///
 /// Dropping it drops the closure; jobs that the closure has passed on are not affected.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{ExecutorExt, ExecutorFn, Job, executor_fn};
+///
+/// fn start_thread(job: Job) {
+///     std::thread::spawn(move || job.run());
+/// }
+///
+/// let executor: ExecutorFn<fn(Job)> = executor_fn(start_thread);
+/// assert_eq!(executor.submit(|n: u64, _| Ok(n + 1), 41).wait()?, 42);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct ExecutorFn<F> {
     f: F,

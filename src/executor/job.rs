@@ -17,6 +17,28 @@ use crate::task::{TaskRef, state};
 /// A task on its way to a thread that [runs](Self::run) it.
 ///
 /// Dropping a job without running it ends its task as [rejected](crate::TaskErrorKind::Rejected).
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{Executor, ExecutorExt, Job};
+///
+/// /// Runs each task on a thread of its own.
+/// struct Threads;
+///
+/// impl Executor for Threads {
+///     fn execute(&self, job: Job) {
+///         std::thread::spawn(move || job.run());
+///     }
+///
+///     fn max_workers(&self) -> usize {
+///         64
+///     }
+/// }
+///
+/// assert_eq!(Threads.submit(|n: u64, _| Ok(n + 1), 41).wait()?, 42);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[must_use = "dropping a job ends its task as rejected"]
 pub struct Job {
     pub(crate) task: TaskRef,
@@ -71,6 +93,19 @@ impl Job {
     }
 
     /// The [name](crate::ProgressFuture::name) of the task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, Job, executor_fn};
+    ///
+    /// let executor = executor_fn(|job: Job| {
+    ///     println!("{} begins: {}", job.id(), job.name());
+    ///     job.run();
+    /// });
+    /// # executor.submit(|(), _| Ok(()), ()).wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         self.task.name()

@@ -174,6 +174,16 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     /// By default this is twice the number of workers, so that each finds the next task when it has done one. Where outcomes
     /// come and are asked for at short intervals it grows to what takes about a millisecond, but to no more than 64 times the
     /// number of workers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let map = executor.map(|n: u64, _| Ok(n * n), 1..=3).buffer(1); // takes an input when the one before has ended
+    /// let squares: Result<Vec<u64>, _> = map.blocking().collect();
+    /// assert_eq!(squares?, [1, 4, 9]);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn buffer(mut self, tasks: usize) -> Self {
         self.buffer = Buffer::fixed(tasks);
         self
@@ -234,6 +244,18 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
 
     /// Ends each task as stalled when it has made no progress call for so long; see
     /// [`TaskBuilder::stall_timeout`](crate::TaskBuilder::stall_timeout).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let map = executor.map(|n: u64, progress| Ok(progress.iter(0..n).try_fold(0, |sum, n| n.map(|n| sum + n))?), [3, 4]);
+    /// let sums: Result<Vec<u64>, _> = map.stall_timeout(Duration::from_secs(60)).blocking().collect();
+    /// assert_eq!(sums?, [3, 6]);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn stall_timeout(mut self, limit: Duration) -> Self {
         self.limits.stall_timeout = Some(limit);
         self
@@ -241,6 +263,15 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
 
     /// Starts each task again, up to so many times, when its worker process is lost; see
     /// [`TaskBuilder::retries`](crate::TaskBuilder::retries), also for what is done twice then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let map = executor.map(|n: u64, _| Ok(n + 1), [1, 2]).retries(3); // of a `ProcessPoolExecutor`, mostly
+    /// assert_eq!(map.blocking().collect::<Result<Vec<u64>, _>>()?, [2, 3]);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[doc(alias = "retry")]
     pub fn retries(mut self, retries: u32) -> Self {
         self.limits.retries = retries;
@@ -274,6 +305,17 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     /// A new receiver of the [progress](Self::progress): of the current one, then of changes, at most one per report
     /// interval, always the newest. It is closed after the last one, when every input has been taken and every task has
     /// ended, or the stream was dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let map = executor.map(|n: u64, _| Ok(n), 0..4);
+    /// let updates = map.updates();
+    /// map.blocking().try_for_each(|outcome| outcome.map(drop))?;
+    /// assert_eq!(updates.recv_blocking().unwrap().fraction(), Some(1.0));
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn updates(&self) -> Receiver<GroupProgress> {
         self.state.subscribe()
@@ -437,6 +479,17 @@ impl<I: Iterator, O> fmt::Debug for Map<'_, I, O> {
 ///
 /// `next` blocks this thread until there is an outcome. While the map is paused by its [handle](Map::handle), it waits
 /// for somebody to resume it.
+///
+/// # Examples
+///
+/// ```
+/// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+/// let map = executor.map(|n: u64, _| Ok(n * n), 1..=3);
+/// for square in map.blocking() {
+///     println!("{}", square?);
+/// }
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[must_use = "an iterator takes no input unless it is used; dropping it cancels its tasks"]
 pub struct BlockingMap<'a, I: Iterator, O>(Map<'a, I, O>);
 

@@ -56,6 +56,14 @@ pub trait Executor: Send + Sync {
     fn execute(&self, job: Job);
 
     /// The maximum number of jobs that run at the same time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{Executor, ThreadPoolExecutor};
+    ///
+    /// assert_eq!(ThreadPoolExecutor::new(3).max_workers(), 3);
+    /// ```
     fn max_workers(&self) -> usize {
         1
     }
@@ -85,6 +93,22 @@ delegate!(&E, Box<E>, Arc<E>);
 /// and [`SyncExecutor`](crate::SyncExecutor) also have methods of the same names without that condition.
 ///
 /// Submitting never panics, blocks or returns an error: what goes wrong is the outcome of the future.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{Executor, ExecutorExt, SyncExecutor, TaskError, ThreadPoolExecutor};
+///
+/// fn run(executor: &dyn Executor) -> Result<u64, TaskError> {
+///     let first = executor.task(|n: u64, _| Ok(n + 1), 1).name("first").submit();
+///     let others = executor.map(|n: u64, _| Ok(n * n), [2, 3]).blocking().sum::<Result<u64, _>>()?;
+///     Ok(first.wait()? + others)
+/// }
+///
+/// assert_eq!(run(&SyncExecutor::new())?, 15);
+/// assert_eq!(run(&ThreadPoolExecutor::new(2))?, 15);
+/// # Ok::<(), TaskError>(())
+/// ```
 #[doc(alias = "tokio")]
 pub trait ExecutorExt: Executor {
     /// Submits a task: `task` will be called with `input`, and an [`Updater`] to report progress to.

@@ -23,6 +23,16 @@ pub(crate) trait Drain: Send + Sync {
 ///
 /// The executor refuses new tasks from the call on, whether this is awaited or not. Dropping it is harmless. Polled after
 /// it has resolved, it is ready again.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::ThreadPoolExecutor;
+///
+/// let executor = ThreadPoolExecutor::new(1);
+/// executor.spawn(|_| Ok(println!("saved"))).detach();
+/// smol::block_on(executor.shutdown()); // all is saved
+/// ```
 pub struct Shutdown {
     executor: Arc<dyn Drain>,
     listener: Option<EventListener>,
@@ -39,6 +49,16 @@ impl Shutdown {
     /// # Blocking
     ///
     /// Called by a task of the executor itself, this waits for its own end, for ever.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.sleep(std::time::Duration::MAX)?));
+    /// executor.shutdown_now().wait();
+    /// assert!(task.is_done());
+    /// # drop(task);
+    /// ```
     pub fn wait(self) {
         block_on(self);
     }

@@ -37,18 +37,51 @@ pub struct Canceller {
 
 impl Canceller {
     /// Asks the task to end; see [`ProgressFuture::cancel`](crate::ProgressFuture::cancel).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|_| Ok(()));
+    /// let canceller = task.canceller();
+    /// canceller.cancel();
+    /// canceller.cancel(); // does nothing more
+    /// assert!(task.wait().unwrap_err().is_cancelled());
+    /// ```
     pub fn cancel(&self) {
         transitions::cancel(&self.task, CancelCause::Requested);
     }
 
     /// Whether cancellation was requested before the task had ended, by whomever: also by dropping the future. The task
     /// may still run, and may have finished all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|_| Ok(()));
+    /// let canceller = task.canceller();
+    /// assert!(!canceller.is_cancelled());
+    /// drop(task);
+    /// assert!(canceller.is_cancelled());
+    /// ```
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.task.core.state.load() & state::CANCEL != 0
     }
 
     /// Whether the task knows: a progress call has returned [`Cancelled`](crate::Cancelled).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| Ok(progress.iter(0..9).try_for_each(|n| n.map(drop))?));
+    /// let canceller = task.canceller();
+    /// let hand = canceller.clone();
+    /// let error = task.on_progress(move |_, new| if new.n == 2 { hand.cancel() }).wait().unwrap_err();
+    /// assert!(error.is_cancelled() && canceller.is_acknowledged());
+    /// ```
     #[must_use]
     pub fn is_acknowledged(&self) -> bool {
         self.task.core.state.load() & state::NOTICED != 0

@@ -178,6 +178,28 @@ pin_project! {
 
 impl<T> ProgressFuture<T> {
     /// A stream of the task's progress that ends with its outcome.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::TaskEvent;
+    ///
+    /// # smol::block_on(async {
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut events = executor.spawn(|progress| Ok(progress.set_counts(3, 3)?)).events();
+    /// let mut last = None;
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         TaskEvent::Progress(state) => last = Some(state),
+    ///         TaskEvent::Done(outcome) => outcome?,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// assert_eq!(last.unwrap().n, 3); // the last state comes before the outcome
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// # }).unwrap();
+    /// ```
     pub fn events(mut self) -> TaskEvents<T> {
         let (now, latest) = (self.progress(), Latest::new());
         self.observe(Box::new(latest.clone()), now.clone());
@@ -189,6 +211,15 @@ impl<T> ProgressFuture<T> {
 
 impl<T> TaskEvents<T> {
     /// The future within.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let events = executor.spawn(|progress| Ok(progress.sleep(std::time::Duration::MAX)?)).events();
+    /// events.get_ref().cancel(); // the stream ends with that outcome
+    /// # drop(events);
+    /// ```
     pub fn get_ref(&self) -> &ProgressFuture<T> {
         &self.future
     }

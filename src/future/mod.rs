@@ -83,6 +83,16 @@ impl<T> ProgressFuture<T> {
     }
 
     /// Which task this is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let (first, second) = (executor.spawn(|_| Ok(1)), executor.spawn(|_| Ok(2)));
+    /// assert_ne!(first.id(), second.id());
+    /// # (first.wait()?, second.wait()?);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.core().id()
@@ -164,6 +174,21 @@ impl<T> ProgressFuture<T> {
     /// calls none. The first `old` is that of a task that has not started, so that nothing is missed between submitting
     /// the task and this call; each further one is the `new` before it. The last state of the task is always shown,
     /// before the future resolves.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let seen = Arc::new(Mutex::new(Vec::new()));
+    /// let sink = seen.clone();
+    /// let mut task = executor.spawn(|progress| Ok((0..2).try_for_each(|_| progress.update(1))?));
+    /// task.add_progress_callback(move |old, new| if old.n < new.n { sink.lock().unwrap().push(new.n) });
+    /// task.wait()?;
+    /// assert_eq!(*seen.lock().unwrap(), [1, 2]); // this executor shows every change
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn add_progress_callback(
         &mut self,
         f: impl FnMut(&ProgressState, &ProgressState) + Send + 'static,
@@ -188,6 +213,16 @@ impl<T> ProgressFuture<T> {
     }
 
     /// [Adds a callback](Self::add_progress_callback), and returns the future.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.iter(0..1000).sum::<Result<u64, _>>()?));
+    /// let task = task.on_progress(|old, new| println!("{} more, {:?} in all", new.n - old.n, new.fraction()));
+    /// assert_eq!(task.wait()?, 499_500);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn on_progress(mut self, f: impl FnMut(&ProgressState, &ProgressState) + Send + 'static) -> Self {
         self.add_progress_callback(f);
         self
@@ -209,6 +244,28 @@ impl<T> ProgressFuture<T> {
     }
 
     /// [Adds a bar](Self::add_bar), and returns the future.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ProgressBar, ProgressState, Triggers};
+    ///
+    /// struct Line;
+    ///
+    /// impl ProgressBar for Line {
+    ///     fn update(&mut self, state: &ProgressState) {
+    ///         print!("\r{} of {:?}", state.n, state.total);
+    ///     }
+    ///     fn finish(&mut self, state: &ProgressState) {
+    ///         println!("\r{}", state.status);
+    ///     }
+    /// }
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.iter(0..1000).sum::<Result<u64, _>>()?));
+    /// assert_eq!(task.with_bar(Triggers::RUNNING, || Line).wait()?, 499_500);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn with_bar<B: ProgressBar + 'static>(
         mut self,
         triggers: impl Into<Triggers>,
@@ -246,6 +303,16 @@ impl<T> ProgressFuture<T> {
     }
 
     /// A handle that can cancel the task from elsewhere.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.sleep(std::time::Duration::MAX)?));
+    /// let canceller = task.canceller();
+    /// std::thread::spawn(move || canceller.cancel()); // when the user presses a button, say
+    /// assert!(task.wait().unwrap_err().is_cancelled());
+    /// ```
     #[must_use]
     pub fn canceller(&self) -> Canceller {
         Canceller { task: self.task() }
@@ -272,6 +339,18 @@ impl<T> ProgressFuture<T> {
     }
 
     /// Lets a paused task go on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|_| Ok(6 * 7));
+    /// task.pause();
+    /// assert_eq!(task.progress().status, progress_executor::Status::Paused);
+    /// task.resume();
+    /// assert_eq!(smol::block_on(task)?, 42);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn resume(&self) {
         transitions::resume(&self.task());
     }
@@ -313,12 +392,41 @@ impl<T> ProgressFuture<T> {
     /// How long it took the task to notice its cancellation: from the request until a progress call returned
     /// [`Cancelled`](crate::Cancelled). `None` where cancellation was not requested while the task was running, or where
     /// it has not noticed yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.sleep(Duration::MAX)?));
+    /// while task.silent_for().is_none() {
+    ///     std::thread::yield_now(); // until it runs
+    /// }
+    /// assert_eq!(task.noticed_after(), None);
+    /// task.cancel();
+    /// while task.noticed_after().is_none() {
+    ///     std::thread::yield_now();
+    /// }
+    /// assert!(task.canceller().is_acknowledged());
+    /// ```
     #[must_use]
     pub fn noticed_after(&self) -> Option<Duration> {
         self.core().existing_details()?.noticed_after()
     }
 
     /// Whether the task has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut task = executor.spawn(|_| Ok(()));
+    /// assert!(!task.is_done());
+    /// smol::block_on(&mut task)?;
+    /// assert!(task.is_done());
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.core().has_ended()

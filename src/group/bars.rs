@@ -23,6 +23,19 @@ use crate::task::TaskRef;
 /// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars) and [`Map::show_bars`](crate::Map::show_bars).
 ///
 /// It can be cloned and sent; all clones are the same bars. With the feature `indicatif`.
+///
+/// # Examples
+///
+/// ```
+/// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+/// let mut group = progress_executor::TaskGroup::new();
+/// let bars = group.show_bars();
+/// group.extend((0..3).map(|n| executor.spawn(move |_| Ok(n))));
+/// group.join().wait()?;
+/// bars.println("all is done"); // above the bars
+/// bars.clear();
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[derive(Clone)]
 pub struct GroupBars(Arc<Mutex<Screen>>);
 
@@ -66,6 +79,21 @@ impl GroupBars {
     }
 
     /// Among others, or on another terminal, which has that many rows: no more are drawn. At least one task is shown.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use indicatif::{MultiProgress, ProgressDrawTarget};
+    /// use progress_executor::{GroupBars, TaskGroup};
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+    /// let mut group = TaskGroup::new();
+    /// group.show(GroupBars::on(screen, 10)); // ten rows, however many tasks there are
+    /// group.extend((0..100).map(|n| executor.spawn(move |_| Ok(n))));
+    /// group.join().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn on(all: MultiProgress, rows: usize) -> Self {
         Self::of(Screen::Bars(Bars::new(all, Some(rows))))
@@ -73,6 +101,19 @@ impl GroupBars {
 
     /// A line for each task that has started, and for each that has ended. One that was over before anybody could look
     /// has the latter only. Errors of `out` are ignored.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{GroupBars, TaskGroup};
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = TaskGroup::new();
+    /// group.show(GroupBars::lines(std::io::stdout())); // for a log
+    /// group.add(executor.spawn_named("save", |_| Ok(())));
+    /// group.join().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn lines(out: impl Write + Send + 'static) -> Self {
         Self::of(Screen::Lines(Lines { out: Box::new(out), started: BTreeMap::new() }))

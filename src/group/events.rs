@@ -21,6 +21,28 @@ use crate::task::subscribers::Latest;
 /// It can be serialized, as a line of JSON for example. A line of progress has `event`, `n`, `total`, `fraction`, `elapsed` and
 /// `eta` (in seconds), and the number of tasks for each status. The line of a task that has ended is that of a
 /// [`TaskEvent`](crate::TaskEvent), named `ended`, with the `id` of the task also where it has an `output`.
+///
+/// # Examples
+///
+/// ```
+/// use futures::StreamExt;
+/// use progress_executor::{GroupEvent, SyncExecutor, TaskGroup};
+///
+/// # smol::block_on(async {
+/// let executor = SyncExecutor::new();
+/// let mut group = TaskGroup::new();
+/// group.add(executor.spawn(|_| Ok(6 * 7)));
+/// let mut events = group.events();
+/// while let Some(event) = events.next().await {
+///     match event {
+///         GroupEvent::Progress(progress) => println!("{} of {} tasks", progress.ended(), progress.tasks()),
+///         GroupEvent::Ended(_, outcome) => assert_eq!(outcome?, 42),
+///         _ => {} // there may be more
+///     }
+/// }
+/// # Ok::<(), progress_executor::TaskError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum GroupEvent<T> {
@@ -117,6 +139,24 @@ pub struct GroupEvents<T> {
 
 impl<T> TaskGroup<T> {
     /// A stream of the group's progress and of the outcomes of its tasks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::GroupEvent;
+    ///
+    /// # smol::block_on(async {
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// group.extend((0..3).map(|n| executor.spawn(move |_| Ok(n))));
+    /// let outcomes = group.events().filter_map(async |event| match event {
+    ///     GroupEvent::Ended(_, outcome) => outcome.ok(),
+    ///     _ => None,
+    /// });
+    /// assert_eq!(outcomes.collect::<Vec<_>>().await, [0, 1, 2]);
+    /// # });
+    /// ```
     pub fn events(mut self) -> GroupEvents<T> {
         let (now, latest) = (self.progress(), Latest::new());
         self.show_to(Box::new(latest.clone()), now.clone());
@@ -132,6 +172,29 @@ impl<T> GroupEvents<T> {
     }
 
     /// The group within, to add tasks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::GroupEvent;
+    ///
+    /// # smol::block_on(async {
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// group.add(executor.spawn(|_| Ok(1)));
+    /// let (mut events, mut values) = (group.events(), Vec::new());
+    /// while let Some(event) = events.next().await {
+    ///     if let GroupEvent::Ended(_, Ok(value)) = event {
+    ///         values.push(value);
+    ///         if value == 1 {
+    ///             events.get_mut().add(executor.spawn(|_| Ok(2)));
+    ///         }
+    ///     }
+    /// }
+    /// assert_eq!(values, [1, 2]);
+    /// # });
+    /// ```
     pub fn get_mut(&mut self) -> &mut TaskGroup<T> {
         &mut self.group
     }

@@ -83,6 +83,17 @@ impl GroupHandle {
 
     /// How far all tasks that were ever added have come, right now; see
     /// [`TaskGroup::progress`](crate::TaskGroup::progress).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let group: progress_executor::TaskGroup<u32> = (0..3).map(|n| executor.spawn(move |_| Ok(n))).collect();
+    /// let handle = group.handle();
+    /// group.join().wait()?; // and meanwhile, from another thread:
+    /// assert_eq!((handle.progress().ended(), handle.progress().tasks()), (3, 3));
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn progress(&self) -> GroupProgress {
         self.0.progress()

@@ -68,6 +68,18 @@ impl<T> TaskGroup<T> {
 }
 
 /// Waits for every task of a group, and cancels them once one has failed; made by [`TaskGroup::join`].
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{Join, TaskGroup, ThreadPoolExecutor};
+///
+/// let executor = ThreadPoolExecutor::new(2);
+/// let group: TaskGroup<u32> = (0..3).map(|n| executor.spawn(move |_| Ok(n))).collect();
+/// let all: Join<u32> = group.join();
+/// assert_eq!(smol::block_on(all)?, [0, 1, 2]);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[must_use = "dropping it cancels the tasks of its group"]
 pub struct Join<T> {
     /// Until it has resolved.
@@ -84,6 +96,16 @@ impl<T> Join<T> {
     /// # Errors
     ///
     /// The first error that a task has ended with.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// group.add(executor.spawn(|_| Ok(1)));
+    /// group.add(executor.spawn(|_| Err("out of paper".into())));
+    /// assert!(group.join().wait().unwrap_err().is_failed());
+    /// ```
     pub fn wait(self) -> Result<Vec<T>, TaskError> {
         block_on(self)
     }
@@ -132,6 +154,17 @@ impl<T> fmt::Debug for Join<T> {
 }
 
 /// Waits for every task of a group; made by [`TaskGroup::join_all`].
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{JoinAll, TaskGroup, ThreadPoolExecutor};
+///
+/// let executor = ThreadPoolExecutor::new(2);
+/// let group: TaskGroup<u32> = (0..3).map(|n| executor.spawn(move |_| Ok(n))).collect();
+/// let all: JoinAll<u32> = group.join_all();
+/// assert!(smol::block_on(all).iter().all(Result::is_ok));
+/// ```
 #[must_use = "dropping it cancels the tasks of its group"]
 pub struct JoinAll<T> {
     /// Until it has resolved.
@@ -141,6 +174,16 @@ pub struct JoinAll<T> {
 
 impl<T> JoinAll<T> {
     /// Blocks this thread until every task has ended, for code without a runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let group: progress_executor::TaskGroup<u32> =
+    ///     (0..3_u32).map(|n| executor.spawn(move |_| n.checked_sub(1).ok_or("too small".into()))).collect();
+    /// let (values, errors): (Vec<_>, Vec<_>) = group.join_all().wait().into_iter().partition(Result::is_ok);
+    /// assert_eq!((values.len(), errors.len()), (2, 1));
+    /// ```
     pub fn wait(self) -> Vec<Result<T, TaskError>> {
         block_on(self)
     }

@@ -122,6 +122,14 @@ impl<T> Future for Member<T> {
 
 impl<T> TaskGroup<T> {
     /// A group without tasks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let group = progress_executor::TaskGroup::<u64>::new();
+    /// assert!(group.join().wait()?.is_empty()); // nothing to wait for
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn new() -> Self {
         Self {
             members: FuturesUnordered::new(),
@@ -166,12 +174,33 @@ impl<T> TaskGroup<T> {
     }
 
     /// How many tasks there are whose outcomes were not handed out yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// group.extend((0..3).map(|n| executor.spawn(move |_| Ok(n))));
+    /// assert_eq!(group.len(), 3);
+    /// let _ = futures::executor::block_on_stream(&mut group).next();
+    /// assert_eq!(group.len(), 2);
+    /// ```
     #[must_use]
     pub fn len(&self) -> usize {
         self.members.len() + usize::from(self.ended.is_some())
     }
 
     /// Whether every outcome was handed out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// assert!(group.is_empty());
+    /// group.add(executor.spawn(|_| Ok(())));
+    /// assert!(!group.is_empty());
+    /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -204,6 +233,25 @@ impl<T> TaskGroup<T> {
     ///
     /// It needs nobody to poll the group, and outlives it. It is closed after the last state, when the group is gone and
     /// its tasks have ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// let updates = group.updates();
+    /// group.extend((0..3).map(|_| executor.spawn(|progress| Ok(progress.set_counts(5, 5)?))));
+    /// let viewer = std::thread::spawn(move || {
+    ///     let mut last = None;
+    ///     while let Ok(progress) = updates.recv_blocking() {
+    ///         last = Some(progress);
+    ///     }
+    ///     last.unwrap()
+    /// });
+    /// group.join().wait()?;
+    /// assert_eq!(viewer.join().unwrap().n, 15);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn updates(&self) -> Receiver<GroupProgress> {
         self.state.subscribe()
@@ -320,6 +368,17 @@ impl<T> TaskGroup<T> {
     }
 
     /// Asks every task to end; see [`ProgressFuture::cancel`]. None that waits is started while the others are being told.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// group.extend((0..3).map(|_| executor.spawn(|progress| Ok(progress.sleep(std::time::Duration::MAX)?))));
+    /// group.cancel();
+    /// let outcomes = group.join_all().wait();
+    /// assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_err_and(|error| error.is_cancelled())));
+    /// ```
     pub fn cancel(&self) {
         self.cancel_because(CancelCause::Requested);
     }
@@ -329,6 +388,19 @@ impl<T> TaskGroup<T> {
     }
 
     /// Makes every task wait, also those that are added later; see [`ProgressFuture::pause`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// group.extend((0..3).map(|n| executor.spawn(move |_| Ok(n))));
+    /// group.pause();
+    /// assert_eq!(group.progress().paused, 3);
+    /// group.resume();
+    /// assert_eq!(group.join().wait()?, [0, 1, 2]);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn pause(&self) {
         self.state.pause();
     }

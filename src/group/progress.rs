@@ -56,18 +56,48 @@ pub struct GroupProgress {
 
 impl GroupProgress {
     /// How many tasks there are, also those that have ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::GroupProgress;
+    ///
+    /// let mut progress = GroupProgress::default();
+    /// (progress.running, progress.finished) = (2, 3);
+    /// assert_eq!((progress.ended(), progress.tasks()), (3, 5));
+    /// ```
     #[must_use]
     pub fn tasks(&self) -> usize {
         self.pending + self.running + self.paused + self.cancelling + self.ended()
     }
 
     /// How many tasks have ended, in whatever way.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::GroupProgress;
+    ///
+    /// let mut progress = GroupProgress::default();
+    /// (progress.finished, progress.failed, progress.cancelled) = (3, 2, 1);
+    /// assert_eq!(progress.ended(), 6);
+    /// ```
     #[must_use]
     pub fn ended(&self) -> usize {
         self.finished + self.failed + self.cancelled
     }
 
     /// How many tasks have this status.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{GroupProgress, Status};
+    ///
+    /// let mut progress = GroupProgress::default();
+    /// progress.running = 2;
+    /// assert_eq!(progress.count(Status::Running), 2);
+    /// ```
     #[must_use]
     pub fn count(&self, status: Status) -> usize {
         match status {
@@ -88,12 +118,33 @@ impl GroupProgress {
     /// large as the others are on average, and counts as not begun; so is one that has ended without having counted
     /// anything, and counts as done. If it turns out that a task is larger, the fraction stands still until that is made
     /// up for: it goes back only when work is added, by a new task or by a total that grows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// assert_eq!(group.progress().fraction(), None);
+    /// group.extend((0..4).map(|n| executor.spawn(move |_| Ok(n))));
+    /// let _ = futures::executor::block_on_stream(&mut group).next();
+    /// assert_eq!(group.progress().fraction(), Some(0.25));
+    /// ```
     #[must_use]
     pub fn fraction(&self) -> Option<f64> {
         self.fraction
     }
 
     /// Units per second, over the time that the group has been [running](Self::elapsed); zero before any has passed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::GroupProgress;
+    ///
+    /// let mut progress = GroupProgress::default();
+    /// (progress.n, progress.elapsed) = (30, std::time::Duration::from_secs(10));
+    /// assert_eq!(progress.rate(), 3.0);
+    /// ```
     #[must_use]
     pub fn rate(&self) -> f64 {
         let seconds = self.elapsed.as_secs_f64();

@@ -30,6 +30,25 @@ use crate::updater::Updater;
 const MAX_DEPTH: u32 = 8;
 
 /// Settings of a [`ProcessPoolExecutor`]; made by [`ProcessPoolExecutor::builder`].
+///
+/// # Examples
+///
+/// ```standalone_crate
+/// use std::time::Duration;
+/// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+///
+/// fn language((): (), _: &Updater) -> TaskResult<String> {
+///     Ok(std::env::var("LANG")?)
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     TaskRegistry::new().register(language).init();
+///     let builder = ProcessPoolExecutor::builder().max_workers(1).env("LANG", "C");
+///     let executor = builder.cancel_grace(Duration::from_secs(1)).build()?;
+///     assert_eq!(executor.submit(language, ()).wait()?, "C");
+///     Ok(())
+/// }
+/// ```
 #[must_use = "a builder does nothing before `build` is called"]
 pub struct ProcessPoolBuilder {
     max_workers: usize,
@@ -199,6 +218,16 @@ impl ProcessPoolBuilder {
     /// the initializer is not registered, or its input cannot be encoded or is larger than
     /// [`max_frame_bytes`](Self::max_frame_bytes); or if too many pools are inside of one
     /// another.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::ProcessPoolExecutor;
+    ///
+    /// let builder = ProcessPoolExecutor::builder().max_workers(2);
+    /// let error = builder.build().unwrap_err(); // this program has no `TaskRegistry`
+    /// assert!(error.to_string().contains("TaskRegistry::new()"));
+    /// ```
     pub fn build(self) -> Result<ProcessPoolExecutor, ProcessPoolError> {
         let mut launch = Launch { program: program()?, ..self.launch };
         if worker_args::depth() >= MAX_DEPTH {

@@ -107,6 +107,15 @@ impl From<ExitStatus> for WorkerExit {
 ///
 /// Its formats are those of a [`TaskError`](crate::TaskError): `{error}` is the message, `{error:#}` has its sources on
 /// the same line, `{error:?}` below it.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{ProcessPoolError, ProcessPoolExecutor};
+///
+/// let error: ProcessPoolError = ProcessPoolExecutor::new(2).unwrap_err(); // this program has no `TaskRegistry`
+/// assert!(format!("{error:#}").contains("Call this first thing in `main`"));
+/// ```
 pub struct ProcessPoolError {
     message: String,
     source: Option<BoxError>,

@@ -9,6 +9,19 @@ use crate::sync::unwind::{drop_payload, drop_quietly, quietly};
 use crate::task::subscribers::{Latest, Snapshot};
 
 /// Names a progress callback, to [remove](crate::ProgressFuture::remove_progress_callback) it.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{CallbackId, SyncExecutor};
+///
+/// let mut task = SyncExecutor::new().spawn(|progress| Ok(progress.update(1)?));
+/// let id: CallbackId = task.add_progress_callback(|_, new| println!("{}", new.n));
+/// assert!(task.remove_progress_callback(id));
+/// assert!(!task.remove_progress_callback(id));
+/// # task.wait()?;
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallbackId(u64);
 

@@ -10,6 +10,15 @@ use crate::thread::executor::ThreadPoolExecutor;
 use crate::thread::pool::{Pool, Settings};
 
 /// Settings of a [`ThreadPoolExecutor`]; made by [`ThreadPoolExecutor::builder`].
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{Executor, ThreadPoolExecutor};
+///
+/// let executor = ThreadPoolExecutor::builder().max_workers(2).thread_name("encoder").build();
+/// assert_eq!(executor.max_workers(), 2);
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing before `build` is called"]
 pub struct ThreadPoolBuilder {
@@ -54,12 +63,34 @@ impl ThreadPoolBuilder {
     }
 
     /// Names the threads: `name-0`, `name-1` and so on. The default is `progress`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::ThreadPoolExecutor;
+    ///
+    /// let executor = ThreadPoolExecutor::builder().thread_name("encoder").build();
+    /// let name = executor.spawn(|_| Ok(std::thread::current().name().map(str::to_owned)));
+    /// assert_eq!(name.wait()?.as_deref(), Some("encoder-0"));
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn thread_name(mut self, name: impl Into<String>) -> Self {
         self.settings.thread_name = name.into();
         self
     }
 
     /// The size of each thread's stack in bytes; the default is that of [`std::thread`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::ThreadPoolExecutor;
+    ///
+    /// let executor = ThreadPoolExecutor::builder().stack_size(16 << 20).build();
+    /// let task = executor.spawn(|_| Ok([1_u8; 8 << 20].iter().map(|&n| u64::from(n)).sum::<u64>()));
+    /// assert_eq!(task.wait()?, 8 << 20);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.settings.stack_size = Some(bytes);
         self
@@ -67,6 +98,18 @@ impl ThreadPoolBuilder {
 
     /// The time between two snapshots of a task that observers are shown; 20 ms by default. Zero shows every change, at
     /// the cost of the task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::ThreadPoolExecutor;
+    /// use std::time::Duration;
+    ///
+    /// // For a screen that is drawn ten times a second.
+    /// let executor = ThreadPoolExecutor::builder().report_interval(Duration::from_millis(100)).build();
+    /// # executor.spawn(|progress| Ok(progress.update(1)?)).wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn report_interval(mut self, interval: Duration) -> Self {
         self.settings.report_interval = interval;
         self

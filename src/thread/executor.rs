@@ -56,6 +56,15 @@ impl ThreadPoolExecutor {
     /// parallelism](std::thread::available_parallelism).
     ///
     /// Starts no thread yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{Executor, ThreadPoolExecutor};
+    ///
+    /// assert_eq!(ThreadPoolExecutor::new(3).max_workers(), 3);
+    /// assert!(ThreadPoolExecutor::new(0).max_workers() >= 1);
+    /// ```
     #[must_use]
     pub fn new(max_workers: usize) -> Self {
         Self::builder().max_workers(max_workers).build()

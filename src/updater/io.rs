@@ -12,6 +12,24 @@ use crate::updater::Updater;
 /// Its kind is not [`Interrupted`](io::ErrorKind::Interrupted), which [`io::copy`] and others would retry for ever. After
 /// that error a task that returns a value has ended as cancelled, with that value as its
 /// [partial result](crate::TaskError::into_partial).
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{BufRead, BufReader};
+///
+/// # let executor = progress_executor::SyncExecutor::new();
+/// let mut task = executor.spawn(|progress| {
+///     let mut lines = Vec::new();
+///     for line in BufReader::new(progress.reader("one\ntwo\n".as_bytes())).lines() {
+///         lines.push(line?); // `?` ends the task here when it was cancelled
+///     }
+///     Ok(lines)
+/// });
+/// assert_eq!(smol::block_on(&mut task)?, ["one", "two"]);
+/// assert_eq!(task.progress().n, 8);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[derive(Debug)]
 pub struct ProgressReader<'a, R> {
     updater: &'a Updater,
@@ -24,6 +42,22 @@ pub struct ProgressReader<'a, R> {
 ///
 /// Besides the writer's own errors: once cancellation was requested, an error around [`Cancelled`](crate::Cancelled),
 /// as with [`ProgressReader`]. Flushing is not refused, so that what was written before can be brought to its end.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::Write;
+///
+/// # let executor = progress_executor::SyncExecutor::new();
+/// let mut task = executor.spawn(|progress| {
+///     let mut out = progress.writer(Vec::new());
+///     out.write_all(b"one\ntwo\n")?;
+///     Ok(out.into_inner())
+/// });
+/// assert_eq!(smol::block_on(&mut task)?, b"one\ntwo\n");
+/// assert_eq!(task.progress().n, 8);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[derive(Debug)]
 pub struct ProgressWriter<'a, W> {
     updater: &'a Updater,
@@ -105,6 +139,22 @@ impl<'a, R> ProgressReader<'a, R> {
     }
 
     /// The reader within. What is read from it directly is not counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Read;
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut head = [0; 5];
+    ///     let mut reader = progress.reader("words and more".as_bytes());
+    ///     reader.read_exact(&mut head)?;
+    ///     Ok(reader.into_inner())
+    /// });
+    /// assert_eq!(task.wait()?, b" and more");
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn into_inner(self) -> R {
         self.inner
     }
@@ -157,6 +207,19 @@ impl<'a, W> ProgressWriter<'a, W> {
     }
 
     /// The writer within. What is written to it directly is not counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let mut out = progress.writer(Vec::new());
+    ///     std::io::copy(&mut "words".as_bytes(), &mut out)?;
+    ///     Ok(out.into_inner())
+    /// });
+    /// assert_eq!(task.wait()?, b"words");
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn into_inner(self) -> W {
         self.inner
     }

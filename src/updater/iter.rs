@@ -9,6 +9,22 @@ use crate::updater::Updater;
 ///
 /// Its items are `Ok(item)`, and one `Err(Cancelled)` at its end if cancellation was requested. A task that returns a
 /// value after that has ended as cancelled; see [`Updater::iter`].
+///
+/// # Examples
+///
+/// ```
+/// # let executor = progress_executor::SyncExecutor::new();
+/// let task = executor.spawn(|progress| {
+///     let mut words = progress.iter(["a", "b", "c"]).enumerate();
+///     let found = words.find_map(|(index, word)| match word {
+///         Ok(word) => (word == "b").then_some(Ok(index)),
+///         Err(cancelled) => Some(Err(cancelled)),
+///     });
+///     Ok(found.transpose()?)
+/// });
+/// assert_eq!(task.wait()?, Some(1));
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "iterators do nothing unless they are consumed"]
 pub struct ProgressIter<'a, I> {

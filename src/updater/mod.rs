@@ -400,6 +400,21 @@ impl Updater {
 
     /// Whether the task is to end. Unlike [`check`](Self::check), this never waits, and is not taken as a sign that
     /// the task has noticed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let task = executor.spawn(|progress| {
+    ///     let outcome = progress.iter(0..9).try_for_each(|n| n.map(drop));
+    ///     if progress.is_cancelled() {
+    ///         println!("tidying up");
+    ///     }
+    ///     Ok(outcome?)
+    /// });
+    /// let canceller = task.canceller();
+    /// assert!(task.on_progress(move |_, new| if new.n == 2 { canceller.cancel() }).wait().is_err());
+    /// ```
     #[inline]
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -46,6 +46,23 @@ impl Updater {
 ///
 /// Its items are `Ok(item)`, and one `Err(Cancelled)` for each thread that was stopped because cancellation was
 /// requested.
+///
+/// # Examples
+///
+/// ```
+/// use rayon::prelude::*;
+///
+/// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+/// let task = executor.spawn(|progress| {
+///     progress.par_iter(0..1000_u64).try_for_each(|number| {
+///         // … something that takes long …
+///         number.map(drop)
+///     })?;
+///     Ok(())
+/// });
+/// task.wait()?;
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
 #[derive(Debug)]
 #[must_use = "iterators do nothing unless they are consumed"]
 pub struct ProgressParIter<I> {

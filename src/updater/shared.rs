@@ -101,6 +101,23 @@ impl SharedUpdater {
     /// # Errors
     ///
     /// [`Cancelled`] once the task is to end, or has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut task = executor.spawn(|progress| {
+    ///     let shared = progress.shared();
+    ///     std::thread::scope(|scope| {
+    ///         let threads = [(); 2].map(|()| scope.spawn(|| (0..500).try_for_each(|_| shared.update(1))));
+    ///         threads.into_iter().try_for_each(|thread| thread.join().unwrap())
+    ///     })?;
+    ///     Ok(())
+    /// });
+    /// smol::block_on(&mut task)?;
+    /// assert_eq!(task.progress().n, 1000);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[inline]
     #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn update(&self, delta: u64) -> Result<(), Cancelled> {
@@ -113,6 +130,19 @@ impl SharedUpdater {
     /// # Errors
     ///
     /// [`Cancelled`] once the task is to end, or has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| {
+    ///     let shared = progress.shared();
+    ///     std::thread::scope(|scope| scope.spawn(|| shared.check()).join().unwrap())?;
+    ///     Ok("nobody has cancelled it")
+    /// });
+    /// task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[inline]
     #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn check(&self) -> Result<(), Cancelled> {
@@ -149,6 +179,20 @@ impl SharedUpdater {
     }
 
     /// Sets the message of the task; see [`Updater::set_message`](crate::Updater::set_message). The last one stays.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut task = executor.spawn(|progress| {
+    ///     let shared = progress.shared();
+    ///     std::thread::scope(|scope| scope.spawn(|| shared.set_message("sorting")).join().unwrap());
+    ///     Ok(())
+    /// });
+    /// smol::block_on(&mut task)?;
+    /// assert_eq!(task.progress().message.as_deref(), Some("sorting"));
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn set_message(&self, message: impl Into<Cow<'static, str>>) {
         checkpoint::set_message(self.task(), &self.context, message.into());
     }
