@@ -137,6 +137,12 @@
 //! # Ok::<(), progress_executor::TaskError>(())
 //! ```
 //!
+//! # More
+//!
+//! The [guide] has pages for authors of [libraries](crate::guide::libraries), about
+//! [values](crate::guide::values) that cross to worker processes, and about what this crate is
+//! [not](crate::guide::limits).
+//!
 //! # Features
 //!
 //! - `processes`, on by default: [`ProcessPoolExecutor`]. Without it there are neither worker processes nor what they
@@ -199,6 +205,8 @@ mod thread;
 
 #[cfg(feature = "processes")]
 mod process;
+
+pub mod guide;
 
 #[cfg(doctest)]
 mod compile_fail;

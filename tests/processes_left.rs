@@ -35,7 +35,7 @@ fn expected(n: u64) -> u64 {
     (0..n % 50 * 400).fold(n, |value, step| value.wrapping_mul(6364136223846793005).wrapping_add(step))
 }
 
-progress_executor::test_worker!(work);
+progress_executor::test_worker!(with | registry | registry.register(work));
 
 /// A generator of numbers that are as good as random.
 struct Random(u64);

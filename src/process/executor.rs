@@ -237,7 +237,10 @@ pub(crate) fn function_id(function: RemoteFn) -> Result<&'static str, String> {
     };
     registry.id(type_id).ok_or_else(|| {
         let name = short_name(path);
-        format!("workers do not know `{path}`: add `.register({name})` where `TaskRegistry::init` is called")
+        format!(
+            "workers do not know `{path}`: add `.register({name})` where `TaskRegistry::init` is called, or, where it is \
+             private to a library, what the library registers its functions with"
+        )
     })
 }
 

@@ -22,16 +22,32 @@
 /// # fn main() {}
 /// ```
 ///
+/// Functions that are private to a library are added by what that registers them with, as a
+/// [library does](crate::guide::libraries), and one's own along with them:
+///
+/// ```no_run
+/// # mod thumbnails {
+/// #     pub fn register(registry: progress_executor::TaskRegistry) -> progress_executor::TaskRegistry { registry }
+/// # }
+/// # fn double(n: u64, _: &progress_executor::Updater) -> progress_executor::TaskResult<u64> { Ok(2 * n) }
+/// progress_executor::test_worker!(with |registry| thumbnails::register(registry).register(double));
+/// # fn main() {}
+/// ```
+///
 /// It makes a test, `progress_executor_test_worker`, which does nothing, and is what the workers run. This works with
 /// `cargo test` and with `cargo nextest`, whichever tests are run. Standard output of the workers goes to standard
 /// error, for a test program has things of its own to say on the other.
 #[macro_export]
 macro_rules! test_worker {
-    ($($task:expr),* $(,)?) => {
+    (with $register:expr) => {
         #[test]
         fn progress_executor_test_worker() {
             static WORKER: $crate::__private::TestWorker = $crate::__private::TestWorker::new(::core::module_path!());
-            $crate::TaskRegistry::new()$(.register($task))*.init_test_worker(&WORKER);
+            let register: fn($crate::TaskRegistry) -> $crate::TaskRegistry = $register;
+            register($crate::TaskRegistry::new()).init_test_worker(&WORKER);
         }
+    };
+    ($($task:expr),* $(,)?) => {
+        $crate::test_worker!(with |registry| registry$(.register($task))*);
     };
 }

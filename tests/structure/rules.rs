@@ -32,7 +32,7 @@ const ORDER: &[(&str, &[&str])] = &[
             "sync < error",
             "codec < task < updater < run < future",
             "future < group < executor < inline | thread | process",
-            "compile_fail",
+            "compile_fail | guide",
         ],
     ),
     ("src/thread", &["pool < executor < builder < mod"]),
