@@ -30,6 +30,8 @@ use crate::task::transitions;
 
 /// How often a worker is read from before others have their turn.
 const READS: usize = 64;
+/// The stack of the driver, which decodes outputs: as much as the one of `main` mostly has, for large arrays lie on it.
+const DECODER_STACK: usize = 8 << 20;
 
 impl Pool {
     pub(crate) fn submit(self: &Arc<Self>, job: Job, function: &'static str, input: Encoded) {
@@ -58,7 +60,8 @@ impl Pool {
         let pool = self.clone();
         thread::Builder::new().name("progress-start".into()).spawn(move || pool.start_workers(&orders))?;
         let driver = Driver { pool: self.clone(), peers: HashMap::new() };
-        thread::Builder::new().name("progress-drive".into()).spawn(move || driver.run())?;
+        let thread = thread::Builder::new().name("progress-drive".into()).stack_size(DECODER_STACK);
+        thread.spawn(move || driver.run())?;
         state.starter = Some(starter);
         Ok(())
     }
