@@ -531,6 +531,21 @@ fn a_function_that_is_not_registered_is_an_error_that_says_so() {
     });
 }
 
+/// A quarter of a megabyte, which is decoded on the stack.
+type Large = Box<[[[[u8; 32]; 32]; 32]; 8]>;
+
+pub(crate) fn make_large((): (), _: &Updater) -> TaskResult<Large> {
+    Ok(Box::new([[[[7; 32]; 32]; 32]; 8]))
+}
+
+#[test]
+fn a_large_array_does_not_overflow_the_stack_of_who_decodes_it() {
+    within_deadline(|| {
+        let large = pool(1).submit(make_large, ()).wait().unwrap();
+        assert!(large.as_flattened().as_flattened().as_flattened().iter().all(|&byte| byte == 7));
+    });
+}
+
 #[test]
 fn a_function_that_captures_something_is_an_error_that_says_so() {
     within_deadline(|| {
