@@ -96,10 +96,16 @@ impl Ending {
 impl From<ExitStatus> for WorkerExit {
     fn from(status: ExitStatus) -> Self {
         #[cfg(unix)]
-        if let Some(signal) = status.signal() {
-            return Self::Signal(signal);
-        }
-        status.code().map_or(Self::Unknown, Self::Code)
+        let signal = status.signal();
+        #[cfg(not(unix))]
+        let signal = None;
+        Self::from_parts(status.code(), signal)
+    }
+}
+
+impl WorkerExit {
+    pub(crate) fn from_parts(code: Option<i32>, signal: Option<i32>) -> Self {
+        signal.map(Self::Signal).or(code.map(Self::Code)).unwrap_or(Self::Unknown)
     }
 }
 

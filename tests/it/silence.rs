@@ -1,8 +1,9 @@
 //! Workers that fall silent, and ends that the channel does not tell of: each kind, with real processes.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
 use std::thread;
@@ -332,6 +333,32 @@ fn program_with_a_pool() {
         for (n, task) in tasks.into_iter().enumerate() {
             assert_eq!(task.wait().unwrap(), n as u64);
         }
+    }
+}
+
+#[test]
+fn no_descriptor_of_a_pool_is_a_standard_one() {
+    within_deadline(|| {
+        run_program("program_without_standard_descriptors", "");
+    });
+}
+
+#[test]
+fn program_without_standard_descriptors() {
+    if is_run_as("program_without_standard_descriptors") {
+        let mut report = File::from(std::io::stderr().as_fd().try_clone_to_owned().unwrap());
+        (0..3).for_each(|number| nix::unistd::close(number).unwrap());
+        let all_pools = pools(|builder| builder);
+        let tasks = all_pools.each_ref().map(|pool| pool.submit(count_forever, ()));
+        eventually("they run", || tasks.iter().all(|task| task.progress().n > 0));
+        // To look at a link takes no descriptor.
+        let taken: Vec<_> = (0..3).filter_map(|number| fs::read_link(format!("/proc/self/fd/{number}")).ok()).collect();
+        for task in tasks {
+            task.cancel();
+            assert!(task.wait().unwrap_err().is_cancelled());
+        }
+        writeln!(report, "taken: {taken:?}").unwrap();
+        process::exit(i32::from(!taken.is_empty()));
     }
 }
 

@@ -1,12 +1,13 @@
 //! One worker process: its start, its introduction, its end.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,8 @@ use crate::codec::Encoded;
 use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
 use crate::process::pool::terms::{self, Worth};
-use crate::process::protocol::channel::{self, Channel};
+use crate::process::protocol::channel::Channel;
+use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::protocol::wire::{self, Fingerprint, Hello, Outcome, Ready, Request, Run, VERSION, WireError};
@@ -176,7 +178,7 @@ impl Launch {
 
         let (ours, theirs) = UnixStream::pair()?;
         let channel = Channel::new(ours)?;
-        let theirs = channel::above_standard(theirs.into())?;
+        let theirs = above_standard(OwnedFd::from(theirs))?;
         let child = self.command(task)?.stdin(theirs).spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
         Ok((Process { pid, pidfd: open_pidfd(pid) }, channel))
@@ -188,7 +190,9 @@ impl Launch {
             command.arg0(name);
         }
         if let Program::Test(test) = &self.program {
-            command.args([test, "--exact", "--nocapture", "--test-threads=1", "--"]).stdout(Stdio::null());
+            // As a standard descriptor it would be written over by the one for standard input.
+            let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
+            command.args([test, "--exact", "--nocapture", "--test-threads=1", "--"]).stdout(nowhere);
         }
         command.arg(format!("{}{task}", worker_args::ARGUMENT)).process_group(0);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
@@ -230,7 +234,7 @@ impl Launch {
 #[cfg(target_os = "linux")]
 fn open_pidfd(pid: Pid) -> Option<OwnedFd> {
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
-    channel::above_standard(pidfd).ok()
+    above_standard(pidfd).ok()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -266,7 +270,9 @@ impl Process {
     /// How it ended, if it has. It is not reaped yet.
     pub(crate) fn exit(&self) -> Option<WorkerExit> {
         match self.look(WaitIdOptions::EXITED) {
-            Ok(status) => status.map(|status| worker_exit(&status)),
+            Ok(status) => {
+                status.map(|status| WorkerExit::from_parts(status.exit_status(), status.terminating_signal()))
+            }
             // Somebody else has reaped it.
             Err(_) => Some(WorkerExit::Unknown),
         }
@@ -280,13 +286,5 @@ impl Process {
     fn look(&self, what: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
         let look = what | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         rustix::io::retry_on_intr(|| waitid(WaitId::Pid(self.pid), look))
-    }
-}
-
-fn worker_exit(status: &WaitIdStatus) -> WorkerExit {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => WorkerExit::Code(code),
-        (None, Some(signal)) => WorkerExit::Signal(signal),
-        (None, None) => WorkerExit::Unknown,
     }
 }

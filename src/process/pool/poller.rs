@@ -30,7 +30,7 @@ mod imp {
     };
 
     use super::{GLANCE, Ready, WorkerId};
-    use crate::process::protocol::channel::above_standard;
+    use crate::process::protocol::descriptor::above_standard;
     use crate::process::protocol::wake_pipe::WakePipe;
 
     const WAKE: u64 = 0;

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +18,7 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
+use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::memory::{self, Memory};
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox::Outbox;
@@ -51,7 +52,7 @@ impl Channel {
         #[cfg(target_vendor = "apple")]
         rustix::net::sockopt::set_socket_nosigpipe(&socket, true)?;
         Ok(Self {
-            socket: above_standard(socket.into())?,
+            socket: above_standard(socket)?.into(),
             outbox: Mutex::default(),
             is_full: AtomicBool::new(false),
             memory: None,
@@ -179,9 +180,4 @@ impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// A program that has closed its standard descriptors must not print into a channel.
-pub(crate) fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?) }
 }

@@ -22,6 +22,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Resource, getrlimit};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
+use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::page::Place;
 
 /// How many tasks a worker has at most.
@@ -45,7 +46,8 @@ impl Memory {
         if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < SIZE as u64) {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let file = File::from(memfd_create("progress-executor", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
+        let file = memfd_create("progress-executor", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let file = File::from(above_standard(file)?);
         file.set_len(SIZE as u64)?;
         // A file that has become shorter would be found out by a signal.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;

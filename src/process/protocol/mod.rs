@@ -1,6 +1,7 @@
 //! What both ends of the channel share.
 
 pub(crate) mod channel;
+pub(crate) mod descriptor;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
 #[cfg(not(target_os = "linux"))]

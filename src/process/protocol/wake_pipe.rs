@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::process::protocol::descriptor::above_standard;
+
 #[derive(Debug)]
 pub(crate) struct WakePipe {
     write: UnixStream,
@@ -15,6 +17,7 @@ pub(crate) struct WakePipe {
 impl WakePipe {
     pub(crate) fn new() -> io::Result<Self> {
         let (write, read) = UnixStream::pair()?;
+        let (write, read) = (above_standard(write)?, above_standard(read)?);
         write.set_nonblocking(true)?;
         read.set_nonblocking(true)?;
         Ok(Self { write, read, is_woken: AtomicBool::new(false) })
