@@ -8,6 +8,7 @@
 //!   and `--executor sync` runs one after the other, inside of the poll.
 //! - `--cancel` cancels the first task after two seconds.
 //! - Ctrl-C cancels all of them; the table is printed all the same, and the exit code is 130. If a task has failed, it is 1.
+//! - Ctrl-Z stops the program, and worker processes with it.
 //!
 //! Progress goes to standard error: as bars on a terminal, and else as a line for each start and each end. The
 //! table goes to standard output.
@@ -26,6 +27,8 @@ use progress_executor::{
     BoxError, Canceller, Executor, ExecutorExt, GroupHandle, ProcessPoolExecutor, ProgressFuture, SyncExecutor,
     TaskError, TaskGroup, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
 };
+#[cfg(unix)]
+use signal_hook::{consts::SIGTSTP, iterator::Signals, low_level::emulate_default_handler};
 use smol::Timer;
 
 const USAGE: &str = "\
@@ -108,11 +111,16 @@ impl Kind {
         }
     }
 
-    fn executor(&self) -> Result<Box<dyn Executor>, BoxError> {
+    fn executor(&self) -> Result<Arc<dyn Executor>, BoxError> {
         Ok(match self {
-            Self::Threads => Box::new(ThreadPoolExecutor::new(WORKERS)),
-            Self::Processes => Box::new(ProcessPoolExecutor::new(WORKERS)?),
-            Self::Sync => Box::new(SyncExecutor::new()),
+            Self::Threads => Arc::new(ThreadPoolExecutor::new(WORKERS)),
+            Self::Processes => {
+                let executor = Arc::new(ProcessPoolExecutor::new(WORKERS)?);
+                #[cfg(unix)]
+                suspend_with_program(executor.clone())?;
+                executor
+            }
+            Self::Sync => Arc::new(SyncExecutor::new()),
         })
     }
 }
@@ -157,6 +165,21 @@ fn cancel_on_interrupt(group: GroupHandle) -> Result<Arc<AtomicBool>, ctrlc::Err
         group.cancel();
     })?;
     Ok(interrupted)
+}
+
+/// Ctrl-Z stops the program alone, for its workers are not in its process group: they are to stop, and go on, with it.
+#[cfg(unix)]
+fn suspend_with_program(executor: Arc<ProcessPoolExecutor>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTSTP])?;
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            executor.suspend();
+            // Stops the program, and returns when it goes on.
+            let _ = emulate_default_handler(signal);
+            executor.resume();
+        }
+    });
+    Ok(())
 }
 
 /// Not on this thread, which is busy running the tasks when they are run inside of the poll.

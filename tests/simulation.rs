@@ -25,6 +25,8 @@ mod ends;
 mod scheduler;
 #[path = "../src/process/pool/slot.rs"]
 mod slot;
+#[path = "../src/process/pool/standstill.rs"]
+mod standstill;
 #[path = "../src/process/pool/starts.rs"]
 mod starts;
 #[path = "../src/process/pool/terms.rs"]
@@ -101,6 +103,8 @@ struct SimTask {
     retried: Cell<u32>,
     /// Where the program can see that, it has noticed that it is to end.
     has_noticed: Cell<bool>,
+    is_suspended: Cell<bool>,
+    is_limit_due: Cell<bool>,
     outcome: Cell<Option<&'static str>>,
 }
 
@@ -126,6 +130,7 @@ impl Task for TaskRef {
         if is_pending {
             self.0.retries.set(self.0.retries.get() - 1);
             self.0.retried.set(self.0.retried.get() + 1);
+            self.0.is_suspended.set(false);
         }
         is_pending
     }
@@ -280,7 +285,12 @@ struct Worker {
     is_preparing: bool,
     is_ready: bool,
     quits: bool,
+    /// It was heard that it is about to end, true or not.
+    has_said_goodbye: bool,
     frozen_until: Option<Instant>,
+    /// Its pool is suspended, and what it was about to do comes later.
+    is_stopped: bool,
+    postponed: Vec<Happening>,
     /// Its process does not end, whatever is done to it.
     is_immortal: bool,
     exit: Option<&'static str>,
@@ -335,6 +345,7 @@ struct World {
     max_workers: usize,
     grace: Duration,
     calm: bool,
+    is_suspended: bool,
     timer: Option<Instant>,
 }
 
@@ -366,6 +377,7 @@ impl World {
             max_workers,
             grace,
             calm: false,
+            is_suspended: false,
             timer: None,
         }
     }
@@ -434,6 +446,29 @@ impl World {
                     self.hear_all(worker);
                     self.tell(Event::Looked(worker));
                 }
+                Action::Glance(worker) => {
+                    let until = self.workers.get(&worker).and_then(|it| it.frozen_until);
+                    self.tell(Event::Glanced(worker, until.is_some_and(|until| until > self.now)));
+                }
+                Action::Stop(worker) => {
+                    if let Some(it) = self.workers.get_mut(&worker) {
+                        assert!(!std::mem::replace(&mut it.is_stopped, true), "a worker is stopped twice");
+                    }
+                }
+                Action::Continue(worker) => {
+                    let Some(it) = self.workers.get_mut(&worker) else { continue };
+                    assert!(std::mem::replace(&mut it.is_stopped, false), "a worker is continued that was not stopped");
+                    for happening in std::mem::take(&mut it.postponed) {
+                        self.soon(happening);
+                    }
+                }
+                Action::Suspend(task) => assert!(!task.0.is_suspended.replace(true), "a task is suspended twice"),
+                Action::Resume(task) => {
+                    assert!(task.0.is_suspended.replace(false), "a task was not suspended");
+                    if task.0.is_limit_due.take() {
+                        self.soon(Happening::Limit(task.id()));
+                    }
+                }
                 Action::Kill(worker) => {
                     if let Some(worker) = self.workers.get_mut(&worker) {
                         worker.is_dying = true;
@@ -487,6 +522,9 @@ impl World {
     }
 
     fn hear(&mut self, worker: WorkerId, frame: Frame) {
+        if let Some(it) = self.workers.get_mut(&worker) {
+            it.has_said_goodbye |= matches!(frame, Frame::Goodbye);
+        }
         self.tell(match frame {
             Frame::Greeting => Event::Greeted(worker),
             Frame::Ready => Event::Ready(worker),
@@ -519,7 +557,16 @@ impl World {
             0 => None,
             count => Some(self.tasks[self.dice.below(count) as usize].clone()),
         };
-        match (self.dice.below(12), task) {
+        match (self.dice.below(14), task) {
+            (12, _) => {
+                // The pool is resumed when it is closed, and may be suspended after that.
+                self.is_suspended = true;
+                self.tell(Event::Suspended);
+            }
+            (13, _) => {
+                self.is_suspended = false;
+                self.tell(Event::Resumed);
+            }
             (0..=5, _) | (_, None) => {
                 for _ in 0..1 + self.dice.below(6) {
                     self.submit();
@@ -534,13 +581,18 @@ impl World {
             }
             (_, Some(_)) => {
                 if self.dice.one_in(6) {
-                    self.tell(Event::Closed);
+                    self.close();
                     if self.dice.one_in(2) {
                         self.cancel_all();
                     }
                 }
             }
         }
+    }
+
+    fn close(&mut self) {
+        self.is_suspended = false;
+        self.tell(Event::Closed);
     }
 
     fn submit(&mut self) {
@@ -557,6 +609,8 @@ impl World {
             begun: Cell::new(0),
             retried: Cell::new(0),
             has_noticed: Cell::new(false),
+            is_suspended: Cell::new(false),
+            is_limit_due: Cell::new(false),
             outcome: Cell::new(None),
         }));
         if self.dice.one_in(4) {
@@ -596,6 +650,10 @@ impl World {
     /// The limit of a running task passes.
     fn limit(&mut self, id: u64) {
         let task = self.tasks[id as usize - 1].clone();
+        if task.0.is_suspended.get() {
+            // No time passes for it.
+            return task.0.is_limit_due.set(true);
+        }
         if task.word() & state::RUNNING != 0 && task.0.state.decide() {
             task.0.state.request_cancel(0);
             self.tell(Event::Wanted(id));
@@ -627,7 +685,10 @@ impl World {
             is_preparing: false,
             is_ready: false,
             quits: false,
+            has_said_goodbye: false,
             frozen_until: None,
+            is_stopped: false,
+            postponed: Vec::new(),
             is_immortal,
             exit: None,
             is_dying: false,
@@ -662,6 +723,13 @@ impl World {
     fn awake(&mut self, worker: WorkerId, happening: impl FnOnce() -> Happening) -> Option<&mut Worker> {
         let it = self.workers.get(&worker)?;
         if it.exit.is_some() {
+            return None;
+        }
+        if it.is_stopped {
+            let happening = happening();
+            if let Some(it) = self.workers.get_mut(&worker) {
+                it.postponed.push(happening);
+            }
             return None;
         }
         if let Some(until) = it.frozen_until.filter(|&until| until > self.now) {
@@ -779,6 +847,9 @@ impl World {
         run.task.0.has_noticed.set(is_shown);
         self.say(worker, Frame::Progress(id, Sight { has_noticed: true, is_silent: false }));
         self.send_off(worker);
+        if self.goes_wrong() {
+            self.soon(Happening::Freezes(worker, None));
+        }
         let cleaning = self.dice.time(Duration::from_secs(10));
         self.later(cleaning, Happening::Finishes(worker, number));
     }
@@ -900,8 +971,31 @@ impl World {
         self.check();
     }
 
+    /// A suspended pool stands still, but for workers that end, or whose task does.
+    fn check_standstill(&self) {
+        for it in self.workers.values().filter(|it| it.is_stopped && !it.is_dying) {
+            let is_cancelled = it.running.as_ref().is_some_and(|run| run.task.word() & state::CANCEL != 0);
+            assert!(!is_cancelled, "a task that is cancelled stands still");
+        }
+        let is_live = |it: &&Worker| !it.is_stopped && !it.is_dying && !it.quits && !it.has_said_goodbye;
+        for it in self.workers.values().filter(is_live) {
+            let is_told = it.inbox.iter().any(|order| matches!(order, Order::Quit));
+            let running = it.running.iter().map(|run| &run.task);
+            let waiting = it.waiting.iter().map(|(task, ..)| task);
+            let sent =
+                it.inbox.iter().filter_map(|order| if let Order::Run(task, ..) = order { Some(task) } else { None });
+            let ends = running.chain(waiting).chain(sent).any(|task| task.word() & state::CANCEL != 0);
+            let said = |frame: &Frame| matches!(frame, Frame::Ended(..) | Frame::Goodbye);
+            let is_unheard = it.sent.iter().chain(&it.noted).any(said);
+            assert!(is_told || ends || is_unheard, "a worker goes on in a suspended pool");
+        }
+    }
+
     /// Nothing that can be done is left undone.
     fn check(&self) {
+        if self.is_suspended {
+            return self.check_standstill();
+        }
         let is_waiting = |task: &&TaskRef| {
             state::is_pending(task.word()) && task.word() & (state::LENT | state::PAUSE | state::CANCEL) == 0
         };
@@ -945,7 +1039,7 @@ impl World {
                 self.cancel(&task);
             }
         }
-        self.tell(Event::Closed);
+        self.close();
     }
 
     /// A task of which nobody wants anything may stand still with its worker, for as long as it likes, and others may
@@ -964,12 +1058,9 @@ impl World {
             assert!(is_still || waits, "task {} never ends: {:b}", task.id(), task.word());
         }
         for task in &still {
-            if task.word() & state::CANCEL == 0 {
-                self.cancel(task);
-            } else if let Some((&worker, _)) = self.workers.iter().find(|(_, it)| runs(it, task)) {
-                // It has noticed, and has all the time in the world.
-                self.put_down(worker);
-            }
+            // One that has noticed is not waited for where its worker stands still.
+            assert_eq!(task.word() & state::CANCEL, 0, "task {} stands still, though it is cancelled", task.0.id);
+            self.cancel(task);
         }
         for &worker in &preparing {
             self.put_down(worker);
@@ -985,10 +1076,6 @@ impl World {
         assert_eq!(self.scheduler.next_deadline(), None, "something is left over");
         assert!(self.workers.is_empty() && self.starting.is_empty(), "workers are left over");
     }
-}
-
-fn runs(worker: &Worker, task: &TaskRef) -> bool {
-    worker.running.as_ref().is_some_and(|run| run.task.id() == task.id())
 }
 
 fn run_of(workers: &BTreeMap<WorkerId, Worker>, worker: WorkerId) -> Option<&Run> {

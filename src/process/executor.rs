@@ -164,6 +164,67 @@ impl ProcessPoolExecutor {
         Shutdown::new(self.pool.clone())
     }
 
+    /// Stops all workers, with the processes that their tasks have started, until [`resume`](Self::resume). Returns when
+    /// the system was asked to, or after a second.
+    ///
+    /// - A task that was running keeps its [status](crate::Status), and goes on later from where it was. For its
+    ///   [time-out](crate::TaskBuilder::timeout) and its [stall time-out](crate::TaskBuilder::stall_timeout) no time passes; a
+    ///   [deadline](crate::TaskBuilder::deadline) is a point in time, and does not move.
+    /// - Tasks that wait are not started, and new ones wait as well.
+    /// - A task that is cancelled goes on, to notice that within the [grace](crate::ProcessPoolBuilder::cancel_grace), and to
+    ///   clean up; then its worker is stopped. One that was cancelled before goes on in the same way.
+    /// - Shutting the pool down, or dropping it, resumes it.
+    ///
+    /// Workers are not in the process group of the program, so that Ctrl-Z in a terminal stops the program alone. A
+    /// program that wants its tasks to stop with it handles that signal, here with the crate
+    /// [`signal-hook`](https://docs.rs/signal-hook), as the example `full_example` does:
+    ///
+    /// ```ignore
+    /// let mut signals = Signals::new([SIGTSTP])?;
+    /// thread::spawn(move || {
+    ///     for signal in signals.forever() {
+    ///         executor.suspend();
+    ///         // Stops the program, and returns when it goes on.
+    ///         let _ = emulate_default_handler(signal);
+    ///         executor.resume();
+    ///     }
+    /// });
+    /// ```
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    /// use std::time::Duration;
+    ///
+    /// fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
+    ///     for _ in 0..n {
+    ///         progress.sleep(Duration::from_millis(1))?;
+    ///         progress.update(1)?;
+    ///     }
+    ///     Ok(n)
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     TaskRegistry::new().register(count).init();
+    ///     let executor = ProcessPoolExecutor::new(1)?;
+    ///     let task = executor.submit(count, 100);
+    ///     executor.suspend();
+    ///     assert!(!task.is_done());
+    ///     executor.resume();
+    ///     assert_eq!(task.wait()?, 100);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn suspend(&self) {
+        self.pool.suspend();
+    }
+
+    /// Lets the workers go on that [`suspend`](Self::suspend) has stopped, and starts tasks again.
+    pub fn resume(&self) {
+        self.pool.resume();
+    }
+
     /// The task's function and its input, for another process.
     fn prepare(&self, job: &Job) -> Result<(&'static str, Encoded), (TaskErrorKind, BoxError)> {
         let body = &job.task().body;

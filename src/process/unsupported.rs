@@ -46,6 +46,16 @@ impl ProcessPoolExecutor {
     pub fn shutdown_now(&self) -> Shutdown {
         match self.never {}
     }
+
+    /// Stops all workers until [`resume`](Self::resume), on Unix.
+    pub fn suspend(&self) {
+        match self.never {}
+    }
+
+    /// Lets the workers go on, on Unix.
+    pub fn resume(&self) {
+        match self.never {}
+    }
 }
 
 impl Executor for ProcessPoolExecutor {

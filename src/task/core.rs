@@ -180,6 +180,25 @@ impl Core {
         }
     }
 
+    /// The process where it runs is stopped for a while.
+    pub(crate) fn suspend(&self) {
+        // Nobody else asks for how long. In a pause its clock stands still anyway.
+        if self.state.load() & (state::LIMITED | state::HALTED) == state::LIMITED {
+            self.details().totals().suspension.since = Some(clock::now());
+        }
+    }
+
+    /// It goes on. Its limits are to be watched again.
+    pub(crate) fn resume(&self) {
+        let Some(details) = self.existing_details() else { return };
+        let mut totals = details.totals();
+        let Some(since) = totals.suspension.since.take() else { return };
+        let time = clock::now().saturating_sub(since);
+        totals.suspension.total += time;
+        drop(totals);
+        self.excuse_silence(Duration::from_nanos(time));
+    }
+
     pub(crate) fn status(&self) -> Status {
         let word = self.state.load();
         let has = |bits| word & bits != 0;

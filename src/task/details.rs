@@ -57,8 +57,17 @@ pub(crate) struct Totals {
     pub(crate) shared_counts: usize,
     /// How many threads of the task wait because it is paused.
     halted: usize,
+    pub(crate) suspension: Suspension,
     /// How far it had come at its end: nothing that comes later counts.
     closed: Option<Position>,
+}
+
+/// When the process was stopped where the task runs, because its pool is suspended: not counted by its limits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Suspension {
+    pub(crate) since: Option<u64>,
+    /// For how long it was, before, in nanoseconds.
+    pub(crate) total: u64,
 }
 
 impl Details {
@@ -166,6 +175,7 @@ impl Totals {
     pub(crate) fn reset(&mut self, counts: &Counts, clock: &Clock) {
         self.remote_part = 0.0;
         self.message = None;
+        self.suspension = Suspension::default();
         counts.set_both(0, UNKNOWN);
         clock.set(Span::ZERO);
     }

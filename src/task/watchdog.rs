@@ -2,7 +2,7 @@
 //!
 //! The timer looks at a task when its time-out may have passed. At one with a stall time-out it looks eight times as often
 //! as that may pass, and each time asks the next progress call to clear a bit ([`PROBE`](state::PROBE)): so no call ever
-//! looks at a clock. A task that waits, for its turn or in a pause, is only looked at when its deadline has passed.
+//! looks at a clock. A task that waits, for its turn, in a pause or in a suspended process pool, is only looked at when its deadline has passed.
 //!
 //! Where the program itself was stopped for a while, so were its tasks: a look that comes late judges
 //! nobody, does not count that time, and looks once more.
@@ -58,7 +58,8 @@ impl Timed for Limited {
     fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
         let (core, word) = (&self.task.core, self.task.core.state.load());
         let limits = core.existing_details().map(|details| details.limits).filter(|_| word & state::ENDED == 0)?;
-        let is_running = word & state::RUNNING != 0 && word & state::HALTED == 0;
+        let suspension = core.details().totals().suspension;
+        let is_running = word & state::RUNNING != 0 && word & state::HALTED == 0 && suspension.since.is_none();
         let lateness = now.saturating_duration_since(due);
         let was_stopped = lateness > TOLERANCE.max(limits.shortest() / 8);
         if !is_running {
@@ -74,7 +75,8 @@ impl Timed for Limited {
             self.stopped_for += lateness;
             core.excuse_silence(lateness);
         }
-        let elapsed = Duration::from_nanos(core.running_for()).saturating_sub(self.stopped_for);
+        let elapsed = Duration::from_nanos(core.running_for().saturating_sub(suspension.total));
+        let elapsed = elapsed.saturating_sub(self.stopped_for);
         let until_timeout = limits.timeout.map(|limit| limit.saturating_sub(elapsed));
         let silence = limits.stall_timeout.map(|_| core.silence());
         let until_stalled = limits.stall_timeout.zip(silence).map(|(limit, silence)| limit.saturating_sub(silence));

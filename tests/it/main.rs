@@ -35,6 +35,7 @@ mod silence;
 mod stopped;
 mod storm;
 mod support;
+mod suspended;
 mod sync;
 mod threads;
 mod tidy;
@@ -58,6 +59,7 @@ use processes::{
 use retries::{announce_and_hold, announce_and_listen, burn, burn_and_sum, burn_slowly};
 use silence::{exit_and_leave_a_child, leave_a_child_behind, print_without_an_end, thread_name};
 use support::{count, tick_forever};
+use suspended::notice_and_stay;
 use wrapped::{explode, wrap_in};
 
 // What the worker processes of these tests can run.
@@ -102,6 +104,7 @@ progress_executor::test_worker!(
     make_large,
     name_of,
     nest,
+    notice_and_stay,
     overrun,
     print_without_an_end,
     is_list,

@@ -19,7 +19,7 @@ impl<K: Types> Scheduler<K> {
 
     /// Gives tasks to workers, and has as many started as there is work and room for.
     pub(super) fn assign(&mut self, now: Instant, effects: &mut Effects<K>) {
-        if self.queue.is_empty() {
+        if self.queue.is_empty() || self.is_suspended {
             return;
         }
         self.share_out(now, effects);
@@ -34,7 +34,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     pub(super) fn wants_start(&self) -> bool {
-        if self.slots.len() >= self.settings.max_workers {
+        if self.is_suspended || self.slots.len() >= self.settings.max_workers {
             return false;
         }
         let starting = self.slots.values().filter(|slot| slot.is_starting()).count();

@@ -15,6 +15,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::codec::Encoded;
 use crate::error::WorkerExit;
 use crate::executor::job::{Job, Refusal};
@@ -141,6 +143,7 @@ impl Driver {
         let is_over = state.scheduler.is_done();
         if is_over {
             state.starter = None;
+            state.waiting.clear();
         }
         drop(state);
         if is_over {
@@ -153,8 +156,10 @@ impl Driver {
         loop {
             let mut state = self.pool.lock();
             let (arrivals, posted) = (mem::take(&mut state.arrivals), mem::take(&mut state.posted));
+            // Those who wait hear of it when these are dropped.
+            let waiting = mem::take(&mut state.waiting);
             drop(state);
-            if arrivals.is_empty() && posted.is_empty() {
+            if arrivals.is_empty() && posted.is_empty() && waiting.is_empty() {
                 return;
             }
             for (worker, process, channel) in arrivals {
@@ -163,6 +168,9 @@ impl Driver {
             for action in posted {
                 match action {
                     Action::Look(worker) => self.look(worker),
+                    Action::Glance(worker) => self.glance(worker),
+                    Action::Stop(worker) => self.signal(worker, Signal::STOP),
+                    Action::Continue(worker) => self.signal(worker, Signal::CONT),
                     Action::Kill(worker) => self.kill(worker),
                     Action::GiveUp(worker) => self.give_up(worker),
                     Action::Remark => self.remark(),
@@ -298,6 +306,17 @@ impl Driver {
                 poller.remove(peer.channel.as_fd());
             }
             self.pool.tell(Event::Severed(worker));
+        }
+    }
+
+    fn glance(&mut self, worker: WorkerId) {
+        let is_stopped = self.peers.get(&worker).is_some_and(|peer| peer.process.stopped().is_some());
+        self.pool.tell(Event::Glanced(worker, is_stopped));
+    }
+
+    fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        if let Some(peer) = self.peers.get(&worker) {
+            peer.process.signal(signal);
         }
     }
 

@@ -15,6 +15,8 @@ impl<K: Types> Scheduler<K> {
             Phase::Leaving { .. } if reason == KillReason::Severed => return,
             _ => slot.phase = Phase::Dying { until: now + LAST_MOMENT, reason },
         }
+        // One that is stopped can be killed as it is.
+        slot.stopped_since = None;
         effects.push(Action::Kill(worker));
         self.retire(worker, now, effects);
     }
@@ -22,6 +24,8 @@ impl<K: Types> Scheduler<K> {
     /// Asks a worker that has nothing to do to end.
     pub(super) fn dismiss(&mut self, worker: WorkerId, until: Instant, effects: &mut Effects<K>) {
         effects.push(Action::Dismiss(worker));
+        let is_stopped = self.slots.get_mut(&worker).is_some_and(|slot| slot.stopped_since.take().is_some());
+        effects.extend(is_stopped.then_some(Action::Continue(worker)));
         self.leave(worker, until);
     }
 

@@ -250,10 +250,15 @@ impl Process {
 
     /// Ends the worker now, with everything in its process group.
     pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends a signal to its process group.
+    pub(crate) fn signal(&self, signal: Signal) {
         // A number that is not ours any more, because somebody else has reaped it, may be that of any process.
         if self.look(WaitIdOptions::EXITED).is_ok() {
             // The only error is that it has ended.
-            let _ = kill_process_group(self.pid, Signal::KILL);
+            let _ = kill_process_group(self.pid, signal);
         }
     }
 

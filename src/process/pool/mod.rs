@@ -10,6 +10,7 @@ pub(crate) mod remote;
 pub(crate) mod scheduler;
 pub(crate) mod shared;
 mod slot;
+mod standstill;
 mod starts;
 mod terms;
 mod verdict;

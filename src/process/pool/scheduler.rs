@@ -45,6 +45,8 @@ pub(super) const FIRST_LOOK: Duration = Duration::from_millis(1);
 const SILENCE: Duration = Duration::from_secs(1);
 /// After what time it is worth a remark that a worker is not ready.
 const SLOW_START: Duration = Duration::from_secs(3);
+/// How often to look whether somebody has stopped a worker whose task takes its time to end.
+pub(super) const GLANCE: Duration = Duration::from_millis(250);
 /// How long a worker may take to end that was asked to.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a process may take to end that was killed.
@@ -76,6 +78,7 @@ pub(crate) struct Scheduler<K: Types> {
     pub(super) deadlines: BTreeSet<(Instant, WorkerId)>,
     pub(super) next_worker: WorkerId,
     pub(super) is_closed: bool,
+    pub(super) is_suspended: bool,
     /// How long tasks take: the least estimate that is not too small.
     pub(super) pace: Option<Duration>,
     pub(super) starts: Starts,
@@ -94,6 +97,7 @@ impl<K: Types> Scheduler<K> {
             deadlines: BTreeSet::new(),
             next_worker: 0,
             is_closed: false,
+            is_suspended: false,
             pace: None,
             starts: Starts::default(),
         }
@@ -135,8 +139,13 @@ impl<K: Types> Scheduler<K> {
             Event::Submitted(task) => self.queue.push_back(task),
             Event::Wanted(task) => self.request(task, now, effects),
             Event::Dropped(task) => self.forget(task, effects),
-            Event::Closed => self.is_closed = true,
-            Event::Started(worker, page) => self.started(worker, page, now),
+            Event::Closed => {
+                self.is_closed = true;
+                self.resume(now, effects);
+            }
+            Event::Suspended => self.suspend(now, effects),
+            Event::Resumed => self.resume(now, effects),
+            Event::Started(worker, page) => self.started(worker, page, now, effects),
             Event::NotStarted(worker, failure) => {
                 self.remove(worker);
                 self.start_failed(failure, now, effects);
@@ -154,6 +163,7 @@ impl<K: Types> Scheduler<K> {
             Event::Progress(worker, task, report) => self.progress(worker, task, report, now, effects)?,
             Event::Ended(worker, task, took, outcome) => self.ended(worker, task, took, outcome, now, effects)?,
             Event::Looked(worker) => self.looked(worker, now, effects),
+            Event::Glanced(worker, is_stopped) => self.glanced(worker, is_stopped, now, effects),
             Event::Goodbye(worker) => self.goodbye(worker, now)?,
             Event::Severed(worker) => self.kill(worker, KillReason::Severed, now, effects),
             Event::Gone(worker, exit) => self.gone(worker, exit, now, effects),
@@ -180,6 +190,10 @@ impl<K: Types> Scheduler<K> {
         let found = self.slots.iter().find_map(|(&worker, slot)| Some((worker, place_of(slot)?)));
         let Some((worker, index)) = found else { return };
         let word = self.slots[&worker].sent[index].task.word();
+        if word & state::CANCEL != 0 {
+            // For it to notice.
+            self.let_go_on(worker, now, effects);
+        }
         if word & state::INTERRUPT != 0 && self.recall(worker, index, now, effects) {
             return;
         }
@@ -256,11 +270,14 @@ impl<K: Types> Scheduler<K> {
 
     // What workers say.
 
-    fn started(&mut self, worker: WorkerId, page: K::Page, now: Instant) {
+    fn started(&mut self, worker: WorkerId, page: K::Page, now: Instant, effects: &mut Effects<K>) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.page = Some(page);
         slot.phase = Phase::Greeting { until: now + SLOW_START, is_slow: false };
         self.schedule(worker);
+        if self.is_suspended {
+            self.stop(worker, now, effects);
+        }
     }
 
     fn greeted(&mut self, worker: WorkerId) -> Result<(), OutOfTurn> {
@@ -300,7 +317,11 @@ impl<K: Types> Scheduler<K> {
             return;
         }
         self.starts.bear_fruit();
-        effects.extend(slot.sent.front().map(|sent| Action::Begin(sent.task.clone())));
+        let is_stopped = slot.stopped_since.is_some();
+        if let Some(Sent { task, .. }) = slot.sent.front() {
+            effects.push(Action::Begin(task.clone()));
+            effects.extend(is_stopped.then(|| Action::Suspend(task.clone())));
+        }
         self.start_grace(worker, now);
     }
 
@@ -320,7 +341,7 @@ impl<K: Types> Scheduler<K> {
         let task = sent.task.clone();
         self.begin(worker, now, effects);
         if report.has_noticed() {
-            self.end_grace(worker);
+            self.noticed(worker, now);
         }
         effects.push(Action::Show(task, report));
         Ok(())
@@ -363,6 +384,9 @@ impl<K: Types> Scheduler<K> {
             self.idle.push(worker);
         }
         self.schedule(worker);
+        if self.is_suspended {
+            self.stop(worker, now, effects);
+        }
     }
 
     /// All that this worker has said by now was heard.
@@ -373,6 +397,8 @@ impl<K: Types> Scheduler<K> {
         if slot.has_begun_with(first.place) {
             self.begin(worker, now, effects);
             self.see_to_long(worker, now, effects);
+        } else if slot.stopped_since.is_some() {
+            // It cannot begin.
         } else if waited >= SILENCE {
             self.see_to_silent(worker, now, effects);
         } else {
@@ -420,16 +446,12 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    fn end_grace(&mut self, worker: WorkerId) {
-        self.update(worker, |serving| serving.grace = None);
-    }
-
     /// The grace is over: the worker is killed, unless its task has noticed or ended just now.
     fn see_to_unheeded(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(serving), Some(first), Some(page)) = (slot.serving(), slot.sent.front(), &slot.page) else { return };
         match page.doom(first.place) {
-            Doom::Noticed => self.end_grace(worker),
+            Doom::Noticed => self.noticed(worker, now),
             Doom::Ended if !serving.is_last_call => self.update(worker, |serving| {
                 (serving.look, serving.is_last_call) = (Some(now), true);
                 serving.grace = Some(now + LAST_MOMENT);
@@ -461,6 +483,10 @@ impl<K: Types> Scheduler<K> {
                 Phase::Serving(_) if slot.sent.is_empty() => self.dismiss(worker, now + self.farewell(), effects),
                 Phase::Serving(serving) if serving.grace.is_some_and(|grace| grace <= now) => {
                     self.see_to_unheeded(worker, now, effects);
+                }
+                Phase::Serving(serving) if serving.glance.is_some_and(|glance| glance <= now) => {
+                    self.update(worker, |serving| serving.glance = Some(now + GLANCE));
+                    effects.push(Action::Glance(worker));
                 }
                 Phase::Serving(_) => {
                     self.update(worker, |serving| serving.look = Some(now + SILENCE));

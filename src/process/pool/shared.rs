@@ -6,7 +6,7 @@ use std::mem;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,10 @@ use crate::process::pool::verdict::{cancelled_kind, judge, loss};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wire::{Request, Run};
 use crate::task::details::Owner;
-use crate::task::{TaskRef, publish, transitions};
+use crate::task::{TaskRef, publish, transitions, watchdog};
+
+/// How long to wait for the driver.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Pool {
     pub(crate) launch: Launch,
@@ -47,6 +50,8 @@ pub(super) struct State {
     pub(super) starter: Option<Sender<(WorkerId, &'static str)>>,
     /// When the driver looks at the time.
     pub(super) timer: Option<Instant>,
+    /// Dropped once the driver has done what was posted.
+    pub(super) waiting: Vec<Sender<()>>,
 }
 
 impl Pool {
@@ -58,6 +63,7 @@ impl Pool {
             arrivals: Vec::new(),
             starter: None,
             timer: None,
+            waiting: Vec::new(),
         };
         Self {
             launch,
@@ -75,6 +81,23 @@ impl Pool {
 
     pub(crate) fn close(self: &Arc<Self>) {
         self.tell(Event::Closed);
+    }
+
+    /// Returns when the system was asked to stop the workers; or after a while, for the driver may be kept from it by code
+    /// of the user.
+    pub(crate) fn suspend(self: &Arc<Self>) {
+        let (posted, done) = channel();
+        let mut state = self.lock();
+        // Without a driver there are no workers.
+        let has_driver = state.starter.is_some();
+        state.waiting.extend(has_driver.then_some(posted));
+        self.tell_locked(state, [Event::Suspended]);
+        self.wake_driver();
+        let _ = done.recv_timeout(PATIENCE);
+    }
+
+    pub(crate) fn resume(self: &Arc<Self>) {
+        self.tell(Event::Resumed);
     }
 
     pub(crate) fn unended(&self) -> Vec<TaskRef> {
@@ -129,7 +152,18 @@ impl Pool {
                     // There while there is anybody who could start it, and else there is nobody who waits.
                     _ = state.starter.as_ref().map(|starter| starter.send((worker, task.0.function)));
                 }
-                Action::Look(_) | Action::Kill(_) | Action::GiveUp(_) | Action::Remark => state.posted.push(action),
+                Action::Look(_)
+                | Action::Glance(_)
+                | Action::Stop(_)
+                | Action::Continue(_)
+                | Action::Kill(_)
+                | Action::GiveUp(_)
+                | Action::Remark => state.posted.push(action),
+                Action::Suspend(task) => task.task().core.suspend(),
+                Action::Resume(task) => {
+                    task.task().core.resume();
+                    others.push(Action::Resume(task));
+                }
                 other => others.push(other),
             }
         }
@@ -176,6 +210,7 @@ impl Pool {
                     drop(mem::take(&mut *task.input()));
                 }
             }
+            Action::Resume(task) => watchdog::watch(task.task()),
             Action::Show(task, snapshot) => remote::mirror(task.task(), snapshot, self.launch.report_interval),
             Action::Settle(task, (snapshot, outcome)) => {
                 remote::end(task.task(), snapshot, judge(task.task(), outcome))

@@ -17,6 +17,8 @@ pub(crate) struct Slot<K: Types> {
     /// The number of the next task that is sent.
     pub(crate) place: u64,
     pub(crate) done: u64,
+    /// Since when it stands still because the pool is suspended.
+    pub(crate) stopped_since: Option<Instant>,
     /// As it is noted among the deadlines.
     pub(crate) deadline: Option<Instant>,
 }
@@ -49,13 +51,17 @@ pub(crate) struct Serving {
     pub(crate) look: Option<Instant>,
     /// Until when it may take to notice its cancellation.
     pub(crate) grace: Option<Instant>,
+    /// When to see whether somebody has stopped the worker: set once it has noticed its cancellation.
+    pub(crate) glance: Option<Instant>,
+    /// Until when the worker may be stopped then.
+    pub(crate) stop_grace: Option<Instant>,
     /// It had ended when the grace was over, so that its outcome is on its way.
     pub(crate) is_last_call: bool,
 }
 
 impl Serving {
     pub(crate) fn new(since: Instant, look: Option<Instant>) -> Self {
-        Self { since, is_long: false, look, grace: None, is_last_call: false }
+        Self { since, is_long: false, look, grace: None, glance: None, stop_grace: None, is_last_call: false }
     }
 }
 
@@ -69,6 +75,7 @@ impl<K: Types> Slot<K> {
             was_ready: false,
             place: 0,
             done: 0,
+            stopped_since: None,
             deadline: None,
         }
     }
@@ -113,13 +120,29 @@ impl<K: Types> Slot<K> {
         self.has_begun || self.page.as_ref().is_some_and(|page| page.has_begun(place))
     }
 
+    /// Moves its deadlines on by the time for which it stood still.
+    pub(crate) fn postpone(&mut self, by: Duration) {
+        match &mut self.phase {
+            Phase::Starting | Phase::Preparing => {}
+            Phase::Greeting { until, .. } | Phase::Leaving { until } | Phase::Dying { until, .. } => *until += by,
+            Phase::Serving(serving) => {
+                serving.since += by;
+                let deadlines = [&mut serving.look, &mut serving.grace, &mut serving.glance, &mut serving.stop_grace];
+                for deadline in deadlines {
+                    *deadline = deadline.and_then(|at| at.checked_add(by));
+                }
+            }
+        }
+    }
+
     pub(crate) fn next_deadline(&self, idle_timeout: Option<Duration>) -> Option<Instant> {
         match self.phase {
+            _ if self.stopped_since.is_some() => None,
             Phase::Starting | Phase::Preparing => None,
             Phase::Greeting { until, .. } | Phase::Leaving { until } | Phase::Dying { until, .. } => Some(until),
             // A time that cannot be told never comes.
             Phase::Serving(serving) if self.sent.is_empty() => serving.since.checked_add(idle_timeout?),
-            Phase::Serving(serving) => serving.look.into_iter().chain(serving.grace).min(),
+            Phase::Serving(serving) => [serving.look, serving.grace, serving.glance].into_iter().flatten().min(),
         }
     }
 }

@@ -94,8 +94,11 @@ pub(crate) enum Event<K: Types> {
     Wanted(u64),
     /// A task has ended in another way than through a worker.
     Dropped(u64),
-    /// No task is submitted any more.
+    /// No task is submitted any more, and nobody may be there to resume the pool.
     Closed,
+    /// All workers are to stand still.
+    Suspended,
+    Resumed,
     Started(WorkerId, K::Page),
     NotStarted(WorkerId, K::Failure),
     /// It has called `init`, and runs its initializer.
@@ -110,6 +113,8 @@ pub(crate) enum Event<K: Types> {
     Ended(WorkerId, u64, Duration, K::Outcome),
     /// All that it has said by now was heard.
     Looked(WorkerId),
+    /// Whether somebody has stopped it.
+    Glanced(WorkerId, bool),
     Goodbye(WorkerId),
     /// Its channel is closed, or makes no sense.
     Severed(WorkerId),
@@ -130,6 +135,11 @@ pub(crate) enum Action<K: Types> {
     Dismiss(WorkerId),
     /// Look at what it has noted, then [`Event::Looked`].
     Look(WorkerId),
+    /// See whether its process is stopped, then [`Event::Glanced`].
+    Glance(WorkerId),
+    /// Stop its process group, for the pool is suspended.
+    Stop(WorkerId),
+    Continue(WorkerId),
     /// End it now, and then [`Event::Gone`].
     Kill(WorkerId),
     /// The same, though its process does not end.
@@ -138,6 +148,9 @@ pub(crate) enum Action<K: Types> {
     Remark,
     /// A task has begun.
     Begin(K::Task),
+    /// No time passes for its limits, because its worker is stopped.
+    Suspend(K::Task),
+    Resume(K::Task),
     Show(K::Task, K::Report),
     Settle(K::Task, K::Outcome),
     /// Its worker is lost, and it had begun there, heard of or not.
@@ -159,6 +172,8 @@ pub(crate) type Effects<K> = Vec<Action<K>>;
 pub(crate) enum KillReason {
     /// Its task took no notice of its cancellation.
     Unheeded,
+    /// Its task has noticed its cancellation, and could not end because somebody has stopped the worker.
+    Stopped,
     /// It did not begin with what it was sent.
     Silent,
     /// Its channel was closed, or made no sense.

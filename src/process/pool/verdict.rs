@@ -49,6 +49,10 @@ pub(super) fn loss(
             let what = format!("it took no notice for {grace:?}, so the process that ran it was killed{stopped}");
             (cancelled_kind(task), Some(RemoteError::from(what)))
         }
+        (Some(KillReason::Stopped), _) => {
+            let what = format!("it had noticed, but its process was stopped for {grace:?}, and so was killed{stopped}");
+            (cancelled_kind(task), Some(RemoteError::from(what)))
+        }
         (Some(KillReason::Silent), _) => {
             // Where it was asked to end meanwhile, that is what has come of it.
             let is_requested = task.core.state.load() & state::CANCEL != 0;

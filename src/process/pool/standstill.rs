@@ -1,0 +1,91 @@
+//! Workers that stand still: all of them, while the pool is suspended, and those that somebody else has stopped.
+//!
+//! For a worker of a suspended pool time stands still as well: its deadlines move on by as much. One whose task is to end
+//! goes on until it has, for nobody may be there to resume the pool.
+
+use std::time::Instant;
+
+use crate::process::pool::scheduler::{GLANCE, Scheduler};
+use crate::process::pool::slot::Phase;
+use crate::process::pool::terms::{Action, Effects, KillReason, Task, Types, WorkerId};
+use crate::task::state;
+
+impl<K: Types> Scheduler<K> {
+    pub(super) fn suspend(&mut self, now: Instant, effects: &mut Effects<K>) {
+        self.is_suspended = true;
+        for worker in self.workers() {
+            self.stop(worker, now, effects);
+        }
+    }
+
+    pub(super) fn resume(&mut self, now: Instant, effects: &mut Effects<K>) {
+        self.is_suspended = false;
+        for worker in self.workers() {
+            self.let_go_on(worker, now, effects);
+        }
+    }
+
+    fn workers(&self) -> Vec<WorkerId> {
+        self.slots.keys().copied().collect()
+    }
+
+    /// Stops a worker of a suspended pool, unless it or its task is about to end. What it has not begun waits here.
+    pub(super) fn stop(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+        let count = self.slots.get(&worker).map_or(0, |slot| slot.sent.len());
+        for index in (0..count).rev() {
+            self.recall(worker, index, now, effects);
+        }
+        let Some(slot) = self.slots.get_mut(&worker) else { return };
+        let is_live = matches!(slot.phase, Phase::Greeting { .. } | Phase::Preparing | Phase::Serving(_));
+        let ends = slot.sent.iter().any(|sent| sent.task.word() & state::CANCEL != 0);
+        if !is_live || ends || slot.stopped_since.is_some() {
+            return;
+        }
+        slot.stopped_since = Some(now);
+        effects.push(Action::Stop(worker));
+        if slot.has_begun {
+            effects.extend(slot.sent.front().map(|sent| Action::Suspend(sent.task.clone())));
+        } else if !slot.sent.is_empty() {
+            // It may have begun, and be about to be cancelled.
+            effects.push(Action::Look(worker));
+        }
+        self.schedule(worker);
+    }
+
+    /// Continues a worker, if it was stopped because the pool is suspended.
+    pub(super) fn let_go_on(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+        let Some(slot) = self.slots.get_mut(&worker) else { return };
+        let Some(since) = slot.stopped_since.take() else { return };
+        slot.postpone(now.saturating_duration_since(since));
+        if slot.has_begun {
+            effects.extend(slot.sent.front().map(|sent| Action::Resume(sent.task.clone())));
+        }
+        effects.push(Action::Continue(worker));
+        self.schedule(worker);
+    }
+
+    /// The first task of a worker has noticed that it is to end, and takes as long for that as it likes; but not for as
+    /// long as somebody likes to keep its worker stopped.
+    pub(super) fn noticed(&mut self, worker: WorkerId, now: Instant) {
+        self.update(worker, |serving| {
+            serving.grace = None;
+            serving.glance = serving.glance.or(Some(now + GLANCE));
+        });
+    }
+
+    /// It was looked whether a worker is stopped whose task has noticed that it is to end.
+    pub(super) fn glanced(&mut self, worker: WorkerId, is_stopped: bool, now: Instant, effects: &mut Effects<K>) {
+        let serving =
+            self.slots.get(&worker).filter(|slot| slot.stopped_since.is_none()).and_then(|slot| slot.serving());
+        let Some(serving) = serving.filter(|serving| serving.glance.is_some()) else { return };
+        // A time that cannot be told never comes.
+        let over = serving.stop_grace.or(now.checked_add(self.settings.cancel_grace)).filter(|_| is_stopped);
+        if over.is_some_and(|over| over <= now) {
+            return self.kill(worker, KillReason::Stopped, now, effects);
+        }
+        self.update(worker, |serving| {
+            serving.stop_grace = over;
+            serving.glance = over.into_iter().chain([now + GLANCE]).min();
+        });
+    }
+}
