@@ -1,26 +1,77 @@
 //! The program that this process runs: where to find it, to start it again.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
-use std::{env, fmt, str};
+use std::{env, fmt, fs, path, str};
 
-/// What workers run. On Linux that is the running image itself, even if its file has been replaced meanwhile.
-pub(crate) fn path() -> io::Result<PathBuf> {
-    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
+/// Which of the candidates workers are started from.
+static CHOSEN: AtomicUsize = AtomicUsize::new(0);
+/// A worker was ready, so that this is the right one.
+static IS_PROVEN: AtomicBool = AtomicBool::new(false);
+
+/// What this program may be, the likeliest first: on Linux the running image itself, even if its file has been replaced
+/// meanwhile. That is another program where one runs this, such as valgrind or the dynamic loader: then this is what the
+/// system says that it is, or what it was called.
+fn candidates() -> &'static [PathBuf] {
+    static FOUND: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let image = cfg!(target_os = "linux").then(|| PathBuf::from("/proc/self/exe"));
+        let called = env::args_os().next().map(PathBuf::from).filter(|name| name.components().count() > 1);
+        let called = called.and_then(|name| path::absolute(name).ok());
+        let mut found = Vec::new();
+        let mut identities = HashSet::new();
+        for path in [image, env::current_exe().ok(), called].into_iter().flatten() {
+            if identity_of(&path).is_some_and(|identity| identities.insert(identity)) {
+                found.push(path);
+            }
+        }
+        found
+    })
 }
 
-/// What is started as a worker, for people: it may be another program where something runs this one for it.
-pub(crate) fn name() -> String {
-    let path = path().map(|path| std::fs::read_link(&path).unwrap_or(path));
+/// What is chosen, to be named later.
+pub(crate) fn chosen() -> usize {
+    CHOSEN.load(Ordering::SeqCst)
+}
+
+/// A worker of this choice was ready.
+pub(crate) fn prove() {
+    IS_PROVEN.store(true, Ordering::SeqCst);
+}
+
+/// A worker of this choice has ended before it was ready: the next ones are started from another candidate, if there is
+/// one and none was ever ready.
+pub(crate) fn pass_over(choice: usize) {
+    if !IS_PROVEN.load(Ordering::SeqCst) && choice + 1 < candidates().len() {
+        // Others may have passed it over already.
+        let _ = CHOSEN.compare_exchange(choice, choice + 1, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
+/// What workers run.
+pub(crate) fn path(choice: usize) -> io::Result<&'static Path> {
+    let path = candidates().get(choice).map(PathBuf::as_path);
+    path.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the file of this program was not found"))
+}
+
+/// What is started as a worker, for people.
+pub(crate) fn name(choice: usize) -> String {
+    let path = path(choice).map(|path| fs::read_link(path).unwrap_or_else(|_| path.to_owned()));
     path.map_or_else(|error| format!("which was not found ({error})"), |path| format!("`{}`", path.display()))
 }
 
 /// Changes when the program is built again.
 pub(crate) fn identity() -> Option<(u64, SystemTime)> {
-    let metadata = path().and_then(std::fs::metadata).ok()?;
+    identity_of(path(chosen()).ok()?)
+}
+
+fn identity_of(path: &Path) -> Option<(u64, SystemTime)> {
+    let metadata = fs::metadata(path).ok()?;
     Some((metadata.len(), metadata.modified().ok()?))
 }
 
@@ -69,7 +120,10 @@ impl fmt::Debug for TestWorker {
 /// The names of the tests in this program that are workers.
 pub(crate) fn test_workers() -> &'static [String] {
     static FOUND: OnceLock<Vec<String>> = OnceLock::new();
-    FOUND.get_or_init(|| path().and_then(File::open).and_then(|file| find_marks(&file)).unwrap_or_default())
+    FOUND.get_or_init(|| {
+        let names = |path| File::open(path).and_then(|file| find_marks(&file)).unwrap_or_default();
+        candidates().iter().map(names).find(|names| !names.is_empty()).unwrap_or_default()
+    })
 }
 
 fn find_marks(mut file: &File) -> io::Result<Vec<String>> {

@@ -325,6 +325,16 @@ fn a_limit_on_the_size_of_files_does_no_harm() {
     });
 }
 
+/// Where `/proc/self/exe` is the loader, and not the program.
+#[test]
+fn a_program_that_the_dynamic_loader_runs_has_workers() {
+    let loaders = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
+    let Some(loader) = loaders.into_iter().find(|loader| fs::exists(loader).unwrap()) else { return };
+    within_deadline(move || {
+        run_program("program_with_a_pool", &format!("exec {loader} \"$0\" \"$@\";"));
+    });
+}
+
 #[test]
 fn program_with_a_pool() {
     if is_run_as("program_with_a_pool") {

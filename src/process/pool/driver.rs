@@ -25,6 +25,7 @@ use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::{Kinds, Queued};
 use crate::process::pool::shared::{Pool, State};
 use crate::process::pool::terms::{Action, Event, WorkerId};
+use crate::process::program;
 use crate::process::protocol::channel::{Channel, Received};
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{Reply, WireError};
@@ -344,9 +345,13 @@ impl Driver {
                 poller.remove(fd);
             }
         }
+        let program = peer.process.program();
+        if peer.introduction == Introduction::Greeting && matches!(exit, WorkerExit::Code(_)) {
+            program::pass_over(program);
+        }
         peer.process.reap();
         if !peer.is_given_up {
-            self.tell_gone(worker, End { exit, fault: peer.fault, stopped: peer.stopped });
+            self.tell_gone(worker, End { exit, fault: peer.fault, stopped: peer.stopped, program });
         }
     }
 
@@ -373,7 +378,8 @@ impl Driver {
     fn give_up(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_given_up) else { return };
         peer.is_given_up = true;
-        let end = End { exit: WorkerExit::Unknown, fault: peer.fault.take(), stopped: peer.stopped };
+        let program = peer.process.program();
+        let end = End { exit: WorkerExit::Unknown, fault: peer.fault.take(), stopped: peer.stopped, program };
         self.tell_gone(worker, end);
     }
 
@@ -403,6 +409,7 @@ impl Peer {
     ) -> Result<Option<Event<Kinds>>, WireError> {
         let verdict = match (self.introduction, reply) {
             (Introduction::Greeting, Reply::Ready(ready)) => launch.compare(ready).map(|()| {
+                program::prove();
                 let has_initializer = launch.initializer.is_some();
                 self.introduction = if has_initializer { Introduction::Initializer } else { Introduction::Done };
                 if has_initializer { Event::Greeted(worker) } else { Event::Ready(worker) }

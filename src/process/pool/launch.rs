@@ -62,6 +62,8 @@ pub(crate) struct Initializer {
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: Pid,
+    /// What it was started from.
+    program: usize,
     /// Where there are such descriptors.
     pidfd: Option<OwnedFd>,
 }
@@ -74,6 +76,8 @@ pub(crate) struct End {
     pub(crate) fault: Option<WireError>,
     /// The signal that had stopped it when it was killed.
     pub(crate) stopped: Option<i32>,
+    /// What it was started from.
+    pub(crate) program: usize,
 }
 
 /// Why there is no worker.
@@ -106,30 +110,31 @@ impl Failure {
 }
 
 impl terms::Failure<End> for Failure {
-    fn lost(End { exit, fault, .. }: End) -> Self {
+    fn lost(End { exit, fault, program, .. }: End) -> Self {
         let what = match fault {
             Some(fault) => format!("its worker has sent {fault} at its start: {exit}"),
             None => format!(
                 "its worker, {}, ended before it was ready: {exit}; `TaskRegistry::init` has to be the first thing that \
                  `main` calls",
-                program::name()
+                program::name(program)
             ),
         };
-        let attempts = match exit {
+        let worth = match exit {
+            _ if program::chosen() != program => Worth::Patience,
             // What somebody else has killed may live the next time; what dies by itself hardly ever does.
-            KILLED => 10,
+            KILLED => Worth::Attempts(10),
             // It went its way without coming to `init`, and will do so again.
-            WorkerExit::Code(0) => 1,
-            _ => 3,
+            WorkerExit::Code(0) => Worth::Attempts(1),
+            _ => Worth::Attempts(3),
         };
-        Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Attempts(attempts) }
+        Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth }
     }
 
     fn not_ready() -> Self {
         let what = format!(
             "its worker, {}, was killed because it had not come to call `TaskRegistry::init` in {} s: call that first in \
              `main`",
-            program::name(),
+            program::name(program::chosen()),
             terms::START.as_secs()
         );
         Self { kind: TaskErrorKind::WorkerLost(KILLED), error: what.into(), worth: Worth::Attempts(1) }
@@ -179,13 +184,14 @@ impl Launch {
         let (ours, theirs) = UnixStream::pair()?;
         let channel = Channel::new(ours)?;
         let theirs = above_standard(OwnedFd::from(theirs))?;
-        let child = self.command(task)?.stdin(theirs).spawn()?;
+        let program = program::chosen();
+        let child = self.command(program, task)?.stdin(theirs).spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        Ok((Process { pid, pidfd: open_pidfd(pid) }, channel))
+        Ok((Process { pid, program, pidfd: open_pidfd(pid) }, channel))
     }
 
-    fn command(&self, task: &str) -> io::Result<Command> {
-        let mut command = Command::new(program::path()?);
+    fn command(&self, program: usize, task: &str) -> io::Result<Command> {
+        let mut command = Command::new(program::path(program)?);
         if let Some(name) = std::env::args_os().next() {
             command.arg0(name);
         }
@@ -243,6 +249,10 @@ fn open_pidfd(_pid: Pid) -> Option<OwnedFd> {
 }
 
 impl Process {
+    pub(crate) fn program(&self) -> usize {
+        self.program
+    }
+
     /// Readable once the process has ended.
     pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)

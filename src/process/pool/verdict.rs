@@ -34,7 +34,7 @@ pub(super) fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
 pub(super) fn loss(
     task: &TaskRef,
     grace: Duration,
-    End { exit, fault, stopped }: End,
+    End { exit, fault, stopped, .. }: End,
     reason: Option<KillReason>,
 ) -> Loss {
     let stopped = stopped.map_or(String::new(), |signal| {
