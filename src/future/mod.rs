@@ -572,7 +572,7 @@ impl<T> ProgressFuture<T> {
         if self.core().state.claim().is_ok() {
             let callbacks = self.callbacks.clone().map(|callbacks| (thread::current().id(), callbacks));
             let report_interval = self.current_pool().map(|pool| pool.report_interval);
-            run::run(self.task(), Context { report_interval, callbacks });
+            run::run(self.task(), Context { report_interval, callbacks, recorder: None });
         }
     }
 

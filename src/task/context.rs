@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Duration;
 
+use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::task::callbacks::Callbacks;
+use crate::task::parts::Position;
 
 /// How often a running task is shown, and who looks at it from the thread that it runs on.
 #[derive(Clone, Default)]
@@ -14,10 +16,18 @@ pub(crate) struct Context {
     pub(crate) report_interval: Option<Duration>,
     /// The callbacks of its future, where that is polled by the thread that runs it.
     pub(crate) callbacks: Option<(ThreadId, Arc<Callbacks<ProgressState>>)>,
+    /// Where what the task says is recorded.
+    pub(crate) recorder: Option<Arc<dyn Recorder>>,
+}
+
+/// Keeps what a task has said last, for when its process is lost.
+pub(crate) trait Recorder: Send + Sync {
+    /// Called in the order in which it was said, with a lock of the task held.
+    fn record(&self, task: TaskId, position: Position, message: Option<&str>);
 }
 
 impl Context {
     pub(crate) fn with_interval(report_interval: Duration) -> Self {
-        Self { report_interval: Some(report_interval), callbacks: None }
+        Self { report_interval: Some(report_interval), ..Self::default() }
     }
 }

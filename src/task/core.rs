@@ -11,11 +11,12 @@ use crate::id::TaskId;
 use crate::progress::{Origin, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
+use crate::task::context::Recorder;
 use crate::task::counts::{Counts, UNKNOWN};
 use crate::task::details::{Details, default_name};
 use crate::task::limits::Limits;
 use crate::task::parts::Position;
-use crate::task::remote::RemoteSnapshot;
+use crate::task::remote::{Record, RemoteSnapshot};
 use crate::task::state::{self, State};
 
 /// What is the same for every task.
@@ -281,6 +282,25 @@ impl Core {
         // What a task says after its end is not part of its outcome, nor what it says while that is written.
         if self.state.load() & (state::ENDED | state::DECIDED) == 0 {
             totals.message = Some(message);
+        }
+    }
+
+    /// Records what the task has said by now.
+    pub(crate) fn record(&self, recorder: &dyn Recorder) {
+        let totals = self.details().totals();
+        // Under the lock, so that what was said later is recorded later.
+        recorder.record(self.id(), totals.position(&self.counts), totals.message.as_deref());
+    }
+
+    /// Sets what another process had recorded of the task before it was lost. Only whoever hears of the task there calls
+    /// this.
+    pub(crate) fn restore(&self, record: Record) {
+        let mut totals = self.details().totals();
+        let position = Position { n: record.n, total: record.total, part: record.part };
+        totals.set_remote(&self.counts, position);
+        let message = record.message.filter(|_| !totals.is_closed());
+        if let Some(message) = message.filter(|message| message.says_more_than(totals.message.as_deref())) {
+            totals.message = Some(message.text.into());
         }
     }
 

@@ -161,13 +161,20 @@ impl Totals {
         if self.is_closed() {
             return;
         }
-        self.remote_part = remote.part;
-        counts.set_both(remote.n, remote.total);
+        self.set_remote(counts, Position { n: remote.n, total: remote.total, part: remote.part });
         if remote.is_halted {
             let started = clock.read().started;
             clock.set(Span { started, stopped: started.saturating_add(remote.elapsed) });
         } else if was_halted {
             clock.start(now);
+        }
+    }
+
+    /// Sets what another process has counted.
+    pub(crate) fn set_remote(&mut self, counts: &Counts, Position { n, total, part }: Position) {
+        if !self.is_closed() {
+            self.remote_part = part;
+            counts.set_both(n, total);
         }
     }
 

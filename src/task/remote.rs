@@ -18,3 +18,58 @@ pub(crate) struct RemoteSnapshot {
     /// The message, where there is another one than before.
     pub(crate) message: Option<String>,
 }
+
+/// What a task had said last in another process that was lost.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Record {
+    /// Which task, as the program knows it.
+    pub(crate) task: u64,
+    pub(crate) n: u64,
+    pub(crate) total: u64,
+    pub(crate) part: f64,
+    pub(crate) message: Option<RecordedMessage>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RecordedMessage {
+    pub(crate) text: String,
+    /// There was no room for the rest.
+    pub(crate) is_cut: bool,
+}
+
+impl RecordedMessage {
+    /// Whether it is not merely the beginning of what was heard before.
+    pub(crate) fn says_more_than(&self, heard: Option<&str>) -> bool {
+        !(self.is_cut && heard.is_some_and(|heard| heard.starts_with(&self.text)))
+    }
+}
+
+/// As many of the first characters of a text as there is room for, in bytes.
+pub(crate) fn beginning(text: &str, room: usize) -> &str {
+    if text.len() <= room {
+        return text;
+    }
+    let end = (0..=room).rev().find(|&end| text.is_char_boundary(end));
+    &text[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RecordedMessage, beginning};
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(["", "ß", "ßx", "ßxß"].map(|text| beginning(text, 3)), ["", "ß", "ßx", "ßx"]);
+        assert_eq!(beginning("ßß", 3), "ß");
+        assert_eq!(beginning("ß", 1), "");
+    }
+
+    #[test]
+    fn only_the_beginning_of_what_was_heard_says_no_more() {
+        let says_more = |is_cut, heard| RecordedMessage { text: "file 1".into(), is_cut }.says_more_than(heard);
+        assert!(!says_more(true, Some("file 12")));
+        assert!(says_more(false, Some("file 12")), "it is another message");
+        assert!(says_more(true, Some("file 2")));
+        assert!(says_more(true, None));
+    }
+}

@@ -61,8 +61,21 @@ pub(crate) fn report_if_due(task: &TaskRef, context: &Context) {
     }
 }
 
+/// The end of a call that says something new: unlike a mere count, that outlives the process where it is recorded.
+pub(crate) fn record_and_report(task: &TaskRef, context: &Context) {
+    record(task, context);
+    report_if_due(task, context);
+}
+
+pub(crate) fn record(task: &TaskRef, context: &Context) {
+    if let Some(recorder) = &context.recorder {
+        task.core.record(&**recorder);
+    }
+}
+
 #[cold]
 pub(crate) fn report(task: &TaskRef, context: &Context) {
+    record(task, context);
     publish::due(task, Pace::of_this_process(context.report_interval, context.callbacks.is_some()));
     if let Some((polling_thread, callbacks)) = &context.callbacks {
         // Another thread of the task must not call what belongs to the one that polls.
@@ -115,5 +128,5 @@ pub(crate) fn set_message(task: &TaskRef, context: &Context, message: Cow<'stati
         Cow::Owned(text) => text.into(),
     };
     task.core.set_message(message);
-    report_if_due(task, context);
+    record_and_report(task, context);
 }

@@ -97,7 +97,7 @@ impl Drop for Completion {
         if part.lock().is_shared() {
             task.core.unshare();
         }
-        checkpoint::report_if_due(task, &self.context);
+        checkpoint::record_and_report(task, &self.context);
     }
 }
 
@@ -226,7 +226,7 @@ impl Updater {
     pub fn set_total(&self, total: u64) {
         self.total_is_counted.set(false);
         self.write_counts(|counts| counts.set_total(total));
-        self.report_if_due();
+        self.record_and_report();
     }
 
     /// Sets the number of units done, forwards or backwards, and checks for cancellation.
@@ -320,6 +320,7 @@ impl Updater {
         self.total_is_counted.set(false);
         let own = self.own(n);
         self.write_counts(|counts| counts.set_both(own, total));
+        checkpoint::record(self.task(), &self.context);
         self.checkpoint(state::ATTENTION)
     }
 
@@ -534,7 +535,7 @@ impl Updater {
     /// Counts without checking for cancellation.
     pub(crate) fn count(&self, delta: u64) {
         self.counts().advance(delta);
-        self.report_if_due();
+        checkpoint::report_if_due(self.task(), &self.context);
     }
 
     /// Starts a count from 0. Where its total is not known, one that the task has set stays.
@@ -546,7 +547,7 @@ impl Updater {
         };
         self.total_is_counted.set(is_counted);
         self.counts().set_both(self.own(0), total);
-        self.report_if_due();
+        self.record_and_report();
     }
 
     /// The end of every progress call: nothing, unless one of `bits` wants attention.
@@ -556,8 +557,8 @@ impl Updater {
         if needs_attention { checkpoint::checkpoint(self.task(), &self.context, bits) } else { Ok(()) }
     }
 
-    fn report_if_due(&self) {
-        checkpoint::report_if_due(self.task(), &self.context);
+    fn record_and_report(&self) {
+        checkpoint::record_and_report(self.task(), &self.context);
     }
 }
 

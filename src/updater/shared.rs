@@ -175,7 +175,7 @@ impl SharedUpdater {
     pub fn set_total(&self, total: u64) {
         let count = self.part.as_ref().map_or(Count::Task(self.task()), Count::Part);
         count.with_parts(|parts, _| parts.shared_total = Some(total));
-        checkpoint::report_if_due(self.task(), &self.context);
+        checkpoint::record_and_report(self.task(), &self.context);
     }
 
     /// Sets the message of the task; see [`Updater::set_message`](crate::Updater::set_message). The last one stays.

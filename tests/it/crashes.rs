@@ -492,6 +492,105 @@ fn texts_that_are_too_long_are_cut() {
     });
 }
 
+/// Where a task sets its message from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Speaker {
+    Task,
+    Threads,
+}
+
+/// Says which file it is at, and ends its worker at the one that is bad. Where `first` is gone, another attempt took it
+/// away: then it ends its worker before it has said anything.
+pub(crate) fn open_files(
+    (way, bad, speaker, first): (Way, u64, Speaker, PathBuf),
+    progress: &Updater,
+) -> TaskResult<()> {
+    if fs::remove_file(first).is_err() {
+        way.go()?;
+    }
+    let shared = progress.shared();
+    for n in 0..1000 {
+        let message = format!("file {n}");
+        match speaker {
+            Speaker::Task => progress.set_message(message),
+            Speaker::Threads => thread::scope(|scope| {
+                scope.spawn(|| shared.set_message(message));
+            }),
+        }
+        progress.set_counts(n, 1000)?;
+        if n == bad {
+            way.go()?;
+        }
+    }
+    Ok(())
+}
+
+fn open_files_until(bad: u64, way: Way, speaker: Speaker, is_observed: bool) -> TaskError {
+    let (executor, first) = (ProcessPoolExecutor::new(1).unwrap(), NewFile::new());
+    let task = executor.submit(open_files, (way, bad, speaker, first.path()));
+    let updates = is_observed.then(|| task.updates());
+    let error = task.wait().unwrap_err();
+    if let Some(updates) = updates {
+        let last = std::iter::from_fn(|| updates.recv_blocking().ok()).last();
+        assert_eq!(last.as_ref(), Some(error.progress()), "what is shown last is what the error says");
+    }
+    error
+}
+
+#[test]
+fn the_error_of_a_lost_worker_tells_what_its_task_has_said_last() {
+    within_deadline(|| {
+        for way in [Way::Exit, Way::Abort, Way::Kill, Way::Close, Way::Garbage] {
+            for speaker in [Speaker::Task, Speaker::Threads] {
+                for (is_observed, bad) in [(false, 60), (true, 61), (false, 0), (true, 999)] {
+                    let error = open_files_until(bad, way, speaker, is_observed);
+                    let what = format!("{way:?} {speaker:?} {is_observed}: {error:?}");
+                    assert_eq!(error.kind(), &way.kind(), "{what}");
+                    let said = error.progress();
+                    assert_eq!(said.message.as_deref(), Some(&*format!("file {bad}")), "{what}");
+                    assert_eq!((said.n, said.total), (bad, Some(1000)), "{what}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_recorded_is_of_one_task_and_one_attempt() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        let first = NewFile::new();
+        let input = || (Way::Kill, 60, Speaker::Task, first.path());
+        let error = executor.task(open_files, input()).retries(1).submit().wait().unwrap_err();
+        assert_eq!((error.progress().n, error.progress().message.as_deref()), (0, None), "{error:?}");
+
+        // The worker of the next one has heard of many files.
+        let first = NewFile::new();
+        executor.submit(open_files, (Way::Kill, u64::MAX, Speaker::Task, first.path())).wait().unwrap();
+        let error = executor.submit(open_files, (Way::Kill, 60, Speaker::Task, first.path())).wait().unwrap_err();
+        assert_eq!((error.progress().n, error.progress().message.as_deref()), (0, None), "{error:?}");
+    });
+}
+
+pub(crate) fn talk_and_die(len: usize, progress: &Updater) -> TaskResult<()> {
+    progress.set_message("ß".repeat(len));
+    Ok(Way::Kill.go()?)
+}
+
+#[test]
+fn the_beginning_of_a_long_message_outlives_its_worker() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        for (len, least) in [(2_000, 2_000), (100_000, 2_048)] {
+            let error = executor.submit(talk_and_die, len).wait().unwrap_err();
+            let message = error.progress().message.clone().unwrap();
+            assert!(message.chars().all(|character| character == 'ß'), "it is cut between characters");
+            // All of it, if it was sent in time.
+            assert!((least..=len).contains(&message.chars().count()), "{} bytes", message.len());
+        }
+    });
+}
+
 pub(crate) fn repeat(n: usize, _: &Updater) -> TaskResult<String> {
     Ok("x".repeat(n))
 }

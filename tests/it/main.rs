@@ -48,7 +48,10 @@ use contract::{
     fail, fail_when_cancelled, fail_within_a_part, finish_all_the_same, finish_too_late, overrun, refuse_seven,
     say_cancelled, set_a_message, set_pairs, sleep_for_ever, sleep_within_a_part, time_left, wrap_the_cancellation,
 };
-use crashes::{echo_bytes, echo_picky, echo_texts, initialize, process_id, repeat, spring, spring_later, talk_much};
+use crashes::{
+    echo_bytes, echo_picky, echo_texts, initialize, open_files, process_id, repeat, spring, spring_later, talk_and_die,
+    talk_much,
+};
 use limits::{check_later, see_the_deadline_move};
 use odd_code::{deepen, fail_oddly, is_list, name_of, panic_oddly};
 use partial::take_a_part;
@@ -105,6 +108,7 @@ progress_executor::test_worker!(
     name_of,
     nest,
     notice_and_stay,
+    open_files,
     overrun,
     print_without_an_end,
     is_list,
@@ -125,6 +129,7 @@ progress_executor::test_worker!(
     spring_later,
     surroundings,
     take_a_part,
+    talk_and_die,
     talk_much,
     thread_name,
     tick_forever,

@@ -27,8 +27,10 @@ use crate::process::pool::shared::{Pool, State};
 use crate::process::pool::terms::{Action, Event, WorkerId};
 use crate::process::program;
 use crate::process::protocol::channel::{Channel, Received};
+use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{Reply, WireError};
+use crate::task::remote::Record;
 use crate::task::transitions;
 
 /// How often a worker is read from before others have their turn.
@@ -349,9 +351,10 @@ impl Driver {
         if peer.introduction == Introduction::Greeting && matches!(exit, WorkerExit::Code(_)) {
             program::pass_over(program);
         }
+        let record = peer.last_record();
         peer.process.reap();
         if !peer.is_given_up {
-            self.tell_gone(worker, End { exit, fault: peer.fault, stopped: peer.stopped, program });
+            self.tell_gone(worker, End { exit, fault: peer.fault, stopped: peer.stopped, program, record });
         }
     }
 
@@ -378,8 +381,8 @@ impl Driver {
     fn give_up(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_given_up) else { return };
         peer.is_given_up = true;
-        let program = peer.process.program();
-        let end = End { exit: WorkerExit::Unknown, fault: peer.fault.take(), stopped: peer.stopped, program };
+        let (program, record) = (peer.process.program(), peer.last_record());
+        let end = End { exit: WorkerExit::Unknown, fault: peer.fault.take(), stopped: peer.stopped, program, record };
         self.tell_gone(worker, end);
     }
 
@@ -400,6 +403,10 @@ impl Driver {
 }
 
 impl Peer {
+    fn last_record(&self) -> Option<Record> {
+        self.channel.memory().and_then(Memory::last_record)
+    }
+
     /// What a worker says before it is ready.
     fn introduce(
         &mut self,

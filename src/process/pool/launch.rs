@@ -25,6 +25,7 @@ use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::protocol::wire::{self, Fingerprint, Hello, Outcome, Ready, Request, Run, VERSION, WireError};
 use crate::process::registry::{TaskRegistry, fingerprint};
 use crate::process::{program, worker_args};
+use crate::task::remote::Record;
 
 const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
 
@@ -78,6 +79,8 @@ pub(crate) struct End {
     pub(crate) stopped: Option<i32>,
     /// What it was started from.
     pub(crate) program: usize,
+    /// What its task had said last.
+    pub(crate) record: Option<Record>,
 }
 
 /// Why there is no worker.

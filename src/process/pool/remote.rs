@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind};
-use crate::task::remote::RemoteSnapshot;
+use crate::task::remote::{Record, RemoteSnapshot};
 use crate::task::subscribers::Pace;
 use crate::task::transitions;
 use crate::task::{TaskRef, publish, state, watchdog};
@@ -56,9 +56,10 @@ pub(crate) fn end(task: &TaskRef, snapshot: RemoteSnapshot, outcome: Result<Enco
     settle(task, Some(elapsed), outcome);
 }
 
-/// Ends a task of which nothing more will be heard.
-pub(crate) fn lose(task: &TaskRef, loss: Loss) {
+/// Ends a task of which nothing more will be heard than what was recorded of it.
+pub(crate) fn lose(task: &TaskRef, record: Option<Record>, loss: Loss) {
     begin_at(task, Pace::EveryChange);
+    record.into_iter().for_each(|record| task.core.restore(record));
     settle(task, None, Err(loss));
 }
 

@@ -215,8 +215,9 @@ impl Pool {
             Action::Settle(task, (snapshot, outcome)) => {
                 remote::end(task.task(), snapshot, judge(task.task(), outcome))
             }
-            Action::Lose(task, end, reason) => {
-                remote::lose(task.task(), loss(task.task(), self.cancel_grace, end, reason))
+            Action::Lose(task, mut end, reason) => {
+                let record = end.record.take().filter(|record| record.task == task.id());
+                remote::lose(task.task(), record, loss(task.task(), self.cancel_grace, end, reason))
             }
             Action::ShowRetry(task) => publish::change(task.task()),
             Action::Refuse(task) => transitions::refuse(task.task(), cancelled_kind(task.task()), None),

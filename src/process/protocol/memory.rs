@@ -1,15 +1,18 @@
 //! Memory that a worker and its program share, and that outlives the worker.
 //!
 //! ```text
-//! ┌──────────┬───────┬─────┬──────────────────┬─────────────────────────────────────┐
-//! │ reserved │ start │ end │ a word for each  │ from start to end, the byte at n of │
-//! │   u64    │  u64  │ u64 │ place: u64 × 256 │ all that is sent, at n modulo size  │
-//! └──────────┴───────┴─────┴──────────────────┴─────────────────────────────────────┘
+//! ┌──────────┬───────┬─────┬──────────────────┬──────────┬────────┬─────────────────────────────────────┐
+//! │ reserved │ start │ end │ a word for each  │ sequence │ record │ from start to end, the byte at n of │
+//! │   u64    │  u64  │ u64 │ place: u64 × 256 │   u64    │  × 2   │ all that is sent, at n modulo size  │
+//! └──────────┴───────┴─────┴──────────────────┴──────────┴────────┴─────────────────────────────────────┘
 //! ```
 //!
 //! The words say which tasks have begun, see [`page`](super::page). Behind them the worker notes what it has said and not
 //! sent: a copy, no system call, and nobody is woken. The program looks there when a worker is lost, or has been silent
 //! for a while.
+//!
+//! What its task says is recorded at once. There are two records, so that one is whole wherever the worker ends: the
+//! record of the number `sequence`, modulo 2.
 //!
 //! Where there is no such memory, workers are sent one task at a time, and send at once what they have to say.
 
@@ -24,17 +27,33 @@ use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::page::Place;
+use crate::task::parts::Position;
+use crate::task::remote::{Record, RecordedMessage, beginning};
 
 /// How many tasks a worker has at most.
 pub(crate) const PLACES: usize = 256;
 /// How much can be noted that was not sent.
 pub(crate) const NOTES: usize = 64 * 1024;
+/// How much of a message is recorded.
+const MESSAGE: usize = 4 * 1024;
+
+/// Whether there is a message, and whether all of it is there.
+const NO_MESSAGE: u64 = 0;
+const WHOLE: u64 = 1;
+const CUT: u64 = 2;
+
+/// How often a record is read that is written over meanwhile, by a worker that lives on.
+const ATTEMPTS: usize = 16;
 
 const RESERVED: usize = 0;
 const START: usize = 8;
 const END: usize = 16;
 const WORDS: usize = 24;
-const NOTES_AT: usize = WORDS + 8 * PLACES;
+const SEQUENCE: usize = WORDS + 8 * PLACES;
+const RECORDS: usize = SEQUENCE + 8;
+const FIELDS: usize = 6;
+const RECORD: usize = 8 * FIELDS + MESSAGE;
+const NOTES_AT: usize = RECORDS + 2 * RECORD;
 const SIZE: usize = NOTES_AT + NOTES;
 
 #[derive(Debug)]
@@ -79,6 +98,56 @@ impl Memory {
         self.0.get_atomic_ref(offset).ok()
     }
 
+    /// Records what a task has said. Only the worker does this, one thread at a time.
+    pub(crate) fn record(&self, task: u64, position: Position, message: Option<&str>) {
+        let Some(sequence) = self.word(SEQUENCE) else { return };
+        let next = sequence.load(Ordering::Relaxed).wrapping_add(1);
+        // Whoever sees a record that is written over sees that the next one is whole.
+        fence(Ordering::Release);
+        if self.write_record(record_at(next), task, position, message).is_some() {
+            sequence.store(next, Ordering::Release);
+        }
+    }
+
+    fn write_record(&self, at: usize, task: u64, position: Position, message: Option<&str>) -> Option<()> {
+        let text = beginning(message.unwrap_or_default(), MESSAGE);
+        let extent = message.map_or(NO_MESSAGE, |message| if message.len() == text.len() { WHOLE } else { CUT });
+        let Position { n, total, part } = position;
+        for (index, value) in [task, n, total, part.to_bits(), extent, text.len() as u64].into_iter().enumerate() {
+            self.word(at + 8 * index)?.store(value, Ordering::Relaxed);
+        }
+        self.0.as_volatile_slice().write_slice(text.as_bytes(), at + 8 * FIELDS).ok()
+    }
+
+    /// What was recorded last, where that makes sense.
+    pub(crate) fn last_record(&self) -> Option<Record> {
+        let sequence = self.word(SEQUENCE)?;
+        for _ in 0..ATTEMPTS {
+            let before = sequence.load(Ordering::Acquire);
+            if before == 0 {
+                return None;
+            }
+            let record = self.read_record(record_at(before));
+            fence(Ordering::Acquire);
+            if sequence.load(Ordering::Relaxed) == before {
+                return record;
+            }
+        }
+        None
+    }
+
+    fn read_record(&self, at: usize) -> Option<Record> {
+        let field = |index: usize| Some(self.word(at + 8 * index)?.load(Ordering::Relaxed));
+        let [task, n, total] = [field(0)?, field(1)?, field(2)?];
+        let part = Some(f64::from_bits(field(3)?)).filter(|part| (0.0..1.0).contains(part))?;
+        let extent = field(4)?;
+        let len = usize::try_from(field(5)?).ok().filter(|&len| len <= MESSAGE)?;
+        let mut bytes = vec![0; len];
+        self.0.as_volatile_slice().read_slice(&mut bytes, at + 8 * FIELDS).ok()?;
+        let message = RecordedMessage { text: String::from_utf8_lossy(&bytes).into_owned(), is_cut: extent == CUT };
+        Some(Record { task, n, total, part, message: (extent != NO_MESSAGE).then_some(message) })
+    }
+
     /// Notes the bytes from `at` on; returns whether that has worked. Only the worker does this.
     pub(crate) fn note(&self, at: u64, bytes: &[u8]) -> bool {
         let Some([reserved, start, end]) = self.bounds() else { return false };
@@ -118,14 +187,25 @@ impl Memory {
     }
 }
 
+fn record_at(sequence: u64) -> usize {
+    RECORDS + RECORD * (sequence % 2) as usize
+}
+
 fn offset(at: u64) -> usize {
     (at % NOTES as u64) as usize
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Memory, PLACES};
+    use std::sync::atomic::Ordering;
+    use std::thread;
+
+    use vm_memory::{Bytes, VolatileMemory};
+
+    use super::{FIELDS, MESSAGE, Memory, PLACES, SEQUENCE, record_at};
     use crate::process::protocol::page::Doomed;
+    use crate::task::parts::Position;
+    use crate::task::remote::{Record, RecordedMessage};
 
     /// As both ends have it.
     fn pair() -> (Memory, Memory) {
@@ -158,6 +238,90 @@ mod tests {
         let (program, worker) = pair();
         assert!(worker.note(u64::MAX - 3, &[1, 2, 3]));
         assert!(program.notes(7).is_empty());
+    }
+
+    const POSITION: Position = Position { n: 60, total: 1000, part: 0.25 };
+
+    fn record(task: u64, message: Option<(&str, bool)>) -> Record {
+        let message = message.map(|(text, is_cut)| RecordedMessage { text: text.into(), is_cut });
+        Record { task, n: 60, total: 1000, part: 0.25, message }
+    }
+
+    #[test]
+    fn what_was_recorded_last_is_given_back() {
+        let (program, worker) = pair();
+        assert_eq!(program.last_record(), None);
+        worker.record(7, POSITION, None);
+        assert_eq!(program.last_record(), Some(record(7, None)));
+        for message in ["file 60", "", "ß", "file 6"] {
+            worker.record(8, POSITION, Some(message));
+            assert_eq!(program.last_record(), Some(record(8, Some((message, false)))));
+        }
+        worker.record(9, POSITION, None);
+        assert_eq!(program.last_record(), Some(record(9, None)), "the message was that of another task");
+        assert!(program.notes(0).is_empty(), "records are no notes");
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        let (program, worker) = pair();
+        let longest = "x".repeat(MESSAGE);
+        worker.record(7, POSITION, Some(&longest));
+        assert_eq!(program.last_record(), Some(record(7, Some((&longest, false)))));
+        let odd = format!("x{}", "ß".repeat(MESSAGE));
+        worker.record(7, POSITION, Some(&odd));
+        assert_eq!(program.last_record(), Some(record(7, Some((&odd[..MESSAGE - 1], true)))));
+    }
+
+    #[test]
+    fn a_record_that_is_being_written_leaves_the_one_before() {
+        let (program, worker) = pair();
+        for task in 1..5 {
+            worker.record(task, POSITION, Some("whole"));
+            worker.write_record(record_at(task + 1), task + 1, POSITION, Some("the worker ends in it")).unwrap();
+            assert_eq!(program.last_record(), Some(record(task, Some(("whole", false)))));
+        }
+    }
+
+    #[test]
+    fn records_are_read_whole_while_they_are_written() {
+        let (program, worker) = pair();
+        let writer = thread::spawn(move || {
+            for n in 1..20_000 {
+                let message = n.to_string().repeat(50);
+                worker.record(n, Position { n, total: n, part: 0.0 }, Some(&message));
+            }
+        });
+        while !writer.is_finished() {
+            if let Some(Record { task, n, total, message, .. }) = program.last_record() {
+                assert_eq!((n, total), (task, task));
+                assert_eq!(message.unwrap().text, task.to_string().repeat(50));
+            }
+        }
+        writer.join().unwrap();
+        assert_eq!(program.last_record().unwrap().task, 19_999);
+    }
+
+    #[test]
+    fn nonsense_in_a_record_is_nothing_or_a_text() {
+        let (program, worker) = pair();
+        worker.record(7, POSITION, Some("file 60"));
+        let at = record_at(worker.word(SEQUENCE).unwrap().load(Ordering::Relaxed));
+        let set = |index: usize, value: u64| worker.word(at + 8 * index).unwrap().swap(value, Ordering::Relaxed);
+        for len in [MESSAGE as u64 + 1, u64::MAX] {
+            let before = set(5, len);
+            assert_eq!(program.last_record(), None, "{len} bytes");
+            set(5, before);
+        }
+        for part in [f64::NAN, 1.0, -1.0] {
+            let before = set(3, part.to_bits());
+            assert_eq!(program.last_record(), None, "{part}");
+            set(3, before);
+        }
+        worker.0.as_volatile_slice().write_slice(&[0xff], at + 8 * FIELDS).unwrap();
+        assert_eq!(program.last_record(), Some(record(7, Some(("\u{fffd}ile 60", false)))));
+        worker.word(SEQUENCE).unwrap().store(u64::MAX, Ordering::Relaxed);
+        assert!(program.last_record().is_some(), "any number is that of one of both");
     }
 
     #[test]

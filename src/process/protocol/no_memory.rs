@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::process::protocol::page::Place;
+use crate::task::parts::Position;
+use crate::task::remote::Record;
 
 pub(crate) const PLACES: usize = 1;
 pub(crate) const NOTES: usize = 0;
@@ -26,6 +28,14 @@ impl Memory {
     }
 
     pub(crate) fn place(&self, _number: u64) -> Option<Place<'_>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn record(&self, _task: u64, _position: Position, _message: Option<&str>) {
+        match self.0 {}
+    }
+
+    pub(crate) fn last_record(&self) -> Option<Record> {
         match self.0 {}
     }
 

@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
+use crate::id::TaskId;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wake_pipe::WakePipe;
 use crate::process::protocol::wire::{Reply, Run};
 use crate::progress::{ProgressState, Status};
 use crate::sync::waiter::Waiter;
-use crate::task::remote::RemoteSnapshot;
+use crate::task::context::Recorder;
+use crate::task::parts::Position;
+use crate::task::remote::{RemoteSnapshot, beginning};
 use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
 
@@ -20,11 +23,34 @@ pub(crate) struct Outlet {
     pub(crate) channel: Channel,
     /// Wakes the thread that reads.
     pub(crate) wake: WakePipe,
+    /// The task that runs, as it is known here and in the program. No other is recorded.
+    current: Mutex<Option<(TaskId, u64)>>,
 }
 
 impl Outlet {
     pub(crate) fn new(channel: Channel) -> io::Result<Self> {
-        Ok(Self { channel, wake: WakePipe::new()? })
+        Ok(Self { channel, wake: WakePipe::new()?, current: Mutex::default() })
+    }
+
+    /// Records, from now on, what this task says, which is the one with the id `run` in the program.
+    pub(crate) fn turn_to(&self, task: TaskId, run: u64) {
+        *self.current() = Some((task, run));
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<(TaskId, u64)>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// In the memory that is shared with the program.
+impl Recorder for Outlet {
+    fn record(&self, task: TaskId, position: Position, message: Option<&str>) {
+        let Some(memory) = self.channel.memory() else { return };
+        // Threads that a task has left behind may still speak for it. Locked while this is written: there is one writer.
+        let current = self.current();
+        if let Some((_, run)) = current.filter(|&(current, _)| current == task) {
+            memory.record(run, position, message);
+        }
     }
 }
 
@@ -113,6 +139,8 @@ impl Forwarder {
             snapshot.message = None;
         }
         (sent.state, sent.has_noticed, sent.is_silent) = (state, snapshot.has_noticed, snapshot.is_silent);
+        // What is recorded is never older than what was sent: that may hold counts which the task has not recorded.
+        core.record(&*self.outlet);
         // Under the lock, so that what was seen later is sent later.
         if !self.outlet.channel.send(|outbox| outbox.reply(Reply::Progress { id: self.run.id, snapshot })) {
             self.outlet.wake.wake();
@@ -160,9 +188,6 @@ pub(crate) fn snapshot_of(task: &TaskRef, longest_message: usize) -> RemoteSnaps
 
 /// The beginning of a text, if it is longer than that.
 pub(crate) fn shorten(mut text: String, room: usize) -> String {
-    if text.len() > room {
-        let end = (0..=room).rev().find(|&end| text.is_char_boundary(end));
-        text.truncate(end.unwrap_or(0));
-    }
+    text.truncate(beginning(&text, room).len());
     text
 }

@@ -44,7 +44,7 @@ use crate::process::{registry, worker_args};
 use crate::run;
 use crate::run::Work;
 use crate::sync::unwind::drop_quietly;
-use crate::task::context::Context;
+use crate::task::context::{Context, Recorder};
 use crate::task::details::Details;
 use crate::task::limits::Limits;
 use crate::task::remote::RemoteSnapshot;
@@ -213,6 +213,7 @@ impl Worker {
     /// The life of the thread that runs the tasks.
     fn run_tasks(self: Arc<Self>) {
         let mut context = Context::with_interval(self.report_interval);
+        context.recorder = self.channel().memory().is_some().then(|| self.outlet.clone() as Arc<dyn Recorder>);
         let mut unsent = Duration::ZERO;
         loop {
             match self.next(&mut unsent) {
@@ -292,6 +293,7 @@ impl Worker {
             self.channel().send_all();
             *unsent = Duration::ZERO;
         }
+        self.outlet.turn_to(task.core.id(), run.id);
         let context = carry_out(task.clone(), context);
         let forwarder = self.lock().current.take().and_then(|current| current.forwarder);
         self.changed.notify_all();

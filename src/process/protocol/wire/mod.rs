@@ -22,8 +22,8 @@ use std::fmt;
 use crate::codec::Encoded;
 use crate::task::remote::RemoteSnapshot;
 
-/// Changes with every change of a frame or a message.
-pub(crate) const VERSION: u32 = 4;
+/// Changes with every change of a frame, a message or the [memory](super::memory) that both ends share.
+pub(crate) const VERSION: u32 = 5;
 
 /// A time-out that never passes.
 pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
