@@ -77,7 +77,7 @@ impl<W: Work> Slot<W> {
         }
         core.close();
         let outcome = match result {
-            Ok(Ok(value)) => core.judge_value(value, W::function()),
+            Ok(Ok(value)) => core.judge_value(value, W::function),
             Ok(Err(error)) => Err(core.judge(error, W::function())),
             Err(payload) => Err(core.error(TaskErrorKind::Panicked, W::function()).with_panic(payload)),
         };

@@ -322,13 +322,18 @@ impl Core {
     }
 
     /// What a value returned by the task means: an error, where it may be a part that is taken for the whole.
-    pub(crate) fn judge_value<T: Send + 'static>(&self, value: T, function: &'static str) -> Result<T, TaskError> {
+    /// `function` is asked only then, for it has to look for the name.
+    pub(crate) fn judge_value<T: Send + 'static>(
+        &self,
+        value: T,
+        function: fn() -> &'static str,
+    ) -> Result<T, TaskError> {
         let word = self.state.load();
         if word & state::CUT_SHORT == 0 {
             return Ok(value);
         }
         let kind = TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(word)));
-        Err(self.error(kind, function).with_source(Cancelled.into()).with_partial(value))
+        Err(self.error(kind, function()).with_source(Cancelled.into()).with_partial(value))
     }
 
     /// What an error returned by the task means.

@@ -1,8 +1,8 @@
 //! The threads of a pool, and their queue.
 //!
-//! Jobs are added at the *intake*, and taken from among those that are *ready*: when there is none left, whoever looks for
-//! one makes all of the intake ready. So those who add and those who take meet at a lock only then, and the order is still
-//! that of one queue.
+//! Jobs are added at the *intake*. A thread that finds more than a few there makes all of them *ready*, at a second lock,
+//! where threads take them without meeting those who add. Nothing is taken from the intake while anything is ready, so the
+//! order is still that of one queue; while there are few, there is one lock to pass and no other.
 //!
 //! The lock of the intake also guards the numbers of those who see to it, so that whoever adds a job or looks for one
 //! there can tell whether somebody else has to be called ([`Pool::summon`]):
@@ -45,6 +45,9 @@ use crate::task::state::Unclaimed;
 use crate::task::transitions;
 use crate::task::{TaskRef, state};
 
+/// More jobs than this are made ready: passing a second lock pays for many only.
+const FEW: usize = 8;
+
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) max_workers: usize,
@@ -58,8 +61,8 @@ pub(super) struct Pool {
     /// What its tasks know it by.
     id: u32,
     intake: Padded<Intake>,
-    /// Locked after the intake where both are.
-    ready: Padded<Ready>,
+    /// Jobs that come before those of the intake. Locked after that where both are, and filled only then.
+    ready: Padded<VecDeque<Job>>,
     progress: Event,
 }
 
@@ -72,8 +75,9 @@ struct Padded<T> {
 
 #[derive(Default)]
 struct Intake {
-    /// What comes after the jobs that are ready.
     jobs: VecDeque<Job>,
+    /// Of all threads, by their numbers.
+    workers: Vec<Arc<Worker>>,
     /// Tasks that are running on a thread that waits for them.
     helped: Vec<TaskRef>,
     /// Jobs that were paused when their turn came.
@@ -83,7 +87,7 @@ struct Intake {
     vacant: Vec<usize>,
     looking: usize,
     /// What wakes those who sleep; the last of them fell asleep last.
-    asleep: Vec<Arc<Condvar>>,
+    asleep: Vec<Arc<Worker>>,
     /// Whether one of those who slept was called, and is not up yet.
     is_waking: bool,
     /// Whether no more tasks are accepted, so that threads end when there is nothing left to do.
@@ -92,18 +96,14 @@ struct Intake {
     cancelling: usize,
 }
 
+/// What others have to do with a thread. On cache lines of its own.
 #[derive(Default)]
-struct Ready {
-    jobs: VecDeque<Job>,
-    /// What each thread is working on.
-    running: Vec<Option<Job>>,
-}
-
-/// What a thread of the pool knows of itself.
+#[repr(align(128))]
 struct Worker {
-    index: usize,
-    bell: Arc<Condvar>,
-    spin: AdaptiveSpin,
+    /// What it is working on. Locked last: a job is put here before the lock of the queue that it was in is let go, so
+    /// that it is in sight of a shutdown at every moment.
+    job: Mutex<Option<Job>>,
+    wake: Condvar,
 }
 
 impl<T> Padded<T> {
@@ -132,7 +132,7 @@ impl Pool {
             settings,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             intake: Padded::new(Intake::default()),
-            ready: Padded::new(Ready::default()),
+            ready: Padded::new(VecDeque::new()),
             progress: Event::new(),
         }
     }
@@ -164,36 +164,36 @@ impl Pool {
 
     /// Calls somebody, if there are more jobs than there are threads that look for one.
     fn summon(self: &Arc<Self>, mut intake: MutexGuard<'_, Intake>) {
-        if self.waiting() <= intake.looking {
+        let has_more = !intake.asleep.is_empty() || intake.threads < self.settings.max_workers;
+        // In this order: to ask how many are ready gets in the way of those who take them.
+        if !has_more || self.waiting() <= intake.looking {
             return;
         }
         if !intake.asleep.is_empty() {
             if !mem::replace(&mut intake.is_waking, true) {
-                let bell = intake.asleep.pop();
+                let worker = intake.asleep.pop();
                 drop(intake);
-                bell.iter().for_each(|bell| bell.notify_one());
+                worker.iter().for_each(|worker| worker.wake.notify_one());
             }
-        } else if intake.threads < self.settings.max_workers {
+        } else {
             intake.threads += 1;
-            let index = intake.vacant.pop().unwrap_or_else(|| self.add_place());
+            let index = intake.vacant.pop().unwrap_or(intake.workers.len());
+            if index == intake.workers.len() {
+                intake.workers.push(Arc::default());
+            }
+            let worker = intake.workers[index].clone();
             drop(intake);
-            self.start_thread(index);
+            self.start_thread(index, worker);
         }
     }
 
-    fn add_place(&self) -> usize {
-        let running = &mut self.ready.lock().running;
-        running.push(None);
-        running.len() - 1
-    }
-
-    fn start_thread(self: &Arc<Self>, index: usize) {
+    fn start_thread(self: &Arc<Self>, index: usize, worker: Arc<Worker>) {
         let mut builder = thread::Builder::new().name(format!("{}-{index}", self.settings.thread_name));
         if let Some(bytes) = self.settings.stack_size {
             builder = builder.stack_size(bytes);
         }
         let pool = self.clone();
-        let Err(error) = builder.spawn(move || pool.work(index)) else { return };
+        let Err(error) = builder.spawn(move || pool.work(&worker)) else { return };
         let mut intake = self.intake.lock();
         intake.threads -= 1;
         intake.vacant.push(index);
@@ -212,53 +212,54 @@ impl Pool {
         let mut ready = self.ready.lock();
         self.intake.set_len(0);
         self.ready.set_len(0);
-        mem::take(&mut ready.jobs).into_iter().chain(mem::take(&mut intake.jobs)).collect()
+        mem::take(&mut *ready).into_iter().chain(mem::take(&mut intake.jobs)).collect()
     }
 
     /// The life of a thread.
-    fn work(self: Arc<Self>, index: usize) {
+    fn work(self: Arc<Self>, worker: &Arc<Worker>) {
         let report_interval = self.settings.report_interval;
         run::enter_pool(CurrentPool { id: self.id, report_interval });
         let mut context = Context::with_interval(report_interval);
         // Who waits for its first task may need the processor to get there.
-        let mut worker = Worker { index, bell: Arc::default(), spin: AdaptiveSpin::after_passing(1) };
-        let mut next = self.next_from_intake(&mut worker);
-        while let Some(task) = next {
+        let mut spin = AdaptiveSpin::after_passing(1);
+        while let Some(task) = self.next_ready(worker).or_else(|| self.next(worker, &mut spin)) {
             match task.core.state.claim() {
                 Ok(()) => context = run::run(task, context),
-                Err(Unclaimed::Paused) => self.hold(index, &task),
+                Err(Unclaimed::Paused) => self.hold(worker, &task),
                 Err(Unclaimed::Taken) => self.note(task),
             }
-            next = self.next_ready(index).or_else(|| self.next_from_intake(&mut worker));
         }
     }
 
     /// The next of the tasks that are ready.
-    fn next_ready(&self, index: usize) -> Option<TaskRef> {
+    fn next_ready(&self, worker: &Worker) -> Option<TaskRef> {
         if self.ready.len() == 0 {
             return None;
         }
-        let mut ready = self.ready.lock();
-        let taken = ready.start_next(index);
-        self.ready.set_len(ready.jobs.len());
-        drop(ready);
-        let (task, _ended) = taken?;
+        let (task, _ended) = self.take_ready(worker)?;
         Some(task)
     }
 
+    fn take_ready(&self, worker: &Worker) -> Option<Started> {
+        let mut ready = self.ready.lock();
+        let job = ready.pop_front()?;
+        self.ready.set_len(ready.len());
+        Some(worker.start(job))
+    }
+
     /// The next task of all, which is waited for; `None` when the thread is to end. Calls others for what is left.
-    fn next_from_intake(self: &Arc<Self>, worker: &mut Worker) -> Option<TaskRef> {
+    fn next(self: &Arc<Self>, worker: &Arc<Worker>, spin: &mut AdaptiveSpin) -> Option<TaskRef> {
         let mut intake = self.intake.lock();
         if self.waiting() == 0 && !intake.is_closed {
             intake.looking += 1;
             drop(intake);
-            self.forget_ended(worker.index);
-            worker.spin.spin_until(|| self.waiting() > 0);
+            worker.forget_ended();
+            spin.spin_until(|| self.waiting() > 0);
             intake = self.intake.lock();
             intake.looking -= 1;
         }
         loop {
-            if let Some((task, ended)) = self.take(&mut intake, worker.index) {
+            if let Some((task, ended)) = self.take(&mut intake, worker) {
                 self.summon(intake);
                 drop(ended);
                 return Some(task);
@@ -266,30 +267,35 @@ impl Pool {
             if intake.is_closed {
                 intake.threads -= 1;
                 drop(intake);
-                self.forget_ended(worker.index);
+                worker.forget_ended();
                 self.progress.notify(usize::MAX);
                 return None;
             }
-            intake = Self::sleep(intake, &worker.bell);
+            intake = Self::sleep(intake, worker);
         }
     }
 
-    /// Takes the first job of all, for a thread; makes the intake ready if it is there.
-    fn take(&self, intake: &mut Intake, index: usize) -> Option<Started> {
-        let mut ready = self.ready.lock();
-        if ready.jobs.is_empty() {
-            mem::swap(&mut ready.jobs, &mut intake.jobs);
-            self.intake.set_len(0);
+    /// Takes the first job of all, for a thread; makes the others ready if they are many.
+    fn take(&self, intake: &mut Intake, worker: &Worker) -> Option<Started> {
+        if self.ready.len() > 0 {
+            if let Some(started) = self.take_ready(worker) {
+                return Some(started);
+            }
         }
-        let taken = ready.start_next(index);
-        self.ready.set_len(ready.jobs.len());
-        taken
+        let started = worker.start(intake.jobs.pop_front()?);
+        if intake.jobs.len() > FEW {
+            let mut ready = self.ready.lock();
+            mem::swap(&mut *ready, &mut intake.jobs);
+            self.ready.set_len(ready.len());
+        }
+        self.intake.set_len(intake.jobs.len());
+        Some(started)
     }
 
-    fn sleep<'a>(mut intake: MutexGuard<'a, Intake>, bell: &Arc<Condvar>) -> MutexGuard<'a, Intake> {
-        intake.asleep.push(bell.clone());
-        while intake.asleep.iter().any(|other| Arc::ptr_eq(other, bell)) {
-            intake = bell.wait(intake).unwrap_or_else(PoisonError::into_inner);
+    fn sleep<'a>(mut intake: MutexGuard<'a, Intake>, worker: &Arc<Worker>) -> MutexGuard<'a, Intake> {
+        intake.asleep.push(worker.clone());
+        while intake.asleep.iter().any(|other| Arc::ptr_eq(other, worker)) {
+            intake = worker.wake.wait(intake).unwrap_or_else(PoisonError::into_inner);
         }
         intake.is_waking = false;
         intake
@@ -301,27 +307,20 @@ impl Pool {
         self.intake.lock().asleep.len()
     }
 
-    /// Lets go of what a thread was working on.
-    fn forget_ended(&self, index: usize) {
-        let ended = self.ready.lock().running[index].take();
-        // Without the lock: what the user gave may be dropped with it.
-        drop(ended);
-    }
-
     /// Sets the job of a thread aside, for it is paused, until it is resumed or cancelled.
-    fn hold(self: &Arc<Self>, index: usize, task: &TaskRef) {
+    fn hold(self: &Arc<Self>, worker: &Worker, task: &TaskRef) {
         let is_held = transitions::attach(task, self.clone(), |word| {
             let is_paused = word & state::PAUSE != 0;
             if is_paused {
                 let mut intake = self.intake.lock();
-                let job = self.ready.lock().running[index].take();
+                let job = worker.job().take();
                 intake.held.extend(job.map(|job| (job.id(), job)));
             }
             is_paused
         });
         if !is_held {
             let intake = self.intake.lock();
-            let job = self.ready.lock().running[index].take();
+            let job = worker.job().take();
             if let Some(job) = job {
                 self.push(intake, job);
             }
@@ -348,7 +347,7 @@ impl Pool {
         intake.is_closed = true;
         let asleep = mem::take(&mut intake.asleep);
         drop(intake);
-        asleep.iter().for_each(|bell| bell.notify_one());
+        asleep.iter().for_each(|worker| worker.wake.notify_one());
     }
 
     /// Accepts no more jobs, and cancels all tasks. Those that wait are taken first, so that no thread starts one while the
@@ -358,10 +357,8 @@ impl Pool {
         let mut intake = self.intake.lock();
         let mut waiting = self.take_all(&mut intake);
         waiting.extend(mem::take(&mut intake.held).into_values());
-        let ready = self.ready.lock();
-        let running: Vec<TaskRef> =
-            ready.running.iter().flatten().map(Job::task).chain(&intake.helped).cloned().collect();
-        drop(ready);
+        let running = intake.workers.iter().filter_map(|worker| worker.job().as_ref().map(|job| job.task().clone()));
+        let running: Vec<TaskRef> = running.chain(intake.helped.iter().cloned()).collect();
         intake.cancelling += 1;
         drop(intake);
         for task in waiting.iter().map(Job::task).chain(&running) {
@@ -376,11 +373,21 @@ impl Pool {
 /// A task that is being started by a thread, and what that has ended before, to be dropped without the locks.
 type Started = (TaskRef, Option<Job>);
 
-impl Ready {
-    fn start_next(&mut self, index: usize) -> Option<Started> {
-        let job = self.jobs.pop_front()?;
+impl Worker {
+    fn job(&self) -> MutexGuard<'_, Option<Job>> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, job: Job) -> Started {
         let task = job.task().clone();
-        Some((task, self.running[index].replace(job)))
+        (task, self.job().replace(job))
+    }
+
+    /// Lets go of what it was working on.
+    fn forget_ended(&self) {
+        let ended = self.job().take();
+        // Without the lock: what the user gave may be dropped with it.
+        drop(ended);
     }
 }
 
