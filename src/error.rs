@@ -172,6 +172,8 @@ struct Inner {
     source: Option<BoxError>,
     silent_for: Option<Duration>,
     noticed_after: Option<Duration>,
+    /// Where its worker was, if not on this machine for sure.
+    place: Option<Box<str>>,
     /// How many other tasks of its group failed.
     others: usize,
     /// In a mutex only to be `Sync`.
@@ -358,6 +360,7 @@ impl TaskError {
             source: None,
             silent_for: None,
             noticed_after: None,
+            place: None,
             others: 0,
             panic: Mutex::new(None),
             partial: Mutex::new(None),
@@ -372,6 +375,11 @@ impl TaskError {
 
     pub(crate) fn with_silence(mut self, silent_for: Option<Duration>) -> Self {
         self.0.silent_for = silent_for;
+        self
+    }
+
+    pub(crate) fn with_place(mut self, place: String) -> Self {
+        self.0.place = Some(place.into());
         self
     }
 
@@ -785,7 +793,10 @@ impl TaskError {
             true => write!(f, "task `{name}` ")?,
             false => write!(f, "task `{name}` ({function}) ")?,
         }
-        write!(f, "{}", self.0.kind)?;
+        match (&self.0.kind, &self.0.place) {
+            (TaskErrorKind::WorkerLost(exit), Some(place)) => write!(f, "lost its worker on {place}: {exit}")?,
+            (kind, _) => write!(f, "{kind}")?,
+        }
         if matches!(self.0.kind, TaskErrorKind::NotRegistered | TaskErrorKind::Rejected) {
             return Ok(());
         }

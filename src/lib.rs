@@ -241,9 +241,13 @@ pub use crate::process::error::ProcessPoolError;
 #[cfg(all(feature = "processes", unix))]
 pub use crate::process::executor::ProcessPoolExecutor;
 #[cfg(feature = "processes")]
+pub use crate::process::launcher::Launcher;
+#[cfg(feature = "processes")]
 pub use crate::process::registry::TaskRegistry;
 #[cfg(all(feature = "processes", not(unix)))]
 pub use crate::process::unsupported::{ProcessPoolBuilder, ProcessPoolExecutor};
+#[cfg(feature = "processes")]
+pub use crate::process::workers::{WorkerStatus, WorkersStatus};
 pub use crate::progress::{ProgressState, Status};
 pub use crate::task::callbacks::CallbackId;
 pub use crate::thread::builder::ThreadPoolBuilder;

@@ -21,6 +21,8 @@ mod task {
 mod assign;
 #[path = "../src/process/pool/ends.rs"]
 mod ends;
+#[path = "../src/process/pool/roster.rs"]
+mod roster;
 #[path = "../src/process/pool/scheduler.rs"]
 mod scheduler;
 #[path = "../src/process/pool/slot.rs"]
@@ -33,7 +35,7 @@ mod starts;
 mod terms;
 mod process {
     pub(crate) mod pool {
-        pub(crate) use crate::{scheduler, slot, starts, terms};
+        pub(crate) use crate::{roster, scheduler, slot, starts, terms};
     }
 }
 
@@ -43,9 +45,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use scheduler::{Scheduler, Settings};
+use scheduler::Scheduler;
+use slot::Settings;
 use state::{Cancel, State, Unclaimed};
-use terms::{Action, Doom, Effects, Event, Failure, KillReason, Page, Report, Task, Types, WorkerId, Worth};
+use terms::{Action, Doom, Effects, Event, Failure, KillReason, Page, Report, START, Task, Types, WorkerId, Worth};
 
 const SCENARIOS: u64 = 10_000;
 /// No scenario takes that many steps, or that long, unless something goes round in circles.
@@ -187,7 +190,7 @@ impl Failure<&'static str> for NoWorker {
     fn lost(exit: &'static str) -> Self {
         Self(Worth::Attempts(if exit == "killed" { 10 } else { 3 }))
     }
-    fn not_ready() -> Self {
+    fn not_ready(_: &'static str) -> Self {
         Self(Worth::Attempts(1))
     }
     fn worth(&self) -> Worth {
@@ -239,6 +242,9 @@ impl Page for Rc<SharedPage> {
     }
     fn has_begun(&self, place: u64) -> bool {
         !matches!(self.get(place), None | Some(Place::Sent | Place::TakenBack))
+    }
+    fn is_sending(&self) -> bool {
+        false
     }
     fn doom(&self, place: u64) -> Doom {
         match self.get(place) {
@@ -361,6 +367,9 @@ impl World {
             max_tasks: if dice.one_in(3) { 1 + dice.below(5) } else { u64::MAX },
             cancel_grace: grace,
             idle_timeout: dice.one_in(3).then(|| dice.time(Duration::from_secs(2))),
+            start_timeout: Some(START),
+            silence: Duration::from_secs(1),
+            hosts: 0,
         };
         Self {
             has_pages: dice.one_in(2),
@@ -401,7 +410,7 @@ impl World {
     fn tell(&mut self, event: Event<Kind>) {
         let worker = match &event {
             Event::Greeted(worker)
-            | Event::Ready(worker)
+            | Event::Ready(worker, _)
             | Event::Begun(worker, _)
             | Event::Progress(worker, ..)
             | Event::Ended(worker, ..)
@@ -434,7 +443,7 @@ impl World {
         for action in others {
             match action {
                 Action::Send(..) | Action::Want(..) | Action::Dismiss(_) => {}
-                Action::Start(worker, task) => {
+                Action::Start(worker, task, _) => {
                     assert_eq!(task.0.outcome.get(), None, "a worker is started for a task that has ended");
                     assert!(self.starting.insert(worker));
                     let count = self.starting.len() + self.workers.len();
@@ -527,7 +536,7 @@ impl World {
         }
         self.tell(match frame {
             Frame::Greeting => Event::Greeted(worker),
-            Frame::Ready => Event::Ready(worker),
+            Frame::Ready => Event::Ready(worker, None),
             Frame::Begun(task) => Event::Begun(worker, task),
             Frame::Progress(task, snapshot) => Event::Progress(worker, task, snapshot),
             Frame::Ended(task, took, outcome) => Event::Ended(worker, task, took, outcome),

@@ -16,9 +16,11 @@ use crate::codec::{self, Encoded};
 use crate::error::{BoxError, TaskResult};
 use crate::process::error::ProcessPoolError;
 use crate::process::executor::{ProcessPoolExecutor, check_size, function_id};
+use crate::process::launcher::Launcher;
 use crate::process::pool::launch::{Initializer, Launch, Program};
-use crate::process::pool::scheduler::Settings;
 use crate::process::pool::shared::Pool;
+use crate::process::pool::slot::Settings;
+use crate::process::pool::terms::START;
 use crate::process::program;
 use crate::process::registry::TaskRegistry;
 use crate::process::worker_args;
@@ -28,6 +30,8 @@ use crate::updater::Updater;
 
 /// How many pools may be inside of one another: a task of a pool that uses a pool, whose tasks use a pool, and so on.
 const MAX_DEPTH: u32 = 8;
+/// How long a worker on this machine may take to begin with a task.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Settings of a [`ProcessPoolExecutor`]; made by [`ProcessPoolExecutor::builder`].
 ///
@@ -203,6 +207,23 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// Starts the workers through a command such as `srun` or `ssh`, on this machine or on others. Without one they are
+    /// processes that this one starts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{Launcher, ProcessPoolExecutor};
+    ///
+    /// let slurm = Launcher::command(["srun", "--exact", "-n1", "-Q"]);
+    /// let builder = ProcessPoolExecutor::builder().max_workers(64).launcher(slurm);
+    /// # let _ = builder;
+    /// ```
+    pub fn launcher(mut self, launcher: Launcher) -> Self {
+        self.launch.launcher = launcher;
+        self
+    }
+
     /// Shares nothing with the workers but the channel, as where there is no memory that could be shared.
     #[doc(hidden)]
     pub fn without_shared_memory(mut self) -> Self {
@@ -215,6 +236,7 @@ impl ProcessPoolBuilder {
     /// # Errors
     ///
     /// If this program has not called [`TaskRegistry::init`], or has registered functions that contradict each other; if
+    /// the [launcher](Self::launcher) has a placeholder that there is not; if
     /// the initializer is not registered, or its input cannot be encoded or is larger than
     /// [`max_frame_bytes`](Self::max_frame_bytes); or if too many pools are inside of one
     /// another.
@@ -236,6 +258,9 @@ impl ProcessPoolBuilder {
                  submit itself"
             )));
         }
+        if let Some(defect) = launch.launcher.defect() {
+            return Err(ProcessPoolError::new(defect));
+        }
         if let Some(Setup { function, input }) = self.initializer {
             let function =
                 function_id(function).map_err(|error| ProcessPoolError::new(format!("initializer: {error}")))?;
@@ -253,7 +278,11 @@ impl ProcessPoolBuilder {
             max_tasks: self.max_tasks_per_worker,
             cancel_grace: self.cancel_grace,
             idle_timeout: self.idle_timeout,
+            start_timeout: if launch.launcher.is_local() { Some(START) } else { launch.launcher.start_limit() },
+            silence: launch.launcher.heartbeat_interval().map_or(SILENCE, |interval| 3 * interval),
+            hosts: launch.launcher.host_count(),
         };
+        launch.max_workers = max_workers;
         let pool = Pool::new(launch, settings);
         Ok(ProcessPoolExecutor { pool: Arc::new(pool), max_workers })
     }

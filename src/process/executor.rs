@@ -14,6 +14,7 @@ use crate::process::pool::shared::Pool;
 use crate::process::protocol::wire;
 use crate::process::protocol::wire::outbox;
 use crate::process::registry::TaskRegistry;
+use crate::process::workers::WorkersStatus;
 use crate::task::RemoteFn;
 use crate::task::transitions;
 
@@ -225,6 +226,11 @@ impl ProcessPoolExecutor {
         self.pool.resume();
     }
 
+    /// How many workers are wanted, have started, are busy and were lost, and where they are.
+    pub fn workers(&self) -> WorkersStatus {
+        self.pool.workers()
+    }
+
     /// The task's function and its input, for another process.
     fn prepare(&self, job: &Job) -> Result<(&'static str, Encoded), (TaskErrorKind, BoxError)> {
         let body = &job.task().body;
@@ -265,12 +271,12 @@ impl Drop for ProcessPoolExecutor {
 
 impl fmt::Debug for ProcessPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (workers, queued, is_closed) = self.pool.status();
+        let counts = self.pool.counts();
         f.debug_struct("ProcessPoolExecutor")
             .field("max_workers", &self.max_workers)
-            .field("workers", &workers)
-            .field("queued", &queued)
-            .field("is_shut_down", &is_closed)
+            .field("workers", &counts.ready)
+            .field("queued", &counts.queued)
+            .field("is_shut_down", &self.pool.is_closed())
             .finish()
     }
 }

@@ -5,7 +5,7 @@ use std::panic::Location;
 use crate::process::program::TestWorker;
 use crate::process::registry::{DEFECT, REGISTRY, TaskRegistry};
 #[cfg(unix)]
-use crate::process::{worker, worker_args::Role};
+use crate::process::{trampoline, worker, worker_args::Role};
 
 impl TaskRegistry {
     /// Makes the functions known to this process. In a worker process it serves tasks, and never returns.
@@ -34,14 +34,18 @@ impl TaskRegistry {
     pub fn init_test_worker(self, mark: &'static TestWorker) {
         std::hint::black_box(mark);
         #[cfg(unix)]
+        trampoline::run_if_asked();
+        #[cfg(unix)]
         if Role::of_this_process().is_some() {
             self.init();
         }
     }
 }
 
-/// In a worker process this never returns.
+/// In a worker process, and on the way to a launcher, this never returns.
 fn serve_in_worker() {
+    #[cfg(unix)]
+    trampoline::run_if_asked();
     #[cfg(unix)]
     if let (Some(role), Some(registry)) = (Role::of_this_process(), REGISTRY.get()) {
         worker::serve(registry, role);

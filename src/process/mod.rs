@@ -35,12 +35,14 @@
 //! to them, as it does for any task. The worker is told of a time-out only for its task to know, and is asked for the next
 //! progress call, where somebody wants to know of that, with one more bit of what is wanted.
 
+pub(crate) mod build_id;
 #[cfg(unix)]
 pub(crate) mod builder;
 pub(crate) mod error;
 #[cfg(unix)]
 pub(crate) mod executor;
 pub(crate) mod init;
+pub(crate) mod launcher;
 #[cfg(unix)]
 pub(crate) mod pool;
 pub(crate) mod program;
@@ -49,9 +51,12 @@ pub(crate) mod protocol;
 pub(crate) mod registry;
 mod test_worker;
 #[cfg(unix)]
+mod trampoline;
+#[cfg(unix)]
 pub(crate) mod worker;
 #[cfg(unix)]
 pub(crate) mod worker_args;
+pub(crate) mod workers;
 
 // Where there are no worker processes, there are the types all the same.
 #[cfg(not(unix))]

@@ -59,6 +59,19 @@ pub(crate) fn path(choice: usize) -> io::Result<&'static Path> {
     path.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the file of this program was not found"))
 }
 
+/// Where this program is, for workers on other machines to find it at the same place.
+pub(crate) fn location() -> io::Result<PathBuf> {
+    let path = env::current_exe()?;
+    // What Linux says of a file that was replaced meanwhile.
+    let replaced = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
+    Ok(replaced.filter(|_| !path.exists()).unwrap_or(path))
+}
+
+/// The file of this program, as it is running. Where another program runs it, its name leads to the right one.
+pub(crate) fn open() -> io::Result<File> {
+    env::current_exe().and_then(File::open).or_else(|_| File::open(path(chosen())?))
+}
+
 /// What is started as a worker, for people.
 pub(crate) fn name(choice: usize) -> String {
     let path = path(choice).map(|path| fs::read_link(path).unwrap_or_else(|_| path.to_owned()));

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::codec;
 use crate::codec::Encoded;
 use crate::error::{BoxError, TaskResult};
+use crate::process::build_id;
 use crate::process::program;
 use crate::process::protocol::wire::Fingerprint;
 use crate::updater::Updater;
@@ -222,10 +223,18 @@ impl TaskRegistry {
     }
 }
 
-/// What tells this program, with these tasks, from others.
+/// What tells this program, with these tasks, from others on the same machine.
 pub(crate) fn fingerprint(registry: Option<&TaskRegistry>) -> Fingerprint {
-    let tasks = registry.map_or(0, |registry| hash(registry.ids().collect::<Vec<_>>()));
-    Fingerprint { binary: hash((env!("CARGO_PKG_VERSION"), program::identity())), tasks }
+    Fingerprint { binary: hash((env!("CARGO_PKG_VERSION"), program::identity())), tasks: tasks_of(registry) }
+}
+
+/// What tells this program, with these tasks, from others on any machine.
+pub(crate) fn portable_fingerprint(registry: Option<&TaskRegistry>) -> Fingerprint {
+    Fingerprint { binary: build_id::of_this_process(), tasks: tasks_of(registry) }
+}
+
+fn tasks_of(registry: Option<&TaskRegistry>) -> u64 {
+    registry.map_or(0, |registry| hash(registry.ids().collect::<Vec<_>>()))
 }
 
 fn hash(value: impl Hash) -> u64 {

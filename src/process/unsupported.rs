@@ -14,6 +14,8 @@ use crate::executor::Executor;
 use crate::executor::job::Job;
 use crate::executor::shutdown::Shutdown;
 use crate::process::error::ProcessPoolError;
+use crate::process::launcher::Launcher;
+use crate::process::workers::WorkersStatus;
 use crate::updater::Updater;
 
 /// Runs tasks in worker processes, on Unix; on this system nobody can have one.
@@ -49,6 +51,11 @@ impl ProcessPoolExecutor {
 
     /// Stops all workers until [`resume`](Self::resume), on Unix.
     pub fn suspend(&self) {
+        match self.never {}
+    }
+
+    /// How many workers there are, on Unix.
+    pub fn workers(&self) -> WorkersStatus {
         match self.never {}
     }
 
@@ -123,6 +130,11 @@ impl ProcessPoolBuilder {
 
     /// The most that an input or an output may take, encoded.
     pub fn max_frame_bytes(self, _bytes: u64) -> Self {
+        self
+    }
+
+    /// Starts the workers through a command such as `srun` or `ssh`, on Unix.
+    pub fn launcher(self, _launcher: Launcher) -> Self {
         self
     }
 

@@ -1,14 +1,22 @@
 //! What this process is: a program, or a worker of one.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, io};
 
+use crate::process::protocol::descriptor::above_standard;
+use crate::process::protocol::link::Link;
 use crate::process::registry::TaskRegistry;
 
 /// What marks the argument that makes a process a worker; the id of a task follows.
 pub(crate) const ARGUMENT: &str = "--progress-executor-task=";
+/// The argument before it where a launcher has started the worker.
+pub(crate) const LAUNCHED: &str = "--progress-executor-stdio";
+/// The same, once it has found the surroundings that it is to have.
+pub(crate) const SETTLED: &str = "--progress-executor-settled";
 
 /// How many programs are above this one: 0 where it is not a worker.
 static DEPTH: AtomicU32 = AtomicU32::new(0);
@@ -26,30 +34,66 @@ pub(crate) fn set_depth(depth: u32) {
 pub(crate) struct Role {
     /// Whether a test harness has the first word on standard output.
     pub(crate) is_test: bool,
+    pub(crate) transport: Transport,
+}
+
+/// How a worker and its program reach one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Standard input is a socket, and its other end is the program's.
+    Inherited,
+    /// Standard input and output are those of a launcher.
+    Launched {
+        /// The surroundings are those that the program wants.
+        is_settled: bool,
+    },
 }
 
 impl Role {
     pub(crate) fn of_this_process() -> Option<Self> {
-        let last = env::args_os().skip(1).last()?;
-        let is_worker = last.to_str().is_some_and(|argument| argument.starts_with(ARGUMENT));
-        is_worker.then(|| Self { is_test: env::args_os().any(|argument| argument == "--exact") })
+        let mut arguments = env::args_os().skip(1).collect::<Vec<_>>().into_iter().rev();
+        let is_worker = arguments.next()?.to_str().is_some_and(|argument| argument.starts_with(ARGUMENT));
+        let transport = match arguments.next().as_deref().and_then(OsStr::to_str) {
+            Some(LAUNCHED) => Transport::Launched { is_settled: false },
+            Some(SETTLED) => Transport::Launched { is_settled: true },
+            _ => Transport::Inherited,
+        };
+        is_worker.then(|| Self { is_test: env::args_os().any(|argument| argument == "--exact"), transport })
     }
 
-    /// Takes the channel away from standard input, so that neither the tasks nor what they start get hold of it.
-    pub(crate) fn take_channel(&self) -> io::Result<UnixStream> {
+    /// Says so where standard input cannot be the channel.
+    pub(crate) fn check_input(&self) -> io::Result<()> {
         let stdin = io::stdin();
-        let is_socket = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&stdin)?.st_mode).is_socket();
-        if !is_socket {
-            return Err(io::Error::other("its standard input is not a socket"));
+        match self.transport {
+            Transport::Inherited if !is_socket(&stdin)? => Err(io::Error::other("its standard input is not a socket")),
+            Transport::Launched { .. } if stdin.is_terminal() => {
+                Err(io::Error::other("its standard input is a terminal"))
+            }
+            _ => Ok(()),
         }
-        let channel: OwnedFd = rustix::io::fcntl_dupfd_cloexec(stdin.as_fd(), 3)?;
-        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-        if self.is_test {
-            // The harness has written there what nobody wants to see.
+    }
+
+    /// Takes the channel away from the standard streams, so that neither the tasks nor what they start get hold of it.
+    pub(crate) fn take_channel(&self) -> io::Result<Link> {
+        let input: OwnedFd = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+        let link = match self.transport {
+            Transport::Inherited => Link::Socket(input),
+            Transport::Launched { .. } => {
+                let output = rustix::io::fcntl_dupfd_cloexec(io::stdout().as_fd(), 3)?;
+                Link::of_streams(input, output)?
+            }
+        };
+        rustix::stdio::dup2_stdin(above_standard(File::open("/dev/null")?)?)?;
+        if self.is_test || self.transport != Transport::Inherited {
+            // What a harness has written there nobody wants to see; and the launcher's output is the channel.
             rustix::stdio::dup2_stdout(io::stderr())?;
         }
-        Ok(channel.into())
+        Ok(link)
     }
+}
+
+fn is_socket(fd: impl AsFd) -> io::Result<bool> {
+    Ok(rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode).is_socket())
 }
 
 /// What somebody is told who starts a worker by hand, under whatever name:

@@ -16,9 +16,9 @@ use async_channel::Receiver;
 use futures::future::FusedFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use progress_executor::{
-    CancelCause, Cancelled, Executor, ExecutorExt, ExecutorFn, GroupEvent, GroupProgress, Job, ProcessPoolExecutor,
-    ProgressFuture, ProgressState, SharedUpdater, Shutdown, Status, SyncExecutor, TaskErrorKind, TaskEvent, TaskGroup,
-    TaskResult, ThreadPoolExecutor, Triggers, Updater, executor_fn,
+    CancelCause, Cancelled, Executor, ExecutorExt, ExecutorFn, GroupEvent, GroupProgress, Job, Launcher,
+    ProcessPoolExecutor, ProgressFuture, ProgressState, SharedUpdater, Shutdown, Status, SyncExecutor, TaskErrorKind,
+    TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor, Triggers, Updater, executor_fn,
 };
 
 use crate::bars::Log;
@@ -173,11 +173,18 @@ contract! {
     one_process: ProcessPoolExecutor::new(1).unwrap();
     processes_without_shared_memory: without_shared_memory(2);
     one_process_without_shared_memory: without_shared_memory(1);
+    launched_processes: launched(Launcher::command(["env"]));
+    processes_launched_by_a_shell: launched(Launcher::shell(["sh", "-c"]));
     inline: SyncExecutor::new();
     closure: executor_fn(|job: Job| drop(std::thread::spawn(move || job.run())));
 }
 
 /// As where there is no memory that processes could share, or only a stream of bytes between them.
+/// Two workers that a launcher has started.
+pub(crate) fn launched(launcher: Launcher) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::builder().max_workers(2).launcher(launcher).build().unwrap()
+}
+
 pub(crate) fn without_shared_memory(max_workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(max_workers).without_shared_memory().build().unwrap()
 }

@@ -29,7 +29,7 @@ impl<K: Types> Scheduler<K> {
             let worker = self.next_worker;
             self.next_worker += 1;
             self.slots.insert(worker, Slot::new());
-            effects.push(Action::Start(worker, task));
+            effects.push(Action::Start(worker, task, self.roster.take(worker)));
         }
     }
 
@@ -87,6 +87,10 @@ impl<K: Types> Scheduler<K> {
     pub(super) fn give(&mut self, worker: WorkerId, count: usize, now: Instant, effects: &mut Effects<K>) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let was_idle = slot.sent.is_empty();
+        if slot.is_expired(now) {
+            // An idle one is asked to end when its time has come, and one that is busy when it becomes idle.
+            return;
+        }
         let mut given = 0;
         while given < count && slot.done + (slot.sent.len() as u64) < self.settings.max_tasks {
             let Some(task) = self.queue.pop_front() else { break };

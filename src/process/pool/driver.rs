@@ -13,24 +13,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::process::Signal;
+use std::time::Instant;
 
 use crate::codec::Encoded;
 use crate::error::WorkerExit;
 use crate::executor::job::{Job, Refusal};
-use crate::process::pool::launch::{End, Failure, Launch, Process};
+use crate::process::pool::launch::{End, Failure, Process};
+use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::{Poller, Ready};
-use crate::process::pool::queued::{Kinds, Queued};
+use crate::process::pool::queued::Queued;
+use crate::process::pool::relay::Relay;
+use crate::process::pool::scheduler::Counts;
 use crate::process::pool::shared::{Pool, State};
-use crate::process::pool::terms::{Action, Event, WorkerId};
+use crate::process::pool::terms::{Action, Event, Seat, WorkerId};
 use crate::process::program;
 use crate::process::protocol::channel::{Channel, Received};
-use crate::process::protocol::memory::Memory;
+use crate::process::protocol::wire::WireError;
 use crate::process::protocol::wire::decoder::Decoder;
-use crate::process::protocol::wire::{Reply, WireError};
-use crate::task::remote::Record;
 use crate::task::transitions;
 
 /// How often a worker is read from before others have their turn.
@@ -61,10 +60,13 @@ impl Pool {
         if self.poller.get().is_none() {
             let _ = self.poller.set(Poller::new()?);
         }
+        if !self.launch.launcher.is_local() && state.relay.is_none() {
+            state.relay = Some(Relay::start()?);
+        }
         let (starter, orders) = channel();
         let pool = self.clone();
         thread::Builder::new().name("progress-start".into()).spawn(move || pool.start_workers(&orders))?;
-        let driver = Driver { pool: self.clone(), peers: HashMap::new() };
+        let driver = Driver { pool: self.clone(), peers: HashMap::new(), next_beat: None };
         let thread = thread::Builder::new().name("progress-drive".into()).stack_size(DECODER_STACK);
         thread.spawn(move || driver.run())?;
         state.starter = Some(starter);
@@ -73,10 +75,11 @@ impl Pool {
 
     /// The life of the thread that starts workers. It lives as long as they do, for the system may tell them when it
     /// ends.
-    fn start_workers(self: Arc<Self>, orders: &Receiver<(WorkerId, &'static str)>) {
-        while let Ok((worker, function)) = orders.recv() {
-            match self.launch.start(function) {
+    fn start_workers(self: Arc<Self>, orders: &Receiver<(WorkerId, &'static str, Seat)>) {
+        while let Ok((worker, function, seat)) = orders.recv() {
+            match self.launch.start(function, seat) {
                 Ok((process, channel)) => {
+                    self.relay(&process);
                     self.lock().arrivals.push((worker, process, Arc::new(channel)));
                     self.wake_driver();
                 }
@@ -86,33 +89,22 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Lets what a launcher says on standard error appear on this program's.
+    fn relay(&self, process: &Process) {
+        let relay = self.lock().relay.clone();
+        if let (Some(relay), Some(launched)) = (relay, process.launched()) {
+            relay.add(launched.errors().clone());
+        }
+    }
+}
+
 /// The thread that reads from workers, and sees to their ends.
-struct Driver {
-    pool: Arc<Pool>,
-    peers: HashMap<WorkerId, Peer>,
-}
-
-/// A process, and what is known of it.
-struct Peer {
-    process: Process,
-    channel: Arc<Channel>,
-    decoder: Decoder,
-    introduction: Introduction,
-    /// It is not read from any more.
-    is_severed: bool,
-    is_leaving: bool,
-    /// The scheduler knows of its end.
-    is_given_up: bool,
-    fault: Option<WireError>,
-    stopped: Option<i32>,
-}
-
-/// What is still to come before a worker is ready.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Introduction {
-    Greeting,
-    Initializer,
-    Done,
+pub(super) struct Driver {
+    pub(super) pool: Arc<Pool>,
+    pub(super) peers: HashMap<WorkerId, Peer>,
+    /// When to see to those that may fall out of reach.
+    pub(super) next_beat: Option<Instant>,
 }
 
 impl Driver {
@@ -121,6 +113,7 @@ impl Driver {
         while let Some(poller) = pool.poller.get() {
             self.do_what_was_posted();
             self.see_to_time();
+            self.see_to_pulses();
             if self.is_over() {
                 return;
             }
@@ -147,6 +140,7 @@ impl Driver {
         if is_over {
             state.starter = None;
             state.waiting.clear();
+            state.relay.take().inspect(|relay| relay.finish());
         }
         drop(state);
         if is_over {
@@ -172,8 +166,8 @@ impl Driver {
                 match action {
                     Action::Look(worker) => self.look(worker),
                     Action::Glance(worker) => self.glance(worker),
-                    Action::Stop(worker) => self.signal(worker, Signal::STOP),
-                    Action::Continue(worker) => self.signal(worker, Signal::CONT),
+                    Action::Stop(worker) => self.stop(worker, true),
+                    Action::Continue(worker) => self.stop(worker, false),
                     Action::Kill(worker) => self.kill(worker),
                     Action::GiveUp(worker) => self.give_up(worker),
                     Action::Remark => self.remark(),
@@ -203,6 +197,8 @@ impl Driver {
             channel: channel.clone(),
             decoder: Decoder::new(self.pool.launch.max_frame),
             introduction: Introduction::Greeting,
+            pulse: None,
+            expires: None,
             is_severed: listening.is_err(),
             is_leaving: false,
             is_given_up: listening.is_err(),
@@ -256,7 +252,7 @@ impl Driver {
         self.pool.tell(Event::Looked(worker));
     }
 
-    fn receive_all(&mut self, worker: WorkerId) {
+    pub(super) fn receive_all(&mut self, worker: WorkerId) {
         for _ in 0..READS {
             let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { return };
             match peer.channel.receive(&mut peer.decoder) {
@@ -270,13 +266,19 @@ impl Driver {
     fn take_in(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         let (now, mut effects) = (Instant::now(), Vec::new());
+        peer.pulse.iter_mut().for_each(|pulse| pulse.hear(now));
+        match peer.has_greeting() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => return self.sever(worker, Some(error)),
+        }
         let mut state = self.pool.lock();
         let result = loop {
             match peer.decoder.next_reply() {
                 Ok(Some(reply)) => {
                     let event = match peer.introduction {
                         Introduction::Done => peer.event(worker, reply),
-                        _ => peer.introduce(worker, reply, &self.pool.launch),
+                        _ => peer.introduce(worker, reply, &self.pool.launch, &mut state.sites),
                     };
                     let handled = event.and_then(|event| match event {
                         Some(event) => {
@@ -299,7 +301,7 @@ impl Driver {
     }
 
     /// Nothing more is to be heard of a worker, or nothing that makes sense.
-    fn sever(&mut self, worker: WorkerId, fault: Option<WireError>) {
+    pub(super) fn sever(&mut self, worker: WorkerId, fault: Option<WireError>) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         if fault.is_some() && peer.fault.is_none() {
             peer.fault = fault;
@@ -317,16 +319,18 @@ impl Driver {
         self.pool.tell(Event::Glanced(worker, is_stopped));
     }
 
-    fn signal(&mut self, worker: WorkerId, signal: Signal) {
+    /// Lets a worker stand still, or go on.
+    fn stop(&self, worker: WorkerId, is_stopped: bool) {
         if let Some(peer) = self.peers.get(&worker) {
-            peer.process.signal(signal);
+            if !peer.stop(is_stopped) {
+                self.pool.send_off(worker, &peer.channel);
+            }
         }
     }
 
     fn kill(&mut self, worker: WorkerId) {
         if let Some(peer) = self.peers.get_mut(&worker) {
-            peer.stopped = peer.process.stopped();
-            peer.process.kill();
+            peer.kill();
         }
     }
 
@@ -347,14 +351,13 @@ impl Driver {
                 poller.remove(fd);
             }
         }
-        let program = peer.process.program();
-        if peer.introduction == Introduction::Greeting && matches!(exit, WorkerExit::Code(_)) {
-            program::pass_over(program);
+        let end = peer.end(exit);
+        if peer.introduction == Introduction::Greeting && end.remains.is_none() && matches!(exit, WorkerExit::Code(_)) {
+            program::pass_over(end.program);
         }
-        let record = peer.last_record();
         peer.process.reap();
         if !peer.is_given_up {
-            self.tell_gone(worker, End { exit, fault: peer.fault, stopped: peer.stopped, program, record });
+            self.tell_gone(worker, end);
         }
     }
 
@@ -381,69 +384,33 @@ impl Driver {
     fn give_up(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_given_up) else { return };
         peer.is_given_up = true;
-        let (program, record) = (peer.process.program(), peer.last_record());
-        let end = End { exit: WorkerExit::Unknown, fault: peer.fault.take(), stopped: peer.stopped, program, record };
+        peer.process.kill();
+        let end = peer.end(WorkerExit::Unknown);
         self.tell_gone(worker, end);
     }
 
     fn tell_gone(&self, worker: WorkerId, end: End) {
         let mut state = self.pool.lock();
         state.channels.remove(&worker);
+        state.sites.remove(&worker);
         self.pool.tell_locked(state, [Event::Gone(worker, end)]);
     }
 
     fn remark(&self) {
-        if !self.pool.has_remarked.swap(true, Ordering::Relaxed) {
+        if self.pool.has_remarked.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let launcher = &self.pool.launch.launcher;
+        if launcher.is_local() {
             eprintln!(
                 "progress-executor: a worker process has not called `TaskRegistry::init` for 3 s; it has to be the first \
                  thing that `main` calls"
             );
+        } else {
+            let Counts { wanted, ready, .. } = self.pool.counts();
+            eprintln!(
+                "progress-executor: {ready} of {wanted} workers have started; the others may wait in a queue (`{launcher}`)"
+            );
         }
-    }
-}
-
-impl Peer {
-    fn last_record(&self) -> Option<Record> {
-        self.channel.memory().and_then(Memory::last_record)
-    }
-
-    /// What a worker says before it is ready.
-    fn introduce(
-        &mut self,
-        worker: WorkerId,
-        reply: Reply,
-        launch: &Launch,
-    ) -> Result<Option<Event<Kinds>>, WireError> {
-        let verdict = match (self.introduction, reply) {
-            (Introduction::Greeting, Reply::Ready(ready)) => launch.compare(ready).map(|()| {
-                program::prove();
-                let has_initializer = launch.initializer.is_some();
-                self.introduction = if has_initializer { Introduction::Initializer } else { Introduction::Done };
-                if has_initializer { Event::Greeted(worker) } else { Event::Ready(worker) }
-            }),
-            (Introduction::Initializer, Reply::Ended { id: 0, outcome, .. }) => launch.judge(outcome).map(|()| {
-                self.introduction = Introduction::Done;
-                Event::Ready(worker)
-            }),
-            (Introduction::Initializer, Reply::Started { id: 0 } | Reply::Progress { id: 0, .. }) => return Ok(None),
-            (_, Reply::Goodbye) => return Ok(None),
-            _ => return Err(WireError::OutOfTurn),
-        };
-        Ok(Some(verdict.unwrap_or_else(|failure| Event::Unfit(worker, failure))))
-    }
-
-    fn event(&mut self, worker: WorkerId, reply: Reply) -> Result<Option<Event<Kinds>>, WireError> {
-        Ok(Some(match reply {
-            Reply::Started { id } => Event::Begun(worker, id),
-            Reply::Progress { id, snapshot } => Event::Progress(worker, id, snapshot),
-            Reply::Ended { id, snapshot, outcome } => {
-                Event::Ended(worker, id, Duration::from_nanos(snapshot.elapsed), (snapshot, outcome))
-            }
-            Reply::Goodbye => {
-                self.is_leaving = true;
-                Event::Goodbye(worker)
-            }
-            Reply::Ready(_) => return Err(WireError::OutOfTurn),
-        }))
     }
 }

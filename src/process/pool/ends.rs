@@ -57,16 +57,18 @@ impl<K: Types> Scheduler<K> {
     pub(super) fn gone(&mut self, worker: WorkerId, exit: K::Exit, now: Instant, effects: &mut Effects<K>) {
         let Some(mut slot) = self.remove(worker) else { return };
         let reason = if let Phase::Dying { reason, .. } = slot.phase { Some(reason) } else { None };
-        let is_ours = matches!(reason, Some(KillReason::Unwanted | KillReason::NotReady));
         let is_leaving = matches!(slot.phase, Phase::Leaving { .. });
+        self.lost += u64::from(slot.was_ready && !is_leaving && reason != Some(KillReason::Unwanted));
         let first = slot.sent.front().map(|sent| sent.place);
         if first.is_some_and(|place| slot.has_begun_with(place)) {
             let lost = slot.sent.pop_front().map(|sent| sent.task);
             if let Some(task) = lost {
                 self.lose(task, exit, reason, effects);
             }
-        } else if !slot.was_ready && !is_ours && !is_leaving {
-            self.start_failed(K::Failure::lost(exit), now, effects);
+        } else if !slot.was_ready && reason != Some(KillReason::Unwanted) && !is_leaving {
+            let is_late = reason == Some(KillReason::NotReady);
+            let failure = if is_late { K::Failure::not_ready(exit) } else { K::Failure::lost(exit) };
+            self.start_failed(worker, failure, now, effects);
         } else if first.is_some() && slot.done == 0 {
             self.see_to_fruitless(exit, now, effects);
         }
@@ -74,6 +76,7 @@ impl<K: Types> Scheduler<K> {
         for sent in slot.sent.into_iter().rev() {
             self.take_back(sent.task, effects);
         }
+        self.roster.leave(worker);
     }
 
     pub(super) fn lose(&mut self, task: K::Task, exit: K::Exit, reason: Option<KillReason>, effects: &mut Effects<K>) {
@@ -103,7 +106,14 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// A worker could not be started. What no other one will run has failed, if there is no use in another attempt.
-    pub(super) fn start_failed(&mut self, failure: K::Failure, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn start_failed(
+        &mut self,
+        worker: WorkerId,
+        failure: K::Failure,
+        now: Instant,
+        effects: &mut Effects<K>,
+    ) {
+        self.roster.fail(worker);
         let is_hopeless = self.starts.fail(failure.worth(), now);
         let has_others = self.slots.values().any(|slot| slot.is_starting() || slot.serving().is_some());
         if is_hopeless && !has_others {

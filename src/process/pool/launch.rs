@@ -7,23 +7,27 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid};
 
 use crate::codec::Encoded;
 use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
-use crate::process::pool::terms::{self, Worth};
+use crate::process::launcher::{Launcher, Lifetime, Values};
+use crate::process::pool::launched::{self, Launched, Remains, Site};
+use crate::process::pool::terms::{self, Seat, Worth};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::outbox::Outbox;
-use crate::process::protocol::wire::{self, Fingerprint, Hello, Outcome, Ready, Request, Run, VERSION, WireError};
-use crate::process::registry::{TaskRegistry, fingerprint};
+use crate::process::protocol::wire::{
+    self, Fingerprint, Hello, Origin, Outcome, Ready, Request, Run, VERSION, WireError,
+};
+use crate::process::registry::{TaskRegistry, fingerprint, portable_fingerprint};
 use crate::process::{program, worker_args};
 use crate::task::remote::Record;
 
@@ -33,6 +37,8 @@ const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Launch {
     pub(crate) program: Program,
+    pub(crate) launcher: Launcher,
+    pub(crate) max_workers: usize,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) current_dir: Option<PathBuf>,
     pub(crate) initializer: Option<Initializer>,
@@ -67,6 +73,8 @@ pub(crate) struct Process {
     program: usize,
     /// Where there are such descriptors.
     pidfd: Option<OwnedFd>,
+    /// What is known where this is the launcher of a worker.
+    launched: Option<Launched>,
 }
 
 /// How a worker ended.
@@ -81,6 +89,8 @@ pub(crate) struct End {
     pub(crate) program: usize,
     /// What its task had said last.
     pub(crate) record: Option<Record>,
+    /// What is known where a launcher has started it.
+    pub(crate) remains: Option<Box<Remains>>,
 }
 
 /// Why there is no worker.
@@ -113,7 +123,11 @@ impl Failure {
 }
 
 impl terms::Failure<End> for Failure {
-    fn lost(End { exit, fault, program, .. }: End) -> Self {
+    fn lost(End { exit, fault, program, remains, .. }: End) -> Self {
+        if let Some(remains) = remains {
+            let what = format!("its worker on {} could not be started: {}", remains.site, remains.story(exit));
+            return Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Attempts(3) };
+        }
         let what = match fault {
             Some(fault) => format!("its worker has sent {fault} at its start: {exit}"),
             None => format!(
@@ -133,7 +147,15 @@ impl terms::Failure<End> for Failure {
         Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth }
     }
 
-    fn not_ready() -> Self {
+    fn not_ready(End { exit, remains, .. }: End) -> Self {
+        if let Some(remains) = remains {
+            let what = format!(
+                "its worker on {} has not started within the `start_timeout`: {}",
+                remains.site,
+                remains.story(exit)
+            );
+            return Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Attempts(3) };
+        }
         let what = format!(
             "its worker, {}, was killed because it had not come to call `TaskRegistry::init` in {} s: call that first in \
              `main`",
@@ -150,15 +172,23 @@ impl terms::Failure<End> for Failure {
 
 impl Launch {
     /// Starts a worker, and says hello. `task` is the one that it is started for.
-    pub(crate) fn start(&self, task: &str) -> Result<(Process, Channel), Failure> {
-        self.try_to_start(task).map_err(|error| Failure::of_system("a worker process", &error))
+    pub(crate) fn start(&self, task: &str, seat: Seat) -> Result<(Process, Channel), Failure> {
+        self.try_to_start(task, seat).map_err(|error| Failure::of_system("a worker process", &error))
     }
 
-    fn try_to_start(&self, task: &str) -> io::Result<(Process, Channel)> {
-        let (process, mut channel) = self.spawn(task)?;
-        let memory = if self.without_memory { None } else { Memory::new().ok() };
-        // A worker that is gone already is seen to be so later.
-        let _ = channel.send_first(&self.hello(memory.is_some()), memory);
+    fn try_to_start(&self, task: &str, seat: Seat) -> io::Result<(Process, Channel)> {
+        let (process, mut channel) = self.spawn(task, seat)?;
+        if process.launched.is_some() {
+            let surroundings = launched::surroundings(&self.env, self.current_dir.as_deref());
+            channel.outbox().request(Request::Surroundings(surroundings));
+            channel.outbox().request(Request::Hello(self.hello(false)));
+        } else {
+            let memory = if self.without_memory { None } else { Memory::new().ok() };
+            let mut first = Outbox::default();
+            first.request(Request::Hello(self.hello(memory.is_some())));
+            // A worker that is gone already is seen to be so later.
+            let _ = channel.send_first(&first.into_bytes(), memory);
+        }
         if let Some(Initializer { function, input }) = self.initializer.clone() {
             let run = Run { id: 0, place: 0, wanted: 0, timeout: wire::NO_TIMEOUT };
             channel.outbox().request(Request::Run { run, function: function.into(), input });
@@ -166,31 +196,37 @@ impl Launch {
         Ok((process, channel))
     }
 
-    fn hello(&self, shares_memory: bool) -> Vec<u8> {
-        let mut first = Outbox::default();
-        first.request(Request::Hello(Hello {
+    fn hello(&self, shares_memory: bool) -> Hello {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Hello {
             version: VERSION,
             depth: worker_args::depth(),
-            report_interval: u64::try_from(self.report_interval.as_nanos()).unwrap_or(u64::MAX),
+            report_interval: nanos(self.report_interval),
             max_frame: self.max_frame,
             shares_memory,
-        }));
-        first.into_bytes()
+            heartbeat: self.launcher.heartbeat_interval().map_or(0, nanos),
+        }
     }
 
-    fn spawn(&self, task: &str) -> io::Result<(Process, Channel)> {
+    fn spawn(&self, task: &str, seat: Seat) -> io::Result<(Process, Channel)> {
         // One after the other: where a socket cannot be made and marked as private in one step, a worker that is
         // started meanwhile would inherit the channel of this one.
         static SPAWNING: Mutex<()> = Mutex::new(());
         let _one_at_a_time = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
 
+        if !self.launcher.is_local() {
+            let Seat { index, attempt, host } = seat;
+            let values = Values { index, count: self.max_workers, host: self.launcher.host(host), attempt };
+            let (child, channel, launched) =
+                launched::start(&self.launcher, values, seat, &self.program.harness(), task)?;
+            return Ok((Process::new(&child, program::chosen(), Some(launched))?, channel));
+        }
         let (ours, theirs) = UnixStream::pair()?;
         let channel = Channel::new(ours)?;
         let theirs = above_standard(OwnedFd::from(theirs))?;
         let program = program::chosen();
         let child = self.command(program, task)?.stdin(theirs).spawn()?;
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        Ok((Process { pid, program, pidfd: open_pidfd(pid) }, channel))
+        Ok((Process::new(&child, program, None)?, channel))
     }
 
     fn command(&self, program: usize, task: &str) -> io::Result<Command> {
@@ -198,10 +234,10 @@ impl Launch {
         if let Some(name) = std::env::args_os().next() {
             command.arg0(name);
         }
-        if let Program::Test(test) = &self.program {
+        if matches!(self.program, Program::Test(_)) {
             // As a standard descriptor it would be written over by the one for standard input.
             let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
-            command.args([test, "--exact", "--nocapture", "--test-threads=1", "--"]).stdout(nowhere);
+            command.args(self.program.harness()).stdout(nowhere);
         }
         command.arg(format!("{}{task}", worker_args::ARGUMENT)).process_group(0);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
@@ -212,14 +248,25 @@ impl Launch {
     }
 
     /// Whether a worker that has said who it is can be used.
-    pub(crate) fn compare(&self, Ready { version, fingerprint: theirs }: Ready) -> Result<(), Failure> {
+    pub(crate) fn compare(&self, ready: &Ready) -> Result<(), Failure> {
+        let Ready { version, fingerprint: theirs, origin } = ready;
         let unfit = |what: &str| Err(Failure::unfit(what.to_string().into()));
-        if version != VERSION {
-            return unfit(&WireError::Version(version).to_string());
+        if *version != VERSION {
+            return unfit(&WireError::Version(*version).to_string());
         }
-        let Fingerprint { binary, tasks } = fingerprint(TaskRegistry::of_this_process());
-        if theirs.binary != binary {
+        let registry = TaskRegistry::of_this_process();
+        let is_local = self.launcher.is_local();
+        let ours = if is_local { fingerprint(registry) } else { portable_fingerprint(registry) };
+        let Fingerprint { binary, tasks } = ours;
+        if theirs.binary != binary && is_local {
             return unfit("its worker runs another build of the program");
+        }
+        if theirs.binary != binary {
+            return unfit(&format!(
+                "its worker on {} runs another build of the program: {} is {:016x}, and this is {binary:016x}; copy this one \
+                 there, or say where it is with `Launcher::program`",
+                origin.host, origin.program, theirs.binary
+            ));
         }
         // A test program does not know its tasks.
         if matches!(self.program, Program::Main) && theirs.tasks != tasks {
@@ -228,6 +275,23 @@ impl Launch {
             );
         }
         Ok(())
+    }
+
+    /// From when on a worker takes no task any more, if that is limited.
+    pub(crate) fn expiry(&self, origin: &Origin, now: Instant) -> Result<Option<Instant>, Failure> {
+        let Some(Lifetime { of, margin }) = self.launcher.worker_lifetime() else { return Ok(None) };
+        let left = if origin.lifetime == u64::MAX { of } else { Duration::from_secs(origin.lifetime) };
+        match left.checked_sub(margin) {
+            // A time that cannot be told never comes.
+            Some(useful) => Ok(now.checked_add(useful)),
+            None => Err(Failure::unfit(
+                format!(
+                    "its worker on {} ends in {left:?}, and is to take no task in the last {margin:?} of its `lifetime`",
+                    origin.host
+                )
+                .into(),
+            )),
+        }
     }
 
     /// Whether the initializer of a worker has left it fit for use.
@@ -251,7 +315,37 @@ fn open_pidfd(_pid: Pid) -> Option<OwnedFd> {
     None
 }
 
+impl Program {
+    /// The arguments that a test program takes for its worker.
+    fn harness(&self) -> Vec<String> {
+        match self {
+            Self::Main => Vec::new(),
+            Self::Test(test) => [test, "--exact", "--nocapture", "--test-threads=1", "--"].map(str::to_owned).to_vec(),
+        }
+    }
+}
+
 impl Process {
+    fn new(child: &Child, program: usize, launched: Option<Launched>) -> io::Result<Self> {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { pid, program, pidfd: open_pidfd(pid), launched })
+    }
+
+    pub(crate) fn launched(&self) -> Option<&Launched> {
+        self.launched.as_ref()
+    }
+
+    /// The worker has said where it is.
+    pub(crate) fn greet(&mut self, origin: Origin) -> Site {
+        match &mut self.launched {
+            Some(launched) => {
+                launched.greet(origin);
+                launched.site().clone()
+            }
+            None => Site::here(origin),
+        }
+    }
+
     pub(crate) fn program(&self) -> usize {
         self.program
     }
@@ -266,12 +360,23 @@ impl Process {
         self.signal(Signal::KILL);
     }
 
+    /// Asks it to end, and nobody else.
+    pub(crate) fn terminate(&self) {
+        if self.look(WaitIdOptions::EXITED).is_ok() {
+            let _ = kill_process(self.pid, Signal::TERM);
+        }
+    }
+
     /// Sends a signal to its process group.
     pub(crate) fn signal(&self, signal: Signal) {
         // A number that is not ours any more, because somebody else has reaped it, may be that of any process.
         if self.look(WaitIdOptions::EXITED).is_ok() {
             // The only error is that it has ended.
             let _ = kill_process_group(self.pid, signal);
+            if self.launched.is_some() {
+                // It may be about to have one.
+                let _ = kill_process(self.pid, signal);
+            }
         }
     }
 
@@ -288,9 +393,10 @@ impl Process {
     /// How it ended, if it has. It is not reaped yet.
     pub(crate) fn exit(&self) -> Option<WorkerExit> {
         match self.look(WaitIdOptions::EXITED) {
-            Ok(status) => {
-                status.map(|status| WorkerExit::from_parts(status.exit_status(), status.terminating_signal()))
-            }
+            Ok(status) => status.map(|status| {
+                let exit = WorkerExit::from_parts(status.exit_status(), status.terminating_signal());
+                if self.launched.is_some() { launched::exit_behind(exit) } else { exit }
+            }),
             // Somebody else has reaped it.
             Err(_) => Some(WorkerExit::Unknown),
         }

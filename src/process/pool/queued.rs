@@ -126,6 +126,10 @@ impl Page for Arc<Channel> {
         self.memory().and_then(|memory| memory.place(place)).is_some_and(|place| place.has_begun())
     }
 
+    fn is_sending(&self) -> bool {
+        self.is_full()
+    }
+
     fn doom(&self, place: u64) -> Doom {
         match self.memory().and_then(|memory| memory.place(place)).map(|place| place.doom()) {
             None | Some(Doomed::Yes) => Doom::Done,

@@ -39,12 +39,14 @@ pub(crate) struct Loss {
     pub(crate) panic: Option<String>,
     /// What it returned although it was cancelled.
     pub(crate) partial: Option<Encoded>,
+    /// Where its worker was, if not on this machine for sure.
+    pub(crate) place: Option<String>,
 }
 
 impl Loss {
     /// One of which no more is known.
     pub(crate) fn of(kind: TaskErrorKind) -> Self {
-        Self { kind, source: None, panic: None, partial: None }
+        Self { kind, source: None, panic: None, partial: None, place: None }
     }
 }
 
@@ -63,11 +65,14 @@ pub(crate) fn lose(task: &TaskRef, record: Option<Record>, loss: Loss) {
     settle(task, None, Err(loss));
 }
 
-fn error(task: &TaskRef, Loss { kind, source, panic, partial }: Loss) -> TaskError {
+fn error(task: &TaskRef, Loss { kind, source, panic, partial, place }: Loss) -> TaskError {
     let is_panic = kind == TaskErrorKind::Panicked;
     let mut error = task.error(kind);
     if let Some(source) = source {
         error = error.with_source(source);
+    }
+    if let Some(place) = place {
+        error = error.with_place(place);
     }
     if let Some(partial) = partial {
         // Decoded by whoever knows its type.

@@ -31,20 +31,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::process::pool::slot::{Phase, Sent, Serving, Slot};
+use crate::process::pool::roster::Roster;
+use crate::process::pool::slot::{Phase, Sent, Serving, Settings, Slot};
 use crate::process::pool::starts::Starts;
 use crate::process::pool::terms::{
-    Action, Doom, Effects, Event, Failure, KillReason, OutOfTurn, Page, Report, START, Task, Types, WorkerId,
+    Action, Doom, Effects, Event, KillReason, OutOfTurn, Page, Report, Task, Types, WorkerId,
 };
 use crate::task::state;
 
 /// When to look what a worker has begun of which nothing was heard. A task that still runs then is long: nothing waits
 /// behind it.
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(1);
-/// How long a worker may take to begin with a task.
-const SILENCE: Duration = Duration::from_secs(1);
-/// After what time it is worth a remark that a worker is not ready.
-const SLOW_START: Duration = Duration::from_secs(3);
+/// How often to look what a worker has begun.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often to look whether somebody has stopped a worker whose task takes its time to end.
 pub(super) const GLANCE: Duration = Duration::from_millis(250);
 /// How long a worker may take to end that was asked to.
@@ -55,12 +54,15 @@ pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// The requests that a worker hears of.
 pub(super) const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | state::PROBE | state::CAUSE;
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) max_workers: usize,
-    pub(crate) max_tasks: u64,
-    pub(crate) cancel_grace: Duration,
-    pub(crate) idle_timeout: Option<Duration>,
+/// How many workers and tasks there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Workers that were started, or are about to be, and have not ended.
+    pub(crate) wanted: usize,
+    pub(crate) ready: usize,
+    pub(crate) busy: usize,
+    pub(crate) lost: u64,
+    pub(crate) queued: usize,
 }
 
 pub(crate) struct Scheduler<K: Types> {
@@ -82,6 +84,9 @@ pub(crate) struct Scheduler<K: Types> {
     /// How long tasks take: the least estimate that is not too small.
     pub(super) pace: Option<Duration>,
     pub(super) starts: Starts,
+    pub(super) roster: Roster,
+    /// How many workers ended that were ready and not asked to.
+    pub(super) lost: u64,
 }
 
 impl<K: Types> Scheduler<K> {
@@ -100,6 +105,8 @@ impl<K: Types> Scheduler<K> {
             is_suspended: false,
             pace: None,
             starts: Starts::default(),
+            roster: Roster::new(settings.hosts),
+            lost: 0,
         }
     }
 
@@ -120,9 +127,20 @@ impl<K: Types> Scheduler<K> {
         first.into_iter().chain(start).min()
     }
 
-    /// How many workers are ready, and how many tasks wait for one.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.slots.values().filter(|slot| slot.serving().is_some()).count(), self.queue.len())
+    pub(crate) fn counts(&self) -> Counts {
+        let ready = self.slots.values().filter(|slot| slot.serving().is_some());
+        Counts {
+            wanted: self.slots.len(),
+            ready: ready.clone().count(),
+            busy: ready.filter(|slot| !slot.sent.is_empty()).count(),
+            lost: self.lost,
+            queued: self.queue.len(),
+        }
+    }
+
+    /// Whether a worker has a task.
+    pub(crate) fn is_busy(&self, worker: WorkerId) -> bool {
+        self.slots.get(&worker).is_some_and(|slot| !slot.sent.is_empty())
     }
 
     /// The last ones first, or else workers that become free would begin with them.
@@ -148,13 +166,14 @@ impl<K: Types> Scheduler<K> {
             Event::Started(worker, page) => self.started(worker, page, now, effects),
             Event::NotStarted(worker, failure) => {
                 self.remove(worker);
-                self.start_failed(failure, now, effects);
+                self.start_failed(worker, failure, now, effects);
+                self.roster.leave(worker);
             }
             Event::Greeted(worker) => self.greeted(worker)?,
-            Event::Ready(worker) => self.ready(worker, now, effects)?,
+            Event::Ready(worker, expires) => self.ready(worker, expires, now, effects)?,
             Event::Unfit(worker, failure) => {
                 self.dismiss(worker, now + LAST_MOMENT, effects);
-                self.start_failed(failure, now, effects);
+                self.start_failed(worker, failure, now, effects);
             }
             Event::Begun(worker, task) => {
                 self.first(worker, task)?;
@@ -273,7 +292,7 @@ impl<K: Types> Scheduler<K> {
     fn started(&mut self, worker: WorkerId, page: K::Page, now: Instant, effects: &mut Effects<K>) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.page = Some(page);
-        slot.phase = Phase::Greeting { until: now + SLOW_START, is_slow: false };
+        slot.phase = Phase::Greeting { since: now, is_slow: false };
         self.schedule(worker);
         if self.is_suspended {
             self.stop(worker, now, effects);
@@ -290,7 +309,13 @@ impl<K: Types> Scheduler<K> {
         Ok(())
     }
 
-    fn ready(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) -> Result<(), OutOfTurn> {
+    fn ready(
+        &mut self,
+        worker: WorkerId,
+        expires: Option<Instant>,
+        now: Instant,
+        effects: &mut Effects<K>,
+    ) -> Result<(), OutOfTurn> {
         let slot = self.slots.get_mut(&worker).ok_or(OutOfTurn)?;
         match slot.phase {
             Phase::Greeting { .. } | Phase::Preparing => slot.phase = Phase::Serving(Serving::new(now, None)),
@@ -298,8 +323,10 @@ impl<K: Types> Scheduler<K> {
             _ => return Err(OutOfTurn),
         }
         slot.was_ready = true;
+        slot.expires = expires;
         self.ready += 1;
         self.starts.succeed();
+        self.roster.succeed(worker);
         self.next_first(worker, now, effects);
         Ok(())
     }
@@ -377,7 +404,7 @@ impl<K: Types> Scheduler<K> {
         }
         let is_idle = slot.sent.is_empty();
         slot.phase = Phase::Serving(Serving::new(now, (!is_idle).then_some(now + FIRST_LOOK)));
-        if is_idle && slot.done >= self.settings.max_tasks {
+        if is_idle && (slot.done >= self.settings.max_tasks || slot.is_expired(now)) {
             return self.dismiss(worker, now + self.farewell(), effects);
         }
         if is_idle {
@@ -399,10 +426,13 @@ impl<K: Types> Scheduler<K> {
             self.see_to_long(worker, now, effects);
         } else if slot.stopped_since.is_some() {
             // It cannot begin.
-        } else if waited >= SILENCE {
+        } else if slot.page.as_ref().is_some_and(Page::is_sending) {
+            // A large input, or a slow line: its time begins when all of it is gone.
+            self.update(worker, |serving| (serving.since, serving.look) = (now, Some(now + LOOK)));
+        } else if waited >= self.settings.silence {
             self.see_to_silent(worker, now, effects);
         } else {
-            self.update(worker, |serving| serving.look = Some(now + waited.clamp(FIRST_LOOK, SILENCE)));
+            self.update(worker, |serving| serving.look = Some(now + waited.clamp(FIRST_LOOK, LOOK)));
         }
     }
 
@@ -470,15 +500,14 @@ impl<K: Types> Scheduler<K> {
             slot.deadline = None;
             match slot.phase {
                 Phase::Starting | Phase::Preparing => {}
-                Phase::Greeting { is_slow: false, .. } => {
-                    slot.phase = Phase::Greeting { until: now + (START - SLOW_START), is_slow: true };
+                Phase::Greeting { since, .. } if self.settings.is_late(since, now) => {
+                    self.kill(worker, KillReason::NotReady, now, effects);
+                }
+                Phase::Greeting { since, .. } => {
+                    slot.phase = Phase::Greeting { since, is_slow: true };
                     if self.has_queued() {
                         effects.push(Action::Remark);
                     }
-                }
-                Phase::Greeting { .. } => {
-                    self.kill(worker, KillReason::NotReady, now, effects);
-                    self.start_failed(K::Failure::not_ready(), now, effects);
                 }
                 Phase::Serving(_) if slot.sent.is_empty() => self.dismiss(worker, now + self.farewell(), effects),
                 Phase::Serving(serving) if serving.grace.is_some_and(|grace| grace <= now) => {
@@ -489,7 +518,7 @@ impl<K: Types> Scheduler<K> {
                     effects.push(Action::Glance(worker));
                 }
                 Phase::Serving(_) => {
-                    self.update(worker, |serving| serving.look = Some(now + SILENCE));
+                    self.update(worker, |serving| serving.look = Some(now + LOOK));
                     effects.push(Action::Look(worker));
                 }
                 Phase::Leaving { .. } => self.kill(worker, KillReason::Unwanted, now, effects),
@@ -509,7 +538,7 @@ impl<K: Types> Scheduler<K> {
 
     pub(super) fn schedule(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
-        let next = slot.next_deadline(self.settings.idle_timeout);
+        let next = slot.next_deadline(&self.settings);
         let before = mem::replace(&mut slot.deadline, next);
         if before != next {
             before.map(|at| self.deadlines.remove(&(at, worker)));

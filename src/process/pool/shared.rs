@@ -1,7 +1,7 @@
 //! What all threads share that have to do with a pool. Whoever has news tells the [scheduler](super::scheduler), and does
 //! what follows from it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,14 +15,18 @@ use event_listener::Event as Notifier;
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
 use crate::process::pool::launch::{Failure, Launch, Process};
+use crate::process::pool::launched::Site;
 use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::{Entry, Kinds};
+use crate::process::pool::relay::Relay;
 use crate::process::pool::remote;
-use crate::process::pool::scheduler::{Scheduler, Settings};
-use crate::process::pool::terms::{Action, Effects, Event, Task, WorkerId};
+use crate::process::pool::scheduler::{Counts, Scheduler};
+use crate::process::pool::slot::Settings;
+use crate::process::pool::terms::{Action, Effects, Event, Seat, Task, WorkerId};
 use crate::process::pool::verdict::{cancelled_kind, judge, loss};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wire::{Request, Run};
+use crate::process::workers::WorkersStatus;
 use crate::task::details::Owner;
 use crate::task::{TaskRef, publish, transitions, watchdog};
 
@@ -47,7 +51,11 @@ pub(super) struct State {
     /// Processes that were started, for the driver.
     pub(super) arrivals: Vec<(WorkerId, Process, Arc<Channel>)>,
     /// Who starts them; there while the threads are.
-    pub(super) starter: Option<Sender<(WorkerId, &'static str)>>,
+    pub(super) starter: Option<Sender<(WorkerId, &'static str, Seat)>>,
+    /// Who relays what launchers say on standard error.
+    pub(super) relay: Option<Arc<Relay>>,
+    /// Where workers are.
+    pub(super) sites: BTreeMap<WorkerId, Site>,
     /// When the driver looks at the time.
     pub(super) timer: Option<Instant>,
     /// Dropped once the driver has done what was posted.
@@ -62,6 +70,8 @@ impl Pool {
             posted: Vec::new(),
             arrivals: Vec::new(),
             starter: None,
+            relay: None,
+            sites: BTreeMap::new(),
             timer: None,
             waiting: Vec::new(),
         };
@@ -104,11 +114,19 @@ impl Pool {
         self.lock().scheduler.unended().iter().map(|queued| queued.task().clone()).collect()
     }
 
-    /// How many workers there are, how many tasks that wait for one, and whether more are refused.
-    pub(crate) fn status(&self) -> (usize, usize, bool) {
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().scheduler.counts()
+    }
+
+    pub(crate) fn workers(&self) -> WorkersStatus {
         let state = self.lock();
-        let (workers, queued) = state.scheduler.counts();
-        (workers, queued, state.scheduler.is_closed())
+        let Counts { wanted, ready: started, busy, lost, queued } = state.scheduler.counts();
+        let workers = state.sites.iter().map(|(&worker, site)| site.status(state.scheduler.is_busy(worker)));
+        WorkersStatus { wanted, started, busy, lost, queued, workers: workers.collect() }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().scheduler.is_closed()
     }
 
     pub(super) fn wake_driver(&self) {
@@ -148,9 +166,9 @@ impl Pool {
                 Action::Dismiss(worker) => {
                     state.send(worker, &mut channels, |channel| channel.outbox().request(Request::Quit));
                 }
-                Action::Start(worker, task) => {
+                Action::Start(worker, task, seat) => {
                     // There while there is anybody who could start it, and else there is nobody who waits.
-                    _ = state.starter.as_ref().map(|starter| starter.send((worker, task.0.function)));
+                    _ = state.starter.as_ref().map(|starter| starter.send((worker, task.0.function, seat)));
                 }
                 Action::Look(_)
                 | Action::Glance(_)
@@ -182,10 +200,19 @@ impl Pool {
         }
     }
 
+    /// Lets the driver look at the time then, if it does not do so before.
+    pub(super) fn look_by(&self, at: Instant) {
+        Self::set_timer_to(&mut self.lock(), self.poller.get(), Some(at));
+    }
+
     fn set_timer(&self, state: &mut State) {
         let next = state.scheduler.next_deadline();
+        Self::set_timer_to(state, self.poller.get(), next);
+    }
+
+    fn set_timer_to(state: &mut State, poller: Option<&Poller>, next: Option<Instant>) {
         let is_sooner = next.filter(|&next| state.timer.is_none_or(|timer| next < timer));
-        if let (Some(next), Some(poller)) = (is_sooner, self.poller.get()) {
+        if let (Some(next), Some(poller)) = (is_sooner, poller) {
             state.timer = Some(next);
             poller.set_timer(next);
         }

@@ -5,6 +5,39 @@ use std::time::{Duration, Instant};
 
 use crate::process::pool::terms::{Action, KillReason, Page, Types, WorkerId};
 
+/// After what time it is worth a remark that a worker is not ready.
+const SLOW_START: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) max_workers: usize,
+    pub(crate) max_tasks: u64,
+    pub(crate) cancel_grace: Duration,
+    pub(crate) idle_timeout: Option<Duration>,
+    /// How long a worker may take to say who it is, where that is limited.
+    pub(crate) start_timeout: Option<Duration>,
+    /// How long a worker may take to begin with a task.
+    pub(crate) silence: Duration,
+    /// How many hosts there are to start workers on.
+    pub(crate) hosts: usize,
+}
+
+impl Settings {
+    /// How long a worker may take to say who it is, from its start to the next look.
+    fn patience(&self, is_slow: bool) -> Option<Duration> {
+        if is_slow {
+            self.start_timeout
+        } else {
+            Some(self.start_timeout.map_or(SLOW_START, |all| all.min(SLOW_START)))
+        }
+    }
+
+    /// Whether it has taken all the time that it may.
+    pub(crate) fn is_late(&self, since: Instant, now: Instant) -> bool {
+        self.start_timeout.is_some_and(|limit| now.saturating_duration_since(since) >= limit)
+    }
+}
+
 /// A place for a worker, taken from before its start to after its end.
 pub(crate) struct Slot<K: Types> {
     pub(crate) phase: Phase,
@@ -17,6 +50,8 @@ pub(crate) struct Slot<K: Types> {
     /// The number of the next task that is sent.
     pub(crate) place: u64,
     pub(crate) done: u64,
+    /// From when on it takes no task any more.
+    pub(crate) expires: Option<Instant>,
     /// Since when it stands still because the pool is suspended.
     pub(crate) stopped_since: Option<Instant>,
     /// As it is noted among the deadlines.
@@ -33,7 +68,7 @@ pub(crate) struct Sent<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Starting,
-    Greeting { until: Instant, is_slow: bool },
+    Greeting { since: Instant, is_slow: bool },
     Preparing,
     Serving(Serving),
     Leaving { until: Instant },
@@ -75,6 +110,7 @@ impl<K: Types> Slot<K> {
             was_ready: false,
             place: 0,
             done: 0,
+            expires: None,
             stopped_since: None,
             deadline: None,
         }
@@ -124,7 +160,9 @@ impl<K: Types> Slot<K> {
     pub(crate) fn postpone(&mut self, by: Duration) {
         match &mut self.phase {
             Phase::Starting | Phase::Preparing => {}
-            Phase::Greeting { until, .. } | Phase::Leaving { until } | Phase::Dying { until, .. } => *until += by,
+            Phase::Greeting { since: at, .. } | Phase::Leaving { until: at } | Phase::Dying { until: at, .. } => {
+                *at += by
+            }
             Phase::Serving(serving) => {
                 serving.since += by;
                 let deadlines = [&mut serving.look, &mut serving.grace, &mut serving.glance, &mut serving.stop_grace];
@@ -135,13 +173,22 @@ impl<K: Types> Slot<K> {
         }
     }
 
-    pub(crate) fn next_deadline(&self, idle_timeout: Option<Duration>) -> Option<Instant> {
+    /// Whether it takes no task any more.
+    pub(crate) fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+
+    pub(crate) fn next_deadline(&self, settings: &Settings) -> Option<Instant> {
         match self.phase {
             _ if self.stopped_since.is_some() => None,
             Phase::Starting | Phase::Preparing => None,
-            Phase::Greeting { until, .. } | Phase::Leaving { until } | Phase::Dying { until, .. } => Some(until),
             // A time that cannot be told never comes.
-            Phase::Serving(serving) if self.sent.is_empty() => serving.since.checked_add(idle_timeout?),
+            Phase::Greeting { since, is_slow } => since.checked_add(settings.patience(is_slow)?),
+            Phase::Leaving { until } | Phase::Dying { until, .. } => Some(until),
+            Phase::Serving(serving) if self.sent.is_empty() => {
+                let idle = settings.idle_timeout.and_then(|timeout| serving.since.checked_add(timeout));
+                idle.into_iter().chain(self.expires).min()
+            }
             Phase::Serving(serving) => [serving.look, serving.grace, serving.glance].into_iter().flatten().min(),
         }
     }

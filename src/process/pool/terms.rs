@@ -1,11 +1,20 @@
 //! What the [scheduler](super::scheduler) is told and what it says, and what it has to know of tasks and workers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::task::state::{self, Unclaimed};
 
-/// How long a worker may take to be ready.
+/// How long a worker on this machine may take to be ready.
 pub(crate) const START: Duration = Duration::from_secs(60);
+
+/// Where a worker is to be started: as which of those that the pool has, for how many times there was one before, and on
+/// which of the hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) index: usize,
+    pub(crate) attempt: u32,
+    pub(crate) host: usize,
+}
 
 /// Numbers workers of a pool; none is used twice.
 pub(crate) type WorkerId = u64;
@@ -54,6 +63,8 @@ pub(crate) trait Page {
     /// Takes a task back, if it has not begun.
     fn take_back(&self, place: u64) -> bool;
     fn has_begun(&self, place: u64) -> bool;
+    /// Whether some of what was sent is still here, so that the worker cannot have begun with it.
+    fn is_sending(&self) -> bool;
     /// Keeps a task that runs, and has not noticed that it is to end, from ending, for it is about to be killed.
     fn doom(&self, place: u64) -> Doom;
 }
@@ -73,8 +84,8 @@ pub(crate) enum Doom {
 pub(crate) trait Failure<Exit> {
     /// It was gone before it was ready.
     fn lost(exit: Exit) -> Self;
-    /// It was not ready in time.
-    fn not_ready() -> Self;
+    /// It was killed because it was not ready in time.
+    fn not_ready(exit: Exit) -> Self;
     fn worth(&self) -> Worth;
 }
 
@@ -103,8 +114,8 @@ pub(crate) enum Event<K: Types> {
     NotStarted(WorkerId, K::Failure),
     /// It has called `init`, and runs its initializer.
     Greeted(WorkerId),
-    /// It is ready for its first task.
-    Ready(WorkerId),
+    /// It is ready for its first task, and takes none any more from then on.
+    Ready(WorkerId, Option<Instant>),
     /// It has said why it cannot be used.
     Unfit(WorkerId, K::Failure),
     /// It has begun with this task. Heard where there is no page.
@@ -126,7 +137,7 @@ pub(crate) enum Event<K: Types> {
 /// What is to be done, in this order.
 pub(crate) enum Action<K: Types> {
     /// Start a process, for this task to begin with: an answer is [`Event::Started`] or [`Event::NotStarted`].
-    Start(WorkerId, K::Task),
+    Start(WorkerId, K::Task, Seat),
     /// Send a task, of which so much is wanted.
     Send(WorkerId, K::Task, u64, u32),
     /// Send what is wanted of a task.

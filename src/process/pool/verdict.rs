@@ -8,7 +8,7 @@ use crate::process::error::RemoteError;
 use crate::process::pool::launch::End;
 use crate::process::pool::remote::Loss;
 use crate::process::pool::terms::KillReason;
-use crate::process::protocol::wire::{Ending, Outcome};
+use crate::process::protocol::wire::{Ending, Outcome, WireError};
 use crate::task::{TaskRef, state};
 
 pub(super) fn judge(task: &TaskRef, outcome: Outcome) -> Result<Encoded, Loss> {
@@ -34,7 +34,7 @@ pub(super) fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
 pub(super) fn loss(
     task: &TaskRef,
     grace: Duration,
-    End { exit, fault, stopped, .. }: End,
+    End { exit, fault, stopped, remains, .. }: End,
     reason: Option<KillReason>,
 ) -> Loss {
     let stopped = stopped.map_or(String::new(), |signal| {
@@ -59,10 +59,14 @@ pub(super) fn loss(
             let kind = if is_requested { cancelled_kind(task) } else { lost };
             (kind, Some(format!("its worker was killed, because it said nothing{stopped}").into()))
         }
+        (_, Some(silence @ WireError::Silence(_))) => {
+            (lost, Some(RemoteError::from(format!("its worker was killed, because it has said {silence}"))))
+        }
         (_, Some(fault)) => {
             (lost, Some(RemoteError::new("its worker was killed, because of what it had sent", &fault)))
         }
-        (_, None) => (lost, None),
+        (_, None) => (lost, remains.as_ref().map(|remains| remains.story(exit).into())),
     };
-    Loss { source: source.map(Into::into), ..Loss::of(kind) }
+    let place = remains.map(|remains| remains.site.to_string());
+    Loss { source: source.map(Into::into), place, ..Loss::of(kind) }
 }

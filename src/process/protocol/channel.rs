@@ -1,8 +1,8 @@
-//! One end of the channel between a program and a worker: a socket, what is still to be sent, and the memory that both
-//! ends share, where there is any.
+//! One end of the channel between a program and a worker: a [link](super::link), what is still to be sent, and the memory
+//! that both ends share, where there is any.
 //!
 //! Any thread may [send](Channel::send). One thread at a time [receives](Channel::receive), and sees to it that what the
-//! socket had no room for is sent later.
+//! link had no room for is sent later.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -11,29 +11,23 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, recvmsg, sendmsg,
 };
 
 use crate::process::protocol::descriptor::above_standard;
+use crate::process::protocol::link::{Link, QUIETLY};
 use crate::process::protocol::memory::{self, Memory};
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox::Outbox;
 
-/// A worker that has just died must not become a signal in the program.
-#[cfg(not(target_vendor = "apple"))]
-const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
-#[cfg(target_vendor = "apple")]
-const QUIETLY: SendFlags = SendFlags::empty();
-
 #[derive(Debug)]
 pub(crate) struct Channel {
-    socket: OwnedFd,
+    link: Link,
     outbox: Mutex<Outbox>,
-    /// The socket had no room for all that was to be sent.
+    /// The link had no room for all that was to be sent.
     is_full: AtomicBool,
     memory: Option<Memory>,
 }
@@ -51,12 +45,11 @@ impl Channel {
     pub(crate) fn new(socket: UnixStream) -> io::Result<Self> {
         #[cfg(target_vendor = "apple")]
         rustix::net::sockopt::set_socket_nosigpipe(&socket, true)?;
-        Ok(Self {
-            socket: above_standard(socket)?.into(),
-            outbox: Mutex::default(),
-            is_full: AtomicBool::new(false),
-            memory: None,
-        })
+        Ok(Self::over(Link::Socket(above_standard(socket)?.into())))
+    }
+
+    pub(crate) fn over(link: Link) -> Self {
+        Self { link, outbox: Mutex::default(), is_full: AtomicBool::new(false), memory: None }
     }
 
     pub(crate) fn memory(&self) -> Option<&Memory> {
@@ -73,18 +66,22 @@ impl Channel {
             ancillary.push(SendAncillaryMessage::ScmRights(&fds));
         }
         // The socket is empty, and has room for more than that.
-        sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut ancillary, QUIETLY)?;
+        sendmsg(self.link.output(), &[IoSlice::new(bytes)], &mut ancillary, QUIETLY)?;
         Ok(())
     }
 
-    /// Receives what comes first, and the memory with it.
+    /// Waits for what comes first, and receives it, and the memory with it.
     pub(crate) fn receive_first(&mut self, decoder: &mut Decoder) -> Received {
+        let Link::Socket(socket) = &self.link else {
+            // An error is as good as something to read: whoever receives it looks again.
+            let _ = retry_on_intr(|| poll(&mut [PollFd::from_borrowed_fd(self.link.input(), PollFlags::IN)], None));
+            return self.receive(decoder);
+        };
         let mut bytes = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = retry_on_intr(|| {
-            recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty())
-        });
+        let received =
+            retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty()));
         let bytes = match received {
             Ok(message) if message.bytes > 0 => &bytes[..message.bytes],
             _ => return Received::End,
@@ -105,7 +102,7 @@ impl Channel {
         let mut outbox = self.outbox();
         let note = |at, bytes: &[u8]| self.memory.as_ref().is_some_and(|memory| memory.note(at, bytes));
         if !outbox.note(memory::NOTES, note) {
-            self.flush(outbox, QUIETLY);
+            self.flush(outbox, true);
         }
     }
 
@@ -114,32 +111,31 @@ impl Channel {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds frames to what is to be sent, and sends what the socket has room for. Returns whether that was all.
+    /// Adds frames to what is to be sent, and sends what the link has room for. Returns whether that was all.
     pub(crate) fn send(&self, write: impl FnOnce(&mut Outbox)) -> bool {
         write(&mut self.outbox());
         self.send_off()
     }
 
-    /// Sends what the socket has room for; returns whether that was all.
+    /// Sends what the link has room for; returns whether that was all.
     pub(crate) fn send_off(&self) -> bool {
-        self.flush(self.outbox(), QUIETLY | SendFlags::DONTWAIT)
+        self.flush(self.outbox(), false)
     }
 
     /// Sends everything, for as long as it takes. Others who have something to send wait.
     pub(crate) fn send_all(&self) {
-        self.flush(self.outbox(), QUIETLY);
+        self.flush(self.outbox(), true);
     }
 
-    /// Whether there is something that the socket had no room for.
+    /// Whether there is something that the link had no room for.
     pub(crate) fn is_full(&self) -> bool {
         self.is_full.load(Ordering::SeqCst)
     }
 
-    fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, flags: SendFlags) -> bool {
+    fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, patient: bool) -> bool {
         while !outbox.is_empty() {
             let (slices, count) = outbox.slices();
-            match retry_on_intr(|| sendmsg(&self.socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags))
-            {
+            match self.link.write(&slices[..count], patient) {
                 Ok(bytes) => outbox.advance(bytes),
                 Err(Errno::AGAIN) => {
                     self.is_full.store(true, Ordering::SeqCst);
@@ -159,25 +155,36 @@ impl Channel {
 
     /// Lets both ends see the end.
     pub(crate) fn close(&self) {
-        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        self.link.close();
+    }
+
+    /// Lets the other end see that nothing more is sent. What it still has to say is heard.
+    pub(crate) fn close_output(&self) {
+        self.link.close_output();
     }
 
     /// Reads once, without waiting.
     pub(crate) fn receive(&self, decoder: &mut Decoder) -> Received {
-        match retry_on_intr(|| recv(&self.socket, spare_capacity(decoder.space()), RecvFlags::DONTWAIT)) {
+        match self.link.read(decoder.space()) {
             Err(Errno::AGAIN) => Received::Nothing,
-            Ok((1.., _)) => {
+            Ok(1..) => {
                 decoder.skip_known();
                 Received::Some
             }
             // An error is what a socket says whose other end went with data unread.
-            Ok((0, _)) | Err(_) => Received::End,
+            Ok(0) | Err(_) => Received::End,
         }
+    }
+
+    /// Writable when there is room for something to be sent.
+    pub(crate) fn output(&self) -> BorrowedFd<'_> {
+        self.link.output()
     }
 }
 
+/// Readable when something has arrived; for a socket, also writable when there is room.
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.link.input()
     }
 }

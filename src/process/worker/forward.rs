@@ -1,6 +1,7 @@
 //! What the program is told of a task while it runs in a worker.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -23,13 +24,15 @@ pub(crate) struct Outlet {
     pub(crate) channel: Channel,
     /// Wakes the thread that reads.
     pub(crate) wake: WakePipe,
+    /// Tasks stand still because the pool does, and not for their own sake.
+    pub(crate) is_suspended: AtomicBool,
     /// The task that runs, as it is known here and in the program. No other is recorded.
     current: Mutex<Option<(TaskId, u64)>>,
 }
 
 impl Outlet {
     pub(crate) fn new(channel: Channel) -> io::Result<Self> {
-        Ok(Self { channel, wake: WakePipe::new()?, current: Mutex::default() })
+        Ok(Self { channel, wake: WakePipe::new()?, is_suspended: AtomicBool::new(false), current: Mutex::default() })
     }
 
     /// Records, from now on, what this task says, which is the one with the id `run` in the program.
@@ -125,6 +128,7 @@ impl Forwarder {
         let mut sent = self.lock();
         let state = core.snapshot();
         let mut snapshot = snapshot_of(&self.task, self.longest_message);
+        snapshot.is_halted &= !self.outlet.is_suspended.load(Ordering::SeqCst);
         let is_news = state.says_more_than(&sent.state)
             || snapshot.has_noticed != sent.has_noticed
             || !snapshot.is_silent && sent.is_silent;

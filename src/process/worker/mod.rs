@@ -16,16 +16,16 @@
 
 pub(crate) mod forward;
 mod parent;
+mod reader;
+mod settle;
 
 use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, process};
-
-use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::codec::Encoded;
 use crate::error::{CancelCause, TaskError, TaskErrorKind, TaskResult};
@@ -39,7 +39,7 @@ use crate::process::protocol::wire::{Ending, Hello, Outcome, Ready, Reply, Reque
 use crate::process::registry::{Call, Defect, TaskRegistry};
 use crate::process::worker::forward::{Forwarder, Outlet, shorten, snapshot_of};
 use crate::process::worker::parent::Parent;
-use crate::process::worker_args::Role;
+use crate::process::worker_args::{Role, Transport};
 use crate::process::{registry, worker_args};
 use crate::run;
 use crate::run::Work;
@@ -55,8 +55,6 @@ use crate::updater::Updater;
 
 /// How much work may be done before what has come of it is sent, while more is waiting.
 const BATCH: Duration = Duration::from_micros(100);
-/// How long a task may take to end when the program is gone.
-const LAST_MOMENT: Duration = Duration::from_millis(200);
 /// The stack of tasks, where the one of `main` has no limit.
 const STACK: usize = 8 << 20;
 
@@ -84,6 +82,7 @@ pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
 struct Worker {
     registry: &'static TaskRegistry,
     report_interval: Duration,
+    heartbeat: Option<Duration>,
     max_frame: u64,
     outlet: Arc<Outlet>,
     inbox: Mutex<Inbox>,
@@ -95,6 +94,8 @@ struct Worker {
 struct Inbox {
     waiting: VecDeque<QueuedRun>,
     current: Option<Current>,
+    /// No task is to make progress.
+    is_suspended: bool,
     quits: bool,
     /// The program is gone.
     ends: bool,
@@ -128,15 +129,6 @@ enum Next {
     Quit,
 }
 
-/// What is still to be done about a request, without the lock.
-enum Action {
-    Cancel(TaskRef, u32),
-    Pause(TaskRef),
-    Resume(TaskRef),
-    Observe(Arc<Forwarder>),
-    Probe(Arc<Forwarder>),
-}
-
 /// A registered function with its input.
 struct Remote {
     function: &'static dyn Call,
@@ -159,8 +151,12 @@ impl Worker {
     /// Takes the channel for itself, and exchanges introductions.
     fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<(Arc<Self>, Decoder, Parent), Box<dyn Error>> {
         let parent = Parent::of_this_process();
-        let socket = role.take_channel().map_err(|error| worker_args::by_hand(registry, &error))?;
-        let mut channel = Channel::new(socket)?;
+        let by_hand = |error| worker_args::by_hand(registry, &error);
+        role.check_input().map_err(by_hand)?;
+        if role.transport == (Transport::Launched { is_settled: false }) {
+            settle::settle()?;
+        }
+        let mut channel = Channel::over(role.take_channel().map_err(by_hand)?);
         let mut decoder = Decoder::new(1024);
         let hello = loop {
             if channel.receive_first(&mut decoder) == Received::End {
@@ -172,8 +168,12 @@ impl Worker {
                 None => {}
             }
         };
-        let Hello { version, depth, report_interval, max_frame, shares_memory } = hello;
-        let ready = Ready { version: VERSION, fingerprint: registry::fingerprint(Some(registry)) };
+        let Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat } = hello;
+        let fingerprint = match role.transport {
+            Transport::Inherited => registry::fingerprint(Some(registry)),
+            Transport::Launched { .. } => registry::portable_fingerprint(Some(registry)),
+        };
+        let ready = Ready { version: VERSION, fingerprint, origin: settle::origin() };
         channel.outbox().reply(Reply::Ready(ready));
         channel.send_all();
         if version != VERSION {
@@ -187,6 +187,7 @@ impl Worker {
         let worker = Self {
             registry,
             report_interval: Duration::from_nanos(report_interval),
+            heartbeat: (heartbeat > 0).then(|| Duration::from_nanos(heartbeat)),
             max_frame,
             outlet: Arc::new(Outlet::new(channel)?),
             inbox: Mutex::default(),
@@ -273,7 +274,7 @@ impl Worker {
         }
         inbox.current = Some(Current { run, task: task.clone(), forwarder });
         // Since it was sent: where nothing else is shared, the program could not take it back.
-        if run.wanted & state::PAUSE != 0 {
+        if run.wanted & state::PAUSE != 0 || inbox.is_suspended {
             transitions::pause(&task);
         }
         if run.wanted & state::CANCEL != 0 {
@@ -385,133 +386,8 @@ impl Worker {
         Forwarder::new(self.outlet.clone(), run, task.clone(), self.longest_text())
     }
 
-    // The reader.
-
-    /// Does what the program asks for, until that makes no sense, or is gone.
-    fn read(self: &Arc<Self>, mut decoder: Decoder, parent: &Parent) -> Box<dyn Error> {
-        loop {
-            if let Err(error) = self.take_in(&mut decoder) {
-                return said(&error).into();
-            }
-            self.wait(parent);
-            if parent.is_gone() {
-                self.see_it_end();
-            }
-            if self.channel().is_full() && self.channel().send_off() {
-                self.show_the_newest();
-            }
-            if self.channel().receive(&mut decoder) == Received::End {
-                self.see_it_end();
-            }
-        }
-    }
-
-    fn wait(&self, parent: &Parent) {
-        let flags = if self.channel().is_full() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let mut fds = vec![PollFd::new(self.channel(), flags), PollFd::new(&self.outlet.wake, PollFlags::IN)];
-        fds.extend(parent.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        // An error is as good as something to do: whoever waits looks again.
-        let _ = poll(&mut fds, parent.glance().as_ref());
-        if !fds[1].revents().is_empty() {
-            self.outlet.wake.drain();
-        }
-    }
-
-    /// What the task has shown while there was no room for it.
-    fn show_the_newest(&self) {
-        let forwarder = self.lock().current.as_ref().and_then(|current| current.forwarder.clone());
-        if let Some(forwarder) = forwarder {
-            forwarder.forward();
-        }
-    }
-
-    fn take_in(self: &Arc<Self>, decoder: &mut Decoder) -> Result<(), WireError> {
-        let mut actions = Vec::new();
-        let mut inbox = self.lock();
-        while let Some(request) = decoder.next_request()? {
-            self.handle(&mut inbox, request, &mut actions);
-        }
-        let is_work = !inbox.waiting.is_empty() || inbox.quits;
-        drop(inbox);
-        if is_work {
-            self.changed.notify_all();
-        }
-        actions.into_iter().for_each(Action::run);
-        Ok(())
-    }
-
-    fn handle(self: &Arc<Self>, inbox: &mut Inbox, request: Request, actions: &mut Vec<Action>) {
-        match request {
-            Request::Run { run, function, input } => inbox.waiting.push_back(QueuedRun { run, function, input }),
-            Request::Want { id, wanted } => match &mut inbox.current {
-                Some(current) if current.run.id == id => self.want(current, wanted, actions),
-                _ => {
-                    for queued in inbox.waiting.iter_mut().filter(|queued| queued.run.id == id) {
-                        queued.run.wanted = wanted;
-                    }
-                }
-            },
-            Request::Quit => inbox.quits = true,
-            // Once was enough.
-            Request::Hello(_) => {}
-        }
-    }
-
-    /// Passes on what is wanted of the current task.
-    fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, actions: &mut Vec<Action>) {
-        let Current { run, task, forwarder } = current;
-        // That it has noticed its cancellation is to be told as well.
-        if wanted & (state::OBSERVED | state::PROBE | state::CANCEL) != 0 && forwarder.is_none() {
-            let new = self.forwarder(*run, task);
-            *forwarder = Some(new.clone());
-            actions.push(Action::Observe(new));
-        }
-        if wanted & state::CANCEL != 0 {
-            actions.push(Action::Cancel(task.clone(), state::cause(wanted)));
-        }
-        actions.push(match wanted & state::PAUSE {
-            0 => Action::Resume(task.clone()),
-            _ => Action::Pause(task.clone()),
-        });
-        if let Some(forwarder) = forwarder.as_ref().filter(|_| wanted & state::PROBE != 0) {
-            actions.push(Action::Probe(forwarder.clone()));
-        }
-    }
-
-    /// The program is gone: gives the task a moment to end, and ends.
-    fn see_it_end(&self) -> ! {
-        let mut inbox = self.lock();
-        inbox.ends = true;
-        if let Some(Current { task, .. }) = inbox.current.clone() {
-            drop(inbox);
-            transitions::cancel(&task, CancelCause::Shutdown);
-            inbox = self.lock();
-        }
-        let deadline = Instant::now() + LAST_MOMENT;
-        while inbox.current.is_some() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            inbox = self.changed.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        die()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Action {
-    fn run(self) {
-        match self {
-            Self::Cancel(task, cause) => transitions::cancel(&task, CancelCause::from_bits(cause)),
-            Self::Pause(task) => transitions::pause(&task),
-            Self::Resume(task) => transitions::resume(&task),
-            Self::Observe(forwarder) => forwarder.start(),
-            Self::Probe(forwarder) => forwarder.probe(),
-        }
     }
 }
 
@@ -533,12 +409,4 @@ fn carry_out(task: TaskRef, mut context: Context) -> Context {
 
 fn said(error: &WireError) -> String {
     format!("the program that started it has sent {error}")
-}
-
-/// Ends at once, with everything that the tasks have started.
-fn die() -> ! {
-    if rustix::process::getpgrp() == rustix::process::getpid() {
-        let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);
-    }
-    process::exit(MISUSED)
 }

@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::Timespec;
 use rustix::process::{Pid, getppid};
 
 /// How often to look where nothing tells.
@@ -31,8 +30,8 @@ impl Parent {
     }
 
     /// How long to wait before another look.
-    pub(crate) fn glance(&self) -> Option<Timespec> {
-        if self.pidfd.is_some() { None } else { Timespec::try_from(GLANCE).ok() }
+    pub(crate) fn glance(&self) -> Option<Duration> {
+        self.pidfd.is_none().then_some(GLANCE)
     }
 }
 

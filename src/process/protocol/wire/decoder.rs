@@ -3,8 +3,8 @@
 use std::mem;
 
 use super::{
-    ENDINGS, Fingerprint, HALTED, HEAD, Hello, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Outcome, ROOM, Ready, Reply,
-    Request, Run, SILENT, WireError, kind,
+    ENDINGS, Fingerprint, HALTED, HEAD, Hello, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, ROOM, Ready,
+    Reply, Request, Run, SILENT, Surroundings, WireError, kind,
 };
 use crate::codec::{Encoded, Format};
 use crate::task::remote::RemoteSnapshot;
@@ -126,6 +126,23 @@ impl Decoder {
         self.space().extend_from_slice(bytes);
     }
 
+    /// Drops what comes before the first [`Ready`]. Returns whether that has arrived.
+    ///
+    /// What a launcher says on the way is of no form at all, but none of it looks like the head of that frame.
+    pub(crate) fn skip_to_ready(&mut self) -> bool {
+        let rest = &self.buffer[self.used..];
+        let is_ready = |frame: &[u8]| frame[0] == kind::READY && frame[1..9] == [0; 8] && frame[HEAD..] == MAGIC;
+        let found = rest.windows(HEAD + MAGIC.len()).position(is_ready);
+        self.used += found.unwrap_or(0);
+        self.decoded += found.unwrap_or(0) as u64;
+        found.is_some()
+    }
+
+    /// What has arrived, and was not decoded.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.buffer[self.used..]
+    }
+
     pub(crate) fn next_request(&mut self) -> Result<Option<Request>, WireError> {
         self.next(request)
     }
@@ -179,6 +196,11 @@ impl Decoder {
         Ok(Some(message))
     }
 
+    /// The size of the frame that begins like this.
+    pub(crate) fn frame_len(&self, head: &[u8; HEAD]) -> Result<usize, WireError> {
+        self.head(head).map(|head| HEAD + head.fields + head.payload + 1)
+    }
+
     fn head(&self, head: &[u8]) -> Result<Head, WireError> {
         let mut from = Fields { rest: head, message: "head" };
         let (kind, id, fields, payload) = (from.u8()?, from.u64()?, from.u32()?, from.u64()?);
@@ -195,6 +217,7 @@ impl Decoder {
 fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireError> {
     let Head { kind, id, .. } = head;
     Ok(match kind {
+        kind::SURROUNDINGS => Request::Surroundings(surroundings(fields, &payload)?),
         kind::HELLO => {
             let mut from = Fields { rest: fields, message: "Hello" };
             from.magic()?;
@@ -202,7 +225,8 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireE
             let (report_interval, max_frame) = (from.u64()?, from.u64()?);
             // Other versions may not have this.
             let shares_memory = from.u8().is_ok_and(|flag| flag != 0);
-            Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory })
+            let heartbeat = from.u64().unwrap_or(0);
+            Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat })
         }
         kind::RUN => {
             let mut from = Fields { rest: fields, message: "Run" };
@@ -212,6 +236,9 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireE
             Request::Run { run, function, input: Encoded { format, bytes: payload } }
         }
         kind::WANT => Request::Want { id, wanted: Fields { rest: fields, message: "Want" }.u32()? },
+        kind::SUSPEND => Request::Suspend,
+        kind::RESUME => Request::Resume,
+        kind::BEAT => Request::Beat,
         kind::QUIT => Request::Quit,
         _ => return Err(WireError::UnknownKind(kind)),
     })
@@ -225,7 +252,9 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
             from.magic()?;
             let version = from.u32()?;
             let fingerprint = Fingerprint { binary: from.u64()?, tasks: from.u64()? };
-            Reply::Ready(Ready { version, fingerprint })
+            // Other versions may not have this.
+            let origin = origin(from, &payload).unwrap_or_default();
+            Reply::Ready(Ready { version, fingerprint, origin })
         }
         kind::STARTED => Reply::Started { id },
         kind::PROGRESS => Reply::Progress { id, snapshot: Fields { rest: fields, message: "Progress" }.snapshot()? },
@@ -244,15 +273,36 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
             let mut texts = Vec::new();
             let mut from = Fields { rest: &payload, message: "Error" };
             while !from.rest.is_empty() {
-                let len = from.u64()?;
-                let len = usize::try_from(len).map_err(|_| from.malformed())?;
-                texts.push(Fields { rest: from.take(len)?, ..from }.text()?);
+                texts.push(from.one_text()?);
             }
             Reply::Ended { id, snapshot, outcome: Outcome::Error(ending, texts) }
         }
+        kind::ALIVE => Reply::Beat,
         kind::GOODBYE => Reply::Goodbye,
         _ => return Err(WireError::UnknownKind(kind)),
     })
+}
+
+fn surroundings(fields: &[u8], payload: &[u8]) -> Result<Surroundings, WireError> {
+    let mut from = Fields { rest: fields, message: "Surroundings" };
+    from.magic()?;
+    let (version, set) = (from.u32()?, from.u64()?);
+    let mut from = Fields { rest: payload, ..from };
+    let directory = from.bytes()?.to_vec();
+    let mut variables = Vec::new();
+    while !from.rest.is_empty() {
+        variables.push((from.bytes()?.to_vec(), from.bytes()?.to_vec()));
+    }
+    let set = usize::try_from(set).ok().filter(|&set| set <= variables.len()).ok_or(from.malformed())?;
+    let offered = variables.split_off(set);
+    Ok(Surroundings { version, directory, set: variables, offered })
+}
+
+fn origin(mut from: Fields<'_>, payload: &[u8]) -> Result<Origin, WireError> {
+    let (pid, lifetime) = (from.u32()?, from.u64()?);
+    let mut from = Fields { rest: payload, ..from };
+    let [host, job, step, program] = [from.one_text()?, from.one_text()?, from.one_text()?, from.one_text()?];
+    Ok(Origin { pid, lifetime, host, job, step, program })
 }
 
 /// The fields of a message that are still to be read.
@@ -297,6 +347,17 @@ impl<'a> Fields<'a> {
 
     fn format(&mut self) -> Result<Format, WireError> {
         Format::from_byte(self.u8()?).ok_or(self.malformed())
+    }
+
+    /// As many bytes as it says.
+    fn bytes(&mut self) -> Result<&'a [u8], WireError> {
+        let len = usize::try_from(self.u64()?).map_err(|_| self.malformed())?;
+        self.take(len)
+    }
+
+    /// A text among others.
+    fn one_text(&mut self) -> Result<String, WireError> {
+        Fields { rest: self.bytes()?, ..*self }.text()
     }
 
     /// All the rest.

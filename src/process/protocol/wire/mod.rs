@@ -11,26 +11,29 @@
 //! what the kind of message asks for. The payload is an encoded value; it stands alone so that a large one can be
 //! written from, and read into, its final place. The newline is for launchers that forward whole lines.
 //!
-//! The first frame of each side is of the same form in every version of the protocol: [`Hello`] and [`Ready`].
+//! The first frame of each side is of the same form in every version of the protocol: [`Hello`] and [`Ready`]. Before it, a
+//! launched worker is sent its [`Surroundings`], and whatever its launcher says on the way is skipped.
 
 pub(crate) mod decoder;
 pub(crate) mod outbox;
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::task::remote::RemoteSnapshot;
 
 /// Changes with every change of a frame, a message or the [memory](super::memory) that both ends share.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 
 /// A time-out that never passes.
 pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
 
 const MAGIC: [u8; 8] = *b"progexec";
 
-const HEAD: usize = 21;
+/// The size of what every frame begins with.
+pub(crate) const HEAD: usize = 21;
 const NEWLINE: u8 = b'\n';
 
 /// From this size on, a payload is neither copied nor read through a buffer.
@@ -42,6 +45,7 @@ const ROOM: usize = 64 * 1024;
 /// What a program tells a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Request {
+    Surroundings(Surroundings),
     Hello(Hello),
     /// Run a task, after those that were sent before.
     Run {
@@ -54,6 +58,11 @@ pub(crate) enum Request {
         id: u64,
         wanted: u32,
     },
+    /// Let no task make progress, until [`Resume`](Self::Resume).
+    Suspend,
+    Resume,
+    /// The program is still there.
+    Beat,
     /// Say goodbye, and end.
     Quit,
 }
@@ -87,9 +96,25 @@ pub(crate) enum Reply {
         snapshot: RemoteSnapshot,
         outcome: Outcome,
     },
+    /// The worker is still there.
+    Beat,
     /// The worker ends on purpose.
     Goodbye,
 }
+
+/// What a worker is to find around it that was not started by the program itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    pub(crate) version: u32,
+    pub(crate) directory: Vec<u8>,
+    /// Variables that are set in any case.
+    pub(crate) set: Vec<Variable>,
+    /// Variables that are set where there is no other value.
+    pub(crate) offered: Vec<Variable>,
+}
+
+/// A name and a value.
+pub(crate) type Variable = (Vec<u8>, Vec<u8>);
 
 /// The program introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +128,8 @@ pub(crate) struct Hello {
     pub(crate) max_frame: u64,
     /// Whether the [memory](super::memory) that both ends share comes with this.
     pub(crate) shares_memory: bool,
+    /// How often each side says something, in nanoseconds; 0 where nothing but the end of the channel tells.
+    pub(crate) heartbeat: u64,
 }
 
 /// The worker says who it is.
@@ -111,6 +138,21 @@ pub(crate) struct Ready {
     pub(crate) version: u32,
     /// Two processes with the same fingerprint run the same program, with the same tasks.
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) origin: Origin,
+}
+
+/// Where a worker is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) pid: u32,
+    /// How long it lives from now on, in seconds; `u64::MAX` where nobody knows.
+    pub(crate) lifetime: u64,
+    pub(crate) host: String,
+    /// Those of Slurm, where it runs under that; else they are empty.
+    pub(crate) job: String,
+    pub(crate) step: String,
+    /// The file that it runs.
+    pub(crate) program: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,13 +188,18 @@ const ENDINGS: [Ending; 6] =
 /// What is wrong with what was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WireError {
-    TooLarge { len: u64, max: u64 },
+    TooLarge {
+        len: u64,
+        max: u64,
+    },
     NoNewline,
     UnknownKind(u8),
     Malformed(&'static str),
     NoHello,
     OutOfTurn,
     Version(u32),
+    /// Nothing at all, for so many milliseconds.
+    Silence(u64),
 }
 
 impl fmt::Display for WireError {
@@ -165,6 +212,7 @@ impl fmt::Display for WireError {
             Self::NoHello => f.write_str("something else than the introduction that comes first"),
             Self::OutOfTurn => f.write_str("a message out of turn"),
             Self::Version(version) => write!(f, "version {version} of the protocol, where this is version {VERSION}"),
+            Self::Silence(millis) => write!(f, "nothing for {:?}", Duration::from_millis(*millis)),
         }
     }
 }
@@ -184,6 +232,10 @@ mod kind {
     pub(super) const HELLO: u8 = b'H';
     pub(super) const RUN: u8 = b'R';
     pub(super) const WANT: u8 = b'W';
+    pub(super) const SURROUNDINGS: u8 = b'E';
+    pub(super) const SUSPEND: u8 = b'S';
+    pub(super) const RESUME: u8 = b'C';
+    pub(super) const BEAT: u8 = b'B';
     pub(super) const QUIT: u8 = b'Q';
     pub(super) const READY: u8 = b'h';
     pub(super) const STARTED: u8 = b's';
@@ -191,6 +243,7 @@ mod kind {
     pub(super) const VALUE: u8 = b'v';
     pub(super) const PARTIAL: u8 = b'q';
     pub(super) const ERROR: u8 = b'e';
+    pub(super) const ALIVE: u8 = b'b';
     pub(super) const GOODBYE: u8 = b'g';
 }
 

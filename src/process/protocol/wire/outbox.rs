@@ -6,7 +6,8 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{
-    HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Outcome, ROOM, Reply, Request, Run, SILENT, SNAPSHOT, kind,
+    HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, ROOM, Ready, Reply, Request, Run, SILENT,
+    SNAPSHOT, Surroundings, kind,
 };
 use crate::codec::{Encoded, Format};
 use crate::task::remote::RemoteSnapshot;
@@ -93,6 +94,7 @@ impl Outbox {
 
     pub(crate) fn request(&mut self, request: Request) {
         match request {
+            Request::Surroundings(surroundings) => self.push_surroundings(&surroundings),
             Request::Hello(hello) => self.push_small(kind::HELLO, 0, |to| {
                 to.extend(MAGIC);
                 to.extend(hello.version.to_le_bytes());
@@ -100,21 +102,20 @@ impl Outbox {
                 to.extend(hello.report_interval.to_le_bytes());
                 to.extend(hello.max_frame.to_le_bytes());
                 to.push(hello.shares_memory.into());
+                to.extend(hello.heartbeat.to_le_bytes());
             }),
             Request::Run { run, function, input } => self.run(run, &function, input.format, &input.bytes.into()),
             Request::Want { id, wanted } => self.push_small(kind::WANT, id, |to| to.extend(wanted.to_le_bytes())),
+            Request::Suspend => self.push_small(kind::SUSPEND, 0, |_| {}),
+            Request::Resume => self.push_small(kind::RESUME, 0, |_| {}),
+            Request::Beat => self.push_small(kind::BEAT, 0, |_| {}),
             Request::Quit => self.push_small(kind::QUIT, 0, |_| {}),
         }
     }
 
     pub(crate) fn reply(&mut self, reply: Reply) {
         match reply {
-            Reply::Ready(ready) => self.push_small(kind::READY, 0, |to| {
-                to.extend(MAGIC);
-                to.extend(ready.version.to_le_bytes());
-                to.extend(ready.fingerprint.binary.to_le_bytes());
-                to.extend(ready.fingerprint.tasks.to_le_bytes());
-            }),
+            Reply::Ready(ready) => self.push_ready(&ready),
             Reply::Started { id } => self.push_small(kind::STARTED, id, |_| {}),
             Reply::Progress { id, snapshot } => self.push_small(kind::PROGRESS, id, |to| put_snapshot(to, &snapshot)),
             Reply::Ended { id, snapshot, outcome: Outcome::Value(value) } => {
@@ -129,14 +130,43 @@ impl Outbox {
                     put_snapshot(to, &snapshot);
                 };
                 let mut payload = Vec::new();
-                for text in texts {
-                    payload.extend((text.len() as u64).to_le_bytes());
-                    payload.extend(text.as_bytes());
-                }
+                texts.iter().for_each(|text| put_bytes(&mut payload, text.as_bytes()));
                 self.push(kind::ERROR, id, fields, &payload.into());
             }
+            Reply::Beat => self.push_small(kind::ALIVE, 0, |_| {}),
             Reply::Goodbye => self.push_small(kind::GOODBYE, 0, |_| {}),
         }
+    }
+
+    fn push_surroundings(&mut self, surroundings: &Surroundings) {
+        let Surroundings { version, directory, set, offered } = surroundings;
+        let fields = |to: &mut Vec<u8>| {
+            to.extend(MAGIC);
+            to.extend(version.to_le_bytes());
+            to.extend((set.len() as u64).to_le_bytes());
+        };
+        let mut payload = Vec::new();
+        put_bytes(&mut payload, directory);
+        for (name, value) in set.iter().chain(offered) {
+            put_bytes(&mut payload, name);
+            put_bytes(&mut payload, value);
+        }
+        self.push(kind::SURROUNDINGS, 0, fields, &payload.into());
+    }
+
+    fn push_ready(&mut self, Ready { version, fingerprint, origin }: &Ready) {
+        let fields = |to: &mut Vec<u8>| {
+            to.extend(MAGIC);
+            to.extend(version.to_le_bytes());
+            to.extend(fingerprint.binary.to_le_bytes());
+            to.extend(fingerprint.tasks.to_le_bytes());
+            to.extend(origin.pid.to_le_bytes());
+            to.extend(origin.lifetime.to_le_bytes());
+        };
+        let mut payload = Vec::new();
+        let Origin { host, job, step, program, .. } = origin;
+        [host, job, step, program].iter().for_each(|text| put_bytes(&mut payload, text.as_bytes()));
+        self.push(kind::READY, 0, fields, &payload.into());
     }
 
     fn push_value(&mut self, kind: u8, id: u64, snapshot: &RemoteSnapshot, value: Encoded) {
@@ -204,6 +234,12 @@ pub(crate) fn run_overhead(function: &str) -> u64 {
 /// The size of the frame for an output, without the payload; for its bound.
 pub(crate) fn value_overhead(snapshot: &RemoteSnapshot) -> u64 {
     (HEAD + 1 + SNAPSHOT + snapshot.message.as_ref().map_or(0, String::len) + 1) as u64
+}
+
+/// With their length, as one of several.
+fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend((bytes.len() as u64).to_le_bytes());
+    to.extend(bytes);
 }
 
 fn put_snapshot(to: &mut Vec<u8>, snapshot: &RemoteSnapshot) {

@@ -15,10 +15,14 @@ use crate::codec::Format;
 /// Where something changes about how a payload is sent and received.
 const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
 
-const KINDS: [u8; 11] = [
+const KINDS: [u8; 16] = [
+    kind::SURROUNDINGS,
     kind::HELLO,
     kind::RUN,
     kind::WANT,
+    kind::SUSPEND,
+    kind::RESUME,
+    kind::BEAT,
     kind::QUIT,
     kind::READY,
     kind::STARTED,
@@ -26,6 +30,7 @@ const KINDS: [u8; 11] = [
     kind::VALUE,
     kind::PARTIAL,
     kind::ERROR,
+    kind::ALIVE,
     kind::GOODBYE,
 ];
 
@@ -240,9 +245,14 @@ fn snapshot() -> impl Strategy<Value = RemoteSnapshot> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let hello = any::<(u32, u32, u64, u64, bool)>().prop_map(|known| {
-        let (version, depth, report_interval, max_frame, shares_memory) = known;
-        Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory })
+    let variables = || vec((bytes(), bytes()), 0..4);
+    let surroundings =
+        (any::<u32>(), bytes(), variables(), variables()).prop_map(|(version, directory, set, offered)| {
+            Request::Surroundings(Surroundings { version, directory, set, offered })
+        });
+    let hello = any::<(u32, u32, u64, u64, bool, u64)>().prop_map(|known| {
+        let (version, depth, report_interval, max_frame, shares_memory, heartbeat) = known;
+        Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat })
     });
     let run =
         (any::<(u64, u64, u32, u64)>(), text(), value()).prop_map(|((id, place, wanted, timeout), function, input)| {
@@ -250,16 +260,20 @@ fn request() -> impl Strategy<Value = Request> {
             Request::Run { run, function, input }
         });
     prop_oneof![
+        1 => surroundings,
         1 => hello,
         4 => run,
         1 => any::<(u64, u32)>().prop_map(|(id, wanted)| Request::Want { id, wanted }),
-        1 => Just(Request::Quit),
+        1 => select(vec![Request::Suspend, Request::Resume, Request::Beat, Request::Quit]),
     ]
 }
 
 fn reply() -> impl Strategy<Value = Reply> {
-    let ready = any::<(u32, u64, u64)>().prop_map(|(version, binary, tasks)| {
-        Reply::Ready(Ready { version, fingerprint: Fingerprint { binary, tasks } })
+    let texts = (text(), text(), text(), text());
+    let ready = (any::<(u32, u64, u64, u32, u64)>(), texts).prop_map(|(known, (host, job, step, program))| {
+        let (version, binary, tasks, pid, lifetime) = known;
+        let origin = Origin { pid, lifetime, host, job, step, program };
+        Reply::Ready(Ready { version, fingerprint: Fingerprint { binary, tasks }, origin })
     });
     let outcome = prop_oneof![
         2 => value().prop_map(Outcome::Value),
@@ -271,7 +285,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         1 => any::<u64>().prop_map(|id| Reply::Started { id }),
         2 => (any::<u64>(), snapshot()).prop_map(|(id, snapshot)| Reply::Progress { id, snapshot }),
         4 => (any::<u64>(), snapshot(), outcome).prop_map(|(id, snapshot, outcome)| Reply::Ended { id, snapshot, outcome }),
-        1 => Just(Reply::Goodbye),
+        1 => select(vec![Reply::Beat, Reply::Goodbye]),
     ]
 }
 
@@ -599,7 +613,8 @@ fn a_frame_of_another_kind_is_refused() {
     for kind in 0..=u8::MAX {
         let bytes = frame(kind, 1, &[], &[]);
         let unknown = WireError::UnknownKind(kind);
-        let requests = [kind::HELLO, kind::RUN, kind::WANT, kind::QUIT];
+        let others = [kind::SURROUNDINGS, kind::SUSPEND, kind::RESUME, kind::BEAT, kind::QUIT];
+        let requests = [&[kind::HELLO, kind::RUN, kind::WANT][..], &others].concat();
         assert_eq!(request_of(&bytes) == Err(WireError::UnknownKind(kind)), !requests.contains(&kind));
         assert_eq!(reply_of(&bytes) == Err(unknown), requests.contains(&kind) || !KINDS.contains(&kind));
     }
@@ -668,7 +683,8 @@ fn something_else_than_an_introduction_is_refused() {
 
 #[test]
 fn the_version_of_another_protocol_can_be_read() {
-    let hello = Hello { version: VERSION + 1, depth: 1, report_interval: 2, max_frame: 3, shares_memory: true };
+    let (version, heartbeat) = (VERSION + 1, 4);
+    let hello = Hello { version, depth: 1, report_interval: 2, max_frame: 3, shares_memory: true, heartbeat };
     let mut bytes = encoded(&[Request::Hello(hello.clone())]);
     assert_eq!(request_of(&bytes), Ok(Some(Request::Hello(hello.clone()))));
     // A later version may say more.

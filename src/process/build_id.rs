@@ -1,0 +1,125 @@
+//! What tells one build of a program from another, wherever the file is, and however it came there.
+
+use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::OnceLock;
+
+use crate::process::program;
+
+const PT_NOTE: u64 = 4;
+const NT_GNU_BUILD_ID: u64 = 3;
+/// More than any linker writes.
+const LONGEST_NOTE: u64 = 64 * 1024;
+
+/// The build that this process runs. 0 where its file cannot be read.
+pub(crate) fn of_this_process() -> u64 {
+    static BUILD: OnceLock<u64> = OnceLock::new();
+    *BUILD.get_or_init(|| program::open().and_then(|mut file| of_file(&mut file)).unwrap_or(0))
+}
+
+/// What the linker has noted as the id of the build, or else all of the file.
+fn of_file(file: &mut File) -> io::Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    match note_of(file) {
+        Ok(Some(id)) => hasher.write(&id),
+        _ => hash_all(file, &mut hasher)?,
+    }
+    // 0 stands for an unknown one.
+    Ok(hasher.finish().max(1))
+}
+
+fn hash_all(file: &mut File, hasher: &mut DefaultHasher) -> io::Result<()> {
+    let mut bytes = vec![0; 1 << 16];
+    file.seek(SeekFrom::Start(0))?;
+    loop {
+        match file.read(&mut bytes)? {
+            0 => return Ok(()),
+            len => hasher.write(&bytes[..len]),
+        }
+    }
+}
+
+/// The id in an ELF file of 64 bits whose numbers have their lowest byte first, where there is one.
+fn note_of(file: &mut File) -> io::Result<Option<Vec<u8>>> {
+    let header = read_at(file, 0, 64)?;
+    if !header.starts_with(b"\x7fELF\x02\x01") {
+        return Ok(None);
+    }
+    let (table, size, count) = (number(&header, 32, 8), number(&header, 54, 2), number(&header, 56, 2));
+    for index in 0..count {
+        let entry = read_at(file, table.saturating_add(index * size), 56)?;
+        let (kind, offset, len) = (number(&entry, 0, 4), number(&entry, 8, 8), number(&entry, 32, 8));
+        if kind == PT_NOTE && len <= LONGEST_NOTE {
+            let notes = read_at(file, offset, len)?;
+            if let Some(id) = build_id_in(&notes) {
+                return Ok(Some(id.to_vec()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn build_id_in(mut notes: &[u8]) -> Option<&[u8]> {
+    while notes.len() >= 12 {
+        let [name_len, id_len] = [number(notes, 0, 4), number(notes, 4, 4)].map(|len| len as usize);
+        let kind = number(notes, 8, 4);
+        let id_at = 12 + name_len.next_multiple_of(4);
+        let name = notes.get(12..12 + name_len)?;
+        let id = notes.get(id_at..id_at + id_len)?;
+        if kind == NT_GNU_BUILD_ID && name == b"GNU\0" && !id.is_empty() {
+            return Some(id);
+        }
+        notes = notes.get(id_at + id_len.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+fn read_at(file: &mut File, at: u64, len: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(at))?;
+    file.take(len).read_to_end(&mut bytes)?;
+    if (bytes.len() as u64) < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+}
+
+/// A number of so many bytes. What reads it has seen to it that they are there.
+fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
+    bytes[at..at + len].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{build_id_in, of_file, of_this_process};
+    use std::fs::{self, File};
+    use std::{env, process};
+
+    #[test]
+    fn a_build_is_the_same_wherever_its_file_is_and_another_one_is_not() {
+        let copy = env::temp_dir().join(format!("progress-executor-build-{}", process::id()));
+        let build = |path| of_file(&mut File::open(path).unwrap()).unwrap();
+        fs::copy(env::current_exe().unwrap(), &copy).unwrap();
+        assert_eq!(build(&copy), of_this_process());
+        fs::write(&copy, "one").unwrap();
+        let one = build(&copy);
+        fs::write(&copy, "other").unwrap();
+        assert_ne!(build(&copy), one);
+        fs::write(&copy, b"\x7fELF\x02\x01").unwrap();
+        assert_ne!(build(&copy), 0, "a file that ends in its header");
+        fs::remove_file(&copy).unwrap();
+    }
+
+    #[test]
+    fn the_id_is_found_among_other_notes() {
+        let note = |kind: u8, name: &[u8], id: &[u8]| {
+            let pad = |bytes: &[u8]| [bytes, &vec![0; bytes.len().next_multiple_of(4) - bytes.len()]].concat();
+            let head = [name.len() as u8, 0, 0, 0, id.len() as u8, 0, 0, 0, kind, 0, 0, 0];
+            [&head[..], &pad(name), &pad(id)].concat()
+        };
+        let notes = [note(1, b"GNU\0", b"abi"), note(3, b"Go\0", b"other"), note(3, b"GNU\0", b"id")].concat();
+        assert_eq!(build_id_in(&notes), Some(&b"id"[..]));
+        for len in 0..notes.len() - 2 {
+            assert_eq!(build_id_in(&notes[..len]), None, "{len}");
+        }
+        assert_eq!(build_id_in(&[255; 40]), None);
+    }
+}

@@ -1,0 +1,502 @@
+//! What stands in front of a worker's command: nothing, or a program that starts it somewhere else.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::process::error::ProcessPoolError;
+
+/// The variable that [`Launcher::from_env`] reads.
+const VARIABLE: &str = "PROGRESS_EXECUTOR_LAUNCHER";
+
+/// How often each side of a launched worker lets the other one hear from it, unless set.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Starts the workers of a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) somewhere else: through a command such as
+/// `srun`, `ssh`, `mpirun`, `docker run` or `nice`, which is put in front of the worker's own.
+///
+/// The program and its worker speak through the launcher's standard input and output: there is no port, no secret and no
+/// firewall to care for. Tasks, progress, cancellation and errors are those of a local worker; an error also says where the
+/// worker was, and quotes what the launcher said last. What the launcher and the worker write to standard error appears on
+/// the program's, line by line, behind the worker it came from: `[node7/3] warning: ..`.
+///
+/// ```
+/// use progress_executor::Launcher;
+///
+/// // The worker's command follows, argument by argument: srun, mpirun, nice, taskset, env, valgrind, docker run ..
+/// let slurm = Launcher::command(["srun", "--exact", "-n1", "-Q"]);
+/// // It follows as one quoted string: ssh, sh -c
+/// let ssh = Launcher::shell(["ssh", "-oBatchMode=yes", "-T", "{host}"]).hosts(["a", "b"]);
+/// # let _ = (slurm, ssh);
+/// ```
+///
+/// # Placeholders
+///
+/// They are replaced in every argument of the launcher, and in [`program`](Self::program):
+///
+/// | | |
+/// |---|---|
+/// | `{index}` | which of the workers this is, from 0; a replacement has the index of the one before |
+/// | `{count}` | the most workers that the pool has at a time |
+/// | `{host}` | the next of the [`hosts`](Self::hosts) |
+/// | `{attempt}` | how often a worker of this index was started before |
+/// | `{{`, `}}` | a brace |
+///
+/// # Life and death
+///
+/// - A launcher that ends before its worker has answered is started again, at first at once and then less and less often, and
+///   no task is charged for it. Three in a row, with no other worker up, fail what waits, with what the launcher said last.
+/// - Only a result is a success. Launchers have been seen to report status 0 of a worker that was killed.
+/// - A worker that says nothing for three [heartbeats](Self::heartbeat) is lost; and one that hears nothing for as long ends
+///   itself. So a program that is stopped for longer than that loses its workers.
+/// - To end a worker, its input is closed and its launcher gets `SIGTERM`, and a second later `SIGKILL`. Launchers are in a
+///   session of their own, so that Ctrl-C reaches the program only, and on Linux they get `SIGTERM` when it is gone.
+/// - [`suspend`](crate::ProcessPoolExecutor::suspend) pauses tasks at their next progress call, since a process on another
+///   machine cannot be stopped from here.
+///
+/// # Environment
+///
+/// Variables and the directory travel to the worker through the channel, and are set before any task runs. What the launcher
+/// has set stays as it is, or else what the program has is added; what [`env`](crate::ProcessPoolBuilder::env) and
+/// [`current_dir`](crate::ProcessPoolBuilder::current_dir) say is set in any case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a launcher does nothing before a `ProcessPoolBuilder` has it"]
+pub struct Launcher {
+    form: Form,
+    program: Option<PathBuf>,
+    hosts: Vec<String>,
+    start_timeout: Option<Duration>,
+    heartbeat: Duration,
+    lifetime: Option<Lifetime>,
+}
+
+/// How the worker's command follows that of the launcher.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Form {
+    /// There is no launcher.
+    #[default]
+    Local,
+    Command(Vec<String>),
+    Shell(Vec<String>),
+}
+
+/// For how long workers are given tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lifetime {
+    pub(crate) of: Duration,
+    pub(crate) margin: Duration,
+}
+
+/// What placeholders stand for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Values<'a> {
+    pub(crate) index: usize,
+    pub(crate) count: usize,
+    pub(crate) host: Option<&'a str>,
+    pub(crate) attempt: u32,
+}
+
+impl Launcher {
+    fn new(form: Form) -> Self {
+        Self { form, program: None, hosts: Vec::new(), start_timeout: None, heartbeat: HEARTBEAT, lifetime: None }
+    }
+
+    /// No launcher: workers are started on this machine, as without any of this.
+    pub(crate) fn local() -> Self {
+        Self::new(Form::Local)
+    }
+
+    /// A command that is followed by that of the worker, argument by argument.
+    ///
+    /// For `srun`, `mpirun`, `nice`, `taskset`, `env`, `valgrind`, `docker run`. What runs its arguments through a shell on the
+    /// other side, such as `ssh`, is for [`shell`](Self::shell).
+    ///
+    /// An empty command is no launcher: workers are started on this machine.
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    ///
+    /// fn greet(name: String, _: &Updater) -> TaskResult<String> {
+    ///     Ok(format!("{}, {name}", std::env::var("GREETING")?))
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     TaskRegistry::new().register(greet).init();
+    ///     let launcher = Launcher::command(["env", "GREETING=hello from {index} of {count}"]);
+    ///     let executor = ProcessPoolExecutor::builder().max_workers(1).launcher(launcher).build()?;
+    ///     assert_eq!(executor.submit(greet, "world".to_string()).wait()?, "hello from 0 of 1, world");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn command(command: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::new(Form::of(command, Form::Command))
+    }
+
+    /// A command that is followed by that of the worker as one argument, quoted for a POSIX shell.
+    ///
+    /// For `ssh`, which joins its arguments and has a shell on the other side take them apart again, and for `sh -c`.
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    ///
+    /// fn double(n: u64, _: &Updater) -> TaskResult<u64> {
+    ///     Ok(2 * n)
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     TaskRegistry::new().register(double).init();
+    ///     let executor = ProcessPoolExecutor::builder().launcher(Launcher::shell(["sh", "-c"])).build()?;
+    ///     assert_eq!(executor.submit(double, 21).wait()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn shell(command: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::new(Form::of(command, Form::Shell))
+    }
+
+    /// What the environment variable `PROGRESS_EXECUTOR_LAUNCHER` says, such as `srun --exact -n1 -Q`; no launcher where it is
+    /// not set, or empty.
+    ///
+    /// It is taken apart at white space; `'..'`, `".."` and `\` quote, as in a shell, and nothing else has a meaning. What
+    /// follows is a [`command`](Self::command), or for `ssh` a [`shell`](Self::shell).
+    ///
+    /// # Errors
+    ///
+    /// If it has a quote that does not end, or is not UTF-8.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{Launcher, ProcessPoolExecutor};
+    ///
+    /// // This program can be moved to a cluster as it is.
+    /// let builder = ProcessPoolExecutor::builder().launcher(Launcher::from_env()?);
+    /// # let _ = builder;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_env() -> Result<Self, ProcessPoolError> {
+        match std::env::var(VARIABLE) {
+            Ok(text) => Self::parse(&text).map_err(|what| ProcessPoolError::new(format!("`{VARIABLE}` {what}"))),
+            Err(std::env::VarError::NotPresent) => Ok(Self::local()),
+            Err(error) => {
+                Err(ProcessPoolError::new(format!("`{VARIABLE}` could not be read")).with_source(error.into()))
+            }
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let words = words(text).ok_or_else(|| format!("has a quote that does not end: {text}"))?;
+        let is_ssh = words.first().is_some_and(|word| word.rsplit('/').next() == Some("ssh"));
+        Ok(if is_ssh { Self::shell(words) } else { Self::command(words) })
+    }
+
+    /// Where this program is on the worker's side. The same path as here, unless set.
+    ///
+    /// It has to be the same build; another one is an error that names both.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Launcher;
+    ///
+    /// let launcher = Launcher::shell(["ssh", "-T", "{host}"]).hosts(["a", "b"]).program("/opt/walks/bin/walks");
+    /// # let _ = launcher;
+    /// ```
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
+    }
+
+    /// What `{host}` stands for: the hosts in turn, so that each has as many workers as the others. One on which no worker
+    /// could be started is tried after the others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Launcher;
+    ///
+    /// let launcher = Launcher::shell(["ssh", "-oBatchMode=yes", "-T", "{host}"]).hosts(["a", "b", "c"]);
+    /// # let _ = launcher;
+    /// ```
+    pub fn hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.hosts = hosts.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How long a worker may take from the start of its launcher to its first word; for as long as it takes, unless set,
+    /// since in a queue that may be hours.
+    ///
+    /// A worker that is not there by then is given up, as one that could not be started. In the meantime
+    /// [`workers`](crate::ProcessPoolExecutor::workers) says how many have come, and a pool that waits says so once on standard
+    /// error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Launcher;
+    /// use std::time::Duration;
+    ///
+    /// let launcher = Launcher::command(["srun", "--exact", "-n1", "-Q"]).start_timeout(Duration::from_secs(600));
+    /// # let _ = launcher;
+    /// ```
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = Some(timeout);
+        self
+    }
+
+    /// How often the program and a worker let each other hear that they are there, when they have nothing else to say; 5 s
+    /// by default, and at least 10 ms. Each takes the other for lost after three of them without a word.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Launcher;
+    /// use std::time::Duration;
+    ///
+    /// let launcher = Launcher::command(["srun", "--exact", "-n1", "-Q"]).heartbeat(Duration::from_secs(1));
+    /// # let _ = launcher;
+    /// ```
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.heartbeat = interval.max(Duration::from_millis(10));
+        self
+    }
+
+    /// For how long a worker lives that was started by this, and how long before its end it takes no task any more.
+    ///
+    /// Where the worker's side has set `SLURM_JOB_END_TIME`, that is when it ends, and `of` does not matter. A worker that
+    /// would not be given a task at all could not be started, which is an error that says so.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Launcher;
+    /// use std::time::Duration;
+    ///
+    /// // Each has an hour, and tasks take five minutes at most.
+    /// let launcher = Launcher::command(["srun", "--time=60", "-n1", "-Q"])
+    ///     .lifetime(Duration::from_secs(3600), Duration::from_secs(300));
+    /// # let _ = launcher;
+    /// ```
+    pub fn lifetime(mut self, of: Duration, margin: Duration) -> Self {
+        self.lifetime = Some(Lifetime { of, margin });
+        self
+    }
+}
+
+// For the pool.
+#[cfg_attr(not(unix), allow(dead_code, reason = "only where there are worker processes"))]
+impl Launcher {
+    pub(crate) fn is_local(&self) -> bool {
+        self.form == Form::Local
+    }
+
+    /// What is wrong with it, if anything is.
+    pub(crate) fn defect(&self) -> Option<String> {
+        let path = self.program.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let values = Values { index: 0, count: 1, host: self.host(0), attempt: 0 };
+        self.words().iter().chain(&path).find_map(|word| fill(word, values).err())
+    }
+
+    /// The host of this number, if there are any.
+    pub(crate) fn host(&self, number: usize) -> Option<&str> {
+        self.hosts.get(number).map(String::as_str)
+    }
+
+    pub(crate) fn host_count(&self) -> usize {
+        self.hosts.len()
+    }
+
+    pub(crate) fn start_limit(&self) -> Option<Duration> {
+        self.start_timeout
+    }
+
+    /// `None` for workers that need none, as they cannot be out of reach.
+    pub(crate) fn heartbeat_interval(&self) -> Option<Duration> {
+        (!self.is_local()).then_some(self.heartbeat)
+    }
+
+    pub(crate) fn worker_lifetime(&self) -> Option<Lifetime> {
+        self.lifetime
+    }
+
+    /// Where the program is on the worker's side, if that was said.
+    pub(crate) fn remote_program(&self, values: Values<'_>) -> Option<String> {
+        let path = self.program.as_ref()?.to_string_lossy();
+        Some(fill(&path, values).unwrap_or_else(|_| path.into_owned()))
+    }
+
+    /// The whole command, for a worker's own.
+    pub(crate) fn command_line(&self, values: Values<'_>, worker: Vec<String>) -> Vec<String> {
+        // That all of them can be filled was seen to when the pool was built.
+        let filled = self.words().iter().map(|word| fill(word, values).unwrap_or_else(|_| word.clone()));
+        let mut line: Vec<String> = filled.collect();
+        match &self.form {
+            Form::Shell(_) => line.push(worker.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")),
+            Form::Local | Form::Command(_) => line.extend(worker),
+        }
+        line
+    }
+
+    fn words(&self) -> &[String] {
+        match &self.form {
+            Form::Local => &[],
+            Form::Command(words) | Form::Shell(words) => words,
+        }
+    }
+}
+
+/// None, as without any of this.
+impl Default for Launcher {
+    fn default() -> Self {
+        Self::local()
+    }
+}
+
+/// As it would be typed, for messages.
+impl fmt::Display for Launcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words().join(" "))
+    }
+}
+
+impl Form {
+    fn of(command: impl IntoIterator<Item = impl Into<String>>, form: impl FnOnce(Vec<String>) -> Self) -> Self {
+        let words: Vec<String> = command.into_iter().map(Into::into).collect();
+        if words.is_empty() { Self::Local } else { form(words) }
+    }
+}
+
+/// A text with its placeholders replaced.
+fn fill(text: &str, values: Values<'_>) -> Result<String, String> {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['{', '}']) {
+        let (before, from) = rest.split_at(at);
+        filled.push_str(before);
+        if let Some(after) = from.strip_prefix("{{").or_else(|| from.strip_prefix("}}")) {
+            filled.push_str(&from[..1]);
+            rest = after;
+            continue;
+        }
+        let name = from.strip_prefix('{').and_then(|from| from.split_once('}'));
+        let Some((name, after)) = name else {
+            return Err(format!(
+                "the launcher's argument `{text}` has a brace that stands alone: write `{{{{` or `}}}}` for one"
+            ));
+        };
+        filled.push_str(&value_of(name, values).ok_or_else(|| unknown(name, text))??);
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+/// What a placeholder stands for; `None` where there is no such placeholder.
+fn value_of(name: &str, values: Values<'_>) -> Option<Result<String, String>> {
+    Some(match name {
+        "index" => Ok(values.index.to_string()),
+        "count" => Ok(values.count.to_string()),
+        "attempt" => Ok(values.attempt.to_string()),
+        "host" => {
+            let missing =
+                || "the launcher has the placeholder `{host}`, and no hosts: name them with `Launcher::hosts`";
+            values.host.map(str::to_owned).ok_or_else(|| missing().to_owned())
+        }
+        _ => return None,
+    })
+}
+
+fn unknown(name: &str, text: &str) -> String {
+    format!(
+        "the launcher's argument `{text}` has an unknown placeholder, `{{{name}}}`; there are {{index}}, {{count}}, {{host}} and \
+         {{attempt}}, and `{{{{` stands for a brace"
+    )
+}
+
+/// One word of a POSIX shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// The words of a line, as a POSIX shell takes it apart; `None` where a quote does not end.
+fn words(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' | '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match chars.next()? {
+                        end if end == c => break,
+                        '\\' if c == '"' => word.push(chars.next()?),
+                        other => word.push(other),
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().push(chars.next()?),
+            c if c.is_whitespace() => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Launcher, Values, fill, quoted, words};
+
+    const VALUES: Values<'_> = Values { index: 3, count: 8, host: Some("a"), attempt: 1 };
+
+    #[test]
+    fn placeholders_are_replaced_and_braces_stay() {
+        assert_eq!(fill("{index}/{count} on {host}, {attempt}", VALUES).as_deref(), Ok("3/8 on a, 1"));
+        assert_eq!(fill("{{index}} {{{index}}} }}{{", VALUES).as_deref(), Ok("{index} {3} }{"));
+        assert_eq!(fill("ß{index}ß", VALUES).as_deref(), Ok("ß3ß"));
+    }
+
+    #[test]
+    fn an_unknown_placeholder_is_named_with_those_that_there_are() {
+        let error = fill("--name={node}", VALUES).unwrap_err();
+        for part in ["`--name={node}`", "`{node}`", "{index}, {count}, {host} and {attempt}", "`{{`"] {
+            assert!(error.contains(part), "{error}");
+        }
+        for alone in ["{", "}", "a}b", "{index", "{index}}"] {
+            assert!(fill(alone, VALUES).unwrap_err().contains("stands alone"), "{alone}");
+        }
+        assert!(Launcher::command(["ssh", "{host}"]).defect().unwrap().contains("Launcher::hosts"));
+        assert_eq!(Launcher::command(["ssh", "{host}"]).hosts(["a"]).defect(), None);
+        assert!(Launcher::command(["env"]).program("/opt/{what}").defect().unwrap().contains("{what}"));
+    }
+
+    #[test]
+    fn a_shell_gets_one_word_that_it_takes_apart_again() {
+        let odd = ["plain", "", "two words", "it's", "$HOME", "a\nb", "\\", "ß", "*"];
+        let worker: Vec<String> = odd.iter().map(|&word| word.to_owned()).collect();
+        let line = Launcher::shell(["ssh", "{host}"]).command_line(VALUES, worker.clone());
+        assert_eq!(line[..2], ["ssh", "a"]);
+        assert_eq!(words(&line[2]).unwrap(), worker);
+        assert_eq!(Launcher::command(["nice"]).command_line(VALUES, worker.clone())[1..], worker);
+        assert_eq!(quoted("--progress-executor-task=a::b<c>"), "'--progress-executor-task=a::b<c>'");
+    }
+
+    #[test]
+    fn a_variable_is_taken_apart_as_by_a_shell() {
+        let parsed = |text| Launcher::parse(text);
+        assert_eq!(parsed("srun --exact  -n1 -Q"), Ok(Launcher::command(["srun", "--exact", "-n1", "-Q"])));
+        assert_eq!(parsed(r#"env 'A=b c' "D=\"e" f\ g"#), Ok(Launcher::command(["env", "A=b c", "D=\"e", "f g"])));
+        assert_eq!(parsed("/usr/bin/ssh -T a"), Ok(Launcher::shell(["/usr/bin/ssh", "-T", "a"])));
+        assert!(parsed("  ").unwrap().is_local());
+        assert!(parsed("sh -c 'x").unwrap_err().contains("does not end"));
+    }
+}

@@ -1,0 +1,198 @@
+//! A worker behind a launcher: how that is started, where the worker is, and what is known when it is lost.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::{env, process};
+
+use crate::error::WorkerExit;
+use crate::process::launcher::{Launcher, Values};
+use crate::process::pool::relay::ErrorStream;
+use crate::process::pool::terms::Seat;
+use crate::process::program;
+use crate::process::protocol::channel::Channel;
+use crate::process::protocol::descriptor::above_standard;
+use crate::process::protocol::wire::{Origin, Surroundings, VERSION, Variable};
+use crate::process::workers::WorkerStatus;
+use crate::process::{trampoline, worker_args};
+
+/// How much of what came instead of a greeting is quoted.
+const QUOTED: usize = 400;
+
+/// What is known of a worker that a launcher has started.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    site: Site,
+    errors: Arc<ErrorStream>,
+}
+
+/// Where a worker is.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) index: usize,
+    /// As the launcher was told, before the worker has said more.
+    host: Option<String>,
+    /// The launcher, for messages.
+    launcher: String,
+    pub(crate) origin: Option<Origin>,
+}
+
+/// What is known of a launched worker when it has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Remains {
+    pub(crate) site: Site,
+    /// What was said on standard error last.
+    pub(crate) last_words: String,
+    /// What came instead of a greeting.
+    pub(crate) junk: String,
+}
+
+impl Launched {
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
+    }
+
+    pub(crate) fn errors(&self) -> &Arc<ErrorStream> {
+        &self.errors
+    }
+
+    /// The worker has said where it is.
+    pub(crate) fn greet(&mut self, origin: Origin) {
+        self.site.origin = Some(origin);
+        self.errors.set_mark(self.site.mark());
+    }
+
+    /// What is known now that it has ended. `rest` is what it has said that made no sense.
+    pub(crate) fn remains(&self, rest: &[u8]) -> Remains {
+        let junk = if self.site.origin.is_some() { &[] } else { &rest[..rest.len().min(QUOTED)] };
+        Remains {
+            site: self.site.clone(),
+            last_words: self.errors.last_words(),
+            junk: String::from_utf8_lossy(junk).trim().to_owned(),
+        }
+    }
+}
+
+impl Site {
+    fn new(launcher: &Launcher, seat: Seat) -> Self {
+        let host = launcher.host(seat.host).map(str::to_owned);
+        Self { index: seat.index, host, launcher: launcher.to_string(), origin: None }
+    }
+
+    /// On this machine, where nothing stands in front of it.
+    pub(crate) fn here(origin: Origin) -> Self {
+        Self { index: 0, host: None, launcher: String::new(), origin: Some(origin) }
+    }
+
+    /// What its lines on standard error are marked with.
+    fn mark(&self) -> String {
+        match self.host() {
+            Some(host) => format!("{host}/{}", self.index),
+            None => self.index.to_string(),
+        }
+    }
+
+    pub(crate) fn status(&self, is_busy: bool) -> WorkerStatus {
+        let Origin { pid, job, step, .. } = self.origin.clone().unwrap_or_default();
+        let known = |text: String| Some(text).filter(|text| !text.is_empty());
+        let host = self.host().unwrap_or_default().to_owned();
+        WorkerStatus { index: self.index, host, pid, job: known(job), step: known(step), is_busy }
+    }
+
+    pub(crate) fn host(&self) -> Option<&str> {
+        self.origin.as_ref().map(|origin| &*origin.host).or(self.host.as_deref())
+    }
+}
+
+/// `node7 (process 4711, job 17, step 3)`.
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host() {
+            Some(host) => f.write_str(host)?,
+            None => write!(f, "worker {}", self.index)?,
+        }
+        let Some(Origin { pid, job, step, .. }) = &self.origin else { return Ok(()) };
+        write!(f, " (process {pid}")?;
+        for (what, value) in [("job", job), ("step", step)].into_iter().filter(|(_, value)| !value.is_empty()) {
+            write!(f, ", {what} {value}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// What the launcher did, and what it said.
+impl Remains {
+    pub(crate) fn story(&self, ended: impl fmt::Display) -> String {
+        let Self { site, last_words, junk } = self;
+        let mut story = format!("its launcher, `{}`, has ended: {ended}", site.launcher);
+        if !junk.is_empty() {
+            story += &format!("; instead of a greeting came {junk:?}");
+        }
+        if !last_words.is_empty() {
+            story += &format!("; the last that was said: {last_words}");
+        }
+        story
+    }
+}
+
+/// How a worker has ended, from how its launcher has. Launchers and shells tell of a signal by a code.
+pub(super) fn exit_behind(exit: WorkerExit) -> WorkerExit {
+    match exit {
+        WorkerExit::Code(code @ 129..=192) => WorkerExit::Signal(code - 128),
+        exit => exit,
+    }
+}
+
+/// Starts a launcher for a worker that is called like this, with a channel for its standard input and output.
+///
+/// `harness` is what a test program takes for its worker.
+pub(super) fn start(
+    launcher: &Launcher,
+    values: Values<'_>,
+    seat: Seat,
+    harness: &[String],
+    task: &str,
+) -> io::Result<(process::Child, Channel, Launched)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let channel = Channel::new(ours)?;
+    let input = above_standard(OwnedFd::from(theirs))?;
+    let output = above_standard(input.try_clone()?)?;
+    let program = match launcher.remote_program(values) {
+        Some(program) => program,
+        None => text_of(program::location()?.as_os_str()),
+    };
+    let mut worker = vec![program];
+    worker.extend_from_slice(harness);
+    worker.extend([worker_args::LAUNCHED.into(), format!("{}{task}", worker_args::ARGUMENT)]);
+    let mut command = Command::new(program::path(program::chosen())?);
+    command.args(harness).arg(format!("{}{}", trampoline::ARGUMENT, process::id()));
+    command.args(launcher.command_line(values, worker)).stdin(input).stdout(output).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let site = Site::new(launcher, seat);
+    let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let errors = Arc::new(ErrorStream::new(above_standard(OwnedFd::from(errors))?, site.mark())?);
+    Ok((child, channel, Launched { site, errors }))
+}
+
+fn text_of(text: &OsStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+/// What a worker is to find around it. `set` is what the pool was told.
+pub(super) fn surroundings(set: &[(OsString, OsString)], directory: Option<&Path>) -> Surroundings {
+    let directory = directory.map(Path::to_owned).or_else(|| env::current_dir().ok());
+    let is_set = |name: &OsString| set.iter().any(|(other, _)| other == name);
+    let as_bytes = |(name, value): (OsString, OsString)| -> Variable { (name.into_vec(), value.into_vec()) };
+    Surroundings {
+        version: VERSION,
+        directory: directory.map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default(),
+        set: set.iter().cloned().map(as_bytes).collect(),
+        offered: env::vars_os().filter(|(name, _)| !is_set(name)).map(as_bytes).collect(),
+    }
+}

@@ -1,0 +1,146 @@
+//! What the [driver](super::driver) knows of one worker, and what it makes of what that says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::error::WorkerExit;
+use crate::process::pool::launch::{End, Launch, Process};
+use crate::process::pool::launched::Site;
+use crate::process::pool::queued::Kinds;
+use crate::process::pool::terms::{Event, WorkerId};
+use crate::process::program;
+use crate::process::protocol::channel::Channel;
+use crate::process::protocol::memory::Memory;
+use crate::process::protocol::pulse::Pulse;
+use crate::process::protocol::wire::decoder::Decoder;
+use crate::process::protocol::wire::{Reply, Request, WireError};
+use crate::task::remote::Record;
+
+/// How much a launcher may say before the worker does.
+const MOST_JUNK: usize = 64 * 1024;
+
+/// A process, and what is known of it.
+pub(super) struct Peer {
+    pub(super) process: Process,
+    pub(super) channel: Arc<Channel>,
+    pub(super) decoder: Decoder,
+    pub(super) introduction: Introduction,
+    /// Where it could fall out of reach, and was heard at all.
+    pub(super) pulse: Option<Pulse>,
+    /// From when on it takes no task.
+    pub(super) expires: Option<Instant>,
+    /// It is not read from any more.
+    pub(super) is_severed: bool,
+    pub(super) is_leaving: bool,
+    /// The scheduler knows of its end.
+    pub(super) is_given_up: bool,
+    pub(super) fault: Option<WireError>,
+    pub(super) stopped: Option<i32>,
+}
+
+/// What is still to come before a worker is ready.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Introduction {
+    Greeting,
+    Initializer,
+    Done,
+}
+
+impl Peer {
+    fn last_record(&self) -> Option<Record> {
+        self.channel.memory().and_then(Memory::last_record)
+    }
+
+    /// How it has ended, as far as that is known.
+    pub(super) fn end(&self, exit: WorkerExit) -> End {
+        End {
+            exit,
+            fault: self.fault.clone(),
+            stopped: self.stopped,
+            program: self.process.program(),
+            record: self.last_record(),
+            remains: self.process.launched().map(|launched| Box::new(launched.remains(self.decoder.rest()))),
+        }
+    }
+
+    /// Ends it. One that was launched may have a while for it: its launcher has to see to that.
+    pub(super) fn kill(&mut self) {
+        if self.process.launched().is_some() {
+            self.channel.close_output();
+            self.process.terminate();
+        } else {
+            self.stopped = self.process.stopped();
+            self.process.kill();
+        }
+    }
+
+    /// Lets it stand still, or go on. Returns whether it was told.
+    pub(super) fn stop(&self, is_stopped: bool) -> bool {
+        if self.process.launched().is_some() {
+            let request = if is_stopped { Request::Suspend } else { Request::Resume };
+            return self.channel.send(|outbox| outbox.request(request));
+        }
+        self.process.signal(if is_stopped { Signal::STOP } else { Signal::CONT });
+        true
+    }
+
+    /// Whether it has said who it is. What its launcher has said before that is skipped.
+    pub(super) fn has_greeting(&mut self) -> Result<bool, WireError> {
+        if self.introduction != Introduction::Greeting || self.process.launched().is_none() {
+            return Ok(true);
+        }
+        let has_greeting = self.decoder.skip_to_ready();
+        if !has_greeting && self.decoder.rest().len() > MOST_JUNK { Err(WireError::NoHello) } else { Ok(has_greeting) }
+    }
+
+    /// What a worker says before it is ready.
+    pub(super) fn introduce(
+        &mut self,
+        worker: WorkerId,
+        reply: Reply,
+        launch: &Launch,
+        sites: &mut BTreeMap<WorkerId, Site>,
+    ) -> Result<Option<Event<Kinds>>, WireError> {
+        let verdict = match (self.introduction, reply) {
+            (Introduction::Greeting, Reply::Ready(ready)) => {
+                sites.insert(worker, self.process.greet(ready.origin.clone()));
+                let now = Instant::now();
+                self.pulse = launch.launcher.heartbeat_interval().map(|interval| Pulse::new(interval, now));
+                launch.compare(&ready).and_then(|()| launch.expiry(&ready.origin, now)).map(|expires| {
+                    program::prove();
+                    self.expires = expires;
+                    let has_initializer = launch.initializer.is_some();
+                    self.introduction = if has_initializer { Introduction::Initializer } else { Introduction::Done };
+                    if has_initializer { Event::Greeted(worker) } else { Event::Ready(worker, expires) }
+                })
+            }
+            (Introduction::Initializer, Reply::Ended { id: 0, outcome, .. }) => launch.judge(outcome).map(|()| {
+                self.introduction = Introduction::Done;
+                Event::Ready(worker, self.expires)
+            }),
+            (Introduction::Initializer, Reply::Started { id: 0 } | Reply::Progress { id: 0, .. }) => return Ok(None),
+            (_, Reply::Goodbye | Reply::Beat) => return Ok(None),
+            _ => return Err(WireError::OutOfTurn),
+        };
+        Ok(Some(verdict.unwrap_or_else(|failure| Event::Unfit(worker, failure))))
+    }
+
+    pub(super) fn event(&mut self, worker: WorkerId, reply: Reply) -> Result<Option<Event<Kinds>>, WireError> {
+        Ok(Some(match reply {
+            Reply::Started { id } => Event::Begun(worker, id),
+            Reply::Progress { id, snapshot } => Event::Progress(worker, id, snapshot),
+            Reply::Ended { id, snapshot, outcome } => {
+                Event::Ended(worker, id, Duration::from_nanos(snapshot.elapsed), (snapshot, outcome))
+            }
+            Reply::Goodbye => {
+                self.is_leaving = true;
+                Event::Goodbye(worker)
+            }
+            Reply::Beat => return Ok(None),
+            Reply::Ready(_) => return Err(WireError::OutOfTurn),
+        }))
+    }
+}

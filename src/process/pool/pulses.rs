@@ -1,0 +1,47 @@
+//! Workers that may fall out of reach: the program lets them hear from it, and listens for them.
+
+use std::time::Instant;
+
+use crate::process::pool::driver::Driver;
+use crate::process::pool::peer::Peer;
+use crate::process::pool::terms::WorkerId;
+use crate::process::protocol::wire::{Request, WireError};
+
+impl Driver {
+    /// Says a word to each worker that waits for one, and lets go of those of which none was heard for too long.
+    pub(super) fn see_to_pulses(&mut self) {
+        let Some(interval) = self.pool.launch.launcher.heartbeat_interval() else { return };
+        let now = Instant::now();
+        if self.next_beat.is_none_or(|at| at <= now) {
+            for worker in self.workers_with_pulse() {
+                self.beat(worker);
+            }
+            let lost =
+                self.peers.values().filter_map(|peer| Some(peer.pulse.as_ref()?.lost_at())).filter(|&at| at > now);
+            self.next_beat = lost.chain([now + interval]).min();
+        }
+        // Whoever looks at the time has forgotten when to do so next.
+        self.next_beat.into_iter().for_each(|at| self.pool.look_by(at));
+    }
+
+    fn workers_with_pulse(&self) -> Vec<WorkerId> {
+        let has_pulse = |peer: &Peer| peer.pulse.is_some() && !peer.is_severed;
+        self.peers.iter().filter(|(_, peer)| has_pulse(peer)).map(|(&worker, _)| worker).collect()
+    }
+
+    fn beat(&mut self, worker: WorkerId) {
+        // This program may have stood still itself: what has arrived meanwhile counts.
+        self.receive_all(worker);
+        let Some(peer) = self.peers.get(&worker).filter(|peer| !peer.is_severed) else { return };
+        let Some(pulse) = &peer.pulse else { return };
+        if pulse.lost_at() <= Instant::now() {
+            let millis = u64::try_from(pulse.patience().as_millis()).unwrap_or(u64::MAX);
+            return self.sever(worker, Some(WireError::Silence(millis)));
+        }
+        // What it has not taken yet lets it hear as much.
+        if !peer.channel.is_full() {
+            peer.channel.outbox().request(Request::Beat);
+            self.pool.send_off(worker, &peer.channel);
+        }
+    }
+}

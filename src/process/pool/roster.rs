@@ -1,0 +1,121 @@
+//! Which worker has which seat: its index, its host, and how often there was one before it.
+
+use crate::process::pool::terms::{Seat, WorkerId};
+
+/// The seats of a pool. Those that are taken first have the lowest indices.
+#[derive(Debug)]
+pub(super) struct Roster {
+    seats: Vec<Place>,
+    hosts: Vec<Host>,
+    /// Where the search for a host begins, so that hosts are taken in turn.
+    next_host: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Place {
+    taken: Option<(WorkerId, Seat)>,
+    attempts: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Host {
+    workers: usize,
+    /// How many starts in a row have failed there.
+    failed: u32,
+}
+
+impl Roster {
+    /// For so many hosts, where there are any.
+    pub(super) fn new(hosts: usize) -> Self {
+        Self { seats: Vec::new(), hosts: vec![Host::default(); hosts.max(1)], next_host: 0 }
+    }
+
+    /// Gives a worker that is about to be started the first seat that is free.
+    pub(super) fn take(&mut self, worker: WorkerId) -> Seat {
+        let index = self.seats.iter().position(|place| place.taken.is_none()).unwrap_or(self.seats.len());
+        if index == self.seats.len() {
+            self.seats.push(Place::default());
+        }
+        let host = self.best_host();
+        self.hosts[host].workers += 1;
+        self.next_host = (host + 1) % self.hosts.len();
+        let place = &mut self.seats[index];
+        let seat = Seat { index, attempt: place.attempts, host };
+        place.attempts += 1;
+        place.taken = Some((worker, seat));
+        seat
+    }
+
+    /// The host that works best, and among those the one with the fewest workers.
+    fn best_host(&self) -> usize {
+        let count = self.hosts.len();
+        let in_turn = (self.next_host..self.next_host + count).map(|host| host % count);
+        in_turn.min_by_key(|&host| (self.hosts[host].failed, self.hosts[host].workers)).unwrap_or(0)
+    }
+
+    /// A worker is gone, or never came.
+    pub(super) fn leave(&mut self, worker: WorkerId) {
+        if let Some(place) = self.seats.iter_mut().find(|place| place.is_of(worker)) {
+            if let Some((_, seat)) = place.taken.take() {
+                self.hosts[seat.host].workers -= 1;
+            }
+        }
+    }
+
+    /// A worker is there, so its host works.
+    pub(super) fn succeed(&mut self, worker: WorkerId) {
+        if let Some(host) = self.host_of(worker) {
+            host.failed = 0;
+        }
+    }
+
+    /// A worker that still has its seat could not be started.
+    pub(super) fn fail(&mut self, worker: WorkerId) {
+        if let Some(host) = self.host_of(worker) {
+            host.failed += 1;
+        }
+    }
+
+    fn host_of(&mut self, worker: WorkerId) -> Option<&mut Host> {
+        let (_, seat) = self.seats.iter().find(|place| place.is_of(worker))?.taken?;
+        self.hosts.get_mut(seat.host)
+    }
+}
+
+impl Place {
+    fn is_of(&self, worker: WorkerId) -> bool {
+        self.taken.is_some_and(|(other, _)| other == worker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Roster;
+
+    fn hosts(roster: &mut Roster, workers: std::ops::Range<u64>) -> Vec<usize> {
+        workers.map(|worker| roster.take(worker).host).collect()
+    }
+
+    #[test]
+    fn hosts_are_taken_in_turn_and_have_as_many_workers() {
+        let mut roster = Roster::new(3);
+        assert_eq!(hosts(&mut roster, 0..7), [0, 1, 2, 0, 1, 2, 0]);
+        roster.leave(4);
+        let seat = roster.take(7);
+        assert_eq!((seat.index, seat.attempt, seat.host), (4, 1, 1));
+    }
+
+    #[test]
+    fn a_host_on_which_nothing_starts_is_tried_after_the_others() {
+        let mut roster = Roster::new(2);
+        assert_eq!(roster.take(0).host, 0);
+        roster.fail(0);
+        roster.leave(0);
+        assert_eq!(hosts(&mut roster, 1..4), [1, 1, 1]);
+        roster.fail(1);
+        roster.fail(1);
+        assert_eq!(roster.take(4).host, 0);
+        roster.succeed(1);
+        assert_eq!(roster.take(5).host, 1);
+    }
+}

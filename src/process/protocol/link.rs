@@ -1,0 +1,95 @@
+//! What carries the bytes of a [channel](super::channel), without waiting unless that is asked for.
+//!
+//! A local worker has one end of a pair of sockets, and so does a launcher. A launched worker has what its launcher has given
+//! it as standard input and output: pipes, sockets, whatever there is.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, retry_on_intr, writev};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
+
+/// A worker that has just died must not become a signal in the program.
+#[cfg(not(target_vendor = "apple"))]
+pub(super) const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+pub(super) const QUIETLY: SendFlags = SendFlags::empty();
+
+#[derive(Debug)]
+pub(crate) enum Link {
+    /// Both directions; the only one that also carries descriptors.
+    Socket(OwnedFd),
+    /// One direction each. Neither blocks.
+    Streams { input: OwnedFd, output: OwnedFd },
+}
+
+impl Link {
+    /// Takes two streams, which do not block from now on.
+    pub(crate) fn of_streams(input: OwnedFd, output: OwnedFd) -> io::Result<Self> {
+        for stream in [&input, &output] {
+            fcntl_setfl(stream, fcntl_getfl(stream)? | OFlags::NONBLOCK)?;
+        }
+        Ok(Self::Streams { input, output })
+    }
+
+    /// Readable when something has arrived.
+    pub(crate) fn input(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Socket(socket) => socket.as_fd(),
+            Self::Streams { input, .. } => input.as_fd(),
+        }
+    }
+
+    /// Writable when there is room for something to be sent.
+    pub(crate) fn output(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Socket(socket) => socket.as_fd(),
+            Self::Streams { output, .. } => output.as_fd(),
+        }
+    }
+
+    /// Appends what has arrived, as far as there is room; 0 bytes are the end.
+    pub(super) fn read(&self, bytes: &mut Vec<u8>) -> rustix::io::Result<usize> {
+        match self {
+            Self::Socket(socket) => {
+                retry_on_intr(|| recv(socket, spare_capacity(&mut *bytes), RecvFlags::DONTWAIT)).map(|(len, _)| len)
+            }
+            Self::Streams { input, .. } => retry_on_intr(|| rustix::io::read(input, spare_capacity(&mut *bytes))),
+        }
+    }
+
+    /// Sends some of it, in one write; waits until that is possible where it is `patient`.
+    pub(super) fn write(&self, slices: &[IoSlice<'_>], patient: bool) -> rustix::io::Result<usize> {
+        match self {
+            Self::Socket(socket) => {
+                let flags = if patient { QUIETLY } else { QUIETLY | SendFlags::DONTWAIT };
+                retry_on_intr(|| sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags))
+            }
+            Self::Streams { output, .. } => loop {
+                match retry_on_intr(|| writev(output, slices)) {
+                    Err(Errno::AGAIN) if patient => {
+                        retry_on_intr(|| poll(&mut [PollFd::new(output, PollFlags::OUT)], None))?;
+                    }
+                    written => return written,
+                }
+            },
+        }
+    }
+
+    /// Lets the other end see that nothing more is sent.
+    pub(super) fn close_output(&self) {
+        if let Self::Socket(socket) = self {
+            let _ = shutdown(socket, Shutdown::Write);
+        }
+    }
+
+    /// Lets both ends see the end.
+    pub(super) fn close(&self) {
+        if let Self::Socket(socket) = self {
+            let _ = shutdown(socket, Shutdown::Both);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! How each side of a launched worker knows that the other one is there: something is heard of it, again and again.
+
+use std::time::{Duration, Instant};
+
+/// How many intervals without a word are one too many.
+const PATIENCE: u32 = 3;
+
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    interval: Duration,
+    heard: Instant,
+    /// When the next word is due from here.
+    due: Instant,
+}
+
+impl Pulse {
+    pub(crate) fn new(interval: Duration, now: Instant) -> Self {
+        Self { interval, heard: now, due: now + interval }
+    }
+
+    /// Something has come from the other side, whatever it was.
+    pub(crate) fn hear(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// Whether to say something now. Then the next word is due later.
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.due <= now;
+        if is_due {
+            self.due = now + self.interval;
+        }
+        is_due
+    }
+
+    /// When the other side will have been silent for too long. To be asked when all that has arrived was heard.
+    pub(crate) fn lost_at(&self) -> Instant {
+        self.heard + self.patience()
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        PATIENCE * self.interval
+    }
+
+    /// When to look again.
+    pub(crate) fn next(&self) -> Instant {
+        self.due.min(self.lost_at())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pulse;
+    use std::time::{Duration, Instant};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn three_intervals_without_a_word_are_one_too_many() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(SECOND, start);
+        assert_eq!(pulse.lost_at(), start + 3 * SECOND);
+        pulse.hear(start + 2 * SECOND);
+        assert_eq!(pulse.lost_at(), start + 5 * SECOND);
+    }
+
+    #[test]
+    fn a_word_is_due_once_in_an_interval() {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(SECOND, start);
+        assert!(!pulse.is_due(start));
+        assert_eq!(pulse.next(), start + SECOND);
+        assert!(pulse.is_due(start + SECOND) && !pulse.is_due(start + SECOND));
+        assert_eq!(pulse.next(), start + 2 * SECOND);
+    }
+}

@@ -1,0 +1,54 @@
+//! The way from this program to a launcher: a process of this program that becomes the launcher.
+//!
+//! It does what can be done only from inside of a process, and only before the launcher runs: it leaves the session of the
+//! program, so that Ctrl-C does not reach the launcher, and asks the system to end the launcher with the program, also where
+//! that is killed while the launcher waits in a queue.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{self, Command};
+
+use rustix::process::{Pid, getppid, setsid};
+
+/// Marks the argument that the launcher's command follows; the number of the program's process is in it.
+pub(crate) const ARGUMENT: &str = "--progress-executor-launch=";
+
+/// The exit code of what could not become a launcher, as of a shell.
+const NOT_FOUND: i32 = 127;
+
+/// Becomes the launcher, if the arguments of this process say so.
+pub(crate) fn run_if_asked() {
+    let mut arguments = env::args_os().skip(1).skip_while(|argument| parent_in(argument).is_none());
+    let Some(parent) = arguments.next().and_then(|argument| parent_in(&argument)) else { return };
+    let command: Vec<OsString> = arguments.collect();
+    let Some((name, arguments)) = command.split_first() else { return };
+    // It leads no group, so that it can have a session of its own.
+    let _ = setsid();
+    end_with_parent();
+    if getppid() != Pid::from_raw(parent) {
+        // The program has ended before it could be seen to.
+        process::exit(NOT_FOUND)
+    }
+    let error = Command::new(name).args(arguments).exec();
+    // Nobody may read it.
+    let _ = writeln!(io::stderr(), "the launcher `{}` could not be started: {error}", name.to_string_lossy());
+    process::exit(NOT_FOUND)
+}
+
+fn parent_in(argument: &OsString) -> Option<i32> {
+    argument.to_str()?.strip_prefix(ARGUMENT)?.parse().ok()
+}
+
+#[cfg(target_os = "linux")]
+fn end_with_parent() {
+    use rustix::process::{Signal, set_parent_process_death_signal};
+
+    // It stays with the process that this becomes. It also comes when only the thread ends that has started this process,
+    // and that lives as long as the workers do.
+    let _ = set_parent_process_death_signal(Some(Signal::TERM));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with_parent() {}

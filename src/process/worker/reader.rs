@@ -1,0 +1,197 @@
+//! The thread of a [worker](super) that reads: it does at once what is wanted of the task that runs, and sees to the end of
+//! the program.
+
+use std::error::Error;
+use std::process;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::error::CancelCause;
+use crate::process::protocol::channel::Received;
+use crate::process::protocol::pulse::Pulse;
+use crate::process::protocol::wire::decoder::Decoder;
+use crate::process::protocol::wire::{Reply, Request, WireError};
+use crate::process::worker::forward::Forwarder;
+use crate::process::worker::parent::Parent;
+use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
+use crate::task::{TaskRef, state, transitions};
+
+/// How long a task may take to end when the program is gone.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
+
+/// What is still to be done about a request, without the lock.
+enum Action {
+    Cancel(TaskRef, u32),
+    Pause(TaskRef),
+    Resume(TaskRef),
+    Observe(Arc<Forwarder>),
+    Probe(Arc<Forwarder>),
+}
+
+impl Worker {
+    /// Does what the program asks for, until that makes no sense, or is gone.
+    pub(super) fn read(self: &Arc<Self>, mut decoder: Decoder, parent: &Parent) -> Box<dyn Error> {
+        let mut pulse = self.heartbeat.map(|interval| Pulse::new(interval, Instant::now()));
+        loop {
+            if let Err(error) = self.take_in(&mut decoder) {
+                return said(&error).into();
+            }
+            self.wait(parent, pulse.as_ref());
+            if parent.is_gone() {
+                self.see_it_end();
+            }
+            if self.channel().is_full() && self.channel().send_off() {
+                self.show_the_newest();
+            }
+            let received = self.channel().receive(&mut decoder);
+            if received == Received::End || pulse.as_mut().is_some_and(|pulse| !self.keep_pulse(pulse, received)) {
+                self.see_it_end();
+            }
+        }
+    }
+
+    /// Lets the program hear from this worker, if that is due. Returns whether the program was heard as well.
+    fn keep_pulse(&self, pulse: &mut Pulse, received: Received) -> bool {
+        let now = Instant::now();
+        if received == Received::Some {
+            pulse.hear(now);
+        }
+        // What fills the channel will be heard as well.
+        if pulse.is_due(now) && !self.channel().is_full() && !self.channel().send(|outbox| outbox.reply(Reply::Beat)) {
+            self.outlet.wake.wake();
+        }
+        pulse.lost_at() > now
+    }
+
+    fn wait(&self, parent: &Parent, pulse: Option<&Pulse>) {
+        let mut fds = vec![PollFd::new(self.channel(), PollFlags::IN), PollFd::new(&self.outlet.wake, PollFlags::IN)];
+        if self.channel().is_full() {
+            fds.push(PollFd::from_borrowed_fd(self.channel().output(), PollFlags::OUT));
+        }
+        fds.extend(parent.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let beat = pulse.map(|pulse| pulse.next().saturating_duration_since(Instant::now()));
+        let timeout = parent.glance().into_iter().chain(beat).min().and_then(|time| Timespec::try_from(time).ok());
+        // An error is as good as something to do: whoever waits looks again.
+        let _ = poll(&mut fds, timeout.as_ref());
+        if !fds[1].revents().is_empty() {
+            self.outlet.wake.drain();
+        }
+    }
+
+    /// What the task has shown while there was no room for it.
+    fn show_the_newest(&self) {
+        let forwarder = self.lock().current.as_ref().and_then(|current| current.forwarder.clone());
+        if let Some(forwarder) = forwarder {
+            forwarder.forward();
+        }
+    }
+
+    fn take_in(self: &Arc<Self>, decoder: &mut Decoder) -> Result<(), WireError> {
+        let mut actions = Vec::new();
+        let mut inbox = self.lock();
+        while let Some(request) = decoder.next_request()? {
+            self.handle(&mut inbox, request, &mut actions);
+        }
+        let is_work = !inbox.waiting.is_empty() || inbox.quits;
+        drop(inbox);
+        if is_work {
+            self.changed.notify_all();
+        }
+        actions.into_iter().for_each(Action::run);
+        Ok(())
+    }
+
+    fn handle(self: &Arc<Self>, inbox: &mut Inbox, request: Request, actions: &mut Vec<Action>) {
+        match request {
+            Request::Run { run, function, input } => inbox.waiting.push_back(QueuedRun { run, function, input }),
+            Request::Want { id, wanted } => match &mut inbox.current {
+                Some(current) if current.run.id == id => self.want(current, wanted, inbox.is_suspended, actions),
+                _ => {
+                    for queued in inbox.waiting.iter_mut().filter(|queued| queued.run.id == id) {
+                        queued.run.wanted = wanted;
+                    }
+                }
+            },
+            Request::Suspend => self.suspend(inbox, true, actions),
+            Request::Resume => self.suspend(inbox, false, actions),
+            Request::Quit => inbox.quits = true,
+            // Once was enough.
+            Request::Surroundings(_) | Request::Hello(_) | Request::Beat => {}
+        }
+    }
+
+    /// Lets the current task, and those that follow, make progress or not. That is a pause which the program does not see.
+    fn suspend(&self, inbox: &mut Inbox, is_suspended: bool, actions: &mut Vec<Action>) {
+        inbox.is_suspended = is_suspended;
+        self.outlet.is_suspended.store(is_suspended, Ordering::SeqCst);
+        if let Some(Current { run, task, .. }) = &inbox.current {
+            actions.push(Action::pause(task, is_suspended || run.wanted & state::PAUSE != 0));
+        }
+    }
+
+    /// Passes on what is wanted of the current task.
+    fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, is_suspended: bool, actions: &mut Vec<Action>) {
+        current.run.wanted = wanted;
+        let Current { run, task, forwarder } = current;
+        // That it has noticed its cancellation is to be told as well.
+        if wanted & (state::OBSERVED | state::PROBE | state::CANCEL) != 0 && forwarder.is_none() {
+            let new = self.forwarder(*run, task);
+            *forwarder = Some(new.clone());
+            actions.push(Action::Observe(new));
+        }
+        if wanted & state::CANCEL != 0 {
+            actions.push(Action::Cancel(task.clone(), state::cause(wanted)));
+        }
+        actions.push(Action::pause(task, is_suspended || wanted & state::PAUSE != 0));
+        if let Some(forwarder) = forwarder.as_ref().filter(|_| wanted & state::PROBE != 0) {
+            actions.push(Action::Probe(forwarder.clone()));
+        }
+    }
+
+    /// The program is gone: gives the task a moment to end, and ends.
+    fn see_it_end(&self) -> ! {
+        let mut inbox = self.lock();
+        inbox.ends = true;
+        if let Some(Current { task, .. }) = inbox.current.clone() {
+            drop(inbox);
+            transitions::cancel(&task, CancelCause::Shutdown);
+            inbox = self.lock();
+        }
+        let deadline = Instant::now() + LAST_MOMENT;
+        while inbox.current.is_some() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            inbox = self.changed.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        die()
+    }
+}
+
+impl Action {
+    fn pause(task: &TaskRef, is_paused: bool) -> Self {
+        if is_paused { Self::Pause(task.clone()) } else { Self::Resume(task.clone()) }
+    }
+
+    fn run(self) {
+        match self {
+            Self::Cancel(task, cause) => transitions::cancel(&task, CancelCause::from_bits(cause)),
+            Self::Pause(task) => transitions::pause(&task),
+            Self::Resume(task) => transitions::resume(&task),
+            Self::Observe(forwarder) => forwarder.start(),
+            Self::Probe(forwarder) => forwarder.probe(),
+        }
+    }
+}
+
+/// Ends at once, with everything that the tasks have started.
+fn die() -> ! {
+    if rustix::process::getpgrp() == rustix::process::getpid() {
+        let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);
+    }
+    process::exit(MISUSED)
+}

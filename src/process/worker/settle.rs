@@ -1,0 +1,113 @@
+//! What a launched worker does before anything else: it finds out which surroundings the program wants it to have, and
+//! starts its own program again where it has others.
+//!
+//! The environment of a process that runs can be changed only by code that nobody else's can be safe from; that of a process
+//! that begins can be anything.
+
+use std::error::Error;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::{env, io};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::process::program;
+use crate::process::protocol::wire::decoder::Decoder;
+use crate::process::protocol::wire::{HEAD, Origin, Request, Surroundings, VERSION, Variable, WireError};
+use crate::process::worker_args::{LAUNCHED, SETTLED};
+
+/// The most that directory and environment may take: more than systems allow.
+const MOST: u64 = 64 << 20;
+
+/// Returns once the surroundings are those that the program wants; in this process or in the one that it becomes.
+pub(super) fn settle() -> Result<(), Box<dyn Error>> {
+    let Surroundings { version, directory, set, offered } = receive()?;
+    if version != VERSION {
+        return Err(WireError::Version(version).into());
+    }
+    if !directory.is_empty() {
+        let directory = OsStr::from_bytes(&directory);
+        env::set_current_dir(directory).map_err(|error| {
+            format!(
+                "the directory {directory:?} of the program is not here ({error}): say another one with `current_dir`"
+            )
+        })?;
+    }
+    let missing = missing(set, offered);
+    if missing.is_empty() { Ok(()) } else { Err(begin_again(missing).into()) }
+}
+
+/// Reads the first frame, and nothing of what follows: the channel may have another reader soon.
+fn receive() -> Result<Surroundings, Box<dyn Error>> {
+    let mut decoder = Decoder::new(MOST);
+    let mut bytes = vec![0; HEAD];
+    read_exact(&mut bytes)?;
+    let head = bytes.first_chunk().ok_or(WireError::NoHello)?;
+    bytes.resize(decoder.frame_len(head)?, 0);
+    read_exact(&mut bytes[HEAD..])?;
+    decoder.append(&bytes);
+    match decoder.next_request()? {
+        Some(Request::Surroundings(surroundings)) => Ok(surroundings),
+        _ => Err(WireError::NoHello.into()),
+    }
+}
+
+fn read_exact(mut bytes: &mut [u8]) -> io::Result<()> {
+    let stdin = io::stdin();
+    while !bytes.is_empty() {
+        match retry_on_intr(|| rustix::io::read(&stdin, &mut *bytes)) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(len) => bytes = &mut bytes[len..],
+            // Whoever has opened it may not want to wait.
+            Err(Errno::AGAIN) => _ = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The variables that are to be set and are not.
+fn missing(set: Vec<Variable>, offered: Vec<Variable>) -> Vec<(OsString, OsString)> {
+    let is_name = |name: &[u8]| !name.is_empty() && !name.contains(&b'=') && !name.contains(&0);
+    let as_text = |(name, value): Variable| (OsString::from_vec(name), OsString::from_vec(value));
+    let set = set.into_iter().map(as_text).filter(|(name, value)| env::var_os(name).as_ref() != Some(value));
+    let offered = offered.into_iter().map(as_text).filter(|(name, _)| env::var_os(name).is_none());
+    set.chain(offered).filter(|(name, _)| is_name(name.as_bytes())).collect()
+}
+
+/// Becomes the same program with other variables. Returns why that has failed.
+fn begin_again(variables: Vec<(OsString, OsString)>) -> String {
+    let mut arguments = env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let settled = |argument: OsString| if argument == LAUNCHED { SETTLED.into() } else { argument };
+    let begin = |path: OsString| {
+        let mut command = Command::new(path);
+        command.arg0(&name).args(env::args_os().skip(1).map(settled)).envs(variables.iter().cloned()).exec()
+    };
+    // Where another program runs this one, its name leads to the right one.
+    let error = match program::location() {
+        Ok(path) => begin(path.into()),
+        Err(error) => error,
+    };
+    format!("it could not be started again with the variables of the program: {error}")
+}
+
+/// Where this worker is.
+pub(super) fn origin() -> Origin {
+    let variable = |name| env::var(name).unwrap_or_default();
+    let node = variable("SLURMD_NODENAME");
+    let uname = rustix::system::uname();
+    let ends = variable("SLURM_JOB_END_TIME").parse().ok();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    Origin {
+        pid: std::process::id(),
+        lifetime: ends.map_or(u64::MAX, |ends: u64| ends.saturating_sub(now)),
+        host: if node.is_empty() { uname.nodename().to_string_lossy().into_owned() } else { node },
+        job: variable("SLURM_JOB_ID"),
+        step: variable("SLURM_STEP_ID"),
+        program: program::location().map_or_else(|_| String::new(), |path| path.to_string_lossy().into_owned()),
+    }
+}
