@@ -1,11 +1,13 @@
 //! Sixteen tasks, three workers, a live bar for each task that runs and one for the whole, and a table of how each of them ended.
 //!
 //! ```text
-//! cargo run --release --example full_example -- [--executor threads|processes|sync] [--cancel]
+//! cargo run --release --example full_example -- [--executor threads|processes|sync] [--launcher COMMAND] [--cancel]
 //! ```
 //!
 //! - `--executor threads` (the default) runs three tasks at a time, `--executor processes` does so in worker processes,
 //!   and `--executor sync` runs one after the other, inside of the poll.
+//! - `--launcher "srun --exact -n1 -Q"` starts the worker processes with that command, and shows on which host each task runs.
+//!   The environment variable `PROGRESS_EXECUTOR_LAUNCHER` does the same.
 //! - `--cancel` cancels the first task after two seconds.
 //! - Ctrl-C cancels all of them; the table is printed all the same, and the exit code is 130. If a task has failed, it is 1.
 //! - Ctrl-Z stops the program, and worker processes with it.
@@ -15,7 +17,9 @@
 
 mod cli;
 
+use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -24,19 +28,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use progress_executor::{
-    BoxError, Canceller, Executor, ExecutorExt, GroupHandle, ProcessPoolExecutor, ProgressFuture, SyncExecutor,
-    TaskError, TaskGroup, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
+    BoxError, Canceller, Executor, ExecutorExt, GroupHandle, Launcher, ProcessPoolExecutor, ProgressFuture,
+    SyncExecutor, TaskError, TaskGroup, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
 };
 #[cfg(unix)]
 use signal_hook::{consts::SIGTSTP, iterator::Signals, low_level::emulate_default_handler};
 use smol::Timer;
 
 const USAGE: &str = "\
-Usage: full_example [--executor threads|processes|sync] [--cancel]
+Usage: full_example [--executor threads|processes|sync] [--launcher COMMAND] [--cancel]
 
   --executor threads    run three tasks at a time (the default)
   --executor processes  the same, each in a process of its own
   --executor sync       run one task after the other
+  --launcher COMMAND    start the worker processes with this command, such as
+                        \"srun --exact -n1 -Q\"; PROGRESS_EXECUTOR_LAUNCHER does the same
   --cancel              cancel the first task after two seconds
   --help                show this
 
@@ -49,6 +55,8 @@ const WORKERS: usize = 3;
 const ITERATIONS: u32 = 2_500_000;
 const PAUSE: Duration = Duration::from_millis(100);
 const CANCEL_AFTER: Duration = Duration::from_secs(2);
+/// The variable that tells workers to say where they are.
+const SHOWS_HOST: &str = "FULL_EXAMPLE_SHOWS_HOST";
 
 fn main() -> ExitCode {
     // In a worker process this serves tasks, and never returns.
@@ -58,12 +66,22 @@ fn main() -> ExitCode {
 
 /// What is computed, in steps that alternate between work and waiting.
 fn collatz(n: u64, progress: &Updater) -> TaskResult<u64> {
+    if let Some(host) = host() {
+        progress.set_message(host);
+    }
     for step in progress.iter(0..n) {
         step?;
         compute();
         progress.sleep(PAUSE)?;
     }
     Ok(n)
+}
+
+/// The name of the host that a launcher has put this process on.
+fn host() -> Option<String> {
+    env::var_os(SHOWS_HOST)?;
+    let name = env::var("SLURMD_NODENAME").or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"));
+    name.ok().map(|name| name.trim().to_owned())
 }
 
 fn compute() {
@@ -76,6 +94,7 @@ fn compute() {
 /// What the command line asks for.
 struct Options {
     executor: Kind,
+    launcher: Launcher,
     cancel_first: bool,
 }
 
@@ -88,11 +107,18 @@ enum Kind {
 impl Options {
     fn parse(arguments: Vec<OsString>) -> Result<Self, String> {
         let mut arguments = arguments.into_iter();
-        let mut options = Self { executor: Kind::Threads, cancel_first: false };
+        let launcher = Launcher::from_env().map_err(|error| format!("{error:#}"))?;
+        let mut options = Self { executor: Kind::default_for(&launcher), launcher, cancel_first: false };
         while let Some(argument) = arguments.next() {
             match argument.to_str() {
                 Some("--cancel") => options.cancel_first = true,
                 Some("--executor") => options.executor = Kind::parse(arguments.next())?,
+                Some("--launcher") => {
+                    let command = arguments.next().and_then(|command| command.into_string().ok());
+                    let command = command.ok_or("`--launcher` needs a command, such as \"srun --exact -n1 -Q\"")?;
+                    options.launcher = command.parse().map_err(|error| format!("{error}"))?;
+                    options.executor = Kind::default_for(&options.launcher);
+                }
                 _ => return Err(format!("unknown argument {argument:?}")),
             }
         }
@@ -101,6 +127,11 @@ impl Options {
 }
 
 impl Kind {
+    /// Only processes can be launched.
+    fn default_for(launcher: &Launcher) -> Self {
+        if *launcher == Launcher::default() { Self::Threads } else { Self::Processes }
+    }
+
     fn parse(name: Option<OsString>) -> Result<Self, String> {
         let name = name.ok_or("`--executor` needs a value: threads, processes or sync")?;
         match name.to_str() {
@@ -111,11 +142,15 @@ impl Kind {
         }
     }
 
-    fn executor(&self) -> Result<Arc<dyn Executor>, BoxError> {
+    fn executor(&self, launcher: &Launcher) -> Result<Arc<dyn Executor>, BoxError> {
         Ok(match self {
             Self::Threads => Arc::new(ThreadPoolExecutor::new(WORKERS)),
             Self::Processes => {
-                let executor = Arc::new(ProcessPoolExecutor::new(WORKERS)?);
+                let mut builder = ProcessPoolExecutor::builder().max_workers(WORKERS).launcher(launcher.clone());
+                if *launcher != Launcher::default() {
+                    builder = builder.env(SHOWS_HOST, "");
+                }
+                let executor = Arc::new(builder.build()?);
                 #[cfg(unix)]
                 suspend_with_program(executor.clone())?;
                 executor
@@ -126,7 +161,7 @@ impl Kind {
 }
 
 fn run(options: &Options) -> Result<ExitCode, BoxError> {
-    let executor = options.executor.executor()?;
+    let executor = options.executor.executor(&options.launcher)?;
     let started = Instant::now();
     let mut group = TaskGroup::new();
     let bars = group.show_bars();

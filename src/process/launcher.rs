@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::process::error::ProcessPoolError;
@@ -161,8 +162,7 @@ impl Launcher {
     /// What the environment variable `PROGRESS_EXECUTOR_LAUNCHER` says, such as `srun --exact -n1 -Q`; no launcher where it is
     /// not set, or empty.
     ///
-    /// It is taken apart at white space; `'..'`, `".."` and `\` quote, as in a shell, and nothing else has a meaning. What
-    /// follows is a [`command`](Self::command), or for `ssh` a [`shell`](Self::shell).
+    /// It is [parsed](#impl-FromStr-for-Launcher) as any other text.
     ///
     /// # Errors
     ///
@@ -180,18 +180,14 @@ impl Launcher {
     /// ```
     pub fn from_env() -> Result<Self, ProcessPoolError> {
         match std::env::var(VARIABLE) {
-            Ok(text) => Self::parse(&text).map_err(|what| ProcessPoolError::new(format!("`{VARIABLE}` {what}"))),
+            Ok(text) => text.parse().map_err(|error: ProcessPoolError| {
+                ProcessPoolError::new(format!("`{VARIABLE}` is no launcher")).with_source(error.into())
+            }),
             Err(std::env::VarError::NotPresent) => Ok(Self::local()),
             Err(error) => {
                 Err(ProcessPoolError::new(format!("`{VARIABLE}` could not be read")).with_source(error.into()))
             }
         }
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let words = words(text).ok_or_else(|| format!("has a quote that does not end: {text}"))?;
-        let is_ssh = words.first().is_some_and(|word| word.rsplit('/').next() == Some("ssh"));
-        Ok(if is_ssh { Self::shell(words) } else { Self::command(words) })
     }
 
     /// Where this program is on the worker's side. The same path as here, unless set.
@@ -349,6 +345,30 @@ impl Launcher {
     }
 }
 
+/// A line as one types it. It is taken apart at white space; `'..'`, `".."` and `\` quote, as in a shell, and nothing else has
+/// a meaning. What follows is a [`command`](Launcher::command), or for `ssh` a [`shell`](Launcher::shell); an empty line is no
+/// launcher.
+///
+/// ```
+/// use progress_executor::Launcher;
+///
+/// assert_eq!("srun --exact -n1".parse::<Launcher>()?, Launcher::command(["srun", "--exact", "-n1"]));
+/// assert_eq!("ssh -T node7".parse::<Launcher>()?, Launcher::shell(["ssh", "-T", "node7"]));
+/// assert!("sh -c 'x".parse::<Launcher>().unwrap_err().to_string().contains("does not end"));
+/// # Ok::<(), progress_executor::ProcessPoolError>(())
+/// ```
+impl FromStr for Launcher {
+    type Err = ProcessPoolError;
+
+    fn from_str(line: &str) -> Result<Self, ProcessPoolError> {
+        let words = words(line);
+        let words =
+            words.ok_or_else(|| ProcessPoolError::new(format!("a quote does not end in the launcher `{line}`")))?;
+        let is_ssh = words.first().is_some_and(|word| word.rsplit('/').next() == Some("ssh"));
+        Ok(if is_ssh { Self::shell(words) } else { Self::command(words) })
+    }
+}
+
 /// None, as without any of this.
 impl Default for Launcher {
     fn default() -> Self {
@@ -491,12 +511,14 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_is_taken_apart_as_by_a_shell() {
-        let parsed = |text| Launcher::parse(text);
-        assert_eq!(parsed("srun --exact  -n1 -Q"), Ok(Launcher::command(["srun", "--exact", "-n1", "-Q"])));
-        assert_eq!(parsed(r#"env 'A=b c' "D=\"e" f\ g"#), Ok(Launcher::command(["env", "A=b c", "D=\"e", "f g"])));
-        assert_eq!(parsed("/usr/bin/ssh -T a"), Ok(Launcher::shell(["/usr/bin/ssh", "-T", "a"])));
-        assert!(parsed("  ").unwrap().is_local());
-        assert!(parsed("sh -c 'x").unwrap_err().contains("does not end"));
+    fn a_line_is_taken_apart_as_by_a_shell() {
+        let parsed = |line: &str| line.parse::<Launcher>().unwrap();
+        assert_eq!(parsed("srun --exact  -n1 -Q"), Launcher::command(["srun", "--exact", "-n1", "-Q"]));
+        assert_eq!(parsed(r#"env 'A=b c' "D=\"e" f\ g"#), Launcher::command(["env", "A=b c", "D=\"e", "f g"]));
+        assert_eq!(parsed("/usr/bin/ssh -T a"), Launcher::shell(["/usr/bin/ssh", "-T", "a"]));
+        assert!(parsed("  ").is_local());
+        for unended in ["sh -c 'x", "\"", "a \\"] {
+            assert!(unended.parse::<Launcher>().is_err(), "{unended}");
+        }
     }
 }
