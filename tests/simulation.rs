@@ -363,6 +363,7 @@ impl World {
         let max_workers = 1 + dice.below(4) as usize;
         let grace = if dice.one_in(4) { Duration::ZERO } else { dice.time(Duration::from_secs(5)) };
         let settings = Settings {
+            starts_all: false,
             max_workers,
             max_tasks: if dice.one_in(3) { 1 + dice.below(5) } else { u64::MAX },
             cancel_grace: grace,

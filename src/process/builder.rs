@@ -281,6 +281,10 @@ impl ProcessPoolBuilder {
             start_timeout: if launch.launcher.is_local() { Some(START) } else { launch.launcher.start_limit() },
             silence: launch.launcher.heartbeat_interval().map_or(SILENCE, |interval| 3 * interval),
             hosts: launch.launcher.host_count(),
+            #[cfg(feature = "cluster")]
+            starts_all: launch.launcher.is_bulk(),
+            #[cfg(not(feature = "cluster"))]
+            starts_all: false,
         };
         launch.max_workers = max_workers;
         let pool = Pool::new(launch, settings);

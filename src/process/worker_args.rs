@@ -17,6 +17,12 @@ pub(crate) const ARGUMENT: &str = "--progress-executor-task=";
 pub(crate) const LAUNCHED: &str = "--progress-executor-stdio";
 /// The same, once it has found the surroundings that it is to have.
 pub(crate) const SETTLED: &str = "--progress-executor-settled";
+/// The argument before it where the worker is to connect: standard input begins with its invitation.
+#[cfg(feature = "cluster")]
+pub(crate) const CONNECTING: &str = "--progress-executor-connect";
+/// The same, once it has found its surroundings: the invitation is where standard output will be.
+#[cfg(feature = "cluster")]
+pub(crate) const SETTLED_CONNECTING: &str = "--progress-executor-connect-settled";
 
 /// How many programs are above this one: 0 where it is not a worker.
 static DEPTH: AtomicU32 = AtomicU32::new(0);
@@ -47,6 +53,12 @@ pub(crate) enum Transport {
         /// The surroundings are those that the program wants.
         is_settled: bool,
     },
+    /// The worker connects.
+    #[cfg(feature = "cluster")]
+    Connecting {
+        /// As above.
+        is_settled: bool,
+    },
 }
 
 impl Role {
@@ -56,6 +68,10 @@ impl Role {
         let transport = match arguments.next().as_deref().and_then(OsStr::to_str) {
             Some(LAUNCHED) => Transport::Launched { is_settled: false },
             Some(SETTLED) => Transport::Launched { is_settled: true },
+            #[cfg(feature = "cluster")]
+            Some(CONNECTING) => Transport::Connecting { is_settled: false },
+            #[cfg(feature = "cluster")]
+            Some(SETTLED_CONNECTING) => Transport::Connecting { is_settled: true },
             _ => Transport::Inherited,
         };
         is_worker.then(|| Self { is_test: env::args_os().any(|argument| argument == "--exact"), transport })
@@ -66,9 +82,8 @@ impl Role {
         let stdin = io::stdin();
         match self.transport {
             Transport::Inherited if !is_socket(&stdin)? => Err(io::Error::other("its standard input is not a socket")),
-            Transport::Launched { .. } if stdin.is_terminal() => {
-                Err(io::Error::other("its standard input is a terminal"))
-            }
+            Transport::Inherited => Ok(()),
+            _ if stdin.is_terminal() => Err(io::Error::other("its standard input is a terminal")),
             _ => Ok(()),
         }
     }
@@ -78,17 +93,30 @@ impl Role {
         let input: OwnedFd = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
         let link = match self.transport {
             Transport::Inherited => Link::Socket(input),
-            Transport::Launched { .. } => {
+            _ => {
                 let output = rustix::io::fcntl_dupfd_cloexec(io::stdout().as_fd(), 3)?;
                 Link::of_streams(input, output)?
             }
         };
+        self.leave_standard_streams()?;
+        Ok(link)
+    }
+
+    /// Takes away what shows that the program is there: the end of standard input is its end.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn take_lifeline(&self) -> io::Result<OwnedFd> {
+        let lifeline = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+        self.leave_standard_streams()?;
+        Ok(lifeline)
+    }
+
+    fn leave_standard_streams(&self) -> io::Result<()> {
         rustix::stdio::dup2_stdin(above_standard(File::open("/dev/null")?)?)?;
         if self.is_test || self.transport != Transport::Inherited {
             // What a harness has written there nobody wants to see; and the launcher's output is the channel.
             rustix::stdio::dup2_stdout(io::stderr())?;
         }
-        Ok(link)
+        Ok(())
     }
 }
 

@@ -37,6 +37,9 @@ impl<K: Types> Scheduler<K> {
         if self.is_suspended || self.slots.len() >= self.settings.max_workers {
             return false;
         }
+        if self.settings.starts_all {
+            return self.has_queued();
+        }
         let starting = self.slots.values().filter(|slot| slot.is_starting()).count();
         self.queue.iter().filter(|task| !task.has_ended()).nth(starting).is_some()
     }

@@ -18,6 +18,8 @@ use std::time::Instant;
 use crate::codec::Encoded;
 use crate::error::WorkerExit;
 use crate::executor::job::{Job, Refusal};
+#[cfg(feature = "cluster")]
+use crate::process::pool::crew::Crews;
 use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::{Poller, Ready};
@@ -66,7 +68,13 @@ impl Pool {
         let (starter, orders) = channel();
         let pool = self.clone();
         thread::Builder::new().name("progress-start".into()).spawn(move || pool.start_workers(&orders))?;
-        let driver = Driver { pool: self.clone(), peers: HashMap::new(), next_beat: None };
+        let driver = Driver {
+            pool: self.clone(),
+            peers: HashMap::new(),
+            next_beat: None,
+            #[cfg(feature = "cluster")]
+            crews: Crews::default(),
+        };
         let thread = thread::Builder::new().name("progress-drive".into()).stack_size(DECODER_STACK);
         thread.spawn(move || driver.run())?;
         state.starter = Some(starter);
@@ -76,6 +84,10 @@ impl Pool {
     /// The life of the thread that starts workers. It lives as long as they do, for the system may tell them when it
     /// ends.
     fn start_workers(self: Arc<Self>, orders: &Receiver<(WorkerId, &'static str, Seat)>) {
+        #[cfg(feature = "cluster")]
+        if self.launch.launcher.is_bulk() {
+            return self.start_crews(orders);
+        }
         while let Ok((worker, function, seat)) = orders.recv() {
             match self.launch.start(function, seat) {
                 Ok((process, channel)) => {
@@ -105,6 +117,8 @@ pub(super) struct Driver {
     pub(super) peers: HashMap<WorkerId, Peer>,
     /// When to see to those that may fall out of reach.
     pub(super) next_beat: Option<Instant>,
+    #[cfg(feature = "cluster")]
+    pub(super) crews: Crews,
 }
 
 impl Driver {
@@ -114,11 +128,10 @@ impl Driver {
             self.do_what_was_posted();
             self.see_to_time();
             self.see_to_pulses();
+            let mut ready = self.what_nothing_tells();
             if self.is_over() {
                 return;
             }
-            let blind = self.peers.iter().filter(|(_, peer)| peer.process.pidfd().is_none());
-            let mut ready: Vec<Ready> = blind.map(|(&worker, _)| Ready::Process(worker)).collect();
             let open = self.peers.iter().filter(|(_, peer)| !peer.is_severed);
             let channels = open.map(|(&worker, peer)| (peer.channel.as_fd(), worker, peer.channel.is_full()));
             // The channels come first: what a worker has said before its end still counts.
@@ -128,14 +141,32 @@ impl Driver {
                 match ready {
                     Ready::Channel(worker) => self.receive(worker),
                     Ready::Process(worker) => self.see_end(worker),
+                    #[cfg(feature = "cluster")]
+                    Ready::Crew(crew) => self.see_to_crew(crew),
+                    #[cfg(feature = "cluster")]
+                    Ready::Reception => self.serve_reception(),
                 }
             }
         }
     }
 
+    /// What is to be looked at now and then, because nothing tells.
+    fn what_nothing_tells(&mut self) -> Vec<Ready> {
+        let is_blind = |peer: &Peer| peer.process.pidfd().is_none() && !peer.process.is_elsewhere();
+        let blind = self.peers.iter().filter(|(_, peer)| is_blind(peer)).map(|(&worker, _)| Ready::Process(worker));
+        #[allow(unused_mut, reason = "more follows where workers connect")]
+        let mut ready: Vec<Ready> = blind.collect();
+        #[cfg(feature = "cluster")]
+        ready.extend(self.see_to_crews());
+        ready
+    }
+
     /// Whether nothing is left to do. Then the thread that starts workers ends as well.
     fn is_over(&self) -> bool {
         let mut state = self.pool.lock();
+        #[cfg(feature = "cluster")]
+        let is_over = state.scheduler.is_done() && self.crews.are_over();
+        #[cfg(not(feature = "cluster"))]
         let is_over = state.scheduler.is_done();
         if is_over {
             state.starter = None;
@@ -186,7 +217,7 @@ impl Driver {
         }
     }
 
-    fn admit(&mut self, worker: WorkerId, mut process: Process, channel: Arc<Channel>) {
+    pub(super) fn admit(&mut self, worker: WorkerId, mut process: Process, channel: Arc<Channel>) {
         let listening = self.listen(worker, &process, &channel);
         if listening.is_err() {
             process.kill();
@@ -194,6 +225,8 @@ impl Driver {
         }
         let peer = Peer {
             process,
+            #[cfg(feature = "cluster")]
+            crew: None,
             channel: channel.clone(),
             decoder: Decoder::new(self.pool.launch.max_frame),
             introduction: Introduction::Greeting,
@@ -312,6 +345,14 @@ impl Driver {
             }
             self.pool.tell(Event::Severed(worker));
         }
+        self.see_disconnected(worker);
+    }
+
+    /// Where nothing else is known of a process, the end of its connection is its own.
+    fn see_disconnected(&mut self, worker: WorkerId) {
+        let Some(peer) = self.peers.get_mut(&worker).filter(|peer| peer.process.is_elsewhere()) else { return };
+        peer.process.disconnect(if peer.is_leaving { WorkerExit::Code(0) } else { WorkerExit::Unknown });
+        self.see_end(worker);
     }
 
     fn glance(&mut self, worker: WorkerId) {
@@ -329,8 +370,12 @@ impl Driver {
     }
 
     fn kill(&mut self, worker: WorkerId) {
-        if let Some(peer) = self.peers.get_mut(&worker) {
-            peer.kill();
+        match self.peers.get_mut(&worker) {
+            Some(peer) => peer.kill(),
+            #[cfg(feature = "cluster")]
+            None => self.forget_absent(worker),
+            #[cfg(not(feature = "cluster"))]
+            None => {}
         }
     }
 
@@ -359,6 +404,8 @@ impl Driver {
         if !peer.is_given_up {
             self.tell_gone(worker, end);
         }
+        #[cfg(feature = "cluster")]
+        peer.crew.into_iter().for_each(|crew| self.leave_crew(crew));
     }
 
     /// What a worker had said before its end still counts, sent or not.
@@ -387,9 +434,13 @@ impl Driver {
         peer.process.kill();
         let end = peer.end(WorkerExit::Unknown);
         self.tell_gone(worker, end);
+        // A process that is elsewhere may never say that its connection has ended.
+        if self.peers.get(&worker).is_some_and(|peer| peer.process.is_elsewhere()) {
+            self.sever(worker, None);
+        }
     }
 
-    fn tell_gone(&self, worker: WorkerId, end: End) {
+    pub(super) fn tell_gone(&self, worker: WorkerId, end: End) {
         let mut state = self.pool.lock();
         state.channels.remove(&worker);
         state.sites.remove(&worker);

@@ -68,13 +68,16 @@ pub(crate) struct Initializer {
 /// A worker that is running.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pid: Pid,
+    /// `None` where somebody else has started it, so that its end is that of its connection.
+    pid: Option<Pid>,
     /// What it was started from.
     program: usize,
     /// Where there are such descriptors.
     pidfd: Option<OwnedFd>,
     /// What is known where this is the launcher of a worker.
     launched: Option<Launched>,
+    /// How its connection ended.
+    disconnected: Option<WorkerExit>,
 }
 
 /// How a worker ended.
@@ -189,11 +192,22 @@ impl Launch {
             // A worker that is gone already is seen to be so later.
             let _ = channel.send_first(&first.into_bytes(), memory);
         }
+        self.prepare(&channel);
+        Ok((process, channel))
+    }
+
+    /// Says hello to a worker that has connected.
+    #[cfg(feature = "cluster")]
+    pub(super) fn welcome(&self, channel: &Channel) {
+        channel.outbox().request(Request::Hello(self.hello(false)));
+        self.prepare(channel);
+    }
+
+    fn prepare(&self, channel: &Channel) {
         if let Some(Initializer { function, input }) = self.initializer.clone() {
             let run = Run { id: 0, place: 0, wanted: 0, timeout: wire::NO_TIMEOUT };
             channel.outbox().request(Request::Run { run, function: function.into(), input });
         }
-        Ok((process, channel))
     }
 
     fn hello(&self, shares_memory: bool) -> Hello {
@@ -317,7 +331,7 @@ fn open_pidfd(_pid: Pid) -> Option<OwnedFd> {
 
 impl Program {
     /// The arguments that a test program takes for its worker.
-    fn harness(&self) -> Vec<String> {
+    pub(super) fn harness(&self) -> Vec<String> {
         match self {
             Self::Main => Vec::new(),
             Self::Test(test) => [test, "--exact", "--nocapture", "--test-threads=1", "--"].map(str::to_owned).to_vec(),
@@ -326,9 +340,24 @@ impl Program {
 }
 
 impl Process {
-    fn new(child: &Child, program: usize, launched: Option<Launched>) -> io::Result<Self> {
+    pub(super) fn new(child: &Child, program: usize, launched: Option<Launched>) -> io::Result<Self> {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { pid, program, pidfd: open_pidfd(pid), launched })
+        Ok(Self { pid: Some(pid), program, pidfd: open_pidfd(pid), launched, disconnected: None })
+    }
+
+    /// One that somebody else has started.
+    #[cfg(feature = "cluster")]
+    pub(super) fn elsewhere(launched: Launched) -> Self {
+        Self { pid: None, program: program::chosen(), pidfd: None, launched: Some(launched), disconnected: None }
+    }
+
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.pid.is_none()
+    }
+
+    /// The connection to a process that is elsewhere has ended.
+    pub(crate) fn disconnect(&mut self, exit: WorkerExit) {
+        self.disconnected = Some(exit);
     }
 
     pub(crate) fn launched(&self) -> Option<&Launched> {
@@ -362,22 +391,26 @@ impl Process {
 
     /// Asks it to end, and nobody else.
     pub(crate) fn terminate(&self) {
-        if self.look(WaitIdOptions::EXITED).is_ok() {
-            let _ = kill_process(self.pid, Signal::TERM);
+        if let Some(pid) = self.own_pid() {
+            let _ = kill_process(pid, Signal::TERM);
         }
     }
 
     /// Sends a signal to its process group.
     pub(crate) fn signal(&self, signal: Signal) {
-        // A number that is not ours any more, because somebody else has reaped it, may be that of any process.
-        if self.look(WaitIdOptions::EXITED).is_ok() {
+        if let Some(pid) = self.own_pid() {
             // The only error is that it has ended.
-            let _ = kill_process_group(self.pid, signal);
+            let _ = kill_process_group(pid, signal);
             if self.launched.is_some() {
                 // It may be about to have one.
-                let _ = kill_process(self.pid, signal);
+                let _ = kill_process(pid, signal);
             }
         }
+    }
+
+    /// Its number, while that is ours: once somebody else has reaped it, it may be that of any process.
+    fn own_pid(&self) -> Option<Pid> {
+        self.pid.filter(|&pid| look(pid, WaitIdOptions::EXITED).is_ok())
     }
 
     /// Its end is looked for now and then, instead of waited for.
@@ -387,12 +420,13 @@ impl Process {
 
     /// The signal that has stopped it, if it is stopped.
     pub(crate) fn stopped(&self) -> Option<i32> {
-        self.look(WaitIdOptions::STOPPED).ok()??.stopping_signal()
+        look(self.pid?, WaitIdOptions::STOPPED).ok()??.stopping_signal()
     }
 
     /// How it ended, if it has. It is not reaped yet.
     pub(crate) fn exit(&self) -> Option<WorkerExit> {
-        match self.look(WaitIdOptions::EXITED) {
+        let Some(pid) = self.pid else { return self.disconnected };
+        match look(pid, WaitIdOptions::EXITED) {
             Ok(status) => status.map(|status| {
                 let exit = WorkerExit::from_parts(status.exit_status(), status.terminating_signal());
                 if self.launched.is_some() { launched::exit_behind(exit) } else { exit }
@@ -404,11 +438,13 @@ impl Process {
 
     /// Lets the system forget a process that has ended.
     pub(crate) fn reap(self) {
-        let _ = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        if let Some(pid) = self.pid {
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
     }
+}
 
-    fn look(&self, what: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
-        let look = what | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        rustix::io::retry_on_intr(|| waitid(WaitId::Pid(self.pid), look))
-    }
+fn look(pid: Pid, what: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
+    let look = what | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), look))
 }

@@ -30,6 +30,8 @@ const QUOTED: usize = 400;
 pub(crate) struct Launched {
     site: Site,
     errors: Arc<ErrorStream>,
+    /// Others have the same launcher, and so the same errors.
+    is_member: bool,
 }
 
 /// Where a worker is.
@@ -54,6 +56,12 @@ pub(crate) struct Remains {
 }
 
 impl Launched {
+    /// One of those that a launcher has started at once.
+    #[cfg(feature = "cluster")]
+    pub(super) fn member(launcher: &Launcher, seat: Seat, errors: Arc<ErrorStream>) -> Self {
+        Self { site: Site::new(launcher, seat), errors, is_member: true }
+    }
+
     pub(crate) fn site(&self) -> &Site {
         &self.site
     }
@@ -65,7 +73,9 @@ impl Launched {
     /// The worker has said where it is.
     pub(crate) fn greet(&mut self, origin: Origin) {
         self.site.origin = Some(origin);
-        self.errors.set_mark(self.site.mark());
+        if !self.is_member {
+            self.errors.set_mark(self.site.mark());
+        }
     }
 
     /// What is known now that it has ended. `rest` is what it has said that made no sense.
@@ -163,21 +173,33 @@ pub(super) fn start(
     let channel = Channel::new(ours)?;
     let input = above_standard(OwnedFd::from(theirs))?;
     let output = above_standard(input.try_clone()?)?;
+    let mut command =
+        command(launcher, values, harness, [worker_args::LAUNCHED.into(), format!("{}{task}", worker_args::ARGUMENT)])?;
+    let mut child = command.stdin(input).stdout(output).stderr(Stdio::piped()).spawn()?;
+    let site = Site::new(launcher, seat);
+    let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let errors = Arc::new(ErrorStream::new(above_standard(OwnedFd::from(errors))?, site.mark())?);
+    Ok((child, channel, Launched { site, errors, is_member: false }))
+}
+
+/// What becomes the launcher of a worker with these arguments.
+pub(super) fn command(
+    launcher: &Launcher,
+    values: Values<'_>,
+    harness: &[String],
+    arguments: [String; 2],
+) -> io::Result<Command> {
     let program = match launcher.remote_program(values) {
         Some(program) => program,
         None => text_of(program::location()?.as_os_str()),
     };
     let mut worker = vec![program];
     worker.extend_from_slice(harness);
-    worker.extend([worker_args::LAUNCHED.into(), format!("{}{task}", worker_args::ARGUMENT)]);
+    worker.extend(arguments);
     let mut command = Command::new(program::path(program::chosen())?);
     command.args(harness).arg(format!("{}{}", trampoline::ARGUMENT, process::id()));
-    command.args(launcher.command_line(values, worker)).stdin(input).stdout(output).stderr(Stdio::piped());
-    let mut child = command.spawn()?;
-    let site = Site::new(launcher, seat);
-    let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let errors = Arc::new(ErrorStream::new(above_standard(OwnedFd::from(errors))?, site.mark())?);
-    Ok((child, channel, Launched { site, errors }))
+    command.args(launcher.command_line(values, worker));
+    Ok(command)
 }
 
 fn text_of(text: &OsStr) -> String {

@@ -1,14 +1,22 @@
 //! The program's end of the channel.
 
 mod assign;
+#[cfg(feature = "cluster")]
+mod crew;
+#[cfg(feature = "cluster")]
+mod crews;
 pub(crate) mod driver;
 mod ends;
 pub(crate) mod launch;
 mod launched;
+#[cfg(feature = "cluster")]
+mod lobby;
 mod peer;
 mod poller;
 mod pulses;
 mod queued;
+#[cfg(feature = "cluster")]
+mod reception;
 mod relay;
 pub(crate) mod remote;
 mod roster;

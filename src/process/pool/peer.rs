@@ -25,6 +25,9 @@ const MOST_JUNK: usize = 64 * 1024;
 /// A process, and what is known of it.
 pub(super) struct Peer {
     pub(super) process: Process,
+    /// The number of those with whom it was started, where a command has started many.
+    #[cfg(feature = "cluster")]
+    pub(super) crew: Option<u64>,
     pub(super) channel: Arc<Channel>,
     pub(super) decoder: Decoder,
     pub(super) introduction: Introduction,

@@ -16,6 +16,12 @@ pub(crate) enum Ready {
     Channel(WorkerId),
     /// A process may have ended.
     Process(WorkerId),
+    /// The command that has started many workers may have ended, or takes more.
+    #[cfg(feature = "cluster")]
+    Crew(u64),
+    /// Somebody wants to connect, or has something to say who has not proved to be a worker.
+    #[cfg(feature = "cluster")]
+    Reception,
 }
 
 #[cfg(target_os = "linux")]
@@ -35,6 +41,11 @@ mod imp {
 
     const WAKE: u64 = 0;
     const TIMER: u64 = 1;
+    #[cfg(feature = "cluster")]
+    const RECEPTION: u64 = u64::MAX;
+    /// A bit that no number of a worker comes to.
+    #[cfg(feature = "cluster")]
+    const CREW: u64 = 1 << 63;
     /// How many events are taken at once.
     const EVENTS: usize = 64;
 
@@ -103,6 +114,10 @@ mod imp {
                 match event.data.u64() {
                     WAKE => self.wake.drain(),
                     TIMER => _ = rustix::io::read(self.timer.as_fd(), &mut [0; 8]),
+                    #[cfg(feature = "cluster")]
+                    RECEPTION => ready.push(Ready::Reception),
+                    #[cfg(feature = "cluster")]
+                    data if data & CREW != 0 => ready.push(Ready::Crew(data & !CREW)),
                     data if data % 2 == 0 => ready.push(Ready::Channel(data / 2 - 1)),
                     data => ready.push(Ready::Process(data / 2 - 1)),
                 }
@@ -115,6 +130,10 @@ mod imp {
         EventData::new_u64(match ready {
             Ready::Channel(worker) => 2 * (worker + 1),
             Ready::Process(worker) => 2 * (worker + 1) + 1,
+            #[cfg(feature = "cluster")]
+            Ready::Crew(crew) => CREW | crew,
+            #[cfg(feature = "cluster")]
+            Ready::Reception => RECEPTION,
         })
     }
 }

@@ -164,6 +164,8 @@ impl<K: Types> Scheduler<K> {
             Event::Suspended => self.suspend(now, effects),
             Event::Resumed => self.resume(now, effects),
             Event::Started(worker, page) => self.started(worker, page, now, effects),
+            #[cfg(feature = "cluster")]
+            Event::Launched(worker) => self.launched(worker, now),
             Event::NotStarted(worker, failure) => {
                 self.remove(worker);
                 self.start_failed(worker, failure, now, effects);
@@ -292,11 +294,22 @@ impl<K: Types> Scheduler<K> {
     fn started(&mut self, worker: WorkerId, page: K::Page, now: Instant, effects: &mut Effects<K>) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.page = Some(page);
-        slot.phase = Phase::Greeting { since: now, is_slow: false };
+        if slot.phase == Phase::Starting {
+            slot.phase = Phase::Greeting { since: now, is_slow: false };
+        }
         self.schedule(worker);
         if self.is_suspended {
             self.stop(worker, now, effects);
         }
+    }
+
+    /// Its time runs, though it is not there.
+    #[cfg(feature = "cluster")]
+    fn launched(&mut self, worker: WorkerId, now: Instant) {
+        if let Some(slot) = self.slots.get_mut(&worker).filter(|slot| slot.phase == Phase::Starting) {
+            slot.phase = Phase::Greeting { since: now, is_slow: false };
+        }
+        self.schedule(worker);
     }
 
     fn greeted(&mut self, worker: WorkerId) -> Result<(), OutOfTurn> {

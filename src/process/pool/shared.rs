@@ -14,6 +14,8 @@ use event_listener::Event as Notifier;
 
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
+#[cfg(feature = "cluster")]
+use crate::process::pool::crew::CrewNews;
 use crate::process::pool::launch::{Failure, Launch, Process};
 use crate::process::pool::launched::Site;
 use crate::process::pool::poller::Poller;
@@ -50,6 +52,9 @@ pub(super) struct State {
     pub(super) posted: Effects<Kinds>,
     /// Processes that were started, for the driver.
     pub(super) arrivals: Vec<(WorkerId, Process, Arc<Channel>)>,
+    /// What there is to know of those that are started together.
+    #[cfg(feature = "cluster")]
+    pub(super) crew_news: Vec<CrewNews>,
     /// Who starts them; there while the threads are.
     pub(super) starter: Option<Sender<(WorkerId, &'static str, Seat)>>,
     /// Who relays what launchers say on standard error.
@@ -69,6 +74,8 @@ impl Pool {
             channels: HashMap::new(),
             posted: Vec::new(),
             arrivals: Vec::new(),
+            #[cfg(feature = "cluster")]
+            crew_news: Vec::new(),
             starter: None,
             relay: None,
             sites: BTreeMap::new(),

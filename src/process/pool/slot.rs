@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) silence: Duration,
     /// How many hosts there are to start workers on.
     pub(crate) hosts: usize,
+    /// Whether all workers are started where one is wanted, because one command starts them.
+    pub(crate) starts_all: bool,
 }
 
 impl Settings {

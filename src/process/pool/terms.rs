@@ -111,6 +111,9 @@ pub(crate) enum Event<K: Types> {
     Suspended,
     Resumed,
     Started(WorkerId, K::Page),
+    /// It may come, and then [`Event::Started`]: what is to start it somewhere else runs.
+    #[cfg(feature = "cluster")]
+    Launched(WorkerId),
     NotStarted(WorkerId, K::Failure),
     /// It has called `init`, and runs its initializer.
     Greeted(WorkerId),

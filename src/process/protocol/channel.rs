@@ -17,8 +17,8 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, recvmsg, sendmsg,
 };
 
-use crate::process::protocol::descriptor::above_standard;
-use crate::process::protocol::link::{Link, QUIETLY};
+use crate::process::protocol::descriptor::{QUIETLY, above_standard};
+use crate::process::protocol::link::Link;
 use crate::process::protocol::memory::{self, Memory};
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox::Outbox;
@@ -133,7 +133,7 @@ impl Channel {
     }
 
     fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, patient: bool) -> bool {
-        while !outbox.is_empty() {
+        while !outbox.is_empty() || self.link.is_holding() {
             let (slices, count) = outbox.slices();
             match self.link.write(&slices[..count], patient) {
                 Ok(bytes) => outbox.advance(bytes),

@@ -12,11 +12,9 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, retry_on_intr, writev};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
 
-/// A worker that has just died must not become a signal in the program.
-#[cfg(not(target_vendor = "apple"))]
-pub(super) const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
-#[cfg(target_vendor = "apple")]
-pub(super) const QUIETLY: SendFlags = SendFlags::empty();
+use crate::process::protocol::descriptor::QUIETLY;
+#[cfg(feature = "cluster")]
+use crate::process::protocol::sealed::SealedStream;
 
 #[derive(Debug)]
 pub(crate) enum Link {
@@ -24,6 +22,9 @@ pub(crate) enum Link {
     Socket(OwnedFd),
     /// One direction each. Neither blocks.
     Streams { input: OwnedFd, output: OwnedFd },
+    /// A connection, encrypted.
+    #[cfg(feature = "cluster")]
+    Sealed(SealedStream),
 }
 
 impl Link {
@@ -40,6 +41,8 @@ impl Link {
         match self {
             Self::Socket(socket) => socket.as_fd(),
             Self::Streams { input, .. } => input.as_fd(),
+            #[cfg(feature = "cluster")]
+            Self::Sealed(stream) => stream.as_fd(),
         }
     }
 
@@ -48,6 +51,8 @@ impl Link {
         match self {
             Self::Socket(socket) => socket.as_fd(),
             Self::Streams { output, .. } => output.as_fd(),
+            #[cfg(feature = "cluster")]
+            Self::Sealed(stream) => stream.as_fd(),
         }
     }
 
@@ -58,6 +63,8 @@ impl Link {
                 retry_on_intr(|| recv(socket, spare_capacity(&mut *bytes), RecvFlags::DONTWAIT)).map(|(len, _)| len)
             }
             Self::Streams { input, .. } => retry_on_intr(|| rustix::io::read(input, spare_capacity(&mut *bytes))),
+            #[cfg(feature = "cluster")]
+            Self::Sealed(stream) => stream.read(bytes),
         }
     }
 
@@ -76,20 +83,40 @@ impl Link {
                     written => return written,
                 }
             },
+            #[cfg(feature = "cluster")]
+            Self::Sealed(stream) => stream.write(slices, patient),
+        }
+    }
+
+    /// Whether something that was written is still to be sent: write again, if only nothing.
+    pub(super) fn is_holding(&self) -> bool {
+        match self {
+            Self::Socket(_) | Self::Streams { .. } => false,
+            #[cfg(feature = "cluster")]
+            Self::Sealed(stream) => stream.is_holding(),
         }
     }
 
     /// Lets the other end see that nothing more is sent.
     pub(super) fn close_output(&self) {
-        if let Self::Socket(socket) = self {
+        if let Some(socket) = self.socket() {
             let _ = shutdown(socket, Shutdown::Write);
         }
     }
 
     /// Lets both ends see the end.
     pub(super) fn close(&self) {
-        if let Self::Socket(socket) = self {
+        if let Some(socket) = self.socket() {
             let _ = shutdown(socket, Shutdown::Both);
+        }
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Socket(socket) => Some(socket.as_fd()),
+            Self::Streams { .. } => None,
+            #[cfg(feature = "cluster")]
+            Self::Sealed(stream) => Some(stream.as_fd()),
         }
     }
 }

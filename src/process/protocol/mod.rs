@@ -2,13 +2,19 @@
 
 pub(crate) mod channel;
 pub(crate) mod descriptor;
+#[cfg(feature = "cluster")]
+pub(crate) mod invitation;
 pub(crate) mod link;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
 #[cfg(not(target_os = "linux"))]
 #[path = "no_memory.rs"]
 pub(crate) mod memory;
+#[cfg(feature = "cluster")]
+pub(crate) mod noise;
 pub(crate) mod page;
 pub(crate) mod pulse;
+#[cfg(feature = "cluster")]
+pub(crate) mod sealed;
 pub(crate) mod wake_pipe;
 pub(crate) mod wire;

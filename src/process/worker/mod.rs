@@ -14,6 +14,8 @@
 //! That a task begins is seen in the [memory](super::protocol::memory) that both ends share, and there, too, is what was
 //! said of the tasks before it. While tasks are short, what was said about many of them is sent at once.
 
+#[cfg(feature = "cluster")]
+mod connect;
 pub(crate) mod forward;
 mod parent;
 mod reader;
@@ -150,13 +152,22 @@ impl Work for Remote {
 impl Worker {
     /// Takes the channel for itself, and exchanges introductions.
     fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<(Arc<Self>, Decoder, Parent), Box<dyn Error>> {
-        let parent = Parent::of_this_process();
+        #[cfg_attr(not(feature = "cluster"), allow(unused_mut, reason = "only who connects has a lifeline"))]
+        let mut parent = Parent::of_this_process();
         let by_hand = |error| worker_args::by_hand(registry, &error);
         role.check_input().map_err(by_hand)?;
-        if role.transport == (Transport::Launched { is_settled: false }) {
-            settle::settle()?;
-        }
-        let mut channel = Channel::over(role.take_channel().map_err(by_hand)?);
+        let link = match role.transport {
+            Transport::Inherited => role.take_channel().map_err(by_hand)?,
+            Transport::Launched { is_settled } => {
+                if !is_settled {
+                    settle::settle(|| Ok(()))?;
+                }
+                role.take_channel().map_err(by_hand)?
+            }
+            #[cfg(feature = "cluster")]
+            Transport::Connecting { is_settled } => connect::join(registry, role, is_settled, &mut parent)?,
+        };
+        let mut channel = Channel::over(link);
         let mut decoder = Decoder::new(1024);
         let hello = loop {
             if channel.receive_first(&mut decoder) == Received::End {
@@ -171,7 +182,7 @@ impl Worker {
         let Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat } = hello;
         let fingerprint = match role.transport {
             Transport::Inherited => registry::fingerprint(Some(registry)),
-            Transport::Launched { .. } => registry::portable_fingerprint(Some(registry)),
+            _ => registry::portable_fingerprint(Some(registry)),
         };
         let ready = Ready { version: VERSION, fingerprint, origin: settle::origin() };
         channel.outbox().reply(Reply::Ready(ready));

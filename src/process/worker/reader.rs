@@ -71,7 +71,7 @@ impl Worker {
         if self.channel().is_full() {
             fds.push(PollFd::from_borrowed_fd(self.channel().output(), PollFlags::OUT));
         }
-        fds.extend(parent.fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        fds.extend(parent.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let beat = pulse.map(|pulse| pulse.next().saturating_duration_since(Instant::now()));
         let timeout = parent.glance().into_iter().chain(beat).min().and_then(|time| Timespec::try_from(time).ok());
         // An error is as good as something to do: whoever waits looks again.

@@ -17,13 +17,14 @@ use rustix::io::{Errno, retry_on_intr};
 use crate::process::program;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{HEAD, Origin, Request, Surroundings, VERSION, Variable, WireError};
-use crate::process::worker_args::{LAUNCHED, SETTLED};
+use crate::process::worker_args;
 
 /// The most that directory and environment may take: more than systems allow.
 const MOST: u64 = 64 << 20;
 
-/// Returns once the surroundings are those that the program wants; in this process or in the one that it becomes.
-pub(super) fn settle() -> Result<(), Box<dyn Error>> {
+/// Returns once the surroundings are those that the program wants; in this process or in the one that it becomes, which is
+/// called just after `become_another`.
+pub(super) fn settle(become_another: impl FnOnce() -> io::Result<()>) -> Result<(), Box<dyn Error>> {
     let Surroundings { version, directory, set, offered } = receive()?;
     if version != VERSION {
         return Err(WireError::Version(version).into());
@@ -37,7 +38,11 @@ pub(super) fn settle() -> Result<(), Box<dyn Error>> {
         })?;
     }
     let missing = missing(set, offered);
-    if missing.is_empty() { Ok(()) } else { Err(begin_again(missing).into()) }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    become_another()?;
+    Err(begin_again(missing).into())
 }
 
 /// Reads the first frame, and nothing of what follows: the channel may have another reader soon.
@@ -82,7 +87,12 @@ fn missing(set: Vec<Variable>, offered: Vec<Variable>) -> Vec<(OsString, OsStrin
 fn begin_again(variables: Vec<(OsString, OsString)>) -> String {
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
-    let settled = |argument: OsString| if argument == LAUNCHED { SETTLED.into() } else { argument };
+    let settled = |argument: OsString| match argument.to_str() {
+        Some(worker_args::LAUNCHED) => worker_args::SETTLED.into(),
+        #[cfg(feature = "cluster")]
+        Some(worker_args::CONNECTING) => worker_args::SETTLED_CONNECTING.into(),
+        _ => argument,
+    };
     let begin = |path: OsString| {
         let mut command = Command::new(path);
         command.arg0(&name).args(env::args_os().skip(1).map(settled)).envs(variables.iter().cloned()).exec()

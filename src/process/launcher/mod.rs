@@ -1,5 +1,8 @@
 //! What stands in front of a worker's command: nothing, or a program that starts it somewhere else.
 
+#[cfg(feature = "cluster")]
+mod bulk;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -69,6 +72,10 @@ pub struct Launcher {
     start_timeout: Option<Duration>,
     heartbeat: Duration,
     lifetime: Option<Lifetime>,
+    #[cfg(feature = "cluster")]
+    listen: Vec<String>,
+    #[cfg(feature = "cluster")]
+    advertise: Vec<String>,
 }
 
 /// How the worker's command follows that of the launcher.
@@ -79,6 +86,9 @@ enum Form {
     Local,
     Command(Vec<String>),
     Shell(Vec<String>),
+    /// It starts many of them.
+    #[cfg(feature = "cluster")]
+    Bulk(Vec<String>),
 }
 
 /// For how long workers are given tasks.
@@ -99,7 +109,18 @@ pub(crate) struct Values<'a> {
 
 impl Launcher {
     fn new(form: Form) -> Self {
-        Self { form, program: None, hosts: Vec::new(), start_timeout: None, heartbeat: HEARTBEAT, lifetime: None }
+        Self {
+            form,
+            program: None,
+            hosts: Vec::new(),
+            start_timeout: None,
+            heartbeat: HEARTBEAT,
+            lifetime: None,
+            #[cfg(feature = "cluster")]
+            listen: Vec::new(),
+            #[cfg(feature = "cluster")]
+            advertise: Vec::new(),
+        }
     }
 
     /// No launcher: workers are started on this machine, as without any of this.
@@ -294,7 +315,10 @@ impl Launcher {
     pub(crate) fn defect(&self) -> Option<String> {
         let path = self.program.as_ref().map(|path| path.to_string_lossy().into_owned());
         let values = Values { index: 0, count: 1, host: self.host(0), attempt: 0 };
-        self.words().iter().chain(&path).find_map(|word| fill(word, values).err())
+        let defect = self.words().iter().chain(&path).find_map(|word| fill(word, values).err());
+        #[cfg(feature = "cluster")]
+        let defect = defect.or_else(|| self.defect_of_addresses());
+        defect
     }
 
     /// The host of this number, if there are any.
@@ -332,7 +356,7 @@ impl Launcher {
         let mut line: Vec<String> = filled.collect();
         match &self.form {
             Form::Shell(_) => line.push(worker.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")),
-            Form::Local | Form::Command(_) => line.extend(worker),
+            _ => line.extend(worker),
         }
         line
     }
@@ -341,6 +365,8 @@ impl Launcher {
         match &self.form {
             Form::Local => &[],
             Form::Command(words) | Form::Shell(words) => words,
+            #[cfg(feature = "cluster")]
+            Form::Bulk(words) => words,
         }
     }
 }

@@ -1,0 +1,180 @@
+//! Launchers that start all workers at once, and where those connect.
+
+use std::net::IpAddr;
+
+use crate::process::launcher::{Form, Launcher};
+
+/// Where workers connect unless something else is said.
+const LOOPBACK: &str = "127.0.0.1";
+
+impl Launcher {
+    /// One command that starts all workers, which then connect to the program.
+    ///
+    /// For `srun -n`, and whatever else starts a command many times and gives each of them its standard input: that begins
+    /// with the line that tells where to connect and with which key, and its end is the end of the workers. The key is new for
+    /// each command. Who does not know it is not heard, and what is said is encrypted: see the
+    /// [chapter on security](crate::guide::security).
+    ///
+    /// All workers are started when the first task is submitted; tasks run as soon as one has come. When some are lost, those
+    /// are started again by a command of their own. `{count}` is how many are to be started.
+    ///
+    /// Connections come from this machine only, unless [`listen`](Self::listen) says more.
+    ///
+    /// Needs the feature `cluster`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{Launcher, ProcessPoolExecutor};
+    ///
+    /// let slurm = Launcher::bulk(["srun", "-n{count}", "--exact", "-K0", "-Q"])
+    ///     .listen(["0.0.0.0"])
+    ///     .advertise(["login1.cluster", "10.0.0.5"]);
+    /// let builder = ProcessPoolExecutor::builder().max_workers(1000).launcher(slurm);
+    /// # let _ = builder;
+    /// ```
+    pub fn bulk(command: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self::new(Form::of(command, Form::Bulk))
+    }
+
+    /// The addresses of this machine on which workers may connect, all on one port; the loopback interface only, unless set.
+    ///
+    /// `0.0.0.0` and `[::]` stand for all interfaces. The port is any that is free, unless one of them ends in one, such as
+    /// `10.0.0.5:7000`, as a firewall may want it.
+    ///
+    /// # Errors
+    ///
+    /// One that is no address is an error of [`build`](crate::ProcessPoolBuilder::build); and so are all interfaces, where
+    /// [`advertise`](Self::advertise) does not say which of them workers reach.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Launcher;
+    ///
+    /// let launcher = Launcher::bulk(["srun", "-n{count}", "-Q"]).listen(["10.0.0.5:7000", "127.0.0.1"]);
+    /// # let _ = launcher;
+    /// ```
+    pub fn listen(mut self, addresses: impl IntoIterator<Item = impl ToString>) -> Self {
+        self.listen = addresses.into_iter().map(|address| address.to_string()).collect();
+        self
+    }
+
+    /// What workers are told to connect to: addresses or names, in the eyes of their machines. Those that the program
+    /// [listens](Self::listen) on, unless set.
+    ///
+    /// A worker tries all of them at once, and takes the first behind which the program is; one that leads nowhere does no
+    /// harm. One that ends in a port, such as `gateway:7000`, is taken as it is, and else the port is the one that the program
+    /// listens on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Launcher;
+    ///
+    /// let launcher = Launcher::bulk(["srun", "-n{count}", "-Q"]).listen(["0.0.0.0"]).advertise(["login1", "login1.ib"]);
+    /// # let _ = launcher;
+    /// ```
+    pub fn advertise(mut self, addresses: impl IntoIterator<Item = impl ToString>) -> Self {
+        self.advertise = addresses.into_iter().map(|address| address.to_string()).collect();
+        self
+    }
+}
+
+// For the pool.
+#[cfg_attr(not(unix), allow(dead_code, reason = "only where there are worker processes"))]
+impl Launcher {
+    pub(crate) fn is_bulk(&self) -> bool {
+        matches!(self.form, Form::Bulk(_))
+    }
+
+    /// What it is called, for messages.
+    pub(crate) fn name(&self) -> &str {
+        self.words().first().and_then(|word| word.rsplit('/').next()).unwrap_or_default()
+    }
+
+    /// What is wrong with its addresses, if anything is.
+    pub(super) fn defect_of_addresses(&self) -> Option<String> {
+        if !self.is_bulk() {
+            return None;
+        }
+        let wrong = self.listen.iter().find(|text| parse(text).is_none());
+        if let Some(text) = wrong {
+            return Some(format!(
+                "the launcher is to listen on `{text}`, which is no address: write `10.0.0.5` or `[::1]:7000`"
+            ));
+        }
+        let is_any = self.listen_addresses().iter().any(|(address, _)| address.is_unspecified());
+        if is_any && self.advertise.is_empty() {
+            return Some(
+                "the launcher is to listen on all interfaces: say which of them workers reach with `Launcher::advertise`"
+                    .into(),
+            );
+        }
+        let odd = |text: &&String| text.is_empty() || text.contains([' ', ',', '\t', '\n']);
+        self.advertise
+            .iter()
+            .find(odd)
+            .map(|text| format!("the launcher is to advertise `{text}`, which is neither an address nor a name"))
+    }
+
+    /// Each with its port, or 0.
+    pub(crate) fn listen_addresses(&self) -> Vec<(IpAddr, u16)> {
+        let listen: Vec<&str> = self.listen.iter().map(String::as_str).collect();
+        let listen = if listen.is_empty() { vec![LOOPBACK] } else { listen };
+        // That all of them are addresses was seen to when the pool was built.
+        listen.into_iter().filter_map(parse).collect()
+    }
+
+    /// What workers are told, where the program listens on this port.
+    pub(crate) fn advertised(&self, port: u16) -> Vec<String> {
+        if self.advertise.is_empty() {
+            let listen = self.listen_addresses();
+            return listen.iter().map(|&(address, _)| with_port(&address.to_string(), port)).collect();
+        }
+        self.advertise.iter().map(|host| with_port(host, port)).collect()
+    }
+}
+
+fn parse(text: &str) -> Option<(IpAddr, u16)> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let address = bare.parse().map(|address| (address, 0));
+    address.or_else(|_| text.parse().map(|address: std::net::SocketAddr| (address.ip(), address.port()))).ok()
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    if let Some((address, _)) = parse(host).filter(|&(_, port)| port == 0) {
+        return std::net::SocketAddr::new(address, port).to_string();
+    }
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if has_port { host.to_owned() } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Launcher;
+
+    fn bulk() -> Launcher {
+        Launcher::bulk(["/usr/bin/srun", "-n{count}"])
+    }
+
+    #[test]
+    fn workers_connect_on_the_loopback_interface_unless_something_else_is_said() {
+        assert_eq!(bulk().advertised(7), ["127.0.0.1:7"]);
+        assert_eq!(bulk().listen(["10.0.0.5", "::1"]).advertised(7), ["10.0.0.5:7", "[::1]:7"]);
+        let launcher = bulk().listen(["0.0.0.0:7"]).advertise(["login", "gate:8", "10.0.0.5", "::1", "[::1]:9"]);
+        assert_eq!(launcher.advertised(7), ["login:7", "gate:8", "10.0.0.5:7", "[::1]:7", "[::1]:9"]);
+        assert_eq!(launcher.listen_addresses(), [("0.0.0.0".parse().unwrap(), 7)]);
+        assert_eq!(launcher.defect(), None);
+    }
+
+    #[test]
+    fn addresses_that_lead_nowhere_are_named() {
+        let defect = |launcher: Launcher| launcher.defect().unwrap();
+        assert!(defect(bulk().listen(["login1"])).contains("`login1`"));
+        assert!(defect(bulk().listen(["0.0.0.0"])).contains("Launcher::advertise"));
+        assert!(defect(bulk().listen(["::"])).contains("Launcher::advertise"));
+        assert!(defect(bulk().advertise(["a, b"])).contains("`a, b`"));
+        assert_eq!(bulk().name(), "srun");
+    }
+}

@@ -1,0 +1,92 @@
+//! Workers that one command starts, and that connect to the program: what is known of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::WorkerExit;
+use crate::process::pool::launch::{End, Failure, Process};
+use crate::process::pool::reception::Reception;
+use crate::process::pool::relay::ErrorStream;
+use crate::process::pool::terms::{Seat, WorkerId};
+use crate::process::protocol::channel::Channel;
+use crate::process::protocol::noise::Terms;
+
+/// How long a launcher may take to end whose workers have ended.
+pub(super) const FAREWELL: Duration = Duration::from_millis(500);
+/// How long it may take to end that was asked to.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// What the driver is told by the thread that starts crews.
+pub(super) enum CrewNews {
+    Open(Reception),
+    /// So many who agree to this may come.
+    Expect(Terms, usize),
+    /// Its command runs.
+    Started(u64, Box<Crew>),
+    /// These will not come.
+    Failed(u64, Vec<WorkerId>, Failure),
+}
+
+pub(super) struct Crew {
+    pub(super) process: Process,
+    /// Carries the invitation, and then shows that this program is there.
+    pub(super) lifeline: Channel,
+    pub(super) errors: Arc<ErrorStream>,
+    /// Those that have not come.
+    pub(super) absent: VecDeque<(WorkerId, Seat)>,
+    /// How many are there.
+    pub(super) present: usize,
+    pub(super) has_come: bool,
+    pub(super) end: Ending,
+}
+
+/// How far the end of a launcher has come, and until when it has time for that.
+#[derive(Clone, Copy)]
+pub(super) enum Ending {
+    NotYet,
+    /// Nobody needs it any more.
+    Unneeded(Instant),
+    Terminated(Instant),
+    Killed,
+}
+
+/// What the driver knows of crews.
+#[derive(Default)]
+pub(super) struct Crews {
+    pub(super) reception: Option<Reception>,
+    pub(super) by_number: HashMap<u64, Box<Crew>>,
+}
+
+impl Crews {
+    pub(super) fn are_over(&self) -> bool {
+        self.by_number.is_empty()
+    }
+}
+
+impl Crew {
+    /// How it ended for one that has not come.
+    pub(super) fn process_end(&self, exit: WorkerExit) -> End {
+        let remains = self.process.launched().map(|launched| Box::new(launched.remains(&[])));
+        End { exit, fault: None, stopped: None, program: self.process.program(), record: None, remains }
+    }
+
+    pub(super) fn needs_looks(&self) -> bool {
+        self.lifeline.is_full() || !matches!(self.end, Ending::NotYet) || self.process.pidfd().is_none()
+    }
+
+    /// Tells the launcher to end, more and more clearly.
+    pub(super) fn press(&mut self, now: Instant) {
+        match self.end {
+            Ending::Unneeded(until) if until <= now => {
+                self.process.terminate();
+                self.end = Ending::Terminated(now + LAST_MOMENT);
+            }
+            Ending::Terminated(until) if until <= now => {
+                self.process.kill();
+                self.end = Ending::Killed;
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Workers that one command starts, and that connect to the program: a crew.
+//!
+//! ```text
+//!  starter: key, command ──► launcher ──► workers        stdin of the launcher: the invitation, and then nothing; its end
+//!     │                                      │           is the end of all
+//!     ▼                                      ▼
+//!  driver: absent ───── lobby: knows the key ─────► a peer like any other
+//! ```
+//!
+//! The launcher is not read from, apart from what it says on standard error. While it runs, those may come who have not; when
+//! it has ended, they will not.
+
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use crate::error::WorkerExit;
+use crate::process::launcher::Values;
+use crate::process::pool::crew::{Crew, CrewNews, Ending, FAREWELL};
+use crate::process::pool::driver::Driver;
+use crate::process::pool::launch::{Failure, Process};
+use crate::process::pool::launched::{self, Launched};
+use crate::process::pool::poller::Ready;
+use crate::process::pool::reception::{Newcomer, Reception};
+use crate::process::pool::relay::ErrorStream;
+use crate::process::pool::shared::Pool;
+use crate::process::pool::terms::{Event, Seat, WorkerId};
+use crate::process::protocol::channel::Channel;
+use crate::process::protocol::descriptor::above_standard;
+use crate::process::protocol::invitation::Invitation;
+use crate::process::protocol::noise::{Key, Terms};
+use crate::process::protocol::wire::Request;
+use crate::process::registry::{TaskRegistry, portable_fingerprint};
+use crate::process::{program, worker_args};
+
+type Order = (WorkerId, &'static str, Seat);
+
+// The thread that starts them.
+
+impl Pool {
+    pub(super) fn start_crews(self: Arc<Self>, orders: &Receiver<Order>) {
+        let mut recruiter = None;
+        let mut next = 0;
+        while let Ok(first) = orders.recv() {
+            // Whoever orders has the lock until all is ordered.
+            drop(self.lock());
+            let crew: Vec<Order> = [first].into_iter().chain(orders.try_iter()).collect();
+            next += 1;
+            if let Err(error) = self.start_crew(&mut recruiter, next, &crew) {
+                let failure = Failure::of_system("worker processes that connect", &error);
+                let workers = crew.iter().map(|&(worker, ..)| worker).collect();
+                self.tell_crews(CrewNews::Failed(next, workers, failure));
+            }
+        }
+    }
+
+    fn start_crew(&self, recruiter: &mut Option<Recruiter>, number: u64, orders: &[Order]) -> io::Result<()> {
+        if recruiter.is_none() {
+            let reception = Reception::open(&self.launch.launcher.listen_addresses())?;
+            let addresses = self.launch.launcher.advertised(reception.port());
+            *recruiter = Some(Recruiter { pool: u64::from_le_bytes(random()?), addresses });
+            self.tell_crews(CrewNews::Open(reception));
+        }
+        let Some(recruiter) = recruiter else { return Ok(()) };
+        let fingerprint = portable_fingerprint(TaskRegistry::of_this_process());
+        let terms = Terms { fingerprint, pool: recruiter.pool, attempt: number, key: Key::random()? };
+        // Before anybody can come.
+        self.tell_crews(CrewNews::Expect(terms.clone(), orders.len()));
+        let invitation = Invitation { terms, addresses: recruiter.addresses.clone() };
+        let crew = self.spawn_crew(&invitation, orders)?;
+        if let Some(relay) = self.lock().relay.clone() {
+            relay.add(crew.errors.clone());
+        }
+        self.tell_crews(CrewNews::Started(number, Box::new(crew)));
+        Ok(())
+    }
+
+    fn spawn_crew(&self, invitation: &Invitation, orders: &[Order]) -> io::Result<Crew> {
+        let launcher = &self.launch.launcher;
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut lifeline = Channel::new(ours)?;
+        lifeline.send_first(invitation.to_line().as_bytes(), None)?;
+        let surroundings = launched::surroundings(&self.launch.env, self.launch.current_dir.as_deref());
+        lifeline.outbox().request(Request::Surroundings(surroundings));
+        let input = above_standard(OwnedFd::from(theirs))?;
+        let Some(&(_, function, seat)) = orders.first() else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let values = Values { index: 0, count: orders.len(), host: launcher.host(seat.host), attempt: seat.attempt };
+        let arguments = [worker_args::CONNECTING.into(), format!("{}{function}", worker_args::ARGUMENT)];
+        let mut command = launched::command(launcher, values, &self.launch.program.harness(), arguments)?;
+        // What workers print before they know what they are is nobody's.
+        let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
+        let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
+        let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let errors = ErrorStream::new(above_standard(OwnedFd::from(errors))?, launcher.name().to_owned())?;
+        let errors = Arc::new(errors);
+        let launched = Launched::member(launcher, seat, errors.clone());
+        let process = Process::new(&child, program::chosen(), Some(launched))?;
+        let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat)).collect();
+        Ok(Crew { process, lifeline, errors, absent, present: 0, has_come: false, end: Ending::NotYet })
+    }
+
+    fn tell_crews(&self, news: CrewNews) {
+        self.lock().crew_news.push(news);
+        self.wake_driver();
+    }
+}
+
+/// What all invitations of a pool have in common.
+struct Recruiter {
+    pool: u64,
+    addresses: Vec<String>,
+}
+
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
+// The driver.
+
+impl Driver {
+    /// Takes in what has happened, and sees to the ends of launchers. Returns what is to be looked at again soon.
+    pub(super) fn see_to_crews(&mut self) -> Vec<Ready> {
+        let news = mem::take(&mut self.pool.lock().crew_news);
+        for news in news {
+            self.hear_of_crew(news);
+        }
+        let reception = self.crews.reception.iter().filter(|reception| reception.is_waiting());
+        let reception = reception.map(|_| Ready::Reception).collect::<Vec<_>>();
+        let crews = self.crews.by_number.iter().filter(|(_, crew)| crew.needs_looks());
+        let crews = crews.map(|(&number, _)| Ready::Crew(number));
+        crews.chain(reception).collect()
+    }
+
+    fn hear_of_crew(&mut self, news: CrewNews) {
+        match news {
+            CrewNews::Open(reception) => {
+                if let (Some(poller), Some(fd)) = (self.pool.poller.get(), reception.fd()) {
+                    // Without it, workers are late, and seen to when something else happens.
+                    let _ = poller.add(fd, Ready::Reception);
+                }
+                self.crews.reception = Some(reception);
+            }
+            CrewNews::Expect(terms, count) => {
+                self.crews.reception.iter_mut().for_each(|reception| reception.expect(terms.clone(), count));
+            }
+            CrewNews::Started(number, crew) => self.take_on_crew(number, crew),
+            CrewNews::Failed(number, workers, failure) => {
+                for worker in workers {
+                    self.expect_one_less(number);
+                    self.pool.tell(Event::NotStarted(worker, failure.clone()));
+                }
+            }
+        }
+    }
+
+    fn take_on_crew(&mut self, number: u64, mut crew: Box<Crew>) {
+        if let Some(poller) = self.pool.poller.get() {
+            let listening = crew.process.pidfd().map(|pidfd| poller.add(pidfd, Ready::Crew(number)));
+            if listening.is_some_and(|listening| listening.is_err()) {
+                crew.process.forget_pidfd();
+            }
+        }
+        let workers: Vec<WorkerId> = crew.absent.iter().map(|&(worker, _)| worker).collect();
+        self.crews.by_number.insert(number, crew);
+        for worker in workers {
+            self.pool.tell(Event::Launched(worker));
+        }
+        self.see_to_crew(number);
+    }
+
+    pub(super) fn serve_reception(&mut self) {
+        let newcomers = self.crews.reception.as_mut().map(Reception::serve).unwrap_or_default();
+        for newcomer in newcomers {
+            self.admit_newcomer(newcomer);
+        }
+    }
+
+    fn admit_newcomer(&mut self, Newcomer { attempt, link }: Newcomer) {
+        let Some(crew) = self.crews.by_number.get_mut(&attempt) else { return };
+        // As many are expected as are absent.
+        let Some((worker, seat)) = crew.absent.pop_front() else { return };
+        (crew.present, crew.has_come) = (crew.present + 1, true);
+        let process = Process::elsewhere(Launched::member(&self.pool.launch.launcher, seat, crew.errors.clone()));
+        let channel = Channel::over(link);
+        self.pool.launch.welcome(&channel);
+        self.admit(worker, process, Arc::new(channel));
+        if let Some(peer) = self.peers.get_mut(&worker) {
+            peer.crew = Some(attempt);
+        }
+    }
+
+    /// A worker of a crew is gone.
+    pub(super) fn leave_crew(&mut self, number: u64) {
+        if let Some(crew) = self.crews.by_number.get_mut(&number) {
+            crew.present -= 1;
+        }
+        self.release_crew(number);
+    }
+
+    /// A worker that has not come is not wanted any more.
+    pub(super) fn forget_absent(&mut self, worker: WorkerId) {
+        let is_of = |crew: &Crew| crew.absent.iter().any(|&(absent, _)| absent == worker);
+        let Some((&number, crew)) = self.crews.by_number.iter_mut().find(|(_, crew)| is_of(crew)) else { return };
+        crew.absent.retain(|&(absent, _)| absent != worker);
+        let end = crew.process_end(WorkerExit::Unknown);
+        self.expect_one_less(number);
+        self.release_crew(number);
+        self.tell_gone(worker, end);
+    }
+
+    fn expect_one_less(&mut self, number: u64) {
+        self.crews.reception.iter_mut().for_each(|reception| reception.expect_one_less(number));
+    }
+
+    /// Lets the launcher end, if it has nobody any more.
+    fn release_crew(&mut self, number: u64) {
+        let Some(crew) = self.crews.by_number.get_mut(&number) else { return };
+        if crew.absent.is_empty() && crew.present == 0 && matches!(crew.end, Ending::NotYet) {
+            crew.lifeline.close();
+            let patience = if crew.has_come { FAREWELL } else { Duration::ZERO };
+            crew.end = Ending::Unneeded(Instant::now() + patience);
+            crew.press(Instant::now());
+        }
+    }
+
+    /// Sees to a launcher: it may take more, have ended, or be told to.
+    pub(super) fn see_to_crew(&mut self, number: u64) {
+        let Some(crew) = self.crews.by_number.get_mut(&number) else { return };
+        crew.lifeline.send_off();
+        crew.press(Instant::now());
+        let Some(exit) = crew.process.exit() else { return };
+        // Who is about to come comes first.
+        self.serve_reception();
+        let Some(crew) = self.crews.by_number.remove(&number) else { return };
+        if let Some(poller) = self.pool.poller.get() {
+            crew.process.pidfd().into_iter().for_each(|fd| poller.remove(fd));
+        }
+        for &(worker, _) in &crew.absent {
+            self.expect_one_less(number);
+            self.tell_gone(worker, crew.process_end(exit));
+        }
+        crew.process.reap();
+    }
+}

@@ -1,0 +1,245 @@
+//! Where workers connect: one port, on the addresses that were said. What those who come have to prove is up to the
+//! [lobby](super::lobby).
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use rustix::net::listen;
+
+use crate::process::pool::lobby::{GuestId, Lobby, Verdict};
+use crate::process::protocol::descriptor::above_standard;
+use crate::process::protocol::link::Link;
+use crate::process::protocol::noise::{CONFIRMATION, OPENING, Terms};
+use crate::process::protocol::sealed::SealedStream;
+
+/// How many may wait outside, as far as the system allows: a thousand workers come at once.
+const BACKLOG: i32 = 4096;
+
+#[derive(Debug)]
+pub(crate) struct Reception {
+    listeners: Vec<TcpListener>,
+    port: u16,
+    lobby: Lobby,
+    guests: HashMap<GuestId, TcpStream>,
+    next_guest: GuestId,
+    /// The system has refused a descriptor.
+    is_short: bool,
+    watch: Watch,
+}
+
+/// A worker that has proved to be one.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) attempt: u64,
+    pub(crate) link: Link,
+}
+
+impl Reception {
+    /// Listens on one port of all addresses: on that of the first which says one, or else on any that is free.
+    pub(crate) fn open(addresses: &[(IpAddr, u16)]) -> io::Result<Self> {
+        let mut port = addresses.iter().map(|&(_, port)| port).find(|&port| port != 0).unwrap_or(0);
+        let (mut listeners, watch) = (Vec::new(), Watch::new()?);
+        for &(address, _) in addresses {
+            let named =
+                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", SocketAddr::new(address, port)));
+            let listener = above_standard(TcpListener::bind((address, port)).map_err(named)?)?;
+            listener.set_nonblocking(true)?;
+            listen(&listener, BACKLOG)?;
+            port = listener.local_addr()?.port();
+            listeners.push(listener);
+        }
+        let mut reception = Self {
+            listeners,
+            port,
+            lobby: Lobby::default(),
+            guests: HashMap::new(),
+            next_guest: 0,
+            is_short: false,
+            watch,
+        };
+        reception.watch.listen(&reception.listeners, true)?;
+        Ok(reception)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Readable when there is something to do, where one descriptor can stand for many.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.fd()
+    }
+
+    /// Whether to come back soon, whatever the descriptor tells: there are guests, whose time runs, or some that could not be
+    /// let in.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_short || !self.lobby.is_empty()
+    }
+
+    pub(crate) fn expect(&mut self, terms: Terms, count: usize) {
+        self.lobby.expect(terms, count);
+    }
+
+    pub(crate) fn expect_one_less(&mut self, attempt: u64) {
+        self.lobby.expect_one_less(attempt);
+    }
+
+    /// Sees to everybody, without waiting for anybody.
+    pub(crate) fn serve(&mut self) -> Vec<Newcomer> {
+        let mut newcomers = Vec::new();
+        loop {
+            let has_come = self.let_in();
+            let guests: Vec<GuestId> = self.guests.keys().copied().collect();
+            newcomers.extend(guests.into_iter().filter_map(|guest| self.hear(guest)));
+            for guest in self.lobby.overdue(Instant::now()) {
+                self.dismiss(guest);
+            }
+            if !has_come || !self.lobby.has_room() {
+                break;
+            }
+        }
+        // Who waits outside is not to be heard of while there is no room.
+        let _ = self.watch.listen(&self.listeners, self.lobby.has_room() && !self.is_short);
+        newcomers
+    }
+
+    /// Lets in who waits outside, as far as there is room. Returns whether somebody has come.
+    fn let_in(&mut self) -> bool {
+        let before = self.next_guest;
+        self.is_short = false;
+        for listener in &self.listeners {
+            while self.lobby.has_room() {
+                let stream = match listener.accept() {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Without a descriptor for it, it goes on waiting.
+                        self.is_short |= error.kind() != io::ErrorKind::WouldBlock;
+                        break;
+                    }
+                };
+                let guest = self.next_guest;
+                self.next_guest += 1;
+                let Ok(stream) = above_standard(stream) else { continue };
+                let is_fit = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
+                if is_fit.and_then(|()| self.watch.add(&stream)).is_ok() {
+                    self.lobby.enter(guest, Instant::now());
+                    self.guests.insert(guest, stream);
+                }
+            }
+        }
+        self.next_guest != before
+    }
+
+    /// Takes from a guest what it may say, and answers it.
+    fn hear(&mut self, guest: GuestId) -> Option<Newcomer> {
+        loop {
+            let mut bytes = [0; if OPENING > CONFIRMATION { OPENING } else { CONFIRMATION }];
+            let room = self.lobby.room(guest);
+            let stream = self.guests.get_mut(&guest)?;
+            let len = match stream.read(&mut bytes[..room]) {
+                Ok(len @ 1..) => len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Ok(0) | Err(_) => {
+                    self.dismiss(guest);
+                    return None;
+                }
+            };
+            match self.lobby.hear(guest, &bytes[..len]) {
+                Verdict::Wait => {}
+                // The connection is empty, and has room for more than that.
+                Verdict::Answer(answer) => {
+                    if stream.write_all(&answer).is_err() {
+                        self.dismiss(guest);
+                        return None;
+                    }
+                }
+                Verdict::Worker(attempt, sealer, opener) => {
+                    let stream = self.guests.remove(&guest)?;
+                    self.watch.remove(&stream);
+                    let link = Link::Sealed(SealedStream::new(stream.into(), sealer, opener));
+                    return Some(Newcomer { attempt, link });
+                }
+                Verdict::Refuse(_) => {
+                    self.dismiss(guest);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn dismiss(&mut self, guest: GuestId) {
+        self.lobby.leave(guest);
+        if let Some(stream) = self.guests.remove(&guest) {
+            self.watch.remove(&stream);
+        }
+    }
+}
+
+/// One descriptor that stands for all of them.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+struct Watch {
+    epoll: std::os::fd::OwnedFd,
+    is_listening: bool,
+}
+
+#[cfg(target_os = "linux")]
+impl Watch {
+    fn new() -> io::Result<Self> {
+        let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC)?;
+        Ok(Self { epoll: above_standard(epoll)?, is_listening: false })
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.epoll.as_fd())
+    }
+
+    fn listen(&mut self, listeners: &[TcpListener], is_listening: bool) -> io::Result<()> {
+        if std::mem::replace(&mut self.is_listening, is_listening) == is_listening {
+            return Ok(());
+        }
+        for listener in listeners {
+            if is_listening { self.add(listener)? } else { self.remove(listener) }
+        }
+        Ok(())
+    }
+
+    fn add(&self, fd: impl AsFd) -> io::Result<()> {
+        use rustix::event::epoll::{EventData, EventFlags, add};
+        Ok(add(&self.epoll, fd, EventData::new_u64(0), EventFlags::IN)?)
+    }
+
+    fn remove(&self, fd: impl AsFd) {
+        let _ = rustix::event::epoll::delete(&self.epoll, fd);
+    }
+}
+
+/// There is none: whoever waits looks now and then.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+struct Watch;
+
+#[cfg(not(target_os = "linux"))]
+impl Watch {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn listen(&mut self, _listeners: &[TcpListener], _is_listening: bool) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn add(&self, _fd: impl AsFd) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&self, _fd: impl AsFd) {}
+}

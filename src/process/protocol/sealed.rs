@@ -1,0 +1,120 @@
+//! A connection whose bytes are [encrypted](super::noise): between a program and a worker that has connected to it.
+
+use std::fmt;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::process::protocol::descriptor::QUIETLY;
+use crate::process::protocol::noise::{Opener, Sealer};
+
+/// How much is sealed at once.
+const MOST: usize = 256 * 1024;
+
+pub(crate) struct SealedStream {
+    socket: OwnedFd,
+    outgoing: Mutex<Outgoing>,
+    incoming: Mutex<Opener>,
+}
+
+struct Outgoing {
+    sealer: Sealer,
+    /// What was sealed, and how much of it was sent.
+    wire: Vec<u8>,
+    sent: usize,
+}
+
+impl SealedStream {
+    pub(crate) fn new(socket: OwnedFd, sealer: Sealer, opener: Opener) -> Self {
+        let outgoing = Outgoing { sealer, wire: Vec::new(), sent: 0 };
+        Self { socket, outgoing: Mutex::new(outgoing), incoming: Mutex::new(opener) }
+    }
+
+    /// Appends what has arrived and is authentic; 0 bytes are the end.
+    pub(super) fn read(&self, bytes: &mut Vec<u8>) -> rustix::io::Result<usize> {
+        let mut opener = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = bytes.len();
+        // A message may not be complete, or may say nothing.
+        while bytes.len() == before {
+            if retry_on_intr(|| recv(&self.socket, spare_capacity(opener.space()), RecvFlags::DONTWAIT))?.0 == 0 {
+                return Ok(0);
+            }
+            opener.open(bytes).map_err(|_| Errno::BADMSG)?;
+        }
+        Ok(bytes.len() - before)
+    }
+
+    /// Seals some of it, and sends what there is room for: the rest of that is [still to be sent](Self::is_holding).
+    pub(super) fn write(&self, slices: &[IoSlice<'_>], patient: bool) -> rustix::io::Result<usize> {
+        let mut outgoing = self.outgoing();
+        let written = outgoing.write(&self.socket, slices, patient);
+        if written.is_err_and(|error| error != Errno::AGAIN) {
+            // Nobody will read it.
+            outgoing.forget();
+        }
+        written
+    }
+
+    /// Whether something that was sealed is still to be sent.
+    pub(super) fn is_holding(&self) -> bool {
+        !self.outgoing().wire.is_empty()
+    }
+
+    fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outgoing {
+    fn write(&mut self, socket: &OwnedFd, slices: &[IoSlice<'_>], patient: bool) -> rustix::io::Result<usize> {
+        self.send(socket, patient)?;
+        let mut taken = 0;
+        for slice in slices {
+            let piece = &slice[..slice.len().min(MOST - taken)];
+            self.sealer.seal(piece, &mut self.wire).map_err(|_| Errno::BADMSG)?;
+            taken += piece.len();
+        }
+        match self.send(socket, patient) {
+            Ok(()) | Err(Errno::AGAIN) => Ok(taken),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends all that was sealed; as far as there is room, or waits for that where it is `patient`.
+    fn send(&mut self, socket: &OwnedFd, patient: bool) -> rustix::io::Result<()> {
+        while self.sent < self.wire.len() {
+            match retry_on_intr(|| send(socket, &self.wire[self.sent..], QUIETLY | SendFlags::DONTWAIT)) {
+                Ok(sent) => self.sent += sent,
+                Err(Errno::AGAIN) if patient => {
+                    retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::OUT)], None))?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.forget();
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.wire.clear();
+        self.wire.shrink_to(0);
+        self.sent = 0;
+    }
+}
+
+impl AsFd for SealedStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl fmt::Debug for SealedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedStream").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}

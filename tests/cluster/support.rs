@@ -1,0 +1,176 @@
+//! What the tests are written with.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::{self, Command};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use progress_executor::{Launcher, ProcessPoolExecutor, TaskResult, Updater};
+
+/// Far more than any test takes, also on a busy machine; after the loss of a node Slurm takes most of a minute itself.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+// The tasks.
+
+pub(crate) fn double(n: u64, _: &Updater) -> TaskResult<u64> {
+    Ok(2 * n)
+}
+
+pub(crate) fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
+    for step in progress.iter(0..n) {
+        step?;
+    }
+    Ok(n)
+}
+
+pub(crate) fn count_forever((): (), progress: &Updater) -> TaskResult<()> {
+    loop {
+        progress.update(1)?;
+        progress.sleep(Duration::from_millis(1))?;
+    }
+}
+
+/// Never ends, and never looks from when it has said that it spins.
+pub(crate) fn spin((): (), progress: &Updater) -> TaskResult<()> {
+    progress.set_counts(3, 4)?;
+    progress.set_message("spins");
+    loop {
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+pub(crate) fn echo(text: String, _: &Updater) -> TaskResult<String> {
+    Ok(text)
+}
+
+pub(crate) fn echo_bytes(bytes: Vec<u8>, _: &Updater) -> TaskResult<Vec<u8>> {
+    Ok(bytes)
+}
+
+pub(crate) fn fail((): (), _: &Updater) -> TaskResult<()> {
+    Err("it fails on purpose".into())
+}
+
+pub(crate) fn process_id((): (), _: &Updater) -> TaskResult<u32> {
+    Ok(process::id())
+}
+
+/// So many milliseconds, and where it has run.
+pub(crate) fn take_time(millis: u64, progress: &Updater) -> TaskResult<String> {
+    progress.sleep(Duration::from_millis(millis))?;
+    Ok(std::env::var("SLURMD_NODENAME").unwrap_or_default())
+}
+
+// The cluster.
+
+/// The Slurm that was started for these tests.
+#[derive(Clone, Copy)]
+pub(crate) struct Slurm;
+
+/// Runs a test on it, alone; or says that there is none. The test may take so long, and leaves nothing behind.
+#[track_caller]
+pub(crate) fn on_slurm(test: impl FnOnce(Slurm) + Send + 'static) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    if !cluster().is_some_and(|cluster| cluster.join("slurm.conf").exists()) {
+        return skip("Slurm", "start-slurm");
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    within_deadline(move || test(Slurm));
+    nothing_is_left();
+}
+
+impl Slurm {
+    /// All workers by one command, more of them than there are processors.
+    pub(crate) fn bulk(self) -> Launcher {
+        Launcher::bulk(["srun", "-N2", "-n{count}", "--overcommit", "-K0", "-Q"])
+    }
+
+    /// A worker by each command.
+    pub(crate) fn single(self) -> Launcher {
+        Launcher::command(["srun", "--exact", "-n1", "-Q"])
+    }
+}
+
+/// A pool whose launcher is this one.
+pub(crate) fn pool(launcher: Launcher, workers: usize) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::builder().max_workers(workers).launcher(launcher).build().unwrap()
+}
+
+/// No job, no process of these tests, no port on which somebody listens; and the nodes are idle.
+#[track_caller]
+fn nothing_is_left() {
+    eventually("no process is left", || processes().is_empty());
+    eventually("no job is left", || said_by("squeue", &["-h"]).trim().is_empty());
+    eventually("the nodes are idle", || {
+        said_by("sinfo", &["-h", "-N", "-o", "%T"]).lines().all(|state| state == "idle")
+    });
+    assert!(!is_listening(), "somebody listens on a port");
+}
+
+/// Tests that are left out are to be seen, which what `eprintln!` says of a test that passes is not.
+fn skip(what: &str, script: &str) {
+    let _ =
+        writeln!(io::stderr(), "LEFT OUT, because there is no {what}: eval \"$(tests/cluster/{script})\" starts one");
+}
+
+fn cluster() -> Option<PathBuf> {
+    std::env::var_os("TEST_CLUSTER").map(PathBuf::from)
+}
+
+pub(crate) fn said_by(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// All processes that run this program, apart from this one.
+pub(crate) fn processes() -> Vec<u32> {
+    let own = fs::read_link("/proc/self/exe").unwrap();
+    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_ours =
+        |id: &u32| *id != process::id() && fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == own);
+    all.filter(is_ours).collect()
+}
+
+/// Whether this process listens on any port.
+pub(crate) fn is_listening() -> bool {
+    let own: HashSet<String> = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()?.to_str().map(str::to_owned))
+        .filter_map(|target| Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let sockets = fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let listening = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    listening
+        .into_iter()
+        .any(|words| words.get(3) == Some(&"0A") && words.get(9).is_some_and(|inode| own.contains(*inode)))
+}
+
+#[track_caller]
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "never: {what}");
+        // What other processes do wakes nobody here.
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Runs a test that could hang; fails when it does.
+#[track_caller]
+pub(crate) fn within_deadline(test: impl FnOnce() + Send + 'static) {
+    let (done, result) = channel();
+    let thread = thread::spawn(move || {
+        test();
+        let _ = done.send(());
+    });
+    match result.recv_timeout(DEADLINE) {
+        Ok(()) => {}
+        Err(RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended within {DEADLINE:?}"),
+        Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+    }
+}
