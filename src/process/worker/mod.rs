@@ -1,19 +1,20 @@
 //! The worker's end: a client of the same core. It runs each task with an ordinary [`Updater`], observes it as any
 //! observer would, and forwards what it sees.
 //!
-//! Two threads share the work. The one that has called `init` reads, and does at once what is wanted of the task that
-//! runs; it waits without a time-out. The other one runs the tasks, away from whatever surrounds the call of `init`: an
-//! async runtime, a lock, a span.
+//! Two threads share the work. The *runner* runs the tasks, away from whatever surrounds the call of `init`: an async
+//! runtime, a lock, a span. It reads for itself while it has nothing to do. The *watcher*, which is the thread that has called
+//! `init`, [reads](reader) while a task takes longer, and does at once what is wanted of that. Neither waits with a time-out.
 //!
 //! ```text
-//!  channel ──► reader ──► inbox ──► runner: Updater ─► task
-//!     ▲          └─ cancel, pause, observe ────────────▲ │
-//!     └──────────────── outbox ◄─────────────────────────┘ what it shows, how it ends
+//!  channel ──► whoever reads ──► inbox ──► runner: Updater ─► task
+//!     ▲             └─ cancel, pause, observe ───────────────▲ │
+//!     └───────────────────── outbox ◄──────────────────────────┘ what it shows, how it ends
 //! ```
 //!
 //! That a task begins is seen in the [memory](super::protocol::memory) that both ends share, and there, too, is what was
 //! said of the tasks before it. While tasks are short, what was said about many of them is sent at once.
 
+mod alarm;
 #[cfg(feature = "cluster")]
 mod connect;
 pub(crate) mod forward;
@@ -39,8 +40,10 @@ use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox;
 use crate::process::protocol::wire::{Ending, Hello, Outcome, Ready, Reply, Request, Run, VERSION, WireError};
 use crate::process::registry::{Call, Defect, TaskRegistry};
+use crate::process::worker::alarm::Alarm;
 use crate::process::worker::forward::{Forwarder, Outlet, shorten, snapshot_of};
 use crate::process::worker::parent::Parent;
+use crate::process::worker::reader::{Reader, Reading, Watch};
 use crate::process::worker_args::{Role, Transport};
 use crate::process::{registry, worker_args};
 use crate::run;
@@ -69,12 +72,17 @@ const MISUSED: i32 = 2;
 /// Serves the program that has started this process, until it has had enough.
 pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
     let error = match Worker::connect(registry, &role) {
-        Ok((worker, decoder, parent)) => match worker.start_runner() {
-            Ok(()) => worker.read(decoder, &parent),
+        Ok(worker) => match worker.start_runner() {
+            Ok(()) => worker.watch(),
             Err(error) => format!("it could not start a thread: {error}").into(),
         },
         Err(error) => error,
     };
+    give_up(&*error)
+}
+
+/// Says why this process is of no use, and ends it.
+fn give_up(error: &dyn Error) -> ! {
     let name = env::args_os().next().unwrap_or_default();
     // Nobody may read it.
     let _ = writeln!(io::stderr(), "{}: {error}", name.to_string_lossy());
@@ -84,9 +92,11 @@ pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
 struct Worker {
     registry: &'static TaskRegistry,
     report_interval: Duration,
-    heartbeat: Option<Duration>,
     max_frame: u64,
     outlet: Arc<Outlet>,
+    /// Locked by the one who reads.
+    reading: Mutex<Reading>,
+    alarm: Option<Alarm>,
     inbox: Mutex<Inbox>,
     /// The inbox has changed, or what is in there of the current task.
     changed: Condvar,
@@ -96,6 +106,8 @@ struct Worker {
 struct Inbox {
     waiting: VecDeque<QueuedRun>,
     current: Option<Current>,
+    reader: Reader,
+    watch: Watch,
     /// No task is to make progress.
     is_suspended: bool,
     quits: bool,
@@ -151,7 +163,7 @@ impl Work for Remote {
 
 impl Worker {
     /// Takes the channel for itself, and exchanges introductions.
-    fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<(Arc<Self>, Decoder, Parent), Box<dyn Error>> {
+    fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<Arc<Self>, Box<dyn Error>> {
         #[cfg_attr(not(feature = "cluster"), allow(unused_mut, reason = "only who connects has a lifeline"))]
         let mut parent = Parent::of_this_process();
         let by_hand = |error| worker_args::by_hand(registry, &error);
@@ -195,16 +207,18 @@ impl Worker {
         }
         worker_args::set_depth(depth.saturating_add(1));
         decoder.set_max_frame(max_frame);
+        let heartbeat = (heartbeat > 0).then(|| Duration::from_nanos(heartbeat));
         let worker = Self {
             registry,
             report_interval: Duration::from_nanos(report_interval),
-            heartbeat: (heartbeat > 0).then(|| Duration::from_nanos(heartbeat)),
             max_frame,
             outlet: Arc::new(Outlet::new(channel)?),
+            reading: Mutex::new(Reading::new(decoder, parent, heartbeat)),
+            alarm: Alarm::new()?,
             inbox: Mutex::default(),
             changed: Condvar::new(),
         };
-        Ok((Arc::new(worker), decoder, parent))
+        Ok(Arc::new(worker))
     }
 
     fn channel(&self) -> &Channel {
@@ -259,7 +273,14 @@ impl Worker {
                 inbox = self.lock();
                 continue;
             }
-            inbox = self.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+            inbox = match inbox.reader {
+                Reader::Watcher => self.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner),
+                Reader::Runner => {
+                    drop(inbox);
+                    self.read().unwrap_or_else(|error| give_up(&*Box::<dyn Error>::from(said(&error))));
+                    self.lock()
+                }
+            };
         }
     }
 
@@ -284,6 +305,7 @@ impl Worker {
             forwarder.start();
         }
         inbox.current = Some(Current { run, task: task.clone(), forwarder });
+        self.set_alarm(inbox);
         // Since it was sent: where nothing else is shared, the program could not take it back.
         if run.wanted & state::PAUSE != 0 || inbox.is_suspended {
             transitions::pause(&task);
@@ -307,9 +329,7 @@ impl Worker {
         }
         self.outlet.turn_to(task.core.id(), run.id);
         let context = carry_out(task.clone(), context);
-        let forwarder = self.lock().current.take().and_then(|current| current.forwarder);
-        self.changed.notify_all();
-        if let Some(forwarder) = forwarder {
+        if let Some(forwarder) = self.leave_task() {
             // Nothing may be said of a task after its end.
             forwarder.close();
         }
@@ -323,6 +343,17 @@ impl Worker {
         };
         self.end(run, snapshot, outcome);
         context
+    }
+
+    /// From now on there is no current task.
+    fn leave_task(&self) -> Option<Arc<Forwarder>> {
+        let mut inbox = self.lock();
+        let current = inbox.current.take();
+        if inbox.ends {
+            self.changed.notify_all();
+        }
+        drop(inbox);
+        current?.forwarder
     }
 
     fn refuse(&self, run: Run) {

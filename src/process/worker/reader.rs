@@ -1,10 +1,23 @@
-//! The thread of a [worker](super) that reads: it does at once what is wanted of the task that runs, and sees to the end of
-//! the program.
+//! How a [worker](super) reads: it does at once what is wanted of the task that runs, and sees to the end of the program.
+//!
+//! Whoever waits reads. The runner reads for itself while it has nothing to do, so that what arrives wakes the thread that
+//! it is for, and no other. While it is busy, the watcher reads; but to call it for a short task would cost more than that.
+//! So an alarm calls it when one task has taken for a while:
+//!
+//! ```text
+//!                  the alarm finds the task that it has found before
+//!  runner reads ──────────────────────────────────────────────────────► watcher reads
+//!       ▲                                                                      │
+//!       └──────────────────────────────────────────────────────────────────────┘
+//!                  the watcher has something for a runner that has nothing to do
+//! ```
+//!
+//! Where there are no such alarms, the watcher reads always.
 
 use std::error::Error;
 use std::process;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,11 +27,15 @@ use crate::process::protocol::channel::Received;
 use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{Reply, Request, WireError};
+use crate::process::worker::alarm::Alarm;
 use crate::process::worker::forward::Forwarder;
 use crate::process::worker::parent::Parent;
 use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
 use crate::task::{TaskRef, state, transitions};
 
+/// When the alarm looks at what the runner does: a cancellation is heard after twice that at the latest. A few times what
+/// it takes to wake a thread.
+const LOOK: Duration = Duration::from_micros(200);
 /// How long a task may take to end when the program is gone.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
@@ -31,26 +48,102 @@ enum Action {
     Probe(Arc<Forwarder>),
 }
 
+/// What only the thread that reads has to do with.
+pub(super) struct Reading {
+    decoder: Decoder,
+    parent: Parent,
+    pulse: Option<Pulse>,
+}
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reader {
+    Runner,
+    /// Also from the beginning, until it has something for the runner.
+    #[default]
+    Watcher,
+}
+
+/// What the watcher knows of the runner; the alarm is set while that is not `Unset`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Watch {
+    #[default]
+    Unset,
+    Set,
+    /// It was found to be busy with this task.
+    Seen(u64),
+}
+
+impl Reading {
+    pub(super) fn new(decoder: Decoder, parent: Parent, heartbeat: Option<Duration>) -> Self {
+        Self { decoder, parent, pulse: heartbeat.map(|interval| Pulse::new(interval, Instant::now())) }
+    }
+}
+
 impl Worker {
-    /// Does what the program asks for, until that makes no sense, or is gone.
-    pub(super) fn read(self: &Arc<Self>, mut decoder: Decoder, parent: &Parent) -> Box<dyn Error> {
-        let mut pulse = self.heartbeat.map(|interval| Pulse::new(interval, Instant::now()));
+    /// The life of the watcher: reads while it is the one to do so. Returns what the program has sent that makes no sense.
+    pub(super) fn watch(self: &Arc<Self>) -> Box<dyn Error> {
+        // What came with the greeting.
+        if let Err(error) = self.take_in(&mut self.reading()) {
+            return said(&error).into();
+        }
         loop {
-            if let Err(error) = self.take_in(&mut decoder) {
-                return said(&error).into();
-            }
-            self.wait(parent, pulse.as_ref());
-            if parent.is_gone() {
-                self.see_it_end();
-            }
-            if self.channel().is_full() && self.channel().send_off() {
-                self.show_the_newest();
-            }
-            let received = self.channel().receive(&mut decoder);
-            if received == Received::End || pulse.as_mut().is_some_and(|pulse| !self.keep_pulse(pulse, received)) {
-                self.see_it_end();
+            match &self.alarm {
+                Some(alarm) if self.lock().reader == Reader::Runner => self.look(alarm),
+                _ => {
+                    if let Err(error) = self.read() {
+                        return said(&error).into();
+                    }
+                }
             }
         }
+    }
+
+    /// Waits for the alarm, and takes the reading over from a runner that has no time for it.
+    fn look(&self, alarm: &Alarm) {
+        alarm.wait();
+        let mut inbox = self.lock();
+        let busy_with = inbox.current.as_ref().map(|current| current.run.id);
+        inbox.watch = match (busy_with, inbox.watch) {
+            (None, _) => Watch::Unset,
+            (Some(task), Watch::Seen(seen)) if task == seen => {
+                inbox.reader = Reader::Watcher;
+                Watch::Unset
+            }
+            (Some(task), _) => {
+                alarm.set(LOOK);
+                Watch::Seen(task)
+            }
+        };
+    }
+
+    /// Sees to it that the runner, which is about to be busy, is looked at.
+    pub(super) fn set_alarm(&self, inbox: &mut Inbox) {
+        if let (Some(alarm), Reader::Runner, Watch::Unset) = (&self.alarm, inbox.reader, inbox.watch) {
+            alarm.set(LOOK);
+            inbox.watch = Watch::Set;
+        }
+    }
+
+    fn reading(&self) -> MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is something to read, or to be sent, and does what the program asks for.
+    pub(super) fn read(self: &Arc<Self>) -> Result<(), WireError> {
+        let mut reading = self.reading();
+        self.wait(&reading);
+        if reading.parent.is_gone() {
+            self.see_it_end();
+        }
+        if self.channel().is_full() && self.channel().send_off() {
+            self.show_the_newest();
+        }
+        let received = self.channel().receive(&mut reading.decoder);
+        if received == Received::End || reading.pulse.as_mut().is_some_and(|pulse| !self.keep_pulse(pulse, received)) {
+            self.see_it_end();
+        }
+        self.take_in(&mut reading)
     }
 
     /// Lets the program hear from this worker, if that is due. Returns whether the program was heard as well.
@@ -66,13 +159,13 @@ impl Worker {
         pulse.lost_at() > now
     }
 
-    fn wait(&self, parent: &Parent, pulse: Option<&Pulse>) {
+    fn wait(&self, Reading { parent, pulse, .. }: &Reading) {
         let mut fds = vec![PollFd::new(self.channel(), PollFlags::IN), PollFd::new(&self.outlet.wake, PollFlags::IN)];
         if self.channel().is_full() {
             fds.push(PollFd::from_borrowed_fd(self.channel().output(), PollFlags::OUT));
         }
         fds.extend(parent.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        let beat = pulse.map(|pulse| pulse.next().saturating_duration_since(Instant::now()));
+        let beat = pulse.as_ref().map(|pulse| pulse.next().saturating_duration_since(Instant::now()));
         let timeout = parent.glance().into_iter().chain(beat).min().and_then(|time| Timespec::try_from(time).ok());
         // An error is as good as something to do: whoever waits looks again.
         let _ = poll(&mut fds, timeout.as_ref());
@@ -89,15 +182,19 @@ impl Worker {
         }
     }
 
-    fn take_in(self: &Arc<Self>, decoder: &mut Decoder) -> Result<(), WireError> {
+    fn take_in(self: &Arc<Self>, reading: &mut Reading) -> Result<(), WireError> {
         let mut actions = Vec::new();
         let mut inbox = self.lock();
-        while let Some(request) = decoder.next_request()? {
+        while let Some(request) = reading.decoder.next_request()? {
             self.handle(&mut inbox, request, &mut actions);
         }
         let is_work = !inbox.waiting.is_empty() || inbox.quits;
+        let is_for_other = is_work && inbox.current.is_none() && inbox.reader == Reader::Watcher;
+        if is_for_other && self.alarm.is_some() {
+            inbox.reader = Reader::Runner;
+        }
         drop(inbox);
-        if is_work {
+        if is_for_other {
             self.changed.notify_all();
         }
         actions.into_iter().for_each(Action::run);

@@ -1,0 +1,66 @@
+//! Wakes the thread of a worker that watches, once the one that runs tasks may be busy for longer.
+
+pub(super) use imp::Alarm;
+
+#[cfg(target_os = "linux")]
+mod imp {
+    use std::io;
+    use std::os::fd::OwnedFd;
+    use std::time::Duration;
+
+    use rustix::io::{read, retry_on_intr};
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    };
+
+    use crate::process::protocol::descriptor::above_standard;
+
+    /// To set it costs a system call; nobody is woken before it is due.
+    #[derive(Debug)]
+    pub(crate) struct Alarm(OwnedFd);
+
+    impl Alarm {
+        pub(crate) fn new() -> io::Result<Option<Self>> {
+            let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+            Ok(Some(Self(above_standard(timer)?)))
+        }
+
+        pub(crate) fn set(&self, after: Duration) {
+            let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+            if let Ok(it_value) = Timespec::try_from(after) {
+                // The only errors are those of a wrong argument.
+                let once = Itimerspec { it_interval: never, it_value };
+                let _ = timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once);
+            }
+        }
+
+        /// Waits until it is due.
+        pub(crate) fn wait(&self) {
+            let _ = retry_on_intr(|| read(&self.0, &mut [0; 8]));
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod imp {
+    use std::io;
+    use std::time::Duration;
+
+    /// There is none here.
+    #[derive(Debug)]
+    pub(crate) enum Alarm {}
+
+    impl Alarm {
+        pub(crate) fn new() -> io::Result<Option<Self>> {
+            Ok(None)
+        }
+
+        pub(crate) fn set(&self, _after: Duration) {
+            match *self {}
+        }
+
+        pub(crate) fn wait(&self) {
+            match *self {}
+        }
+    }
+}
