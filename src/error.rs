@@ -794,7 +794,7 @@ impl TaskError {
             false => write!(f, "task `{name}` ({function}) ")?,
         }
         match (&self.0.kind, &self.0.place) {
-            (TaskErrorKind::WorkerLost(exit), Some(place)) => write!(f, "lost its worker on {place}: {exit}")?,
+            (TaskErrorKind::WorkerLost(exit), Some(place)) => write!(f, "lost its worker{place}: {exit}")?,
             (kind, _) => write!(f, "{kind}")?,
         }
         if matches!(self.0.kind, TaskErrorKind::NotRegistered | TaskErrorKind::Rejected) {

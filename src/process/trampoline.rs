@@ -12,16 +12,18 @@ use std::process::{self, Command};
 
 use rustix::process::{Pid, getppid, setsid};
 
-/// Marks the argument that the launcher's command follows; the number of the program's process is in it.
-pub(crate) const ARGUMENT: &str = "--progress-executor-launch=";
+/// Marks the argument that the launcher's command follows; what it is to know is in it.
+const ARGUMENT: &str = "--progress-executor-launch=";
+/// Follows the number of the program's process where the launcher's input is also its output.
+const BOTH_WAYS: &str = ":both";
 
 /// The exit code of what could not become a launcher, as of a shell.
 const NOT_FOUND: i32 = 127;
 
 /// Becomes the launcher, if the arguments of this process say so.
 pub(crate) fn run_if_asked() {
-    let mut arguments = env::args_os().skip(1).skip_while(|argument| parent_in(argument).is_none());
-    let Some(parent) = arguments.next().and_then(|argument| parent_in(&argument)) else { return };
+    let mut arguments = env::args_os().skip(1).skip_while(|argument| order_in(argument).is_none());
+    let Some((parent, is_both_ways)) = arguments.next().and_then(|argument| order_in(&argument)) else { return };
     let command: Vec<OsString> = arguments.collect();
     let Some((name, arguments)) = command.split_first() else { return };
     // It leads no group, so that it can have a session of its own.
@@ -31,14 +33,26 @@ pub(crate) fn run_if_asked() {
         // The program has ended before it could be seen to.
         process::exit(NOT_FOUND)
     }
-    let error = Command::new(name).args(arguments).exec();
+    // It was kept from what is said on the way.
+    let output = if is_both_ways { rustix::stdio::dup2_stdout(io::stdin()) } else { Ok(()) };
+    let error = match output {
+        Ok(()) => Command::new(name).args(arguments).exec(),
+        Err(error) => error.into(),
+    };
     // Nobody may read it.
     let _ = writeln!(io::stderr(), "the launcher `{}` could not be started: {error}", name.to_string_lossy());
     process::exit(NOT_FOUND)
 }
 
-fn parent_in(argument: &OsString) -> Option<i32> {
-    argument.to_str()?.strip_prefix(ARGUMENT)?.parse().ok()
+/// The argument for a launcher of the program that is this process. It may speak into what it hears from.
+pub(crate) fn argument(program: u32, is_both_ways: bool) -> String {
+    format!("{ARGUMENT}{program}{}", if is_both_ways { BOTH_WAYS } else { "" })
+}
+
+fn order_in(argument: &OsString) -> Option<(i32, bool)> {
+    let order = argument.to_str()?.strip_prefix(ARGUMENT)?;
+    let (program, is_both_ways) = order.strip_suffix(BOTH_WAYS).map_or((order, false), |program| (program, true));
+    Some((program.parse().ok()?, is_both_ways))
 }
 
 #[cfg(target_os = "linux")]

@@ -17,6 +17,7 @@ mod groups;
 mod guarantees;
 mod handles;
 mod helped;
+mod launched;
 mod limits;
 mod maps;
 mod names;
@@ -52,6 +53,7 @@ use crashes::{
     echo_bytes, echo_picky, echo_texts, initialize, open_files, process_id, repeat, spring, spring_later, talk_and_die,
     talk_much,
 };
+use launched::{directory, length, say, variable};
 use limits::{check_later, see_the_deadline_move};
 use odd_code::{deepen, fail_oddly, is_list, name_of, panic_oddly};
 use partial::take_a_part;
@@ -87,6 +89,7 @@ progress_executor::test_worker!(
     count_in_threads_for_ever,
     crash,
     deepen,
+    directory,
     echo,
     echo_bytes,
     echo_picky,
@@ -104,6 +107,7 @@ progress_executor::test_worker!(
     hold,
     initialize,
     leave_a_child_behind,
+    length,
     make_large,
     name_of,
     nest,
@@ -117,6 +121,7 @@ progress_executor::test_worker!(
     refuse_seven,
     repeat,
     say_cancelled,
+    say,
     see_the_deadline_move,
     set_a_message,
     set_pairs,
@@ -133,6 +138,7 @@ progress_executor::test_worker!(
     talk_much,
     thread_name,
     tick_forever,
+    variable,
     time_left,
     wrap_in,
     wrap_the_cancellation,

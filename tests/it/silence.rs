@@ -67,7 +67,7 @@ pub(crate) fn leave_a_child() -> u32 {
     child.id()
 }
 
-fn signal(process: u32, signal: Signal) {
+pub(crate) fn signal(process: u32, signal: Signal) {
     kill_process(Pid::from_raw(process as i32).unwrap(), signal).unwrap();
 }
 

@@ -419,7 +419,7 @@ impl Driver {
             }
         }
         let Some(peer) = self.peers.get_mut(&worker) else { return };
-        if peer.fault.is_some() {
+        if peer.fault.is_some() && peer.process.launched().is_none() {
             peer.decoder.forget_rest();
         }
         let notes = peer.channel.memory().map(|memory| memory.notes(peer.decoder.taken()));

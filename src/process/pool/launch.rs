@@ -128,7 +128,7 @@ impl Failure {
 impl terms::Failure<End> for Failure {
     fn lost(End { exit, fault, program, remains, .. }: End) -> Self {
         if let Some(remains) = remains {
-            let what = format!("its worker on {} could not be started: {}", remains.site, remains.story(exit));
+            let what = format!("its worker{} could not be started: {}", remains.site, remains.story(exit));
             return Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Attempts(3) };
         }
         let what = match fault {
@@ -153,7 +153,7 @@ impl terms::Failure<End> for Failure {
     fn not_ready(End { exit, remains, .. }: End) -> Self {
         if let Some(remains) = remains {
             let what = format!(
-                "its worker on {} has not started within the `start_timeout`: {}",
+                "its worker{} has not started within the `start_timeout`: {}",
                 remains.site,
                 remains.story(exit)
             );

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -120,13 +121,11 @@ impl Site {
     }
 }
 
-/// `node7 (process 4711, job 17, step 3)`.
+/// To follow a word for the worker: ` on node7 (process 4711, job 17, step 3)`.
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host() {
-            Some(host) => f.write_str(host)?,
-            None => write!(f, "worker {}", self.index)?,
-        }
+        let Some(host) = self.host() else { return write!(f, " {}", self.index) };
+        write!(f, " on {host}")?;
         let Some(Origin { pid, job, step, .. }) = &self.origin else { return Ok(()) };
         write!(f, " (process {pid}")?;
         for (what, value) in [("job", job), ("step", step)].into_iter().filter(|(_, value)| !value.is_empty()) {
@@ -172,10 +171,11 @@ pub(super) fn start(
     let (ours, theirs) = UnixStream::pair()?;
     let channel = Channel::new(ours)?;
     let input = above_standard(OwnedFd::from(theirs))?;
-    let output = above_standard(input.try_clone()?)?;
+    // On the way there may be a test harness, which speaks.
+    let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
     let mut command =
         command(launcher, values, harness, [worker_args::LAUNCHED.into(), format!("{}{task}", worker_args::ARGUMENT)])?;
-    let mut child = command.stdin(input).stdout(output).stderr(Stdio::piped()).spawn()?;
+    let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
     let site = Site::new(launcher, seat);
     let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let errors = Arc::new(ErrorStream::new(above_standard(OwnedFd::from(errors))?, site.mark())?);
@@ -195,9 +195,9 @@ pub(super) fn command(
     };
     let mut worker = vec![program];
     worker.extend_from_slice(harness);
-    worker.extend(arguments);
     let mut command = Command::new(program::path(program::chosen())?);
-    command.args(harness).arg(format!("{}{}", trampoline::ARGUMENT, process::id()));
+    command.args(harness).arg(trampoline::argument(process::id(), arguments[0] == worker_args::LAUNCHED));
+    worker.extend(arguments);
     command.args(launcher.command_line(values, worker));
     Ok(command)
 }
