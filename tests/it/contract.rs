@@ -173,13 +173,20 @@ contract! {
     one_process: ProcessPoolExecutor::new(1).unwrap();
     processes_without_shared_memory: without_shared_memory(2);
     one_process_without_shared_memory: without_shared_memory(1);
-    launched_processes: launched(Launcher::command(["env"]));
+    launched_processes: launched(launcher_of_environment());
     processes_launched_by_a_shell: launched(Launcher::shell(["sh", "-c"]));
     inline: SyncExecutor::new();
     closure: executor_fn(|job: Job| drop(std::thread::spawn(move || job.run())));
 }
 
 /// As where there is no memory that processes could share, or only a stream of bytes between them.
+/// The launcher that `PROGRESS_EXECUTOR_LAUNCHER` says, such as `srun --exact -n1 -Q`, so that the same can be shown to hold on
+/// a cluster; else one that does nothing.
+fn launcher_of_environment() -> Launcher {
+    let launcher = Launcher::from_env().unwrap();
+    if launcher == Launcher::default() { Launcher::command(["env"]) } else { launcher }
+}
+
 /// Two workers that a launcher has started.
 pub(crate) fn launched(launcher: Launcher) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(2).launcher(launcher).build().unwrap()
