@@ -1,5 +1,5 @@
 //! Plays the scheduler of the process pool against simulated workers and a simulated clock: workers that start late or
-//! never, freeze and thaw, die, and say what they cannot mean, while tasks are submitted, cancelled, paused, limited and
+//! never, on hosts that work or not, freeze and thaw, die, and say what they cannot mean, while tasks are submitted, cancelled, paused, limited and
 //! retried, and pools are shut down.
 //!
 //! Repeatable: `SIMULATION_SEED=7 cargo test --test simulation`. At length: `SIMULATION_SCENARIOS=1000000`.
@@ -48,7 +48,9 @@ use std::time::{Duration, Instant};
 use scheduler::Scheduler;
 use slot::Settings;
 use state::{Cancel, State, Unclaimed};
-use terms::{Action, Doom, Effects, Event, Failure, KillReason, Page, Report, START, Task, Types, WorkerId, Worth};
+use terms::{
+    Action, Doom, Effects, Event, Failure, KillReason, Page, Report, START, Seat, Task, Types, WorkerId, Worth,
+};
 
 const SCENARIOS: u64 = 10_000;
 /// No scenario takes that many steps, or that long, unless something goes round in circles.
@@ -188,7 +190,11 @@ struct NoWorker(Worth);
 
 impl Failure<&'static str> for NoWorker {
     fn lost(exit: &'static str) -> Self {
-        Self(Worth::Attempts(if exit == "killed" { 10 } else { 3 }))
+        Self(match exit {
+            "killed" => Worth::Attempts(10),
+            "bad host" => Worth::Rounds(3),
+            _ => Worth::Attempts(3),
+        })
     }
     fn not_ready(_: &'static str) -> Self {
         Self(Worth::Attempts(1))
@@ -343,6 +349,16 @@ struct World {
     tasks: Vec<TaskRef>,
     workers: BTreeMap<WorkerId, Worker>,
     starting: BTreeSet<WorkerId>,
+    /// What was said about where the workers are.
+    seats: BTreeMap<WorkerId, Seat>,
+    /// How often there was a worker of an index.
+    attempts: HashMap<usize, u32>,
+    /// Whether workers start there.
+    hosts: Vec<bool>,
+    /// No worker could be started, once at least.
+    has_failed_to_start: bool,
+    /// Workers may take as long to come as they like.
+    is_patient: bool,
     has_pages: bool,
     /// The system never starts a worker.
     is_short: bool,
@@ -362,15 +378,17 @@ impl World {
         let now = Instant::now();
         let max_workers = 1 + dice.below(4) as usize;
         let grace = if dice.one_in(4) { Duration::ZERO } else { dice.time(Duration::from_secs(5)) };
+        let hosts: Vec<bool> = (0..dice.below(4)).map(|_| !dice.one_in(4)).collect();
+        let is_patient = dice.one_in(3);
         let settings = Settings {
             starts_all: false,
             max_workers,
             max_tasks: if dice.one_in(3) { 1 + dice.below(5) } else { u64::MAX },
             cancel_grace: grace,
             idle_timeout: dice.one_in(3).then(|| dice.time(Duration::from_secs(2))),
-            start_timeout: Some(START),
+            start_timeout: (!is_patient).then_some(START),
             silence: Duration::from_secs(1),
-            hosts: 0,
+            hosts: hosts.len(),
         };
         Self {
             has_pages: dice.one_in(2),
@@ -384,6 +402,11 @@ impl World {
             tasks: Vec::new(),
             workers: BTreeMap::new(),
             starting: BTreeSet::new(),
+            seats: BTreeMap::new(),
+            attempts: HashMap::new(),
+            hosts,
+            has_failed_to_start: false,
+            is_patient,
             max_workers,
             grace,
             calm: false,
@@ -444,7 +467,8 @@ impl World {
         for action in others {
             match action {
                 Action::Send(..) | Action::Want(..) | Action::Dismiss(_) => {}
-                Action::Start(worker, task, _) => {
+                Action::Start(worker, task, seat) => {
+                    self.take_seat(worker, seat);
                     assert_eq!(task.0.outcome.get(), None, "a worker is started for a task that has ended");
                     assert!(self.starting.insert(worker));
                     let count = self.starting.len() + self.workers.len();
@@ -512,7 +536,10 @@ impl World {
                 }
                 Action::ShowRetry(_) => {}
                 Action::Refuse(task) => task.settle_unrun("cancelled"),
-                Action::Reject(tasks, _) => {
+                Action::Reject(tasks, NoWorker(worth)) => {
+                    let is_hopeless =
+                        self.goes_well() && self.hosts.contains(&true) && matches!(worth, Worth::Rounds(_));
+                    assert!(!is_hopeless, "given up, though there is a host that was not tried");
                     for task in tasks {
                         if task.0.state.seal() {
                             task.settle_unrun("rejected");
@@ -522,6 +549,27 @@ impl World {
                 Action::Forget(task) => assert!(task.0.outcome.get().is_some(), "a task is forgotten"),
             }
         }
+    }
+
+    /// Whether next to nothing goes wrong but with hosts.
+    fn goes_well(&self) -> bool {
+        self.mishaps > 1_000
+    }
+
+    fn take_seat(&mut self, worker: WorkerId, seat: Seat) {
+        assert!(seat.index < self.max_workers, "a worker beyond the last");
+        assert!(
+            self.seats.values().all(|other| other.index != seat.index),
+            "two workers have the index {}",
+            seat.index
+        );
+        let attempt = self.attempts.entry(seat.index).or_default();
+        assert_eq!(seat.attempt, *attempt, "the attempts of an index are counted");
+        *attempt += 1;
+        let live = |host: usize| self.seats.values().filter(|seat| seat.host == host).count();
+        let least = (0..self.hosts.len().max(1)).map(live).min();
+        assert!(self.has_failed_to_start || Some(live(seat.host)) == least, "a host has more workers than another");
+        self.seats.insert(worker, seat);
     }
 
     fn order(&mut self, worker: WorkerId, order: Order) {
@@ -555,7 +603,9 @@ impl World {
 
     fn bury(&mut self, worker: WorkerId, exit: &'static str) {
         self.hear_all(worker);
-        if self.workers.remove(&worker).is_some() {
+        if let Some(it) = self.workers.remove(&worker) {
+            self.has_failed_to_start |= !it.is_ready;
+            self.seats.remove(&worker);
             self.tell(Event::Gone(worker, exit));
         }
     }
@@ -676,15 +726,16 @@ impl World {
 
     fn start_answered(&mut self, worker: WorkerId) {
         self.starting.remove(&worker);
-        if self.is_short {
-            return self.tell(Event::NotStarted(worker, NoWorker(Worth::Patience)));
-        }
-        if self.goes_wrong() {
-            let worth = if self.dice.one_in(2) { Worth::Patience } else { Worth::Attempts(3) };
+        if self.is_short || self.goes_wrong() {
+            let worth = if self.is_short || self.dice.one_in(2) { Worth::Patience } else { Worth::Attempts(3) };
+            self.has_failed_to_start = true;
+            self.seats.remove(&worker);
             return self.tell(Event::NotStarted(worker, NoWorker(worth)));
         }
+        let host = self.seats.get(&worker).map_or(0, |seat| seat.host);
+        let is_bad = self.hosts.get(host) == Some(&false);
         let page = Rc::new(SharedPage(self.has_pages.then(RefCell::default)));
-        let is_immortal = !self.calm && self.dice.one_in(self.mishaps * 10);
+        let is_immortal = !self.calm && !is_bad && self.dice.one_in(self.mishaps * 10);
         let it = Worker {
             page: page.clone(),
             inbox: VecDeque::new(),
@@ -705,6 +756,9 @@ impl World {
         };
         self.workers.insert(worker, it);
         self.tell(Event::Started(worker, page));
+        if is_bad {
+            return self.soon(Happening::Dies(worker, "bad host"));
+        }
         if !self.goes_wrong() {
             let longest = Duration::from_secs(if self.goes_wrong() { 100 } else { 1 });
             let after = self.dice.time(longest);
@@ -1060,8 +1114,10 @@ impl World {
         let still: Vec<TaskRef> = still.map(|run| run.task.clone()).collect();
         let preparing = |(&worker, it): (&WorkerId, &Worker)| (it.is_preparing && stands_still(&it)).then_some(worker);
         let preparing: Vec<WorkerId> = self.workers.iter().filter_map(preparing).collect();
+        // Nobody knows when they come, so that whoever waits for one has to lose patience.
+        let never_come = self.is_patient && self.workers.values().any(|it| !it.is_ready);
         // One that is being started is as good as a place, for whoever waits for it.
-        let is_full = still.len() == self.max_workers || !preparing.is_empty();
+        let is_full = still.len() == self.max_workers || !preparing.is_empty() || never_come;
         for task in self.tasks.iter().filter(|task| task.0.outcome.get().is_none()) {
             let is_still = still.iter().any(|other| other.id() == task.id());
             let waits = is_full && state::is_pending(task.word());
@@ -1075,7 +1131,11 @@ impl World {
         for &worker in &preparing {
             self.put_down(worker);
         }
-        !still.is_empty() || !preparing.is_empty()
+        let has_waited = never_come && self.tasks.iter().any(|task| task.0.outcome.get().is_none());
+        if never_come {
+            self.cancel_all();
+        }
+        !still.is_empty() || !preparing.is_empty() || has_waited
     }
 
     fn check_end(&self) {

@@ -29,7 +29,7 @@ impl<K: Types> Scheduler<K> {
             let worker = self.next_worker;
             self.next_worker += 1;
             self.slots.insert(worker, Slot::new());
-            effects.push(Action::Start(worker, task, self.roster.take(worker)));
+            effects.push(Action::Start(worker, task, self.roster.take(worker, now)));
         }
     }
 

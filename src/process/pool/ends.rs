@@ -113,8 +113,8 @@ impl<K: Types> Scheduler<K> {
         now: Instant,
         effects: &mut Effects<K>,
     ) {
-        self.roster.fail(worker);
-        let is_hopeless = self.starts.fail(failure.worth(), now);
+        let begun = self.roster.fail(worker).unwrap_or(now);
+        let is_hopeless = self.starts.fail(failure.worth(), begun, now);
         let has_others = self.slots.values().any(|slot| slot.is_starting() || slot.serving().is_some());
         if is_hopeless && !has_others {
             self.starts.begin_anew();

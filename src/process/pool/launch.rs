@@ -129,7 +129,7 @@ impl terms::Failure<End> for Failure {
     fn lost(End { exit, fault, program, remains, .. }: End) -> Self {
         if let Some(remains) = remains {
             let what = format!("its worker{} could not be started: {}", remains.site, remains.story(exit));
-            return Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Attempts(3) };
+            return Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Rounds(3) };
         }
         let what = match fault {
             Some(fault) => format!("its worker has sent {fault} at its start: {exit}"),
@@ -157,7 +157,7 @@ impl terms::Failure<End> for Failure {
                 remains.site,
                 remains.story(exit)
             );
-            return Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Attempts(3) };
+            return Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Rounds(3) };
         }
         let what = format!(
             "its worker, {}, was killed because it had not come to call `TaskRegistry::init` in {} s: call that first in \

@@ -1,5 +1,7 @@
 //! Which worker has which seat: its index, its host, and how often there was one before it.
 
+use std::time::Instant;
+
 use crate::process::pool::terms::{Seat, WorkerId};
 
 /// The seats of a pool. Those that are taken first have the lowest indices.
@@ -13,8 +15,15 @@ pub(super) struct Roster {
 
 #[derive(Clone, Debug, Default)]
 struct Place {
-    taken: Option<(WorkerId, Seat)>,
+    taken: Option<Taken>,
     attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    worker: WorkerId,
+    seat: Seat,
+    since: Instant,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -31,7 +40,7 @@ impl Roster {
     }
 
     /// Gives a worker that is about to be started the first seat that is free.
-    pub(super) fn take(&mut self, worker: WorkerId) -> Seat {
+    pub(super) fn take(&mut self, worker: WorkerId, since: Instant) -> Seat {
         let index = self.seats.iter().position(|place| place.taken.is_none()).unwrap_or(self.seats.len());
         if index == self.seats.len() {
             self.seats.push(Place::default());
@@ -42,7 +51,7 @@ impl Roster {
         let place = &mut self.seats[index];
         let seat = Seat { index, attempt: place.attempts, host };
         place.attempts += 1;
-        place.taken = Some((worker, seat));
+        place.taken = Some(Taken { worker, seat, since });
         seat
     }
 
@@ -56,7 +65,7 @@ impl Roster {
     /// A worker is gone, or never came.
     pub(super) fn leave(&mut self, worker: WorkerId) {
         if let Some(place) = self.seats.iter_mut().find(|place| place.is_of(worker)) {
-            if let Some((_, seat)) = place.taken.take() {
+            if let Some(Taken { seat, .. }) = place.taken.take() {
                 self.hosts[seat.host].workers -= 1;
             }
         }
@@ -64,36 +73,36 @@ impl Roster {
 
     /// A worker is there, so its host works.
     pub(super) fn succeed(&mut self, worker: WorkerId) {
-        if let Some(host) = self.host_of(worker) {
-            host.failed = 0;
+        if let Some(Taken { seat, .. }) = self.find(worker) {
+            self.hosts[seat.host].failed = 0;
         }
     }
 
-    /// A worker that still has its seat could not be started.
-    pub(super) fn fail(&mut self, worker: WorkerId) {
-        if let Some(host) = self.host_of(worker) {
-            host.failed += 1;
-        }
+    /// A worker that still has its seat could not be started. Returns since when it has it.
+    pub(super) fn fail(&mut self, worker: WorkerId) -> Option<Instant> {
+        let Taken { seat, since, .. } = self.find(worker)?;
+        self.hosts[seat.host].failed += 1;
+        Some(since)
     }
 
-    fn host_of(&mut self, worker: WorkerId) -> Option<&mut Host> {
-        let (_, seat) = self.seats.iter().find(|place| place.is_of(worker))?.taken?;
-        self.hosts.get_mut(seat.host)
+    fn find(&self, worker: WorkerId) -> Option<Taken> {
+        self.seats.iter().find(|place| place.is_of(worker))?.taken
     }
 }
 
 impl Place {
     fn is_of(&self, worker: WorkerId) -> bool {
-        self.taken.is_some_and(|(other, _)| other == worker)
+        self.taken.is_some_and(|taken| taken.worker == worker)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Roster;
+    use std::time::Instant;
 
     fn hosts(roster: &mut Roster, workers: std::ops::Range<u64>) -> Vec<usize> {
-        workers.map(|worker| roster.take(worker).host).collect()
+        workers.map(|worker| roster.take(worker, Instant::now()).host).collect()
     }
 
     #[test]
@@ -101,21 +110,21 @@ mod tests {
         let mut roster = Roster::new(3);
         assert_eq!(hosts(&mut roster, 0..7), [0, 1, 2, 0, 1, 2, 0]);
         roster.leave(4);
-        let seat = roster.take(7);
+        let seat = roster.take(7, Instant::now());
         assert_eq!((seat.index, seat.attempt, seat.host), (4, 1, 1));
     }
 
     #[test]
     fn a_host_on_which_nothing_starts_is_tried_after_the_others() {
         let mut roster = Roster::new(2);
-        assert_eq!(roster.take(0).host, 0);
+        assert_eq!(hosts(&mut roster, 0..1), [0]);
         roster.fail(0);
         roster.leave(0);
         assert_eq!(hosts(&mut roster, 1..4), [1, 1, 1]);
         roster.fail(1);
         roster.fail(1);
-        assert_eq!(roster.take(4).host, 0);
+        assert_eq!(hosts(&mut roster, 4..5), [0]);
         roster.succeed(1);
-        assert_eq!(roster.take(5).host, 1);
+        assert_eq!(hosts(&mut roster, 5..6), [1]);
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Starts {
     /// How many have failed in a row.
     failed: u32,
     failing_since: Option<Instant>,
+    /// When the last of them did, of those that fail at once the first.
+    last_failure: Option<Instant>,
     /// How many workers in a row were gone before they had begun with anything.
     fruitless: u32,
     not_before: Option<Instant>,
@@ -34,20 +36,24 @@ impl Starts {
         self.fruitless = 0;
     }
 
-    /// Returns whether there is no use in another attempt.
-    pub(super) fn fail(&mut self, worth: Worth, now: Instant) -> bool {
-        self.failed += 1;
-        self.not_before = Some(now + back_off(self.failed));
+    /// An attempt that was begun at that time has failed. Returns whether there is no use in another one.
+    pub(super) fn fail(&mut self, worth: Worth, begun: Instant, now: Instant) -> bool {
+        let is_of_same_round = self.last_failure.is_some_and(|last| begun <= last);
+        if !(is_of_same_round && matches!(worth, Worth::Rounds(_))) {
+            self.failed += 1;
+            self.not_before = Some(now + back_off(self.failed));
+            self.last_failure = Some(now);
+        }
         let since = *self.failing_since.get_or_insert(now);
         match worth {
-            Worth::Attempts(attempts) => self.failed >= attempts,
+            Worth::Attempts(attempts) | Worth::Rounds(attempts) => self.failed >= attempts,
             Worth::Patience => now.saturating_duration_since(since) >= SHORTAGE,
         }
     }
 
     /// What had to wait for this was given up.
     pub(super) fn begin_anew(&mut self) {
-        (self.failed, self.failing_since) = (0, None);
+        (self.failed, self.failing_since, self.last_failure) = (0, None, None);
     }
 
     /// Returns whether there is no use in another attempt.

@@ -94,6 +94,8 @@ pub(crate) trait Failure<Exit> {
 pub(crate) enum Worth {
     /// Up to so many in a row.
     Attempts(u32),
+    /// Up to so many in a row, each begun after the one before had failed: many may fail at once for one passing reason.
+    Rounds(u32),
     /// The system is short of something, and may have it again in a while.
     Patience,
 }
