@@ -11,7 +11,8 @@
 //! - *A queue of jobs.* Tasks wait in memory, first in, first out, without priorities. Those of a program that ends are gone.
 //!   [`map`](crate::ExecutorExt::map) takes inputs as there is room; [`submit`](crate::ExecutorExt::submit) never refuses one,
 //!   however many wait.
-//! - *A cluster.* Workers are processes of the same program on the same machine.
+//! - *A scheduler of machines.* Workers can be [on other machines](super::cluster), where somebody else has placed them: Slurm,
+//!   ssh, or whatever starts a command there.
 //! - *A sandbox.* A worker has all rights of its program. What keeps a crash from doing harm does not keep an attacker from it.
 //! - *Exactly once.* A task is started once. Where its worker is lost it has failed, and nobody knows what it had done;
 //!   with [`retries`](crate::TaskBuilder::retries) it may be done twice.

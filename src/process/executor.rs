@@ -64,6 +64,9 @@ use crate::task::transitions;
 /// | [`shutdown_now`](Self::shutdown_now) | rejected | cancelled | asked to end, or else killed | end |
 /// | the program ends, or is killed | – | | have a moment to end | end |
 ///
+/// Workers can also be on other machines: a [`Launcher`](crate::Launcher) such as `srun` or `ssh` is put in front of their
+/// command. See [From threads to a cluster in one line](crate::guide::cluster).
+///
 /// For Unix. On other systems the types are there, so that code which mentions them compiles, and
 /// [`build`](crate::ProcessPoolBuilder::build) returns an error that says so.
 ///
@@ -106,7 +109,7 @@ use crate::task::transitions;
 ///
 /// - *Standard output and standard error* are those of the program, so that `println!` in a task, and what a panic
 ///   says, appear where they would on a thread; what is left without a newline appears when the task ends. *Standard
-///   input* is empty.
+///   input* is empty. Both outputs of a worker that was launched appear on standard error, behind where it is.
 /// - *Threads*: tasks run on a thread of their own, away from what surrounds the call of `init`.
 /// - *Logging* is to be set up in each process: before `init`, for workers to log as well. What `main` does before it
 ///   calls `init` happens in each of them, and takes time at each start.
@@ -227,6 +230,10 @@ impl ProcessPoolExecutor {
     }
 
     /// How many workers are wanted, have started, are busy and were lost, and where they are.
+    ///
+    /// # Examples
+    ///
+    /// As of [`WorkersStatus`].
     pub fn workers(&self) -> WorkersStatus {
         self.pool.workers()
     }

@@ -11,6 +11,7 @@
 //!
 //! - [`wire`](protocol::wire): frames and messages. [`channel`](protocol::channel): how they are sent and received.
 //!   [`memory`](protocol::memory): what outlives a worker; [`page`](protocol::page): who decides what in there.
+//! - [`link`](protocol::link): what carries the bytes.
 //! - [`scheduler`](pool::scheduler): who does what, without doing it. [`driver`](pool::driver): does it, with one thread
 //!   for all workers. [`launch`](pool::launch): how a worker starts and ends.
 //! - [`worker`]: the other end; [`forward`](worker::forward): what it tells of a task. [`registry`]: what it can run.
@@ -27,12 +28,19 @@
 //! [begun](protocol::wire::Reply::Started): there is no other that could be hit, and to cancel a task that was sent is a
 //! request like that for one that runs.
 //!
+//! # Launchers
+//!
+//! A [launcher] stands in front of the worker's command, and passes on what goes through its standard input and output.
+//! The [trampoline] sees to it that it ends with the program. The worker first sees to the surroundings that it is to have,
+//! see [`worker`]. Such a worker shares no memory, and may be out of reach without that anybody is told: both sides let the
+//! other hear from them, see [`pulse`](protocol::pulse). What is said on standard error is relayed, see [`pool`].
+//!
 //! Each side always reads, whatever else it does, so neither can wait for the other to read. Whatever the program waits
 //! for has a deadline, see the [`scheduler`](pool::scheduler). The signs of death are the process itself and the channel,
 //! in both directions: the channel alone may be held by a process that was forked.
 //!
-//! Deliberately absent: heartbeats, acknowledgements (the channel is reliable), and limits in the worker: the program sees
-//! to them, as it does for any task. The worker is told of a time-out only for its task to know, and is asked for the next
+//! Deliberately absent: heartbeats where the system tells of the end of a process, acknowledgements (the channel is
+//! reliable), and limits in the worker: the program sees to them, as it does for any task. The worker is told of a time-out only for its task to know, and is asked for the next
 //! progress call, where somebody wants to know of that, with one more bit of what is wanted.
 
 pub(crate) mod build_id;
