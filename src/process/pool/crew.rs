@@ -38,6 +38,8 @@ pub(super) struct Crew {
     /// How many are there.
     pub(super) present: usize,
     pub(super) has_come: bool,
+    /// The last of those that have said goodbye, whose place is taken until the launcher has ended: then nothing is left.
+    pub(super) leaving: Option<(WorkerId, End)>,
     pub(super) end: Ending,
 }
 

@@ -24,7 +24,7 @@ use crate::error::WorkerExit;
 use crate::process::launcher::Values;
 use crate::process::pool::crew::{Crew, CrewNews, Ending, FAREWELL};
 use crate::process::pool::driver::Driver;
-use crate::process::pool::launch::{Failure, Process};
+use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::launched::{self, Launched};
 use crate::process::pool::poller::Ready;
 use crate::process::pool::reception::{Newcomer, Reception};
@@ -102,7 +102,7 @@ impl Pool {
         let launched = Launched::member(launcher, seat, errors.clone());
         let process = Process::new(&child, program::chosen(), Some(launched))?;
         let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat)).collect();
-        Ok(Crew { process, lifeline, errors, absent, present: 0, has_come: false, end: Ending::NotYet })
+        Ok(Crew { process, lifeline, errors, absent, present: 0, has_come: false, leaving: None, end: Ending::NotYet })
     }
 
     fn tell_crews(&self, news: CrewNews) {
@@ -197,12 +197,21 @@ impl Driver {
         }
     }
 
-    /// A worker of a crew is gone.
-    pub(super) fn leave_crew(&mut self, number: u64) {
-        if let Some(crew) = self.crews.by_number.get_mut(&number) {
-            crew.present -= 1;
+    /// A worker of a crew is gone. Returns its end, unless that is told with the end of the launcher.
+    pub(super) fn leave_crew(
+        &mut self,
+        number: u64,
+        worker: WorkerId,
+        mut end: Option<End>,
+        has_said_goodbye: bool,
+    ) -> Option<End> {
+        let Some(crew) = self.crews.by_number.get_mut(&number) else { return end };
+        crew.present -= 1;
+        if has_said_goodbye && crew.present == 0 && crew.absent.is_empty() {
+            crew.leaving = end.take().map(|end| (worker, end));
         }
         self.release_crew(number);
+        end
     }
 
     /// A worker that has not come is not wanted any more.
@@ -239,7 +248,7 @@ impl Driver {
         let Some(exit) = crew.process.exit() else { return };
         // Who is about to come comes first.
         self.serve_reception();
-        let Some(crew) = self.crews.by_number.remove(&number) else { return };
+        let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
         if let Some(poller) = self.pool.poller.get() {
             crew.process.pidfd().into_iter().for_each(|fd| poller.remove(fd));
         }
@@ -247,6 +256,7 @@ impl Driver {
             self.expect_one_less(number);
             self.tell_gone(worker, crew.process_end(exit));
         }
+        crew.leaving.take().into_iter().for_each(|(worker, end)| self.tell_gone(worker, end));
         crew.process.reap();
     }
 }

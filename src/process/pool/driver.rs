@@ -152,7 +152,7 @@ impl Driver {
 
     /// What is to be looked at now and then, because nothing tells.
     fn what_nothing_tells(&mut self) -> Vec<Ready> {
-        let is_blind = |peer: &Peer| peer.process.pidfd().is_none() && !peer.process.is_elsewhere();
+        let is_blind = |peer: &Peer| peer.process.pidfd().is_none() && !peer.process.is_connected();
         let blind = self.peers.iter().filter(|(_, peer)| is_blind(peer)).map(|(&worker, _)| Ready::Process(worker));
         #[allow(unused_mut, reason = "more follows where workers connect")]
         let mut ready: Vec<Ready> = blind.collect();
@@ -401,11 +401,13 @@ impl Driver {
             program::pass_over(end.program);
         }
         peer.process.reap();
-        if !peer.is_given_up {
-            self.tell_gone(worker, end);
-        }
+        let end = (!peer.is_given_up).then_some(end);
         #[cfg(feature = "cluster")]
-        peer.crew.into_iter().for_each(|crew| self.leave_crew(crew));
+        let end = match peer.crew {
+            Some(crew) => self.leave_crew(crew, worker, end, peer.is_leaving),
+            None => end,
+        };
+        end.into_iter().for_each(|end| self.tell_gone(worker, end));
     }
 
     /// What a worker had said before its end still counts, sent or not.

@@ -31,6 +31,9 @@ use crate::process::registry::{TaskRegistry, fingerprint, portable_fingerprint};
 use crate::process::{program, worker_args};
 use crate::task::remote::Record;
 
+/// How long the launcher of many workers may take to say how one of them has ended.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
 
 /// How workers are started.
@@ -76,8 +79,8 @@ pub(crate) struct Process {
     pidfd: Option<OwnedFd>,
     /// What is known where this is the launcher of a worker.
     launched: Option<Launched>,
-    /// How its connection ended.
-    disconnected: Option<WorkerExit>,
+    /// How its connection ended, and when.
+    disconnected: Option<(WorkerExit, Instant)>,
 }
 
 /// How a worker ended.
@@ -355,9 +358,14 @@ impl Process {
         self.pid.is_none()
     }
 
+    /// Whether its end will be that of a connection, which has not ended.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.is_elsewhere() && self.disconnected.is_none()
+    }
+
     /// The connection to a process that is elsewhere has ended.
     pub(crate) fn disconnect(&mut self, exit: WorkerExit) {
-        self.disconnected = Some(exit);
+        self.disconnected = Some((exit, Instant::now()));
     }
 
     pub(crate) fn launched(&self) -> Option<&Launched> {
@@ -425,7 +433,12 @@ impl Process {
 
     /// How it ended, if it has. It is not reaped yet.
     pub(crate) fn exit(&self) -> Option<WorkerExit> {
-        let Some(pid) = self.pid else { return self.disconnected };
+        let Some(pid) = self.pid else {
+            // What its launcher has to say of an end that nobody expected comes a moment later.
+            let is_told =
+                |&(exit, at): &(WorkerExit, Instant)| exit == WorkerExit::Code(0) || at.elapsed() >= LAST_WORDS;
+            return self.disconnected.filter(is_told).map(|(exit, _)| exit);
+        };
         match look(pid, WaitIdOptions::EXITED) {
             Ok(status) => status.map(|status| {
                 let exit = WorkerExit::from_parts(status.exit_status(), status.terminating_signal());

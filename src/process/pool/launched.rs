@@ -54,6 +54,8 @@ pub(crate) struct Remains {
     pub(crate) last_words: String,
     /// What came instead of a greeting.
     pub(crate) junk: String,
+    /// It had connected, and its launcher, which has started others as well, may run on.
+    is_member: bool,
 }
 
 impl Launched {
@@ -86,6 +88,7 @@ impl Launched {
             site: self.site.clone(),
             last_words: self.errors.last_words(),
             junk: String::from_utf8_lossy(junk).trim().to_owned(),
+            is_member: self.is_member && self.site.origin.is_some(),
         }
     }
 }
@@ -138,8 +141,12 @@ impl fmt::Display for Site {
 /// What the launcher did, and what it said.
 impl Remains {
     pub(crate) fn story(&self, ended: impl fmt::Display) -> String {
-        let Self { site, last_words, junk } = self;
-        let mut story = format!("its launcher, `{}`, has ended: {ended}", site.launcher);
+        let Self { site, last_words, junk, is_member } = self;
+        let mut story = if *is_member {
+            format!("its connection has ended, and `{}` has started it", site.launcher)
+        } else {
+            format!("its launcher, `{}`, has ended: {ended}", site.launcher)
+        };
         if !junk.is_empty() {
             story += &format!("; instead of a greeting came {junk:?}");
         }
