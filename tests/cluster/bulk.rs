@@ -1,30 +1,120 @@
 //! Workers that one command starts, and that connect.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
 
-use progress_executor::{ExecutorExt, TaskErrorKind};
+use progress_executor::{ExecutorExt, Status, TaskErrorKind, WorkerExit};
 
-use crate::support::{count_forever, double, echo, fail, on_slurm, pool, take_time};
+use crate::support::{
+    count_forever, double, echo, echo_bytes, eventually, fail, is_listening, kill, on_slurm, pool, said_by, spin,
+    take_time,
+};
 
 #[test]
 fn workers_on_both_nodes_do_what_local_ones_do() {
     on_slurm(|slurm| {
         let pool = pool(slurm.bulk(), 4);
-        let tasks: Vec<_> = (0..1000).map(|n| pool.submit(double, n)).collect();
+        let tasks: Vec<_> = (0..10_000).map(|n| pool.submit(double, n)).collect();
         let values: Vec<u64> = tasks.into_iter().map(|task| task.wait().unwrap()).collect();
-        assert_eq!(values, (0..1000).map(|n| 2 * n).collect::<Vec<_>>());
+        assert_eq!(values, (0..10_000).map(|n| 2 * n).collect::<Vec<_>>());
         let places: Vec<_> = (0..8).map(|_| pool.submit(take_time, 100)).collect();
         let places: BTreeSet<String> = places.into_iter().map(|task| task.wait().unwrap()).collect();
         assert_eq!(places.into_iter().collect::<Vec<_>>(), ["n1", "n2"]);
         assert_eq!(pool.submit(echo, "ß\n".repeat(100_000)).wait().unwrap(), "ß\n".repeat(100_000));
+        let bytes: Vec<u8> = (0..32 << 20).map(|n| (n ^ n >> 8) as u8).collect();
+        assert!(pool.submit(echo_bytes, bytes.clone()).wait().unwrap() == bytes);
         let error = pool.submit(fail, ()).wait().unwrap_err();
         assert_eq!(*error.kind(), TaskErrorKind::Failed);
         let task = pool.submit(count_forever, ());
-        while task.progress().n < 3 {
-            std::thread::yield_now();
-        }
+        eventually("it counts", || task.progress().n > 3);
         task.cancel();
         assert!(task.wait().unwrap_err().is_cancelled());
+        let status = pool.workers();
+        assert_eq!((status.started, status.lost, status.workers.len()), (4, 0, 4), "{status:?}");
+        assert!(status.workers.iter().all(|worker| worker.job.is_some() && worker.step.is_some()), "{status:?}");
         pool.shutdown().wait();
+        assert_eq!(said_by("squeue", &["-h", "-t", "R,PD"]), "", "the job has ended once the pool has");
+    });
+}
+
+#[test]
+fn a_worker_that_is_killed_costs_its_task_and_is_replaced() {
+    on_slurm(|slurm| {
+        let pool = pool(slurm.bulk(), 3);
+        let tasks: Vec<_> = (0..3).map(|_| pool.submit(spin, ())).collect();
+        for task in &tasks {
+            eventually("it spins", || task.progress().message.is_some());
+        }
+        let status = pool.workers();
+        let start = Instant::now();
+        kill(status.workers[0].pid);
+        let lost = || tasks.iter().filter(|task| task.progress().status == Status::Failed).count();
+        eventually("its task has failed", || lost() > 0);
+        assert!(start.elapsed() < Duration::from_secs(1), "it takes {:?}", start.elapsed());
+        assert_eq!(lost(), 1);
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+        let status = pool.workers();
+        assert_eq!((status.started, status.lost), (3, 1), "{status:?}");
+        for task in tasks {
+            task.cancel();
+            let error = task.wait().unwrap_err();
+            if let TaskErrorKind::WorkerLost(exit) = error.kind() {
+                let text = format!("{error:#}");
+                assert!(text.contains("on n1 (process ") || text.contains("on n2 (process "), "{text}");
+                assert_eq!(*exit, WorkerExit::Unknown, "{text}");
+                assert!(text.contains("Killed"), "srun knows: {text}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_pool_that_waits_in_a_queue_says_so_and_leaves_nothing_there() {
+    on_slurm(|slurm| {
+        let pool = pool(slurm.bulk_that_waits(), 2);
+        let task = pool.submit(double, 1);
+        eventually("it waits in the queue", || said_by("squeue", &["-h", "-t", "PD"]).lines().count() == 1);
+        let status = pool.workers();
+        assert_eq!((status.wanted, status.started, status.queued), (2, 0, 1), "{status:?}");
+        assert!(is_listening(), "workers may come");
+        task.cancel();
+        assert!(task.wait().unwrap_err().is_cancelled());
+        drop(pool);
+    });
+}
+
+#[test]
+fn a_launch_that_fails_is_the_error_of_what_waits_and_quotes_the_launcher() {
+    on_slurm(|slurm| {
+        let launcher = progress_executor::Launcher::bulk(["srun", "--partition=none", "-n{count}"]);
+        let error = pool(launcher, 2).submit(double, 1).wait().unwrap_err();
+        assert!(format!("{error:#}").contains("invalid partition specified: none"), "{error:#}");
+        let missing = slurm.bulk().program("/nowhere/program");
+        let error = pool(missing, 2).submit(double, 1).wait().unwrap_err();
+        assert!(format!("{error:#}").contains("/nowhere/program"), "{error:#}");
+        // The same program, but for the number that its linker has given it.
+        let other = std::env::temp_dir().join(format!("another-build-{}", std::process::id()));
+        let mut bytes = fs::read(std::env::current_exe().unwrap()).unwrap();
+        let note = b"\x14\0\0\0\x03\0\0\0GNU\0";
+        let at = bytes.windows(note.len()).position(|window| window == note).unwrap() + note.len();
+        bytes[at] ^= 1;
+        fs::write(&other, bytes).unwrap();
+        fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let result = pool(slurm.bulk().program(&other), 2).submit(double, 1).wait();
+        fs::remove_file(&other).unwrap();
+        let text = format!("{:#}", result.unwrap_err());
+        assert!(text.contains("another build") && text.contains(other.to_str().unwrap()), "{text}");
+    });
+}
+
+#[test]
+fn a_pool_that_is_dropped_ends_more_workers_than_there_are_processors() {
+    on_slurm(|slurm| {
+        let pool = pool(slurm.bulk(), 64);
+        let tasks: Vec<_> = (0..64).map(|_| pool.submit(spin, ())).collect();
+        eventually("some spin", || tasks.iter().filter(|task| task.progress().message.is_some()).count() > 10);
+        drop(tasks);
+        pool.shutdown_now();
     });
 }

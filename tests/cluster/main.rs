@@ -4,8 +4,12 @@
 #![cfg(target_os = "linux")]
 
 mod bulk;
+mod launched;
+mod nodes;
+mod programs;
+mod strangers;
 mod support;
 
-use support::{count, count_forever, double, echo, echo_bytes, fail, process_id, spin, take_time};
+use support::{abort, count_forever, double, echo, echo_bytes, exit, fail, spin, take_time};
 
-progress_executor::test_worker!(count, count_forever, double, echo, echo_bytes, fail, process_id, spin, take_time);
+progress_executor::test_worker!(abort, count_forever, double, echo, echo_bytes, exit, fail, spin, take_time);

@@ -10,22 +10,20 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use progress_executor::{Launcher, ProcessPoolExecutor, TaskResult, Updater};
 
 /// Far more than any test takes, also on a busy machine; after the loss of a node Slurm takes most of a minute itself.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// After what time its progress is known of a task, with time enough.
+const SHOWN: Duration = Duration::from_millis(300);
+
 // The tasks.
 
 pub(crate) fn double(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
-}
-
-pub(crate) fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
-    for step in progress.iter(0..n) {
-        step?;
-    }
-    Ok(n)
 }
 
 pub(crate) fn count_forever((): (), progress: &Updater) -> TaskResult<()> {
@@ -56,8 +54,16 @@ pub(crate) fn fail((): (), _: &Updater) -> TaskResult<()> {
     Err("it fails on purpose".into())
 }
 
-pub(crate) fn process_id((): (), _: &Updater) -> TaskResult<u32> {
-    Ok(process::id())
+pub(crate) fn abort((): (), progress: &Updater) -> TaskResult<()> {
+    progress.set_counts(3, 4)?;
+    progress.sleep(SHOWN)?;
+    process::abort()
+}
+
+pub(crate) fn exit(code: i32, progress: &Updater) -> TaskResult<()> {
+    progress.set_counts(3, 4)?;
+    progress.sleep(SHOWN)?;
+    process::exit(code)
 }
 
 /// So many milliseconds, and where it has run.
@@ -68,6 +74,9 @@ pub(crate) fn take_time(millis: u64, progress: &Updater) -> TaskResult<String> {
 
 // The cluster.
 
+/// One test at a time has the machine, for each of them sees to it that nothing is left.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// The Slurm that was started for these tests.
 #[derive(Clone, Copy)]
 pub(crate) struct Slurm;
@@ -75,7 +84,6 @@ pub(crate) struct Slurm;
 /// Runs a test on it, alone; or says that there is none. The test may take so long, and leaves nothing behind.
 #[track_caller]
 pub(crate) fn on_slurm(test: impl FnOnce(Slurm) + Send + 'static) {
-    static ALONE: Mutex<()> = Mutex::new(());
     if !cluster().is_some_and(|cluster| cluster.join("slurm.conf").exists()) {
         return skip("Slurm", "start-slurm");
     }
@@ -90,10 +98,36 @@ impl Slurm {
         Launcher::bulk(["srun", "-N2", "-n{count}", "--overcommit", "-K0", "-Q"])
     }
 
+    /// The same, for more than there is.
+    pub(crate) fn bulk_that_waits(self) -> Launcher {
+        Launcher::bulk(["srun", "-N2", "-n{count}", "--begin=now+1hour", "-Q"])
+    }
+
     /// A worker by each command.
     pub(crate) fn single(self) -> Launcher {
         Launcher::command(["srun", "--exact", "-n1", "-Q"])
     }
+}
+
+/// Runs a test with an sshd that was started for these tests; or says that there is none.
+#[track_caller]
+pub(crate) fn over_ssh(test: impl FnOnce(Launcher) + Send + 'static) {
+    let Some(config) = cluster().map(|cluster| cluster.join("ssh/config")).filter(|config| config.exists()) else {
+        return skip("sshd", "start-ssh");
+    };
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let ssh = ["ssh", "-F", config.to_str().unwrap(), "-T", "{host}"];
+    let launcher = Launcher::shell(ssh).hosts(["loop1", "loop2", "loop3"]);
+    within_deadline(move || test(launcher));
+    eventually("no process is left", || processes().is_empty());
+}
+
+/// Runs a test that needs neither, alone all the same.
+#[track_caller]
+pub(crate) fn alone(test: impl FnOnce() + Send + 'static) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    within_deadline(test);
+    eventually("no process is left", || processes().is_empty());
 }
 
 /// A pool whose launcher is this one.
@@ -109,7 +143,7 @@ fn nothing_is_left() {
     eventually("the nodes are idle", || {
         said_by("sinfo", &["-h", "-N", "-o", "%T"]).lines().all(|state| state == "idle")
     });
-    assert!(!is_listening(), "somebody listens on a port");
+    eventually("nobody listens on a port", || !is_listening());
 }
 
 /// Tests that are left out are to be seen, which what `eprintln!` says of a test that passes is not.
@@ -134,6 +168,11 @@ pub(crate) fn processes() -> Vec<u32> {
     let is_ours =
         |id: &u32| *id != process::id() && fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == own);
     all.filter(is_ours).collect()
+}
+
+pub(crate) fn kill(process: u32) {
+    let process = i32::try_from(process).ok().and_then(Pid::from_raw).unwrap();
+    kill_process(process, Signal::KILL).unwrap();
 }
 
 /// Whether this process listens on any port.

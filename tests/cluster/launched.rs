@@ -1,0 +1,133 @@
+//! Workers each of which has a launcher, and speaks through its standard input and output.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, Status, TaskErrorKind, WorkerExit};
+
+use crate::support::{
+    abort, count_forever, double, echo_bytes, eventually, exit, kill, on_slurm, over_ssh, pool, said_by, spin,
+    take_time,
+};
+
+fn all_bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n ^ n >> 8) as u8).collect()
+}
+
+#[test]
+fn single_workers_on_both_nodes_do_what_local_ones_do() {
+    on_slurm(|_| {
+        let launcher = Launcher::command(["srun", "-w", "{host}", "--exact", "-n1", "-Q"]).hosts(["n1", "n2"]);
+        let pool = pool(launcher, 4);
+        let tasks: Vec<_> = (0..10_000).map(|n| pool.submit(double, n)).collect();
+        let values: Vec<u64> = tasks.into_iter().map(|task| task.wait().unwrap()).collect();
+        assert_eq!(values, (0..10_000).map(|n| 2 * n).collect::<Vec<_>>());
+        let places: Vec<_> = (0..8).map(|_| pool.submit(take_time, 100)).collect();
+        let places: BTreeSet<String> = places.into_iter().map(|task| task.wait().unwrap()).collect();
+        assert_eq!(places.into_iter().collect::<Vec<_>>(), ["n1", "n2"]);
+        let task = pool.submit(count_forever, ());
+        eventually("it counts", || task.progress().n > 3);
+        task.cancel();
+        assert!(task.wait().unwrap_err().is_cancelled());
+        pool.shutdown().wait();
+        assert_eq!(said_by("squeue", &["-h", "-t", "R,PD"]), "", "the jobs have ended once the pool has");
+    });
+}
+
+#[test]
+fn every_byte_passes_through_srun_whether_it_buffers_or_not() {
+    on_slurm(|slurm| {
+        for launcher in [slurm.single(), Launcher::command(["srun", "--unbuffered", "--exact", "-n1", "-Q"])] {
+            let pool = pool(launcher, 1);
+            for bytes in [all_bytes(256), all_bytes(70 * 1024), all_bytes(16 << 20)] {
+                assert!(pool.submit(echo_bytes, bytes.clone()).wait().unwrap() == bytes);
+            }
+        }
+    });
+}
+
+#[test]
+fn workers_over_ssh_do_what_local_ones_do() {
+    over_ssh(|launcher| {
+        let pool = pool(launcher, 3);
+        let tasks: Vec<_> = (0..2_000).map(|n| pool.submit(double, n)).collect();
+        let values: Vec<u64> = tasks.into_iter().map(|task| task.wait().unwrap()).collect();
+        assert_eq!(values, (0..2_000).map(|n| 2 * n).collect::<Vec<_>>());
+        let bytes = all_bytes(16 << 20);
+        assert!(pool.submit(echo_bytes, bytes.clone()).wait().unwrap() == bytes);
+        let task = pool.submit(spin, ());
+        eventually("it spins", || task.progress().message.is_some());
+        kill(pool.workers().workers.iter().find(|worker| worker.is_busy).unwrap().pid);
+        let error = task.wait().unwrap_err();
+        assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+    });
+}
+
+#[test]
+fn a_worker_that_ends_costs_its_task_whose_error_says_how_and_where() {
+    on_slurm(|slurm| {
+        let pool = pool(slurm.single(), 1);
+        let check = |error: progress_executor::TaskError, expected: WorkerExit| {
+            let text = format!("{error:#}");
+            let TaskErrorKind::WorkerLost(exit) = error.kind() else { panic!("{text}") };
+            assert_eq!(*exit, expected, "{text}");
+            assert!(text.contains("on n1 (process ") && text.contains("step 0"), "{text}");
+            assert_eq!(error.progress().n, 3, "{text}");
+        };
+        check(pool.submit(abort, ()).wait().unwrap_err(), WorkerExit::Signal(6));
+        check(pool.submit(exit, 3).wait().unwrap_err(), WorkerExit::Code(3));
+        let task = pool.submit(spin, ());
+        eventually("it spins", || task.progress().message.is_some());
+        let start = Instant::now();
+        kill(pool.workers().workers[0].pid);
+        check(task.wait().unwrap_err(), WorkerExit::Signal(9));
+        assert!(start.elapsed() < Duration::from_secs(1), "it takes {:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn a_job_that_is_cancelled_costs_its_task_and_is_replaced() {
+    on_slurm(|slurm| {
+        let pool = pool(slurm.single(), 1);
+        for signal in ["--full", "--signal=KILL"] {
+            let task = pool.submit(spin, ());
+            eventually("it spins", || task.progress().message.is_some());
+            let job = pool.workers().workers[0].job.clone().unwrap();
+            said_by("scancel", &[signal, &job]);
+            let error = task.wait().unwrap_err();
+            assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
+            assert!(format!("{error:#}").contains(&format!("job {job}")), "{error:#}");
+            assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+        }
+    });
+}
+
+#[test]
+fn a_task_that_does_not_listen_is_ended_after_the_grace() {
+    on_slurm(|slurm| {
+        for launcher in [slurm.single(), slurm.bulk()] {
+            let builder = ProcessPoolExecutor::builder().max_workers(1).launcher(launcher);
+            let pool = builder.cancel_grace(Duration::from_millis(200)).build().unwrap();
+            let task = pool.submit(spin, ());
+            eventually("it spins", || task.progress().message.is_some());
+            let start = Instant::now();
+            task.cancel();
+            let error = task.wait().unwrap_err();
+            assert!(error.is_cancelled(), "{error:#}");
+            assert!(start.elapsed() < Duration::from_millis(1700), "it takes {:?}", start.elapsed());
+        }
+    });
+}
+
+#[test]
+fn what_never_starts_can_be_cancelled_and_dropped() {
+    on_slurm(|_| {
+        let pool = pool(Launcher::command(["srun", "--begin=now+1hour", "-n1", "-Q"]), 3);
+        let tasks: Vec<_> = (0..3).map(|_| pool.submit(double, 1)).collect();
+        eventually("they wait in the queue", || said_by("squeue", &["-h", "-t", "PD"]).lines().count() == 3);
+        assert!(tasks.iter().all(|task| task.progress().status == Status::Pending));
+        drop(tasks);
+        drop(pool);
+    });
+}

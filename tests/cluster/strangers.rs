@@ -1,0 +1,198 @@
+//! The port where workers connect, and who else comes there; and what may be between a worker and its program.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use progress_executor::{ExecutorExt, Launcher, TaskErrorKind};
+
+use crate::support::{alone, double, echo_bytes, eventually, on_slurm, pool, spin};
+
+/// A port of this machine that was free just now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Workers on this machine, which connect to the program by way of some address.
+fn local(port: u16, advertised: &[String]) -> Launcher {
+    Launcher::bulk(["env"]).listen([format!("127.0.0.1:{port}")]).advertise(advertised)
+}
+
+#[test]
+fn strangers_are_not_heard_and_workers_come_all_the_same() {
+    on_slurm(|_| {
+        let port = free_port();
+        // Its workers come once the strangers are there.
+        let launcher =
+            Launcher::bulk(["sh", "-c", "sleep 1; exec \"$@\"", "sh", "srun", "-n{count}", "--overcommit", "-Q"]);
+        let pool = pool(launcher.listen([format!("127.0.0.1:{port}")]), 2);
+        let first = pool.submit(double, 1);
+        let address: SocketAddr = ([127, 0, 0, 1], port).into();
+        eventually("it listens", || TcpStream::connect(address).is_ok());
+        let start = Instant::now();
+        let strangers: Vec<_> = (0..100).map(|number| thread::spawn(move || be_strange(address, number))).collect();
+        assert_eq!(first.wait().unwrap(), 2);
+        assert!(start.elapsed() < Duration::from_secs(30), "strangers delay workers by {:?}", start.elapsed());
+        for stranger in strangers {
+            assert_eq!(stranger.join().unwrap(), 0, "a stranger was told something");
+        }
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+    });
+}
+
+/// Returns how many bytes were answered.
+fn be_strange(address: SocketAddr, number: usize) -> usize {
+    let Ok(mut stream) = TcpStream::connect(address) else { return 0 };
+    stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+    let said: &[u8] = match number % 5 {
+        0 => b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        1 => b"progexec\x01\0\0\0\0\0\0\0\0\x30 a key that is not the one which it should be ....",
+        2 => b"progexec",
+        3 => b"",
+        _ => &[b'x'; 100_000],
+    };
+    // It may be shown the door meanwhile.
+    let _ = stream.write_all(said);
+    if number % 10 == 3 {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    answer.len()
+}
+
+/// Carries bytes between workers and their program, and does what it is told to.
+#[derive(Default)]
+struct Proxy {
+    /// How long each piece is held up, in milliseconds.
+    delay: AtomicU64,
+    /// Flips a bit of what workers say.
+    flips: AtomicBool,
+    stalls: AtomicBool,
+    is_over: AtomicBool,
+    streams: Mutex<Vec<TcpStream>>,
+    /// What workers have said.
+    recorded: Mutex<Vec<u8>>,
+}
+
+impl Proxy {
+    /// Returns where workers find it.
+    fn start(program: u16) -> (Arc<Self>, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let proxy = Arc::new(Self::default());
+        let shared = proxy.clone();
+        thread::spawn(move || {
+            for worker in listener.incoming().take_while(|_| !shared.is_over.load(Ordering::SeqCst)) {
+                let (worker, program) = (worker.unwrap(), TcpStream::connect(("127.0.0.1", program)).unwrap());
+                shared.streams.lock().unwrap().extend([worker.try_clone().unwrap(), program.try_clone().unwrap()]);
+                shared.clone().carry(worker.try_clone().unwrap(), program.try_clone().unwrap(), true);
+                shared.clone().carry(program, worker, false);
+            }
+        });
+        (proxy, port)
+    }
+
+    fn carry(self: Arc<Self>, mut from: TcpStream, mut to: TcpStream, is_worker: bool) {
+        thread::spawn(move || {
+            let mut bytes = vec![0; 64 * 1024];
+            while let Ok(len @ 1..) = from.read(&mut bytes) {
+                if is_worker {
+                    self.recorded.lock().unwrap().extend(&bytes[..len]);
+                }
+                thread::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst)));
+                while self.stalls.load(Ordering::SeqCst) {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                if is_worker && self.flips.swap(false, Ordering::SeqCst) {
+                    bytes[len - 1] ^= 1;
+                }
+                if to.write_all(&bytes[..len]).is_err() {
+                    break;
+                }
+            }
+            let _ = to.shutdown(Shutdown::Write);
+        });
+    }
+
+    /// Listens no longer.
+    fn stop(&self, port: u16) {
+        self.is_over.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(("127.0.0.1", port));
+    }
+
+    fn cut(&self) {
+        self.streams.lock().unwrap().drain(..).for_each(|stream| {
+            let _ = stream.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+#[test]
+fn a_dead_address_that_is_advertised_first_does_no_harm() {
+    alone(|| {
+        let port = free_port();
+        // The first is one where nobody is, and the second one where nobody listens.
+        let advertised = ["192.0.2.1:9".to_owned(), format!("127.0.0.1:{}", free_port()), format!("127.0.0.1:{port}")];
+        let start = Instant::now();
+        assert_eq!(pool(local(port, &advertised), 1).submit(double, 4).wait().unwrap(), 8);
+        assert!(start.elapsed() < Duration::from_secs(5), "it takes {:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn a_slow_line_delays_and_a_cut_one_costs_the_task() {
+    alone(|| {
+        let port = free_port();
+        let (proxy, by_way_of) = Proxy::start(port);
+        let launcher = local(port, &[format!("127.0.0.1:{by_way_of}")]).heartbeat(Duration::from_secs(1));
+        let pool = pool(launcher, 1);
+        assert_eq!(pool.submit(double, 1).wait().unwrap(), 2);
+        // Some megabytes in a second.
+        proxy.delay.store(20, Ordering::SeqCst);
+        let bytes: Vec<u8> = (0..2 << 20).map(|n| n as u8).collect();
+        assert!(pool.submit(echo_bytes, bytes.clone()).wait().unwrap() == bytes);
+        proxy.delay.store(0, Ordering::SeqCst);
+        let task = pool.submit(spin, ());
+        eventually("it spins", || task.progress().message.is_some());
+        proxy.stalls.store(true, Ordering::SeqCst);
+        thread::sleep(Duration::from_secs(1));
+        proxy.stalls.store(false, Ordering::SeqCst);
+        assert!(!task.progress().status.is_terminal(), "a moment of silence is none");
+        let start = Instant::now();
+        proxy.cut();
+        let error = task.wait().unwrap_err();
+        assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
+        assert!(start.elapsed() < Duration::from_secs(2), "it takes {:?}", start.elapsed());
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "another worker comes");
+        proxy.stop(by_way_of);
+    });
+}
+
+#[test]
+fn a_flipped_bit_costs_the_worker_and_a_recorded_worker_is_not_let_in() {
+    alone(|| {
+        let port = free_port();
+        let (proxy, by_way_of) = Proxy::start(port);
+        let pool = pool(local(port, &[format!("127.0.0.1:{by_way_of}")]), 1);
+        let task = pool.submit(spin, ());
+        eventually("it spins", || task.progress().message.is_some());
+        let recorded = proxy.recorded.lock().unwrap().clone();
+        let mut again = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        again.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let _ = again.write_all(&recorded);
+        let mut answer = Vec::new();
+        let _ = again.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "a recorded worker was answered");
+        assert!(!task.progress().status.is_terminal(), "the real one serves on");
+        proxy.flips.store(true, Ordering::SeqCst);
+        // What it says next is changed: its heartbeat.
+        let error = task.wait().unwrap_err();
+        assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "another worker comes");
+        proxy.stop(by_way_of);
+    });
+}
