@@ -6,6 +6,7 @@ use std::ops::{BitOr, BitOrAssign};
 use crate::future::text::one_line;
 use crate::progress::{ProgressState, Status};
 use crate::task::callbacks::Observer;
+use crate::task::lines::{Line, to_standard_error};
 
 /// Something that shows the progress of one task.
 ///
@@ -46,6 +47,12 @@ pub trait ProgressBar: Send {
     /// The state is [terminal](Status::is_terminal), unless the future was dropped or detached before the task had
     /// ended.
     fn finish(&mut self, state: &ProgressState);
+
+    /// Shows a line that the task has [said](crate::Updater::println): whole, and so that the bar is not harmed. Unless a
+    /// bar has a way of its own, it is written to standard error.
+    fn println(&mut self, line: &str) {
+        to_standard_error(line);
+    }
 }
 
 impl<B: ProgressBar + ?Sized> ProgressBar for Box<B> {
@@ -55,6 +62,10 @@ impl<B: ProgressBar + ?Sized> ProgressBar for Box<B> {
 
     fn finish(&mut self, state: &ProgressState) {
         (**self).finish(state);
+    }
+
+    fn println(&mut self, line: &str) {
+        (**self).println(line);
     }
 }
 
@@ -149,6 +160,17 @@ impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer<ProgressState> for LazyBa
         }
     }
 
+    fn takes_lines(&self) -> bool {
+        true
+    }
+
+    fn say(&mut self, line: &Line) {
+        match self {
+            Self::Made(bar) => bar.println(&line.text),
+            _ => to_standard_error(&line.text),
+        }
+    }
+
     fn leave(&mut self, last: &ProgressState) {
         self.finish(last);
     }
@@ -179,5 +201,9 @@ impl ProgressBar for indicatif::ProgressBar {
             Status::Finished => indicatif::ProgressBar::finish(self),
             _ => self.abandon(),
         }
+    }
+
+    fn println(&mut self, line: &str) {
+        if self.is_hidden() { to_standard_error(line) } else { indicatif::ProgressBar::println(self, line) }
     }
 }

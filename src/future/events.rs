@@ -14,17 +14,18 @@ use crate::error::TaskError;
 use crate::future::ProgressFuture;
 use crate::id::TaskId;
 use crate::progress::{Origin, ProgressState, Status};
-use crate::task::subscribers::Latest;
+use crate::task::lines::{Feed, News};
 
 /// Something that a task has come to, from [`TaskEvents`].
 ///
 /// It can be serialized, as a line of JSON for example. A line of progress, and one of an error, has `event`, `id`, `name`,
 /// `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and `message`; what is not known is null. An error is
-/// added as `error`, on one line with its sources. A value is told as `output` only: the line of progress before it is of the
+/// added as `error`, on one line with its sources. A line that the task has said is its `line`. A value is told as `output` only: the line of progress before it is of the
 /// same task, and finished.
 ///
 /// ```text
 /// {"event":"progress","id":7,"name":"dig","status":"running","n":3,"total":4,"fraction":0.75,"elapsed":6.0,"eta":2.0,"message":null}
+/// {"event":"line","line":"a stone"}
 /// {"event":"done","status":"finished","output":"struck water"}
 /// ```
 ///
@@ -53,6 +54,8 @@ use crate::task::subscribers::Latest;
 pub enum TaskEvent<T> {
     /// The task's progress has changed.
     Progress(ProgressState),
+    /// The task has [said](crate::Updater::println) this, after the progress before it and before the one that follows.
+    Line(String),
     /// The task has ended. This is the last event.
     Done(Result<T, TaskError>),
 }
@@ -83,6 +86,14 @@ struct OutputRecord<'a, T> {
     output: &'a T,
 }
 
+#[derive(Serialize)]
+struct LineRecord<'a> {
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<TaskId>,
+    line: &'a str,
+}
+
 impl<'a> Record<'a> {
     fn of_state(state: &'a ProgressState) -> Self {
         let (id, name) = state.origin.0.as_ref().map(|(id, name)| (*id, &**name)).unzip();
@@ -105,6 +116,11 @@ impl<'a> Record<'a> {
         let (id, name) = (Some(error.id()), Some(error.name()));
         Self { event, id, name, error: Some(format!("{error:#}")), ..Self::of_state(error.progress()) }
     }
+}
+
+/// A line that a task has said. Its id is told where it could be one of several tasks.
+pub(crate) fn serialize_line<S: Serializer>(id: Option<TaskId>, line: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    LineRecord { event: "line", id, line }.serialize(serializer)
 }
 
 /// A task that has ended with a value. Its id is told where no state comes before it.
@@ -130,6 +146,7 @@ impl<T: Serialize> Serialize for TaskEvent<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Progress(state) => Record::of_state(state).serialize(serializer),
+            Self::Line(line) => serialize_line(None, line, serializer),
             Self::Done(Err(error)) => serialize_error("done", error, serializer),
             Self::Done(Ok(output)) => serialize_output("done", None, output, serializer),
         }
@@ -140,7 +157,8 @@ pin_project! {
     /// A stream of a task's progress that ends with its outcome, made by [`ProgressFuture::events`].
     ///
     /// It starts with the current state, shows changes as [`updates`](ProgressFuture::updates) does (at most one per
-    /// report interval, always the newest), then the last state, and then [`TaskEvent::Done`].
+    /// report interval, always the newest), then the last state, and then [`TaskEvent::Done`]. Lines that the task
+    /// [says](crate::Updater::println) come in between, and are not written to standard error.
     ///
     /// Dropping it drops the future, and so cancels the task. The future can be reached by
     /// [`get_ref`](Self::get_ref), and its callbacks and bars are served while the stream is polled.
@@ -169,7 +187,7 @@ pin_project! {
         #[pin]
         future: ProgressFuture<T>,
         // What is to be handed out next.
-        latest: Arc<Latest<ProgressState>>,
+        feed: Arc<Feed<ProgressState>>,
         // What each state is told with.
         origin: Origin,
         outcome: Option<Result<T, TaskError>>,
@@ -201,11 +219,17 @@ impl<T> ProgressFuture<T> {
     /// # }).unwrap();
     /// ```
     pub fn events(mut self) -> TaskEvents<T> {
-        let (now, latest) = (self.progress(), Latest::new());
-        self.observe(Box::new(latest.clone()), now.clone());
-        latest.set(now);
+        let (now, feed) = (self.progress(), Feed::new());
+        feed.take_lines();
+        if now.status.is_terminal() {
+            // What it has said comes before that.
+            self.observe(Box::new(feed.clone()), ProgressState::INITIAL);
+        } else {
+            self.observe(Box::new(feed.clone()), now.clone());
+            feed.set(now);
+        }
         let origin = Origin(Some((self.id(), self.name().into())));
-        TaskEvents { future: self, latest, origin, outcome: None }
+        TaskEvents { future: self, feed, origin, outcome: None }
     }
 }
 
@@ -230,17 +254,18 @@ impl<T> Stream for TaskEvents<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
-        let next_state = |latest: &Latest<ProgressState>| {
-            latest.take().map(|state| TaskEvent::Progress(ProgressState { origin: this.origin.clone(), ..state }))
+        let next = |feed: &Feed<ProgressState>| match feed.next()? {
+            News::Snapshot(state) => Some(TaskEvent::Progress(ProgressState { origin: this.origin.clone(), ..state })),
+            News::Line(line) => Some(TaskEvent::Line(line.text.to_string())),
         };
-        if let Some(event) = next_state(this.latest) {
+        if let Some(event) = next(this.feed) {
             return Poll::Ready(Some(event));
         }
         if this.outcome.is_none() && !this.future.is_terminated() {
             if let Poll::Ready(outcome) = this.future.as_mut().poll(cx) {
                 *this.outcome = Some(outcome);
             }
-            if let Some(event) = next_state(this.latest) {
+            if let Some(event) = next(this.feed) {
                 return Poll::Ready(Some(event));
             }
         }
@@ -254,6 +279,6 @@ impl<T> Stream for TaskEvents<T> {
 
 impl<T> FusedStream for TaskEvents<T> {
     fn is_terminated(&self) -> bool {
-        self.latest.is_empty() && self.outcome.is_none() && self.future.is_terminated()
+        self.feed.is_empty() && self.outcome.is_none() && self.future.is_terminated()
     }
 }

@@ -447,6 +447,7 @@ impl<T> ProgressFuture<T> {
     /// ```
     pub fn detach(mut self) {
         self.resume();
+        self.attend();
         if self.is_inline() {
             self.run_here();
         }
@@ -540,18 +541,15 @@ impl<T> ProgressFuture<T> {
     /// Adds an observer that has seen `seen`.
     pub(crate) fn observe(&mut self, observer: Box<dyn Observer<ProgressState>>, seen: ProgressState) -> CallbackId {
         let core = self.handle.core();
-        let callbacks = match &self.callbacks {
-            Some(callbacks) => {
-                publish::refresh(core, &callbacks.latest);
-                callbacks
-            }
-            None => {
-                let callbacks = self.callbacks.insert(Callbacks::new());
-                publish::admit(core, callbacks.latest.clone(), |seen| callbacks.latest.set(seen.clone()));
-                callbacks
-            }
-        };
+        let is_first = self.callbacks.is_none();
+        let callbacks = self.callbacks.get_or_insert_with(Callbacks::new);
+        // First, so that it is shown what was said before.
         let id = callbacks.add(observer, seen);
+        if is_first {
+            publish::admit(core, callbacks.latest.clone(), |seen| callbacks.latest.set(seen.clone()));
+        } else {
+            publish::refresh(core, &callbacks.latest);
+        }
         // Whoever polls the future has something to show.
         core.waiter.wake();
         id
@@ -572,7 +570,7 @@ impl<T> ProgressFuture<T> {
         if self.core().state.claim().is_ok() {
             let callbacks = self.callbacks.clone().map(|callbacks| (thread::current().id(), callbacks));
             let report_interval = self.current_pool().map(|pool| pool.report_interval);
-            run::run(self.task(), Context { report_interval, callbacks, recorder: None });
+            run::run(self.task(), Context { report_interval, callbacks, ..Context::default() });
         }
     }
 
@@ -580,6 +578,13 @@ impl<T> ProgressFuture<T> {
     fn has_settled(&self) -> bool {
         let word = self.core().state.load();
         word & state::ENDED != 0 && (word & state::OBSERVED == 0 || publish::conclude(self.core()))
+    }
+
+    /// From now on, lines of the task wait no longer for those who show them.
+    fn attend(&self) {
+        if self.core().state.peek() & state::ATTENDED == 0 {
+            publish::attend(self.core());
+        }
     }
 
     /// Takes leave of the bars.
@@ -597,6 +602,7 @@ impl<T> Future for ProgressFuture<T> {
         if self.resolved {
             return Poll::Pending;
         }
+        self.attend();
         if self.belongs_here() {
             self.run_here();
         }
@@ -632,6 +638,7 @@ impl<T> FusedFuture for ProgressFuture<T> {
 impl<T> Drop for ProgressFuture<T> {
     fn drop(&mut self) {
         if !self.resolved {
+            self.attend();
             let task = self.task();
             transitions::abandon(&task);
             transitions::cancel(&task, CancelCause::Dropped);

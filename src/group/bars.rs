@@ -18,6 +18,8 @@ use crate::group::state::{GroupState, View};
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
 use crate::task::TaskRef;
+use crate::task::callbacks::Observer;
+use crate::task::lines::Line;
 
 /// The bars of a [`TaskGroup`](crate::TaskGroup) or a [`Map`](crate::Map), made and shown by
 /// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars) and [`Map::show_bars`](crate::Map::show_bars).
@@ -125,11 +127,7 @@ impl GroupBars {
 
     /// Writes a line above the bars, without tearing them. It goes where they do.
     pub fn println(&self, line: impl AsRef<str>) {
-        match &mut *self.lock() {
-            // Where nobody reads any more, nothing is said.
-            Screen::Bars(bars) => drop(bars.all.println(line)),
-            Screen::Lines(lines) => lines.say(line.as_ref()),
-        }
+        self.lock().println(line.as_ref());
     }
 
     /// Takes the bars away, for good. Lines that were written stay, and more can be.
@@ -147,11 +145,10 @@ impl GroupBars {
     fn draw(&self, view: &View) {
         // The lock comes first, so that what was seen later is drawn later.
         let mut screen = self.lock();
-        let Some((started, progress)) = view.take() else { return };
-        let tasks = view.tasks(&progress);
-        match &mut *screen {
-            Screen::Bars(bars) => bars.draw(&started, &progress, tasks),
-            Screen::Lines(lines) => lines.announce(started),
+        let (lines, has_changed) = view.take();
+        lines.iter().for_each(|line| screen.println(line));
+        if has_changed {
+            screen.draw(view);
         }
     }
 
@@ -163,9 +160,10 @@ impl GroupBars {
     }
 
     fn finish(&self, view: &View) {
+        view.close();
         self.draw(view);
         if let Screen::Bars(bars) = &mut *self.lock() {
-            let progress = view.progress();
+            let (_, progress) = view.now();
             bars.draw(&[], &progress, view.tasks(&progress));
             if !bars.is_cleared {
                 bars.whole.abandon();
@@ -194,8 +192,8 @@ impl Shown {
     /// A task that runs inside of the poll is to be seen while it does.
     pub(crate) fn draw_within<T>(&self, task: &mut ProgressFuture<T>) {
         if task.is_inline() {
-            let (bars, view) = (self.bars.clone(), self.view.clone());
-            task.add_progress_callback(move |_, _| bars.draw(&view));
+            let within = DrawWithin { bars: self.bars.clone(), view: self.view.clone() };
+            task.observe(Box::new(within), ProgressState::INITIAL);
         }
     }
 
@@ -211,6 +209,47 @@ impl Shown {
     pub(crate) fn finish(&self) {
         self.bars.finish(&self.view);
     }
+}
+
+impl Screen {
+    fn println(&mut self, line: &str) {
+        match self {
+            // Where nobody reads any more, nothing is said.
+            Self::Bars(bars) => drop(bars.all.println(line)),
+            Self::Lines(lines) => lines.say(line),
+        }
+    }
+
+    fn draw(&mut self, view: &View) {
+        let (started, progress) = view.now();
+        match self {
+            Self::Bars(bars) => bars.draw(&started, &progress, view.tasks(&progress)),
+            Self::Lines(lines) => lines.announce(started),
+        }
+    }
+}
+
+/// Draws a group while one of its tasks runs inside of the poll.
+struct DrawWithin {
+    bars: GroupBars,
+    view: Arc<View>,
+}
+
+impl Observer<ProgressState> for DrawWithin {
+    fn show(&mut self, _old: &ProgressState, _new: &ProgressState) {
+        self.bars.draw(&self.view);
+    }
+
+    fn takes_lines(&self) -> bool {
+        true
+    }
+
+    /// The group has heard it as well.
+    fn say(&mut self, _line: &Line) {
+        self.bars.draw(&self.view);
+    }
+
+    fn leave(&mut self, _last: &ProgressState) {}
 }
 
 impl Bars {

@@ -10,17 +10,18 @@ use futures::stream::{FusedStream, Stream};
 use serde::{Serialize, Serializer};
 
 use crate::error::TaskError;
-use crate::future::events::{serialize_error, serialize_output};
+use crate::future::events::{serialize_error, serialize_line, serialize_output};
 use crate::group::TaskGroup;
 use crate::group::progress::GroupProgress;
 use crate::id::TaskId;
-use crate::task::subscribers::Latest;
+use crate::task::lines::{Feed, News};
 
 /// Something that a group has come to, from [`GroupEvents`].
 ///
 /// It can be serialized, as a line of JSON for example. A line of progress has `event`, `n`, `total`, `fraction`, `elapsed` and
 /// `eta` (in seconds), and the number of tasks for each status. The line of a task that has ended is that of a
-/// [`TaskEvent`](crate::TaskEvent), named `ended`, with the `id` of the task also where it has an `output`.
+/// [`TaskEvent`](crate::TaskEvent), named `ended`, with the `id` of the task also where it has an `output`, as has that of a
+/// `line`.
 ///
 /// # Examples
 ///
@@ -48,6 +49,8 @@ use crate::task::subscribers::Latest;
 pub enum GroupEvent<T> {
     /// The group's progress has changed.
     Progress(GroupProgress),
+    /// A task has [said](crate::Updater::println) this.
+    Line(TaskId, String),
     /// A task has ended.
     Ended(TaskId, Result<T, TaskError>),
 }
@@ -93,6 +96,7 @@ impl<T: Serialize> Serialize for GroupEvent<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Progress(progress) => Record::from(progress).serialize(serializer),
+            Self::Line(id, line) => serialize_line(Some(*id), line, serializer),
             Self::Ended(id, Ok(output)) => serialize_output("ended", Some(*id), output, serializer),
             Self::Ended(_, Err(error)) => serialize_error("ended", error, serializer),
         }
@@ -102,8 +106,9 @@ impl<T: Serialize> Serialize for GroupEvent<T> {
 /// A stream of a group's progress and of the outcomes of its tasks, made by [`TaskGroup::events`].
 ///
 /// It starts with the current progress and shows changes as [`updates`](TaskGroup::updates) does (at most one per report
-/// interval, always the newest), and each outcome as soon as there is one. The last progress comes before the last
-/// outcome, whatever else a `select!` waits for.
+/// interval, always the newest), the lines that tasks [say](crate::Updater::println), and each outcome as soon as there is
+/// one. The last progress comes before the last outcome, whatever else a `select!` waits for, and all that a task has said
+/// before its own.
 ///
 /// Tasks can be added by [`get_mut`](Self::get_mut), also while the stream is being read; it ends when all of them have.
 ///
@@ -133,7 +138,7 @@ impl<T: Serialize> Serialize for GroupEvent<T> {
 pub struct GroupEvents<T> {
     group: TaskGroup<T>,
     /// What is to be handed out next, and then the outcome that has come with it.
-    latest: Arc<Latest<GroupProgress>>,
+    feed: Arc<Feed<GroupProgress>>,
     ended: Option<(TaskId, Result<T, TaskError>)>,
 }
 
@@ -158,10 +163,14 @@ impl<T> TaskGroup<T> {
     /// # });
     /// ```
     pub fn events(mut self) -> GroupEvents<T> {
-        let (now, latest) = (self.progress(), Latest::new());
-        self.show_to(Box::new(latest.clone()), now.clone());
-        latest.set(now);
-        GroupEvents { group: self, latest, ended: None }
+        let feed = Feed::new();
+        feed.take_lines();
+        // Before the tasks are observed, so that what they have said by then is heard.
+        self.callbacks(true);
+        let now = self.progress();
+        self.show_to(Box::new(feed.clone()), now.clone());
+        feed.set(now);
+        GroupEvents { group: self, feed, ended: None }
     }
 }
 
@@ -206,9 +215,15 @@ impl<T> Stream for GroupEvents<T> {
     type Item = GroupEvent<T>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { group, latest, ended } = &mut *self;
-        if let Some(progress) = latest.take() {
-            return Poll::Ready(Some(GroupEvent::Progress(progress)));
+        let Self { group, feed, ended } = &mut *self;
+        let next = |feed: &Feed<GroupProgress>| {
+            feed.next().map(|news| match news {
+                News::Snapshot(progress) => GroupEvent::Progress(progress),
+                News::Line(line) => GroupEvent::Line(line.task, line.text.to_string()),
+            })
+        };
+        if let Some(event) = next(feed) {
+            return Poll::Ready(Some(event));
         }
         let mut is_over = false;
         if ended.is_none() {
@@ -218,8 +233,8 @@ impl<T> Stream for GroupEvents<T> {
                 Poll::Pending => {}
             }
         }
-        if let Some(progress) = latest.take() {
-            return Poll::Ready(Some(GroupEvent::Progress(progress)));
+        if let Some(event) = next(feed) {
+            return Poll::Ready(Some(event));
         }
         match ended.take() {
             Some((id, outcome)) => Poll::Ready(Some(GroupEvent::Ended(id, outcome))),
@@ -231,7 +246,7 @@ impl<T> Stream for GroupEvents<T> {
 
 impl<T> FusedStream for GroupEvents<T> {
     fn is_terminated(&self) -> bool {
-        self.latest.is_empty() && self.ended.is_none() && self.group.is_terminated()
+        self.feed.is_empty() && self.ended.is_none() && self.group.is_terminated()
     }
 }
 

@@ -322,24 +322,28 @@ impl<T> TaskGroup<T> {
 
     /// Adds an observer that has seen `seen`.
     pub(crate) fn show_to(&mut self, observer: Box<dyn Observer<GroupProgress>>, seen: GroupProgress) -> CallbackId {
-        let callbacks = match &self.callbacks {
-            Some(callbacks) => {
-                self.state.refresh(&callbacks.latest);
-                callbacks
-            }
-            None => {
-                let callbacks = self.callbacks.insert(Callbacks::new());
-                self.state.admit(callbacks.latest.clone(), |seen| callbacks.latest.set(seen.clone()));
-                for member in self.members.iter_mut() {
-                    call_back_within(&mut member.future, &self.state, callbacks);
-                }
-                callbacks
-            }
-        };
+        let callbacks = self.callbacks(observer.takes_lines());
+        self.state.refresh(&callbacks.latest);
         let id = callbacks.add(observer, seen);
         // Whoever polls the group has something to show.
         self.state.waiter.wake();
         id
+    }
+
+    /// The callbacks, made if there are none yet. Where they take lines, also those that were said before.
+    pub(crate) fn callbacks(&mut self, take_lines: bool) -> Arc<Callbacks<GroupProgress>> {
+        let callbacks = self.callbacks.clone().unwrap_or_else(Callbacks::new);
+        if take_lines {
+            callbacks.latest.take_lines();
+        }
+        if self.callbacks.is_none() {
+            self.callbacks = Some(callbacks.clone());
+            self.state.admit_feed(&callbacks.latest);
+            for member in self.members.iter_mut() {
+                call_back_within(&mut member.future, &self.state, &callbacks);
+            }
+        }
+        callbacks
     }
 
     /// A handle to the group from elsewhere, also while it is being joined.

@@ -4,6 +4,7 @@
 //! task, as any subscriber would: what a task shows replaces what it has shown before.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,11 @@ use crate::sync::timer::{TIMER, Timed, TimerId};
 use crate::sync::waiter::Waiter;
 use crate::task::TaskRef;
 use crate::task::core::Core;
+#[cfg(feature = "indicatif")]
+use crate::task::lines::News;
+use crate::task::lines::{Feed, Line};
 use crate::task::publish;
-use crate::task::subscribers::{Channel, Latest, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
+use crate::task::subscribers::{Channel, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
 use crate::task::transitions;
 
 /// Kept by the group and its handles, and by each task that it observes until that has ended.
@@ -56,6 +60,8 @@ struct Inner {
     is_closed: bool,
     /// How many threads are notifying subscribers right now.
     notifying: usize,
+    /// Whether a task has said something, and whoever polls the group is to be woken for that.
+    has_lines: bool,
 }
 
 impl Snapshot for GroupProgress {
@@ -74,6 +80,7 @@ impl GroupState {
             due: None,
             is_closed: false,
             notifying: 0,
+            has_lines: false,
         };
         Arc::new(Self {
             members: Mutex::default(),
@@ -213,8 +220,20 @@ impl GroupState {
         self.notify(inner, notices);
     }
 
+    /// The same for whoever polls the group.
+    pub(crate) fn admit_feed(self: &Arc<Self>, feed: &Arc<Feed<GroupProgress>>) {
+        // Before the tasks are observed, so that what they have said by then is heard.
+        let notices = self.lock().subscribers.add(feed.clone(), GroupProgress::default());
+        notices.notify(&self.waiter);
+        self.keep();
+        self.refresh(feed);
+        if self.lock().is_over() {
+            self.conclude(self.lock());
+        }
+    }
+
     /// Puts the state as it is now into a place that was [admitted](Self::admit) before.
-    pub(crate) fn refresh(&self, latest: &Latest<GroupProgress>) {
+    pub(crate) fn refresh(&self, latest: &Feed<GroupProgress>) {
         // Under the lock, so that nothing older comes after it.
         let mut inner = self.lock();
         let now = inner.tally.progress();
@@ -329,7 +348,20 @@ impl Subscriber<ProgressState> for Observed {
         inner.interval = interval.or(inner.interval);
     }
 
+    fn takes_lines(&self) -> bool {
+        self.group.lock().subscribers.take_lines()
+    }
+
+    fn say(&self, line: &Line) {
+        let mut inner = self.group.lock();
+        inner.has_lines |= !inner.subscribers.say(line).is_empty();
+    }
+
     fn notify(&self, _owner: &Waiter) {
+        let has_lines = mem::take(&mut self.group.lock().has_lines);
+        if has_lines {
+            self.group.waiter.wake();
+        }
         self.group.publish();
     }
 }
@@ -338,26 +370,39 @@ impl Subscriber<ProgressState> for Observed {
 #[cfg(feature = "indicatif")]
 pub(crate) struct View {
     group: Arc<GroupState>,
-    latest: Arc<Latest<GroupProgress>>,
+    feed: Arc<Feed<GroupProgress>>,
 }
 
 #[cfg(feature = "indicatif")]
 impl View {
     pub(crate) fn new(group: Arc<GroupState>) -> Arc<Self> {
-        let latest = Latest::new();
-        group.admit(latest.clone(), |seen| latest.set(seen.clone()));
-        Arc::new(Self { group, latest })
+        let feed = Feed::new();
+        feed.take_lines();
+        group.admit_feed(&feed);
+        Arc::new(Self { group, feed })
     }
 
-    /// The tasks that have started and not ended, and how far all have come, if something has changed.
-    pub(crate) fn take(&self) -> Option<(Vec<TaskRef>, GroupProgress)> {
-        self.latest.take()?;
+    /// The lines that were said, and whether something else has changed.
+    pub(crate) fn take(&self) -> (Vec<Arc<str>>, bool) {
+        let (mut lines, mut has_changed) = (Vec::new(), false);
+        while let Some(news) = self.feed.next() {
+            match news {
+                News::Line(line) => lines.push(line.text),
+                News::Snapshot(_) => has_changed = true,
+            }
+        }
+        (lines, has_changed)
+    }
+
+    /// Nothing more will be shown.
+    pub(crate) fn close(&self) {
+        self.feed.close();
+    }
+
+    /// The tasks that have started and not ended, and how far all have come.
+    pub(crate) fn now(&self) -> (Vec<TaskRef>, GroupProgress) {
         let mut inner = self.group.lock();
-        Some((inner.tally.started().cloned().collect(), inner.tally.progress()))
-    }
-
-    pub(crate) fn progress(&self) -> GroupProgress {
-        self.group.progress()
+        (inner.tally.started().cloned().collect(), inner.tally.progress())
     }
 
     /// How many tasks there are, or will be, as far as that is known.

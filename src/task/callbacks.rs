@@ -2,11 +2,14 @@
 
 use std::any::Any;
 use std::fmt;
+use std::iter;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::sync::unwind::{drop_payload, drop_quietly, quietly};
-use crate::task::subscribers::{Latest, Snapshot};
+use crate::task::lines::{Feed, Line, News};
+use crate::task::subscribers::Snapshot;
 
 /// Names a progress callback, to [remove](crate::ProgressFuture::remove_progress_callback) it.
 ///
@@ -28,6 +31,14 @@ pub struct CallbackId(u64);
 /// One that is shown snapshots, in order.
 pub(crate) trait Observer<S>: Send {
     fn show(&mut self, old: &S, new: &S);
+
+    /// Whether it shows lines that tasks say.
+    fn takes_lines(&self) -> bool {
+        false
+    }
+
+    fn say(&mut self, _line: &Line) {}
+
     /// Nothing more will be shown.
     fn leave(&mut self, last: &S);
 }
@@ -43,9 +54,17 @@ impl<S, F: FnMut(&S, &S) + Send> Observer<S> for Callback<F> {
 }
 
 /// For a stream, which takes what was shown.
-impl<S: Snapshot> Observer<S> for Arc<Latest<S>> {
+impl<S: Snapshot> Observer<S> for Arc<Feed<S>> {
     fn show(&mut self, _old: &S, new: &S) {
         self.set(new.clone());
+    }
+
+    fn takes_lines(&self) -> bool {
+        true
+    }
+
+    fn say(&mut self, line: &Line) {
+        Feed::say(self, line);
     }
 
     fn leave(&mut self, _last: &S) {}
@@ -54,7 +73,7 @@ impl<S: Snapshot> Observer<S> for Arc<Latest<S>> {
 /// The observers of one future or group. Shared with the updater of a task that runs where its future is polled.
 pub(crate) struct Callbacks<S> {
     /// What is to be shown next.
-    pub(crate) latest: Arc<Latest<S>>,
+    pub(crate) latest: Arc<Feed<S>>,
     list: Mutex<List<S>>,
 }
 
@@ -71,14 +90,30 @@ struct Entry<S> {
     seen: S,
 }
 
+impl<S: Snapshot> Entry<S> {
+    fn show(&mut self, news: &News<S>) {
+        match news {
+            News::Line(line) => self.observer.say(line),
+            News::Snapshot(newest) if newest.says_more_than(&self.seen) => {
+                let seen = mem::replace(&mut self.seen, newest.clone());
+                self.observer.show(&seen, newest);
+            }
+            News::Snapshot(_) => {}
+        }
+    }
+}
+
 impl<S: Snapshot> Callbacks<S> {
     pub(crate) fn new() -> Arc<Self> {
         let list = Mutex::new(List { entries: Vec::new(), added: 0, panic: None });
-        Arc::new(Self { latest: Latest::new(), list })
+        Arc::new(Self { latest: Feed::new(), list })
     }
 
     /// Adds an observer that has seen `seen`.
     pub(crate) fn add(&self, observer: Box<dyn Observer<S>>, seen: S) -> CallbackId {
+        if observer.takes_lines() {
+            self.latest.take_lines();
+        }
         let mut list = self.lock();
         list.added += 1;
         let id = CallbackId(list.added);
@@ -94,25 +129,24 @@ impl<S: Snapshot> Callbacks<S> {
         removed.is_some()
     }
 
-    /// Shows every observer the newest snapshot. One that panics is removed, and does not keep the others from seeing
+    /// Shows every observer what is new. One that panics is removed, and does not keep the others from seeing
     /// it. Where it is one of them that counts for the task, what that has changed is shown with the next change.
     pub(crate) fn catch_up(&self) {
+        while self.show_next() {}
+    }
+
+    /// Returns whether there was something to be shown.
+    fn show_next(&self) -> bool {
         let mut list = match self.list.try_lock() {
             Ok(list) => list,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) => return false,
         };
-        let Some(newest) = self.latest.take() else { return };
+        let Some(news) = self.latest.next() else { return false };
         let mut panics = Vec::new();
         for (index, entry) in list.entries.iter_mut().enumerate() {
-            if newest.says_more_than(&entry.seen) {
-                let shown = catch_unwind(AssertUnwindSafe(|| entry.observer.show(&entry.seen, &newest)));
-                entry.seen.clone_from(&newest);
-                panics.extend(shown.err().map(|payload| (index, payload)));
-            }
-        }
-        if panics.is_empty() {
-            return;
+            let shown = catch_unwind(AssertUnwindSafe(|| entry.show(&news)));
+            panics.extend(shown.err().map(|payload| (index, payload)));
         }
         // From the last one on, so that the places of the others stay what they were.
         let mut gone = Vec::new();
@@ -128,6 +162,7 @@ impl<S: Snapshot> Callbacks<S> {
             drop_quietly(entry);
             payload.into_iter().for_each(drop_payload);
         }
+        true
     }
 
     /// Lets the panic of an observer out, where it was caught before: to whoever polls.
@@ -138,10 +173,16 @@ impl<S: Snapshot> Callbacks<S> {
         }
     }
 
-    /// Tells every observer that nothing will follow.
+    /// Tells every observer that nothing will follow, but for lines that were said before.
     pub(crate) fn leave(&self, last: &S) {
         self.latest.close();
-        for entry in &mut self.lock().entries {
+        let mut list = self.lock();
+        for news in iter::from_fn(|| self.latest.next()).filter(|news| matches!(news, News::Line(_))) {
+            for entry in &mut list.entries {
+                let _ = quietly(|| entry.show(&news));
+            }
+        }
+        for entry in &mut list.entries {
             let _ = quietly(|| entry.observer.leave(last));
         }
     }

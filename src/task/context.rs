@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::task::callbacks::Callbacks;
+use crate::task::lines::Line;
 use crate::task::parts::Position;
 
 /// How often a running task is shown, and who looks at it from the thread that it runs on.
@@ -18,12 +19,20 @@ pub(crate) struct Context {
     pub(crate) callbacks: Option<(ThreadId, Arc<Callbacks<ProgressState>>)>,
     /// Where what the task says is recorded.
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
+    /// Where its lines go, if they are not shown in this process.
+    pub(crate) relay: Option<Arc<dyn Relay>>,
 }
 
 /// Keeps what a task has said last, for when its process is lost.
 pub(crate) trait Recorder: Send + Sync {
     /// Called in the order in which it was said, with a lock of the task held.
     fn record(&self, task: TaskId, position: Position, message: Option<&str>);
+}
+
+/// Takes the lines of a task to another process.
+pub(crate) trait Relay: Send + Sync {
+    /// Neither waits nor takes memory without a bound.
+    fn say(&self, line: Line);
 }
 
 impl Context {

@@ -11,6 +11,7 @@ use crate::id::TaskId;
 use crate::sync::clock::{AtomicInstant, Clock, Span};
 use crate::task::counts::{Counts, UNKNOWN};
 use crate::task::limits::Limits;
+use crate::task::lines::Backlog;
 use crate::task::parts::{Parts, Position};
 use crate::task::remote::RemoteSnapshot;
 use crate::task::subscribers::Reports;
@@ -34,6 +35,8 @@ pub(crate) struct Details {
     pub(crate) is_overdue: AtomicBool,
     reports: Mutex<Reports>,
     totals: Mutex<Totals>,
+    /// What it has said before its future was polled.
+    early_lines: Mutex<Backlog>,
     owner: Mutex<Option<Arc<dyn Owner>>>,
 }
 
@@ -91,6 +94,10 @@ impl Details {
     /// May be locked after the reports, and not the other way round.
     pub(crate) fn totals(&self) -> MutexGuard<'_, Totals> {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn early_lines(&self) -> MutexGuard<'_, Backlog> {
+        self.early_lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn owner(&self) -> MutexGuard<'_, Option<Arc<dyn Owner>>> {

@@ -11,6 +11,7 @@ pub(crate) mod core;
 pub(crate) mod counts;
 pub(crate) mod details;
 pub(crate) mod limits;
+pub(crate) mod lines;
 pub(crate) mod parts;
 pub(crate) mod publish;
 pub(crate) mod remote;

@@ -17,6 +17,7 @@
 //! `REPORT` after one interval without a change but looks once more after another one: the task may have counted just
 //! before it could see the bit.
 
+use std::iter;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,9 @@ use crate::sync::timer::{TIMER, Timed};
 use crate::sync::unwind::drop_quietly;
 use crate::task::TaskRef;
 use crate::task::core::Core;
+use crate::task::lines::{Feed, Line, to_standard_error};
 use crate::task::state;
-use crate::task::subscribers::{Channel, Latest, Notices, Pace, Reports, Subscriber};
+use crate::task::subscribers::{Channel, Notices, Pace, Reports, Subscriber};
 
 /// As good as never, and yet a time that can be added to the present.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -52,6 +54,10 @@ pub(crate) fn admit(core: &Core, subscriber: Arc<dyn Subscriber<ProgressState>>,
     let mut reports = core.details().reports();
     let is_first = begin_to_observe(core, &reports);
     let seen = core.snapshot();
+    if subscriber.takes_lines() {
+        let mut early_lines = core.details().early_lines();
+        iter::from_fn(|| early_lines.pop()).for_each(|line| subscriber.say(&line));
+    }
     first(&seen);
     let notices = if seen.status.is_terminal() { Notices::NONE } else { reports.subscribers.add(subscriber, seen) };
     drop(reports);
@@ -62,7 +68,7 @@ pub(crate) fn admit(core: &Core, subscriber: Arc<dyn Subscriber<ProgressState>>,
 }
 
 /// Puts the current state into a place that was [admitted](admit) before.
-pub(crate) fn refresh(core: &Core, latest: &Latest<ProgressState>) {
+pub(crate) fn refresh(core: &Core, latest: &Feed<ProgressState>) {
     // Under the lock, so that nothing older comes after it.
     let _reports = core.details().reports();
     latest.set(core.snapshot());
@@ -88,6 +94,57 @@ pub(crate) fn due(task: &TaskRef, pace: Pace) {
         return;
     }
     show(task, reports, now);
+}
+
+/// Has a line shown by those who show lines, or else on standard error.
+///
+/// A task may say something before anybody can have said who shows it. So lines wait until its future is
+/// [attended](attend) to.
+pub(crate) fn say(core: &Core, line: Line) {
+    if core.state.load() & state::ATTENDED == 0 {
+        let mut early_lines = core.details().early_lines();
+        // Looked at again: whoever attends to it sets the bit with the lock held.
+        if core.state.load() & state::ATTENDED == 0 {
+            return early_lines.push(line);
+        }
+    }
+    say_now(core, &line);
+}
+
+/// Lets the lines out that have waited for this, once the future of a task is polled, or given away.
+#[cold]
+pub(crate) fn attend(core: &Core) {
+    while let Some(line) = next_early_line(core) {
+        say_now(core, &line);
+    }
+}
+
+/// Where there is none, lines wait no longer.
+fn next_early_line(core: &Core) -> Option<Line> {
+    let mut early_lines = core.details().early_lines();
+    let next = early_lines.pop();
+    if next.is_none() {
+        core.state.set(state::ATTENDED);
+    }
+    next
+}
+
+fn say_now(core: &Core, line: &Line) {
+    if !is_shown(core, line) {
+        to_standard_error(&line.text);
+    }
+}
+
+/// Has a line shown by those who show lines. Returns whether anybody does.
+fn is_shown(core: &Core, line: &Line) -> bool {
+    if core.state.load() & state::OBSERVED == 0 {
+        return false;
+    }
+    let reports = core.details().reports();
+    let notices = reports.subscribers.say(line);
+    let is_shown = !notices.is_empty();
+    notify(core, reports, notices);
+    is_shown
 }
 
 /// Shows a change of phase, which may come from any thread, unless that is about to be done.
@@ -168,6 +225,11 @@ pub(crate) fn conclude(core: &Core) -> bool {
     let mut reports = core.details().reports();
     if !reports.concluded {
         reports.concluded = true;
+        if reports.subscribers.take_lines() {
+            // Those who are there now will not be when its future is polled.
+            let mut early_lines = core.details().early_lines();
+            iter::from_fn(|| early_lines.pop()).for_each(|line| _ = reports.subscribers.say(&line));
+        }
         let watched = reports.watched.take();
         let interval = reports.pace.interval();
         let notices = reports.subscribers.conclude(&core.snapshot(), interval);

@@ -85,6 +85,9 @@ pub(crate) const DECIDED: u32 = 1 << 21;
 /// part of what it would have been.
 pub(crate) const CUT_SHORT: u32 = 1 << 23;
 
+/// Its future was polled, or is gone: whoever was to show its lines is there.
+pub(crate) const ATTENDED: u32 = 1 << 26;
+
 /// Two bits that say why cancellation was requested; the first request decides.
 const CAUSE_SHIFT: u32 = 24;
 pub(crate) const CAUSE: u32 = 0b11 << CAUSE_SHIFT;

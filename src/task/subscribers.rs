@@ -4,10 +4,9 @@
 //! each has a place for one, where a newer one replaces it. Then those who have been given one are *notified*, without
 //! the lock: that runs foreign code, wakers mostly, which may come back to the task.
 //!
-//! Deliberately absent: a queue of snapshots.
+//! Deliberately absent: a queue of snapshots. Lines that a task says are queued, up to a [bound](super::lines).
 
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use crate::progress::ProgressState;
 use crate::sync::timer::TimerId;
 use crate::sync::unwind::{drop_quietly, quietly};
 use crate::sync::waiter::Waiter;
+use crate::task::lines::{Feed, Line};
 
 /// The time between two snapshots, unless set otherwise.
 pub(crate) const REPORT_INTERVAL: Duration = Duration::from_millis(20);
@@ -43,6 +43,14 @@ pub(crate) trait Subscriber<S>: Send + Sync {
     ///
     /// Called with a lock held that the task needs: it must neither wait nor call foreign code.
     fn store(&self, old: &S, new: &S, interval: Option<Duration>);
+
+    /// Whether it shows lines. Called as [`store`](Self::store) is.
+    fn takes_lines(&self) -> bool {
+        false
+    }
+
+    /// Keeps a line. Called as [`store`](Self::store) is.
+    fn say(&self, _line: &Line) {}
 
     /// Tells whoever waits for what was stored. Called without a lock. `owner` wakes whoever polls what is observed.
     fn notify(&self, owner: &Waiter);
@@ -115,7 +123,19 @@ impl<S: Snapshot> Subscribers<S> {
         notices
     }
 
-    /// The same for the last one, after which nobody is shown any more.
+    /// Has a line shown by those who show lines.
+    pub(crate) fn say(&self, line: &Line) -> Notices<S> {
+        let subscribers = self.list.iter().map(|subscription| &subscription.subscriber);
+        let takers = subscribers.filter(|subscriber| subscriber.takes_lines());
+        let stored = takers.inspect(|taker| taker.say(line)).cloned().collect();
+        Notices { stored, gone: Vec::new() }
+    }
+
+    pub(crate) fn take_lines(&self) -> bool {
+        self.list.iter().any(|subscription| subscription.subscriber.takes_lines())
+    }
+
+    /// [Stores](Self::store) the last snapshot, after which nobody is shown any more.
     pub(crate) fn conclude(&mut self, snapshot: &S, interval: Option<Duration>) -> Notices<S> {
         let mut notices = self.store(snapshot, interval);
         notices.gone.append(&mut self.list);
@@ -197,44 +217,17 @@ impl<S: Snapshot> Subscriber<S> for Channel<S> {
     }
 }
 
-/// The newest snapshot, for whoever polls what is observed.
-#[derive(Debug)]
-pub(crate) struct Latest<S> {
-    newest: Mutex<Option<S>>,
-    is_closed: AtomicBool,
-}
-
-impl<S> Latest<S> {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { newest: Mutex::new(None), is_closed: AtomicBool::new(false) })
-    }
-
-    pub(crate) fn set(&self, snapshot: S) {
-        *self.lock() = Some(snapshot);
-    }
-
-    /// The newest one, if that was not taken before.
-    pub(crate) fn take(&self) -> Option<S> {
-        self.lock().take()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_none()
-    }
-
-    /// Nobody will take any more.
-    pub(crate) fn close(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<S>> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<S: Snapshot> Subscriber<S> for Latest<S> {
+impl<S: Snapshot> Subscriber<S> for Feed<S> {
     fn store(&self, _old: &S, new: &S, _interval: Option<Duration>) {
         self.set(new.clone());
+    }
+
+    fn takes_lines(&self) -> bool {
+        Feed::takes_lines(self)
+    }
+
+    fn say(&self, line: &Line) {
+        Feed::say(self, line);
     }
 
     fn notify(&self, owner: &Waiter) {
@@ -242,7 +235,7 @@ impl<S: Snapshot> Subscriber<S> for Latest<S> {
     }
 
     fn is_open(&self) -> bool {
-        !self.is_closed.load(Ordering::Relaxed)
+        Feed::is_open(self)
     }
 }
 

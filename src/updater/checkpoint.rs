@@ -10,6 +10,7 @@ use crate::sync::clock;
 use crate::task::TaskRef;
 use crate::task::context::Context;
 use crate::task::core::Core;
+use crate::task::lines::Line;
 use crate::task::publish;
 use crate::task::state;
 use crate::task::subscribers::Pace;
@@ -77,10 +78,28 @@ pub(crate) fn record(task: &TaskRef, context: &Context) {
 pub(crate) fn report(task: &TaskRef, context: &Context) {
     record(task, context);
     publish::due(task, Pace::of_this_process(context.report_interval, context.callbacks.is_some()));
+    catch_up(context);
+}
+
+/// Shows what is new to those who look at the task where it runs.
+fn catch_up(context: &Context) {
     if let Some((polling_thread, callbacks)) = &context.callbacks {
         // Another thread of the task must not call what belongs to the one that polls.
         if *polling_thread == thread::current().id() {
             callbacks.catch_up();
+        }
+    }
+}
+
+/// Has a line shown where the task is; what was counted before it comes first.
+pub(crate) fn println(task: &TaskRef, context: &Context, text: &str) {
+    report_if_due(task, context);
+    let line = Line::new(task.core.id(), text);
+    match &context.relay {
+        Some(relay) => relay.say(line),
+        None => {
+            publish::say(&task.core, line);
+            catch_up(context);
         }
     }
 }

@@ -345,6 +345,44 @@ impl Updater {
         checkpoint::set_message(self.task(), &self.context, message.into());
     }
 
+    /// Has a line shown, whole and in order with the progress, wherever the task runs: above the bars where
+    /// [bars](crate::TaskGroup) are shown, as an event of an [event stream](crate::TaskEvent::Line), and on standard error
+    /// where there is neither. It is not part of the outcome.
+    ///
+    /// What comes from a worker process takes this way as well. One line may be of any length, but no more than 64 KiB of it
+    /// are shown; it should hold no newline but at its end, for that is up to whoever shows it.
+    ///
+    /// What a task says before its future is polled, by `await` or by [`wait`](crate::ProgressFuture::wait) say, waits for
+    /// that: until then, somebody may come to show it.
+    ///
+    /// A task is never held up by those who show its lines: 1000 lines, or 1 MiB, wait for them. What comes beyond that is
+    /// dropped, and a line in its place says how many there were. This does not check for cancellation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::TaskEvent;
+    ///
+    /// # smol::block_on(async {
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| {
+    ///     for file in ["a.txt", "b.txt"] {
+    ///         progress.println(format_args!("{file} is empty"));
+    ///     }
+    ///     Ok(())
+    /// });
+    /// let lines = task.events().filter_map(async |event| match event {
+    ///     TaskEvent::Line(line) => Some(line),
+    ///     _ => None,
+    /// });
+    /// assert_eq!(lines.collect::<Vec<_>>().await, ["a.txt is empty", "b.txt is empty"]);
+    /// # });
+    /// ```
+    pub fn println(&self, line: impl fmt::Display) {
+        checkpoint::println(self.task(), &self.context, &line.to_string());
+    }
+
     /// Counts `delta` units as done, and checks for cancellation. The count wraps around after 2⁶⁴ units.
     ///
     /// # Errors

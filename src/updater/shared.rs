@@ -197,6 +197,24 @@ impl SharedUpdater {
         checkpoint::set_message(self.task(), &self.context, message.into());
     }
 
+    /// Has a line shown; see [`Updater::println`](crate::Updater::println).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| {
+    ///     let shared = progress.shared();
+    ///     std::thread::spawn(move || shared.println("said by another thread")).join().unwrap();
+    ///     Ok(())
+    /// });
+    /// # task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn println(&self, line: impl fmt::Display) {
+        checkpoint::println(self.task(), &self.context, &line.to_string());
+    }
+
     /// Sleeps, unless the task is cancelled; see [`Updater::sleep`](crate::Updater::sleep).
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::error::WorkerExit;
 use crate::process::pool::launch::{End, Launch, Process};
 use crate::process::pool::launched::Site;
-use crate::process::pool::queued::Kinds;
+use crate::process::pool::queued::{Kinds, News};
 use crate::process::pool::terms::{Event, WorkerId};
 use crate::process::program;
 use crate::process::protocol::channel::Channel;
@@ -134,7 +134,8 @@ impl Peer {
     pub(super) fn event(&mut self, worker: WorkerId, reply: Reply) -> Result<Option<Event<Kinds>>, WireError> {
         Ok(Some(match reply {
             Reply::Started { id } => Event::Begun(worker, id),
-            Reply::Progress { id, snapshot } => Event::Progress(worker, id, snapshot),
+            Reply::Progress { id, snapshot } => Event::Progress(worker, id, News::Snapshot(snapshot)),
+            Reply::Line { id, text } => Event::Progress(worker, id, News::Line(text)),
             Reply::Ended { id, snapshot, outcome } => {
                 Event::Ended(worker, id, Duration::from_nanos(snapshot.elapsed), (snapshot, outcome))
             }

@@ -22,7 +22,7 @@ pub(super) struct Kinds;
 impl Types for Kinds {
     type Task = Queued;
     type Page = Arc<Channel>;
-    type Report = RemoteSnapshot;
+    type Report = News;
     type Outcome = (RemoteSnapshot, Outcome);
     type Exit = End;
     type Failure = Failure;
@@ -96,13 +96,23 @@ impl Task for Queued {
     }
 }
 
-impl Report for RemoteSnapshot {
+/// What a worker tells of a task that it runs.
+pub(super) enum News {
+    Snapshot(RemoteSnapshot),
+    Line(String),
+}
+
+impl Report for News {
     fn has_noticed(&self) -> bool {
-        self.has_noticed
+        matches!(self, Self::Snapshot(snapshot) if snapshot.has_noticed)
     }
 
     fn is_silent(&self) -> bool {
-        self.is_silent
+        match self {
+            Self::Snapshot(snapshot) => snapshot.is_silent,
+            // It may have been said by a thread that does nothing else for the task.
+            Self::Line(_) => true,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind};
+use crate::task::lines::Line;
 use crate::task::remote::{Record, RemoteSnapshot};
 use crate::task::subscribers::Pace;
 use crate::task::transitions;
@@ -28,6 +29,11 @@ fn begin_at(task: &TaskRef, pace: Pace) {
 pub(crate) fn mirror(task: &TaskRef, snapshot: RemoteSnapshot, report_interval: Duration) {
     record(task, snapshot);
     show(task, Pace::Remote(report_interval));
+}
+
+/// Shows what a task has said.
+pub(crate) fn say(task: &TaskRef, text: &str) {
+    publish::say(&task.core, Line::new(task.core.id(), text));
 }
 
 /// How a task ended, other than with a value.

@@ -19,7 +19,7 @@ use crate::process::pool::crew::CrewNews;
 use crate::process::pool::launch::{Failure, Launch, Process};
 use crate::process::pool::launched::Site;
 use crate::process::pool::poller::Poller;
-use crate::process::pool::queued::{Entry, Kinds};
+use crate::process::pool::queued::{Entry, Kinds, News};
 use crate::process::pool::relay::Relay;
 use crate::process::pool::remote;
 use crate::process::pool::scheduler::{Counts, Scheduler};
@@ -245,7 +245,10 @@ impl Pool {
                 }
             }
             Action::Resume(task) => watchdog::watch(task.task()),
-            Action::Show(task, snapshot) => remote::mirror(task.task(), snapshot, self.launch.report_interval),
+            Action::Show(task, News::Snapshot(snapshot)) => {
+                remote::mirror(task.task(), snapshot, self.launch.report_interval);
+            }
+            Action::Show(task, News::Line(text)) => remote::say(task.task(), &text),
             Action::Settle(task, (snapshot, outcome)) => {
                 remote::end(task.task(), snapshot, judge(task.task(), outcome))
             }

@@ -1,6 +1,7 @@
 //! What the program is told of a task while it runs in a worker.
 
 use std::io;
+use std::iter;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -12,7 +13,8 @@ use crate::process::protocol::wake_pipe::WakePipe;
 use crate::process::protocol::wire::{Reply, Run};
 use crate::progress::{ProgressState, Status};
 use crate::sync::waiter::Waiter;
-use crate::task::context::Recorder;
+use crate::task::context::{Recorder, Relay};
+use crate::task::lines::{Backlog, Line, to_standard_error};
 use crate::task::parts::Position;
 use crate::task::remote::{RemoteSnapshot, beginning};
 use crate::task::subscribers::{Snapshot, Subscriber};
@@ -26,18 +28,53 @@ pub(crate) struct Outlet {
     pub(crate) wake: WakePipe,
     /// Tasks stand still because the pool does, and not for their own sake.
     pub(crate) is_suspended: AtomicBool,
-    /// The task that runs, as it is known here and in the program. No other is recorded.
+    /// The task that runs, as it is known here and in the program. No other is recorded or heard.
     current: Mutex<Option<(TaskId, u64)>>,
+    /// What it has said while there was no room for it. May be locked after the current task, and not the other way round.
+    unsent: Mutex<Backlog>,
 }
 
 impl Outlet {
     pub(crate) fn new(channel: Channel) -> io::Result<Self> {
-        Ok(Self { channel, wake: WakePipe::new()?, is_suspended: AtomicBool::new(false), current: Mutex::default() })
+        Ok(Self {
+            channel,
+            wake: WakePipe::new()?,
+            is_suspended: AtomicBool::new(false),
+            current: Mutex::default(),
+            unsent: Mutex::default(),
+        })
     }
 
     /// Records, from now on, what this task says, which is the one with the id `run` in the program.
     pub(crate) fn turn_to(&self, task: TaskId, run: u64) {
         *self.current() = Some((task, run));
+    }
+
+    /// Adds the lines that wait to what is to be sent. Whoever adds something after them comes after them.
+    pub(crate) fn add_unsent(&self) {
+        let current = self.current();
+        if let Some((_, run)) = *current {
+            self.add_lines(run, None);
+        }
+    }
+
+    /// Sends the lines that wait, where there is room for them again.
+    pub(crate) fn send_unsent(&self) {
+        if !self.channel.is_full() && !self.unsent().is_empty() {
+            self.add_unsent();
+            self.channel.send_off();
+        }
+    }
+
+    fn add_lines(&self, run: u64, last: Option<Line>) {
+        let (mut unsent, mut outbox) = (self.unsent(), self.channel.outbox());
+        for line in iter::from_fn(|| unsent.pop()).chain(last) {
+            outbox.reply(Reply::Line { id: run, text: line.text.to_string() });
+        }
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, Backlog> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn current(&self) -> MutexGuard<'_, Option<(TaskId, u64)>> {
@@ -53,6 +90,23 @@ impl Recorder for Outlet {
         let current = self.current();
         if let Some((_, run)) = current.filter(|&(current, _)| current == task) {
             memory.record(run, position, message);
+        }
+    }
+}
+
+impl Relay for Outlet {
+    fn say(&self, line: Line) {
+        let current = self.current();
+        // The initializer is no task of the program's, and what a task has left behind none of anybody's.
+        let Some((_, run)) = current.filter(|&(task, run)| task == line.task && run != 0) else {
+            return to_standard_error(&line.text);
+        };
+        if self.channel.is_full() {
+            return self.unsent().push(line);
+        }
+        self.add_lines(run, Some(line));
+        if !self.channel.send_off() {
+            self.wake.wake();
         }
     }
 }

@@ -240,6 +240,7 @@ impl Worker {
     fn run_tasks(self: Arc<Self>) {
         let mut context = Context::with_interval(self.report_interval);
         context.recorder = self.channel().memory().is_some().then(|| self.outlet.clone() as Arc<dyn Recorder>);
+        context.relay = Some(self.outlet.clone());
         let mut unsent = Duration::ZERO;
         loop {
             match self.next(&mut unsent) {
@@ -369,6 +370,7 @@ impl Worker {
                 thread::park();
             }
         }
+        self.outlet.add_unsent();
         self.channel().outbox().reply(Reply::Ended { id: run.id, snapshot, outcome });
         self.channel().note();
     }

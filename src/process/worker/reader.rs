@@ -139,6 +139,7 @@ impl Worker {
         if self.channel().is_full() && self.channel().send_off() {
             self.show_the_newest();
         }
+        self.outlet.send_unsent();
         let received = self.channel().receive(&mut reading.decoder);
         if received == Received::End || reading.pulse.as_mut().is_some_and(|pulse| !self.keep_pulse(pulse, received)) {
             self.see_it_end();

@@ -258,6 +258,7 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
         }
         kind::STARTED => Reply::Started { id },
         kind::PROGRESS => Reply::Progress { id, snapshot: Fields { rest: fields, message: "Progress" }.snapshot()? },
+        kind::LINE => Reply::Line { id, text: Fields { rest: fields, message: "Line" }.text()? },
         kind::VALUE => {
             let (snapshot, value) = Fields { rest: fields, message: "Value" }.value(payload)?;
             Reply::Ended { id, snapshot, outcome: Outcome::Value(value) }

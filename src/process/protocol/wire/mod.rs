@@ -25,7 +25,7 @@ use crate::codec::Encoded;
 use crate::task::remote::RemoteSnapshot;
 
 /// Changes with every change of a frame, a message or the [memory](super::memory) that both ends share.
-pub(crate) const VERSION: u32 = 6;
+pub(crate) const VERSION: u32 = 7;
 
 /// A time-out that never passes.
 pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
@@ -90,6 +90,11 @@ pub(crate) enum Reply {
     Progress {
         id: u64,
         snapshot: RemoteSnapshot,
+    },
+    /// The task has said something.
+    Line {
+        id: u64,
+        text: String,
     },
     Ended {
         id: u64,
@@ -240,6 +245,7 @@ mod kind {
     pub(super) const READY: u8 = b'h';
     pub(super) const STARTED: u8 = b's';
     pub(super) const PROGRESS: u8 = b'p';
+    pub(super) const LINE: u8 = b'l';
     pub(super) const VALUE: u8 = b'v';
     pub(super) const PARTIAL: u8 = b'q';
     pub(super) const ERROR: u8 = b'e';

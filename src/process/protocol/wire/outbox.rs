@@ -118,6 +118,7 @@ impl Outbox {
             Reply::Ready(ready) => self.push_ready(&ready),
             Reply::Started { id } => self.push_small(kind::STARTED, id, |_| {}),
             Reply::Progress { id, snapshot } => self.push_small(kind::PROGRESS, id, |to| put_snapshot(to, &snapshot)),
+            Reply::Line { id, text } => self.push_small(kind::LINE, id, |to| to.extend(text.as_bytes())),
             Reply::Ended { id, snapshot, outcome: Outcome::Value(value) } => {
                 self.push_value(kind::VALUE, id, &snapshot, value)
             }

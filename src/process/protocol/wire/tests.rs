@@ -15,7 +15,7 @@ use crate::codec::Format;
 /// Where something changes about how a payload is sent and received.
 const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
 
-const KINDS: [u8; 16] = [
+const KINDS: [u8; 17] = [
     kind::SURROUNDINGS,
     kind::HELLO,
     kind::RUN,
@@ -27,6 +27,7 @@ const KINDS: [u8; 16] = [
     kind::READY,
     kind::STARTED,
     kind::PROGRESS,
+    kind::LINE,
     kind::VALUE,
     kind::PARTIAL,
     kind::ERROR,
@@ -284,6 +285,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         1 => ready,
         1 => any::<u64>().prop_map(|id| Reply::Started { id }),
         2 => (any::<u64>(), snapshot()).prop_map(|(id, snapshot)| Reply::Progress { id, snapshot }),
+        1 => (any::<u64>(), text()).prop_map(|(id, text)| Reply::Line { id, text }),
         4 => (any::<u64>(), snapshot(), outcome).prop_map(|(id, snapshot, outcome)| Reply::Ended { id, snapshot, outcome }),
         1 => select(vec![Reply::Beat, Reply::Goodbye]),
     ]
@@ -663,6 +665,7 @@ fn a_message_with_something_unknown_in_it_is_refused() {
     }
     let progress = snapshot(MESSAGE, b"\xff");
     assert_eq!(reply_of(&frame(kind::PROGRESS, 1, &progress, &[])), Err(WireError::Malformed("Progress")));
+    assert_eq!(reply_of(&frame(kind::LINE, 1, b"\xff", &[])), Err(WireError::Malformed("Line")));
     let value = [&[2][..], &snapshot(0, &[])].concat();
     assert_eq!(reply_of(&frame(kind::VALUE, 1, &value, &[])), Err(WireError::Malformed("Value")));
     assert_eq!(reply_of(&frame(kind::PARTIAL, 1, &value, &[])), Err(WireError::Malformed("Partial")));

@@ -1,0 +1,252 @@
+//! Lines that tasks say: how they wait for whoever shows them, and where they go when nobody does.
+//!
+//! A task that says more than can be shown is not held up, and takes no more memory: what there is no room for is dropped,
+//! and a line in its place tells how much that was.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::id::TaskId;
+use crate::task::remote::beginning;
+
+/// How many lines wait to be shown, at the most, and how many bytes they are.
+const MOST_LINES: usize = 1000;
+const MOST_BYTES: usize = 1 << 20;
+/// The rest of a line is cut off.
+const LONGEST_LINE: usize = 64 << 10;
+
+/// What a task has said.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) task: TaskId,
+    pub(crate) text: Arc<str>,
+    /// How many lines it is, where it tells of some that were dropped.
+    stands_for: u64,
+}
+
+impl Line {
+    /// Without the newline at the end of the text, and without what makes it too long.
+    pub(crate) fn new(task: TaskId, text: &str) -> Self {
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        Self { task, text: beginning(text, LONGEST_LINE).into(), stands_for: 1 }
+    }
+
+    /// Stands for lines that there was no room for.
+    pub(crate) fn of_dropped(task: TaskId, dropped: u64) -> Self {
+        let lines = if dropped == 1 { "line was" } else { "lines were" };
+        let text = format!("({dropped} {lines} dropped here: there was no room for more)").into();
+        Self { task, text, stands_for: dropped }
+    }
+}
+
+/// The room for lines that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    lines: usize,
+    bytes: usize,
+    /// The lines that there was no room for, and the task of the last one.
+    dropped: Option<(TaskId, u64)>,
+}
+
+impl Room {
+    /// Gives back those that may wait now: this line, behind one that tells of those that were dropped before it; or none.
+    pub(crate) fn admit(&mut self, line: Line) -> impl Iterator<Item = Line> + use<> {
+        let is_full = self.lines >= MOST_LINES || self.bytes + line.text.len() > MOST_BYTES;
+        let admitted = if is_full {
+            let dropped = self.dropped.map_or(0, |(_, dropped)| dropped);
+            self.dropped = Some((line.task, dropped + line.stands_for));
+            [None, None]
+        } else {
+            [self.take_dropped(), Some(line)]
+        };
+        for line in admitted.iter().flatten() {
+            self.lines += 1;
+            self.bytes += line.text.len();
+        }
+        admitted.into_iter().flatten()
+    }
+
+    /// A line waits no longer.
+    pub(crate) fn release(&mut self, line: &Line) {
+        self.lines -= 1;
+        self.bytes -= line.text.len();
+    }
+
+    /// What tells of the lines that were dropped since the last that waits.
+    pub(crate) fn take_dropped(&mut self) -> Option<Line> {
+        self.dropped.take().map(|(task, dropped)| Line::of_dropped(task, dropped))
+    }
+
+    pub(crate) fn has_dropped(&self) -> bool {
+        self.dropped.is_some()
+    }
+}
+
+/// Lines that wait for something.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    lines: VecDeque<Line>,
+    room: Room,
+}
+
+impl Backlog {
+    pub(crate) fn push(&mut self, line: Line) {
+        self.lines.extend(self.room.admit(line));
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Line> {
+        let line = self.lines.pop_front();
+        line.inspect(|line| self.room.release(line)).or_else(|| self.room.take_dropped())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+}
+
+/// Something that is to be shown.
+#[derive(Debug)]
+pub(crate) enum News<S> {
+    Snapshot(S),
+    Line(Line),
+}
+
+/// What is to be shown next, in order, to whoever polls what is observed: lines, and the newest snapshot of those between
+/// two of them.
+#[derive(Debug)]
+pub(crate) struct Feed<S> {
+    waiting: Mutex<Waiting<S>>,
+    takes_lines: AtomicBool,
+    is_closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Waiting<S> {
+    news: VecDeque<News<S>>,
+    room: Room,
+}
+
+impl<S> Feed<S> {
+    /// One that takes no lines yet.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            waiting: Mutex::new(Waiting { news: VecDeque::new(), room: Room::default() }),
+            takes_lines: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes lines from now on.
+    pub(crate) fn take_lines(&self) {
+        self.takes_lines.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, snapshot: S) {
+        let mut waiting = self.lock();
+        match waiting.news.back_mut() {
+            Some(News::Snapshot(newest)) => *newest = snapshot,
+            _ => waiting.news.push_back(News::Snapshot(snapshot)),
+        }
+    }
+
+    pub(crate) fn takes_lines(&self) -> bool {
+        self.takes_lines.load(Ordering::Relaxed) && self.is_open()
+    }
+
+    pub(crate) fn say(&self, line: &Line) {
+        let Waiting { news, room } = &mut *self.lock();
+        news.extend(room.admit(line.clone()).map(News::Line));
+    }
+
+    /// What is to be shown next.
+    pub(crate) fn next(&self) -> Option<News<S>> {
+        let Waiting { news, room } = &mut *self.lock();
+        let next = news.pop_front();
+        match &next {
+            Some(News::Line(line)) => room.release(line),
+            Some(News::Snapshot(_)) => {}
+            None => return room.take_dropped().map(News::Line),
+        }
+        next
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        let waiting = self.lock();
+        waiting.news.is_empty() && !waiting.room.has_dropped()
+    }
+
+    /// Nobody will take any more.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_closed.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting<S>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For a line that nobody else shows.
+pub(crate) fn to_standard_error(line: &str) {
+    // In one write, so that lines of several threads do not mix. Nobody may read it.
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Feed, Line, MOST_LINES, News};
+    use crate::id::TaskId;
+
+    fn told<S: std::fmt::Debug>(feed: &Feed<S>) -> Vec<String> {
+        std::iter::from_fn(|| feed.next())
+            .map(|news| match news {
+                News::Snapshot(snapshot) => format!("{snapshot:?}"),
+                News::Line(line) => line.text.to_string(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn lines_and_snapshots_keep_their_order_and_only_the_newest_snapshot_waits() {
+        let (feed, task) = (Feed::new(), TaskId::next());
+        assert!(!feed.takes_lines());
+        feed.take_lines();
+        assert!(feed.takes_lines());
+        feed.set(1);
+        feed.set(2);
+        feed.say(&Line::new(task, "two\n"));
+        feed.set(3);
+        feed.say(&Line::new(task, "three"));
+        assert_eq!(told(&feed), ["2", "two", "3", "three"]);
+        feed.close();
+        assert!(!feed.takes_lines());
+    }
+
+    #[test]
+    fn lines_that_there_is_no_room_for_are_counted_in_their_place() {
+        let (feed, task) = (Feed::<()>::new(), TaskId::next());
+        let say = |count: usize| (0..count).for_each(|_| feed.say(&Line::new(task, "x")));
+        say(MOST_LINES + 7);
+        assert!(matches!(feed.next(), Some(News::Line(_))));
+        say(3);
+        assert!(!feed.is_empty());
+        let told = told(&feed);
+        let notices: Vec<_> = told.iter().enumerate().filter(|(_, line)| *line != "x").collect();
+        let notice = |lines: u64| Line::of_dropped(task, lines).text.to_string();
+        assert_eq!(notices, [(MOST_LINES - 1, &notice(7)), (MOST_LINES + 1, &notice(2))]);
+        assert!(feed.is_empty());
+    }
+
+    #[test]
+    fn long_lines_take_no_more_memory_than_there_is_for_lines() {
+        let (feed, task) = (Feed::<()>::new(), TaskId::next());
+        let long = "x".repeat(10 << 20);
+        (0..100).for_each(|_| feed.say(&Line::new(task, &long)));
+        assert!(told(&feed).iter().map(String::len).sum::<usize>() <= super::MOST_BYTES + 100);
+    }
+}

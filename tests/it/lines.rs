@@ -1,0 +1,163 @@
+//! Lines that tasks say.
+
+use std::sync::{Arc, Mutex};
+
+use futures::StreamExt;
+use progress_executor::{
+    Executor, ExecutorExt, GroupEvent, ProcessPoolExecutor, ProgressBar, ProgressState, SyncExecutor, TaskEvent,
+    TaskGroup, TaskResult, ThreadPoolExecutor, Triggers, Updater,
+};
+
+use crate::support::{eventually, within_deadline};
+
+/// Counts, and says each number that it has come to.
+pub(crate) fn say_numbers(numbers: u64, progress: &Updater) -> TaskResult<()> {
+    for number in 1..=numbers {
+        progress.update(1)?;
+        progress.println(number);
+    }
+    Ok(())
+}
+
+/// Says each number from a thread of its own.
+pub(crate) fn say_numbers_elsewhere(numbers: u64, progress: &Updater) -> TaskResult<()> {
+    let shared = progress.shared();
+    std::thread::scope(|scope| scope.spawn(|| (1..=numbers).for_each(|number| shared.println(number))).join().unwrap());
+    Ok(())
+}
+
+/// Says so many lines of a kilobyte.
+pub(crate) fn say_much(lines: u64, progress: &Updater) -> TaskResult<u64> {
+    let line = "x".repeat(1000);
+    (0..lines).for_each(|_| progress.println(&line));
+    progress.println("the end");
+    Ok(lines)
+}
+
+fn executors() -> [Box<dyn Executor>; 3] {
+    let processes = ProcessPoolExecutor::new(1).unwrap();
+    [Box::new(SyncExecutor::new()), Box::new(ThreadPoolExecutor::new(1)), Box::new(processes)]
+}
+
+fn numbers(count: u64) -> Vec<String> {
+    (1..=count).map(|number| number.to_string()).collect()
+}
+
+#[test]
+fn lines_come_whole_and_in_order_with_the_progress() {
+    within_deadline(|| {
+        for executor in executors() {
+            let mut events = executor.submit(say_numbers, 500).events();
+            let (mut lines, mut said, mut is_done) = (Vec::new(), 0, false);
+            while let Some(event) = smol::block_on(events.next()) {
+                match event {
+                    TaskEvent::Line(line) => {
+                        said = line.parse().unwrap();
+                        lines.push(line);
+                    }
+                    TaskEvent::Progress(state) => assert!(state.n >= said, "{} was said before {}", said, state.n),
+                    TaskEvent::Done(outcome) => {
+                        outcome.unwrap();
+                        is_done = true;
+                    }
+                    _ => unreachable!("there is no other event"),
+                }
+            }
+            assert!(is_done);
+            assert_eq!(lines, numbers(500));
+        }
+    });
+}
+
+#[test]
+fn threads_of_a_task_say_lines_as_well() {
+    within_deadline(|| {
+        for executor in executors() {
+            let events = executor.submit(say_numbers_elsewhere, 50).events();
+            let lines =
+                events.filter_map(async |event| if let TaskEvent::Line(line) = event { Some(line) } else { None });
+            assert_eq!(smol::block_on(lines.collect::<Vec<_>>()), numbers(50));
+        }
+    });
+}
+
+#[test]
+fn what_a_task_of_a_group_has_said_comes_before_its_outcome() {
+    within_deadline(|| {
+        for executor in executors() {
+            let mut group = TaskGroup::new();
+            let ids = [20, 30].map(|count| (group.add(executor.submit(say_numbers, count)), count));
+            let mut said: Vec<Vec<String>> = vec![Vec::new(); 2];
+            let mut events = group.events();
+            while let Some(event) = smol::block_on(events.next()) {
+                let index = |id| ids.iter().position(|(other, _)| *other == id).unwrap();
+                match event {
+                    GroupEvent::Line(id, line) => said[index(id)].push(line),
+                    GroupEvent::Ended(id, outcome) => {
+                        outcome.unwrap();
+                        assert_eq!(said[index(id)], numbers(ids[index(id)].1));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_task_that_says_more_than_is_taken_is_not_held_up_and_the_rest_is_counted() {
+    within_deadline(|| {
+        let [_, threads, processes] = executors();
+        for (executor, is_exact) in [(threads, true), (processes, false)] {
+            let events = executor.submit(say_much, 5000).events();
+            // Nobody takes anything before it has ended.
+            eventually("it ends", || events.get_ref().is_done());
+            let lines =
+                events.filter_map(async |event| if let TaskEvent::Line(line) = event { Some(line) } else { None });
+            let lines: Vec<_> = smol::block_on(lines.collect());
+            let dropped = |line: &String| line.strip_prefix('(')?.split_once(' ')?.0.parse::<u64>().ok();
+            let (notices, said): (Vec<_>, Vec<_>) = lines.iter().partition(|line| dropped(line).is_some());
+            assert!(said.len() <= 1100 && !notices.is_empty(), "{}, {notices:?}", said.len());
+            let known = said.len() as u64 + notices.into_iter().filter_map(dropped).sum::<u64>();
+            // A worker's own notice may be among those that were dropped.
+            assert!(known == 5001 || !is_exact, "{known}");
+        }
+    });
+}
+
+/// A bar that keeps the lines.
+struct Keeps(Arc<Mutex<Vec<String>>>);
+
+impl ProgressBar for Keeps {
+    fn update(&mut self, _: &ProgressState) {}
+
+    fn finish(&mut self, _: &ProgressState) {}
+
+    fn println(&mut self, line: &str) {
+        self.0.lock().unwrap().push(line.to_owned());
+    }
+}
+
+#[test]
+fn a_bar_shows_the_lines_of_its_task() {
+    within_deadline(|| {
+        for executor in executors() {
+            let said = Arc::new(Mutex::new(Vec::new()));
+            let bar = Keeps(said.clone());
+            executor.submit(say_numbers, 50).with_bar(Triggers::NOW, || bar).wait().unwrap();
+            assert_eq!(*said.lock().unwrap(), numbers(50));
+        }
+    });
+}
+
+#[test]
+fn lines_are_serialized_with_their_task_where_it_could_be_another() {
+    let line: TaskEvent<()> = TaskEvent::Line("a \"stone\"".into());
+    assert_eq!(serde_json::to_string(&line).unwrap(), r#"{"event":"line","line":"a \"stone\""}"#);
+    let task = SyncExecutor::new().spawn(|_| Ok(()));
+    let line: GroupEvent<()> = GroupEvent::Line(task.id(), "a stone".into());
+    assert_eq!(
+        serde_json::to_string(&line).unwrap(),
+        format!(r#"{{"event":"line","id":{},"line":"a stone"}}"#, task.id())
+    );
+}
