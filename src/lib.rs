@@ -228,6 +228,8 @@ pub use crate::future::events::{TaskEvent, TaskEvents};
 pub use crate::group::TaskGroup;
 #[cfg(feature = "indicatif")]
 pub use crate::group::bars::GroupBars;
+#[cfg(feature = "indicatif")]
+pub use crate::group::bars::units::Units;
 pub use crate::group::events::{GroupEvent, GroupEvents};
 pub use crate::group::handle::GroupHandle;
 pub use crate::group::join::{Join, JoinAll};

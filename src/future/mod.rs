@@ -616,6 +616,7 @@ impl<T> Future for ProgressFuture<T> {
         };
         if let Some(callbacks) = &self.callbacks {
             callbacks.catch_up();
+            callbacks.poll(cx.waker());
             callbacks.raise();
         }
         if !has_ended {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use console::strip_ansi_codes;
+use console::{AnsiCodeIterator, strip_ansi_codes};
 
 /// No terminal is wider, and more need not be looked at.
 const LONGEST: usize = 4096;
@@ -18,15 +18,33 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     strip_ansi_codes(text).trim_end().replace(joins, "").replace(char::is_control, " ").into()
 }
 
+/// The text with its colours, and without all else that would do more than to take up room on its line. A tab is kept.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    let mut has_style = false;
+    for (part, is_sequence) in AnsiCodeIterator::new(text) {
+        if !is_sequence {
+            printable.extend(part.chars().filter(|&character| character == '\t' || !character.is_control()));
+        } else if part.starts_with("\x1b[") && part.ends_with('m') {
+            has_style = true;
+            printable += part;
+        }
+    }
+    if has_style {
+        printable += "\x1b[0m";
+    }
+    printable
+}
+
 /// Whether this makes one symbol of several characters, or a wide one of a narrow one, in some terminals but not in all:
-/// without it they agree on how wide the text is.
+/// without it they agree on how wide the text is. So do those that write from right to left.
 fn joins(character: char) -> bool {
-    matches!(character, '\u{200d}' | '\u{fe0f}')
+    matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{fe0f}' | '\u{feff}')
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST, one_line};
+    use super::{LONGEST, one_line, printable};
 
     #[test]
     fn nothing_moves_the_cursor_or_colours_what_follows() {
@@ -47,6 +65,16 @@ mod tests {
         }
         for unterminated in ["\u{1b}", "\u{1b}[", "\u{1b}[31", "\u{1b}]0;title", "\u{9b}", "\u{90}q"] {
             assert!(!one_line(unterminated).contains(char::is_control), "{unterminated:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_keeps_its_colours_and_nothing_else() {
+        assert_eq!(printable("plain\t日本語"), "plain\t日本語");
+        assert_eq!(printable("\u{1b}[31mred"), "\u{1b}[31mred\u{1b}[0m");
+        assert_eq!(printable("a\rb\u{8}c\u{1b}[2Ad\u{1b}]0;title\u{7}e"), "abcde");
+        for unterminated in ["\u{1b}", "\u{1b}[31", "\u{1b}]0;title", "\u{9b}", "\u{90}q"] {
+            assert!(!printable(unterminated).contains(char::is_control), "{unterminated:?}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::iter;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::Waker;
 
 use crate::sync::unwind::{drop_payload, drop_quietly, quietly};
 use crate::task::lines::{Feed, Line, News};
@@ -38,6 +39,9 @@ pub(crate) trait Observer<S>: Send {
     }
 
     fn say(&mut self, _line: &Line) {}
+
+    /// Called where it is polled, after all that is new was shown: `waker` has that done again.
+    fn poll(&mut self, _waker: &Waker) {}
 
     /// Nothing more will be shown.
     fn leave(&mut self, last: &S);
@@ -163,6 +167,15 @@ impl<S: Snapshot> Callbacks<S> {
             payload.into_iter().for_each(drop_payload);
         }
         true
+    }
+
+    /// Lets every observer do what it could not do before. One that panics here has shown all that it will.
+    pub(crate) fn poll(&self, waker: &Waker) {
+        if let Ok(mut list) = self.list.try_lock() {
+            for entry in &mut list.entries {
+                let _ = quietly(|| entry.observer.poll(waker));
+            }
+        }
     }
 
     /// Lets the panic of an observer out, where it was caught before: to whoever polls.

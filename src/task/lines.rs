@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::id::TaskId;
 use crate::task::remote::beginning;
@@ -191,10 +191,23 @@ impl<S> Feed<S> {
     }
 }
 
+/// Shows a line above the bars on standard error; returns whether there are any.
+pub(crate) type ShowAbove = fn(&str) -> bool;
+
+static ABOVE_BARS: OnceLock<ShowAbove> = OnceLock::new();
+
+/// Lets lines for standard error be shown above the bars that are there.
+#[cfg(feature = "indicatif")]
+pub(crate) fn keep_off_bars(show: ShowAbove) {
+    let _ = ABOVE_BARS.set(show);
+}
+
 /// For a line that nobody else shows.
 pub(crate) fn to_standard_error(line: &str) {
-    // In one write, so that lines of several threads do not mix. Nobody may read it.
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    if !ABOVE_BARS.get().is_some_and(|show| show(line)) {
+        // In one write, so that lines of several threads do not mix. Nobody may read it.
+        let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,288 @@
+//! Lines of a screen: what each task is shown with, in as many columns as there are.
+//!
+//! ```text
+//! hash a.iso            25 %  ━━━━━━━━╸──────────────────────  0.5/2.0 GiB  35.2 MiB/s, 43 s left
+//! total                 12 %  ━━━━╸──────────────────────────  5 of 16 ended: 4 finished, 1 failed
+//! ```
+//!
+//! What there is no room for is left out: first the message, then the bar, then the count. A name and how much is done are
+//! always there. The last column is never written to: a terminal that wraps there, or shows `^C`, would tear the line.
+
+use std::time::Duration;
+
+use console::Style;
+use unicode_width::UnicodeWidthChar;
+
+use crate::future::text::one_line;
+use crate::group::bars::units::Units;
+use crate::group::progress::GroupProgress;
+use crate::progress::{ProgressState, Status};
+
+/// Between two columns.
+const GAP: usize = 2;
+const PERCENT: usize = 5;
+const SHORTEST_BAR: usize = 10;
+const SHORTEST_NOTE: usize = 8;
+
+/// What ends a line of something that has failed, where there are no colours.
+pub(super) const MARK: &str = " ✗";
+
+/// How many columns there are, and whether there are colours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Canvas {
+    pub(super) columns: usize,
+    pub(super) has_colours: bool,
+}
+
+/// What is to be said of a task.
+pub(super) struct Row {
+    name: String,
+    /// How much is done, from 0 to 1, where that is known.
+    fraction: Option<f64>,
+    status: Status,
+    count: String,
+    /// The longest comes first.
+    notes: Vec<String>,
+}
+
+impl Row {
+    pub(super) fn of_task(name: &str, state: &ProgressState, units: &Units) -> Self {
+        let (count, speed) = (units.count(state.n, state.total), speed(units.rate(state.rate()), state.eta()));
+        let message = state.message.as_deref().map(|message| one_line(message).into_owned());
+        let notes = match (state.status, message) {
+            (Status::Running, Some(message)) => vec![format!("{speed}  {message}").trim_start().to_owned(), message],
+            (Status::Running, None) => vec![speed],
+            (Status::Finished, _) => vec![format!("{} in {}", state.status, told(state.elapsed))],
+            (status, _) => vec![status.to_string()],
+        };
+        let fraction = if state.total.is_some() { state.fraction() } else { None };
+        // One that waits has come to nothing yet.
+        let fraction = fraction.filter(|_| state.status != Status::Pending);
+        Self { name: one_line(name).into_owned(), fraction, status: state.status, count, notes }
+    }
+
+    /// For all of `tasks`, of which some may not be shown.
+    pub(super) fn of_group(progress: &GroupProgress, tasks: u64, hidden: usize, units: &Units) -> Self {
+        let (ended, eta) = (progress.ended(), progress.eta().filter(|eta| !eta.is_zero()));
+        let failures = counts(&[(progress.failed, "failed"), (progress.cancelled, "cancelled")]);
+        let all =
+            counts(&[(progress.finished, "finished"), (progress.failed, "failed"), (progress.cancelled, "cancelled")]);
+        let but = |counts: &str| if failures.is_empty() { String::new() } else { format!(": {counts}") };
+        let more = if hidden > 0 { format!(", {hidden} more running") } else { String::new() };
+        let left = eta.map_or(String::new(), |eta| format!(", {} left", told(eta)));
+        let rate = if *units == Units::Numbers { String::new() } else { units.rate(progress.rate()) };
+        let rate = if rate.is_empty() { rate } else { format!(", {rate}") };
+        let shortest = format!("{ended}/{tasks}");
+        let notes = vec![
+            format!("{ended} of {tasks} ended{}{more}{left}{rate}", but(&all)),
+            format!("{ended} of {tasks} ended{}{more}{left}", but(&all)),
+            format!("{ended} of {tasks} ended{}{more}", but(&all)),
+            format!("{ended} of {tasks} ended{}", but(&failures)),
+            format!("{shortest}{}", if failures.is_empty() { String::new() } else { format!(", {failures}") }),
+            shortest,
+        ];
+        let status = if progress.failed > 0 { Status::Failed } else { Status::Running };
+        Self { name: "total".into(), fraction: achieved(progress, tasks), status, count: String::new(), notes }
+    }
+}
+
+/// The part that is done, without what was cancelled or has failed: that is never all.
+fn achieved(progress: &GroupProgress, tasks: u64) -> Option<f64> {
+    let lost = (progress.failed + progress.cancelled) as f64 / tasks.max(1) as f64;
+    progress.fraction().map(|fraction| fraction * (1.0 - lost).max(0.0))
+}
+
+/// `12 finished, 3 failed`, without those of which there are none.
+pub(super) fn counts(counts: &[(usize, &str)]) -> String {
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+fn speed(rate: String, eta: Option<Duration>) -> String {
+    match eta.filter(|eta| !eta.is_zero()) {
+        Some(eta) if rate.is_empty() => format!("{} left", told(eta)),
+        Some(eta) => format!("{rate}, {} left", told(eta)),
+        None => rate,
+    }
+}
+
+/// A time, for people.
+pub(super) fn told(time: Duration) -> String {
+    match (time.as_secs_f64(), time.as_secs()) {
+        (seconds, _) if seconds < 9.95 => format!("{seconds:.1} s"),
+        (seconds, _) if seconds < 99.5 => format!("{seconds:.0} s"),
+        (_, seconds) if seconds < 6000 => format!("{} min {} s", seconds / 60, seconds % 60),
+        (_, seconds) => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// The columns of one line; none where there is no room for it.
+struct Widths {
+    name: usize,
+    percent: usize,
+    bar: usize,
+    count: usize,
+    note: usize,
+}
+
+impl Canvas {
+    /// The columns that may be written to.
+    fn room(self) -> usize {
+        self.columns.saturating_sub(1).max(1)
+    }
+
+    /// A line for each task, in the same columns, and one for all of them.
+    pub(super) fn draw(self, tasks: &[Row], whole: Option<&Row>) -> Vec<String> {
+        let count = tasks.iter().map(|row| width(&row.count)).max().unwrap_or(0);
+        let note = tasks.iter().filter_map(|row| row.notes.last()).map(|note| width(note)).max().unwrap_or(0);
+        let has_percent = whole.is_some() || tasks.iter().any(|row| row.fraction.is_some());
+        let widths = self.widths(count, note, has_percent);
+        let tasks = tasks.iter().map(|row| self.line(row, &widths, Style::new().cyan()));
+        tasks.chain(whole.map(|row| self.whole(row, widths.name))).collect()
+    }
+
+    fn widths(self, count: usize, note: usize, has_percent: bool) -> Widths {
+        let room = self.room();
+        let percent = if has_percent { PERCENT } else { 0 };
+        let name = match self.columns {
+            100.. => 28,
+            80.. => 20,
+            60.. => 16,
+            _ => room.saturating_sub(GAP + PERCENT).clamp(1, 12),
+        };
+        let mut left = room.saturating_sub(name + gapped(percent));
+        let count = take(&mut left, count);
+        let bar = take(&mut left, SHORTEST_BAR);
+        // The same, whatever is said right now, so that bars do not move about.
+        let most = if self.columns >= 100 { 48 } else { 30 };
+        let note = if note == 0 { 0 } else { left.saturating_sub(GAP).min(most) };
+        let note = if bar > 0 && note >= SHORTEST_NOTE { take(&mut left, note) } else { 0 };
+        Widths { name, percent, bar: if bar > 0 { bar + left } else { 0 }, count, note }
+    }
+
+    fn line(self, row: &Row, widths: &Widths, colour: Style) -> String {
+        let percent = row.fraction.map_or(String::new(), |fraction| percent(fraction, row.status));
+        let bar = match row.fraction {
+            Some(fraction) => self.bar(fraction, widths.bar, &self.shade(row.status).unwrap_or(colour)),
+            None => " ".repeat(widths.bar),
+        };
+        let note = row.notes.iter().find(|note| width(note) <= widths.note).or(row.notes.last());
+        let cells = [
+            fit(&row.name, widths.name),
+            align_right(&percent, widths.percent),
+            bar,
+            align_right(&row.count, widths.count),
+            self.paint(&cut(note.map_or("", String::as_str), widths.note), self.shade(row.status)),
+        ];
+        join(&cells)
+    }
+
+    /// What was said of all tasks has no columns: as much of it as there is room for.
+    fn whole(self, row: &Row, name: usize) -> String {
+        let percent = row.fraction.map_or(String::new(), |fraction| percent(fraction, row.status));
+        let mark = if row.status == Status::Failed && !self.has_colours { MARK } else { "" };
+        // In line with the names above, if there is room for more than them.
+        let name = if self.columns >= 60 { name } else { width(&row.name) };
+        let left = self.room().saturating_sub(name + gapped(PERCENT) + GAP + width(mark));
+        let note = row.notes.iter().find(|note| width(note) <= left).or(row.notes.last());
+        let note = cut(note.map_or("", String::as_str), left);
+        let bar = left.saturating_sub(gapped(width(&note)));
+        let bar = if bar < SHORTEST_BAR { 0 } else { bar };
+        let bar = row.fraction.map_or(String::new(), |fraction| self.bar(fraction, bar, &Style::new().bold()));
+        let note = self.paint(&note, self.shade(row.status)) + mark;
+        join(&[self.paint(&fit(&row.name, name), Some(Style::new().bold())), align_right(&percent, PERCENT), bar, note])
+    }
+
+    /// A line that stays, of a text.
+    pub(super) fn last_line(self, text: &str, has_failures: bool) -> String {
+        let mark = if has_failures && !self.has_colours { MARK } else { "" };
+        let text = cut(text, self.room().saturating_sub(width(mark)));
+        let style = if has_failures { Style::new().red() } else { Style::new().bold() };
+        self.paint(&text, Some(style)) + mark
+    }
+
+    fn bar(self, fraction: f64, width: usize, style: &Style) -> String {
+        let halves = (fraction.clamp(0.0, 1.0) * width as f64 * 2.0) as usize;
+        let (done, is_half) = (halves / 2, halves % 2 == 1);
+        let filled = "━".repeat(done) + if is_half { "╸" } else { "" };
+        let track = "─".repeat(width - done - usize::from(is_half));
+        self.paint(&filled, Some(style.clone())) + &self.paint(&track, Some(Style::new().color256(238)))
+    }
+
+    /// What makes a status stand out.
+    fn shade(self, status: Status) -> Option<Style> {
+        match status {
+            Status::Failed => Some(Style::new().red()),
+            Status::Cancelled | Status::Cancelling | Status::Paused => Some(Style::new().yellow()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn paint(self, text: &str, style: Option<Style>) -> String {
+        match style.filter(|_| self.has_colours && !text.is_empty()) {
+            Some(style) => style.force_styling(true).apply_to(text).to_string(),
+            None => text.to_owned(),
+        }
+    }
+}
+
+/// Rounded down, and less than all of what has not ended well.
+fn percent(fraction: f64, status: Status) -> String {
+    let most = if matches!(status, Status::Failed | Status::Cancelled) { 99 } else { 100 };
+    // What is a little less because numbers are not exact counts as whole.
+    format!("{} %", ((fraction * 100.0 + 1e-9) as u32).min(most))
+}
+
+/// A column of this width, if there is room for it.
+fn take(left: &mut usize, width: usize) -> usize {
+    if width == 0 || gapped(width) > *left {
+        return 0;
+    }
+    *left -= gapped(width);
+    width
+}
+
+fn gapped(width: usize) -> usize {
+    if width > 0 { width + GAP } else { 0 }
+}
+
+fn join(cells: &[String]) -> String {
+    let cells = cells.iter().filter(|cell| !cell.is_empty()).map(String::as_str);
+    cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+}
+
+/// How many columns a text takes, at the most: a terminal may draw several characters as one.
+pub(super) fn width(text: &str) -> usize {
+    text.chars().filter_map(UnicodeWidthChar::width).sum()
+}
+
+/// Cuts what is too wide.
+fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let (mut used, mut end) = (0, 0);
+    for (at, character) in text.char_indices() {
+        used += character.width().unwrap_or(0);
+        if used + 1 > columns {
+            break;
+        }
+        end = at + character.len_utf8();
+    }
+    if columns == 0 { String::new() } else { format!("{}…", text[..end].trim_end()) }
+}
+
+/// Cuts what is too wide, and fills up what is not wide enough.
+fn fit(text: &str, columns: usize) -> String {
+    let text = cut(text, columns);
+    let missing = columns.saturating_sub(width(&text));
+    text + &" ".repeat(missing)
+}
+
+/// Left out where it does not fit.
+fn align_right(text: &str, columns: usize) -> String {
+    match columns.checked_sub(width(text)) {
+        Some(missing) => " ".repeat(missing) + text,
+        None => " ".repeat(columns),
+    }
+}

@@ -1,0 +1,530 @@
+//! Tasks on a terminal: what is shown of them, and where.
+//!
+//! - [`layout`] makes lines of what is known, [`units`] of what is counted.
+//! - [`terminal`] draws them on standard error; [`plain`] writes lines where nothing can be drawn again. Bars of
+//!   `indicatif` that somebody else has made are drawn by that.
+
+mod layout;
+mod plain;
+mod task;
+mod terminal;
+pub(crate) mod units;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use console::{Term, colors_enabled_stderr};
+use indicatif::{MultiProgress, ProgressStyle};
+
+use crate::future::ProgressFuture;
+use crate::future::text::printable;
+use crate::group::bars::layout::{Canvas, Row, counts, told};
+use crate::group::bars::plain::Plain;
+use crate::group::bars::terminal::{Block, Terminal, standard_error};
+use crate::group::bars::units::Units;
+use crate::group::progress::GroupProgress;
+use crate::group::state::{GroupState, View};
+use crate::progress::ProgressState;
+use crate::sync::timer::{TIMER, Timed};
+use crate::task::TaskRef;
+use crate::task::callbacks::Observer;
+use crate::task::lines::Line;
+
+/// The bars of a [`TaskGroup`](crate::TaskGroup), a [`Map`](crate::Map) or a task, made and shown by
+/// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars), [`Map::show_bars`](crate::Map::show_bars) and
+/// [`ProgressFuture::show_bar`]. With the feature `indicatif`.
+///
+/// It can be cloned and sent; all clones are the same bars. They are drawn where what they show is polled, at most 20
+/// times a second; all that are shown on standard error share the terminal. Each task takes one line, whatever its name
+/// and its messages hold.
+///
+/// # Text
+///
+/// What the program writes while bars are there goes above them, whole, if it is written [by them](Self::println): a
+/// `GroupBars` is an [`io::Write`], which keeps what is written until its line is complete. So it is a target for loggers:
+/// `env_logger::Target::Pipe(Box::new(bars.clone()))`, `.with_writer(move || bars.clone())` of `tracing-subscriber`. Lines
+/// that tasks [say](crate::Updater::println) appear there as well, and what worker processes write, if [asked
+/// for](crate::ProcessPoolBuilder::output). For all else there is [`suspend`](Self::suspend).
+///
+/// # Colours
+///
+/// As the conventions are: none where `NO_COLOR` is set or `CLICOLOR` is 0, and some where there is no terminal if
+/// `CLICOLOR_FORCE` is not 0. Where standard error is no terminal, or `TERM` is `dumb`, there are lines instead of bars.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::Write;
+///
+/// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+/// let mut group = progress_executor::TaskGroup::new();
+/// let mut bars = group.show_bars();
+/// group.extend((0..3).map(|n| executor.spawn(move |_| Ok(n))));
+/// group.join().wait()?;
+/// writeln!(bars, "all is done").unwrap(); // above the bars
+/// bars.clear();
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+pub struct GroupBars {
+    shared: Arc<Mutex<Bars>>,
+    /// The beginning of a line that was written by this clone.
+    unfinished: Vec<u8>,
+}
+
+struct Bars {
+    screen: Screen,
+    units: Units,
+    /// The columns of the terminal, if that is not standard error.
+    columns: Option<usize>,
+    drawn_at: Option<Instant>,
+    /// Whether something has changed since.
+    is_dirty: bool,
+    /// Whoever is woken to draw that.
+    alarm: Option<Waker>,
+    is_cleared: bool,
+}
+
+/// Where progress is shown.
+enum Screen {
+    Terminal(Block),
+    Others(Others),
+    Plain(Plain),
+}
+
+/// Lines among the bars of others.
+struct Others {
+    all: MultiProgress,
+    /// All lines, for it draws at each of its changes.
+    bar: indicatif::ProgressBar,
+    rows: usize,
+    shown: String,
+}
+
+/// The rows that others leave beside those for tasks: the line for all of them, and the one that the cursor is in.
+const OTHER_ROWS: usize = 2;
+/// Of a terminal that nobody has told of: few enough for most.
+const NARROW: usize = 60;
+/// The time between two drawings.
+const FRAME: Duration = Duration::from_millis(50);
+/// How much of a line is kept, that has no end.
+const LONGEST_LINE: usize = 64 << 10;
+
+impl GroupBars {
+    /// On standard error: bars, or lines where that is no terminal. All that are made in this way share one screen.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::of(match standard_error() {
+            Some(terminal) => Screen::Terminal(terminal.new_block()),
+            None => Screen::Plain(Plain::new(Box::new(io::stderr()), has_colours(), true)),
+        })
+    }
+
+    /// Among others, or on another terminal, which has that many rows: no more are drawn. At least one task is shown.
+    ///
+    /// How wide that terminal is, [`columns`](Self::columns) says; else it is taken to be as wide as standard output or
+    /// error is, or 60 columns where neither is a terminal.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use indicatif::{MultiProgress, ProgressDrawTarget};
+    /// use progress_executor::{GroupBars, TaskGroup};
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+    /// let mut group = TaskGroup::new();
+    /// group.show(GroupBars::on(screen, 10)); // ten rows, however many tasks there are
+    /// group.extend((0..100).map(|n| executor.spawn(move |_| Ok(n))));
+    /// group.join().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn on(all: MultiProgress, rows: usize) -> Self {
+        let bar = all.add(indicatif::ProgressBar::no_length());
+        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self::of(Screen::Others(Others { all, bar, rows, shown: String::new() }))
+    }
+
+    /// A line for each task that has started, and for each that has ended. One that was over before anybody could look
+    /// has the latter only. Errors of `out` are ignored.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{GroupBars, TaskGroup};
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = TaskGroup::new();
+    /// group.show(GroupBars::lines(std::io::stdout())); // for a log
+    /// group.add(executor.spawn_named("save", |_| Ok(())));
+    /// group.join().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn lines(out: impl Write + Send + 'static) -> Self {
+        Self::of(Screen::Plain(Plain::new(Box::new(out), has_colours(), false)))
+    }
+
+    fn of(screen: Screen) -> Self {
+        let bars = Bars {
+            screen,
+            units: Units::default(),
+            columns: None,
+            drawn_at: None,
+            is_dirty: false,
+            alarm: None,
+            is_cleared: false,
+        };
+        Self { shared: Arc::new(Mutex::new(bars)), unfinished: Vec::new() }
+    }
+
+    /// Says what the tasks count; numbers without a name by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Units;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// let bars = group.show_bars().units(Units::Bytes);
+    /// group.add(executor.spawn(|progress| Ok(std::io::copy(&mut progress.reader(&[0; 4096][..]), &mut std::io::sink())?)));
+    /// group.join().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[allow(clippy::must_use_candidate, reason = "the bars that it is said of are shown already")]
+    pub fn units(self, units: Units) -> Self {
+        let mut bars = self.lock();
+        (bars.units, bars.is_dirty) = (units, true);
+        drop(bars);
+        self
+    }
+
+    /// Says how wide the terminal is that the bars were put [on](Self::on). Lines that are shown take one column less.
+    #[must_use]
+    pub fn columns(self, columns: usize) -> Self {
+        self.lock().columns = Some(columns);
+        self
+    }
+
+    /// Writes a line above the bars, without tearing them. It goes where they do.
+    ///
+    /// Colours are kept; what else would move the cursor is left out.
+    pub fn println(&self, line: impl AsRef<str>) {
+        self.lock().screen.println(line.as_ref());
+    }
+
+    /// Takes the bars away while `f` runs, so that it may write to the terminal as it likes, ask something of the user, or
+    /// run another program. They come back as they are by then; nothing is drawn meanwhile, and the tasks go on.
+    ///
+    /// Where the bars are among [others](Self::on), `f` must not write by them, nor end what they show.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// let bars = group.show_bars();
+    /// group.add(executor.spawn(|_| Ok(())));
+    /// let answer = bars.suspend(|| {
+    ///     println!("go on? yes, of course");
+    ///     "yes"
+    /// });
+    /// assert_eq!(answer, "yes");
+    /// group.join().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn suspend<R>(&self, f: impl FnOnce() -> R) -> R {
+        // Without the lock: others may go on to show something, and `f` to write something.
+        let screen = self.lock().screen.handle();
+        match screen {
+            Handle::Terminal(terminal) => terminal.suspend(f),
+            Handle::Others(all) => all.suspend(f),
+            Handle::Plain => f(),
+        }
+    }
+
+    /// Takes the bars away, for good. Lines that were written stay, and more can be.
+    pub fn clear(&self) {
+        let mut bars = self.lock();
+        bars.is_cleared = true;
+        bars.screen.show(Vec::new());
+        if let Screen::Others(others) = &bars.screen {
+            others.bar.finish_and_clear();
+            others.all.remove(&others.bar);
+        }
+    }
+
+    /// Draws what has changed, now or when it is time for that: then `waker` is woken.
+    fn draw(
+        &self,
+        has_changed: bool,
+        waker: Option<&Waker>,
+        rows: impl FnOnce(usize, &Units) -> (Vec<Row>, Option<Row>),
+    ) {
+        let mut bars = self.lock();
+        bars.is_dirty |= has_changed;
+        if !bars.is_dirty || bars.is_cleared || matches!(bars.screen, Screen::Plain(_)) {
+            return;
+        }
+        let now = Instant::now();
+        match bars.drawn_at.and_then(|drawn| drawn.checked_add(FRAME)).filter(|&due| now < due) {
+            Some(due) => waker.into_iter().for_each(|waker| bars.wake(due, waker)),
+            None => bars.draw(now, rows),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bars> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bars {
+    fn draw(&mut self, now: Instant, rows: impl FnOnce(usize, &Units) -> (Vec<Row>, Option<Row>)) {
+        (self.drawn_at, self.is_dirty, self.alarm) = (Some(now), false, None);
+        let (height, columns) = self.screen.size();
+        let canvas = Canvas { columns: self.columns.unwrap_or(columns), has_colours: has_colours() };
+        let (tasks, whole) = rows(height, &self.units);
+        self.screen.show(canvas.draw(&tasks, whole.as_ref()));
+    }
+
+    /// The last line, of all that was shown.
+    fn finish(&mut self, text: &str, has_failures: bool) {
+        let (_, columns) = self.screen.size();
+        let canvas = Canvas { columns: self.columns.unwrap_or(columns), has_colours: has_colours() };
+        match &mut self.screen {
+            Screen::Plain(plain) if plain.summarizes => {
+                plain.say(&Canvas { columns: usize::MAX, ..canvas }.last_line(text, has_failures))
+            }
+            Screen::Plain(_) => {}
+            screen if !self.is_cleared => screen.show(vec![canvas.last_line(text, has_failures)]),
+            _ => {}
+        }
+        if let (Screen::Others(others), false) = (&self.screen, self.is_cleared) {
+            others.bar.abandon();
+        }
+    }
+
+    /// Has somebody woken then, unless that is arranged already.
+    fn wake(&mut self, due: Instant, waker: &Waker) {
+        if !self.alarm.as_ref().is_some_and(|alarm| alarm.will_wake(waker)) {
+            self.alarm = Some(waker.clone());
+            TIMER.schedule(due, Box::new(Wake(waker.clone())));
+        }
+    }
+}
+
+/// Wakes whoever has something to draw.
+struct Wake(Waker);
+
+impl Timed for Wake {
+    fn fire(&mut self, _due: Instant, _now: Instant) -> Option<Instant> {
+        self.0.wake_by_ref();
+        None
+    }
+}
+
+/// A screen that nobody else is kept from.
+enum Handle {
+    Terminal(Arc<Terminal>),
+    Others(MultiProgress),
+    Plain,
+}
+
+impl Screen {
+    fn handle(&self) -> Handle {
+        match self {
+            Self::Terminal(block) => Handle::Terminal(block.terminal().clone()),
+            Self::Others(others) => Handle::Others(others.all.clone()),
+            Self::Plain(_) => Handle::Plain,
+        }
+    }
+
+    fn println(&mut self, text: &str) {
+        match self {
+            Self::Terminal(block) => block.terminal().println(text),
+            Self::Others(others) => {
+                let text: Vec<String> = text.lines().map(printable).collect();
+                // Where nobody reads any more, nothing is said.
+                let _ = others.all.println(text.join("\n"));
+            }
+            Self::Plain(plain) => plain.say(text),
+        }
+    }
+
+    /// How many rows there are, and how many columns.
+    fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Terminal(block) => block.size(),
+            Self::Others(others) => {
+                let columns = [Term::stderr(), Term::stdout()].iter().find_map(|term| term.size_checked());
+                let rows = others.rows.saturating_sub(OTHER_ROWS).max(1) + 1;
+                (rows, columns.map_or(NARROW, |(_, columns)| columns.into()))
+            }
+            Self::Plain(_) => (usize::MAX, usize::MAX),
+        }
+    }
+
+    fn show(&mut self, lines: Vec<String>) {
+        match self {
+            Self::Terminal(block) => block.show(lines),
+            Self::Others(others) => {
+                let lines = lines.join("\n");
+                if lines != others.shown {
+                    others.bar.set_message(lines.clone());
+                    others.shown = lines;
+                }
+            }
+            Self::Plain(_) => {}
+        }
+    }
+}
+
+/// `NO_COLOR` is stronger than what else may be set.
+fn has_colours() -> bool {
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !is_unwanted && colors_enabled_stderr()
+}
+
+/// Bars that follow a group or a map where that is polled.
+pub(crate) struct Shown {
+    bars: GroupBars,
+    view: Arc<View>,
+}
+
+impl Shown {
+    pub(crate) fn new(group: &Arc<GroupState>, bars: GroupBars) -> Self {
+        let shown = Self { bars, view: View::new(group.clone()) };
+        shown.catch_up(None);
+        shown
+    }
+
+    /// A task that runs inside of the poll is to be seen while it does.
+    pub(crate) fn draw_within<T>(&self, task: &mut ProgressFuture<T>) {
+        if task.is_inline() {
+            let within = Shown { bars: self.bars.clone(), view: self.view.clone() };
+            task.observe(Box::new(within), ProgressState::INITIAL);
+        }
+    }
+
+    /// Draws what has changed; `ended` is a task whose outcome is handed out now.
+    pub(crate) fn draw(&self, cx: &mut Context<'_>, ended: Option<&TaskRef>) {
+        // Registered first: what changes after this wakes us.
+        self.view.waiter().register(cx.waker());
+        self.catch_up(Some(cx.waker()));
+        if let (Some(task), Bars { screen: Screen::Plain(plain), units, .. }) = (ended, &mut *self.bars.lock()) {
+            plain.note_ended(task.core.id(), task.name(), &task.core.snapshot(), units);
+        }
+    }
+
+    fn catch_up(&self, waker: Option<&Waker>) {
+        let (lines, has_changed) = self.view.take();
+        if !lines.is_empty() {
+            self.bars.println(lines.join("\n"));
+        }
+        if let (true, Screen::Plain(plain)) = (has_changed, &mut self.bars.lock().screen) {
+            self.view.now().0.iter().for_each(|task| plain.note_started(task.core.id(), task.name()));
+        }
+        self.bars.draw(has_changed, waker, |rows, units| {
+            let (started, progress) = self.view.now();
+            // The last row is for all of them.
+            let (shown, hidden) = started.split_at(started.len().min(rows - 1));
+            let tasks = shown.iter().map(|task| Row::of_task(task.name(), &task.core.snapshot(), units));
+            let whole = Row::of_group(&progress, self.view.tasks(&progress), hidden.len(), units);
+            (tasks.collect(), Some(whole))
+        });
+    }
+
+    /// The group is gone.
+    pub(crate) fn finish(&self) {
+        self.view.close();
+        self.catch_up(None);
+        let (_, progress) = self.view.now();
+        let tasks = self.view.tasks(&progress);
+        self.bars.lock().finish(&summary(&progress, tasks), progress.failed + progress.cancelled > 0);
+    }
+}
+
+/// What has become of all tasks.
+fn summary(progress: &GroupProgress, tasks: u64) -> String {
+    let ended = progress.ended();
+    let of = if ended as u64 == tasks { String::new() } else { format!(" of {tasks}") };
+    let counts =
+        counts(&[(progress.finished, "finished"), (progress.failed, "failed"), (progress.cancelled, "cancelled")]);
+    let counts = if counts.is_empty() { counts } else { format!(": {counts}") };
+    format!("{ended}{of} ended{counts}; {}", told(progress.elapsed))
+}
+
+/// Draws a group while one of its tasks runs inside of the poll.
+impl Observer<ProgressState> for Shown {
+    fn show(&mut self, _old: &ProgressState, _new: &ProgressState) {
+        self.catch_up(None);
+    }
+
+    fn takes_lines(&self) -> bool {
+        true
+    }
+
+    /// The group has heard it as well.
+    fn say(&mut self, _line: &Line) {
+        self.catch_up(None);
+    }
+
+    fn leave(&mut self, _last: &ProgressState) {}
+}
+
+impl Clone for GroupBars {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), unfinished: Vec::new() }
+    }
+}
+
+/// Each line that is complete goes above the bars. What there is of a line without an end is shown as one when it is flushed,
+/// or dropped, or longer than 64 KiB. Clones have lines of their own. No write fails.
+impl Write for GroupBars {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.unfinished.extend_from_slice(bytes);
+        let end = match self.unfinished.iter().rposition(|&byte| byte == b'\n') {
+            Some(end) => end + 1,
+            None if self.unfinished.len() > LONGEST_LINE => self.unfinished.len(),
+            None => return Ok(bytes.len()),
+        };
+        let rest = self.unfinished.split_off(end);
+        let lines = mem::replace(&mut self.unfinished, rest);
+        let lines = String::from_utf8_lossy(&lines);
+        self.println(lines.strip_suffix('\n').unwrap_or(&lines));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let line = mem::take(&mut self.unfinished);
+        if !line.is_empty() {
+            self.println(String::from_utf8_lossy(&line));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for GroupBars {
+    fn drop(&mut self) {
+        let _ = self.flush();
+    }
+}
+
+impl Default for GroupBars {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for GroupBars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bars = self.lock();
+        let is_lines = matches!(bars.screen, Screen::Plain(_));
+        f.debug_struct("GroupBars").field("is_lines", &is_lines).field("units", &bars.units).finish_non_exhaustive()
+    }
+}

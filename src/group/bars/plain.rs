@@ -1,0 +1,58 @@
+//! Where nothing can be drawn again: a line for each start and each end.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use console::Style;
+
+use crate::future::text::one_line;
+use crate::group::bars::layout::{Canvas, MARK, told};
+use crate::group::bars::units::Units;
+use crate::id::TaskId;
+use crate::progress::{ProgressState, Status};
+
+pub(super) struct Plain {
+    out: Box<dyn Write + Send>,
+    canvas: Canvas,
+    /// Whether the last line is to be one for all tasks.
+    pub(super) summarizes: bool,
+    /// Those whose start was told.
+    started: BTreeSet<TaskId>,
+}
+
+impl Plain {
+    pub(super) fn new(out: Box<dyn Write + Send>, has_colours: bool, summarizes: bool) -> Self {
+        let canvas = Canvas { columns: usize::MAX, has_colours };
+        Self { out, canvas, summarizes, started: BTreeSet::new() }
+    }
+
+    /// A task that is running.
+    pub(super) fn note_started(&mut self, id: TaskId, name: &str) {
+        if self.started.insert(id) {
+            self.say(&format!("{}: started", one_line(name)));
+        }
+    }
+
+    pub(super) fn note_ended(&mut self, id: TaskId, name: &str, state: &ProgressState, units: &Units) {
+        self.started.remove(&id);
+        let (name, status) = (one_line(name), state.status);
+        let count = match (units, units.count(state.n, None)) {
+            (Units::Numbers, _) => format!("{} units", state.n),
+            (_, count) if count.is_empty() => "nothing".into(),
+            (_, count) => count,
+        };
+        let line = match state.elapsed.is_zero() {
+            true => format!("{name}: {status} before it started"),
+            false => format!("{name}: {status} after {count} and {}", told(state.elapsed)),
+        };
+        let has_failed = status == Status::Failed;
+        let mark = if has_failed && !self.canvas.has_colours { MARK } else { "" };
+        let line = self.canvas.paint(&line, has_failed.then(|| Style::new().red())) + mark;
+        self.say(&line);
+    }
+
+    pub(super) fn say(&mut self, text: &str) {
+        // In one write, so that lines of several threads do not mix.
+        let _ = self.out.write_all(format!("{text}\n").as_bytes()).and_then(|()| self.out.flush());
+    }
+}

@@ -1,0 +1,104 @@
+//! One task on a terminal.
+
+use std::task::Waker;
+
+use crate::future::ProgressFuture;
+use crate::group::bars::layout::Row;
+use crate::group::bars::{Bars, GroupBars, Screen};
+use crate::id::TaskId;
+use crate::progress::{ProgressState, Status};
+use crate::task::callbacks::Observer;
+use crate::task::lines::Line;
+
+impl<T> ProgressFuture<T> {
+    /// Shows the task on the terminal, under this name, with how much is done, how fast, and for how long it will go on; in
+    /// the style of the bars of a [group](crate::TaskGroup::show_bars), and on the same screen. With the feature `indicatif`.
+    ///
+    /// It is drawn where the future is polled, at most 20 times a second. What it says last stays, until it is
+    /// [cleared](GroupBars::clear). Where standard error is no terminal there is a line for its start and one for its end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut task = executor.spawn(|progress| Ok(progress.iter(0..1000).sum::<Result<u64, _>>()?));
+    /// task.show_bar("sum");
+    /// assert_eq!(task.wait()?, 499_500);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    pub fn show_bar(&mut self, name: impl Into<String>) -> GroupBars {
+        self.show(name, GroupBars::new())
+    }
+
+    /// The same with bars that were made before, to show it elsewhere than on standard error.
+    pub fn show(&mut self, name: impl Into<String>, bars: GroupBars) -> GroupBars {
+        let now = self.progress();
+        let mut shown =
+            ShownTask { bars: bars.clone(), id: self.id(), name: name.into(), state: now.clone(), is_over: false };
+        shown.show(&now, &now);
+        self.observe(Box::new(shown), now);
+        bars
+    }
+}
+
+/// A bar that follows one task where its future is polled.
+struct ShownTask {
+    bars: GroupBars,
+    id: TaskId,
+    name: String,
+    state: ProgressState,
+    is_over: bool,
+}
+
+impl ShownTask {
+    fn draw(&self, has_changed: bool, waker: Option<&Waker>) {
+        self.bars.draw(has_changed, waker, |_, units| (vec![Row::of_task(&self.name, &self.state, units)], None));
+    }
+
+    fn finish(&mut self) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        let bars = &mut *self.bars.lock();
+        if let Bars { screen: Screen::Plain(plain), units, .. } = bars {
+            plain.note_ended(self.id, &self.name, &self.state, units);
+        } else if !bars.is_cleared {
+            bars.draw(std::time::Instant::now(), |_, units| (vec![Row::of_task(&self.name, &self.state, units)], None));
+        }
+        if let (Screen::Others(others), false) = (&bars.screen, bars.is_cleared) {
+            others.bar.abandon();
+        }
+    }
+}
+
+impl Observer<ProgressState> for ShownTask {
+    fn show(&mut self, _old: &ProgressState, new: &ProgressState) {
+        self.state.clone_from(new);
+        if new.status.is_terminal() {
+            return self.finish();
+        }
+        if let (Status::Running, Screen::Plain(plain)) = (new.status, &mut self.bars.lock().screen) {
+            plain.note_started(self.id, &self.name);
+        }
+        self.draw(true, None);
+    }
+
+    fn poll(&mut self, waker: &Waker) {
+        if !self.is_over {
+            self.draw(false, Some(waker));
+        }
+    }
+
+    fn takes_lines(&self) -> bool {
+        true
+    }
+
+    fn say(&mut self, line: &Line) {
+        self.bars.println(&line.text);
+    }
+
+    fn leave(&mut self, last: &ProgressState) {
+        self.state.clone_from(last);
+        self.finish();
+    }
+}
