@@ -1,6 +1,7 @@
-//! Which task.
+//! Which task, and which worker.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
@@ -33,5 +34,47 @@ impl TaskId {
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Which worker a task was run by. Displayed in a few words: `thread 2`, `process 4711 on node7`.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{TaskGroup, ThreadPoolExecutor, WorkerId};
+///
+/// let executor = ThreadPoolExecutor::new(1);
+/// let mut group = TaskGroup::new();
+/// let handle = group.handle();
+/// group.add(executor.spawn(|_| Ok(())));
+/// group.join().wait()?;
+/// let report = handle.report();
+/// assert!(matches!(report.tasks()[0].worker, Some(WorkerId::Thread(_))));
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum WorkerId {
+    /// A thread of this program. Threads are numbered, from 1, in the order in which they run their first task.
+    Thread(u32),
+    /// A worker process.
+    #[non_exhaustive]
+    Process {
+        /// Its number in the system that it runs on.
+        id: u32,
+        /// Where that is, if not here.
+        host: Option<Arc<str>>,
+    },
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Thread(number) => write!(f, "thread {number}"),
+            Self::Process { id, host: None } => write!(f, "process {id}"),
+            Self::Process { id, host: Some(host) } => write!(f, "process {id} on {host}"),
+        }
     }
 }

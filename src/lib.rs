@@ -234,7 +234,8 @@ pub use crate::group::events::{GroupEvent, GroupEvents};
 pub use crate::group::handle::GroupHandle;
 pub use crate::group::join::{Join, JoinAll};
 pub use crate::group::progress::GroupProgress;
-pub use crate::id::TaskId;
+pub use crate::group::report::{GroupReport, LostTry, TaskReport};
+pub use crate::id::{TaskId, WorkerId};
 pub use crate::inline::SyncExecutor;
 #[cfg(all(feature = "processes", unix))]
 pub use crate::process::builder::ProcessPoolBuilder;

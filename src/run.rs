@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -142,6 +143,14 @@ impl<W: Work> Body for Slot<W> {
         })
     }
 
+    fn function_name(&self) -> fn() -> &'static str {
+        W::function
+    }
+
+    fn error_kind(&self) -> Option<TaskErrorKind> {
+        if let Stage::Ended(Err(error)) = &*self.lock() { Some(error.kind().clone()) } else { None }
+    }
+
     fn discard(&self) {
         drop_quietly(self.replace(Stage::Empty));
     }
@@ -188,6 +197,7 @@ pub(crate) fn new<W: Work>(work: W, details: Option<Box<Details>>) -> (TaskRef, 
 
 /// Runs a task that the caller has [claimed](crate::task::state::State::claim), and settles it.
 pub(crate) fn run(task: TaskRef, context: Context) -> Context {
+    task.core.set_thread(THREAD.with(|number| *number));
     task.core.start_clock();
     watchdog::watch(&task);
     let (task, context, ending) = task.clone().body.execute(task, context);
@@ -205,7 +215,11 @@ pub(crate) struct CurrentPool {
     pub(crate) report_interval: Duration,
 }
 
+/// The number of the next thread that runs a task for the first time.
+static NEXT_THREAD: AtomicU32 = AtomicU32::new(1);
+
 thread_local! {
+    static THREAD: u32 = NEXT_THREAD.fetch_add(1, Ordering::Relaxed);
     static CURRENT_POOL: Cell<Option<CurrentPool>> = const { Cell::new(None) };
 }
 

@@ -19,9 +19,11 @@ use crate::future::ProgressFuture;
 use crate::group::bars::{GroupBars, Shown};
 use crate::group::handle::GroupHandle;
 use crate::group::progress::GroupProgress;
+use crate::group::report::GroupReport;
 use crate::group::state::GroupState;
 use crate::group::tally::Unit;
 use crate::sync::block_on::block_on;
+use crate::sync::clock;
 use crate::task::TaskRef;
 use crate::task::limits::Limits;
 
@@ -321,6 +323,31 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self.state.subscribe()
     }
 
+    /// When and where the task of each input has run, and how it has ended: of all that have started or ended, right now.
+    /// See [`TaskGroup::report`](crate::TaskGroup::report).
+    ///
+    /// Of tasks that have ended, and whose outcomes were handed out, it tells the last 10,000 one by one, so that a map takes
+    /// no more memory the longer it is; the [summary](GroupReport) is of all.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::{ExecutorExt, ThreadPoolExecutor};
+    ///
+    /// # smol::block_on(async {
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let mut map = executor.map(|n: u64, _| Ok(n * n), 1..=3);
+    /// while map.next().await.is_some() {}
+    /// println!("{}", map.report()); // 3 ended: 3 finished; ..
+    /// # assert_eq!(map.report().tasks().len(), 3);
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn report(&self) -> GroupReport {
+        self.state.report()
+    }
+
     /// A handle to the stream from elsewhere. Once that [cancels](GroupHandle::cancel), no more inputs are taken, and the
     /// stream ends after the outcomes of those that were. While it [pauses](GroupHandle::pause), those that are taken wait as
     /// well: before they start, or in their next progress call.
@@ -381,7 +408,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
             if let Some(bars) = &self.bars {
                 bars.draw_within(&mut task);
             }
-            self.state.add(task.task());
+            self.state.add(task.task(), clock::now());
             self.in_flight.push(task);
         }
     }
@@ -425,8 +452,8 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
         self.fill();
         let ended = self.in_flight.poll_next(cx);
         let task = if let Poll::Ready(Some((task, _))) = &ended { Some(task) } else { None };
-        if let Some(task) = task {
-            self.state.note_ended(task);
+        if let Poll::Ready(Some((task, outcome))) = &ended {
+            self.state.note_ended(task, outcome.as_ref().err().map(TaskError::kind));
             self.buffer.note_outcome(Instant::now);
         }
         #[cfg(feature = "indicatif")]

@@ -7,6 +7,7 @@ use async_channel::Receiver;
 
 use crate::error::CancelCause;
 use crate::group::progress::GroupProgress;
+use crate::group::report::GroupReport;
 use crate::group::state::GroupState;
 
 /// The tasks of a [`TaskGroup`](crate::TaskGroup) or of a [`Map`](crate::Map), from anywhere: made by
@@ -97,6 +98,24 @@ impl GroupHandle {
     #[must_use]
     pub fn progress(&self) -> GroupProgress {
         self.0.progress()
+    }
+
+    /// When and where each task has run, and how it has ended; see [`TaskGroup::report`](crate::TaskGroup::report) and
+    /// [`Map::report`](crate::Map::report). Also after the group has been joined.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let group: progress_executor::TaskGroup<u32> = (0..3).map(|n| executor.spawn(move |_| Ok(n))).collect();
+    /// let handle = group.handle();
+    /// group.join().wait()?;
+    /// assert_eq!(handle.report().tasks().len(), 3);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn report(&self) -> GroupReport {
+        self.0.report()
     }
 
     /// A new receiver of the progress; see [`TaskGroup::updates`](crate::TaskGroup::updates). It is closed after the last

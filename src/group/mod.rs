@@ -6,6 +6,7 @@ pub(crate) mod events;
 pub(crate) mod handle;
 pub(crate) mod join;
 pub(crate) mod progress;
+pub(crate) mod report;
 pub(crate) mod state;
 pub(crate) mod tally;
 
@@ -27,9 +28,11 @@ use crate::future::ProgressFuture;
 use crate::group::bars::{GroupBars, Shown};
 use crate::group::handle::GroupHandle;
 use crate::group::progress::GroupProgress;
+use crate::group::report::GroupReport;
 use crate::group::state::GroupState;
 use crate::group::tally::Unit;
 use crate::id::TaskId;
+use crate::sync::clock;
 use crate::task::TaskRef;
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 
@@ -167,7 +170,7 @@ impl<T> TaskGroup<T> {
         if let Some(callbacks) = &self.callbacks {
             call_back_within(&mut task, &self.state, callbacks);
         }
-        self.state.add(task.task());
+        self.state.add(task.task(), clock::now());
         self.members.push(Member { index: self.added, future: task });
         self.added += 1;
         id
@@ -346,6 +349,31 @@ impl<T> TaskGroup<T> {
         callbacks
     }
 
+    /// When and where each task has run, and how it has ended: of all that have started or ended, right now.
+    ///
+    /// Nobody has to ask for it beforehand. Of tasks that have ended, and whose outcomes were handed out, it tells the last
+    /// 131,072 one by one; the [summary](GroupReport) is of all.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::{Status, TaskGroup, ThreadPoolExecutor};
+    ///
+    /// # smol::block_on(async {
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let mut group: TaskGroup<u32> = (0..3).map(|n| executor.spawn(move |_| Ok(n))).collect();
+    /// while group.next().await.is_some() {}
+    /// let report = group.report();
+    /// assert!(report.tasks().iter().all(|task| task.status == Status::Finished && task.ended >= task.started));
+    /// println!("{report}"); // 3 ended: 3 finished; ..
+    /// # });
+    /// ```
+    #[must_use]
+    pub fn report(&self) -> GroupReport {
+        self.state.report()
+    }
+
     /// A handle to the group from elsewhere, also while it is being joined.
     ///
     /// # Examples
@@ -426,7 +454,7 @@ impl<T> TaskGroup<T> {
         if self.ended.is_none() {
             match self.poll_member(cx) {
                 Poll::Ready(Some(ended)) => {
-                    self.state.note_ended(&ended.1);
+                    self.state.note_ended(&ended.1, ended.2.as_ref().err().map(TaskError::kind));
                     self.ended = Some(ended);
                 }
                 Poll::Ready(None) => is_over = true,

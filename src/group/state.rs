@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
 
-use crate::error::CancelCause;
+use crate::error::{CancelCause, TaskErrorKind};
 use crate::group::progress::GroupProgress;
+use crate::group::report::GroupReport;
+use crate::group::report::history::History;
 use crate::group::tally::{Tally, Unit};
 use crate::id::TaskId;
 use crate::progress::ProgressState;
@@ -23,6 +25,7 @@ use crate::task::core::Core;
 use crate::task::lines::News;
 use crate::task::lines::{Feed, Line};
 use crate::task::publish;
+use crate::task::record::TaskRecord;
 use crate::task::subscribers::{Channel, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
 use crate::task::transitions;
 
@@ -37,15 +40,20 @@ pub(crate) struct GroupState {
     pub(crate) waiter: Waiter,
 }
 
-/// The tasks whose outcomes were not handed out, and what is wanted of those that are added.
-#[derive(Default)]
+/// The tasks whose outcomes were not handed out, what is wanted of those that are added, and what is kept of the others.
 struct Members {
-    tasks: BTreeMap<TaskId, TaskRef>,
+    tasks: BTreeMap<TaskId, Member>,
+    history: History,
     is_paused: bool,
     /// Whether they were all asked to end.
     is_cancelled: bool,
     /// Whether those that are added are to be observed.
     are_observed: bool,
+}
+
+struct Member {
+    task: TaskRef,
+    added_at: u64,
 }
 
 struct Inner {
@@ -62,6 +70,17 @@ struct Inner {
     notifying: usize,
     /// Whether a task has said something, and whoever polls the group is to be woken for that.
     has_lines: bool,
+}
+
+/// Of so many tasks of a group that have ended, the latest ones, a report tells one by one. There is less room for those of
+/// a map, which takes no more memory for a million inputs than for a few.
+const TASKS_KEPT: usize = 1 << 17;
+const INPUTS_KEPT: usize = 10_000;
+
+impl Members {
+    fn tasks(&self) -> impl DoubleEndedIterator<Item = &TaskRef> {
+        self.tasks.values().map(|member| &member.task)
+    }
 }
 
 impl Snapshot for GroupProgress {
@@ -82,8 +101,16 @@ impl GroupState {
             notifying: 0,
             has_lines: false,
         };
+        let most_kept = if let Unit::Inputs(_) = unit { INPUTS_KEPT } else { TASKS_KEPT };
+        let members = Members {
+            tasks: BTreeMap::new(),
+            history: History::new(most_kept),
+            is_paused: false,
+            is_cancelled: false,
+            are_observed: false,
+        };
         Arc::new(Self {
-            members: Mutex::default(),
+            members: Mutex::new(members),
             inner: Mutex::new(inner),
             kept: OnceLock::new(),
             waiter: Waiter::new(),
@@ -98,13 +125,13 @@ impl GroupState {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a task.
-    pub(crate) fn add(self: &Arc<Self>, task: TaskRef) {
+    /// Adds a task, at this moment of the clock.
+    pub(crate) fn add(self: &Arc<Self>, task: TaskRef, now: u64) {
         let mut members = self.members();
         // With the lock held, so that nobody's wish to let them go on comes in between.
         let is_newly_paused = members.is_paused && transitions::request_pause(&task.core);
         let is_observed = members.are_observed;
-        members.tasks.insert(task.core.id(), task.clone());
+        members.tasks.insert(task.core.id(), Member { task: task.clone(), added_at: now });
         drop(members);
         if is_newly_paused {
             transitions::tell_paused(&task);
@@ -114,15 +141,31 @@ impl GroupState {
         }
     }
 
-    /// Takes off a task whose outcome is handed out.
-    pub(crate) fn note_ended(&self, task: &TaskRef) {
+    /// Takes off a task whose outcome is handed out: this error, or a value.
+    pub(crate) fn note_ended(&self, task: &TaskRef, error: Option<&TaskErrorKind>) {
         let mut members = self.members();
         let removed = members.tasks.remove(&task.core.id());
-        if !members.are_observed {
-            self.lock().tally.add_ended(task);
+        if let Some(Member { task, added_at }) = &removed {
+            let record = TaskRecord::new(task, *added_at, error.cloned());
+            if !members.are_observed {
+                self.lock().tally.add_ended(&record);
+            }
+            members.history.add(record);
         }
         drop(members);
         drop(removed);
+    }
+
+    /// What is known of each task.
+    pub(crate) fn report(&self) -> GroupReport {
+        let members = self.members();
+        let history = members.history.clone();
+        let mut present = Vec::with_capacity(members.tasks.len());
+        for Member { task, added_at } in members.tasks.values() {
+            present.push(TaskRecord::new(task, *added_at, task.body.error_kind()));
+        }
+        drop(members);
+        GroupReport::new(history, present)
     }
 
     /// Keeps the tally from now on. Whoever comes second waits until all tasks are in it.
@@ -130,10 +173,10 @@ impl GroupState {
         self.kept.get_or_init(|| {
             let mut members = self.members();
             members.are_observed = true;
-            let tasks: Vec<_> = members.tasks.values().cloned().collect();
+            let tasks: Vec<_> = members.tasks().cloned().collect();
             drop(members);
             for task in tasks {
-                self.lock().tally.note_span(&task);
+                self.lock().tally.note_span(task.core.span());
                 self.observe(&task);
             }
             self.lock().tally.start_clock();
@@ -144,7 +187,7 @@ impl GroupState {
     pub(crate) fn cancel(&self, cause: CancelCause) {
         let mut members = self.members();
         members.is_cancelled = true;
-        let cancellations = transitions::request_cancel_all(members.tasks.values().rev().cloned(), cause);
+        let cancellations = transitions::request_cancel_all(members.tasks().rev().cloned(), cause);
         drop(members);
         cancellations.carry_out();
     }
@@ -167,7 +210,7 @@ impl GroupState {
     fn change(&self, is_paused: bool, request: impl Fn(&Core) -> bool) -> Vec<TaskRef> {
         let mut members = self.members();
         members.is_paused = is_paused;
-        members.tasks.values().filter(|task| request(&task.core)).cloned().collect()
+        members.tasks().filter(|task| request(&task.core)).cloned().collect()
     }
 
     pub(crate) fn is_paused(&self) -> bool {

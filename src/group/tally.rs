@@ -10,6 +10,7 @@ use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
 use crate::task::TaskRef;
+use crate::task::record::TaskRecord;
 
 /// Numbers of units with a part of one, in units of 2⁻³²: sums of them are exact, so that what is taken off again leaves
 /// nothing behind.
@@ -168,14 +169,15 @@ impl Tally {
     }
 
     /// Counts a task that has ended, and that nothing was known of.
-    pub(crate) fn add_ended(&mut self, task: &TaskRef) {
-        self.sums.add(&Share::new(&task.core.snapshot(), self.unit));
-        self.note_span(task);
+    pub(crate) fn add_ended(&mut self, record: &TaskRecord) {
+        let state = ProgressState { n: record.n, status: record.status, ..ProgressState::INITIAL };
+        self.sums.add(&Share::new(&state, self.unit));
+        self.note_span(record.started().zip(record.ended()));
     }
 
-    /// Notes when a task was running of which nothing was known.
-    pub(crate) fn note_span(&mut self, task: &TaskRef) {
-        if let Some((start, end)) = task.core.span() {
+    /// Notes when a task was running of which nothing was known, if it was.
+    pub(crate) fn note_span(&mut self, span: Option<(u64, u64)>) {
+        if let Some((start, end)) = span {
             let (first, last) = self.before.unwrap_or((start, end));
             self.before = Some((first.min(start), last.max(end)));
         }
@@ -224,7 +226,11 @@ impl Tally {
     }
 
     fn tick(&mut self) {
-        if self.is_anything_running() { self.clock.start(clock::now()) } else { self.clock.stop(clock::now()) }
+        if self.is_anything_running() {
+            self.clock.start(clock::now());
+        } else {
+            self.clock.stop(clock::now());
+        }
     }
 
     fn is_anything_running(&self) -> bool {

@@ -63,15 +63,16 @@ impl Clock {
         Self { started: AtomicU64::new(0), stopped: AtomicU64::new(0), sequence: Sequence::new() }
     }
 
-    /// Starts the clock, or starts it again where it was stopped.
-    pub(crate) fn start(&self, now: u64) {
+    /// Starts the clock, or starts it again where it was stopped. Returns for how long it was.
+    pub(crate) fn start(&self, now: u64) -> u64 {
         let Span { started, stopped } = self.read();
-        let started = match (started, stopped) {
-            (0, _) => now,
-            (_, 0) => started,
-            _ => started + now.saturating_sub(stopped),
+        let (started, pause) = match (started, stopped) {
+            (0, _) => (now, 0),
+            (_, 0) => (started, 0),
+            _ => (started, now.saturating_sub(stopped)),
         };
-        self.set(Span { started, stopped: 0 });
+        self.set(Span { started: started + pause, stopped: 0 });
+        pause
     }
 
     /// Stops the clock; does nothing where it stands still.

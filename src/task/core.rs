@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use event_listener::Listener;
 
 use crate::error::{BoxError, CancelCause, Cancelled, Subject, TaskError, TaskErrorKind, is_cancellation};
-use crate::id::TaskId;
+use crate::id::{TaskId, WorkerId};
 use crate::progress::{Origin, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
@@ -19,6 +19,9 @@ use crate::task::parts::Position;
 use crate::task::remote::{Record, RemoteSnapshot};
 use crate::task::state::{self, State};
 
+/// In the place of a task: the rest of the number is that of a process.
+const PROCESS: u32 = 1 << 31;
+
 /// What is the same for every task.
 ///
 /// In this order in memory: what a progress call touches comes first, side by side, and off the cache line of a
@@ -28,7 +31,8 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     pub(crate) clock: Clock,
     pub(crate) state: State,
-    pool_id: AtomicU32,
+    /// Where it is run, if not for that of its details: see [`pool_id`](Self::pool_id) and [`worker`](Self::worker).
+    place: AtomicU32,
     id: TaskId,
     /// Wakes the future.
     pub(crate) waiter: Waiter,
@@ -41,7 +45,7 @@ impl Core {
             counts: Counts::new(),
             clock: Clock::new(),
             state: State::new(),
-            pool_id: AtomicU32::new(0),
+            place: AtomicU32::new(0),
             id: TaskId::next(),
             waiter: Waiter::new(),
             details: details.map_or_else(OnceLock::new, OnceLock::from),
@@ -57,13 +61,42 @@ impl Core {
         self.details().name_or_default(self.id, function)
     }
 
-    /// The pool whose threads may run this task where they wait for it; 0 for none.
+    /// The pool whose threads may run this task where they wait for it; 0 for none. Of a task that has started, it says
+    /// nothing.
     pub(crate) fn pool_id(&self) -> u32 {
-        self.pool_id.load(Ordering::Relaxed)
+        self.place.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_pool_id(&self, pool_id: u32) {
-        self.pool_id.store(pool_id, Ordering::Relaxed);
+        self.place.store(pool_id, Ordering::Relaxed);
+    }
+
+    /// It is about to start on this thread of the program.
+    pub(crate) fn set_thread(&self, number: u32) {
+        self.place.store(number & !PROCESS, Ordering::Relaxed);
+    }
+
+    /// It is sent to this process, to start there.
+    pub(crate) fn set_process(&self, worker: &WorkerId) {
+        if let WorkerId::Process { id, host } = worker {
+            self.place.store(id | PROCESS, Ordering::Relaxed);
+            // There is none of this machine, which most are on.
+            if host.is_some() || self.existing_details().is_some() {
+                self.details().totals().host.clone_from(host);
+            }
+        }
+    }
+
+    /// The worker that it was sent to, or has started on.
+    pub(crate) fn worker(&self) -> Option<WorkerId> {
+        match self.place.load(Ordering::Relaxed) {
+            0 => None,
+            place if place & PROCESS == 0 => Some(WorkerId::Thread(place)),
+            place => {
+                let host = self.existing_details().and_then(|details| details.totals().host.clone());
+                Some(WorkerId::Process { id: place & !PROCESS, host })
+            }
+        }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -116,7 +149,7 @@ impl Core {
     }
 
     /// How far it has come, when it was running, and what it says, as of one moment.
-    fn position(&self) -> (Position, Span, Option<Arc<str>>) {
+    pub(crate) fn position(&self) -> (Position, Span, Option<Arc<str>>) {
         if self.existing_details().is_none() {
             let (counts, span) = (self.counts.read(), self.clock.read());
             // Looked at again: what was read may be of a count of which a part was handed out just now.
@@ -234,22 +267,30 @@ impl Core {
         self.close_at(|Span { started, stopped }| {
             // It stands still already where the task waits.
             let now = if stopped == 0 { clock::now() } else { stopped };
-            now.max(started + 1)
+            Span { started, stopped: now.max(started + 1) }
         });
     }
 
-    /// The same where the task has been running in another process for so many nanoseconds.
+    /// The same where the task has been running in another process for so many nanoseconds. When it was started there may
+    /// have been heard of only now.
     pub(crate) fn close_after(&self, elapsed: u64) {
-        self.close_at(|span| span.started.saturating_add(elapsed));
+        self.close_at(|_| {
+            let started = clock::now().saturating_sub(elapsed).max(1);
+            Span { started, stopped: started.saturating_add(elapsed) }
+        });
     }
 
-    fn close_at(&self, stopped: impl FnOnce(Span) -> u64) {
+    /// A task that will not run has come to its end, now.
+    pub(crate) fn close_unstarted(&self) {
+        self.clock.stop(clock::now());
+    }
+
+    fn close_at(&self, end: impl FnOnce(Span) -> Span) {
         let totals = self.existing_details().map(Details::totals);
         if totals.as_ref().is_some_and(|totals| totals.is_closed()) {
             return;
         }
-        let span = self.clock.read();
-        self.clock.set(Span { stopped: stopped(span), ..span });
+        self.clock.set(end(self.clock.read()));
         if let Some(mut totals) = totals {
             totals.close(&self.counts);
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use event_listener::Event;
 
-use crate::id::TaskId;
-use crate::sync::clock::{AtomicInstant, Clock, Span};
+use crate::id::{TaskId, WorkerId};
+use crate::sync::clock::{self, AtomicInstant, Clock, Span};
 use crate::task::counts::{Counts, UNKNOWN};
 use crate::task::limits::Limits;
 use crate::task::lines::Backlog;
@@ -61,6 +61,11 @@ pub(crate) struct Totals {
     /// How many threads of the task wait because it is paused.
     halted: usize,
     pub(crate) suspension: Suspension,
+    /// For how long it has waited because it was paused, in nanoseconds: its start was moved on by that.
+    pub(crate) paused: u64,
+    pub(crate) lost_tries: LostTries,
+    /// The host of the process that it was sent to, where that is another one.
+    pub(crate) host: Option<Arc<str>>,
     /// How far it had come at its end: nothing that comes later counts.
     closed: Option<Position>,
 }
@@ -71,6 +76,33 @@ pub(crate) struct Suspension {
     pub(crate) since: Option<u64>,
     /// For how long it was, before, in nanoseconds.
     pub(crate) total: u64,
+}
+
+/// When it was running before, on workers that were lost.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LostTries {
+    pub(crate) count: u32,
+    /// The first of them.
+    pub(crate) first: Vec<TrySpan>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct TrySpan {
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) started: u64,
+    pub(crate) ended: u64,
+}
+
+/// A task that is lost over and over again takes no more memory for that than this many tries do.
+const MOST_LOST_TRIES: usize = 32;
+
+impl LostTries {
+    fn add(&mut self, lost: TrySpan) {
+        self.count = self.count.saturating_add(1);
+        if self.first.len() < MOST_LOST_TRIES {
+            self.first.push(lost);
+        }
+    }
 }
 
 impl Details {
@@ -145,7 +177,7 @@ impl Totals {
         self.halted -= 1;
         let is_last = self.halted == 0;
         if is_last && !self.is_closed() {
-            clock.start(now);
+            self.paused += clock.start(now);
         }
         is_last
     }
@@ -173,7 +205,7 @@ impl Totals {
             let started = clock.read().started;
             clock.set(Span { started, stopped: started.saturating_add(remote.elapsed) });
         } else if was_halted {
-            clock.start(now);
+            self.paused += clock.start(now);
         }
     }
 
@@ -185,8 +217,14 @@ impl Totals {
         }
     }
 
-    /// As if the task had never been started.
-    pub(crate) fn reset(&mut self, counts: &Counts, clock: &Clock) {
+    /// As if the task had never been started, but for the memory of the `worker` that was lost just now.
+    pub(crate) fn reset(&mut self, counts: &Counts, clock: &Clock, worker: Option<WorkerId>) {
+        let span = clock.read();
+        let ended = clock::now();
+        // Nobody may have heard that it had begun.
+        let started = if span.started == 0 { ended } else { span.started - self.paused };
+        self.lost_tries.add(TrySpan { worker, started, ended });
+        self.paused = 0;
         self.remote_part = 0.0;
         self.message = None;
         self.suspension = Suspension::default();

@@ -14,6 +14,7 @@ pub(crate) mod limits;
 pub(crate) mod lines;
 pub(crate) mod parts;
 pub(crate) mod publish;
+pub(crate) mod record;
 pub(crate) mod remote;
 pub(crate) mod state;
 pub(crate) mod subscribers;
@@ -59,6 +60,10 @@ pub(crate) trait Body: Send + Sync {
     fn encode(&self) -> Result<Encoded, BoxError>;
     /// Keeps the outcome of work that was done elsewhere; returns how the task is to be settled.
     fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32;
+    /// What tells the name of its function, when that is wanted.
+    fn function_name(&self) -> fn() -> &'static str;
+    /// The kind of the error that it has ended with, until that is taken or dropped.
+    fn error_kind(&self) -> Option<TaskErrorKind>;
     /// Drops the outcome.
     fn discard(&self);
 }
@@ -89,7 +94,7 @@ pub(crate) mod idle {
     use std::sync::Arc;
 
     use crate::codec::Encoded;
-    use crate::error::{BoxError, TaskError};
+    use crate::error::{BoxError, TaskError, TaskErrorKind};
     use crate::task::context::Context;
     use crate::task::core::Core;
     use crate::task::details::Details;
@@ -119,6 +124,14 @@ pub(crate) mod idle {
 
         fn accept(&self, _core: &Core, _outcome: Result<Encoded, TaskError>) -> u32 {
             0
+        }
+
+        fn function_name(&self) -> fn() -> &'static str {
+            || "idle"
+        }
+
+        fn error_kind(&self) -> Option<TaskErrorKind> {
+            None
         }
 
         fn discard(&self) {}

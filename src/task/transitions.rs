@@ -31,6 +31,9 @@ pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxErro
 /// The same, with this error as the outcome.
 pub(crate) fn refuse_with(task: &TaskRef, error: TaskError) {
     let ending = ending(&error);
+    if !task.core.has_run() {
+        task.core.close_unstarted();
+    }
     task.body.refuse(error);
     settle(task, ending);
 }
@@ -131,7 +134,8 @@ pub(crate) fn retry(task: &TaskRef) -> bool {
     let core = &task.core;
     let is_pending = core.state.retry();
     if is_pending {
-        core.details().totals().reset(&core.counts, &core.clock);
+        let worker = core.worker();
+        core.details().totals().reset(&core.counts, &core.clock, worker);
         // What watches its deadline goes on.
         if core.details().limits.deadline.is_none() {
             forget_watchdog(core);

@@ -143,6 +143,7 @@ macro_rules! contract {
             a_handle_cancels_a_group_that_is_joined
             events_of_a_group_show_the_last_state_before_the_last_outcome
             callbacks_of_a_group_are_shown_the_last_state
+            a_report_tells_when_where_and_how_each_task_has_run
             a_map_keeps_the_order_of_its_inputs
             an_unordered_map_ends_with_the_first_error
             a_map_counts_inputs
@@ -205,6 +206,11 @@ pub(crate) fn echo(text: String, _: &Updater) -> TaskResult<String> {
 pub(crate) fn fail(text: String, progress: &Updater) -> TaskResult<()> {
     progress.set_counts(1, 4)?;
     Err(text.into())
+}
+
+pub(crate) fn count_and_fail(n: u64, progress: &Updater) -> TaskResult<u64> {
+    count(n, progress)?;
+    Err("out of paper".into())
 }
 
 pub(crate) fn crash(text: String, progress: &Updater) -> TaskResult<()> {
@@ -1029,6 +1035,31 @@ fn callbacks_of_a_group_are_shown_the_last_state(subject: &dyn Subject) {
     group.on_progress(move |_, new| *sink.lock().unwrap() = new.clone()).join().wait().unwrap();
     let last = last.lock().unwrap();
     assert_eq!((last.finished, last.n), (5, 10));
+}
+
+fn a_report_tells_when_where_and_how_each_task_has_run(subject: &dyn Subject) {
+    let executor = subject.executor();
+    let mut group = TaskGroup::new();
+    let handle = group.handle();
+    for n in 0..8 {
+        group.add(executor.task(count, n).name(format!("count {n}")).submit());
+    }
+    group.add(executor.submit(count_and_fail, 3));
+    smol::block_on(group.join_all());
+    let report = handle.report();
+    assert!(report.to_string().starts_with("9 ended: 8 finished, 1 failed; "), "{report}");
+    for (n, task) in report.tasks().iter().enumerate() {
+        let (started, ended) = (task.started.unwrap(), task.ended.unwrap());
+        assert!(task.submitted <= started && started < ended && ended <= report.elapsed(), "{task:?}");
+        assert!(task.elapsed <= ended - started && task.worker.is_some() && task.tries == 1, "{task:?}");
+        if let Some(name) = (n < 8).then(|| format!("count {n}")) {
+            assert_eq!((&task.name, task.function, task.n), (&name, "count", n as u64));
+            assert_eq!((task.status, &task.error), (Status::Finished, &None));
+        } else {
+            assert_eq!((&*task.name, task.n), (&*format!("count_and_fail #{}", task.id), 3));
+            assert_eq!((task.status, &task.error), (Status::Failed, &Some(TaskErrorKind::Failed)));
+        }
+    }
 }
 
 fn a_map_keeps_the_order_of_its_inputs(subject: &dyn Subject) {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::{env, process};
 
 use crate::error::WorkerExit;
+use crate::id::WorkerId;
 use crate::process::launcher::{Launcher, Values};
 use crate::process::pool::relay::ErrorStream;
 use crate::process::pool::terms::Seat;
@@ -117,6 +118,13 @@ impl Site {
         let known = |text: String| Some(text).filter(|text| !text.is_empty());
         let host = self.host().unwrap_or_default().to_owned();
         WorkerStatus { index: self.index, host, pid, job: known(job), step: known(step), is_busy }
+    }
+
+    /// The worker, as a report names it.
+    pub(crate) fn worker(&self) -> WorkerId {
+        let is_here = self.launcher.is_empty();
+        let id = self.origin.as_ref().map_or(0, |origin| origin.pid);
+        WorkerId::Process { id, host: self.host().filter(|_| !is_here).map(Arc::from) }
     }
 
     pub(crate) fn host(&self) -> Option<&str> {

@@ -109,7 +109,9 @@ impl Peer {
     ) -> Result<Option<Event<Kinds>>, WireError> {
         let verdict = match (self.introduction, reply) {
             (Introduction::Greeting, Reply::Ready(ready)) => {
-                sites.insert(worker, self.process.greet(ready.origin.clone()));
+                let site = self.process.greet(ready.origin.clone());
+                self.channel.set_worker(site.worker());
+                sites.insert(worker, site);
                 let now = Instant::now();
                 self.pulse = launch.launcher.heartbeat_interval().map(|interval| Pulse::new(interval, now));
                 launch.compare(&ready).and_then(|()| launch.expiry(&ready.origin, now)).map(|expires| {

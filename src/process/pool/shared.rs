@@ -165,6 +165,7 @@ impl Pool {
                 Action::Send(worker, task, place, wanted) => state.send(worker, &mut channels, |channel| {
                     let Entry { function, format, timeout, .. } = *task.0;
                     let run = Run { id: task.id(), place, wanted, timeout };
+                    channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
                     channel.outbox().run(run, function, format, &task.input());
                 }),
                 Action::Want(worker, id, wanted) => state.send(worker, &mut channels, |channel| {

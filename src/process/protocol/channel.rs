@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
@@ -17,6 +17,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, recvmsg, sendmsg,
 };
 
+use crate::id::WorkerId;
 use crate::process::protocol::descriptor::{QUIETLY, above_standard};
 use crate::process::protocol::link::Link;
 use crate::process::protocol::memory::{self, Memory};
@@ -30,6 +31,8 @@ pub(crate) struct Channel {
     /// The link had no room for all that was to be sent.
     is_full: AtomicBool,
     memory: Option<Memory>,
+    /// Who is at the other end, once that is known.
+    worker: OnceLock<WorkerId>,
 }
 
 /// What came of trying to read.
@@ -49,7 +52,17 @@ impl Channel {
     }
 
     pub(crate) fn over(link: Link) -> Self {
-        Self { link, outbox: Mutex::default(), is_full: AtomicBool::new(false), memory: None }
+        Self { link, outbox: Mutex::default(), is_full: AtomicBool::new(false), memory: None, worker: OnceLock::new() }
+    }
+
+    /// The worker at the other end, as a report names it.
+    pub(crate) fn worker(&self) -> Option<&WorkerId> {
+        self.worker.get()
+    }
+
+    /// Only the first call has an effect.
+    pub(crate) fn set_worker(&self, worker: WorkerId) {
+        let _ = self.worker.set(worker);
     }
 
     pub(crate) fn memory(&self) -> Option<&Memory> {

@@ -1,0 +1,261 @@
+//! A picture of a run: when and where each task of a group has run, and how it has ended.
+
+pub(crate) mod history;
+pub(crate) mod summary;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::{Serialize, Serializer};
+
+use crate::error::TaskErrorKind;
+use crate::group::report::history::History;
+use crate::id::{TaskId, WorkerId};
+use crate::progress::Status;
+use crate::sync::clock;
+use crate::task::counts::UNKNOWN;
+use crate::task::details::TrySpan;
+use crate::task::record::TaskRecord;
+
+/// When and where the tasks of a group or a map have run, and how they have ended: plain data, made by
+/// [`TaskGroup::report`](crate::TaskGroup::report), [`Map::report`](crate::Map::report) and
+/// [`GroupHandle::report`](crate::GroupHandle::report).
+///
+/// Nothing is measured for it: it tells what is known of tasks anyway, until they are handed out and beyond. Displayed, it
+/// is one line:
+///
+/// ```text
+/// 16 ended: 12 finished, 3 failed, 1 lost; 3 workers busy 87 % of 41 s; the longest: walk 04, 6.1 s
+/// ```
+///
+/// A task has *failed* with an error or a panic, because of a limit, or without having been run; it is *lost* with its
+/// worker. Workers are those that have run something, and *busy* while they did, from the first start to the last end.
+///
+/// Moments are told as the time since the first task was [submitted](Self::started_at). It can be serialized: there all times
+/// are seconds.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{TaskGroup, ThreadPoolExecutor};
+///
+/// let executor = ThreadPoolExecutor::new(2);
+/// let group: TaskGroup<u32> = (0..16).map(|n| executor.spawn(move |_| Ok(n))).collect();
+/// let handle = group.handle();
+/// group.join().wait()?;
+///
+/// let report = handle.report();
+/// assert!(report.to_string().starts_with("16 ended: 16 finished; "));
+/// for task in report.tasks() {
+///     println!("{} on {:?}, from {:?} to {:?}", task.name, task.worker, task.started, task.ended);
+/// }
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GroupReport {
+    #[serde(serialize_with = "since_epoch")]
+    started_at: SystemTime,
+    #[serde(serialize_with = "seconds")]
+    elapsed: Duration,
+    summary: String,
+    pending: usize,
+    omitted: usize,
+    tasks: Vec<TaskReport>,
+}
+
+/// When and where a task has run, and how it has ended; see [`GroupReport`].
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{ExecutorExt, SyncExecutor, TaskGroup, TaskReport};
+///
+/// let executor = SyncExecutor::new();
+/// let mut group = TaskGroup::new();
+/// let handle = group.handle();
+/// group.add(executor.task(|n: u64, progress| Ok(progress.set_counts(n, 8)?), 7).name("dig").submit());
+/// group.join().wait()?;
+/// let TaskReport { name, n, total, tries, .. } = &handle.report().tasks()[0];
+/// assert_eq!((&**name, *n, *total, *tries), ("dig", 7, Some(8), 1));
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TaskReport {
+    /// Which task.
+    pub id: TaskId,
+    /// The name that it was given, or else that of its function with its id.
+    pub name: String,
+    /// The name of its function, for people.
+    pub function: &'static str,
+    /// The worker that has run it last; `None` where it was never started.
+    pub worker: Option<WorkerId>,
+    /// When it was submitted, or rather added to the group.
+    #[serde(serialize_with = "seconds")]
+    pub submitted: Duration,
+    /// When it was started for the last time, if it was. Of a task in another process this is known to the millisecond, more
+    /// or less: that of a short one is told only when it has ended.
+    #[serde(serialize_with = "maybe_seconds")]
+    pub started: Option<Duration>,
+    /// When it ended, if it has.
+    #[serde(serialize_with = "maybe_seconds")]
+    pub ended: Option<Duration>,
+    /// For how long it has been running: from its start to its end, or to now, without the time it was paused.
+    #[serde(serialize_with = "seconds")]
+    pub elapsed: Duration,
+    /// What it is doing, or how it has ended.
+    pub status: Status,
+    /// How it has ended, if not with a value. Not known of a task that was dropped before its end.
+    #[serde(serialize_with = "maybe_text")]
+    pub error: Option<TaskErrorKind>,
+    /// How often it was started.
+    pub tries: u32,
+    /// Its earlier tries, whose workers were lost; the first 32 of them.
+    pub lost_tries: Vec<LostTry>,
+    /// When it was asked to end, if it was running then.
+    #[serde(serialize_with = "maybe_seconds")]
+    pub cancel_requested: Option<Duration>,
+    /// The units that it has done.
+    pub n: u64,
+    /// The units that there were to do, where it has said so.
+    pub total: Option<u64>,
+}
+
+/// A try of a task that ended with the loss of its worker, after which it was [started again](crate::TaskBuilder::retries).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LostTry {
+    /// The worker that was lost.
+    pub worker: Option<WorkerId>,
+    /// When it was started.
+    #[serde(serialize_with = "seconds")]
+    pub started: Duration,
+    /// When its worker was found to be lost.
+    #[serde(serialize_with = "seconds")]
+    pub ended: Duration,
+}
+
+impl GroupReport {
+    /// Of the tasks whose outcomes were handed out, and of those that are there.
+    pub(crate) fn new(history: History, present: Vec<TaskRecord>) -> Self {
+        let (now, now_at) = (clock::now(), SystemTime::now());
+        let (mut records, mut summary) = history.into_parts();
+        let omitted = summary.ended();
+        records.extend(present);
+        one_at_a_time(&mut records);
+        records.iter().for_each(|record| summary.add(record));
+        let first = summary.submitted.unwrap_or(now);
+        records.retain(|record| record.started().is_some() || record.ended().is_some());
+        records.sort_by_key(|record| record.id);
+        let since = |moment: u64| Duration::from_nanos(moment.saturating_sub(first));
+        Self {
+            started_at: now_at.checked_sub(since(now)).unwrap_or(now_at),
+            elapsed: since(summary.end(now)),
+            summary: summary.line(now),
+            pending: summary.pending(),
+            omitted,
+            tasks: records.into_iter().map(|record| TaskReport::new(record, since)).collect(),
+        }
+    }
+
+    /// Every task that has started or ended, in the order in which they were submitted.
+    #[must_use]
+    pub fn tasks(&self) -> &[TaskReport] {
+        &self.tasks
+    }
+
+    /// How many tasks have not been started yet. They are not among the others.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// How many tasks have ended that are not told one by one, because there were too many.
+    #[must_use]
+    pub fn omitted(&self) -> usize {
+        self.omitted
+    }
+
+    /// When the first task was submitted: to this moment, all others are relative.
+    #[must_use]
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// The time from when the first task was submitted until the last one ended; until now where one is running.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+}
+
+impl TaskReport {
+    fn new(record: TaskRecord, since: impl Fn(u64) -> Duration) -> Self {
+        let lost_tries = record.lost_tries().map_or(&[][..], |lost| &lost.first);
+        let lost_try = |lost: &TrySpan| LostTry {
+            worker: lost.worker.clone(),
+            started: since(lost.started),
+            ended: since(lost.ended),
+        };
+        Self {
+            id: record.id,
+            name: record.name().into(),
+            function: record.function(),
+            submitted: since(record.submitted),
+            started: record.started().map(&since),
+            ended: record.ended().map(&since),
+            elapsed: Duration::from_nanos(record.elapsed),
+            status: record.status,
+            error: record.error().cloned(),
+            tries: record.tries(),
+            lost_tries: lost_tries.iter().map(lost_try).collect(),
+            cancel_requested: record.cancel_requested().map(&since),
+            n: record.n,
+            total: Some(record.total).filter(|&total| total != UNKNOWN),
+            worker: record.worker,
+        }
+    }
+}
+
+/// A process runs one task at a time, and is heard of in bursts: none of its tasks can have ended after the next one was
+/// started.
+fn one_at_a_time(records: &mut [TaskRecord]) {
+    let mut processes: BTreeMap<WorkerId, Vec<&mut TaskRecord>> = BTreeMap::new();
+    for record in records.iter_mut().filter(|record| record.ended().is_some()) {
+        if let Some(worker @ WorkerId::Process { .. }) = &record.worker {
+            processes.entry(worker.clone()).or_default().push(record);
+        }
+    }
+    for mut records in processes.into_values() {
+        records.sort_by_key(|record| (record.ended(), record.id));
+        let mut next_start = u64::MAX;
+        for record in records.into_iter().rev() {
+            record.move_back(record.ended().map_or(0, |ended| ended.saturating_sub(next_start)));
+            next_start = record.started().unwrap_or(next_start);
+        }
+    }
+}
+
+/// The tasks in one line.
+impl fmt::Display for GroupReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.summary)
+    }
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+fn maybe_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    time.as_ref().map(Duration::as_secs_f64).serialize(serializer)
+}
+
+fn since_epoch<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    seconds(&time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(), serializer)
+}
+
+fn maybe_text<S: Serializer>(kind: &Option<TaskErrorKind>, serializer: S) -> Result<S::Ok, S::Error> {
+    kind.as_ref().map(TaskErrorKind::to_string).serialize(serializer)
+}

@@ -1,0 +1,156 @@
+//! How the tasks of a group have ended, in one line.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use crate::error::TaskErrorKind;
+use crate::id::WorkerId;
+use crate::progress::Status;
+use crate::task::record::TaskRecord;
+
+/// Sums over tasks, and the longest of them. Moments are nanoseconds of the [clock](crate::sync::clock).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Summary {
+    finished: usize,
+    failed: usize,
+    lost: usize,
+    cancelled: usize,
+    running: usize,
+    pending: usize,
+    workers: BTreeSet<WorkerId>,
+    /// For how long all tasks together have been running, also those whose worker was lost.
+    busy: u64,
+    /// When the first task was submitted.
+    pub(crate) submitted: Option<u64>,
+    /// When the first task was started, and when the last one ended.
+    started: Option<u64>,
+    ended: u64,
+    longest: Option<(Box<str>, u64)>,
+}
+
+impl Summary {
+    pub(crate) fn add(&mut self, record: &TaskRecord) {
+        *self.count_mut(record) += 1;
+        self.submitted = earlier(self.submitted, record.submitted);
+        if let Some(started) = record.started() {
+            self.note_run(record.worker.as_ref(), started, record.ended().unwrap_or(0), record.elapsed);
+            if self.longest.as_ref().is_none_or(|(_, longest)| record.elapsed > *longest) {
+                self.longest = Some((record.name(), record.elapsed));
+            }
+        }
+        for lost in record.lost_tries().iter().flat_map(|lost| &lost.first) {
+            self.note_run(lost.worker.as_ref(), lost.started, lost.ended, lost.ended.saturating_sub(lost.started));
+        }
+    }
+
+    fn count_mut(&mut self, record: &TaskRecord) -> &mut usize {
+        match (record.status, record.error()) {
+            (Status::Failed, Some(TaskErrorKind::WorkerLost(_))) => &mut self.lost,
+            (Status::Failed, _) => &mut self.failed,
+            (Status::Finished, _) => &mut self.finished,
+            (Status::Cancelled, _) => &mut self.cancelled,
+            _ if record.started().is_some() => &mut self.running,
+            _ => &mut self.pending,
+        }
+    }
+
+    fn note_run(&mut self, worker: Option<&WorkerId>, started: u64, ended: u64, elapsed: u64) {
+        if let Some(worker) = worker.filter(|worker| !self.workers.contains(worker)) {
+            self.workers.insert(worker.clone());
+        }
+        self.started = earlier(self.started, started);
+        self.ended = self.ended.max(ended);
+        self.busy = self.busy.saturating_add(elapsed);
+    }
+
+    pub(crate) fn ended(&self) -> usize {
+        self.finished + self.failed + self.lost + self.cancelled
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// Until when something was running: now, if something is.
+    pub(crate) fn end(&self, now: u64) -> u64 {
+        if self.running > 0 { now } else { self.ended }
+    }
+
+    /// In one line, as of then.
+    pub(crate) fn line(&self, now: u64) -> String {
+        let Self { running, pending, .. } = self;
+        let mut line = match running + pending {
+            0 => format!("{} ended", self.ended()),
+            more => format!("{} of {} ended", self.ended(), self.ended() + more),
+        };
+        let endings =
+            [("finished", self.finished), ("failed", self.failed), ("lost", self.lost), ("cancelled", self.cancelled)];
+        let endings: Vec<_> = endings.iter().filter(|(_, n)| *n > 0).map(|(how, n)| format!("{n} {how}")).collect();
+        if !endings.is_empty() {
+            line += &format!(": {}", endings.join(", "));
+        }
+        if *running > 0 {
+            line += &format!("; {running} running");
+        }
+        if let Some(started) = self.started {
+            let time = self.end(now).saturating_sub(started);
+            let workers = self.workers.len();
+            let capacity = workers as f64 * time as f64;
+            let busy = if capacity > 0.0 { (100.0 * self.busy as f64 / capacity).min(100.0) } else { 100.0 };
+            let noun = if workers == 1 { "worker" } else { "workers" };
+            line += &format!("; {workers} {noun} busy {busy:.0} % of {}", Brief(time));
+        }
+        if let Some((name, elapsed)) = &self.longest {
+            line += &format!("; the longest: {name}, {}", Brief(*elapsed));
+        }
+        line
+    }
+}
+
+fn earlier(known: Option<u64>, moment: u64) -> Option<u64> {
+    Some(known.map_or(moment, |known| known.min(moment)))
+}
+
+/// Nanoseconds for people, with two or three digits that matter.
+pub(crate) struct Brief(pub(crate) u64);
+
+impl fmt::Display for Brief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Duration::from_nanos(self.0);
+        let (seconds, minutes) = (time.as_secs_f64(), (time.as_secs_f64() / 60.0).round() as u64);
+        match time.as_nanos() {
+            0..1_000_000 => write!(f, "{} µs", time.as_micros()),
+            1_000_000..1_000_000_000 => write!(f, "{} ms", time.as_millis()),
+            1_000_000_000..9_950_000_000 => write!(f, "{seconds:.1} s"),
+            9_950_000_000..119_500_000_000 => write!(f, "{seconds:.0} s"),
+            119_500_000_000..7_200_000_000_000 => write!(f, "{minutes} min"),
+            _ => write!(f, "{} h {:02} min", minutes / 60, minutes % 60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Brief;
+
+    #[test]
+    fn times_are_brief() {
+        let times = [
+            (0, "0 µs"),
+            (999_999, "999 µs"),
+            (1_000_000, "1 ms"),
+            (999_999_999, "999 ms"),
+            (6_130_000_000, "6.1 s"),
+            (9_960_000_000, "10 s"),
+            (41_400_000_000, "41 s"),
+            (119_400_000_000, "119 s"),
+            (120_000_000_000, "2 min"),
+            (7_200_000_000_000, "2 h 00 min"),
+            (u64::MAX, "5124095 h 35 min"),
+        ];
+        for (time, shown) in times {
+            assert_eq!(Brief(time).to_string(), shown);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What is kept of a task for a report, when everything else of it is gone.
+
+use crate::error::TaskErrorKind;
+use crate::id::{TaskId, WorkerId};
+use crate::progress::Status;
+use crate::task::core::Core;
+use crate::task::details::{LostTries, default_name};
+use crate::task::{Body, Task};
+
+/// A task as it is, or was at its end. Moments are nanoseconds of the [clock](crate::sync::clock).
+#[derive(Clone, Debug)]
+pub(crate) struct TaskRecord {
+    pub(crate) id: TaskId,
+    name: Option<Box<str>>,
+    function: fn() -> &'static str,
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) submitted: u64,
+    /// 0 where it was not.
+    started: u64,
+    /// 0 where it has not.
+    ended: u64,
+    /// For how long it has been running, without the time it was paused.
+    pub(crate) elapsed: u64,
+    pub(crate) status: Status,
+    pub(crate) n: u64,
+    pub(crate) total: u64,
+    /// What most do not have.
+    rest: Option<Box<Rest>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Rest {
+    error: Option<TaskErrorKind>,
+    cancel_requested: Option<u64>,
+    lost_tries: LostTries,
+}
+
+impl TaskRecord {
+    /// Of a task that was submitted then, at the latest. `error` is what it has ended with.
+    pub(crate) fn new<B: Body + ?Sized>(task: &Task<B>, submitted: u64, error: Option<TaskErrorKind>) -> Self {
+        let core = &task.core;
+        // Whoever sees that it has ended sees when.
+        let status = core.status();
+        let (position, span, _) = core.position();
+        let paused = core.existing_details().map_or(0, |details| details.totals().paused);
+        let started = span.started.saturating_sub(paused);
+        Self {
+            id: core.id(),
+            name: core.existing_details().and_then(|details| details.name.clone()),
+            function: task.body.function_name(),
+            worker: if started > 0 { core.worker() } else { None },
+            submitted: if started > 0 { submitted.min(started) } else { submitted },
+            started,
+            ended: if status.is_terminal() { span.stopped } else { 0 },
+            elapsed: span.elapsed(),
+            status,
+            n: position.n,
+            total: position.total,
+            rest: Rest::new(core, error),
+        }
+    }
+
+    pub(crate) fn name(&self) -> Box<str> {
+        self.name.clone().unwrap_or_else(|| default_name(self.id, self.function()))
+    }
+
+    pub(crate) fn function(&self) -> &'static str {
+        (self.function)()
+    }
+
+    pub(crate) fn started(&self) -> Option<u64> {
+        Some(self.started).filter(|&at| at > 0)
+    }
+
+    pub(crate) fn ended(&self) -> Option<u64> {
+        Some(self.ended).filter(|&at| at > 0)
+    }
+
+    pub(crate) fn error(&self) -> Option<&TaskErrorKind> {
+        self.rest.as_ref()?.error.as_ref()
+    }
+
+    /// When it was asked to end while it was running.
+    pub(crate) fn cancel_requested(&self) -> Option<u64> {
+        self.rest.as_ref()?.cancel_requested
+    }
+
+    pub(crate) fn lost_tries(&self) -> Option<&LostTries> {
+        self.rest.as_ref().map(|rest| &rest.lost_tries)
+    }
+
+    /// How often it was started.
+    pub(crate) fn tries(&self) -> u32 {
+        self.lost_tries().map_or(0, |lost| lost.count).saturating_add(self.started().is_some().into())
+    }
+
+    /// It has ended sooner by so much than it was heard of, and was started sooner as well.
+    pub(crate) fn move_back(&mut self, by: u64) {
+        for moment in [&mut self.started, &mut self.ended] {
+            *moment = moment.saturating_sub(by).max(self.submitted);
+        }
+    }
+}
+
+impl Rest {
+    fn new(core: &Core, error: Option<TaskErrorKind>) -> Option<Box<Self>> {
+        let details = core.existing_details();
+        let cancel_requested = details.map(|details| details.requested_at.get()).filter(|&at| at > 0);
+        let lost_tries = details.map(|details| details.totals().lost_tries.clone()).unwrap_or_default();
+        let is_plain = error.is_none() && cancel_requested.is_none() && lost_tries.count == 0;
+        (!is_plain).then(|| Box::new(Self { error, cancel_requested, lost_tries }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TaskRecord;
+    use crate::task::details::Details;
+    use crate::task::idle;
+
+    #[test]
+    fn a_pause_lies_between_start_and_end_and_is_no_part_of_the_time_that_it_ran() {
+        let task = idle::started(Details::default());
+        let core = &task.core;
+        let started = core.position().1.started;
+        let details = core.details();
+        assert!(details.totals().halt(&core.clock, started + 10));
+        assert!(details.totals().go_on(&core.clock, started + 110));
+        core.close();
+        let record = TaskRecord::new(&task, 0, None);
+        assert_eq!(core.running_for() + 100, core.span().map_or(0, |(_, end)| end - started));
+        assert_eq!((record.started, record.elapsed), (started, core.running_for()));
+    }
+}
