@@ -173,6 +173,9 @@ mod error;
 
 mod id;
 
+// Strings as JSON writes them.
+mod json;
+
 // Values to bytes and back.
 mod codec;
 

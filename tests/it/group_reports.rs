@@ -1,6 +1,7 @@
 //! Reports of groups and maps: what they tell of each task, and how they are written.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -8,6 +9,7 @@ use progress_executor::{
     CancelCause, ExecutorExt, GroupReport, ProcessPoolExecutor, Status, SyncExecutor, TaskErrorKind, TaskGroup,
     ThreadPoolExecutor, WorkerId,
 };
+use serde_json::{Value, json};
 
 use crate::crashes::process_id;
 use crate::retries::{announce_and_listen, announced, kill};
@@ -222,4 +224,139 @@ fn it_is_serialized_with_times_in_seconds() {
     assert_eq!(task["ended"].as_f64(), report.tasks()[0].ended.map(|ended| ended.as_secs_f64()));
     assert_eq!((&task["status"], &task["error"], &task["n"]), (&"finished".into(), &().into(), &3.into()));
     assert!(task["worker"]["thread"].is_u64(), "{task}");
+}
+
+// How it is written.
+
+/// Names that would end what they stand in, if they were not escaped.
+const NASTY_NAMES: [&str; 2] = ["</script><!--data--><!--<script>", "\"日本語\" \\ \n\r\t\u{0}\u{1b}[31m\u{2028}👩‍👧"];
+
+/// What a task of each kind has come to: one that has finished, failed, was cancelled while it ran, and before that.
+fn report_of_all_kinds() -> GroupReport {
+    let executor = ThreadPoolExecutor::new(1);
+    let mut group = TaskGroup::new();
+    let handle = group.handle();
+    group.add(executor.task(count, 3).name(NASTY_NAMES[0]).submit());
+    group.add(executor.task(|(), _| Err("out of paper".into()), ()).name(NASTY_NAMES[1]).submit());
+    let task = executor.task(|(), progress| tick_forever((), progress).map(|()| 0), ()).name("endless").submit();
+    let canceller = task.canceller();
+    eventually("it runs", || task.progress().status == Status::Running);
+    group.add(task);
+    group.add(executor.task(count, 3).name("late").submit());
+    handle.cancel();
+    assert!(canceller.is_cancelled());
+    smol::block_on(group.join_all());
+    handle.report()
+}
+
+fn trace_of(report: &GroupReport) -> Vec<Value> {
+    let mut trace = Vec::new();
+    report.write_chrome_trace(&mut trace).unwrap();
+    let trace: Value = serde_json::from_slice(&trace).unwrap();
+    trace["traceEvents"].as_array().unwrap().clone()
+}
+
+fn with<'a>(events: &'a [Value], phase: &'a str) -> impl Iterator<Item = &'a Value> {
+    events.iter().filter(move |event| event["ph"] == phase)
+}
+
+#[test]
+fn a_trace_has_a_lane_for_each_worker_and_a_span_for_each_task() {
+    within_deadline(|| {
+        let report = report_of_all_kinds();
+        let events = trace_of(&report);
+        let names: Vec<_> = with(&events, "M").map(|event| (&event["name"], &event["args"]["name"])).collect();
+        let worker = workers(&report).first().unwrap().to_string();
+        assert_eq!(names, [(&json!("process_name"), &json!("this machine")), (&json!("thread_name"), &json!(worker))]);
+        let spans: Vec<_> = with(&events, "X").map(|event| [&event["name"], &event["cat"], &event["cname"]]).collect();
+        let expected = [
+            [NASTY_NAMES[0], "finished", "good"],
+            [NASTY_NAMES[1], "failed", "terrible"],
+            ["endless", "cancelled", "grey"],
+        ]
+        .map(|texts| texts.map(Value::from));
+        assert_eq!(spans, expected.each_ref().map(|texts| texts.each_ref()));
+        let (first, task) = (with(&events, "X").next().unwrap(), &report.tasks()[0]);
+        let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
+        assert_eq!(first["ts"].as_f64(), task.started.map(micros));
+        assert_eq!(first["args"]["n"], 3);
+        let marks: Vec<_> = with(&events, "i").map(|event| [&event["name"], &event["args"]["task"]]).collect();
+        assert_eq!(marks, [[&json!("cancel"), &json!("endless")], [&json!("cancel"), &json!("late")]]);
+    });
+}
+
+#[test]
+fn a_trace_counts_what_runs() {
+    within_deadline(|| {
+        let events = trace_of(&report_of_all_kinds());
+        let counts: Vec<_> = with(&events, "C").map(|event| event["args"]["tasks"].as_i64().unwrap()).collect();
+        assert!(counts.iter().all(|&n| n == 0 || n == 1) && counts.contains(&1), "{counts:?}");
+        assert_eq!(counts.last(), Some(&0));
+    });
+}
+
+#[test]
+fn a_trace_marks_what_was_lost_and_is_tried_again() {
+    within_deadline(|| {
+        let (executor, log, file) = (ProcessPoolExecutor::new(1).unwrap(), NewFile::new(), NewFile::new());
+        let task = executor.task(announce_and_listen, (log.path(), file.path())).retries(1).submit();
+        let first = announced(&task, None);
+        kill(first);
+        announced(&task, Some(first));
+        let mut group = TaskGroup::new();
+        group.add(task);
+        file.remove();
+        smol::block_on(group.next());
+        let events = trace_of(&group.report());
+        let spans: Vec<_> = with(&events, "X").map(|event| (event["cat"].clone(), event["tid"].clone())).collect();
+        assert_eq!(spans.len(), 2);
+        assert_ne!(spans[0].1, spans[1].1, "each process has a lane");
+        let marks: BTreeSet<_> = with(&events, "i").map(|event| event["name"].as_str().unwrap()).collect();
+        assert_eq!(marks, BTreeSet::from(["lost", "retry"]));
+    });
+}
+
+#[test]
+fn a_page_holds_its_data_whatever_they_are() {
+    within_deadline(|| {
+        let report = report_of_all_kinds();
+        let mut page = Vec::new();
+        report.write_html(&mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        assert!(page.contains(&format!("<p id=\"summary\">{report}</p>")), "the summary is there without a script");
+        assert_eq!(page.matches("</script>").count(), 2, "no name ends the script");
+        assert!(!page.contains("http:") && !page.contains("https:"), "nothing is loaded from elsewhere");
+        let (_, data) = page.split_once("id=\"data\">").unwrap();
+        let data: Value = serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
+        let names: Vec<_> = data["tasks"].as_array().unwrap().iter().map(|task| task[1].as_str().unwrap()).collect();
+        assert_eq!(names, report.tasks().iter().map(|task| &*task.name).collect::<Vec<_>>());
+        assert_eq!(data["spans"].as_array().unwrap().len(), 3);
+    });
+}
+
+/// Has room for so many bytes.
+struct Full(usize);
+
+impl io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.0 == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn an_error_of_what_is_written_to_is_returned() {
+    within_deadline(|| {
+        let report = report_of_all_kinds();
+        let full = Some(io::ErrorKind::StorageFull);
+        for room in [0, 1_000] {
+            assert_eq!(report.write_html(Full(room)).err().map(|error| error.kind()), full, "{room}");
+            assert_eq!(report.write_chrome_trace(Full(room)).err().map(|error| error.kind()), full, "{room}");
+        }
+        assert!(report.write_html(Full(1 << 20)).is_ok() && report.write_chrome_trace(Full(1 << 20)).is_ok());
+    });
 }

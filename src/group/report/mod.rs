@@ -1,7 +1,10 @@
 //! A picture of a run: when and where each task of a group has run, and how it has ended.
 
 pub(crate) mod history;
+pub(crate) mod html;
+pub(crate) mod lanes;
 pub(crate) mod summary;
+pub(crate) mod trace;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -214,6 +217,16 @@ impl TaskReport {
             n: record.n,
             total: Some(record.total).filter(|&total| total != UNKNOWN),
             worker: record.worker,
+        }
+    }
+}
+
+impl TaskReport {
+    /// What it is doing, or how it has ended, in a few words.
+    fn outcome(&self) -> String {
+        match &self.error {
+            Some(error) if self.status == Status::Failed => error.to_string(),
+            _ => self.status.to_string(),
         }
     }
 }

@@ -1,0 +1,123 @@
+//! Which worker has run what, one after the other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::error::TaskErrorKind;
+use crate::group::report::{GroupReport, TaskReport};
+use crate::id::WorkerId;
+use crate::progress::Status;
+
+/// What has become of a task, or of one of its tries, in as many words as there are colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Finished,
+    Failed,
+    Lost,
+    Cancelled,
+    Running,
+}
+
+/// A task on a worker, from its start to its end, or to the end of the report.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span<'a> {
+    /// Which one it is in the report.
+    pub(crate) index: usize,
+    pub(crate) task: &'a TaskReport,
+    pub(crate) started: Duration,
+    pub(crate) ended: Duration,
+    pub(crate) fate: Fate,
+}
+
+/// Spans that follow each other.
+#[derive(Debug)]
+pub(crate) struct Lane<'a> {
+    pub(crate) worker: &'a WorkerId,
+    pub(crate) title: String,
+    pub(crate) spans: Vec<Span<'a>>,
+}
+
+impl Fate {
+    pub(crate) fn of(task: &TaskReport) -> Self {
+        match (task.status, &task.error) {
+            (Status::Failed, Some(TaskErrorKind::WorkerLost(_))) => Self::Lost,
+            (Status::Failed, _) => Self::Failed,
+            (Status::Finished, _) => Self::Finished,
+            (Status::Cancelled, _) => Self::Cancelled,
+            _ => Self::Running,
+        }
+    }
+}
+
+/// A lane for each worker. One that was in a second task while the first went on, as a thread is that runs what it waits
+/// for, has another lane for that.
+pub(crate) fn lanes(report: &GroupReport) -> Vec<Lane<'_>> {
+    let mut workers: BTreeMap<&WorkerId, Vec<Span<'_>>> = BTreeMap::new();
+    for (worker, span) in report.tasks().iter().enumerate().flat_map(|(index, task)| spans(index, task, report)) {
+        workers.entry(worker).or_default().push(span);
+    }
+    workers.into_iter().flat_map(|(worker, spans)| side_by_side(worker, spans)).collect()
+}
+
+/// The tries of a task, with the workers that they were on.
+fn spans<'a>(
+    index: usize,
+    task: &'a TaskReport,
+    report: &GroupReport,
+) -> impl Iterator<Item = (&'a WorkerId, Span<'a>)> {
+    let (end, fate) = (report.elapsed(), Fate::of(task));
+    let lost = task.lost_tries.iter().map(|lost| (&lost.worker, lost.started, lost.ended, Fate::Lost));
+    let last = task.started.map(|started| (&task.worker, started, task.ended.unwrap_or(end), fate));
+    lost.chain(last).filter_map(move |(worker, started, ended, fate)| {
+        Some((worker.as_ref()?, Span { index, task, started, ended: ended.max(started), fate }))
+    })
+}
+
+fn side_by_side<'a>(worker: &'a WorkerId, mut spans: Vec<Span<'a>>) -> Vec<Lane<'a>> {
+    // Of two that start together, the one that goes on for longer is around the other one.
+    spans.sort_by_key(|span| (span.started, std::cmp::Reverse(span.ended), span.index));
+    let mut lanes: Vec<Lane<'a>> = Vec::new();
+    for span in spans {
+        let is_free = |lane: &&mut Lane<'_>| lane.spans.last().is_none_or(|last| last.ended <= span.started);
+        match lanes.iter_mut().find(is_free) {
+            Some(lane) => lane.spans.push(span),
+            None => {
+                let title = match lanes.len() {
+                    0 => worker.to_string(),
+                    others => format!("{worker} ({})", others + 1),
+                };
+                lanes.push(Lane { worker, title, spans: vec![span] });
+            }
+        }
+    }
+    lanes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fate, Span, side_by_side};
+    use crate::group::report::TaskReport;
+    use crate::id::WorkerId;
+    use crate::task::details::Details;
+    use crate::task::idle;
+    use crate::task::record::TaskRecord;
+    use std::time::Duration;
+
+    /// As a thread has that runs what its task waits for.
+    #[test]
+    fn what_runs_within_another_task_has_a_lane_beside_it() {
+        let record = TaskRecord::new(&idle::started(Details::default()), 0, None);
+        let task = TaskReport::new(record, Duration::from_nanos);
+        let span = |index, started, ended| {
+            let (started, ended) = (Duration::from_millis(started), Duration::from_millis(ended));
+            Span { index, task: &task, started, ended, fate: Fate::Finished }
+        };
+        let spans = vec![span(0, 0, 2), span(1, 3, 5), span(2, 2, 9), span(3, 9, 10)];
+        let lanes = side_by_side(&WorkerId::Thread(7), spans);
+        let lanes: Vec<_> = lanes
+            .iter()
+            .map(|lane| (&*lane.title, lane.spans.iter().map(|span| span.index).collect::<Vec<_>>()))
+            .collect();
+        assert_eq!(lanes, [("thread 7", vec![0, 2, 3]), ("thread 7 (2)", vec![1])]);
+    }
+}

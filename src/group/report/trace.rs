@@ -1,0 +1,176 @@
+//! A report in the [trace event format], which Perfetto and `chrome://tracing` open.
+//!
+//! [trace event format]: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, BufWriter, Write};
+use std::time::Duration;
+
+use crate::group::report::lanes::{Fate, Span, lanes};
+use crate::group::report::{GroupReport, TaskReport};
+use crate::id::WorkerId;
+use crate::json::{OrNull, Quoted};
+
+impl GroupReport {
+    /// Writes the report as a trace, for [Perfetto](https://ui.perfetto.dev) or `chrome://tracing`: a lane per worker, a span
+    /// for each task, coloured by how it ended, marks where one was asked to end, was lost, or is started again, and a
+    /// curve of how many were running.
+    ///
+    /// It is written piece by piece, and buffered.
+    ///
+    /// # Errors
+    ///
+    /// Those of `w`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let group: progress_executor::TaskGroup<u32> = (0..3).map(|n| executor.spawn(move |_| Ok(n))).collect();
+    /// let handle = group.handle();
+    /// group.join().wait()?;
+    /// # let path = std::env::temp_dir().join(format!("run-{}.json", std::process::id()));
+    /// handle.report().write_chrome_trace(std::fs::File::create(&path)?)?; // run.json
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn write_chrome_trace(&self, w: impl Write) -> io::Result<()> {
+        let mut trace = Trace { out: BufWriter::new(w), is_first: true };
+        let summary = self.to_string();
+        write!(
+            trace.out,
+            r#"{{"displayTimeUnit":"ms","otherData":{{"summary":{}}},"traceEvents":["#,
+            Quoted(&summary)
+        )?;
+        let mut spans = Vec::new();
+        let mut hosts = BTreeMap::new();
+        for (lane, tid) in lanes(self).into_iter().zip(1..) {
+            let others = hosts.len() + 1;
+            let pid = *hosts.entry(host(lane.worker)).or_insert(others);
+            trace.name("process_name", pid, 0, host(lane.worker))?;
+            trace.name("thread_name", pid, tid, &lane.title)?;
+            for span in &lane.spans {
+                trace.span(pid, tid, span)?;
+            }
+            spans.extend(lane.spans);
+        }
+        for task in self.tasks().iter().filter(|task| task.started.is_none()) {
+            trace.mark("cancel", 1, None, task.ended.unwrap_or_default(), task)?;
+        }
+        trace.count(&spans)?;
+        trace.out.write_all(b"\n]}\n")?;
+        trace.out.flush()
+    }
+}
+
+fn host(worker: &WorkerId) -> &str {
+    if let WorkerId::Process { host: Some(host), .. } = worker { host } else { "this machine" }
+}
+
+struct Trace<W: Write> {
+    out: BufWriter<W>,
+    is_first: bool,
+}
+
+impl<W: Write> Trace<W> {
+    fn event(&mut self, event: fmt::Arguments<'_>) -> io::Result<()> {
+        let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };
+        write!(self.out, "{comma}\n{{{event}}}")
+    }
+
+    /// Names a lane, or all lanes of a machine.
+    fn name(&mut self, what: &str, pid: usize, tid: usize, name: &str) -> io::Result<()> {
+        let name = Quoted(name);
+        self.event(format_args!(r#""ph":"M","name":"{what}","pid":{pid},"tid":{tid},"args":{{"name":{name}}}"#))
+    }
+
+    /// A try of a task, with the marks that belong to it.
+    fn span(&mut self, pid: usize, tid: usize, span: &Span<'_>) -> io::Result<()> {
+        let Span { task, started, ended, fate, .. } = span;
+        let TaskReport { id, n, tries, function, .. } = task;
+        self.event(format_args!(
+            r#""ph":"X","name":{},"cat":"{}","cname":"{}","pid":{pid},"tid":{tid},"ts":{},"dur":{},"args":{{"id":{id},"function":{},"outcome":{},"n":{n},"total":{},"tries":{tries},"waited_ms":{}}}"#,
+            Quoted(&task.name),
+            fate.word(),
+            fate.colour(),
+            Micros(*started),
+            Micros(ended.saturating_sub(*started)),
+            Quoted(function),
+            Quoted(&task.outcome()),
+            OrNull(task.total),
+            started.saturating_sub(task.submitted).as_millis(),
+        ))?;
+        let is_last = task.started == Some(*started);
+        if let Some(at) = task.cancel_requested.filter(|_| is_last) {
+            self.mark("cancel", pid, Some(tid), at, task)?;
+        }
+        if *fate == Fate::Lost {
+            self.mark("lost", pid, Some(tid), *ended, task)?;
+        }
+        if is_last && !task.lost_tries.is_empty() {
+            self.mark("retry", pid, Some(tid), *started, task)?;
+        }
+        Ok(())
+    }
+
+    /// A moment on a lane, or of all lanes of a machine.
+    fn mark(&mut self, what: &str, pid: usize, tid: Option<usize>, at: Duration, task: &TaskReport) -> io::Result<()> {
+        let (scope, tid) = tid.map_or(("p", 0), |tid| ("t", tid));
+        self.event(format_args!(
+            r#""ph":"i","s":"{scope}","name":"{what}","pid":{pid},"tid":{tid},"ts":{},"args":{{"task":{}}}"#,
+            Micros(at),
+            Quoted(&task.name),
+        ))
+    }
+
+    /// How many were running, whenever that changes.
+    fn count(&mut self, spans: &[Span<'_>]) -> io::Result<()> {
+        let mut changes: BTreeMap<Duration, i64> = BTreeMap::new();
+        for span in spans {
+            *changes.entry(span.started).or_default() += 1;
+            *changes.entry(span.ended).or_default() -= 1;
+        }
+        let mut running = 0;
+        for (at, change) in changes {
+            running += change;
+            self.event(format_args!(
+                r#""ph":"C","name":"running","pid":1,"ts":{},"args":{{"tasks":{running}}}"#,
+                Micros(at)
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+impl Fate {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Lost => "lost",
+            Self::Cancelled => "cancelled",
+            Self::Running => "running",
+        }
+    }
+
+    /// One of the colours that the format has names for.
+    fn colour(self) -> &'static str {
+        match self {
+            Self::Finished => "good",
+            Self::Failed => "terrible",
+            Self::Lost => "bad",
+            Self::Cancelled => "grey",
+            Self::Running => "thread_state_runnable",
+        }
+    }
+}
+
+/// The unit of the format, with all digits.
+struct Micros(Duration);
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03}", self.0.as_micros(), self.0.subsec_nanos() % 1000)
+    }
+}

@@ -1,0 +1,69 @@
+//! Strings as JSON writes them.
+//!
+//! Nothing else is needed here: what this crate writes as JSON is flat, numbers and strings in an order that is fixed. A
+//! serializer would be one more dependency of every program that uses the crate, for these few lines.
+
+use std::fmt::{self, Write};
+
+/// Displays a text as a string of JSON that may also stand in a script element of HTML.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        let mut written = 0;
+        for (at, character) in self.0.char_indices().filter(|(_, character)| needs_escape(*character)) {
+            f.write_str(&self.0[written..at])?;
+            match character {
+                '"' => f.write_str("\\\"")?,
+                '\\' => f.write_str("\\\\")?,
+                '\n' => f.write_str("\\n")?,
+                other => write!(f, "\\u{:04x}", u32::from(other))?,
+            }
+            written = at + character.len_utf8();
+        }
+        f.write_str(&self.0[written..])?;
+        f.write_char('"')
+    }
+}
+
+/// Beside what JSON asks for: what would end a script element or begin a comment in it, and line ends of older JavaScript.
+fn needs_escape(character: char) -> bool {
+    character.is_control() || matches!(character, '"' | '\\' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}')
+}
+
+/// Displays a value of JSON, or `null`.
+pub(crate) struct OrNull<T>(pub(crate) Option<T>);
+
+impl<T: fmt::Display> fmt::Display for OrNull<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(value) => value.fmt(f),
+            None => f.write_str("null"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OrNull, Quoted};
+
+    #[test]
+    fn a_reader_of_json_gets_the_text_back() {
+        let all: String = (0..0x3000).chain([0x1f600, 0x10ffff]).filter_map(char::from_u32).collect();
+        for text in ["", "plain", "\"\\\n\r\t\0\u{1b}[31m", "</script><!--", "a & b", "\u{2028}日本語👩‍👧", &all]
+        {
+            assert_eq!(serde_json::from_str::<String>(&Quoted(text).to_string()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn nothing_ends_a_script_element() {
+        assert_eq!(Quoted("</script><!--&").to_string(), r#""\u003c/script\u003e\u003c!--\u0026""#);
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        assert_eq!((OrNull(Some(3)).to_string(), OrNull(None::<u64>).to_string()), ("3".into(), "null".into()));
+    }
+}
