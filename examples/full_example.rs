@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --example full_example -- [--executor threads|processes|sync] [--launcher COMMAND] [--cancel]
+//!     [--report run.html] [--trace run.json]
 //! ```
 //!
 //! - `--executor threads` (the default) runs three tasks at a time, `--executor processes` does so in worker processes,
@@ -9,6 +10,8 @@
 //! - `--launcher "srun --exact -n1 -Q"` starts the worker processes with that command, and shows on which host each task runs.
 //!   The environment variable `PROGRESS_EXECUTOR_LAUNCHER` does the same.
 //! - `--cancel` cancels the first task after two seconds.
+//! - `--report` writes a page for a browser that shows which worker has run what, and `--trace` the same for
+//!   [Perfetto](https://ui.perfetto.dev) or `chrome://tracing`.
 //! - Ctrl-C cancels all of them; the table is printed all the same, and the exit code is 130. If a task has failed, it is 1.
 //! - Ctrl-Z stops the program, and worker processes with it.
 //!
@@ -19,17 +22,18 @@ mod cli;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use progress_executor::{
-    BoxError, Canceller, Executor, ExecutorExt, GroupHandle, Launcher, ProcessPoolExecutor, ProgressFuture,
-    SyncExecutor, TaskError, TaskGroup, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
+    BoxError, Canceller, Executor, ExecutorExt, GroupHandle, GroupReport, Launcher, ProcessPoolExecutor,
+    ProgressFuture, SyncExecutor, TaskError, TaskGroup, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
 };
 #[cfg(unix)]
 use signal_hook::{consts::SIGTSTP, iterator::Signals, low_level::emulate_default_handler};
@@ -37,6 +41,7 @@ use smol::Timer;
 
 const USAGE: &str = "\
 Usage: full_example [--executor threads|processes|sync] [--launcher COMMAND] [--cancel]
+                    [--report FILE] [--trace FILE]
 
   --executor threads    run three tasks at a time (the default)
   --executor processes  the same, each in a process of its own
@@ -44,6 +49,8 @@ Usage: full_example [--executor threads|processes|sync] [--launcher COMMAND] [--
   --launcher COMMAND    start the worker processes with this command, such as
                         \"srun --exact -n1 -Q\"; PROGRESS_EXECUTOR_LAUNCHER does the same
   --cancel              cancel the first task after two seconds
+  --report FILE         write a page that shows which worker has run what
+  --trace FILE          write the same for Perfetto or chrome://tracing
   --help                show this
 
 Ctrl-C cancels all tasks.";
@@ -96,6 +103,26 @@ struct Options {
     executor: Kind,
     launcher: Launcher,
     cancel_first: bool,
+    report: Option<NewFile>,
+    trace: Option<NewFile>,
+}
+
+/// Made before there is something to write, so that a path that will not do is known before all the work.
+struct NewFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl NewFile {
+    fn create(path: Option<OsString>, option: &str) -> Result<Self, String> {
+        let path = PathBuf::from(path.ok_or_else(|| format!("`{option}` needs a value: the file to write"))?);
+        let file = File::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    fn fill(&self, write: impl FnOnce(&File) -> io::Result<()>) -> Result<(), BoxError> {
+        write(&self.file).map_err(|error| format!("cannot write {}: {error}", self.path.display()).into())
+    }
 }
 
 enum Kind {
@@ -108,10 +135,13 @@ impl Options {
     fn parse(arguments: Vec<OsString>) -> Result<Self, String> {
         let mut arguments = arguments.into_iter();
         let launcher = Launcher::from_env().map_err(|error| format!("{error:#}"))?;
-        let mut options = Self { executor: Kind::default_for(&launcher), launcher, cancel_first: false };
+        let executor = Kind::default_for(&launcher);
+        let mut options = Self { executor, launcher, cancel_first: false, report: None, trace: None };
         while let Some(argument) = arguments.next() {
             match argument.to_str() {
                 Some("--cancel") => options.cancel_first = true,
+                Some("--report") => options.report = Some(NewFile::create(arguments.next(), "--report")?),
+                Some("--trace") => options.trace = Some(NewFile::create(arguments.next(), "--trace")?),
                 Some("--executor") => options.executor = Kind::parse(arguments.next())?,
                 Some("--launcher") => {
                     let command = arguments.next().and_then(|command| command.into_string().ok());
@@ -123,6 +153,16 @@ impl Options {
             }
         }
         Ok(options)
+    }
+
+    fn write_report(&self, report: &GroupReport) -> Result<(), BoxError> {
+        if let Some(page) = &self.report {
+            page.fill(|file| report.write_html(file))?;
+        }
+        if let Some(trace) = &self.trace {
+            trace.fill(|file| report.write_chrome_trace(file))?;
+        }
+        Ok(())
     }
 }
 
@@ -173,11 +213,13 @@ fn run(options: &Options) -> Result<ExitCode, BoxError> {
         cancel_later(tasks[0].canceller());
     }
     group.extend(tasks);
+    let handle = group.handle();
     let outcomes = smol::block_on(group.join_all());
     bars.clear();
     let rows = names.into_iter().zip(sizes()).zip(outcomes);
     let rows: Vec<Row> = rows.map(|((name, size), outcome)| Row { name, size, outcome }).collect();
     finish_output(print_table(&rows, started.elapsed()))?;
+    options.write_report(&handle.report())?;
     let has_failed = |row: &Row| row.outcome.as_ref().is_err_and(|error| !error.is_cancelled());
     Ok(match rows.iter().any(has_failed) {
         _ if interrupted.load(Ordering::Relaxed) => ExitCode::from(cli::INTERRUPTED),
