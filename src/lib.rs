@@ -195,6 +195,9 @@ mod run;
 // The caller's side: what is awaited, observed and cancelled.
 mod future;
 
+// Bars other than those on a screen.
+pub mod bars;
+
 // What every executor is. To write another one, read `Executor` and `Job` here, and `inline` as an example.
 mod executor;
 

@@ -32,6 +32,7 @@ const ORDER: &[(&str, &[&str])] = &[
             "sync < error",
             "codec < task < updater < run < future",
             "future < group < executor < inline | thread | process",
+            "future | json < bars",
             "json < group",
             "compile_fail | guide",
         ],

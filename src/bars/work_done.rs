@@ -1,0 +1,154 @@
+//! A bar in an editor.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use crate::bars::out::Out;
+use crate::future::bar::ProgressBar;
+use crate::json::Quoted;
+use crate::progress::ProgressState;
+
+/// A bar in an editor: what the Language Server Protocol calls work done progress, notifications `$/progress` with `begin`,
+/// `report` and `end`.
+///
+/// The notifications are framed as that protocol wants it, with a `Content-Length` each, and written in one go: a server may
+/// write its other messages to the same writer. The token is one that the client has sent along with a request
+/// (`workDoneToken`), or has agreed to (`window/workDoneProgress/create`).
+///
+/// `begin` and `report` have a `percentage`, which is 0 until the total is known, and does not go back: editors may ignore one that
+/// comes later, or falls. The message is that of the task, and at the end how it ended. Nothing is written where neither
+/// changes. After an error of the writer nothing more is [written](crate::bars#errors).
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{SyncExecutor, Triggers, bars::WorkDoneProgress};
+///
+/// let task = SyncExecutor::new().spawn(|progress| Ok(progress.set_counts(3, 4)?));
+/// let canceller = task.canceller(); // for `window/workDoneProgress/cancel`
+/// let bar = || WorkDoneProgress::new(std::io::stdout(), "index-1", "Indexing").cancellable();
+/// task.with_bar(Triggers::RUNNING, bar).wait()?;
+/// # drop(canceller);
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+#[doc(alias = "lsp")]
+#[derive(Debug)]
+pub struct WorkDoneProgress<W> {
+    out: Out<W>,
+    token: String,
+    title: String,
+    is_cancellable: bool,
+    /// What was told last, once it has begun.
+    told: Option<(u8, Option<Arc<str>>)>,
+}
+
+impl<W: Write> WorkDoneProgress<W> {
+    /// One that writes to `out`, with this token and this title.
+    pub fn new(out: W, token: impl Into<String>, title: impl Into<String>) -> Self {
+        Self { out: Out::new(out), token: token.into(), title: title.into(), is_cancellable: false, told: None }
+    }
+
+    /// Lets the editor offer to cancel the task. When its user does, it sends `window/workDoneProgress/cancel`: for the program to
+    /// hear, which then [cancels](crate::Canceller::cancel).
+    #[must_use]
+    pub fn cancellable(mut self) -> Self {
+        self.is_cancellable = true;
+        self
+    }
+
+    fn tell(&mut self, state: &ProgressState) {
+        let percentage = state.fraction().map_or(0, |fraction| (100.0 * fraction) as u8);
+        let (before, known) =
+            self.told.as_ref().map_or((0, None), |(percentage, message)| (*percentage, Some(message)));
+        let percentage = percentage.max(before);
+        let is_new = known.is_none_or(|message| *message != state.message) || percentage > before;
+        if !is_new {
+            return;
+        }
+        let begin = match known {
+            Some(_) => r#""kind":"report""#.to_owned(),
+            None => format!(r#""kind":"begin","title":{},"cancellable":{}"#, Quoted(&self.title), self.is_cancellable),
+        };
+        self.notify(&format!(r#"{begin},"percentage":{percentage}{}"#, message(state.message.as_deref())));
+        self.told = Some((percentage, state.message.clone()));
+    }
+
+    fn notify(&mut self, value: &str) {
+        let token = Quoted(&self.token);
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","method":"$/progress","params":{{"token":{token},"value":{{{value}}}}}}}"#);
+        self.out.say(&format!("Content-Length: {}\r\n\r\n{text}", text.len()));
+    }
+}
+
+impl<W: Write + Send> ProgressBar for WorkDoneProgress<W> {
+    fn update(&mut self, state: &ProgressState) {
+        self.tell(state);
+    }
+
+    fn finish(&mut self, state: &ProgressState) {
+        // What has not begun cannot end.
+        if self.told.is_none() {
+            self.tell(state);
+        }
+        self.notify(&format!(r#""kind":"end"{}"#, message(Some(&state.status.to_string()))));
+    }
+}
+
+fn message(message: Option<&str>) -> String {
+    message.map_or_else(String::new, |message| format!(r#","message":{}"#, Quoted(message)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WorkDoneProgress;
+    use crate::future::bar::ProgressBar;
+    use crate::progress::{ProgressState, Status};
+    use serde_json::{Value, json};
+
+    fn state(status: Status, n: u64, total: Option<u64>, message: Option<&str>) -> ProgressState {
+        ProgressState { n, total, status, message: message.map(Into::into), ..ProgressState::INITIAL }
+    }
+
+    /// The values of the notifications, as a client reads them.
+    fn values(bytes: &[u8]) -> Vec<Value> {
+        let (mut rest, mut values) = (std::str::from_utf8(bytes).unwrap(), Vec::new());
+        while !rest.is_empty() {
+            let (header, content) = rest.split_once("\r\n\r\n").unwrap();
+            let length: usize = header.strip_prefix("Content-Length: ").unwrap().parse().unwrap();
+            let mut message: Value = serde_json::from_str(&content[..length]).unwrap();
+            assert_eq!((&message["jsonrpc"], &message["method"]), (&json!("2.0"), &json!("$/progress")));
+            assert_eq!(message["params"]["token"], "index \"1\"");
+            values.push(message["params"]["value"].take());
+            rest = &content[length..];
+        }
+        values
+    }
+
+    #[test]
+    fn an_editor_sees_it_begin_go_on_and_end() {
+        let mut sent = Vec::new();
+        let mut bar = WorkDoneProgress::new(&mut sent, "index \"1\"", "Indexing").cancellable();
+        bar.update(&state(Status::Running, 0, None, None));
+        bar.update(&state(Status::Running, 1, None, None));
+        bar.update(&state(Status::Running, 1, Some(2), Some("größe")));
+        bar.update(&state(Status::Running, 1, Some(4), Some("größe")));
+        bar.update(&state(Status::Running, 1, Some(4), None));
+        bar.finish(&state(Status::Failed, 1, Some(4), None));
+        let expected = [
+            json!({ "kind": "begin", "title": "Indexing", "cancellable": true, "percentage": 0 }),
+            json!({ "kind": "report", "percentage": 50, "message": "größe" }),
+            json!({ "kind": "report", "percentage": 50 }),
+            json!({ "kind": "end", "message": "failed" }),
+        ];
+        assert_eq!(values(&sent), expected);
+    }
+
+    #[test]
+    fn what_ends_at_once_has_begun() {
+        let mut sent = Vec::new();
+        WorkDoneProgress::new(&mut sent, "index \"1\"", "Indexing").finish(&state(Status::Finished, 4, Some(4), None));
+        let kinds: Vec<_> = values(&sent).into_iter().map(|mut value| value["kind"].take()).collect();
+        assert_eq!(kinds, ["begin", "end"]);
+    }
+}
