@@ -1,0 +1,96 @@
+//! The page of `examples/web.rs`.
+
+#[path = "../../examples/web.rs"]
+#[allow(dead_code)] // Its `main` is not called.
+mod example;
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::iter;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::driver::Browser;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+/// Set where this program is the server.
+const IS_SERVER: &str = "TEST_IS_SERVER";
+
+/// The example in a process of its own, ended when this is dropped.
+struct Server {
+    process: Child,
+    /// The lines that it says.
+    said: Receiver<String>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let mut server = Command::new(env::current_exe().unwrap());
+        server.args(["web::the_server", "--exact", "--nocapture"]).env(IS_SERVER, "").stdout(Stdio::piped());
+        let mut process = server.spawn().unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let (lines, said) = channel();
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        Self { process, said }
+    }
+
+    /// What it says next.
+    fn next_line(&self) -> String {
+        self.said.recv_timeout(DEADLINE).expect("the server says something")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// No test, but the process that one starts.
+#[test]
+fn the_server() {
+    if env::var_os(IS_SERVER).is_some() {
+        smol::block_on(example::serve(0)).unwrap();
+    }
+}
+
+#[test]
+fn jobs_are_started_shown_and_cancelled() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start();
+    let address = iter::repeat_with(|| server.next_line()).find(|line| line.starts_with("http://")).unwrap();
+    browser.open(&address);
+    let state = |what: &str, state: &str| {
+        let script = format!("return document.querySelector('.job .state')?.textContent.includes('{state}')");
+        browser.eventually(what, &script);
+    };
+
+    // One that goes on to its end.
+    browser.click("#start");
+    state("it runs and says so", "m deep");
+    let width = "return parseFloat(document.querySelector('.job .fill').style.width)";
+    browser.eventually("its progress is seen", &format!("{width} > 10"));
+    state("it ends", "finished");
+    assert_eq!(browser.run(width), 100);
+    assert!(server.next_line().ends_with(": finished"));
+
+    // One that is cancelled by a click.
+    browser.click("#start");
+    state("it runs", "m deep");
+    browser.click(".job .cancel");
+    state("it is cancelled", "cancelled");
+    let line = server.next_line();
+    assert!(line.contains("was cancelled"), "{line}");
+    assert_eq!(browser.errors(), [""; 0]);
+    browser.take_picture("web.png");
+
+    // One that is left behind.
+    browser.click("#start");
+    state("it runs", "m deep");
+    browser.open("about:blank");
+    let line = server.next_line();
+    assert!(line.contains("its page is gone"), "{line}");
+}
