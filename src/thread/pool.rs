@@ -222,12 +222,14 @@ impl Pool {
         let mut context = Context::with_interval(report_interval);
         // Who waits for its first task may need the processor to get there.
         let mut spin = AdaptiveSpin::after_passing(1);
-        while let Some(task) = self.next_ready(worker).or_else(|| self.next(worker, &mut spin)) {
+        let mut next = self.next(worker, &mut spin);
+        while let Some(task) = next {
             match task.core.state.claim() {
                 Ok(()) => context = run::run(task, context),
                 Err(Unclaimed::Paused) => self.hold(worker, &task),
                 Err(Unclaimed::Taken) => self.note(task),
             }
+            next = self.next_ready(worker).or_else(|| self.next(worker, &mut spin));
         }
     }
 

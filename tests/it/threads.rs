@@ -61,6 +61,24 @@ fn as_many_tasks_run_at_the_same_time_as_there_are_workers_and_no_more() {
 }
 
 #[test]
+fn a_new_pool_starts_a_thread_for_each_of_many_tasks_submitted_at_once() {
+    within_deadline(|| {
+        for _ in 0..20 {
+            let executor = ThreadPoolExecutor::new(40);
+            let (gates, tasks): (Vec<_>, Vec<_>) = (0..40)
+                .map(|_| {
+                    let (gate, barrier) = gate();
+                    (gate, executor.spawn(move |_| Ok(barrier.pass())))
+                })
+                .unzip();
+            gates.iter().for_each(Gate::wait);
+            gates.iter().for_each(Gate::open);
+            smol::block_on(futures::future::try_join_all(tasks)).unwrap();
+        }
+    });
+}
+
+#[test]
 fn two_tasks_submitted_at_once_do_not_wait_for_each_other() {
     within_deadline(|| {
         let executor = ThreadPoolExecutor::new(2);
