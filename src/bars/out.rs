@@ -33,7 +33,9 @@ mod tests {
     use std::sync::Arc;
 
     /// Fails, and counts who holds it.
-    struct Broken(Arc<()>);
+    struct Broken {
+        _held: Arc<()>,
+    }
 
     impl Write for Broken {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -48,7 +50,7 @@ mod tests {
     #[test]
     fn a_writer_that_fails_is_let_go_of() {
         let held = Arc::new(());
-        let mut out = Out::new(Broken(held.clone()));
+        let mut out = Out::new(Broken { _held: held.clone() });
         assert_eq!(Arc::strong_count(&held), 2);
         out.say("first");
         assert_eq!(Arc::strong_count(&held), 1);

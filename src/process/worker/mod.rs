@@ -3,7 +3,7 @@
 //!
 //! Two threads share the work. The *runner* runs the tasks, away from whatever surrounds the call of `init`: an async
 //! runtime, a lock, a span. It reads for itself while it has nothing to do. The *watcher*, which is the thread that has called
-//! `init`, [reads](reader) while a task takes longer, and does at once what is wanted of that. Neither waits with a time-out.
+//! `init`, [reads](reading) while a task takes longer, and does at once what is wanted of that. Neither waits with a time-out.
 //!
 //! ```text
 //!  channel ──► whoever reads ──► inbox ──► runner: Updater ─► task
@@ -20,6 +20,7 @@ mod connect;
 pub(crate) mod forward;
 mod parent;
 mod reader;
+mod reading;
 mod settle;
 
 use std::collections::VecDeque;
@@ -43,7 +44,7 @@ use crate::process::registry::{Call, Defect, TaskRegistry};
 use crate::process::worker::alarm::Alarm;
 use crate::process::worker::forward::{Forwarder, Outlet, shorten, snapshot_of};
 use crate::process::worker::parent::Parent;
-use crate::process::worker::reader::{Reader, Reading, Watch};
+use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker_args::{Role, Transport};
 use crate::process::{registry, worker_args};
 use crate::run;

@@ -1,18 +1,4 @@
 //! How a [worker](super) reads: it does at once what is wanted of the task that runs, and sees to the end of the program.
-//!
-//! Whoever waits reads. The runner reads for itself while it has nothing to do, so that what arrives wakes the thread that
-//! it is for, and no other. While it is busy, the watcher reads; but to call it for a short task would cost more than that.
-//! So an alarm calls it when one task has taken for a while:
-//!
-//! ```text
-//!                  the alarm finds the task that it has found before
-//!  runner reads ──────────────────────────────────────────────────────► watcher reads
-//!       ▲                                                                      │
-//!       └──────────────────────────────────────────────────────────────────────┘
-//!                  the watcher has something for a runner that has nothing to do
-//! ```
-//!
-//! Where there are no such alarms, the watcher reads always.
 
 use std::error::Error;
 use std::process;
@@ -25,11 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::error::CancelCause;
 use crate::process::protocol::channel::Received;
 use crate::process::protocol::pulse::Pulse;
-use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{Reply, Request, WireError};
 use crate::process::worker::alarm::Alarm;
 use crate::process::worker::forward::Forwarder;
-use crate::process::worker::parent::Parent;
+use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
 use crate::task::{TaskRef, state, transitions};
 
@@ -46,38 +31,6 @@ enum Action {
     Resume(TaskRef),
     Observe(Arc<Forwarder>),
     Probe(Arc<Forwarder>),
-}
-
-/// What only the thread that reads has to do with.
-pub(super) struct Reading {
-    decoder: Decoder,
-    parent: Parent,
-    pulse: Option<Pulse>,
-}
-
-/// Who reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Reader {
-    Runner,
-    /// Also from the beginning, until it has something for the runner.
-    #[default]
-    Watcher,
-}
-
-/// What the watcher knows of the runner; the alarm is set while that is not `Unset`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Watch {
-    #[default]
-    Unset,
-    Set,
-    /// It was found to be busy with this task.
-    Seen(u64),
-}
-
-impl Reading {
-    pub(super) fn new(decoder: Decoder, parent: Parent, heartbeat: Option<Duration>) -> Self {
-        Self { decoder, parent, pulse: heartbeat.map(|interval| Pulse::new(interval, Instant::now())) }
-    }
 }
 
 impl Worker {

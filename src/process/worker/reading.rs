@@ -1,0 +1,53 @@
+//! Whose turn it is to read in a [worker](super), and what it takes.
+//!
+//! Whoever waits reads. The runner reads for itself while it has nothing to do, so that what arrives wakes the thread that
+//! it is for, and no other. While it is busy, the watcher reads; but to call it for a short task would cost more than that.
+//! So an alarm calls it when one task has taken for a while:
+//!
+//! ```text
+//!                  the alarm finds the task that it has found before
+//!  runner reads ──────────────────────────────────────────────────────► watcher reads
+//!       ▲                                                                      │
+//!       └──────────────────────────────────────────────────────────────────────┘
+//!                  the watcher has something for a runner that has nothing to do
+//! ```
+//!
+//! Where there are no such alarms, the watcher reads always.
+
+use std::time::{Duration, Instant};
+
+use crate::process::protocol::pulse::Pulse;
+use crate::process::protocol::wire::decoder::Decoder;
+use crate::process::worker::parent::Parent;
+
+/// What only the thread that reads has to do with.
+pub(super) struct Reading {
+    pub(super) decoder: Decoder,
+    pub(super) parent: Parent,
+    pub(super) pulse: Option<Pulse>,
+}
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reader {
+    Runner,
+    /// Also from the beginning, until it has something for the runner.
+    #[default]
+    Watcher,
+}
+
+/// What the watcher knows of the runner; the alarm is set while that is not `Unset`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Watch {
+    #[default]
+    Unset,
+    Set,
+    /// It was found to be busy with this task.
+    Seen(u64),
+}
+
+impl Reading {
+    pub(super) fn new(decoder: Decoder, parent: Parent, heartbeat: Option<Duration>) -> Self {
+        Self { decoder, parent, pulse: heartbeat.map(|interval| Pulse::new(interval, Instant::now())) }
+    }
+}
