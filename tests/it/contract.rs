@@ -183,7 +183,7 @@ contract! {
 /// As where there is no memory that processes could share, or only a stream of bytes between them.
 /// The launcher that `PROGRESS_EXECUTOR_LAUNCHER` says, such as `srun --exact -n1 -Q`, so that the same can be shown to hold on
 /// a cluster; else one that does nothing.
-fn launcher_of_environment() -> Launcher {
+pub(crate) fn launcher_of_environment() -> Launcher {
     let launcher = Launcher::from_env().unwrap();
     if launcher == Launcher::default() { Launcher::command(["env"]) } else { launcher }
 }

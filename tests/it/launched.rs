@@ -14,7 +14,7 @@ use progress_executor::{
 };
 use rustix::process::Signal;
 
-use crate::contract::count_forever;
+use crate::contract::{count_forever, launcher_of_environment};
 use crate::crashes::process_id;
 use crate::processes::{hold, spin, spin_with_a_message};
 use crate::retries::kill;
@@ -330,6 +330,20 @@ fn a_task_that_does_not_listen_is_killed_with_whatever_stands_in_front_of_it() {
             eventually("the worker is gone", || !has_process(worker));
             assert_eq!(pool.submit(count, 7).wait().unwrap(), 7);
         }
+    });
+}
+
+#[test]
+fn a_worker_that_is_stopped_is_killed_when_its_task_is_cancelled() {
+    within_deadline(|| {
+        let pool = pool(launcher_of_environment());
+        let task = pool.submit(spin_with_a_message, ());
+        let worker = running(&task);
+        stop(worker);
+        task.cancel();
+        assert!(task.wait().unwrap_err().is_cancelled());
+        eventually("the worker is gone", || !has_process(worker));
+        assert_eq!(pool.submit(count, 7).wait().unwrap(), 7);
     });
 }
 
