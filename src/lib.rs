@@ -140,7 +140,8 @@
 //! # More
 //!
 //! The [guide] has pages for authors of [libraries](crate::guide::libraries), about
-//! [values](crate::guide::values) that cross to worker processes, and about what this crate is
+//! [values](crate::guide::values) that cross to worker processes, about workers on
+//! [other machines](crate::guide::cluster), and about what this crate is
 //! [not](crate::guide::limits).
 //!
 //! # Features

@@ -124,7 +124,7 @@ fn what_a_launcher_says_before_the_worker_does_is_skipped() {
         assert_eq!(pool(noisy(60 * 1024)).submit(count, 7).wait().unwrap(), 7);
         let error = failure(noisy(70 * 1024));
         let text = format!("{error:#}");
-        assert!(error.is_worker_lost() && text.contains("instead of a greeting came \"banner"), "{text}");
+        assert!(error.is_rejected() && text.contains("instead of a greeting came \"banner"), "{text}");
     });
 }
 
@@ -133,7 +133,7 @@ fn a_launcher_that_is_missing_is_named() {
     within_deadline(|| {
         let error = failure(Launcher::command(["/is/not/there", "-n1"]));
         let text = format!("{error:#}");
-        assert!(text.contains("`/is/not/there -n1`") && text.contains("could not be started"), "{text}");
+        assert!(error.is_rejected() && text.contains("`/is/not/there -n1`") && text.contains("could not be started"), "{text}");
     });
 }
 

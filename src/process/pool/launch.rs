@@ -123,6 +123,13 @@ impl Failure {
         Self { kind: TaskErrorKind::Rejected, error, worth }
     }
 
+    /// A launcher has brought no worker, or one that was lost before it was ready.
+    fn launch(remains: &Remains, exit: WorkerExit, what: String) -> Self {
+        let has_come = remains.site.origin.is_some();
+        let kind = if has_come { TaskErrorKind::WorkerLost(exit) } else { TaskErrorKind::Rejected };
+        Self { kind, error: what.into(), worth: Worth::Rounds(3) }
+    }
+
     fn unfit(error: RemoteError) -> Self {
         Self { kind: TaskErrorKind::Rejected, error, worth: Worth::Attempts(1) }
     }
@@ -132,7 +139,7 @@ impl terms::Failure<End> for Failure {
     fn lost(End { exit, fault, program, remains, .. }: End) -> Self {
         if let Some(remains) = remains {
             let what = format!("its worker{} could not be started: {}", remains.site, remains.story(exit));
-            return Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Rounds(3) };
+            return Self::launch(&remains, exit, what);
         }
         let what = match fault {
             Some(fault) => format!("its worker has sent {fault} at its start: {exit}"),
@@ -160,7 +167,7 @@ impl terms::Failure<End> for Failure {
                 remains.site,
                 remains.story(exit)
             );
-            return Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Rounds(3) };
+            return Self::launch(&remains, exit, what);
         }
         let what = format!(
             "its worker, {}, was killed because it had not come to call `TaskRegistry::init` in {} s: call that first in \
