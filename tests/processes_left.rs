@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use progress_executor::{
-    ExecutorExt, ProcessPoolBuilder, ProcessPoolExecutor, ProgressFuture, TaskErrorKind, TaskResult, Updater,
+    ExecutorExt, Launcher, ProcessPoolBuilder, ProcessPoolExecutor, ProgressFuture, TaskErrorKind, TaskResult, Updater,
     WorkerExit,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -106,6 +106,7 @@ fn a_storm_leaves_nothing_behind() {
     let thread = thread::spawn(move || {
         storm(ProcessPoolExecutor::builder());
         storm(ProcessPoolExecutor::builder().without_shared_memory());
+        storm(ProcessPoolExecutor::builder().launcher(Launcher::command(["env"])));
         done.send(()).unwrap();
     });
     match result.recv_timeout(DEADLINE) {

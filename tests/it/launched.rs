@@ -133,7 +133,10 @@ fn a_launcher_that_is_missing_is_named() {
     within_deadline(|| {
         let error = failure(Launcher::command(["/is/not/there", "-n1"]));
         let text = format!("{error:#}");
-        assert!(error.is_rejected() && text.contains("`/is/not/there -n1`") && text.contains("could not be started"), "{text}");
+        assert!(
+            error.is_rejected() && text.contains("`/is/not/there -n1`") && text.contains("could not be started"),
+            "{text}"
+        );
     });
 }
 

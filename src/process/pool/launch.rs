@@ -127,7 +127,9 @@ impl Failure {
     fn launch(remains: &Remains, exit: WorkerExit, what: String) -> Self {
         let has_come = remains.site.origin.is_some();
         let kind = if has_come { TaskErrorKind::WorkerLost(exit) } else { TaskErrorKind::Rejected };
-        Self { kind, error: what.into(), worth: Worth::Rounds(3) }
+        // What somebody else has killed may live the next time.
+        let rounds = if exit == KILLED { 10 } else { 3 };
+        Self { kind, error: what.into(), worth: Worth::Rounds(rounds) }
     }
 
     fn unfit(error: RemoteError) -> Self {
