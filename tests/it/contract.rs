@@ -176,6 +176,7 @@ contract! {
     one_process_without_shared_memory: without_shared_memory(1);
     launched_processes: launched(launcher_of_environment());
     processes_launched_by_a_shell: launched(Launcher::shell(["sh", "-c"]));
+    processes_elsewhere: elsewhere();
     inline: SyncExecutor::new();
     closure: executor_fn(|job: Job| drop(std::thread::spawn(move || job.run())));
 }
@@ -191,6 +192,21 @@ pub(crate) fn launcher_of_environment() -> Launcher {
 /// Two workers that a launcher has started.
 pub(crate) fn launched(launcher: Launcher) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(2).launcher(launcher).build().unwrap()
+}
+
+/// Workers behind the launcher that `TEST_LAUNCHER` says, such as `srun --exact -n1 -Q`; after the word `bulk`, one that starts
+/// all of them, which connect. Without it, one that connects and is here.
+fn elsewhere() -> ProcessPoolExecutor {
+    let text = std::env::var("TEST_LAUNCHER").unwrap_or_default();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    match words[..] {
+        #[cfg(feature = "cluster")]
+        [] => ProcessPoolExecutor::builder().max_workers(1).launcher(Launcher::bulk(["env"])).build().unwrap(),
+        #[cfg(feature = "cluster")]
+        ["bulk", ..] => launched(Launcher::bulk(words[1..].iter().copied())),
+        ["ssh", ..] => launched(Launcher::shell(words)),
+        _ => launched(Launcher::command(words)),
+    }
 }
 
 pub(crate) fn without_shared_memory(max_workers: usize) -> ProcessPoolExecutor {
