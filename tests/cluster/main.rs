@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 
 mod bulk;
+mod crowd;
 mod launched;
 mod nodes;
 mod programs;

@@ -172,7 +172,8 @@ pub(crate) fn processes() -> Vec<u32> {
 
 pub(crate) fn kill(process: u32) {
     let process = i32::try_from(process).ok().and_then(Pid::from_raw).unwrap();
-    kill_process(process, Signal::KILL).unwrap();
+    // It may have ended meanwhile.
+    let _ = kill_process(process, Signal::KILL);
 }
 
 /// Whether this process listens on any port.

@@ -14,8 +14,8 @@ use crate::process::protocol::noise::Terms;
 
 /// How long a launcher may take to end whose workers have ended.
 pub(super) const FAREWELL: Duration = Duration::from_millis(500);
-/// How long it may take to end that was asked to.
-const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// How long it may take to end that was asked to. It has workers to end first, and its job: one that is killed leaves that.
+const LAST_MOMENT: Duration = Duration::from_secs(20);
 
 /// What the driver is told by the thread that starts crews.
 pub(super) enum CrewNews {

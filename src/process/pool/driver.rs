@@ -327,6 +327,11 @@ impl Driver {
                 Err(error) => break Err(error),
             }
         };
+        #[cfg(feature = "cluster")]
+        if peer.crew.is_some() {
+            // It may be one of a thousand.
+            peer.decoder.release();
+        }
         self.pool.follow(state, effects);
         if let Err(error) = result {
             self.sever(worker, Some(error));

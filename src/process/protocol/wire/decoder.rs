@@ -121,6 +121,14 @@ impl Decoder {
         self.large = None;
     }
 
+    /// Keeps no memory for what is to come, if nothing has come that was not decoded.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn release(&mut self) {
+        if self.large.is_none() && self.used == self.buffer.len() {
+            (self.buffer, self.used) = (Vec::new(), 0);
+        }
+    }
+
     /// Adds bytes that have arrived in another way.
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.space().extend_from_slice(bytes);
