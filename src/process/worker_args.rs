@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
+#[cfg(feature = "cluster")]
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, io};
 
@@ -17,7 +19,8 @@ pub(crate) const ARGUMENT: &str = "--progress-executor-task=";
 pub(crate) const LAUNCHED: &str = "--progress-executor-stdio";
 /// The same, once it has found the surroundings that it is to have.
 pub(crate) const SETTLED: &str = "--progress-executor-settled";
-/// The argument before it where the worker is to connect: standard input begins with its invitation.
+/// The argument before it where the worker is to connect: standard input begins with its invitation, or a file does that
+/// is named after `=`.
 #[cfg(feature = "cluster")]
 pub(crate) const CONNECTING: &str = "--progress-executor-connect";
 /// The same, once it has found its surroundings: the invitation is where standard output will be.
@@ -69,9 +72,9 @@ impl Role {
             Some(LAUNCHED) => Transport::Launched { is_settled: false },
             Some(SETTLED) => Transport::Launched { is_settled: true },
             #[cfg(feature = "cluster")]
-            Some(CONNECTING) => Transport::Connecting { is_settled: false },
-            #[cfg(feature = "cluster")]
             Some(SETTLED_CONNECTING) => Transport::Connecting { is_settled: true },
+            #[cfg(feature = "cluster")]
+            Some(argument) if is_connecting(argument) => Transport::Connecting { is_settled: false },
             _ => Transport::Inherited,
         };
         is_worker.then(|| Self { is_test: env::args_os().any(|argument| argument == "--exact"), transport })
@@ -102,12 +105,13 @@ impl Role {
         Ok(link)
     }
 
-    /// Takes away what shows that the program is there: the end of standard input is its end.
+    /// Takes away what shows that the program is there: the end of standard input is its end, unless that is a file.
     #[cfg(feature = "cluster")]
-    pub(crate) fn take_lifeline(&self) -> io::Result<OwnedFd> {
-        let lifeline = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+    pub(crate) fn take_lifeline(&self) -> io::Result<Option<OwnedFd>> {
+        let input = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
+        let is_file = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&input)?.st_mode).is_file();
         self.leave_standard_streams()?;
-        Ok(lifeline)
+        Ok((!is_file).then_some(input))
     }
 
     fn leave_standard_streams(&self) -> io::Result<()> {
@@ -118,6 +122,18 @@ impl Role {
         }
         Ok(())
     }
+}
+
+#[cfg(feature = "cluster")]
+pub(crate) fn is_connecting(argument: &str) -> bool {
+    argument.strip_prefix(CONNECTING).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+}
+
+/// The file in which the invitation of this process is, where it is not in standard input.
+#[cfg(feature = "cluster")]
+pub(crate) fn key_file() -> Option<PathBuf> {
+    let argument = env::args_os().skip(1).rev().nth(1)?;
+    argument.to_str()?.strip_prefix(CONNECTING)?.strip_prefix('=').map(PathBuf::from)
 }
 
 fn is_socket(fd: impl AsFd) -> io::Result<bool> {

@@ -5,6 +5,7 @@
 
 mod bulk;
 mod crowd;
+mod files;
 mod launched;
 mod nodes;
 mod programs;

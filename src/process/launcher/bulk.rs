@@ -1,6 +1,7 @@
 //! Launchers that start all workers at once, and where those connect.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use crate::process::launcher::{Form, Launcher};
 
@@ -79,6 +80,32 @@ impl Launcher {
         self.advertise = addresses.into_iter().map(|address| address.to_string()).collect();
         self
     }
+
+    /// Tells workers where to connect, and with which key, through a file: for engines that do not give them the standard input
+    /// of the launcher, such as job arrays, HyperQueue and Kubernetes.
+    ///
+    /// The file is readable by this user only, and is on a file system, or a volume, that workers see under the same path. Each
+    /// launch has one of its own, whose name has the number of the launch behind it: `key-1`, `key-2`. It goes when its workers
+    /// have come, and no others are expected.
+    ///
+    /// The launcher may end while its workers wait in a queue: that is a failure only if it says so by its exit code, and those
+    /// that start when nobody expects them any more end at once. Without the standard input of a launcher, workers see the end of
+    /// the program by that of their connection, or by its [silence](Self::heartbeat).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Launcher;
+    ///
+    /// let hyperqueue = Launcher::bulk(["hq", "submit", "--array=1-{count}", "--"])
+    ///     .key_file("/home/me/walks/key")
+    ///     .listen(["10.0.0.5"]);
+    /// # let _ = hyperqueue;
+    /// ```
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_file = Some(path.into());
+        self
+    }
 }
 
 // For the pool.
@@ -91,6 +118,13 @@ impl Launcher {
     /// What it is called, for messages.
     pub(crate) fn name(&self) -> &str {
         self.words().first().and_then(|word| word.rsplit('/').next()).unwrap_or_default()
+    }
+
+    /// The file for the launch of this number, if there is to be one.
+    pub(crate) fn key_file_of(&self, launch: u64) -> Option<PathBuf> {
+        let mut path = self.key_file.clone()?.into_os_string();
+        path.push(format!("-{launch}"));
+        Some(path.into())
     }
 
     /// What is wrong with its addresses, if anything is.

@@ -76,6 +76,8 @@ pub struct Launcher {
     listen: Vec<String>,
     #[cfg(feature = "cluster")]
     advertise: Vec<String>,
+    #[cfg(feature = "cluster")]
+    key_file: Option<PathBuf>,
 }
 
 /// How the worker's command follows that of the launcher.
@@ -120,6 +122,8 @@ impl Launcher {
             listen: Vec::new(),
             #[cfg(feature = "cluster")]
             advertise: Vec::new(),
+            #[cfg(feature = "cluster")]
+            key_file: None,
         }
     }
 

@@ -1,6 +1,10 @@
 //! Workers that one command starts, and that connect to the program: what is known of them.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,8 +34,11 @@ pub(super) enum CrewNews {
 
 pub(super) struct Crew {
     pub(super) process: Process,
-    /// Carries the invitation, and then shows that this program is there.
-    pub(super) lifeline: Channel,
+    /// Carries the invitation, and then shows that this program is there; or else the invitation is in a file.
+    pub(super) lifeline: Option<Channel>,
+    pub(super) key_file: Option<KeyFile>,
+    /// The launcher has ended, and has left it to somebody else to start the workers.
+    pub(super) is_submitted: bool,
     pub(super) errors: Arc<ErrorStream>,
     /// Those that have not come.
     pub(super) absent: VecDeque<(WorkerId, Seat)>,
@@ -51,6 +58,26 @@ pub(super) enum Ending {
     Unneeded(Instant),
     Terminated(Instant),
     Killed,
+}
+
+/// A file that nobody else can read, while it is needed.
+pub(super) struct KeyFile(PathBuf);
+
+impl KeyFile {
+    /// Replaces what a program may have left that was killed.
+    pub(super) fn create(path: PathBuf, content: &[u8]) -> io::Result<Self> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let _ = fs::remove_file(&path);
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(named)?;
+        file.write_all(content).map_err(named)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for KeyFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// What the driver knows of crews.
@@ -74,7 +101,25 @@ impl Crew {
     }
 
     pub(super) fn needs_looks(&self) -> bool {
-        self.lifeline.is_full() || !matches!(self.end, Ending::NotYet) || self.process.pidfd().is_none()
+        let is_feeding = self.lifeline.as_ref().is_some_and(Channel::is_full);
+        is_feeding || !matches!(self.end, Ending::NotYet) || !self.is_submitted && self.process.pidfd().is_none()
+    }
+
+    /// Whether nobody is there, nor is to come.
+    pub(super) fn is_empty(&self) -> bool {
+        self.absent.is_empty() && self.present == 0
+    }
+
+    /// How the launcher has ended, or somebody else who was to start the workers, if that is so.
+    pub(super) fn exit(&self) -> Option<WorkerExit> {
+        if self.is_submitted { self.is_empty().then_some(WorkerExit::Code(0)) } else { self.process.exit() }
+    }
+
+    /// Takes note of it that the launcher has ended well, though workers are still to come. Returns whether that may be.
+    pub(super) fn submit(&mut self, exit: &WorkerExit) -> bool {
+        let is_submitted = self.key_file.is_some() && !self.absent.is_empty() && *exit == WorkerExit::Code(0);
+        self.is_submitted |= is_submitted;
+        is_submitted
     }
 
     /// Tells the launcher to end, more and more clearly.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
 use crate::process::launcher::Values;
-use crate::process::pool::crew::{Crew, CrewNews, Ending, FAREWELL};
+use crate::process::pool::crew::{Crew, CrewNews, Ending, FAREWELL, KeyFile};
 use crate::process::pool::driver::Driver;
 use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::launched::{self, Launched};
@@ -36,6 +36,7 @@ use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::invitation::Invitation;
 use crate::process::protocol::noise::{Key, Terms};
 use crate::process::protocol::wire::Request;
+use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::registry::{TaskRegistry, portable_fingerprint};
 use crate::process::{program, worker_args};
 
@@ -83,15 +84,10 @@ impl Pool {
 
     fn spawn_crew(&self, invitation: &Invitation, orders: &[Order]) -> io::Result<Crew> {
         let launcher = &self.launch.launcher;
-        let (ours, theirs) = UnixStream::pair()?;
-        let mut lifeline = Channel::new(ours)?;
-        lifeline.send_first(invitation.to_line().as_bytes(), None)?;
-        let surroundings = launched::surroundings(&self.launch.env, self.launch.current_dir.as_deref());
-        lifeline.outbox().request(Request::Surroundings(surroundings));
-        let input = above_standard(OwnedFd::from(theirs))?;
+        let Invited { input, lifeline, key_file, argument } = self.invite(invitation)?;
         let Some(&(_, function, seat)) = orders.first() else { return Err(io::ErrorKind::InvalidInput.into()) };
         let values = Values { index: 0, count: orders.len(), host: launcher.host(seat.host), attempt: seat.attempt };
-        let arguments = [worker_args::CONNECTING.into(), format!("{}{function}", worker_args::ARGUMENT)];
+        let arguments = [argument, format!("{}{function}", worker_args::ARGUMENT)];
         let mut command = launched::command(launcher, values, &self.launch.program.harness(), arguments)?;
         // What workers print before they know what they are is nobody's.
         let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
@@ -102,13 +98,62 @@ impl Pool {
         let launched = Launched::member(launcher, seat, errors.clone());
         let process = Process::new(&child, program::chosen(), Some(launched))?;
         let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat)).collect();
-        Ok(Crew { process, lifeline, errors, absent, present: 0, has_come: false, leaving: None, end: Ending::NotYet })
+        Ok(Crew {
+            process,
+            lifeline,
+            key_file,
+            is_submitted: false,
+            errors,
+            absent,
+            present: 0,
+            has_come: false,
+            leaving: None,
+            end: Ending::NotYet,
+        })
+    }
+
+    /// Lets workers find the invitation, and what is to surround them.
+    fn invite(&self, invitation: &Invitation) -> io::Result<Invited> {
+        let surroundings = launched::surroundings(&self.launch.env, self.launch.current_dir.as_deref());
+        let surroundings = Request::Surroundings(surroundings);
+        let line = invitation.to_line();
+        let Some(path) = self.launch.launcher.key_file_of(invitation.terms.attempt) else {
+            let (ours, theirs) = UnixStream::pair()?;
+            let mut lifeline = Channel::new(ours)?;
+            lifeline.send_first(line.as_bytes(), None)?;
+            lifeline.outbox().request(surroundings);
+            let input = above_standard(OwnedFd::from(theirs))?;
+            let argument = worker_args::CONNECTING.into();
+            return Ok(Invited { input, lifeline: Some(lifeline), key_file: None, argument });
+        };
+        let (mut content, mut outbox) = (line.into_bytes(), Outbox::default());
+        outbox.request(surroundings);
+        while !outbox.is_empty() {
+            let (slices, _) = outbox.slices();
+            let len = slices[0].len();
+            content.extend_from_slice(&slices[0]);
+            outbox.advance(len);
+        }
+        let argument = format!("{}={}", worker_args::CONNECTING, path.display());
+        let key_file = Some(KeyFile::create(path, &content)?);
+        let input = above_standard(OwnedFd::from(File::open("/dev/null")?))?;
+        Ok(Invited { input, lifeline: None, key_file, argument })
     }
 
     fn tell_crews(&self, news: CrewNews) {
         self.lock().crew_news.push(news);
         self.wake_driver();
     }
+}
+
+/// How workers find their invitation.
+struct Invited {
+    /// The launcher's standard input.
+    input: OwnedFd,
+    lifeline: Option<Channel>,
+    key_file: Option<KeyFile>,
+    /// What workers are called with.
+    argument: String,
 }
 
 /// What all invitations of a pool have in common.
@@ -188,6 +233,9 @@ impl Driver {
         // As many are expected as are absent.
         let Some((worker, seat)) = crew.absent.pop_front() else { return };
         (crew.present, crew.has_come) = (crew.present + 1, true);
+        if crew.absent.is_empty() {
+            crew.key_file = None;
+        }
         let process = Process::elsewhere(Launched::member(&self.pool.launch.launcher, seat, crew.errors.clone()));
         let channel = Channel::over(link);
         self.pool.launch.welcome(&channel);
@@ -207,7 +255,7 @@ impl Driver {
     ) -> Option<End> {
         let Some(crew) = self.crews.by_number.get_mut(&number) else { return end };
         crew.present -= 1;
-        if has_said_goodbye && crew.present == 0 && crew.absent.is_empty() {
+        if has_said_goodbye && crew.is_empty() {
             crew.leaving = end.take().map(|end| (worker, end));
         }
         self.release_crew(number);
@@ -232,8 +280,8 @@ impl Driver {
     /// Lets the launcher end, if it has nobody any more.
     fn release_crew(&mut self, number: u64) {
         let Some(crew) = self.crews.by_number.get_mut(&number) else { return };
-        if crew.absent.is_empty() && crew.present == 0 && matches!(crew.end, Ending::NotYet) {
-            crew.lifeline.close();
+        if crew.is_empty() && matches!(crew.end, Ending::NotYet) {
+            crew.lifeline.iter().for_each(Channel::close);
             let patience = if crew.has_come { FAREWELL } else { Duration::ZERO };
             crew.end = Ending::Unneeded(Instant::now() + patience);
             crew.press(Instant::now());
@@ -243,20 +291,25 @@ impl Driver {
     /// Sees to a launcher: it may take more, have ended, or be told to.
     pub(super) fn see_to_crew(&mut self, number: u64) {
         let Some(crew) = self.crews.by_number.get_mut(&number) else { return };
-        crew.lifeline.send_off();
+        crew.lifeline.iter().for_each(|lifeline| _ = lifeline.send_off());
         crew.press(Instant::now());
-        let Some(exit) = crew.process.exit() else { return };
+        let Some(exit) = crew.exit() else { return };
         // Who is about to come comes first.
         self.serve_reception();
         let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
         if let Some(poller) = self.pool.poller.get() {
             crew.process.pidfd().into_iter().for_each(|fd| poller.remove(fd));
         }
+        crew.process.reap();
+        if crew.submit(&exit) {
+            crew.process.forget_pidfd();
+            self.crews.by_number.insert(number, crew);
+            return;
+        }
         for &(worker, _) in &crew.absent {
             self.expect_one_less(number);
             self.tell_gone(worker, crew.process_end(exit));
         }
         crew.leaving.take().into_iter().for_each(|(worker, end)| self.tell_gone(worker, end));
-        crew.process.reap();
     }
 }

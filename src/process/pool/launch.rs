@@ -459,7 +459,7 @@ impl Process {
     }
 
     /// Lets the system forget a process that has ended.
-    pub(crate) fn reap(self) {
+    pub(crate) fn reap(&self) {
         if let Some(pid) = self.pid {
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
         }

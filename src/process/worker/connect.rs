@@ -2,6 +2,7 @@
 //! behind which somebody knows the key.
 
 use std::error::Error;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,6 +22,7 @@ use crate::process::protocol::sealed::SealedStream;
 use crate::process::registry::{TaskRegistry, portable_fingerprint};
 use crate::process::worker::parent::Parent;
 use crate::process::worker::settle::settle;
+use crate::process::worker_args;
 use crate::process::worker_args::Role;
 
 /// How long to try, when a program has a thousand workers that come at once.
@@ -40,6 +42,12 @@ pub(super) fn join(
     let line = if is_settled {
         read_line(io::stdout())?
     } else {
+        if let Some(path) = worker_args::key_file() {
+            let file = File::open(&path);
+            let file =
+                file.map_err(|error| format!("its invitation in {} is not to be had: {error}", path.display()))?;
+            rustix::stdio::dup2_stdin(above_standard(file)?)?;
+        }
         let line = read_line(io::stdin())?;
         settle(|| leave_line(&line))?;
         line
@@ -55,7 +63,7 @@ pub(super) fn join(
         )
         .into());
     }
-    parent.set_lifeline(role.take_lifeline()?);
+    role.take_lifeline()?.into_iter().for_each(|lifeline| parent.set_lifeline(lifeline));
     Ok(connect(&invitation)?)
 }
 

@@ -90,7 +90,7 @@ fn begin_again(variables: Vec<(OsString, OsString)>) -> String {
     let settled = |argument: OsString| match argument.to_str() {
         Some(worker_args::LAUNCHED) => worker_args::SETTLED.into(),
         #[cfg(feature = "cluster")]
-        Some(worker_args::CONNECTING) => worker_args::SETTLED_CONNECTING.into(),
+        Some(argument) if worker_args::is_connecting(argument) => worker_args::SETTLED_CONNECTING.into(),
         _ => argument,
     };
     let begin = |path: OsString| {

@@ -1,0 +1,71 @@
+//! Workers that are told in a file where to connect: what starts them gives them nothing else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use progress_executor::{ExecutorExt, Launcher};
+
+use crate::support::{alone, double, eventually, kill, on_slurm, pool, processes, said_by, spin};
+
+fn key_file(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("progress-executor-{name}-{}", std::process::id()))
+}
+
+/// As the first launch calls it.
+fn first(file: &PathBuf) -> PathBuf {
+    PathBuf::from(format!("{}-1", file.display()))
+}
+
+#[test]
+fn a_worker_that_was_only_submitted_comes_and_its_file_goes() {
+    alone(|| {
+        let file = key_file("submitted");
+        // It ends at once, and its worker comes when there is another file.
+        let go = file.with_extension("go");
+        let script = "(while [ ! -e \"$0\" ]; do sleep 0.05; done; exec \"$@\") </dev/null >/dev/null 2>&1 &";
+        let launcher = Launcher::bulk(["sh", "-c", script, go.to_str().unwrap()]).key_file(&file);
+        let pool = pool(launcher, 1);
+        let task = pool.submit(double, 4);
+        eventually("there is the file", || first(&file).exists());
+        assert_eq!(fs::metadata(first(&file)).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&go, "").unwrap();
+        assert_eq!(task.wait().unwrap(), 8);
+        assert!(!first(&file).exists(), "all have come");
+        // The next one is of another launch, and has another key.
+        let task = pool.submit(spin, ());
+        eventually("it spins", || task.progress().message.is_some());
+        kill(pool.workers().workers[0].pid);
+        task.wait().unwrap_err();
+        assert_eq!(pool.submit(double, 5).wait().unwrap(), 10);
+        drop(pool);
+        fs::remove_file(&go).unwrap();
+    });
+}
+
+#[test]
+fn a_submission_that_fails_is_the_error_of_what_waits() {
+    alone(|| {
+        let launcher =
+            Launcher::bulk(["sh", "-c", "echo no such queue >&2; exit 1", "sh"]).key_file(key_file("failed"));
+        let error = pool(launcher, 1).submit(double, 4).wait().unwrap_err();
+        assert!(format!("{error:#}").contains("no such queue"), "{error:#}");
+        eventually("its file is gone", || !first(&key_file("failed")).exists());
+    });
+}
+
+#[test]
+fn a_job_array_works_for_its_program() {
+    on_slurm(|_| {
+        let file = key_file("array");
+        let script = "exec sbatch -Q -o /dev/null --array=1-$0 --wrap \"$(printf '%q ' \"$@\")\"";
+        let launcher = Launcher::bulk(["bash", "-c", script, "{count}"]).key_file(&file);
+        let pool = pool(launcher, 3);
+        let tasks: Vec<_> = (0..1_000).map(|n| pool.submit(double, n)).collect();
+        assert!((0..1_000).zip(tasks).all(|(n, task)| task.wait().unwrap() == 2 * n));
+        eventually("all have come", || pool.workers().started == 3);
+        assert_eq!(said_by("squeue", &["-h", "-t", "R"]).lines().count(), 3);
+        assert_eq!(processes().len(), 3);
+        drop(pool);
+    });
+}
