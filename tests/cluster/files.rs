@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use progress_executor::{ExecutorExt, Launcher};
 
-use crate::support::{alone, double, eventually, kill, on_slurm, pool, processes, said_by, spin};
+use crate::support::{alone, double, eventually, kill, on_slurm, pool, processes, said_by, skip, spin};
 
 fn key_file(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("progress-executor-{name}-{}", std::process::id()))
@@ -68,4 +69,33 @@ fn a_job_array_works_for_its_program() {
         assert_eq!(processes().len(), 3);
         drop(pool);
     });
+}
+
+/// In a network of its own, where the test is started again.
+#[test]
+fn hyperqueue_starts_workers_as_well() {
+    let Some(python) = std::env::var_os("TEST_HYPERQUEUE") else {
+        return skip("HyperQueue for Python", "start-hyperqueue");
+    };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/submit_to_hyperqueue.py");
+    if std::env::var_os("TEST_IN_NAMESPACE").is_none() {
+        return alone(move || {
+            let mut again = Command::new("unshare");
+            again.args(["--net", "--"]).arg(&python).arg(script).arg(std::env::current_exe().unwrap());
+            again.args(["files::hyperqueue_starts_workers_as_well", "--exact", "--nocapture"]);
+            assert!(again.env("TEST_IN_NAMESPACE", "yes").status().unwrap().success());
+        });
+    }
+    let file = key_file("hyperqueue");
+    let launcher = Launcher::bulk([python.to_str().unwrap(), script, "{count}"]).key_file(&file);
+    let pool = pool(launcher, 3);
+    let tasks: Vec<_> = (0..1_000).map(|n| pool.submit(double, n)).collect();
+    assert!((0..1_000).zip(tasks).all(|(n, task)| task.wait().unwrap() == 2 * n));
+    eventually("all have come", || pool.workers().started == 3);
+    let task = pool.submit(spin, ());
+    eventually("it spins", || task.progress().message.is_some());
+    kill(pool.workers().workers.iter().find(|worker| worker.is_busy).unwrap().pid);
+    task.wait().unwrap_err();
+    assert_eq!(pool.submit(double, 5).wait().unwrap(), 10);
+    pool.shutdown().wait();
 }

@@ -147,7 +147,7 @@ fn nothing_is_left() {
 }
 
 /// Tests that are left out are to be seen, which what `eprintln!` says of a test that passes is not.
-fn skip(what: &str, script: &str) {
+pub(crate) fn skip(what: &str, script: &str) {
     let _ =
         writeln!(io::stderr(), "LEFT OUT, because there is no {what}: eval \"$(tests/cluster/{script})\" starts one");
 }
