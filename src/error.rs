@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::iter;
 use std::ptr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::id::TaskId;
@@ -183,6 +183,7 @@ struct Inner {
 }
 
 /// Which task an error is about.
+#[derive(Clone)]
 pub(crate) struct Subject {
     pub(crate) id: TaskId,
     pub(crate) name: Box<str>,
@@ -401,6 +402,33 @@ impl TaskError {
     pub(crate) fn with_partial<T: Send + 'static>(mut self, value: T) -> Self {
         self.0.partial = Mutex::new(Some(Box::new(value)));
         self
+    }
+
+    /// The same of a part of the task that has another name.
+    pub(crate) fn named(mut self, name: Box<str>, is_default: bool) -> Self {
+        (self.0.subject.name, self.0.subject.is_default) = (name, is_default);
+        self
+    }
+
+    /// The same error of something that has not begun, and now never will.
+    pub(crate) fn of_another(&mut self) -> Self {
+        let Inner { kind, subject, progress, source, .. } = &mut *self.0;
+        let progress = ProgressState { status: progress.status, ..ProgressState::INITIAL };
+        let another = Self::new(kind.clone(), subject.clone(), progress);
+        let shared = source.take().map(|source| match source.downcast::<SharedSource>() {
+            Ok(shared) => *shared,
+            Err(source) => SharedSource(Arc::new(source)),
+        });
+        *source = shared.clone().map(Into::into);
+        match shared {
+            Some(shared) => another.with_source(shared.into()),
+            None => another,
+        }
+    }
+
+    /// What the function of the task is called.
+    pub(crate) fn function(&self) -> &'static str {
+        self.0.subject.function
     }
 
     /// How the task ended.
@@ -867,6 +895,28 @@ impl fmt::Debug for TaskError {
             .field("noticed_after", &self.0.noticed_after)
             .field("source", &self.0.source)
             .finish()
+    }
+}
+
+/// A source that several errors have.
+#[derive(Clone)]
+struct SharedSource(Arc<BoxError>);
+
+impl fmt::Debug for SharedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for SharedSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for SharedSource {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
     }
 }
 

@@ -53,6 +53,9 @@ pub struct ProgressState {
     pub part: f64,
     #[serde(skip)]
     pub(crate) origin: Origin,
+    /// Of a task that is a chunk of a map: how many of its items have ended.
+    #[serde(skip)]
+    pub(crate) ended_items: usize,
 }
 
 /// Which task a state is of, where it is to be told with the state. No part of what the state says: all compare equal.
@@ -75,6 +78,7 @@ impl ProgressState {
         elapsed: Duration::ZERO,
         part: 0.0,
         origin: Origin(None),
+        ended_items: 0,
     };
 
     /// The part that is done, from 0 to 1; `None` where the total is not known. Nothing to do counts as done.

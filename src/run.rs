@@ -5,6 +5,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use crate::codec::Encoded;
@@ -77,12 +78,7 @@ impl<W: Work> Slot<W> {
             return None;
         }
         core.close();
-        let outcome = match result {
-            Ok(Ok(value)) => core.judge_value(value, W::function),
-            Ok(Err(error)) => Err(core.judge(error, W::function())),
-            Err(payload) => Err(core.error(TaskErrorKind::Panicked, W::function()).with_panic(payload)),
-        };
-        Some(self.keep(outcome))
+        Some(self.keep(judge(core, W::function, result)))
     }
 
     fn take_work(&self) -> Option<W> {
@@ -187,6 +183,40 @@ impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
     fn to_task(self: Arc<Self>) -> TaskRef {
         self
     }
+}
+
+/// What it means what came of calling a function.
+fn judge<O: Send + 'static>(
+    core: &Core,
+    function: fn() -> &'static str,
+    result: thread::Result<TaskResult<O>>,
+) -> Result<O, TaskError> {
+    match result {
+        Ok(Ok(value)) => core.judge_value(value, function),
+        Ok(Err(error)) => Err(core.judge(error, function())),
+        Err(payload) => Err(core.error(TaskErrorKind::Panicked, function()).with_panic(payload)),
+    }
+}
+
+/// Calls `call` with each item of a task that is a chunk, until that is asked to end, and delivers what comes of each: its
+/// errors and panics are its own.
+pub(crate) fn run_items<I, O: Send + 'static>(
+    updater: &Updater,
+    function: fn() -> &'static str,
+    items: impl IntoIterator<Item = I>,
+    call: impl Fn(I, &Updater) -> TaskResult<O>,
+    mut deliver: impl FnMut(Result<O, TaskError>),
+) -> TaskResult<()> {
+    for item in items {
+        // Also where the function makes no call: the task ends or waits here, and shows how far it has come.
+        updater.update(0)?;
+        let result = catch_unwind(AssertUnwindSafe(|| call(item, updater)));
+        let outcome = judge(&updater.task().core, function, result);
+        // First, or else what the item has counted would count twice for a moment.
+        updater.begin_item();
+        deliver(outcome);
+    }
+    Ok(())
 }
 
 /// Makes a task, seen from both of its sides.

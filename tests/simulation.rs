@@ -521,6 +521,7 @@ impl World {
                         self.soon(Happening::Limit(task.id()));
                     }
                 }
+                Action::Deliver(..) => unreachable!("no task of these has items"),
                 Action::Show(task, _) => assert_eq!(task.word() & state::LENT, 0, "shown before it has begun"),
                 Action::Settle(task, outcome) => task.settle_run(outcome),
                 Action::Lose(task, _, reason) => {

@@ -5,6 +5,8 @@
 //! [MessagePack]: https://msgpack.org
 
 #[cfg(feature = "processes")]
+pub(crate) mod items;
+#[cfg(feature = "processes")]
 mod strict;
 
 use std::any::Any;
@@ -33,11 +35,13 @@ pub(crate) enum Format {
     MessagePack,
     /// Bytes, text, or numbers with the lowest byte first: whatever type is asked for.
     Plain,
+    /// Several values, see [`items`].
+    Items,
 }
 
 impl Format {
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::MessagePack, Self::Plain].into_iter().find(|&format| format as u8 == byte)
+        [Self::MessagePack, Self::Plain, Self::Items].into_iter().find(|&format| format as u8 == byte)
     }
 }
 
@@ -65,6 +69,7 @@ pub(crate) fn decode<T: DeserializeOwned + 'static>(encoded: Encoded) -> Result<
             decode_plain(&mut slot, encoded.bytes)?;
             slot.ok_or_else(|| "it is encoded as plain bytes, and not meant to be".into())
         }
+        Format::Items => Err("it is encoded as several values, where one is wanted".into()),
     }
 }
 

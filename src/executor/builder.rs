@@ -1,10 +1,12 @@
 //! What a task can have beside its function: a name, and limits.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::future::ProgressFuture;
 use crate::task::details::Details;
+use crate::task::items::Items;
 use crate::task::limits::Limits;
 
 /// A task that has not been submitted yet; made by `task` of an executor.
@@ -42,6 +44,14 @@ impl Options {
             options.details().name = name.map(Into::into);
             options.details().limits = limits;
         }
+        options
+    }
+
+    /// Those of a chunk of a map.
+    pub(crate) fn of_chunk(name: Option<String>, items: Arc<dyn Items>) -> Self {
+        let mut options = Self::default();
+        options.details().name = name.map(Into::into);
+        options.details().items = Some(items);
         options
     }
 

@@ -26,13 +26,19 @@ pub(crate) struct Call<F, I, C> {
 impl<F, I> Call<F, I, Stays> {
     /// A call that stays in this process.
     pub(crate) fn new(task: F, input: I) -> Self {
-        Self { task, input, crossing: PhantomData }
+        Self::of(task, input)
     }
 }
 
 impl<F, I> Call<F, I, Crosses> {
     /// A call that may be made in another process.
     pub(crate) fn remote(task: F, input: I) -> Self {
+        Self::of(task, input)
+    }
+}
+
+impl<F, I, C> Call<F, I, C> {
+    pub(crate) fn of(task: F, input: I) -> Self {
         Self { task, input, crossing: PhantomData }
     }
 }
@@ -77,6 +83,10 @@ pub(crate) trait Crossing<I, O>: 'static {
 
     fn encode(input: I) -> Result<Encoded, BoxError>;
     fn decode(output: Encoded) -> Result<O, BoxError>;
+    /// Encodes an input behind others; where that fails, `to` stays as it was.
+    fn append(input: I, to: &mut Vec<u8>) -> Result<(), BoxError>;
+    /// What comes after `count` inputs.
+    fn skip(inputs: &[u8], count: usize) -> Option<&[u8]>;
 }
 
 /// Not at all: they may be of any type.
@@ -100,6 +110,14 @@ impl<I, O> Crossing<I, O> for Stays {
     fn decode(_output: Encoded) -> Result<O, BoxError> {
         Err(STAYS.into())
     }
+
+    fn append(_input: I, _to: &mut Vec<u8>) -> Result<(), BoxError> {
+        Err(STAYS.into())
+    }
+
+    fn skip(_inputs: &[u8], _count: usize) -> Option<&[u8]> {
+        None
+    }
 }
 
 #[cfg(feature = "processes")]
@@ -116,6 +134,14 @@ where
 
     fn decode(output: Encoded) -> Result<O, BoxError> {
         codec::decode(output)
+    }
+
+    fn append(input: I, to: &mut Vec<u8>) -> Result<(), BoxError> {
+        codec::items::append(input, to)
+    }
+
+    fn skip(inputs: &[u8], count: usize) -> Option<&[u8]> {
+        codec::items::skip(inputs, count)
     }
 }
 

@@ -1,19 +1,22 @@
 //! One function over many inputs.
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
 use std::iter::FusedIterator;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use async_channel::Receiver;
-use futures::stream::{FusedStream, FuturesOrdered, FuturesUnordered, Stream, StreamExt};
+use futures::stream::{FusedStream, Stream, StreamExt};
 
 use crate::error::{CancelCause, TaskError};
 use crate::executor::buffer::Buffer;
 use crate::executor::builder::Options;
+use crate::executor::chunk::{Chunk, Labels, Outcomes, Rest};
+use crate::executor::in_flight::{Ended, InFlight};
 use crate::future::ProgressFuture;
 #[cfg(feature = "indicatif")]
 use crate::group::bars::{GroupBars, Shown};
@@ -66,70 +69,44 @@ use crate::task::limits::Limits;
 pub struct Map<'a, I: Iterator, O> {
     /// Until there are no more.
     inputs: Option<I>,
-    submit: Submit<'a, I::Item, O>,
+    submit: Box<dyn Submit<I::Item, O> + 'a>,
     name: Option<Name<'a, I::Item>>,
     limits: Limits,
     buffer: Buffer,
+    /// How many inputs are one task.
+    chunk: usize,
+    /// Inputs that were taken and not submitted, for the next chunk, and what they are called.
+    gathered: (Vec<I::Item>, Labels),
     /// How many inputs were taken.
     taken: usize,
-    in_flight: InFlight<O>,
+    handed_out: usize,
+    /// Outcomes of chunks that are to be handed out next.
+    outcomes: VecDeque<Result<O, TaskError>>,
+    in_flight: InFlight<I::Item, O>,
+    /// Whether it is known that there are no more inputs.
+    is_closed: bool,
     state: Arc<GroupState>,
     #[cfg(feature = "indicatif")]
     bars: Option<Shown>,
 }
 
-/// Makes a task of an input.
-pub(crate) type Submit<'a, I, O> = Box<dyn FnMut(I, Options) -> ProgressFuture<O> + Send + 'a>;
 /// Names the task of an input.
 type Name<'a, I> = Box<dyn FnMut(usize, &I) -> String + Send + 'a>;
 
-/// Tasks that were submitted, and whose outcomes were not handed out.
-struct InFlight<O> {
-    /// Those that were submitted before the order was given up.
-    ordered: FuturesOrdered<Member<O>>,
-    unordered: FuturesUnordered<Member<O>>,
-    is_ordered: bool,
+/// Makes tasks of inputs.
+pub(crate) trait Submit<I, O>: Send {
+    fn item(&mut self, input: I, options: Options) -> ProgressFuture<O>;
+    /// A chunk of inputs that are called so. Each may be started again so many times.
+    fn chunk(&mut self, inputs: Vec<I>, labels: Labels, retries: u32, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O>;
+    /// What is left of one that was lost.
+    fn rest(&mut self, rest: Rest, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O>;
 }
 
-/// A task, which is handed out with its outcome.
-struct Member<O>(ProgressFuture<O>);
-
-type Ended<O> = (TaskRef, Result<O, TaskError>);
-
-impl<O> Future for Member<O> {
-    type Output = Ended<O>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self(future) = &mut *self;
-        Pin::new(&mut *future).poll(cx).map(|outcome| (future.task(), outcome))
-    }
-}
-
-impl<O> InFlight<O> {
-    fn len(&self) -> usize {
-        self.ordered.len() + self.unordered.len()
-    }
-
-    fn push(&mut self, task: ProgressFuture<O>) {
-        let task = Member(task);
-        if self.is_ordered { self.ordered.push_back(task) } else { self.unordered.push(task) }
-    }
-
-    /// Returns `None` if there are none.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<O>>> {
-        let first = self.ordered.poll_next_unpin(cx);
-        if let Poll::Ready(Some(_)) = first {
-            return first;
-        }
-        let next = self.unordered.poll_next_unpin(cx);
-        if let Poll::Ready(None) = next { first } else { next }
-    }
-}
+/// A chunk that was submitted.
+pub(crate) type Submitted<I, O> = (ProgressFuture<()>, Arc<Chunk<I, O>>);
 
 impl<'a, I: Iterator, O> Map<'a, I, O> {
-    pub(crate) fn new(inputs: I, submit: Submit<'a, I::Item, O>, max_workers: usize) -> Self {
-        let (ordered, unordered) = (FuturesOrdered::new(), FuturesUnordered::new());
-        let in_flight = InFlight { ordered, unordered, is_ordered: true };
+    pub(crate) fn new(inputs: I, submit: Box<dyn Submit<I::Item, O> + 'a>, max_workers: usize) -> Self {
         let count = match inputs.size_hint() {
             (least, Some(most)) if least == most => Some(least as u64),
             _ => None,
@@ -140,8 +117,13 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
             name: None,
             limits: Limits::default(),
             buffer: Buffer::adaptive(max_workers),
+            chunk: 1,
+            gathered: (Vec::new(), Labels::default()),
             taken: 0,
-            in_flight,
+            handed_out: 0,
+            outcomes: VecDeque::new(),
+            in_flight: InFlight::new(),
+            is_closed: false,
             state: GroupState::new(Unit::Inputs(count)),
             #[cfg(feature = "indicatif")]
             bars: None,
@@ -188,6 +170,42 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     /// ```
     pub fn buffer(mut self, tasks: usize) -> Self {
         self.buffer = Buffer::fixed(tasks);
+        self
+    }
+
+    /// Runs so many inputs as one task, one after the other. 0 means 1.
+    ///
+    /// For inputs that take less time than it takes to hand a task to a worker and to wake somebody for its outcome. What
+    /// is sent to a worker process is sent for all of them at once; the function is registered as ever. All else holds as
+    /// it does without chunks: each input has its own outcome, in its place, and its own name; a panic or an error is that
+    /// of one input; [progress](Self::progress) counts inputs; and outcomes are handed out as they come, while the others
+    /// of their chunk are still to come.
+    ///
+    /// - A cancellation ends a chunk at the next input that has not begun, whether or not the function makes progress calls.
+    /// - When a worker process is lost, so is the one input that it was running. Those behind it go on in another worker,
+    ///   and so does that one, where it has [retries](Self::retries). Only where no memory is shared with the worker (it is on
+    ///   another machine, or the system is not Linux) nobody knows which one that was: then all that were not heard of are lost, unless they have
+    ///   retries.
+    /// - With a [time-out](Self::timeout) or a [stall time-out](Self::stall_timeout) each input is a task of its own all the
+    ///   same, for limits are those of tasks.
+    /// - The [buffer](Self::buffer) counts tasks: with `chunks(100).buffer(4)`, up to 400 inputs are taken.
+    /// - An input that takes long keeps those behind it in the chunk waiting, also where other workers are idle. The last
+    ///   chunk has as many inputs as are left. The iterator is asked for all inputs of a chunk before it is submitted.
+    /// - [`Updater::id`](crate::Updater::id) and [`Updater::name`](crate::Updater::name) are those of the task, and so is the [id](TaskError::id) of an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, TaskError, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(2); // or a `ProcessPoolExecutor`
+    /// let sum: Result<u64, TaskError> = executor.map(|n: u64, _| Ok(n * n), 0..10_000).chunks(500).blocking().sum();
+    /// assert_eq!(sum?, 333_283_335_000);
+    /// # Ok::<(), TaskError>(())
+    /// ```
+    #[doc(alias("chunksize", "batch"))]
+    pub fn chunks(mut self, inputs: usize) -> Self {
+        self.chunk = inputs.max(1);
         self
     }
 
@@ -390,26 +408,98 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
 
     /// Takes inputs for as long as there is room.
     fn fill(&mut self) {
-        while self.in_flight.len() < self.buffer.tasks() {
+        while self.in_flight.len() < self.buffer.tasks() && self.gather() {
+            let inputs = mem::take(&mut self.gathered.0);
+            let mut labels = mem::take(&mut self.gathered.1);
+            labels.first = self.taken - inputs.len();
+            match <[I::Item; 1]>::try_from(inputs) {
+                Ok([input]) => self.submit_item(input, labels.names.pop()),
+                Err(inputs) => self.submit_chunk(inputs, labels),
+            }
+        }
+    }
+
+    /// Gathers the inputs of the next task. Returns whether there are any.
+    fn gather(&mut self) -> bool {
+        // A limit is that of one task, which is to be one item then.
+        let size = if self.limits.are_timed() { 1 } else { self.chunk };
+        while self.gathered.0.len() < size {
             // Taken out, so that one that panics is not asked again.
-            let Some(mut inputs) = self.inputs.take() else { return };
+            let Some(mut inputs) = self.inputs.take() else { break };
             let next = if self.state.is_cancelled() { None } else { inputs.next() };
-            let Some(input) = next else {
-                self.state.set_inputs(Some(self.taken as u64));
-                self.state.close();
-                return;
-            };
+            let Some(input) = next else { break };
             let name = self.name.as_mut().map(|name| name(self.taken, &input));
             self.inputs = Some(inputs);
             self.taken += 1;
-            #[cfg_attr(not(feature = "indicatif"), expect(unused_mut, reason = "only bars change it"))]
-            let mut task = (self.submit)(input, Options::new(name, self.limits));
-            #[cfg(feature = "indicatif")]
-            if let Some(bars) = &self.bars {
-                bars.draw_within(&mut task);
+            self.gathered.0.push(input);
+            self.gathered.1.names.extend(name);
+        }
+        let is_over = self.inputs.is_none() && self.gathered.0.is_empty();
+        if is_over && !mem::replace(&mut self.is_closed, true) {
+            self.state.set_inputs(Some(self.taken as u64));
+            self.state.close();
+        }
+        !is_over
+    }
+
+    fn submit_item(&mut self, input: I::Item, name: Option<String>) {
+        let mut task = self.submit.item(input, Options::new(name, self.limits));
+        self.admit(&mut task);
+        self.in_flight.push_item(task);
+    }
+
+    fn submit_chunk(&mut self, inputs: Vec<I::Item>, labels: Labels) {
+        let outcomes = self.in_flight.outcomes();
+        let (mut task, chunk) = self.submit.chunk(inputs, labels, self.limits.retries, outcomes);
+        self.admit(&mut task);
+        self.in_flight.push_chunk(task, chunk);
+    }
+
+    /// Has what is left of a lost chunk run elsewhere.
+    fn submit_rest(&mut self, rest: Rest) {
+        let (count, outcomes) = (rest.len(), self.in_flight.outcomes());
+        let (mut task, chunk) = self.submit.rest(rest, outcomes);
+        self.admit(&mut task);
+        self.state.withdraw(count);
+        self.in_flight.replace_chunk(task, chunk);
+    }
+
+    fn admit<T>(&mut self, task: &mut ProgressFuture<T>) {
+        #[cfg(feature = "indicatif")]
+        if let Some(bars) = &self.bars {
+            bars.draw_within(task);
+        }
+        self.state.add(task.task(), clock::now());
+        if self.state.is_cancelled() {
+            // Since its inputs were taken.
+            task.cancel();
+        }
+    }
+
+    /// Takes note of a task that has ended. Returns its outcome, where that is all.
+    fn note_ended(&mut self, ended: Ended<I::Item, O>) -> (TaskRef, Option<Result<O, TaskError>>) {
+        self.buffer.note_outcome(Instant::now);
+        let (task, chunk, outcome) = match ended {
+            Ended::Item(task, outcome) => {
+                self.state.note_ended(&task, outcome.as_ref().err().map(TaskError::kind));
+                return (task, Some(outcome));
             }
-            self.state.add(task.task(), clock::now());
-            self.in_flight.push(task);
+            Ended::Chunk(task, chunk, outcome) => (task, chunk, outcome),
+        };
+        let kind = outcome.as_ref().err().map(|error| error.kind().clone());
+        let rest = chunk.conclude(outcome, &|kind| task.error(kind));
+        chunk.outcomes().move_to(&mut self.outcomes);
+        self.state.note_ended(&task, kind.as_ref());
+        if let Some(rest) = rest {
+            self.submit_rest(rest);
+        }
+        (task, None)
+    }
+
+    /// Takes what has come of chunks that are still running, where that is next.
+    fn take_outcomes(&mut self) {
+        if self.outcomes.is_empty() {
+            self.in_flight.take_outcomes(&mut self.outcomes);
         }
     }
 }
@@ -449,30 +539,50 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
     type Item = Result<O, TaskError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.fill();
-        let ended = self.in_flight.poll_next(cx);
-        let task = if let Poll::Ready(Some((task, _))) = &ended { Some(task) } else { None };
-        if let Poll::Ready(Some((task, outcome))) = &ended {
-            self.state.note_ended(task, outcome.as_ref().err().map(TaskError::kind));
-            self.buffer.note_outcome(Instant::now);
+        loop {
+            if let Some(outcome) = self.outcomes.pop_front() {
+                self.handed_out += 1;
+                return Poll::Ready(Some(outcome));
+            }
+            self.fill();
+            let ended = self.in_flight.poll_next(cx);
+            let is_pending = ended.is_pending();
+            let (task, outcome) = match ended {
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(ended)) => {
+                    let (task, outcome) = self.note_ended(ended);
+                    (Some(task), outcome)
+                }
+                Poll::Pending => (None, None),
+            };
+            #[cfg(feature = "indicatif")]
+            if let Some(bars) = &self.bars {
+                bars.draw(cx, task.as_ref());
+            }
+            #[cfg(not(feature = "indicatif"))]
+            drop(task);
+            if let Some(outcome) = outcome {
+                self.handed_out += 1;
+                return Poll::Ready(Some(outcome));
+            }
+            // Looked at after it was polled: whatever comes later wakes us.
+            self.take_outcomes();
+            if is_pending && self.outcomes.is_empty() {
+                return Poll::Pending;
+            }
         }
-        #[cfg(feature = "indicatif")]
-        if let Some(bars) = &self.bars {
-            bars.draw(cx, task);
-        }
-        ended.map(|ended| ended.map(|(_, outcome)| outcome))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         let (least, most) = self.inputs.as_ref().map_or((0, Some(0)), Iterator::size_hint);
-        let in_flight = self.in_flight.len();
-        (least.saturating_add(in_flight), most.and_then(|most| most.checked_add(in_flight)))
+        let taken = self.taken - self.handed_out;
+        (least.saturating_add(taken), most.and_then(|most| most.checked_add(taken)))
     }
 }
 
 impl<I: Iterator, O> FusedStream for Map<'_, I, O> {
     fn is_terminated(&self) -> bool {
-        self.inputs.is_none() && self.in_flight.len() == 0
+        self.inputs.is_none() && self.taken == self.handed_out
     }
 }
 

@@ -3,11 +3,14 @@
 pub(crate) mod buffer;
 pub(crate) mod builder;
 pub(crate) mod call;
+pub(crate) mod chunk;
 pub(crate) mod executor_fn;
+pub(crate) mod in_flight;
 pub(crate) mod job;
 pub(crate) mod map;
 pub(crate) mod shutdown;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +19,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{TaskErrorKind, TaskResult};
 use crate::executor::builder::{Options, TaskBuilder};
-use crate::executor::call::Call;
+use crate::executor::call::{Call, Crosses, Crossing};
+use crate::executor::chunk::{Chunk, ChunkCall, Labels, Outcomes, Rest};
 use crate::executor::job::Job;
-use crate::executor::map::Map;
+use crate::executor::map::{Map, Submit, Submitted};
 use crate::future::ProgressFuture;
 use crate::run;
 use crate::run::Work;
@@ -195,8 +199,8 @@ pub trait ExecutorExt: Executor {
         O: Serialize + DeserializeOwned + Send + 'static,
         N: IntoIterator<Item = I>,
     {
-        let submit = move |input, options| start(self, Call::remote(task.clone(), input), options);
-        Map::new(inputs.into_iter(), Box::new(submit), self.max_workers())
+        let submitter = Submitter::<'_, Self, F, Crosses>::new(self, task);
+        Map::new(inputs.into_iter(), Box::new(submitter), self.max_workers())
     }
 }
 
@@ -235,6 +239,59 @@ where
     W: Work,
 {
     TaskBuilder::new(Box::new(move |options| start(executor, work, options)))
+}
+
+/// Submits tasks of one function. `C` says whether inputs and outputs can cross to another process.
+pub(crate) struct Submitter<'a, E: ?Sized, F, C> {
+    executor: &'a E,
+    task: F,
+    crossing: PhantomData<fn() -> C>,
+}
+
+impl<'a, E: ?Sized, F, C> Submitter<'a, E, F, C> {
+    pub(crate) fn new(executor: &'a E, task: F) -> Self {
+        Self { executor, task, crossing: PhantomData }
+    }
+}
+
+impl<E, F, I, O, C> Submit<I, O> for Submitter<'_, E, F, C>
+where
+    E: Executor + ?Sized,
+    F: Fn(I, &Updater) -> TaskResult<O> + Clone + Send + 'static,
+    I: Send + 'static,
+    O: Send + 'static,
+    C: Crossing<I, O>,
+{
+    fn item(&mut self, input: I, options: Options) -> ProgressFuture<O> {
+        start(self.executor, Call::<F, I, C>::of(self.task.clone(), input), options)
+    }
+
+    fn chunk(&mut self, inputs: Vec<I>, labels: Labels, retries: u32, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O> {
+        self.submit(Chunk::new::<C>(inputs, labels, retries, outcomes))
+    }
+
+    fn rest(&mut self, rest: Rest, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O> {
+        self.submit(Chunk::resumed::<C>(rest, outcomes))
+    }
+}
+
+impl<E, F, C> Submitter<'_, E, F, C>
+where
+    E: Executor + ?Sized,
+    F: Clone,
+{
+    fn submit<I, O>(&self, chunk: Chunk<I, O>) -> Submitted<I, O>
+    where
+        F: Fn(I, &Updater) -> TaskResult<O> + Send + 'static,
+        I: Send + 'static,
+        O: Send + 'static,
+        C: Crossing<I, O>,
+    {
+        let chunk = Arc::new(chunk);
+        let options = Options::of_chunk(chunk.name(), chunk.clone());
+        let call = ChunkCall { task: self.task.clone(), chunk: chunk.clone(), crossing: self.crossing };
+        (start(self.executor, call, options), chunk)
+    }
 }
 
 /// Gives an executor of this process the methods of [`ExecutorExt`], for functions that capture anything and run once.
@@ -343,12 +400,10 @@ macro_rules! submit_methods {
                 O: Send + 'static,
                 N: IntoIterator<Item = I>,
             {
-                let submit = move |input, options| {
-                    let call = $crate::executor::call::Call::new(task.clone(), input);
-                    $crate::executor::start(self, call, options)
-                };
+                use $crate::executor::call::Stays;
+                let submitter = $crate::executor::Submitter::<'_, Self, F, Stays>::new(self, task);
                 let workers = $crate::Executor::max_workers(self);
-                $crate::executor::map::Map::new(inputs.into_iter(), Box::new(submit), workers)
+                $crate::executor::map::Map::new(inputs.into_iter(), Box::new(submitter), workers)
             }
         }
     };

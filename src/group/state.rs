@@ -148,7 +148,7 @@ impl GroupState {
         if let Some(Member { task, added_at }) = &removed {
             let record = TaskRecord::new(task, *added_at, error.cloned());
             if !members.are_observed {
-                self.lock().tally.add_ended(&record);
+                self.lock().tally.add_ended(task, &record);
             }
             members.history.add(record);
         }
@@ -166,6 +166,11 @@ impl GroupState {
         }
         drop(members);
         GroupReport::new(history, present)
+    }
+
+    /// So many items of a task whose outcome was handed out go on in another, which was added.
+    pub(crate) fn withdraw(&self, items: usize) {
+        self.lock().tally.withdraw(items);
     }
 
     /// Keeps the tally from now on. Whoever comes second waits until all tasks are in it.

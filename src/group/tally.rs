@@ -10,6 +10,7 @@ use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
 use crate::task::TaskRef;
+use crate::task::items::ItemReading;
 use crate::task::record::TaskRecord;
 
 /// Numbers of units with a part of one, in units of 2⁻³²: sums of them are exact, so that what is taken off again leaves
@@ -19,7 +20,10 @@ const ONE: u128 = 1 << 32;
 /// What one task contributes to the sums.
 #[derive(Clone, Copy, Debug)]
 struct Share {
-    status: Status,
+    /// How many have this status: one task, or items of a chunk.
+    status: (Status, usize),
+    /// Items of a chunk that have another.
+    others: ItemReading,
     n: u64,
     /// What the task has said that there is to do.
     total: Option<u64>,
@@ -32,22 +36,63 @@ struct Share {
 pub(crate) enum Unit {
     /// In the units that each task counts.
     OfTasks,
-    /// Each task is one input, of so many where that is known.
+    /// Each task is one input, or a chunk of them, of so many where that is known.
     Inputs(Option<u64>),
 }
 
 impl Share {
-    fn new(state: &ProgressState, unit: Unit) -> Self {
-        match unit {
-            Unit::OfTasks => Self::of_task(state),
-            Unit::Inputs(_) => Self::of_input(state),
+    /// What is to be counted of a task right now.
+    fn of(task: &TaskRef, state: &ProgressState, unit: Unit) -> Self {
+        Self::new(state, unit, task.core.items().map(|items| items.counts().read()))
+    }
+
+    /// What was to be counted of it before it has begun.
+    fn of_pending(task: &TaskRef, state: &ProgressState, unit: Unit) -> Self {
+        let items = task.core.items().map(|items| ItemReading { left: items.counts().total(), ..Default::default() });
+        Self::new(state, unit, items)
+    }
+
+    fn new(state: &ProgressState, unit: Unit, items: Option<ItemReading>) -> Self {
+        match (unit, items) {
+            (Unit::OfTasks, _) => Self::of_task(state),
+            (Unit::Inputs(_), None) => Self::of_input(state),
+            (Unit::Inputs(_), Some(items)) => Self::of_chunk(state, items),
+        }
+    }
+
+    fn of_chunk(state: &ProgressState, items: ItemReading) -> Self {
+        let at_hand = match state.status {
+            Status::Running | Status::Cancelling => items.left.min(1),
+            Status::Paused if state.elapsed > Duration::ZERO => items.left.min(1),
+            // All of them wait, or never will be run.
+            _ => items.left,
+        };
+        let ended = items.ended();
+        // What is shown may be older, and of another item.
+        let is_of_this_item = ended == state.ended_items && !state.status.is_terminal();
+        let part = if is_of_this_item { state.fraction().unwrap_or_default() } else { 0.0 };
+        let gone = if state.status.is_terminal() { items.left } else { 0 };
+        let done = (ended + gone) as u128 * ONE + (part * ONE as f64) as u128;
+        let total = (ended + items.left) as u64;
+        Self {
+            status: (state.status, at_hand),
+            others: ItemReading { left: items.left - at_hand, ..items },
+            n: (ended + gone) as u64,
+            total: Some(total),
+            work: Some((total, done)),
         }
     }
 
     fn of_input(state: &ProgressState) -> Self {
         let has_ended = state.status.is_terminal();
         let done = if has_ended { ONE } else { (state.fraction().unwrap_or_default() * ONE as f64) as u128 };
-        Self { status: state.status, n: has_ended.into(), total: Some(1), work: Some((1, done)) }
+        Self {
+            status: (state.status, 1),
+            others: ItemReading::default(),
+            n: has_ended.into(),
+            total: Some(1),
+            work: Some((1, done)),
+        }
     }
 
     fn of_task(state: &ProgressState) -> Self {
@@ -58,13 +103,29 @@ impl Share {
             Some(_) => Some((state.n, u128::from(state.n) * ONE)),
             None => None,
         };
-        Self { status: state.status, n: state.n, total: state.total, work }
+        Self { status: (state.status, 1), others: ItemReading::default(), n: state.n, total: state.total, work }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.status.0.is_terminal()
+    }
+
+    /// How many tasks or items have which status.
+    fn statuses(&self) -> [(Status, usize); 5] {
+        let ItemReading { finished, failed, cancelled, moved, left } = self.others;
+        [
+            self.status,
+            (Status::Finished, finished),
+            (Status::Failed, failed),
+            (Status::Cancelled, cancelled),
+            (Status::Pending, moved + left),
+        ]
     }
 
     /// Whether the task has said that there is more to do than it said before.
     fn has_grown(&self, before: &Self) -> bool {
         match (self.total, before.total) {
-            (Some(now), Some(before)) => now > before && !self.status.is_terminal(),
+            (Some(now), Some(before)) => now > before && !self.has_ended(),
             _ => false,
         }
     }
@@ -86,7 +147,9 @@ struct Sums {
 
 impl Sums {
     fn add(&mut self, share: &Share) {
-        *self.counts.count_mut(share.status) += 1;
+        for (status, count) in share.statuses() {
+            *self.counts.count_mut(status) += count;
+        }
         self.counts.n = self.counts.n.wrapping_add(share.n);
         match share.work {
             Some((work, done)) => {
@@ -94,13 +157,15 @@ impl Sums {
                 self.work += u128::from(work);
                 self.done += done;
             }
-            None if share.status.is_terminal() => self.unknown_ended += 1,
+            None if share.has_ended() => self.unknown_ended += 1,
             None => self.unknown += 1,
         }
     }
 
     fn remove(&mut self, share: &Share) {
-        *self.counts.count_mut(share.status) -= 1;
+        for (status, count) in share.statuses() {
+            *self.counts.count_mut(status) -= count;
+        }
         self.counts.n = self.counts.n.wrapping_sub(share.n);
         match share.work {
             Some((work, done)) => {
@@ -108,7 +173,7 @@ impl Sums {
                 self.work -= u128::from(work);
                 self.done -= done;
             }
-            None if share.status.is_terminal() => self.unknown_ended -= 1,
+            None if share.has_ended() => self.unknown_ended -= 1,
             None => self.unknown -= 1,
         }
     }
@@ -169,10 +234,15 @@ impl Tally {
     }
 
     /// Counts a task that has ended, and that nothing was known of.
-    pub(crate) fn add_ended(&mut self, record: &TaskRecord) {
+    pub(crate) fn add_ended(&mut self, task: &TaskRef, record: &TaskRecord) {
         let state = ProgressState { n: record.n, status: record.status, ..ProgressState::INITIAL };
-        self.sums.add(&Share::new(&state, self.unit));
+        self.sums.add(&Share::of(task, &state, self.unit));
         self.note_span(record.started().zip(record.ended()));
+    }
+
+    /// So many items that had not begun go on in another task, and count there.
+    pub(crate) fn withdraw(&mut self, items: usize) {
+        self.sums.counts.pending -= items;
     }
 
     /// Notes when a task was running of which nothing was known, if it was.
@@ -193,7 +263,7 @@ impl Tally {
 
     /// Counts a task from now on, whose state this is.
     pub(crate) fn add(&mut self, task: &TaskRef, state: &ProgressState) {
-        let share = Share::new(state, self.unit);
+        let share = Share::of(task, state, self.unit);
         self.sums.add(&share);
         self.has_grown |= matches!(self.unit, Unit::OfTasks) && !state.status.is_terminal();
         if task.core.has_run() && !state.status.is_terminal() {
@@ -205,11 +275,11 @@ impl Tally {
     /// A task has changed.
     pub(crate) fn change(&mut self, task: &TaskRef, old: &ProgressState, new: &ProgressState) {
         let id = task.core.id();
-        let before = self.started.get(&id).map_or_else(|| Share::new(old, self.unit), |(_, share)| *share);
+        let before = self.started.get(&id).map_or_else(|| Share::of_pending(task, old, self.unit), |(_, share)| *share);
         let is_under_way = task.core.has_run() && !new.status.is_terminal();
         // What is shown may be older than what was seen since it was looked at.
-        let share =
-            if is_under_way { Share::new(&task.core.snapshot(), self.unit) } else { Share::new(new, self.unit) };
+        let newest = is_under_way.then(|| task.core.snapshot());
+        let share = Share::of(task, newest.as_ref().unwrap_or(new), self.unit);
         self.replace(before, share);
         if is_under_way {
             self.started.insert(id, (task.clone(), share));
@@ -258,7 +328,7 @@ impl Tally {
         let now: Vec<_> = self
             .started
             .iter()
-            .map(|(&id, (task, share))| (id, *share, Share::new(&task.core.snapshot(), self.unit)))
+            .map(|(&id, (task, share))| (id, *share, Share::of(task, &task.core.snapshot(), self.unit)))
             .collect();
         for (id, before, share) in now {
             self.replace(before, share);

@@ -13,7 +13,8 @@ use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
 use crate::task::context::Recorder;
 use crate::task::counts::{Counts, UNKNOWN};
-use crate::task::details::{Details, default_name};
+use crate::task::details::{Details, Totals, default_name};
+use crate::task::items::Items;
 use crate::task::limits::Limits;
 use crate::task::parts::Position;
 use crate::task::remote::{Record, RemoteSnapshot};
@@ -37,6 +38,15 @@ pub(crate) struct Core {
     /// Wakes the future.
     pub(crate) waiter: Waiter,
     details: OnceLock<Box<Details>>,
+}
+
+/// How far a task has come, when it was running, and what it says, as of one moment.
+pub(crate) struct Moment {
+    pub(crate) position: Position,
+    pub(crate) span: Span,
+    /// How long it had been running when its current item began.
+    item_began: u64,
+    message: Option<Arc<str>>,
 }
 
 impl Core {
@@ -123,43 +133,75 @@ impl Core {
     }
 
     fn snapshot_as(&self, status: Status) -> ProgressState {
-        let (Position { n, total, part }, span, message) = self.position();
-        let total = Some(total).filter(|&total| total != UNKNOWN);
+        let Moment { position, span, item_began, message } = self.moment();
+        let Position { n, total, part } = position;
+        let elapsed = match item_began {
+            0 => span.elapsed(),
+            // An item that has begun took some time, however coarse the clock.
+            began => span.elapsed().saturating_sub(began).max(1),
+        };
         ProgressState {
             n,
-            total,
+            total: Some(total).filter(|&total| total != UNKNOWN),
             status,
             message,
-            elapsed: Duration::from_nanos(span.elapsed()),
+            elapsed: Duration::from_nanos(elapsed),
             part,
             origin: Origin(None),
+            ended_items: self.items().map_or(0, |items| items.counts().ended()),
         }
     }
 
     /// When it was started, and until when it has been running; `None` before its start. The start is moved on by pauses.
     pub(crate) fn span(&self) -> Option<(u64, u64)> {
-        let (_, span, _) = self.position();
+        let span = self.moment().span;
         (span.started > 0).then(|| (span.started, span.end()))
     }
 
-    /// For how long it has been running, in nanoseconds.
+    /// For how long it has been running, in nanoseconds: with all items, where it has such.
     pub(crate) fn running_for(&self) -> u64 {
-        let (_, span, _) = self.position();
-        span.elapsed()
+        self.moment().span.elapsed()
     }
 
     /// How far it has come, when it was running, and what it says, as of one moment.
-    pub(crate) fn position(&self) -> (Position, Span, Option<Arc<str>>) {
+    pub(crate) fn moment(&self) -> Moment {
         if self.existing_details().is_none() {
             let (counts, span) = (self.counts.read(), self.clock.read());
             // Looked at again: what was read may be of a count of which a part was handed out just now.
             if self.existing_details().is_none() {
-                return (counts.into(), span, None);
+                return Moment { position: counts.into(), span, item_began: 0, message: None };
             }
         }
         let totals = self.details().totals();
         // Under the lock: the clock is not stopped at a moment before this one.
-        (totals.position(&self.counts), self.clock.read(), totals.message.clone())
+        Moment {
+            position: totals.position(&self.counts),
+            span: self.clock.read(),
+            item_began: totals.item_began,
+            message: totals.message.clone(),
+        }
+    }
+
+    /// What it runs one after the other, where it is a chunk of a map.
+    pub(crate) fn items(&self) -> Option<&dyn Items> {
+        self.existing_details()?.items.as_deref()
+    }
+
+    /// From now on the task counts, says and takes what its next item does. Returns whether the one before had counted or
+    /// said anything.
+    pub(crate) fn begin_item(&self) -> bool {
+        let mut totals = self.details().totals();
+        let (had_said, was_shared) = totals.begin_item(&self.counts, self.clock.read().elapsed());
+        if was_shared {
+            self.unshare_in(&mut totals);
+        }
+        had_said
+    }
+
+    /// Another process has been running the current item for so long.
+    pub(crate) fn set_item_elapsed(&self, elapsed: u64) {
+        let mut totals = self.details().totals();
+        totals.item_began = self.clock.read().elapsed().saturating_sub(elapsed).max(1);
     }
 
     /// When a task will have come to its time-out, or to its deadline.
@@ -311,7 +353,10 @@ impl Core {
 
     /// One less.
     pub(crate) fn unshare(&self) {
-        let mut totals = self.details().totals();
+        self.unshare_in(&mut self.details().totals());
+    }
+
+    fn unshare_in(&self, totals: &mut Totals) {
         totals.shared_counts -= 1;
         if totals.shared_counts == 0 {
             self.state.clear(state::SHARED);

@@ -9,7 +9,8 @@ use event_listener::Event;
 
 use crate::id::{TaskId, WorkerId};
 use crate::sync::clock::{self, AtomicInstant, Clock, Span};
-use crate::task::counts::{Counts, UNKNOWN};
+use crate::task::counts::{Counts, Reading, UNKNOWN};
+use crate::task::items::Items;
 use crate::task::limits::Limits;
 use crate::task::lines::Backlog;
 use crate::task::parts::{Parts, Position};
@@ -22,6 +23,8 @@ pub(crate) struct Details {
     pub(crate) name: Option<Box<str>>,
     default_name: OnceLock<Box<str>>,
     pub(crate) limits: Limits,
+    /// Of a task that is a chunk of a map.
+    pub(crate) items: Option<Arc<dyn Items>>,
     /// Wakes the task out of a pause or a sleep.
     pub(crate) interrupt: Event,
     /// When cancellation was requested of a task that was running, when it has noticed, and since when its next progress
@@ -66,6 +69,8 @@ pub(crate) struct Totals {
     pub(crate) lost_tries: LostTries,
     /// The host of the process that it was sent to, where that is another one.
     pub(crate) host: Option<Arc<str>>,
+    /// How long the task had been running when its current item began; 0 where it has none, or is at the first.
+    pub(crate) item_began: u64,
     /// How far it had come at its end: nothing that comes later counts.
     closed: Option<Position>,
 }
@@ -203,7 +208,8 @@ impl Totals {
         self.set_remote(counts, Position { n: remote.n, total: remote.total, part: remote.part });
         if remote.is_halted {
             let started = clock.read().started;
-            clock.set(Span { started, stopped: started.saturating_add(remote.elapsed) });
+            clock
+                .set(Span { started, stopped: started.saturating_add(self.item_began).saturating_add(remote.elapsed) });
         } else if was_halted {
             self.paused += clock.start(now);
         }
@@ -230,5 +236,21 @@ impl Totals {
         self.suspension = Suspension::default();
         counts.set_both(0, UNKNOWN);
         clock.set(Span::ZERO);
+    }
+
+    /// As if the task had just begun, after it has been running for so long. Returns whether it had counted or said
+    /// anything, and whether its count was shared: what that is shared with does not count any more.
+    pub(crate) fn begin_item(&mut self, counts: &Counts, elapsed: u64) -> (bool, bool) {
+        let Reading { n, total } = counts.read();
+        let had_said = n != 0 || total != UNKNOWN || self.message.is_some() || !self.parts.is_empty();
+        let was_shared = self.parts.is_shared();
+        if had_said {
+            self.parts.clear();
+            self.remote_part = 0.0;
+            self.message = None;
+            counts.set_both(0, UNKNOWN);
+        }
+        self.item_began = elapsed.max(1);
+        (had_said, was_shared)
     }
 }

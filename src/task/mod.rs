@@ -10,6 +10,7 @@ pub(crate) mod context;
 pub(crate) mod core;
 pub(crate) mod counts;
 pub(crate) mod details;
+pub(crate) mod items;
 pub(crate) mod limits;
 pub(crate) mod lines;
 pub(crate) mod parts;

@@ -103,6 +103,16 @@ impl Parts {
         shared
     }
 
+    /// Whether nothing is handed out.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.under_way.is_empty() && self.shared.is_none()
+    }
+
+    /// Forgets what was handed out: whoever has it counts for nobody. Keys are not used again.
+    pub(crate) fn clear(&mut self) {
+        *self = Self { handed_out: self.handed_out, ..Self::default() };
+    }
+
     pub(crate) fn is_shared(&self) -> bool {
         self.shared.is_some()
     }

@@ -3,7 +3,7 @@
 use crate::error::TaskErrorKind;
 use crate::id::{TaskId, WorkerId};
 use crate::progress::Status;
-use crate::task::core::Core;
+use crate::task::core::{Core, Moment};
 use crate::task::details::{LostTries, default_name};
 use crate::task::{Body, Task};
 
@@ -41,7 +41,7 @@ impl TaskRecord {
         let core = &task.core;
         // Whoever sees that it has ended sees when.
         let status = core.status();
-        let (position, span, _) = core.position();
+        let Moment { position, span, .. } = core.moment();
         let paused = core.existing_details().map_or(0, |details| details.totals().paused);
         let started = span.started.saturating_sub(paused);
         Self {
@@ -122,7 +122,7 @@ mod tests {
     fn a_pause_lies_between_start_and_end_and_is_no_part_of_the_time_that_it_ran() {
         let task = idle::started(Details::default());
         let core = &task.core;
-        let started = core.position().1.started;
+        let started = core.moment().span.started;
         let details = core.details();
         assert!(details.totals().halt(&core.clock, started + 10));
         assert!(details.totals().go_on(&core.clock, started + 110));

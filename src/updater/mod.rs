@@ -588,6 +588,20 @@ impl Updater {
         self.record_and_report();
     }
 
+    /// Wakes whoever waits for the task, which has something to hand out before its end.
+    pub(crate) fn wake_future(&self) {
+        self.core().waiter.wake();
+    }
+
+    /// The task turns to its next item, which counts from 0.
+    pub(crate) fn begin_item(&self) {
+        self.total_is_counted.set(false);
+        if self.core().begin_item() {
+            // What is recorded is that of the item before.
+            checkpoint::record(self.task(), &self.context);
+        }
+    }
+
     /// The end of every progress call: nothing, unless one of `bits` wants attention.
     #[inline(always)]
     fn checkpoint(&self, bits: u32) -> Result<(), Cancelled> {

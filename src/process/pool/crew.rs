@@ -97,7 +97,15 @@ impl Crew {
     /// How it ended for one that has not come.
     pub(super) fn process_end(&self, exit: WorkerExit) -> End {
         let remains = self.process.launched().map(|launched| Box::new(launched.remains(&[])));
-        End { exit, fault: None, stopped: None, program: self.process.program(), record: None, remains }
+        End {
+            exit,
+            fault: None,
+            stopped: None,
+            program: self.process.program(),
+            record: None,
+            is_exact: false,
+            remains,
+        }
     }
 
     pub(super) fn needs_looks(&self) -> bool {

@@ -229,6 +229,7 @@ impl Driver {
             crew: None,
             channel: channel.clone(),
             decoder: Decoder::new(self.pool.launch.max_frame),
+            ahead: None,
             introduction: Introduction::Greeting,
             pulse: None,
             expires: None,
@@ -307,20 +308,10 @@ impl Driver {
         }
         let mut state = self.pool.lock();
         let result = loop {
-            match peer.decoder.next_reply() {
-                Ok(Some(reply)) => {
-                    let event = match peer.introduction {
-                        Introduction::Done => peer.event(worker, reply),
-                        _ => peer.introduce(worker, reply, &self.pool.launch, &mut state.sites),
-                    };
-                    let handled = event.and_then(|event| match event {
-                        Some(event) => {
-                            state.scheduler.handle(event, now, &mut effects).map_err(|_| WireError::OutOfTurn)
-                        }
-                        None => Ok(()),
-                    });
-                    if let Err(error) = handled {
-                        break Err(error);
+            match peer.next_event(worker, &self.pool.launch, &mut state.sites) {
+                Ok(Some(event)) => {
+                    if state.scheduler.handle(event, now, &mut effects).is_err() {
+                        break Err(WireError::OutOfTurn);
                     }
                 }
                 Ok(None) => break Ok(()),

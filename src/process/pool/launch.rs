@@ -97,6 +97,8 @@ pub(crate) struct End {
     pub(crate) record: Option<Record>,
     /// What is known where a launcher has started it.
     pub(crate) remains: Option<Box<Remains>>,
+    /// Whether all that it had said is known, sent or not.
+    pub(crate) is_exact: bool,
 }
 
 /// Why there is no worker.

@@ -30,6 +30,8 @@ pub(super) struct Peer {
     pub(super) crew: Option<u64>,
     pub(super) channel: Arc<Channel>,
     pub(super) decoder: Decoder,
+    /// What it has said next, where that was decoded before.
+    pub(super) ahead: Option<Result<Reply, WireError>>,
     pub(super) introduction: Introduction,
     /// Where it could fall out of reach, and was heard at all.
     pub(super) pulse: Option<Pulse>,
@@ -65,6 +67,8 @@ impl Peer {
             stopped: self.stopped,
             program: self.process.program(),
             record: self.last_record(),
+            // One that could not be ended may say more.
+            is_exact: self.channel.memory().is_some() && exit != WorkerExit::Unknown,
             remains: self.process.launched().map(|launched| Box::new(launched.remains(self.decoder.rest()))),
         }
     }
@@ -99,8 +103,44 @@ impl Peer {
         if !has_greeting && self.decoder.rest().len() > MOST_JUNK { Err(WireError::NoHello) } else { Ok(has_greeting) }
     }
 
+    /// What has happened, as far as a worker has said so. Items that end one after the other are one event.
+    pub(super) fn next_event(
+        &mut self,
+        worker: WorkerId,
+        launch: &Launch,
+        sites: &mut BTreeMap<WorkerId, Site>,
+    ) -> Result<Option<Event<Kinds>>, WireError> {
+        let mut items: Option<(u64, Vec<_>)> = None;
+        loop {
+            let next = self.ahead.take().or_else(|| self.decoder.next_reply().transpose());
+            let next = match (next, &mut items) {
+                (Some(Ok(Reply::Item { id, snapshot, outcome })), None) if self.introduction == Introduction::Done => {
+                    items = Some((id, vec![(snapshot, outcome)]));
+                    continue;
+                }
+                (Some(Ok(Reply::Item { id, snapshot, outcome })), Some((task, outcomes))) if id == *task => {
+                    outcomes.push((snapshot, outcome));
+                    continue;
+                }
+                (next, _) => next,
+            };
+            if let Some((task, outcomes)) = items {
+                self.ahead = next;
+                return Ok(Some(Event::Items(worker, task, outcomes)));
+            }
+            let Some(reply) = next.transpose()? else { return Ok(None) };
+            let event = match self.introduction {
+                Introduction::Done => self.event(worker, reply),
+                _ => self.introduce(worker, reply, launch, sites),
+            };
+            if let Some(event) = event? {
+                return Ok(Some(event));
+            }
+        }
+    }
+
     /// What a worker says before it is ready.
-    pub(super) fn introduce(
+    fn introduce(
         &mut self,
         worker: WorkerId,
         reply: Reply,
@@ -133,7 +173,7 @@ impl Peer {
         Ok(Some(verdict.unwrap_or_else(|failure| Event::Unfit(worker, failure))))
     }
 
-    pub(super) fn event(&mut self, worker: WorkerId, reply: Reply) -> Result<Option<Event<Kinds>>, WireError> {
+    fn event(&mut self, worker: WorkerId, reply: Reply) -> Result<Option<Event<Kinds>>, WireError> {
         Ok(Some(match reply {
             Reply::Started { id } => Event::Begun(worker, id),
             Reply::Progress { id, snapshot } => Event::Progress(worker, id, News::Snapshot(snapshot)),
@@ -146,7 +186,7 @@ impl Peer {
                 Event::Goodbye(worker)
             }
             Reply::Beat => return Ok(None),
-            Reply::Ready(_) => return Err(WireError::OutOfTurn),
+            Reply::Ready(_) | Reply::Item { .. } => return Err(WireError::OutOfTurn),
         }))
     }
 }

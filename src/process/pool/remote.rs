@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind};
+use crate::task::items::Lost;
 use crate::task::lines::Line;
 use crate::task::remote::{Record, RemoteSnapshot};
 use crate::task::subscribers::Pace;
@@ -56,6 +57,29 @@ impl Loss {
     }
 }
 
+/// Takes what has come of items of a running task.
+pub(crate) fn deliver(
+    task: &TaskRef,
+    outcomes: impl Iterator<Item = (RemoteSnapshot, Result<Encoded, Loss>)>,
+    report_interval: Duration,
+) {
+    let core = &task.core;
+    let Some(items) = core.items() else { return };
+    for (snapshot, outcome) in outcomes {
+        let outcome = outcome.map_err(|loss| {
+            core.set_item_elapsed(snapshot.elapsed);
+            record(task, snapshot);
+            let error = error(task, loss);
+            core.begin_item();
+            error
+        });
+        items.accept(outcome, &|kind| task.error(kind));
+    }
+    core.begin_item();
+    core.waiter.wake();
+    show(task, Pace::Remote(report_interval));
+}
+
 /// Ends a running task with the outcome that it had: its encoded output, or an error.
 pub(crate) fn end(task: &TaskRef, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>) {
     // A task that has run took some time, however coarse the clock; and no less than was shown here.
@@ -64,10 +88,15 @@ pub(crate) fn end(task: &TaskRef, snapshot: RemoteSnapshot, outcome: Result<Enco
     settle(task, Some(elapsed), outcome);
 }
 
-/// Ends a task of which nothing more will be heard than what was recorded of it.
-pub(crate) fn lose(task: &TaskRef, record: Option<Record>, loss: Loss) {
+/// Ends a task of which nothing more will be heard than what was recorded of it. With what it was sent, and whether all
+/// of its items are known that have ended.
+pub(crate) fn lose(task: &TaskRef, record: Option<Record>, loss: Loss, (input, is_exact): (Vec<u8>, bool)) {
     begin_at(task, Pace::EveryChange);
     record.into_iter().for_each(|record| task.core.restore(record));
+    if let Some(items) = task.core.items() {
+        let is_cancelled = task.core.state.load() & state::CANCEL != 0;
+        items.lose(Lost { input, is_exact, is_cancelled }, &|kind| task.error(kind));
+    }
     settle(task, None, Err(loss));
 }
 

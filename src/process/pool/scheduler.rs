@@ -182,6 +182,13 @@ impl<K: Types> Scheduler<K> {
                 self.begin(worker, now, effects);
             }
             Event::Progress(worker, task, report) => self.progress(worker, task, report, now, effects)?,
+            // Nothing else follows from them.
+            Event::Items(worker, task, outcomes) => {
+                let task = self.first(worker, task)?.task.clone();
+                self.begin(worker, now, effects);
+                effects.push(Action::Deliver(task, outcomes));
+                return Ok(());
+            }
             Event::Ended(worker, task, took, outcome) => self.ended(worker, task, took, outcome, now, effects)?,
             Event::Looked(worker) => self.looked(worker, now, effects),
             Event::Glanced(worker, is_stopped) => self.glanced(worker, is_stopped, now, effects),

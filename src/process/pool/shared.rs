@@ -241,7 +241,8 @@ impl Pool {
         let caught = catch_unwind(AssertUnwindSafe(|| match action {
             Action::Begin(task) => {
                 remote::begin(task.task(), self.launch.report_interval);
-                if task.0.retries.load(Ordering::Relaxed) == 0 {
+                // Items that have not begun go on elsewhere when the worker is lost.
+                if task.0.retries.load(Ordering::Relaxed) == 0 && task.task().core.items().is_none() {
                     drop(mem::take(&mut *task.input()));
                 }
             }
@@ -250,12 +251,18 @@ impl Pool {
                 remote::mirror(task.task(), snapshot, self.launch.report_interval);
             }
             Action::Show(task, News::Line(text)) => remote::say(task.task(), &text),
+            Action::Deliver(task, outcomes) => {
+                let outcomes = outcomes.into_iter().map(|(snapshot, outcome)| (snapshot, judge(task.task(), outcome)));
+                remote::deliver(task.task(), outcomes, self.launch.report_interval);
+            }
             Action::Settle(task, (snapshot, outcome)) => {
                 remote::end(task.task(), snapshot, judge(task.task(), outcome))
             }
             Action::Lose(task, mut end, reason) => {
                 let record = end.record.take().filter(|record| record.task == task.id());
-                remote::lose(task.task(), record, loss(task.task(), self.cancel_grace, end, reason))
+                let (is_exact, loss) = (end.is_exact, loss(task.task(), self.cancel_grace, end, reason));
+                let input = mem::take(&mut *task.input()).into();
+                remote::lose(task.task(), record, loss, (input, is_exact));
             }
             Action::ShowRetry(task) => publish::change(task.task()),
             Action::Refuse(task) => transitions::refuse(task.task(), cancelled_kind(task.task()), None),

@@ -126,6 +126,8 @@ pub(crate) enum Event<K: Types> {
     /// It has begun with this task. Heard where there is no page.
     Begun(WorkerId, u64),
     Progress(WorkerId, u64, K::Report),
+    /// Items of a task have ended, which goes on.
+    Items(WorkerId, u64, Vec<K::Outcome>),
     Ended(WorkerId, u64, Duration, K::Outcome),
     /// All that it has said by now was heard.
     Looked(WorkerId),
@@ -168,6 +170,8 @@ pub(crate) enum Action<K: Types> {
     Suspend(K::Task),
     Resume(K::Task),
     Show(K::Task, K::Report),
+    /// Items of a task have ended.
+    Deliver(K::Task, Vec<K::Outcome>),
     Settle(K::Task, K::Outcome),
     /// Its worker is lost, and it had begun there, heard of or not.
     Lose(K::Task, K::Exit, Option<KillReason>),

@@ -244,6 +244,18 @@ pub(crate) fn snapshot_of(task: &TaskRef, longest_message: usize) -> RemoteSnaps
     }
 }
 
+/// How far an item had come that has ended.
+pub(crate) fn snapshot_of_item(state: &ProgressState, longest_message: usize) -> RemoteSnapshot {
+    RemoteSnapshot {
+        n: state.n,
+        total: state.total.unwrap_or(counts::UNKNOWN),
+        part: state.part,
+        elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
+        message: state.message.as_deref().map(|message| shorten(message.to_owned(), longest_message)),
+        ..RemoteSnapshot::default()
+    }
+}
+
 /// The beginning of a text, if it is longer than that.
 pub(crate) fn shorten(mut text: String, room: usize) -> String {
     text.truncate(beginning(&text, room).len());

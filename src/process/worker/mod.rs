@@ -28,10 +28,10 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, process};
 
-use crate::codec::Encoded;
+use crate::codec::{self, Encoded, Format};
 use crate::error::{CancelCause, TaskError, TaskErrorKind, TaskResult};
 use crate::process::error::texts;
 use crate::process::protocol::channel::{Channel, Received};
@@ -42,13 +42,12 @@ use crate::process::protocol::wire::outbox;
 use crate::process::protocol::wire::{Ending, Hello, Outcome, Ready, Reply, Request, Run, VERSION, WireError};
 use crate::process::registry::{Call, Defect, TaskRegistry};
 use crate::process::worker::alarm::Alarm;
-use crate::process::worker::forward::{Forwarder, Outlet, shorten, snapshot_of};
+use crate::process::worker::forward::{Forwarder, Outlet, shorten, snapshot_of, snapshot_of_item};
 use crate::process::worker::parent::Parent;
 use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker_args::{Role, Transport};
 use crate::process::{registry, worker_args};
-use crate::run;
-use crate::run::Work;
+use crate::run::{self, Work, run_items};
 use crate::sync::unwind::drop_quietly;
 use crate::task::context::{Context, Recorder};
 use crate::task::details::Details;
@@ -159,6 +158,37 @@ impl Work for Remote {
 
     fn call(self, updater: &Updater) -> TaskResult<Encoded> {
         self.function.call(self.input, updater)
+    }
+}
+
+/// A registered function with several inputs, of which each has an outcome of its own.
+struct RemoteItems {
+    function: &'static dyn Call,
+    input: Encoded,
+    run: Run,
+    worker: Arc<Worker>,
+}
+
+impl Work for RemoteItems {
+    type Output = Encoded;
+
+    fn function() -> &'static str {
+        "task"
+    }
+
+    fn call(self, updater: &Updater) -> TaskResult<Encoded> {
+        let items = codec::items::read(&self.input.bytes).ok_or_else(|| Defect::Input("they make no sense".into()))?;
+        let mut sent = Instant::now();
+        let call = |input, progress: &Updater| self.function.call(input, progress);
+        run_items(updater, Self::function, items, call, |outcome| {
+            self.worker.end_item(self.run, outcome);
+            let now = Instant::now();
+            if now - sent > BATCH {
+                self.worker.send_what_was_said();
+                sent = now;
+            }
+        })?;
+        Ok(Encoded::default())
     }
 }
 
@@ -300,7 +330,10 @@ impl Worker {
             let limits = Limits { timeout: Some(Duration::from_nanos(run.timeout)), ..Limits::default() };
             Box::new(Details::with_limits(limits))
         });
-        let (task, handle) = run::new(Remote { function, input }, details);
+        let (task, handle) = match input.format {
+            Format::Items => run::new(RemoteItems { function, input, run, worker: self.clone() }, details),
+            _ => run::new(Remote { function, input }, details),
+        };
         let is_watched = run.wanted & (state::OBSERVED | state::CANCEL) != 0;
         let forwarder = is_watched.then(|| self.forwarder(run, &task));
         if let Some(forwarder) = &forwarder {
@@ -337,7 +370,9 @@ impl Worker {
         }
         // Where its output is expected before its outcome.
         let _ = io::stdout().flush();
-        let snapshot = snapshot_of(&task, self.longest_text());
+        // With all items, where it has such.
+        let elapsed = task.core.running_for();
+        let snapshot = RemoteSnapshot { elapsed, ..snapshot_of(&task, self.longest_text()) };
         *unsent += Duration::from_nanos(snapshot.elapsed.max(1));
         let outcome = match handle.take() {
             Some(outcome) => self.outcome(outcome, &snapshot),
@@ -374,6 +409,23 @@ impl Worker {
         self.outlet.add_unsent();
         self.channel().outbox().reply(Reply::Ended { id: run.id, snapshot, outcome });
         self.channel().note();
+    }
+
+    /// An item of the task that runs has ended.
+    fn end_item(&self, run: Run, outcome: Result<Encoded, TaskError>) {
+        let snapshot = match &outcome {
+            Ok(_) => RemoteSnapshot::default(),
+            Err(error) => snapshot_of_item(error.progress(), self.longest_text()),
+        };
+        let outcome = self.outcome(outcome, &snapshot);
+        self.channel().outbox().reply(Reply::Item { id: run.id, snapshot, outcome });
+        self.channel().note();
+    }
+
+    fn send_what_was_said(&self) {
+        // Where its output is expected before its outcome.
+        let _ = io::stdout().flush();
+        self.channel().send_all();
     }
 
     /// How the task ended, in terms of the protocol.

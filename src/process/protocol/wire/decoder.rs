@@ -276,15 +276,21 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
             Reply::Ended { id, snapshot, outcome: Outcome::Partial(value) }
         }
         kind::ERROR => {
-            let mut from = Fields { rest: fields, message: "Error" };
-            let ending = ENDINGS.get(usize::from(from.u8()?)).copied().ok_or(from.malformed())?;
-            let snapshot = from.snapshot()?;
-            let mut texts = Vec::new();
-            let mut from = Fields { rest: &payload, message: "Error" };
-            while !from.rest.is_empty() {
-                texts.push(from.one_text()?);
-            }
-            Reply::Ended { id, snapshot, outcome: Outcome::Error(ending, texts) }
+            let (snapshot, outcome) = error(fields, &payload)?;
+            Reply::Ended { id, snapshot, outcome }
+        }
+        kind::ITEM_VALUE => {
+            let format = Fields { rest: fields, message: "Value" }.format()?;
+            let outcome = Outcome::Value(Encoded { format, bytes: payload });
+            Reply::Item { id, snapshot: RemoteSnapshot::default(), outcome }
+        }
+        kind::ITEM_PARTIAL => {
+            let (snapshot, value) = Fields { rest: fields, message: "Partial" }.value(payload)?;
+            Reply::Item { id, snapshot, outcome: Outcome::Partial(value) }
+        }
+        kind::ITEM_ERROR => {
+            let (snapshot, outcome) = error(fields, &payload)?;
+            Reply::Item { id, snapshot, outcome }
         }
         kind::ALIVE => Reply::Beat,
         kind::GOODBYE => Reply::Goodbye,
@@ -312,6 +318,18 @@ fn origin(mut from: Fields<'_>, payload: &[u8]) -> Result<Origin, WireError> {
     let mut from = Fields { rest: payload, ..from };
     let [host, job, step, program] = [from.one_text()?, from.one_text()?, from.one_text()?, from.one_text()?];
     Ok(Origin { pid, lifetime, host, job, step, program })
+}
+
+fn error(fields: &[u8], payload: &[u8]) -> Result<(RemoteSnapshot, Outcome), WireError> {
+    let mut from = Fields { rest: fields, message: "Error" };
+    let ending = ENDINGS.get(usize::from(from.u8()?)).copied().ok_or(from.malformed())?;
+    let snapshot = from.snapshot()?;
+    let mut texts = Vec::new();
+    let mut from = Fields { rest: payload, message: "Error" };
+    while !from.rest.is_empty() {
+        texts.push(from.one_text()?);
+    }
+    Ok((snapshot, Outcome::Error(ending, texts)))
 }
 
 /// The fields of a message that are still to be read.

@@ -101,6 +101,12 @@ pub(crate) enum Reply {
         snapshot: RemoteSnapshot,
         outcome: Outcome,
     },
+    /// The next item of a task that runs several has ended; the snapshot is that of the item, and empty for a value.
+    Item {
+        id: u64,
+        snapshot: RemoteSnapshot,
+        outcome: Outcome,
+    },
     /// The worker is still there.
     Beat,
     /// The worker ends on purpose.
@@ -249,6 +255,9 @@ mod kind {
     pub(super) const VALUE: u8 = b'v';
     pub(super) const PARTIAL: u8 = b'q';
     pub(super) const ERROR: u8 = b'e';
+    pub(super) const ITEM_VALUE: u8 = b'V';
+    pub(super) const ITEM_PARTIAL: u8 = b'P';
+    pub(super) const ITEM_ERROR: u8 = b'E';
     pub(super) const ALIVE: u8 = b'b';
     pub(super) const GOODBYE: u8 = b'g';
 }

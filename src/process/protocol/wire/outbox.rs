@@ -6,8 +6,8 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{
-    HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, ROOM, Ready, Reply, Request, Run, SILENT,
-    SNAPSHOT, Surroundings, kind,
+    Ending, HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, ROOM, Ready, Reply, Request, Run,
+    SILENT, SNAPSHOT, Surroundings, kind,
 };
 use crate::codec::{Encoded, Format};
 use crate::task::remote::RemoteSnapshot;
@@ -120,19 +120,22 @@ impl Outbox {
             Reply::Progress { id, snapshot } => self.push_small(kind::PROGRESS, id, |to| put_snapshot(to, &snapshot)),
             Reply::Line { id, text } => self.push_small(kind::LINE, id, |to| to.extend(text.as_bytes())),
             Reply::Ended { id, snapshot, outcome: Outcome::Value(value) } => {
-                self.push_value(kind::VALUE, id, &snapshot, value)
+                self.push_value(kind::VALUE, id, Some(&snapshot), value);
             }
             Reply::Ended { id, snapshot, outcome: Outcome::Partial(value) } => {
-                self.push_value(kind::PARTIAL, id, &snapshot, value);
+                self.push_value(kind::PARTIAL, id, Some(&snapshot), value);
             }
             Reply::Ended { id, snapshot, outcome: Outcome::Error(ending, texts) } => {
-                let fields = |to: &mut Vec<u8>| {
-                    to.push(ending as u8);
-                    put_snapshot(to, &snapshot);
-                };
-                let mut payload = Vec::new();
-                texts.iter().for_each(|text| put_bytes(&mut payload, text.as_bytes()));
-                self.push(kind::ERROR, id, fields, &payload.into());
+                self.push_error(kind::ERROR, id, &snapshot, ending, texts);
+            }
+            Reply::Item { id, outcome: Outcome::Value(value), .. } => {
+                self.push_value(kind::ITEM_VALUE, id, None, value);
+            }
+            Reply::Item { id, snapshot, outcome: Outcome::Partial(value) } => {
+                self.push_value(kind::ITEM_PARTIAL, id, Some(&snapshot), value);
+            }
+            Reply::Item { id, snapshot, outcome: Outcome::Error(ending, texts) } => {
+                self.push_error(kind::ITEM_ERROR, id, &snapshot, ending, texts);
             }
             Reply::Beat => self.push_small(kind::ALIVE, 0, |_| {}),
             Reply::Goodbye => self.push_small(kind::GOODBYE, 0, |_| {}),
@@ -170,12 +173,22 @@ impl Outbox {
         self.push(kind::READY, 0, fields, &payload.into());
     }
 
-    fn push_value(&mut self, kind: u8, id: u64, snapshot: &RemoteSnapshot, value: Encoded) {
+    fn push_value(&mut self, kind: u8, id: u64, snapshot: Option<&RemoteSnapshot>, value: Encoded) {
         let fields = |to: &mut Vec<u8>| {
             to.push(value.format as u8);
-            put_snapshot(to, snapshot);
+            snapshot.into_iter().for_each(|snapshot| put_snapshot(to, snapshot));
         };
         self.push(kind, id, fields, &value.bytes.into());
+    }
+
+    fn push_error(&mut self, kind: u8, id: u64, snapshot: &RemoteSnapshot, ending: Ending, texts: Vec<String>) {
+        let fields = |to: &mut Vec<u8>| {
+            to.push(ending as u8);
+            put_snapshot(to, snapshot);
+        };
+        let mut payload = Vec::new();
+        texts.iter().for_each(|text| put_bytes(&mut payload, text.as_bytes()));
+        self.push(kind, id, fields, &payload.into());
     }
 
     fn push_small(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>)) {
@@ -218,6 +231,15 @@ pub(crate) enum Payload {
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
         if bytes.len() < LARGE { Self::Small(bytes) } else { Self::Large(Arc::new(bytes)) }
+    }
+}
+
+impl From<Payload> for Vec<u8> {
+    fn from(payload: Payload) -> Self {
+        match payload {
+            Payload::Small(bytes) => bytes,
+            Payload::Large(bytes) => Arc::unwrap_or_clone(bytes),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::codec::Format;
 /// Where something changes about how a payload is sent and received.
 const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
 
-const KINDS: [u8; 17] = [
+const KINDS: [u8; 20] = [
     kind::SURROUNDINGS,
     kind::HELLO,
     kind::RUN,
@@ -32,6 +32,9 @@ const KINDS: [u8; 17] = [
     kind::PARTIAL,
     kind::ERROR,
     kind::ALIVE,
+    kind::ITEM_VALUE,
+    kind::ITEM_PARTIAL,
+    kind::ITEM_ERROR,
     kind::GOODBYE,
 ];
 
@@ -269,6 +272,12 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
+fn item(id: u64, snapshot: RemoteSnapshot, outcome: Outcome) -> Reply {
+    // Nobody asks how far an item had come that has a value.
+    let is_value = matches!(outcome, Outcome::Value(_));
+    Reply::Item { id, snapshot: if is_value { RemoteSnapshot::default() } else { snapshot }, outcome }
+}
+
 fn reply() -> impl Strategy<Value = Reply> {
     let texts = (text(), text(), text(), text());
     let ready = (any::<(u32, u64, u64, u32, u64)>(), texts).prop_map(|(known, (host, job, step, program))| {
@@ -286,7 +295,9 @@ fn reply() -> impl Strategy<Value = Reply> {
         1 => any::<u64>().prop_map(|id| Reply::Started { id }),
         2 => (any::<u64>(), snapshot()).prop_map(|(id, snapshot)| Reply::Progress { id, snapshot }),
         1 => (any::<u64>(), text()).prop_map(|(id, text)| Reply::Line { id, text }),
-        4 => (any::<u64>(), snapshot(), outcome).prop_map(|(id, snapshot, outcome)| Reply::Ended { id, snapshot, outcome }),
+        4 => (any::<u64>(), snapshot(), outcome.clone())
+            .prop_map(|(id, snapshot, outcome)| Reply::Ended { id, snapshot, outcome }),
+        4 => (any::<u64>(), snapshot(), outcome).prop_map(|(id, snapshot, outcome)| item(id, snapshot, outcome)),
         1 => select(vec![Reply::Beat, Reply::Goodbye]),
     ]
 }
@@ -659,14 +670,14 @@ fn a_message_that_lacks_something_is_refused() {
 #[test]
 fn a_message_with_something_unknown_in_it_is_refused() {
     let snapshot = |bits: u8, message: &[u8]| [&[0; SNAPSHOT - 1][..], &[bits], message].concat();
-    for fields in [b"\x02f", b"\0\xff"] {
+    for fields in [b"\x03f", b"\0\xff"] {
         let fields = [&[0; 20][..], fields].concat();
         assert_eq!(request_of(&frame(kind::RUN, 1, &fields, &[])), Err(WireError::Malformed("Run")));
     }
     let progress = snapshot(MESSAGE, b"\xff");
     assert_eq!(reply_of(&frame(kind::PROGRESS, 1, &progress, &[])), Err(WireError::Malformed("Progress")));
     assert_eq!(reply_of(&frame(kind::LINE, 1, b"\xff", &[])), Err(WireError::Malformed("Line")));
-    let value = [&[2][..], &snapshot(0, &[])].concat();
+    let value = [&[3][..], &snapshot(0, &[])].concat();
     assert_eq!(reply_of(&frame(kind::VALUE, 1, &value, &[])), Err(WireError::Malformed("Value")));
     assert_eq!(reply_of(&frame(kind::PARTIAL, 1, &value, &[])), Err(WireError::Malformed("Partial")));
     let error = |ending| [&[ending][..], &snapshot(0, &[])].concat();

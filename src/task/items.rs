@@ -1,0 +1,96 @@
+//! A task that is a chunk of a map: it runs many inputs, its *items*, one after the other.
+//!
+//! To its executor it is one task. To the map, and to whoever observes it, each item is one: what the task counts, says
+//! and takes is that of the item that is running, and each item has an outcome of its own.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::codec::Encoded;
+use crate::error::{TaskError, TaskErrorKind};
+
+/// The items of a task, whatever their types.
+pub(crate) trait Items: Send + Sync {
+    fn counts(&self) -> &ItemCounts;
+
+    /// Takes the outcome that the next item had in another process. `error` makes an error of that item.
+    fn accept(&self, outcome: Result<Encoded, TaskError>, error: &dyn Fn(TaskErrorKind) -> TaskError);
+
+    /// The process that ran them is lost, and with it the item that was running. What has not begun goes on elsewhere.
+    fn lose(&self, lost: Lost, error: &dyn Fn(TaskErrorKind) -> TaskError);
+}
+
+/// A chunk whose process is lost.
+pub(crate) struct Lost {
+    /// All that was sent to that process.
+    pub(crate) input: Vec<u8>,
+    /// Whether each item whose outcome was not heard of is known not to have ended, and so all but the first of them not
+    /// to have begun.
+    pub(crate) is_exact: bool,
+    pub(crate) is_cancelled: bool,
+}
+
+/// How many items there are, and what has become of them. Only whoever runs them, or hears of them, writes.
+#[derive(Debug, Default)]
+pub(crate) struct ItemCounts {
+    total: usize,
+    finished: AtomicUsize,
+    failed: AtomicUsize,
+    cancelled: AtomicUsize,
+    /// Those that go on in another task.
+    moved: AtomicUsize,
+}
+
+/// What has become of the items, as of one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ItemReading {
+    pub(crate) finished: usize,
+    pub(crate) failed: usize,
+    pub(crate) cancelled: usize,
+    /// Those that have no outcome, and go on in another task.
+    pub(crate) moved: usize,
+    /// The others that have no outcome: at most one of them is running.
+    pub(crate) left: usize,
+}
+
+impl ItemCounts {
+    pub(crate) fn new(total: usize) -> Self {
+        Self { total, ..Self::default() }
+    }
+
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
+    pub(crate) fn ended(&self) -> usize {
+        self.read().ended()
+    }
+
+    /// One more has ended.
+    pub(crate) fn note<O>(&self, outcome: &Result<O, TaskError>) {
+        let count = match outcome {
+            Ok(_) => &self.finished,
+            Err(error) if error.is_cancelled() => &self.cancelled,
+            Err(_) => &self.failed,
+        };
+        // There is one writer.
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_moved(&self, moved: usize) {
+        self.moved.store(moved, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> ItemReading {
+        let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let [finished, failed, cancelled] = [&self.finished, &self.failed, &self.cancelled].map(read);
+        let moved = read(&self.moved);
+        let left = self.total.saturating_sub(finished + failed + cancelled + moved);
+        ItemReading { finished, failed, cancelled, moved, left }
+    }
+}
+
+impl ItemReading {
+    pub(crate) fn ended(&self) -> usize {
+        self.finished + self.failed + self.cancelled
+    }
+}

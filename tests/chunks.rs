@@ -1,0 +1,507 @@
+//! Maps in chunks: what holds for an input of a map holds for one of a chunk, on every executor.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::{Stream as _, StreamExt, TryStreamExt};
+use progress_executor::{
+    Executor, ExecutorExt, Job, ProcessPoolExecutor, SyncExecutor, TaskError, TaskErrorKind, TaskResult,
+    ThreadPoolExecutor, Updater, executor_fn,
+};
+use serde::{Deserialize, Serialize};
+
+progress_executor::test_worker!(square, mark, count_and_end, invert, say_nothing_new, nap, dawdle);
+
+/// Far more than any test takes, also on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn executors() -> Vec<(&'static str, Box<dyn Executor>)> {
+    let processes = ProcessPoolExecutor::builder().max_workers(2);
+    vec![
+        ("threads", Box::new(ThreadPoolExecutor::new(2))),
+        ("inline", Box::new(SyncExecutor::new())),
+        ("a closure", Box::new(executor_fn(|job: Job| drop(thread::spawn(move || job.run()))))),
+        ("processes", Box::new(processes.build().unwrap())),
+        ("processes that share nothing", Box::new(without_memory(2))),
+    ]
+}
+
+fn without_memory(workers: usize) -> ProcessPoolExecutor {
+    ProcessPoolExecutor::builder().max_workers(workers).without_shared_memory().build().unwrap()
+}
+
+/// Runs a test that could hang; fails when it does.
+#[track_caller]
+fn within_deadline(test: impl FnOnce() + Send + 'static) {
+    let (done, result) = channel();
+    let thread = thread::spawn(move || {
+        test();
+        let _ = done.send(());
+    });
+    match result.recv_timeout(DEADLINE) {
+        Ok(()) => {}
+        Err(RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended within {DEADLINE:?}"),
+        Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+    }
+}
+
+/// A file that tasks in any process leave marks in, and one that they wait for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Site {
+    log: PathBuf,
+    gate: PathBuf,
+}
+
+impl Site {
+    fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("progress-executor-chunks-{}-{number}", process::id()));
+        fs::write(&path, "").unwrap();
+        Self { gate: path.with_extension("gate"), log: path }
+    }
+
+    fn leave(&self, mark: u64) {
+        // In one write, for others write as well.
+        OpenOptions::new().append(true).open(&self.log).unwrap().write_all(format!("{mark}\n").as_bytes()).unwrap();
+    }
+
+    fn marks(&self) -> Vec<u64> {
+        fs::read_to_string(&self.log).unwrap().lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    fn open(&self) {
+        fs::write(&self.gate, "").unwrap();
+    }
+
+    fn remove(&self) {
+        let _ = (fs::remove_file(&self.log), fs::remove_file(&self.gate));
+    }
+}
+
+/// Looks again and again until it holds; for what others do in their own time.
+#[track_caller]
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Refuses 3, and panics at 5.
+fn square(n: u64, progress: &Updater) -> TaskResult<u64> {
+    match n {
+        3 => {
+            progress.set_message("three");
+            progress.set_counts(3, 4)?;
+            Err("not three".into())
+        }
+        5 => std::panic::resume_unwind(Box::new("not five".to_string())),
+        _ => Ok(n * n),
+    }
+}
+
+/// What happens to the inputs of a chunk, told by its marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Then {
+    Return,
+    /// Without a progress call.
+    WaitForTheGate,
+    /// The same: to look is not taken as a sign that the task has noticed.
+    WaitForTheCancellation,
+    EndTheProcess,
+    /// The first time.
+    EndTheProcessOnce,
+}
+
+fn mark((n, then, site): (u64, Then, Site), progress: &Updater) -> TaskResult<u64> {
+    let was_here = site.marks().contains(&n);
+    site.leave(n);
+    match then {
+        Then::Return => {}
+        Then::WaitForTheGate => eventually("the gate is opened", || site.gate.exists()),
+        Then::WaitForTheCancellation => eventually("it is to end", || progress.is_cancelled()),
+        Then::EndTheProcessOnce if was_here => {}
+        Then::EndTheProcess | Then::EndTheProcessOnce => {
+            progress.set_counts(2, 4)?;
+            process::exit(7)
+        }
+    }
+    Ok(n)
+}
+
+fn marks<'a>(thens: &'a [Then], site: &'a Site) -> impl Iterator<Item = (u64, Then, Site)> + use<'a> {
+    (0..).zip(thens).map(|(n, &then)| (n, then, site.clone()))
+}
+
+/// The first one leaves behind whatever a task can have; the second one has nothing of that.
+fn count_and_end(n: u64, progress: &Updater) -> TaskResult<u64> {
+    if n == 0 {
+        progress.set_message("the first");
+        progress.set_counts(7, 9)?;
+        let (part, shared) = (progress.split(1), progress.shared());
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(5));
+            let _ = (part.update(1), shared.update(5));
+        });
+        return Ok(0);
+    }
+    progress.update(2)?;
+    Err("as intended".into())
+}
+
+fn invert(value: Option<Option<u8>>, _: &Updater) -> TaskResult<Option<Option<u8>>> {
+    Ok(match value {
+        None => Some(None),
+        Some(None) => None,
+        other => other,
+    })
+}
+
+fn say_nothing_new(n: u64, progress: &Updater) -> TaskResult<u64> {
+    progress.set_position(1)?;
+    Ok(n)
+}
+
+fn nap(millis: u64, progress: &Updater) -> TaskResult<u64> {
+    progress.sleep(Duration::from_millis(millis))?;
+    Ok(millis)
+}
+
+/// Takes a while, and makes no progress call.
+fn dawdle(n: u64, _: &Updater) -> TaskResult<u64> {
+    thread::sleep(Duration::from_micros(500));
+    Ok(n)
+}
+
+type Seen = Result<u64, TaskErrorKind>;
+
+fn seen(outcome: Result<u64, TaskError>) -> Seen {
+    outcome.map_err(|error| error.kind().clone())
+}
+
+fn squares(inputs: std::ops::Range<u64>) -> Vec<Seen> {
+    let square = |n| match n {
+        3 => Err(TaskErrorKind::Failed),
+        5 => Err(TaskErrorKind::Panicked),
+        _ => Ok(n * n),
+    };
+    inputs.map(square).collect()
+}
+
+#[test]
+fn outcomes_come_in_order_and_each_error_at_its_place() {
+    within_deadline(|| {
+        for (name, executor) in executors() {
+            for size in [0, 1, 2, 7, 10, 1000] {
+                let outcomes: Vec<_> = executor.map(square, 0..10).chunks(size).blocking().map(seen).collect();
+                assert_eq!(outcomes, squares(0..10), "{name}, {size}");
+                let map = executor.map(square, 0..10).chunks(size).unordered();
+                let outcomes: Vec<_> = smol::block_on(map.map(seen).collect());
+                let of = |outcomes: &[Seen]| outcomes.iter().filter_map(|it| it.clone().ok()).collect::<BTreeSet<_>>();
+                assert_eq!((of(&outcomes), outcomes.len()), (of(&squares(0..10)), 10), "{name}, {size}");
+            }
+        }
+    });
+}
+
+#[test]
+fn an_error_names_the_input_and_shows_how_far_that_has_come() {
+    within_deadline(|| {
+        for (name, executor) in executors() {
+            let map = executor.map(square, 0..7).chunks(4).named(|index, n| format!("{index}: {n}"));
+            let outcomes: Vec<_> = map.blocking().collect();
+            let error = outcomes[3].as_ref().unwrap_err();
+            assert_eq!(error.to_string(), "task `3: 3` (square) failed at 75 %", "{name}");
+            assert_eq!((error.progress().n, error.progress().total), (3, Some(4)), "{name}");
+            assert_eq!(error.progress().message.as_deref(), Some("three"), "{name}");
+            let error = outcomes[5].as_ref().unwrap_err();
+            assert_eq!(error.to_string(), "task `5: 5` (square) panicked: not five", "{name}");
+            let error = executor.map(square, 0..7).chunks(4).blocking().nth(5).unwrap().unwrap_err();
+            let named = format!("task `square #{}, input 5` panicked: not five", error.id());
+            assert_eq!(error.to_string(), named, "{name}");
+        }
+    });
+}
+
+#[test]
+fn nothing_of_an_input_is_left_to_the_next_one() {
+    within_deadline(|| {
+        for (name, executor) in executors() {
+            let error = executor.map(count_and_end, 0..2).chunks(2).blocking().nth(1).unwrap().unwrap_err();
+            let progress = error.progress();
+            assert_eq!((progress.n, progress.total, &progress.message), (2, None, &None), "{name}");
+        }
+    });
+}
+
+#[test]
+fn progress_counts_inputs() {
+    within_deadline(|| {
+        for (name, executor) in executors() {
+            let mut map = executor.map(square, 0..10).chunks(4);
+            let (updates, handle) = (map.updates(), map.handle());
+            assert_eq!((map.progress().n, map.progress().total), (0, Some(10)), "{name}");
+            for taken in 1..=10 {
+                smol::block_on(map.next());
+                assert!((taken..=10).contains(&map.progress().n), "{name}: {} of {taken}", map.progress().n);
+            }
+            assert!(smol::block_on(map.next()).is_none());
+            let progress = handle.progress();
+            assert_eq!((progress.n, progress.finished, progress.failed), (10, 8, 2), "{name}");
+            assert_eq!((progress.tasks(), progress.fraction()), (10, Some(1.0)), "{name}");
+            drop(map);
+            let mut last = None;
+            while let Ok(progress) = updates.recv_blocking() {
+                assert!(last.as_ref().is_none_or(|last: &progress_executor::GroupProgress| last.n <= progress.n));
+                last = Some(progress);
+            }
+            assert_eq!(last.map(|last| (last.n, last.ended(), last.tasks())), Some((10, 10, 10)), "{name}");
+        }
+    });
+}
+
+#[test]
+fn an_input_of_a_running_chunk_is_seen_as_soon_as_it_has_ended() {
+    within_deadline(|| {
+        for (name, executor) in executors().into_iter().filter(|(name, _)| *name != "inline") {
+            for is_ordered in [true, false] {
+                let site = Site::new();
+                let thens = [Then::Return, Then::Return, Then::WaitForTheGate, Then::Return];
+                let mut map = executor.map(mark, marks(&thens, &site)).chunks(4);
+                if !is_ordered {
+                    map = map.unordered();
+                }
+                for n in 0..2 {
+                    assert_eq!(smol::block_on(map.next()).unwrap().unwrap(), n, "{name}");
+                }
+                let progress = map.progress();
+                assert_eq!((progress.n, progress.finished, progress.running, progress.pending), (2, 2, 1, 1), "{name}");
+                site.open();
+                assert_eq!(smol::block_on(map.try_collect::<Vec<_>>()).unwrap(), [2, 3], "{name}");
+                site.remove();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_cancellation_ends_a_chunk_at_the_next_input() {
+    within_deadline(|| {
+        for (name, executor) in executors().into_iter().filter(|(name, _)| *name != "inline") {
+            let site = Site::new();
+            let mut map =
+                executor.map(mark, marks(&[Then::Return, Then::WaitForTheCancellation, Then::Return], &site)).chunks(3);
+            assert_eq!(smol::block_on(map.next()).unwrap().unwrap(), 0);
+            eventually("the second one has begun", || site.marks() == [0, 1]);
+            map.handle().cancel();
+            let outcomes: Vec<_> = smol::block_on(map.by_ref().collect());
+            assert_eq!(*outcomes[0].as_ref().unwrap(), 1, "{name}: it has taken no notice");
+            let error = outcomes[1].as_ref().unwrap_err();
+            assert!(
+                error.is_cancelled() && error.to_string().ends_with("was cancelled before it started"),
+                "{name}: {error}"
+            );
+            assert_eq!((outcomes.len(), site.marks()), (2, vec![0, 1]), "{name}");
+            assert_eq!((map.progress().finished, map.progress().cancelled), (2, 1), "{name}");
+            site.remove();
+        }
+    });
+}
+
+#[test]
+fn a_paused_chunk_waits_before_its_next_input() {
+    within_deadline(|| {
+        for (name, executor) in executors().into_iter().filter(|(name, _)| *name != "inline") {
+            let mut map = executor.map(dawdle, 0..1000).chunks(1000);
+            let handle = map.handle();
+            assert_eq!(smol::block_on(map.next()).unwrap().unwrap(), 0);
+            handle.pause();
+            eventually("it waits", || handle.progress().paused == 1);
+            let ended = handle.progress().n;
+            assert!(ended < 1000, "{name}");
+            assert_eq!(handle.progress().pending as u64, 1000 - ended - 1, "{name}");
+            thread::sleep(Duration::from_millis(10));
+            assert_eq!(handle.progress().n, ended, "{name}");
+            handle.resume();
+            assert_eq!(smol::block_on(map.try_fold(0, |sum, n| async move { Ok(sum + n) })).unwrap(), 499_500);
+        }
+    });
+}
+
+#[test]
+fn dropping_a_map_ends_its_chunks() {
+    within_deadline(|| {
+        for (name, executor) in executors().into_iter().filter(|(name, _)| *name != "inline") {
+            let site = Site::new();
+            let mut map =
+                executor.map(mark, marks(&[Then::Return, Then::WaitForTheCancellation, Then::Return], &site)).chunks(3);
+            assert_eq!(smol::block_on(map.next()).unwrap().unwrap(), 0);
+            eventually("the second one has begun", || site.marks() == [0, 1]);
+            let handle = map.handle();
+            drop(map);
+            eventually("all have ended", || handle.progress().ended() == 3);
+            assert_eq!(site.marks(), [0, 1], "{name}");
+            site.remove();
+        }
+    });
+}
+
+#[test]
+fn no_more_inputs_are_taken_than_the_buffer_has_chunks() {
+    let executor = SyncExecutor::new();
+    let taken = AtomicUsize::new(0);
+    let inputs = (0..).inspect(|_| _ = taken.fetch_add(1, Ordering::Relaxed));
+    let mut map = executor.map(square, inputs).chunks(3).buffer(2);
+    for expected in [6, 6, 6, 9, 9, 9, 12] {
+        let _ = smol::block_on(map.next());
+        assert_eq!(taken.load(Ordering::Relaxed), expected);
+    }
+    assert_eq!(map.size_hint(), (usize::MAX, None));
+    let mut map = executor.map(square, 0..5).chunks(3);
+    for left in (0..5).rev() {
+        let _ = smol::block_on(map.next());
+        assert_eq!(map.size_hint(), (left, Some(left)));
+    }
+}
+
+#[test]
+fn an_iterator_that_panics_within_a_chunk_loses_no_input() {
+    let executor = SyncExecutor::new();
+    let inputs = (0..).inspect(|&n| assert!(n < 3, "no more"));
+    let mut map = executor.map(say_nothing_new, inputs).chunks(100);
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| smol::block_on(map.next()))).unwrap_err();
+    assert_eq!(smol::block_on(map.try_collect::<Vec<_>>()).unwrap(), [0, 1, 2]);
+}
+
+#[test]
+fn a_limit_is_that_of_one_input() {
+    within_deadline(|| {
+        for (name, executor) in executors() {
+            let map = executor.map(nap, [0, 0, 100_000, 0]).chunks(4).timeout(Duration::from_millis(200));
+            let outcomes: Vec<_> = map.blocking().map(seen).collect();
+            assert_eq!(outcomes, [Ok(0), Ok(0), Err(TaskErrorKind::TimedOut), Ok(0)], "{name}");
+        }
+    });
+}
+
+#[test]
+fn what_cannot_cross_is_an_error_at_its_place() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        for size in [1, 2, 4, 5] {
+            let inputs = [Some(None), Some(Some(1)), None, Some(None), Some(Some(2)), Some(None)];
+            let map = executor.map(invert, inputs).chunks(size);
+            let outcomes: Vec<_> = map.blocking().map(|it| it.map_err(|error| error.kind().clone())).collect();
+            let refused = Err(TaskErrorKind::Encode);
+            let expected =
+                [refused.clone(), Ok(Some(Some(1))), refused.clone(), refused.clone(), Ok(Some(Some(2))), refused];
+            assert_eq!(outcomes, expected, "{size}");
+        }
+        let error = executor.map(invert, [None, Some(None)]).chunks(2).blocking().nth(1).unwrap().unwrap_err();
+        assert!(format!("{error:#}").contains("its input could not be encoded: it has a `Some` around"), "{error:#}");
+    });
+}
+
+#[test]
+fn a_lost_worker_costs_the_input_that_it_was_running() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(2).unwrap();
+        for is_ordered in [true, false] {
+            let site = Site::new();
+            let mut thens = [Then::Return; 10];
+            (thens[2], thens[3], thens[9]) = (Then::EndTheProcess, Then::EndTheProcess, Then::EndTheProcess);
+            let map = executor.map(mark, marks(&thens, &site)).chunks(6);
+            let map = if is_ordered { map } else { map.unordered() };
+            let handle = map.handle();
+            let mut outcomes: Vec<_> = map.blocking().collect();
+            if !is_ordered {
+                outcomes.sort_by_key(|it| it.as_ref().map_or_else(|error| number_in(error.name()), |&n| n));
+            }
+            let lost = TaskErrorKind::WorkerLost(progress_executor::WorkerExit::Code(7));
+            for (n, outcome) in (0..).zip(&outcomes) {
+                match outcome {
+                    Ok(value) => assert_eq!(*value, n),
+                    Err(error) => {
+                        assert!([2, 3, 9].contains(&n));
+                        assert_eq!(*error.kind(), lost);
+                        assert_eq!(number_in(error.name()), n);
+                        assert_eq!((error.progress().n, error.progress().total), (2, Some(4)));
+                        assert!(error.to_string().ends_with("lost its worker: exit code 7 at 50 %"), "{error}");
+                    }
+                }
+            }
+            assert_eq!(outcomes.len(), 10);
+            let mut marks = site.marks();
+            marks.sort();
+            assert_eq!(marks, (0..10).collect::<Vec<_>>(), "each was run once");
+            let progress = handle.progress();
+            assert_eq!((progress.n, progress.finished, progress.failed, progress.tasks()), (10, 7, 3, 10));
+            site.remove();
+        }
+    });
+}
+
+/// The number of the input in a default name.
+fn number_in(name: &str) -> u64 {
+    name.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_input_with_retries_begins_again_alone() {
+    within_deadline(|| {
+        for executor in [ProcessPoolExecutor::new(1).unwrap(), without_memory(1)] {
+            let site = Site::new();
+            let mut thens = [Then::Return; 6];
+            (thens[0], thens[4]) = (Then::EndTheProcessOnce, Then::EndTheProcessOnce);
+            let map = executor.map(mark, marks(&thens, &site)).chunks(6).retries(1);
+            assert_eq!(map.blocking().collect::<Result<Vec<_>, _>>().unwrap(), [0, 1, 2, 3, 4, 5]);
+            assert_eq!(site.marks(), [0, 0, 1, 2, 3, 4, 4, 5]);
+            site.remove();
+            let site = Site::new();
+            let thens = [Then::Return, Then::EndTheProcess, Then::Return];
+            let map = executor.map(mark, marks(&thens, &site)).chunks(3).retries(2);
+            let outcomes: Vec<_> = map.blocking().map(|it| it.is_ok()).collect();
+            assert_eq!((outcomes, site.marks()), (vec![true, false, true], vec![0, 1, 1, 1, 2]));
+            site.remove();
+        }
+    });
+}
+
+#[test]
+fn where_no_memory_is_shared_nothing_begins_again_unasked() {
+    within_deadline(|| {
+        let (executor, site) = (without_memory(1), Site::new());
+        let thens = [Then::Return, Then::EndTheProcess, Then::Return, Then::Return];
+        let outcomes: Vec<_> = executor.map(mark, marks(&thens, &site)).chunks(4).blocking().collect();
+        assert!(outcomes[0].is_ok());
+        assert!(outcomes[1..].iter().all(|it| it.as_ref().is_err_and(TaskError::is_worker_lost)));
+        assert_eq!((outcomes.len(), site.marks()), (4, vec![0, 1]));
+        site.remove();
+    });
+}
+
+#[test]
+fn a_chunk_that_is_not_run_fails_each_of_its_inputs() {
+    within_deadline(|| {
+        fn unknown(n: u64, _: &Updater) -> TaskResult<u64> {
+            Ok(n)
+        }
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        let errors: Vec<_> = executor.map(unknown, 0..3).chunks(3).blocking().map(Result::unwrap_err).collect();
+        assert!(errors.iter().all(TaskError::is_not_registered), "{errors:?}");
+        executor.shutdown().wait();
+        let errors: Vec<_> = executor.map(square, 0..3).chunks(3).blocking().map(Result::unwrap_err).collect();
+        assert!(errors.iter().all(|error| error.is_rejected() && format!("{error:#}").contains("shut down")));
+        let names: Vec<_> = errors.iter().map(|error| number_in(error.name())).collect();
+        assert_eq!(names, [0, 1, 2]);
+    });
+}
