@@ -17,7 +17,17 @@ use progress_executor::{
 };
 use serde::{Deserialize, Serialize};
 
-progress_executor::test_worker!(square, mark, count_and_end, invert, say_nothing_new, nap, dawdle);
+progress_executor::test_worker!(
+    square,
+    mark,
+    count_and_end,
+    invert,
+    say_nothing_new,
+    nap,
+    dawdle,
+    refuse,
+    refuse_slowly_from
+);
 
 /// Far more than any test takes, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -179,6 +189,19 @@ fn nap(millis: u64, progress: &Updater) -> TaskResult<u64> {
 /// Takes a while, and makes no progress call.
 fn dawdle(n: u64, _: &Updater) -> TaskResult<u64> {
     thread::sleep(Duration::from_micros(500));
+    Ok(n)
+}
+
+fn refuse(_: u64, _: &Updater) -> TaskResult<u64> {
+    Err("as intended".into())
+}
+
+/// The inputs from there on take long, and fail.
+fn refuse_slowly_from((from, n): (u64, u64), _: &Updater) -> TaskResult<u64> {
+    if n >= from {
+        thread::sleep(Duration::from_millis(5));
+        return Err("as intended".into());
+    }
     Ok(n)
 }
 
@@ -503,5 +526,54 @@ fn a_chunk_that_is_not_run_fails_each_of_its_inputs() {
         assert!(errors.iter().all(|error| error.is_rejected() && format!("{error:#}").contains("shut down")));
         let names: Vec<_> = errors.iter().map(|error| number_in(error.name())).collect();
         assert_eq!(names, [0, 1, 2]);
+    });
+}
+
+/// How many tasks have run these inputs, of which each fails.
+fn tasks_of(outcomes: impl Iterator<Item = Result<u64, TaskError>>) -> usize {
+    outcomes.map(|it| it.unwrap_err().id()).collect::<BTreeSet<_>>().len()
+}
+
+#[test]
+fn short_inputs_for_processes_come_together_by_themselves_unless_something_else_is_asked_for() {
+    within_deadline(|| {
+        const INPUTS: usize = 3_000;
+        let inputs = || 0..INPUTS as u64;
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        // On a busy machine they may seem to take long for a while.
+        let attempts = (0..20).map(|_| tasks_of(executor.map(refuse, inputs()).blocking()));
+        assert!(attempts.into_iter().any(|tasks| tasks < INPUTS));
+        let boxed: Box<dyn Executor> = Box::new(&executor);
+        let attempts = (0..20).map(|_| tasks_of(boxed.map(refuse, inputs()).blocking()));
+        assert!(attempts.into_iter().any(|tasks| tasks < INPUTS));
+        assert_eq!(tasks_of(executor.map(refuse, inputs()).chunks(1).blocking()), INPUTS);
+        assert_eq!(tasks_of(executor.map(refuse, inputs()).buffer(100).blocking()), INPUTS);
+        assert_eq!(tasks_of(executor.map(refuse, inputs()).unordered().blocking()), INPUTS);
+        assert_eq!(tasks_of(executor.map(refuse, inputs()).timeout(DEADLINE).blocking()), INPUTS);
+        assert_eq!(tasks_of(executor.map(refuse, inputs()).buffer(100).chunks(500).blocking()), 6);
+        assert_eq!(tasks_of(ThreadPoolExecutor::new(1).map(refuse, inputs()).blocking()), INPUTS);
+        assert_eq!(tasks_of(without_memory(1).map(refuse, 0..100).chunks(50).blocking()), 2);
+    });
+}
+
+#[test]
+fn what_waits_behind_a_long_input_that_nobody_expected_moves_on() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(2).unwrap();
+        let (from, inputs) = (5_000, 5_040);
+        let map = executor.map(refuse_slowly_from, (0..inputs).map(|n| (from, n)));
+        let handle = map.handle();
+        let mut slow = Vec::new();
+        for (n, outcome) in (0..).zip(map.blocking()) {
+            match outcome {
+                Ok(value) => assert_eq!(value, n),
+                Err(error) => slow.push((n, error.id())),
+            }
+        }
+        assert_eq!(slow.iter().map(|(n, _)| *n).collect::<Vec<_>>(), (from..inputs).collect::<Vec<_>>());
+        let tasks: BTreeSet<_> = slow.iter().map(|(_, task)| task).collect();
+        assert_eq!(tasks.len(), slow.len(), "none of them waits for another in the same worker");
+        let progress = handle.progress();
+        assert_eq!((progress.n, progress.tasks(), progress.failed), (inputs, inputs as usize, slow.len()));
     });
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::codec::{Encoded, Format};
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult};
@@ -26,7 +27,9 @@ pub(crate) struct Chunk<I, O> {
     outcomes: Arc<Outcomes<O>>,
     unencodable: Mutex<Unencodable>,
     retries: Retries,
-    loss: Mutex<Option<Loss>>,
+    /// After what time it gives back what has not begun.
+    patience: Option<Duration>,
+    end: Mutex<Option<End>>,
     codec: Codec<I, O>,
 }
 
@@ -57,10 +60,21 @@ struct Retries {
     first: u32,
 }
 
-/// The process that ran the chunk is lost.
-struct Loss {
+/// How the process that ran the chunk has ended that.
+struct End {
+    /// It is lost, and with it the item that was running.
+    is_lost: bool,
     /// The items that have not begun, or are to begin again.
     rest: Option<Rest>,
+}
+
+/// How the items of a map are run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// How often each is started again when the process that runs it is lost.
+    pub(crate) retries: u32,
+    /// After what time a chunk gives back what has not begun.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// Items that go on in another chunk.
@@ -70,12 +84,17 @@ pub(crate) struct Rest {
     labels: Labels,
     unencodable: Unencodable,
     retries: Retries,
+    patience: Option<Duration>,
+    skip: Skip,
 }
+
+/// Finds what comes after so many inputs.
+type Skip = fn(&[u8], usize) -> Option<&[u8]>;
 
 /// How inputs cross to another process, and an output comes back.
 struct Codec<I, O> {
     append: fn(I, &mut Vec<u8>) -> Result<(), BoxError>,
-    skip: fn(&[u8], usize) -> Option<&[u8]>,
+    skip: Skip,
     decode: fn(Encoded) -> Result<O, BoxError>,
 }
 
@@ -115,14 +134,43 @@ impl<I, O> Codec<I, O> {
     }
 }
 
+impl Labels {
+    /// Those from this one on.
+    fn from(&self, from: usize) -> Self {
+        Self { first: self.first + from, names: self.names.iter().skip(from).cloned().collect() }
+    }
+}
+
 impl Rest {
     pub(crate) fn len(&self) -> usize {
         self.count
     }
+
+    /// Takes the first items off, where there are more than that.
+    pub(crate) fn split_off_first(&mut self, count: usize) -> Option<Self> {
+        let left = self.count.checked_sub(count).filter(|&left| left > 0)?;
+        let sent = count - self.unencodable.range(..count).count();
+        let later = (self.skip)(&self.inputs, sent)?.to_vec();
+        let first = self.inputs.len() - later.len();
+        let unencodable = self.unencodable.split_off(&count).into_iter();
+        let rest = Self {
+            inputs: later,
+            count: left,
+            labels: self.labels.from(count),
+            unencodable: unencodable.map(|(index, error)| (index - count, error)).collect(),
+            retries: Retries { first: self.retries.each, ..self.retries },
+            patience: self.patience,
+            skip: self.skip,
+        };
+        self.inputs.truncate(first);
+        self.count = count;
+        self.labels.names.truncate(count);
+        Some(mem::replace(self, rest))
+    }
 }
 
 impl<I, O> Chunk<I, O> {
-    pub(crate) fn new<C>(inputs: Vec<I>, labels: Labels, retries: u32, outcomes: Arc<Outcomes<O>>) -> Self
+    pub(crate) fn new<C>(inputs: Vec<I>, labels: Labels, terms: Terms, outcomes: Arc<Outcomes<O>>) -> Self
     where
         C: Crossing<I, O>,
     {
@@ -132,15 +180,16 @@ impl<I, O> Chunk<I, O> {
             labels,
             outcomes,
             unencodable: Mutex::default(),
-            retries: Retries { each: retries, first: retries },
-            loss: Mutex::default(),
+            retries: Retries { each: terms.retries, first: terms.retries },
+            patience: terms.patience,
+            end: Mutex::default(),
             codec: Codec::of::<C>(),
         }
     }
 
     /// One that goes on where another was lost.
     pub(crate) fn resumed<C: Crossing<I, O>>(rest: Rest, outcomes: Arc<Outcomes<O>>) -> Self {
-        let Rest { inputs, count, labels, unencodable, retries } = rest;
+        let Rest { inputs, count, labels, unencodable, retries, patience, .. } = rest;
         Self {
             counts: ItemCounts::new(count),
             inputs: Mutex::new(Inputs::Encoded(inputs)),
@@ -148,9 +197,15 @@ impl<I, O> Chunk<I, O> {
             outcomes,
             unencodable: Mutex::new(unencodable),
             retries,
-            loss: Mutex::default(),
+            patience,
+            end: Mutex::default(),
             codec: Codec::of::<C>(),
         }
+    }
+
+    /// How many items have ended.
+    pub(crate) fn ended(&self) -> usize {
+        self.counts.ended()
     }
 
     /// What the whole chunk is called, where its items have names.
@@ -197,14 +252,14 @@ impl<I, O> Chunk<I, O> {
         outcome: Result<(), TaskError>,
         error: &dyn Fn(TaskErrorKind) -> TaskError,
     ) -> Option<Rest> {
-        let loss = lock(&self.loss).take();
+        let End { is_lost, rest } = lock(&self.end).take().unwrap_or(End { is_lost: false, rest: None });
         let mut cause = outcome.err().unwrap_or_else(|| error(TaskErrorKind::Decode).with_source(MISSING.into()));
         // One item was running then; the others have not begun.
-        let mut is_that_of_next = loss.is_some();
+        let mut is_that_of_next = is_lost;
         loop {
             self.push_unencodable(error);
             if self.counts.read().left == 0 {
-                return loss.and_then(|loss| loss.rest);
+                return rest;
             }
             let another = cause.of_another();
             let is_own = mem::take(&mut is_that_of_next);
@@ -213,27 +268,39 @@ impl<I, O> Chunk<I, O> {
     }
 
     /// What is left of a chunk whose next item is lost.
-    fn rest(&self, Lost { input, is_exact, is_cancelled }: Lost) -> Option<Rest> {
-        let (lost, total) = (self.counts.ended(), self.counts.total());
+    fn rest_of_lost(&self, Lost { input, is_exact, is_cancelled }: Lost) -> Option<Rest> {
+        let lost = self.counts.ended();
         let tries = if lost == 0 { self.retries.first } else { self.retries.each };
-        let from = if tries > 0 { lost } else { lost + 1 };
         // What may have begun does not begin again, unless that was asked for.
-        if is_cancelled || from >= total || !is_exact && self.retries.each == 0 {
+        if is_cancelled || !is_exact && self.retries.each == 0 {
             return None;
         }
+        match tries.checked_sub(1) {
+            Some(first) => self.rest(&input, lost, first),
+            None => self.rest(&input, lost + 1, self.retries.each),
+        }
+    }
+
+    /// The items from this one on, which can be started again so often.
+    fn rest(&self, input: &[u8], from: usize, first: u32) -> Option<Rest> {
+        let count = self.counts.total().checked_sub(from).filter(|&count| count > 0)?;
         let mut unencodable = lock(&self.unencodable);
-        let inputs = (self.codec.skip)(&input, from - unencodable.range(..from).count())?.to_vec();
+        let inputs = (self.codec.skip)(input, from - unencodable.range(..from).count())?.to_vec();
         let unencodable = unencodable.split_off(&from).into_iter();
         Some(Rest {
             inputs,
-            count: total - from,
-            labels: Labels {
-                first: self.labels.first + from,
-                names: self.labels.names.iter().skip(from).cloned().collect(),
-            },
+            count,
+            labels: self.labels.from(from),
             unencodable: unencodable.map(|(index, error)| (index - from, error)).collect(),
-            retries: Retries { first: tries.checked_sub(1).unwrap_or(self.retries.each), ..self.retries },
+            retries: Retries { first, ..self.retries },
+            patience: self.patience,
+            skip: self.codec.skip,
         })
+    }
+
+    fn end_with(&self, is_lost: bool, rest: Option<Rest>) {
+        self.counts.set_moved(rest.as_ref().map_or(0, Rest::len));
+        *lock(&self.end) = Some(End { is_lost, rest });
     }
 
     fn take_inputs(&self) -> Inputs<I> {
@@ -262,11 +329,20 @@ impl<I: Send, O: Send> Items for Chunk<I, O> {
         }
     }
 
+    fn end(&self, input: Vec<u8>, error: &dyn Fn(TaskErrorKind) -> TaskError) {
+        self.push_unencodable(error);
+        let rest = self.patience.and_then(|_| self.rest(&input, self.counts.ended(), self.retries.each));
+        self.end_with(false, rest);
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
     fn lose(&self, lost: Lost, error: &dyn Fn(TaskErrorKind) -> TaskError) {
         self.push_unencodable(error);
-        let rest = self.rest(lost);
-        self.counts.set_moved(rest.as_ref().map_or(0, Rest::len));
-        *lock(&self.loss) = Some(Loss { rest });
+        let rest = self.rest_of_lost(lost);
+        self.end_with(true, rest);
     }
 }
 

@@ -14,13 +14,11 @@ use crate::future::ProgressFuture;
 use crate::task::TaskRef;
 
 pub(crate) struct InFlight<I, O> {
-    /// What goes on in place of a chunk that was lost: it comes before those that follow in order.
-    first: Option<Member<I, O>>,
     /// Those that were submitted before the order was given up.
     ordered: FuturesOrdered<Member<I, O>>,
     unordered: FuturesUnordered<Member<I, O>>,
     pub(crate) is_ordered: bool,
-    /// Which of the first and of the ordered ones are chunks, in their order.
+    /// Which of the ordered ones are chunks, in their order.
     chunks: VecDeque<Option<Arc<Chunk<I, O>>>>,
     /// What has come of chunks without order.
     outcomes: Arc<Outcomes<O>>,
@@ -54,7 +52,6 @@ impl<I, O> Future for Member<I, O> {
 impl<I, O> InFlight<I, O> {
     pub(crate) fn new() -> Self {
         Self {
-            first: None,
             ordered: FuturesOrdered::new(),
             unordered: FuturesUnordered::new(),
             is_ordered: true,
@@ -65,7 +62,7 @@ impl<I, O> InFlight<I, O> {
 
     /// How many tasks there are.
     pub(crate) fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.ordered.len() + self.unordered.len()
+        self.ordered.len() + self.unordered.len()
     }
 
     /// Where a chunk that is submitted next is to put what comes of it.
@@ -90,14 +87,13 @@ impl<I, O> InFlight<I, O> {
         }
     }
 
-    /// Adds a chunk in place of the one that was handed out last.
-    pub(crate) fn replace_chunk(&mut self, task: ProgressFuture<()>, chunk: Arc<Chunk<I, O>>) {
-        let member = Member::Chunk(task, chunk.clone());
+    /// Adds a chunk whose items come before all others.
+    pub(crate) fn push_chunk_first(&mut self, task: ProgressFuture<()>, chunk: Arc<Chunk<I, O>>) {
         if self.is_ordered {
-            self.first = Some(member);
+            self.ordered.push_front(Member::Chunk(task, chunk.clone()));
             self.chunks.push_front(Some(chunk));
         } else {
-            self.unordered.push(member);
+            self.push_chunk(task, chunk);
         }
     }
 
@@ -112,21 +108,12 @@ impl<I, O> InFlight<I, O> {
 
     /// Returns `None` if there are none.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<I, O>>> {
-        let first = self.poll_ordered(cx);
+        let first = self.ordered.poll_next_unpin(cx);
         if let Poll::Ready(Some(_)) = first {
             self.chunks.pop_front();
             return first;
         }
         let next = self.unordered.poll_next_unpin(cx);
         if let Poll::Ready(None) = next { first } else { next }
-    }
-
-    fn poll_ordered(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<I, O>>> {
-        let Some(member) = &mut self.first else { return self.ordered.poll_next_unpin(cx) };
-        let ended = Pin::new(member).poll(cx);
-        if ended.is_ready() {
-            self.first = None;
-        }
-        ended.map(Some)
     }
 }

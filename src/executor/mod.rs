@@ -4,6 +4,7 @@ pub(crate) mod buffer;
 pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod chunk;
+pub(crate) mod chunk_size;
 pub(crate) mod executor_fn;
 pub(crate) mod in_flight;
 pub(crate) mod job;
@@ -20,7 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{TaskErrorKind, TaskResult};
 use crate::executor::builder::{Options, TaskBuilder};
 use crate::executor::call::{Call, Crosses, Crossing};
-use crate::executor::chunk::{Chunk, ChunkCall, Labels, Outcomes, Rest};
+use crate::executor::chunk::{Chunk, ChunkCall, Labels, Outcomes, Rest, Terms};
 use crate::executor::job::Job;
 use crate::executor::map::{Map, Submit, Submitted};
 use crate::future::ProgressFuture;
@@ -71,6 +72,12 @@ pub trait Executor: Send + Sync {
     fn max_workers(&self) -> usize {
         1
     }
+
+    /// Whether to send a job costs so much that a [map](ExecutorExt::map) is to gather short inputs for one.
+    #[doc(hidden)]
+    fn gathers_inputs(&self) -> bool {
+        false
+    }
 }
 
 /// A pointer to an executor is one.
@@ -83,6 +90,10 @@ macro_rules! delegate {
 
             fn max_workers(&self) -> usize {
                 (**self).max_workers()
+            }
+
+            fn gathers_inputs(&self) -> bool {
+                (**self).gathers_inputs()
             }
         })*
     };
@@ -200,7 +211,7 @@ pub trait ExecutorExt: Executor {
         N: IntoIterator<Item = I>,
     {
         let submitter = Submitter::<'_, Self, F, Crosses>::new(self, task);
-        Map::new(inputs.into_iter(), Box::new(submitter), self.max_workers())
+        Map::new(inputs.into_iter(), Box::new(submitter), self.max_workers(), self.gathers_inputs())
     }
 }
 
@@ -266,8 +277,8 @@ where
         start(self.executor, Call::<F, I, C>::of(self.task.clone(), input), options)
     }
 
-    fn chunk(&mut self, inputs: Vec<I>, labels: Labels, retries: u32, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O> {
-        self.submit(Chunk::new::<C>(inputs, labels, retries, outcomes))
+    fn chunk(&mut self, inputs: Vec<I>, labels: Labels, terms: Terms, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O> {
+        self.submit(Chunk::new::<C>(inputs, labels, terms, outcomes))
     }
 
     fn rest(&mut self, rest: Rest, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O> {
@@ -403,7 +414,7 @@ macro_rules! submit_methods {
                 use $crate::executor::call::Stays;
                 let submitter = $crate::executor::Submitter::<'_, Self, F, Stays>::new(self, task);
                 let workers = $crate::Executor::max_workers(self);
-                $crate::executor::map::Map::new(inputs.into_iter(), Box::new(submitter), workers)
+                $crate::executor::map::Map::new(inputs.into_iter(), Box::new(submitter), workers, false)
             }
         }
     };

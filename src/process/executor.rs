@@ -268,6 +268,10 @@ impl Executor for ProcessPoolExecutor {
     fn max_workers(&self) -> usize {
         self.max_workers
     }
+
+    fn gathers_inputs(&self) -> bool {
+        true
+    }
 }
 
 impl Drop for ProcessPoolExecutor {

@@ -4,6 +4,7 @@
 //! and takes is that of the item that is running, and each item has an outcome of its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::error::{TaskError, TaskErrorKind};
@@ -14,6 +15,12 @@ pub(crate) trait Items: Send + Sync {
 
     /// Takes the outcome that the next item had in another process. `error` makes an error of that item.
     fn accept(&self, outcome: Result<Encoded, TaskError>, error: &dyn Fn(TaskErrorKind) -> TaskError);
+
+    /// The process that ran them has done so, or has given back what has not begun. With all that it was sent.
+    fn end(&self, input: Vec<u8>, error: &dyn Fn(TaskErrorKind) -> TaskError);
+
+    /// For how long they are to be run before what has not begun is given back, if not for as long as it takes.
+    fn patience(&self) -> Option<Duration>;
 
     /// The process that ran them is lost, and with it the item that was running. What has not begun goes on elsewhere.
     fn lose(&self, lost: Lost, error: &dyn Fn(TaskErrorKind) -> TaskError);

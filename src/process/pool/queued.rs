@@ -46,8 +46,10 @@ pub(super) struct Entry {
 
 impl Queued {
     pub(super) fn new(job: Job, function: &'static str, input: Encoded) -> Self {
-        let limits = job.task().core.existing_details().map(|details| details.limits).unwrap_or_default();
-        let timeout = limits.timeout.and_then(|limit| u64::try_from(limit.as_nanos()).ok());
+        let core = &job.task().core;
+        let limits = core.existing_details().map(|details| details.limits).unwrap_or_default();
+        let timeout = limits.timeout.or_else(|| core.items()?.patience());
+        let timeout = timeout.and_then(|limit| u64::try_from(limit.as_nanos()).ok());
         Self(Arc::new(Entry {
             job,
             function,

@@ -80,8 +80,12 @@ pub(crate) fn deliver(
     show(task, Pace::Remote(report_interval));
 }
 
-/// Ends a running task with the outcome that it had: its encoded output, or an error.
-pub(crate) fn end(task: &TaskRef, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>) {
+/// Ends a running task with the outcome that it had: its encoded output, or an error. With what it was sent, where that
+/// is kept.
+pub(crate) fn end(task: &TaskRef, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>, input: Vec<u8>) {
+    if let Some(items) = task.core.items().filter(|_| outcome.is_ok()) {
+        items.end(input, &|kind| task.error(kind));
+    }
     // A task that has run took some time, however coarse the clock; and no less than was shown here.
     let elapsed = snapshot.elapsed.max(task.core.running_for()).max(1);
     record(task, snapshot);

@@ -256,7 +256,8 @@ impl Pool {
                 remote::deliver(task.task(), outcomes, self.launch.report_interval);
             }
             Action::Settle(task, (snapshot, outcome)) => {
-                remote::end(task.task(), snapshot, judge(task.task(), outcome))
+                let (outcome, input) = (judge(task.task(), outcome), mem::take(&mut *task.input()).into());
+                remote::end(task.task(), snapshot, outcome, input);
             }
             Action::Lose(task, mut end, reason) => {
                 let record = end.record.take().filter(|record| record.task == task.id());

@@ -23,6 +23,7 @@ mod reader;
 mod reading;
 mod settle;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{self, Write};
@@ -178,14 +179,18 @@ impl Work for RemoteItems {
 
     fn call(self, updater: &Updater) -> TaskResult<Encoded> {
         let items = codec::items::read(&self.input.bytes).ok_or_else(|| Defect::Input("they make no sense".into()))?;
-        let mut sent = Instant::now();
+        let started = Instant::now();
+        // Of the item that has ended last, and of when what was said was sent.
+        let (now, mut sent) = (Cell::new(started), started);
+        let patience = Duration::from_nanos(self.run.timeout);
+        let items = items.take_while(|_| now.get() - started < patience);
         let call = |input, progress: &Updater| self.function.call(input, progress);
         run_items(updater, Self::function, items, call, |outcome| {
             self.worker.end_item(self.run, outcome);
-            let now = Instant::now();
-            if now - sent > BATCH {
+            now.set(Instant::now());
+            if now.get() - sent > BATCH {
                 self.worker.send_what_was_said();
-                sent = now;
+                sent = now.get();
             }
         })?;
         Ok(Encoded::default())
@@ -326,7 +331,8 @@ impl Worker {
         let QueuedRun { run, function, input } = queued;
         let Some(function) = self.registry.function(&function) else { return Next::Refuse(run) };
         // The program sees to it; here it is for the task to know.
-        let details = (run.timeout != wire::NO_TIMEOUT).then(|| {
+        let is_limited = run.timeout != wire::NO_TIMEOUT && input.format != Format::Items;
+        let details = is_limited.then(|| {
             let limits = Limits { timeout: Some(Duration::from_nanos(run.timeout)), ..Limits::default() };
             Box::new(Details::with_limits(limits))
         });

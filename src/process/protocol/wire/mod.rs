@@ -75,7 +75,8 @@ pub(crate) struct Run {
     pub(crate) place: u64,
     /// What is requested of it by now: bits of its control word.
     pub(crate) wanted: u32,
-    /// How long it may take, in nanoseconds; [`NO_TIMEOUT`] stands for as long as it likes.
+    /// How long it may take, in nanoseconds; [`NO_TIMEOUT`] stands for as long as it likes. A task of several items begins
+    /// none any more then, and gives back what is left.
     pub(crate) timeout: u64,
 }
 

@@ -1,0 +1,112 @@
+//! How many inputs of a map are one task.
+
+use std::time::Duration;
+
+/// How long a task is to take, at least: enough for what it costs to send it to be next to nothing.
+const WORTH_SENDING: Duration = Duration::from_micros(200);
+/// What it costs to send a task to another process and to hear of its end. Inputs that take longer are sent by themselves.
+const SENDING: Duration = Duration::from_micros(20);
+/// However short the inputs are.
+const MOST: usize = 1000;
+/// After what time a chunk that has turned out long gives back what has not begun.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(2);
+
+/// A number of inputs, which follows how long they take where it was not given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ChunkSize {
+    Fixed(usize),
+    Adaptive {
+        size: usize,
+        /// How long inputs take: the least estimate that is not too small.
+        pace: Option<Duration>,
+    },
+}
+
+impl ChunkSize {
+    /// Single inputs at first.
+    pub(crate) const ADAPTIVE: Self = Self::Adaptive { size: 1, pace: None };
+
+    pub(crate) fn fixed(inputs: usize) -> Self {
+        Self::Fixed(inputs.max(1))
+    }
+
+    pub(crate) fn inputs(self) -> usize {
+        match self {
+            Self::Fixed(inputs) => inputs,
+            Self::Adaptive { size, .. } => size,
+        }
+    }
+
+    pub(crate) fn is_adaptive(self) -> bool {
+        matches!(self, Self::Adaptive { .. })
+    }
+
+    /// Takes note of a task that has run so many inputs.
+    pub(crate) fn note_task(&mut self, inputs: usize, took: Duration) {
+        let Self::Adaptive { size, pace } = self else { return };
+        let Some(each) = u32::try_from(inputs).ok().and_then(|inputs| took.checked_div(inputs)) else { return };
+        // Long ones count at once, short ones little by little: to keep inputs waiting is worse than to send them one by
+        // one.
+        let each = pace.map_or(each, |pace| each.max((7 * pace + each) / 8));
+        *pace = Some(each);
+        let wanted = WORTH_SENDING.as_nanos() / each.as_nanos().max(1);
+        let wanted = if each > SENDING { 1 } else { usize::try_from(wanted).unwrap_or(MOST).clamp(1, MOST) };
+        // Step by step: the first ones may be unlike the others.
+        *size = wanted.min(2 * *size);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::ChunkSize;
+
+    /// What the size has become after so many tasks whose inputs take so long.
+    fn after(mut size: ChunkSize, tasks: usize, each: Duration) -> ChunkSize {
+        for _ in 0..tasks {
+            let inputs = size.inputs();
+            size.note_task(inputs, each * inputs as u32);
+        }
+        size
+    }
+
+    #[test]
+    fn long_inputs_stay_alone() {
+        assert_eq!(after(ChunkSize::ADAPTIVE, 100, Duration::from_micros(21)).inputs(), 1);
+        assert_eq!(after(ChunkSize::ADAPTIVE, 100, Duration::from_secs(1)).inputs(), 1);
+    }
+
+    #[test]
+    fn short_ones_come_together_step_by_step_up_to_a_bound() {
+        let micro = Duration::from_micros(1);
+        let sizes = [1, 2, 3, 4].map(|tasks| after(ChunkSize::ADAPTIVE, tasks, micro).inputs());
+        assert_eq!(sizes, [2, 4, 8, 16]);
+        assert_eq!(after(ChunkSize::ADAPTIVE, 100, micro).inputs(), 200);
+        assert_eq!(after(ChunkSize::ADAPTIVE, 100, Duration::from_nanos(1)).inputs(), 1000);
+        assert_eq!(after(ChunkSize::ADAPTIVE, 100, Duration::ZERO).inputs(), 1000);
+    }
+
+    #[test]
+    fn a_long_one_counts_at_once_and_is_forgotten_little_by_little() {
+        let short = after(ChunkSize::ADAPTIVE, 100, Duration::from_micros(1));
+        let mut size = short;
+        size.note_task(200, Duration::from_millis(200));
+        assert_eq!(size.inputs(), 1);
+        assert_eq!(after(size, 10, Duration::from_micros(1)).inputs(), 1);
+        assert_eq!(after(size, 200, Duration::from_micros(1)).inputs(), 200);
+    }
+
+    #[test]
+    fn one_that_was_given_stays() {
+        assert_eq!(after(ChunkSize::fixed(0), 100, Duration::ZERO).inputs(), 1);
+        assert_eq!(after(ChunkSize::fixed(7), 100, Duration::ZERO).inputs(), 7);
+    }
+
+    #[test]
+    fn nothing_that_was_run_says_nothing() {
+        let mut size = ChunkSize::ADAPTIVE;
+        size.note_task(0, Duration::from_secs(1));
+        assert_eq!(after(size, 1, Duration::ZERO).inputs(), 2);
+    }
+}
