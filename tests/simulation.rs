@@ -469,7 +469,8 @@ impl World {
                 Action::Send(..) | Action::Want(..) | Action::Dismiss(_) => {}
                 Action::Start(worker, task, seat) => {
                     self.take_seat(worker, seat);
-                    assert_eq!(task.0.outcome.get(), None, "a worker is started for a task that has ended");
+                    let has_ended = task.is_some_and(|task| task.0.outcome.get().is_some());
+                    assert!(!has_ended, "a worker is started for a task that has ended");
                     assert!(self.starting.insert(worker));
                     let count = self.starting.len() + self.workers.len();
                     assert!(count <= self.max_workers, "{count} workers, where {} are allowed", self.max_workers);
@@ -618,7 +619,7 @@ impl World {
             0 => None,
             count => Some(self.tasks[self.dice.below(count) as usize].clone()),
         };
-        match (self.dice.below(14), task) {
+        match (self.dice.below(15), task) {
             (12, _) => {
                 // The pool is resumed when it is closed, and may be suspended after that.
                 self.is_suspended = true;
@@ -627,6 +628,10 @@ impl World {
             (13, _) => {
                 self.is_suspended = false;
                 self.tell(Event::Resumed);
+            }
+            (14, _) => {
+                let workers = self.dice.below(2 * self.max_workers as u64) as usize;
+                self.tell(Event::Prestarted(workers));
             }
             (0..=5, _) | (_, None) => {
                 for _ in 0..1 + self.dice.below(6) {

@@ -229,6 +229,40 @@ impl ProcessPoolExecutor {
         self.pool.resume();
     }
 
+    /// Starts workers ahead of need, until there are so many, and at most the pool's
+    /// [maximum](crate::ProcessPoolBuilder::max_workers). Returns at once, and not when they have started.
+    ///
+    /// Without this, a worker is started for the first task that has none. One that was started ahead costs that task
+    /// nothing: call this where the pool is made, and do what else is to be done before the first task. An
+    /// [initializer](crate::ProcessPoolBuilder::initializer) runs ahead as well.
+    ///
+    /// Workers that are there already count. Those that have no task end as others do, after the
+    /// [idle time-out](crate::ProcessPoolBuilder::idle_timeout) if there is one. One that fails to start is not started
+    /// once more: whether workers can be started is told by the outcome of a task. A pool that is shut down or
+    /// [suspended](Self::suspend) starts none. Where one command starts all workers, all are.
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    ///
+    /// fn double(n: u64, _: &Updater) -> TaskResult<u64> {
+    ///     Ok(2 * n)
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     TaskRegistry::new().register(double).init();
+    ///     let executor = ProcessPoolExecutor::new(2)?;
+    ///     executor.prestart(2);
+    ///     let input = 21; // read from somewhere, while they start
+    ///     assert_eq!(executor.submit(double, input).wait()?, 42);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn prestart(&self, workers: usize) {
+        self.pool.prestart(workers);
+    }
+
     /// How many workers are wanted, have started, are busy and were lost, and where they are.
     ///
     /// # Examples

@@ -223,6 +223,11 @@ impl TaskRegistry {
     }
 }
 
+/// Some function that workers know, where this program knows any: a worker that is started ahead of need has no other.
+pub(crate) fn any_function() -> &'static str {
+    TaskRegistry::of_this_process().and_then(|registry| registry.ids().next()).unwrap_or_default()
+}
+
 /// What tells this program, with these tasks, from others on the same machine.
 pub(crate) fn fingerprint(registry: Option<&TaskRegistry>) -> Fingerprint {
     Fingerprint { binary: hash((env!("CARGO_PKG_VERSION"), program::identity())), tasks: tasks_of(registry) }

@@ -26,10 +26,26 @@ impl<K: Types> Scheduler<K> {
         self.give_ahead(now, effects);
         while self.wants_start() && self.starts.not_before().is_none_or(|at| at <= now) {
             let Some(task) = self.queue.iter().find(|task| !task.has_ended()).cloned() else { return };
-            let worker = self.next_worker;
-            self.next_worker += 1;
-            self.slots.insert(worker, Slot::new());
-            effects.push(Action::Start(worker, task, self.roster.take(worker, now)));
+            self.start(Some(task), now, effects);
+        }
+    }
+
+    fn start(&mut self, task: Option<K::Task>, now: Instant, effects: &mut Effects<K>) {
+        let worker = self.next_worker;
+        self.next_worker += 1;
+        self.slots.insert(worker, Slot::new(task.is_none()));
+        effects.push(Action::Start(worker, task, self.roster.take(worker, now)));
+    }
+
+    /// Starts workers ahead of need, until there are so many. Those that fail are not started once more.
+    pub(super) fn prestart(&mut self, workers: usize, now: Instant, effects: &mut Effects<K>) {
+        if self.is_closed || self.is_suspended {
+            return;
+        }
+        let max_workers = self.settings.max_workers;
+        let wanted = if self.settings.starts_all && workers > 0 { max_workers } else { workers.min(max_workers) };
+        while self.slots.len() < wanted {
+            self.start(None, now, effects);
         }
     }
 

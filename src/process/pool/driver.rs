@@ -55,6 +55,15 @@ impl Pool {
         self.tell_locked(state, [Event::Submitted(queued)]);
     }
 
+    /// Has workers started ahead of need, until there are so many.
+    pub(crate) fn prestart(self: &Arc<Self>, workers: usize) {
+        let mut state = self.lock();
+        // Where that fails, it does so again for the first task, which says why.
+        if !state.scheduler.is_closed() && self.start_threads(&mut state).is_ok() {
+            self.tell_locked(state, [Event::Prestarted(workers)]);
+        }
+    }
+
     fn start_threads(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         if state.starter.is_some() {
             return Ok(());

@@ -133,13 +133,13 @@ impl<K: Types> Scheduler<K> {
             return;
         }
         let is_over = self.is_closed && self.held.is_empty();
-        let is_unwanted = |phase| match phase {
-            Phase::Greeting { is_slow, .. } => is_slow || is_over,
+        let is_unwanted = |slot: &Slot<K>| match slot.phase {
+            Phase::Greeting { is_slow, .. } => is_slow && !slot.is_ahead || is_over,
             phase => is_over && phase == Phase::Preparing,
         };
         // Mostly there is none, and this is done at every turn.
         if self.ready < self.slots.len() {
-            let unwanted = self.slots.iter().filter(|(_, slot)| is_unwanted(slot.phase)).map(|(&worker, _)| worker);
+            let unwanted = self.slots.iter().filter(|(_, slot)| is_unwanted(slot)).map(|(&worker, _)| worker);
             for worker in unwanted.collect::<Vec<WorkerId>>() {
                 self.kill(worker, KillReason::Unwanted, now, effects);
             }

@@ -163,6 +163,7 @@ impl<K: Types> Scheduler<K> {
             }
             Event::Suspended => self.suspend(now, effects),
             Event::Resumed => self.resume(now, effects),
+            Event::Prestarted(workers) => self.prestart(workers, now, effects),
             Event::Started(worker, page) => self.started(worker, page, now, effects),
             #[cfg(feature = "cluster")]
             Event::Launched(worker) => self.launched(worker, now),

@@ -28,6 +28,7 @@ use crate::process::pool::terms::{Action, Effects, Event, Seat, Task, WorkerId};
 use crate::process::pool::verdict::{cancelled_kind, judge, loss};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wire::{Request, Run};
+use crate::process::registry::any_function;
 use crate::process::workers::WorkersStatus;
 use crate::task::details::Owner;
 use crate::task::{TaskRef, publish, transitions, watchdog};
@@ -176,7 +177,8 @@ impl Pool {
                 }
                 Action::Start(worker, task, seat) => {
                     // There while there is anybody who could start it, and else there is nobody who waits.
-                    _ = state.starter.as_ref().map(|starter| starter.send((worker, task.0.function, seat)));
+                    let function = task.map_or_else(any_function, |task| task.0.function);
+                    _ = state.starter.as_ref().map(|starter| starter.send((worker, function, seat)));
                 }
                 Action::Look(_)
                 | Action::Glance(_)

@@ -49,6 +49,8 @@ pub(crate) struct Slot<K: Types> {
     /// The first of them has begun.
     pub(crate) has_begun: bool,
     pub(crate) was_ready: bool,
+    /// It was started ahead of need, and is wanted though there is no task for it.
+    pub(crate) is_ahead: bool,
     /// The number of the next task that is sent.
     pub(crate) place: u64,
     pub(crate) done: u64,
@@ -103,13 +105,14 @@ impl Serving {
 }
 
 impl<K: Types> Slot<K> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(is_ahead: bool) -> Self {
         Self {
             phase: Phase::Starting,
             page: None,
             sent: VecDeque::new(),
             has_begun: false,
             was_ready: false,
+            is_ahead,
             place: 0,
             done: 0,
             expires: None,

@@ -112,6 +112,8 @@ pub(crate) enum Event<K: Types> {
     /// All workers are to stand still.
     Suspended,
     Resumed,
+    /// There are to be so many workers, whether or not there are tasks.
+    Prestarted(usize),
     Started(WorkerId, K::Page),
     /// It may come, and then [`Event::Started`]: what is to start it somewhere else runs.
     #[cfg(feature = "cluster")]
@@ -143,8 +145,9 @@ pub(crate) enum Event<K: Types> {
 
 /// What is to be done, in this order.
 pub(crate) enum Action<K: Types> {
-    /// Start a process, for this task to begin with: an answer is [`Event::Started`] or [`Event::NotStarted`].
-    Start(WorkerId, K::Task, Seat),
+    /// Start a process, for this task to begin with, or ahead of any: an answer is [`Event::Started`] or
+    /// [`Event::NotStarted`].
+    Start(WorkerId, Option<K::Task>, Seat),
     /// Send a task, of which so much is wanted.
     Send(WorkerId, K::Task, u64, u32),
     /// Send what is wanted of a task.
