@@ -221,6 +221,7 @@ mod compile_fail;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+pub use crate::codec::shared::Shared;
 pub use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, WorkerExit};
 pub use crate::executor::builder::TaskBuilder;
 pub use crate::executor::executor_fn::{ExecutorFn, executor_fn};

@@ -7,10 +7,15 @@
 #[cfg(feature = "processes")]
 pub(crate) mod items;
 #[cfg(feature = "processes")]
+pub(crate) mod references;
+pub(crate) mod shared;
+#[cfg(feature = "processes")]
 mod strict;
 
 use std::any::Any;
 use std::mem::size_of;
+#[cfg(feature = "processes")]
+use std::sync::Arc;
 
 #[cfg(feature = "processes")]
 use serde::Serialize;
@@ -20,6 +25,13 @@ use serde::de::DeserializeOwned;
 #[cfg(feature = "processes")]
 use crate::codec::strict::{MAX_DEPTH, strict};
 use crate::error::BoxError;
+
+/// The shared values that inputs refer to.
+#[cfg(feature = "processes")]
+pub(crate) type References = Vec<Arc<references::Image>>;
+/// Without processes there are no such.
+#[cfg(not(feature = "processes"))]
+pub(crate) type References = ();
 
 /// An encoded value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,6 +68,15 @@ pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxErr
     Ok(Encoded { format: Format::MessagePack, bytes })
 }
 
+/// The same for a value that stays.
+#[cfg(feature = "processes")]
+pub(crate) fn encode_ref<T: Serialize + 'static>(value: &T) -> Result<Encoded, BoxError> {
+    if let Some(bytes) = plain_bytes(value) {
+        return Ok(Encoded { format: Format::Plain, bytes });
+    }
+    Ok(Encoded { format: Format::MessagePack, bytes: rmp_serde::to_vec_named(&strict(value))? })
+}
+
 #[cfg(feature = "processes")]
 pub(crate) fn decode<T: DeserializeOwned + 'static>(encoded: Encoded) -> Result<T, BoxError> {
     match encoded.format {
@@ -82,8 +103,7 @@ macro_rules! for_numbers {
 
 macro_rules! encode_numbers {
     ($any:expr; $($number:ident)*) => {
-        $(if let Some(numbers) = $any.downcast_mut::<Option<Vec<$number>>>() {
-            let numbers = numbers.take().unwrap_or_default();
+        $(if let Some(numbers) = $any.downcast_ref::<Vec<$number>>() {
             let mut bytes = vec![0; numbers.len() * size_of::<$number>()];
             for (place, number) in bytes.chunks_exact_mut(size_of::<$number>()).zip(numbers) {
                 place.copy_from_slice(&number.to_le_bytes());
@@ -111,14 +131,26 @@ macro_rules! decode_numbers {
     };
 }
 
-/// The bytes of a value that can be sent as it is.
-fn encode_plain<T: 'static>(value: &mut Option<T>) -> Option<Vec<u8>> {
-    let value: &mut dyn Any = value;
-    if let Some(bytes) = value.downcast_mut::<Option<Vec<u8>>>() {
+/// The bytes of a value that can be sent as it is, taken out of its slot where that saves a copy.
+fn encode_plain<T: 'static>(slot: &mut Option<T>) -> Option<Vec<u8>> {
+    let any: &mut dyn Any = slot;
+    if let Some(bytes) = any.downcast_mut::<Option<Vec<u8>>>() {
         return bytes.take();
     }
-    if let Some(text) = value.downcast_mut::<Option<String>>() {
+    if let Some(text) = any.downcast_mut::<Option<String>>() {
         return text.take().map(String::into_bytes);
+    }
+    plain_bytes(slot.as_ref()?)
+}
+
+/// The bytes of a value that can be sent as it is.
+fn plain_bytes<T: 'static>(value: &T) -> Option<Vec<u8>> {
+    let value: &dyn Any = value;
+    if let Some(bytes) = value.downcast_ref::<Vec<u8>>() {
+        return Some(bytes.clone());
+    }
+    if let Some(text) = value.downcast_ref::<String>() {
+        return Some(text.clone().into_bytes());
     }
     for_numbers!(encode_numbers!(value));
     None

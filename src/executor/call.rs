@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 #[cfg(feature = "processes")]
 use crate::codec;
-use crate::codec::Encoded;
+use crate::codec::{Encoded, References};
 use crate::error::{BoxError, TaskResult};
 use crate::run::{STAYS, Work};
 use crate::task::RemoteFn;
@@ -87,6 +87,10 @@ pub(crate) trait Crossing<I, O>: 'static {
     fn append(input: I, to: &mut Vec<u8>) -> Result<(), BoxError>;
     /// What comes after `count` inputs.
     fn skip(inputs: &[u8], count: usize) -> Option<&[u8]>;
+    /// To what all inputs refer that were encoded by now.
+    fn references() -> References;
+    /// Inputs that were encoded before, and are to be sent, refer to these.
+    fn refer_to(references: &References);
 }
 
 /// Not at all: they may be of any type.
@@ -118,6 +122,12 @@ impl<I, O> Crossing<I, O> for Stays {
     fn skip(_inputs: &[u8], _count: usize) -> Option<&[u8]> {
         None
     }
+
+    fn references() -> References {
+        References::default()
+    }
+
+    fn refer_to(_references: &References) {}
 }
 
 #[cfg(feature = "processes")]
@@ -142,6 +152,14 @@ where
 
     fn skip(inputs: &[u8], count: usize) -> Option<&[u8]> {
         codec::items::skip(inputs, count)
+    }
+
+    fn references() -> References {
+        codec::references::known()
+    }
+
+    fn refer_to(references: &References) {
+        references.iter().for_each(codec::references::add);
     }
 }
 

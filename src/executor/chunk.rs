@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::codec::{Encoded, Format};
+use crate::codec::{Encoded, Format, References};
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult};
 use crate::executor::call::{Crossing, short_name};
 use crate::run::{STAYS, Work, run_items};
@@ -22,6 +22,8 @@ use crate::updater::Updater;
 /// The inputs of a chunk, and what has come of them.
 pub(crate) struct Chunk<I, O> {
     inputs: Mutex<Inputs<I>>,
+    /// To what the encoded inputs refer.
+    references: Mutex<References>,
     labels: Labels,
     counts: ItemCounts,
     outcomes: Arc<Outcomes<O>>,
@@ -80,6 +82,7 @@ pub(crate) struct Terms {
 /// Items that go on in another chunk.
 pub(crate) struct Rest {
     inputs: Vec<u8>,
+    references: References,
     count: usize,
     labels: Labels,
     unencodable: Unencodable,
@@ -155,6 +158,7 @@ impl Rest {
         let unencodable = self.unencodable.split_off(&count).into_iter();
         let rest = Self {
             inputs: later,
+            references: self.references.clone(),
             count: left,
             labels: self.labels.from(count),
             unencodable: unencodable.map(|(index, error)| (index - count, error)).collect(),
@@ -177,6 +181,7 @@ impl<I, O> Chunk<I, O> {
         Self {
             counts: ItemCounts::new(inputs.len()),
             inputs: Mutex::new(Inputs::Values(inputs)),
+            references: Mutex::default(),
             labels,
             outcomes,
             unencodable: Mutex::default(),
@@ -189,10 +194,11 @@ impl<I, O> Chunk<I, O> {
 
     /// One that goes on where another was lost.
     pub(crate) fn resumed<C: Crossing<I, O>>(rest: Rest, outcomes: Arc<Outcomes<O>>) -> Self {
-        let Rest { inputs, count, labels, unencodable, retries, patience, .. } = rest;
+        let Rest { inputs, references, count, labels, unencodable, retries, patience, .. } = rest;
         Self {
             counts: ItemCounts::new(count),
             inputs: Mutex::new(Inputs::Encoded(inputs)),
+            references: Mutex::new(references),
             labels,
             outcomes,
             unencodable: Mutex::new(unencodable),
@@ -289,6 +295,7 @@ impl<I, O> Chunk<I, O> {
         let unencodable = unencodable.split_off(&from).into_iter();
         Some(Rest {
             inputs,
+            references: lock(&self.references).clone(),
             count,
             labels: self.labels.from(from),
             unencodable: unencodable.map(|(index, error)| (index - from, error)).collect(),
@@ -391,7 +398,10 @@ where
     fn encode(self) -> Result<Encoded, BoxError> {
         let inputs = match self.chunk.take_inputs() {
             Inputs::Values(inputs) => inputs,
-            Inputs::Encoded(bytes) => return Ok(Encoded { format: Format::Items, bytes }),
+            Inputs::Encoded(bytes) => {
+                C::refer_to(&lock(&self.chunk.references));
+                return Ok(Encoded { format: Format::Items, bytes });
+            }
             Inputs::Taken => return Err(STAYS.into()),
         };
         let (mut bytes, mut unencodable) = (Vec::new(), Unencodable::new());
@@ -401,6 +411,7 @@ where
             }
         }
         *lock(&self.chunk.unencodable) = unencodable;
+        *lock(&self.chunk.references) = C::references();
         Ok(Encoded { format: Format::Items, bytes })
     }
 

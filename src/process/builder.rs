@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZero;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -287,8 +286,7 @@ impl ProcessPoolBuilder {
             starts_all: false,
         };
         launch.max_workers = max_workers;
-        let pool = Pool::new(launch, settings);
-        Ok(ProcessPoolExecutor { pool: Arc::new(pool), max_workers })
+        Ok(ProcessPoolExecutor { pool: Pool::new(launch, settings), max_workers })
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::codec::Encoded;
+use crate::codec::references::{self, Image};
+use crate::codec::{Encoded, References};
 use crate::error::{BoxError, CancelCause, TaskErrorKind};
 use crate::executor::Executor;
 use crate::executor::call::{pointer_signature, short_name};
@@ -273,19 +274,26 @@ impl ProcessPoolExecutor {
     }
 
     /// The task's function and its input, for another process.
-    fn prepare(&self, job: &Job) -> Result<(&'static str, Encoded), (TaskErrorKind, BoxError)> {
+    fn prepare(&self, job: &Job) -> Result<Prepared, (TaskErrorKind, BoxError)> {
         let body = &job.task().body;
         let function = body.remote_fn().ok_or_else(not_portable).and_then(function_id);
         let function = function.map_err(|error| (TaskErrorKind::NotRegistered, error.into()))?;
-        let input = body.encode().and_then(|input| check_size(function, input, self.pool.launch.max_frame)).map_err(
-            |error| {
-                let error = RemoteError::new("its input could not be encoded", &*error);
-                (TaskErrorKind::Encode, error.into())
-            },
-        )?;
-        Ok((function, input))
+        let max = self.pool.launch.max_frame;
+        let (input, references) = references::with(|| body.encode());
+        let input = input.and_then(|input| check_size(function, input, max)).and_then(|input| {
+            references.iter().try_for_each(|image| check_image(image, max))?;
+            Ok(input)
+        });
+        let input = input.map_err(|error| {
+            let error = RemoteError::new("its input could not be encoded", &*error);
+            (TaskErrorKind::Encode, error.into())
+        })?;
+        Ok((function, (input, references)))
     }
 }
+
+/// A function, and its input with the shared values that it refers to.
+type Prepared = (&'static str, (Encoded, References));
 
 impl Executor for ProcessPoolExecutor {
     fn execute(&self, job: Job) {
@@ -360,4 +368,10 @@ pub(crate) fn function_id(function: RemoteFn) -> Result<&'static str, String> {
 pub(crate) fn check_size(function: &str, input: Encoded, max: u64) -> Result<Encoded, BoxError> {
     let len = input.bytes.len() as u64 + outbox::run_overhead(function);
     if len <= max { Ok(input) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
+}
+
+/// The same for a shared value.
+fn check_image(image: &Image, max: u64) -> Result<(), BoxError> {
+    let len = image.bytes.len() as u64 + outbox::share_overhead();
+    if len <= max { Ok(()) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
 }

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::codec;
 use crate::codec::Encoded;
+use crate::codec::references;
 use crate::error::{BoxError, TaskResult};
 use crate::process::build_id;
 use crate::process::program;
@@ -104,7 +105,7 @@ where
     O: Serialize + 'static,
 {
     fn call(&self, input: Encoded, progress: &Updater) -> TaskResult<Encoded> {
-        let input = codec::decode(input).map_err(Defect::Input)?;
+        let input = references::decode_input(input).map_err(Defect::Input)?;
         let output = (self.task)(input, progress)?;
         Ok(codec::encode(output).map_err(Defect::Output)?)
     }

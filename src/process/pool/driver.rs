@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
 
-use crate::codec::Encoded;
+use crate::codec::{Encoded, References};
 use crate::error::WorkerExit;
 use crate::executor::job::{Job, Refusal};
 #[cfg(feature = "cluster")]
@@ -40,7 +40,12 @@ const READS: usize = 64;
 const DECODER_STACK: usize = 8 << 20;
 
 impl Pool {
-    pub(crate) fn submit(self: &Arc<Self>, job: Job, function: &'static str, input: Encoded) {
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        job: Job,
+        function: &'static str,
+        (input, references): (Encoded, References),
+    ) {
         let mut state = self.lock();
         if state.scheduler.is_closed() {
             drop(state);
@@ -51,7 +56,7 @@ impl Pool {
             let Failure { kind, error, .. } = Failure::of_system("the threads that see to its workers", &error);
             return transitions::reject(job.task(), kind, error.into());
         }
-        let queued = Queued::new(job, function, input);
+        let queued = Queued::new(job, function, input, references);
         self.tell_locked(state, [Event::Submitted(queued)]);
     }
 
@@ -196,6 +201,7 @@ impl Driver {
             // Those who wait hear of it when these are dropped.
             let waiting = mem::take(&mut state.waiting);
             drop(state);
+            self.pool.forget_images();
             if arrivals.is_empty() && posted.is_empty() && waiting.is_empty() {
                 return;
             }
@@ -450,6 +456,7 @@ impl Driver {
     pub(super) fn tell_gone(&self, worker: WorkerId, end: End) {
         let mut state = self.pool.lock();
         state.channels.remove(&worker);
+        state.images.forget_worker(worker);
         state.sites.remove(&worker);
         self.pool.tell_locked(state, [Event::Gone(worker, end)]);
     }

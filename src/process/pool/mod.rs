@@ -7,6 +7,7 @@ mod crew;
 mod crews;
 pub(crate) mod driver;
 mod ends;
+mod images;
 pub(crate) mod launch;
 mod launched;
 #[cfg(feature = "cluster")]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::codec::{Encoded, Format};
+use crate::codec::{Encoded, Format, References};
 use crate::executor::job::Job;
 use crate::process::pool::launch::{End, Failure};
 use crate::process::pool::terms::{Doom, Page, Report, Task, Types};
@@ -38,6 +38,8 @@ pub(super) struct Entry {
     pub(super) format: Format,
     /// Until it has begun for the last time.
     pub(super) input: Mutex<Payload>,
+    /// The shared values that the input refers to.
+    pub(super) references: References,
     /// In nanoseconds.
     pub(super) timeout: u64,
     /// How often it is to be started again, when its worker is lost.
@@ -45,7 +47,7 @@ pub(super) struct Entry {
 }
 
 impl Queued {
-    pub(super) fn new(job: Job, function: &'static str, input: Encoded) -> Self {
+    pub(super) fn new(job: Job, function: &'static str, input: Encoded, references: References) -> Self {
         let core = &job.task().core;
         let limits = core.existing_details().map(|details| details.limits).unwrap_or_default();
         let timeout = limits.timeout.or_else(|| core.items()?.patience());
@@ -55,6 +57,7 @@ impl Queued {
             function,
             format: input.format,
             input: Mutex::new(input.bytes.into()),
+            references,
             timeout: timeout.unwrap_or(wire::NO_TIMEOUT),
             retries: AtomicU32::new(limits.retries),
         }))

@@ -7,15 +7,17 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use event_listener::Event as Notifier;
 
+use crate::codec::references::Keeper;
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::CrewNews;
+use crate::process::pool::images::Images;
 use crate::process::pool::launch::{Failure, Launch, Process};
 use crate::process::pool::launched::Site;
 use crate::process::pool::poller::Poller;
@@ -27,6 +29,7 @@ use crate::process::pool::slot::Settings;
 use crate::process::pool::terms::{Action, Effects, Event, Seat, Task, WorkerId};
 use crate::process::pool::verdict::{cancelled_kind, judge, loss};
 use crate::process::protocol::channel::Channel;
+use crate::process::protocol::wire::outbox::Payload;
 use crate::process::protocol::wire::{Request, Run};
 use crate::process::registry::any_function;
 use crate::process::workers::WorkersStatus;
@@ -43,12 +46,17 @@ pub(crate) struct Pool {
     pub(super) poller: OnceLock<Poller>,
     pub(super) progress: Notifier,
     pub(super) has_remarked: AtomicBool,
+    /// Shared values that nobody needs any more, and workers still have.
+    forgotten: Mutex<Vec<u64>>,
+    this: Weak<Self>,
 }
 
 pub(super) struct State {
     pub(super) scheduler: Scheduler<Kinds>,
     /// Where to send what a worker is to be told.
     pub(super) channels: HashMap<WorkerId, Arc<Channel>>,
+    /// Which shared values they have.
+    pub(super) images: Images,
     /// What only the driver does.
     pub(super) posted: Effects<Kinds>,
     /// Processes that were started, for the driver.
@@ -69,10 +77,11 @@ pub(super) struct State {
 }
 
 impl Pool {
-    pub(crate) fn new(launch: Launch, settings: Settings) -> Self {
+    pub(crate) fn new(launch: Launch, settings: Settings) -> Arc<Self> {
         let state = State {
             scheduler: Scheduler::new(settings),
             channels: HashMap::new(),
+            images: Images::default(),
             posted: Vec::new(),
             arrivals: Vec::new(),
             #[cfg(feature = "cluster")]
@@ -83,14 +92,16 @@ impl Pool {
             timer: None,
             waiting: Vec::new(),
         };
-        Self {
+        Arc::new_cyclic(|this| Self {
             launch,
             cancel_grace: settings.cancel_grace,
             state: Mutex::new(state),
             poller: OnceLock::new(),
             progress: Notifier::new(),
             has_remarked: AtomicBool::new(false),
-        }
+            forgotten: Mutex::default(),
+            this: this.clone(),
+        })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -163,12 +174,20 @@ impl Pool {
         let had_posted = !state.posted.is_empty();
         for action in effects {
             match action {
-                Action::Send(worker, task, place, wanted) => state.send(worker, &mut channels, |channel| {
+                Action::Send(worker, task, place, wanted) => {
                     let Entry { function, format, timeout, .. } = *task.0;
-                    let run = Run { id: task.id(), place, wanted, timeout };
-                    channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
-                    channel.outbox().run(run, function, format, &task.input());
-                }),
+                    let news = state.images.send(worker, &task.0.references);
+                    news.iter().for_each(|image| image.tell(&(self.this.clone() as Weak<dyn Keeper>)));
+                    state.send(worker, &mut channels, |channel| {
+                        let run = Run { id: task.id(), place, wanted, timeout };
+                        channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
+                        let mut outbox = channel.outbox();
+                        for image in news {
+                            outbox.share(image.id, image.format, &Payload::Large(image.bytes.clone()));
+                        }
+                        outbox.run(run, function, format, &task.input());
+                    });
+                }
                 Action::Want(worker, id, wanted) => state.send(worker, &mut channels, |channel| {
                     channel.outbox().request(Request::Want { id, wanted });
                 }),
@@ -237,6 +256,29 @@ impl Pool {
         }
     }
 
+    /// Has workers forget what nobody needs any more.
+    pub(super) fn forget_images(&self) {
+        let forgotten = mem::take(&mut *self.forgotten());
+        if forgotten.is_empty() {
+            return;
+        }
+        let (mut state, mut channels) = (self.lock(), Vec::new());
+        for image in forgotten {
+            for worker in state.images.forget(image) {
+                let forget = |channel: &Channel| channel.outbox().request(Request::Forget { id: image });
+                state.send(worker, &mut channels, forget);
+            }
+        }
+        drop(state);
+        for (worker, channel) in channels {
+            self.send_off(worker, &channel);
+        }
+    }
+
+    fn forgotten(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes known what has become of a task. Code of the user may be called: outputs are decoded and dropped, futures
     /// are woken.
     fn carry_out(&self, action: Action<Kinds>) {
@@ -289,6 +331,14 @@ impl State {
         if channels.last().is_none_or(|(last, _)| *last != worker) {
             channels.push((worker, channel.clone()));
         }
+    }
+}
+
+/// The driver does it: the last one who has let go may have any lock.
+impl Keeper for Pool {
+    fn forget(&self, image: u64) {
+        self.forgotten().push(image);
+        self.wake_driver();
     }
 }
 

@@ -32,6 +32,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, process};
 
+use crate::codec::references::{self, Store};
 use crate::codec::{self, Encoded, Format};
 use crate::error::{CancelCause, TaskError, TaskErrorKind, TaskResult};
 use crate::process::error::texts;
@@ -98,6 +99,8 @@ struct Worker {
     /// Locked by the one who reads.
     reading: Mutex<Reading>,
     alarm: Option<Alarm>,
+    /// What inputs refer to.
+    store: Arc<Store>,
     inbox: Mutex<Inbox>,
     /// The inbox has changed, or what is in there of the current task.
     changed: Condvar,
@@ -251,6 +254,7 @@ impl Worker {
             outlet: Arc::new(Outlet::new(channel)?),
             reading: Mutex::new(Reading::new(decoder, parent, heartbeat)),
             alarm: Alarm::new()?,
+            store: Arc::default(),
             inbox: Mutex::default(),
             changed: Condvar::new(),
         };
@@ -369,6 +373,8 @@ impl Worker {
             *unsent = Duration::ZERO;
         }
         self.outlet.turn_to(task.core.id(), run.id);
+        // The initializer comes before anything is shared.
+        references::use_store((run.id != 0).then(|| self.store.clone()));
         let context = carry_out(task.clone(), context);
         if let Some(forwarder) = self.leave_task() {
             // Nothing may be said of a task after its end.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::codec::references::Stored;
 use crate::error::CancelCause;
 use crate::process::protocol::channel::Received;
 use crate::process::protocol::pulse::Pulse;
@@ -16,6 +17,7 @@ use crate::process::worker::alarm::Alarm;
 use crate::process::worker::forward::Forwarder;
 use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
+use crate::sync::unwind::drop_quietly;
 use crate::task::{TaskRef, state, transitions};
 
 /// When the alarm looks at what the runner does: a cancellation is heard after twice that at the latest. A few times what
@@ -31,6 +33,8 @@ enum Action {
     Resume(TaskRef),
     Observe(Arc<Forwarder>),
     Probe(Arc<Forwarder>),
+    /// A shared value that nobody needs any more.
+    Drop(Arc<Stored>),
 }
 
 impl Worker {
@@ -158,6 +162,8 @@ impl Worker {
     fn handle(self: &Arc<Self>, inbox: &mut Inbox, request: Request, actions: &mut Vec<Action>) {
         match request {
             Request::Run { run, function, input } => inbox.waiting.push_back(QueuedRun { run, function, input }),
+            Request::Share { id, value } => self.store.keep(id, value),
+            Request::Forget { id } => actions.extend(self.store.forget(id).map(Action::Drop)),
             Request::Want { id, wanted } => match &mut inbox.current {
                 Some(current) if current.run.id == id => self.want(current, wanted, inbox.is_suspended, actions),
                 _ => {
@@ -235,6 +241,7 @@ impl Action {
             Self::Resume(task) => transitions::resume(&task),
             Self::Observe(forwarder) => forwarder.start(),
             Self::Probe(forwarder) => forwarder.probe(),
+            Self::Drop(stored) => drop_quietly(stored),
         }
     }
 }

@@ -243,6 +243,11 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireE
             let run = Run { id, place, wanted, timeout };
             Request::Run { run, function, input: Encoded { format, bytes: payload } }
         }
+        kind::SHARE => {
+            let format = Fields { rest: fields, message: "Share" }.format()?;
+            Request::Share { id, value: Encoded { format, bytes: payload } }
+        }
+        kind::FORGET => Request::Forget { id },
         kind::WANT => Request::Want { id, wanted: Fields { rest: fields, message: "Want" }.u32()? },
         kind::SUSPEND => Request::Suspend,
         kind::RESUME => Request::Resume,

@@ -53,6 +53,15 @@ pub(crate) enum Request {
         function: String,
         input: Encoded,
     },
+    /// A value that inputs refer to which come after it.
+    Share {
+        id: u64,
+        value: Encoded,
+    },
+    /// No input will refer to that any more.
+    Forget {
+        id: u64,
+    },
     /// What is requested of a task by now.
     Want {
         id: u64,
@@ -243,6 +252,8 @@ const SNAPSHOT: usize = 33;
 mod kind {
     pub(super) const HELLO: u8 = b'H';
     pub(super) const RUN: u8 = b'R';
+    pub(super) const SHARE: u8 = b'X';
+    pub(super) const FORGET: u8 = b'F';
     pub(super) const WANT: u8 = b'W';
     pub(super) const SURROUNDINGS: u8 = b'E';
     pub(super) const SUSPEND: u8 = b'S';

@@ -92,6 +92,10 @@ impl Outbox {
         self.push(kind::RUN, run.id, fields, input);
     }
 
+    pub(crate) fn share(&mut self, id: u64, format: Format, value: &Payload) {
+        self.push(kind::SHARE, id, |to| to.push(format as u8), value);
+    }
+
     pub(crate) fn request(&mut self, request: Request) {
         match request {
             Request::Surroundings(surroundings) => self.push_surroundings(&surroundings),
@@ -105,6 +109,8 @@ impl Outbox {
                 to.extend(hello.heartbeat.to_le_bytes());
             }),
             Request::Run { run, function, input } => self.run(run, &function, input.format, &input.bytes.into()),
+            Request::Share { id, value } => self.share(id, value.format, &value.bytes.into()),
+            Request::Forget { id } => self.push_small(kind::FORGET, id, |_| {}),
             Request::Want { id, wanted } => self.push_small(kind::WANT, id, |to| to.extend(wanted.to_le_bytes())),
             Request::Suspend => self.push_small(kind::SUSPEND, 0, |_| {}),
             Request::Resume => self.push_small(kind::RESUME, 0, |_| {}),
@@ -252,6 +258,11 @@ impl Default for Payload {
 /// The size of the frame for an input, without the payload; for its bound.
 pub(crate) fn run_overhead(function: &str) -> u64 {
     (HEAD + 21 + function.len() + 1) as u64
+}
+
+/// The size of the frame for a shared value, without the payload; for its bound.
+pub(crate) fn share_overhead() -> u64 {
+    (HEAD + 1 + 1) as u64
 }
 
 /// The size of the frame for an output, without the payload; for its bound.

@@ -15,10 +15,12 @@ use crate::codec::Format;
 /// Where something changes about how a payload is sent and received.
 const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
 
-const KINDS: [u8; 20] = [
+const KINDS: [u8; 22] = [
     kind::SURROUNDINGS,
     kind::HELLO,
     kind::RUN,
+    kind::SHARE,
+    kind::FORGET,
     kind::WANT,
     kind::SUSPEND,
     kind::RESUME,
@@ -267,6 +269,8 @@ fn request() -> impl Strategy<Value = Request> {
         1 => surroundings,
         1 => hello,
         4 => run,
+        2 => (any::<u64>(), value()).prop_map(|(id, value)| Request::Share { id, value }),
+        1 => any::<u64>().prop_map(|id| Request::Forget { id }),
         1 => any::<(u64, u32)>().prop_map(|(id, wanted)| Request::Want { id, wanted }),
         1 => select(vec![Request::Suspend, Request::Resume, Request::Beat, Request::Quit]),
     ]

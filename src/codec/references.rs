@@ -1,0 +1,200 @@
+//! Values that many inputs share: each crosses once to each process that needs it.
+//!
+//! A [`Shared`](super::shared::Shared) within an input is encoded as a number. Which values an input refers to is found out while that is
+//! encoded, and what the numbers stand for while it is decoded: serde carries nothing along, so both are known to the
+//! thread that does so, for as long as it does.
+//!
+//! ```text
+//!   the program                                             a worker
+//!
+//!   Shared ──► value                                        Store: id ──► bytes, decoded when it is asked for first
+//!     └──────► Image: id, bytes ── sent once to a worker ──►  ▲
+//!                ▲                                            │
+//!   a task ──────┘ ── its input, which has the id in it ──────┘
+//!
+//!   no Shared and no task has the image any more ─────────► forgotten; a task that has the value keeps it to its end
+//! ```
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use serde::de::DeserializeOwned;
+
+use crate::codec::{Encoded, Format, decode};
+use crate::error::BoxError;
+
+/// A shared value as it is sent.
+pub(crate) struct Image {
+    /// Unique within the process.
+    pub(crate) id: u64,
+    pub(crate) format: Format,
+    pub(crate) bytes: Arc<Vec<u8>>,
+    /// Those who have sent it, and are to hear when nobody needs it any more.
+    keepers: Mutex<Vec<Weak<dyn Keeper>>>,
+}
+
+/// Whoever has sent shared values elsewhere.
+pub(crate) trait Keeper: Send + Sync {
+    /// Nobody needs this one any more. Called by any thread, with any lock held but the keeper's own.
+    fn forget(&self, image: u64);
+}
+
+thread_local! {
+    /// What the input that is being encoded refers to.
+    static REFERENCES: RefCell<Option<Vec<Arc<Image>>>> = const { RefCell::new(None) };
+    /// What the inputs that this thread decodes may refer to.
+    static STORE: RefCell<Option<Arc<Store>>> = const { RefCell::new(None) };
+    static IS_DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Image {
+    pub(crate) fn new(Encoded { format, bytes }: Encoded) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { id, format, bytes: Arc::new(bytes), keepers: Mutex::default() })
+    }
+
+    /// Has `keeper` hear when nobody needs it any more.
+    pub(crate) fn tell(&self, keeper: &Weak<dyn Keeper>) {
+        let mut keepers = lock(&self.keepers);
+        if !keepers.iter().any(|other| other.ptr_eq(keeper)) {
+            keepers.push(keeper.clone());
+        }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        for keeper in lock(&self.keepers).drain(..).filter_map(|keeper| keeper.upgrade()) {
+            keeper.forget(self.id);
+        }
+    }
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Image").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Restores what a thread knows when it is dropped, also where code of the user panics.
+struct Restore<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Restore<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Encodes something with values that are shared as references; returns to what it refers as well.
+pub(crate) fn with<R>(encode: impl FnOnce() -> R) -> (R, Vec<Arc<Image>>) {
+    let mut before = REFERENCES.replace(Some(Vec::new()));
+    let mut references = Vec::new();
+    let restore = Restore(|| references = REFERENCES.replace(before.take()).unwrap_or_default());
+    let result = encode();
+    drop(restore);
+    (result, references)
+}
+
+/// Encodes something with values that are shared in full.
+pub(crate) fn without<R>(encode: impl FnOnce() -> R) -> R {
+    let mut before = REFERENCES.replace(None);
+    let _restore = Restore(|| drop(REFERENCES.replace(before.take())));
+    encode()
+}
+
+/// Whether a value that is shared is to be encoded as a reference.
+pub(crate) fn are_wanted() -> bool {
+    REFERENCES.with_borrow(Option::is_some)
+}
+
+/// What is being encoded refers to this.
+pub(crate) fn add(image: &Arc<Image>) {
+    REFERENCES.with_borrow_mut(|references| {
+        if let Some(references) = references.as_mut().filter(|all| !all.iter().any(|other| other.id == image.id)) {
+            references.push(image.clone());
+        }
+    });
+}
+
+/// To what all refers that was encoded by now.
+pub(crate) fn known() -> Vec<Arc<Image>> {
+    REFERENCES.with_borrow(|references| references.clone().unwrap_or_default())
+}
+
+/// What inputs refer to that are decoded on this thread from now on, where they refer to anything.
+pub(crate) fn use_store(store: Option<Arc<Store>>) {
+    STORE.set(store);
+}
+
+/// What the input that is being decoded refers to.
+pub(crate) fn store() -> Option<Arc<Store>> {
+    if IS_DECODING.get() { STORE.with_borrow(Clone::clone) } else { None }
+}
+
+/// Decodes an input, which may refer to what this process was sent.
+pub(crate) fn decode_input<T: DeserializeOwned + 'static>(input: Encoded) -> Result<T, BoxError> {
+    decoding(true, || decode(input))
+}
+
+fn decoding<R>(has_references: bool, decode: impl FnOnce() -> R) -> R {
+    let before = IS_DECODING.replace(has_references);
+    let _restore = Restore(|| IS_DECODING.set(before));
+    decode()
+}
+
+/// The shared values that this process was sent.
+#[derive(Default)]
+pub(crate) struct Store(Mutex<HashMap<u64, Arc<Stored>>>);
+
+/// One of them, decoded when it is asked for first.
+pub(crate) struct Stored {
+    encoded: Mutex<Option<Encoded>>,
+    decoded: OnceLock<Result<Arc<dyn Any + Send + Sync>, String>>,
+}
+
+impl Store {
+    pub(crate) fn keep(&self, id: u64, encoded: Encoded) {
+        let stored = Stored { encoded: Mutex::new(Some(encoded)), decoded: OnceLock::new() };
+        lock(&self.0).insert(id, Arc::new(stored));
+    }
+
+    /// Returns what is to be dropped, which runs code of the user.
+    pub(crate) fn forget(&self, id: u64) -> Option<Arc<Stored>> {
+        lock(&self.0).remove(&id)
+    }
+
+    /// What `share` makes of the value with this id, the first time.
+    pub(crate) fn get<T: DeserializeOwned, S: Any + Send + Sync>(
+        &self,
+        id: u64,
+        share: impl FnOnce(T) -> S,
+    ) -> Result<Arc<S>, String>
+    where
+        T: 'static,
+    {
+        let stored = lock(&self.0).get(&id).cloned();
+        let stored = stored.ok_or("a value that it shares was not sent")?;
+        let decoded = stored.decoded.get_or_init(|| {
+            let encoded = lock(&stored.encoded).take().unwrap_or_default();
+            // What it has within itself came with it.
+            let value = decoding(false, || decode::<T>(encoded)).map_err(|error| error.to_string())?;
+            Ok(Arc::new(share(value)))
+        });
+        decoded.clone()?.downcast().map_err(|_| "a value that it shares is one of another type".into())
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("values", &lock(&self.0).len()).finish()
+    }
+}

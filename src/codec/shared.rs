@@ -1,0 +1,171 @@
+//! A value that many inputs share, as users have it.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+#[cfg(feature = "processes")]
+use std::sync::OnceLock;
+
+use serde::de::DeserializeOwned;
+#[cfg(feature = "processes")]
+use serde::de::Error as _;
+#[cfg(feature = "processes")]
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+#[cfg(feature = "processes")]
+use crate::codec::encode_ref;
+#[cfg(feature = "processes")]
+use crate::codec::references::{self, Image};
+
+/// A value that many inputs share: encoded once, sent once to each worker process, and kept there for as long as it is needed.
+///
+/// It can stand anywhere within the input of a task, and can be cloned at no cost: within this process it is a counted
+/// reference, as an [`Arc`] is, and what a task on a thread gets is the very value. For a model, a table, a configuration
+/// that each of a thousand tasks needs.
+///
+/// - A worker receives it before the first input that refers to it, and decodes it when it is asked for first. A worker that
+///   is started in place of one that was lost receives it again.
+/// - When the last `Shared` of it in this program is gone, and no task that refers to it waits, workers are told to forget it. A task
+///   that has it keeps it to its end.
+/// - The program keeps the value, and from its first way to a worker on what it is encoded as.
+/// - Everywhere else it is serialized as the value itself: in outputs, in the input of an
+///   [initializer](crate::ProcessPoolBuilder::initializer), within another `Shared`, with other crates.
+///
+/// # Errors
+///
+/// Where it cannot be encoded, so can no input that refers to it: such tasks end with
+/// [`TaskErrorKind::Encode`](crate::TaskErrorKind::Encode). Where a worker cannot decode it, they end with
+/// [`TaskErrorKind::Decode`](crate::TaskErrorKind::Decode).
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{ExecutorExt, Shared, TaskError, TaskResult, ThreadPoolExecutor, Updater};
+///
+/// fn count_word((text, word): (Shared<String>, String), _: &Updater) -> TaskResult<usize> {
+///     Ok(text.split_whitespace().filter(|it| *it == word).count())
+/// }
+///
+/// let executor = ThreadPoolExecutor::new(2); // or a `ProcessPoolExecutor`, which sends the text once to each worker
+/// let text = Shared::new("a rose is a rose is a rose".to_owned());
+/// let inputs = ["rose", "is", "thorn"].map(|word| (text.clone(), word.to_owned()));
+/// let counts: Result<Vec<usize>, TaskError> = executor.map(count_word, inputs).blocking().collect();
+/// assert_eq!(counts?, [3, 2, 0]);
+/// # Ok::<(), TaskError>(())
+/// ```
+#[doc(alias("memmap", "broadcast"))]
+pub struct Shared<T>(Arc<Inner<T>>);
+
+struct Inner<T> {
+    value: T,
+    /// As it is sent, made when it is sent first.
+    #[cfg(feature = "processes")]
+    image: OnceLock<Result<Arc<Image>, String>>,
+}
+
+impl<T> Shared<T> {
+    /// Shares a value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Shared;
+    ///
+    /// let numbers = Shared::new(vec![1, 2, 3]);
+    /// assert_eq!(numbers.iter().sum::<i32>(), 6); // as if it was the vector
+    /// ```
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(Inner {
+            value,
+            #[cfg(feature = "processes")]
+            image: OnceLock::new(),
+        }))
+    }
+}
+
+#[cfg(feature = "processes")]
+impl<T: Serialize + 'static> Shared<T> {
+    fn image(&self) -> Result<&Arc<Image>, &str> {
+        let make = || {
+            // What it has within itself goes with it.
+            let encoded = references::without(|| encode_ref(&self.0.value));
+            encoded.map(Image::new).map_err(|error| error.to_string())
+        };
+        self.0.image.get_or_init(make).as_ref().map_err(String::as_str)
+    }
+}
+
+impl<T: Serialize + 'static> Serialize for Shared<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[cfg(feature = "processes")]
+        if references::are_wanted() {
+            let image = self.image().map_err(S::Error::custom)?;
+            references::add(image);
+            return image.id.serialize(serializer);
+        }
+        self.0.value.serialize(serializer)
+    }
+}
+
+impl<'de, T: DeserializeOwned + Send + Sync + 'static> Deserialize<'de> for Shared<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[cfg(feature = "processes")]
+        if let Some(store) = references::store() {
+            let id = u64::deserialize(deserializer)?;
+            let shared: Arc<Self> = store.get(id, Self::new).map_err(D::Error::custom)?;
+            return Ok((*shared).clone());
+        }
+        T::deserialize(deserializer).map(Self::new)
+    }
+}
+
+impl<T> Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> From<T> for Shared<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<T> AsRef<T> for Shared<T> {
+    fn as_ref(&self) -> &T {
+        self
+    }
+}
+
+impl<T: Default> Default for Shared<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: PartialEq> PartialEq for Shared<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.value == other.0.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.value.fmt(f)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.value.fmt(f)
+    }
+}

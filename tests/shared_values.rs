@@ -1,0 +1,313 @@
+//! Values that many inputs share.
+
+use std::collections::BTreeMap;
+use std::process;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use progress_executor::{
+    Executor, ExecutorExt, ProcessPoolExecutor, Shared, SyncExecutor, TaskError, TaskResult, ThreadPoolExecutor,
+    Updater,
+};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+progress_executor::test_worker!(look_at, sum, end_at, hand_back, look_up, keep, answer, look_within);
+
+/// Far more than any test takes, also on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What happens to tables is counted in each process.
+static ENCODED: AtomicUsize = AtomicUsize::new(0);
+static DECODED: AtomicUsize = AtomicUsize::new(0);
+static ALIVE: AtomicUsize = AtomicUsize::new(0);
+
+#[derive(Debug, PartialEq)]
+struct Table(String);
+
+impl Table {
+    fn new(text: &str) -> Self {
+        ALIVE.fetch_add(1, Ordering::SeqCst);
+        Self(text.into())
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        ALIVE.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Serialize for Table {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        ENCODED.fetch_add(1, Ordering::SeqCst);
+        match self.0.as_str() {
+            "unfit to be encoded" => Err(S::Error::custom("as intended")),
+            text => text.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Table {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DECODED.fetch_add(1, Ordering::SeqCst);
+        let text = String::deserialize(deserializer)?;
+        if text == "unfit to be decoded" { Err(D::Error::custom("as intended")) } else { Ok(Self::new(&text)) }
+    }
+}
+
+/// One test at a time counts.
+fn counting() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let guard = LOCK.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    [&ENCODED, &DECODED, &ALIVE].iter().for_each(|count| count.store(0, Ordering::SeqCst));
+    guard
+}
+
+/// Runs a test that could hang; fails when it does.
+#[track_caller]
+fn within_deadline(test: impl FnOnce() + Send + 'static) {
+    let (done, result) = channel();
+    let thread = thread::spawn(move || {
+        test();
+        let _ = done.send(());
+    });
+    match result.recv_timeout(DEADLINE) {
+        Ok(()) => {}
+        Err(RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended within {DEADLINE:?}"),
+        Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
+    }
+}
+
+/// What a task has seen: the text, its process, and how many tables were decoded there.
+type Seen = (String, u32, usize);
+
+fn look_at((table, _): (Shared<Table>, u64), _: &Updater) -> TaskResult<Seen> {
+    Ok(seen(&table))
+}
+
+fn seen(table: &Table) -> Seen {
+    (table.0.clone(), process::id(), DECODED.load(Ordering::SeqCst))
+}
+
+/// Shared values may stand anywhere.
+#[derive(Clone, Serialize, Deserialize)]
+struct Input {
+    numbers: Shared<Vec<f64>>,
+    #[serde(flatten)]
+    more: BTreeMap<String, Shared<Vec<u8>>>,
+    picked: Option<Picked>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Picked {
+    One { of: Shared<String> },
+}
+
+fn sum(input: Input, _: &Updater) -> TaskResult<f64> {
+    let bytes: f64 = input.more.values().flat_map(|bytes| bytes.iter().copied()).map(f64::from).sum();
+    let text = input.picked.map_or(0, |Picked::One { of }| of.len());
+    Ok(input.numbers.iter().sum::<f64>() + bytes + text as f64)
+}
+
+/// Ends its process at that number, once in the program.
+fn end_at((table, n, end): (Shared<Table>, u64, u64), _: &Updater) -> TaskResult<Seen> {
+    if n == end {
+        process::exit(7);
+    }
+    Ok(seen(&table))
+}
+
+/// What it was given as an output, with how the shared value looks to other crates.
+fn hand_back(table: Shared<Table>, _: &Updater) -> TaskResult<(Shared<Table>, String)> {
+    let text = serde_json::to_string(&table)?;
+    let again: Shared<Table> = serde_json::from_str(&text)?;
+    Ok((again, text))
+}
+
+/// One within another.
+fn look_within(outer: Shared<(u8, Shared<Table>)>, _: &Updater) -> TaskResult<String> {
+    Ok(outer.1.0.clone())
+}
+
+static KEPT: Mutex<Option<Shared<Table>>> = Mutex::new(None);
+
+/// The initializer.
+fn keep(table: Shared<Table>, _: &Updater) -> TaskResult<()> {
+    *KEPT.lock().unwrap() = Some(table);
+    Ok(())
+}
+
+fn look_up((): (), _: &Updater) -> TaskResult<String> {
+    Ok(KEPT.lock().unwrap().as_ref().ok_or("nothing was kept")?.0.clone())
+}
+
+/// How many tables there are in the worker, and how many were decoded.
+fn answer((): (), _: &Updater) -> TaskResult<(usize, usize)> {
+    Ok((ALIVE.load(Ordering::SeqCst), DECODED.load(Ordering::SeqCst)))
+}
+
+fn inputs(table: &Shared<Table>, count: u64) -> impl Iterator<Item = (Shared<Table>, u64)> {
+    (0..count).map(|n| (table.clone(), n))
+}
+
+#[test]
+fn a_value_is_encoded_once_and_decoded_once_in_each_worker() {
+    within_deadline(|| {
+        let _counting = counting();
+        let executor = ProcessPoolExecutor::new(2).unwrap();
+        let table = Shared::new(Table::new("one"));
+        let tasks: Vec<_> = inputs(&table, 100).map(|input| executor.submit(look_at, input)).collect();
+        let singles = tasks.into_iter().map(|task| task.wait().unwrap());
+        let chunks = executor.map(look_at, inputs(&table, 100)).chunks(7).blocking().map(Result::unwrap);
+        for (text, worker, decoded) in singles.chain(chunks) {
+            assert_eq!((text.as_str(), decoded), ("one", 1));
+            assert_ne!(worker, process::id());
+        }
+        assert_eq!((ENCODED.load(Ordering::SeqCst), DECODED.load(Ordering::SeqCst)), (1, 0));
+        let other = ProcessPoolExecutor::new(1).unwrap();
+        assert_eq!(other.submit(look_at, (table.clone(), 0)).wait().unwrap().2, 1);
+        assert_eq!(ENCODED.load(Ordering::SeqCst), 1, "the same for another pool");
+    });
+}
+
+#[test]
+fn in_this_process_it_is_the_very_value() {
+    let _counting = counting();
+    let table = Shared::new(Table::new("one"));
+    let address = move |(table, _): (Shared<Table>, u64), _: &Updater| Ok(std::ptr::from_ref(&*table) as usize);
+    let here = std::ptr::from_ref(&*table) as usize;
+    let executors: [&dyn Executor; 2] = [&ThreadPoolExecutor::new(2), &SyncExecutor::new()];
+    for executor in executors {
+        let addresses: Vec<_> = executor.map(address, inputs(&table, 10)).chunks(3).blocking().collect();
+        assert!(addresses.into_iter().all(|it| it.unwrap() == here));
+    }
+    assert_eq!((ENCODED.load(Ordering::SeqCst), ALIVE.load(Ordering::SeqCst)), (0, 1));
+}
+
+#[test]
+fn it_may_stand_anywhere_within_an_input() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        let numbers = Shared::new(vec![1.5, 2.5]);
+        let bytes = Shared::new(vec![1_u8, 2]);
+        let picked = Some(Picked::One { of: Shared::new("abc".to_owned()) });
+        let more = [("a".to_owned(), bytes.clone()), ("b".to_owned(), bytes)].into();
+        let input = Input { numbers, more, picked };
+        for _ in 0..3 {
+            assert_eq!(executor.submit(sum, input.clone()).wait().unwrap(), 4.0 + 6.0 + 3.0);
+        }
+    });
+}
+
+#[test]
+fn a_new_worker_receives_it_again() {
+    within_deadline(|| {
+        let _counting = counting();
+        for is_launched in [false, true] {
+            let executor = ProcessPoolExecutor::builder().max_workers(1);
+            let executor = if is_launched { executor.without_shared_memory() } else { executor }.build().unwrap();
+            let table = Shared::new(Table::new("one"));
+            let tasks: Vec<_> = (0..4).map(|n| executor.submit(end_at, (table.clone(), n, 1))).collect();
+            let outcomes: Vec<_> = tasks.into_iter().map(|task| task.wait().map(|seen| seen.0)).collect();
+            assert!(outcomes[1].as_ref().is_err_and(TaskError::is_worker_lost));
+            assert!(
+                [0, 2, 3].into_iter().all(|n| outcomes[n].as_ref().is_ok_and(|text| text == "one")),
+                "{outcomes:?}"
+            );
+            let map = executor.map(end_at, (0..4).map(|n| (table.clone(), n, 1))).chunks(4).retries(1);
+            let outcomes: Vec<_> = map.blocking().map(|it| it.is_ok()).collect();
+            assert_eq!(outcomes, [true, false, true, true]);
+        }
+    });
+}
+
+#[test]
+fn a_worker_forgets_what_nobody_needs_and_nothing_else() {
+    within_deadline(|| {
+        let _counting = counting();
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        let (table, other) = (Shared::new(Table::new("one")), Shared::new(Table::new("other")));
+        let alive = || executor.submit(answer, ()).wait().unwrap().0;
+        for (table, text) in [(&table, "one"), (&other, "other")] {
+            assert_eq!(executor.submit(look_at, (table.clone(), 0)).wait().unwrap().0, text);
+        }
+        assert_eq!(alive(), 2);
+        let clone = table.clone();
+        drop(table);
+        assert_eq!(alive(), 2, "there is a clone");
+        drop(clone);
+        let start = Instant::now();
+        while alive() != 1 {
+            assert!(start.elapsed() < DEADLINE, "it is not forgotten");
+        }
+        let (text, _, decoded) = executor.submit(look_at, (other.clone(), 0)).wait().unwrap();
+        assert_eq!((text.as_str(), decoded), ("other", 2), "that was kept");
+    });
+}
+
+#[test]
+fn what_waits_for_a_worker_needs_it_still() {
+    within_deadline(|| {
+        let _counting = counting();
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        let table = Shared::new(Table::new("one"));
+        let tasks: Vec<_> = inputs(&table, 50).map(|input| executor.submit(look_at, input)).collect();
+        drop(table);
+        assert!(tasks.into_iter().all(|task| task.wait().unwrap().0 == "one"));
+    });
+}
+
+#[test]
+fn in_outputs_and_elsewhere_it_is_the_value_itself() {
+    within_deadline(|| {
+        let _counting = counting();
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        let (table, text) = executor.submit(hand_back, Shared::new(Table::new("one"))).wait().unwrap();
+        assert_eq!((table.0.as_str(), text.as_str()), ("one", "\"one\""));
+        assert_eq!(serde_json::to_string(&table).unwrap(), "\"one\"");
+        let outer = Shared::new((7, table));
+        assert_eq!(executor.submit(look_within, outer).wait().unwrap(), "one");
+        let executor = ProcessPoolExecutor::builder().max_workers(1).initializer(keep, Shared::new(Table::new("kept")));
+        assert_eq!(executor.build().unwrap().submit(look_up, ()).wait().unwrap(), "kept");
+    });
+}
+
+#[test]
+fn what_cannot_cross_fails_the_tasks_that_need_it() {
+    within_deadline(|| {
+        let _counting = counting();
+        let executor = ProcessPoolExecutor::builder().max_workers(1).max_frame_bytes(100_000).build().unwrap();
+        let unfit = Shared::new(Table::new("unfit to be encoded"));
+        for _ in 0..2 {
+            let error = executor.submit(look_at, (unfit.clone(), 0)).wait().unwrap_err();
+            assert!(error.is_encode_error() && format!("{error:#}").contains("as intended"), "{error:#}");
+        }
+        let large = Shared::new(Table::new(&"x".repeat(100_000)));
+        assert!(executor.submit(look_at, (large, 0)).wait().unwrap_err().is_encode_error());
+        let unfit = Shared::new(Table::new("unfit to be decoded"));
+        for _ in 0..2 {
+            let error = executor.submit(look_at, (unfit.clone(), 0)).wait().unwrap_err();
+            assert!(error.is_decode_error() && format!("{error:#}").contains("as intended"), "{error:#}");
+        }
+        assert_eq!(executor.submit(look_at, (Shared::new(Table::new("fit")), 0)).wait().unwrap().0, "fit");
+    });
+}
+
+#[test]
+fn it_looks_like_its_value() {
+    let text: Shared<String> = "one".to_owned().into();
+    assert_eq!((format!("{text} {text:?}"), text.len()), ("one \"one\"".into(), 3));
+    assert_eq!(text, text.clone());
+    assert_eq!(text, Shared::new("one".to_owned()));
+    assert_ne!(text, Shared::default());
+    let counted = Shared::new(Arc::new(7));
+    let clone = counted.clone();
+    assert_eq!(Arc::strong_count(&counted), 1, "the value is not cloned");
+    drop((counted, clone));
+}
