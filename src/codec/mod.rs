@@ -5,6 +5,8 @@
 //! [MessagePack]: https://msgpack.org
 
 #[cfg(feature = "processes")]
+mod depth;
+#[cfg(feature = "processes")]
 pub(crate) mod items;
 #[cfg(feature = "processes")]
 pub(crate) mod references;
@@ -22,6 +24,8 @@ use serde::Serialize;
 #[cfg(feature = "processes")]
 use serde::de::DeserializeOwned;
 
+#[cfg(feature = "processes")]
+use crate::codec::depth::is_deeper_than;
 #[cfg(feature = "processes")]
 use crate::codec::strict::{MAX_DEPTH, strict};
 use crate::error::BoxError;
@@ -81,6 +85,9 @@ pub(crate) fn encode_ref<T: Serialize + 'static>(value: &T) -> Result<Encoded, B
 pub(crate) fn decode<T: DeserializeOwned + 'static>(encoded: Encoded) -> Result<T, BoxError> {
     match encoded.format {
         Format::MessagePack => {
+            if is_deeper_than(usize::from(MAX_DEPTH) - 1, &encoded.bytes) {
+                return Err(format!("it is nested more than {} deep", MAX_DEPTH - 1).into());
+            }
             let mut bytes = rmp_serde::Deserializer::from_read_ref(&encoded.bytes);
             bytes.set_max_depth(MAX_DEPTH.into());
             Ok(T::deserialize(&mut bytes)?)
