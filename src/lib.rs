@@ -254,6 +254,8 @@ pub use crate::process::executor::ProcessPoolExecutor;
 #[cfg(feature = "processes")]
 pub use crate::process::launcher::Launcher;
 #[cfg(feature = "processes")]
+pub use crate::process::output::{LineCallback, OutputLine, OutputStream, WorkerOutput};
+#[cfg(feature = "processes")]
 pub use crate::process::registry::TaskRegistry;
 #[cfg(all(feature = "processes", not(unix)))]
 pub use crate::process::unsupported::{ProcessPoolBuilder, ProcessPoolExecutor};

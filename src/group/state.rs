@@ -453,6 +453,10 @@ impl View {
         (inner.tally.started().cloned().collect(), inner.tally.progress())
     }
 
+    pub(crate) fn report(&self) -> GroupReport {
+        self.group.report()
+    }
+
     /// How many tasks there are, or will be, as far as that is known.
     pub(crate) fn tasks(&self, progress: &GroupProgress) -> u64 {
         self.group.lock().tally.inputs().unwrap_or(progress.tasks() as u64)

@@ -16,6 +16,7 @@ use crate::error::{BoxError, TaskResult};
 use crate::process::error::ProcessPoolError;
 use crate::process::executor::{ProcessPoolExecutor, check_size, function_id};
 use crate::process::launcher::Launcher;
+use crate::process::output::WorkerOutput;
 use crate::process::pool::launch::{Initializer, Launch, Program};
 use crate::process::pool::shared::Pool;
 use crate::process::pool::slot::Settings;
@@ -179,6 +180,48 @@ impl ProcessPoolBuilder {
     /// Sets a variable in the environment of the workers; the others are those of this process.
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.launch.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// What becomes of what the workers write to their standard output and error; by default it appears where that of this
+    /// process does.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use progress_executor::{ProcessPoolExecutor, WorkerOutput};
+    ///
+    /// let output = WorkerOutput::lines(|line| println!("{} of {:?}: {line}", line.worker, line.name));
+    /// let executor = ProcessPoolExecutor::builder().output(output).build()?;
+    /// # Ok::<(), progress_executor::ProcessPoolError>(())
+    /// ```
+    pub fn output(mut self, output: WorkerOutput) -> Self {
+        self.launch.output = output;
+        self
+    }
+
+    /// Passes what tasks log in workers on to the logger of this program, by the crate `log`: records up to this level, and
+    /// of those what that logger lets through. With the feature `log`.
+    ///
+    /// The message says which task it was, `[walk 04, task 7] ..`, and so do the key-value pairs `task_id` and `task_name` of
+    /// the record. The logger is called on a thread that is there for that; records that it takes too long for are dropped
+    /// and counted. What is logged between tasks, and by the initializer, is not passed on.
+    ///
+    /// The logger of a worker is this one, unless the program has set another before
+    /// [`TaskRegistry::init`](crate::TaskRegistry::init): so set that after.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use progress_executor::ProcessPoolExecutor;
+    ///
+    /// let builder = ProcessPoolExecutor::builder().relay_logs(log::LevelFilter::Info);
+    /// let executor = builder.build()?; // `log::info!` of a task reaches the logger of this program
+    /// # Ok::<(), progress_executor::ProcessPoolError>(())
+    /// ```
+    #[cfg(feature = "log")]
+    pub fn relay_logs(mut self, level: log::LevelFilter) -> Self {
+        self.launch.log_level = level as u8;
         self
     }
 

@@ -51,6 +51,7 @@ pub(crate) mod error;
 pub(crate) mod executor;
 pub(crate) mod init;
 pub(crate) mod launcher;
+pub(crate) mod output;
 #[cfg(unix)]
 pub(crate) mod pool;
 pub(crate) mod program;

@@ -15,6 +15,7 @@ use crate::executor::job::Job;
 use crate::executor::shutdown::Shutdown;
 use crate::process::error::ProcessPoolError;
 use crate::process::launcher::Launcher;
+use crate::process::output::WorkerOutput;
 use crate::process::workers::WorkersStatus;
 use crate::updater::Updater;
 
@@ -88,6 +89,17 @@ pub struct ProcessPoolBuilder {
 }
 
 impl ProcessPoolBuilder {
+    /// Passes on what the workers log.
+    #[cfg(feature = "log")]
+    pub fn relay_logs(self, _level: log::LevelFilter) -> Self {
+        self
+    }
+
+    /// What becomes of what the workers write.
+    pub fn output(self, _output: WorkerOutput) -> Self {
+        self
+    }
+
     /// At most so many processes.
     pub fn max_workers(self, _max_workers: usize) -> Self {
         self

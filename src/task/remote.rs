@@ -19,6 +19,15 @@ pub(crate) struct RemoteSnapshot {
     pub(crate) message: Option<String>,
 }
 
+/// Something that was logged in another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RemoteLog {
+    /// From 1 for an error to 5 for a trace.
+    pub(crate) level: u8,
+    pub(crate) target: String,
+    pub(crate) text: String,
+}
+
 /// What a task had said last in another process that was lost.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Record {

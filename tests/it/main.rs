@@ -20,7 +20,6 @@ mod handles;
 mod helped;
 mod launched;
 mod limits;
-mod lines;
 mod maps;
 mod names;
 mod odd_code;
@@ -58,7 +57,6 @@ use crashes::{
 };
 use launched::{directory, length, say, variable};
 use limits::{check_later, see_the_deadline_move};
-use lines::{say_much, say_numbers, say_numbers_elsewhere};
 use odd_code::{deepen, fail_oddly, is_list, name_of, panic_oddly};
 use partial::take_a_part;
 use processes::{
@@ -127,9 +125,6 @@ progress_executor::test_worker!(
     repeat,
     say_cancelled,
     say,
-    say_much,
-    say_numbers,
-    say_numbers_elsewhere,
     see_the_deadline_move,
     set_a_message,
     set_pairs,

@@ -93,7 +93,7 @@ fn achieved(progress: &GroupProgress, tasks: u64) -> Option<f64> {
 }
 
 /// `12 finished, 3 failed`, without those of which there are none.
-pub(super) fn counts(counts: &[(usize, &str)]) -> String {
+fn counts(counts: &[(usize, &str)]) -> String {
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     counts.collect::<Vec<_>>().join(", ")
 }

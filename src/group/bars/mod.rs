@@ -21,12 +21,11 @@ use console::{Term, colors_enabled_stderr};
 use indicatif::{MultiProgress, ProgressStyle};
 
 use crate::future::ProgressFuture;
-use crate::future::text::printable;
-use crate::group::bars::layout::{Canvas, Row, counts, told};
+use crate::future::text::{one_line, printable};
+use crate::group::bars::layout::{Canvas, Row};
 use crate::group::bars::plain::Plain;
 use crate::group::bars::terminal::{Block, Terminal, standard_error};
 use crate::group::bars::units::Units;
-use crate::group::progress::GroupProgress;
 use crate::group::state::{GroupState, View};
 use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed};
@@ -444,19 +443,10 @@ impl Shown {
         self.view.close();
         self.catch_up(None);
         let (_, progress) = self.view.now();
-        let tasks = self.view.tasks(&progress);
-        self.bars.lock().finish(&summary(&progress, tasks), progress.failed + progress.cancelled > 0);
+        // Names of tasks are in it.
+        let summary = self.view.report().to_string();
+        self.bars.lock().finish(&one_line(&summary), progress.failed + progress.cancelled > 0);
     }
-}
-
-/// What has become of all tasks.
-fn summary(progress: &GroupProgress, tasks: u64) -> String {
-    let ended = progress.ended();
-    let of = if ended as u64 == tasks { String::new() } else { format!(" of {tasks}") };
-    let counts =
-        counts(&[(progress.finished, "finished"), (progress.failed, "failed"), (progress.cancelled, "cancelled")]);
-    let counts = if counts.is_empty() { counts } else { format!(": {counts}") };
-    format!("{ended}{of} ended{counts}; {}", told(progress.elapsed))
 }
 
 /// Draws a group while one of its tasks runs inside of the poll.

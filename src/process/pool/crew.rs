@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::WorkerExit;
 use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::reception::Reception;
-use crate::process::pool::relay::ErrorStream;
+use crate::process::pool::relay::LineStream;
 use crate::process::pool::terms::{Seat, WorkerId};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::noise::Terms;
@@ -39,7 +39,7 @@ pub(super) struct Crew {
     pub(super) key_file: Option<KeyFile>,
     /// The launcher has ended, and has left it to somebody else to start the workers.
     pub(super) is_submitted: bool,
-    pub(super) errors: Arc<ErrorStream>,
+    pub(super) errors: Arc<LineStream>,
     /// Those that have not come.
     pub(super) absent: VecDeque<(WorkerId, Seat)>,
     /// How many are there.
@@ -105,6 +105,7 @@ impl Crew {
             record: None,
             is_exact: false,
             remains,
+            last_words: String::new(),
         }
     }
 

@@ -22,13 +22,14 @@ use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
 use crate::process::launcher::Values;
+use crate::process::output::OutputStream;
 use crate::process::pool::crew::{Crew, CrewNews, Ending, FAREWELL, KeyFile};
 use crate::process::pool::driver::Driver;
 use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::launched::{self, Launched};
 use crate::process::pool::poller::Ready;
 use crate::process::pool::reception::{Newcomer, Reception};
-use crate::process::pool::relay::ErrorStream;
+use crate::process::pool::relay::LineStream;
 use crate::process::pool::shared::Pool;
 use crate::process::pool::terms::{Event, Seat, WorkerId};
 use crate::process::protocol::channel::Channel;
@@ -93,8 +94,9 @@ impl Pool {
         let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
         let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
         let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let errors = ErrorStream::new(above_standard(OwnedFd::from(errors))?, launcher.name().to_owned())?;
-        let errors = Arc::new(errors);
+        let (errors, mark) = (above_standard(OwnedFd::from(errors))?, launcher.name().to_owned());
+        let command = crate::id::WorkerId::Process { id: child.id(), host: None };
+        let errors = LineStream::new(errors, OutputStream::Stderr, command, mark, None)?;
         let launched = Launched::member(launcher, seat, errors.clone());
         let process = Process::new(&child, program::chosen(), Some(launched))?;
         let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat)).collect();

@@ -18,6 +18,7 @@ use std::time::Instant;
 use crate::codec::{Encoded, References};
 use crate::error::WorkerExit;
 use crate::executor::job::{Job, Refusal};
+use crate::process::output::WorkerOutput;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
 use crate::process::pool::launch::{End, Failure, Process};
@@ -76,8 +77,10 @@ impl Pool {
         if self.poller.get().is_none() {
             let _ = self.poller.set(Poller::new()?);
         }
-        if !self.launch.launcher.is_local() && state.relay.is_none() {
-            state.relay = Some(Relay::start()?);
+        let has_lines = !self.launch.launcher.is_local() || matches!(self.launch.output, WorkerOutput::Lines(_));
+        let has_lines = has_lines || self.launch.log_level > 0;
+        if has_lines && state.relay.is_none() {
+            state.relay = Some(Relay::start(self.launch.output.clone())?);
         }
         let (starter, orders) = channel();
         let pool = self.clone();
@@ -116,11 +119,14 @@ impl Pool {
 }
 
 impl Pool {
-    /// Lets what a launcher says on standard error appear on this program's.
+    /// Lets what a worker or its launcher writes be passed on.
     fn relay(&self, process: &Process) {
-        let relay = self.lock().relay.clone();
-        if let (Some(relay), Some(launched)) = (relay, process.launched()) {
+        let Some(relay) = self.lock().relay.clone() else { return };
+        if let Some(launched) = process.launched() {
             relay.add(launched.errors().clone());
+        }
+        for stream in process.spoken().iter().flat_map(|spoken| &spoken.streams) {
+            relay.add(stream.clone());
         }
     }
 }
@@ -238,6 +244,7 @@ impl Driver {
             process.kill();
             process.forget_pidfd();
         }
+        let speakers = process.spoken().map(|spoken| spoken.speakers.clone());
         let peer = Peer {
             process,
             #[cfg(feature = "cluster")]
@@ -261,6 +268,10 @@ impl Driver {
         }
         let mut state = self.pool.lock();
         state.channels.insert(worker, channel.clone());
+        if let Some(speakers) = speakers {
+            speakers.set_channel(channel.clone());
+            state.speakers.insert(worker, speakers);
+        }
         self.pool.tell_locked(state, [Event::Started(worker, channel.clone())]);
         self.pool.send_off(worker, &channel);
     }
@@ -338,6 +349,10 @@ impl Driver {
             // It may be one of a thousand.
             peer.decoder.release();
         }
+        if let (Some(relay), Some(_)) = (&state.relay, peer.process.spoken()) {
+            // What tasks have said until their ends was read already.
+            relay.wake();
+        }
         self.pool.follow(state, effects);
         if let Err(error) = result {
             self.sever(worker, Some(error));
@@ -411,6 +426,10 @@ impl Driver {
         if peer.introduction == Introduction::Greeting && end.remains.is_none() && matches!(exit, WorkerExit::Code(_)) {
             program::pass_over(end.program);
         }
+        if let Some(spoken) = peer.process.spoken() {
+            spoken.leave();
+            self.pool.lock().relay.iter().for_each(|relay| relay.wake());
+        }
         peer.process.reap();
         let end = (!peer.is_given_up).then_some(end);
         #[cfg(feature = "cluster")]
@@ -458,6 +477,7 @@ impl Driver {
         state.channels.remove(&worker);
         state.images.forget_worker(worker);
         state.sites.remove(&worker);
+        state.speakers.remove(&worker);
         self.pool.tell_locked(state, [Event::Gone(worker, end)]);
     }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,9 @@ use crate::codec::Encoded;
 use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
 use crate::process::launcher::{Launcher, Lifetime, Values};
+use crate::process::output::WorkerOutput;
 use crate::process::pool::launched::{self, Launched, Remains, Site};
+use crate::process::pool::spoken::Spoken;
 use crate::process::pool::terms::{self, Seat, Worth};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::descriptor::above_standard;
@@ -47,6 +49,10 @@ pub(crate) struct Launch {
     pub(crate) initializer: Option<Initializer>,
     pub(crate) report_interval: Duration,
     pub(crate) max_frame: u64,
+    /// The least severe records that they tell: 0 for none, 1 for errors, up to 5 for traces.
+    pub(crate) log_level: u8,
+    /// What becomes of what they write.
+    pub(crate) output: WorkerOutput,
     /// Nothing but the channel is shared with workers.
     pub(crate) without_memory: bool,
 }
@@ -81,6 +87,8 @@ pub(crate) struct Process {
     launched: Option<Launched>,
     /// How its connection ended, and when.
     disconnected: Option<(WorkerExit, Instant)>,
+    /// What it writes, where that comes here.
+    spoken: Option<Spoken>,
 }
 
 /// How a worker ended.
@@ -99,6 +107,8 @@ pub(crate) struct End {
     pub(crate) remains: Option<Box<Remains>>,
     /// Whether all that it had said is known, sent or not.
     pub(crate) is_exact: bool,
+    /// The end of what it had said on standard error, where that came here.
+    pub(crate) last_words: String,
 }
 
 /// Why there is no worker.
@@ -233,6 +243,7 @@ impl Launch {
             max_frame: self.max_frame,
             shares_memory,
             heartbeat: self.launcher.heartbeat_interval().map_or(0, nanos),
+            log_level: self.log_level,
         }
     }
 
@@ -253,8 +264,10 @@ impl Launch {
         let channel = Channel::new(ours)?;
         let theirs = above_standard(OwnedFd::from(theirs))?;
         let program = program::chosen();
-        let child = self.command(program, task)?.stdin(theirs).spawn()?;
-        Ok((Process::new(&child, program, None)?, channel))
+        let mut child = self.command(program, task)?.stdin(theirs).spawn()?;
+        let mut process = Process::new(&child, program, None)?;
+        process.spoken = Spoken::of(&mut child, matches!(self.program, Program::Test(_)))?;
+        Ok((process, channel))
     }
 
     fn command(&self, program: usize, task: &str) -> io::Result<Command> {
@@ -263,9 +276,12 @@ impl Launch {
             command.arg0(name);
         }
         if matches!(self.program, Program::Test(_)) {
-            // As a standard descriptor it would be written over by the one for standard input.
-            let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
-            command.args(self.program.harness()).stdout(nowhere);
+            command.args(self.program.harness()).stdout(nowhere()?);
+        }
+        match self.output {
+            WorkerOutput::Inherit => {}
+            WorkerOutput::Null => _ = command.stdout(nowhere()?).stderr(nowhere()?),
+            WorkerOutput::Lines(_) => _ = command.stdout(Stdio::piped()).stderr(Stdio::piped()),
         }
         command.arg(format!("{}{task}", worker_args::ARGUMENT)).process_group(0);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
@@ -332,6 +348,11 @@ impl Launch {
     }
 }
 
+fn nowhere() -> io::Result<File> {
+    // As a standard descriptor it would be written over by the one for standard input.
+    above_standard(File::options().write(true).open("/dev/null")?)
+}
+
 #[cfg(target_os = "linux")]
 fn open_pidfd(pid: Pid) -> Option<OwnedFd> {
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
@@ -356,13 +377,20 @@ impl Program {
 impl Process {
     pub(super) fn new(child: &Child, program: usize, launched: Option<Launched>) -> io::Result<Self> {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { pid: Some(pid), program, pidfd: open_pidfd(pid), launched, disconnected: None })
+        Ok(Self { pid: Some(pid), program, pidfd: open_pidfd(pid), launched, disconnected: None, spoken: None })
     }
 
     /// One that somebody else has started.
     #[cfg(feature = "cluster")]
     pub(super) fn elsewhere(launched: Launched) -> Self {
-        Self { pid: None, program: program::chosen(), pidfd: None, launched: Some(launched), disconnected: None }
+        Self {
+            pid: None,
+            program: program::chosen(),
+            pidfd: None,
+            launched: Some(launched),
+            disconnected: None,
+            spoken: None,
+        }
     }
 
     pub(crate) fn is_elsewhere(&self) -> bool {
@@ -377,6 +405,15 @@ impl Process {
     /// The connection to a process that is elsewhere has ended.
     pub(crate) fn disconnect(&mut self, exit: WorkerExit) {
         self.disconnected = Some((exit, Instant::now()));
+    }
+
+    pub(super) fn spoken(&self) -> Option<&Spoken> {
+        self.spoken.as_ref()
+    }
+
+    /// The end of what it has said on standard error, where that came here.
+    pub(super) fn last_words(&self) -> String {
+        self.spoken.as_ref().map_or(String::new(), Spoken::last_words)
     }
 
     pub(crate) fn launched(&self) -> Option<&Launched> {

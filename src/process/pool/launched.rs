@@ -15,7 +15,8 @@ use std::{env, process};
 use crate::error::WorkerExit;
 use crate::id::WorkerId;
 use crate::process::launcher::{Launcher, Values};
-use crate::process::pool::relay::ErrorStream;
+use crate::process::output::OutputStream;
+use crate::process::pool::relay::LineStream;
 use crate::process::pool::terms::Seat;
 use crate::process::program;
 use crate::process::protocol::channel::Channel;
@@ -31,7 +32,7 @@ const QUOTED: usize = 400;
 #[derive(Debug)]
 pub(crate) struct Launched {
     site: Site,
-    errors: Arc<ErrorStream>,
+    errors: Arc<LineStream>,
     /// Others have the same launcher, and so the same errors.
     is_member: bool,
 }
@@ -62,7 +63,7 @@ pub(crate) struct Remains {
 impl Launched {
     /// One of those that a launcher has started at once.
     #[cfg(feature = "cluster")]
-    pub(super) fn member(launcher: &Launcher, seat: Seat, errors: Arc<ErrorStream>) -> Self {
+    pub(super) fn member(launcher: &Launcher, seat: Seat, errors: Arc<LineStream>) -> Self {
         Self { site: Site::new(launcher, seat), errors, is_member: true }
     }
 
@@ -70,7 +71,7 @@ impl Launched {
         &self.site
     }
 
-    pub(crate) fn errors(&self) -> &Arc<ErrorStream> {
+    pub(crate) fn errors(&self) -> &Arc<LineStream> {
         &self.errors
     }
 
@@ -78,7 +79,7 @@ impl Launched {
     pub(crate) fn greet(&mut self, origin: Origin) {
         self.site.origin = Some(origin);
         if !self.is_member {
-            self.errors.set_mark(self.site.mark());
+            self.errors.set_mark(self.site.mark(), self.site.worker());
         }
     }
 
@@ -193,7 +194,8 @@ pub(super) fn start(
     let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
     let site = Site::new(launcher, seat);
     let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let errors = Arc::new(ErrorStream::new(above_standard(OwnedFd::from(errors))?, site.mark())?);
+    let errors = above_standard(OwnedFd::from(errors))?;
+    let errors = LineStream::new(errors, OutputStream::Stderr, site.worker(), site.mark(), None)?;
     Ok((child, channel, Launched { site, errors, is_member: false }))
 }
 

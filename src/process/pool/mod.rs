@@ -12,6 +12,8 @@ pub(crate) mod launch;
 mod launched;
 #[cfg(feature = "cluster")]
 mod lobby;
+#[cfg(feature = "log")]
+mod logs;
 mod peer;
 mod poller;
 mod pulses;
@@ -24,6 +26,7 @@ mod roster;
 pub(crate) mod scheduler;
 pub(crate) mod shared;
 pub(crate) mod slot;
+mod spoken;
 mod standstill;
 mod starts;
 pub(crate) mod terms;

@@ -10,6 +10,7 @@ use crate::error::WorkerExit;
 use crate::process::pool::launch::{End, Launch, Process};
 use crate::process::pool::launched::Site;
 use crate::process::pool::queued::{Kinds, News};
+use crate::process::pool::spoken::Spoken;
 use crate::process::pool::terms::{Event, WorkerId};
 use crate::process::program;
 use crate::process::protocol::channel::Channel;
@@ -69,6 +70,7 @@ impl Peer {
             record: self.last_record(),
             // One that could not be ended may say more.
             is_exact: self.channel.memory().is_some() && exit != WorkerExit::Unknown,
+            last_words: self.process.last_words(),
             remains: self.process.launched().map(|launched| Box::new(launched.remains(self.decoder.rest()))),
         }
     }
@@ -156,6 +158,7 @@ impl Peer {
                 self.pulse = launch.launcher.heartbeat_interval().map(|interval| Pulse::new(interval, now));
                 launch.compare(&ready).and_then(|()| launch.expiry(&ready.origin, now)).map(|expires| {
                     program::prove();
+                    self.process.spoken().into_iter().for_each(Spoken::listen);
                     self.expires = expires;
                     let has_initializer = launch.initializer.is_some();
                     self.introduction = if has_initializer { Introduction::Initializer } else { Introduction::Done };
@@ -167,7 +170,7 @@ impl Peer {
                 Event::Ready(worker, self.expires)
             }),
             (Introduction::Initializer, Reply::Started { id: 0 } | Reply::Progress { id: 0, .. }) => return Ok(None),
-            (_, Reply::Goodbye | Reply::Beat) => return Ok(None),
+            (_, Reply::Goodbye | Reply::Beat | Reply::Log { .. }) => return Ok(None),
             _ => return Err(WireError::OutOfTurn),
         };
         Ok(Some(verdict.unwrap_or_else(|failure| Event::Unfit(worker, failure))))
@@ -177,8 +180,12 @@ impl Peer {
         Ok(Some(match reply {
             Reply::Started { id } => Event::Begun(worker, id),
             Reply::Progress { id, snapshot } => Event::Progress(worker, id, News::Snapshot(snapshot)),
+            Reply::Log { id, log } if id != 0 => Event::Progress(worker, id, News::Log(log)),
+            // What it does between two tasks is of no interest to anybody.
+            Reply::Log { .. } => return Ok(None),
             Reply::Line { id, text } => Event::Progress(worker, id, News::Line(text)),
             Reply::Ended { id, snapshot, outcome } => {
+                self.process.spoken().into_iter().for_each(|spoken| spoken.end_task(id));
                 Event::Ended(worker, id, Duration::from_nanos(snapshot.elapsed), (snapshot, outcome))
             }
             Reply::Goodbye => {

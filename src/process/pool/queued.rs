@@ -12,7 +12,7 @@ use crate::process::protocol::memory;
 use crate::process::protocol::page::Doomed;
 use crate::process::protocol::wire::outbox::Payload;
 use crate::process::protocol::wire::{self, Outcome};
-use crate::task::remote::RemoteSnapshot;
+use crate::task::remote::{RemoteLog, RemoteSnapshot};
 use crate::task::state::Unclaimed;
 use crate::task::{TaskRef, transitions};
 
@@ -105,6 +105,8 @@ impl Task for Queued {
 pub(super) enum News {
     Snapshot(RemoteSnapshot),
     Line(String),
+    #[cfg_attr(not(feature = "log"), expect(dead_code, reason = "nobody asks for it"))]
+    Log(RemoteLog),
 }
 
 impl Report for News {
@@ -116,7 +118,7 @@ impl Report for News {
         match self {
             Self::Snapshot(snapshot) => snapshot.is_silent,
             // It may have been said by a thread that does nothing else for the task.
-            Self::Line(_) => true,
+            Self::Line(_) | Self::Log(_) => true,
         }
     }
 }

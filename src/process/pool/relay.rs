@@ -1,11 +1,13 @@
-//! What launchers and their workers write to standard error: it appears on the program's, line by line, behind the worker
-//! that it came from, and the last of it is kept for errors.
+//! What workers and launchers write to their standard output and error, where that does not go its own way: it is read and
+//! passed on, line by line, and the last of it is kept for errors.
 //!
-//! One thread for all workers of a pool reads and writes it. A reader of the program's standard error who does not read holds
-//! up that thread, and in the end whoever writes too much; not the driver, and no task that has nothing to say.
+//! One thread for all workers of a pool reads and passes it on. Whoever takes lines and is slow holds up that thread, and in
+//! the end whoever writes too much, for the pipes are full then; not the driver, and no task that has nothing to say. Before
+//! the end of a task is made known, the driver reads what the task has written, so that it is known to be of that task.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::fmt;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{mem, thread};
@@ -15,7 +17,16 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::id::{TaskId, WorkerId};
+use crate::process::output::{OutputLine, OutputStream, WorkerOutput};
+#[cfg(feature = "log")]
+use crate::process::pool::logs::Records;
+use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wake_pipe::WakePipe;
+use crate::task::TaskRef;
+use crate::task::lines::to_standard_error;
+#[cfg(feature = "log")]
+use crate::task::remote::RemoteLog;
 
 /// How much of what was said last is kept for errors.
 const LAST_WORDS: usize = 4 * 1024;
@@ -23,80 +34,208 @@ const LAST_WORDS: usize = 4 * 1024;
 const LONGEST_LINE: usize = 8 * 1024;
 /// How much is read at once.
 const ROOM: usize = 16 * 1024;
-/// How much of what was said is read without being written, at the end.
-const MOST_UNWRITTEN: usize = 64 * 1024;
+/// How much is read without being passed on.
+const MOST_WAITING: usize = 64 * 1024;
 
-/// What one launcher writes to its standard error, and so its worker.
+/// What one worker or launcher writes to one of its streams.
 #[derive(Debug)]
-pub(crate) struct ErrorStream {
+pub(crate) struct LineStream {
     fd: OwnedFd,
+    stream: OutputStream,
+    /// Whose it is, where that is known.
+    speakers: Option<Arc<Speakers>>,
     said: Mutex<Said>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Said {
-    /// What lines are marked with.
+    /// What lines are marked with, where they appear among others.
     mark: String,
+    worker: WorkerId,
     last: VecDeque<u8>,
-    /// What was not written yet.
-    unwritten: Vec<u8>,
+    /// The beginning of a line.
+    unfinished: Vec<u8>,
+    /// What was not passed on yet, and how much that is.
+    lines: VecDeque<OutputLine>,
+    waiting: usize,
+    /// What is said now is nobody's.
+    is_muted: bool,
+    /// Its process is gone: what others may write to it is nobody's.
+    is_left: bool,
     is_over: bool,
 }
 
-impl ErrorStream {
-    pub(crate) fn new(fd: OwnedFd, mark: String) -> io::Result<Self> {
+/// The tasks of a worker, of which it runs one.
+pub(crate) struct Speakers {
+    sent: Mutex<VecDeque<(u64, TaskRef)>>,
+    channel: Mutex<Option<Arc<Channel>>>,
+}
+
+impl Speakers {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { sent: Mutex::default(), channel: Mutex::default() })
+    }
+
+    pub(crate) fn set_channel(&self, channel: Arc<Channel>) {
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
+    }
+
+    /// A task was sent to the worker.
+    pub(crate) fn add(&self, place: u64, task: TaskRef) {
+        self.sent().push_back((place, task));
+    }
+
+    /// What is said from now on is not said by this task, nor by one before it.
+    pub(crate) fn end(&self, id: u64) {
+        let mut sent = self.sent();
+        if let Some(index) = sent.iter().position(|(_, task)| task.core.id().to_u64() == id) {
+            sent.drain(..=index);
+        }
+    }
+
+    fn current(&self) -> Option<(TaskId, Arc<str>)> {
+        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = channel.as_ref()?.memory();
+        // Where nothing is shared there is one at a time.
+        let has_begun = |place| memory.is_none_or(|memory| memory.place(place).is_some_and(|place| place.has_begun()));
+        let sent = self.sent();
+        let (_, task) = sent.iter().find(|(place, task)| !task.core.has_ended() && has_begun(*place))?;
+        Some((task.core.id(), task.name().into()))
+    }
+
+    fn sent(&self) -> MutexGuard<'_, VecDeque<(u64, TaskRef)>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Speakers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Speakers").finish_non_exhaustive()
+    }
+}
+
+impl LineStream {
+    pub(crate) fn new(
+        fd: OwnedFd,
+        stream: OutputStream,
+        worker: WorkerId,
+        mark: String,
+        speakers: Option<Arc<Speakers>>,
+    ) -> io::Result<Arc<Self>> {
         fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
-        Ok(Self { fd, said: Mutex::new(Said { mark, ..Said::default() }) })
+        let said = Said {
+            mark,
+            worker,
+            last: VecDeque::new(),
+            unfinished: Vec::new(),
+            lines: VecDeque::new(),
+            waiting: 0,
+            is_muted: false,
+            is_left: false,
+            is_over: false,
+        };
+        Ok(Arc::new(Self { fd, stream, speakers, said: Mutex::new(said) }))
     }
 
     /// Where it came from is known better now.
-    pub(crate) fn set_mark(&self, mark: String) {
-        self.lock().mark = mark;
+    pub(crate) fn set_mark(&self, mark: String, worker: WorkerId) {
+        let mut said = self.lock();
+        (said.mark, said.worker) = (mark, worker);
     }
 
     /// The end of what was said by now, at most 4 KiB.
     pub(crate) fn last_words(&self) -> String {
         let mut said = self.lock();
-        while said.unwritten.len() < MOST_UNWRITTEN && self.read(&mut said) {}
+        while self.read(&mut said) {}
         let last = said.last.make_contiguous();
         String::from_utf8_lossy(last).trim().to_owned()
     }
 
-    /// Reads some of it, and returns whether there was something.
+    /// Drops what is said, or no longer.
+    pub(crate) fn mute(&self, is_muted: bool) {
+        let mut said = self.lock();
+        while said.is_muted && self.read(&mut said) {}
+        said.is_muted = is_muted;
+    }
+
+    /// The task ends that the worker runs: what was said by now is its own.
+    pub(crate) fn end_task(&self) {
+        let mut said = self.lock();
+        while self.read(&mut said) {}
+        self.finish_line(&mut said);
+    }
+
+    /// Its process is gone, and has said all that it will.
+    pub(crate) fn leave(&self) {
+        self.lock().is_left = true;
+    }
+
+    /// Reads some of it, if there is room, and returns whether there was something.
     fn read(&self, said: &mut Said) -> bool {
-        if said.is_over {
+        if said.is_over || said.waiting >= MOST_WAITING {
             return false;
         }
         let mut bytes = Vec::with_capacity(ROOM);
         match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(&mut bytes))) {
             Ok(1..) => {
-                said.unwritten.extend(&bytes);
-                said.last.extend(&bytes);
-                let surplus = said.last.len().saturating_sub(LAST_WORDS);
-                said.last.drain(..surplus);
+                self.take_in(said, &bytes);
                 true
             }
-            Err(Errno::AGAIN) => false,
+            Err(Errno::AGAIN) if !said.is_left => false,
             Ok(0) | Err(_) => {
+                self.finish_line(said);
                 said.is_over = true;
                 false
             }
         }
     }
 
-    /// Reads some of it, and returns the lines that are whole, with their marks.
-    fn next_lines(&self) -> Vec<u8> {
+    fn take_in(&self, said: &mut Said, bytes: &[u8]) {
+        if said.is_muted {
+            return;
+        }
+        if self.stream == OutputStream::Stderr {
+            said.last.extend(bytes);
+            let surplus = said.last.len().saturating_sub(LAST_WORDS);
+            said.last.drain(..surplus);
+        }
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            said.unfinished.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || said.unfinished.len() > LONGEST_LINE {
+                self.finish_line(said);
+            }
+        }
+    }
+
+    fn finish_line(&self, said: &mut Said) {
+        let line = mem::take(&mut said.unfinished);
+        if line.is_empty() {
+            return;
+        }
+        said.waiting += line.len();
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text)).into_owned();
+        let (task, name) = self.speakers.as_ref().and_then(|speakers| speakers.current()).unzip();
+        said.lines.push_back(OutputLine { worker: said.worker.clone(), stream: self.stream, task, name, text });
+    }
+
+    /// The lines that are to be passed on, and what they are marked with. Reads some more before.
+    fn next_lines(&self) -> (String, VecDeque<OutputLine>) {
         let mut said = self.lock();
         self.read(&mut said);
-        let is_all = said.is_over || said.unwritten.len() > LONGEST_LINE;
-        let end = if is_all { said.unwritten.len() } else { end_of_lines(&said.unwritten) };
-        let rest = said.unwritten.split_off(end);
-        let lines = mem::replace(&mut said.unwritten, rest);
-        marked(&said.mark, &lines)
+        said.waiting = 0;
+        (said.mark.clone(), mem::take(&mut said.lines))
     }
 
     fn is_over(&self) -> bool {
-        self.lock().is_over
+        let said = self.lock();
+        said.is_over && said.lines.is_empty()
+    }
+
+    /// Whether there is something to be done that no descriptor tells of.
+    fn has_news(&self) -> bool {
+        let said = self.lock();
+        !said.lines.is_empty() || said.is_left
     }
 
     fn lock(&self) -> MutexGuard<'_, Said> {
@@ -104,47 +243,46 @@ impl ErrorStream {
     }
 }
 
-fn end_of_lines(bytes: &[u8]) -> usize {
-    bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1)
-}
-
-fn marked(mark: &str, lines: &[u8]) -> Vec<u8> {
-    let mut marked = Vec::with_capacity(lines.len() + 64);
-    for line in lines.split_inclusive(|&byte| byte == b'\n') {
-        marked.extend(format!("[{mark}] ").as_bytes());
-        marked.extend(line);
-        if !line.ends_with(b"\n") {
-            marked.push(b'\n');
-        }
-    }
-    marked
-}
-
 /// What the thread that relays is told.
 #[derive(Debug)]
 pub(crate) struct Relay {
     wake: WakePipe,
+    output: WorkerOutput,
     news: Mutex<News>,
 }
 
 #[derive(Debug, Default)]
 struct News {
-    arrived: Vec<Arc<ErrorStream>>,
+    arrived: Vec<Arc<LineStream>>,
+    #[cfg(feature = "log")]
+    records: Records,
     /// No other will arrive.
     is_over: bool,
 }
 
 impl Relay {
     /// Starts the thread.
-    pub(crate) fn start() -> io::Result<Arc<Self>> {
-        let relay = Arc::new(Self { wake: WakePipe::new()?, news: Mutex::default() });
+    pub(crate) fn start(output: WorkerOutput) -> io::Result<Arc<Self>> {
+        let relay = Arc::new(Self { wake: WakePipe::new()?, output, news: Mutex::default() });
         let shared = relay.clone();
         thread::Builder::new().name("progress-relay".into()).spawn(move || shared.run())?;
         Ok(relay)
     }
 
-    pub(crate) fn add(&self, stream: Arc<ErrorStream>) {
+    pub(crate) fn add(&self, stream: Arc<LineStream>) {
         self.news().arrived.push(stream);
+        self.wake.wake();
+    }
+
+    /// Has a record of a task logged, unless too many wait for that.
+    #[cfg(feature = "log")]
+    pub(crate) fn log(&self, log: RemoteLog, task: &TaskRef) {
+        self.news().records.push(log, task.core.id(), task.name().into());
+        self.wake.wake();
+    }
+
+    /// Something was said that the thread has not read itself.
+    pub(crate) fn wake(&self) {
         self.wake.wake();
     }
 
@@ -159,28 +297,43 @@ impl Relay {
     }
 
     fn run(&self) {
-        let mut streams: Vec<Arc<ErrorStream>> = Vec::new();
+        let mut streams: Vec<Arc<LineStream>> = Vec::new();
         loop {
             self.wake.drain();
             let mut news = self.news();
             streams.append(&mut news.arrived);
-            if news.is_over && streams.is_empty() {
+            #[cfg(feature = "log")]
+            let records = news.records.take();
+            let is_over = news.is_over;
+            drop(news);
+            #[cfg(feature = "log")]
+            records.log();
+            if is_over && streams.is_empty() {
                 return;
             }
-            drop(news);
             let mut ready = self.wait(&streams).into_iter();
             streams.retain(|stream| {
-                if ready.next() == Some(true) {
-                    // Nobody may read it.
-                    let _ = io::stderr().write_all(&stream.next_lines());
+                if ready.next() == Some(true) || stream.has_news() {
+                    self.pass_on(stream);
                 }
                 !stream.is_over()
             });
         }
     }
 
+    fn pass_on(&self, stream: &LineStream) {
+        let (mark, lines) = stream.next_lines();
+        for line in lines {
+            match &self.output {
+                WorkerOutput::Inherit => to_standard_error(&format!("[{mark}] {line}")),
+                WorkerOutput::Lines(callback) => callback.call(&line),
+                WorkerOutput::Null => {}
+            }
+        }
+    }
+
     /// Waits until somebody has spoken, or there is somebody else to listen to. Returns who has.
-    fn wait(&self, streams: &[Arc<ErrorStream>]) -> Vec<bool> {
+    fn wait(&self, streams: &[Arc<LineStream>]) -> Vec<bool> {
         let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
         fds.extend(streams.iter().map(|stream| PollFd::new(&stream.fd, PollFlags::IN)));
         // An error is as good as something to read: whoever waits looks again.
@@ -191,22 +344,61 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use super::{ErrorStream, LAST_WORDS, marked};
-    use std::io::Write;
+    use super::{LAST_WORDS, LineStream, MOST_WAITING};
+    use crate::id::WorkerId;
+    use crate::process::output::OutputStream;
+    use std::io::{ErrorKind, Write};
     use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    fn stream() -> (UnixStream, Arc<LineStream>) {
+        let (writer, reader) = UnixStream::pair().unwrap();
+        let worker = WorkerId::Thread(1);
+        (writer, LineStream::new(reader.into(), OutputStream::Stderr, worker, "a/1".into(), None).unwrap())
+    }
+
+    fn texts(stream: &LineStream) -> Vec<String> {
+        stream.next_lines().1.into_iter().map(|line| line.text).collect()
+    }
 
     #[test]
-    fn lines_are_marked_and_the_last_words_are_kept() {
-        assert_eq!(marked("a/1", b"one\n\ntwo"), b"[a/1] one\n[a/1] \n[a/1] two\n");
-        let (mut writer, reader) = UnixStream::pair().unwrap();
-        let stream = ErrorStream::new(reader.into(), "a/1".into()).unwrap();
-        writer.write_all(b"one\ntw").unwrap();
-        assert_eq!(stream.next_lines(), b"[a/1] one\n", "a line that may go on waits");
+    fn lines_are_whole_and_the_last_words_are_kept() {
+        let (mut writer, stream) = stream();
+        writer.write_all(b"one\r\n\ntw").unwrap();
+        assert_eq!(texts(&stream), ["one", ""], "a line that may go on waits");
         writer.write_all(&[b'x'; LAST_WORDS]).unwrap();
-        writer.write_all(b"the end\n").unwrap();
+        writer.write_all(b"the end\nno newline").unwrap();
         drop(writer);
         let last = stream.last_words();
-        assert!(last.ends_with("xthe end") && last.len() == LAST_WORDS - 1, "{last}");
-        assert!(stream.next_lines().starts_with(b"[a/1] twxx") && stream.is_over());
+        assert!(last.ends_with("xthe end\nno newline") && last.len() == LAST_WORDS, "{last}");
+        let rest = texts(&stream);
+        assert!(rest[0].starts_with("twxx") && rest[1..] == ["no newline"] && stream.is_over());
+    }
+
+    #[test]
+    fn what_nobody_takes_stays_in_the_pipe() {
+        let (mut writer, stream) = stream();
+        writer.set_nonblocking(true).unwrap();
+        let line = [b"x".repeat(999), b"\n".to_vec()].concat();
+        let is_full = (0..100_000).any(|_| {
+            stream.last_words();
+            writer.write_all(&line).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        });
+        assert!(is_full && stream.lock().waiting <= 2 * MOST_WAITING);
+    }
+
+    #[test]
+    fn what_is_muted_is_nobodys_and_what_others_hold_ends_with_the_process() {
+        let (mut writer, stream) = stream();
+        stream.mute(true);
+        writer.write_all(b"running 1 test\n").unwrap();
+        stream.mute(false);
+        writer.write_all(b"said").unwrap();
+        assert!(texts(&stream).is_empty() && !stream.is_over());
+        stream.leave();
+        while !stream.lock().is_over {
+            stream.last_words();
+        }
+        assert_eq!(texts(&stream), ["said"], "although it is still open");
     }
 }

@@ -22,7 +22,7 @@ use crate::process::pool::launch::{Failure, Launch, Process};
 use crate::process::pool::launched::Site;
 use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::{Entry, Kinds, News};
-use crate::process::pool::relay::Relay;
+use crate::process::pool::relay::{Relay, Speakers};
 use crate::process::pool::remote;
 use crate::process::pool::scheduler::{Counts, Scheduler};
 use crate::process::pool::slot::Settings;
@@ -66,8 +66,10 @@ pub(super) struct State {
     pub(super) crew_news: Vec<CrewNews>,
     /// Who starts them; there while the threads are.
     pub(super) starter: Option<Sender<(WorkerId, &'static str, Seat)>>,
-    /// Who relays what launchers say on standard error.
+    /// Who relays what workers and launchers write.
     pub(super) relay: Option<Arc<Relay>>,
+    /// Of those whose lines come here, which task has said them.
+    pub(super) speakers: HashMap<WorkerId, Arc<Speakers>>,
     /// Where workers are.
     pub(super) sites: BTreeMap<WorkerId, Site>,
     /// When the driver looks at the time.
@@ -88,6 +90,7 @@ impl Pool {
             crew_news: Vec::new(),
             starter: None,
             relay: None,
+            speakers: HashMap::new(),
             sites: BTreeMap::new(),
             timer: None,
             waiting: Vec::new(),
@@ -175,6 +178,9 @@ impl Pool {
         for action in effects {
             match action {
                 Action::Send(worker, task, place, wanted) => {
+                    if let Some(speakers) = state.speakers.get(&worker) {
+                        speakers.add(place, task.task().clone());
+                    }
                     let Entry { function, format, timeout, .. } = *task.0;
                     let news = state.images.send(worker, &task.0.references);
                     news.iter().for_each(|image| image.tell(&(self.this.clone() as Weak<dyn Keeper>)));
@@ -293,6 +299,12 @@ impl Pool {
             Action::Resume(task) => watchdog::watch(task.task()),
             Action::Show(task, News::Snapshot(snapshot)) => {
                 remote::mirror(task.task(), snapshot, self.launch.report_interval);
+            }
+            #[cfg(feature = "log")]
+            Action::Show(task, News::Log(log)) => {
+                if let Some(relay) = self.lock().relay.clone() {
+                    relay.log(log, task.task());
+                }
             }
             Action::Show(task, News::Line(text)) => remote::say(task.task(), &text),
             Action::Deliver(task, outcomes) => {

@@ -31,10 +31,15 @@ pub(super) fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
     TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(task.core.state.load())))
 }
 
+/// What the error output of a worker ends with.
+fn said_last(last_words: &str) -> Option<RemoteError> {
+    (!last_words.is_empty()).then(|| format!("the last that its worker has said: {last_words}").into())
+}
+
 pub(super) fn loss(
     task: &TaskRef,
     grace: Duration,
-    End { exit, fault, stopped, remains, .. }: End,
+    End { exit, fault, stopped, remains, last_words, .. }: End,
     reason: Option<KillReason>,
 ) -> Loss {
     let stopped = stopped.map_or(String::new(), |signal| {
@@ -65,7 +70,7 @@ pub(super) fn loss(
         (_, Some(fault)) => {
             (lost, Some(RemoteError::new("its worker was killed, because of what it had sent", &fault)))
         }
-        (_, None) => (lost, remains.as_ref().map(|remains| remains.story(exit).into())),
+        (_, None) => (lost, remains.as_ref().map(|remains| remains.story(exit).into()).or(said_last(&last_words))),
     };
     let place = remains.map(|remains| remains.site.to_string());
     Loss { source: source.map(Into::into), place, ..Loss::of(kind) }

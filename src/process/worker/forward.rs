@@ -2,6 +2,8 @@
 
 use std::io;
 use std::iter;
+#[cfg(feature = "log")]
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -16,6 +18,8 @@ use crate::sync::waiter::Waiter;
 use crate::task::context::{Recorder, Relay};
 use crate::task::lines::{Backlog, Line, to_standard_error};
 use crate::task::parts::Position;
+#[cfg(feature = "log")]
+use crate::task::remote::RemoteLog;
 use crate::task::remote::{RemoteSnapshot, beginning};
 use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
@@ -32,7 +36,17 @@ pub(crate) struct Outlet {
     current: Mutex<Option<(TaskId, u64)>>,
     /// What it has said while there was no room for it. May be locked after the current task, and not the other way round.
     unsent: Mutex<Backlog>,
+    /// How many records were logged that there was no room for.
+    #[cfg(feature = "log")]
+    dropped_logs: AtomicU64,
 }
+
+/// The level of a warning, as it is sent.
+#[cfg(feature = "log")]
+const WARNING: u8 = 2;
+/// The rest of what was logged is cut off.
+#[cfg(feature = "log")]
+const LONGEST_RECORD: usize = 64 << 10;
 
 impl Outlet {
     pub(crate) fn new(channel: Channel) -> io::Result<Self> {
@@ -42,6 +56,8 @@ impl Outlet {
             is_suspended: AtomicBool::new(false),
             current: Mutex::default(),
             unsent: Mutex::default(),
+            #[cfg(feature = "log")]
+            dropped_logs: AtomicU64::new(0),
         })
     }
 
@@ -63,6 +79,32 @@ impl Outlet {
         if !self.channel.is_full() && !self.unsent().is_empty() {
             self.add_unsent();
             self.channel.send_off();
+        }
+    }
+
+    /// Sends what was logged, unless there is no room for it: then it is dropped, and that is told later.
+    #[cfg(feature = "log")]
+    pub(crate) fn log(&self, level: u8, target: &str, text: &str) {
+        // Whatever is logged while it is held waits; nothing is that is logged by it.
+        let id = self.current().map_or(0, |(_, run)| run);
+        if self.channel.is_full() {
+            self.dropped_logs.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let mut outbox = self.channel.outbox();
+        let dropped = self.dropped_logs.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let text = format!("{dropped} records were dropped: there was no room for them");
+            outbox.reply(Reply::Log {
+                id,
+                log: RemoteLog { level: WARNING, target: env!("CARGO_CRATE_NAME").into(), text },
+            });
+        }
+        let [target, text] = [target, text].map(|text| beginning(text, LONGEST_RECORD).to_owned());
+        outbox.reply(Reply::Log { id, log: RemoteLog { level, target, text } });
+        drop(outbox);
+        if !self.channel.send_off() {
+            self.wake.wake();
         }
     }
 

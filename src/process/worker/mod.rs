@@ -18,6 +18,8 @@ mod alarm;
 #[cfg(feature = "cluster")]
 mod connect;
 pub(crate) mod forward;
+#[cfg(feature = "log")]
+mod logger;
 mod parent;
 mod reader;
 mod reading;
@@ -230,7 +232,7 @@ impl Worker {
                 None => {}
             }
         };
-        let Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat } = hello;
+        let Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level } = hello;
         let fingerprint = match role.transport {
             Transport::Inherited => registry::fingerprint(Some(registry)),
             _ => registry::portable_fingerprint(Some(registry)),
@@ -258,6 +260,10 @@ impl Worker {
             inbox: Mutex::default(),
             changed: Condvar::new(),
         };
+        #[cfg(feature = "log")]
+        logger::install(log_level, worker.outlet.clone());
+        #[cfg(not(feature = "log"))]
+        let _ = log_level;
         Ok(Arc::new(worker))
     }
 

@@ -7,7 +7,7 @@ use super::{
     Reply, Request, Run, SILENT, Surroundings, WireError, kind,
 };
 use crate::codec::{Encoded, Format};
-use crate::task::remote::RemoteSnapshot;
+use crate::task::remote::{RemoteLog, RemoteSnapshot};
 
 /// How much memory is kept for the frames to come, whatever those before have taken.
 const KEPT: usize = 2 * ROOM;
@@ -234,7 +234,8 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireE
             // Other versions may not have this.
             let shares_memory = from.u8().is_ok_and(|flag| flag != 0);
             let heartbeat = from.u64().unwrap_or(0);
-            Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat })
+            let log_level = from.u8().unwrap_or(0);
+            Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level })
         }
         kind::RUN => {
             let mut from = Fields { rest: fields, message: "Run" };
@@ -271,6 +272,12 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
         }
         kind::STARTED => Reply::Started { id },
         kind::PROGRESS => Reply::Progress { id, snapshot: Fields { rest: fields, message: "Progress" }.snapshot()? },
+        kind::LOG => {
+            let mut from = Fields { rest: fields, message: "Log" };
+            let (level, len) = (from.u8()?, from.u32()?);
+            let target = Fields { rest: from.take(len as usize)?, ..from }.text()?;
+            Reply::Log { id, log: RemoteLog { level, target, text: from.text()? } }
+        }
         kind::LINE => Reply::Line { id, text: Fields { rest: fields, message: "Line" }.text()? },
         kind::VALUE => {
             let (snapshot, value) = Fields { rest: fields, message: "Value" }.value(payload)?;

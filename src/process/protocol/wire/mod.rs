@@ -22,7 +22,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::codec::Encoded;
-use crate::task::remote::RemoteSnapshot;
+use crate::task::remote::{RemoteLog, RemoteSnapshot};
 
 /// Changes with every change of a frame, a message or the [memory](super::memory) that both ends share.
 pub(crate) const VERSION: u32 = 7;
@@ -106,6 +106,11 @@ pub(crate) enum Reply {
         id: u64,
         text: String,
     },
+    /// Something was logged, by this task if it is not 0.
+    Log {
+        id: u64,
+        log: RemoteLog,
+    },
     Ended {
         id: u64,
         snapshot: RemoteSnapshot,
@@ -151,6 +156,8 @@ pub(crate) struct Hello {
     pub(crate) shares_memory: bool,
     /// How often each side says something, in nanoseconds; 0 where nothing but the end of the channel tells.
     pub(crate) heartbeat: u64,
+    /// The least severe records that the program wants to be told: 0 for none, 1 for errors, up to 5 for traces.
+    pub(crate) log_level: u8,
 }
 
 /// The worker says who it is.
@@ -264,6 +271,7 @@ mod kind {
     pub(super) const STARTED: u8 = b's';
     pub(super) const PROGRESS: u8 = b'p';
     pub(super) const LINE: u8 = b'l';
+    pub(super) const LOG: u8 = b'o';
     pub(super) const VALUE: u8 = b'v';
     pub(super) const PARTIAL: u8 = b'q';
     pub(super) const ERROR: u8 = b'e';

@@ -10,7 +10,7 @@ use super::{
     SILENT, SNAPSHOT, Surroundings, kind,
 };
 use crate::codec::{Encoded, Format};
-use crate::task::remote::RemoteSnapshot;
+use crate::task::remote::{RemoteLog, RemoteSnapshot};
 
 /// What is to be sent: small frames side by side, large payloads as they are.
 #[derive(Debug, Default)]
@@ -107,6 +107,7 @@ impl Outbox {
                 to.extend(hello.max_frame.to_le_bytes());
                 to.push(hello.shares_memory.into());
                 to.extend(hello.heartbeat.to_le_bytes());
+                to.push(hello.log_level);
             }),
             Request::Run { run, function, input } => self.run(run, &function, input.format, &input.bytes.into()),
             Request::Share { id, value } => self.share(id, value.format, &value.bytes.into()),
@@ -124,6 +125,12 @@ impl Outbox {
             Reply::Ready(ready) => self.push_ready(&ready),
             Reply::Started { id } => self.push_small(kind::STARTED, id, |_| {}),
             Reply::Progress { id, snapshot } => self.push_small(kind::PROGRESS, id, |to| put_snapshot(to, &snapshot)),
+            Reply::Log { id, log: RemoteLog { level, target, text } } => self.push_small(kind::LOG, id, |to| {
+                to.push(level);
+                to.extend(u32::try_from(target.len()).unwrap_or(u32::MAX).to_le_bytes());
+                to.extend(target.as_bytes());
+                to.extend(text.as_bytes());
+            }),
             Reply::Line { id, text } => self.push_small(kind::LINE, id, |to| to.extend(text.as_bytes())),
             Reply::Ended { id, snapshot, outcome: Outcome::Value(value) } => {
                 self.push_value(kind::VALUE, id, Some(&snapshot), value);

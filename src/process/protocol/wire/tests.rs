@@ -15,7 +15,7 @@ use crate::codec::Format;
 /// Where something changes about how a payload is sent and received.
 const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
 
-const KINDS: [u8; 22] = [
+const KINDS: [u8; 23] = [
     kind::SURROUNDINGS,
     kind::HELLO,
     kind::RUN,
@@ -30,6 +30,7 @@ const KINDS: [u8; 22] = [
     kind::STARTED,
     kind::PROGRESS,
     kind::LINE,
+    kind::LOG,
     kind::VALUE,
     kind::PARTIAL,
     kind::ERROR,
@@ -256,9 +257,9 @@ fn request() -> impl Strategy<Value = Request> {
         (any::<u32>(), bytes(), variables(), variables()).prop_map(|(version, directory, set, offered)| {
             Request::Surroundings(Surroundings { version, directory, set, offered })
         });
-    let hello = any::<(u32, u32, u64, u64, bool, u64)>().prop_map(|known| {
-        let (version, depth, report_interval, max_frame, shares_memory, heartbeat) = known;
-        Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat })
+    let hello = any::<(u32, u32, u64, u64, bool, u64, u8)>().prop_map(|known| {
+        let (version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level) = known;
+        Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level })
     });
     let run =
         (any::<(u64, u64, u32, u64)>(), text(), value()).prop_map(|((id, place, wanted, timeout), function, input)| {
@@ -299,6 +300,8 @@ fn reply() -> impl Strategy<Value = Reply> {
         1 => any::<u64>().prop_map(|id| Reply::Started { id }),
         2 => (any::<u64>(), snapshot()).prop_map(|(id, snapshot)| Reply::Progress { id, snapshot }),
         1 => (any::<u64>(), text()).prop_map(|(id, text)| Reply::Line { id, text }),
+        1 => (any::<u64>(), any::<u8>(), text(), text())
+            .prop_map(|(id, level, target, text)| Reply::Log { id, log: RemoteLog { level, target, text } }),
         4 => (any::<u64>(), snapshot(), outcome.clone())
             .prop_map(|(id, snapshot, outcome)| Reply::Ended { id, snapshot, outcome }),
         4 => (any::<u64>(), snapshot(), outcome).prop_map(|(id, snapshot, outcome)| item(id, snapshot, outcome)),
@@ -643,6 +646,7 @@ fn a_message_that_lacks_something_is_refused() {
     let replies = [
         (kind::READY, "Ready", 28),
         (kind::PROGRESS, "Progress", SNAPSHOT),
+        (kind::LOG, "Log", 5),
         (kind::VALUE, "Value", 1 + SNAPSHOT),
         (kind::PARTIAL, "Partial", 1 + SNAPSHOT),
         (kind::ERROR, "Error", 1 + SNAPSHOT),
@@ -702,7 +706,8 @@ fn something_else_than_an_introduction_is_refused() {
 #[test]
 fn the_version_of_another_protocol_can_be_read() {
     let (version, heartbeat) = (VERSION + 1, 4);
-    let hello = Hello { version, depth: 1, report_interval: 2, max_frame: 3, shares_memory: true, heartbeat };
+    let hello =
+        Hello { version, depth: 1, report_interval: 2, max_frame: 3, shares_memory: true, heartbeat, log_level: 5 };
     let mut bytes = encoded(&[Request::Hello(hello.clone())]);
     assert_eq!(request_of(&bytes), Ok(Some(Request::Hello(hello.clone()))));
     // A later version may say more.

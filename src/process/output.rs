@@ -1,0 +1,136 @@
+//! What becomes of what workers write to their standard output and error.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::id::{TaskId, WorkerId};
+use crate::sync::unwind::quietly;
+use crate::task::lines::to_standard_error;
+
+/// What becomes of what the workers of a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) write to their standard output
+/// and error; for [`ProcessPoolBuilder::output`](crate::ProcessPoolBuilder::output).
+///
+/// What a *launched* worker writes to its standard output comes with its standard error, for the former is its channel.
+///
+/// # Examples
+///
+/// ```standalone_crate
+/// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater, WorkerOutput};
+/// use std::sync::mpsc;
+/// use std::time::Duration;
+///
+/// fn greet(name: String, _: &Updater) -> TaskResult<()> {
+///     println!("hello {name}");
+///     Ok(())
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     TaskRegistry::new().register(greet).init();
+///     let (said, heard) = mpsc::channel();
+///     let output = WorkerOutput::lines(move |line| _ = said.send(line.text.clone()));
+///     let executor = ProcessPoolExecutor::builder().max_workers(1).output(output).build()?;
+///     executor.submit(greet, "world".to_owned()).wait()?;
+///     assert_eq!(heard.recv_timeout(Duration::from_secs(60))?, "hello world");
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum WorkerOutput {
+    /// It appears where this program's does. That of a [launched](crate::Launcher) worker appears on standard error, line by
+    /// line, with a mark of where it came from.
+    #[default]
+    Inherit,
+    /// It is dropped.
+    Null,
+    /// It is passed on, line by line; made by [`lines`](Self::lines) and [`above_bars`](Self::above_bars).
+    Lines(LineCallback),
+}
+
+/// What is called with each line; see [`WorkerOutput::lines`].
+#[derive(Clone)]
+pub struct LineCallback(Arc<Mutex<Callback>>);
+
+type Callback = dyn FnMut(&OutputLine) + Send;
+
+impl WorkerOutput {
+    /// Calls `f` with each line that a worker writes. With [`GroupBars`](crate::GroupBars) they go above the bars:
+    /// `WorkerOutput::lines(move |line| bars.println(line))`.
+    ///
+    /// It is called on a thread that is there for that, one for all workers of the pool, and one line after the other. So it
+    /// may take its time: meanwhile workers write until the pipe is full (64 KiB on Linux, and as much again waits in this
+    /// program) and then wait, as they would for a slow terminal. No memory is taken beyond that, and neither the pool nor a
+    /// task that writes nothing is held up. A line may arrive a moment after its task has ended. If `f` panics, that line is
+    /// lost and no other.
+    ///
+    /// A line is one without its newline, or 8 KiB of one that is longer; what a task has left of a line at its end is one as
+    /// well. The last 4 KiB of standard error are also told by the error of a task whose worker is lost.
+    pub fn lines(f: impl FnMut(&OutputLine) + Send + 'static) -> Self {
+        Self::Lines(LineCallback(Arc::new(Mutex::new(f))))
+    }
+
+    /// Writes each line to standard error: whole, and above the bars that are shown there.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use progress_executor::{ProcessPoolExecutor, WorkerOutput};
+    ///
+    /// let executor = ProcessPoolExecutor::builder().output(WorkerOutput::above_bars()).build()?;
+    /// # Ok::<(), progress_executor::ProcessPoolError>(())
+    /// ```
+    pub fn above_bars() -> Self {
+        Self::lines(|line| to_standard_error(&line.text))
+    }
+}
+
+impl LineCallback {
+    #[cfg(unix)]
+    pub(crate) fn call(&self, line: &OutputLine) {
+        let mut callback = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = quietly(|| callback(line));
+    }
+}
+
+impl fmt::Debug for LineCallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LineCallback").finish_non_exhaustive()
+    }
+}
+
+/// A line that a worker has written. Displayed as its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutputLine {
+    /// The process that has written it, or the launcher of that.
+    pub worker: WorkerId,
+    /// What it was written to.
+    pub stream: OutputStream,
+    /// The task that the worker was running, where that is known.
+    pub task: Option<TaskId>,
+    /// The name of that task.
+    pub name: Option<Arc<str>>,
+    /// The line, without its newline. What is no UTF-8 is replaced.
+    pub text: String,
+}
+
+/// Standard output or standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl fmt::Display for OutputLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl AsRef<str> for OutputLine {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}

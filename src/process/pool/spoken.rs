@@ -1,0 +1,53 @@
+//! What a worker of this machine writes, where that does not go its own way.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Child;
+use std::sync::Arc;
+
+use crate::id::WorkerId;
+use crate::process::output::OutputStream;
+use crate::process::pool::relay::{LineStream, Speakers};
+use crate::process::protocol::descriptor::above_standard;
+
+/// Its standard output and error.
+#[derive(Debug)]
+pub(crate) struct Spoken {
+    pub(super) streams: [Arc<LineStream>; 2],
+    pub(super) speakers: Arc<Speakers>,
+}
+
+impl Spoken {
+    /// That of a test program begins with what the harness says.
+    pub(super) fn of(child: &mut Child, is_test: bool) -> io::Result<Option<Self>> {
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else { return Ok(None) };
+        let (worker, speakers) = (WorkerId::Process { id: child.id(), host: None }, Speakers::new());
+        let stream = |fd: OwnedFd, stream| {
+            LineStream::new(above_standard(fd)?, stream, worker.clone(), String::new(), Some(speakers.clone()))
+        };
+        let stdout = stream(stdout.into(), OutputStream::Stdout)?;
+        stdout.mute(is_test);
+        Ok(Some(Self { streams: [stdout, stream(stderr.into(), OutputStream::Stderr)?], speakers }))
+    }
+
+    /// The worker has come to what it is for.
+    pub(super) fn listen(&self) {
+        self.streams[0].mute(false);
+    }
+
+    /// A task of it ends: what was said by now is its own.
+    pub(super) fn end_task(&self, id: u64) {
+        self.streams.iter().for_each(|stream| stream.end_task());
+        self.speakers.end(id);
+    }
+
+    /// The process is gone.
+    pub(super) fn leave(&self) {
+        self.streams.iter().for_each(|stream| stream.leave());
+    }
+
+    /// The end of what it has said on standard error.
+    pub(super) fn last_words(&self) -> String {
+        self.streams[1].last_words()
+    }
+}

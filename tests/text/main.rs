@@ -1,0 +1,25 @@
+//! Text beside bars: what tasks say, what workers write and log, and what of all that a screen holds.
+
+mod lines;
+mod output;
+mod screen;
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "../it/support.rs"]
+mod support;
+
+use lines::{say_much, say_numbers, say_numbers_elsewhere};
+use output::{complain_and_die, log_levels, write_for_ever, write_lines};
+use screen::play;
+use support::count;
+
+progress_executor::test_worker!(
+    complain_and_die,
+    count,
+    log_levels,
+    play,
+    say_much,
+    say_numbers,
+    say_numbers_elsewhere,
+    write_for_ever,
+    write_lines,
+);

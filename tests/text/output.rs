@@ -1,0 +1,174 @@
+//! What workers write to their standard output and error, and what they log.
+
+use std::error::Error as _;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, Once};
+use std::time::Duration;
+
+use log::{LevelFilter, Log, Metadata, Record};
+use progress_executor::{
+    ExecutorExt, OutputLine, OutputStream, ProcessPoolExecutor, TaskResult, Updater, WorkerId, WorkerOutput,
+};
+
+use crate::support::{count, eventually, gate, within_deadline};
+
+/// Writes so many lines to either stream, and returns which process it is.
+pub(crate) fn write_lines(lines: u32, _: &Updater) -> TaskResult<u32> {
+    for line in 0..lines {
+        println!("out {line}");
+        eprintln!("err {line}");
+    }
+    print!("no newline");
+    Ok(std::process::id())
+}
+
+pub(crate) fn write_for_ever((): (), progress: &Updater) -> TaskResult<()> {
+    let line = "x".repeat(1000);
+    loop {
+        progress.update(1)?;
+        println!("{line}");
+    }
+}
+
+pub(crate) fn complain_and_die((): (), _: &Updater) -> TaskResult<()> {
+    (0..10_000).for_each(|line| eprintln!("complaint {line}"));
+    std::process::exit(3)
+}
+
+pub(crate) fn log_levels(text: String, _: &Updater) -> TaskResult<()> {
+    log::error!(target: "levels", "{text} error");
+    log::info!(target: "levels", "{text} info");
+    log::debug!(target: "levels", "{text} debug");
+    Ok(())
+}
+
+/// A pool whose lines are to be received.
+fn pool(workers: usize) -> (ProcessPoolExecutor, Receiver<OutputLine>) {
+    let (send, lines) = mpsc::channel();
+    let output = WorkerOutput::lines(move |line| _ = send.send(line.clone()));
+    (ProcessPoolExecutor::builder().max_workers(workers).output(output).build().unwrap(), lines)
+}
+
+fn next(lines: &Receiver<OutputLine>) -> OutputLine {
+    lines.recv_timeout(Duration::from_secs(60)).expect("there is another line")
+}
+
+#[test]
+fn each_line_is_passed_on_with_its_worker_and_its_task() {
+    within_deadline(|| {
+        let (executor, lines) = pool(1);
+        for name in ["first", "second"] {
+            let task = executor.task(write_lines, 20).name(name).submit();
+            let id = task.id();
+            let process = task.wait().unwrap();
+            let said: Vec<OutputLine> = (0..41).map(|_| next(&lines)).collect();
+            for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+                let (what, more) = if stream == OutputStream::Stdout { ("out", 1) } else { ("err", 0) };
+                let expected = (0..20).map(|line| format!("{what} {line}"));
+                let expected: Vec<_> = expected.chain(["no newline".to_owned()].into_iter().take(more)).collect();
+                let texts: Vec<_> = said.iter().filter(|line| line.stream == stream).map(|line| &line.text).collect();
+                assert_eq!(texts, expected.iter().collect::<Vec<_>>());
+            }
+            for line in said {
+                assert!(matches!(line.worker, WorkerId::Process { id, .. } if id == process), "{line:?}");
+                assert_eq!((line.task, line.name.as_deref()), (Some(id), Some(name)), "{line:?}");
+            }
+        }
+        assert!(lines.try_recv().is_err());
+    });
+}
+
+#[test]
+fn a_callback_that_takes_no_more_holds_up_nobody_but_those_who_write() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let mut barrier = Some(barrier);
+        let output = WorkerOutput::lines(move |_| {
+            if let Some(barrier) = barrier.take() {
+                barrier.pass();
+            }
+        });
+        let executor = ProcessPoolExecutor::builder().max_workers(2).output(output).build().unwrap();
+        let writer = executor.submit(write_for_ever, ());
+        gate.wait();
+        // The pipe is full now, or will be.
+        eventually("it cannot write any more", || writer.silent_for() > Some(Duration::from_millis(500)));
+        let before = writer.progress().n;
+        assert!(before < 10_000, "{before} lines of a kilobyte were written that nobody has taken");
+        assert_eq!(executor.submit(count, 10).wait().unwrap(), 10);
+        gate.open();
+        eventually("it goes on", || writer.progress().n > before);
+        writer.cancel();
+        assert!(writer.wait().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn the_error_of_a_lost_worker_says_what_it_has_said_last() {
+    within_deadline(|| {
+        let (executor, lines) = pool(1);
+        let error = executor.submit(complain_and_die, ()).wait().unwrap_err();
+        assert!(error.is_worker_lost());
+        let source = error.source().unwrap().to_string();
+        assert!(source.ends_with("complaint 9999") && source.contains("complaint 9900"), "{source}");
+        assert!(source.len() < 4500 && !source.contains("complaint 1\n"), "{}", source.len());
+        assert!((0..10_000).all(|_| next(&lines).stream == OutputStream::Stderr), "all was passed on");
+    });
+}
+
+#[test]
+fn what_is_dropped_is_nobodys() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::builder().max_workers(1).output(WorkerOutput::Null).build().unwrap();
+        executor.submit(write_lines, 3).wait().unwrap();
+        let error = executor.submit(complain_and_die, ()).wait().unwrap_err();
+        assert!(error.is_worker_lost() && error.source().is_none());
+    });
+}
+
+/// What was logged in this process, with its task.
+static LOGGED: Mutex<Vec<(String, Option<u64>)>> = Mutex::new(Vec::new());
+
+struct Keep;
+
+impl Log for Keep {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if record.target() == "levels" {
+            let id = record.key_values().get("task_id".into()).and_then(|id| id.to_u64());
+            LOGGED.lock().unwrap().push((format!("{} {}", record.level(), record.args()), id));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn what_a_worker_logs_reaches_the_logger_of_the_program() {
+    static LOGGER: Once = Once::new();
+    within_deadline(|| {
+        LOGGER.call_once(|| {
+            log::set_logger(&Keep).unwrap();
+            log::set_max_level(LevelFilter::Trace);
+        });
+        let builder = ProcessPoolExecutor::builder().max_workers(1).relay_logs(LevelFilter::Info);
+        let executor = builder.build().unwrap();
+        let task = executor.task(log_levels, "relayed".into()).name("walk 04").submit();
+        let id = task.id();
+        task.wait().unwrap();
+        let logged = || {
+            let logged = LOGGED.lock().unwrap();
+            logged.iter().filter(|(text, _)| text.contains("relayed")).cloned().collect::<Vec<_>>()
+        };
+        eventually("it is logged", || logged().len() >= 2);
+        let text = |level: &str, what: &str| format!("{level} [walk 04, task {id}] relayed {what}");
+        let id: u64 = id.to_string().parse().unwrap();
+        assert_eq!(logged(), [(text("ERROR", "error"), Some(id)), (text("INFO", "info"), Some(id))]);
+        // Without being asked for, nothing is.
+        ProcessPoolExecutor::new(1).unwrap().submit(log_levels, "silent".into()).wait().unwrap();
+        assert!(LOGGED.lock().unwrap().iter().all(|(text, _)| !text.contains("silent")));
+    });
+}

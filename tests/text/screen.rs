@@ -1,0 +1,424 @@
+//! Programs on a terminal: what its screen holds, as an emulator of one sees it.
+//!
+//! Each program is this test program, which plays a [`scene`] with a pseudo-terminal as its standard error.
+
+use std::env;
+use std::fs::File;
+use std::io::{BufRead, Read, Write, stdin};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use progress_executor::{
+    Executor, ExecutorExt, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Units, Updater, WorkerOutput,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use serde::{Deserialize, Serialize};
+use vt100::Parser;
+
+use crate::support::{NewFile, within_deadline};
+
+const WIDTHS: [u16; 5] = [20, 40, 60, 80, 140];
+const KINDS: [&str; 2] = ["threads", "processes"];
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What may stand in names and messages.
+const NAMES: [&str; 8] = [
+    "plain",
+    "日本語の名前はとても長いです",
+    "👩‍👩‍👧‍👦 family, e\u{301}clair",
+    "first\nsecond",
+    "up\x1b[2Aaway",
+    "\x1b[31mred",
+    "\x1b]0;unterminated",
+    "tab\tback\u{8}\r",
+];
+const MESSAGES: [&str; 4] =
+    ["", "12 %\rOVERWRITTEN 漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字", "\x1b[31mred red red red", "a\tb\nc"];
+
+/// What a task of a scene does.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Part {
+    message: String,
+    says: u32,
+    /// It goes on when this is gone.
+    until: Option<PathBuf>,
+    fails: bool,
+}
+
+pub(crate) fn play(part: Part, progress: &Updater) -> TaskResult<()> {
+    if !part.message.is_empty() {
+        progress.set_message(part.message);
+    }
+    progress.set_counts(1, 4)?;
+    for line in 0..part.says {
+        progress.println(format_args!("said {line} by it"));
+        if line % 10 == 0 {
+            eprintln!("wrote {line}");
+        }
+    }
+    while part.until.as_ref().is_some_and(|path| path.exists()) {
+        progress.sleep(Duration::from_millis(5))?;
+        // Something changes all the time.
+        progress.set_counts(1, 4)?;
+        progress.set_message(format!("{:?}", Instant::now()));
+    }
+    progress.set_counts(4, 4)?;
+    if part.fails { Err("on purpose".into()) } else { Ok(()) }
+}
+
+fn part() -> Part {
+    Part { message: String::new(), says: 0, until: None, fails: false }
+}
+
+fn executor(workers: usize) -> Box<dyn Executor> {
+    match env::var("KIND").as_deref() {
+        Ok("processes") => {
+            let builder = ProcessPoolExecutor::builder().max_workers(workers).output(WorkerOutput::above_bars());
+            Box::new(builder.build().unwrap())
+        }
+        _ => Box::new(ThreadPoolExecutor::new(workers)),
+    }
+}
+
+/// Waits for the test.
+fn wait_for_step() {
+    stdin().lock().read_line(&mut String::new()).unwrap();
+}
+
+/// What the program does that a test looks at.
+#[test]
+#[ignore = "it is started by the other tests, on a terminal"]
+fn scene() {
+    let Ok(scene) = env::var("SCENE") else { return };
+    match scene.as_str() {
+        "names" => names(),
+        "text" => text(),
+        "failures" => failures(),
+        "company" => company(),
+        _ => panic!("there is no such scene"),
+    }
+}
+
+fn names() {
+    let (executor, file) = (executor(NAMES.len()), NewFile::new());
+    let mut group = TaskGroup::new();
+    for (index, name) in NAMES.iter().enumerate() {
+        let message = MESSAGES[index % MESSAGES.len()].to_owned();
+        let part = Part { message, until: Some(file.path()), ..part() };
+        group.add(executor.task(play, part).name(*name).submit());
+    }
+    group.show_bars();
+    let opener = thread::spawn(move || {
+        wait_for_step();
+        drop(file);
+    });
+    group.join().wait().unwrap();
+    opener.join().unwrap();
+}
+
+fn text() {
+    let executor = executor(2);
+    let mut group: TaskGroup<()> = TaskGroup::new();
+    let bars = group.show_bars();
+    for _ in 0..2 {
+        group.add(executor.submit(play, Part { says: 100, ..part() }));
+    }
+    let logger = thread::spawn(move || {
+        let mut log = bars.clone();
+        for line in 0..100 {
+            // In pieces, as some loggers write.
+            write!(log, "logged ").unwrap();
+            writeln!(log, "{line}").unwrap();
+        }
+        bars.suspend(|| eprintln!("suspended"));
+    });
+    group.join().wait().unwrap();
+    logger.join().unwrap();
+}
+
+fn failures() {
+    let executor = executor(2);
+    let mut group: TaskGroup<()> = TaskGroup::new();
+    group.show_bars().units(Units::Bytes);
+    for index in 0..6 {
+        group.add(executor.submit(play, Part { fails: index < 2, ..part() }));
+    }
+    let waiting = executor.submit(play, part());
+    waiting.cancel();
+    group.add(waiting);
+    group.join_all().wait();
+}
+
+/// Two groups, a map and a task at the same time.
+fn company() {
+    let (executor, file) = (executor(5), NewFile::new());
+    let hold = Part { until: Some(file.path()), ..part() };
+    let groups = ["one", "two"].map(|name| {
+        let mut group: TaskGroup<()> = TaskGroup::new();
+        group.show_bars();
+        group.add(executor.task(play, hold.clone()).name(name).submit());
+        group
+    });
+    let mut map = executor.map(play, [hold.clone()]).named(|_, _| "three");
+    map.show_bars();
+    let mut task = executor.submit(play, hold);
+    task.show_bar("four").units(Units::named("files"));
+    thread::scope(|scope| {
+        groups.into_iter().for_each(|group| _ = scope.spawn(|| group.join().wait().unwrap()));
+        scope.spawn(|| map.blocking().for_each(|outcome| outcome.unwrap()));
+        scope.spawn(|| task.wait().unwrap());
+        wait_for_step();
+        drop(file);
+    });
+}
+
+/// A program on a terminal.
+struct Program {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    master: File,
+    terminal: Parser,
+    /// All that it has written.
+    raw: Vec<u8>,
+}
+
+impl Program {
+    fn start(scene: &str, kind: &str, (rows, columns): (u16, u16), variables: &[(&str, &str)]) -> Self {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let path = ptsname(&master, Vec::new()).unwrap();
+        let slave = rustix::fs::open(path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["screen::scene", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+        command.env("SCENE", scene).env("KIND", kind).env("TERM", "xterm-256color");
+        for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM"] {
+            command.env_remove(variable);
+        }
+        command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(slave);
+        let mut program = Self {
+            child: Command::new("true").spawn().unwrap(),
+            stdin: None,
+            master: master.into(),
+            terminal: Parser::new(rows, columns, 10_000),
+            raw: Vec::new(),
+        };
+        program.resize(rows, columns);
+        program.child.wait().unwrap();
+        program.child = command.spawn().unwrap();
+        program.stdin = program.child.stdin.take();
+        program
+    }
+
+    fn resize(&mut self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.master, size).unwrap();
+        self.terminal.screen_mut().set_size(rows, columns);
+    }
+
+    fn step(&mut self) {
+        self.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    /// Returns whether the program is still there.
+    fn read(&mut self, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        assert!(!left.is_zero(), "not within {DEADLINE:?}: {:#?}", self.lines());
+        let fd = OwnedFd::from(self.master.try_clone().unwrap());
+        let timeout = Timespec::try_from(left).unwrap();
+        let _ = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout));
+        let mut bytes = [0; 4096];
+        match self.master.read(&mut bytes) {
+            Ok(len @ 1..) => {
+                self.terminal.process(&bytes[..len]);
+                self.raw.extend(&bytes[..len]);
+                true
+            }
+            // An error is how a terminal ends.
+            _ => false,
+        }
+    }
+
+    fn wait_until(&mut self, holds: impl Fn(&[String]) -> bool) {
+        let until = Instant::now() + DEADLINE;
+        while !holds(&self.lines()) {
+            assert!(self.read(until), "it has ended: {:#?}", self.lines());
+        }
+    }
+
+    fn wait(&mut self) {
+        let until = Instant::now() + DEADLINE;
+        while self.read(until) {}
+        assert!(self.child.wait().unwrap().success(), "{:#?}", self.lines());
+    }
+
+    /// The lines that are not empty, also those that have scrolled away.
+    fn lines(&mut self) -> Vec<String> {
+        let (_, columns) = self.terminal.screen().size();
+        let screen = self.terminal.screen_mut();
+        screen.set_scrollback(usize::MAX);
+        let mut lines = Vec::new();
+        for above in (1..=screen.scrollback()).rev() {
+            screen.set_scrollback(above);
+            lines.extend(screen.rows(0, columns).next());
+        }
+        screen.set_scrollback(0);
+        lines.extend(screen.rows(0, columns));
+        lines.into_iter().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect()
+    }
+
+    /// The characters in the last column.
+    fn last_column(&self) -> String {
+        let (rows, columns) = self.terminal.screen().size();
+        let cells = (0..rows).filter_map(|row| self.terminal.screen().cell(row, columns - 1));
+        cells.map(|cell| cell.contents().trim().to_owned()).collect()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn is_bar(line: &str) -> bool {
+    line.contains(" %") && !line.contains("said")
+}
+
+/// Calls a test with each kind of executor, and each width.
+fn everywhere(test: impl Fn(&str, u16) + Copy + Send + 'static) {
+    for kind in KINDS {
+        for columns in WIDTHS {
+            within_deadline(move || test(kind, columns));
+        }
+    }
+}
+
+#[test]
+fn each_task_has_one_clean_line_and_keys_and_sizes_tear_none() {
+    everywhere(|kind, columns| {
+        let mut program = Program::start("names", kind, (30, columns), &[]);
+        let is_whole = |lines: &[String]| {
+            lines.len() == NAMES.len() + 1
+                && lines.iter().all(|line| is_bar(line))
+                && lines[NAMES.len()].starts_with("total")
+        };
+        program.wait_until(is_whole);
+        assert_eq!(program.last_column(), "", "{:#?}", program.lines());
+        assert!(program.lines()[0].starts_with("plain"));
+        program.master.write_all(b"\x03").unwrap();
+        let seen = program.raw.len();
+        while !program.raw[seen..].windows(2).any(|bytes| bytes == b"^C") {
+            assert!(program.read(Instant::now() + DEADLINE));
+        }
+        program.wait_until(is_whole);
+        // Another size, while it draws all the time.
+        program.resize(30, columns / 2 + 10);
+        program.wait_until(is_whole);
+        program.resize(5, columns);
+        program.wait_until(|lines| {
+            lines.last().is_some_and(|line| line.starts_with("total") && line.contains("more") || columns < 60)
+        });
+        program.resize(30, columns);
+        program.wait_until(|lines| lines.len() > NAMES.len() && is_whole(&lines[lines.len() - NAMES.len() - 1..]));
+        program.step();
+        program.wait();
+        let lines = program.lines();
+        let last = lines.last().unwrap();
+        assert!(last.starts_with(&"8 ended: 8 finished"[..usize::from(columns - 2).min(19)]), "{lines:#?}");
+    });
+}
+
+#[test]
+fn text_appears_whole_and_once_above_the_bars_and_leaves_nothing_behind() {
+    everywhere(|kind, columns| {
+        let mut program = Program::start("text", kind, (24, columns), &[]);
+        program.wait();
+        let lines = program.lines();
+        let count = |text: &str| lines.iter().filter(|line| *line == text).count();
+        for number in 0..100 {
+            assert_eq!(count(&format!("said {number} by it")), 2, "{number}: {lines:#?}");
+            assert_eq!(count(&format!("logged {number}")), 1, "{number}: {lines:#?}");
+        }
+        assert_eq!(count("suspended"), 1);
+        let wrote = lines.iter().filter(|line| line.starts_with("wrote ")).count();
+        assert!(wrote == 20 || kind == "threads", "what workers write: {lines:#?}");
+        let said =
+            |line: &String| ["said ", "logged ", "wrote ", "suspended"].iter().any(|what| line.starts_with(what));
+        let rest: Vec<_> = lines.iter().filter(|line| !said(line)).collect();
+        assert!(kind == "threads" || rest.len() == 1 && rest[0].starts_with("2 ended: "), "{rest:#?}");
+    });
+}
+
+#[test]
+fn what_has_failed_stands_out_and_is_never_all() {
+    for kind in KINDS {
+        for (variables, has_colours) in [(&[][..], true), (&[("NO_COLOR", "1")], false)] {
+            within_deadline(move || {
+                let mut program = Program::start("failures", kind, (24, 80), variables);
+                program.wait();
+                let (lines, raw) = (program.lines(), String::from_utf8_lossy(&program.raw).into_owned());
+                let [last] = &lines[..] else { panic!("{lines:#?}") };
+                assert!(last.starts_with("7 ended: 4 finished, 2 failed, 1 cancelled; "), "{last}");
+                assert_eq!(last.ends_with('✗'), !has_colours, "{last}");
+                assert_eq!(raw.contains("\x1b[31m7 ended"), has_colours, "{raw:?}");
+                assert!(!raw.lines().any(|line| line.contains("total") && line.contains("100 %")), "{raw:?}");
+            });
+        }
+    }
+}
+
+#[test]
+fn groups_maps_and_tasks_share_one_screen() {
+    everywhere(|kind, columns| {
+        let mut program = Program::start("company", kind, (24, columns), &[]);
+        program.wait_until(|lines| {
+            let names = ["one", "total", "two", "total", "three", "total", "four"];
+            lines.len() == names.len() && lines.iter().zip(names).all(|(line, name)| line.starts_with(name))
+        });
+        let bars = program.lines();
+        assert!(bars.iter().filter(|line| !line.starts_with("total")).all(|line| line.contains("25 %")), "{bars:#?}");
+        assert!(columns < 60 || bars[6].contains("1/4 files"), "{bars:#?}");
+        program.step();
+        program.wait();
+        let lines = program.lines();
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+        assert_eq!(lines.iter().filter(|line| line.starts_with("1 ended: 1 fini")).count(), 3, "{lines:#?}");
+        assert!(lines.iter().any(|line| line.starts_with("four") && line.contains("100 %")), "{lines:#?}");
+    });
+}
+
+#[test]
+fn where_nothing_can_be_drawn_again_there_are_lines() {
+    within_deadline(|| {
+        let mut program = Program::start("failures", "threads", (24, 80), &[("TERM", "dumb")]);
+        program.wait();
+        let lines = program.lines();
+        assert!(!program.raw.contains(&0x1b), "{:?}", String::from_utf8_lossy(&program.raw));
+        assert!(lines.iter().any(|line| line.contains(": finished after 4 B and ")), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.contains(": failed after ") && line.ends_with(" ✗")), "{lines:#?}");
+        assert!(lines.last().unwrap().starts_with("7 ended: 4 finished, 2 failed, 1 cancelled; "), "{lines:#?}");
+        let mut program = Program::start("failures", "threads", (24, 80), &[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")]);
+        program.wait();
+        assert!(String::from_utf8_lossy(&program.raw).contains("\x1b[31m"));
+    });
+}
+
+#[test]
+fn one_row_is_enough() {
+    within_deadline(|| {
+        let mut program = Program::start("names", "threads", (1, 80), &[]);
+        program.wait_until(|lines| lines.iter().any(|line| line.starts_with("total")));
+        program.step();
+        program.wait();
+        let lines = program.lines();
+        assert!(lines.iter().all(|line| line.starts_with("8 ended: ")), "{lines:#?}");
+    });
+}
