@@ -68,8 +68,10 @@ struct Inner {
     is_closed: bool,
     /// How many threads are notifying subscribers right now.
     notifying: usize,
-    /// Whether a task has said something, and whoever polls the group is to be woken for that.
-    has_lines: bool,
+    /// Whether a task has another message, which is no progress of the group; where somebody shows that.
+    has_messages: Option<bool>,
+    /// Whether whoever polls the group is to be woken for a line, or a message.
+    has_news: bool,
 }
 
 /// Of so many tasks of a group that have ended, the latest ones, a report tells one by one. There is less room for those of
@@ -99,7 +101,8 @@ impl GroupState {
             due: None,
             is_closed: false,
             notifying: 0,
-            has_lines: false,
+            has_messages: None,
+            has_news: false,
         };
         let most_kept = if let Unit::Inputs(_) = unit { INPUTS_KEPT } else { TASKS_KEPT };
         let members = Members {
@@ -394,6 +397,10 @@ impl Subscriber<ProgressState> for Observed {
         let mut inner = self.group.lock();
         inner.tally.change(&self.task, old, new);
         inner.interval = interval.or(inner.interval);
+        if inner.has_messages == Some(false) && old.message != new.message {
+            inner.has_messages = Some(true);
+            inner.has_news = true;
+        }
     }
 
     fn takes_lines(&self) -> bool {
@@ -402,12 +409,12 @@ impl Subscriber<ProgressState> for Observed {
 
     fn say(&self, line: &Line) {
         let mut inner = self.group.lock();
-        inner.has_lines |= !inner.subscribers.say(line).is_empty();
+        inner.has_news |= !inner.subscribers.say(line).is_empty();
     }
 
     fn notify(&self, _owner: &Waiter) {
-        let has_lines = mem::take(&mut self.group.lock().has_lines);
-        if has_lines {
+        let has_news = mem::take(&mut self.group.lock().has_news);
+        if has_news {
             self.group.waiter.wake();
         }
         self.group.publish();
@@ -426,13 +433,15 @@ impl View {
     pub(crate) fn new(group: Arc<GroupState>) -> Arc<Self> {
         let feed = Feed::new();
         feed.take_lines();
+        group.lock().has_messages = Some(false);
         group.admit_feed(&feed);
         Arc::new(Self { group, feed })
     }
 
     /// The lines that were said, and whether something else has changed.
     pub(crate) fn take(&self) -> (Vec<Arc<str>>, bool) {
-        let (mut lines, mut has_changed) = (Vec::new(), false);
+        let has_messages = self.group.lock().has_messages.replace(false);
+        let (mut lines, mut has_changed) = (Vec::new(), has_messages == Some(true));
         while let Some(news) = self.feed.next() {
             match news {
                 News::Line(line) => lines.push(line.text),
