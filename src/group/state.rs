@@ -3,7 +3,8 @@
 //! Nobody keeps the tally while nobody wants to know. From the first time that somebody does, the group observes each
 //! task, as any subscriber would: what a task shows replaces what it has shown before.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ pub(crate) struct GroupState {
 
 /// The tasks whose outcomes were not handed out, what is wanted of those that are added, and what is kept of the others.
 struct Members {
-    tasks: BTreeMap<TaskId, Member>,
+    tasks: HashMap<TaskId, Member, BuildHasherDefault<IdHasher>>,
     history: History,
     is_paused: bool,
     /// Whether they were all asked to end.
@@ -80,8 +81,29 @@ const TASKS_KEPT: usize = 1 << 17;
 const INPUTS_KEPT: usize = 10_000;
 
 impl Members {
-    fn tasks(&self) -> impl DoubleEndedIterator<Item = &TaskRef> {
-        self.tasks.values().map(|member| &member.task)
+    /// In the order in which they were submitted.
+    fn tasks(&self) -> Vec<TaskRef> {
+        let mut tasks: Vec<_> = self.tasks.values().map(|member| member.task.clone()).collect();
+        tasks.sort_unstable_by_key(|task| task.core.id());
+        tasks
+    }
+}
+
+/// Ids follow each other: multiplied by an odd number, they fall into places of their own.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -106,7 +128,7 @@ impl GroupState {
         };
         let most_kept = if let Unit::Inputs(_) = unit { INPUTS_KEPT } else { TASKS_KEPT };
         let members = Members {
-            tasks: BTreeMap::new(),
+            tasks: HashMap::default(),
             history: History::new(most_kept),
             is_paused: false,
             is_cancelled: false,
@@ -181,7 +203,7 @@ impl GroupState {
         self.kept.get_or_init(|| {
             let mut members = self.members();
             members.are_observed = true;
-            let tasks: Vec<_> = members.tasks().cloned().collect();
+            let tasks = members.tasks();
             drop(members);
             for task in tasks {
                 self.lock().tally.note_span(task.core.span());
@@ -195,7 +217,7 @@ impl GroupState {
     pub(crate) fn cancel(&self, cause: CancelCause) {
         let mut members = self.members();
         members.is_cancelled = true;
-        let cancellations = transitions::request_cancel_all(members.tasks().rev().cloned(), cause);
+        let cancellations = transitions::request_cancel_all(members.tasks().into_iter().rev(), cause);
         drop(members);
         cancellations.carry_out();
     }
@@ -218,7 +240,7 @@ impl GroupState {
     fn change(&self, is_paused: bool, request: impl Fn(&Core) -> bool) -> Vec<TaskRef> {
         let mut members = self.members();
         members.is_paused = is_paused;
-        members.tasks().filter(|task| request(&task.core)).cloned().collect()
+        members.tasks().into_iter().filter(|task| request(&task.core)).collect()
     }
 
     pub(crate) fn is_paused(&self) -> bool {

@@ -5,74 +5,55 @@ use std::collections::VecDeque;
 use crate::group::report::summary::Summary;
 use crate::task::record::TaskRecord;
 
-/// Records are kept in blocks that fit into what the tasks have left behind: one large piece of memory would be new to the
-/// process, and many small ones cost more than all the rest.
-const BLOCK: usize = 512;
-
 /// The records of a group, in the order in which the outcomes were handed out.
 #[derive(Clone, Debug)]
 pub(crate) struct History {
-    /// All but the last are full.
-    blocks: VecDeque<Vec<TaskRecord>>,
-    most_blocks: usize,
+    latest: VecDeque<TaskRecord>,
+    most: usize,
     /// Those for which there was no room.
     omitted: Summary,
 }
 
 impl History {
-    /// One that keeps so many tasks, at least.
+    /// One that keeps so many tasks.
     pub(crate) fn new(most: usize) -> Self {
-        Self { blocks: VecDeque::new(), most_blocks: most.div_ceil(BLOCK) + 1, omitted: Summary::default() }
+        Self { latest: VecDeque::new(), most, omitted: Summary::default() }
     }
 
-    /// Adds a task, in place of an old one where there are too many.
+    /// Adds a task, in place of the oldest one where there are too many.
     pub(crate) fn add(&mut self, record: TaskRecord) {
-        match self.blocks.back_mut().filter(|block| block.len() < BLOCK) {
-            Some(block) => block.push(record),
-            None => {
-                // The first one grows as it is filled.
-                let capacity = if self.blocks.is_empty() { 0 } else { BLOCK };
-                let mut block = self.take_oldest().unwrap_or_else(|| Vec::with_capacity(capacity));
-                block.push(record);
-                self.blocks.push_back(block);
+        if self.latest.len() == self.most {
+            if let Some(oldest) = self.latest.pop_front() {
+                self.omitted.add(&oldest);
             }
         }
-    }
-
-    /// The room of the oldest records, where there is no other.
-    fn take_oldest(&mut self) -> Option<Vec<TaskRecord>> {
-        let mut block = if self.blocks.len() < self.most_blocks { None } else { self.blocks.pop_front() }?;
-        for record in block.drain(..) {
-            self.omitted.add(&record);
-        }
-        Some(block)
+        self.latest.push_back(record);
     }
 
     /// All that are kept, and the sums of the others.
     pub(crate) fn into_parts(self) -> (Vec<TaskRecord>, Summary) {
-        (self.blocks.into_iter().flatten().collect(), self.omitted)
+        (self.latest.into(), self.omitted)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BLOCK, History};
+    use super::History;
     use crate::task::details::Details;
     use crate::task::idle;
     use crate::task::record::TaskRecord;
 
     #[test]
     fn the_latest_tasks_are_kept_and_the_others_counted() {
-        let mut history = History::new(2 * BLOCK);
-        for submitted in 0..5 * BLOCK as u64 + 1 {
+        let mut history = History::new(3);
+        for submitted in 0..8 {
             let task = idle::started(Details::default());
             task.core.close();
             task.core.state.settle(0);
             history.add(TaskRecord::new(&task, submitted, None));
         }
         let (kept, omitted) = history.into_parts();
-        let first = kept.iter().map(|record| record.submitted).min();
-        assert_eq!((kept.len(), first), (2 * BLOCK + 1, Some(3 * BLOCK as u64)));
-        assert_eq!(omitted.ended(), 3 * BLOCK);
+        let kept: Vec<_> = kept.iter().map(|record| record.submitted).collect();
+        assert_eq!((kept, omitted.ended()), (vec![5, 6, 7], 5));
     }
 }
