@@ -13,7 +13,8 @@ use crate::progress::ProgressState;
 ///
 /// A line is that of a [`TaskEvent`](crate::TaskEvent): `event` (`progress`, and `done` for the last one), `id` (if it was
 /// [given](Self::with_id)), `name`, `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and `message`; what
-/// is not known is null. The last line tells no output and no error, which the bar does not get to see. It is of a task that has
+/// is not known is null. What the task [says](crate::Updater::println) is a line with `event` (`line`), `id`, `name` and `line`.
+/// The last line tells no output and no error, which the bar does not get to see. It is of a task that has
 /// not ended, where its future was dropped or detached before.
 ///
 /// ```text
@@ -86,6 +87,11 @@ impl<W: Write + Send> ProgressBar for JsonLines<W> {
     fn finish(&mut self, state: &ProgressState) {
         self.say("done", state);
     }
+
+    fn println(&mut self, line: &str) {
+        let (id, name, line) = (OrNull(self.id), Quoted(&self.name), Quoted(line));
+        self.out.say(&format!("{{\"event\":\"line\",\"id\":{id},\"name\":{name},\"line\":{line}}}\n"));
+    }
 }
 
 /// As a serializer writes it: also a whole number is one with a point.
@@ -108,6 +114,7 @@ mod tests {
     fn lines(name: &str, states: &[ProgressState]) -> Vec<Value> {
         let mut lines = Vec::new();
         let mut bar = JsonLines::new(&mut lines, name);
+        bar.println("a \"line\"");
         let (last, others) = states.split_last().unwrap();
         others.iter().for_each(|state| bar.update(state));
         bar.finish(last);
@@ -126,6 +133,7 @@ mod tests {
         };
         let last = ProgressState { status: Status::Cancelled, message: None, ..running.clone() };
         let expected = [
+            json!({ "event": "line", "id": null, "name": "</dig>", "line": "a \"line\"" }),
             json!({ "event": "progress", "id": null, "name": "</dig>", "status": "running", "n": 3, "total": 4,
                 "fraction": 0.75, "elapsed": 6.0, "eta": 2.0, "message": "\"a\"\nb" }),
             json!({ "event": "done", "id": null, "name": "</dig>", "status": "cancelled", "n": 3, "total": 4,
@@ -137,7 +145,7 @@ mod tests {
     #[test]
     fn what_nobody_knows_is_null() {
         let odd = ProgressState { total: Some(1), part: f64::NEG_INFINITY, ..ProgressState::INITIAL };
-        let [line] = &lines("", &[odd])[..] else { panic!("one line for the end") };
+        let [_, line] = &lines("", &[odd])[..] else { panic!("one line for the end") };
         assert_eq!((&line["fraction"], &line["eta"]), (&json!(null), &json!(null)));
     }
 }
