@@ -56,6 +56,9 @@
 //! Many tasks are one [`TaskGroup`], with one progress, whose first error can cancel the rest; or a
 //! [`map`](ExecutorExt::map) over many inputs, however many there are.
 //!
+//! When and where each task of a group has run is told by its [report](GroupReport), also as a page for a browser and as a
+//! trace for Perfetto. Other [bars] than those of a terminal speak to programs, editors and task bars.
+//!
 //! Observers never hold a task up. They see the first change at once, then at most one snapshot per report interval (20
 //! ms unless set), always the newest, and always the last one.
 //!
