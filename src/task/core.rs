@@ -90,10 +90,16 @@ impl Core {
     pub(crate) fn set_process(&self, worker: &WorkerId) {
         if let WorkerId::Process { id, host } = worker {
             self.place.store(id | PROCESS, Ordering::Relaxed);
-            // There is none of this machine, which most are on.
-            if host.is_some() || self.existing_details().is_some() {
-                self.details().totals().host.clone_from(host);
-            }
+            self.set_host(host.as_ref());
+        }
+    }
+
+    /// Most are on this machine, and need no place for that.
+    fn set_host(&self, host: Option<&Arc<str>>) {
+        if host.is_some() {
+            self.details().totals().past.get_or_insert_default().host = host.cloned();
+        } else if let Some(details) = self.existing_details() {
+            details.totals().past.iter_mut().for_each(|past| past.host = None);
         }
     }
 
@@ -103,7 +109,7 @@ impl Core {
             0 => None,
             place if place & PROCESS == 0 => Some(WorkerId::Thread(place)),
             place => {
-                let host = self.existing_details().and_then(|details| details.totals().host.clone());
+                let host = self.existing_details().and_then(|details| details.totals().past.as_ref()?.host.clone());
                 Some(WorkerId::Process { id: place & !PROCESS, host })
             }
         }

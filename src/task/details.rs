@@ -64,11 +64,8 @@ pub(crate) struct Totals {
     /// How many threads of the task wait because it is paused.
     halted: usize,
     pub(crate) suspension: Suspension,
-    /// For how long it has waited because it was paused, in nanoseconds: its start was moved on by that.
-    pub(crate) paused: u64,
-    pub(crate) lost_tries: LostTries,
-    /// The host of the process that it was sent to, where that is another one.
-    pub(crate) host: Option<Arc<str>>,
+    /// What only a report asks for, and few tasks have.
+    pub(crate) past: Option<Box<Past>>,
     /// How long the task had been running when its current item began; 0 where it has none, or is at the first.
     pub(crate) item_began: u64,
     /// How far it had come at its end: nothing that comes later counts.
@@ -81,6 +78,16 @@ pub(crate) struct Suspension {
     pub(crate) since: Option<u64>,
     /// For how long it was, before, in nanoseconds.
     pub(crate) total: u64,
+}
+
+/// What a task has been through.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// For how long it has waited because it was paused, in nanoseconds: its start was moved on by that.
+    pub(crate) paused: u64,
+    pub(crate) lost_tries: LostTries,
+    /// The host of the process that it was sent to, where that is another one.
+    pub(crate) host: Option<Arc<str>>,
 }
 
 /// When it was running before, on workers that were lost.
@@ -182,9 +189,14 @@ impl Totals {
         self.halted -= 1;
         let is_last = self.halted == 0;
         if is_last && !self.is_closed() {
-            self.paused += clock.start(now);
+            self.go_on_at(clock, now);
         }
         is_last
+    }
+
+    /// A pause is over.
+    fn go_on_at(&mut self, clock: &Clock, now: u64) {
+        self.past.get_or_insert_default().paused += clock.start(now);
     }
 
     /// The task ends, with its clock stopped.
@@ -211,7 +223,7 @@ impl Totals {
             clock
                 .set(Span { started, stopped: started.saturating_add(self.item_began).saturating_add(remote.elapsed) });
         } else if was_halted {
-            self.paused += clock.start(now);
+            self.go_on_at(clock, now);
         }
     }
 
@@ -228,9 +240,10 @@ impl Totals {
         let span = clock.read();
         let ended = clock::now();
         // Nobody may have heard that it had begun.
-        let started = if span.started == 0 { ended } else { span.started - self.paused };
-        self.lost_tries.add(TrySpan { worker, started, ended });
-        self.paused = 0;
+        let past = self.past.get_or_insert_default();
+        let paused = std::mem::take(&mut past.paused);
+        let started = if span.started == 0 { ended } else { span.started.saturating_sub(paused) };
+        past.lost_tries.add(TrySpan { worker, started, ended });
         self.remote_part = 0.0;
         self.message = None;
         self.suspension = Suspension::default();

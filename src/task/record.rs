@@ -42,7 +42,7 @@ impl TaskRecord {
         // Whoever sees that it has ended sees when.
         let status = core.status();
         let Moment { position, span, .. } = core.moment();
-        let paused = core.existing_details().map_or(0, |details| details.totals().paused);
+        let paused = core.existing_details().map_or(0, |it| it.totals().past.as_ref().map_or(0, |past| past.paused));
         let started = span.started.saturating_sub(paused);
         Self {
             id: core.id(),
@@ -106,7 +106,7 @@ impl Rest {
     fn new(core: &Core, error: Option<TaskErrorKind>) -> Option<Box<Self>> {
         let details = core.existing_details();
         let cancel_requested = details.map(|details| details.requested_at.get()).filter(|&at| at > 0);
-        let lost_tries = details.map(|details| details.totals().lost_tries.clone()).unwrap_or_default();
+        let lost_tries = details.and_then(|it| Some(it.totals().past.as_ref()?.lost_tries.clone())).unwrap_or_default();
         let is_plain = error.is_none() && cancel_requested.is_none() && lost_tries.count == 0;
         (!is_plain).then(|| Box::new(Self { error, cancel_requested, lost_tries }))
     }
@@ -115,6 +115,7 @@ impl Rest {
 #[cfg(test)]
 mod tests {
     use super::TaskRecord;
+    use crate::id::WorkerId;
     use crate::task::details::Details;
     use crate::task::idle;
 
@@ -130,5 +131,15 @@ mod tests {
         let record = TaskRecord::new(&task, 0, None);
         assert_eq!(core.running_for() + 100, core.span().map_or(0, |(_, end)| end - started));
         assert_eq!((record.started, record.elapsed), (started, core.running_for()));
+    }
+
+    #[test]
+    fn the_last_process_that_it_was_sent_to_has_run_it() {
+        let task = idle::started(Details::default());
+        for host in [Some("node7"), None, Some("node8")] {
+            let worker = WorkerId::Process { id: 4711, host: host.map(Into::into) };
+            task.core.set_process(&worker);
+            assert_eq!(TaskRecord::new(&task, 0, None).worker, Some(worker));
+        }
     }
 }
