@@ -2,7 +2,7 @@
 //!
 //! The files are compiled again here, for they are private.
 
-#![allow(dead_code)] // Not every function of the files is called.
+#![allow(dead_code, unreachable_pub)] // Not every function of the files is called, and nobody else can call them.
 
 #[path = "../src/codec/mod.rs"]
 mod codec;

@@ -173,14 +173,11 @@ impl Store {
     }
 
     /// What `share` makes of the value with this id, the first time.
-    pub(crate) fn get<T: DeserializeOwned, S: Any + Send + Sync>(
+    pub(crate) fn get<T: DeserializeOwned + 'static, S: Any + Send + Sync>(
         &self,
         id: u64,
         share: impl FnOnce(T) -> S,
-    ) -> Result<Arc<S>, String>
-    where
-        T: 'static,
-    {
+    ) -> Result<Arc<S>, String> {
         let stored = lock(&self.0).get(&id).cloned();
         let stored = stored.ok_or("a value that it shares was not sent")?;
         let decoded = stored.decoded.get_or_init(|| {

@@ -29,7 +29,7 @@
 #[non_exhaustive]
 pub struct WorkersStatus {
     /// How many are wanted: those that were asked for and have not ended, be they there yet or not. Workers are asked for as
-    /// there are tasks for them, up to the most that the pool may have.
+    /// there are tasks for them, or [ahead](crate::ProcessPoolExecutor::prestart), up to the most that the pool may have.
     pub wanted: usize,
     /// How many of them are there, and take tasks.
     pub started: usize,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use progress_executor::{ExecutorExt, Launcher};
@@ -14,7 +14,7 @@ fn key_file(name: &str) -> PathBuf {
 }
 
 /// As the first launch calls it.
-fn first(file: &PathBuf) -> PathBuf {
+fn first(file: &Path) -> PathBuf {
     PathBuf::from(format!("{}-1", file.display()))
 }
 

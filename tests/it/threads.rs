@@ -68,7 +68,11 @@ fn a_new_pool_starts_a_thread_for_each_of_many_tasks_submitted_at_once() {
             let (gates, tasks): (Vec<_>, Vec<_>) = (0..40)
                 .map(|_| {
                     let (gate, barrier) = gate();
-                    (gate, executor.spawn(move |_| Ok(barrier.pass())))
+                    let task = executor.spawn(move |_| {
+                        barrier.pass();
+                        Ok(())
+                    });
+                    (gate, task)
                 })
                 .unzip();
             gates.iter().for_each(Gate::wait);
