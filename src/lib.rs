@@ -224,6 +224,7 @@ mod compile_fail;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+pub use crate::codec::plain;
 pub use crate::codec::shared::Shared;
 pub use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, WorkerExit};
 pub use crate::executor::builder::TaskBuilder;

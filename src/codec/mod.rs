@@ -8,6 +8,7 @@
 mod depth;
 #[cfg(feature = "processes")]
 pub(crate) mod items;
+pub mod plain;
 #[cfg(feature = "processes")]
 pub(crate) mod references;
 pub(crate) mod shared;

@@ -2,7 +2,8 @@
 //!
 //! Inputs and outputs of tasks of a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) are encoded by serde as
 //! [MessagePack](https://msgpack.org), with the names of fields. Every attribute of serde works. `Vec<u8>`, `String` and
-//! vectors of plain numbers cross at the speed of a copy, where they are the whole input or output.
+//! vectors of plain numbers cross at the speed of a copy, where they are the whole input or output; within a struct, numbers
+//! do with [`plain`](crate::plain), and bytes with [`serde_bytes`](https://docs.rs/serde_bytes).
 //!
 //! # Owned types
 //!
@@ -28,8 +29,9 @@
 //! # Ok::<(), progress_executor::TaskError>(())
 //! ```
 //!
-//! An `Arc<T>` crosses as its content: the worker has one of its own, and what it changes there nobody sees. A large value that every task needs is best given
-//! once to each worker, by an [initializer](crate::ProcessPoolBuilder::initializer), or as the name of a file.
+//! An `Arc<T>` crosses as its content: the worker has one of its own, and what it changes there nobody sees. A large value that many tasks need
+//! is best a [`Shared`](crate::Shared), which is sent once to each worker; or it is made there, by an
+//! [initializer](crate::ProcessPoolBuilder::initializer) or from the name of a file.
 //!
 //! # What does not cross
 //!
@@ -71,7 +73,7 @@
 //!
 //! - *Fields with `#[serde(skip)]`* arrive as their defaults, and so does what `skip_serializing_if` leaves out.
 //! - *Untagged enums* arrive as the first variant that fits: put the more specific ones first.
-//! - *Sharing* is lost: two `Arc`s of one value arrive as two values.
+//! - *Sharing* is lost: two `Arc`s of one value arrive as two values. Two clones of a [`Shared`](crate::Shared) arrive as one.
 //! - *Errors of tasks* arrive as their messages and those of their sources. [`downcast_ref`](crate::TaskError::downcast_ref)
 //!   finds nothing: an error that the caller is to tell from others is part of the output, as a
 //!   `TaskResult<Result<T, MyError>>`.

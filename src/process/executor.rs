@@ -75,7 +75,8 @@ use crate::task::transitions;
 ///
 /// They cross as [MessagePack](https://msgpack.org) with the names of fields, which takes every attribute of serde.
 /// `Vec<u8>`, `String` and vectors of plain numbers cross as they are, at the speed of a copy, where they are the whole
-/// input or output. The input is encoded by [`submit`](crate::ExecutorExt::submit), on the thread that calls it.
+/// input or output; within one, with [`plain`](crate::plain) or `serde_bytes`. A value that many inputs need is sent once to each
+/// worker as a [`Shared`](crate::Shared). The input is encoded by [`submit`](crate::ExecutorExt::submit), on the thread that calls it.
 ///
 /// What would come out as another value is an [error](crate::TaskErrorKind::Encode) instead:
 ///
