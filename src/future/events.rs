@@ -20,8 +20,8 @@ use crate::task::lines::{Feed, News};
 ///
 /// It can be serialized, as a line of JSON for example. A line of progress, and one of an error, has `event`, `id`, `name`,
 /// `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and `message`; what is not known is null. An error is
-/// added as `error`, on one line with its sources. A line that the task has said is its `line`. A value is told as `output` only: the line of progress before it is of the
-/// same task, and finished.
+/// added as `error`, on one line with its sources. A line that the task has said is its `line`, and a value
+/// is told as `output`; [`TaskEvents::labelled`] adds the id and the name to these two.
 ///
 /// ```text
 /// {"event":"progress","id":7,"name":"dig","status":"running","n":3,"total":4,"fraction":0.75,"elapsed":6.0,"eta":2.0,"message":null}
@@ -80,8 +80,8 @@ struct Record<'a> {
 #[derive(Serialize)]
 struct OutputRecord<'a, T> {
     event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<TaskId>,
+    #[serde(flatten)]
+    label: Label<'a>,
     status: Status,
     output: &'a T,
 }
@@ -89,9 +89,24 @@ struct OutputRecord<'a, T> {
 #[derive(Serialize)]
 struct LineRecord<'a> {
     event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<TaskId>,
+    #[serde(flatten)]
+    label: Label<'a>,
     line: &'a str,
+}
+
+/// Which task an event is of, as far as the event is to tell.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Label<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<TaskId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<&'a str>,
+}
+
+/// An event that tells in any case which task it is of.
+struct Labelled<'a, T> {
+    event: &'a TaskEvent<T>,
+    label: Label<'a>,
 }
 
 impl<'a> Record<'a> {
@@ -118,19 +133,19 @@ impl<'a> Record<'a> {
     }
 }
 
-/// A line that a task has said. Its id is told where it could be one of several tasks.
-pub(crate) fn serialize_line<S: Serializer>(id: Option<TaskId>, line: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    LineRecord { event: "line", id, line }.serialize(serializer)
+/// A line that a task has said.
+pub(crate) fn serialize_line<S: Serializer>(label: Label<'_>, line: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    LineRecord { event: "line", label, line }.serialize(serializer)
 }
 
-/// A task that has ended with a value. Its id is told where no state comes before it.
+/// A task that has ended with a value.
 pub(crate) fn serialize_output<T: Serialize, S: Serializer>(
     event: &'static str,
-    id: Option<TaskId>,
+    label: Label<'_>,
     output: &T,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    OutputRecord { event, id, status: Status::Finished, output }.serialize(serializer)
+    OutputRecord { event, label, status: Status::Finished, output }.serialize(serializer)
 }
 
 /// A task that has ended in another way.
@@ -144,11 +159,17 @@ pub(crate) fn serialize_error<S: Serializer>(
 
 impl<T: Serialize> Serialize for TaskEvent<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Progress(state) => Record::of_state(state).serialize(serializer),
-            Self::Line(line) => serialize_line(None, line, serializer),
-            Self::Done(Err(error)) => serialize_error("done", error, serializer),
-            Self::Done(Ok(output)) => serialize_output("done", None, output, serializer),
+        Labelled { event: self, label: Label::default() }.serialize(serializer)
+    }
+}
+
+impl<T: Serialize> Serialize for Labelled<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.event {
+            TaskEvent::Progress(state) => Record::of_state(state).serialize(serializer),
+            TaskEvent::Line(line) => serialize_line(self.label, line, serializer),
+            TaskEvent::Done(Err(error)) => serialize_error("done", error, serializer),
+            TaskEvent::Done(Ok(output)) => serialize_output("done", self.label, output, serializer),
         }
     }
 }
@@ -246,6 +267,33 @@ impl<T> TaskEvents<T> {
     /// ```
     pub fn get_ref(&self) -> &ProgressFuture<T> {
         &self.future
+    }
+
+    /// An event of this stream, to be serialized with the `id` and the `name` of its task in any case: where the lines of
+    /// several tasks come together.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    ///
+    /// # smol::block_on(async {
+    /// let mut events = progress_executor::SyncExecutor::new().spawn_named("dig", |_| Ok(7)).events();
+    /// let mut last = String::new();
+    /// while let Some(event) = events.next().await {
+    ///     last = serde_json::to_string(&events.labelled(&event))?;
+    /// }
+    /// let id = events.get_ref().id();
+    /// assert_eq!(last, format!(r#"{{"event":"done","id":{id},"name":"dig","status":"finished","output":7}}"#));
+    /// # Ok::<(), serde_json::Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn labelled<'a>(&'a self, event: &'a TaskEvent<T>) -> impl Serialize + 'a
+    where
+        T: Serialize,
+    {
+        let label = Label { id: Some(self.future.id()), name: Some(self.future.name()) };
+        Labelled { event, label }
     }
 }
 

@@ -10,7 +10,7 @@ use futures::stream::{FusedStream, Stream};
 use serde::{Serialize, Serializer};
 
 use crate::error::TaskError;
-use crate::future::events::{serialize_error, serialize_line, serialize_output};
+use crate::future::events::{Label, serialize_error, serialize_line, serialize_output};
 use crate::group::TaskGroup;
 use crate::group::progress::GroupProgress;
 use crate::id::TaskId;
@@ -96,8 +96,10 @@ impl<T: Serialize> Serialize for GroupEvent<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Progress(progress) => Record::from(progress).serialize(serializer),
-            Self::Line(id, line) => serialize_line(Some(*id), line, serializer),
-            Self::Ended(id, Ok(output)) => serialize_output("ended", Some(*id), output, serializer),
+            Self::Line(id, line) => serialize_line(Label { id: Some(*id), name: None }, line, serializer),
+            Self::Ended(id, Ok(output)) => {
+                serialize_output("ended", Label { id: Some(*id), name: None }, output, serializer)
+            }
             Self::Ended(_, Err(error)) => serialize_error("ended", error, serializer),
         }
     }
