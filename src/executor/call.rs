@@ -210,7 +210,7 @@ pub(crate) fn short_name(path: &'static str) -> &'static str {
     name
 }
 
-const CLOSURE: &str = "{{closure}}";
+pub(crate) const CLOSURE: &str = "{{closure}}";
 
 /// The signature of a function pointer without what it returns: `fn(u64, &Updater)`.
 pub(crate) fn pointer_signature(path: &'static str) -> Option<&'static str> {

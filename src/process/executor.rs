@@ -7,7 +7,7 @@ use crate::codec::references::{self, Image};
 use crate::codec::{Encoded, References};
 use crate::error::{BoxError, CancelCause, TaskErrorKind};
 use crate::executor::Executor;
-use crate::executor::call::{pointer_signature, short_name};
+use crate::executor::call::{CLOSURE, pointer_signature, short_name};
 use crate::executor::job::Job;
 use crate::executor::shutdown::Shutdown;
 use crate::process::error::RemoteError;
@@ -356,13 +356,22 @@ pub(crate) fn function_id(function: RemoteFn) -> Result<&'static str, String> {
         // A test program: its worker knows, or says that it does not.
         return Ok(path);
     };
-    registry.id(type_id).ok_or_else(|| {
-        let name = short_name(path);
-        format!(
-            "workers do not know `{path}`: add `.register({name})` where `TaskRegistry::init` is called, or, where it is \
-             private to a library, what the library registers its functions with"
-        )
-    })
+    registry.id(type_id).ok_or_else(|| unknown(path))
+}
+
+/// What to do about a function that is not registered.
+fn unknown(path: &'static str) -> String {
+    if path.ends_with(CLOSURE) {
+        return format!(
+            "workers do not know `{path}`: no closure is the same as one that is registered elsewhere; make it a function, \
+             and add `.register(..)` of that where `TaskRegistry::init` is called"
+        );
+    }
+    let name = short_name(path);
+    format!(
+        "workers do not know `{path}`: add `.register({name})` where `TaskRegistry::init` is called, or, where it is \
+         private to a library, what the library registers its functions with"
+    )
 }
 
 /// Holds an input for a function against the most that a frame may take.
@@ -375,4 +384,15 @@ pub(crate) fn check_size(function: &str, input: Encoded, max: u64) -> Result<Enc
 fn check_image(image: &Image, max: u64) -> Result<(), BoxError> {
     let len = image.bytes.len() as u64 + outbox::share_overhead();
     if len <= max { Ok(()) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unknown;
+
+    #[test]
+    fn what_can_be_registered_is_said() {
+        assert!(unknown("app::jobs::collatz").contains("add `.register(collatz)` where"));
+        assert!(unknown("app::main::{{closure}}").contains("make it a function, and add `.register(..)` of that"));
+    }
 }
