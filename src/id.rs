@@ -19,10 +19,21 @@ use serde::Serialize;
 #[serde(transparent)]
 pub struct TaskId(u64);
 
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 impl TaskId {
     pub(crate) fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// That of a task of another process, whose worker this one is.
+    pub(crate) fn of_program(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// Keeps the ids of this process, so many levels of workers below the program, apart from those that it is sent.
+    pub(crate) fn set_depth(depth: u32) {
+        NEXT.fetch_max(u64::from(depth) << 48, Ordering::Relaxed);
     }
 
     /// Never 0.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult, panic_message};
+use crate::id::TaskId;
 use crate::sync::unwind::{drop_payload, drop_quietly};
 use crate::task::context::Context;
 use crate::task::core::Core;
@@ -221,7 +222,16 @@ pub(crate) fn run_items<I, O: Send + 'static>(
 
 /// Makes a task, seen from both of its sides.
 pub(crate) fn new<W: Work>(work: W, details: Option<Box<Details>>) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
-    let task = Arc::new(Task { core: Core::new(details), body: Slot(Mutex::new(Stage::Waiting(work))) });
+    with_id(TaskId::next(), work, details)
+}
+
+/// The same of one that has an id already.
+pub(crate) fn with_id<W: Work>(
+    id: TaskId,
+    work: W,
+    details: Option<Box<Details>>,
+) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
+    let task = Arc::new(Task { core: Core::new(id, details), body: Slot(Mutex::new(Stage::Waiting(work))) });
     (task.clone(), task)
 }
 

@@ -50,13 +50,13 @@ pub(crate) struct Moment {
 }
 
 impl Core {
-    pub(crate) fn new(details: Option<Box<Details>>) -> Self {
+    pub(crate) fn new(id: TaskId, details: Option<Box<Details>>) -> Self {
         Self {
             counts: Counts::new(),
             clock: Clock::new(),
             state: State::new(),
             place: AtomicU32::new(0),
-            id: TaskId::next(),
+            id,
             waiter: Waiter::new(),
             details: details.map_or_else(OnceLock::new, OnceLock::from),
         }

@@ -96,6 +96,7 @@ pub(crate) mod idle {
 
     use crate::codec::Encoded;
     use crate::error::{BoxError, TaskError, TaskErrorKind};
+    use crate::id::TaskId;
     use crate::task::context::Context;
     use crate::task::core::Core;
     use crate::task::details::Details;
@@ -140,7 +141,7 @@ pub(crate) mod idle {
 
     /// A task that has been started.
     pub(crate) fn started(details: Details) -> TaskRef {
-        let task = Arc::new(Task { core: Core::new(Some(Box::new(details))), body: Idle });
+        let task = Arc::new(Task { core: Core::new(TaskId::next(), Some(Box::new(details))), body: Idle });
         assert_eq!(task.core.state.claim(), Ok(()));
         task.core.start_clock();
         task

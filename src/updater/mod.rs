@@ -171,8 +171,7 @@ impl Updater {
         }
     }
 
-    /// Which task this is: the [id](crate::ProgressFuture::id) of its future. A worker process has ids of its own, which tell
-    /// the tasks of that worker apart.
+    /// Which task this is: the [id](crate::ProgressFuture::id) of its future, also in a worker process.
     ///
     /// # Examples
     ///
@@ -188,8 +187,8 @@ impl Updater {
         self.core().id()
     }
 
-    /// The [name](crate::ProgressFuture::name) of the task. A worker process does not know the name that it was given: there
-    /// this is that of its function, with the worker's id.
+    /// The [name](crate::ProgressFuture::name) of the task. A worker process does not know it: there this is `task`, with the
+    /// id.
     ///
     /// # Examples
     ///

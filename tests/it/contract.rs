@@ -83,6 +83,7 @@ macro_rules! contract {
             large_values_pass
             many_tasks_each_end_once
             a_task_has_an_id_and_a_name
+            a_task_knows_its_id
             an_error_names_the_task_and_the_place
             a_finished_task_shows_its_last_counts
             a_message_is_shown
@@ -222,6 +223,10 @@ pub(crate) fn echo(text: String, _: &Updater) -> TaskResult<String> {
 pub(crate) fn fail(text: String, progress: &Updater) -> TaskResult<()> {
     progress.set_counts(1, 4)?;
     Err(text.into())
+}
+
+pub(crate) fn who_it_is((): (), progress: &Updater) -> TaskResult<String> {
+    Ok(progress.id().to_string())
 }
 
 pub(crate) fn count_and_fail(n: u64, progress: &Updater) -> TaskResult<u64> {
@@ -482,6 +487,14 @@ fn a_task_has_an_id_and_a_name(subject: &dyn Subject) {
     assert_eq!((plain.name(), named.name()), (&*format!("count #{}", plain.id()), "first"));
     plain.wait().unwrap();
     named.wait().unwrap();
+}
+
+fn a_task_knows_its_id(subject: &dyn Subject) {
+    for _ in 0..2 {
+        let task = subject.executor().submit(who_it_is, ());
+        let id = task.id().to_string();
+        assert_eq!(task.wait().unwrap(), id);
+    }
 }
 
 fn an_error_names_the_task_and_the_place(subject: &dyn Subject) {

@@ -49,7 +49,7 @@ use contract::{
     check_for, copy_for_ever, count_and_fail, count_forever, count_in_parts, count_in_threads,
     count_in_threads_for_ever, crash, echo, fail, fail_when_cancelled, fail_within_a_part, finish_all_the_same,
     finish_too_late, overrun, refuse_seven, say_cancelled, set_a_message, set_pairs, sleep_for_ever,
-    sleep_within_a_part, time_left, wrap_the_cancellation,
+    sleep_within_a_part, time_left, who_it_is, wrap_the_cancellation,
 };
 use crashes::{
     echo_bytes, echo_picky, echo_texts, initialize, open_files, process_id, repeat, spring, spring_later, talk_and_die,
@@ -143,6 +143,7 @@ progress_executor::test_worker!(
     tick_forever,
     variable,
     time_left,
+    who_it_is,
     wrap_in,
     wrap_the_cancellation,
 );

@@ -37,6 +37,7 @@ use std::{env, process};
 use crate::codec::references::{self, Store};
 use crate::codec::{self, Encoded, Format};
 use crate::error::{CancelCause, TaskError, TaskErrorKind, TaskResult};
+use crate::id::TaskId;
 use crate::process::error::texts;
 use crate::process::protocol::channel::{Channel, Received};
 use crate::process::protocol::page::Place;
@@ -247,6 +248,7 @@ impl Worker {
             return Err("the memory that it shares with the program that started it could not be mapped".into());
         }
         worker_args::set_depth(depth.saturating_add(1));
+        TaskId::set_depth(worker_args::depth());
         decoder.set_max_frame(max_frame);
         let heartbeat = (heartbeat > 0).then(|| Duration::from_nanos(heartbeat));
         let worker = Self {
@@ -346,9 +348,11 @@ impl Worker {
             let limits = Limits { timeout: Some(Duration::from_nanos(run.timeout)), ..Limits::default() };
             Box::new(Details::with_limits(limits))
         });
+        // The initializer is nobody's task.
+        let id = if run.id == 0 { TaskId::next() } else { TaskId::of_program(run.id) };
         let (task, handle) = match input.format {
-            Format::Items => run::new(RemoteItems { function, input, run, worker: self.clone() }, details),
-            _ => run::new(Remote { function, input }, details),
+            Format::Items => run::with_id(id, RemoteItems { function, input, run, worker: self.clone() }, details),
+            _ => run::with_id(id, Remote { function, input }, details),
         };
         let is_watched = run.wanted & (state::OBSERVED | state::CANCEL) != 0;
         let forwarder = is_watched.then(|| self.forwarder(run, &task));
