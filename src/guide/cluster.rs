@@ -55,9 +55,8 @@
 //! four processors. `salloc --no-kill` keeps a node that fails from taking the others with it, and `sbatch --no-requeue`
 //! keeps Slurm from running the whole program a second time.
 //!
-//! Where tasks are more than the processors that were allocated, say so with
-//! [`max_workers`](crate::ProcessPoolBuilder::max_workers): workers beyond those wait in the queue of srun, and start when others end.
-//! They take nothing in the meantime.
+//! Where there are more workers than processors that were allocated, the others wait in the queue of srun, and start when
+//! some end. [`max_workers`](crate::ProcessPoolBuilder::max_workers) says how many there are at most.
 //!
 //! Without an allocation, on a login node, the same launcher makes a job of each worker. They come when Slurm has room
 //! for them. The pool works with those that have come, says once that it waits, and
@@ -112,8 +111,15 @@
 //! # HyperQueue
 //!
 //! [HyperQueue](https://it4innovations.github.io/hyperqueue) keeps allocations alive and fills them with small jobs. It
-//! connects no standard input to what it runs, so that a launcher cannot speak to its workers through it. Submit the
-//! program as one of its jobs, `hq submit --cpus=16 ./walks`, with a local pool of as many workers.
+//! connects no standard input to what it runs, so that workers have to connect to the program, with the feature `cluster`:
+//!
+//! ```ignore
+//! let launcher = Launcher::bulk(["hq", "submit", "--array=1-{count}", "--"])
+//!     .key_file("/home/me/walks/key") // where workers look for the address and the key
+//!     .listen(["10.0.0.5"]);
+//! ```
+//!
+//! Or submit the program itself as one of its jobs, `hq submit --cpus=16 ./walks`, with a local pool of as many workers.
 //!
 //! # Containers and Kubernetes
 //!

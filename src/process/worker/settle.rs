@@ -1,8 +1,8 @@
 //! What a launched worker does before anything else: it finds out which surroundings the program wants it to have, and
 //! starts its own program again where it has others.
 //!
-//! The environment of a process that runs can be changed only by code that nobody else's can be safe from; that of a process
-//! that begins can be anything.
+//! To change the environment of a process that runs is unsafe, since another thread may read it at that moment. A process
+//! that begins can be given any.
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
