@@ -196,6 +196,7 @@
 //! | the program is stopped, as with Ctrl-Z | its workers end, if that lasts | three heartbeats |
 //!
 //! A task is never started a second time without being asked for: that is what retries are for.
+#![cfg_attr(feature = "cluster", doc = include_str!("cluster_connections.md"))]
 //!
 //! [`Launcher`]: crate::Launcher
 //! [`Launcher::from_env`]: crate::Launcher::from_env
