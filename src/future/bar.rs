@@ -137,6 +137,16 @@ impl<B: ProgressBar, F: FnOnce() -> B> LazyBar<B, F> {
         Self::Waiting(triggers, Some(make))
     }
 
+    /// Makes the bar if it is due; returns whether there is one.
+    pub(crate) fn make(&mut self, state: &ProgressState) -> bool {
+        if let Self::Waiting(triggers, make) = self {
+            if let Some(make) = make.take_if(|_| triggers.are_reached(state)) {
+                *self = Self::Made(make());
+            }
+        }
+        matches!(self, Self::Made(_))
+    }
+
     fn finish(&mut self, last: &ProgressState) {
         if let Self::Made(mut bar) = std::mem::replace(self, Self::Finished) {
             bar.finish(last);
@@ -146,17 +156,11 @@ impl<B: ProgressBar, F: FnOnce() -> B> LazyBar<B, F> {
 
 impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer<ProgressState> for LazyBar<B, F> {
     fn show(&mut self, _old: &ProgressState, new: &ProgressState) {
-        if let Self::Waiting(triggers, make) = self {
-            if !triggers.are_reached(new) {
-                return;
-            }
-            let Some(make) = make.take() else { return };
-            *self = Self::Made(make());
-        }
-        if new.status.is_terminal() {
-            self.finish(new);
-        } else if let Self::Made(bar) = self {
-            bar.update(new);
+        self.make(new);
+        match self {
+            Self::Made(_) if new.status.is_terminal() => self.finish(new),
+            Self::Made(bar) => bar.update(new),
+            Self::Waiting(..) | Self::Finished => {}
         }
     }
 

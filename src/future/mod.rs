@@ -238,6 +238,9 @@ impl<T> ProgressFuture<T> {
         make: impl FnOnce() -> B + Send + 'static,
     ) {
         let mut bar = LazyBar::new(triggers.into(), make);
+        if bar.make(&self.progress()) {
+            publish::early_lines(self.core()).iter().for_each(|line| bar.say(line));
+        }
         let now = self.progress();
         bar.show(&now, &now);
         self.observe(Box::new(bar), now);

@@ -53,11 +53,11 @@ pub(crate) fn subscribe(core: &Core) -> Receiver<ProgressState> {
 pub(crate) fn admit(core: &Core, subscriber: Arc<dyn Subscriber<ProgressState>>, first: impl FnOnce(&ProgressState)) {
     let mut reports = core.details().reports();
     let is_first = begin_to_observe(core, &reports);
-    let seen = core.snapshot();
     if subscriber.takes_lines() {
-        let mut early_lines = core.details().early_lines();
-        iter::from_fn(|| early_lines.pop()).for_each(|line| subscriber.say(&line));
+        take_early_lines(core, |line| subscriber.say(line));
     }
+    // After them: it shows no less than was said by then.
+    let seen = core.snapshot();
     first(&seen);
     let notices = if seen.status.is_terminal() { Notices::NONE } else { reports.subscribers.add(subscriber, seen) };
     drop(reports);
@@ -117,6 +117,21 @@ pub(crate) fn attend(core: &Core) {
     while let Some(line) = next_early_line(core) {
         say_now(core, &line);
     }
+}
+
+/// Takes the lines that wait, with their lock held: `say` must neither wait nor call foreign code.
+fn take_early_lines(core: &Core, mut say: impl FnMut(&Line)) {
+    let mut early_lines = core.details().early_lines();
+    iter::from_fn(|| early_lines.pop()).for_each(|line| say(&line));
+}
+
+/// What a task has said before its future was polled, for one who shows it at once.
+pub(crate) fn early_lines(core: &Core) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if core.existing_details().is_some() {
+        take_early_lines(core, |line| lines.push(line.clone()));
+    }
+    lines
 }
 
 /// Where there is none, lines wait no longer.
@@ -227,8 +242,7 @@ pub(crate) fn conclude(core: &Core) -> bool {
         reports.concluded = true;
         if reports.subscribers.take_lines() {
             // Those who are there now will not be when its future is polled.
-            let mut early_lines = core.details().early_lines();
-            iter::from_fn(|| early_lines.pop()).for_each(|line| _ = reports.subscribers.say(&line));
+            take_early_lines(core, |line| _ = reports.subscribers.say(line));
         }
         let watched = reports.watched.take();
         let interval = reports.pace.interval();

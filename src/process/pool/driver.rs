@@ -80,7 +80,9 @@ impl Pool {
         let has_lines = !self.launch.launcher.is_local() || matches!(self.launch.output, WorkerOutput::Lines(_));
         let has_lines = has_lines || self.launch.log_level > 0;
         if has_lines && state.relay.is_none() {
-            state.relay = Some(Relay::start(self.launch.output.clone())?);
+            let pool = Arc::downgrade(self);
+            let on_end = move || _ = pool.upgrade().map(|pool| pool.progress.notify(usize::MAX));
+            state.relay = Some(Relay::start(self.launch.output.clone(), on_end)?);
         }
         let (starter, orders) = channel();
         let pool = self.clone();
@@ -191,7 +193,8 @@ impl Driver {
         if is_over {
             state.starter = None;
             state.waiting.clear();
-            state.relay.take().inspect(|relay| relay.finish());
+            // Kept, for there is something to wait for until it has ended.
+            state.relay.iter().for_each(|relay| relay.finish());
         }
         drop(state);
         if is_over {
@@ -426,10 +429,8 @@ impl Driver {
         if peer.introduction == Introduction::Greeting && end.remains.is_none() && matches!(exit, WorkerExit::Code(_)) {
             program::pass_over(end.program);
         }
-        if let Some(spoken) = peer.process.spoken() {
-            spoken.leave();
-            self.pool.lock().relay.iter().for_each(|relay| relay.wake());
-        }
+        peer.process.leave_streams();
+        self.pool.lock().relay.iter().for_each(|relay| relay.wake());
         peer.process.reap();
         let end = (!peer.is_given_up).then_some(end);
         #[cfg(feature = "cluster")]

@@ -407,6 +407,12 @@ impl Process {
         self.disconnected = Some((exit, Instant::now()));
     }
 
+    /// It has ended: what it has written is read to its end, and no further.
+    pub(super) fn leave_streams(&self) {
+        self.spoken.iter().for_each(Spoken::leave);
+        self.launched.iter().for_each(Launched::leave);
+    }
+
     pub(super) fn spoken(&self) -> Option<&Spoken> {
         self.spoken.as_ref()
     }

@@ -75,6 +75,13 @@ impl Launched {
         &self.errors
     }
 
+    /// The launcher has ended.
+    pub(super) fn leave(&self) {
+        if !self.is_member {
+            self.errors.leave();
+        }
+    }
+
     /// The worker has said where it is.
     pub(crate) fn greet(&mut self, origin: Origin) {
         self.site.origin = Some(origin);

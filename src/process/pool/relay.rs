@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{mem, thread};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -258,15 +258,25 @@ struct News {
     records: Records,
     /// No other will arrive.
     is_over: bool,
+    has_ended: bool,
 }
 
 impl Relay {
-    /// Starts the thread.
-    pub(crate) fn start(output: WorkerOutput) -> io::Result<Arc<Self>> {
+    /// Starts the thread, which calls `on_end` last.
+    pub(crate) fn start(output: WorkerOutput, on_end: impl FnOnce() + Send + 'static) -> io::Result<Arc<Self>> {
         let relay = Arc::new(Self { wake: WakePipe::new()?, output, news: Mutex::default() });
         let shared = relay.clone();
-        thread::Builder::new().name("progress-relay".into()).spawn(move || shared.run())?;
+        thread::Builder::new().name("progress-relay".into()).spawn(move || {
+            shared.run();
+            shared.news().has_ended = true;
+            on_end();
+        })?;
         Ok(relay)
+    }
+
+    /// Whether all was passed on, and nothing will come any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.news().has_ended
     }
 
     pub(crate) fn add(&self, stream: Arc<LineStream>) {
@@ -337,7 +347,9 @@ impl Relay {
         let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
         fds.extend(streams.iter().map(|stream| PollFd::new(&stream.fd, PollFlags::IN)));
         // An error is as good as something to read: whoever waits looks again.
-        let _ = retry_on_intr(|| poll(&mut fds, None));
+        let is_due = streams.iter().any(|stream| stream.has_news());
+        let timeout = is_due.then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        let _ = retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
         fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect()
     }
 }

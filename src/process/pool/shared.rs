@@ -366,7 +366,8 @@ impl Owner for Pool {
 
 impl Drain for Pool {
     fn drain(&self) -> bool {
-        self.lock().scheduler.is_done()
+        let state = self.lock();
+        state.scheduler.is_done() && state.relay.as_ref().is_none_or(|relay| relay.has_ended())
     }
 
     fn progress(&self) -> &Notifier {
