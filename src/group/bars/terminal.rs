@@ -59,7 +59,7 @@ struct Screen {
     suspended: usize,
 }
 
-/// Lines that belong together; gone when this is dropped, but for what was [left](Block::leave).
+/// Lines that belong together; gone when this is dropped.
 #[derive(Debug)]
 pub(super) struct Block {
     terminal: Arc<Terminal>,
