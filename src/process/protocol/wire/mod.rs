@@ -262,7 +262,7 @@ mod kind {
     pub(super) const SHARE: u8 = b'X';
     pub(super) const FORGET: u8 = b'F';
     pub(super) const WANT: u8 = b'W';
-    pub(super) const SURROUNDINGS: u8 = b'E';
+    pub(super) const SURROUNDINGS: u8 = b'N';
     pub(super) const SUSPEND: u8 = b'S';
     pub(super) const RESUME: u8 = b'C';
     pub(super) const BEAT: u8 = b'B';

@@ -634,7 +634,7 @@ fn a_frame_of_another_kind_is_refused() {
         let bytes = frame(kind, 1, &[], &[]);
         let unknown = WireError::UnknownKind(kind);
         let others = [kind::SURROUNDINGS, kind::SUSPEND, kind::RESUME, kind::BEAT, kind::QUIT];
-        let requests = [&[kind::HELLO, kind::RUN, kind::WANT][..], &others].concat();
+        let requests = [&[kind::HELLO, kind::RUN, kind::SHARE, kind::FORGET, kind::WANT][..], &others].concat();
         assert_eq!(request_of(&bytes) == Err(WireError::UnknownKind(kind)), !requests.contains(&kind));
         assert_eq!(reply_of(&bytes) == Err(unknown), requests.contains(&kind) || !KINDS.contains(&kind));
     }
