@@ -56,6 +56,9 @@
 //! Many tasks are one [`TaskGroup`], with one progress, whose first error can cancel the rest; or a
 //! [`map`](ExecutorExt::map) over many inputs, however many there are.
 //!
+//! A task can also [say](Updater::println) lines, which appear above the bars wherever it runs. What worker processes print
+//! appears where the program does, or is [passed on](ProcessPoolBuilder::output) line by line; the bars are a target for loggers.
+//!
 //! When and where each task of a group has run is told by its [report](GroupReport), also as a page for a browser and as a
 //! trace for Perfetto. Other [bars] than those of a terminal speak to programs, editors and task bars.
 //!
@@ -153,6 +156,7 @@
 //!   depend on: `rmp-serde`, `rustix`, `vm-memory`.
 //! - `indicatif`: implements [`ProgressBar`] for `indicatif::ProgressBar`, and shows groups of tasks on a terminal
 //!   (`TaskGroup::show_bars`).
+//! - `log`: passes what is logged in worker processes on to the logger of the program (`ProcessPoolBuilder::relay_logs`).
 //! - `rayon`: counts the items of rayon's parallel iterators (`Updater::par_iter`).
 //!
 //! # Origin

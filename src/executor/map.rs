@@ -562,6 +562,24 @@ impl<I: Iterator, O> Map<'_, I, O> {
         self.show(GroupBars::new())
     }
 
+    /// [Shows the bars](Self::show_bars), and returns the stream: for a line like
+    /// `for outcome in pool.map(f, inputs).with_bars().blocking()`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, TaskError, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let squares = executor.map(|n: u64, _| Ok(n * n), 1..=3).with_bars().blocking();
+    /// assert_eq!(squares.collect::<Result<Vec<u64>, TaskError>>()?, [1, 4, 9]);
+    /// # Ok::<(), TaskError>(())
+    /// ```
+    pub fn with_bars(mut self) -> Self {
+        self.show_bars();
+        self
+    }
+
     /// The same with bars that were made before, to show them elsewhere than on standard error.
     pub fn show(&mut self, bars: GroupBars) -> GroupBars {
         self.bars = Some(Shown::new(&self.state, bars.clone()));

@@ -54,7 +54,7 @@ pub struct LineCallback(Arc<Mutex<Callback>>);
 type Callback = dyn FnMut(&OutputLine) + Send;
 
 impl WorkerOutput {
-    /// Calls `f` with each line that a worker writes. With [`GroupBars`](crate::GroupBars) they go above the bars:
+    /// Calls `f` with each line that a worker writes. With `GroupBars` they go above the bars:
     /// `WorkerOutput::lines(move |line| bars.println(line))`.
     ///
     /// It is called on a thread that is there for that, one for all workers of the pool, and one line after the other. So it

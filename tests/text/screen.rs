@@ -4,16 +4,20 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{BufRead, Read, Write, stdin};
+use std::io::{self, BufRead, Read, Write, stdin};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use progress_executor::{
-    Executor, ExecutorExt, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Units, Updater, WorkerOutput,
+    Executor, ExecutorExt, GroupBars, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Units, Updater,
+    WorkerOutput,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -452,5 +456,78 @@ fn one_row_is_enough() {
         program.wait();
         let lines = program.lines();
         assert!(lines.iter().all(|line| line.starts_with("8 ended: ")), "{lines:#?}");
+    });
+}
+
+/// A terminal that counts how often it was drawn on, and what.
+#[derive(Clone, Debug, Default)]
+struct Drawn(Arc<AtomicUsize>);
+
+impl TermLike for Drawn {
+    fn width(&self) -> u16 {
+        80
+    }
+
+    fn height(&self) -> u16 {
+        24
+    }
+
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_str(&self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_thousand_tasks_are_drawn_no_more_than_20_times_a_second() {
+    within_deadline(|| {
+        let (drawn, executor) = (Drawn::default(), ThreadPoolExecutor::new(4));
+        let target = ProgressDrawTarget::term_like(Box::new(drawn.clone()));
+        let mut group: TaskGroup<()> = TaskGroup::new();
+        let start = Instant::now();
+        group.show(GroupBars::on(MultiProgress::with_draw_target(target), 20));
+        for _ in 0..1000 {
+            group.add(executor.spawn(|progress| {
+                for step in 0..20 {
+                    progress.set_message(format!("step {step}"));
+                    progress.set_counts(step, 20)?;
+                    progress.sleep(Duration::from_micros(200))?;
+                }
+                Ok(())
+            }));
+        }
+        group.join().wait().unwrap();
+        let (frames, time) = (drawn.0.load(Ordering::Relaxed), start.elapsed());
+        // Beside the first and the last, which is drawn and then left.
+        let most = time.as_millis() as usize / 50 + 4;
+        assert!((3..=most).contains(&frames), "{frames} frames in {time:?}");
     });
 }

@@ -63,7 +63,7 @@ impl Row {
 
     /// For all of `tasks`, of which some may not be shown.
     pub(super) fn of_group(progress: &GroupProgress, tasks: u64, hidden: usize, units: &Units) -> Self {
-        let (ended, eta) = (progress.ended(), progress.eta().filter(|eta| !eta.is_zero()));
+        let (ended, eta) = (progress.ended(), worth_telling(progress.eta()));
         let failures = counts(&[(progress.failed, "failed"), (progress.cancelled, "cancelled")]);
         let all =
             counts(&[(progress.finished, "finished"), (progress.failed, "failed"), (progress.cancelled, "cancelled")]);
@@ -99,11 +99,16 @@ fn counts(counts: &[(usize, &str)]) -> String {
 }
 
 fn speed(rate: String, eta: Option<Duration>) -> String {
-    match eta.filter(|eta| !eta.is_zero()) {
+    match worth_telling(eta) {
         Some(eta) if rate.is_empty() => format!("{} left", told(eta)),
         Some(eta) => format!("{rate}, {} left", told(eta)),
         None => rate,
     }
+}
+
+/// Less than a moment is nothing.
+fn worth_telling(eta: Option<Duration>) -> Option<Duration> {
+    eta.filter(|eta| eta.as_millis() >= 50)
 }
 
 /// A time, for people.

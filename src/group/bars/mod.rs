@@ -46,8 +46,8 @@ use crate::task::lines::Line;
 /// What the program writes while bars are there goes above them, whole, if it is written [by them](Self::println): a
 /// `GroupBars` is an [`io::Write`], which keeps what is written until its line is complete. So it is a target for loggers:
 /// `env_logger::Target::Pipe(Box::new(bars.clone()))`, `.with_writer(move || bars.clone())` of `tracing-subscriber`. Lines
-/// that tasks [say](crate::Updater::println) appear there as well, and what worker processes write, if [asked
-/// for](crate::ProcessPoolBuilder::output). For all else there is [`suspend`](Self::suspend).
+/// that tasks [say](crate::Updater::println) appear there as well, and what worker processes write, with
+/// `WorkerOutput::above_bars`. For all else there is [`suspend`](Self::suspend).
 ///
 /// # Colours
 ///
