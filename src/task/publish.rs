@@ -96,26 +96,29 @@ pub(crate) fn due(task: &TaskRef, pace: Pace) {
     show(task, reports, now);
 }
 
-/// Has a line shown by those who show lines, or else on standard error.
+/// Has a line shown by those who show lines. Gives back one that nobody does: it is for standard error.
 ///
 /// A task may say something before anybody can have said who shows it. So lines wait until its future is
 /// [attended](attend) to.
-pub(crate) fn say(core: &Core, line: Line) {
+pub(crate) fn say(core: &Core, line: Line) -> Option<Line> {
     if core.state.load() & state::ATTENDED == 0 {
         let mut early_lines = core.details().early_lines();
         // Looked at again: whoever attends to it sets the bit with the lock held.
         if core.state.load() & state::ATTENDED == 0 {
-            return early_lines.push(line);
+            early_lines.push(line);
+            return None;
         }
     }
-    say_now(core, &line);
+    (!is_shown(core, &line)).then_some(line)
 }
 
 /// Lets the lines out that have waited for this, once the future of a task is polled, or given away.
 #[cold]
 pub(crate) fn attend(core: &Core) {
     while let Some(line) = next_early_line(core) {
-        say_now(core, &line);
+        if !is_shown(core, &line) {
+            to_standard_error(&line.text);
+        }
     }
 }
 
@@ -142,12 +145,6 @@ fn next_early_line(core: &Core) -> Option<Line> {
         core.state.set(state::ATTENDED);
     }
     next
-}
-
-fn say_now(core: &Core, line: &Line) {
-    if !is_shown(core, line) {
-        to_standard_error(&line.text);
-    }
 }
 
 /// Has a line shown by those who show lines. Returns whether anybody does.

@@ -10,7 +10,7 @@ use crate::sync::clock;
 use crate::task::TaskRef;
 use crate::task::context::Context;
 use crate::task::core::Core;
-use crate::task::lines::Line;
+use crate::task::lines::{Line, to_standard_error};
 use crate::task::publish;
 use crate::task::state;
 use crate::task::subscribers::Pace;
@@ -98,7 +98,9 @@ pub(crate) fn println(task: &TaskRef, context: &Context, text: &str) {
     match &context.relay {
         Some(relay) => relay.say(line),
         None => {
-            publish::say(&task.core, line);
+            if let Some(line) = publish::say(&task.core, line) {
+                to_standard_error(&line.text);
+            }
             catch_up(context);
         }
     }

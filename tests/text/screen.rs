@@ -4,7 +4,7 @@
 
 use std::env;
 use std::fs::File;
-use std::io::{self, BufRead, Read, Write, stdin};
+use std::io::{self, BufRead, BufReader, Read, Write, stdin};
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -26,7 +26,8 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use serde::{Deserialize, Serialize};
 use vt100::Parser;
 
-use crate::support::{NewFile, within_deadline};
+use crate::lines::say_much;
+use crate::support::{NewFile, count, eventually, within_deadline};
 
 const WIDTHS: [u16; 5] = [20, 40, 60, 80, 140];
 const KINDS: [&str; 2] = ["threads", "processes"];
@@ -132,6 +133,7 @@ fn scene() {
         "text" => text(),
         "failures" => failures(),
         "company" => company(),
+        "unread" => unread(),
         _ => panic!("there is no such scene"),
     }
 }
@@ -185,6 +187,16 @@ fn failures() {
     waiting.cancel();
     group.add(waiting);
     group.join_all().wait();
+}
+
+/// A task says more to standard error than that takes, while another one runs.
+fn unread() {
+    let executor = ProcessPoolExecutor::new(2).unwrap();
+    let mut talker = executor.submit(say_much, 500);
+    assert!(talker.wait_timeout(Duration::ZERO).is_none());
+    eventually("it has said all", || talker.is_done());
+    executor.submit(count, 10).wait().unwrap();
+    println!("\nalive");
 }
 
 /// Two groups, a map and a task at the same time.
@@ -456,6 +468,20 @@ fn one_row_is_enough() {
         program.wait();
         let lines = program.lines();
         assert!(lines.iter().all(|line| line.starts_with("8 ended: ")), "{lines:#?}");
+    });
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_up_no_task_of_a_worker() {
+    within_deadline(|| {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["screen::scene", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+        command.env("SCENE", "unread").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "alive"));
+        child.kill().unwrap();
+        child.wait().unwrap();
     });
 }
 

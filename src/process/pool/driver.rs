@@ -25,7 +25,6 @@ use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Queued;
-use crate::process::pool::relay::Relay;
 use crate::process::pool::scheduler::Counts;
 use crate::process::pool::shared::{Pool, State};
 use crate::process::pool::terms::{Action, Event, Seat, WorkerId};
@@ -80,9 +79,7 @@ impl Pool {
         let has_lines = !self.launch.launcher.is_local() || matches!(self.launch.output, WorkerOutput::Lines(_));
         let has_lines = has_lines || self.launch.log_level > 0;
         if has_lines && state.relay.is_none() {
-            let pool = Arc::downgrade(self);
-            let on_end = move || _ = pool.upgrade().map(|pool| pool.progress.notify(usize::MAX));
-            state.relay = Some(Relay::start(self.launch.output.clone(), on_end)?);
+            state.relay = Some(self.start_relay()?);
         }
         let (starter, orders) = channel();
         let pool = self.clone();

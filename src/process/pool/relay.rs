@@ -24,7 +24,7 @@ use crate::process::pool::logs::Records;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wake_pipe::WakePipe;
 use crate::task::TaskRef;
-use crate::task::lines::to_standard_error;
+use crate::task::lines::{Backlog, Line, to_standard_error};
 #[cfg(feature = "log")]
 use crate::task::remote::RemoteLog;
 
@@ -254,6 +254,9 @@ pub(crate) struct Relay {
 #[derive(Debug, Default)]
 struct News {
     arrived: Vec<Arc<LineStream>>,
+    /// What tasks have said, for standard error.
+    lines: Backlog,
+    is_printing: bool,
     #[cfg(feature = "log")]
     records: Records,
     /// No other will arrive.
@@ -291,6 +294,30 @@ impl Relay {
         self.wake.wake();
     }
 
+    /// Has a line written to standard error.
+    pub(crate) fn print(&self, line: Line) {
+        self.news().lines.push(line);
+        self.wake.wake();
+    }
+
+    /// Whether lines wait for that.
+    pub(crate) fn has_lines(&self) -> bool {
+        let news = self.news();
+        news.is_printing || !news.lines.is_empty()
+    }
+
+    /// Writes what waits to be written.
+    fn print_lines(&self) {
+        loop {
+            let mut news = self.news();
+            let next = news.lines.pop();
+            news.is_printing = next.is_some();
+            drop(news);
+            let Some(line) = next else { return };
+            to_standard_error(&line.text);
+        }
+    }
+
     /// Something was said that the thread has not read itself.
     pub(crate) fn wake(&self) {
         self.wake.wake();
@@ -318,6 +345,7 @@ impl Relay {
             drop(news);
             #[cfg(feature = "log")]
             records.log();
+            self.print_lines();
             if is_over && streams.is_empty() {
                 return;
             }
@@ -352,6 +380,16 @@ impl Relay {
         let _ = retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
         fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect()
     }
+}
+
+/// Whether standard error takes a text without making anybody wait.
+pub(super) fn is_written_at_once(text: &str) -> bool {
+    /// What a pipe takes that takes anything.
+    const ATOMIC: usize = 4096;
+    let stderr = io::stderr();
+    let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+    let is_ready = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0);
+    is_ready && text.len() < ATOMIC
 }
 
 #[cfg(test)]

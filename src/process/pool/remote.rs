@@ -32,9 +32,9 @@ pub(crate) fn mirror(task: &TaskRef, snapshot: RemoteSnapshot, report_interval: 
     show(task, Pace::Remote(report_interval));
 }
 
-/// Shows what a task has said.
-pub(crate) fn say(task: &TaskRef, text: &str) {
-    publish::say(&task.core, Line::new(task.core.id(), text));
+/// Shows what a task has said. Gives it back where that is for standard error.
+pub(crate) fn say(task: &TaskRef, text: &str) -> Option<Line> {
+    publish::say(&task.core, Line::new(task.core.id(), text))
 }
 
 /// How a task ended, other than with a value.

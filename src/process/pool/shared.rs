@@ -2,6 +2,7 @@
 //! what follows from it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::mem;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +23,7 @@ use crate::process::pool::launch::{Failure, Launch, Process};
 use crate::process::pool::launched::Site;
 use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::{Entry, Kinds, News};
-use crate::process::pool::relay::{Relay, Speakers};
+use crate::process::pool::relay::{Relay, Speakers, is_written_at_once};
 use crate::process::pool::remote;
 use crate::process::pool::scheduler::{Counts, Scheduler};
 use crate::process::pool::slot::Settings;
@@ -34,6 +35,7 @@ use crate::process::protocol::wire::{Request, Run};
 use crate::process::registry::any_function;
 use crate::process::workers::WorkersStatus;
 use crate::task::details::Owner;
+use crate::task::lines::{Line, to_standard_error};
 use crate::task::{TaskRef, publish, transitions, watchdog};
 
 /// How long to wait for the driver.
@@ -44,7 +46,7 @@ pub(crate) struct Pool {
     pub(super) cancel_grace: Duration,
     pub(super) state: Mutex<State>,
     pub(super) poller: OnceLock<Poller>,
-    pub(super) progress: Notifier,
+    pub(super) progress: Arc<Notifier>,
     pub(super) has_remarked: AtomicBool,
     /// Shared values that nobody needs any more, and workers still have.
     forgotten: Mutex<Vec<u64>>,
@@ -100,7 +102,7 @@ impl Pool {
             cancel_grace: settings.cancel_grace,
             state: Mutex::new(state),
             poller: OnceLock::new(),
-            progress: Notifier::new(),
+            progress: Arc::new(Notifier::new()),
             has_remarked: AtomicBool::new(false),
             forgotten: Mutex::default(),
             this: this.clone(),
@@ -285,6 +287,28 @@ impl Pool {
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes a line to standard error: at once where that takes no time, or else on the thread that is there for it.
+    fn print(&self, line: Line) {
+        let mut state = self.lock();
+        let is_behind = state.relay.as_ref().is_some_and(|relay| relay.has_lines());
+        if !is_behind && is_written_at_once(&line.text) {
+            drop(state);
+            return to_standard_error(&line.text);
+        }
+        let relay = state.relay.take().or_else(|| self.start_relay().ok());
+        state.relay.clone_from(&relay);
+        drop(state);
+        match relay {
+            Some(relay) => relay.print(line),
+            None => to_standard_error(&line.text),
+        }
+    }
+
+    pub(super) fn start_relay(&self) -> io::Result<Arc<Relay>> {
+        let progress = self.progress.clone();
+        Relay::start(self.launch.output.clone(), move || _ = progress.notify(usize::MAX))
+    }
+
     /// Makes known what has become of a task. Code of the user may be called: outputs are decoded and dropped, futures
     /// are woken.
     fn carry_out(&self, action: Action<Kinds>) {
@@ -306,7 +330,9 @@ impl Pool {
                     relay.log(log, task.task());
                 }
             }
-            Action::Show(task, News::Line(text)) => remote::say(task.task(), &text),
+            Action::Show(task, News::Line(text)) => {
+                remote::say(task.task(), &text).into_iter().for_each(|line| self.print(line));
+            }
             Action::Deliver(task, outcomes) => {
                 let outcomes = outcomes.into_iter().map(|(snapshot, outcome)| (snapshot, judge(task.task(), outcome)));
                 remote::deliver(task.task(), outcomes, self.launch.report_interval);

@@ -36,6 +36,9 @@ pub(crate) struct Outlet {
     current: Mutex<Option<(TaskId, u64)>>,
     /// What it has said while there was no room for it. May be locked after the current task, and not the other way round.
     unsent: Mutex<Backlog>,
+    /// Held from when the state of the task is looked at until that is sent, and while a line is: no line comes before less
+    /// than was counted when it was said. Locked before all others but what a forwarder has sent.
+    order: Mutex<()>,
     /// How many records were logged that there was no room for.
     #[cfg(feature = "log")]
     dropped_logs: AtomicU64,
@@ -56,6 +59,7 @@ impl Outlet {
             is_suspended: AtomicBool::new(false),
             current: Mutex::default(),
             unsent: Mutex::default(),
+            order: Mutex::default(),
             #[cfg(feature = "log")]
             dropped_logs: AtomicU64::new(0),
         })
@@ -115,6 +119,10 @@ impl Outlet {
         }
     }
 
+    fn order(&self) -> MutexGuard<'_, ()> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn unsent(&self) -> MutexGuard<'_, Backlog> {
         self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,6 +146,7 @@ impl Recorder for Outlet {
 
 impl Relay for Outlet {
     fn say(&self, line: Line) {
+        let _in_order = self.order();
         let current = self.current();
         // The initializer is no task of the program's, and what a task has left behind none of anybody's.
         let Some((_, run)) = current.filter(|&(task, run)| task == line.task && run != 0) else {
@@ -222,6 +231,7 @@ impl Forwarder {
             return;
         }
         let mut sent = self.lock();
+        let _in_order = self.outlet.order();
         let state = core.snapshot();
         let mut snapshot = snapshot_of(&self.task, self.longest_message);
         snapshot.is_halted &= !self.outlet.is_suspended.load(Ordering::SeqCst);
