@@ -169,6 +169,9 @@ fn text() {
             write!(log, "logged ").unwrap();
             writeln!(log, "{line}").unwrap();
         }
+        // As wide as the terminal.
+        let columns = env::var("WIDTH").unwrap().parse().unwrap();
+        bars.println("x".repeat(columns));
         bars.suspend(|| eprintln!("suspended"));
     });
     group.join().wait().unwrap();
@@ -385,7 +388,7 @@ fn each_task_has_one_clean_line_and_keys_and_sizes_tear_none() {
 #[test]
 fn text_appears_whole_and_once_above_the_bars_and_leaves_nothing_behind() {
     everywhere(|kind, columns| {
-        let mut program = Program::start("text", kind, (24, columns), &[]);
+        let mut program = Program::start("text", kind, (24, columns), &[("WIDTH", &columns.to_string())]);
         program.wait();
         let lines = program.lines();
         let count = |text: &str| lines.iter().filter(|line| *line == text).count();
@@ -393,11 +396,13 @@ fn text_appears_whole_and_once_above_the_bars_and_leaves_nothing_behind() {
             assert_eq!(count(&format!("said {number} by it")), 2, "{number}: {lines:#?}");
             assert_eq!(count(&format!("logged {number}")), 1, "{number}: {lines:#?}");
         }
+        assert_eq!(count(&"x".repeat(columns.into())), 1, "{lines:#?}");
         assert_eq!(count("suspended"), 1);
         let wrote = lines.iter().filter(|line| line.starts_with("wrote ")).count();
         assert!(wrote == 20 || kind == "threads", "what workers write: {lines:#?}");
-        let said =
-            |line: &String| ["said ", "logged ", "wrote ", "suspended"].iter().any(|what| line.starts_with(what));
+        let said = |line: &String| {
+            ["said ", "logged ", "wrote ", "suspended", "xxx"].iter().any(|what| line.starts_with(what))
+        };
         let rest: Vec<_> = lines.iter().filter(|line| !said(line)).collect();
         assert!(kind == "threads" || rest.len() == 1 && rest[0].starts_with("2 ended: "), "{rest:#?}");
     });

@@ -24,6 +24,8 @@ use crate::future::text::printable;
 use crate::group::bars::layout::width;
 use crate::task::lines;
 
+/// Erases what there was in the rest of the line.
+const END_OF_LINE: &str = "\x1b[K\r\n";
 /// Of a terminal that does not say how large it is.
 const ROWS: usize = 24;
 const COLUMNS: usize = 80;
@@ -111,8 +113,15 @@ impl Terminal {
     }
 
     fn write(&self, screen: &mut Screen, text: &str) {
-        let text: String = text.lines().map(|line| printable(line) + "\r\n").collect();
-        self.put(screen, if text.is_empty() { "\r\n" } else { &text });
+        let (_, columns) = self.size();
+        let ended = |line: String| {
+            let width = width(&console::strip_ansi_codes(&line));
+            // Behind the last column the cursor still stands on it, and would erase it.
+            let is_full = width > 0 && width % columns == 0;
+            line + if is_full { "\r\n" } else { END_OF_LINE }
+        };
+        let text: String = text.lines().map(|line| ended(printable(line))).collect();
+        self.put(screen, if text.is_empty() { END_OF_LINE } else { &text });
     }
 
     /// Writes lines that stay.
@@ -127,11 +136,8 @@ impl Terminal {
         }
         let (rows, columns) = self.size();
         // Where the terminal was made narrower, it has wrapped what was too wide.
-        let mut frame = if text.is_empty() && columns >= screen.columns {
-            screen.go_to_top(columns)
-        } else {
-            screen.clear(columns)
-        };
+        let is_wrapped = columns < screen.columns;
+        let mut frame = if is_wrapped { screen.clear(columns) } else { screen.go_to_top(columns) };
         frame += text;
         let lines: Vec<&String> = screen.blocks.values().flatten().collect();
         // The last lines are those that tell most.
@@ -139,7 +145,7 @@ impl Terminal {
         screen.is_last_row = rows == 1;
         for line in shown {
             frame += line;
-            frame += if screen.is_last_row { "\x1b[K" } else { "\x1b[K\r\n" };
+            frame += if screen.is_last_row { "\x1b[K" } else { END_OF_LINE };
         }
         frame += "\x1b[J";
         screen.drawn = shown.iter().map(|line| width(&console::strip_ansi_codes(line))).collect();
@@ -159,20 +165,22 @@ impl Terminal {
 }
 
 impl Screen {
-    /// Moves the cursor to the first line that was drawn.
-    fn go_to_top(&self, columns: usize) -> String {
+    /// How many lines the cursor is below the first one that was drawn.
+    fn height(&self, columns: usize) -> usize {
         let rows: usize = self.drawn.iter().map(|width| width.div_ceil(columns).max(1)).sum();
-        match rows - usize::from(self.is_last_row && rows > 0) {
-            0 => "\r".into(),
-            rows => format!("\r\x1b[{rows}A"),
-        }
+        rows - usize::from(self.is_last_row && rows > 0)
     }
 
-    /// The same, and takes the lines away.
+    /// Moves the cursor to the first line that was drawn.
+    fn go_to_top(&self, columns: usize) -> String {
+        up(self.height(columns))
+    }
+
+    /// The same, and takes the lines away: one by one, for some terminals keep what is erased as a whole.
     fn clear(&mut self, columns: usize) -> String {
-        let top = self.go_to_top(columns) + "\x1b[J";
+        let rows = self.height(columns);
         self.drawn.clear();
-        top
+        up(rows) + &END_OF_LINE.repeat(rows) + "\x1b[K" + &up(rows)
     }
 
     fn remove(&mut self, id: u64) -> Option<Vec<String>> {
@@ -211,10 +219,15 @@ impl Drop for Block {
     fn drop(&mut self) {
         let mut screen = self.terminal.lock();
         if let Some(lines) = screen.remove(self.id) {
-            let text: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+            let text: String = lines.iter().map(|line| format!("{line}{END_OF_LINE}")).collect();
             self.terminal.put(&mut screen, &text);
         }
     }
+}
+
+/// Moves the cursor up, to the first column.
+fn up(rows: usize) -> String {
+    if rows == 0 { "\r".into() } else { format!("\r\x1b[{rows}A") }
 }
 
 fn emit(frame: &str) {
