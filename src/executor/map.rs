@@ -357,7 +357,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     }
 
     /// When and where the task of each input has run, and how it has ended: of all that have started or ended, right now.
-    /// See [`TaskGroup::report`](crate::TaskGroup::report).
+    /// See [`TaskGroup::report`](crate::TaskGroup::report). Inputs that are run as [one task](Self::chunks) are told as one.
     ///
     /// Of tasks that have ended, and whose outcomes were handed out, it tells the last 10,000 one by one, so that a map takes
     /// no more memory the longer it is; the [summary](GroupReport) is of all.

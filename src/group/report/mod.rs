@@ -219,9 +219,7 @@ impl TaskReport {
             worker: record.worker,
         }
     }
-}
 
-impl TaskReport {
     /// What it is doing, or how it has ended, in a few words.
     fn outcome(&self) -> String {
         match &self.error {
