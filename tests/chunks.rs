@@ -577,3 +577,21 @@ fn what_waits_behind_a_long_input_that_nobody_expected_moves_on() {
         assert_eq!((progress.n, progress.tasks(), progress.failed), (inputs, inputs as usize, slow.len()));
     });
 }
+
+#[test]
+fn a_report_counts_inputs() {
+    within_deadline(|| {
+        for (name, executor) in executors() {
+            let map = executor.map(refuse_slowly_from, (0..10).map(|n| (7, n))).chunks(4);
+            let handle = map.handle();
+            assert_eq!(map.blocking().count(), 10);
+            let report = handle.report();
+            assert!(report.to_string().starts_with("10 ended: 7 finished, 3 failed; "), "{name}: {report}");
+            let sums = report
+                .tasks()
+                .iter()
+                .fold((0, 0), |(inputs, failed), task| (inputs + task.inputs, failed + task.failed_inputs));
+            assert_eq!(sums, (10, 3), "{name}");
+        }
+    });
+}

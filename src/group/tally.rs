@@ -112,7 +112,7 @@ impl Share {
 
     /// How many tasks or items have which status.
     fn statuses(&self) -> [(Status, usize); 5] {
-        let ItemReading { finished, failed, cancelled, moved, left } = self.others;
+        let ItemReading { finished, failed, cancelled, moved, left, .. } = self.others;
         [
             self.status,
             (Status::Finished, finished),

@@ -42,6 +42,8 @@ pub(crate) struct ItemCounts {
     total: usize,
     finished: AtomicUsize,
     failed: AtomicUsize,
+    /// Those among them that were lost with their worker.
+    lost: AtomicUsize,
     cancelled: AtomicUsize,
     /// Those that go on in another task.
     moved: AtomicUsize,
@@ -52,6 +54,8 @@ pub(crate) struct ItemCounts {
 pub(crate) struct ItemReading {
     pub(crate) finished: usize,
     pub(crate) failed: usize,
+    /// Those among them that were lost with their worker.
+    pub(crate) lost: usize,
     pub(crate) cancelled: usize,
     /// Those that have no outcome, and go on in another task.
     pub(crate) moved: usize,
@@ -74,13 +78,18 @@ impl ItemCounts {
 
     /// One more has ended.
     pub(crate) fn note<O>(&self, outcome: &Result<O, TaskError>) {
-        let count = match outcome {
-            Ok(_) => &self.finished,
-            Err(error) if error.is_cancelled() => &self.cancelled,
-            Err(_) => &self.failed,
-        };
         // There is one writer.
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let add = |count: &AtomicUsize| count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        match outcome {
+            Ok(_) => add(&self.finished),
+            Err(error) if error.is_cancelled() => add(&self.cancelled),
+            Err(error) => {
+                add(&self.failed);
+                if error.is_worker_lost() {
+                    add(&self.lost);
+                }
+            }
+        }
     }
 
     pub(crate) fn set_moved(&self, moved: usize) {
@@ -90,9 +99,9 @@ impl ItemCounts {
     pub(crate) fn read(&self) -> ItemReading {
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let [finished, failed, cancelled] = [&self.finished, &self.failed, &self.cancelled].map(read);
-        let moved = read(&self.moved);
+        let (moved, lost) = (read(&self.moved), read(&self.lost));
         let left = self.total.saturating_sub(finished + failed + cancelled + moved);
-        ItemReading { finished, failed, cancelled, moved, left }
+        ItemReading { finished, failed, lost, cancelled, moved, left }
     }
 }
 

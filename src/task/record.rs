@@ -5,6 +5,7 @@ use crate::id::{TaskId, WorkerId};
 use crate::progress::Status;
 use crate::task::core::{Core, Moment};
 use crate::task::details::{LostTries, default_name};
+use crate::task::items::ItemReading;
 use crate::task::{Body, Task};
 
 /// A task as it is, or was at its end. Moments are nanoseconds of the [clock](crate::sync::clock).
@@ -33,6 +34,7 @@ struct Rest {
     error: Option<TaskErrorKind>,
     cancel_requested: Option<u64>,
     lost_tries: LostTries,
+    items: Option<ItemReading>,
 }
 
 impl TaskRecord {
@@ -89,6 +91,11 @@ impl TaskRecord {
         self.rest.as_ref().map(|rest| &rest.lost_tries)
     }
 
+    /// What has become of its items, where it is a chunk of a map.
+    pub(crate) fn items(&self) -> Option<&ItemReading> {
+        self.rest.as_ref()?.items.as_ref()
+    }
+
     /// How often it was started.
     pub(crate) fn tries(&self) -> u32 {
         self.lost_tries().map_or(0, |lost| lost.count).saturating_add(self.started().is_some().into())
@@ -107,8 +114,9 @@ impl Rest {
         let details = core.existing_details();
         let cancel_requested = details.map(|details| details.requested_at.get()).filter(|&at| at > 0);
         let lost_tries = details.and_then(|it| Some(it.totals().past.as_ref()?.lost_tries.clone())).unwrap_or_default();
-        let is_plain = error.is_none() && cancel_requested.is_none() && lost_tries.count == 0;
-        (!is_plain).then(|| Box::new(Self { error, cancel_requested, lost_tries }))
+        let items = core.items().map(|items| items.counts().read());
+        let is_plain = error.is_none() && cancel_requested.is_none() && lost_tries.count == 0 && items.is_none();
+        (!is_plain).then(|| Box::new(Self { error, cancel_requested, lost_tries, items }))
     }
 }
 

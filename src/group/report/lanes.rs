@@ -42,6 +42,7 @@ impl Fate {
         match (task.status, &task.error) {
             (Status::Failed, Some(TaskErrorKind::WorkerLost(_))) => Self::Lost,
             (Status::Failed, _) => Self::Failed,
+            (Status::Finished, _) if task.failed_inputs > 0 => Self::Failed,
             (Status::Finished, _) => Self::Finished,
             (Status::Cancelled, _) => Self::Cancelled,
             _ => Self::Running,

@@ -19,21 +19,21 @@ use crate::progress::Status;
 use crate::sync::clock;
 use crate::task::counts::UNKNOWN;
 use crate::task::details::TrySpan;
+use crate::task::items::ItemReading;
 use crate::task::record::TaskRecord;
 
 /// When and where the tasks of a group or a map have run, and how they have ended: plain data, made by
 /// [`TaskGroup::report`](crate::TaskGroup::report), [`Map::report`](crate::Map::report) and
 /// [`GroupHandle::report`](crate::GroupHandle::report).
 ///
-/// Nothing is measured for it: it tells what is known of tasks anyway, until they are handed out and beyond. Displayed, it
-/// is one line:
+/// Nothing is measured for it: it tells what is known of tasks anyway. Displayed, it is one line:
 ///
 /// ```text
 /// 16 ended: 12 finished, 3 failed, 1 lost; 3 workers busy 87 % of 41 s; the longest: walk 04, 6.1 s
 /// ```
 ///
 /// A task has *failed* with an error or a panic, because of a limit, or without having been run; it is *lost* with its
-/// worker. Workers are those that have run something, and *busy* while they did, from the first start to the last end.
+/// worker. Of a map, each input is one. Workers are those that have run something, and *busy* while they did, from the first start to the last end.
 ///
 /// Moments are told as the time since the first task was [submitted](Self::started_at). It can be serialized: there all times
 /// are seconds.
@@ -123,6 +123,10 @@ pub struct TaskReport {
     pub n: u64,
     /// The units that there were to do, where it has said so.
     pub total: Option<u64>,
+    /// How many inputs of a [map](crate::Map::chunks) it has run: 1, if it is no chunk of several.
+    pub inputs: usize,
+    /// How many of them have failed. That is no failure of a chunk.
+    pub failed_inputs: usize,
 }
 
 /// A try of a task that ended with the loss of its worker, after which it was [started again](crate::TaskBuilder::retries).
@@ -216,6 +220,8 @@ impl TaskReport {
             cancel_requested: record.cancel_requested().map(&since),
             n: record.n,
             total: Some(record.total).filter(|&total| total != UNKNOWN),
+            inputs: record.items().map_or(1, ItemReading::ended),
+            failed_inputs: record.items().map_or((record.status == Status::Failed).into(), |items| items.failed),
             worker: record.worker,
         }
     }
@@ -224,6 +230,7 @@ impl TaskReport {
     fn outcome(&self) -> String {
         match &self.error {
             Some(error) if self.status == Status::Failed => error.to_string(),
+            _ if self.inputs > 1 => format!("{}, {} of {} inputs failed", self.status, self.failed_inputs, self.inputs),
             _ => self.status.to_string(),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::TaskErrorKind;
 use crate::id::WorkerId;
 use crate::progress::Status;
+use crate::task::items::ItemReading;
 use crate::task::record::TaskRecord;
 
 /// Sums over tasks, and the longest of them. Moments are nanoseconds of the [clock](crate::sync::clock).
@@ -31,7 +32,10 @@ pub(crate) struct Summary {
 
 impl Summary {
     pub(crate) fn add(&mut self, record: &TaskRecord) {
-        *self.count_mut(record) += 1;
+        match record.items() {
+            Some(items) => self.add_items(record, items),
+            None => *self.count_mut(record) += 1,
+        }
         self.submitted = earlier(self.submitted, record.submitted);
         if let Some(started) = record.started() {
             self.note_run(record.worker.as_ref(), started, record.ended().unwrap_or(0), record.elapsed);
@@ -42,6 +46,18 @@ impl Summary {
         for lost in record.lost_tries().iter().flat_map(|lost| &lost.first) {
             self.note_run(lost.worker.as_ref(), lost.started, lost.ended, lost.ended.saturating_sub(lost.started));
         }
+    }
+
+    /// Each item of a chunk is one. Those that it has left when it ended are of other tasks.
+    fn add_items(&mut self, record: &TaskRecord, items: &ItemReading) {
+        let left = if record.status.is_terminal() { 0 } else { items.left };
+        let running = left.min(record.started().is_some().into());
+        self.finished += items.finished;
+        self.failed += items.failed - items.lost;
+        self.lost += items.lost;
+        self.cancelled += items.cancelled;
+        self.running += running;
+        self.pending += left - running;
     }
 
     fn count_mut(&mut self, record: &TaskRecord) -> &mut usize {
