@@ -4,3 +4,4 @@ pub mod latency;
 pub mod pools;
 pub mod processes;
 pub mod rounds;
+pub mod table;

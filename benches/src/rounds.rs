@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput};
 
+use crate::table;
+
 /// Variants that are compared with the first of them.
 ///
 /// All of them are measured once per round, so that whatever else the machine does hits them alike. Criterion would
@@ -24,6 +26,10 @@ struct Variant {
 
 impl Rounds {
     pub fn new(title: &'static str) -> Self {
+        if table::is_wanted() {
+            // Before anything is started that is measured.
+            table::pin();
+        }
         Self { title, throughput: None, variants: Vec::new() }
     }
 
@@ -40,13 +46,29 @@ impl Rounds {
 
     /// Measures, and prints what came of it.
     pub fn run(mut self, rounds: usize) {
+        let machine = table::machine();
         for _ in 0..rounds {
             for variant in &mut self.variants {
                 variant.nanos.push((variant.sample)());
             }
         }
-        self.tell_criterion();
         self.print_table();
+        if !table::is_wanted() {
+            return self.tell_criterion();
+        }
+        println!("{machine}\n");
+        if let Err(error) = table::write(self.title, rounds, &machine, &self.rows()) {
+            eprintln!("the page could not be written: {error}");
+        }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let base = &self.variants[0].nanos;
+        let row = |Variant { name, nanos, .. }: &Variant| {
+            let ratios: Vec<f64> = nanos.iter().zip(base).map(|(nanos, base)| nanos / base).collect();
+            Row { name, nanos: Quartiles::of(nanos), ratio: median(&ratios) }
+        };
+        self.variants.iter().map(row).collect()
     }
 
     fn tell_criterion(&self) {
@@ -68,15 +90,14 @@ impl Rounds {
         group.finish();
     }
 
-    /// The ratios are medians of what each round has shown, for a round is short enough for the machine to be the same;
+    /// With the middle half of the times. The ratios are medians of what each round has shown, for a round is short enough for the machine to be the same;
     /// the least ratio is that of the best times, when nothing else disturbed.
     fn print_table(&self) {
-        println!("{:<32} {:>12} {:>8} {:>8}", self.title, "median ns", "ratio", "least");
-        let base = &self.variants[0].nanos;
-        for Variant { name, nanos, .. } in &self.variants {
-            let ratios: Vec<f64> = nanos.iter().zip(base).map(|(nanos, base)| nanos / base).collect();
-            let least_ratio = least(nanos) / least(base);
-            println!("{name:<32} {:>12.2} {:>8.2} {least_ratio:>8.2}", median(nanos), median(&ratios));
+        println!("{:<32} {:>12} {:>12} {:>12} {:>8} {:>8}", self.title, "median ns", "from", "to", "ratio", "least");
+        let base = least(&self.variants[0].nanos);
+        for (Row { name, nanos, ratio }, variant) in self.rows().iter().zip(&self.variants) {
+            let (Quartiles { lower, median, upper }, least) = (nanos, least(&variant.nanos) / base);
+            println!("{name:<32} {median:>12.2} {lower:>12.2} {upper:>12.2} {ratio:>8.2} {least:>8.2}");
         }
         println!();
     }
@@ -93,10 +114,33 @@ pub fn time_each(count: usize, rest: Duration, mut trip: impl FnMut()) -> f64 {
     median(&(0..count).map(once).collect::<Vec<_>>())
 }
 
+/// What came of one variant.
+pub struct Row {
+    pub name: &'static str,
+    pub nanos: Quartiles,
+    /// To the first variant.
+    pub ratio: f64,
+}
+
+/// The middle of some values, and of each half of them.
+#[derive(Clone, Copy)]
+pub struct Quartiles {
+    pub lower: f64,
+    pub median: f64,
+    pub upper: f64,
+}
+
+impl Quartiles {
+    fn of(values: &[f64]) -> Self {
+        let mut values = values.to_vec();
+        values.sort_by(f64::total_cmp);
+        let at = |quarters: usize| values[(values.len() * quarters / 4).min(values.len() - 1)];
+        Self { lower: at(1), median: at(2), upper: at(3) }
+    }
+}
+
 pub fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    Quartiles::of(values).median
 }
 
 fn least(values: &[f64]) -> f64 {
