@@ -17,8 +17,6 @@ mod strict;
 
 use std::any::Any;
 use std::mem::size_of;
-#[cfg(feature = "processes")]
-use std::sync::Arc;
 
 #[cfg(feature = "processes")]
 use serde::Serialize;
@@ -30,13 +28,6 @@ use crate::codec::depth::is_deeper_than;
 #[cfg(feature = "processes")]
 use crate::codec::strict::{MAX_DEPTH, strict};
 use crate::error::BoxError;
-
-/// The shared values that inputs refer to.
-#[cfg(feature = "processes")]
-pub(crate) type References = Vec<Arc<references::Image>>;
-/// Without processes there are no such.
-#[cfg(not(feature = "processes"))]
-pub(crate) type References = ();
 
 /// An encoded value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -18,6 +18,13 @@ use crate::codec::encode_ref;
 #[cfg(feature = "processes")]
 use crate::codec::references::{self, Image};
 
+/// The shared values that inputs refer to.
+#[cfg(feature = "processes")]
+pub(crate) type References = Vec<Arc<Image>>;
+/// Without processes there are no such.
+#[cfg(not(feature = "processes"))]
+pub(crate) type References = ();
+
 /// A value that many inputs share: encoded once, sent once to each worker process, and kept there for as long as it is needed.
 ///
 /// It can stand anywhere within the input of a task, and can be cloned at no cost: within this process it is a counted

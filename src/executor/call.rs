@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 
 #[cfg(feature = "processes")]
 use crate::codec;
-use crate::codec::{Encoded, References};
+use crate::codec::Encoded;
+use crate::codec::shared::References;
 use crate::error::{BoxError, TaskResult};
 use crate::run::{STAYS, Work};
 use crate::task::RemoteFn;

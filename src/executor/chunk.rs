@@ -9,7 +9,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::codec::{Encoded, Format, References};
+use crate::codec::shared::References;
+use crate::codec::{Encoded, Format};
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult};
 use crate::executor::call::{Crossing, short_name};
 use crate::run::{STAYS, Work, run_items};

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::codec::Encoded;
 use crate::codec::references::{self, Image};
-use crate::codec::{Encoded, References};
+use crate::codec::shared::References;
 use crate::error::{BoxError, CancelCause, TaskErrorKind};
 use crate::executor::Executor;
 use crate::executor::call::{CLOSURE, pointer_signature, short_name};

@@ -15,7 +15,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
 
-use crate::codec::{Encoded, References};
+use crate::codec::Encoded;
+use crate::codec::shared::References;
 use crate::error::WorkerExit;
 use crate::executor::job::{Job, Refusal};
 use crate::process::output::WorkerOutput;

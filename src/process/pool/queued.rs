@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::codec::{Encoded, Format, References};
+use crate::codec::shared::References;
+use crate::codec::{Encoded, Format};
 use crate::executor::job::Job;
 use crate::process::pool::launch::{End, Failure};
 use crate::process::pool::terms::{Doom, Page, Report, Task, Types};
