@@ -320,7 +320,12 @@ struct Run {
 
 enum Happening {
     User(u64),
+    /// The command that starts it with others runs.
+    #[cfg(feature = "cluster")]
+    Launched(WorkerId),
     StartAnswered(WorkerId),
+    /// It has not come, and is not waited for any more.
+    Forgotten(WorkerId),
     /// A worker calls `init`.
     Greets(WorkerId),
     /// Its initializer has ended.
@@ -349,6 +354,8 @@ struct World {
     tasks: Vec<TaskRef>,
     workers: BTreeMap<WorkerId, Worker>,
     starting: BTreeSet<WorkerId>,
+    /// One command starts all workers, which may come or not.
+    has_crews: bool,
     /// What was said about where the workers are.
     seats: BTreeMap<WorkerId, Seat>,
     /// How often there was a worker of an index.
@@ -380,8 +387,9 @@ impl World {
         let grace = if dice.one_in(4) { Duration::ZERO } else { dice.time(Duration::from_secs(5)) };
         let hosts: Vec<bool> = (0..dice.below(4)).map(|_| !dice.one_in(4)).collect();
         let is_patient = dice.one_in(3);
+        let has_crews = cfg!(feature = "cluster") && dice.one_in(3);
         let settings = Settings {
-            starts_all: false,
+            starts_all: has_crews,
             max_workers,
             max_tasks: if dice.one_in(3) { 1 + dice.below(5) } else { u64::MAX },
             cancel_grace: grace,
@@ -407,6 +415,7 @@ impl World {
             hosts,
             has_failed_to_start: false,
             is_patient,
+            has_crews,
             max_workers,
             grace,
             calm: false,
@@ -475,6 +484,10 @@ impl World {
                     let count = self.starting.len() + self.workers.len();
                     assert!(count <= self.max_workers, "{count} workers, where {} are allowed", self.max_workers);
                     let after = self.dice.time(Duration::from_millis(if self.dice.0 % 8 == 0 { 3_000 } else { 5 }));
+                    #[cfg(feature = "cluster")]
+                    if self.has_crews {
+                        self.soon(Happening::Launched(worker));
+                    }
                     self.later(after, Happening::StartAnswered(worker));
                 }
                 Action::Look(worker) => {
@@ -508,7 +521,10 @@ impl World {
                     if let Some(worker) = self.workers.get_mut(&worker) {
                         worker.is_dying = true;
                     }
-                    self.soon(Happening::Dies(worker, "killed"));
+                    // Who has not come is not let in any more.
+                    let is_absent = self.starting.remove(&worker);
+                    let end = Happening::Dies(worker, "killed");
+                    self.soon(if is_absent { Happening::Forgotten(worker) } else { end });
                 }
                 Action::GiveUp(worker) => {
                     assert!(self.workers[&worker].is_dying);
@@ -731,7 +747,9 @@ impl World {
     // Workers.
 
     fn start_answered(&mut self, worker: WorkerId) {
-        self.starting.remove(&worker);
+        if !self.starting.remove(&worker) {
+            return;
+        }
         if self.is_short || self.goes_wrong() {
             let worth = if self.is_short || self.dice.one_in(2) { Worth::Patience } else { Worth::Attempts(3) };
             self.has_failed_to_start = true;
@@ -981,7 +999,18 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::User(_) => self.user(),
+            #[cfg(feature = "cluster")]
+            Happening::Launched(worker) => {
+                if self.starting.contains(&worker) {
+                    self.tell(Event::Launched(worker));
+                }
+            }
             Happening::StartAnswered(worker) => self.start_answered(worker),
+            Happening::Forgotten(worker) => {
+                self.has_failed_to_start = true;
+                self.seats.remove(&worker);
+                self.tell(Event::Gone(worker, "killed"));
+            }
             Happening::Greets(worker) => {
                 if self.awake(worker, || Happening::Greets(worker)).is_some() {
                     if self.dice.one_in(3) {

@@ -36,7 +36,9 @@ impl<K: Types> Scheduler<K> {
             self.recall(worker, index, now, effects);
         }
         let Some(slot) = self.slots.get_mut(&worker) else { return };
-        let is_live = matches!(slot.phase, Phase::Greeting { .. } | Phase::Preparing | Phase::Serving(_));
+        // One that has not come is stopped when it does.
+        let is_there = slot.page.is_some();
+        let is_live = is_there && matches!(slot.phase, Phase::Greeting { .. } | Phase::Preparing | Phase::Serving(_));
         let ends = slot.sent.iter().any(|sent| sent.task.word() & state::CANCEL != 0);
         if !is_live || ends || slot.stopped_since.is_some() {
             return;
