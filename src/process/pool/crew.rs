@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
 use crate::process::pool::launch::{End, Failure, Process};
-use crate::process::pool::reception::Reception;
+use crate::process::pool::reception::{Newcomer, Reception};
 use crate::process::pool::relay::LineStream;
 use crate::process::pool::terms::{Seat, WorkerId};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::noise::Terms;
 
 /// How long a launcher may take to end whose workers have ended.
-pub(super) const FAREWELL: Duration = Duration::from_millis(500);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 /// How long it may take to end that was asked to. It has workers to end first, and its job: one that is killed leaves that.
 const LAST_MOMENT: Duration = Duration::from_secs(20);
 
@@ -85,6 +85,8 @@ impl Drop for KeyFile {
 pub(super) struct Crews {
     pub(super) reception: Option<Reception>,
     pub(super) by_number: HashMap<u64, Box<Crew>>,
+    /// Workers that have come before it was told that their launcher runs.
+    pub(super) early: Vec<Newcomer>,
 }
 
 impl Crews {

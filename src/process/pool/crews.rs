@@ -220,6 +220,9 @@ impl Driver {
         for worker in workers {
             self.pool.tell(Event::Launched(worker));
         }
+        for newcomer in mem::take(&mut self.crews.early) {
+            self.admit_newcomer(newcomer);
+        }
         self.see_to_crew(number);
     }
 
@@ -230,8 +233,12 @@ impl Driver {
         }
     }
 
-    fn admit_newcomer(&mut self, Newcomer { attempt, link }: Newcomer) {
-        let Some(crew) = self.crews.by_number.get_mut(&attempt) else { return };
+    fn admit_newcomer(&mut self, newcomer: Newcomer) {
+        let Some(crew) = self.crews.by_number.get_mut(&newcomer.attempt) else {
+            // Nobody is let in of whom nobody was told that they may come: what they come from is about to be known.
+            return self.crews.early.push(newcomer);
+        };
+        let Newcomer { attempt, link } = newcomer;
         // As many are expected as are absent.
         let Some((worker, seat)) = crew.absent.pop_front() else { return };
         (crew.present, crew.has_come) = (crew.present + 1, true);
