@@ -23,7 +23,8 @@ use crate::codec::references::{self, Image};
 pub(crate) type References = Vec<Arc<Image>>;
 /// Without processes there are no such.
 #[cfg(not(feature = "processes"))]
-pub(crate) type References = ();
+#[derive(Clone, Debug, Default)]
+pub(crate) struct References(());
 
 /// A value that many inputs share: encoded once, sent once to each worker process, and kept there for as long as it is needed.
 ///
