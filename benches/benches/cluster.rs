@@ -129,7 +129,7 @@ fn wait_for(holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(120), "it takes too long");
-        thread::sleep(Duration::from_micros(200));
+        thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -318,7 +318,7 @@ impl Driver {
             let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { return };
             match peer.channel.receive(&mut peer.decoder) {
                 Received::Some => self.take_in(worker),
-                Received::Nothing => return,
+                Received::Nothing => return peer.rest(),
                 Received::End => return self.sever(worker, None),
             }
         }
@@ -345,11 +345,7 @@ impl Driver {
                 Err(error) => break Err(error),
             }
         };
-        #[cfg(feature = "cluster")]
-        if peer.crew.is_some() {
-            // It may be one of a thousand.
-            peer.decoder.release();
-        }
+        peer.rest();
         if let (Some(relay), Some(_)) = (&state.relay, peer.process.spoken()) {
             // What tasks have said until their ends was read already.
             relay.wake();

@@ -75,6 +75,14 @@ impl Peer {
         }
     }
 
+    /// Keeps no memory for what is to come of it, where it may be one of a thousand.
+    pub(super) fn rest(&mut self) {
+        #[cfg(feature = "cluster")]
+        if self.crew.is_some() {
+            self.decoder.release();
+        }
+    }
+
     /// Ends it. One that was launched may have a while for it: its launcher has to see to that.
     pub(super) fn kill(&mut self) {
         if self.process.launched().is_some() {

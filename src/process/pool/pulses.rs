@@ -30,8 +30,10 @@ impl Driver {
     }
 
     fn beat(&mut self, worker: WorkerId) {
-        // This program may have stood still itself: what has arrived meanwhile counts.
-        self.receive_all(worker);
+        if self.is_silent(worker) {
+            // This program may have stood still itself: what has arrived meanwhile counts.
+            self.receive_all(worker);
+        }
         let Some(peer) = self.peers.get(&worker).filter(|peer| !peer.is_severed) else { return };
         let Some(pulse) = &peer.pulse else { return };
         if pulse.lost_at() <= Instant::now() {
@@ -43,5 +45,10 @@ impl Driver {
             peer.channel.outbox().request(Request::Beat);
             self.pool.send_off(worker, &peer.channel);
         }
+    }
+
+    fn is_silent(&self, worker: WorkerId) -> bool {
+        let pulse = self.peers.get(&worker).and_then(|peer| peer.pulse.as_ref());
+        pulse.is_some_and(|pulse| pulse.lost_at() <= Instant::now())
     }
 }

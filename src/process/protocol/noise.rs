@@ -284,11 +284,17 @@ impl Opener {
         }
         let used = self.wire.len() - rest.len();
         self.wire.drain(..used);
-        if self.wire.is_empty() && !self.is_busy {
-            // There may be a thousand of these, and one at a time is read.
-            self.wire = Vec::new();
+        if !self.is_busy {
+            self.release();
         }
         Ok(())
+    }
+
+    /// Keeps no memory for what is to come, if nothing has: there may be a thousand of these, and one at a time is read.
+    pub(crate) fn release(&mut self) {
+        if self.wire.is_empty() {
+            self.wire = Vec::new();
+        }
     }
 }
 

@@ -41,9 +41,11 @@ impl SealedStream {
         let before = bytes.len();
         // A message may not be complete, or may say nothing.
         while bytes.len() == before {
-            if retry_on_intr(|| recv(&self.socket, spare_capacity(opener.space()), RecvFlags::DONTWAIT))?.0 == 0 {
-                return Ok(0);
-            }
+            let received = retry_on_intr(|| recv(&self.socket, spare_capacity(opener.space()), RecvFlags::DONTWAIT));
+            let Ok((1.., _)) = received else {
+                opener.release();
+                return received.map(|_| 0);
+            };
             opener.open(bytes).map_err(|_| Errno::BADMSG)?;
         }
         Ok(bytes.len() - before)
