@@ -5,7 +5,7 @@
 //! is sent in this order. All the rest follows without the lock. Callers write to the channels themselves. Only the
 //! driver reads them, and only it ends and reaps processes, so that no number of a process is used that is not ours.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
@@ -88,6 +88,7 @@ impl Pool {
         let driver = Driver {
             pool: self.clone(),
             peers: HashMap::new(),
+            unwatched: BTreeSet::new(),
             next_beat: None,
             #[cfg(feature = "cluster")]
             crews: Crews::default(),
@@ -135,6 +136,8 @@ impl Pool {
 pub(super) struct Driver {
     pub(super) pool: Arc<Pool>,
     pub(super) peers: HashMap<WorkerId, Peer>,
+    /// Those of whose end nothing tells, so that it is looked for now and then: mostly none of a thousand.
+    unwatched: BTreeSet<WorkerId>,
     /// When to see to those that may fall out of reach.
     pub(super) next_beat: Option<Instant>,
     #[cfg(feature = "cluster")]
@@ -172,10 +175,8 @@ impl Driver {
 
     /// What is to be looked at now and then, because nothing tells.
     fn what_nothing_tells(&mut self) -> Vec<Ready> {
-        let is_blind = |peer: &Peer| peer.process.pidfd().is_none() && !peer.process.is_connected();
-        let blind = self.peers.iter().filter(|(_, peer)| is_blind(peer)).map(|(&worker, _)| Ready::Process(worker));
         #[allow(unused_mut, reason = "more follows where workers connect")]
-        let mut ready: Vec<Ready> = blind.collect();
+        let mut ready: Vec<Ready> = self.unwatched.iter().map(|&worker| Ready::Process(worker)).collect();
         #[cfg(feature = "cluster")]
         ready.extend(self.see_to_crews());
         ready
@@ -262,6 +263,9 @@ impl Driver {
             fault: None,
             stopped: None,
         };
+        if peer.process.pidfd().is_none() && !peer.process.is_elsewhere() {
+            self.unwatched.insert(worker);
+        }
         self.peers.insert(worker, peer);
         if let Err(error) = listening {
             let failure = Failure::of_system("to listen to a worker process", &error);
@@ -375,6 +379,7 @@ impl Driver {
     fn see_disconnected(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| peer.process.is_elsewhere()) else { return };
         peer.process.disconnect(if peer.is_leaving { WorkerExit::Code(0) } else { WorkerExit::Unknown });
+        self.unwatched.insert(worker);
         self.see_end(worker);
     }
 
@@ -407,6 +412,7 @@ impl Driver {
         let Some(exit) = self.peers.get(&worker).and_then(|peer| peer.process.exit()) else { return };
         self.hear_last(worker);
         let Some(peer) = self.peers.remove(&worker) else { return };
+        self.unwatched.remove(&worker);
         if !peer.is_leaving {
             // What its task has started goes with it. It is not reaped yet, so that nobody else has its number.
             peer.process.kill();

@@ -397,14 +397,9 @@ impl Process {
         self.pid.is_none()
     }
 
-    /// Whether its end will be that of a connection, which has not ended.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.is_elsewhere() && self.disconnected.is_none()
-    }
-
     /// The connection to a process that is elsewhere has ended.
     pub(crate) fn disconnect(&mut self, exit: WorkerExit) {
-        self.disconnected = Some((exit, Instant::now()));
+        self.disconnected.get_or_insert((exit, Instant::now()));
     }
 
     /// It has ended: what it has written is read to its end, and no further.
