@@ -1,9 +1,12 @@
 //! What becomes of what workers write to their standard output and error.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(unix)]
+use std::sync::PoisonError;
+use std::sync::{Arc, Mutex};
 
 use crate::id::{TaskId, WorkerId};
+#[cfg(unix)]
 use crate::sync::unwind::quietly;
 use crate::task::lines::to_standard_error;
 

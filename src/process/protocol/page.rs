@@ -21,6 +21,8 @@ const NOTICED: u64 = 4;
 const DOOMED: u64 = 5;
 const ENDED: u64 = 6;
 
+/// Memory is shared on Linux only.
+#[cfg(target_os = "linux")]
 const STATE_BITS: u32 = 3;
 
 /// What has become of a task that was to be doomed.
@@ -41,6 +43,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
+    #[cfg(target_os = "linux")]
     pub(crate) fn new(word: &'a AtomicU64, number: u64) -> Self {
         Self { word, number: number << STATE_BITS }
     }
