@@ -267,7 +267,7 @@ impl Opener {
 
     /// Appends what the messages hold that are complete.
     pub(crate) fn open(&mut self, plain: &mut Vec<u8>) -> Result<(), NoiseError> {
-        self.is_busy = self.wire.len() == self.wire.capacity();
+        self.is_busy = !self.wire.is_empty() && self.wire.len() == self.wire.capacity();
         let mut rest = &self.wire[..];
         while let Some((len, after)) = rest.split_first_chunk() {
             let len = usize::from(u16::from_be_bytes(*len));
