@@ -79,7 +79,8 @@ pub struct GroupReport {
 /// let handle = group.handle();
 /// group.add(executor.task(|n: u64, progress| Ok(progress.set_counts(n, 8)?), 7).name("dig").submit());
 /// group.join().wait()?;
-/// let TaskReport { name, n, total, tries, .. } = &handle.report().tasks()[0];
+/// let report = handle.report();
+/// let TaskReport { name, n, total, tries, .. } = &report.tasks()[0];
 /// assert_eq!((&**name, *n, *total, *tries), ("dig", 7, Some(8), 1));
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
