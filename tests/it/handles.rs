@@ -27,6 +27,8 @@ fn a_handle_reaches_the_tasks_of_a_group_that_is_joined() {
         let mut group = TaskGroup::new();
         let handle = group.handle();
         group.extend((0..5).map(|_| executor.submit(tick_forever, ())));
+        // To join a group ends a pause of before.
+        let joined = group.join_all();
         let canceller = std::thread::spawn({
             let handle = handle.clone();
             move || {
@@ -38,7 +40,7 @@ fn a_handle_reaches_the_tasks_of_a_group_that_is_joined() {
                 handle.cancel();
             }
         });
-        assert!(group.join_all().wait().into_iter().all(|outcome| outcome.unwrap_err().is_cancelled()));
+        assert!(joined.wait().into_iter().all(|outcome| outcome.unwrap_err().is_cancelled()));
         canceller.join().unwrap();
         assert_eq!(handle.progress().cancelled, 5);
     });
