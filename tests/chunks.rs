@@ -1,14 +1,17 @@
 //! Maps in chunks: what holds for an input of a map holds for one of a chunk, on every executor.
 
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "it/support.rs"]
+mod support;
+
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::{Stream as _, StreamExt, TryStreamExt};
 use progress_executor::{
@@ -16,6 +19,8 @@ use progress_executor::{
     ThreadPoolExecutor, Updater, executor_fn,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::support::{DEADLINE, eventually, within_deadline};
 
 progress_executor::test_worker!(
     square,
@@ -28,9 +33,6 @@ progress_executor::test_worker!(
     refuse,
     refuse_slowly_from
 );
-
-/// Far more than any test takes, also on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 fn executors() -> Vec<(&'static str, Box<dyn Executor>)> {
     let processes = ProcessPoolExecutor::builder().max_workers(2);
@@ -45,21 +47,6 @@ fn executors() -> Vec<(&'static str, Box<dyn Executor>)> {
 
 fn without_memory(workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(workers).without_shared_memory().build().unwrap()
-}
-
-/// Runs a test that could hang; fails when it does.
-#[track_caller]
-fn within_deadline(test: impl FnOnce() + Send + 'static) {
-    let (done, result) = channel();
-    let thread = thread::spawn(move || {
-        test();
-        let _ = done.send(());
-    });
-    match result.recv_timeout(DEADLINE) {
-        Ok(()) => {}
-        Err(RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended within {DEADLINE:?}"),
-        Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
-    }
 }
 
 /// A file that tasks in any process leave marks in, and one that they wait for.
@@ -97,15 +84,6 @@ impl Site {
 }
 
 /// Looks again and again until it holds; for what others do in their own time.
-#[track_caller]
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
 /// Refuses 3, and panics at 5.
 fn square(n: u64, progress: &Updater) -> TaskResult<u64> {
     match n {

@@ -1,16 +1,18 @@
 //! Workers that are started ahead of need.
 
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "it/support.rs"]
+mod support;
+
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskResult, Updater};
 
-progress_executor::test_worker!(process_id, prepare);
+use crate::support::eventually;
 
-/// Far more than any test takes, also on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+progress_executor::test_worker!(process_id, prepare);
 
 static IS_PREPARED: AtomicBool = AtomicBool::new(false);
 
@@ -21,15 +23,6 @@ fn prepare((): (), _: &Updater) -> TaskResult<()> {
 
 fn process_id((): (), _: &Updater) -> TaskResult<(u32, bool)> {
     Ok((process::id(), IS_PREPARED.load(Ordering::SeqCst)))
-}
-
-#[track_caller]
-fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Values that many inputs share.
 
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "it/support.rs"]
+mod support;
+
 use std::collections::BTreeMap;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use progress_executor::{
     Executor, ExecutorExt, ProcessPoolExecutor, Shared, SyncExecutor, TaskError, TaskResult, ThreadPoolExecutor,
@@ -16,10 +17,9 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-progress_executor::test_worker!(look_at, sum, end_at, hand_back, look_up, keep, answer, look_within);
+use crate::support::{eventually, within_deadline};
 
-/// Far more than any test takes, also on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+progress_executor::test_worker!(look_at, sum, end_at, hand_back, look_up, keep, answer, look_within);
 
 /// What happens to tables is counted in each process.
 static ENCODED: AtomicUsize = AtomicUsize::new(0);
@@ -66,21 +66,6 @@ fn counting() -> MutexGuard<'static, ()> {
     let guard = LOCK.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     [&ENCODED, &DECODED, &ALIVE].iter().for_each(|count| count.store(0, Ordering::SeqCst));
     guard
-}
-
-/// Runs a test that could hang; fails when it does.
-#[track_caller]
-fn within_deadline(test: impl FnOnce() + Send + 'static) {
-    let (done, result) = channel();
-    let thread = thread::spawn(move || {
-        test();
-        let _ = done.send(());
-    });
-    match result.recv_timeout(DEADLINE) {
-        Ok(()) => {}
-        Err(RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended within {DEADLINE:?}"),
-        Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
-    }
 }
 
 /// What a task has seen: the text, its process, and how many tables were decoded there.
@@ -242,10 +227,7 @@ fn a_worker_forgets_what_nobody_needs_and_nothing_else() {
         drop(table);
         assert_eq!(alive(), 2, "there is a clone");
         drop(clone);
-        let start = Instant::now();
-        while alive() != 1 {
-            assert!(start.elapsed() < DEADLINE, "it is not forgotten");
-        }
+        eventually("it is forgotten", || alive() == 1);
         let (text, _, decoded) = executor.submit(look_at, (other.clone(), 0)).wait().unwrap();
         assert_eq!((text.as_str(), decoded), ("other", 2), "that was kept");
     });

@@ -1,6 +1,6 @@
 //! The work of a task: a function with its input.
 
-use std::any::{TypeId, type_name};
+use std::any::type_name;
 use std::marker::PhantomData;
 
 #[cfg(feature = "processes")]
@@ -62,11 +62,7 @@ where
     }
 
     fn remote_fn() -> Option<RemoteFn> {
-        C::CROSSES.then(|| RemoteFn {
-            type_id: TypeId::of::<F>(),
-            path: type_name::<F>(),
-            captures: size_of::<F>() > 0,
-        })
+        C::CROSSES.then(RemoteFn::of::<F>)
     }
 
     fn encode(self) -> Result<Encoded, BoxError> {

@@ -1,6 +1,6 @@
 //! Many inputs of a map as one task, see [`task::items`](crate::task::items).
 
-use std::any::{TypeId, type_name};
+use std::any::type_name;
 use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::fmt;
@@ -389,11 +389,7 @@ where
     }
 
     fn remote_fn() -> Option<RemoteFn> {
-        C::CROSSES.then(|| RemoteFn {
-            type_id: TypeId::of::<F>(),
-            path: type_name::<F>(),
-            captures: size_of::<F>() > 0,
-        })
+        C::CROSSES.then(RemoteFn::of::<F>)
     }
 
     fn encode(self) -> Result<Encoded, BoxError> {

@@ -22,7 +22,7 @@ pub(crate) mod subscribers;
 pub(crate) mod transitions;
 pub(crate) mod watchdog;
 
-use std::any::TypeId;
+use std::any::{TypeId, type_name};
 use std::sync::Arc;
 
 use crate::codec::Encoded;
@@ -45,6 +45,12 @@ pub(crate) struct RemoteFn {
     pub(crate) path: &'static str,
     /// Whether it captures something, which cannot be sent.
     pub(crate) captures: bool,
+}
+
+impl RemoteFn {
+    pub(crate) fn of<F: 'static>() -> Self {
+        Self { type_id: TypeId::of::<F>(), path: type_name::<F>(), captures: size_of::<F>() > 0 }
+    }
 }
 
 /// The typed part of a task, behind an untyped face.

@@ -15,7 +15,7 @@ use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
 use rustix::process::Pid;
 
 /// Far more than any test takes, also on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A task that counts to `n`.
 pub(crate) fn count(n: u64, progress: &Updater) -> TaskResult<u64> {

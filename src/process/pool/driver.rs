@@ -175,10 +175,9 @@ impl Driver {
 
     /// What is to be looked at now and then, because nothing tells.
     fn what_nothing_tells(&mut self) -> Vec<Ready> {
-        #[allow(unused_mut, reason = "more follows where workers connect")]
-        let mut ready: Vec<Ready> = self.unwatched.iter().map(|&worker| Ready::Process(worker)).collect();
+        let ready: Vec<Ready> = self.unwatched.iter().map(|&worker| Ready::Process(worker)).collect();
         #[cfg(feature = "cluster")]
-        ready.extend(self.see_to_crews());
+        let ready = ready.into_iter().chain(self.see_to_crews()).collect();
         ready
     }
 
