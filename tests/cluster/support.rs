@@ -88,6 +88,8 @@ pub(crate) fn on_slurm(test: impl FnOnce(Slurm) + Send + 'static) {
         return skip("Slurm", "start-slurm");
     }
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // One that has failed may have left something.
+    nothing_is_left();
     within_deadline(move || test(Slurm));
     nothing_is_left();
 }

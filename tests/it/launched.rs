@@ -337,6 +337,31 @@ fn a_task_that_does_not_listen_is_killed_with_whatever_stands_in_front_of_it() {
 }
 
 #[test]
+fn a_launcher_has_time_to_end_its_job_while_its_task_has_ended() {
+    within_deadline(|| {
+        let (gate, ended) = (NewFile::new(), std::env::temp_dir().join(format!("job-ended-{}", process::id())));
+        let launcher = format!(
+            "trap 'while [ -e {} ]; do sleep .01; done; : >{}; exit' TERM; exec 3<&0; \"$@\" <&3 & wait",
+            gate.path().display(),
+            ended.display()
+        );
+        let pool = pool(script(&launcher));
+        let task = pool.submit(spin_with_a_message, ());
+        running(&task);
+        task.cancel();
+        assert!(task.wait().unwrap_err().is_cancelled());
+        assert_eq!(pool.submit(count, 7).wait().unwrap(), 7, "its place is taken by another");
+        // What would be killed is killed by now: a pool that has ended leaves nothing.
+        let shutdown = pool.shutdown();
+        assert!(!ended.exists());
+        gate.remove();
+        shutdown.wait();
+        assert!(ended.exists(), "the launcher was killed");
+        fs::remove_file(ended).unwrap();
+    });
+}
+
+#[test]
 fn a_worker_that_is_stopped_is_killed_when_its_task_is_cancelled() {
     within_deadline(|| {
         let pool = pool(launcher_of_environment());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
-use crate::process::pool::launch::{End, Failure, Process};
+use crate::process::pool::launch::{End, Failure, LAUNCHER_PATIENCE, Process};
 use crate::process::pool::reception::{Newcomer, Reception};
 use crate::process::pool::relay::LineStream;
 use crate::process::pool::terms::{Seat, WorkerId};
@@ -18,8 +18,6 @@ use crate::process::protocol::noise::Terms;
 
 /// How long a launcher may take to end whose workers have ended.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
-/// How long it may take to end that was asked to. It has workers to end first, and its job: one that is killed leaves that.
-const LAST_MOMENT: Duration = Duration::from_secs(20);
 
 /// What the driver is told by the thread that starts crews.
 pub(super) enum CrewNews {
@@ -138,7 +136,7 @@ impl Crew {
         match self.end {
             Ending::Unneeded(until) if until <= now => {
                 self.process.terminate();
-                self.end = Ending::Terminated(now + LAST_MOMENT);
+                self.end = Ending::Terminated(now + LAUNCHER_PATIENCE);
             }
             Ending::Terminated(until) if until <= now => {
                 self.process.kill();

@@ -5,7 +5,7 @@
 //! is sent in this order. All the rest follows without the lock. Callers write to the channels themselves. Only the
 //! driver reads them, and only it ends and reaps processes, so that no number of a process is used that is not ours.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
@@ -22,7 +22,7 @@ use crate::executor::job::{Job, Refusal};
 use crate::process::output::WorkerOutput;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
-use crate::process::pool::launch::{End, Failure, Process};
+use crate::process::pool::launch::{End, Failure, LAUNCHER_PATIENCE, Process};
 use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Queued;
@@ -89,6 +89,7 @@ impl Pool {
             pool: self.clone(),
             peers: HashMap::new(),
             unwatched: BTreeSet::new(),
+            lingering: BTreeMap::new(),
             next_beat: None,
             #[cfg(feature = "cluster")]
             crews: Crews::default(),
@@ -138,6 +139,8 @@ pub(super) struct Driver {
     pub(super) peers: HashMap<WorkerId, Peer>,
     /// Those of whose end nothing tells, so that it is looked for now and then: mostly none of a thousand.
     unwatched: BTreeSet<WorkerId>,
+    /// Those whose launchers were asked to end, and until when they may take for it.
+    lingering: BTreeMap<WorkerId, Instant>,
     /// When to see to those that may fall out of reach.
     pub(super) next_beat: Option<Instant>,
     #[cfg(feature = "cluster")]
@@ -150,6 +153,7 @@ impl Driver {
         while let Some(poller) = pool.poller.get() {
             self.do_what_was_posted();
             self.see_to_time();
+            self.see_to_lingering();
             self.see_to_pulses();
             let mut ready = self.what_nothing_tells();
             if self.is_over() {
@@ -184,10 +188,9 @@ impl Driver {
     /// Whether nothing is left to do. Then the thread that starts workers ends as well.
     fn is_over(&self) -> bool {
         let mut state = self.pool.lock();
+        let is_over = state.scheduler.is_done() && self.lingering.is_empty();
         #[cfg(feature = "cluster")]
-        let is_over = state.scheduler.is_done() && self.crews.are_over();
-        #[cfg(not(feature = "cluster"))]
-        let is_over = state.scheduler.is_done();
+        let is_over = is_over && self.crews.are_over();
         if is_over {
             state.starter = None;
             state.waiting.clear();
@@ -412,6 +415,7 @@ impl Driver {
         self.hear_last(worker);
         let Some(peer) = self.peers.remove(&worker) else { return };
         self.unwatched.remove(&worker);
+        self.lingering.remove(&worker);
         if !peer.is_leaving {
             // What its task has started goes with it. It is not reaped yet, so that nobody else has its number.
             peer.process.kill();
@@ -459,17 +463,35 @@ impl Driver {
         self.take_in(worker);
     }
 
-    /// A process that was killed does not end, and is waited for no longer.
+    /// A process that was killed does not end, and is waited for no longer. A launcher has time on its own to end its job.
     fn give_up(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_given_up) else { return };
         peer.is_given_up = true;
-        peer.process.kill();
+        if peer.process.is_launcher() {
+            self.lingering.insert(worker, Instant::now() + LAUNCHER_PATIENCE);
+        } else {
+            peer.process.kill();
+        }
         let end = peer.end(WorkerExit::Unknown);
         self.tell_gone(worker, end);
         // A process that is elsewhere may never say that its connection has ended.
         if self.peers.get(&worker).is_some_and(|peer| peer.process.is_elsewhere()) {
             self.sever(worker, None);
         }
+    }
+
+    /// Ends the launchers that have had their time.
+    fn see_to_lingering(&mut self) {
+        let now = Instant::now();
+        self.lingering.retain(|worker, until| {
+            let is_late = *until <= now;
+            if is_late {
+                self.peers.get(worker).into_iter().for_each(|peer| peer.process.kill());
+            }
+            !is_late
+        });
+        // Whoever looks at the time has forgotten when to do so next.
+        self.lingering.values().min().into_iter().for_each(|&until| self.pool.look_by(until));
     }
 
     pub(super) fn tell_gone(&self, worker: WorkerId, end: End) {

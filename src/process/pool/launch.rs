@@ -34,7 +34,11 @@ use crate::process::{program, worker_args};
 use crate::task::remote::Record;
 
 /// How long the launcher of many workers may take to say how one of them has ended.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How long a launcher may take to end that was asked to. It has workers to end first, and its job: one that is killed
+/// leaves that.
+pub(super) const LAUNCHER_PATIENCE: Duration = Duration::from_secs(20);
 
 const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
 
@@ -397,6 +401,11 @@ impl Process {
         self.pid.is_none()
     }
 
+    /// Whether it is not the worker itself, but what has started that.
+    pub(super) fn is_launcher(&self) -> bool {
+        self.launched.is_some() && !self.is_elsewhere()
+    }
+
     /// The connection to a process that is elsewhere has ended.
     pub(crate) fn disconnect(&mut self, exit: WorkerExit) {
         self.disconnected.get_or_insert((exit, Instant::now()));
@@ -446,10 +455,11 @@ impl Process {
         self.signal(Signal::KILL);
     }
 
-    /// Asks it to end, and nobody else.
+    /// Asks it to end, and nobody else. One that stands still is to hear it.
     pub(crate) fn terminate(&self) {
         if let Some(pid) = self.own_pid() {
             let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, Signal::CONT);
         }
     }
 
