@@ -151,6 +151,10 @@ impl<W: Work> Body for Slot<W> {
     fn discard(&self) {
         drop_quietly(self.replace(Stage::Empty));
     }
+
+    fn output_size(&self) -> usize {
+        size_of::<W::Output>()
+    }
 }
 
 /// Calls code of the user that has no business to panic; if it does, that is an error like others.

@@ -7,6 +7,8 @@
 
 #[path = "../src/task/counts.rs"]
 mod counts;
+#[path = "../src/process/pool/leader.rs"]
+mod leader;
 #[path = "../src/process/protocol/page.rs"]
 mod page;
 #[path = "../src/task/state.rs"]
@@ -20,8 +22,8 @@ mod sync {
     pub(crate) mod waiter;
 
     pub(crate) mod primitives {
-        pub(crate) use loom::sync::Mutex;
         pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+        pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
         pub(crate) use loom::thread::yield_now as spin_loop;
     }
 }
@@ -29,10 +31,11 @@ mod sync {
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
-use loom::sync::Arc;
+use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
 use counts::Counts;
+use leader::{Follower, Leadership};
 use page::{Doomed, Place};
 use state::{Cancel, State, Unclaimed};
 use sync::clock::{Clock, Span};
@@ -362,5 +365,135 @@ fn what_a_lost_worker_had_begun_is_known() {
         assert!(!has_begun || has_run.load(Ordering::SeqCst) == 1);
         assert!(Place::new(&word, 7).has_begun() && !Place::new(&word, 7).take_back());
         assert!(!Place::new(&word, 8).has_begun() && !Place::new(&word, 8).take_back(), "another task in that place");
+    });
+}
+
+/// A thread that waits: whether it is woken, and whether it is promoted.
+#[derive(Default)]
+struct Sleeper {
+    state: Mutex<(bool, bool)>,
+    changed: Condvar,
+}
+
+impl Sleeper {
+    fn set(&self, change: impl FnOnce(&mut (bool, bool))) {
+        change(&mut self.state.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    fn wake(&self) {
+        self.set(|(is_woken, _)| *is_woken = true);
+    }
+
+    /// Sleeps until then, and forgets all.
+    fn sleep_until(&self, holds: impl Fn((bool, bool)) -> bool) {
+        let mut state = self.state.lock().unwrap();
+        while !holds(*state) {
+            state = self.changed.wait(state).unwrap();
+        }
+        *state = (false, false);
+    }
+}
+
+impl Follower for Sleeper {
+    fn is_woken(&self) -> bool {
+        self.state.lock().unwrap().0
+    }
+
+    fn sleep(&self) {
+        let mut state = self.state.lock().unwrap();
+        while *state == (false, false) {
+            state = self.changed.wait(state).unwrap();
+        }
+        state.1 = false;
+    }
+
+    fn promote(&self) {
+        self.set(|(_, is_promoted)| *is_promoted = true);
+    }
+}
+
+/// What comes next wakes this one.
+type Events = Vec<Arc<Sleeper>>;
+
+fn drive(events: &mut Events) {
+    events.pop().expect("who leads has not been woken, so there is something to come").wake();
+}
+
+/// Two threads wait. Whoever leads hears first what the other waits for, or what itself does: both are woken, and nobody
+/// waits for somebody who does nothing.
+#[test]
+fn of_two_who_wait_one_leads_and_the_other_is_woken_or_promoted() {
+    for first in [0, 1] {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(move || {
+            let sleepers = [Arc::new(Sleeper::default()), Arc::new(Sleeper::default())];
+            let leadership = Arc::new(Leadership::<Events, Sleeper>::new());
+            leadership.open(vec![sleepers[1 - first].clone(), sleepers[first].clone()]);
+            let threads = sleepers.map(|sleeper| {
+                let leadership = leadership.clone();
+                thread::spawn(move || leadership.wait(&sleeper, || (), drive, || ()))
+            });
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            assert!(!leadership.has_followers() && leadership.is_free());
+        });
+    }
+}
+
+/// Who is promoted may have been woken before, and go: then it is the turn of the next.
+#[test]
+fn of_three_who_wait_none_is_forgotten() {
+    let mut model = loom::model::Builder::new();
+    // All interleavings would take hours.
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let sleepers = [Arc::new(Sleeper::default()), Arc::new(Sleeper::default()), Arc::new(Sleeper::default())];
+        let leadership = Arc::new(Leadership::<Events, Sleeper>::new());
+        leadership.open(sleepers.iter().rev().cloned().collect());
+        let [first, second, third] = sleepers;
+        let wait = |sleeper: Arc<Sleeper>| {
+            let leadership = leadership.clone();
+            move || leadership.wait(&sleeper, || (), drive, || ())
+        };
+        let threads = [thread::spawn(wait(first)), thread::spawn(wait(third))];
+        wait(second)();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(!leadership.has_followers() && leadership.is_free());
+    });
+}
+
+/// The resident leads, and waits for something to come or for being disturbed: it makes room for whoever follows, and is
+/// told when nobody leads any more.
+#[test]
+fn the_resident_makes_room_for_a_guest_and_is_called_back() {
+    let mut model = loom::model::Builder::new();
+    // All interleavings would take a minute.
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let sleeper = Arc::new(Sleeper::default());
+        let leadership = Arc::new(Leadership::<Events, Sleeper>::new());
+        leadership.open(vec![sleeper.clone()]);
+        // Woken is disturbed, and promoted is called back.
+        let resident = Arc::new(Sleeper::default());
+        let guest = {
+            let (leadership, resident, sleeper) = (leadership.clone(), resident.clone(), sleeper.clone());
+            thread::spawn(move || leadership.wait(&sleeper, || resident.wake(), drive, || resident.promote()))
+        };
+        loop {
+            if let Some(lead) = leadership.lead() {
+                let is_last = sleeper.is_woken();
+                if !is_last && !leadership.has_followers() {
+                    resident.sleep_until(|(is_disturbed, _)| is_disturbed);
+                }
+                leadership.leave(lead, || resident.promote());
+                if is_last {
+                    break;
+                }
+            }
+            resident.sleep_until(|(_, is_called)| is_called);
+        }
+        guest.join().unwrap();
+        assert!(!leadership.has_followers() && leadership.is_free());
     });
 }

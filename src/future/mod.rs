@@ -24,7 +24,7 @@ use crate::future::canceller::Canceller;
 use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::run::{self, CurrentPool};
-use crate::sync::block_on::{block_on, block_until};
+use crate::sync::block_on::{block_on_reacting, block_until};
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 use crate::task::context::Context;
 use crate::task::core::Core;
@@ -485,7 +485,7 @@ impl<T> ProgressFuture<T> {
     #[doc(alias = "result")]
     pub fn wait(self) -> Result<T, TaskError> {
         self.resume();
-        block_on(self)
+        block_on_reacting(self, |task| task.core().reactor())
     }
 
     /// Blocks this thread until the task has ended, and no longer than `timeout`; `None` where it has not ended by then, or

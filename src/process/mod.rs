@@ -12,8 +12,8 @@
 //! - [`wire`](protocol::wire): frames and messages. [`channel`](protocol::channel): how they are sent and received.
 //!   [`memory`](protocol::memory): what outlives a worker; [`page`](protocol::page): who decides what in there.
 //! - [`link`](protocol::link): what carries the bytes.
-//! - [`scheduler`](pool::scheduler): who does what, without doing it. [`driver`](pool::driver): does it, with one thread
-//!   for all workers. [`launch`](pool::launch): how a worker starts and ends.
+//! - [`scheduler`](pool::scheduler): who does what, without doing it. [`driver`](pool::driver): does it, on one thread
+//!   at a time for all workers: on that of whoever waits, see [`leader`](pool::leader), or on its own. [`launch`](pool::launch): how a worker starts and ends.
 //! - [`worker`]: the other end; [`forward`](worker::forward): what it tells of a task. [`registry`]: what it can run.
 //!
 //! # The protocol

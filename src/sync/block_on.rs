@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -17,19 +17,45 @@ thread_local! {
     static SLEEPER: Cell<Option<Arc<Sleeper>>> = const { Cell::new(None) };
 }
 
+/// What has to be done by some thread for a future to become ready: by the one that waits for it, where there is one.
+pub(crate) trait Reactor: Send + Sync {
+    /// Does it until the sleeper is woken. Returns early where there is nothing to be done.
+    fn react(&self, sleeper: &Arc<Sleeper>);
+    /// Lets a thread that waits within that look whether it is woken.
+    fn interrupt(&self);
+}
+
 /// Polls the future on this thread until it is ready.
 ///
 /// Unlike `futures::executor::block_on` it can be called from within itself.
-pub(crate) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
-    loop {
-        // Without a deadline there is no other end.
-        if let Some(output) = block_until(&mut future, None) {
-            return output;
-        }
-    }
+pub(crate) fn block_on<F: Future + Unpin>(future: F) -> F::Output {
+    block_on_reacting(future, |_| None)
 }
 
-/// The same, until the deadline at the latest: then this returns `None`. The future is polled at least once.
+/// The same, and does meanwhile what the reactor of the future has to do, which is known once it was polled.
+pub(crate) fn block_on_reacting<F: Future + Unpin>(
+    mut future: F,
+    reactor: impl Fn(&F) -> Option<Arc<dyn Reactor>>,
+) -> F::Output {
+    let sleeper = take_sleeper();
+    let waker = Waker::from(sleeper.clone());
+    let output = loop {
+        if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut Context::from_waker(&waker)) {
+            break output;
+        }
+        match reactor(&future) {
+            Some(reactor) => sleeper.react(&reactor),
+            None => sleeper.spin(),
+        }
+        // No deadline passes.
+        while !sleeper.wait(None) {}
+    };
+    keep_sleeper(sleeper);
+    output
+}
+
+/// Polls the future on this thread until it is ready, or until the deadline at the latest: then this returns `None`. It is
+/// polled at least once.
 pub(crate) fn block_until<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Option<F::Output> {
     let sleeper = take_sleeper();
     let output = poll_until(future, &sleeper, deadline);
@@ -47,15 +73,9 @@ fn poll_until<F: Future + Unpin>(
         if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&waker)) {
             return Some(output);
         }
-        let mut spin = SPIN_STATE.get();
-        spin.spin_until(|| sleeper.woken.load(Ordering::Relaxed));
-        SPIN_STATE.set(spin);
-        while !sleeper.woken.swap(false, Ordering::Acquire) {
-            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                None => thread::park(),
-                Some(Duration::ZERO) => return None,
-                Some(left) => thread::park_timeout(left),
-            }
+        sleeper.spin();
+        if !sleeper.wait(deadline) {
+            return None;
         }
     }
 }
@@ -65,16 +85,93 @@ fn take_sleeper() -> Arc<Sleeper> {
     let kept = SLEEPER.try_with(Cell::take).ok().flatten();
     // What may have woken it for the call before; if it does so again, the future is polled once more.
     kept.inspect(|kept| kept.woken.store(false, Ordering::Relaxed))
-        .unwrap_or_else(|| Arc::new(Sleeper { thread: thread::current(), woken: AtomicBool::new(false) }))
+        .unwrap_or_else(|| Arc::new(Sleeper::of_this_thread()))
 }
 
 fn keep_sleeper(sleeper: Arc<Sleeper>) {
     let _ = SLEEPER.try_with(|kept| kept.set(Some(sleeper)));
 }
 
-struct Sleeper {
+/// A thread that waits.
+pub(crate) struct Sleeper {
     thread: Thread,
     woken: AtomicBool,
+    /// It waits within a reactor.
+    is_reacting: AtomicBool,
+    reactor: Mutex<Option<Arc<dyn Reactor>>>,
+}
+
+impl Sleeper {
+    fn of_this_thread() -> Self {
+        Self {
+            thread: thread::current(),
+            woken: AtomicBool::new(false),
+            is_reacting: AtomicBool::new(false),
+            reactor: Mutex::new(None),
+        }
+    }
+
+    fn spin(&self) {
+        let mut spin = SPIN_STATE.get();
+        spin.spin_until(|| self.woken.load(Ordering::Relaxed));
+        SPIN_STATE.set(spin);
+    }
+
+    /// Waits until it is woken, which is forgotten, or the deadline has passed: then this returns `false`.
+    fn wait(&self, deadline: Option<Instant>) -> bool {
+        while !self.woken.swap(false, Ordering::Acquire) {
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => thread::park(),
+                Some(Duration::ZERO) => return false,
+                Some(left) => thread::park_timeout(left),
+            }
+        }
+        true
+    }
+
+    fn react(self: &Arc<Self>, reactor: &Arc<dyn Reactor>) {
+        self.set_reactor(Some(reactor.clone()));
+        reactor.react(self);
+        self.set_reactor(None);
+    }
+
+    fn set_reactor(&self, reactor: Option<Arc<dyn Reactor>>) {
+        *self.reactor.lock().unwrap_or_else(PoisonError::into_inner) = reactor;
+    }
+
+    fn interrupt(&self) {
+        let reactor = self.reactor.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        reactor.into_iter().for_each(|reactor| reactor.interrupt());
+    }
+}
+
+/// For a reactor.
+#[allow(dead_code, reason = "only pools of processes have one, where there are any")]
+impl Sleeper {
+    pub(crate) fn is_woken(&self) -> bool {
+        self.woken.load(Ordering::SeqCst)
+    }
+
+    /// Sleeps until it is woken or unparked; perhaps shorter.
+    pub(crate) fn park(&self) {
+        if !self.is_woken() {
+            thread::park();
+        }
+    }
+
+    /// Lets its thread look around, though it is not woken.
+    pub(crate) fn unpark(&self) {
+        self.thread.unpark();
+    }
+
+    /// Runs what [`Reactor::interrupt`] ends, unless it is woken already.
+    pub(crate) fn interruptibly(&self, wait: impl FnOnce()) {
+        self.is_reacting.store(true, Ordering::SeqCst);
+        if !self.is_woken() {
+            wait();
+        }
+        self.is_reacting.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Wake for Sleeper {
@@ -83,8 +180,11 @@ impl Wake for Sleeper {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.woken.swap(true, Ordering::Release) {
+        if !self.woken.swap(true, Ordering::SeqCst) {
             self.thread.unpark();
+            if self.is_reacting.load(Ordering::SeqCst) {
+                self.interrupt();
+            }
         }
     }
 }

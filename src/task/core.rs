@@ -9,11 +9,12 @@ use event_listener::Listener;
 use crate::error::{BoxError, CancelCause, Cancelled, Subject, TaskError, TaskErrorKind, is_cancellation};
 use crate::id::{TaskId, WorkerId};
 use crate::progress::{Origin, ProgressState, Status};
+use crate::sync::block_on::Reactor;
 use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
 use crate::task::context::Recorder;
 use crate::task::counts::{Counts, UNKNOWN};
-use crate::task::details::{Details, Totals, default_name};
+use crate::task::details::{Details, Owner, Totals, default_name};
 use crate::task::items::Items;
 use crate::task::limits::Limits;
 use crate::task::parts::Position;
@@ -476,6 +477,12 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// What whoever waits for the task can do meanwhile.
+    pub(crate) fn reactor(&self) -> Option<Arc<dyn Reactor>> {
+        let owner = self.existing_details()?.owner().clone();
+        owner.and_then(Owner::reactor)
     }
 
     /// Lets the executor look at the control word, if it wants to.

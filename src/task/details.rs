@@ -8,6 +8,7 @@ use std::time::Duration;
 use event_listener::Event;
 
 use crate::id::{TaskId, WorkerId};
+use crate::sync::block_on::Reactor;
 use crate::sync::clock::{self, AtomicInstant, Clock, Span};
 use crate::task::counts::{Counts, Reading, UNKNOWN};
 use crate::task::items::Items;
@@ -49,6 +50,10 @@ pub(crate) trait Owner: Send + Sync {
     fn changed(self: Arc<Self>, task: TaskId);
     /// A task has ended.
     fn ended(self: Arc<Self>, task: TaskId);
+    /// What whoever waits for a task of it can do meanwhile.
+    fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
+        None
+    }
 }
 
 /// How far the task has come, beyond what it counts by itself, and what it says. Whoever starts or stops its clock holds

@@ -73,6 +73,8 @@ pub(crate) trait Body: Send + Sync {
     fn error_kind(&self) -> Option<TaskErrorKind>;
     /// Drops the outcome.
     fn discard(&self);
+    /// The size of an output in memory, apart from what it points to.
+    fn output_size(&self) -> usize;
 }
 
 /// A task whose output is a `T`.
@@ -143,6 +145,10 @@ pub(crate) mod idle {
         }
 
         fn discard(&self) {}
+
+        fn output_size(&self) -> usize {
+            0
+        }
     }
 
     /// A task that has been started.

@@ -202,7 +202,7 @@ impl Driver {
             CrewNews::Failed(number, workers, failure) => {
                 for worker in workers {
                     self.expect_one_less(number);
-                    self.pool.tell(Event::NotStarted(worker, failure.clone()));
+                    self.tell(Event::NotStarted(worker, failure.clone()));
                 }
             }
         }
@@ -218,7 +218,7 @@ impl Driver {
         let workers: Vec<WorkerId> = crew.absent.iter().map(|&(worker, _)| worker).collect();
         self.crews.by_number.insert(number, crew);
         for worker in workers {
-            self.pool.tell(Event::Launched(worker));
+            self.tell(Event::Launched(worker));
         }
         for newcomer in mem::take(&mut self.crews.early) {
             self.admit_newcomer(newcomer);

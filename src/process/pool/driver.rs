@@ -1,5 +1,5 @@
-//! Does what the [scheduler](super::scheduler) says: one thread for all workers of a pool, and one more that starts them,
-//! for that blocks.
+//! Does what the [scheduler](super::scheduler) says, on one thread at a time for all workers of a pool: on whichever
+//! [leads](crate::process::pool::leader).
 //!
 //! Everybody tells the scheduler what has happened, under its lock; what is to be sent is queued there as well, so that it
 //! is sent in this order. All the rest follows without the lock. Callers write to the channels themselves. Only the
@@ -9,133 +9,43 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::Instant;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
 
-use crate::codec::Encoded;
-use crate::codec::shared::References;
 use crate::error::WorkerExit;
-use crate::executor::job::{Job, Refusal};
-use crate::process::output::WorkerOutput;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
 use crate::process::pool::launch::{End, Failure, LAUNCHER_PATIENCE, Process};
 use crate::process::pool::peer::{Introduction, Peer};
-use crate::process::pool::poller::{Poller, Ready};
-use crate::process::pool::queued::Queued;
+use crate::process::pool::poller::Ready;
+use crate::process::pool::queued::Kinds;
 use crate::process::pool::scheduler::Counts;
-use crate::process::pool::shared::{Pool, State};
-use crate::process::pool::terms::{Action, Event, Seat, WorkerId};
+use crate::process::pool::shared::{Drive, Pool, State};
+use crate::process::pool::standby::Call;
+use crate::process::pool::terms::{Action, Effects, Event, WorkerId};
 use crate::process::program;
 use crate::process::protocol::channel::{Channel, Received};
 use crate::process::protocol::wire::WireError;
 use crate::process::protocol::wire::decoder::Decoder;
-use crate::task::transitions;
+use crate::sync::block_on::Sleeper;
+use crate::sync::spin::AdaptiveSpin;
 
 /// How often a worker is read from before others have their turn.
 const READS: usize = 64;
-/// The stack of the driver, which decodes outputs: as much as the one of `main` mostly has, for large arrays lie on it.
-const DECODER_STACK: usize = 8 << 20;
+/// How often to look whether a process has ended, where nothing tells.
+const GLANCE: Duration = Duration::from_millis(100);
+/// For how long after an answer the next one may be waited for without sleeping.
+const RECENTLY: Duration = Duration::from_micros(20);
 
-impl Pool {
-    pub(crate) fn submit(
-        self: &Arc<Self>,
-        job: Job,
-        function: &'static str,
-        (input, references): (Encoded, References),
-    ) {
-        let mut state = self.lock();
-        if state.scheduler.is_closed() {
-            drop(state);
-            return job.reject(Refusal::ShutDown);
-        }
-        if let Err(error) = self.start_threads(&mut state) {
-            drop(state);
-            let Failure { kind, error, .. } = Failure::of_system("the threads that see to its workers", &error);
-            return transitions::reject(job.task(), kind, error.into());
-        }
-        let queued = Queued::new(job, function, input, references);
-        self.tell_locked(state, [Event::Submitted(queued)]);
-    }
-
-    /// Has workers started ahead of need, until there are so many.
-    pub(crate) fn prestart(self: &Arc<Self>, workers: usize) {
-        let mut state = self.lock();
-        // Where that fails, it does so again for the first task, which says why.
-        if !state.scheduler.is_closed() && self.start_threads(&mut state).is_ok() {
-            self.tell_locked(state, [Event::Prestarted(workers)]);
-        }
-    }
-
-    fn start_threads(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
-        if state.starter.is_some() {
-            return Ok(());
-        }
-        if self.poller.get().is_none() {
-            let _ = self.poller.set(Poller::new()?);
-        }
-        let has_lines = !self.launch.launcher.is_local() || matches!(self.launch.output, WorkerOutput::Lines(_));
-        let has_lines = has_lines || self.launch.log_level > 0;
-        if has_lines && state.relay.is_none() {
-            state.relay = Some(self.start_relay()?);
-        }
-        let (starter, orders) = channel();
-        let pool = self.clone();
-        thread::Builder::new().name("progress-start".into()).spawn(move || pool.start_workers(&orders))?;
-        let driver = Driver {
-            pool: self.clone(),
-            peers: HashMap::new(),
-            unwatched: BTreeSet::new(),
-            lingering: BTreeMap::new(),
-            next_beat: None,
-            #[cfg(feature = "cluster")]
-            crews: Crews::default(),
-        };
-        let thread = thread::Builder::new().name("progress-drive".into()).stack_size(DECODER_STACK);
-        thread.spawn(move || driver.run())?;
-        state.starter = Some(starter);
-        Ok(())
-    }
-
-    /// The life of the thread that starts workers. It lives as long as they do, for the system may tell them when it
-    /// ends.
-    fn start_workers(self: Arc<Self>, orders: &Receiver<(WorkerId, &'static str, Seat)>) {
-        #[cfg(feature = "cluster")]
-        if self.launch.launcher.is_bulk() {
-            return self.start_crews(orders);
-        }
-        while let Ok((worker, function, seat)) = orders.recv() {
-            match self.launch.start(function, seat) {
-                Ok((process, channel)) => {
-                    self.relay(&process);
-                    self.lock().arrivals.push((worker, process, Arc::new(channel)));
-                    self.wake_driver();
-                }
-                Err(failure) => self.tell(Event::NotStarted(worker, failure)),
-            }
-        }
-    }
-}
-
-impl Pool {
-    /// Lets what a worker or its launcher writes be passed on.
-    fn relay(&self, process: &Process) {
-        let Some(relay) = self.lock().relay.clone() else { return };
-        if let Some(launched) = process.launched() {
-            relay.add(launched.errors().clone());
-        }
-        for stream in process.spoken().iter().flat_map(|spoken| &spoken.streams) {
-            relay.add(stream.clone());
-        }
-    }
-}
-
-/// The thread that reads from workers, and sees to their ends.
+/// What reads from workers, and sees to their ends.
 pub(super) struct Driver {
     pub(super) pool: Arc<Pool>,
+    /// The thread that drives is one of those that wait, and not the one that is there for it.
+    is_guest: bool,
+    /// When a guest has heard something.
+    last_heard: Option<Instant>,
+    spin: AdaptiveSpin,
     pub(super) peers: HashMap<WorkerId, Peer>,
     /// Those of whose end nothing tells, so that it is looked for now and then: mostly none of a thousand.
     unwatched: BTreeSet<WorkerId>,
@@ -147,45 +57,39 @@ pub(super) struct Driver {
     pub(super) crews: Crews,
 }
 
-impl Driver {
-    fn run(mut self) {
-        let pool = self.pool.clone();
-        while let Some(poller) = pool.poller.get() {
-            self.do_what_was_posted();
-            self.see_to_time();
-            self.see_to_lingering();
-            self.see_to_pulses();
-            let mut ready = self.what_nothing_tells();
-            if self.is_over() {
-                return;
-            }
-            let open = self.peers.iter().filter(|(_, peer)| !peer.is_severed);
-            let channels = open.map(|(&worker, peer)| (peer.channel.as_fd(), worker, peer.channel.is_full()));
-            // The channels come first: what a worker has said before its end still counts.
-            let is_short = !ready.is_empty();
-            ready.splice(..0, poller.wait(channels, is_short));
-            for ready in ready {
-                match ready {
-                    Ready::Channel(worker) => self.receive(worker),
-                    Ready::Process(worker) => self.see_end(worker),
-                    #[cfg(feature = "cluster")]
-                    Ready::Crew(crew) => self.see_to_crew(crew),
-                    #[cfg(feature = "cluster")]
-                    Ready::Reception => self.serve_reception(),
-                }
+impl Drive for Driver {
+    fn turn(&mut self, guest: Option<&Sleeper>) {
+        self.is_guest = guest.is_some();
+        self.pool.forget_images();
+        self.see_to_time();
+        self.see_to_lingering();
+        self.see_to_pulses();
+        let mut ready = self.what_nothing_tells();
+        let next = self.do_what_was_posted();
+        let glance = (!ready.is_empty()).then_some(GLANCE);
+        let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let timeout = left.into_iter().chain(glance).min();
+        let mut heard = Vec::new();
+        match guest {
+            Some(sleeper) => sleeper.interruptibly(|| heard = self.wait_briefly(sleeper, timeout)),
+            None => heard = self.wait(timeout),
+        }
+        self.pool.is_polling.store(false, Ordering::SeqCst);
+        // The channels come first: what a worker has said before its end still counts.
+        ready.splice(..0, heard);
+        for ready in ready {
+            match ready {
+                Ready::Turn => {}
+                Ready::Channel(worker) => self.receive(worker),
+                Ready::Process(worker) => self.see_end(worker),
+                #[cfg(feature = "cluster")]
+                Ready::Crew(crew) => self.see_to_crew(crew),
+                #[cfg(feature = "cluster")]
+                Ready::Reception => self.serve_reception(),
             }
         }
     }
 
-    /// What is to be looked at now and then, because nothing tells.
-    fn what_nothing_tells(&mut self) -> Vec<Ready> {
-        let ready: Vec<Ready> = self.unwatched.iter().map(|&worker| Ready::Process(worker)).collect();
-        #[cfg(feature = "cluster")]
-        let ready = ready.into_iter().chain(self.see_to_crews()).collect();
-        ready
-    }
-
-    /// Whether nothing is left to do. Then the thread that starts workers ends as well.
     fn is_over(&self) -> bool {
         let mut state = self.pool.lock();
         let is_over = state.scheduler.is_done() && self.lingering.is_empty();
@@ -203,18 +107,89 @@ impl Driver {
         }
         is_over
     }
+}
 
-    fn do_what_was_posted(&mut self) {
+impl Driver {
+    pub(super) fn new(pool: Arc<Pool>) -> Self {
+        Self {
+            pool,
+            is_guest: false,
+            last_heard: None,
+            spin: AdaptiveSpin::new(),
+            peers: HashMap::new(),
+            unwatched: BTreeSet::new(),
+            lingering: BTreeMap::new(),
+            next_beat: None,
+            #[cfg(feature = "cluster")]
+            crews: Crews::default(),
+        }
+    }
+
+    /// Where an answer has just come, the next one may come sooner than a thread is woken.
+    fn wait_briefly(&mut self, sleeper: &Sleeper, timeout: Option<Duration>) -> Vec<Ready> {
+        let mut heard = Vec::new();
+        if self.last_heard.is_some_and(|at| at.elapsed() < RECENTLY) {
+            let mut spin = self.spin;
+            spin.spin_until(|| {
+                heard = self.wait(Some(Duration::ZERO));
+                !heard.is_empty() || sleeper.is_woken()
+            });
+            self.spin = spin;
+        }
+        if heard.is_empty() && !sleeper.is_woken() {
+            heard = self.wait(timeout);
+        }
+        self.last_heard = Some(Instant::now());
+        heard
+    }
+
+    fn wait(&self, timeout: Option<Duration>) -> Vec<Ready> {
+        let Some(poller) = self.pool.poller.get() else { return Vec::new() };
+        let open = self.peers.iter().filter(|(_, peer)| !peer.is_severed);
+        let channels = open.map(|(&worker, peer)| (peer.channel.as_fd(), worker, peer.channel.is_full()));
+        poller.wait(channels, timeout)
+    }
+
+    pub(super) fn tell(&self, event: Event<Kinds>) {
+        self.tell_locked(self.pool.lock(), event);
+    }
+
+    fn tell_locked(&self, mut state: MutexGuard<'_, State>, event: Event<Kinds>) {
+        let mut effects = Vec::new();
+        // What the driver says itself is never out of turn.
+        let _ = state.scheduler.handle(event, Instant::now(), &mut effects);
+        self.follow(state, effects);
+    }
+
+    fn follow(&self, state: MutexGuard<'_, State>, effects: Effects<Kinds>) {
+        self.pool.follow(state, effects, |mut actions| {
+            if self.is_guest && self.pool.backlog.keep(&mut actions) {
+                self.pool.standby.call(Call::Now);
+            }
+            self.pool.carry_out_all(actions);
+        });
+    }
+
+    /// What is to be looked at now and then, because nothing tells.
+    fn what_nothing_tells(&mut self) -> Vec<Ready> {
+        let ready: Vec<Ready> = self.unwatched.iter().map(|&worker| Ready::Process(worker)).collect();
+        #[cfg(feature = "cluster")]
+        let ready = ready.into_iter().chain(self.see_to_crews()).collect();
+        ready
+    }
+
+    /// Returns until when to wait then, unless it is told that it is sooner.
+    fn do_what_was_posted(&mut self) -> Option<Instant> {
         loop {
             let mut state = self.pool.lock();
             let (arrivals, posted) = (mem::take(&mut state.arrivals), mem::take(&mut state.posted));
             // Those who wait hear of it when these are dropped.
             let waiting = mem::take(&mut state.waiting);
-            drop(state);
-            self.pool.forget_images();
             if arrivals.is_empty() && posted.is_empty() && waiting.is_empty() {
-                return;
+                self.pool.is_polling.store(true, Ordering::SeqCst);
+                return state.timer;
             }
+            drop(state);
             for (worker, process, channel) in arrivals {
                 self.admit(worker, process, channel);
             }
@@ -237,8 +212,7 @@ impl Driver {
         let mut state = self.pool.lock();
         if state.timer.is_some_and(|timer| timer <= Instant::now()) {
             state.timer = None;
-            self.pool.tell_locked(state, [Event::Time]);
-            self.do_what_was_posted();
+            self.tell_locked(state, Event::Time);
         }
     }
 
@@ -271,7 +245,7 @@ impl Driver {
         self.peers.insert(worker, peer);
         if let Err(error) = listening {
             let failure = Failure::of_system("to listen to a worker process", &error);
-            return self.pool.tell(Event::NotStarted(worker, failure));
+            return self.tell(Event::NotStarted(worker, failure));
         }
         let mut state = self.pool.lock();
         state.channels.insert(worker, channel.clone());
@@ -279,7 +253,7 @@ impl Driver {
             speakers.set_channel(channel.clone());
             state.speakers.insert(worker, speakers);
         }
-        self.pool.tell_locked(state, [Event::Started(worker, channel.clone())]);
+        self.tell_locked(state, Event::Started(worker, channel.clone()));
         self.pool.send_off(worker, &channel);
     }
 
@@ -316,7 +290,7 @@ impl Driver {
             peer.decoder.foresee(&notes.unwrap_or_default());
             self.take_in(worker);
         }
-        self.pool.tell(Event::Looked(worker));
+        self.tell(Event::Looked(worker));
     }
 
     pub(super) fn receive_all(&mut self, worker: WorkerId) {
@@ -356,7 +330,7 @@ impl Driver {
             // What tasks have said until their ends was read already.
             relay.wake();
         }
-        self.pool.follow(state, effects);
+        self.follow(state, effects);
         if let Err(error) = result {
             self.sever(worker, Some(error));
         }
@@ -372,7 +346,7 @@ impl Driver {
             if let Some(poller) = self.pool.poller.get() {
                 poller.remove(peer.channel.as_fd());
             }
-            self.pool.tell(Event::Severed(worker));
+            self.tell(Event::Severed(worker));
         }
         self.see_disconnected(worker);
     }
@@ -387,7 +361,7 @@ impl Driver {
 
     fn glance(&mut self, worker: WorkerId) {
         let is_stopped = self.peers.get(&worker).is_some_and(|peer| peer.process.stopped().is_some());
-        self.pool.tell(Event::Glanced(worker, is_stopped));
+        self.tell(Event::Glanced(worker, is_stopped));
     }
 
     /// Lets a worker stand still, or go on.
@@ -500,7 +474,7 @@ impl Driver {
         state.images.forget_worker(worker);
         state.sites.remove(&worker);
         state.speakers.remove(&worker);
-        self.pool.tell_locked(state, [Event::Gone(worker, end)]);
+        self.tell_locked(state, Event::Gone(worker, end));
     }
 
     fn remark(&self) {

@@ -1,6 +1,7 @@
 //! The program's end of the channel.
 
 mod assign;
+mod backlog;
 #[cfg(feature = "cluster")]
 mod crew;
 #[cfg(feature = "cluster")]
@@ -10,6 +11,7 @@ mod ends;
 mod images;
 pub(crate) mod launch;
 mod launched;
+pub(crate) mod leader;
 #[cfg(feature = "cluster")]
 mod lobby;
 #[cfg(feature = "log")]
@@ -27,7 +29,9 @@ pub(crate) mod scheduler;
 pub(crate) mod shared;
 pub(crate) mod slot;
 mod spoken;
+mod standby;
 mod standstill;
 mod starts;
 pub(crate) mod terms;
+mod threads;
 mod verdict;

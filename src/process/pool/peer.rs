@@ -109,8 +109,7 @@ impl Peer {
         if self.introduction != Introduction::Greeting || self.process.launched().is_none() {
             return Ok(true);
         }
-        let has_greeting = self.decoder.skip_to_ready();
-        if !has_greeting && self.decoder.rest().len() > MOST_JUNK { Err(WireError::NoHello) } else { Ok(has_greeting) }
+        self.decoder.skip_to_ready(MOST_JUNK)
     }
 
     /// What has happened, as far as a worker has said so. Items that end one after the other are one event.

@@ -2,16 +2,13 @@
 
 pub(crate) use imp::Poller;
 
-use rustix::event::Timespec;
-
 use crate::process::pool::terms::WorkerId;
-
-/// How often to look whether a process has ended, where nothing tells: 100 ms.
-const GLANCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// What has come about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ready {
+    /// There is something to be done, or it is time.
+    Turn,
     /// A worker has sent something, or takes more.
     Channel(WorkerId),
     /// A process may have ended.
@@ -35,7 +32,7 @@ mod imp {
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
     };
 
-    use super::{GLANCE, Ready, WorkerId};
+    use super::{Ready, WorkerId};
     use crate::process::protocol::descriptor::above_standard;
     use crate::process::protocol::wake_pipe::WakePipe;
 
@@ -99,21 +96,31 @@ mod imp {
             self.wake.wake();
         }
 
-        /// Waits for something to come about, or only for a while. The descriptors that it could be are known.
+        pub(crate) fn is_woken(&self) -> bool {
+            self.wake.is_woken()
+        }
+
+        /// Waits for something to come about, or only for so long. The descriptors that it could be are known.
         pub(crate) fn wait<'a>(
             &self,
             _channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerId, bool)>,
-            is_short: bool,
+            timeout: Option<Duration>,
         ) -> Vec<Ready> {
             let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
-            let timeout = is_short.then_some(&GLANCE);
+            let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
             // An error is as good as a wake-up: whoever waits looks again.
-            let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout);
+            let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
             let mut ready = Vec::with_capacity(events.len());
             for event in events {
                 match event.data.u64() {
-                    WAKE => self.wake.drain(),
-                    TIMER => _ = rustix::io::read(self.timer.as_fd(), &mut [0; 8]),
+                    WAKE => {
+                        self.wake.drain();
+                        ready.push(Ready::Turn);
+                    }
+                    TIMER => {
+                        let _ = rustix::io::read(self.timer.as_fd(), &mut [0; 8]);
+                        ready.push(Ready::Turn);
+                    }
                     #[cfg(feature = "cluster")]
                     RECEPTION => ready.push(Ready::Reception),
                     #[cfg(feature = "cluster")]
@@ -128,6 +135,7 @@ mod imp {
 
     fn data(ready: Ready) -> EventData {
         EventData::new_u64(match ready {
+            Ready::Turn => WAKE,
             Ready::Channel(worker) => 2 * (worker + 1),
             Ready::Process(worker) => 2 * (worker + 1) + 1,
             #[cfg(feature = "cluster")]
@@ -143,11 +151,11 @@ mod imp {
     use std::io;
     use std::os::fd::BorrowedFd;
     use std::sync::{Mutex, PoisonError};
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-    use super::{GLANCE, Ready, WorkerId};
+    use super::{Ready, WorkerId};
     use crate::process::protocol::wake_pipe::WakePipe;
 
     #[derive(Debug)]
@@ -183,24 +191,29 @@ mod imp {
             self.wake.wake();
         }
 
-        /// Waits for something to come about, or only for a while.
+        pub(crate) fn is_woken(&self) -> bool {
+            self.wake.is_woken()
+        }
+
+        /// Waits for something to come about, or only for so long.
         pub(crate) fn wait<'a>(
             &self,
             channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerId, bool)>,
-            is_short: bool,
+            timeout: Option<Duration>,
         ) -> Vec<Ready> {
             let channels: Vec<_> = channels.collect();
             let flags = |is_full| if is_full { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
             fds.extend(channels.iter().map(|(fd, _, is_full)| PollFd::from_borrowed_fd(*fd, flags(*is_full))));
             let timer = *self.timer.lock().unwrap_or_else(PoisonError::into_inner);
-            let left = timer.and_then(|at| Timespec::try_from(at.saturating_duration_since(Instant::now())).ok());
-            let timeout = left.into_iter().chain(is_short.then_some(GLANCE)).min();
+            let left = timer.map(|at| at.saturating_duration_since(Instant::now()));
+            let timeout = left.into_iter().chain(timeout).min().and_then(|time| Timespec::try_from(time).ok());
             let _ = poll(&mut fds, timeout.as_ref());
             self.wake.drain();
             let workers = channels.iter().map(|(_, worker, _)| *worker);
             let ready = workers.zip(&fds[1..]).filter(|(_, fd)| !fd.revents().is_empty());
-            ready.map(|(worker, _)| Ready::Channel(worker)).collect()
+            let turn = (!fds[0].revents().is_empty()).then_some(Ready::Turn);
+            ready.map(|(worker, _)| Ready::Channel(worker)).chain(turn).collect()
         }
     }
 }

@@ -119,6 +119,12 @@ impl<K: Types> Scheduler<K> {
         self.is_closed && self.slots.is_empty() && self.held.is_empty() && !self.has_queued()
     }
 
+    /// Whether there is nothing to be heard, unless somebody submits a task, or a worker ends that has none.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let is_idle = |slot: &Slot<K>| matches!(slot.phase, Phase::Serving(_)) && slot.sent.is_empty();
+        !self.is_closed && !self.has_queued() && self.held.is_empty() && self.slots.values().all(is_idle)
+    }
+
     /// When [`Event::Time`] is due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let first = self.deadlines.first().map(|&(at, _)| at);

@@ -16,17 +16,20 @@ use event_listener::Event as Notifier;
 use crate::codec::references::Keeper;
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
+use crate::process::pool::backlog::Backlog;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::CrewNews;
 use crate::process::pool::images::Images;
 use crate::process::pool::launch::{Failure, Launch, Process};
 use crate::process::pool::launched::Site;
+use crate::process::pool::leader::{Follower, Leadership};
 use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::{Entry, Kinds, News};
 use crate::process::pool::relay::{Relay, Speakers, is_written_at_once};
 use crate::process::pool::remote;
 use crate::process::pool::scheduler::{Counts, Scheduler};
 use crate::process::pool::slot::Settings;
+use crate::process::pool::standby::{Call, Standby};
 use crate::process::pool::terms::{Action, Effects, Event, Seat, Task, WorkerId};
 use crate::process::pool::verdict::{cancelled_kind, judge, loss};
 use crate::process::protocol::channel::Channel;
@@ -34,6 +37,7 @@ use crate::process::protocol::wire::outbox::Payload;
 use crate::process::protocol::wire::{Request, Run};
 use crate::process::registry::any_function;
 use crate::process::workers::WorkersStatus;
+use crate::sync::block_on::{Reactor, Sleeper};
 use crate::task::details::Owner;
 use crate::task::lines::{Line, to_standard_error};
 use crate::task::{TaskRef, publish, transitions, watchdog};
@@ -46,11 +50,25 @@ pub(crate) struct Pool {
     pub(super) cancel_grace: Duration,
     pub(super) state: Mutex<State>,
     pub(super) poller: OnceLock<Poller>,
+    /// Who drives.
+    pub(super) leadership: Leadership<Box<dyn Drive>, Sleeper>,
+    pub(super) standby: Standby,
+    pub(super) backlog: Backlog,
+    /// Somebody waits until [`State::timer`].
+    pub(super) is_polling: AtomicBool,
     pub(super) progress: Arc<Notifier>,
     pub(super) has_remarked: AtomicBool,
     /// Shared values that nobody needs any more, and workers still have.
     forgotten: Mutex<Vec<u64>>,
     this: Weak<Self>,
+}
+
+/// What whoever leads does.
+pub(super) trait Drive: Send {
+    /// Does what is to be done, then waits for news, and does what follows from them. A guest is not kept once it is woken.
+    fn turn(&mut self, guest: Option<&Sleeper>);
+    /// Whether nothing is left to do. Then the thread that starts workers ends as well.
+    fn is_over(&self) -> bool;
 }
 
 pub(super) struct State {
@@ -102,6 +120,10 @@ impl Pool {
             cancel_grace: settings.cancel_grace,
             state: Mutex::new(state),
             poller: OnceLock::new(),
+            leadership: Leadership::new(),
+            standby: Standby::default(),
+            backlog: Backlog::new(),
+            is_polling: AtomicBool::new(false),
             progress: Arc::new(Notifier::new()),
             has_remarked: AtomicBool::new(false),
             forgotten: Mutex::default(),
@@ -157,11 +179,35 @@ impl Pool {
         if let Some(poller) = self.poller.get() {
             poller.wake();
         }
+        if self.leadership.is_free() {
+            self.standby.call(Call::Now);
+        }
+    }
+
+    /// Nobody drives any more.
+    pub(super) fn vacate(&self) {
+        let is_woken = self.poller.get().is_some_and(Poller::is_woken);
+        let state = self.lock();
+        self.standby.call(if is_woken || state.has_posted() {
+            Call::Now
+        } else if state.scheduler.is_at_rest() {
+            Call::Late
+        } else {
+            Call::Soon
+        });
+    }
+
+    /// There may be something to hear soon, and perhaps nobody waits in a way that drives.
+    pub(super) fn expect_news(&self) {
+        if self.leadership.is_free() {
+            self.standby.call(Call::Soon);
+        }
     }
 
     /// Tells the scheduler, and does what follows.
     pub(super) fn tell(self: &Arc<Self>, event: Event<Kinds>) {
         self.tell_locked(self.lock(), [event]);
+        self.expect_news();
     }
 
     pub(super) fn tell_locked(&self, mut state: MutexGuard<'_, State>, events: impl IntoIterator<Item = Event<Kinds>>) {
@@ -170,11 +216,17 @@ impl Pool {
             // What callers say is never out of turn.
             let _ = state.scheduler.handle(event, now, &mut effects);
         }
-        self.follow(state, effects);
+        self.follow(state, effects, |actions| self.carry_out_all(actions));
     }
 
-    /// Does what is to be done, and lets go of the lock for all but what has to be in order.
-    pub(super) fn follow(&self, mut state: MutexGuard<'_, State>, effects: Effects<Kinds>) {
+    /// Does what is to be done, and lets go of the lock for all but what has to be in order. What the user may notice is
+    /// given to `carry_out`.
+    pub(super) fn follow(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        effects: Effects<Kinds>,
+        carry_out: impl FnOnce(Vec<Action<Kinds>>),
+    ) {
         let (mut others, mut channels) = (Vec::new(), Vec::new());
         let had_posted = !state.posted.is_empty();
         for action in effects {
@@ -231,7 +283,7 @@ impl Pool {
         if has_posted && !had_posted || is_done {
             self.wake_driver();
         }
-        others.into_iter().for_each(|action| self.carry_out(action));
+        carry_out(others);
         if is_done {
             self.progress.notify(usize::MAX);
         }
@@ -239,19 +291,19 @@ impl Pool {
 
     /// Lets the driver look at the time then, if it does not do so before.
     pub(super) fn look_by(&self, at: Instant) {
-        Self::set_timer_to(&mut self.lock(), self.poller.get(), Some(at));
+        self.set_timer_to(&mut self.lock(), Some(at));
     }
 
     fn set_timer(&self, state: &mut State) {
         let next = state.scheduler.next_deadline();
-        Self::set_timer_to(state, self.poller.get(), next);
+        self.set_timer_to(state, next);
     }
 
-    fn set_timer_to(state: &mut State, poller: Option<&Poller>, next: Option<Instant>) {
-        let is_sooner = next.filter(|&next| state.timer.is_none_or(|timer| next < timer));
-        if let (Some(next), Some(poller)) = (is_sooner, poller) {
+    fn set_timer_to(&self, state: &mut State, next: Option<Instant>) {
+        if let Some(next) = next.filter(|&next| state.timer.is_none_or(|timer| next < timer)) {
             state.timer = Some(next);
-            poller.set_timer(next);
+            let waiting = self.poller.get().filter(|_| self.is_polling.load(Ordering::SeqCst));
+            waiting.into_iter().for_each(|poller| poller.set_timer(next));
         }
     }
 
@@ -309,9 +361,13 @@ impl Pool {
         Relay::start(self.launch.output.clone(), move || _ = progress.notify(usize::MAX))
     }
 
+    pub(super) fn carry_out_all(&self, actions: Vec<Action<Kinds>>) {
+        actions.into_iter().for_each(|action| self.carry_out(action));
+    }
+
     /// Makes known what has become of a task. Code of the user may be called: outputs are decoded and dropped, futures
     /// are woken.
-    fn carry_out(&self, action: Action<Kinds>) {
+    pub(super) fn carry_out(&self, action: Action<Kinds>) {
         let caught = catch_unwind(AssertUnwindSafe(|| match action {
             Action::Begin(task) => {
                 remote::begin(task.task(), self.launch.report_interval);
@@ -363,6 +419,15 @@ impl Pool {
 }
 
 impl State {
+    /// Whether there is anything that only whoever leads does. A guest may have been woken for it, and gone.
+    pub(super) fn has_posted(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        let has_news = !self.crew_news.is_empty();
+        #[cfg(not(feature = "cluster"))]
+        let has_news = false;
+        has_news || !self.posted.is_empty() || !self.arrivals.is_empty() || !self.waiting.is_empty()
+    }
+
     fn send(&mut self, worker: WorkerId, channels: &mut Vec<(WorkerId, Arc<Channel>)>, write: impl FnOnce(&Channel)) {
         let Some(channel) = self.channels.get(&worker) else { return };
         write(channel);
@@ -380,6 +445,34 @@ impl Keeper for Pool {
     }
 }
 
+/// Whoever waits for a task drives meanwhile.
+impl Reactor for Pool {
+    fn react(&self, sleeper: &Arc<Sleeper>) {
+        if self.standby.is_there() {
+            let disturb = || self.poller.get().into_iter().for_each(Poller::wake);
+            self.leadership.wait(sleeper, disturb, |driver| driver.turn(Some(sleeper)), || self.vacate());
+        }
+    }
+
+    fn interrupt(&self) {
+        self.poller.get().into_iter().for_each(Poller::wake);
+    }
+}
+
+impl Follower for Sleeper {
+    fn is_woken(&self) -> bool {
+        self.is_woken()
+    }
+
+    fn sleep(&self) {
+        self.park();
+    }
+
+    fn promote(&self) {
+        self.unpark();
+    }
+}
+
 impl Owner for Pool {
     fn changed(self: Arc<Self>, task: TaskId) {
         self.tell(Event::Wanted(task.to_u64()));
@@ -387,6 +480,10 @@ impl Owner for Pool {
 
     fn ended(self: Arc<Self>, task: TaskId) {
         self.tell(Event::Dropped(task.to_u64()));
+    }
+
+    fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
+        Some(self)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What both ends of the channel share.
 
+pub(crate) mod alarm;
 pub(crate) mod channel;
 pub(crate) mod descriptor;
 #[cfg(feature = "cluster")]

@@ -31,6 +31,11 @@ impl WakePipe {
         }
     }
 
+    /// Whether nobody has looked at what there is to be done since.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::SeqCst)
+    }
+
     /// Whoever was woken does this before it looks at what there is to be done.
     pub(crate) fn drain(&self) {
         let _ = (&self.read).read(&mut [0; 16]);

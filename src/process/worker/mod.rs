@@ -14,7 +14,6 @@
 //! That a task begins is seen in the [memory](super::protocol::memory) that both ends share, and there, too, is what was
 //! said of the tasks before it. While tasks are short, what was said about many of them is sent at once.
 
-mod alarm;
 #[cfg(feature = "cluster")]
 mod connect;
 pub(crate) mod forward;
@@ -39,6 +38,7 @@ use crate::codec::{self, Encoded, Format};
 use crate::error::{CancelCause, TaskError, TaskErrorKind, TaskResult};
 use crate::id::TaskId;
 use crate::process::error::texts;
+use crate::process::protocol::alarm::Alarm;
 use crate::process::protocol::channel::{Channel, Received};
 use crate::process::protocol::page::Place;
 use crate::process::protocol::wire;
@@ -46,7 +46,6 @@ use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox;
 use crate::process::protocol::wire::{Ending, Hello, Outcome, Ready, Reply, Request, Run, VERSION, WireError};
 use crate::process::registry::{Call, Defect, TaskRegistry};
-use crate::process::worker::alarm::Alarm;
 use crate::process::worker::forward::{Forwarder, Outlet, shorten, snapshot_of, snapshot_of_item};
 use crate::process::worker::parent::Parent;
 use crate::process::worker::reading::{Reader, Reading, Watch};
@@ -326,7 +325,7 @@ impl Worker {
                 Reader::Watcher => self.changed.wait(inbox).unwrap_or_else(PoisonError::into_inner),
                 Reader::Runner => {
                     drop(inbox);
-                    self.read().unwrap_or_else(|error| give_up(&*Box::<dyn Error>::from(said(&error))));
+                    self.read(true).unwrap_or_else(|error| give_up(&*Box::<dyn Error>::from(said(&error))));
                     self.lock()
                 }
             };

@@ -10,10 +10,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::codec::references::Stored;
 use crate::error::CancelCause;
+use crate::process::protocol::alarm::Alarm;
 use crate::process::protocol::channel::Received;
 use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::{Reply, Request, WireError};
-use crate::process::worker::alarm::Alarm;
 use crate::process::worker::forward::Forwarder;
 use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
@@ -48,7 +48,7 @@ impl Worker {
             match &self.alarm {
                 Some(alarm) if self.lock().reader == Reader::Runner => self.look(alarm),
                 _ => {
-                    if let Err(error) = self.read() {
+                    if let Err(error) = self.read(false) {
                         return said(&error).into();
                     }
                 }
@@ -86,18 +86,32 @@ impl Worker {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to read, or to be sent, and does what the program asks for.
-    pub(super) fn read(self: &Arc<Self>) -> Result<(), WireError> {
+    /// Waits until there is something to read, or to be sent, and does what the program asks for. A runner expects
+    /// another task where it has just been given one.
+    pub(super) fn read(self: &Arc<Self>, is_runner: bool) -> Result<(), WireError> {
         let mut reading = self.reading();
-        self.wait(&reading);
-        if reading.parent.is_gone() {
-            self.see_it_end();
+        let mut received = Received::Nothing;
+        if is_runner {
+            reading.spin(|decoder| {
+                received = self.channel().receive(decoder);
+                received != Received::Nothing
+            });
+        }
+        if received == Received::Nothing {
+            self.wait(&reading);
         }
         if self.channel().is_full() && self.channel().send_off() {
             self.show_the_newest();
         }
         self.outlet.send_unsent();
-        let received = self.channel().receive(&mut reading.decoder);
+        if received == Received::Nothing {
+            received = self.channel().receive(&mut reading.decoder);
+        }
+        // A program that has just said something may have gone since: the next look sees it.
+        if received != Received::Some && reading.parent.is_gone() {
+            self.see_it_end();
+        }
+        reading.note(received);
         if received == Received::End || reading.pulse.as_mut().is_some_and(|pulse| !self.keep_pulse(pulse, received)) {
             self.see_it_end();
         }

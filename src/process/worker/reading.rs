@@ -16,15 +16,23 @@
 
 use std::time::{Duration, Instant};
 
+use crate::process::protocol::channel::Received;
 use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::worker::parent::Parent;
+use crate::sync::spin::AdaptiveSpin;
+
+/// For how long after a request the next one may be waited for without sleeping.
+const RECENTLY: Duration = Duration::from_micros(20);
 
 /// What only the thread that reads has to do with.
 pub(super) struct Reading {
     pub(super) decoder: Decoder,
     pub(super) parent: Parent,
     pub(super) pulse: Option<Pulse>,
+    /// When something has come last.
+    heard: Option<Instant>,
+    spin: AdaptiveSpin,
 }
 
 /// Who reads.
@@ -48,6 +56,20 @@ pub(super) enum Watch {
 
 impl Reading {
     pub(super) fn new(decoder: Decoder, parent: Parent, heartbeat: Option<Duration>) -> Self {
-        Self { decoder, parent, pulse: heartbeat.map(|interval| Pulse::new(interval, Instant::now())) }
+        let pulse = heartbeat.map(|interval| Pulse::new(interval, Instant::now()));
+        Self { decoder, parent, pulse, heard: None, spin: AdaptiveSpin::new() }
+    }
+
+    pub(super) fn note(&mut self, received: Received) {
+        if received == Received::Some {
+            self.heard = Some(Instant::now());
+        }
+    }
+
+    /// Looks for something for a moment, where something has just come: that may be sooner than a thread is woken.
+    pub(super) fn spin(&mut self, mut found: impl FnMut(&mut Decoder) -> bool) {
+        if self.heard.is_some_and(|heard| heard.elapsed() < RECENTLY) {
+            self.spin.spin_until(|| found(&mut self.decoder));
+        }
     }
 }

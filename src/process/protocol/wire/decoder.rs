@@ -134,16 +134,19 @@ impl Decoder {
         self.space().extend_from_slice(bytes);
     }
 
-    /// Drops what comes before the first [`Ready`]. Returns whether that has arrived.
+    /// Drops what comes before the first [`Ready`], up to so many bytes. Returns whether that has arrived.
     ///
     /// What a launcher says on the way is of no form at all, but none of it looks like the head of that frame.
-    pub(crate) fn skip_to_ready(&mut self) -> bool {
+    pub(crate) fn skip_to_ready(&mut self, most: usize) -> Result<bool, WireError> {
         let rest = &self.buffer[self.used..];
         let is_ready = |frame: &[u8]| frame[0] == kind::READY && frame[1..9] == [0; 8] && frame[HEAD..] == MAGIC;
         let found = rest.windows(HEAD + MAGIC.len()).position(is_ready);
+        if found.unwrap_or(rest.len()) > most {
+            return Err(WireError::NoHello);
+        }
         self.used += found.unwrap_or(0);
         self.decoded += found.unwrap_or(0) as u64;
-        found.is_some()
+        Ok(found.is_some())
     }
 
     /// What has arrived, and was not decoded.

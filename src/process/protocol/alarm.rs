@@ -1,6 +1,6 @@
-//! Wakes the thread of a worker that watches, once the one that runs tasks may be busy for longer.
+//! Wakes a thread when it is time. Others say when that is.
 
-pub(super) use imp::Alarm;
+pub(crate) use imp::Alarm;
 
 #[cfg(target_os = "linux")]
 mod imp {

@@ -1,0 +1,65 @@
+//! The driver's own thread while others drive: when it is to look whether nobody does.
+
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::process::protocol::alarm::Alarm;
+
+/// How soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Call {
+    /// Nothing is to be expected: 50 ms.
+    Late = 1,
+    /// Tasks run, of which nothing is heard meanwhile: 200 µs, somewhat more than it takes to come back and wait again.
+    Soon,
+    Now,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Standby {
+    alarm: OnceLock<Alarm>,
+    /// The most urgent call that was not heard yet.
+    called: AtomicU32,
+}
+
+impl Standby {
+    /// Once there is something that could be driven.
+    pub(super) fn open(&self) -> io::Result<()> {
+        if self.alarm.get().is_none() {
+            Alarm::new()?.into_iter().for_each(|alarm| _ = self.alarm.set(alarm));
+        }
+        Ok(())
+    }
+
+    /// Where there is nothing that could call it, the driver's own thread is the only one that drives.
+    pub(super) fn is_there(&self) -> bool {
+        self.alarm.get().is_some()
+    }
+
+    pub(super) fn call(&self, call: Call) {
+        let Some(alarm) = self.alarm.get() else { return };
+        if self.called.fetch_max(call as u32, Ordering::SeqCst) < call as u32 {
+            alarm.set(call.after());
+        }
+    }
+
+    /// Waits for a call.
+    pub(super) fn wait(&self) -> Option<Call> {
+        self.alarm.get().into_iter().for_each(Alarm::wait);
+        let called = self.called.swap(0, Ordering::SeqCst);
+        [Call::Late, Call::Soon, Call::Now].into_iter().find(|&call| call as u32 == called)
+    }
+}
+
+impl Call {
+    fn after(self) -> Duration {
+        match self {
+            Self::Late => Duration::from_millis(50),
+            Self::Soon => Duration::from_micros(200),
+            // 0 would be never.
+            Self::Now => Duration::from_nanos(1),
+        }
+    }
+}

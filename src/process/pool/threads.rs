@@ -1,0 +1,159 @@
+//! The threads of a pool: one that drives while nobody waits in a way that drives, and one that starts workers, for that
+//! blocks. They live while there are workers.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use crate::codec::Encoded;
+use crate::codec::shared::References;
+use crate::executor::job::{Job, Refusal};
+use crate::process::output::WorkerOutput;
+use crate::process::pool::driver::Driver;
+use crate::process::pool::launch::{Failure, Process};
+use crate::process::pool::poller::Poller;
+use crate::process::pool::queued::Queued;
+use crate::process::pool::shared::{Pool, State};
+use crate::process::pool::standby::Call;
+use crate::process::pool::terms::{Event, Seat, WorkerId};
+use crate::task::transitions;
+
+/// The stack of the thread that drives, which decodes outputs: as much as the one of `main` mostly has, for large arrays
+/// lie on it.
+const DECODER_STACK: usize = 8 << 20;
+
+impl Pool {
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        job: Job,
+        function: &'static str,
+        (input, references): (Encoded, References),
+    ) {
+        let mut state = self.lock();
+        if state.scheduler.is_closed() {
+            drop(state);
+            return job.reject(Refusal::ShutDown);
+        }
+        if let Err(error) = self.start_threads(&mut state) {
+            drop(state);
+            let Failure { kind, error, .. } = Failure::of_system("the threads that see to its workers", &error);
+            return transitions::reject(job.task(), kind, error.into());
+        }
+        let queued = Queued::new(job, function, input, references);
+        self.tell_locked(state, [Event::Submitted(queued)]);
+        self.expect_news();
+    }
+
+    /// Has workers started ahead of need, until there are so many.
+    pub(crate) fn prestart(self: &Arc<Self>, workers: usize) {
+        let mut state = self.lock();
+        // Where that fails, it does so again for the first task, which says why.
+        if !state.scheduler.is_closed() && self.start_threads(&mut state).is_ok() {
+            self.tell_locked(state, [Event::Prestarted(workers)]);
+            self.expect_news();
+        }
+    }
+
+    fn start_threads(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
+        if state.starter.is_some() {
+            return Ok(());
+        }
+        if self.poller.get().is_none() {
+            let _ = self.poller.set(Poller::new()?);
+        }
+        let has_lines = !self.launch.launcher.is_local() || matches!(self.launch.output, WorkerOutput::Lines(_));
+        let has_lines = has_lines || self.launch.log_level > 0;
+        if has_lines && state.relay.is_none() {
+            state.relay = Some(self.start_relay()?);
+        }
+        let (starter, orders) = channel();
+        let pool = self.clone();
+        thread::Builder::new().name("progress-start".into()).spawn(move || pool.start_workers(&orders))?;
+        self.standby.open()?;
+        self.leadership.open(Box::new(Driver::new(self.clone())));
+        let thread = thread::Builder::new().name("progress-drive".into()).stack_size(DECODER_STACK);
+        let pool = self.clone();
+        if let Err(error) = thread.spawn(move || pool.drive()) {
+            self.leadership.lead().into_iter().for_each(|lead| drop(self.leadership.close(lead)));
+            return Err(error);
+        }
+        state.starter = Some(starter);
+        Ok(())
+    }
+
+    /// The life of the thread that starts workers. It lives as long as they do, for the system may tell them when it
+    /// ends.
+    fn start_workers(self: Arc<Self>, orders: &Receiver<(WorkerId, &'static str, Seat)>) {
+        #[cfg(feature = "cluster")]
+        if self.launch.launcher.is_bulk() {
+            return self.start_crews(orders);
+        }
+        while let Ok((worker, function, seat)) = orders.recv() {
+            match self.launch.start(function, seat) {
+                Ok((process, channel)) => {
+                    self.relay(&process);
+                    self.lock().arrivals.push((worker, process, Arc::new(channel)));
+                    self.wake_driver();
+                }
+                Err(failure) => self.tell(Event::NotStarted(worker, failure)),
+            }
+        }
+    }
+
+    /// Lets what a worker or its launcher writes be passed on.
+    fn relay(&self, process: &Process) {
+        let Some(relay) = self.lock().relay.clone() else { return };
+        if let Some(launched) = process.launched() {
+            relay.add(launched.errors().clone());
+        }
+        for stream in process.spoken().iter().flat_map(|spoken| &spoken.streams) {
+            relay.add(stream.clone());
+        }
+    }
+
+    /// The life of the thread that drives while nobody waits.
+    fn drive(self: Arc<Self>) {
+        loop {
+            self.work_off();
+            if let Some(mut lead) = self.leadership.lead() {
+                // What guests have left comes before what is heard next.
+                while let Some(driver) = lead.driven().filter(|_| self.backlog.is_empty()) {
+                    if driver.is_over() {
+                        drop(self.leadership.close(lead));
+                        return;
+                    }
+                    if self.standby.is_there() && self.leadership.has_followers() {
+                        break;
+                    }
+                    driver.turn(None);
+                }
+                self.leadership.leave(lead, || self.vacate());
+            }
+            if self.backlog.is_empty() {
+                self.stand_by();
+            }
+        }
+    }
+
+    /// Waits until there is something to be done by nobody else.
+    fn stand_by(&self) {
+        while self.standby.wait() == Some(Call::Soon) && self.is_at_rest() {
+            self.standby.call(Call::Late);
+        }
+    }
+
+    /// Whether there is nothing to be expected.
+    fn is_at_rest(&self) -> bool {
+        let is_woken = self.poller.get().is_some_and(Poller::is_woken);
+        let state = self.lock();
+        !is_woken && self.backlog.is_empty() && !state.has_posted() && state.scheduler.is_at_rest()
+    }
+
+    /// Does what guests have left.
+    fn work_off(&self) {
+        while let Some(action) = self.backlog.next() {
+            self.carry_out(action);
+        }
+    }
+}
