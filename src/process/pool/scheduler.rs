@@ -283,17 +283,23 @@ impl<K: Types> Scheduler<K> {
 
     /// To the front, and among those that came back in the order in which they were submitted.
     pub(super) fn put_back(&mut self, task: K::Task) {
-        let later = self.queue.iter().position(|other| other.id() > task.id());
-        self.queue.insert(later.unwrap_or(self.queue.len()), task);
+        // Where tasks are submitted by several threads, about in that order.
+        let at = self.queue.partition_point(|other| other.id() < task.id());
+        self.queue.insert(at, task);
     }
 
-    /// Forgets a task that has ended without a worker. Those in the queue go many at a time.
+    /// Forgets a task that has ended without a worker. Those in the queue go many at a time, but for the first ones: whoever
+    /// looks for a task to be done passes them.
     fn forget(&mut self, id: u64, effects: &mut Effects<K>) {
         if let Some(task) = self.held.remove(&id) {
             effects.push(Action::Forget(task));
             return;
         }
         self.dead += 1;
+        while self.queue.front().is_some_and(Task::has_ended) {
+            self.dead = self.dead.saturating_sub(1);
+            effects.extend(self.queue.pop_front().map(Action::Forget));
+        }
         if self.dead >= 64 && self.dead * 2 >= self.queue.len() {
             self.dead = 0;
             let (dead, alive): (VecDeque<_>, VecDeque<_>) =
