@@ -14,10 +14,10 @@ use crate::id::TaskId;
 use crate::sync::unwind::{drop_payload, drop_quietly};
 use crate::task::context::Context;
 use crate::task::core::Core;
-use crate::task::details::Details;
+use crate::task::details::{Details, Owner};
 use crate::task::transitions::{ending, settle};
 use crate::task::watchdog;
-use crate::task::{Body, Handle, RemoteFn, Task, TaskRef};
+use crate::task::{Body, Handle, RemoteFn, RemoteOwner, Task, TaskRef};
 use crate::updater::Updater;
 
 /// What a task does: its function, with its input.
@@ -48,11 +48,14 @@ pub(crate) trait Work: Send + 'static {
 /// Why something is not encoded or decoded.
 pub(crate) const STAYS: &str = "it stays in this process";
 
-/// A body in its stages. The work and the outcome are never there at the same time, and share their place.
+/// A body in its stages. The work, who does it elsewhere, and the outcome are never there at the same time, and share
+/// their place.
 enum Stage<W: Work> {
     Waiting(W),
     /// Running, or done with.
     Empty,
+    /// The work was taken out, to be done by this executor.
+    Elsewhere(RemoteOwner),
     Ended(Result<W::Output, TaskError>),
 }
 
@@ -112,8 +115,14 @@ impl<W: Work> Body for Slot<W> {
         (task, context, ending)
     }
 
-    fn refuse(&self, error: TaskError) {
-        drop_quietly(self.replace(Stage::Ended(Err(error))));
+    fn refuse(&self, error: TaskError) -> Option<Arc<dyn Owner>> {
+        match self.replace(Stage::Ended(Err(error))) {
+            Stage::Elsewhere(owner) => Some((*owner).clone()),
+            other => {
+                drop_quietly(other);
+                None
+            }
+        }
     }
 
     fn remote_fn(&self) -> Option<RemoteFn> {
@@ -123,6 +132,18 @@ impl<W: Work> Body for Slot<W> {
     fn encode(&self) -> Result<Encoded, BoxError> {
         let work = self.take_work().ok_or("it was taken before")?;
         guard(|| work.encode())
+    }
+
+    fn hand_over(&self, owner: RemoteOwner) {
+        let mut stage = self.lock();
+        // It may have been ended meanwhile.
+        if let Stage::Empty = *stage {
+            *stage = Stage::Elsewhere(owner);
+        }
+    }
+
+    fn owner(&self) -> Option<Arc<dyn Owner>> {
+        if let Stage::Elsewhere(owner) = &*self.lock() { Some((**owner).clone()) } else { None }
     }
 
     fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32 {
@@ -181,7 +202,7 @@ impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
     fn take(&self) -> Option<Result<W::Output, TaskError>> {
         match self.body.replace(Stage::Empty) {
             Stage::Ended(outcome) => Some(outcome),
-            Stage::Waiting(_) | Stage::Empty => None,
+            Stage::Waiting(_) | Stage::Empty | Stage::Elsewhere(_) => None,
         }
     }
 

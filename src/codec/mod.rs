@@ -16,6 +16,8 @@ pub(crate) mod shared;
 mod strict;
 
 use std::any::Any;
+#[cfg(feature = "processes")]
+use std::cell::Cell;
 use std::mem::size_of;
 
 #[cfg(feature = "processes")]
@@ -60,7 +62,7 @@ pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxErr
     if let Some(bytes) = encode_plain(&mut slot) {
         return Ok(Encoded { format: Format::Plain, bytes });
     }
-    let bytes = slot.as_ref().map_or_else(|| Ok(Vec::new()), |value| rmp_serde::to_vec_named(&strict(value)))?;
+    let bytes = slot.as_ref().map_or_else(|| Ok(Vec::new()), message_pack)?;
     Ok(Encoded { format: Format::MessagePack, bytes })
 }
 
@@ -70,7 +72,29 @@ pub(crate) fn encode_ref<T: Serialize + 'static>(value: &T) -> Result<Encoded, B
     if let Some(bytes) = plain_bytes(value) {
         return Ok(Encoded { format: Format::Plain, bytes });
     }
-    Ok(Encoded { format: Format::MessagePack, bytes: rmp_serde::to_vec_named(&strict(value))? })
+    Ok(Encoded { format: Format::MessagePack, bytes: message_pack(value)? })
+}
+
+/// More than this is not copied once more to take no more memory than it needs.
+#[cfg(feature = "processes")]
+const LARGE: usize = 4096;
+
+/// Takes no more memory than it needs, for it may wait for long.
+#[cfg(feature = "processes")]
+fn message_pack<T: Serialize>(value: &T) -> Result<Vec<u8>, BoxError> {
+    thread_local! {
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    // A new one where the value encodes others meanwhile, or where the thread is about to end.
+    let mut bytes = BUFFER.try_with(Cell::take).unwrap_or_default();
+    rmp_serde::encode::write_named(&mut bytes, &strict(value))?;
+    if bytes.len() > LARGE {
+        return Ok(bytes);
+    }
+    let exact = bytes.as_slice().into();
+    bytes.clear();
+    let _ = BUFFER.try_with(|buffer| buffer.set(bytes));
+    Ok(exact)
 }
 
 #[cfg(feature = "processes")]

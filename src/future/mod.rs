@@ -164,7 +164,7 @@ impl<T> ProgressFuture<T> {
     /// ```
     #[must_use]
     pub fn updates(&self) -> Receiver<ProgressState> {
-        publish::subscribe(self.core())
+        publish::subscribe(&self.task())
     }
 
     /// Calls `f` with the state before and the new state whenever the task's progress changes, at most once per report
@@ -389,7 +389,7 @@ impl<T> ProgressFuture<T> {
     pub fn silent_for(&self) -> Option<Duration> {
         let core = self.core();
         let is_running = core.has_run() && !core.has_ended();
-        is_running.then(|| core.silence())
+        is_running.then(|| self.task().silence())
     }
 
     /// How long it took the task to notice its cancellation: from the request until a progress call returned
@@ -485,7 +485,7 @@ impl<T> ProgressFuture<T> {
     #[doc(alias = "result")]
     pub fn wait(self) -> Result<T, TaskError> {
         self.resume();
-        block_on_reacting(self, |task| task.core().reactor())
+        block_on_reacting(self, |task| task.task().reactor())
     }
 
     /// Blocks this thread until the task has ended, and no longer than `timeout`; `None` where it has not ended by then, or
@@ -543,18 +543,18 @@ impl<T> ProgressFuture<T> {
 
     /// Adds an observer that has seen `seen`.
     pub(crate) fn observe(&mut self, observer: Box<dyn Observer<ProgressState>>, seen: ProgressState) -> CallbackId {
-        let core = self.handle.core();
+        let task = self.task();
         let is_first = self.callbacks.is_none();
         let callbacks = self.callbacks.get_or_insert_with(Callbacks::new);
         // First, so that it is shown what was said before.
         let id = callbacks.add(observer, seen);
         if is_first {
-            publish::admit(core, callbacks.latest.clone(), |seen| callbacks.latest.set(seen.clone()));
+            publish::admit(&task, callbacks.latest.clone(), |seen| callbacks.latest.set(seen.clone()));
         } else {
-            publish::refresh(core, &callbacks.latest);
+            publish::refresh(&task.core, &callbacks.latest);
         }
         // Whoever polls the future has something to show.
-        core.waiter.wake();
+        task.core.waiter.wake();
         id
     }
 

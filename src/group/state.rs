@@ -255,7 +255,7 @@ impl GroupState {
     /// Observes a task from now on.
     fn observe(self: &Arc<Self>, task: &TaskRef) {
         let observed = Arc::new(Observed { group: self.clone(), task: task.clone() });
-        publish::admit(&task.core, observed, |state| self.lock().tally.add(task, state));
+        publish::admit(task, observed, |state| self.lock().tally.add(task, state));
         self.publish();
     }
 

@@ -329,7 +329,7 @@ impl ProcessPoolBuilder {
             starts_all: false,
         };
         launch.max_workers = max_workers;
-        Ok(ProcessPoolExecutor { pool: Pool::new(launch, settings), max_workers })
+        Ok(ProcessPoolExecutor::of(Pool::new(launch, settings), max_workers))
     }
 }
 

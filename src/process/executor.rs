@@ -17,8 +17,9 @@ use crate::process::protocol::wire;
 use crate::process::protocol::wire::outbox;
 use crate::process::registry::TaskRegistry;
 use crate::process::workers::WorkersStatus;
-use crate::task::RemoteFn;
+use crate::task::details::Owner;
 use crate::task::transitions;
+use crate::task::{RemoteFn, RemoteOwner};
 
 /// Runs tasks in worker processes.
 ///
@@ -145,11 +146,17 @@ use crate::task::transitions;
 ///   had come. What the worker itself had to say is on standard error. A task that can be done twice can have
 ///   [retries](crate::TaskBuilder::retries).
 pub struct ProcessPoolExecutor {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) max_workers: usize,
+    pool: Arc<Pool>,
+    max_workers: usize,
+    /// The pool, as its tasks know it.
+    owner: RemoteOwner,
 }
 
 impl ProcessPoolExecutor {
+    pub(crate) fn of(pool: Arc<Pool>, max_workers: usize) -> Self {
+        Self { owner: Arc::new(pool.clone() as Arc<dyn Owner>), pool, max_workers }
+    }
+
     /// Refuses new tasks from now on, and resolves when the accepted ones, and all workers, have ended.
     ///
     /// Tasks that are paused have not ended.
@@ -302,7 +309,7 @@ impl Executor for ProcessPoolExecutor {
         match self.prepare(&job) {
             Ok((function, input)) => {
                 // It hears of whatever is requested of the task from now on.
-                transitions::attach(job.task(), self.pool.clone(), |_| true);
+                transitions::hand_over(job.task(), &self.owner);
                 self.pool.submit(job, function, input);
             }
             Err((kind, error)) => transitions::reject(job.task(), kind, error),
@@ -389,7 +396,14 @@ fn check_image(image: &Image, max: u64) -> Result<(), BoxError> {
 
 #[cfg(test)]
 mod tests {
-    use super::unknown;
+    use super::{ProcessPoolExecutor, unknown};
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+
+    #[test]
+    fn it_may_be_used_after_a_panic_as_the_other_executors() {
+        fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+        is_unwind_safe::<ProcessPoolExecutor>();
+    }
 
     #[test]
     fn what_can_be_registered_is_said() {

@@ -1,20 +1,20 @@
 //! What is the same for every task: its state, its counts, its clock, and who waits for it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use event_listener::Listener;
+use once_cell::race::OnceBox;
 
 use crate::error::{BoxError, CancelCause, Cancelled, Subject, TaskError, TaskErrorKind, is_cancellation};
 use crate::id::{TaskId, WorkerId};
 use crate::progress::{Origin, ProgressState, Status};
-use crate::sync::block_on::Reactor;
 use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
 use crate::task::context::Recorder;
 use crate::task::counts::{Counts, UNKNOWN};
-use crate::task::details::{Details, Owner, Totals, default_name};
+use crate::task::details::{Details, Totals, default_name};
 use crate::task::items::Items;
 use crate::task::limits::Limits;
 use crate::task::parts::Position;
@@ -38,7 +38,7 @@ pub(crate) struct Core {
     id: TaskId,
     /// Wakes the future.
     pub(crate) waiter: Waiter,
-    details: OnceLock<Box<Details>>,
+    details: OnceBox<Details>,
 }
 
 /// How far a task has come, when it was running, and what it says, as of one moment.
@@ -59,7 +59,7 @@ impl Core {
             place: AtomicU32::new(0),
             id,
             waiter: Waiter::new(),
-            details: details.map_or_else(OnceLock::new, OnceLock::from),
+            details: details.map_or_else(OnceBox::new, OnceBox::with_value),
         }
     }
 
@@ -131,7 +131,7 @@ impl Core {
     }
 
     pub(crate) fn existing_details(&self) -> Option<&Details> {
-        self.details.get().map(|details| &**details)
+        self.details.get()
     }
 
     /// The state as it is now.
@@ -246,15 +246,6 @@ impl Core {
         is_new
     }
 
-    /// For how long the task has made no progress call, at least, and asks for the next one to be noted.
-    pub(crate) fn silence(&self) -> Duration {
-        let silence = self.silent_for();
-        if silence.is_none() && self.probe() {
-            self.tell_owner();
-        }
-        silence.unwrap_or_default()
-    }
-
     /// Does not count so much time as silence: nobody could have made a call in it.
     pub(crate) fn excuse_silence(&self, time: Duration) {
         if let Some(details) = self.existing_details() {
@@ -348,6 +339,11 @@ impl Core {
     /// Sets what another process has counted. Only whoever hears of the task there calls this.
     pub(crate) fn mirror(&self, remote: &RemoteSnapshot) {
         let was_halted = self.state.load() & state::HALTED != 0;
+        let is_plain = !was_halted && !remote.is_halted && remote.part == 0.0;
+        if is_plain && self.existing_details().is_none() {
+            // Most tasks need none, and those of somebody who wants to know now are new.
+            return self.counts.set_both(remote.n, remote.total);
+        }
         self.details().totals().mirror((&self.counts, &self.clock), remote, was_halted, clock::now());
     }
 
@@ -475,22 +471,6 @@ impl Core {
                         return;
                     }
                 }
-            }
-        }
-    }
-
-    /// What whoever waits for the task can do meanwhile.
-    pub(crate) fn reactor(&self) -> Option<Arc<dyn Reactor>> {
-        let owner = self.existing_details()?.owner().clone();
-        owner.and_then(Owner::reactor)
-    }
-
-    /// Lets the executor look at the control word, if it wants to.
-    pub(crate) fn tell_owner(&self) {
-        if self.state.load() & state::ATTACHED != 0 {
-            let owner = self.details().owner().clone();
-            if let Some(owner) = owner {
-                owner.changed(self.id);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What only few tasks have, made when it is needed: a name, limits, a message, subscribers, somebody who waits inside of
 //! them, parts, an owner.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub(crate) struct Details {
 }
 
 /// The executor of a task that wants to hear of it, once it is attached.
-pub(crate) trait Owner: Send + Sync {
+pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
     /// Something was requested of a task: to go on, to wait, to end, to show what it does. Its control word says what.
     fn changed(self: Arc<Self>, task: TaskId);
     /// A task has ended.

@@ -24,11 +24,14 @@ pub(crate) mod watchdog;
 
 use std::any::{TypeId, type_name};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind};
+use crate::sync::block_on::Reactor;
 use crate::task::context::Context;
 use crate::task::core::Core;
+use crate::task::details::Owner;
 
 /// A task of any type.
 pub(crate) type TaskRef = Arc<Task<dyn Body>>;
@@ -53,18 +56,25 @@ impl RemoteFn {
     }
 }
 
+/// The executor of a task that waits or runs elsewhere: one word, for there may be a million of them in its queue.
+pub(crate) type RemoteOwner = Arc<Arc<dyn Owner>>;
+
 /// The typed part of a task, behind an untyped face.
 pub(crate) trait Body: Send + Sync {
     fn function(&self) -> &'static str;
     /// Runs the work of `task`, which this is the body of, and keeps its outcome. Gives back what it was given, with how
     /// the task is to be [settled](state::State::settle); `None` where somebody else has ended it meanwhile.
     fn execute(&self, task: TaskRef, context: Context) -> (TaskRef, Context, Option<u32>);
-    /// Drops the work, and keeps `error` as the outcome.
-    fn refuse(&self, error: TaskError);
+    /// Drops the work, and keeps `error` as the outcome. Returns to whom the work was [handed over](Self::hand_over).
+    fn refuse(&self, error: TaskError) -> Option<Arc<dyn Owner>>;
     /// Which function it calls, where that may be called in another process.
     fn remote_fn(&self) -> Option<RemoteFn>;
     /// Takes the work out, to be done elsewhere.
     fn encode(&self) -> Result<Encoded, BoxError>;
+    /// Keeps `owner` in the place of work that was taken out, until the outcome takes that place.
+    fn hand_over(&self, owner: RemoteOwner);
+    /// To whom the work was handed over, until the task has ended.
+    fn owner(&self) -> Option<Arc<dyn Owner>>;
     /// Keeps the outcome of work that was done elsewhere; returns how the task is to be settled.
     fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32;
     /// What tells the name of its function, when that is wanted.
@@ -95,6 +105,34 @@ impl<B: Body + ?Sized> Task<B> {
     pub(crate) fn error(&self, kind: TaskErrorKind) -> TaskError {
         self.core.error(kind, self.body.function())
     }
+
+    /// Lets the executor look at the control word, if it wants to.
+    pub(crate) fn tell_owner(&self) {
+        if let Some(owner) = self.owner() {
+            owner.changed(self.core.id());
+        }
+    }
+
+    /// What whoever waits for the task can do meanwhile.
+    pub(crate) fn reactor(&self) -> Option<Arc<dyn Reactor>> {
+        self.owner().and_then(Owner::reactor)
+    }
+
+    fn owner(&self) -> Option<Arc<dyn Owner>> {
+        if self.core.state.load() & state::ATTACHED == 0 {
+            return None;
+        }
+        self.body.owner().or_else(|| self.core.existing_details()?.owner().clone())
+    }
+
+    /// For how long the task has made no progress call, at least, and asks for the next one to be noted.
+    pub(crate) fn silence(&self) -> Duration {
+        let silence = self.core.silent_for();
+        if silence.is_none() && self.core.probe() {
+            self.tell_owner();
+        }
+        silence.unwrap_or_default()
+    }
 }
 
 /// Tasks for the tests of what stands below the work that a task does.
@@ -107,8 +145,8 @@ pub(crate) mod idle {
     use crate::id::TaskId;
     use crate::task::context::Context;
     use crate::task::core::Core;
-    use crate::task::details::Details;
-    use crate::task::{Body, RemoteFn, Task, TaskRef};
+    use crate::task::details::{Details, Owner};
+    use crate::task::{Body, RemoteFn, RemoteOwner, Task, TaskRef};
 
     /// No work, and no outcome.
     struct Idle;
@@ -122,7 +160,9 @@ pub(crate) mod idle {
             (task, context, None)
         }
 
-        fn refuse(&self, _error: TaskError) {}
+        fn refuse(&self, _error: TaskError) -> Option<Arc<dyn Owner>> {
+            None
+        }
 
         fn remote_fn(&self) -> Option<RemoteFn> {
             None
@@ -130,6 +170,12 @@ pub(crate) mod idle {
 
         fn encode(&self) -> Result<Encoded, BoxError> {
             Err("there is none".into())
+        }
+
+        fn hand_over(&self, _owner: RemoteOwner) {}
+
+        fn owner(&self) -> Option<Arc<dyn Owner>> {
+            None
         }
 
         fn accept(&self, _core: &Core, _outcome: Result<Encoded, TaskError>) -> u32 {

@@ -39,10 +39,10 @@ const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const FEW: usize = 16;
 
 /// A new receiver of the task's snapshots, which starts with the current one.
-pub(crate) fn subscribe(core: &Core) -> Receiver<ProgressState> {
+pub(crate) fn subscribe(task: &TaskRef) -> Receiver<ProgressState> {
     let (sender, receiver) = async_channel::bounded(1);
     let channel = Channel::new(sender.clone());
-    admit(core, channel, |seen| {
+    admit(task, channel, |seen| {
         // Neither full nor closed, and without a waker: nobody else has it yet.
         let _ = sender.try_send(seen.clone());
     });
@@ -50,7 +50,12 @@ pub(crate) fn subscribe(core: &Core) -> Receiver<ProgressState> {
 }
 
 /// Shows every change from now on to `subscriber`, which has seen what `first` is given, under the lock of the task.
-pub(crate) fn admit(core: &Core, subscriber: Arc<dyn Subscriber<ProgressState>>, first: impl FnOnce(&ProgressState)) {
+pub(crate) fn admit(
+    task: &TaskRef,
+    subscriber: Arc<dyn Subscriber<ProgressState>>,
+    first: impl FnOnce(&ProgressState),
+) {
+    let core = &task.core;
     let mut reports = core.details().reports();
     let is_first = begin_to_observe(core, &reports);
     if subscriber.takes_lines() {
@@ -63,7 +68,7 @@ pub(crate) fn admit(core: &Core, subscriber: Arc<dyn Subscriber<ProgressState>>,
     drop(reports);
     notices.notify(&core.waiter);
     if is_first {
-        core.tell_owner();
+        task.tell_owner();
     }
 }
 

@@ -7,11 +7,11 @@ use crate::error::{BoxError, CancelCause, TaskError, TaskErrorKind};
 use crate::sync::clock;
 use crate::sync::timer::{TIMER, TimerId};
 use crate::sync::unwind::drop_quietly;
-use crate::task::TaskRef;
 use crate::task::core::Core;
 use crate::task::details::Owner;
 use crate::task::publish;
 use crate::task::state::{self, Cancel};
+use crate::task::{RemoteOwner, TaskRef};
 
 /// Ends a task that the caller has [sealed](state::State::seal) or [decided](state::State::decide) on, because of `kind`.
 pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
@@ -34,8 +34,8 @@ pub(crate) fn refuse_with(task: &TaskRef, error: TaskError) {
     if !task.core.has_run() {
         task.core.close_unstarted();
     }
-    task.body.refuse(error);
-    settle(task, ending);
+    let owner = task.body.refuse(error);
+    settle_for(task, ending, owner);
 }
 
 /// How a task with this error as its outcome is settled.
@@ -45,6 +45,11 @@ pub(crate) fn ending(error: &TaskError) -> u32 {
 
 /// Makes the outcome known: to the subscribers, to the future, to the executor.
 pub(crate) fn settle(task: &TaskRef, ending: u32) {
+    settle_for(task, ending, None);
+}
+
+/// The same for a task whose work was handed over to `owner`, if it was.
+fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) {
     let core = &task.core;
     let before = core.state.settle(ending);
     if before & state::OBSERVED != 0 {
@@ -60,8 +65,8 @@ pub(crate) fn settle(task: &TaskRef, ending: u32) {
         forget_watchdog(core);
     }
     // Whoever still holds the task must not keep its executor.
-    let owner = core.existing_details().and_then(|details| details.owner().take());
-    if let Some(owner) = owner.filter(|_| before & state::ATTACHED != 0) {
+    let attached = core.existing_details().and_then(|details| details.owner().take());
+    if let Some(owner) = owner.or(attached).filter(|_| before & state::ATTACHED != 0) {
         owner.ended(core.id());
     }
 }
@@ -113,7 +118,7 @@ fn tell_cancelled(task: &TaskRef, found: Cancel, cause: CancelCause) {
         Cancel::Told => {
             task.core.interrupt();
             publish::change(task);
-            task.core.tell_owner();
+            task.tell_owner();
         }
         Cancel::Late => {}
     }
@@ -183,7 +188,7 @@ pub(crate) fn request_resume(core: &Core) -> bool {
 pub(crate) fn tell_paused(task: &TaskRef) {
     task.core.interrupt();
     publish::change(task);
-    task.core.tell_owner();
+    task.tell_owner();
 }
 
 pub(crate) fn tell_resumed(task: &TaskRef) {
@@ -206,4 +211,10 @@ pub(crate) fn attach(task: &TaskRef, owner: Arc<dyn Owner>, keep: impl FnOnce(u3
         *place = Some(owner);
     }
     is_attached
+}
+
+/// Lets `owner` hear of a task whose work it has taken out, to be done elsewhere.
+pub(crate) fn hand_over(task: &TaskRef, owner: &RemoteOwner) {
+    task.body.hand_over(owner.clone());
+    task.core.state.set(state::ATTACHED);
 }

@@ -78,7 +78,7 @@ impl Timed for Limited {
         let elapsed = Duration::from_nanos(core.running_for().saturating_sub(suspension.total));
         let elapsed = elapsed.saturating_sub(self.stopped_for);
         let until_timeout = limits.timeout.map(|limit| limit.saturating_sub(elapsed));
-        let silence = limits.stall_timeout.map(|_| core.silence());
+        let silence = limits.stall_timeout.map(|_| self.task.silence());
         let until_stalled = limits.stall_timeout.zip(silence).map(|(limit, silence)| limit.saturating_sub(silence));
         if was_stopped {
             // Its answer may be on the way.
@@ -123,7 +123,7 @@ fn end(task: &TaskRef, kind: TaskErrorKind, complete: impl FnOnce(TaskError) -> 
         task.core.close();
         let error = complete(task.error(kind));
         transitions::request_cancel(task, CancelCause::Requested);
-        task.core.tell_owner();
+        task.tell_owner();
         transitions::refuse_with(task, error);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::codec::references::Image;
 use crate::codec::shared::References;
 use crate::codec::{Encoded, Format};
 use crate::executor::job::Job;
@@ -29,7 +30,7 @@ impl Types for Kinds {
     type Failure = Failure;
 }
 
-/// A task of the pool.
+/// A task of the pool: one word, and little behind it, for there may be a million of them.
 #[derive(Clone)]
 pub(super) struct Queued(pub(super) Arc<Entry>);
 
@@ -38,29 +39,23 @@ pub(super) struct Entry {
     pub(super) function: &'static str,
     pub(super) format: Format,
     /// Until it has begun for the last time.
-    pub(super) input: Mutex<Payload>,
-    /// The shared values that the input refers to.
-    pub(super) references: References,
-    /// In nanoseconds.
-    pub(super) timeout: u64,
+    input: Mutex<Payload>,
+    /// The shared values that the input refers to, where there are any.
+    references: Option<Box<References>>,
     /// How often it is to be started again, when its worker is lost.
     pub(super) retries: AtomicU32,
 }
 
 impl Queued {
     pub(super) fn new(job: Job, function: &'static str, input: Encoded, references: References) -> Self {
-        let core = &job.task().core;
-        let limits = core.existing_details().map(|details| details.limits).unwrap_or_default();
-        let timeout = limits.timeout.or_else(|| core.items()?.patience());
-        let timeout = timeout.and_then(|limit| u64::try_from(limit.as_nanos()).ok());
+        let retries = job.task().core.existing_details().map_or(0, |details| details.limits.retries);
         Self(Arc::new(Entry {
             job,
             function,
             format: input.format,
             input: Mutex::new(input.bytes.into()),
-            references,
-            timeout: timeout.unwrap_or(wire::NO_TIMEOUT),
-            retries: AtomicU32::new(limits.retries),
+            references: (!references.is_empty()).then(|| Box::new(references)),
+            retries: AtomicU32::new(retries),
         }))
     }
 
@@ -70,6 +65,18 @@ impl Queued {
 
     pub(super) fn input(&self) -> MutexGuard<'_, Payload> {
         self.0.input.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn references(&self) -> &[Arc<Image>] {
+        self.0.references.as_ref().map_or(&[], |references| references)
+    }
+
+    /// After what time it is to end, or to give back what has not begun, in nanoseconds.
+    pub(super) fn timeout(&self) -> u64 {
+        let core = &self.task().core;
+        let limit = core.existing_details().and_then(|details| details.limits.timeout);
+        let limit = limit.or_else(|| core.items()?.patience());
+        limit.and_then(|limit| u64::try_from(limit.as_nanos()).ok()).unwrap_or(wire::NO_TIMEOUT)
     }
 }
 

@@ -235,11 +235,11 @@ impl Pool {
                     if let Some(speakers) = state.speakers.get(&worker) {
                         speakers.add(place, task.task().clone());
                     }
-                    let Entry { function, format, timeout, .. } = *task.0;
-                    let news = state.images.send(worker, &task.0.references);
+                    let Entry { function, format, .. } = *task.0;
+                    let news = state.images.send(worker, task.references());
                     news.iter().for_each(|image| image.tell(&(self.this.clone() as Weak<dyn Keeper>)));
                     state.send(worker, &mut channels, |channel| {
-                        let run = Run { id: task.id(), place, wanted, timeout };
+                        let run = Run { id: task.id(), place, wanted, timeout: task.timeout() };
                         channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
                         let mut outbox = channel.outbox();
                         for image in news {

@@ -196,7 +196,7 @@ impl Forwarder {
         if core.has_run() && core.state.load() & state::PROBE == 0 {
             core.state.clear(state::ECHO);
         }
-        publish::admit(core, self.clone(), |_| {});
+        publish::admit(&self.task, self.clone(), |_| {});
         self.forward();
     }
 
