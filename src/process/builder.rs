@@ -1,6 +1,5 @@
 //! How a process pool is set up.
 
-use std::any::{TypeId, type_name};
 use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZero;
@@ -171,9 +170,9 @@ impl ProcessPoolBuilder {
         I: Serialize + DeserializeOwned + Send + 'static,
         O: Serialize + DeserializeOwned + Send + 'static,
     {
-        let function =
-            RemoteFn { type_id: TypeId::of::<F>(), path: type_name::<F>(), captures: size_of_val(&task) > 0 };
-        self.initializer = Some(Setup { function, input: codec::encode(input) });
+        // The worker calls the function that it has registered.
+        drop(task);
+        self.initializer = Some(Setup { function: RemoteFn::of::<F>(), input: codec::encode(input) });
         self
     }
 
