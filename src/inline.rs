@@ -156,7 +156,7 @@ impl Drain for Shared {
     fn drain(&self) -> bool {
         let live: Vec<TaskRef> = self.lock().live.values().cloned().collect();
         for task in live {
-            if task.core.state.claim().is_ok() {
+            if task.core.claim().is_ok() {
                 run::run(task, Context::default());
             }
         }

@@ -73,7 +73,7 @@ impl Job {
     pub fn run(self) {
         let context = Context::with_interval(REPORT_INTERVAL);
         loop {
-            match self.task.core.state.claim() {
+            match self.task.core.claim() {
                 Ok(()) => {
                     run::run(self.task.clone(), context);
                     return;

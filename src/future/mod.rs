@@ -570,7 +570,7 @@ impl<T> ProgressFuture<T> {
 
     /// Runs the task on this thread, if it is still to be run.
     fn run_here(&self) {
-        if self.core().state.claim().is_ok() {
+        if self.core().claim().is_ok() {
             let callbacks = self.callbacks.clone().map(|callbacks| (thread::current().id(), callbacks));
             let report_interval = self.current_pool().map(|pool| pool.report_interval);
             run::run(self.task(), Context { report_interval, callbacks, ..Context::default() });

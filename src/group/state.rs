@@ -20,7 +20,7 @@ use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed, TimerId};
 use crate::sync::waiter::Waiter;
-use crate::task::TaskRef;
+use crate::task::bulk::Standstill;
 use crate::task::core::Core;
 #[cfg(feature = "indicatif")]
 use crate::task::lines::News;
@@ -29,6 +29,7 @@ use crate::task::publish;
 use crate::task::record::TaskRecord;
 use crate::task::subscribers::{Channel, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
 use crate::task::transitions;
+use crate::task::{TaskRef, state};
 
 /// Kept by the group and its handles, and by each task that it observes until that has ended.
 pub(crate) struct GroupState {
@@ -156,6 +157,7 @@ impl GroupState {
         // With the lock held, so that nobody's wish to let them go on comes in between.
         let is_newly_paused = members.is_paused && transitions::request_pause(&task.core);
         let is_observed = members.are_observed;
+        task.core.state.set(state::GROUPED);
         members.tasks.insert(task.core.id(), Member { task: task.clone(), added_at: now });
         drop(members);
         if is_newly_paused {
@@ -213,12 +215,14 @@ impl GroupState {
         });
     }
 
-    /// Asks every task to end, the last ones first.
+    /// Asks every task to end. None of them starts from now on.
     pub(crate) fn cancel(&self, cause: CancelCause) {
+        let standstill = Standstill::begin();
         let mut members = self.members();
         members.is_cancelled = true;
         let cancellations = transitions::request_cancel_all(members.tasks().into_iter().rev(), cause);
         drop(members);
+        drop(standstill);
         cancellations.carry_out();
     }
 

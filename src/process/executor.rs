@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::codec::Encoded;
 use crate::codec::references::{self, Image};
 use crate::codec::shared::References;
-use crate::error::{BoxError, CancelCause, TaskErrorKind};
+use crate::error::{BoxError, TaskErrorKind};
 use crate::executor::Executor;
 use crate::executor::call::{CLOSURE, pointer_signature, short_name};
 use crate::executor::job::Job;
@@ -171,10 +171,7 @@ impl ProcessPoolExecutor {
     /// longer to clean up.
     pub fn shutdown_now(&self) -> Shutdown {
         self.pool.close();
-        let unended = self.pool.unended();
-        for task in unended {
-            transitions::cancel(&task, CancelCause::Shutdown);
-        }
+        self.pool.cancel_all();
         Shutdown::new(self.pool.clone())
     }
 

@@ -12,6 +12,7 @@ use crate::id::{TaskId, WorkerId};
 use crate::progress::{Origin, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
+use crate::task::bulk;
 use crate::task::context::Recorder;
 use crate::task::counts::{Counts, UNKNOWN};
 use crate::task::details::{Details, Totals, default_name};
@@ -19,7 +20,7 @@ use crate::task::items::Items;
 use crate::task::limits::Limits;
 use crate::task::parts::Position;
 use crate::task::remote::{Record, RemoteSnapshot};
-use crate::task::state::{self, State};
+use crate::task::state::{self, State, Unclaimed};
 
 /// In the place of a task: the rest of the number is that of a process.
 const PROCESS: u32 = 1 << 31;
@@ -113,6 +114,24 @@ impl Core {
                 let host = self.existing_details().and_then(|details| details.totals().past.as_ref()?.host.clone());
                 Some(WorkerId::Process { id: place & !PROCESS, host })
             }
+        }
+    }
+
+    /// Starts it, unless it is paused, ended or somebody else's. None starts that is cancelled with others just now.
+    pub(crate) fn claim(&self) -> Result<(), Unclaimed> {
+        self.await_cancellers();
+        self.state.claim()
+    }
+
+    /// The same where it is to be started in another process. Returns the control word before.
+    pub(crate) fn lend(&self) -> Result<u32, Unclaimed> {
+        self.await_cancellers();
+        self.state.lend()
+    }
+
+    fn await_cancellers(&self) {
+        if self.state.peek() & state::GROUPED != 0 {
+            bulk::await_cancellers();
         }
     }
 

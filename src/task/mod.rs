@@ -5,6 +5,7 @@
 //! [`transitions`], which tells those who wait for it: the task ([`Core::interrupt`]), the future ([`Core::waiter`]),
 //! the subscribers ([`publish`]) and, where it asked for that, the executor ([`Owner`](details::Owner)).
 
+pub(crate) mod bulk;
 pub(crate) mod callbacks;
 pub(crate) mod context;
 pub(crate) mod core;

@@ -103,9 +103,11 @@ pub(crate) fn request_cancel_all(tasks: impl Iterator<Item = TaskRef>, cause: Ca
 }
 
 impl Cancellations {
-    /// Ends those that have not started, and tells the others. To be called without a lock.
+    /// Tells those that have started, or may at any moment, and then ends the others. To be called without a lock.
     pub(crate) fn carry_out(self) {
-        for (task, found) in self.requested {
+        let (told, others): (Vec<_>, Vec<_>) =
+            self.requested.into_iter().partition(|&(_, found)| found == Cancel::Told);
+        for (task, found) in told.into_iter().chain(others) {
             tell_cancelled(&task, found, self.cause);
         }
     }

@@ -224,7 +224,7 @@ impl Pool {
         let mut spin = AdaptiveSpin::after_passing(1);
         let mut next = self.next(worker, &mut spin);
         while let Some(task) = next {
-            match task.core.state.claim() {
+            match task.core.claim() {
                 Ok(()) => context = run::run(task, context),
                 Err(Unclaimed::Paused) => self.hold(worker, &task),
                 Err(Unclaimed::Taken) => self.note(task),

@@ -90,7 +90,7 @@ impl Task for Queued {
     }
 
     fn lend(&self) -> Result<u32, Unclaimed> {
-        self.task().core.state.lend()
+        self.task().core.lend()
     }
 
     fn take_back(&self) -> bool {

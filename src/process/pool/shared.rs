@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use event_listener::Event as Notifier;
 
 use crate::codec::references::Keeper;
+use crate::error::CancelCause;
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
 use crate::process::pool::backlog::Backlog;
@@ -40,7 +41,7 @@ use crate::process::workers::WorkersStatus;
 use crate::sync::block_on::{Reactor, Sleeper};
 use crate::task::details::Owner;
 use crate::task::lines::{Line, to_standard_error};
-use crate::task::{TaskRef, publish, transitions, watchdog};
+use crate::task::{publish, transitions, watchdog};
 
 /// How long to wait for the driver.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -156,8 +157,13 @@ impl Pool {
         self.tell(Event::Resumed);
     }
 
-    pub(crate) fn unended(&self) -> Vec<TaskRef> {
-        self.lock().scheduler.unended().iter().map(|queued| queued.task().clone()).collect()
+    /// Asks all tasks to end, in one step: none is sent to a worker from now on.
+    pub(crate) fn cancel_all(&self) {
+        let state = self.lock();
+        let tasks = state.scheduler.unended().into_iter().map(|queued| queued.task().clone());
+        let cancellations = transitions::request_cancel_all(tasks, CancelCause::Shutdown);
+        drop(state);
+        cancellations.carry_out();
     }
 
     pub(crate) fn counts(&self) -> Counts {
