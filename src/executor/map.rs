@@ -192,6 +192,9 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     ///   and so does that one, where it has [retries](Self::retries). Only where no memory is shared with the worker (it is on
     ///   another machine, or the system is not Linux) nobody knows which one that was: then all that were not heard of are lost, unless they have
     ///   retries.
+    /// - The inputs of a chunk cross to a worker process as one, and are bound together by
+    ///   [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes): where they take more, each of them ends with
+    ///   [`TaskErrorKind::Encode`](crate::TaskErrorKind::Encode).
     /// - With a [time-out](Self::timeout) or a [stall time-out](Self::stall_timeout) each input is a task of its own all the
     ///   same, for limits are those of tasks.
     /// - The [buffer](Self::buffer) counts tasks: with `chunks(100).buffer(4)`, up to 400 inputs are taken.

@@ -286,7 +286,8 @@ impl ProcessPoolExecutor {
         let function = function.map_err(|error| (TaskErrorKind::NotRegistered, error.into()))?;
         let max = self.pool.launch.max_frame;
         let (input, references) = references::with(|| body.encode());
-        let input = input.and_then(|input| check_size(function, input, max)).and_then(|input| {
+        let called = (function, job.task().core.given_name());
+        let input = input.and_then(|input| check_size(called, input, max)).and_then(|input| {
             references.iter().try_for_each(|image| check_image(image, max))?;
             Ok(input)
         });
@@ -379,9 +380,9 @@ fn unknown(path: &'static str) -> String {
     )
 }
 
-/// Holds an input for a function against the most that a frame may take.
-pub(crate) fn check_size(function: &str, input: Encoded, max: u64) -> Result<Encoded, BoxError> {
-    let len = input.bytes.len() as u64 + outbox::run_overhead(function);
+/// Holds an input for a function, and the name that its task was given, against the most that a frame may take.
+pub(crate) fn check_size(called: (&str, Option<&str>), input: Encoded, max: u64) -> Result<Encoded, BoxError> {
+    let len = input.bytes.len() as u64 + outbox::run_overhead(called);
     if len <= max { Ok(input) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
 }
 

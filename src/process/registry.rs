@@ -16,6 +16,7 @@ use crate::codec;
 use crate::codec::Encoded;
 use crate::codec::references;
 use crate::error::{BoxError, TaskResult};
+use crate::executor::call::short_name;
 use crate::process::build_id;
 use crate::process::program;
 use crate::process::protocol::wire::Fingerprint;
@@ -67,6 +68,8 @@ struct Registered {
 
 /// A registered function, behind an untyped face.
 pub(crate) trait Call: Send + Sync {
+    /// What people call it.
+    fn name(&self) -> &'static str;
     fn call(&self, input: Encoded, progress: &Updater) -> TaskResult<Encoded>;
 }
 
@@ -104,6 +107,10 @@ where
     I: DeserializeOwned + 'static,
     O: Serialize + 'static,
 {
+    fn name(&self) -> &'static str {
+        short_name(type_name::<F>())
+    }
+
     fn call(&self, input: Encoded, progress: &Updater) -> TaskResult<Encoded> {
         let input = references::decode_input(input).map_err(Defect::Input)?;
         let output = (self.task)(input, progress)?;

@@ -17,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) report_interval: Option<Duration>,
     /// The callbacks of its future, where that is polled by the thread that runs it.
     pub(crate) callbacks: Option<(ThreadId, Arc<Callbacks<ProgressState>>)>,
+    /// What its function is called, where the task does not know it.
+    pub(crate) function: Option<&'static str>,
     /// Where what the task says is recorded.
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
     /// Where its lines go, if they are not shown in this process.

@@ -68,6 +68,11 @@ impl Core {
         self.id
     }
 
+    /// The name that was given to it, if it was.
+    pub(crate) fn given_name(&self) -> Option<&str> {
+        self.existing_details()?.name()
+    }
+
     /// The name that was given to it, or else that of its function with its id.
     pub(crate) fn name(&self, function: &'static str) -> &str {
         self.details().name_or_default(self.id, function)

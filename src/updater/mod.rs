@@ -187,8 +187,7 @@ impl Updater {
         self.core().id()
     }
 
-    /// The [name](crate::ProgressFuture::name) of the task. A worker process does not know it: there this is `task`, with the
-    /// id.
+    /// The [name](crate::ProgressFuture::name) of the task, also in a worker process.
     ///
     /// # Examples
     ///
@@ -200,7 +199,10 @@ impl Updater {
     /// ```
     #[must_use]
     pub fn name(&self) -> &str {
-        self.task().name()
+        match self.context.function {
+            Some(function) => self.core().name(function),
+            None => self.task().name(),
+        }
     }
 
     /// Says how many units there are to do. [`u64::MAX`] means that it is not known.

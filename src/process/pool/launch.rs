@@ -234,7 +234,7 @@ impl Launch {
     fn prepare(&self, channel: &Channel) {
         if let Some(Initializer { function, input }) = self.initializer.clone() {
             let run = Run { id: 0, place: 0, wanted: 0, timeout: wire::NO_TIMEOUT };
-            channel.outbox().request(Request::Run { run, function: function.into(), input });
+            channel.outbox().request(Request::Run { run, function: function.into(), name: None, input });
         }
     }
 

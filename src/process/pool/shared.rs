@@ -251,7 +251,7 @@ impl Pool {
                         for image in news {
                             outbox.share(image.id, image.format, &Payload::Large(image.bytes.clone()));
                         }
-                        outbox.run(run, function, format, &task.input());
+                        outbox.run(run, (function, task.task().core.given_name()), format, &task.input());
                     });
                 }
                 Action::Want(worker, id, wanted) => state.send(worker, &mut channels, |channel| {

@@ -124,6 +124,7 @@ struct Inbox {
 struct QueuedRun {
     run: Run,
     function: String,
+    name: Option<String>,
     input: Encoded,
 }
 
@@ -137,6 +138,7 @@ struct Current {
 /// A task as it was made here, seen from both of its sides.
 struct Prepared {
     run: Run,
+    function: &'static str,
     task: TaskRef,
     handle: Arc<dyn Handle<Encoded>>,
 }
@@ -339,14 +341,18 @@ impl Worker {
 
     /// Makes a task out of what was received.
     fn take_up(self: &Arc<Self>, inbox: &mut Inbox, queued: QueuedRun) -> Next {
-        let QueuedRun { run, function, input } = queued;
+        let QueuedRun { run, function, name, input } = queued;
         let Some(function) = self.registry.function(&function) else { return Next::Refuse(run) };
         // The program sees to it; here it is for the task to know.
         let is_limited = run.timeout != wire::NO_TIMEOUT && input.format != Format::Items;
-        let details = is_limited.then(|| {
-            let limits = Limits { timeout: Some(Duration::from_nanos(run.timeout)), ..Limits::default() };
-            Box::new(Details::with_limits(limits))
+        let details = (is_limited || name.is_some()).then(|| {
+            let timeout = is_limited.then(|| Duration::from_nanos(run.timeout));
+            let limits = Limits { timeout, ..Limits::default() };
+            let mut details = Box::new(Details::with_limits(limits));
+            details.name = name.map(Into::into);
+            details
         });
+        let called = function.name();
         // The initializer is nobody's task.
         let id = if run.id == 0 { TaskId::next() } else { TaskId::of_program(run.id) };
         let (task, handle) = match input.format {
@@ -367,12 +373,12 @@ impl Worker {
         if run.wanted & state::CANCEL != 0 {
             transitions::cancel(&task, CancelCause::from_bits(state::cause(run.wanted)));
         }
-        Next::Run(Prepared { run, task, handle })
+        Next::Run(Prepared { run, function: called, task, handle })
     }
 
     /// `unsent` is the time that the tasks took of which nothing was sent yet.
     fn run(&self, prepared: Prepared, context: Context, unsent: &mut Duration) -> Context {
-        let Prepared { run, task, handle } = prepared;
+        let Prepared { run, function, task, handle } = prepared;
         let is_awaited = self.place(run).is_none() || task.core.state.load() & state::OBSERVED != 0;
         if is_awaited {
             self.channel().outbox().reply(Reply::Started { id: run.id });
@@ -384,7 +390,7 @@ impl Worker {
         self.outlet.turn_to(task.core.id(), run.id);
         // The initializer comes before anything is shared.
         references::use_store((run.id != 0).then(|| self.store.clone()));
-        let context = carry_out(task.clone(), context);
+        let context = carry_out(task.clone(), Context { function: Some(function), ..context });
         if let Some(forwarder) = self.leave_task() {
             // Nothing may be said of a task after its end.
             forwarder.close();

@@ -175,7 +175,9 @@ impl Worker {
 
     fn handle(self: &Arc<Self>, inbox: &mut Inbox, request: Request, actions: &mut Vec<Action>) {
         match request {
-            Request::Run { run, function, input } => inbox.waiting.push_back(QueuedRun { run, function, input }),
+            Request::Run { run, function, name, input } => {
+                inbox.waiting.push_back(QueuedRun { run, function, name, input });
+            }
             Request::Share { id, value } => self.store.keep(id, value),
             Request::Forget { id } => actions.extend(self.store.forget(id).map(Action::Drop)),
             Request::Want { id, wanted } => match &mut inbox.current {

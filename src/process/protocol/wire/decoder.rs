@@ -243,9 +243,13 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireE
         kind::RUN => {
             let mut from = Fields { rest: fields, message: "Run" };
             let (place, wanted, timeout, format) = (from.u64()?, from.u32()?, from.u64()?, from.format()?);
-            let function = from.text()?;
+            let function = from.one_text()?;
+            let name = if from.rest.is_empty() { None } else { Some(from.one_text()?) };
+            if !from.rest.is_empty() {
+                return Err(from.malformed());
+            }
             let run = Run { id, place, wanted, timeout };
-            Request::Run { run, function, input: Encoded { format, bytes: payload } }
+            Request::Run { run, function, name, input: Encoded { format, bytes: payload } }
         }
         kind::SHARE => {
             let format = Fields { rest: fields, message: "Share" }.format()?;

@@ -25,7 +25,7 @@ use crate::codec::Encoded;
 use crate::task::remote::{RemoteLog, RemoteSnapshot};
 
 /// Changes with every change of a frame, a message or the [memory](super::memory) that both ends share.
-pub(crate) const VERSION: u32 = 7;
+pub(crate) const VERSION: u32 = 8;
 
 /// A time-out that never passes.
 pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
@@ -51,6 +51,8 @@ pub(crate) enum Request {
     Run {
         run: Run,
         function: String,
+        /// Where it was given one.
+        name: Option<String>,
         input: Encoded,
     },
     /// A value that inputs refer to which come after it.

@@ -81,13 +81,15 @@ impl Outbox {
         is_noted
     }
 
-    pub(crate) fn run(&mut self, run: Run, function: &str, format: Format, input: &Payload) {
+    pub(crate) fn run(&mut self, run: Run, called: (&str, Option<&str>), format: Format, input: &Payload) {
+        let (function, name) = called;
         let fields = |to: &mut Vec<u8>| {
             to.extend(run.place.to_le_bytes());
             to.extend(run.wanted.to_le_bytes());
             to.extend(run.timeout.to_le_bytes());
             to.push(format as u8);
-            to.extend(function.as_bytes());
+            put_bytes(to, function.as_bytes());
+            name.iter().for_each(|name| put_bytes(to, name.as_bytes()));
         };
         self.push(kind::RUN, run.id, fields, input);
     }
@@ -109,7 +111,9 @@ impl Outbox {
                 to.extend(hello.heartbeat.to_le_bytes());
                 to.push(hello.log_level);
             }),
-            Request::Run { run, function, input } => self.run(run, &function, input.format, &input.bytes.into()),
+            Request::Run { run, function, name, input } => {
+                self.run(run, (&function, name.as_deref()), input.format, &input.bytes.into());
+            }
             Request::Share { id, value } => self.share(id, value.format, &value.bytes.into()),
             Request::Forget { id } => self.push_small(kind::FORGET, id, |_| {}),
             Request::Want { id, wanted } => self.push_small(kind::WANT, id, |to| to.extend(wanted.to_le_bytes())),
@@ -263,8 +267,9 @@ impl Default for Payload {
 }
 
 /// The size of the frame for an input, without the payload; for its bound.
-pub(crate) fn run_overhead(function: &str) -> u64 {
-    (HEAD + 21 + function.len() + 1) as u64
+pub(crate) fn run_overhead((function, name): (&str, Option<&str>)) -> u64 {
+    let name = name.map_or(0, |name| 8 + name.len());
+    (HEAD + 29 + function.len() + name + 1) as u64
 }
 
 /// The size of the frame for a shared value, without the payload; for its bound.

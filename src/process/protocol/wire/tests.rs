@@ -4,6 +4,7 @@ use std::iter::{from_fn, repeat};
 use std::slice;
 
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -261,11 +262,12 @@ fn request() -> impl Strategy<Value = Request> {
         let (version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level) = known;
         Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level })
     });
-    let run =
-        (any::<(u64, u64, u32, u64)>(), text(), value()).prop_map(|((id, place, wanted, timeout), function, input)| {
-            let run = Run { id, place, wanted, timeout };
-            Request::Run { run, function, input }
-        });
+    let run = (any::<(u64, u64, u32, u64)>(), text(), option::of(text()), value()).prop_map(
+        |(run, function, name, input)| {
+            let (id, place, wanted, timeout) = run;
+            Request::Run { run: Run { id, place, wanted, timeout }, function, name, input }
+        },
+    );
     prop_oneof![
         1 => surroundings,
         1 => hello,
@@ -475,15 +477,21 @@ fn reply_of(bytes: &[u8]) -> Result<Option<Reply>, WireError> {
 
 fn run_of(len: usize) -> Request {
     let input = Encoded { format: Format::Plain, bytes: vec![7; len] };
-    Request::Run { run: Run { id: 1, place: 4, wanted: 2, timeout: 3 }, function: "f".into(), input }
+    Request::Run {
+        run: Run { id: 1, place: 4, wanted: 2, timeout: 3 },
+        function: "f".into(),
+        name: Some("name".into()),
+        input,
+    }
 }
 
 #[test]
 fn a_frame_is_as_the_documentation_says() {
     let want = encoded(&[Request::Want { id: 0x0102, wanted: 3 }]);
     assert_eq!(want, b"W\x02\x01\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\0\0\0\0\x03\0\0\0\n");
-    let fields = b"\x04\0\0\0\0\0\0\0\x02\0\0\0\x03\0\0\0\0\0\0\0\x01f";
-    assert_eq!(encoded(&[run_of(3)]), frame(b'R', 1, fields, &[7; 3]));
+    let fields = b"\x04\0\0\0\0\0\0\0\x02\0\0\0\x03\0\0\0\0\0\0\0\x01";
+    let texts = b"\x01\0\0\0\0\0\0\0f\x04\0\0\0\0\0\0\0name";
+    assert_eq!(encoded(&[run_of(3)]), frame(b'R', 1, &[&fields[..], texts].concat(), &[7; 3]));
 }
 
 #[test]
@@ -538,7 +546,7 @@ fn what_has_arrived_of_a_message_can_be_forgotten_and_arrive_again() {
 fn a_frame_is_as_large_as_its_bound_says() {
     let snapshot = RemoteSnapshot { message: Some("what it is at".into()), ..RemoteSnapshot::default() };
     for len in SIZES {
-        assert_eq!(encoded(&[run_of(len)]).len() as u64, len as u64 + run_overhead("f"));
+        assert_eq!(encoded(&[run_of(len)]).len() as u64, len as u64 + run_overhead(("f", Some("name"))));
         let outcome = Outcome::Value(Encoded { format: Format::Plain, bytes: vec![7; len] });
         let ended = Reply::Ended { id: 1, snapshot: snapshot.clone(), outcome };
         assert_eq!(encoded(&[ended]).len() as u64, len as u64 + value_overhead(&snapshot));
@@ -584,7 +592,7 @@ fn a_frame_that_claims_to_be_large_costs_nothing_before_it_is() {
 #[test]
 fn a_frame_of_long_fields_takes_its_size_and_gives_it_back() {
     let Request::Run { run, input, .. } = run_of(1) else { unreachable!() };
-    let long = Request::Run { run, function: "x".repeat(8 << 20), input };
+    let long = Request::Run { run, function: "x".repeat(8 << 20), name: None, input };
     let bytes = encoded(&[long]);
     let mut decoder = Decoder::new(1 << 30);
     for piece in bytes.chunks(ROOM) {
@@ -642,7 +650,7 @@ fn a_frame_of_another_kind_is_refused() {
 
 #[test]
 fn a_message_that_lacks_something_is_refused() {
-    let requests = [(kind::HELLO, "Hello", 32), (kind::RUN, "Run", 21), (kind::WANT, "Want", 4)];
+    let requests = [(kind::HELLO, "Hello", 32), (kind::RUN, "Run", 29), (kind::WANT, "Want", 4)];
     let replies = [
         (kind::READY, "Ready", 28),
         (kind::PROGRESS, "Progress", SNAPSHOT),
@@ -678,8 +686,10 @@ fn a_message_that_lacks_something_is_refused() {
 #[test]
 fn a_message_with_something_unknown_in_it_is_refused() {
     let snapshot = |bits: u8, message: &[u8]| [&[0; SNAPSHOT - 1][..], &[bits], message].concat();
-    for fields in [b"\x03f", b"\0\xff"] {
-        let fields = [&[0; 20][..], fields].concat();
+    let text = |byte| [1, 0, 0, 0, 0, 0, 0, 0, byte];
+    let (known, unknown) = (text(b'f'), text(0xff));
+    for (format, texts) in [(3, vec![known]), (0, vec![unknown]), (0, vec![known, unknown]), (0, vec![known; 3])] {
+        let fields = [&[0; 20][..], &[format], &texts.concat()].concat();
         assert_eq!(request_of(&frame(kind::RUN, 1, &fields, &[])), Err(WireError::Malformed("Run")));
     }
     let progress = snapshot(MESSAGE, b"\xff");
