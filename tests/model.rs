@@ -60,6 +60,38 @@ fn a_pending_task_is_claimed_or_sealed_by_exactly_one() {
     });
 }
 
+/// What a task says while its future is polled for the first time is shown by one of both, whoever comes first.
+#[test]
+fn a_line_is_said_early_and_taken_or_shown_at_once() {
+    loom::model(|| {
+        let task = Arc::new((State::new(), loom::sync::Mutex::new(0)));
+        let say = {
+            let task = task.clone();
+            thread::spawn(move || {
+                let (state, early_lines) = &*task;
+                if state.set(state::SAID) & state::ATTENDED == 0 {
+                    let mut early_lines = early_lines.lock().unwrap();
+                    if state.load() & state::ATTENDED == 0 {
+                        *early_lines += 1;
+                        return 0;
+                    }
+                }
+                1
+            })
+        };
+        let (state, early_lines) = &*task;
+        let taken = if state.attend() {
+            0
+        } else {
+            let mut early_lines = early_lines.lock().unwrap();
+            state.set(state::ATTENDED);
+            std::mem::take(&mut *early_lines)
+        };
+        let shown = say.join().unwrap();
+        assert_eq!((taken + shown, *early_lines.lock().unwrap()), (1, 0));
+    });
+}
+
 /// Cancelled while it waits in another process, a task is sealed by exactly one: by whoever gets it back, if the request
 /// came first, and else by the request.
 #[test]

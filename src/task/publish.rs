@@ -106,7 +106,7 @@ pub(crate) fn due(task: &TaskRef, pace: Pace) {
 /// A task may say something before anybody can have said who shows it. So lines wait until its future is
 /// [attended](attend) to.
 pub(crate) fn say(core: &Core, line: Line) -> Option<Line> {
-    if core.state.load() & state::ATTENDED == 0 {
+    if core.state.load() & state::ATTENDED == 0 && core.state.set(state::SAID) & state::ATTENDED == 0 {
         let mut early_lines = core.details().early_lines();
         // Looked at again: whoever attends to it sets the bit with the lock held.
         if core.state.load() & state::ATTENDED == 0 {
@@ -120,6 +120,10 @@ pub(crate) fn say(core: &Core, line: Line) -> Option<Line> {
 /// Lets the lines out that have waited for this, once the future of a task is polled, or given away.
 #[cold]
 pub(crate) fn attend(core: &Core) {
+    // Mostly so, and known without details.
+    if core.state.attend() {
+        return;
+    }
     while let Some(line) = next_early_line(core) {
         if !is_shown(core, &line) {
             to_standard_error(&line.text);

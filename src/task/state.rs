@@ -87,6 +87,8 @@ pub(crate) const CUT_SHORT: u32 = 1 << 23;
 
 /// Its future was polled, or is gone: whoever was to show its lines is there.
 pub(crate) const ATTENDED: u32 = 1 << 26;
+/// It has lines that wait for this, or is about to.
+pub(crate) const SAID: u32 = 1 << 28;
 
 /// It belongs to a group, and may be cancelled together with the others of that.
 pub(crate) const GROUPED: u32 = 1 << 27;
@@ -191,6 +193,11 @@ impl State {
             _ => Ok(word & !LENT),
         });
         before.is_ok_and(|before| before & CANCEL != 0)
+    }
+
+    /// Sets `ATTENDED`, unless something was said before. Returns whether nothing was.
+    pub(crate) fn attend(&self) -> bool {
+        self.transition(|word| if word & SAID != 0 { Err(()) } else { Ok(word | ATTENDED) }).is_ok()
     }
 
     /// pending → `SEALED`. The caller that gets `true` has to settle the task.
