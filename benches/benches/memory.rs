@@ -8,19 +8,21 @@ use std::sync::{Arc, Barrier};
 use futures::StreamExt;
 use futures::executor::block_on;
 use futures::future;
-use progress_executor::ThreadPoolExecutor;
+use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater};
 use progress_executor_benches::pools::*;
 use progress_executor_benches::rounds::amount;
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 fn main() {
+    TaskRegistry::new().register(identity).init();
     limit_blocking();
     println!("{:<32} {:>10} {:>12} {:>10}", "a task that waits", "of", "allocations", "bytes");
     for tasks in [1_000, 10_000, 100_000].map(amount) {
         measure::<Ours>(tasks);
+        measure_processes(tasks);
         measure::<Rayon>(tasks);
         measure::<Threadpool>(tasks);
         measure::<AsyncExecutor>(tasks);
@@ -75,8 +77,31 @@ fn measure<P: Pool>(tasks: usize) {
     let sum = held.into_iter().map(block_on).sum::<u64>() + futures.into_iter().map(block_on).sum::<u64>();
     assert_eq!(sum, (0..tasks as u64).sum::<u64>());
 
+    print(P::NAME, tasks, change);
+}
+
+fn identity(n: u64, _: &Updater) -> TaskResult<u64> {
+    Ok(n)
+}
+
+/// The same for tasks that wait for a worker process.
+fn measure_processes(tasks: usize) {
+    let pool = ProcessPoolExecutor::new(1).expect("there is a registry");
+    pool.submit(identity, 0).wait().expect("it has nothing to fail at");
+    pool.suspend();
+    let mut futures = Vec::with_capacity(tasks);
+    let region = Region::new(ALLOCATOR);
+    futures.extend((0..tasks as u64).map(|n| pool.submit(identity, n)));
+    let change = region.change();
+    pool.resume();
+    let sum: u64 = futures.into_iter().map(|task| task.wait().expect("it has nothing to fail at")).sum();
+    assert_eq!(sum, (0..tasks as u64).sum::<u64>());
+    print("ours, in a process", tasks, change);
+}
+
+fn print(name: &str, tasks: usize, change: Stats) {
     let per_task = |count: usize| count as f64 / tasks as f64;
     let allocations = per_task(change.allocations);
     let bytes = per_task(change.bytes_allocated - change.bytes_deallocated);
-    println!("{:<32} {tasks:>10} {allocations:>12.2} {bytes:>10.0}", P::NAME);
+    println!("{name:<32} {tasks:>10} {allocations:>12.2} {bytes:>10.0}");
 }
