@@ -29,6 +29,7 @@ progress_executor::test_worker!(
     invert,
     say_nothing_new,
     nap,
+    measure,
     dawdle,
     refuse,
     refuse_slowly_from
@@ -162,6 +163,10 @@ fn say_nothing_new(n: u64, progress: &Updater) -> TaskResult<u64> {
 fn nap(millis: u64, progress: &Updater) -> TaskResult<u64> {
     progress.sleep(Duration::from_millis(millis))?;
     Ok(millis)
+}
+
+fn measure(text: String, _: &Updater) -> TaskResult<usize> {
+    Ok(text.len())
 }
 
 /// Takes a while, and makes no progress call.
@@ -531,6 +536,27 @@ fn short_inputs_for_processes_come_together_by_themselves_unless_something_else_
         assert_eq!(tasks_of(executor.map(refuse, inputs()).buffer(100).chunks(500).blocking()), 6);
         assert_eq!(tasks_of(ThreadPoolExecutor::new(1).map(refuse, inputs()).blocking()), INPUTS);
         assert_eq!(tasks_of(without_memory(1).map(refuse, 0..100).chunks(50).blocking()), 2);
+    });
+}
+
+/// Each fits into a frame but for one, and any two of the large ones do not.
+#[test]
+fn inputs_that_are_too_large_together_go_apart() {
+    within_deadline(|| {
+        let frame = 64 * 1024;
+        let executor = ProcessPoolExecutor::builder().max_workers(1).max_frame_bytes(frame).build().unwrap();
+        let length = |n: usize| match n {
+            150 => 70_000,
+            0..100 => 1,
+            _ => 40_000,
+        };
+        let texts = (0..200).map(|n| "x".repeat(length(n)));
+        for (n, outcome) in executor.map(measure, texts).blocking().enumerate() {
+            match outcome {
+                Ok(bytes) => assert_eq!(bytes, length(n), "{n}"),
+                Err(error) => assert!(n == 150 && error.is_encode_error(), "{n}: {error:#}"),
+            }
+        }
     });
 }
 

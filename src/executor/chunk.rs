@@ -6,6 +6,7 @@ use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(crate) struct Chunk<I, O> {
     references: Mutex<References>,
     labels: Labels,
     counts: ItemCounts,
+    /// What the inputs take in bytes, where they were encoded.
+    encoded: AtomicUsize,
     outcomes: Arc<Outcomes<O>>,
     unencodable: Mutex<Unencodable>,
     retries: Retries,
@@ -181,6 +184,7 @@ impl<I, O> Chunk<I, O> {
     {
         Self {
             counts: ItemCounts::new(inputs.len()),
+            encoded: AtomicUsize::new(0),
             inputs: Mutex::new(Inputs::Values(inputs)),
             references: Mutex::default(),
             labels,
@@ -198,6 +202,7 @@ impl<I, O> Chunk<I, O> {
         let Rest { inputs, references, count, labels, unencodable, retries, patience, .. } = rest;
         Self {
             counts: ItemCounts::new(count),
+            encoded: AtomicUsize::new(inputs.len()),
             inputs: Mutex::new(Inputs::Encoded(inputs)),
             references: Mutex::new(references),
             labels,
@@ -208,6 +213,11 @@ impl<I, O> Chunk<I, O> {
             end: Mutex::default(),
             codec: Codec::of::<C>(),
         }
+    }
+
+    /// How many items there are, and what they take in bytes, where they were encoded.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.counts.total(), self.encoded.load(Ordering::Relaxed))
     }
 
     /// How many items have ended.
@@ -407,6 +417,7 @@ where
                 unencodable.insert(index, Some(error));
             }
         }
+        self.chunk.encoded.store(bytes.len(), Ordering::Relaxed);
         *lock(&self.chunk.unencodable) = unencodable;
         *lock(&self.chunk.references) = C::references();
         Ok(Encoded { format: Format::Items, bytes })

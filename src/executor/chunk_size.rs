@@ -8,6 +8,8 @@ const WORTH_SENDING: Duration = Duration::from_micros(200);
 const SENDING: Duration = Duration::from_micros(20);
 /// However short the inputs are.
 const MOST: usize = 1000;
+/// However many inputs that are: what is larger costs more to copy than to send by itself.
+const MOST_BYTES: usize = 32 * 1024;
 /// After what time a chunk that has turned out long gives back what has not begun.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(2);
 
@@ -19,12 +21,14 @@ pub(crate) enum ChunkSize {
         size: usize,
         /// How long inputs take: the least estimate that is not too small.
         pace: Option<Duration>,
+        /// How large they are, in the same way, as far as that is known.
+        weight: usize,
     },
 }
 
 impl ChunkSize {
     /// Single inputs at first.
-    pub(crate) const ADAPTIVE: Self = Self::Adaptive { size: 1, pace: None };
+    pub(crate) const ADAPTIVE: Self = Self::Adaptive { size: 1, pace: None, weight: 0 };
 
     pub(crate) fn fixed(inputs: usize) -> Self {
         Self::Fixed(inputs.max(1))
@@ -33,7 +37,7 @@ impl ChunkSize {
     pub(crate) fn inputs(self) -> usize {
         match self {
             Self::Fixed(inputs) => inputs,
-            Self::Adaptive { size, .. } => size,
+            Self::Adaptive { size, weight, .. } => size.min(MOST_BYTES / weight.max(1)).max(1),
         }
     }
 
@@ -43,7 +47,7 @@ impl ChunkSize {
 
     /// Takes note of a task that has run so many inputs.
     pub(crate) fn note_task(&mut self, inputs: usize, took: Duration) {
-        let Self::Adaptive { size, pace } = self else { return };
+        let Self::Adaptive { size, pace, .. } = self else { return };
         let Some(each) = u32::try_from(inputs).ok().and_then(|inputs| took.checked_div(inputs)) else { return };
         // Long ones count at once, short ones little by little: to keep inputs waiting is worse than to send them one by
         // one.
@@ -53,6 +57,18 @@ impl ChunkSize {
         let wanted = if each > SENDING { 1 } else { usize::try_from(wanted).unwrap_or(MOST).clamp(1, MOST) };
         // Step by step: the first ones may be unlike the others.
         *size = wanted.min(2 * *size);
+    }
+
+    /// Takes note of how large so many inputs were together.
+    pub(crate) fn note_bytes(&mut self, inputs: usize, bytes: usize) {
+        let Self::Adaptive { weight, .. } = self else { return };
+        let each = bytes.div_ceil(inputs.max(1));
+        *weight = each.max((7 * *weight + each) / 8);
+    }
+
+    /// Takes note of a single input, whose size is not known: later ones may be smaller than those before.
+    pub(crate) fn note_unknown(&mut self) {
+        self.note_bytes(1, 0);
     }
 }
 
@@ -95,6 +111,19 @@ mod tests {
         assert_eq!(size.inputs(), 1);
         assert_eq!(after(size, 10, Duration::from_micros(1)).inputs(), 1);
         assert_eq!(after(size, 200, Duration::from_micros(1)).inputs(), 200);
+    }
+
+    #[test]
+    fn large_ones_come_together_up_to_a_bound_in_bytes() {
+        let short = after(ChunkSize::ADAPTIVE, 100, Duration::from_nanos(1));
+        let mut size = short;
+        size.note_bytes(1000, 1000 * 1024);
+        assert_eq!(size.inputs(), 32);
+        size.note_bytes(32, 32 << 20);
+        assert_eq!(size.inputs(), 1);
+        // It may be the only one that is so large.
+        (0..100).for_each(|_| size.note_unknown());
+        assert_eq!(size.inputs(), 1000);
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     /// # By itself
     ///
     /// A map over worker processes whose inputs take less than about 20 µs gathers as many of them as take about 200 µs, and at
-    /// most a thousand, unless it was asked for [chunks](Self::chunks), a [buffer](Self::buffer), or outcomes
+    /// most a thousand or about 32 KiB, unless it was asked for [chunks](Self::chunks), a [buffer](Self::buffer), or outcomes
     /// [in any order](Self::unordered); `chunks(1)` keeps it from that. It begins with single inputs; when some
     /// take longer than those before, what waits behind them in their chunk moves on within 2 ms of work. No input
     /// waits for more than 100 µs, and the one call of the iterator under way, for others that it is sent with. Up to the
@@ -520,6 +520,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         let (task, chunk, outcome) = match ended {
             Ended::Item(task, outcome) => {
                 self.chunk_size.note_task(1, Duration::from_nanos(task.core.running_for()));
+                self.chunk_size.note_unknown();
                 self.state.note_ended(&task, outcome.as_ref().err().map(TaskError::kind));
                 return (task, Some(outcome));
             }
@@ -528,6 +529,8 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         let kind = outcome.as_ref().err().map(|error| error.kind().clone());
         let rest = chunk.conclude(outcome, &|kind| task.error(kind));
         self.chunk_size.note_task(chunk.ended(), Duration::from_nanos(task.core.running_for()));
+        let (inputs, bytes) = chunk.size();
+        self.chunk_size.note_bytes(inputs, bytes);
         chunk.outcomes().move_to(&mut self.outcomes);
         self.state.note_ended(&task, kind.as_ref());
         if let Some(rest) = rest {

@@ -305,10 +305,13 @@ impl ProcessPoolBuilder {
         if let Some(Setup { function, input }) = self.initializer {
             let function =
                 function_id(function).map_err(|error| ProcessPoolError::new(format!("initializer: {error}")))?;
-            let input =
-                input.and_then(|input| check_size((function, None), input, launch.max_frame)).map_err(|error| {
-                    ProcessPoolError::new("the input of the initializer could not be encoded").with_source(error)
-                })?;
+            let input = input.and_then(|input| {
+                check_size((function, None), &input, launch.max_frame)?;
+                Ok(input)
+            });
+            let input = input.map_err(|error| {
+                ProcessPoolError::new("the input of the initializer could not be encoded").with_source(error)
+            })?;
             launch.initializer = Some(Initializer { function, input });
         }
         let max_workers = match self.max_workers {

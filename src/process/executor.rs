@@ -19,7 +19,7 @@ use crate::process::registry::TaskRegistry;
 use crate::process::workers::WorkersStatus;
 use crate::task::details::Owner;
 use crate::task::transitions;
-use crate::task::{RemoteFn, RemoteOwner};
+use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 
 /// Runs tasks in worker processes.
 ///
@@ -287,14 +287,16 @@ impl ProcessPoolExecutor {
         let max = self.pool.launch.max_frame;
         let (input, references) = references::with(|| body.encode());
         let called = (function, job.task().core.given_name());
-        let input = input.and_then(|input| check_size(called, input, max)).and_then(|input| {
-            references.iter().try_for_each(|image| check_image(image, max))?;
-            Ok(input)
-        });
-        let input = input.map_err(|error| {
+        let refuse = |error: BoxError| {
             let error = RemoteError::new("its input could not be encoded", &*error);
             (TaskErrorKind::Encode, error.into())
-        })?;
+        };
+        let input = input.map_err(refuse)?;
+        if let Err(error) = check_size(called, &input, max) {
+            give_back(job.task(), input.bytes, max);
+            return Err(refuse(error));
+        }
+        references.iter().try_for_each(|image| check_image(image, max)).map_err(refuse)?;
         Ok((function, (input, references)))
     }
 }
@@ -381,9 +383,18 @@ fn unknown(path: &'static str) -> String {
 }
 
 /// Holds an input for a function, and the name that its task was given, against the most that a frame may take.
-pub(crate) fn check_size(called: (&str, Option<&str>), input: Encoded, max: u64) -> Result<Encoded, BoxError> {
+pub(crate) fn check_size(called: (&str, Option<&str>), input: &Encoded, max: u64) -> Result<(), BoxError> {
     let len = input.bytes.len() as u64 + outbox::run_overhead(called);
-    if len <= max { Ok(input) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
+    if len <= max { Ok(()) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
+}
+
+/// Inputs that a map has gathered by itself, and that are too large together, go on in smaller chunks.
+fn give_back(task: &TaskRef, input: Vec<u8>, max: u64) {
+    // A name may be what is too large.
+    let is_large = input.len() as u64 > max / 2;
+    if let Some(items) = task.core.items().filter(|items| is_large && items.counts().total() > 1) {
+        items.end(input, &|kind| task.error(kind));
+    }
 }
 
 /// The same for a shared value.
