@@ -162,6 +162,26 @@ impl<T> ProgressFuture<T> {
     /// let states: Vec<_> = smol::block_on(updates.collect());
     /// assert_eq!(states.last().unwrap().status, Status::Finished);
     /// ```
+    ///
+    /// Beside the outcome; [`events`](Self::events) would have the last state come before that:
+    ///
+    /// ```
+    /// use futures::{StreamExt, select};
+    /// use std::pin::pin;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut task = executor.spawn(|progress| Ok(progress.set_counts(1, 2)?));
+    /// let mut updates = pin!(task.updates());
+    /// smol::block_on(async {
+    ///     loop {
+    ///         select! {
+    ///             state = updates.select_next_some() => println!("{} of {:?}", state.n, state.total),
+    ///             outcome = task => break outcome,
+    ///         }
+    ///     }
+    /// })?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn updates(&self) -> Receiver<ProgressState> {
         publish::subscribe(&self.task())
