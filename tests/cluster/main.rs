@@ -5,6 +5,7 @@
 
 mod bulk;
 mod crowd;
+mod ends;
 mod files;
 mod launched;
 mod nodes;
@@ -12,6 +13,20 @@ mod programs;
 mod strangers;
 mod support;
 
-use support::{abort, count_forever, double, echo, echo_bytes, exit, fail, spin, take_time};
+use support::{
+    abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, spin, take_time,
+};
 
-progress_executor::test_worker!(abort, count_forever, double, echo, echo_bytes, exit, fail, spin, take_time);
+progress_executor::test_worker!(
+    abort,
+    allocate,
+    count_forever,
+    crash_five_times,
+    double,
+    echo,
+    echo_bytes,
+    exit,
+    fail,
+    spin,
+    take_time
+);

@@ -1,27 +1,71 @@
-//! Nodes that die, or fall silent.
+//! Nodes that die, fall silent or come back, and what of a node can die alone.
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskErrorKind};
-use rustix::process::{Pid, Signal, kill_process};
+use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, ProgressFuture, TaskError, TaskErrorKind};
+use rustix::process::Signal;
 
-use crate::support::{double, eventually, on_slurm, processes, spin};
+use crate::support::{
+    BEFORE_SILENCE, count_forever, double, eventually, on_slurm, pool, processes, signal, spin, take_time,
+};
 
-const HEARTBEAT: Duration = Duration::from_millis(300);
+/// Short, for nodes that are to be lost by it; and not too short for a busy machine.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// What a node consists of: its daemon, the managers of its steps, and their workers.
-fn processes_of(node: &str) -> Vec<u32> {
-    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let has = |id: u32, what: &str, text: &str| {
-        fs::read(format!("/proc/{id}/{what}")).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
-    };
-    let workers = processes().into_iter().filter(|&id| has(id, "environ", &format!("SLURMD_NODENAME={node}\0")));
-    let mut found: Vec<u32> = workers.collect();
-    let parents: Vec<u32> = found.iter().filter_map(|&id| parent_of(id)).collect();
-    found.extend(parents.into_iter().filter(|&id| has(id, "comm", "slurmstepd")));
-    found.extend(all.filter(|&id| has(id, "comm", "slurmd\n") && has(id, "cmdline", &format!("-N\0{node}\0"))));
-    found
+/// By when a node is known to be silent: after three heartbeats, and on a busy machine after a while more.
+const SILENCE: Duration = Duration::from_secs(8);
+
+/// One of the two nodes, which is well again when this is dropped, so that other tests have it.
+struct Node(&'static str);
+
+impl Node {
+    fn workers(&self) -> Vec<u32> {
+        let is_here = |&id: &u32| has(id, "environ", &format!("SLURMD_NODENAME={}\0", self.0));
+        processes().into_iter().filter(is_here).collect()
+    }
+
+    /// The managers of its steps.
+    fn managers(&self) -> Vec<u32> {
+        let parents = self.workers().into_iter().filter_map(parent_of);
+        parents.filter(|&id| has(id, "comm", "slurmstepd")).collect()
+    }
+
+    fn daemons(&self) -> Vec<u32> {
+        let cluster = format!("SLURM_CONF={}\0", std::env::var("SLURM_CONF").unwrap());
+        let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let is_its = |&id: &u32| {
+            has(id, "comm", "slurmd\n")
+                && has(id, "cmdline", &format!("-N\0{}\0", self.0))
+                && has(id, "environ", &cluster)
+        };
+        all.filter(is_its).collect()
+    }
+
+    fn all(&self) -> Vec<u32> {
+        let all = [self.daemons(), self.managers(), self.workers()];
+        assert!(all.iter().all(|found| !found.is_empty()), "{all:?}");
+        all.concat()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let daemons = self.daemons();
+        for &process in daemons.iter().chain(&self.managers()).chain(&self.workers()) {
+            signal(process, Signal::CONT);
+        }
+        if daemons.is_empty() {
+            let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+            let started = Command::new("slurmd").args(["-N", self.0]).env("PATH", path).status();
+            assert!(started.unwrap().success(), "slurmd does not start again");
+        }
+    }
+}
+
+fn has(process: u32, what: &str, text: &str) -> bool {
+    fs::read(format!("/proc/{process}/{what}")).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
 }
 
 fn parent_of(process: u32) -> Option<u32> {
@@ -29,45 +73,107 @@ fn parent_of(process: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn signal(processes: &[u32], signal: Signal) {
-    for &process in processes {
-        // It may have ended meanwhile.
-        let _ = kill_process(Pid::from_raw(process as i32).unwrap(), signal);
+fn signal_all(processes: &[u32], which: Signal) {
+    processes.iter().for_each(|&process| signal(process, which));
+}
+
+/// A worker on each node, all of them busy with this.
+fn on_both(launcher: Launcher) -> (ProcessPoolExecutor, Vec<ProgressFuture<()>>) {
+    let pool = pool(launcher, 2);
+    let tasks: Vec<_> = (0..2).map(|_| pool.submit(spin, ())).collect();
+    for task in &tasks {
+        eventually("it spins", || task.progress().message.is_some());
     }
+    (pool, tasks)
+}
+
+/// Returns the error of the task that is lost, and the other one, which is well.
+fn the_lost_one(tasks: Vec<ProgressFuture<()>>) -> (TaskError, ProgressFuture<()>) {
+    eventually("a task is lost", || tasks.iter().any(|task| task.progress().status.is_terminal()));
+    let (mut lost, mut well): (Vec<_>, Vec<_>) =
+        tasks.into_iter().partition(|task| task.progress().status.is_terminal());
+    assert_eq!((lost.len(), well.len()), (1, 1), "the other node is well");
+    let error = lost.remove(0).wait().unwrap_err();
+    assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
+    assert!(format!("{error:#}").contains("on n2 (process "), "{error:#}");
+    (error, well.remove(0))
 }
 
 #[test]
-fn a_node_that_falls_silent_costs_its_tasks_and_no_others() {
+fn a_node_that_falls_silent_costs_its_tasks_and_no_others_and_is_used_again_when_it_is_back() {
     on_slurm(|slurm| {
-        let launcher = slurm.bulk().heartbeat(HEARTBEAT);
-        let pool = ProcessPoolExecutor::builder().max_workers(2).launcher(launcher).build().unwrap();
-        let tasks = [pool.submit(spin, ()), pool.submit(spin, ())];
-        for task in &tasks {
-            eventually("it spins", || task.progress().message.is_some());
-        }
-        let node = processes_of("n2");
-        assert!(node.len() >= 3, "{node:?}");
+        let (pool, tasks) = on_both(slurm.bulk().heartbeat(HEARTBEAT));
+        let node = Node("n2");
         let start = Instant::now();
-        signal(&node, Signal::STOP);
-        let has_ended = |at: usize| tasks[at].progress().status.is_terminal();
-        eventually("a task is lost", || has_ended(0) || has_ended(1));
-        let elapsed = start.elapsed();
-        assert!(!(has_ended(0) && has_ended(1)), "the other node is well");
-        signal(&node, Signal::CONT);
-        assert!(elapsed < 3 * HEARTBEAT + Duration::from_secs(1), "it takes {elapsed:?}");
-        let (mut lost, mut well) = (0, 0);
-        for task in tasks {
-            if !task.progress().status.is_terminal() {
-                well += 1;
-                continue;
-            }
-            let error = task.wait().unwrap_err();
-            assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
-            assert!(format!("{error:#}").contains("on n2 (process "), "{error:#}");
-            lost += 1;
-        }
-        assert_eq!((lost, well), (1, 1));
+        signal_all(&node.all(), Signal::STOP);
+        let (error, well) = the_lost_one(tasks);
+        assert!(start.elapsed() < SILENCE, "it takes {:?}", start.elapsed());
+        assert!(format!("{error:#}").contains("nothing for 3s"), "{error:#}");
         assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "the pool goes on");
+        assert!(!well.is_done());
+        drop(node);
         drop(pool.shutdown_now());
+        let back = Launcher::command(["srun", "-w", "n2", "--exact", "-n1", "-Q"]);
+        assert_eq!(self::pool(back, 1).submit(take_time, 0).wait().unwrap(), "n2");
+    });
+}
+
+#[test]
+fn a_node_that_dies_costs_its_tasks_and_no_others() {
+    on_slurm(|slurm| {
+        let (pool, tasks) = on_both(slurm.bulk());
+        let node = Node("n2");
+        let start = Instant::now();
+        signal_all(&node.all(), Signal::KILL);
+        let (_, well) = the_lost_one(tasks);
+        assert!(start.elapsed() < BEFORE_SILENCE, "it takes {:?}", start.elapsed());
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "the pool goes on");
+        assert!(!well.is_done());
+        drop(pool.shutdown_now());
+    });
+}
+
+#[test]
+fn a_slurmstepd_that_is_killed_costs_the_tasks_of_its_step() {
+    on_slurm(|slurm| {
+        for launcher in [slurm.bulk(), slurm.single_on_each_node()] {
+            let (pool, tasks) = on_both(launcher.heartbeat(HEARTBEAT));
+            let start = Instant::now();
+            signal_all(&Node("n2").managers(), Signal::KILL);
+            let (_, well) = the_lost_one(tasks);
+            // Workers that have connected are known to be gone at once; but srun waits on for one that speaks through it.
+            assert!(start.elapsed() < SILENCE, "it takes {:?}", start.elapsed());
+            assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "the pool goes on");
+            assert!(!well.is_done());
+        }
+    });
+}
+
+#[test]
+fn a_slurmd_that_is_killed_costs_nothing() {
+    on_slurm(|slurm| {
+        for launcher in [slurm.bulk(), slurm.single_on_each_node()] {
+            let pool = pool(launcher.heartbeat(HEARTBEAT), 2);
+            let tasks = [pool.submit(count_forever, ()), pool.submit(count_forever, ())];
+            let count = |task: &ProgressFuture<()>| task.progress().n;
+            tasks.iter().for_each(|task| eventually("it counts", || count(task) > 3));
+            let node = Node("n2");
+            signal_all(&node.daemons(), Signal::KILL);
+            eventually("it is gone", || node.daemons().is_empty());
+            // Longer than a worker is waited for that says nothing.
+            std::thread::sleep(4 * HEARTBEAT);
+            let before = tasks.each_ref().map(count);
+            for (task, before) in tasks.iter().zip(before) {
+                eventually("it counts on", || count(task) > before);
+            }
+            for task in tasks {
+                task.cancel();
+                assert!(task.wait().unwrap_err().is_cancelled());
+            }
+            assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+            assert_eq!(pool.workers().lost, 0);
+            // Slurm takes a step for over only when the node says so.
+            drop(node);
+        }
     });
 }

@@ -2,25 +2,32 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use progress_executor::{ExecutorExt, Launcher};
-use rustix::process::{Pid, Signal, kill_process};
+use progress_executor::ExecutorExt;
+use rustix::process::Signal;
 
-use crate::support::{Slurm, count_forever, eventually, on_slurm, pool, processes, said_by, spin};
+use crate::support::{
+    BEFORE_SILENCE, Slurm, count_forever, eventually, on_slurm, pool, processes, said_by, signal, spin,
+};
 
 /// Which tasks, and behind which launcher.
 const KINDS: [&str; 5] = ["single deaf", "single listening", "bulk deaf", "bulk listening", "bulk queued"];
 
+/// Short, for a program that is to be lost by it; and not too short for a busy machine.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// Starts this program, whose tasks never end, and returns once they have begun.
-fn start(kind: &str) -> Child {
+fn start(kind: &str, heartbeat: Duration) -> Child {
     let mut program = Command::new(std::env::current_exe().unwrap())
         .args(["programs::program_whose_tasks_never_end", "--exact", "--nocapture"])
         .env("TEST_NEVER_ENDS", kind)
+        .env("TEST_HEARTBEAT", heartbeat.as_millis().to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(program.stdout.as_mut().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap() == "begun"), "the program has ended");
     program
 }
@@ -34,7 +41,8 @@ fn program_whose_tasks_never_end() {
         (_, "queued") => Slurm.bulk_that_waits(),
         _ => Slurm.bulk(),
     };
-    let pool = pool(launcher, 2);
+    let heartbeat = Duration::from_millis(std::env::var("TEST_HEARTBEAT").unwrap().parse().unwrap());
+    let pool = pool(launcher.heartbeat(heartbeat), 2);
     let is_deaf = kind.ends_with("deaf");
     let submit = || if is_deaf { pool.submit(spin, ()) } else { pool.submit(count_forever, ()) };
     let tasks = [submit(), submit()];
@@ -48,17 +56,18 @@ fn program_whose_tasks_never_end() {
     let _ = task.wait();
 }
 
-fn end(kind: &str, signal: Signal) {
-    let mut program = start(kind);
+fn end(kind: &str, which: Signal) {
+    let mut program = start(kind, Duration::from_secs(5));
     let start = Instant::now();
-    kill_process(Pid::from_raw(program.id() as i32).unwrap(), signal).unwrap();
+    signal(program.id(), which);
     program.wait().unwrap();
     eventually("the tasks are gone", || processes().is_empty());
     let tasks = start.elapsed();
     eventually("the jobs are gone", || said_by("squeue", &["-h"]).trim().is_empty());
     let jobs = start.elapsed();
+    assert!(tasks < BEFORE_SILENCE, "{kind}: {tasks:?}");
     // Slurm gives them two seconds between the first signal and the last.
-    assert!(tasks < Duration::from_secs(2) && jobs < Duration::from_secs(5), "{kind}: {tasks:?}, {jobs:?}");
+    assert!(jobs < tasks + BEFORE_SILENCE, "{kind}: {tasks:?}, {jobs:?}");
 }
 
 #[test]
@@ -73,20 +82,39 @@ fn a_program_that_is_interrupted_takes_its_workers_and_its_jobs_with_it() {
 
 #[test]
 fn a_program_that_is_stopped_for_a_while_finds_its_workers_and_for_too_long_does_not() {
+    on_slurm(|_| {
+        for kind in ["single deaf", "bulk deaf"] {
+            let mut program = start(kind, HEARTBEAT);
+            let workers = || processes().into_iter().filter(|&id| id != program.id()).collect::<Vec<_>>();
+            let before = workers();
+            signal(program.id(), Signal::STOP);
+            thread::sleep(HEARTBEAT);
+            signal(program.id(), Signal::CONT);
+            // By now either side would have missed the other one.
+            thread::sleep(3 * HEARTBEAT);
+            assert_eq!(workers(), before, "{kind}: they serve on");
+            signal(program.id(), Signal::STOP);
+            eventually("its workers have given it up", || workers().is_empty());
+            signal(program.id(), Signal::CONT);
+            assert!(program.wait().unwrap().success(), "{kind}: it was told that its tasks are lost");
+        }
+    });
+}
+
+#[test]
+fn a_worker_that_is_stopped_for_a_while_serves_on_and_for_too_long_does_not() {
     on_slurm(|slurm| {
-        // What counts is whether each side hears the other, and not who of them stands still.
-        let launcher: Launcher = slurm.single().heartbeat(Duration::from_millis(200));
-        let pool = pool(launcher, 1);
+        let pool = pool(slurm.single().heartbeat(HEARTBEAT), 1);
         let task = pool.submit(count_forever, ());
         eventually("it counts", || task.progress().n > 3);
-        let worker = Pid::from_raw(pool.workers().workers[0].pid as i32).unwrap();
-        kill_process(worker, Signal::STOP).unwrap();
-        std::thread::sleep(Duration::from_millis(300));
-        kill_process(worker, Signal::CONT).unwrap();
+        let worker = pool.workers().workers[0].pid;
+        signal(worker, Signal::STOP);
+        thread::sleep(HEARTBEAT);
+        signal(worker, Signal::CONT);
         let n = task.progress().n;
         eventually("it counts again", || task.progress().n > n);
-        kill_process(worker, Signal::STOP).unwrap();
+        signal(worker, Signal::STOP);
         let error = task.wait().unwrap_err();
-        assert!(format!("{error:#}").contains("said"), "{error:#}");
+        assert!(format!("{error:#}").contains("nothing for 3s"), "{error:#}");
     });
 }

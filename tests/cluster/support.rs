@@ -17,6 +17,10 @@ use progress_executor::{Launcher, ProcessPoolExecutor, TaskResult, Updater};
 /// Far more than any test takes, also on a busy machine; after the loss of a node Slurm takes most of a minute itself.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// By when a loss is known that something tells of. A machine that is busy takes its time; only where nothing tells of it
+/// the silence of three heartbeats does, after 15 s. How soon it is known is what `benches/cluster` measures.
+pub(crate) const BEFORE_SILENCE: Duration = Duration::from_secs(10);
+
 /// After what time its progress is known of a task, with time enough.
 const SHOWN: Duration = Duration::from_millis(300);
 
@@ -66,6 +70,22 @@ pub(crate) fn exit(code: i32, progress: &Updater) -> TaskResult<()> {
     process::exit(code)
 }
 
+/// Takes so many bytes, and returns how many of them there are.
+pub(crate) fn allocate(bytes: usize, progress: &Updater) -> TaskResult<usize> {
+    progress.set_counts(3, 4)?;
+    progress.sleep(SHOWN)?;
+    Ok(vec![1_u8; bytes].into_iter().map(usize::from).sum())
+}
+
+/// Ends its worker, unless five others have done so, of each of which there is a line in this file.
+pub(crate) fn crash_five_times(file: PathBuf, _: &Updater) -> TaskResult<()> {
+    if fs::read_to_string(&file)?.lines().count() >= 5 {
+        return Ok(());
+    }
+    writeln!(fs::File::options().append(true).open(file)?, "dead")?;
+    process::exit(3)
+}
+
 /// So many milliseconds, and where it has run.
 pub(crate) fn take_time(millis: u64, progress: &Updater) -> TaskResult<String> {
     progress.sleep(Duration::from_millis(millis))?;
@@ -108,6 +128,11 @@ impl Slurm {
     /// A worker by each command.
     pub(crate) fn single(self) -> Launcher {
         Launcher::command(["srun", "--exact", "-n1", "-Q"])
+    }
+
+    /// The same, on both nodes in turn.
+    pub(crate) fn single_on_each_node(self) -> Launcher {
+        Launcher::command(["srun", "-w", "{host}", "--exact", "-n1", "-Q"]).hosts(["n1", "n2"])
     }
 }
 
@@ -173,9 +198,13 @@ pub(crate) fn processes() -> Vec<u32> {
 }
 
 pub(crate) fn kill(process: u32) {
+    signal(process, Signal::KILL);
+}
+
+pub(crate) fn signal(process: u32, signal: Signal) {
     let process = i32::try_from(process).ok().and_then(Pid::from_raw).unwrap();
     // It may have ended meanwhile.
-    let _ = kill_process(process, Signal::KILL);
+    let _ = kill_process(process, signal);
 }
 
 /// Whether this process listens on any port.
