@@ -9,12 +9,13 @@ mod ends;
 mod files;
 mod launched;
 mod nodes;
+mod output;
 mod programs;
 mod strangers;
 mod support;
 
 use support::{
-    abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, spin, take_time,
+    abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, say, spin, take_time,
 };
 
 progress_executor::test_worker!(
@@ -27,6 +28,7 @@ progress_executor::test_worker!(
     echo_bytes,
     exit,
     fail,
+    say,
     spin,
     take_time
 );

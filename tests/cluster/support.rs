@@ -86,10 +86,23 @@ pub(crate) fn crash_five_times(file: PathBuf, _: &Updater) -> TaskResult<()> {
     process::exit(3)
 }
 
+/// Writes a line to either stream, and returns which process has done so, and on which node.
+pub(crate) fn say(number: u32, progress: &Updater) -> TaskResult<(u32, String)> {
+    println!("{number} was said on standard output");
+    eprintln!("{number} was said on standard error");
+    // So that others have their share.
+    progress.sleep(Duration::from_millis(100))?;
+    Ok((process::id(), node()))
+}
+
+fn node() -> String {
+    std::env::var("SLURMD_NODENAME").unwrap_or_default()
+}
+
 /// So many milliseconds, and where it has run.
 pub(crate) fn take_time(millis: u64, progress: &Updater) -> TaskResult<String> {
     progress.sleep(Duration::from_millis(millis))?;
-    Ok(std::env::var("SLURMD_NODENAME").unwrap_or_default())
+    Ok(node())
 }
 
 // The cluster.
@@ -118,6 +131,11 @@ impl Slurm {
     /// All workers by one command, more of them than there are processors.
     pub(crate) fn bulk(self) -> Launcher {
         Launcher::bulk(["srun", "-N2", "-n{count}", "--overcommit", "-K0", "-Q"])
+    }
+
+    /// The same, where each line is labelled that they write.
+    pub(crate) fn bulk_with_labels(self) -> Launcher {
+        Launcher::bulk(["srun", "-N2", "-n{count}", "--overcommit", "-K0", "-Q", "--label"])
     }
 
     /// The same, for more than there is.

@@ -21,6 +21,10 @@ impl Launcher {
     ///
     /// Connections come from this machine only, unless [`listen`](Self::listen) says more.
     ///
+    /// What workers write to standard error comes with what the command itself says, and is marked with its name: `[srun] warning:
+    /// ..`. Where the command labels each line, as `srun --label` and `mpirun --tag-output` do, the label is replaced by the
+    /// worker: `[node7/3] warning: ..`. For that, each worker first writes a line by which its label is known; it is not passed on.
+    ///
     /// Needs the feature `cluster`.
     ///
     /// # Examples
@@ -28,7 +32,7 @@ impl Launcher {
     /// ```
     /// use progress_executor::{Launcher, ProcessPoolExecutor};
     ///
-    /// let slurm = Launcher::bulk(["srun", "-n{count}", "--exact", "-K0", "-Q"])
+    /// let slurm = Launcher::bulk(["srun", "-n{count}", "--exact", "-K0", "-Q", "--label"])
     ///     .listen(["0.0.0.0"])
     ///     .advertise(["login1.cluster", "10.0.0.5"]);
     /// let builder = ProcessPoolExecutor::builder().max_workers(1000).launcher(slurm);

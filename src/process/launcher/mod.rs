@@ -22,7 +22,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The program and its worker speak through the launcher's standard input and output: there is no port, no secret and no
 /// firewall to care for. Tasks, progress, cancellation and errors are those of a local worker; an error also says where the
 /// worker was, and quotes what the launcher said last. What the launcher and the worker write to standard error appears on
-/// the program's, line by line, behind the worker it came from: `[node7/3] warning: ..`.
+/// the program's, line by line, behind the worker it came from: `[node7/3] warning: ..`; or goes where
+/// [`WorkerOutput`](crate::WorkerOutput) says.
 ///
 /// ```
 /// use progress_executor::Launcher;

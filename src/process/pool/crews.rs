@@ -97,6 +97,7 @@ impl Pool {
         let (errors, mark) = (above_standard(OwnedFd::from(errors))?, launcher.name().to_owned());
         let command = crate::id::WorkerId::Process { id: child.id(), host: None };
         let errors = LineStream::new(errors, OutputStream::Stderr, command, mark, None)?;
+        errors.share();
         let launched = Launched::member(launcher, seat, errors.clone());
         let process = Process::new(&child, program::chosen(), Some(launched))?;
         let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat)).collect();

@@ -61,7 +61,7 @@ pub(crate) struct Remains {
 }
 
 impl Launched {
-    /// One of those that a launcher has started at once.
+    /// One of those that a launcher has started at once, and whose errors come together.
     #[cfg(feature = "cluster")]
     pub(super) fn member(launcher: &Launcher, seat: Seat, errors: Arc<LineStream>) -> Self {
         Self { site: Site::new(launcher, seat), errors, is_member: true }
@@ -85,19 +85,24 @@ impl Launched {
     /// The worker has said where it is.
     pub(crate) fn greet(&mut self, origin: Origin) {
         self.site.origin = Some(origin);
-        if !self.is_member {
+        if self.is_member {
+            self.errors.greet(self.site.worker(), self.site.mark());
+        } else {
             self.errors.set_mark(self.site.mark(), self.site.worker());
         }
     }
 
     /// What is known now that it has ended. `rest` is what it has said that made no sense.
     pub(crate) fn remains(&self, rest: &[u8]) -> Remains {
+        let is_one_of_many = self.is_member && self.site.origin.is_some();
+        let last_words =
+            if is_one_of_many { self.errors.last_words_of(&self.site.worker()) } else { self.errors.last_words() };
         let junk = if self.site.origin.is_some() { &[] } else { &rest[..rest.len().min(QUOTED)] };
         Remains {
             site: self.site.clone(),
-            last_words: self.errors.last_words(),
+            last_words,
             junk: String::from_utf8_lossy(junk).trim().to_owned(),
-            is_member: self.is_member && self.site.origin.is_some(),
+            is_member: is_one_of_many,
         }
     }
 }

@@ -9,6 +9,7 @@ mod crews;
 pub(crate) mod driver;
 mod ends;
 mod images;
+mod labels;
 pub(crate) mod launch;
 mod launched;
 pub(crate) mod leader;

@@ -19,6 +19,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::id::{TaskId, WorkerId};
 use crate::process::output::{OutputLine, OutputStream, WorkerOutput};
+use crate::process::pool::labels::Labels;
 #[cfg(feature = "log")]
 use crate::process::pool::logs::Records;
 use crate::process::protocol::channel::Channel;
@@ -52,6 +53,8 @@ struct Said {
     /// What lines are marked with, where they appear among others.
     mark: String,
     worker: WorkerId,
+    /// Which lines are whose, where many write to this.
+    labels: Option<Labels>,
     last: VecDeque<u8>,
     /// The beginning of a line.
     unfinished: Vec<u8>,
@@ -126,6 +129,7 @@ impl LineStream {
         let said = Said {
             mark,
             worker,
+            labels: None,
             last: VecDeque::new(),
             unfinished: Vec::new(),
             lines: VecDeque::new(),
@@ -143,12 +147,34 @@ impl LineStream {
         (said.mark, said.worker) = (mark, worker);
     }
 
+    /// Many will write to this.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn share(&self) {
+        self.lock().labels = Some(Labels::default());
+    }
+
+    /// One of those is there, and this is what its lines are marked with.
+    pub(crate) fn greet(&self, worker: WorkerId, mark: String) {
+        self.lock().labels.iter_mut().for_each(|labels| labels.greet(worker.clone(), mark.clone()));
+    }
+
     /// The end of what was said by now, at most 4 KiB.
     pub(crate) fn last_words(&self) -> String {
         let mut said = self.lock();
         while self.read(&mut said) {}
-        let last = said.last.make_contiguous();
-        String::from_utf8_lossy(last).trim().to_owned()
+        said.last_words().trim().to_owned()
+    }
+
+    /// The same, without what is known to be of others than this worker.
+    pub(crate) fn last_words_of(&self, worker: &WorkerId) -> String {
+        let mut said = self.lock();
+        while self.read(&mut said) {}
+        let last = said.last_words();
+        let lines = last.lines().filter_map(|line| match said.split(line) {
+            Some((speaker, text)) => (speaker == worker).then_some(text),
+            None => Some(line),
+        });
+        lines.collect::<Vec<_>>().join("\n").trim().to_owned()
     }
 
     /// Drops what is said, or no longer.
@@ -194,11 +220,6 @@ impl LineStream {
         if said.is_muted {
             return;
         }
-        if self.stream == OutputStream::Stderr {
-            said.last.extend(bytes);
-            let surplus = said.last.len().saturating_sub(LAST_WORDS);
-            said.last.drain(..surplus);
-        }
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             said.unfinished.extend_from_slice(piece);
             if piece.ends_with(b"\n") || said.unfinished.len() > LONGEST_LINE {
@@ -212,19 +233,33 @@ impl LineStream {
         if line.is_empty() {
             return;
         }
-        said.waiting += line.len();
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let text = String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text)).into_owned();
+        let text = String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text));
+        if said.labels.as_mut().is_some_and(|labels| labels.learn(&text)) {
+            return;
+        }
+        said.waiting += line.len();
+        if self.stream == OutputStream::Stderr {
+            said.keep(&line);
+        }
+        let (worker, text) = said.split(&text).unwrap_or((&said.worker, &text));
+        let (worker, text) = (worker.clone(), text.to_owned());
         let (task, name) = self.speakers.as_ref().and_then(|speakers| speakers.current()).unzip();
-        said.lines.push_back(OutputLine { worker: said.worker.clone(), stream: self.stream, task, name, text });
+        said.lines.push_back(OutputLine { worker, stream: self.stream, task, name, text });
     }
 
-    /// The lines that are to be passed on, and what they are marked with. Reads some more before.
-    fn next_lines(&self) -> (String, VecDeque<OutputLine>) {
+    /// The lines that are to be passed on. Reads some more before.
+    fn next_lines(&self) -> VecDeque<OutputLine> {
         let mut said = self.lock();
         self.read(&mut said);
         said.waiting = 0;
-        (said.mark.clone(), mem::take(&mut said.lines))
+        mem::take(&mut said.lines)
+    }
+
+    /// What the lines of this worker are marked with.
+    fn mark(&self, worker: &WorkerId) -> String {
+        let said = self.lock();
+        said.labels.as_ref().and_then(|labels| labels.mark(worker)).unwrap_or(&said.mark).to_owned()
     }
 
     fn is_over(&self) -> bool {
@@ -240,6 +275,26 @@ impl LineStream {
 
     fn lock(&self) -> MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Said {
+    /// The worker that has written this line, where that is one of many, and what it has written.
+    fn split<'a>(&self, line: &'a str) -> Option<(&WorkerId, &'a str)> {
+        self.labels.as_ref()?.split(line)
+    }
+
+    /// Takes note of what was said last.
+    fn keep(&mut self, line: &[u8]) {
+        self.last.extend(line);
+        let surplus = self.last.len().saturating_sub(LAST_WORDS);
+        self.last.drain(..surplus);
+    }
+
+    fn last_words(&self) -> String {
+        let words: Vec<u8> = self.last.iter().chain(&self.unfinished).copied().collect();
+        let surplus = words.len().saturating_sub(LAST_WORDS);
+        String::from_utf8_lossy(&words[surplus..]).into_owned()
     }
 }
 
@@ -360,10 +415,9 @@ impl Relay {
     }
 
     fn pass_on(&self, stream: &LineStream) {
-        let (mark, lines) = stream.next_lines();
-        for line in lines {
+        for line in stream.next_lines() {
             match &self.output {
-                WorkerOutput::Inherit => to_standard_error(&format!("[{mark}] {line}")),
+                WorkerOutput::Inherit => to_standard_error(&format!("[{}] {line}", stream.mark(&line.worker))),
                 WorkerOutput::Lines(callback) => callback.call(&line),
                 WorkerOutput::Null => {}
             }
@@ -408,7 +462,7 @@ mod tests {
     }
 
     fn texts(stream: &LineStream) -> Vec<String> {
-        stream.next_lines().1.into_iter().map(|line| line.text).collect()
+        stream.next_lines().into_iter().map(|line| line.text).collect()
     }
 
     #[test]
@@ -423,6 +477,22 @@ mod tests {
         assert!(last.ends_with("xthe end\nno newline") && last.len() == LAST_WORDS, "{last}");
         let rest = texts(&stream);
         assert!(rest[0].starts_with("twxx") && rest[1..] == ["no newline"] && stream.is_over());
+    }
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn lines_of_many_are_told_apart_by_what_a_launcher_labels_them_with() {
+        let (mut writer, stream) = stream();
+        let worker = |id| WorkerId::Process { id, host: Some("n1".into()) };
+        stream.share();
+        (0..2).for_each(|id| stream.greet(worker(id), format!("n1/{id}")));
+        writer.write_all(b"0: progress-executor worker 0 on n1\n1: progress-executor worker 1 on n1\n").unwrap();
+        writer.write_all(b"0: a\n1: b\nsrun: c\n").unwrap();
+        assert_eq!(stream.last_words_of(&worker(1)), "b\nsrun: c");
+        let lines: Vec<_> =
+            stream.next_lines().into_iter().map(|line| (stream.mark(&line.worker), line.text)).collect();
+        let expected = [("n1/0", "a"), ("n1/1", "b"), ("a/1", "srun: c")];
+        assert_eq!(lines, expected.map(|(mark, text)| (mark.to_owned(), text.to_owned())));
     }
 
     #[test]

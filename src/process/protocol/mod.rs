@@ -17,5 +17,6 @@ pub(crate) mod page;
 pub(crate) mod pulse;
 #[cfg(feature = "cluster")]
 pub(crate) mod sealed;
+pub(crate) mod signature;
 pub(crate) mod wake_pipe;
 pub(crate) mod wire;
