@@ -70,6 +70,12 @@ def executorlib():
         for future in [eight.submit(busy, 0.2) for _ in range(8)]:
             future.result()
         say("executorlib", "rate8", rate(eight, 400))
+    start = time.perf_counter()
+    with pool(32) as all_of_them:
+        for future in [all_of_them.submit(busy, 0.2) for _ in range(32)]:
+            future.result()
+        say("executorlib", "up32", time.perf_counter() - start)
+        say("executorlib", "rate32", rate(all_of_them, 400))
 
 
 if __name__ == "__main__":

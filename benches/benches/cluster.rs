@@ -3,26 +3,33 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{self, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use progress_executor::{
-    ExecutorExt, Launcher, ProcessPoolExecutor, ProgressFuture, TaskRegistry, TaskResult, Updater,
+    ExecutorExt, Launcher, ProcessPoolExecutor, ProgressFuture, TaskRegistry, TaskResult, Updater, WorkerOutput,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
 fn main() {
     TaskRegistry::new().register(double).register(echo).register(rest).register(tick).register(spin).init();
+    if std::env::args().any(|argument| argument == ENDLESS) {
+        return run_for_ever();
+    }
     let others = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let others = others.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
     let mut table = Table { others: parse(&others), missed: 0 };
+    println!("| {:50} | {:14} | {:7} | {:6} |", "", "measured", "bound", "");
+    println!("|{:-<52}|{:->15}:|{:->8}:|{:-<8}|", "", "", "", "");
     starts(&mut table);
     throughput(&mut table);
     payloads(&mut table);
     signs(&mut table);
+    ends(&mut table);
     crowd(&mut table);
-    println!("\n{} of these are not what they are to be", table.missed);
+    println!("\n{} of these are not what they are to be.", table.missed);
 }
 
 // The tasks.
@@ -83,18 +90,31 @@ impl Table {
         self.row(what, figure, figure >= bound, &format!("≥ {bound}"), unit);
     }
 
-    /// A figure as so many times that of somebody else; `None` where that was not measured.
-    fn ratio(&mut self, what: &str, figure: f64, whose: &str, name: &str) -> Option<f64> {
+    /// A figure that is to be so many times that of somebody else, at the most.
+    fn at_most_of(&mut self, what: &str, figure: f64, other: (&str, &str), bound: f64) {
+        if let Some(ratio) = self.ratio(what, figure, other) {
+            self.at_most(what, ratio, bound, "times");
+        }
+    }
+
+    fn at_least_of(&mut self, what: &str, figure: f64, other: (&str, &str), bound: f64) {
+        if let Some(ratio) = self.ratio(what, figure, other) {
+            self.at_least(what, ratio, bound, "times");
+        }
+    }
+
+    /// `None` where the other one was not measured.
+    fn ratio(&mut self, what: &str, figure: f64, (whose, name): (&str, &str)) -> Option<f64> {
         let other = self.others.get(&(whose.to_owned(), name.to_owned()));
         if other.is_none() {
-            println!("{what:52} {:>12}   {whose} was not measured", "");
+            println!("| {what:50} | {whose} was not measured | | |");
         }
         Some(figure / other?)
     }
 
     fn row(&mut self, what: &str, figure: f64, is_met: bool, bound: &str, unit: &str) {
         self.missed += usize::from(!is_met);
-        println!("{what:52} {figure:>12.3} {unit:7} {bound:>9}  {}", if is_met { "" } else { "MISSED" });
+        println!("| {what:50} | {figure:>8.3} {unit:5} | {bound:>7} | {:6} |", if is_met { "" } else { "MISSED" });
     }
 }
 
@@ -109,7 +129,9 @@ fn bulk() -> Launcher {
 }
 
 fn pool(launcher: Launcher, workers: usize) -> ProcessPoolExecutor {
-    ProcessPoolExecutor::builder().max_workers(workers).launcher(launcher).build().expect("`init` was called")
+    // What srun says of workers that are killed on purpose is not part of the table.
+    let builder = ProcessPoolExecutor::builder().max_workers(workers).launcher(launcher).output(WorkerOutput::Null);
+    builder.build().expect("`init` was called")
 }
 
 /// A pool all of whose workers are there, and how long that took.
@@ -163,9 +185,7 @@ fn starts(table: &mut Table) {
     };
     let seconds = first(single);
     table.at_most("first result, through srun", seconds, 0.3, "s");
-    if let Some(ratio) = table.ratio("first result, beside executorlib", seconds, "executorlib", "first_result") {
-        table.at_most("first result, beside executorlib", ratio, 0.333, "times");
-    }
+    table.at_most_of("first result, beside executorlib", seconds, ("executorlib", "first_result"), 0.333);
     table.at_most("first result, connected", first(bulk), 0.3, "s");
 }
 
@@ -183,13 +203,9 @@ fn throughput(table: &mut Table) {
         };
         rate(5_000);
         let rate = rate(20_000);
-        let what = format!("tasks per second, {workers} workers, beside Python's own");
-        if let Some(ratio) = table.ratio(&what, rate, "python", &format!("rate{workers}")) {
-            table.at_least(&what, ratio, 3.0, "times");
-        }
-        if let Some(ratio) = table.ratio("the same, beside executorlib", rate, "executorlib", &format!("rate{workers}"))
-        {
-            table.at_least("the same, beside executorlib", ratio, 3.0, "times");
+        println!("| {:50} | {rate:>8.0} /s    | {:7} | {:6} |", format!("tasks per second, {workers} workers"), "", "");
+        for (whose, name) in [("python", "Python's own"), ("executorlib", "executorlib")] {
+            table.at_least_of(&format!("  beside {name}"), rate, (whose, &format!("rate{workers}")), 3.0);
         }
     }
     for (what, launcher, bound) in [("connected", bulk(), 0.25), ("through srun", single(), 0.3)] {
@@ -201,6 +217,9 @@ fn throughput(table: &mut Table) {
         };
         let round_trip = median((0..2_000).map(|_| round_trip()).collect());
         table.at_most(&format!("round trip, {what}"), round_trip, bound, "ms");
+        for (whose, name) in [("python", "Python's own"), ("executorlib", "executorlib")] {
+            table.at_most_of(&format!("  beside {name}"), round_trip / 1e3, (whose, "round_trip"), 1.0);
+        }
     }
 }
 
@@ -268,12 +287,116 @@ fn signs(table: &mut Table) {
     table.at_most("cancel of what does not listen, beyond the grace", start.elapsed().as_secs_f64() - 0.5, 1.0, "s");
 }
 
+// Programs and nodes that end.
+
+/// Makes this program one whose tasks never end.
+const ENDLESS: &str = "--endless";
+
+fn run_for_ever() {
+    let pool = pool(bulk(), 2);
+    let tasks: Vec<_> = (0..2).map(|_| pool.submit(spin, ())).collect();
+    wait_for(|| tasks.iter().all(|task| task.progress().n > 0));
+    println!("begun");
+    tasks.into_iter().for_each(|task| drop(task.wait()));
+}
+
+/// What is left of programs and nodes, and for how long.
+fn ends(table: &mut Table) {
+    for (what, signal, bounds) in [("killed", Signal::KILL, (1.0, 3.0)), ("interrupted", Signal::INT, (1.5, 3.0))] {
+        let (tasks, jobs): (Vec<_>, Vec<_>) = (0..5).map(|_| end_program(signal)).unzip();
+        table.at_most(&format!("program {what}, no task left after"), median(tasks), bounds.0, "s");
+        table.at_most(&format!("program {what}, `squeue` empty after"), median(jobs), bounds.1, "s");
+    }
+    let heartbeat = Duration::from_secs(1);
+    let pool = pool(bulk().heartbeat(heartbeat), 2);
+    let tasks: Vec<_> = (0..2).map(|_| pool.submit(spin, ())).collect();
+    wait_for(|| tasks.iter().all(|task| task.progress().n > 0));
+    let node = processes_of("n2");
+    let start = Instant::now();
+    signal_all(&node, Signal::STOP);
+    wait_for(|| tasks.iter().any(ProgressFuture::is_done));
+    let seconds = start.elapsed().as_secs_f64();
+    let lost = tasks.iter().filter(|task| task.is_done()).count();
+    signal_all(&node, Signal::CONT);
+    let what = "node silent, known after three heartbeats and";
+    table.at_most(what, seconds - 3.0 * heartbeat.as_secs_f64(), 1.0, "s");
+    table.at_most("  tasks lost, of one on each node", lost as f64, 1.0, "");
+    drop(pool.shutdown_now());
+    wait_for(|| no_jobs() && own_processes().is_empty());
+}
+
+/// Returns after how long no task of a program is left that was sent a signal, and after how long no job.
+fn end_program(signal: Signal) -> (f64, f64) {
+    let program = std::env::current_exe().expect("it is a file");
+    let program = Command::new(program).arg(ENDLESS).stdout(Stdio::piped()).spawn();
+    let mut program = program.expect("it can be run");
+    let lines = BufReader::new(program.stdout.take().expect("it is a pipe")).lines();
+    lines.map_while(Result::ok).find(|line| line == "begun").expect("it begins");
+    let start = Instant::now();
+    signal_all(&[program.id()], signal);
+    program.wait().expect("it ends");
+    wait_for(|| own_processes().is_empty());
+    let tasks = start.elapsed().as_secs_f64();
+    wait_for(no_jobs);
+    (tasks, start.elapsed().as_secs_f64())
+}
+
+fn no_jobs() -> bool {
+    Command::new("squeue").arg("-h").output().expect("Slurm is there").stdout.is_empty()
+}
+
+/// All that run this program, apart from this one.
+fn own_processes() -> Vec<u32> {
+    let own = fs::read_link("/proc/self/exe").expect("it is a file");
+    let is_own =
+        |id: &u32| *id != process::id() && fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == own);
+    all_processes().into_iter().filter(is_own).collect()
+}
+
+fn all_processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("this is Linux");
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// What a node consists of: its daemon, the managers of its steps, and their workers.
+fn processes_of(node: &str) -> Vec<u32> {
+    let has = |id: u32, what: &str, text: &str| {
+        fs::read(format!("/proc/{id}/{what}")).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+    };
+    let parent = |id: u32| -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let cluster = std::env::var("SLURM_CONF").unwrap_or_default();
+    let is_daemon = |&id: &u32| {
+        has(id, "comm", "slurmd\n")
+            && has(id, "cmdline", &format!("-N\0{node}\0"))
+            && has(id, "environ", &format!("SLURM_CONF={cluster}\0"))
+    };
+    let is_here = |&id: &u32| has(id, "environ", &format!("SLURMD_NODENAME={node}\0"));
+    let workers: Vec<u32> = own_processes().into_iter().filter(is_here).collect();
+    let managers = workers.iter().filter_map(|&id| parent(id)).filter(|&id| has(id, "comm", "slurmstepd"));
+    let managers: Vec<u32> = managers.collect();
+    [all_processes().into_iter().filter(is_daemon).collect(), managers, workers].concat()
+}
+
+fn signal_all(processes: &[u32], signal: Signal) {
+    for &process in processes {
+        let process = i32::try_from(process).ok().and_then(Pid::from_raw).expect("it is a number of a process");
+        // It may have ended meanwhile.
+        let _ = kill_process(process, signal);
+    }
+}
+
 /// A thousand workers, and what they cost this program.
 fn crowd(table: &mut Table) {
     let (memory, threads) = (status("VmRSS"), status("Threads"));
     for (workers, bound) in [(32, 0.6), (200, 1.5), (1000, 8.0)] {
         let (pool, seconds) = full(bulk(), workers);
         table.at_most(&format!("{workers} workers up"), seconds, bound, "s");
+        if workers == 32 {
+            table.at_most_of("  beside executorlib", seconds, ("executorlib", "up32"), 1.0);
+        }
         let start = (Instant::now(), processor_time());
         thread::sleep(Duration::from_secs(10));
         let idle = 100.0 * (processor_time() - start.1) / start.0.elapsed().as_secs_f64();
@@ -286,10 +409,7 @@ fn crowd(table: &mut Table) {
         pool.shutdown().wait();
         table.at_most(&format!("  {workers} workers gone"), start.elapsed().as_secs_f64(), 3.0, "s");
     }
-    wait_for(|| {
-        let jobs = Command::new("squeue").arg("-h").output().expect("Slurm is there");
-        jobs.stdout.is_empty()
-    });
+    wait_for(no_jobs);
 }
 
 /// What the system says of this process: in kB, or as it is.
