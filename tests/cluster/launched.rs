@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, Status, TaskErrorKind, WorkerExit};
 
 use crate::support::{
-    BEFORE_SILENCE, abort, count_forever, double, echo_bytes, eventually, exit, kill, on_slurm, over_ssh, pool,
-    said_by, spin, take_time,
+    BEFORE_SILENCE, abort, children_called, count_forever, double, echo_bytes, eventually, exit, kill, on_slurm,
+    over_ssh, pool, said_by, spin, take_time,
 };
 
 fn all_bytes(len: usize) -> Vec<u8> {
@@ -83,6 +83,25 @@ fn a_worker_that_ends_costs_its_task_whose_error_says_how_and_where() {
         kill(pool.workers().workers[0].pid);
         check(task.wait().unwrap_err(), WorkerExit::Signal(9));
         assert!(start.elapsed() < BEFORE_SILENCE, "it takes {:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn a_launcher_that_is_killed_costs_its_tasks_and_leaves_no_job() {
+    on_slurm(|slurm| {
+        for launcher in [slurm.single(), slurm.bulk()] {
+            let pool = pool(launcher, 1);
+            let task = pool.submit(spin, ());
+            eventually("it spins", || task.progress().message.is_some());
+            let launchers = children_called("srun");
+            assert_eq!(launchers.len(), 1);
+            let start = Instant::now();
+            kill(launchers[0]);
+            let error = task.wait().unwrap_err();
+            assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
+            assert!(start.elapsed() < BEFORE_SILENCE, "it takes {:?}", start.elapsed());
+            assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+        }
     });
 }
 

@@ -1,6 +1,5 @@
 //! Nodes that die, fall silent or come back, and what of a node can die alone.
 
-use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -8,7 +7,8 @@ use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, ProgressFutu
 use rustix::process::Signal;
 
 use crate::support::{
-    BEFORE_SILENCE, count_forever, double, eventually, on_slurm, pool, processes, signal, spin, take_time,
+    BEFORE_SILENCE, all_processes, count_forever, double, eventually, has, on_slurm, parent_of, pool, processes,
+    signal, spin, take_time,
 };
 
 /// Short, for nodes that are to be lost by it; and not too short for a busy machine.
@@ -34,13 +34,12 @@ impl Node {
 
     fn daemons(&self) -> Vec<u32> {
         let cluster = format!("SLURM_CONF={}\0", std::env::var("SLURM_CONF").unwrap());
-        let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         let is_its = |&id: &u32| {
             has(id, "comm", "slurmd\n")
                 && has(id, "cmdline", &format!("-N\0{}\0", self.0))
                 && has(id, "environ", &cluster)
         };
-        all.filter(is_its).collect()
+        all_processes().filter(is_its).collect()
     }
 
     fn all(&self) -> Vec<u32> {
@@ -62,15 +61,6 @@ impl Drop for Node {
             assert!(started.unwrap().success(), "slurmd does not start again");
         }
     }
-}
-
-fn has(process: u32, what: &str, text: &str) -> bool {
-    fs::read(format!("/proc/{process}/{what}")).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
-}
-
-fn parent_of(process: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn signal_all(processes: &[u32], which: Signal) {

@@ -209,10 +209,29 @@ pub(crate) fn said_by(program: &str, arguments: &[&str]) -> String {
 /// All processes that run this program, apart from this one.
 pub(crate) fn processes() -> Vec<u32> {
     let own = fs::read_link("/proc/self/exe").unwrap();
-    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let is_ours =
         |id: &u32| *id != process::id() && fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == own);
-    all.filter(is_ours).collect()
+    all_processes().filter(is_ours).collect()
+}
+
+/// The processes of this name that this one has started, and that have not ended.
+pub(crate) fn children_called(name: &str) -> Vec<u32> {
+    let is_one = |&id: &u32| parent_of(id) == Some(process::id()) && has(id, "cmdline", &format!("{name}\0"));
+    all_processes().filter(is_one).collect()
+}
+
+pub(crate) fn all_processes() -> impl Iterator<Item = u32> {
+    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// Whether the system says this of a process.
+pub(crate) fn has(process: u32, what: &str, text: &str) -> bool {
+    fs::read(format!("/proc/{process}/{what}")).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+}
+
+pub(crate) fn parent_of(process: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 pub(crate) fn kill(process: u32) {

@@ -139,7 +139,7 @@ impl Crew {
                 self.end = Ending::Terminated(now + LAUNCHER_PATIENCE);
             }
             Ending::Terminated(until) if until <= now => {
-                self.process.kill();
+                self.process.kill_launcher();
                 self.end = Ending::Killed;
             }
             _ => {}

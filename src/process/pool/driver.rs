@@ -20,6 +20,7 @@ use crate::process::pool::launch::{End, Failure, LAUNCHER_PATIENCE, Process};
 use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::Ready;
 use crate::process::pool::queued::Kinds;
+use crate::process::pool::remnants::Remnants;
 use crate::process::pool::scheduler::Counts;
 use crate::process::pool::shared::{Drive, Pool, State};
 use crate::process::pool::standby::Call;
@@ -51,6 +52,7 @@ pub(super) struct Driver {
     unwatched: BTreeSet<WorkerId>,
     /// Those whose launchers were asked to end, and until when they may take for it.
     lingering: BTreeMap<WorkerId, Instant>,
+    remnants: Remnants,
     /// When to see to those that may fall out of reach.
     pub(super) next_beat: Option<Instant>,
     #[cfg(feature = "cluster")]
@@ -92,7 +94,7 @@ impl Drive for Driver {
 
     fn is_over(&self) -> bool {
         let mut state = self.pool.lock();
-        let is_over = state.scheduler.is_done() && self.lingering.is_empty();
+        let is_over = state.scheduler.is_done() && self.lingering.is_empty() && self.remnants.is_empty();
         #[cfg(feature = "cluster")]
         let is_over = is_over && self.crews.are_over();
         if is_over {
@@ -119,6 +121,7 @@ impl Driver {
             peers: HashMap::new(),
             unwatched: BTreeSet::new(),
             lingering: BTreeMap::new(),
+            remnants: Remnants::default(),
             next_beat: None,
             #[cfg(feature = "cluster")]
             crews: Crews::default(),
@@ -390,7 +393,8 @@ impl Driver {
         let Some(peer) = self.peers.remove(&worker) else { return };
         self.unwatched.remove(&worker);
         self.lingering.remove(&worker);
-        if !peer.is_leaving {
+        let is_killed_launcher = !peer.is_leaving && peer.process.is_killed_launcher();
+        if !peer.is_leaving && !is_killed_launcher {
             // What its task has started goes with it. It is not reaped yet, so that nobody else has its number.
             peer.process.kill();
         }
@@ -408,7 +412,11 @@ impl Driver {
         }
         peer.process.leave_streams();
         self.pool.lock().relay.iter().for_each(|relay| relay.wake());
-        peer.process.reap();
+        if is_killed_launcher {
+            self.remnants.keep(peer.process, Instant::now());
+        } else {
+            peer.process.reap();
+        }
         let end = (!peer.is_given_up).then_some(end);
         #[cfg(feature = "cluster")]
         let end = match peer.crew {
@@ -460,12 +468,13 @@ impl Driver {
         self.lingering.retain(|worker, until| {
             let is_late = *until <= now;
             if is_late {
-                self.peers.get(worker).into_iter().for_each(|peer| peer.process.kill());
+                self.peers.get(worker).into_iter().for_each(|peer| peer.process.kill_launcher());
             }
             !is_late
         });
+        let next = self.lingering.values().copied().chain(self.remnants.see_to(now)).min();
         // Whoever looks at the time has forgotten when to do so next.
-        self.lingering.values().min().into_iter().for_each(|&until| self.pool.look_by(until));
+        next.into_iter().for_each(|until| self.pool.look_by(until));
     }
 
     pub(super) fn tell_gone(&self, worker: WorkerId, end: End) {

@@ -463,6 +463,19 @@ impl Process {
         }
     }
 
+    /// Ends a launcher now, and nothing else of its process group.
+    pub(super) fn kill_launcher(&self) {
+        if let Some(pid) = self.own_pid() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+
+    /// Whether this is a launcher that has ended, not by itself.
+    pub(super) fn is_killed_launcher(&self) -> bool {
+        let end = self.pid.filter(|_| self.launched.is_some()).and_then(|pid| look(pid, WaitIdOptions::EXITED).ok());
+        end.flatten().is_some_and(|end| end.terminating_signal().is_some())
+    }
+
     /// Sends a signal to its process group.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(pid) = self.own_pid() {

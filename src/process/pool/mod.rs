@@ -24,6 +24,7 @@ mod queued;
 #[cfg(feature = "cluster")]
 mod reception;
 mod relay;
+mod remnants;
 pub(crate) mod remote;
 mod roster;
 pub(crate) mod scheduler;
