@@ -269,7 +269,7 @@ pub use crate::process::registry::TaskRegistry;
 pub use crate::process::unsupported::{ProcessPoolBuilder, ProcessPoolExecutor};
 #[cfg(feature = "processes")]
 pub use crate::process::workers::{WorkerStatus, WorkersStatus};
-pub use crate::progress::{ProgressState, Status};
+pub use crate::progress::{PartState, ProgressState, Status};
 pub use crate::task::callbacks::CallbackId;
 pub use crate::thread::builder::ThreadPoolBuilder;
 pub use crate::thread::executor::ThreadPoolExecutor;

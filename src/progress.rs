@@ -51,6 +51,10 @@ pub struct ProgressState {
     /// is under way is this other than 0.
     #[serde(default)]
     pub part: f64,
+    /// The [parts](crate::Updater::split) of the work that are under way and have a [name](crate::Updater::named), in the
+    /// order in which they were handed out, each followed by its own parts; the first 16 of them. None at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartState>,
     #[serde(skip)]
     pub(crate) origin: Origin,
     /// Of a task that is a chunk of a map: how many of its items have ended.
@@ -77,6 +81,7 @@ impl ProgressState {
         message: None,
         elapsed: Duration::ZERO,
         part: 0.0,
+        parts: Vec::new(),
         origin: Origin(None),
         ended_items: 0,
     };
@@ -98,10 +103,7 @@ impl ProgressState {
     /// ```
     #[must_use]
     pub fn fraction(&self) -> Option<f64> {
-        match self.total? {
-            0 => Some(1.0),
-            total => Some(((self.n as f64 + self.part) / total as f64).min(1.0)),
-        }
+        fraction(self.n, self.total, self.part)
     }
 
     /// Units per second, over the whole time that the task has been running; zero before any time has passed.
@@ -145,6 +147,69 @@ impl ProgressState {
             return Some(Duration::ZERO);
         }
         Duration::try_from_secs_f64((left as f64 - self.part) / self.rate()).ok()
+    }
+}
+
+/// How far a part of a task's work has come that has a [name](crate::Updater::named); one of the
+/// [parts](ProgressState::parts) of a [`ProgressState`].
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::SyncExecutor;
+///
+/// let task = SyncExecutor::new().spawn(|progress| {
+///     progress.set_total(100);
+///     let part = progress.split(90).named("download");
+///     part.set_counts(3, 4)?;
+///     Ok(())
+/// });
+/// let task = task.on_progress(|_, new| {
+///     for part in &new.parts {
+///         println!("{}: {} of {:?}", part.name, part.n, part.total); // download: 3 of Some(4)
+///     }
+/// });
+/// task.wait()?;
+/// # Ok::<(), progress_executor::TaskError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PartState {
+    /// The name that the task has given it.
+    pub name: Arc<str>,
+    /// The units done so far. They are its own, and not those of the task.
+    pub n: u64,
+    /// The units to do, where it has said so.
+    pub total: Option<u64>,
+    /// How much of the next unit is done, from 0 to less than 1.
+    pub part: f64,
+    /// How many parts with a name it is a part of.
+    pub depth: u8,
+}
+
+impl PartState {
+    /// What is done of it, from 0 to 1; `None` where the total is not known. Nothing to do counts as done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::PartState;
+    ///
+    /// let mut part = PartState::default();
+    /// assert_eq!(part.fraction(), None);
+    /// (part.n, part.total) = (3, Some(4));
+    /// assert_eq!(part.fraction(), Some(0.75));
+    /// ```
+    #[must_use]
+    pub fn fraction(&self) -> Option<f64> {
+        fraction(self.n, self.total, self.part)
+    }
+}
+
+fn fraction(n: u64, total: Option<u64>, part: f64) -> Option<f64> {
+    match total? {
+        0 => Some(1.0),
+        total => Some(((n as f64 + part) / total as f64).min(1.0)),
     }
 }
 

@@ -70,9 +70,9 @@ struct Inner {
     is_closed: bool,
     /// How many threads are notifying subscribers right now.
     notifying: usize,
-    /// Whether a task has another message, which is no progress of the group; where somebody shows that.
-    has_messages: Option<bool>,
-    /// Whether whoever polls the group is to be woken for a line, or a message.
+    /// Whether a task has another message, or other parts, which is no progress of the group; where somebody shows that.
+    has_details: Option<bool>,
+    /// Whether whoever polls the group is to be woken for a line, or such details.
     has_news: bool,
 }
 
@@ -124,7 +124,7 @@ impl GroupState {
             due: None,
             is_closed: false,
             notifying: 0,
-            has_messages: None,
+            has_details: None,
             has_news: false,
         };
         let most_kept = if let Unit::Inputs(_) = unit { INPUTS_KEPT } else { TASKS_KEPT };
@@ -423,8 +423,9 @@ impl Subscriber<ProgressState> for Observed {
         let mut inner = self.group.lock();
         inner.tally.change(&self.task, old, new);
         inner.interval = interval.or(inner.interval);
-        if inner.has_messages == Some(false) && old.message != new.message {
-            inner.has_messages = Some(true);
+        let has_details = old.message != new.message || old.parts != new.parts;
+        if inner.has_details == Some(false) && has_details {
+            inner.has_details = Some(true);
             inner.has_news = true;
         }
     }
@@ -459,15 +460,15 @@ impl View {
     pub(crate) fn new(group: Arc<GroupState>) -> Arc<Self> {
         let feed = Feed::new();
         feed.take_lines();
-        group.lock().has_messages = Some(false);
+        group.lock().has_details = Some(false);
         group.admit_feed(&feed);
         Arc::new(Self { group, feed })
     }
 
     /// The lines that were said, and whether something else has changed.
     pub(crate) fn take(&self) -> (Vec<Arc<str>>, bool) {
-        let has_messages = self.group.lock().has_messages.replace(false);
-        let (mut lines, mut has_changed) = (Vec::new(), has_messages == Some(true));
+        let has_details = self.group.lock().has_details.replace(false);
+        let (mut lines, mut has_changed) = (Vec::new(), has_details == Some(true));
         while let Some(news) = self.feed.next() {
             match news {
                 News::Line(line) => lines.push(line.text),

@@ -9,7 +9,7 @@ use once_cell::race::OnceBox;
 
 use crate::error::{BoxError, CancelCause, Cancelled, Subject, TaskError, TaskErrorKind, is_cancellation};
 use crate::id::{TaskId, WorkerId};
-use crate::progress::{Origin, ProgressState, Status};
+use crate::progress::{Origin, PartState, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
 use crate::task::bulk;
@@ -49,6 +49,7 @@ pub(crate) struct Moment {
     /// How long it had been running when its current item began.
     item_began: u64,
     message: Option<Arc<str>>,
+    named_parts: Vec<PartState>,
 }
 
 impl Core {
@@ -164,7 +165,7 @@ impl Core {
     }
 
     fn snapshot_as(&self, status: Status) -> ProgressState {
-        let Moment { position, span, item_began, message } = self.moment();
+        let Moment { position, span, item_began, message, named_parts } = self.moment();
         let Position { n, total, part } = position;
         let elapsed = match item_began {
             0 => span.elapsed(),
@@ -178,6 +179,8 @@ impl Core {
             message,
             elapsed: Duration::from_nanos(elapsed),
             part,
+            // One that is still there then counts for nobody.
+            parts: if status.is_terminal() { Vec::new() } else { named_parts },
             origin: Origin(None),
             ended_items: self.items().map_or(0, |items| items.counts().ended()),
         }
@@ -200,7 +203,7 @@ impl Core {
             let (counts, span) = (self.counts.read(), self.clock.read());
             // Looked at again: what was read may be of a count of which a part was handed out just now.
             if self.existing_details().is_none() {
-                return Moment { position: counts.into(), span, item_began: 0, message: None };
+                return Moment { position: counts.into(), span, item_began: 0, message: None, named_parts: Vec::new() };
             }
         }
         let totals = self.details().totals();
@@ -210,6 +213,7 @@ impl Core {
             span: self.clock.read(),
             item_began: totals.item_began,
             message: totals.message.clone(),
+            named_parts: totals.named_parts(),
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use event_listener::Event;
 
 use crate::id::{TaskId, WorkerId};
+use crate::progress::PartState;
 use crate::sync::block_on::Reactor;
 use crate::sync::clock::{self, AtomicInstant, Clock, Span};
 use crate::task::counts::{Counts, Reading, UNKNOWN};
@@ -16,7 +17,7 @@ use crate::task::items::Items;
 use crate::task::limits::Limits;
 use crate::task::lines::Backlog;
 use crate::task::parts::{Parts, Position};
-use crate::task::remote::RemoteSnapshot;
+use crate::task::remote::{RemotePart, RemoteSnapshot};
 use crate::task::subscribers::Reports;
 
 #[derive(Default)]
@@ -65,6 +66,8 @@ pub(crate) struct Totals {
     pub(crate) message: Option<Arc<str>>,
     /// The part of a unit that another process has told of.
     remote_part: f64,
+    /// The parts with a name that another process has told of.
+    remote_parts: Vec<PartState>,
     /// How many counts, of the task and its parts, are shared by several threads.
     pub(crate) shared_counts: usize,
     /// How many threads of the task wait because it is paused.
@@ -168,12 +171,25 @@ pub(crate) fn default_name(id: TaskId, function: &str) -> Box<str> {
     format!("{function} #{id}").into()
 }
 
+impl From<&RemotePart> for PartState {
+    fn from(RemotePart { name, n, total, part, depth }: &RemotePart) -> Self {
+        let total = Some(*total).filter(|&total| total != UNKNOWN);
+        Self { name: name.clone(), n: *n, total, part: *part, depth: *depth }
+    }
+}
+
 impl Totals {
     pub(crate) fn position(&self, counts: &Counts) -> Position {
         self.closed.unwrap_or_else(|| {
             let position = self.parts.position(counts);
             Position { part: position.part + self.remote_part, ..position }
         })
+    }
+
+    /// The parts under way that have a name.
+    pub(crate) fn named_parts(&self) -> Vec<PartState> {
+        // A task runs here or there.
+        if self.remote_parts.is_empty() { self.parts.named() } else { self.remote_parts.clone() }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -224,6 +240,7 @@ impl Totals {
             return;
         }
         self.set_remote(counts, Position { n: remote.n, total: remote.total, part: remote.part });
+        self.remote_parts = remote.parts.iter().map(PartState::from).collect();
         if remote.is_halted {
             let started = clock.read().started;
             clock
@@ -251,6 +268,7 @@ impl Totals {
         let started = if span.started == 0 { ended } else { span.started.saturating_sub(paused) };
         past.lost_tries.add(TrySpan { worker, started, ended });
         self.remote_part = 0.0;
+        self.remote_parts.clear();
         self.message = None;
         self.suspension = Suspension::default();
         counts.set_both(0, UNKNOWN);
@@ -266,6 +284,7 @@ impl Totals {
         if had_said {
             self.parts.clear();
             self.remote_part = 0.0;
+            self.remote_parts.clear();
             self.message = None;
             counts.set_both(0, UNKNOWN);
         }

@@ -16,10 +16,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::progress::PartState;
 use crate::sync::stripes::Stripes;
 use crate::task::counts::{Counts, Reading, UNKNOWN};
+use crate::task::remote::beginning;
+
+/// So many parts with a name are told of, and so many bytes of each name: snapshots are small, and made often.
+pub(crate) const MOST_NAMED: usize = 16;
+const LONGEST_NAME: usize = 256;
 
 /// How far something has come: what was counted, and the part of the next unit that is done, from 0 to less than 1.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +56,7 @@ pub(crate) struct Part {
     pub(crate) counts: Counts,
     parts: Mutex<Parts>,
     units: u64,
+    name: OnceLock<Arc<str>>,
     /// Which one it is among the parts of its parent.
     key: u64,
 }
@@ -74,6 +81,31 @@ impl Parts {
         Position { n: u64::try_from(n).unwrap_or(u64::MAX), part: part.fract(), ..position }
     }
 
+    /// The parts under way that have a name, each followed by its own.
+    pub(crate) fn named(&self) -> Vec<PartState> {
+        let mut named = Vec::new();
+        self.add_named(0, &mut named);
+        named
+    }
+
+    /// `depth` says how many parts with a name these are parts of.
+    fn add_named(&self, depth: u8, named: &mut Vec<PartState>) {
+        for child in self.under_way.values() {
+            if named.len() == MOST_NAMED {
+                return;
+            }
+            let parts = child.lock();
+            let Some(name) = child.name.get() else {
+                parts.add_named(depth, named);
+                continue;
+            };
+            let Position { n, total, part } = parts.position(&child.counts);
+            let total = Some(total).filter(|&total| total != UNKNOWN);
+            named.push(PartState { name: name.clone(), n, total, part, depth });
+            parts.add_named(depth.saturating_add(1), named);
+        }
+    }
+
     /// Hands out a part worth `units`, but no more than are left.
     pub(crate) fn hand_out(&mut self, counts: &Counts, units: u64) -> Arc<Part> {
         let Reading { n, total } = counts.read();
@@ -82,7 +114,7 @@ impl Parts {
         let units = if total == UNKNOWN { units } else { units.min(total.saturating_sub(counted)) };
         self.handed_out += 1;
         let key = self.handed_out;
-        let part = Arc::new(Part { counts: Counts::new(), parts: Mutex::default(), units, key });
+        let part = Arc::new(Part { counts: Counts::new(), parts: Mutex::default(), units, name: OnceLock::new(), key });
         self.under_way.insert(key, part.clone());
         // Whoever sees the new count also sees that there are details, and looks for the parts in them.
         fence(Ordering::Release);
@@ -137,6 +169,11 @@ impl Parts {
 impl Part {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Parts> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives it a name, if it has none.
+    pub(crate) fn set_name(&self, name: &str) {
+        self.name.get_or_init(|| beginning(name, LONGEST_NAME).into());
     }
 
     /// How many of its units are done.

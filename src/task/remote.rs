@@ -1,5 +1,7 @@
 //! Plain data: what one process tells another of a task.
 
+use std::sync::Arc;
+
 /// What is known of a task in another process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RemoteSnapshot {
@@ -15,8 +17,22 @@ pub(crate) struct RemoteSnapshot {
     pub(crate) has_noticed: bool,
     /// It has made no progress call since it was started, or since somebody wanted to know.
     pub(crate) is_silent: bool,
+    /// Those under way that have a name.
+    pub(crate) parts: Vec<RemotePart>,
     /// The message, where there is another one than before.
     pub(crate) message: Option<String>,
+}
+
+/// A part of a task's work that has a name.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RemotePart {
+    pub(crate) name: Arc<str>,
+    pub(crate) n: u64,
+    pub(crate) total: u64,
+    /// How much of the next unit is done, from 0 to less than 1.
+    pub(crate) part: f64,
+    /// How many of the others it is a part of.
+    pub(crate) depth: u8,
 }
 
 /// Something that was logged in another process.

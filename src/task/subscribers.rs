@@ -34,6 +34,7 @@ impl Snapshot for ProgressState {
             || self.part != earlier.part
             || self.status != earlier.status
             || self.message != earlier.message
+            || self.parts != earlier.parts
             || self.ended_items != earlier.ended_items
     }
 }

@@ -536,6 +536,42 @@ impl Updater {
         Self::of_part(PartHandle { part, task: self.task().clone(), parent }, self.context.clone())
     }
 
+    /// Names a part, so that it is shown while it is under way: with its own count, among the
+    /// [parts](crate::ProgressState::parts) of the task, and where [bars](crate::TaskGroup) are shown, on a line below that of
+    /// the task, indented, if there is room for it. Nothing changes in how it counts.
+    ///
+    /// A part keeps the first name that it is given, and of a long one the first 256 bytes. The names of a task's first 16
+    /// parts under way are shown. Dropping the part completes it, and its line is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{SyncExecutor, TaskResult, Updater};
+    ///
+    /// fn install(packages: Vec<String>, progress: &Updater) -> TaskResult<()> {
+    ///     progress.set_total(packages.len() as u64);
+    ///     for package in &packages {
+    ///         let part = progress.split(1).named(format!("unpack {package}"));
+    ///         part.iter(0..1000).try_for_each(|file| file.map(drop))?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// let packages = vec!["bash".to_string(), "coreutils".to_string()];
+    /// let task = SyncExecutor::new().submit(install, packages);
+    /// task.on_progress(|_, new| println!("{:?}", new.parts)).wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use = "a part that is dropped is complete"]
+    pub fn named(self, name: impl Into<Cow<'static, str>>) -> Updater {
+        // Nobody owns the updater of a whole task.
+        if let Count::Part(handle) = self.count_in() {
+            handle.part.set_name(&name.into());
+        }
+        self.record_and_report();
+        self
+    }
+
     /// When the task will be ended by its [time-out](crate::TaskBuilder::timeout), so that it can choose to do less;
     /// `None` where it has none. Time in a pause moves it on.
     ///

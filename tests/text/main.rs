@@ -2,19 +2,24 @@
 
 mod lines;
 mod output;
+mod parts;
 mod screen;
 #[allow(dead_code, reason = "not every test needs all of it")]
 #[path = "../it/support.rs"]
 mod support;
+mod terminal;
 
 use lines::{say_much, say_numbers, say_numbers_elsewhere};
 use output::{complain_and_die, log_levels, write_for_ever, write_lines};
+use parts::{have_many_parts, have_parts};
 use screen::play;
 use support::count;
 
 progress_executor::test_worker!(
     complain_and_die,
     count,
+    have_many_parts,
+    have_parts,
     log_levels,
     play,
     say_much,

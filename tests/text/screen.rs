@@ -1,14 +1,10 @@
-//! Programs on a terminal: what its screen holds, as an emulator of one sees it.
-//!
-//! Each program is this test program, which plays a [`scene`] with a pseudo-terminal as its standard error.
+//! What the screen of a [program on a terminal](crate::terminal) holds.
 
 use std::env;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write, stdin};
+use std::io::{self, BufRead, BufReader, Write, stdin};
 use std::ops::Deref;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -19,19 +15,12 @@ use progress_executor::{
     Executor, ExecutorExt, GroupBars, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Units, Updater,
     WorkerOutput,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
 use serde::{Deserialize, Serialize};
-use vt100::Parser;
 
 use crate::lines::say_much;
+use crate::parts;
 use crate::support::{NewFile, count, eventually, within_deadline};
-
-const WIDTHS: [u16; 5] = [20, 40, 60, 80, 140];
-const KINDS: [&str; 2] = ["threads", "processes"];
-const DEADLINE: Duration = Duration::from_secs(10);
+use crate::terminal::{DEADLINE, KINDS, Program, everywhere, is_bar};
 
 /// What may stand in names and messages.
 const NAMES: [&str; 8] = [
@@ -82,7 +71,7 @@ fn part() -> Part {
     Part { message: String::new(), says: 0, until: None, fails: false }
 }
 
-fn executor(workers: usize) -> Pool {
+pub(crate) fn executor(workers: usize) -> Pool {
     match env::var("KIND").as_deref() {
         Ok("processes") => {
             let builder = ProcessPoolExecutor::builder().max_workers(workers).output(WorkerOutput::above_bars());
@@ -93,7 +82,7 @@ fn executor(workers: usize) -> Pool {
 }
 
 /// Ends when all that was written has arrived.
-enum Pool {
+pub(crate) enum Pool {
     Threads(ThreadPoolExecutor),
     Processes(ProcessPoolExecutor),
 }
@@ -119,7 +108,7 @@ impl Drop for Pool {
 }
 
 /// Waits for the test.
-fn wait_for_step() {
+pub(crate) fn wait_for_step() {
     stdin().lock().read_line(&mut String::new()).unwrap();
 }
 
@@ -134,6 +123,8 @@ fn scene() {
         "failures" => failures(),
         "company" => company(),
         "unread" => unread(),
+        "parts" => parts::play_group(),
+        "parts of one" => parts::play_task(),
         _ => panic!("there is no such scene"),
     }
 }
@@ -223,131 +214,6 @@ fn company() {
         wait_for_step();
         drop(file);
     });
-}
-
-/// A program on a terminal.
-struct Program {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    master: File,
-    terminal: Parser,
-    /// All that it has written.
-    raw: Vec<u8>,
-}
-
-impl Program {
-    fn start(scene: &str, kind: &str, (rows, columns): (u16, u16), variables: &[(&str, &str)]) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let path = ptsname(&master, Vec::new()).unwrap();
-        let slave = rustix::fs::open(path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
-        let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["screen::scene", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
-        command.env("SCENE", scene).env("KIND", kind).env("TERM", "xterm-256color");
-        for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM"] {
-            command.env_remove(variable);
-        }
-        command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(slave);
-        let mut program = Self {
-            child: Command::new("true").spawn().unwrap(),
-            stdin: None,
-            master: master.into(),
-            terminal: Parser::new(rows, columns, 10_000),
-            raw: Vec::new(),
-        };
-        program.resize(rows, columns);
-        program.child.wait().unwrap();
-        program.child = command.spawn().unwrap();
-        program.stdin = program.child.stdin.take();
-        program
-    }
-
-    fn resize(&mut self, rows: u16, columns: u16) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&self.master, size).unwrap();
-        self.terminal.screen_mut().set_size(rows, columns);
-    }
-
-    fn step(&mut self) {
-        self.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-    }
-
-    /// Returns whether the program is still there.
-    fn read(&mut self, until: Instant) -> bool {
-        let left = until.saturating_duration_since(Instant::now());
-        assert!(!left.is_zero(), "not within {DEADLINE:?}: {:#?}", self.lines());
-        let fd = OwnedFd::from(self.master.try_clone().unwrap());
-        let timeout = Timespec::try_from(left).unwrap();
-        if poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) == Ok(0) {
-            return true;
-        }
-        let mut bytes = [0; 4096];
-        match self.master.read(&mut bytes) {
-            Ok(len @ 1..) => {
-                self.terminal.process(&bytes[..len]);
-                self.raw.extend(&bytes[..len]);
-                true
-            }
-            // An error is how a terminal ends.
-            _ => false,
-        }
-    }
-
-    fn wait_until(&mut self, holds: impl Fn(&[String]) -> bool) {
-        let until = Instant::now() + DEADLINE;
-        while !holds(&self.lines()) {
-            assert!(self.read(until), "it has ended: {:#?}", self.lines());
-        }
-    }
-
-    fn wait(&mut self) {
-        let until = Instant::now() + DEADLINE;
-        while self.read(until) {}
-        assert!(self.child.wait().unwrap().success(), "{:#?}", self.lines());
-    }
-
-    /// The lines that are not empty, also those that have scrolled away.
-    fn lines(&mut self) -> Vec<String> {
-        let (_, columns) = self.terminal.screen().size();
-        let screen = self.terminal.screen_mut();
-        screen.set_scrollback(usize::MAX);
-        let mut lines = Vec::new();
-        for above in (1..=screen.scrollback()).rev() {
-            screen.set_scrollback(above);
-            lines.extend(screen.rows(0, columns).next());
-        }
-        screen.set_scrollback(0);
-        lines.extend(screen.rows(0, columns));
-        lines.into_iter().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect()
-    }
-
-    /// The characters in the last column.
-    fn last_column(&self) -> String {
-        let (rows, columns) = self.terminal.screen().size();
-        let cells = (0..rows).filter_map(|row| self.terminal.screen().cell(row, columns - 1));
-        cells.map(|cell| cell.contents().trim().to_owned()).collect()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn is_bar(line: &str) -> bool {
-    line.contains(" %") && !line.contains("said")
-}
-
-/// Calls a test with each kind of executor, and each width.
-fn everywhere(test: impl Fn(&str, u16) + Copy + Send + 'static) {
-    for kind in KINDS {
-        for columns in WIDTHS {
-            within_deadline(move || test(kind, columns));
-        }
-    }
 }
 
 #[test]

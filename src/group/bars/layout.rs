@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! hash a.iso            25 %  ━━━━━━━━╸──────────────────────  0.5/2.0 GiB  35.2 MiB/s, 43 s left
+//!   read                50 %  ━━━━━━━━━━━━━━━───────────────   128/256
 //! total                 12 %  ━━━━╸──────────────────────────  5 of 16 ended: 4 finished, 1 failed
 //! ```
 //!
@@ -16,13 +17,15 @@ use unicode_width::UnicodeWidthChar;
 use crate::future::text::one_line;
 use crate::group::bars::units::Units;
 use crate::group::progress::GroupProgress;
-use crate::progress::{ProgressState, Status};
+use crate::progress::{PartState, ProgressState, Status};
 
 /// Between two columns.
 const GAP: usize = 2;
 const PERCENT: usize = 5;
 const SHORTEST_BAR: usize = 10;
 const SHORTEST_NOTE: usize = 8;
+/// How far a part of a task stands in from what it is a part of.
+const INDENT: usize = 2;
 
 /// What ends a line of something that has failed, where there are no colours.
 pub(super) const MARK: &str = " ✗";
@@ -34,9 +37,10 @@ pub(super) struct Canvas {
     pub(super) has_colours: bool,
 }
 
-/// What is to be said of a task.
+/// What is to be said of a task, or of a part of one.
 pub(super) struct Row {
     name: String,
+    indent: usize,
     /// How much is done, from 0 to 1, where that is known.
     fraction: Option<f64>,
     status: Status,
@@ -46,7 +50,35 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn of_task(name: &str, state: &ProgressState, units: &Units) -> Self {
+    /// One for each task, and for parts of them that have a name, as long as there is room for these.
+    pub(super) fn of_tasks<'a>(
+        tasks: impl Iterator<Item = (&'a str, ProgressState)>,
+        mut room_for_parts: usize,
+        units: &Units,
+    ) -> Vec<Self> {
+        let mut rows = Vec::new();
+        for (name, state) in tasks {
+            rows.push(Self::of_task(name, &state, units));
+            let parts = &state.parts[..state.parts.len().min(room_for_parts)];
+            rows.extend(parts.iter().map(|part| Self::of_part(part, state.status)));
+            room_for_parts -= parts.len();
+        }
+        rows
+    }
+
+    fn of_part(part: &PartState, status: Status) -> Self {
+        Self {
+            name: one_line(&part.name).into_owned(),
+            indent: INDENT * (usize::from(part.depth) + 1),
+            fraction: part.fraction(),
+            status,
+            // Of what, only the task knows.
+            count: Units::Numbers.count(part.n, part.total),
+            notes: Vec::new(),
+        }
+    }
+
+    fn of_task(name: &str, state: &ProgressState, units: &Units) -> Self {
         let (count, speed) = (units.count(state.n, state.total), speed(units.rate(state.rate()), state.eta()));
         let message = state.message.as_deref().map(|message| one_line(message).into_owned());
         let notes = match (state.status, message) {
@@ -58,7 +90,7 @@ impl Row {
         let fraction = if state.total.is_some() { state.fraction() } else { None };
         // One that waits has come to nothing yet.
         let fraction = fraction.filter(|_| state.status != Status::Pending);
-        Self { name: one_line(name).into_owned(), fraction, status: state.status, count, notes }
+        Self { name: one_line(name).into_owned(), indent: 0, fraction, status: state.status, count, notes }
     }
 
     /// For all of `tasks`, of which some may not be shown.
@@ -82,7 +114,14 @@ impl Row {
             shortest,
         ];
         let status = if progress.failed > 0 { Status::Failed } else { Status::Running };
-        Self { name: "total".into(), fraction: achieved(progress, tasks), status, count: String::new(), notes }
+        Self {
+            name: "total".into(),
+            indent: 0,
+            fraction: achieved(progress, tasks),
+            status,
+            count: String::new(),
+            notes,
+        }
     }
 }
 
@@ -136,7 +175,7 @@ impl Canvas {
         self.columns.saturating_sub(1).max(1)
     }
 
-    /// A line for each task, in the same columns, and one for all of them.
+    /// A line for each row, in the same columns, and one for all tasks.
     pub(super) fn draw(self, tasks: &[Row], whole: Option<&Row>) -> Vec<String> {
         let count = tasks.iter().map(|row| width(&row.count)).max().unwrap_or(0);
         let note = tasks.iter().filter_map(|row| row.notes.last()).map(|note| width(note)).max().unwrap_or(0);
@@ -172,8 +211,10 @@ impl Canvas {
             None => " ".repeat(widths.bar),
         };
         let note = row.notes.iter().find(|note| width(note) <= widths.note).or(row.notes.last());
+        // However deep it is, half of the column is for the name.
+        let indent = " ".repeat(row.indent.min(widths.name / 2));
         let cells = [
-            fit(&row.name, widths.name),
+            fit(&(indent + &row.name), widths.name),
             align_right(&percent, widths.percent),
             bar,
             align_right(&row.count, widths.count),

@@ -39,7 +39,8 @@ use crate::task::lines::Line;
 ///
 /// It can be cloned and sent; all clones are the same bars. They are drawn where what they show is polled, at most 20
 /// times a second; all that are shown on standard error share the terminal. Each task takes one line, whatever its name
-/// and its messages hold.
+/// and its messages hold; below it, while they are under way, stand its parts that have a [name](crate::Updater::named),
+/// indented, if there is room for them.
 ///
 /// # Text
 ///
@@ -432,9 +433,9 @@ impl Shown {
             let (started, progress) = self.view.now();
             // The last row is for all of them.
             let (shown, hidden) = started.split_at(started.len().min(rows - 1));
-            let tasks = shown.iter().map(|task| Row::of_task(task.name(), &task.core.snapshot(), units));
+            let tasks = shown.iter().map(|task| (task.name(), task.core.snapshot()));
             let whole = Row::of_group(&progress, self.view.tasks(&progress), hidden.len(), units);
-            (tasks.collect(), Some(whole))
+            (Row::of_tasks(tasks, rows - 1 - shown.len(), units), Some(whole))
         });
     }
 

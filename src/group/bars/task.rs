@@ -1,9 +1,12 @@
 //! One task on a terminal.
 
+use std::iter;
 use std::task::Waker;
+use std::time::Instant;
 
 use crate::future::ProgressFuture;
 use crate::group::bars::layout::Row;
+use crate::group::bars::units::Units;
 use crate::group::bars::{Bars, GroupBars, Screen};
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
@@ -52,7 +55,11 @@ struct ShownTask {
 
 impl ShownTask {
     fn draw(&self, has_changed: bool, waker: Option<&Waker>) {
-        self.bars.draw(has_changed, waker, |_, units| (vec![Row::of_task(&self.name, &self.state, units)], None));
+        self.bars.draw(has_changed, waker, |rows, units| (self.rows(rows, units), None));
+    }
+
+    fn rows(&self, rows: usize, units: &Units) -> Vec<Row> {
+        Row::of_tasks(iter::once((&*self.name, self.state.clone())), rows - 1, units)
     }
 
     fn finish(&mut self) {
@@ -63,7 +70,8 @@ impl ShownTask {
         if let Bars { screen: Screen::Plain(plain), units, .. } = bars {
             plain.note_ended(self.id, &self.name, &self.state, units);
         } else if !bars.is_cleared {
-            bars.draw(std::time::Instant::now(), |_, units| (vec![Row::of_task(&self.name, &self.state, units)], None));
+            // Parts that are under way still are no more to be seen.
+            bars.draw(Instant::now(), |_, units| (self.rows(1, units), None));
         }
         if let (Screen::Others(others), false) = (&bars.screen, bars.is_cleared) {
             others.bar.abandon();

@@ -13,14 +13,14 @@ use crate::id::TaskId;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wake_pipe::WakePipe;
 use crate::process::protocol::wire::{Reply, Run};
-use crate::progress::{ProgressState, Status};
+use crate::progress::{PartState, ProgressState, Status};
 use crate::sync::waiter::Waiter;
 use crate::task::context::{Recorder, Relay};
 use crate::task::lines::{Backlog, Line, to_standard_error};
 use crate::task::parts::Position;
 #[cfg(feature = "log")]
 use crate::task::remote::RemoteLog;
-use crate::task::remote::{RemoteSnapshot, beginning};
+use crate::task::remote::{RemotePart, RemoteSnapshot, beginning};
 use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
 
@@ -292,8 +292,13 @@ pub(crate) fn snapshot_of(task: &TaskRef, longest_message: usize) -> RemoteSnaps
         is_halted: word & state::HALTED != 0,
         has_noticed: word & state::NOTICED != 0,
         is_silent: word & state::ECHO != 0,
+        parts: state.parts.into_iter().map(remote_part).collect(),
         message: state.message.map(|message| shorten((*message).to_owned(), longest_message)),
     }
+}
+
+fn remote_part(PartState { name, n, total, part, depth }: PartState) -> RemotePart {
+    RemotePart { name, n, total: total.unwrap_or(counts::UNKNOWN), part, depth }
 }
 
 /// How far an item had come that has ended.

@@ -3,11 +3,11 @@
 use std::mem;
 
 use super::{
-    ENDINGS, Fingerprint, HALTED, HEAD, Hello, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, ROOM, Ready,
-    Reply, Request, Run, SILENT, Surroundings, WireError, kind,
+    ENDINGS, Fingerprint, HALTED, HEAD, Hello, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, PARTS, ROOM,
+    Ready, Reply, Request, Run, SILENT, Surroundings, WireError, kind,
 };
 use crate::codec::{Encoded, Format};
-use crate::task::remote::{RemoteLog, RemoteSnapshot};
+use crate::task::remote::{RemoteLog, RemotePart, RemoteSnapshot};
 
 /// How much memory is kept for the frames to come, whatever those before have taken.
 const KEPT: usize = 2 * ROOM;
@@ -417,12 +417,10 @@ impl<'a> Fields<'a> {
     }
 
     fn snapshot(mut self) -> Result<RemoteSnapshot, WireError> {
-        let (n, total, part) = (self.u64()?, self.u64()?, self.array().map(f64::from_le_bytes)?);
-        if !(0.0..1.0).contains(&part) {
-            return Err(self.malformed());
-        }
+        let (n, total, part) = (self.u64()?, self.u64()?, self.fraction()?);
         let (elapsed, bits) = (self.u64()?, self.u8()?);
         let has = |bit| bits & bit != 0;
+        let parts = if has(PARTS) { Fields { rest: self.bytes()?, ..self }.parts()? } else { Vec::new() };
         let message = if has(MESSAGE) { Some(self.text()?) } else { None };
         Ok(RemoteSnapshot {
             n,
@@ -432,7 +430,24 @@ impl<'a> Fields<'a> {
             is_halted: has(HALTED),
             has_noticed: has(NOTICED),
             is_silent: has(SILENT),
+            parts,
             message,
         })
+    }
+
+    fn parts(mut self) -> Result<Vec<RemotePart>, WireError> {
+        let mut parts = Vec::new();
+        while !self.rest.is_empty() {
+            let (depth, n, total, part) = (self.u8()?, self.u64()?, self.u64()?, self.fraction()?);
+            let name = self.one_text()?.into();
+            parts.push(RemotePart { name, n, total, part, depth });
+        }
+        Ok(parts)
+    }
+
+    /// From 0 to less than 1.
+    fn fraction(&mut self) -> Result<f64, WireError> {
+        let fraction = self.array().map(f64::from_le_bytes)?;
+        if (0.0..1.0).contains(&fraction) { Ok(fraction) } else { Err(self.malformed()) }
     }
 }

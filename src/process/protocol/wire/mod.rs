@@ -254,8 +254,9 @@ const HALTED: u8 = 1;
 const NOTICED: u8 = 1 << 1;
 const MESSAGE: u8 = 1 << 2;
 const SILENT: u8 = 1 << 3;
+const PARTS: u8 = 1 << 4;
 
-/// The size of a [`RemoteSnapshot`], without its message.
+/// The size of a [`RemoteSnapshot`], without its parts and its message.
 const SNAPSHOT: usize = 33;
 
 mod kind {

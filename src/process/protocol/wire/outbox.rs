@@ -6,11 +6,11 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{
-    Ending, HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, ROOM, Ready, Reply, Request, Run,
-    SILENT, SNAPSHOT, Surroundings, kind,
+    Ending, HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, PARTS, ROOM, Ready, Reply, Request,
+    Run, SILENT, SNAPSHOT, Surroundings, kind,
 };
 use crate::codec::{Encoded, Format};
-use crate::task::remote::{RemoteLog, RemoteSnapshot};
+use crate::task::remote::{RemoteLog, RemotePart, RemoteSnapshot};
 
 /// What is to be sent: small frames side by side, large payloads as they are.
 #[derive(Debug, Default)]
@@ -279,7 +279,7 @@ pub(crate) fn share_overhead() -> u64 {
 
 /// The size of the frame for an output, without the payload; for its bound.
 pub(crate) fn value_overhead(snapshot: &RemoteSnapshot) -> u64 {
-    (HEAD + 1 + SNAPSHOT + snapshot.message.as_ref().map_or(0, String::len) + 1) as u64
+    (HEAD + 1 + SNAPSHOT + parts_of(snapshot).len() + snapshot.message.as_ref().map_or(0, String::len) + 1) as u64
 }
 
 /// With their length, as one of several.
@@ -298,7 +298,25 @@ fn put_snapshot(to: &mut Vec<u8>, snapshot: &RemoteSnapshot) {
         bit(snapshot.is_halted, HALTED)
             | bit(snapshot.has_noticed, NOTICED)
             | bit(snapshot.message.is_some(), MESSAGE)
-            | bit(snapshot.is_silent, SILENT),
+            | bit(snapshot.is_silent, SILENT)
+            | bit(!snapshot.parts.is_empty(), PARTS),
     );
+    to.extend(parts_of(snapshot));
     to.extend(snapshot.message.as_deref().unwrap_or_default().as_bytes());
+}
+
+/// With their size, if there are any.
+fn parts_of(snapshot: &RemoteSnapshot) -> Vec<u8> {
+    let (mut parts, mut bytes) = (Vec::new(), Vec::new());
+    for RemotePart { name, n, total, part, depth } in &snapshot.parts {
+        parts.push(*depth);
+        parts.extend(n.to_le_bytes());
+        parts.extend(total.to_le_bytes());
+        parts.extend(part.to_le_bytes());
+        put_bytes(&mut parts, name.as_bytes());
+    }
+    if !parts.is_empty() {
+        put_bytes(&mut bytes, &parts);
+    }
+    bytes
 }

@@ -12,6 +12,7 @@ use super::decoder::Decoder;
 use super::outbox::*;
 use super::*;
 use crate::codec::Format;
+use crate::task::remote::RemotePart;
 
 /// Where something changes about how a payload is sent and received.
 const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
@@ -246,9 +247,17 @@ fn value() -> impl Strategy<Value = Encoded> {
 
 fn snapshot() -> impl Strategy<Value = RemoteSnapshot> {
     let message = prop_oneof![Just(None), text().prop_map(Some)];
-    (any::<(u64, u64, u64, bool, bool, bool)>(), 0.0..1.0, message).prop_map(|(known, part, message)| {
+    let part = (text(), any::<(u64, u64, u8)>(), 0.0..1.0).prop_map(|(name, (n, total, depth), part)| RemotePart {
+        name: name.into(),
+        n,
+        total,
+        part,
+        depth,
+    });
+    let known = any::<(u64, u64, u64, bool, bool, bool)>();
+    (known, 0.0..1.0, vec(part, 0..4), message).prop_map(|(known, part, parts, message)| {
         let (n, total, elapsed, is_halted, has_noticed, is_silent) = known;
-        RemoteSnapshot { n, total, part, elapsed, is_halted, has_noticed, is_silent, message }
+        RemoteSnapshot { n, total, part, elapsed, is_halted, has_noticed, is_silent, parts, message }
     })
 }
 
