@@ -13,7 +13,7 @@
 //! - `--report` writes a page for a browser that shows which worker has run what, and `--trace` the same for
 //!   [Perfetto](https://ui.perfetto.dev) or `chrome://tracing`.
 //! - Ctrl-C cancels all of them; the table is printed all the same, and the exit code is 130. If a task has failed, it is 1.
-//! - Ctrl-Z stops the program, and worker processes with it.
+//! - Ctrl-Z takes the bars away and stops the program, and worker processes with it; `fg` brings all of them back.
 //!
 //! Progress goes to standard error: as bars on a terminal, and else as a line for each start and each end. The
 //! table goes to standard output.
@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use progress_executor::{
-    BoxError, Canceller, Executor, ExecutorExt, GroupHandle, GroupReport, Launcher, ProcessPoolExecutor,
+    BoxError, Canceller, Executor, ExecutorExt, GroupBars, GroupHandle, GroupReport, Launcher, ProcessPoolExecutor,
     ProgressFuture, SyncExecutor, TaskError, TaskGroup, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
 };
 #[cfg(unix)]
@@ -166,6 +166,9 @@ impl Options {
     }
 }
 
+/// The executor, and once more where it has processes of its own.
+type Chosen = (Arc<dyn Executor>, Option<Arc<ProcessPoolExecutor>>);
+
 impl Kind {
     /// Only processes can be launched.
     fn default_for(launcher: &Launcher) -> Self {
@@ -182,31 +185,30 @@ impl Kind {
         }
     }
 
-    fn executor(&self, launcher: &Launcher) -> Result<Arc<dyn Executor>, BoxError> {
+    fn executor(&self, launcher: &Launcher) -> Result<Chosen, BoxError> {
         Ok(match self {
-            Self::Threads => Arc::new(ThreadPoolExecutor::new(WORKERS)),
+            Self::Threads => (Arc::new(ThreadPoolExecutor::new(WORKERS)), None),
             Self::Processes => {
                 let mut builder = ProcessPoolExecutor::builder().max_workers(WORKERS).launcher(launcher.clone());
                 if *launcher != Launcher::default() {
                     builder = builder.env(SHOWS_HOST, "");
                 }
                 let executor = Arc::new(builder.build()?);
-                #[cfg(unix)]
-                suspend_with_program(executor.clone())?;
-                executor
+                (executor.clone(), Some(executor))
             }
-            Self::Sync => Arc::new(SyncExecutor::new()),
+            Self::Sync => (Arc::new(SyncExecutor::new()), None),
         })
     }
 }
 
 fn run(options: &Options) -> Result<ExitCode, BoxError> {
-    let executor = options.executor.executor(&options.launcher)?;
+    let (executor, processes) = options.executor.executor(&options.launcher)?;
     let started = Instant::now();
     let mut group = TaskGroup::new();
     let bars = group.show_bars();
     bars.println(format!("{TASKS} tasks, {} at a time; Ctrl-C cancels them", executor.max_workers()));
     let interrupted = cancel_on_interrupt(group.handle())?;
+    stop_on_ctrl_z(bars.clone(), processes)?;
     let tasks = submit_all(&*executor);
     let names: Vec<String> = tasks.iter().map(|task| task.name().to_owned()).collect();
     if options.cancel_first {
@@ -244,18 +246,24 @@ fn cancel_on_interrupt(group: GroupHandle) -> Result<Arc<AtomicBool>, ctrlc::Err
     Ok(interrupted)
 }
 
-/// Ctrl-Z stops the program alone, for its workers are not in its process group: they are to stop, and go on, with it.
+/// Ctrl-Z takes the bars away and stops the program. Worker processes are not in its process group: they are to stop, and go
+/// on, with it.
 #[cfg(unix)]
-fn suspend_with_program(executor: Arc<ProcessPoolExecutor>) -> io::Result<()> {
+fn stop_on_ctrl_z(bars: GroupBars, processes: Option<Arc<ProcessPoolExecutor>>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTSTP])?;
     std::thread::spawn(move || {
         for signal in signals.forever() {
-            executor.suspend();
+            processes.iter().for_each(|executor| executor.suspend());
             // Stops the program, and returns when it goes on.
-            let _ = emulate_default_handler(signal);
-            executor.resume();
+            let _ = bars.suspend(|| emulate_default_handler(signal));
+            processes.iter().for_each(|executor| executor.resume());
         }
     });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn stop_on_ctrl_z(_: GroupBars, _: Option<Arc<ProcessPoolExecutor>>) -> io::Result<()> {
     Ok(())
 }
 

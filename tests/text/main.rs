@@ -1,5 +1,6 @@
 //! Text beside bars: what tasks say, what workers write and log, and what of all that a screen holds.
 
+mod keys;
 mod lines;
 mod output;
 mod parts;

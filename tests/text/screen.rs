@@ -17,6 +17,7 @@ use progress_executor::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::keys;
 use crate::lines::say_much;
 use crate::parts;
 use crate::support::{NewFile, count, eventually, within_deadline};
@@ -65,6 +66,13 @@ pub(crate) fn play(part: Part, progress: &Updater) -> TaskResult<()> {
     }
     progress.set_counts(4, 4)?;
     if part.fails { Err("on purpose".into()) } else { Ok(()) }
+}
+
+impl Part {
+    /// One that goes on until a file is gone.
+    pub(crate) fn until(file: &NewFile) -> Self {
+        Self { until: Some(file.path()), ..part() }
+    }
 }
 
 fn part() -> Part {
@@ -123,6 +131,7 @@ fn scene() {
         "failures" => failures(),
         "company" => company(),
         "unread" => unread(),
+        "stopped" => keys::play(),
         "parts" => parts::play_group(),
         "parts of one" => parts::play_task(),
         _ => panic!("there is no such scene"),

@@ -50,6 +50,23 @@ use crate::task::lines::Line;
 /// that tasks [say](crate::Updater::println) appear there as well, and what worker processes write, with
 /// `WorkerOutput::above_bars`. For all else there is [`suspend`](Self::suspend).
 ///
+/// # Ctrl-Z
+///
+/// While a program is stopped, the shell writes lines that this knows nothing of: bars that go on afterwards are drawn over
+/// the last of them, and leave as many lines of their own above. A program that handles the signal takes its bars away
+/// before it stops, and has them back when it goes on; here with the crate
+/// [`signal-hook`](https://docs.rs/signal-hook), as the example `full_example` does:
+///
+/// ```ignore
+/// let mut signals = Signals::new([SIGTSTP])?;
+/// thread::spawn(move || {
+///     for signal in signals.forever() {
+///         // Stops the program, and returns when it goes on.
+///         let _ = bars.suspend(|| emulate_default_handler(signal));
+///     }
+/// });
+/// ```
+///
 /// # Colours
 ///
 /// As the conventions are: none where `NO_COLOR` is set or `CLICOLOR` is 0, and some where there is no terminal if
