@@ -46,11 +46,13 @@ async fn follow(limit: u64, mut events: TaskEvents<usize>) -> Result<(), TaskErr
                 let tenths = (state.fraction().unwrap_or(0.0) * 10.0) as u64;
                 if tenths > shown {
                     shown = tenths;
-                    println!("primes below {limit}: {tenths}0 %");
+                    cli::say(&format_args!("primes below {limit}: {tenths}0 %"));
                 }
             }
-            TaskEvent::Done(Ok(primes)) => println!("primes below {limit}: there are {primes}"),
-            TaskEvent::Done(Err(error)) if error.is_cancelled() => println!("primes below {limit}: {error:#}"),
+            TaskEvent::Done(Ok(primes)) => cli::say(&format_args!("primes below {limit}: there are {primes}")),
+            TaskEvent::Done(Err(error)) if error.is_cancelled() => {
+                cli::say(&format_args!("primes below {limit}: {error:#}"))
+            }
             TaskEvent::Done(Err(error)) => return Err(error),
             _ => {}
         }
@@ -61,7 +63,7 @@ async fn follow(limit: u64, mut events: TaskEvents<usize>) -> Result<(), TaskErr
 async fn heartbeat() {
     for beat in 1.. {
         task::sleep(Duration::from_millis(250)).await;
-        println!("heartbeat {beat}");
+        cli::say(&format_args!("heartbeat {beat}"));
     }
 }
 

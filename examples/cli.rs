@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use progress_executor::BoxError;
 
@@ -12,10 +12,15 @@ use progress_executor::BoxError;
 #[allow(dead_code)] // Not every example handles Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// The same of one whose output nobody reads any more.
+pub(crate) const BROKEN_PIPE: u8 = 141;
+
+const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 
 const EXIT_CODES: &str = "
-Exit codes: 0 finished, 1 failed, 2 wrong usage, 130 cancelled by Ctrl-C";
+Exit codes: 0 finished, 1 failed, 2 wrong usage, 130 cancelled by Ctrl-C,
+141 nobody reads the output";
 
 /// Shows what `--help` asks for, or does the work that the command line asks for.
 pub(crate) fn run<O>(
@@ -26,13 +31,13 @@ pub(crate) fn run<O>(
     let arguments: Vec<OsString> = env::args_os().skip(1).collect();
     let mut options = arguments.iter().take_while(|&argument| argument != "--");
     if options.any(|option| option == "--help" || option == "-h") {
-        println!("{usage}\n{EXIT_CODES}");
+        say(&format_args!("{usage}\n{EXIT_CODES}"));
         return ExitCode::SUCCESS;
     }
     match parse(arguments) {
         Ok(options) => work(options).unwrap_or_else(|error| {
             complain(&format_args!("{error:#}")); // with its causes
-            ExitCode::FAILURE
+            ExitCode::from(FAILED)
         }),
         Err(problem) => {
             complain(&format_args!("{problem}; `--help` shows the usage"));
@@ -45,6 +50,17 @@ pub(crate) fn run<O>(
 #[allow(dead_code)] // Not every example is one.
 pub(crate) fn no_arguments(arguments: Vec<OsString>) -> Result<(), String> {
     arguments.first().map_or(Ok(()), |argument| Err(format!("unknown argument {argument:?}")))
+}
+
+/// Writes a line to standard output. A reader that has seen enough, such as `head`, is the end of the program, as it is of
+/// others: `println!` would panic.
+pub(crate) fn say(line: &dyn Display) {
+    let Err(error) = writeln!(io::stdout(), "{line}") else { return };
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        process::exit(BROKEN_PIPE.into());
+    }
+    complain(&format_args!("cannot write to standard output: {error}"));
+    process::exit(FAILED.into());
 }
 
 /// Where nobody reads standard error, nothing can be done about it.

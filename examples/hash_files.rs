@@ -48,9 +48,6 @@ const BUFFER: usize = 128 * 1024;
 /// How often digests are written, at the least, while there are any.
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a shell reports of a program that ended because nobody reads its output any more.
-const BROKEN_PIPE: u8 = 141;
-
 fn main() -> ExitCode {
     cli::run(USAGE, parse, run)
 }
@@ -299,7 +296,7 @@ impl<'a> Report<'a> {
         match result.and_then(|()| self.write()) {
             // The reader of the output may have been interrupted as well.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe && interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::from(BROKEN_PIPE)),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::from(cli::BROKEN_PIPE)),
             result => result?,
         }
         self.sum_up(interrupted);

@@ -33,16 +33,21 @@ fn count_lines(path: PathBuf, progress: &Updater) -> TaskResult<(u64, PathBuf)> 
     Ok((count, path))
 }
 
-/// The files below a folder: looked for as they are asked for, however many there are.
+/// The files below a folder: looked for as they are asked for, however many there are. A folder that cannot be read is among
+/// them, so that its error is reported like that of a file.
 fn files(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let mut left = vec![folder.to_owned()];
     std::iter::from_fn(move || {
         while let Some(path) = left.pop() {
-            if !path.is_dir() {
-                return Some(path);
+            match fs::read_dir(&path) {
+                Ok(entries) => {
+                    let paths = entries.flatten().map(|entry| entry.path());
+                    left.extend(paths.filter(|path| !path.is_symlink()));
+                }
+                // Whoever opens a pipe waits for one who writes to it.
+                Err(_) if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) => {}
+                Err(_) => return Some(path),
             }
-            let entries = fs::read_dir(&path).into_iter().flatten().flatten();
-            left.extend(entries.map(|entry| entry.path()).filter(|path| !path.is_symlink()));
         }
         None
     })
@@ -64,14 +69,15 @@ fn parse(arguments: Vec<OsString>) -> Result<PathBuf, String> {
 fn count_all(folder: &Path) -> Result<ExitCode, BoxError> {
     let executor = ProcessPoolExecutor::new(0)?; // as many as there are processors
     smol::block_on(async {
-        let (mut total, mut largest, mut exit_code) = (0, (0, PathBuf::new()), ExitCode::SUCCESS);
+        let (mut total, mut largest, mut exit_code) = (0, None, ExitCode::SUCCESS);
         // At most twice as many files as there are workers are under way.
-        let mut counts = executor.map(count_lines, files(folder)).unordered();
+        let counts = executor.map(count_lines, files(folder)).unordered();
+        let mut counts = counts.named(|_, path| path.display().to_string()); // for the errors
         while let Some(outcome) = counts.next().await {
             match outcome {
                 Ok(count) => {
                     total += count.0;
-                    largest = largest.max(count);
+                    largest = largest.max(Some(count));
                 }
                 // Only that file.
                 Err(error) => {
@@ -80,7 +86,10 @@ fn count_all(folder: &Path) -> Result<ExitCode, BoxError> {
                 }
             }
         }
-        println!("{total} lines; the most are {} in {}", largest.0, largest.1.display());
+        match largest {
+            Some((lines, path)) => cli::say(&format_args!("{total} lines; the most are {lines} in {}", path.display())),
+            None => cli::complain(&"there is no file whose lines could be counted"),
+        }
         Ok(exit_code)
     })
 }

@@ -55,12 +55,12 @@ fn main() -> ExitCode {
 }
 
 async fn show_factors(makers: &ThreadPoolExecutor, factorers: &ProcessPoolExecutor) -> Result<(), TaskError> {
-    let numbers = makers.map(make, (1..).inspect(|seed| println!("  {seed} goes in")));
+    let numbers = makers.map(make, (1..).inspect(|seed| cli::say(&format_args!("  {seed} goes in"))));
     // At most four numbers wait for their factors, or have them.
     let factored = numbers.map_ok(|number| factorers.submit(factor, number)).try_buffer_unordered(4);
     let mut factored = factored.take(12);
     while let Some(factors) = factored.next().await {
-        println!("{} comes out", factors?);
+        cli::say(&format_args!("{} comes out", factors?));
     }
     Ok(()) // what was under way is cancelled here
 }

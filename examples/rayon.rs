@@ -32,15 +32,15 @@ fn longest_walk(n: u64, progress: &Updater) -> TaskResult<u64> {
 fn main() -> ExitCode {
     cli::run(USAGE, cli::no_arguments, |()| {
         let executor = ThreadPoolExecutor::new(1); // rayon has threads of its own
-        let show = |state: &ProgressState| println!("{:3.0} %", state.fraction().unwrap_or(0.0) * 100.0);
+        let show = |state: &ProgressState| cli::say(&format_args!("{:3.0} %", state.fraction().unwrap_or(0.0) * 100.0));
 
         let task = executor.submit(longest_walk, 3_000_000).on_progress(move |_, new| show(new));
-        println!("longest walk: {}", task.wait()?);
+        cli::say(&format_args!("longest walk: {}", task.wait()?));
 
         let task = executor.task(longest_walk, 1 << 40).timeout(Duration::from_millis(300)).submit();
         match task.wait() {
-            Err(error) if error.is_timed_out() => println!("{error:#}"), // never takes a part for the whole
-            outcome => println!("longest walk: {}", outcome?),
+            Err(error) if error.is_timed_out() => cli::say(&format_args!("{error:#}")), // never takes a part for the whole
+            outcome => cli::say(&format_args!("longest walk: {}", outcome?)),
         }
         Ok(ExitCode::SUCCESS)
     })

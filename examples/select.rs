@@ -36,8 +36,8 @@ fn stroll(pause: Duration, progress: &Updater) -> TaskResult<&'static str> {
 
 fn show(name: &str, state: &ProgressState) {
     match state.fraction() {
-        Some(fraction) => println!("{name:>5}: {:>3.0} %, {}", fraction * 100.0, state.status),
-        None => println!("{name:>5}: {}", state.status),
+        Some(fraction) => cli::say(&format_args!("{name:>5}: {:>3.0} %, {}", fraction * 100.0, state.status)),
+        None => cli::say(&format_args!("{name:>5}: {}", state.status)),
     }
 }
 
@@ -71,7 +71,7 @@ async fn watch(interrupts: Receiver<()>) -> Result<bool, TaskError> {
             state = fox_updates.select_next_some() => show("fox", &state),
             state = snail_updates.select_next_some() => show("snail", &state),
             _ = patience => {
-                println!("       a second has passed");
+                cli::say(&"       a second has passed");
                 cancel_all();
             }
             () = interrupts.select_next_some() => {
@@ -86,8 +86,8 @@ async fn watch(interrupts: Receiver<()>) -> Result<bool, TaskError> {
 
     for (name, task) in [("hare", hare), ("fox", fox), ("snail", snail)] {
         match task.await {
-            Ok(value) => println!("{name:>5}: {value}"),
-            Err(error) if error.is_cancelled() => println!("{name:>5}: {error}"),
+            Ok(value) => cli::say(&format_args!("{name:>5}: {value}")),
+            Err(error) if error.is_cancelled() => cli::say(&format_args!("{name:>5}: {error}")),
             Err(error) => return Err(error),
         }
     }

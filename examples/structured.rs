@@ -22,7 +22,7 @@ struct Tidy(&'static str);
 
 impl Drop for Tidy {
     fn drop(&mut self) {
-        println!("  {} has tidied up", self.0);
+        cli::say(&format_args!("  {} has tidied up", self.0));
     }
 }
 
@@ -51,9 +51,9 @@ fn main() -> ExitCode {
         smol::block_on(async {
             for index_works in [true, false] {
                 match fetch_all(&executor, index_works).await {
-                    Ok(parts) => println!("fetched {}", parts.join(", ")),
+                    Ok(parts) => cli::say(&format_args!("fetched {}", parts.join(", "))),
                     Err(error) if index_works => return Err(error.into()),
-                    Err(error) => println!("{error:#}"), // with its causes
+                    Err(error) => cli::say(&format_args!("{error:#}")), // with its causes
                 }
             }
             Ok(ExitCode::SUCCESS)
