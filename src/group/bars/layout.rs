@@ -79,11 +79,13 @@ impl Row {
     }
 
     fn of_task(name: &str, state: &ProgressState, units: &Units) -> Self {
-        let (count, speed) = (units.count(state.n, state.total), speed(units.rate(state.rate()), state.eta()));
+        let (count, speeds) = (units.count(state.n, state.total), speeds(units.rate(state.rate()), state.eta()));
         let message = state.message.as_deref().map(|message| one_line(message).into_owned());
         let notes = match (state.status, message) {
-            (Status::Running, Some(message)) => vec![format!("{speed}  {message}").trim_start().to_owned(), message],
-            (Status::Running, None) => vec![speed],
+            (Status::Running, Some(message)) => {
+                vec![format!("{}  {message}", speeds[0]).trim_start().to_owned(), message]
+            }
+            (Status::Running, None) => speeds.into(),
             (Status::Finished, _) => vec![format!("{} in {}", state.status, told(state.elapsed))],
             (status, _) => vec![status.to_string()],
         };
@@ -137,12 +139,11 @@ fn counts(counts: &[(usize, &str)]) -> String {
     counts.collect::<Vec<_>>().join(", ")
 }
 
-fn speed(rate: String, eta: Option<Duration>) -> String {
-    match worth_telling(eta) {
-        Some(eta) if rate.is_empty() => format!("{} left", told(eta)),
-        Some(eta) => format!("{rate}, {} left", told(eta)),
-        None => rate,
-    }
+/// The longest comes first, and the last is for where there is no room for any: half a time tells nothing.
+fn speeds(rate: String, eta: Option<Duration>) -> [String; 3] {
+    let left = worth_telling(eta).map_or(String::new(), |eta| format!("{} left", told(eta)));
+    let both = if rate.is_empty() || left.is_empty() { rate + &left } else { format!("{rate}, {left}") };
+    [both, left, String::new()]
 }
 
 /// Less than a moment is nothing.
@@ -178,7 +179,7 @@ impl Canvas {
     /// A line for each row, in the same columns, and one for all tasks.
     pub(super) fn draw(self, tasks: &[Row], whole: Option<&Row>) -> Vec<String> {
         let count = tasks.iter().map(|row| width(&row.count)).max().unwrap_or(0);
-        let note = tasks.iter().filter_map(|row| row.notes.last()).map(|note| width(note)).max().unwrap_or(0);
+        let note = tasks.iter().flat_map(|row| &row.notes).map(|note| width(note)).max().unwrap_or(0);
         let has_percent = whole.is_some() || tasks.iter().any(|row| row.fraction.is_some());
         let widths = self.widths(count, note, has_percent);
         let tasks = tasks.iter().map(|row| self.line(row, &widths, Style::new().cyan()));
@@ -330,5 +331,31 @@ fn align_right(text: &str, columns: usize) -> String {
     match columns.checked_sub(width(text)) {
         Some(missing) => " ".repeat(missing) + text,
         None => " ".repeat(columns),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Canvas, Row, width};
+    use crate::group::bars::units::Units;
+    use crate::progress::{ProgressState, Status};
+    use std::time::Duration;
+
+    #[test]
+    fn a_speed_is_told_as_a_whole_or_not_at_all() {
+        for (elapsed, total) in [(1, 200), (700, 3_000), (90_000, 20_000)] {
+            let state = ProgressState {
+                n: 100,
+                total: Some(total),
+                status: Status::Running,
+                elapsed: Duration::from_secs(elapsed),
+                ..ProgressState::INITIAL
+            };
+            for columns in 20..150 {
+                let row = || Row::of_task("walk", &state, &Units::named("files"));
+                let line = &Canvas { columns, has_colours: false }.draw(&[row()], None)[0];
+                assert!(width(line) < columns && !line.contains('…'), "{line}");
+            }
+        }
     }
 }
