@@ -586,8 +586,10 @@ impl<I: Iterator, O> Map<'_, I, O> {
         self
     }
 
-    /// The same with bars that were made before, to show them elsewhere than on standard error.
+    /// The same with bars that were made before, to show them elsewhere than on standard error. Bars that have shown the map until
+    /// now are cleared.
     pub fn show(&mut self, bars: GroupBars) -> GroupBars {
+        self.bars.take().into_iter().for_each(|before| before.give_way(&bars));
         self.bars = Some(Shown::new(&self.state, bars.clone()));
         bars
     }

@@ -504,7 +504,7 @@ impl<T> TaskGroup<T> {
     /// Shows the group on the terminal: a bar for each task that is running, as far as they fit, and one for all of
     /// them.
     ///
-    /// They are drawn where the group is polled, at most once per report interval. A bar appears when its task starts
+    /// They are drawn where the group is polled, at most 20 times a second. A bar appears when its task starts
     /// and goes when that ends; the last one stays, until it is [cleared](crate::GroupBars::clear). Where standard error
     /// is no terminal there is a line for each start and each end instead.
     ///
@@ -525,8 +525,10 @@ impl<T> TaskGroup<T> {
         self.show(GroupBars::new())
     }
 
-    /// The same with bars that were made before, to show them elsewhere than on standard error.
+    /// The same with bars that were made before, to show them elsewhere than on standard error. Bars that have shown the group
+    /// until now are cleared.
     pub fn show(&mut self, bars: GroupBars) -> GroupBars {
+        self.bars.take().into_iter().for_each(|before| before.give_way(&bars));
         let shown = Shown::new(&self.state, bars.clone());
         for member in self.members.iter_mut() {
             shown.draw_within(&mut member.future);

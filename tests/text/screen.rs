@@ -131,6 +131,7 @@ fn scene() {
         "failures" => failures(),
         "company" => company(),
         "unread" => unread(),
+        "comings and goings" => comings_and_goings(),
         "stopped" => keys::play(),
         "parts" => parts::play_group(),
         "parts of one" => parts::play_task(),
@@ -318,6 +319,63 @@ fn groups_maps_and_tasks_share_one_screen() {
         assert_eq!(lines.len(), 4, "{lines:#?}");
         assert_eq!(lines.iter().filter(|line| line.starts_with("1 ended: 1 fini")).count(), 3, "{lines:#?}");
         assert!(lines.iter().any(|line| line.starts_with("four") && line.contains("100 %")), "{lines:#?}");
+    });
+}
+
+/// Groups of which one ends before the others, one is shown twice, and one is not shown any more; a handle on bars that
+/// outlives them, and what it writes after all.
+fn comings_and_goings() {
+    let (executor, files) = (executor(4), [NewFile::new(), NewFile::new()]);
+    let group = |name, file| {
+        let mut group: TaskGroup<()> = TaskGroup::new();
+        group.add(executor.task(play, Part::until(file)).name(name).submit());
+        group
+    };
+    let [mut one, mut two, mut three, mut four] =
+        [("one", 0), ("two", 1), ("three", 1), ("four", 1)].map(|(name, file)| group(name, &files[file]));
+    one.show_bars();
+    let bars = two.show_bars();
+    three.show_bars();
+    three.show_bars();
+    let hidden = four.show_bars();
+    thread::scope(|scope| {
+        let groups = [one, two, three, four].map(|group| scope.spawn(|| group.join().wait().unwrap()));
+        wait_for_step();
+        hidden.clear();
+        for file in files {
+            wait_for_step();
+            drop(file);
+        }
+        groups.into_iter().for_each(|group| _ = group.join().unwrap());
+    });
+    bars.suspend(|| bars.suspend(|| bars.println("suspended twice")));
+    drop(bars);
+    hidden.println("cleared");
+}
+
+#[test]
+fn bars_come_and_go_in_any_order() {
+    everywhere(|kind, columns| {
+        let begin = |lines: &[String], names: &[&str]| {
+            lines.len() == names.len() && lines.iter().zip(names).all(|(line, name)| line.starts_with(name))
+        };
+        let mut program = Program::start("comings and goings", kind, (24, columns), &[]);
+        program.wait_until(|lines| {
+            begin(lines, &["one", "total", "two", "total", "three", "total", "four", "total"])
+                && lines.iter().all(|line| is_bar(line))
+        });
+        program.step();
+        program.wait_until(|lines| begin(lines, &["one", "total", "two", "total", "three", "total"]));
+        program.step();
+        program.wait_until(|lines| begin(lines, &["1 ended: ", "two", "total", "three", "total"]));
+        program.step();
+        program.wait();
+        let lines = program.lines();
+        assert!(
+            begin(&lines, &["1 ended: ", "1 ended: ", "1 ended: ", "suspended twice", "cleared"])
+                || begin(&lines, &["1 ended: ", "1 ended: ", "suspended twice", "1 ended: ", "cleared"]),
+            "{lines:#?}"
+        );
     });
 }
 

@@ -456,6 +456,16 @@ impl Shown {
         });
     }
 
+    /// Others show the group from now on.
+    pub(crate) fn give_way(&self, others: &GroupBars) {
+        // What was said before is not told to them.
+        self.catch_up(None);
+        self.view.close();
+        if !Arc::ptr_eq(&self.bars.shared, &others.shared) {
+            self.bars.clear();
+        }
+    }
+
     /// The group is gone.
     pub(crate) fn finish(&self) {
         self.view.close();
