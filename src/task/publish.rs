@@ -124,8 +124,11 @@ pub(crate) fn attend(core: &Core) {
     if core.state.attend() {
         return;
     }
-    while let Some(line) = next_early_line(core) {
-        if !is_shown(core, &line) {
+    loop {
+        // Held until the line is shown: if the task ended before that, nobody would be there any more.
+        let reports = core.details().reports();
+        let Some(line) = next_early_line(core) else { return };
+        if !show_line(core, reports, &line) {
             to_standard_error(&line.text);
         }
     }
@@ -161,7 +164,10 @@ fn is_shown(core: &Core, line: &Line) -> bool {
     if core.state.load() & state::OBSERVED == 0 {
         return false;
     }
-    let reports = core.details().reports();
+    show_line(core, core.details().reports(), line)
+}
+
+fn show_line(core: &Core, reports: MutexGuard<'_, Reports>, line: &Line) -> bool {
     let notices = reports.subscribers.say(line);
     let is_shown = !notices.is_empty();
     notify(core, reports, notices);

@@ -8,7 +8,7 @@ use progress_executor::{
     TaskGroup, TaskResult, ThreadPoolExecutor, Triggers, Updater,
 };
 
-use crate::support::{eventually, within_deadline};
+use crate::support::{eventually, gate, within_deadline};
 
 /// Counts, and says each number that it has come to.
 pub(crate) fn say_numbers(numbers: u64, progress: &Updater) -> TaskResult<()> {
@@ -101,6 +101,28 @@ fn what_a_task_of_a_group_has_said_comes_before_its_outcome() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn what_a_task_of_a_group_says_before_anybody_polls_is_heard_by_those_who_listen() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let task = ThreadPoolExecutor::new(1).spawn(move |progress| {
+            progress.println("before");
+            barrier.pass();
+            progress.println("after");
+            Ok(())
+        });
+        let mut group = TaskGroup::new();
+        group.add(task);
+        gate.wait();
+        let (handle, events) = (group.handle(), group.events());
+        gate.open();
+        eventually("it ends", || handle.progress().finished == 1);
+        let lines =
+            events.filter_map(async |event| if let GroupEvent::Line(_, line) = event { Some(line) } else { None });
+        assert_eq!(smol::block_on(lines.collect::<Vec<_>>()), ["before", "after"]);
     });
 }
 
