@@ -1,5 +1,6 @@
 //! What the screen of a [program on a terminal](crate::terminal) holds.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::io::{self, BufRead, BufReader, Write, stdin};
 use std::ops::Deref;
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use progress_executor::{
     Executor, ExecutorExt, GroupBars, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Units, Updater,
@@ -131,6 +133,7 @@ fn scene() {
         "failures" => failures(),
         "company" => company(),
         "unread" => unread(),
+        "many" => many(),
         "comings and goings" => comings_and_goings(),
         "stopped" => keys::play(),
         "parts" => parts::play_group(),
@@ -319,6 +322,39 @@ fn groups_maps_and_tasks_share_one_screen() {
         assert_eq!(lines.len(), 4, "{lines:#?}");
         assert_eq!(lines.iter().filter(|line| line.starts_with("1 ended: 1 fini")).count(), 3, "{lines:#?}");
         assert!(lines.iter().any(|line| line.starts_with("four") && line.contains("100 %")), "{lines:#?}");
+    });
+}
+
+/// More tasks with a bar each than the terminal has rows, of which few run at a time.
+fn many() {
+    let (executor, file) = (executor(2), NewFile::new());
+    let tasks = (0..30).map(|number| {
+        let mut task = executor.submit(play, Part::until(&file));
+        task.show_bar(format!("task {number:02}"));
+        task
+    });
+    let tasks: Vec<_> = tasks.collect();
+    let opener = thread::spawn(move || {
+        wait_for_step();
+        drop(file);
+    });
+    smol::block_on(join_all(tasks)).into_iter().for_each(|outcome| outcome.unwrap());
+    opener.join().unwrap();
+}
+
+#[test]
+fn of_many_tasks_with_a_bar_each_those_that_run_are_seen() {
+    everywhere(|kind, columns| {
+        let mut program = Program::start("many", kind, (10, columns), &[]);
+        program.wait_until(|lines| {
+            lines.len() == 2 && lines.iter().all(|line| line.starts_with("task 0") && line.contains(" 25 %"))
+        });
+        program.step();
+        program.wait();
+        let lines = program.lines();
+        let numbers: BTreeSet<_> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();
+        assert!(lines.len() == 30 && numbers.len() == 30, "{lines:#?}");
+        assert!(lines.iter().all(|line| line.contains("100 %")), "{lines:#?}");
     });
 }
 

@@ -17,8 +17,8 @@ impl<T> ProgressFuture<T> {
     /// Shows the task on the terminal, under this name, with how much is done, how fast, and for how long it will go on; in
     /// the style of the bars of a [group](crate::TaskGroup::show_bars), and on the same screen. With the feature `indicatif`.
     ///
-    /// It is drawn where the future is polled, at most 20 times a second. What it says last stays, until it is
-    /// [cleared](GroupBars::clear). Where standard error is no terminal there is a line for its start and one for its end.
+    /// It is drawn where the future is polled, from its start on, at most 20 times a second. What it says last stays, also
+    /// where the future is dropped or detached before the end, until it is [cleared](GroupBars::clear). Where standard error is no terminal there is a line for its start and one for its end.
     ///
     /// # Examples
     ///
@@ -34,6 +34,18 @@ impl<T> ProgressFuture<T> {
     }
 
     /// The same with bars that were made before, to show it elsewhere than on standard error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::GroupBars;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut task = executor.spawn(|progress| Ok(progress.set_counts(3, 3)?));
+    /// task.show("dig", GroupBars::lines(std::io::stdout())); // for a log
+    /// task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn show(&mut self, name: impl Into<String>, bars: GroupBars) -> GroupBars {
         let now = self.progress();
         let mut shown =
@@ -58,7 +70,11 @@ impl ShownTask {
         self.bars.draw(has_changed, waker, |rows, units| (self.rows(rows, units), None));
     }
 
+    /// None while it waits: of many tasks those that run are to be seen.
     fn rows(&self, rows: usize, units: &Units) -> Vec<Row> {
+        if self.state.status == Status::Pending {
+            return Vec::new();
+        }
         Row::of_tasks(iter::once((&*self.name, self.state.clone())), rows - 1, units)
     }
 
