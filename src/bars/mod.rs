@@ -7,6 +7,12 @@
 //! - [`Taskbar`]: the progress that the terminal shows in its tab, its title or its task bar (OSC 9;4);
 //! - [`WorkDoneProgress`]: the messages of the Language Server Protocol by which a server shows an editor what it does.
 //!
+//! # The end
+//!
+//! A task that was given a bar [finishes](crate::ProgressBar::finish) it, when it has ended or when its future is dropped or
+//! detached before: then there is a last line, the notification that ends the progress, and nothing more in the tab. A bar
+//! that somebody else uses and drops without that leaves what it has shown.
+//!
 //! # Errors
 //!
 //! A bar that cannot write has nobody who looks at it, and its task is not to end because of that. So the first error is

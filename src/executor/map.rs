@@ -588,6 +588,19 @@ impl<I: Iterator, O> Map<'_, I, O> {
 
     /// The same with bars that were made before, to show them elsewhere than on standard error. Bars that have shown the map until
     /// now are cleared.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{ExecutorExt, GroupBars, TaskError, ThreadPoolExecutor};
+    ///
+    /// let executor = ThreadPoolExecutor::new(2);
+    /// let mut map = executor.map(|n: u64, _| Ok(n * n), 1..=3);
+    /// map.show(GroupBars::lines(std::io::stdout())); // for a log
+    /// let squares: Result<Vec<u64>, TaskError> = map.blocking().collect();
+    /// assert_eq!(squares?, [1, 4, 9]);
+    /// # Ok::<(), TaskError>(())
+    /// ```
     pub fn show(&mut self, bars: GroupBars) -> GroupBars {
         self.bars.take().into_iter().for_each(|before| before.give_way(&bars));
         self.bars = Some(Shown::new(&self.state, bars.clone()));

@@ -527,6 +527,19 @@ impl<T> TaskGroup<T> {
 
     /// The same with bars that were made before, to show them elsewhere than on standard error. Bars that have shown the group
     /// until now are cleared.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{GroupBars, TaskGroup};
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = TaskGroup::new();
+    /// group.show(GroupBars::lines(std::io::stdout())); // for a log
+    /// group.add(executor.spawn_named("save", |_| Ok(())));
+    /// group.join().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn show(&mut self, bars: GroupBars) -> GroupBars {
         self.bars.take().into_iter().for_each(|before| before.give_way(&bars));
         let shown = Shown::new(&self.state, bars.clone());

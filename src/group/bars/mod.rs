@@ -42,6 +42,9 @@ use crate::task::lines::Line;
 /// and its messages hold; below it, while they are under way, stand its parts that have a [name](crate::Updater::named),
 /// indented, if there is room for them.
 ///
+/// Dropping it takes nothing away. The bars go on while their group, map or task is there, and when that is gone, what they
+/// showed last stays on the screen, unless they were [cleared](Self::clear).
+///
 /// # Text
 ///
 /// What the program writes while bars are there goes above them, whole, if it is written [by them](Self::println): a
@@ -222,6 +225,21 @@ impl GroupBars {
     }
 
     /// Says how wide the terminal is that the bars were put [on](Self::on). Lines that are shown take one column less.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use indicatif::{MultiProgress, ProgressDrawTarget};
+    /// use progress_executor::{GroupBars, TaskGroup};
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+    /// let mut group = TaskGroup::new();
+    /// group.show(GroupBars::on(screen, 24).columns(100));
+    /// group.add(executor.spawn(|_| Ok(())));
+    /// group.join().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn columns(self, columns: usize) -> Self {
         self.lock().columns = Some(columns);
@@ -231,6 +249,18 @@ impl GroupBars {
     /// Writes a line above the bars, without tearing them. It goes where they do.
     ///
     /// Colours are kept; what else would move the cursor is left out.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// let bars = group.show_bars();
+    /// group.extend((0..3).map(|n| executor.spawn(move |_| Ok(n))));
+    /// bars.println("three tasks are under way");
+    /// group.join().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn println(&self, line: impl AsRef<str>) {
         self.lock().screen.println(line.as_ref());
     }
@@ -266,6 +296,17 @@ impl GroupBars {
     }
 
     /// Takes the bars away, for good. Lines that were written stay, and more can be.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut task = executor.spawn(|progress| Ok(progress.set_counts(3, 3)?));
+    /// let bars = task.show_bar("dig");
+    /// task.wait()?;
+    /// bars.clear(); // nothing is left of it
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn clear(&self) {
         let mut bars = self.lock();
         bars.is_cleared = true;

@@ -36,7 +36,15 @@ pub enum Units {
 const BINARY: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 impl Units {
-    /// Things that are called so, in the plural: `Units::named("files")`.
+    /// Things that are called so, in the plural.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Units;
+    ///
+    /// assert_eq!(Units::named("files"), Units::Named("files".into()));
+    /// ```
     #[must_use]
     pub fn named(name: impl Into<Cow<'static, str>>) -> Self {
         Self::Named(name.into())

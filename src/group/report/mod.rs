@@ -36,7 +36,7 @@ use crate::task::record::TaskRecord;
 /// worker. Of a map, each input is one. Workers are those that have run something, and *busy* while they did, from the first start to the last end.
 ///
 /// Moments are told as the time since the first task was [submitted](Self::started_at). It can be serialized: there all times
-/// are seconds.
+/// are seconds. It is a copy, which holds on to no task and changes no more.
 ///
 /// # Examples
 ///
@@ -168,30 +168,99 @@ impl GroupReport {
     }
 
     /// Every task that has started or ended, in the order in which they were submitted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{Status, TaskGroup};
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut group = TaskGroup::new();
+    /// let handle = group.handle();
+    /// group.add(executor.spawn(|_| Err::<(), _>("out of paper".into())));
+    /// group.add(executor.spawn(|_| Ok(())));
+    /// group.join_all().wait();
+    /// let report = handle.report();
+    /// let failed = report.tasks().iter().filter(|task| task.status == Status::Failed);
+    /// assert_eq!(failed.count(), 1);
+    /// ```
     #[must_use]
     pub fn tasks(&self) -> &[TaskReport] {
         &self.tasks
     }
 
     /// How many tasks have not been started yet. They are not among the others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::{SyncExecutor, TaskGroup};
+    ///
+    /// let mut group = TaskGroup::new();
+    /// group.add(SyncExecutor::new().spawn(|_| Ok(())));
+    /// assert_eq!((group.report().pending(), group.report().tasks().len()), (1, 0));
+    /// # group.join().wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn pending(&self) -> usize {
         self.pending
     }
 
-    /// How many tasks have ended that are not told one by one, because there were too many.
+    /// How many tasks have ended that are not told one by one, because there were too many: of a map, the latest 10,000 inputs are.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::{ExecutorExt, SyncExecutor};
+    ///
+    /// # smol::block_on(async {
+    /// let executor = SyncExecutor::new();
+    /// let mut map = executor.map(|n: u64, _| Ok(n), 0..10_001);
+    /// while map.next().await.is_some() {}
+    /// assert_eq!(map.report().omitted(), 1);
+    /// # });
+    /// ```
     #[must_use]
     pub fn omitted(&self) -> usize {
         self.omitted
     }
 
     /// When the first task was submitted: to this moment, all others are relative.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let group: progress_executor::TaskGroup<()> = [executor.spawn(|_| Ok(()))].into_iter().collect();
+    /// let handle = group.handle();
+    /// group.join().wait()?;
+    /// let report = handle.report();
+    /// let ended: Option<SystemTime> = report.tasks()[0].ended.map(|ended| report.started_at() + ended);
+    /// assert!(ended.is_some());
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn started_at(&self) -> SystemTime {
         self.started_at
     }
 
     /// The time from when the first task was submitted until the last one ended; until now where one is running.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let group: progress_executor::TaskGroup<()> = [executor.spawn(|_| Ok(()))].into_iter().collect();
+    /// let handle = group.handle();
+    /// group.join().wait()?;
+    /// let report = handle.report();
+    /// assert_eq!(Some(report.elapsed()), report.tasks()[0].ended);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.elapsed
