@@ -19,6 +19,8 @@ mod task {
 }
 #[path = "../src/process/pool/assign.rs"]
 mod assign;
+#[path = "../src/process/pool/census.rs"]
+mod census;
 #[path = "../src/process/pool/ends.rs"]
 mod ends;
 #[path = "../src/process/pool/roster.rs"]

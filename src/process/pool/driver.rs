@@ -14,6 +14,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
+use crate::process::pool::census::Counts;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
 use crate::process::pool::launch::{End, Failure, LAUNCHER_PATIENCE, Process};
@@ -21,7 +22,6 @@ use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::Ready;
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::remnants::Remnants;
-use crate::process::pool::scheduler::Counts;
 use crate::process::pool::shared::{Drive, Pool, State};
 use crate::process::pool::standby::Call;
 use crate::process::pool::terms::{Action, Effects, Event, WorkerId};

@@ -2,6 +2,7 @@
 
 mod assign;
 mod backlog;
+mod census;
 #[cfg(feature = "cluster")]
 mod crew;
 #[cfg(feature = "cluster")]

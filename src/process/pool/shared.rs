@@ -18,6 +18,7 @@ use crate::error::CancelCause;
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
 use crate::process::pool::backlog::Backlog;
+use crate::process::pool::census::Counts;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::CrewNews;
 use crate::process::pool::images::Images;
@@ -28,7 +29,7 @@ use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::{Entry, Kinds, News};
 use crate::process::pool::relay::{Relay, Speakers, is_written_at_once};
 use crate::process::pool::remote;
-use crate::process::pool::scheduler::{Counts, Scheduler};
+use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::Settings;
 use crate::process::pool::standby::{Call, Standby};
 use crate::process::pool::terms::{Action, Effects, Event, Seat, Task, WorkerId};

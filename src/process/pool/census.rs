@@ -1,0 +1,57 @@
+//! What the [scheduler](super::scheduler) can be asked.
+
+use crate::process::pool::scheduler::Scheduler;
+use crate::process::pool::slot::{Phase, Slot};
+use crate::process::pool::terms::{Types, WorkerId};
+
+/// How many workers and tasks there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Workers that were started, or are about to be, and have not ended.
+    pub(crate) wanted: usize,
+    pub(crate) ready: usize,
+    pub(crate) busy: usize,
+    pub(crate) lost: u64,
+    pub(crate) queued: usize,
+}
+
+impl<K: Types> Scheduler<K> {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Whether every task has ended, and every worker.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_closed && self.slots.is_empty() && self.held.is_empty() && !self.has_queued()
+    }
+
+    /// Whether there is nothing to be heard, unless somebody submits a task, or a worker ends that has none.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let is_idle = |slot: &Slot<K>| matches!(slot.phase, Phase::Serving(_)) && slot.sent.is_empty();
+        !self.is_closed && !self.has_queued() && self.held.is_empty() && self.slots.values().all(is_idle)
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let ready = self.slots.values().filter(|slot| slot.serving().is_some());
+        Counts {
+            wanted: self.slots.len(),
+            ready: ready.clone().count(),
+            busy: ready.filter(|slot| !slot.sent.is_empty()).count(),
+            lost: self.lost,
+            queued: self.queue.len(),
+        }
+    }
+
+    /// Whether a worker has a task.
+    pub(crate) fn is_busy(&self, worker: WorkerId) -> bool {
+        self.slots.get(&worker).is_some_and(|slot| !slot.sent.is_empty())
+    }
+
+    /// The last ones first, or else workers that become free would begin with them.
+    pub(crate) fn unended(&self) -> Vec<K::Task> {
+        let sent = self.slots.values().flat_map(|slot| &slot.sent).map(|sent| &sent.task);
+        let mut tasks: Vec<K::Task> = sent.chain(&self.queue).chain(self.held.values()).cloned().collect();
+        tasks.reverse();
+        tasks
+    }
+}
