@@ -7,8 +7,8 @@ use std::time::Instant;
 use progress_executor::{ExecutorExt, Launcher, Status, TaskErrorKind, WorkerExit};
 
 use crate::support::{
-    BEFORE_SILENCE, alone, count_forever, double, echo, echo_bytes, eventually, fail, is_listening, kill, on_slurm,
-    pool, said_by, spin, take_time,
+    BEFORE_SILENCE, all_processes, alone, children_called, count_forever, double, echo, echo_bytes, eventually, fail,
+    has, is_listening, kill, on_slurm, parent_of, pool, said_by, spin, take_time,
 };
 
 #[test]
@@ -65,6 +65,22 @@ fn a_worker_that_is_killed_costs_its_task_and_is_replaced() {
                 assert_eq!(*exit, WorkerExit::Unknown, "{text}");
             }
         }
+    });
+}
+
+#[test]
+fn a_worker_that_takes_its_program_for_gone_is_lost_and_its_task_was_not_cancelled() {
+    alone(|| {
+        // What passes its standard input on ends, while the program and the connection are well.
+        let pool = pool(Launcher::bulk(["sh", "-c", "cat | \"$@\"", "sh"]), 1);
+        let task = pool.submit(count_forever, ());
+        eventually("it counts", || task.progress().n > 3);
+        let launcher = children_called("sh")[0];
+        let is_cat = |&id: &u32| parent_of(id) == Some(launcher) && has(id, "cmdline", "cat\0");
+        kill(all_processes().find(is_cat).unwrap());
+        let error = task.wait().unwrap_err();
+        assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
     });
 }
 

@@ -391,9 +391,13 @@ impl Worker {
         // The initializer comes before anything is shared.
         references::use_store((run.id != 0).then(|| self.store.clone()));
         let context = carry_out(task.clone(), Context { function: Some(function), ..context });
-        if let Some(forwarder) = self.leave_task() {
+        let (forwarder, ends) = self.leave_task();
+        if let Some(forwarder) = forwarder {
             // Nothing may be said of a task after its end.
             forwarder.close();
+        }
+        if ends {
+            wait_for_the_end();
         }
         // Where its output is expected before its outcome.
         let _ = io::stdout().flush();
@@ -409,15 +413,14 @@ impl Worker {
         context
     }
 
-    /// From now on there is no current task.
-    fn leave_task(&self) -> Option<Arc<Forwarder>> {
+    /// From now on there is no current task. Returns who has forwarded what it showed, and whether this worker ends now.
+    fn leave_task(&self) -> (Option<Arc<Forwarder>>, bool) {
         let mut inbox = self.lock();
         let current = inbox.current.take();
         if inbox.ends {
             self.changed.notify_all();
         }
-        drop(inbox);
-        current?.forwarder
+        (current.and_then(|current| current.forwarder), inbox.ends)
     }
 
     fn refuse(&self, run: Run) {
@@ -429,9 +432,7 @@ impl Worker {
     fn end(&self, run: Run, snapshot: RemoteSnapshot, outcome: Outcome) {
         if self.place(run).is_some_and(|place| !place.end()) {
             // The program is about to kill this process for it, and nothing else may be hit by that.
-            loop {
-                thread::park();
-            }
+            wait_for_the_end();
         }
         self.outlet.add_unsent();
         self.channel().outbox().reply(Reply::Ended { id: run.id, snapshot, outcome });
@@ -440,6 +441,9 @@ impl Worker {
 
     /// An item of the task that runs has ended.
     fn end_item(&self, run: Run, outcome: Result<Encoded, TaskError>) {
+        if outcome.is_err() && self.lock().ends {
+            wait_for_the_end();
+        }
         let snapshot = match &outcome {
             Ok(_) => RemoteSnapshot::default(),
             Err(error) => snapshot_of_item(error.progress(), self.longest_text()),
@@ -512,6 +516,14 @@ impl Worker {
 
     fn lock(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The process ends for other reasons than its task. The program may still be there, where something else has ended that stood
+/// in between: it is not to be told that its task was cancelled, for nobody has asked for that.
+fn wait_for_the_end() -> ! {
+    loop {
+        thread::park();
     }
 }
 
