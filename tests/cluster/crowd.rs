@@ -1,16 +1,17 @@
 //! A thousand workers, and what they cost the program.
 
-use std::collections::HashSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskErrorKind};
+use progress_executor::{ExecutorExt, TaskErrorKind};
+use rustix::process::Signal;
 
-use crate::support::{double, eventually, kill, on_slurm, pool, processes, take_time};
+use crate::nodes::{Node, signal_all};
+use crate::support::{double, eventually, kill, on_slurm, pool, take_time, wait_and_double};
 
-/// Fewer, where that is asked for: `TEST_WORKERS=200`.
-fn workers() -> usize {
-    std::env::var("TEST_WORKERS").map_or(1000, |count| count.parse().unwrap())
+/// As many as are asked for: `TEST_WORKERS=200`.
+fn workers(unless_asked: usize) -> usize {
+    std::env::var("TEST_WORKERS").map_or(unless_asked, |count| count.parse().unwrap())
 }
 
 /// What the system says of this process: in kB, or as it is.
@@ -31,7 +32,7 @@ fn processor_time() -> Duration {
 #[test]
 fn a_thousand_workers_cost_little_and_leave_nothing() {
     on_slurm(|slurm| {
-        let workers = workers();
+        let workers = workers(1000);
         // What the first pool of a process makes once and for all is not counted.
         pool(slurm.bulk(), 1).submit(double, 1).wait().unwrap();
         let (memory, threads) = (status("VmRSS"), status("Threads"));
@@ -61,31 +62,44 @@ fn a_thousand_workers_cost_little_and_leave_nothing() {
 }
 
 #[test]
-fn tasks_end_exactly_once_while_workers_are_killed() {
+fn tasks_end_exactly_once_while_workers_and_a_node_are_killed() {
     on_slurm(|slurm| {
-        let pool = ProcessPoolExecutor::builder().max_workers(32).launcher(slurm.bulk()).build().unwrap();
-        pool.submit(double, 1).wait().unwrap();
-        let tasks: Vec<_> = (0..2_000).map(|n| pool.task(take_time, n % 20).submit()).collect();
-        let mut killed = HashSet::new();
-        while killed.len() < 20 && tasks.iter().any(|task| !task.is_done()) {
-            let worker = processes().into_iter().find(|worker| !killed.contains(worker));
-            if let Some(worker) = worker {
-                kill(worker);
-                killed.insert(worker);
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        let workers = workers(32);
+        let pool = pool(slurm.bulk(), workers);
+        eventually("all are there", || {
+            let tasks: Vec<_> = (0..workers).map(|_| pool.submit(take_time, 100)).collect();
+            tasks.into_iter().for_each(|task| drop(task.wait()));
+            pool.workers().started == workers
+        });
+        let tasks: Vec<_> = (0..10_000).map(|n| pool.submit(wait_and_double, n)).collect();
+        let done = || tasks.iter().filter(|task| task.is_done()).count();
+        eventually("some have ended", || done() >= 1_000);
+        let node = Node("n2");
+        signal_all(&node.all(), Signal::KILL);
+        eventually("the others go on", || pool.workers().lost > 0 && done() >= 2_000);
+        for killed in 1..=10 {
+            let before = pool.workers();
+            kill(before.workers[0].pid);
+            eventually("it is lost, and the others go on", || {
+                pool.workers().lost > before.lost && done() >= 2_000 + 200 * killed
+            });
         }
+        drop(node);
         let (mut values, mut lost) = (0, 0);
-        for task in tasks {
+        for (n, task) in (0..10_000).zip(tasks) {
             match task.wait() {
-                Ok(_) => values += 1,
+                Ok(value) => {
+                    assert_eq!(value, 2 * n);
+                    values += 1;
+                }
                 Err(error) => {
                     assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
                     lost += 1;
                 }
             }
         }
-        assert_eq!(values + lost, 2_000);
-        assert!(lost <= killed.len(), "{lost} tasks are lost with {} workers", killed.len());
+        let gone = pool.workers().lost;
+        assert_eq!(values + lost, 10_000);
+        assert!(gone > 10 && lost <= gone, "{lost} tasks are lost with {gone} workers");
     });
 }

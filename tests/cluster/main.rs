@@ -16,6 +16,7 @@ mod support;
 
 use support::{
     abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, say, spin, take_time,
+    wait_and_double,
 };
 
 progress_executor::test_worker!(
@@ -30,5 +31,6 @@ progress_executor::test_worker!(
     fail,
     say,
     spin,
-    take_time
+    take_time,
+    wait_and_double
 );

@@ -18,7 +18,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(8);
 
 /// One of the two nodes, which is well again when this is dropped, so that other tests have it.
-struct Node(&'static str);
+pub(crate) struct Node(pub(crate) &'static str);
 
 impl Node {
     fn workers(&self) -> Vec<u32> {
@@ -42,7 +42,7 @@ impl Node {
         all_processes().filter(is_its).collect()
     }
 
-    fn all(&self) -> Vec<u32> {
+    pub(crate) fn all(&self) -> Vec<u32> {
         let all = [self.daemons(), self.managers(), self.workers()];
         assert!(all.iter().all(|found| !found.is_empty()), "{all:?}");
         all.concat()
@@ -63,7 +63,7 @@ impl Drop for Node {
     }
 }
 
-fn signal_all(processes: &[u32], which: Signal) {
+pub(crate) fn signal_all(processes: &[u32], which: Signal) {
     processes.iter().for_each(|&process| signal(process, which));
 }
 

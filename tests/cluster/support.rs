@@ -30,6 +30,12 @@ pub(crate) fn double(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
 }
 
+/// Takes up to twenty milliseconds.
+pub(crate) fn wait_and_double(n: u64, progress: &Updater) -> TaskResult<u64> {
+    progress.sleep(Duration::from_millis(n % 20))?;
+    Ok(2 * n)
+}
+
 pub(crate) fn count_forever((): (), progress: &Updater) -> TaskResult<()> {
     loop {
         progress.update(1)?;
