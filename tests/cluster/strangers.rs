@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,6 +64,9 @@ fn be_strange(address: SocketAddr, number: usize) -> usize {
     answer.len()
 }
 
+/// What a worker says before it is given anything, each at once: it opens the handshake, confirms it, and greets.
+const INTRODUCTION: usize = 3;
+
 /// Carries bytes between workers and their program, and does what it is told to.
 #[derive(Default)]
 struct Proxy {
@@ -72,6 +75,8 @@ struct Proxy {
     /// Flips a bit of what workers say.
     flips: AtomicBool,
     stalls: AtomicBool,
+    /// How many workers are cut off that have just introduced themselves.
+    cuts: AtomicUsize,
     is_over: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
     /// What workers have said.
@@ -98,10 +103,17 @@ impl Proxy {
 
     fn carry(self: Arc<Self>, mut from: TcpStream, mut to: TcpStream, is_worker: bool) {
         thread::spawn(move || {
-            let mut bytes = vec![0; 64 * 1024];
+            let (mut bytes, mut pieces) = (vec![0; 64 * 1024], 0);
             while let Ok(len @ 1..) = from.read(&mut bytes) {
                 if is_worker {
                     self.recorded.lock().unwrap().extend(&bytes[..len]);
+                    pieces += 1;
+                }
+                let is_cut = pieces == INTRODUCTION && self.cuts.load(Ordering::SeqCst) > 0;
+                if is_cut {
+                    // Before it can be sent anything.
+                    let _ = from.shutdown(Shutdown::Both);
+                    self.cuts.fetch_sub(1, Ordering::SeqCst);
                 }
                 thread::sleep(Duration::from_millis(self.delay.load(Ordering::SeqCst)));
                 while self.stalls.load(Ordering::SeqCst) {
@@ -110,7 +122,7 @@ impl Proxy {
                 if is_worker && self.flips.swap(false, Ordering::SeqCst) {
                     bytes[len - 1] ^= 1;
                 }
-                if to.write_all(&bytes[..len]).is_err() {
+                if to.write_all(&bytes[..len]).is_err() || is_cut {
                     break;
                 }
             }
@@ -168,6 +180,20 @@ fn a_slow_line_delays_and_a_cut_one_costs_the_task() {
         assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
         assert!(start.elapsed() < BEFORE_SILENCE, "it takes {:?}", start.elapsed());
         assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "another worker comes");
+        proxy.stop(by_way_of);
+    });
+}
+
+#[test]
+fn workers_that_are_gone_right_after_their_greeting_cost_no_task() {
+    alone(|| {
+        let port = free_port();
+        let (proxy, by_way_of) = Proxy::start(port);
+        proxy.cuts.store(5, Ordering::SeqCst);
+        let pool = pool(local(port, &[format!("127.0.0.1:{by_way_of}")]), 1);
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "the sixth one serves");
+        assert_eq!(proxy.cuts.load(Ordering::SeqCst), 0);
+        assert_eq!(pool.workers().lost, 5);
         proxy.stop(by_way_of);
     });
 }
