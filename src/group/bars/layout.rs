@@ -114,6 +114,8 @@ impl Row {
             format!("{ended} of {tasks} ended{}", but(&failures)),
             format!("{shortest}{}", if failures.is_empty() { String::new() } else { format!(", {failures}") }),
             shortest,
+            // Half a number would be another one.
+            String::new(),
         ];
         let status = if progress.failed > 0 { Status::Failed } else { Status::Running };
         Self {
@@ -338,8 +340,19 @@ fn align_right(text: &str, columns: usize) -> String {
 mod tests {
     use super::{Canvas, Row, width};
     use crate::group::bars::units::Units;
+    use crate::group::progress::GroupProgress;
     use crate::progress::{ProgressState, Status};
     use std::time::Duration;
+
+    #[test]
+    fn the_number_of_tasks_that_have_ended_is_told_as_a_whole_or_not_at_all() {
+        let progress = GroupProgress { finished: 345, failed: 12, running: 2643, ..GroupProgress::default() };
+        for columns in 20..150 {
+            let row = Row::of_group(&progress, 3_000, 10, &Units::Numbers);
+            let line = &Canvas { columns, has_colours: true }.draw(&[], Some(&row))[0];
+            assert!(width(&console::strip_ansi_codes(line)) < columns && !line.contains('…'), "{line}");
+        }
+    }
 
     #[test]
     fn a_speed_is_told_as_a_whole_or_not_at_all() {
