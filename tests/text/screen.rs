@@ -134,6 +134,7 @@ fn scene() {
         "company" => company(),
         "unread" => unread(),
         "many" => many(),
+        "a thousand" => a_thousand(),
         "comings and goings" => comings_and_goings(),
         "stopped" => keys::play(),
         "parts" => parts::play_group(),
@@ -435,13 +436,13 @@ fn where_nothing_can_be_drawn_again_there_are_lines() {
 
 #[test]
 fn one_row_is_enough() {
-    within_deadline(|| {
-        let mut program = Program::start("names", "threads", (1, 80), &[]);
+    everywhere(|kind, columns| {
+        let mut program = Program::start("names", kind, (1, columns), &[]);
         program.wait_until(|lines| lines.iter().any(|line| line.starts_with("total")));
         program.step();
         program.wait();
         let lines = program.lines();
-        assert!(lines.iter().all(|line| line.starts_with("8 ended: ")), "{lines:#?}");
+        assert!(!lines.is_empty() && lines.iter().all(|line| line.starts_with("8 ended: ")), "{lines:#?}");
     });
 }
 
@@ -457,6 +458,33 @@ fn a_standard_error_that_nobody_reads_holds_up_no_task_of_a_worker() {
         child.kill().unwrap();
         child.wait().unwrap();
     });
+}
+
+/// Tasks that change all the time.
+fn a_thousand() {
+    let executor = executor(4);
+    let mut group: TaskGroup<()> = TaskGroup::new();
+    group.show_bars();
+    group.extend((0..1000).map(|_| executor.submit(play, Part { message: "begins".into(), ..part() })));
+    group.join().wait().unwrap();
+}
+
+#[test]
+fn a_screen_of_a_thousand_tasks_is_drawn_no_more_than_20_times_a_second() {
+    for kind in KINDS {
+        within_deadline(move || {
+            let start = Instant::now();
+            let mut program = Program::start("a thousand", kind, (24, 80), &[]);
+            program.wait();
+            let time = start.elapsed();
+            let raw = String::from_utf8_lossy(&program.raw);
+            // Each drawing ends by erasing what is below.
+            let frames = raw.matches("\x1b[J").count();
+            // Beside the first and the last, which is drawn and then left.
+            let most = time.as_millis() as usize / 50 + 4;
+            assert!((3..=most).contains(&frames), "{frames} frames in {time:?}");
+        });
+    }
 }
 
 /// A terminal that counts how often it was drawn on, and what.

@@ -17,7 +17,7 @@ use vt100::Parser;
 
 use crate::support::within_deadline;
 
-pub(crate) const WIDTHS: [u16; 5] = [20, 40, 60, 80, 140];
+pub(crate) const WIDTHS: [u16; 6] = [20, 30, 40, 60, 80, 140];
 pub(crate) const KINDS: [&str; 2] = ["threads", "processes"];
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 

@@ -18,7 +18,11 @@ impl<T> ProgressFuture<T> {
     /// the style of the bars of a [group](crate::TaskGroup::show_bars), and on the same screen. With the feature `indicatif`.
     ///
     /// It is drawn where the future is polled, from its start on, at most 20 times a second. What it says last stays, also
-    /// where the future is dropped or detached before the end, until it is [cleared](GroupBars::clear). Where standard error is no terminal there is a line for its start and one for its end.
+    /// where the future is dropped or detached before the end, until it is [cleared](GroupBars::clear). Where standard error
+    /// is no terminal there is a line for its start and one for its end.
+    ///
+    /// Lines that the task [says](crate::Updater::println) appear above the bars: once for this, and once more if it is in a group
+    /// with bars.
     ///
     /// # Examples
     ///
