@@ -82,13 +82,16 @@ fn part() -> Part {
 }
 
 pub(crate) fn executor(workers: usize) -> Pool {
-    match env::var("KIND").as_deref() {
-        Ok("processes") => {
-            let builder = ProcessPoolExecutor::builder().max_workers(workers).output(WorkerOutput::above_bars());
-            Pool::Processes(builder.build().unwrap())
-        }
-        _ => Pool::Threads(ThreadPoolExecutor::new(workers)),
+    let kind = env::var("KIND").unwrap_or_default();
+    if kind == "threads" {
+        return Pool::Threads(ThreadPoolExecutor::new(workers));
     }
+    let mut builder = ProcessPoolExecutor::builder().max_workers(workers).output(WorkerOutput::above_bars());
+    if kind == "launched" {
+        // Behind any other command, as they are on other machines.
+        builder = builder.launcher("env".parse().unwrap());
+    }
+    Pool::Processes(builder.build().unwrap())
 }
 
 /// Ends when all that was written has arrived.

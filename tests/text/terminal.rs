@@ -18,7 +18,7 @@ use vt100::Parser;
 use crate::support::within_deadline;
 
 pub(crate) const WIDTHS: [u16; 6] = [20, 30, 40, 60, 80, 140];
-pub(crate) const KINDS: [&str; 2] = ["threads", "processes"];
+pub(crate) const KINDS: [&str; 3] = ["threads", "processes", "launched"];
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A program on a terminal.
