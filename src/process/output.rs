@@ -69,6 +69,9 @@ impl WorkerOutput {
     ///
     /// A line is one without its newline, or 8 KiB of one that is longer; what a task has left of a line at its end is one as
     /// well. The last 4 KiB of standard error are also told by the error of a task whose worker is lost.
+    ///
+    /// What a [launched](crate::Launcher) worker writes comes as standard error of its launcher, without the task, and what a
+    /// task has left of a line there is the beginning of the next one.
     pub fn lines(f: impl FnMut(&OutputLine) + Send + 'static) -> Self {
         Self::Lines(LineCallback(Arc::new(Mutex::new(f))))
     }

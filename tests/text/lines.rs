@@ -34,9 +34,11 @@ pub(crate) fn say_much(lines: u64, progress: &Updater) -> TaskResult<u64> {
     Ok(lines)
 }
 
-fn executors() -> [Box<dyn Executor>; 3] {
+/// One of each kind, the last of them behind another command, as workers on other machines are.
+pub(crate) fn executors() -> [Box<dyn Executor>; 4] {
     let processes = ProcessPoolExecutor::new(1).unwrap();
-    [Box::new(SyncExecutor::new()), Box::new(ThreadPoolExecutor::new(1)), Box::new(processes)]
+    let launched = ProcessPoolExecutor::builder().max_workers(1).launcher("env".parse().unwrap()).build().unwrap();
+    [Box::new(SyncExecutor::new()), Box::new(ThreadPoolExecutor::new(1)), Box::new(processes), Box::new(launched)]
 }
 
 fn numbers(count: u64) -> Vec<String> {
@@ -129,8 +131,8 @@ fn what_a_task_of_a_group_says_before_anybody_polls_is_heard_by_those_who_listen
 #[test]
 fn a_task_that_says_more_than_is_taken_is_not_held_up_and_the_rest_is_counted() {
     within_deadline(|| {
-        let [_, threads, processes] = executors();
-        for (executor, is_exact) in [(threads, true), (processes, false)] {
+        let [_, threads, processes, launched] = executors();
+        for (executor, is_exact) in [(threads, true), (processes, false), (launched, false)] {
             let events = executor.submit(say_much, 5000).events();
             // Nobody takes anything before it has ended.
             eventually("it ends", || events.get_ref().is_done());

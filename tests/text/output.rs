@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use progress_executor::{
-    ExecutorExt, OutputLine, OutputStream, ProcessPoolExecutor, TaskResult, Updater, WorkerId, WorkerOutput,
+    ExecutorExt, Launcher, OutputLine, OutputStream, ProcessPoolExecutor, TaskResult, Updater, WorkerId, WorkerOutput,
 };
 
 use crate::support::{count, eventually, gate, within_deadline};
@@ -43,10 +43,15 @@ pub(crate) fn log_levels(text: String, _: &Updater) -> TaskResult<()> {
 }
 
 /// A pool whose lines are to be received.
-fn pool(workers: usize) -> (ProcessPoolExecutor, Receiver<OutputLine>) {
+fn pool(launcher: Launcher) -> (ProcessPoolExecutor, Receiver<OutputLine>) {
     let (send, lines) = mpsc::channel();
     let output = WorkerOutput::lines(move |line| _ = send.send(line.clone()));
-    (ProcessPoolExecutor::builder().max_workers(workers).output(output).build().unwrap(), lines)
+    (ProcessPoolExecutor::builder().max_workers(1).output(output).launcher(launcher).build().unwrap(), lines)
+}
+
+/// None, and any other command, as it is needed for workers on other machines.
+fn launchers() -> [Launcher; 2] {
+    [Launcher::default(), "env".parse().unwrap()]
 }
 
 fn next(lines: &Receiver<OutputLine>) -> OutputLine {
@@ -56,7 +61,7 @@ fn next(lines: &Receiver<OutputLine>) -> OutputLine {
 #[test]
 fn each_line_is_passed_on_with_its_worker_and_its_task() {
     within_deadline(|| {
-        let (executor, lines) = pool(1);
+        let (executor, lines) = pool(Launcher::default());
         for name in ["first", "second"] {
             let task = executor.task(write_lines, 20).name(name).submit();
             let id = task.id();
@@ -75,6 +80,28 @@ fn each_line_is_passed_on_with_its_worker_and_its_task() {
             }
         }
         assert!(lines.try_recv().is_err());
+    });
+}
+
+/// Launchers forward all of it in one stream, and say nothing of tasks.
+#[test]
+fn each_line_of_a_launched_worker_is_passed_on_with_the_worker() {
+    within_deadline(|| {
+        let (executor, lines) = pool("env".parse().unwrap());
+        let process = executor.submit(write_lines, 20).wait().unwrap();
+        let mut said: Vec<OutputLine> = (0..40).map(|_| next(&lines)).collect();
+        for line in &said {
+            assert!(matches!(line.worker, WorkerId::Process { id, .. } if id == process), "{line:?}");
+            assert_eq!((line.stream, line.task), (OutputStream::Stderr, None), "{line:?}");
+        }
+        executor.shutdown().wait();
+        said.extend(lines.try_iter());
+        for what in ["out", "err"] {
+            let expected = (0..20).map(|line| format!("{what} {line}"));
+            let texts = said.iter().map(|line| line.text.clone()).filter(|text| text.starts_with(what));
+            assert_eq!(texts.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        }
+        assert_eq!(said.last().unwrap().text, "no newline");
     });
 }
 
@@ -106,13 +133,15 @@ fn a_callback_that_takes_no_more_holds_up_nobody_but_those_who_write() {
 #[test]
 fn the_error_of_a_lost_worker_says_what_it_has_said_last() {
     within_deadline(|| {
-        let (executor, lines) = pool(1);
-        let error = executor.submit(complain_and_die, ()).wait().unwrap_err();
-        assert!(error.is_worker_lost());
-        let source = error.source().unwrap().to_string();
-        assert!(source.ends_with("complaint 9999") && source.contains("complaint 9900"), "{source}");
-        assert!(source.len() < 4500 && !source.contains("complaint 1\n"), "{}", source.len());
-        assert!((0..10_000).all(|_| next(&lines).stream == OutputStream::Stderr), "all was passed on");
+        for launcher in launchers() {
+            let (executor, lines) = pool(launcher);
+            let error = executor.submit(complain_and_die, ()).wait().unwrap_err();
+            assert!(error.is_worker_lost());
+            let source = error.source().unwrap().to_string();
+            assert!(source.ends_with("complaint 9999") && source.contains("complaint 9900"), "{source}");
+            assert!(source.len() < 4500 && !source.contains("complaint 1\n"), "{}", source.len());
+            assert!((0..10_000).all(|_| next(&lines).stream == OutputStream::Stderr), "all was passed on");
+        }
     });
 }
 
@@ -154,19 +183,21 @@ fn what_a_worker_logs_reaches_the_logger_of_the_program() {
             log::set_logger(&Keep).unwrap();
             log::set_max_level(LevelFilter::Trace);
         });
-        let builder = ProcessPoolExecutor::builder().max_workers(1).relay_logs(LevelFilter::Info);
-        let executor = builder.build().unwrap();
-        let task = executor.task(log_levels, "relayed".into()).name("walk 04").submit();
-        let id = task.id();
-        task.wait().unwrap();
-        let logged = || {
-            let logged = LOGGED.lock().unwrap();
-            logged.iter().filter(|(text, _)| text.contains("relayed")).cloned().collect::<Vec<_>>()
-        };
-        eventually("it is logged", || logged().len() >= 2);
-        let text = |level: &str, what: &str| format!("{level} [walk 04, task {id}] relayed {what}");
-        let id: u64 = id.to_string().parse().unwrap();
-        assert_eq!(logged(), [(text("ERROR", "error"), Some(id)), (text("INFO", "info"), Some(id))]);
+        for launcher in launchers() {
+            let builder = ProcessPoolExecutor::builder().max_workers(1).relay_logs(LevelFilter::Info);
+            let executor = builder.launcher(launcher).build().unwrap();
+            let task = executor.task(log_levels, "relayed".into()).name("walk 04").submit();
+            let id = task.id();
+            let number: u64 = id.to_string().parse().unwrap();
+            task.wait().unwrap();
+            let logged = || {
+                let logged = LOGGED.lock().unwrap();
+                logged.iter().filter(|(_, of)| *of == Some(number)).cloned().collect::<Vec<_>>()
+            };
+            eventually("it is logged", || logged().len() >= 2);
+            let text = |level: &str, what: &str| format!("{level} [walk 04, task {id}] relayed {what}");
+            assert_eq!(logged(), [(text("ERROR", "error"), Some(number)), (text("INFO", "info"), Some(number))]);
+        }
         // Without being asked for, nothing is.
         ProcessPoolExecutor::new(1).unwrap().submit(log_levels, "silent".into()).wait().unwrap();
         assert!(LOGGED.lock().unwrap().iter().all(|(text, _)| !text.contains("silent")));

@@ -5,11 +5,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use progress_executor::{
-    Executor, ExecutorExt, ProcessPoolExecutor, ProgressState, Status, SyncExecutor, TaskGroup, TaskResult,
-    ThreadPoolExecutor, Updater,
-};
+use progress_executor::{Executor, ExecutorExt, ProgressState, Status, TaskGroup, TaskResult, Updater};
 
+use crate::lines::executors;
 use crate::screen::{executor, wait_for_step};
 use crate::support::{NewFile, within_deadline};
 use crate::terminal::{KINDS, Program, everywhere};
@@ -41,11 +39,6 @@ fn wait_while(path: &Path, progress: &Updater) -> TaskResult<()> {
         progress.sleep(Duration::from_millis(5))?;
     }
     Ok(())
-}
-
-fn executors() -> [Box<dyn Executor>; 3] {
-    let processes = ProcessPoolExecutor::new(1).unwrap();
-    [Box::new(SyncExecutor::new()), Box::new(ThreadPoolExecutor::new(1)), Box::new(processes)]
 }
 
 /// Has every executor run a task, and returns what was told of each, with the last state.
