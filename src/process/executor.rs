@@ -392,8 +392,8 @@ pub(crate) fn check_size(called: (&str, Option<&str>), input: &Encoded, max: u64
 fn give_back(task: &TaskRef, input: Vec<u8>, max: u64) {
     // A name may be what is too large.
     let is_large = input.len() as u64 > max / 2;
-    let items = task.core.items().filter(|items| is_large && items.counts().total() > 1);
-    if let Some(items) = items {
+    let gathered = task.core.items().filter(|items| is_large && items.counts().total() > 1);
+    if let Some(items) = gathered {
         items.end(input, &|kind| task.error(kind));
     }
 }
