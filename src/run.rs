@@ -301,12 +301,13 @@ pub(crate) fn current_pool(id: u32) -> Option<CurrentPool> {
 #[cfg(test)]
 mod tests {
     use super::{Work, new};
-    use crate::error::{TaskErrorKind, TaskResult};
+    use crate::error::{CancelCause, TaskErrorKind, TaskResult};
     use crate::id::TaskId;
     use crate::task::details::Owner;
-    use crate::task::{state, transitions};
+    use crate::task::{RemoteOwner, state, transitions};
     use crate::updater::Updater;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Nothing;
 
@@ -322,18 +323,33 @@ mod tests {
         }
     }
 
-    struct Pool;
+    #[derive(Default)]
+    struct Pool {
+        changed: AtomicUsize,
+        ended: AtomicUsize,
+    }
 
     impl Owner for Pool {
-        fn changed(self: Arc<Self>, _task: TaskId) {}
-        fn ended(self: Arc<Self>, _task: TaskId) {}
+        fn changed(self: Arc<Self>, _task: TaskId) {
+            self.changed.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn ended(self: Arc<Self>, _task: TaskId) {
+            self.ended.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Pool {
+        fn heard(&self) -> (usize, usize) {
+            (self.changed.load(Ordering::Relaxed), self.ended.load(Ordering::Relaxed))
+        }
     }
 
     #[test]
     fn a_task_that_has_ended_keeps_no_executor() {
         for is_told in [true, false] {
             let (task, _handle) = new(Nothing, None);
-            let pool = Arc::new(Pool);
+            let pool = Arc::new(Pool::default());
             assert!(transitions::attach(&task, pool.clone(), |_| true));
             if !is_told {
                 task.core.state.clear(state::ATTACHED);
@@ -342,5 +358,21 @@ mod tests {
             transitions::refuse(&task, TaskErrorKind::Rejected, None);
             assert_eq!(Arc::strong_count(&pool), 1, "told: {is_told}");
         }
+    }
+
+    #[test]
+    fn whoever_has_taken_the_work_hears_of_a_task_that_has_no_details() {
+        let (task, _handle) = new(Nothing, None);
+        let pool = Arc::new(Pool::default());
+        let owner: RemoteOwner = Arc::new(pool.clone() as Arc<dyn Owner>);
+        assert!(task.body.encode().is_err(), "it stays in this process");
+        transitions::hand_over(&task, &owner);
+        transitions::pause(&task);
+        transitions::resume(&task);
+        assert_eq!(pool.heard(), (2, 0));
+        transitions::cancel(&task, CancelCause::Requested);
+        assert_eq!(pool.heard(), (2, 1));
+        assert!(task.core.existing_details().is_none());
+        assert_eq!(Arc::strong_count(&owner), 1, "a task that has ended keeps no executor");
     }
 }

@@ -220,6 +220,14 @@ mod tests {
     }
 
     #[test]
+    fn a_small_value_takes_no_more_memory_than_its_encoding() {
+        for value in [vec![(1_u64, "one".to_owned())], vec![]] {
+            let bytes = encode(value).unwrap().bytes;
+            assert_eq!(bytes.capacity(), bytes.len());
+        }
+    }
+
+    #[test]
     fn the_bytes_of_a_vector_are_moved_and_not_copied() {
         let bytes = vec![7_u8; 100];
         let place = bytes.as_ptr();
