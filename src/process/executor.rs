@@ -168,7 +168,7 @@ impl ProcessPoolExecutor {
     /// Refuses new tasks from now on, cancels the accepted ones, and resolves when they, and all workers, have ended.
     ///
     /// That takes no longer than the [grace](crate::ProcessPoolBuilder::cancel_grace), unless a task has noticed and takes
-    /// longer to clean up.
+    /// longer to clean up, or a [launcher](crate::Launcher) to end its job, for which it has 20 s.
     pub fn shutdown_now(&self) -> Shutdown {
         self.pool.close();
         self.pool.cancel_all();

@@ -54,8 +54,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// - Only a result is a success. Launchers have been seen to report status 0 of a worker that was killed.
 /// - A worker that says nothing for three [heartbeats](Self::heartbeat) is lost; and one that hears nothing for as long ends
 ///   itself. So a program that is stopped for longer than that loses its workers.
-/// - To end a worker, its input is closed and its launcher gets `SIGTERM`, and a second later `SIGKILL`. Launchers are in a
-///   session of their own, so that Ctrl-C reaches the program only, and on Linux they get `SIGTERM` when it is gone.
+/// - To end a worker, its input is closed and its launcher gets `SIGTERM`, and 20 s later `SIGKILL`: it has a job to end.
+///   Its task, and its place in the pool, do not wait for that. Launchers are in a session of their own, so that Ctrl-C
+///   reaches the program only, and on Linux they get `SIGTERM` when it is gone.
 /// - [`suspend`](crate::ProcessPoolExecutor::suspend) pauses tasks at their next progress call, since a process on another
 ///   machine cannot be stopped from here.
 ///
