@@ -495,6 +495,38 @@ fn of_three_who_wait_none_is_forgotten() {
     });
 }
 
+/// What the two who lead are woken by, and the one who is woken from outside: it waits as long when it leads.
+struct Outside {
+    events: Events,
+    third: Arc<Sleeper>,
+}
+
+/// Somebody else wakes one of those who wait, perhaps just when it was promoted: the others are not forgotten.
+#[test]
+fn who_is_woken_from_outside_passes_the_lead_on() {
+    let mut model = loom::model::Builder::new();
+    // All interleavings would take hours.
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let sleepers = [Arc::new(Sleeper::default()), Arc::new(Sleeper::default()), Arc::new(Sleeper::default())];
+        let [first, second, third] = sleepers;
+        let leadership = Arc::new(Leadership::<Outside, Sleeper>::new());
+        leadership.open(Outside { events: vec![second.clone(), first.clone()], third: third.clone() });
+        let drive = |outside: &mut Outside| match outside.events.pop() {
+            Some(next) => next.wake(),
+            None => outside.third.sleep(),
+        };
+        let wait = |sleeper: Arc<Sleeper>| {
+            let leadership = leadership.clone();
+            move || leadership.wait(&sleeper, || (), drive, || ())
+        };
+        let threads = [thread::spawn(wait(first)), thread::spawn(wait(second)), thread::spawn(wait(third.clone()))];
+        third.wake();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(!leadership.has_followers() && leadership.is_free());
+    });
+}
+
 /// The resident leads, and waits for something to come or for being disturbed: it makes room for whoever follows, and is
 /// told when nobody leads any more.
 #[test]
@@ -513,12 +545,12 @@ fn the_resident_makes_room_for_a_guest_and_is_called_back() {
             thread::spawn(move || leadership.wait(&sleeper, || resident.wake(), drive, || resident.promote()))
         };
         loop {
-            if let Some(lead) = leadership.lead() {
+            if let Some(lead) = leadership.lead(|| resident.promote()) {
                 let is_last = sleeper.is_woken();
                 if !is_last && !leadership.has_followers() {
                     resident.sleep_until(|(is_disturbed, _)| is_disturbed);
                 }
-                leadership.leave(lead, || resident.promote());
+                drop(lead);
                 if is_last {
                     break;
                 }

@@ -496,8 +496,8 @@ impl<T> ProgressFuture<T> {
     /// yet is run by this call: so tasks may wait for tasks of their own pool, however few threads it has.
     ///
     /// While it waits for a task of a process pool, this thread reads what workers say, in place of the pool's own thread,
-    /// which need not be woken then. It decodes small outputs, of up to 4 KiB, and wakes whoever waits for them. Whatever
-    /// else may call code of the user, such as callbacks, stays with the pool's own thread.
+    /// which need not be woken then. It decodes small outputs, of up to 4 KiB, of tasks that nobody observes, and wakes
+    /// whoever waits for them. Larger ones, and tasks with callbacks, are left to the pool's own thread.
     ///
     /// # Examples
     ///

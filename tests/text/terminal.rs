@@ -6,6 +6,7 @@ use std::env;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ impl Program {
         for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM"] {
             command.env_remove(variable);
         }
+        // The system stops no process whose group nobody outside of it looks after.
+        command.process_group(0);
         command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(slave);
         let mut program = Self {
             child: Command::new("true").spawn().unwrap(),

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::process::pool::launch::End;
 use crate::process::pool::queued::{Kinds, News, Queued};
-use crate::process::pool::terms::Action;
+use crate::process::pool::terms::{Action, WorkerId};
 use crate::process::protocol::wire::Outcome;
 use crate::task::state;
 
@@ -14,32 +15,44 @@ use crate::task::state;
 const LIGHT: usize = 4096;
 
 pub(super) struct Backlog {
-    actions: Mutex<VecDeque<Action<Kinds>>>,
+    kept: Mutex<VecDeque<Kept>>,
     /// Nothing waits, and nothing is being done.
     is_empty: AtomicBool,
 }
 
+/// What is to be done later.
+pub(super) enum Kept {
+    Do(Action<Kinds>),
+    /// A worker is gone. What its tasks have shown before comes first: they may be started again.
+    Gone(WorkerId, End),
+}
+
 impl Backlog {
     pub(super) fn new() -> Self {
-        Self { actions: Mutex::default(), is_empty: AtomicBool::new(true) }
+        Self { kept: Mutex::default(), is_empty: AtomicBool::new(true) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.is_empty.load(Ordering::SeqCst)
     }
 
-    /// Keeps what is not to be done now, because it is heavy, or has to come after what is. Returns whether there was any.
-    pub(super) fn keep(&self, actions: &mut Vec<Action<Kinds>>) -> bool {
-        let first = if self.is_empty() { actions.iter().position(|it| !is_light(it)) } else { Some(0) };
-        let Some(first) = first.filter(|&first| first < actions.len()) else { return false };
-        let mut kept = self.lock();
-        kept.extend(actions.drain(first..));
+    /// Takes away what is not for this thread: from what is heavy on, or all of it, because it has to come after what is
+    /// kept. It is to be added once the rest is done.
+    pub(super) fn split(&self, actions: &mut Vec<Action<Kinds>>) -> Vec<Action<Kinds>> {
+        let is_light = |action: &Action<Kinds>| self.is_empty() && is_light(action);
+        let first = actions.iter().position(|action| !is_light(action));
+        first.map(|first| actions.split_off(first)).unwrap_or_default()
+    }
+
+    /// Only whoever leads adds something.
+    pub(super) fn add(&self, kept: impl IntoIterator<Item = Kept>) {
+        let mut all = self.lock();
+        all.extend(kept);
         self.is_empty.store(false, Ordering::SeqCst);
-        true
     }
 
     /// What is to be done next. Whoever does it asks again afterwards.
-    pub(super) fn next(&self) -> Option<Action<Kinds>> {
+    pub(super) fn next(&self) -> Option<Kept> {
         if self.is_empty() {
             return None;
         }
@@ -49,8 +62,8 @@ impl Backlog {
         next
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Action<Kinds>>> {
-        self.actions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

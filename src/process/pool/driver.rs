@@ -14,6 +14,7 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
+use crate::process::pool::backlog::Kept;
 use crate::process::pool::census::Counts;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
@@ -22,6 +23,7 @@ use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::Ready;
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::remnants::Remnants;
+use crate::process::pool::scheduler::LAST_MOMENT;
 use crate::process::pool::shared::{Drive, Pool, State};
 use crate::process::pool::standby::Call;
 use crate::process::pool::terms::{Action, Effects, Event, WorkerId};
@@ -31,6 +33,7 @@ use crate::process::protocol::wire::WireError;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::sync::block_on::Sleeper;
 use crate::sync::spin::AdaptiveSpin;
+use crate::task::lines::to_standard_error;
 
 /// How often a worker is read from before others have their turn.
 const READS: usize = 64;
@@ -50,8 +53,8 @@ pub(super) struct Driver {
     pub(super) peers: HashMap<WorkerId, Peer>,
     /// Those of whose end nothing tells, so that it is looked for now and then: mostly none of a thousand.
     unwatched: BTreeSet<WorkerId>,
-    /// Those whose launchers were asked to end, and until when they may take for it.
-    lingering: BTreeMap<WorkerId, Instant>,
+    /// Those whose launchers were asked to end, until when they may take for it, and whether they were killed since.
+    lingering: BTreeMap<WorkerId, (Instant, bool)>,
     remnants: Remnants,
     /// When to see to those that may fall out of reach.
     pub(super) next_beat: Option<Instant>,
@@ -142,7 +145,9 @@ impl Driver {
         if heard.is_empty() && !sleeper.is_woken() {
             heard = self.wait(timeout);
         }
-        self.last_heard = Some(Instant::now());
+        if !heard.is_empty() {
+            self.last_heard = Some(Instant::now());
+        }
         heard
     }
 
@@ -166,10 +171,11 @@ impl Driver {
 
     fn follow(&self, state: MutexGuard<'_, State>, effects: Effects<Kinds>) {
         self.pool.follow(state, effects, |mut actions| {
-            if self.is_guest && self.pool.backlog.keep(&mut actions) {
-                self.pool.standby.call(Call::Now);
-            }
+            let kept = if self.is_guest { self.pool.backlog.split(&mut actions) } else { Vec::new() };
             self.pool.carry_out_all(actions);
+            if !kept.is_empty() {
+                self.leave_to_resident(kept.into_iter().map(Kept::Do));
+            }
         });
     }
 
@@ -450,7 +456,7 @@ impl Driver {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_given_up) else { return };
         peer.is_given_up = true;
         if peer.process.is_launcher() {
-            self.lingering.insert(worker, Instant::now() + LAUNCHER_PATIENCE);
+            self.lingering.insert(worker, (Instant::now() + LAUNCHER_PATIENCE, false));
         } else {
             peer.process.kill();
         }
@@ -465,25 +471,30 @@ impl Driver {
     /// Ends the launchers that have had their time.
     fn see_to_lingering(&mut self) {
         let now = Instant::now();
-        self.lingering.retain(|worker, until| {
-            let is_late = *until <= now;
-            if is_late {
-                self.peers.get(worker).into_iter().for_each(|peer| peer.process.kill_launcher());
+        self.lingering.retain(|worker, (until, is_killed)| {
+            if *until > now {
+                return true;
             }
-            !is_late
+            // Its end is to be seen.
+            *until = now + LAST_MOMENT;
+            self.peers.get(worker).into_iter().for_each(|peer| peer.process.kill_launcher());
+            !mem::replace(is_killed, true)
         });
-        let next = self.lingering.values().copied().chain(self.remnants.see_to(now)).min();
+        let next = self.lingering.values().map(|&(until, _)| until).chain(self.remnants.see_to(now)).min();
         // Whoever looks at the time has forgotten when to do so next.
         next.into_iter().for_each(|until| self.pool.look_by(until));
     }
 
     pub(super) fn tell_gone(&self, worker: WorkerId, end: End) {
-        let mut state = self.pool.lock();
-        state.channels.remove(&worker);
-        state.images.forget_worker(worker);
-        state.sites.remove(&worker);
-        state.speakers.remove(&worker);
-        self.tell_locked(state, Event::Gone(worker, end));
+        if self.is_guest && !self.pool.backlog.is_empty() {
+            return self.leave_to_resident([Kept::Gone(worker, end)]);
+        }
+        self.tell_locked(self.pool.lock_without(worker), Event::Gone(worker, end));
+    }
+
+    fn leave_to_resident(&self, kept: impl IntoIterator<Item = Kept>) {
+        self.pool.backlog.add(kept);
+        self.pool.standby.call(Call::Now);
     }
 
     fn remark(&self) {
@@ -491,16 +502,15 @@ impl Driver {
             return;
         }
         let launcher = &self.pool.launch.launcher;
-        if launcher.is_local() {
-            eprintln!(
-                "progress-executor: a worker process has not called `TaskRegistry::init` for 3 s; it has to be the first \
-                 thing that `main` calls"
-            );
+        to_standard_error(&if launcher.is_local() {
+            "progress-executor: a worker process has not called `TaskRegistry::init` for 3 s; it has to be the first thing \
+             that `main` calls"
+                .to_owned()
         } else {
             let Counts { wanted, ready, .. } = self.pool.counts();
-            eprintln!(
+            format!(
                 "progress-executor: {ready} of {wanted} workers have started; the others may wait in a queue (`{launcher}`)"
-            );
-        }
+            )
+        });
     }
 }

@@ -44,27 +44,43 @@ pub(crate) trait Follower {
     fn promote(&self);
 }
 
-/// The lead, had by this thread.
-pub(crate) struct Lead<'a, D>(MutexGuard<'a, Option<D>>);
+/// The lead, had by this thread until it is dropped. Then the next follower has it; or else `vacate` is called, which sees to
+/// it that the resident leads when it is time.
+pub(crate) struct Lead<'a, D, F: Follower, V: Fn()> {
+    leadership: &'a Leadership<D, F>,
+    /// Nothing once it is closed.
+    driven: Option<MutexGuard<'a, Option<D>>>,
+    vacate: V,
+}
 
-impl<D> Lead<'_, D> {
-    /// There, unless it was closed.
+impl<D, F: Follower, V: Fn()> Lead<'_, D, F, V> {
     pub(crate) fn driven(&mut self) -> Option<&mut D> {
-        self.0.as_mut()
+        self.driven.as_mut()?.as_mut()
+    }
+
+    /// There is nothing to do any more. Returns what was driven.
+    pub(crate) fn close(mut self) -> Option<D> {
+        let driven = self.driven.take()?.take();
+        self.leadership.leader.store(CLOSED, Ordering::SeqCst);
+        while let Some(follower) = self.leadership.next_follower() {
+            follower.promote();
+        }
+        driven
     }
 }
 
-enum Try<'a, D> {
-    Lead(Lead<'a, D>),
-    /// Another thread leads: this one.
-    Busy(u32),
-    /// There is nothing to do.
-    Closed,
+impl<D, F: Follower, V: Fn()> Drop for Lead<'_, D, F, V> {
+    fn drop(&mut self) {
+        if self.driven.take().is_some() {
+            self.leadership.leader.store(FREE, Ordering::SeqCst);
+            self.leadership.promote_next(&self.vacate);
+        }
+    }
 }
 
 impl<D, F: Follower> Leadership<D, F> {
     pub(crate) fn new() -> Self {
-        Self { driven: Mutex::new(None), leader: AtomicU32::new(FREE), followers: Mutex::new(VecDeque::new()) }
+        Self { leader: AtomicU32::new(CLOSED), driven: Mutex::new(None), followers: Mutex::new(VecDeque::new()) }
     }
 
     pub(crate) fn open(&self, driven: D) {
@@ -73,43 +89,36 @@ impl<D, F: Follower> Leadership<D, F> {
     }
 
     /// Waits until this thread is woken: leads meanwhile, or sleeps while another does. `disturb` lets the resident look
-    /// whether somebody follows; `vacate` is called when nobody leads any more. Returns early where there is nothing to do.
+    /// whether somebody follows; for `vacate` see [`Lead`]. Returns early where there is nothing to do.
     pub(crate) fn wait(&self, this: &Arc<F>, disturb: impl Fn(), mut drive: impl FnMut(&mut D), vacate: impl Fn()) {
+        let mut was_promoted = false;
         while !this.is_woken() {
-            let lead = match self.try_lead(GUEST) {
-                Try::Busy(_) => self.follow(this),
-                lead => lead,
-            };
-            match lead {
-                Try::Lead(mut lead) => {
-                    if let Some(driven) = lead.driven() {
-                        while !this.is_woken() {
-                            drive(driven);
-                        }
+            match self.try_lead(GUEST).or_else(|_| self.follow(this)) {
+                Ok(driven) => {
+                    let mut lead = self.lead_by(driven, &vacate);
+                    while let Some(driven) = lead.driven().filter(|_| !this.is_woken()) {
+                        drive(driven);
                     }
-                    return self.leave(lead, vacate);
+                    return;
                 }
-                Try::Closed => return,
-                Try::Busy(RESIDENT) => disturb(),
-                Try::Busy(_) => {}
+                Err(CLOSED) => return,
+                Err(RESIDENT) => disturb(),
+                Err(_) => {}
             }
             this.sleep();
-            let was_promoted = !self.unfollow(this);
-            if was_promoted && this.is_woken() {
-                self.promote_next(&vacate);
-            }
+            was_promoted = !self.unfollow(this);
+        }
+        if was_promoted {
+            self.promote_next(&vacate);
         }
     }
 
     /// The lead for the resident, unless a guest has it.
-    pub(crate) fn lead(&self) -> Option<Lead<'_, D>> {
-        match self.try_lead(RESIDENT) {
-            Try::Lead(lead) => Some(lead),
-            Try::Busy(_) | Try::Closed => None,
-        }
+    pub(crate) fn lead<V: Fn()>(&self, vacate: V) -> Option<Lead<'_, D, F, V>> {
+        self.try_lead(RESIDENT).ok().map(|driven| self.lead_by(driven, vacate))
     }
 
-    /// Whoever follows later sees who leads, if that was so before this was called.
+    /// Who follows after this has said that nobody does finds who leads, and disturbs the resident.
     pub(crate) fn has_followers(&self) -> bool {
         !self.followers().is_empty()
     }
@@ -118,40 +127,24 @@ impl<D, F: Follower> Leadership<D, F> {
         self.leader.load(Ordering::SeqCst) == FREE
     }
 
-    /// Lets the next follower lead; or else `vacate` sees to it that the resident does when it is time.
-    pub(crate) fn leave(&self, lead: Lead<'_, D>, vacate: impl Fn()) {
-        drop(lead);
-        self.leader.store(FREE, Ordering::SeqCst);
-        self.promote_next(&vacate);
+    fn lead_by<'a, V: Fn()>(&'a self, driven: MutexGuard<'a, Option<D>>, vacate: V) -> Lead<'a, D, F, V> {
+        Lead { leadership: self, driven: Some(driven), vacate }
     }
 
-    /// There is nothing to do any more. Returns what was driven.
-    pub(crate) fn close(&self, mut lead: Lead<'_, D>) -> Option<D> {
-        let driven = lead.0.take();
-        drop(lead);
-        self.leader.store(CLOSED, Ordering::SeqCst);
-        while let Some(follower) = self.next_follower() {
-            follower.promote();
-        }
-        driven
-    }
-
-    fn try_lead(&self, leader: u32) -> Try<'_, D> {
-        match self.leader.compare_exchange(FREE, leader, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => Try::Lead(Lead(self.driven())),
-            Err(CLOSED) => Try::Closed,
-            Err(other) => Try::Busy(other),
-        }
+    /// Or else who leads, or that there is nothing to do.
+    fn try_lead(&self, leader: u32) -> Result<MutexGuard<'_, Option<D>>, u32> {
+        self.leader.compare_exchange(FREE, leader, Ordering::SeqCst, Ordering::SeqCst).map(|_| self.driven())
     }
 
     fn driven(&self) -> MutexGuard<'_, Option<D>> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn follow(&self, this: &Arc<F>) -> Try<'_, D> {
+    /// Lets this thread be promoted, and tries once more to lead.
+    fn follow(&self, this: &Arc<F>) -> Result<MutexGuard<'_, Option<D>>, u32> {
         self.followers().push_back(this.clone());
         let again = self.try_lead(GUEST);
-        if !matches!(again, Try::Busy(_)) {
+        if matches!(again, Ok(_) | Err(CLOSED)) {
             // It may have been promoted as well: it leads, and will promote the next.
             self.unfollow(this);
         }

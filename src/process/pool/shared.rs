@@ -137,6 +137,16 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same, when a worker is gone.
+    pub(super) fn lock_without(&self, worker: WorkerId) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        state.channels.remove(&worker);
+        state.images.forget_worker(worker);
+        state.sites.remove(&worker);
+        state.speakers.remove(&worker);
+        state
+    }
+
     pub(crate) fn close(self: &Arc<Self>) {
         self.tell(Event::Closed);
     }
@@ -455,10 +465,8 @@ impl Keeper for Pool {
 /// Whoever waits for a task drives meanwhile.
 impl Reactor for Pool {
     fn react(&self, sleeper: &Arc<Sleeper>) {
-        if self.standby.is_there() {
-            let disturb = || self.poller.get().into_iter().for_each(Poller::wake);
-            self.leadership.wait(sleeper, disturb, |driver| driver.turn(Some(sleeper)), || self.vacate());
-        }
+        let disturb = || self.poller.get().into_iter().for_each(Poller::wake);
+        self.leadership.wait(sleeper, disturb, |driver| driver.turn(Some(sleeper)), || self.vacate());
     }
 
     fn interrupt(&self) {
@@ -490,14 +498,16 @@ impl Owner for Pool {
     }
 
     fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
-        Some(self)
+        self.standby.is_there().then_some(self as Arc<dyn Reactor>)
     }
 }
 
 impl Drain for Pool {
     fn drain(&self) -> bool {
         let state = self.lock();
-        state.scheduler.is_done() && state.relay.as_ref().is_none_or(|relay| relay.has_ended())
+        state.scheduler.is_done()
+            && self.backlog.is_empty()
+            && state.relay.as_ref().is_none_or(|relay| relay.has_ended())
     }
 
     fn progress(&self) -> &Notifier {

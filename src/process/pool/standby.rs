@@ -1,8 +1,7 @@
 //! The driver's own thread while others drive: when it is to look whether nobody does.
 
 use std::io;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::process::protocol::alarm::Alarm;
@@ -11,7 +10,7 @@ use crate::process::protocol::alarm::Alarm;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
     /// Nothing is to be expected: 50 ms.
-    Late = 1,
+    Late,
     /// Tasks run, of which nothing is heard meanwhile: 200 µs, somewhat more than it takes to come back and wait again.
     Soon,
     Now,
@@ -21,7 +20,7 @@ pub(super) enum Call {
 pub(super) struct Standby {
     alarm: OnceLock<Alarm>,
     /// The most urgent call that was not heard yet.
-    called: AtomicU32,
+    called: Mutex<Option<Call>>,
 }
 
 impl Standby {
@@ -40,7 +39,10 @@ impl Standby {
 
     pub(super) fn call(&self, call: Call) {
         let Some(alarm) = self.alarm.get() else { return };
-        if self.called.fetch_max(call as u32, Ordering::SeqCst) < call as u32 {
+        // Held while the alarm is set, so that no other sets it to a later time.
+        let mut called = self.called();
+        if *called < Some(call) {
+            *called = Some(call);
             alarm.set(call.after());
         }
     }
@@ -48,8 +50,11 @@ impl Standby {
     /// Waits for a call.
     pub(super) fn wait(&self) -> Option<Call> {
         self.alarm.get().into_iter().for_each(Alarm::wait);
-        let called = self.called.swap(0, Ordering::SeqCst);
-        [Call::Late, Call::Soon, Call::Now].into_iter().find(|&call| call as u32 == called)
+        self.called().take()
+    }
+
+    fn called(&self) -> MutexGuard<'_, Option<Call>> {
+        self.called.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,5 +1,5 @@
 //! The threads of a pool: one that drives while nobody waits in a way that drives, and one that starts workers, for that
-//! blocks. They live while there are workers.
+//! blocks. They live until the pool is closed, and all of its tasks and workers have ended.
 
 use std::io;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use crate::codec::Encoded;
 use crate::codec::shared::References;
 use crate::executor::job::{Job, Refusal};
 use crate::process::output::WorkerOutput;
+use crate::process::pool::backlog::Kept;
 use crate::process::pool::driver::Driver;
 use crate::process::pool::launch::{Failure, Process};
 use crate::process::pool::poller::Poller;
@@ -62,24 +63,25 @@ impl Pool {
         if self.poller.get().is_none() {
             let _ = self.poller.set(Poller::new()?);
         }
+        self.standby.open()?;
         let has_lines = !self.launch.launcher.is_local() || matches!(self.launch.output, WorkerOutput::Lines(_));
         let has_lines = has_lines || self.launch.log_level > 0;
         if has_lines && state.relay.is_none() {
             state.relay = Some(self.start_relay()?);
         }
         let (starter, orders) = channel();
-        let pool = self.clone();
-        thread::Builder::new().name("progress-start".into()).spawn(move || pool.start_workers(&orders))?;
-        self.standby.open()?;
-        self.leadership.open(Box::new(Driver::new(self.clone())));
-        let thread = thread::Builder::new().name("progress-drive".into()).stack_size(DECODER_STACK);
-        let pool = self.clone();
-        if let Err(error) = thread.spawn(move || pool.drive()) {
-            self.leadership.lead().into_iter().for_each(|lead| drop(self.leadership.close(lead)));
-            return Err(error);
+        let (starting, driving) = (self.clone(), self.clone());
+        let thread = thread::Builder::new().name("progress-start".into());
+        let started = thread.spawn(move || starting.start_workers(&orders)).and_then(|_| {
+            let thread = thread::Builder::new().name("progress-drive".into()).stack_size(DECODER_STACK);
+            thread.spawn(move || driving.drive())
+        });
+        match started {
+            Ok(_) => state.starter = Some(starter),
+            // Nobody else would end it.
+            Err(_) => state.relay.take().into_iter().for_each(|relay| relay.finish()),
         }
-        state.starter = Some(starter);
-        Ok(())
+        started.map(drop)
     }
 
     /// The life of the thread that starts workers. It lives as long as they do, for the system may tell them when it
@@ -114,13 +116,14 @@ impl Pool {
 
     /// The life of the thread that drives while nobody waits.
     fn drive(self: Arc<Self>) {
+        self.leadership.open(Box::new(Driver::new(self.clone())));
         loop {
             self.work_off();
-            if let Some(mut lead) = self.leadership.lead() {
+            if let Some(mut lead) = self.leadership.lead(|| self.vacate()) {
                 // What guests have left comes before what is heard next.
                 while let Some(driver) = lead.driven().filter(|_| self.backlog.is_empty()) {
                     if driver.is_over() {
-                        drop(self.leadership.close(lead));
+                        drop(lead.close());
                         return;
                     }
                     if self.standby.is_there() && self.leadership.has_followers() {
@@ -128,7 +131,6 @@ impl Pool {
                     }
                     driver.turn(None);
                 }
-                self.leadership.leave(lead, || self.vacate());
             }
             if self.backlog.is_empty() {
                 self.stand_by();
@@ -152,8 +154,16 @@ impl Pool {
 
     /// Does what guests have left.
     fn work_off(&self) {
-        while let Some(action) = self.backlog.next() {
-            self.carry_out(action);
+        let mut is_anything = false;
+        while let Some(kept) = self.backlog.next() {
+            is_anything = true;
+            match kept {
+                Kept::Do(action) => self.carry_out(action),
+                Kept::Gone(worker, end) => self.tell_locked(self.lock_without(worker), [Event::Gone(worker, end)]),
+            }
+        }
+        if is_anything && self.lock().scheduler.is_done() {
+            self.progress.notify(usize::MAX);
         }
     }
 }
