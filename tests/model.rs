@@ -473,58 +473,54 @@ fn of_two_who_wait_one_leads_and_the_other_is_woken_or_promoted() {
     }
 }
 
-/// Who is promoted may have been woken before, and go: then it is the turn of the next.
-#[test]
-fn of_three_who_wait_none_is_forgotten() {
+type Three = [Arc<Sleeper>; 3];
+
+/// Three threads wait, while another does something. All of them are woken.
+fn three_wait<D: Send + 'static>(
+    preemptions: usize,
+    driven: fn(&Three) -> D,
+    drive: fn(&mut D),
+    meanwhile: fn(&Three),
+) {
     let mut model = loom::model::Builder::new();
     // All interleavings would take hours.
-    model.preemption_bound = Some(2);
-    model.check(|| {
-        let sleepers = [Arc::new(Sleeper::default()), Arc::new(Sleeper::default()), Arc::new(Sleeper::default())];
-        let leadership = Arc::new(Leadership::<Events, Sleeper>::new());
-        leadership.open(sleepers.iter().rev().cloned().collect());
-        let [first, second, third] = sleepers;
-        let wait = |sleeper: Arc<Sleeper>| {
-            let leadership = leadership.clone();
+    model.preemption_bound = Some(preemptions);
+    model.check(move || {
+        let sleepers: Three = Default::default();
+        let leadership = Arc::new(Leadership::<D, Sleeper>::new());
+        leadership.open(driven(&sleepers));
+        let wait = |sleeper: &Arc<Sleeper>| {
+            let (leadership, sleeper) = (leadership.clone(), sleeper.clone());
             move || leadership.wait(&sleeper, || (), drive, || ())
         };
-        let threads = [thread::spawn(wait(first)), thread::spawn(wait(third))];
-        wait(second)();
+        let threads: Vec<_> = sleepers.iter().map(|sleeper| thread::spawn(wait(sleeper))).collect();
+        meanwhile(&sleepers);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert!(!leadership.has_followers() && leadership.is_free());
     });
 }
 
-/// What the two who lead are woken by, and the one who is woken from outside: it waits as long when it leads.
-struct Outside {
-    events: Events,
-    third: Arc<Sleeper>,
+/// Who is promoted may have been woken before, and go: then it is the turn of the next.
+#[test]
+fn of_three_who_wait_none_is_forgotten() {
+    three_wait(2, |[first, second, third]| vec![third.clone(), second.clone(), first.clone()], drive, |_| ());
 }
 
 /// Somebody else wakes one of those who wait, perhaps just when it was promoted: the others are not forgotten.
 #[test]
 fn who_is_woken_from_outside_passes_the_lead_on() {
-    let mut model = loom::model::Builder::new();
-    // All interleavings would take hours.
-    model.preemption_bound = Some(3);
-    model.check(|| {
-        let sleepers = [Arc::new(Sleeper::default()), Arc::new(Sleeper::default()), Arc::new(Sleeper::default())];
-        let [first, second, third] = sleepers;
-        let leadership = Arc::new(Leadership::<Outside, Sleeper>::new());
-        leadership.open(Outside { events: vec![second.clone(), first.clone()], third: third.clone() });
-        let drive = |outside: &mut Outside| match outside.events.pop() {
-            Some(next) => next.wake(),
-            None => outside.third.sleep(),
-        };
-        let wait = |sleeper: Arc<Sleeper>| {
-            let leadership = leadership.clone();
-            move || leadership.wait(&sleeper, || (), drive, || ())
-        };
-        let threads = [thread::spawn(wait(first)), thread::spawn(wait(second)), thread::spawn(wait(third.clone()))];
-        third.wake();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert!(!leadership.has_followers() && leadership.is_free());
-    });
+    struct Outside {
+        events: Events,
+        /// Waits for that, also when it leads.
+        woken: Arc<Sleeper>,
+    }
+    let driven =
+        |[first, second, third]: &Three| Outside { events: vec![third.clone(), first.clone()], woken: second.clone() };
+    let drive = |outside: &mut Outside| match outside.events.pop() {
+        Some(next) => next.wake(),
+        None => outside.woken.sleep(),
+    };
+    three_wait(3, driven, drive, |[_, second, _]| second.wake());
 }
 
 /// The resident leads, and waits for something to come or for being disturbed: it makes room for whoever follows, and is

@@ -1,5 +1,6 @@
-//! What follows from what a guest of the [lead](crate::process::pool::leader) has heard, and is not for its thread: it may call code
-//! of the user that takes its time, or needs more stack than that thread has. The driver's own thread does it, in order.
+//! What follows from what a guest of the [lead](crate::process::pool::leader) has heard, and is not for its thread: it may
+//! call code of the user that takes its time, or needs more stack than that thread has. The driver's own thread does it, in
+//! order.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};

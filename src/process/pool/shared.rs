@@ -193,9 +193,7 @@ impl Pool {
     }
 
     pub(super) fn wake_driver(&self) {
-        if let Some(poller) = self.poller.get() {
-            poller.wake();
-        }
+        self.interrupt();
         if self.leadership.is_free() {
             self.standby.call(Call::Now);
         }
@@ -203,15 +201,20 @@ impl Pool {
 
     /// Nobody drives any more.
     pub(super) fn vacate(&self) {
+        self.standby.call(self.urgency());
+    }
+
+    /// How soon somebody is to drive.
+    pub(super) fn urgency(&self) -> Call {
         let is_woken = self.poller.get().is_some_and(Poller::is_woken);
         let state = self.lock();
-        self.standby.call(if is_woken || state.has_posted() {
+        if is_woken || state.has_posted() {
             Call::Now
         } else if state.scheduler.is_at_rest() {
             Call::Late
         } else {
             Call::Soon
-        });
+        }
     }
 
     /// There may be something to hear soon, and perhaps nobody waits in a way that drives.
@@ -465,8 +468,8 @@ impl Keeper for Pool {
 /// Whoever waits for a task drives meanwhile.
 impl Reactor for Pool {
     fn react(&self, sleeper: &Arc<Sleeper>) {
-        let disturb = || self.poller.get().into_iter().for_each(Poller::wake);
-        self.leadership.wait(sleeper, disturb, |driver| driver.turn(Some(sleeper)), || self.vacate());
+        let drive = |driver: &mut Box<dyn Drive>| driver.turn(Some(sleeper));
+        self.leadership.wait(sleeper, || self.interrupt(), drive, || self.vacate());
     }
 
     fn interrupt(&self) {

@@ -140,16 +140,10 @@ impl Pool {
 
     /// Waits until there is something to be done by nobody else.
     fn stand_by(&self) {
-        while self.standby.wait() == Some(Call::Soon) && self.is_at_rest() {
+        let is_at_rest = || self.backlog.is_empty() && self.urgency() == Call::Late;
+        while self.standby.wait() == Some(Call::Soon) && is_at_rest() {
             self.standby.call(Call::Late);
         }
-    }
-
-    /// Whether there is nothing to be expected.
-    fn is_at_rest(&self) -> bool {
-        let is_woken = self.poller.get().is_some_and(Poller::is_woken);
-        let state = self.lock();
-        !is_woken && self.backlog.is_empty() && !state.has_posted() && state.scheduler.is_at_rest()
     }
 
     /// Does what guests have left.

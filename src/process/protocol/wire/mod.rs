@@ -287,4 +287,6 @@ mod kind {
 
 // They are compiled by `tests/wire.rs`, so that the crate itself is built without what they take.
 #[cfg(all(test, feature = "property-tests"))]
+mod examples;
+#[cfg(all(test, feature = "property-tests"))]
 mod tests;
