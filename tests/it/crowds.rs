@@ -112,7 +112,8 @@ fn receivers_that_were_dropped_while_the_task_is_silent_are_let_go_of() {
         for updates in kept {
             assert_eq!(smol::block_on(updates.collect::<Vec<_>>()).pop().unwrap().status, Status::Finished);
         }
-        assert_eq!(snapshots(&state), 1);
+        // Whoever has shown the last one lets go of it right after that.
+        eventually("none is kept", || snapshots(&state) == 1);
     });
 }
 
