@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,6 +12,7 @@ use futures::stream::{FuturesOrdered, FuturesUnordered, StreamExt};
 use crate::error::TaskError;
 use crate::executor::chunk::{Chunk, Outcomes};
 use crate::future::ProgressFuture;
+use crate::group::state::Entry;
 use crate::task::TaskRef;
 
 pub(crate) struct InFlight<I, O> {
@@ -26,13 +28,13 @@ pub(crate) struct InFlight<I, O> {
 
 /// A task, which is handed out with its outcome.
 enum Member<I, O> {
-    Item(ProgressFuture<O>),
-    Chunk(ProgressFuture<()>, Arc<Chunk<I, O>>),
+    Item(Entry, ProgressFuture<O>),
+    Chunk(Entry, ProgressFuture<()>, Arc<Chunk<I, O>>),
 }
 
 pub(crate) enum Ended<I, O> {
-    Item(TaskRef, Result<O, TaskError>),
-    Chunk(TaskRef, Arc<Chunk<I, O>>, Result<(), TaskError>),
+    Item(Entry, TaskRef, Result<O, TaskError>),
+    Chunk(Entry, TaskRef, Arc<Chunk<I, O>>, Result<(), TaskError>),
 }
 
 impl<I, O> Future for Member<I, O> {
@@ -40,10 +42,13 @@ impl<I, O> Future for Member<I, O> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
-            Self::Item(future) => Pin::new(&mut *future).poll(cx).map(|outcome| Ended::Item(future.task(), outcome)),
-            Self::Chunk(future, chunk) => {
+            Self::Item(entry, future) => {
                 let outcome = Pin::new(&mut *future).poll(cx);
-                outcome.map(|outcome| Ended::Chunk(future.task(), chunk.clone(), outcome))
+                outcome.map(|outcome| Ended::Item(mem::take(entry), future.task(), outcome))
+            }
+            Self::Chunk(entry, future, chunk) => {
+                let outcome = Pin::new(&mut *future).poll(cx);
+                outcome.map(|outcome| Ended::Chunk(mem::take(entry), future.task(), chunk.clone(), outcome))
             }
         }
     }
@@ -70,12 +75,12 @@ impl<I, O> InFlight<I, O> {
         if self.is_ordered { Outcomes::new() } else { self.outcomes.clone() }
     }
 
-    pub(crate) fn push_item(&mut self, task: ProgressFuture<O>) {
-        self.push(Member::Item(task), None);
+    pub(crate) fn push_item(&mut self, entry: Entry, task: ProgressFuture<O>) {
+        self.push(Member::Item(entry, task), None);
     }
 
-    pub(crate) fn push_chunk(&mut self, task: ProgressFuture<()>, chunk: Arc<Chunk<I, O>>) {
-        self.push(Member::Chunk(task, chunk.clone()), Some(chunk));
+    pub(crate) fn push_chunk(&mut self, entry: Entry, task: ProgressFuture<()>, chunk: Arc<Chunk<I, O>>) {
+        self.push(Member::Chunk(entry, task, chunk.clone()), Some(chunk));
     }
 
     fn push(&mut self, member: Member<I, O>, chunk: Option<Arc<Chunk<I, O>>>) {
@@ -88,12 +93,12 @@ impl<I, O> InFlight<I, O> {
     }
 
     /// Adds a chunk whose items come before all others.
-    pub(crate) fn push_chunk_first(&mut self, task: ProgressFuture<()>, chunk: Arc<Chunk<I, O>>) {
+    pub(crate) fn push_chunk_first(&mut self, entry: Entry, task: ProgressFuture<()>, chunk: Arc<Chunk<I, O>>) {
         if self.is_ordered {
-            self.ordered.push_front(Member::Chunk(task, chunk.clone()));
+            self.ordered.push_front(Member::Chunk(entry, task, chunk.clone()));
             self.chunks.push_front(Some(chunk));
         } else {
-            self.push_chunk(task, chunk);
+            self.push_chunk(entry, task, chunk);
         }
     }
 

@@ -24,7 +24,7 @@ use crate::group::bars::{GroupBars, Shown};
 use crate::group::handle::GroupHandle;
 use crate::group::progress::GroupProgress;
 use crate::group::report::GroupReport;
-use crate::group::state::GroupState;
+use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::sync::block_on::block_on;
 use crate::sync::clock;
@@ -473,16 +473,16 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
 
     fn submit_item(&mut self, input: I::Item, name: Option<String>) {
         let mut task = self.submit.item(input, Options::new(name, self.limits));
-        self.admit(&mut task);
-        self.in_flight.push_item(task);
+        let entry = self.admit(&mut task);
+        self.in_flight.push_item(entry, task);
     }
 
     fn submit_chunk(&mut self, inputs: Vec<I::Item>, labels: Labels) {
         let (outcomes, patience) = (self.in_flight.outcomes(), self.chunk_size.is_adaptive().then_some(PATIENCE));
         let terms = Terms { retries: self.limits.retries, patience };
         let (mut task, chunk) = self.submit.chunk(inputs, labels, terms, outcomes);
-        self.admit(&mut task);
-        self.in_flight.push_chunk(task, chunk);
+        let entry = self.admit(&mut task);
+        self.in_flight.push_chunk(entry, task, chunk);
     }
 
     /// Has what is left of a chunk run elsewhere, before all others.
@@ -496,35 +496,36 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         for part in parts.into_iter().rev() {
             let (count, outcomes) = (part.len(), self.in_flight.outcomes());
             let (mut task, chunk) = self.submit.rest(part, outcomes);
-            self.admit(&mut task);
+            let entry = self.admit(&mut task);
             self.state.withdraw(count);
-            self.in_flight.push_chunk_first(task, chunk);
+            self.in_flight.push_chunk_first(entry, task, chunk);
         }
     }
 
-    fn admit<T>(&mut self, task: &mut ProgressFuture<T>) {
+    fn admit<T>(&mut self, task: &mut ProgressFuture<T>) -> Entry {
         #[cfg(feature = "indicatif")]
         if let Some(bars) = &self.bars {
             bars.draw_within(task);
         }
-        self.state.add(task.task(), clock::now());
+        let entry = self.state.add(|| task.task(), clock::now());
         if self.state.is_cancelled() {
             // Since its inputs were taken.
             task.cancel();
         }
+        entry
     }
 
     /// Takes note of a task that has ended. Returns its outcome, where that is all.
     fn note_ended(&mut self, ended: Ended<I::Item, O>) -> (TaskRef, Option<Result<O, TaskError>>) {
         self.buffer.note_outcome(Instant::now);
-        let (task, chunk, outcome) = match ended {
-            Ended::Item(task, outcome) => {
+        let (entry, task, chunk, outcome) = match ended {
+            Ended::Item(entry, task, outcome) => {
+                self.state.note_ended(&task, &entry, outcome.as_ref().err().map(TaskError::kind));
                 self.chunk_size.note_task(1, Duration::from_nanos(task.core.running_for()));
                 self.chunk_size.note_unknown();
-                self.state.note_ended(&task, outcome.as_ref().err().map(TaskError::kind));
                 return (task, Some(outcome));
             }
-            Ended::Chunk(task, chunk, outcome) => (task, chunk, outcome),
+            Ended::Chunk(entry, task, chunk, outcome) => (entry, task, chunk, outcome),
         };
         let kind = outcome.as_ref().err().map(|error| error.kind().clone());
         let rest = chunk.conclude(outcome, &|kind| task.error(kind));
@@ -532,7 +533,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         let (inputs, bytes) = chunk.size();
         self.chunk_size.note_bytes(inputs, bytes);
         chunk.outcomes().move_to(&mut self.outcomes);
-        self.state.note_ended(&task, kind.as_ref());
+        self.state.note_ended(&task, &entry, kind.as_ref());
         if let Some(rest) = rest {
             self.submit_rest(rest);
         }

@@ -13,6 +13,7 @@ pub(crate) mod tally;
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::group::bars::{GroupBars, Shown};
 use crate::group::handle::GroupHandle;
 use crate::group::progress::GroupProgress;
 use crate::group::report::GroupReport;
-use crate::group::state::GroupState;
+use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::id::TaskId;
 use crate::sync::clock;
@@ -98,13 +99,14 @@ pub struct TaskGroup<T> {
 /// A task, and which one it is in the order in which they were added.
 struct Member<T> {
     index: usize,
+    entry: Entry,
     future: ProgressFuture<T>,
 }
 
 type Ended<T> = (usize, TaskRef, Result<T, TaskError>);
 
 enum Polled<T> {
-    Ended(Ended<T>),
+    Ended(Ended<T>, Entry),
     /// A callback has panicked, which ends neither the task nor the group.
     Panicked(Member<T>, Box<dyn Any + Send>),
 }
@@ -113,12 +115,15 @@ impl<T> Future for Member<T> {
     type Output = Polled<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { index, future } = &mut *self;
+        let Self { index, entry, future } = &mut *self;
         // `FuturesUnordered` would drop a future that panics.
         match catch_unwind(AssertUnwindSafe(|| Pin::new(&mut *future).poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(outcome)) => Poll::Ready(Polled::Ended((*index, future.task(), outcome))),
-            Err(payload) => Poll::Ready(Polled::Panicked(Self { index: *index, future: future.take() }, payload)),
+            Ok(Poll::Ready(outcome)) => Poll::Ready(Polled::Ended((*index, future.task(), outcome), mem::take(entry))),
+            Err(payload) => {
+                let member = Self { index: *index, entry: mem::take(entry), future: future.take() };
+                Poll::Ready(Polled::Panicked(member, payload))
+            }
         }
     }
 }
@@ -158,10 +163,16 @@ impl<T> TaskGroup<T> {
     /// assert_eq!(group.join().wait()?, [42]);
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
-    pub fn add(&mut self, mut task: ProgressFuture<T>) -> TaskId {
+    pub fn add(&mut self, task: ProgressFuture<T>) -> TaskId {
         let id = task.id();
+        self.push(task);
+        id
+    }
+
+    /// Does not look at the task itself if nobody has asked for anything yet: a thread may be at work on it.
+    fn push(&mut self, mut task: ProgressFuture<T>) {
         if task.is_terminated() {
-            return id;
+            return;
         }
         #[cfg(feature = "indicatif")]
         if let Some(bars) = &self.bars {
@@ -170,10 +181,15 @@ impl<T> TaskGroup<T> {
         if let Some(callbacks) = &self.callbacks {
             call_back_within(&mut task, &self.state, callbacks);
         }
-        self.state.add(task.task(), clock::now());
-        self.members.push(Member { index: self.added, future: task });
+        let entry = self.state.add(|| task.task(), clock::now());
+        self.members.push(Member { index: self.added, entry, future: task });
         self.added += 1;
-        id
+    }
+
+    /// The state, which knows the tasks from now on.
+    pub(crate) fn known(&self) -> &Arc<GroupState> {
+        self.state.know(self.members.iter().map(|member| (member.future.task(), &member.entry)));
+        &self.state
     }
 
     /// How many tasks there are whose outcomes were not handed out yet.
@@ -228,7 +244,7 @@ impl<T> TaskGroup<T> {
     /// ```
     #[must_use]
     pub fn progress(&self) -> GroupProgress {
-        self.state.progress()
+        self.known().progress()
     }
 
     /// A new receiver of the group's progress: of its current state, then of changes, at most one per report interval,
@@ -257,7 +273,7 @@ impl<T> TaskGroup<T> {
     /// ```
     #[must_use]
     pub fn updates(&self) -> Receiver<GroupProgress> {
-        self.state.subscribe()
+        self.known().subscribe()
     }
 
     /// Calls `f` with the progress before and the new progress whenever that changes, at most once per report interval.
@@ -341,7 +357,7 @@ impl<T> TaskGroup<T> {
         }
         if self.callbacks.is_none() {
             self.callbacks = Some(callbacks.clone());
-            self.state.admit_feed(&callbacks.latest);
+            self.known().admit_feed(&callbacks.latest);
             for member in self.members.iter_mut() {
                 call_back_within(&mut member.future, &self.state, &callbacks);
             }
@@ -371,7 +387,7 @@ impl<T> TaskGroup<T> {
     /// ```
     #[must_use]
     pub fn report(&self) -> GroupReport {
-        self.state.report()
+        self.known().report()
     }
 
     /// A handle to the group from elsewhere, also while it is being joined.
@@ -396,7 +412,7 @@ impl<T> TaskGroup<T> {
     /// ```
     #[must_use]
     pub fn handle(&self) -> GroupHandle {
-        GroupHandle::new(self.state.clone())
+        GroupHandle::new(self.known().clone())
     }
 
     /// Asks every task to end; see [`ProgressFuture::cancel`]. None that waits is started while the others are being told.
@@ -416,7 +432,7 @@ impl<T> TaskGroup<T> {
     }
 
     pub(crate) fn cancel_because(&self, cause: CancelCause) {
-        self.state.cancel(cause);
+        self.known().cancel(cause);
     }
 
     /// Makes every task wait, also those that are added later; see [`ProgressFuture::pause`].
@@ -434,12 +450,16 @@ impl<T> TaskGroup<T> {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn pause(&self) {
-        self.state.pause();
+        self.known().pause();
     }
 
     /// Lets every task go on.
     pub fn resume(&self) {
-        self.state.resume();
+        if self.state.knows() {
+            self.state.resume();
+        } else {
+            self.members.iter().for_each(|member| member.future.resume());
+        }
     }
 
     /// Ready when everybody who observes the group has been shown the last of it. No task will be added.
@@ -453,10 +473,7 @@ impl<T> TaskGroup<T> {
         let mut is_over = false;
         if self.ended.is_none() {
             match self.poll_member(cx) {
-                Poll::Ready(Some(ended)) => {
-                    self.state.note_ended(&ended.1, ended.2.as_ref().err().map(TaskError::kind));
-                    self.ended = Some(ended);
-                }
+                Poll::Ready(Some(ended)) => self.ended = Some(ended),
                 Poll::Ready(None) => is_over = true,
                 Poll::Pending => {}
             }
@@ -476,7 +493,10 @@ impl<T> TaskGroup<T> {
     fn poll_member(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<T>>> {
         self.members.poll_next_unpin(cx).map(|polled| {
             polled.map(|polled| match polled {
-                Polled::Ended(ended) => ended,
+                Polled::Ended(ended, entry) => {
+                    self.state.note_ended(&ended.1, &entry, ended.2.as_ref().err().map(TaskError::kind));
+                    ended
+                }
                 Polled::Panicked(member, payload) => {
                     self.members.push(member);
                     resume_unwind(payload)
@@ -542,7 +562,7 @@ impl<T> TaskGroup<T> {
     /// ```
     pub fn show(&mut self, bars: GroupBars) -> GroupBars {
         self.bars.take().into_iter().for_each(|before| before.give_way(&bars));
-        let shown = Shown::new(&self.state, bars.clone());
+        let shown = Shown::new(self.known(), bars.clone());
         for member in self.members.iter_mut() {
             shown.draw_within(&mut member.future);
         }
@@ -593,7 +613,7 @@ impl<T> Drop for TaskGroup<T> {
         self.cancel_because(CancelCause::Dropped);
         self.state.close();
         if let Some(callbacks) = &self.callbacks {
-            callbacks.leave(&self.state.progress());
+            callbacks.leave(&self.known().progress());
         }
         #[cfg(feature = "indicatif")]
         if let Some(bars) = &self.bars {
@@ -611,7 +631,7 @@ impl<T> Default for TaskGroup<T> {
 impl<T> Extend<ProgressFuture<T>> for TaskGroup<T> {
     fn extend<I: IntoIterator<Item = ProgressFuture<T>>>(&mut self, tasks: I) {
         for task in tasks {
-            self.add(task);
+            self.push(task);
         }
     }
 }

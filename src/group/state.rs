@@ -3,23 +3,22 @@
 //! Nobody keeps the tally while nobody wants to know. From the first time that somebody does, the group observes each
 //! task, as any subscriber would: what a task shows replaces what it has shown before.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
+use std::{iter, mem};
 
 use async_channel::Receiver;
+use slab::Slab;
 
 use crate::error::{CancelCause, TaskErrorKind};
 use crate::group::progress::GroupProgress;
 use crate::group::report::GroupReport;
 use crate::group::report::history::History;
 use crate::group::tally::{Tally, Unit};
-use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed, TimerId};
 use crate::sync::waiter::Waiter;
+use crate::task::TaskRef;
 use crate::task::bulk::Standstill;
 use crate::task::core::Core;
 #[cfg(feature = "indicatif")]
@@ -29,22 +28,24 @@ use crate::task::publish;
 use crate::task::record::TaskRecord;
 use crate::task::subscribers::{Channel, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
 use crate::task::transitions;
-use crate::task::{TaskRef, state};
 
 /// Kept by the group and its handles, and by each task that it observes until that has ended.
 pub(crate) struct GroupState {
     /// May be locked before the others, and not the other way round.
     members: Mutex<Members>,
     inner: Mutex<Inner>,
+    /// Whether the tasks are [known](Self::know) here.
+    known: OnceLock<()>,
     /// Whether somebody wants to know, and each task is observed.
     kept: OnceLock<()>,
     /// Wakes whoever polls the group, when there is something for that to see.
     pub(crate) waiter: Waiter,
 }
 
-/// The tasks whose outcomes were not handed out, what is wanted of those that are added, and what is kept of the others.
+/// The tasks whose outcomes were not handed out, once they are known; what is wanted of those that are added, and what is
+/// kept of the others.
 struct Members {
-    tasks: HashMap<TaskId, Member, BuildHasherDefault<IdHasher>>,
+    tasks: Slab<Member>,
     history: History,
     is_paused: bool,
     /// Whether they were all asked to end.
@@ -56,6 +57,14 @@ struct Members {
 struct Member {
     task: TaskRef,
     added_at: u64,
+}
+
+/// What goes with a task until its outcome is handed out.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    added_at: u64,
+    /// Where it is among those that are known.
+    key: OnceLock<usize>,
 }
 
 struct Inner {
@@ -82,29 +91,26 @@ const TASKS_KEPT: usize = 1 << 17;
 const INPUTS_KEPT: usize = 10_000;
 
 impl Members {
+    fn new(most_kept: usize) -> Self {
+        Self {
+            tasks: Slab::new(),
+            history: History::new(most_kept),
+            is_paused: false,
+            is_cancelled: false,
+            are_observed: false,
+        }
+    }
+
+    fn insert(&mut self, task: TaskRef, entry: &Entry) {
+        let key = self.tasks.insert(Member { task, added_at: entry.added_at });
+        entry.key.get_or_init(|| key);
+    }
+
     /// In the order in which they were submitted.
     fn tasks(&self) -> Vec<TaskRef> {
-        let mut tasks: Vec<_> = self.tasks.values().map(|member| member.task.clone()).collect();
+        let mut tasks: Vec<_> = self.tasks.iter().map(|(_, member)| member.task.clone()).collect();
         tasks.sort_unstable_by_key(|task| task.core.id());
         tasks
-    }
-}
-
-/// Ids follow each other: multiplied by an odd number, they fall into places of their own.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 
@@ -128,19 +134,18 @@ impl GroupState {
             has_news: false,
         };
         let most_kept = if let Unit::Inputs(_) = unit { INPUTS_KEPT } else { TASKS_KEPT };
-        let members = Members {
-            tasks: HashMap::default(),
-            history: History::new(most_kept),
-            is_paused: false,
-            is_cancelled: false,
-            are_observed: false,
-        };
-        Arc::new(Self {
-            members: Mutex::new(members),
+        let state = Self {
+            members: Mutex::new(Members::new(most_kept)),
             inner: Mutex::new(inner),
+            known: OnceLock::new(),
             kept: OnceLock::new(),
             waiter: Waiter::new(),
-        })
+        };
+        if let Unit::Inputs(_) = unit {
+            // There are never many at a time.
+            state.know(iter::empty());
+        }
+        Arc::new(state)
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {
@@ -151,14 +156,39 @@ impl GroupState {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a task, at this moment of the clock.
-    pub(crate) fn add(self: &Arc<Self>, task: TaskRef, now: u64) {
+    /// Makes the tasks known here, and all that are added from now on.
+    ///
+    /// Until somebody wants something of all of them, nothing is done for each: whoever submits tasks would have to touch
+    /// them again, while threads are at work on them.
+    pub(crate) fn know<'a>(&self, tasks: impl Iterator<Item = (TaskRef, &'a Entry)>) {
+        self.known.get_or_init(|| {
+            let mut members = self.members();
+            for (task, entry) in tasks {
+                members.insert(task, entry);
+            }
+        });
+    }
+
+    /// Whether the tasks are known here.
+    pub(crate) fn knows(&self) -> bool {
+        self.known.get().is_some()
+    }
+
+    /// Adds a task, which `task` returns, at this moment of the clock.
+    pub(crate) fn add(self: &Arc<Self>, task: impl FnOnce() -> TaskRef, now: u64) -> Entry {
+        let entry = Entry { added_at: now, key: OnceLock::new() };
+        if self.knows() {
+            self.insert(task(), &entry);
+        }
+        entry
+    }
+
+    fn insert(self: &Arc<Self>, task: TaskRef, entry: &Entry) {
         let mut members = self.members();
         // With the lock held, so that nobody's wish to let them go on comes in between.
         let is_newly_paused = members.is_paused && transitions::request_pause(&task.core);
         let is_observed = members.are_observed;
-        task.core.state.set(state::GROUPED);
-        members.tasks.insert(task.core.id(), Member { task: task.clone(), added_at: now });
+        members.insert(task.clone(), entry);
         drop(members);
         if is_newly_paused {
             transitions::tell_paused(&task);
@@ -168,19 +198,17 @@ impl GroupState {
         }
     }
 
-    /// Takes off a task whose outcome is handed out: this error, or a value.
-    pub(crate) fn note_ended(&self, task: &TaskRef, error: Option<&TaskErrorKind>) {
+    /// Takes note of a task whose outcome is handed out: this error, or a value.
+    pub(crate) fn note_ended(&self, task: &TaskRef, entry: &Entry, error: Option<&TaskErrorKind>) {
+        let record = TaskRecord::new(task, entry.added_at, error.cloned());
         let mut members = self.members();
-        let removed = members.tasks.remove(&task.core.id());
-        if let Some(Member { task, added_at }) = &removed {
-            let record = TaskRecord::new(task, *added_at, error.cloned());
-            if !members.are_observed {
-                self.lock().tally.add_ended(task, &record);
-            }
-            members.history.add(record);
+        let member = entry.key.get().map(|&key| members.tasks.remove(key));
+        let displaced = members.history.add(record);
+        if let Some(record) = displaced.filter(|_| !members.are_observed) {
+            self.lock().tally.add_ended(&record);
         }
         drop(members);
-        drop(removed);
+        drop(member);
     }
 
     /// What is known of each task.
@@ -188,7 +216,7 @@ impl GroupState {
         let members = self.members();
         let history = members.history.clone();
         let mut present = Vec::with_capacity(members.tasks.len());
-        for Member { task, added_at } in members.tasks.values() {
+        for (_, Member { task, added_at }) in &members.tasks {
             present.push(TaskRecord::new(task, *added_at, task.body.error_kind()));
         }
         drop(members);
@@ -205,6 +233,9 @@ impl GroupState {
         self.kept.get_or_init(|| {
             let mut members = self.members();
             members.are_observed = true;
+            let mut inner = self.lock();
+            members.history.latest().for_each(|record| inner.tally.add_ended(record));
+            drop(inner);
             let tasks = members.tasks();
             drop(members);
             for task in tasks {

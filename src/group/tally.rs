@@ -148,7 +148,8 @@ struct Sums {
 impl Sums {
     fn add(&mut self, share: &Share) {
         for (status, count) in share.statuses() {
-            *self.counts.count_mut(status) += count;
+            let counted = self.counts.count_mut(status);
+            *counted = counted.wrapping_add(count);
         }
         self.counts.n = self.counts.n.wrapping_add(share.n);
         match share.work {
@@ -164,7 +165,8 @@ impl Sums {
 
     fn remove(&mut self, share: &Share) {
         for (status, count) in share.statuses() {
-            *self.counts.count_mut(status) -= count;
+            let counted = self.counts.count_mut(status);
+            *counted = counted.wrapping_sub(count);
         }
         self.counts.n = self.counts.n.wrapping_sub(share.n);
         match share.work {
@@ -233,16 +235,17 @@ impl Tally {
         self.unit = unit;
     }
 
-    /// Counts a task that has ended, and that nothing was known of.
-    pub(crate) fn add_ended(&mut self, task: &TaskRef, record: &TaskRecord) {
+    /// Counts a task that has ended, and that was not counted before.
+    pub(crate) fn add_ended(&mut self, record: &TaskRecord) {
         let state = ProgressState { n: record.n, status: record.status, ..ProgressState::INITIAL };
-        self.sums.add(&Share::of(task, &state, self.unit));
+        self.sums.add(&Share::new(&state, self.unit, record.items().copied()));
         self.note_span(record.started().zip(record.ended()));
     }
 
     /// So many items that had not begun go on in another task, and count there.
     pub(crate) fn withdraw(&mut self, items: usize) {
-        self.sums.counts.pending -= items;
+        // The first one may be counted later: until then, the number is below zero.
+        self.sums.counts.pending = self.sums.counts.pending.wrapping_sub(items);
     }
 
     /// Notes when a task was running of which nothing was known, if it was.

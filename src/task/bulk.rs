@@ -1,8 +1,9 @@
 //! Many tasks that are cancelled at once: none of them starts while they are asked one by one.
 //!
 //! To seal a hundred thousand tasks takes some milliseconds, in which threads would start thousands of the others. So
-//! whoever is about to start a task that [may be cancelled with others](crate::task::state::GROUPED) waits while any are, and then
-//! finds it sealed or not. Tasks that belong to no group are started without a look at this.
+//! whoever is about to start a task waits while any are being sealed, and then finds it sealed or not. That holds up tasks
+//! of others as well, for a task does not know which group it is in: to tell each of them at submit, while a thread is at
+//! work on it already, costs more than all the rest that a group does.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -12,7 +13,7 @@ static CANCELLING: RwLock<()> = RwLock::new(());
 /// How many do, for those who look without the lock.
 static CANCELLERS: AtomicUsize = AtomicUsize::new(0);
 
-/// While this is there, no task of a group starts.
+/// While this is there, no task starts.
 #[must_use]
 pub(crate) struct Standstill {
     _cancelling: RwLockReadGuard<'static, ()>,
@@ -33,7 +34,7 @@ impl Drop for Standstill {
     }
 }
 
-/// Waits until nobody cancels groups who does so now.
+/// Waits until nobody seals many who does so now.
 pub(crate) fn await_cancellers() {
     if CANCELLERS.load(Ordering::SeqCst) != 0 {
         drop(CANCELLING.write().unwrap_or_else(PoisonError::into_inner));

@@ -22,8 +22,24 @@ use crate::task::parts::Position;
 use crate::task::remote::{Record, RemoteSnapshot};
 use crate::task::state::{self, State, Unclaimed};
 
-/// In the place of a task: the rest of the number is that of a process.
-const PROCESS: u32 = 1 << 31;
+/// Where a task is run, but for the host: a thread of the program, or a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(u32);
+
+impl Place {
+    pub(crate) const NONE: Self = Self(0);
+    /// The rest of the number is that of a process.
+    const PROCESS: u32 = 1 << 31;
+
+    /// The worker there, which may be on another host.
+    pub(crate) fn worker(self, host: impl FnOnce() -> Option<Arc<str>>) -> Option<WorkerId> {
+        match self.0 {
+            0 => None,
+            thread if thread & Self::PROCESS == 0 => Some(WorkerId::Thread(thread)),
+            process => Some(WorkerId::Process { id: process & !Self::PROCESS, host: host() }),
+        }
+    }
+}
 
 /// What is the same for every task.
 ///
@@ -91,13 +107,13 @@ impl Core {
 
     /// It is about to start on this thread of the program.
     pub(crate) fn set_thread(&self, number: u32) {
-        self.place.store(number & !PROCESS, Ordering::Relaxed);
+        self.place.store(number & !Place::PROCESS, Ordering::Relaxed);
     }
 
     /// It is sent to this process, to start there.
     pub(crate) fn set_process(&self, worker: &WorkerId) {
         if let WorkerId::Process { id, host } = worker {
-            self.place.store(id | PROCESS, Ordering::Relaxed);
+            self.place.store(id | Place::PROCESS, Ordering::Relaxed);
             self.set_host(host.as_ref());
         }
     }
@@ -111,34 +127,25 @@ impl Core {
         }
     }
 
-    /// The worker that it was sent to, or has started on.
-    pub(crate) fn worker(&self) -> Option<WorkerId> {
-        match self.place.load(Ordering::Relaxed) {
-            0 => None,
-            place if place & PROCESS == 0 => Some(WorkerId::Thread(place)),
-            place => {
-                let host = self.existing_details().and_then(|details| details.totals().past.as_ref()?.host.clone());
-                Some(WorkerId::Process { id: place & !PROCESS, host })
-            }
-        }
+    pub(crate) fn place(&self) -> Place {
+        Place(self.place.load(Ordering::Relaxed))
     }
 
-    /// Starts it, unless it is paused, ended or somebody else's. None starts that is cancelled with others just now.
+    /// The worker that it was sent to, or has started on.
+    pub(crate) fn worker(&self) -> Option<WorkerId> {
+        self.place().worker(|| self.existing_details()?.totals().past.as_ref()?.host.clone())
+    }
+
+    /// Starts it, unless it is paused, ended or somebody else's. None starts while [many](bulk) are being cancelled.
     pub(crate) fn claim(&self) -> Result<(), Unclaimed> {
-        self.await_cancellers();
+        bulk::await_cancellers();
         self.state.claim()
     }
 
     /// The same where it is to be started in another process. Returns the control word before.
     pub(crate) fn lend(&self) -> Result<u32, Unclaimed> {
-        self.await_cancellers();
+        bulk::await_cancellers();
         self.state.lend()
-    }
-
-    fn await_cancellers(&self) {
-        if self.state.peek() & state::GROUPED != 0 {
-            bulk::await_cancellers();
-        }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -199,22 +206,27 @@ impl Core {
 
     /// How far it has come, when it was running, and what it says, as of one moment.
     pub(crate) fn moment(&self) -> Moment {
+        self.read(|position, span, totals| Moment {
+            position,
+            span,
+            item_began: totals.map_or(0, |totals| totals.item_began),
+            message: totals.and_then(|totals| totals.message.clone()),
+            named_parts: totals.map(Totals::named_parts).unwrap_or_default(),
+        })
+    }
+
+    /// Gives `read` how far it has come, when it was running, and the rest if there is any, as of one moment.
+    pub(crate) fn read<R>(&self, read: impl FnOnce(Position, Span, Option<&Totals>) -> R) -> R {
         if self.existing_details().is_none() {
             let (counts, span) = (self.counts.read(), self.clock.read());
             // Looked at again: what was read may be of a count of which a part was handed out just now.
             if self.existing_details().is_none() {
-                return Moment { position: counts.into(), span, item_began: 0, message: None, named_parts: Vec::new() };
+                return read(counts.into(), span, None);
             }
         }
         let totals = self.details().totals();
         // Under the lock: the clock is not stopped at a moment before this one.
-        Moment {
-            position: totals.position(&self.counts),
-            span: self.clock.read(),
-            item_began: totals.item_began,
-            message: totals.message.clone(),
-            named_parts: totals.named_parts(),
-        }
+        read(totals.position(&self.counts), self.clock.read(), Some(&totals))
     }
 
     /// What it runs one after the other, where it is a chunk of a map.

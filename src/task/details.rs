@@ -90,7 +90,7 @@ pub(crate) struct Suspension {
 }
 
 /// What a task has been through.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
     /// For how long it has waited because it was paused, in nanoseconds: its start was moved on by that.
     pub(crate) paused: u64,

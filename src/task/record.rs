@@ -1,20 +1,22 @@
 //! What is kept of a task for a report, when everything else of it is gone.
 
+use std::sync::Arc;
+
 use crate::error::TaskErrorKind;
 use crate::id::{TaskId, WorkerId};
 use crate::progress::Status;
-use crate::task::core::{Core, Moment};
-use crate::task::details::{LostTries, default_name};
+use crate::task::core::{Core, Place};
+use crate::task::details::{LostTries, Past, default_name};
 use crate::task::items::ItemReading;
 use crate::task::{Body, Task};
 
 /// A task as it is, or was at its end. Moments are nanoseconds of the [clock](crate::sync::clock).
+///
+/// A group keeps one for each task that has ended: what most of them do not have is apart.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskRecord {
     pub(crate) id: TaskId,
-    name: Option<Box<str>>,
     function: fn() -> &'static str,
-    pub(crate) worker: Option<WorkerId>,
     pub(crate) submitted: u64,
     /// 0 where it was not.
     started: u64,
@@ -22,15 +24,17 @@ pub(crate) struct TaskRecord {
     ended: u64,
     /// For how long it has been running, without the time it was paused.
     pub(crate) elapsed: u64,
-    pub(crate) status: Status,
     pub(crate) n: u64,
     pub(crate) total: u64,
-    /// What most do not have.
+    place: Place,
+    pub(crate) status: Status,
     rest: Option<Box<Rest>>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Rest {
+    name: Option<Box<str>>,
+    host: Option<Arc<str>>,
     error: Option<TaskErrorKind>,
     cancel_requested: Option<u64>,
     lost_tries: LostTries,
@@ -43,31 +47,38 @@ impl TaskRecord {
         let core = &task.core;
         // Whoever sees that it has ended sees when.
         let status = core.status();
-        let Moment { position, span, .. } = core.moment();
-        let paused = core.existing_details().map_or(0, |it| it.totals().past.as_ref().map_or(0, |past| past.paused));
-        let started = span.started.saturating_sub(paused);
+        let (position, span, past) = core.read(|position, span, totals| {
+            (position, span, totals.and_then(|totals| totals.past.as_deref().cloned()).unwrap_or_default())
+        });
+        let started = span.started.saturating_sub(past.paused);
+        let has_started = started > 0;
         Self {
             id: core.id(),
-            name: core.existing_details().and_then(|details| details.name.clone()),
             function: task.body.function_name(),
-            worker: if started > 0 { core.worker() } else { None },
-            submitted: if started > 0 { submitted.min(started) } else { submitted },
+            submitted: if has_started { submitted.min(started) } else { submitted },
             started,
             ended: if status.is_terminal() { span.stopped } else { 0 },
             elapsed: span.elapsed(),
-            status,
             n: position.n,
             total: position.total,
-            rest: Rest::new(core, error),
+            place: if has_started { core.place() } else { Place::NONE },
+            status,
+            rest: Rest::new(core, past, error),
         }
     }
 
     pub(crate) fn name(&self) -> Box<str> {
-        self.name.clone().unwrap_or_else(|| default_name(self.id, self.function()))
+        let given = self.rest.as_ref().and_then(|rest| rest.name.clone());
+        given.unwrap_or_else(|| default_name(self.id, self.function()))
     }
 
     pub(crate) fn function(&self) -> &'static str {
         (self.function)()
+    }
+
+    /// The worker that it has started on.
+    pub(crate) fn worker(&self) -> Option<WorkerId> {
+        self.place.worker(|| self.rest.as_ref()?.host.clone())
     }
 
     pub(crate) fn started(&self) -> Option<u64> {
@@ -110,13 +121,19 @@ impl TaskRecord {
 }
 
 impl Rest {
-    fn new(core: &Core, error: Option<TaskErrorKind>) -> Option<Box<Self>> {
+    /// `None` where there is nothing of it.
+    fn new(core: &Core, past: Past, error: Option<TaskErrorKind>) -> Option<Box<Self>> {
         let details = core.existing_details();
+        if details.is_none() && error.is_none() {
+            return None;
+        }
+        let Past { lost_tries, host, .. } = past;
+        let name = details.and_then(|details| details.name.clone());
         let cancel_requested = details.map(|details| details.requested_at.get()).filter(|&at| at > 0);
-        let lost_tries = details.and_then(|it| Some(it.totals().past.as_ref()?.lost_tries.clone())).unwrap_or_default();
         let items = core.items().map(|items| items.counts().read());
-        let is_plain = error.is_none() && cancel_requested.is_none() && lost_tries.count == 0 && items.is_none();
-        (!is_plain).then(|| Box::new(Self { error, cancel_requested, lost_tries, items }))
+        let has_more = name.is_some() || cancel_requested.is_some() || lost_tries.count > 0 || items.is_some();
+        let is_plain = !has_more && host.is_none() && error.is_none();
+        (!is_plain).then(|| Box::new(Self { name, host, error, cancel_requested, lost_tries, items }))
     }
 }
 
@@ -147,7 +164,7 @@ mod tests {
         for host in [Some("node7"), None, Some("node8")] {
             let worker = WorkerId::Process { id: 4711, host: host.map(Into::into) };
             task.core.set_process(&worker);
-            assert_eq!(TaskRecord::new(&task, 0, None).worker, Some(worker));
+            assert_eq!(TaskRecord::new(&task, 0, None).worker(), Some(worker));
         }
     }
 }

@@ -88,10 +88,7 @@ pub(crate) const CUT_SHORT: u32 = 1 << 23;
 /// Its future was polled, or is gone: whoever was to show its lines is there.
 pub(crate) const ATTENDED: u32 = 1 << 26;
 /// It has lines that wait for this, or is about to.
-pub(crate) const SAID: u32 = 1 << 28;
-
-/// It belongs to a group, and may be cancelled together with the others of that.
-pub(crate) const GROUPED: u32 = 1 << 27;
+pub(crate) const SAID: u32 = 1 << 27;
 
 /// Two bits that say why cancellation was requested; the first request decides.
 const CAUSE_SHIFT: u32 = 24;

@@ -184,7 +184,7 @@ pub(crate) fn request_pause(core: &Core) -> bool {
 
 /// The same for the end of a pause.
 pub(crate) fn request_resume(core: &Core) -> bool {
-    core.state.clear(state::PAUSE) & state::PAUSE != 0
+    core.state.load() & state::PAUSE != 0 && core.state.clear(state::PAUSE) & state::PAUSE != 0
 }
 
 pub(crate) fn tell_paused(task: &TaskRef) {

@@ -20,14 +20,17 @@ impl History {
         Self { latest: VecDeque::new(), most, omitted: Summary::default() }
     }
 
-    /// Adds a task, in place of the oldest one where there are too many.
-    pub(crate) fn add(&mut self, record: TaskRecord) {
-        if self.latest.len() == self.most {
-            if let Some(oldest) = self.latest.pop_front() {
-                self.omitted.add(&oldest);
-            }
-        }
+    /// Adds a task. Returns the oldest one, where there are too many: then that is only one of the sums.
+    pub(crate) fn add(&mut self, record: TaskRecord) -> Option<TaskRecord> {
+        let displaced = if self.latest.len() == self.most { self.latest.pop_front() } else { None };
+        displaced.iter().for_each(|oldest| self.omitted.add(oldest));
         self.latest.push_back(record);
+        displaced
+    }
+
+    /// Those that are kept.
+    pub(crate) fn latest(&self) -> impl Iterator<Item = &TaskRecord> {
+        self.latest.iter()
     }
 
     /// All that are kept, and the sums of the others.

@@ -292,7 +292,7 @@ impl TaskReport {
             total: Some(record.total).filter(|&total| total != UNKNOWN),
             inputs: record.items().map_or(1, ItemReading::ended),
             failed_inputs: record.items().map_or((record.status == Status::Failed).into(), |items| items.failed),
-            worker: record.worker,
+            worker: record.worker(),
         }
     }
 
@@ -311,8 +311,8 @@ impl TaskReport {
 fn one_at_a_time(records: &mut [TaskRecord]) {
     let mut processes: BTreeMap<WorkerId, Vec<&mut TaskRecord>> = BTreeMap::new();
     for record in records.iter_mut().filter(|record| record.ended().is_some()) {
-        if let Some(worker @ WorkerId::Process { .. }) = &record.worker {
-            processes.entry(worker.clone()).or_default().push(record);
+        if let Some(worker @ WorkerId::Process { .. }) = record.worker() {
+            processes.entry(worker).or_default().push(record);
         }
     }
     for mut records in processes.into_values() {

@@ -38,7 +38,7 @@ impl Summary {
         }
         self.submitted = earlier(self.submitted, record.submitted);
         if let Some(started) = record.started() {
-            self.note_run(record.worker.as_ref(), started, record.ended().unwrap_or(0), record.elapsed);
+            self.note_run(record.worker().as_ref(), started, record.ended().unwrap_or(0), record.elapsed);
             if self.longest.as_ref().is_none_or(|(_, longest)| record.elapsed > *longest) {
                 self.longest = Some((record.name(), record.elapsed));
             }
