@@ -74,6 +74,8 @@ pub(crate) trait Call: Send + Sync {
 }
 
 struct Function<F, I, O> {
+    /// Told of each task.
+    name: &'static str,
     task: F,
     types: PhantomData<fn(I) -> O>,
 }
@@ -108,7 +110,7 @@ where
     O: Serialize + 'static,
 {
     fn name(&self) -> &'static str {
-        short_name(type_name::<F>())
+        self.name
     }
 
     fn call(&self, input: Encoded, progress: &Updater) -> TaskResult<Encoded> {
@@ -203,7 +205,7 @@ impl TaskRegistry {
             return self;
         }
         self.ids.entry(type_id).or_insert_with(|| id.clone());
-        let call = Box::new(Function { task, types: PhantomData });
+        let call = Box::new(Function { name: short_name(type_name::<F>()), task, types: PhantomData });
         self.tasks.insert(id, Registered { type_id, call });
         self
     }

@@ -40,6 +40,7 @@ use crate::id::TaskId;
 use crate::process::error::texts;
 use crate::process::protocol::alarm::Alarm;
 use crate::process::protocol::channel::{Channel, Received};
+use crate::process::protocol::memory::PLACES;
 use crate::process::protocol::page::Place;
 use crate::process::protocol::wire;
 use crate::process::protocol::wire::decoder::Decoder;
@@ -64,6 +65,8 @@ use crate::updater::Updater;
 
 /// How much work may be done before what has come of it is sent, while more is waiting.
 const BATCH: Duration = Duration::from_micros(100);
+/// The same in tasks: so that the program takes in what has come of some, and sends others, while there are still some to do.
+const BATCH_TASKS: usize = PLACES / 4;
 /// The stack of tasks, where the one of `main` has no limit.
 const STACK: usize = 8 << 20;
 
@@ -141,6 +144,19 @@ struct Prepared {
     function: &'static str,
     task: TaskRef,
     handle: Arc<dyn Handle<Encoded>>,
+}
+
+/// The tasks that have ended since what has come of tasks was sent, and the time that they took.
+#[derive(Default)]
+struct Unsent {
+    tasks: usize,
+    time: Duration,
+}
+
+impl Unsent {
+    fn is_a_batch(&self) -> bool {
+        self.tasks >= BATCH_TASKS || self.time > BATCH
+    }
 }
 
 /// What is next for the runner.
@@ -290,7 +306,7 @@ impl Worker {
         let mut context = Context::with_interval(self.report_interval);
         context.recorder = self.channel().memory().is_some().then(|| self.outlet.clone() as Arc<dyn Recorder>);
         context.relay = Some(self.outlet.clone());
-        let mut unsent = Duration::ZERO;
+        let mut unsent = Unsent::default();
         loop {
             match self.next(&mut unsent) {
                 Next::Run(prepared) => context = self.run(prepared, context, &mut unsent),
@@ -304,7 +320,7 @@ impl Worker {
     }
 
     /// Waits for something to do. Before that, all is sent that was said.
-    fn next(self: &Arc<Self>, unsent: &mut Duration) -> Next {
+    fn next(self: &Arc<Self>, unsent: &mut Unsent) -> Next {
         let mut inbox = self.lock();
         loop {
             while let Some(queued) = inbox.waiting.pop_front() {
@@ -316,10 +332,10 @@ impl Worker {
             if inbox.quits {
                 return Next::Quit;
             }
-            if *unsent > Duration::ZERO || !self.channel().outbox().is_empty() {
+            if unsent.tasks > 0 || !self.channel().outbox().is_empty() {
                 drop(inbox);
                 self.channel().send_all();
-                *unsent = Duration::ZERO;
+                *unsent = Unsent::default();
                 inbox = self.lock();
                 continue;
             }
@@ -376,16 +392,15 @@ impl Worker {
         Next::Run(Prepared { run, function: called, task, handle })
     }
 
-    /// `unsent` is the time that the tasks took of which nothing was sent yet.
-    fn run(&self, prepared: Prepared, context: Context, unsent: &mut Duration) -> Context {
+    fn run(&self, prepared: Prepared, context: Context, unsent: &mut Unsent) -> Context {
         let Prepared { run, function, task, handle } = prepared;
         let is_awaited = self.place(run).is_none() || task.core.state.load() & state::OBSERVED != 0;
         if is_awaited {
             self.channel().outbox().reply(Reply::Started { id: run.id });
         }
-        if is_awaited || *unsent > BATCH {
+        if is_awaited || unsent.is_a_batch() {
             self.channel().send_all();
-            *unsent = Duration::ZERO;
+            *unsent = Unsent::default();
         }
         self.outlet.turn_to(task.core.id(), run.id);
         // The initializer comes before anything is shared.
@@ -404,7 +419,8 @@ impl Worker {
         // With all items, where it has such.
         let elapsed = task.core.running_for();
         let snapshot = RemoteSnapshot { elapsed, ..snapshot_of(&task, self.longest_text()) };
-        *unsent += Duration::from_nanos(snapshot.elapsed.max(1));
+        unsent.tasks += 1;
+        unsent.time += Duration::from_nanos(snapshot.elapsed);
         let outcome = match handle.take() {
             Some(outcome) => self.outcome(outcome, &snapshot),
             None => Outcome::Error(Ending::Failed, vec!["its outcome is gone".into()]),
