@@ -351,11 +351,11 @@ impl Core {
         });
     }
 
-    /// The same where the task has been running in another process for so many nanoseconds. When it was started there may
-    /// have been heard of only now.
-    pub(crate) fn close_after(&self, elapsed: u64) {
+    /// The same where the task has been running in another process for so many nanoseconds, until `now`. When it was started
+    /// there may have been heard of only now.
+    pub(crate) fn close_after(&self, elapsed: u64, now: u64) {
         self.close_at(|_| {
-            let started = clock::now().saturating_sub(elapsed).max(1);
+            let started = now.saturating_sub(elapsed).max(1);
             Span { started, stopped: started.saturating_add(elapsed) }
         });
     }

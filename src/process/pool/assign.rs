@@ -63,8 +63,8 @@ impl<K: Types> Scheduler<K> {
     /// Gives a task to each worker that has none, unless one that is awake will have done it sooner.
     pub(super) fn share_out(&mut self, now: Instant, effects: &mut Effects<K>) {
         while let Some(&worker) = self.idle.last().filter(|_| !self.queue.is_empty()) {
-            let work = self.pace.map_or(WAKING, |pace| pace.saturating_mul(self.queue.len() as u32));
-            if work < WAKING
+            let work = self.pace.map_or(WAKING.as_nanos() as u64, |pace| pace.saturating_mul(self.queue.len() as u64));
+            if work < WAKING.as_nanos() as u64
                 && self.ahead() >= 2
                 && self.slots.values().any(|slot| slot.takes_more(self.ahead(), self.settings.max_tasks))
             {
@@ -80,7 +80,7 @@ impl<K: Types> Scheduler<K> {
 
     /// How many tasks may wait in a worker that has one.
     pub(super) fn ahead(&self) -> usize {
-        self.pace.map_or(0, |pace| (AHEAD.as_nanos() / pace.as_nanos().max(1)) as usize)
+        self.pace.map_or(0, |pace| (AHEAD.as_nanos() as u64 / pace.max(1)) as usize)
     }
 
     /// Gives tasks to workers that are busy, for them to have something to do at once when they have done that.

@@ -42,6 +42,9 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// For how long after an answer the next one may be waited for without sleeping.
 const RECENTLY: Duration = Duration::from_micros(20);
 
+/// For so many things to do there is room from the beginning, where that many came of what was read last.
+const MOST_EFFECTS: usize = 256;
+
 /// What reads from workers, and sees to their ends.
 pub(super) struct Driver {
     pub(super) pool: Arc<Pool>,
@@ -56,6 +59,8 @@ pub(super) struct Driver {
     /// Those whose launchers were asked to end, until when they may take for it, and whether they were killed since.
     lingering: BTreeMap<WorkerId, (Instant, bool)>,
     remnants: Remnants,
+    /// How much follows from what a worker says at a time.
+    usual_effects: usize,
     /// When to see to those that may fall out of reach.
     pub(super) next_beat: Option<Instant>,
     #[cfg(feature = "cluster")]
@@ -125,6 +130,7 @@ impl Driver {
             unwatched: BTreeSet::new(),
             lingering: BTreeMap::new(),
             remnants: Remnants::default(),
+            usual_effects: 0,
             next_beat: None,
             #[cfg(feature = "cluster")]
             crews: Crews::default(),
@@ -315,7 +321,7 @@ impl Driver {
 
     fn take_in(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
-        let (now, mut effects) = (Instant::now(), Vec::new());
+        let (now, mut effects) = (Instant::now(), Vec::with_capacity(self.usual_effects));
         peer.pulse.iter_mut().for_each(|pulse| pulse.hear(now));
         match peer.has_greeting() {
             Ok(true) => {}
@@ -326,7 +332,7 @@ impl Driver {
         let result = loop {
             match peer.next_event(worker, &self.pool.launch, &mut state.sites) {
                 Ok(Some(event)) => {
-                    if state.scheduler.handle(event, now, &mut effects).is_err() {
+                    if state.scheduler.note(event, now, &mut effects).is_err() {
                         break Err(WireError::OutOfTurn);
                     }
                 }
@@ -334,6 +340,8 @@ impl Driver {
                 Err(error) => break Err(error),
             }
         };
+        state.scheduler.see_to_work(now, &mut effects);
+        self.usual_effects = effects.len().min(MOST_EFFECTS);
         peer.rest();
         if let (Some(relay), Some(_)) = (&state.relay, peer.process.spoken()) {
             // What tasks have said until their ends was read already.

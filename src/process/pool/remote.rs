@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind};
+use crate::sync::clock;
 use crate::task::items::Lost;
 use crate::task::lines::Line;
 use crate::task::remote::{Record, RemoteSnapshot};
@@ -80,16 +81,30 @@ pub(crate) fn deliver(
     show(task, Pace::Remote(report_interval));
 }
 
-/// Ends a running task with the outcome that it had: its encoded output, or an error. With what it was sent, where that
-/// is kept.
-pub(crate) fn end(task: &TaskRef, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>, input: Vec<u8>) {
-    if let Some(items) = task.core.items().filter(|_| outcome.is_ok()) {
+/// Ends a task with the outcome that it had: its encoded output, or an error. With what it was sent, where that is kept;
+/// with the moment when that was heard, and the interval of reports.
+pub(crate) fn end(
+    task: &TaskRef,
+    snapshot: RemoteSnapshot,
+    outcome: Result<Encoded, Loss>,
+    input: Vec<u8>,
+    (heard_at, report_interval): (u64, Duration),
+) {
+    let core = &task.core;
+    let is_observed = core.state.load() & state::OBSERVED != 0;
+    let is_new = !is_observed && core.state.begin();
+    if is_observed {
+        begin(task, report_interval);
+    }
+    if let Some(items) = core.items().filter(|_| outcome.is_ok()) {
         items.end(input, &|kind| task.error(kind));
     }
     // A task that has run took some time, however coarse the clock; and no less than was shown here.
-    let elapsed = snapshot.elapsed.max(task.core.running_for()).max(1);
+    let shown = if is_new { 0 } else { core.running_for() };
+    let elapsed = snapshot.elapsed.max(shown).max(1);
+    let ended_at = if is_new { heard_at } else { clock::now() };
     record(task, snapshot);
-    settle(task, Some(elapsed), outcome);
+    settle(task, Some((elapsed, ended_at)), outcome);
 }
 
 /// Ends a task of which nothing more will be heard than what was recorded of it. With what it was sent, and whether all
@@ -124,14 +139,14 @@ fn error(task: &TaskRef, Loss { kind, source, panic, partial, place }: Loss) -> 
     }
 }
 
-/// `elapsed` tells for how long it has been running, where that is known.
-fn settle(task: &TaskRef, elapsed: Option<u64>, outcome: Result<Encoded, Loss>) {
+/// `ran` tells for how long it has been running, and until when, where that is known.
+fn settle(task: &TaskRef, ran: Option<(u64, u64)>, outcome: Result<Encoded, Loss>) {
     let core = &task.core;
     if !core.state.decide() {
         return;
     }
-    match elapsed {
-        Some(elapsed) => core.close_after(elapsed),
+    match ran {
+        Some((elapsed, ended_at)) => core.close_after(elapsed, ended_at),
         None => core.close(),
     }
     let ending = task.body.accept(core, outcome.map_err(|loss| error(task, loss)));

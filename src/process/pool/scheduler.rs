@@ -70,8 +70,8 @@ pub(crate) struct Scheduler<K: Types> {
     pub(super) next_worker: WorkerId,
     pub(super) is_closed: bool,
     pub(super) is_suspended: bool,
-    /// How long tasks take: the least estimate that is not too small.
-    pub(super) pace: Option<Duration>,
+    /// How long tasks take, in nanoseconds: the least estimate that is not too small.
+    pub(super) pace: Option<u64>,
     pub(super) starts: Starts,
     pub(super) roster: Roster,
     /// How many workers ended that were ready and not asked to.
@@ -109,6 +109,19 @@ impl<K: Types> Scheduler<K> {
 
     /// Takes in what has happened, and adds what is to be done about it.
     pub(crate) fn handle(&mut self, event: Event<K>, now: Instant, effects: &mut Effects<K>) -> Result<(), OutOfTurn> {
+        self.note(event, now, effects)?;
+        self.see_to_work(now, effects);
+        Ok(())
+    }
+
+    /// Gives out tasks as there is room for them by now, and lets workers go that nobody needs.
+    pub(crate) fn see_to_work(&mut self, now: Instant, effects: &mut Effects<K>) {
+        self.assign(now, effects);
+        self.dismiss_unwanted(now, effects);
+    }
+
+    /// The same as [`handle`](Self::handle) for one of several events: after the last one, [work](Self::see_to_work) is seen to.
+    pub(crate) fn note(&mut self, event: Event<K>, now: Instant, effects: &mut Effects<K>) -> Result<(), OutOfTurn> {
         match event {
             Event::Submitted(task) => self.queue.push_back(task),
             Event::Wanted(task) => self.request(task, now, effects),
@@ -139,12 +152,10 @@ impl<K: Types> Scheduler<K> {
                 self.begin(worker, now, effects);
             }
             Event::Progress(worker, task, report) => self.progress(worker, task, report, now, effects)?,
-            // Nothing else follows from them.
             Event::Items(worker, task, outcomes) => {
                 let task = self.first(worker, task)?.task.clone();
                 self.begin(worker, now, effects);
                 effects.push(Action::Deliver(task, outcomes));
-                return Ok(());
             }
             Event::Ended(worker, task, took, outcome) => self.ended(worker, task, took, outcome, now, effects)?,
             Event::Looked(worker) => self.looked(worker, now, effects),
@@ -154,8 +165,6 @@ impl<K: Types> Scheduler<K> {
             Event::Gone(worker, exit) => self.gone(worker, exit, now, effects),
             Event::Time => self.pass_time(now, effects),
         }
-        self.assign(now, effects);
-        self.dismiss_unwanted(now, effects);
         Ok(())
     }
 
@@ -322,17 +331,26 @@ impl<K: Types> Scheduler<K> {
 
     /// The first task of a worker has begun.
     pub(super) fn begin(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
-        let Some(slot) = self.slots.get_mut(&worker) else { return };
-        if mem::replace(&mut slot.has_begun, true) {
+        if !self.note_begun(worker) {
             return;
         }
-        self.starts.bear_fruit();
+        let Some(slot) = self.slots.get(&worker) else { return };
         let is_stopped = slot.stopped_since.is_some();
         if let Some(Sent { task, .. }) = slot.sent.front() {
             effects.push(Action::Begin(task.clone()));
             effects.extend(is_stopped.then(|| Action::Suspend(task.clone())));
         }
         self.start_grace(worker, now);
+    }
+
+    /// Returns whether that is news.
+    fn note_begun(&mut self, worker: WorkerId) -> bool {
+        let Some(slot) = self.slots.get_mut(&worker) else { return false };
+        let is_new = !mem::replace(&mut slot.has_begun, true);
+        if is_new {
+            self.starts.bear_fruit();
+        }
+        is_new
     }
 
     fn progress(
@@ -367,13 +385,15 @@ impl<K: Types> Scheduler<K> {
         effects: &mut Effects<K>,
     ) -> Result<(), OutOfTurn> {
         self.first(worker, id)?;
-        self.begin(worker, now, effects);
+        // To settle it is to say that it had begun as well.
+        self.note_begun(worker);
         let Some(slot) = self.slots.get_mut(&worker) else { return Ok(()) };
         slot.done += 1;
         effects.extend(slot.sent.pop_front().map(|sent| Action::Settle(sent.task, outcome)));
         // Long tasks count at once, short ones little by little: to keep tasks waiting is worse than to send them one by
         // one.
-        self.pace = Some(self.pace.map_or(took, |pace| took.max((7 * pace + took) / 8)));
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.pace = Some(self.pace.map_or(took, |pace| took.max((pace - pace / 8).saturating_add(took / 8))));
         self.next_first(worker, now, effects);
         Ok(())
     }

@@ -40,6 +40,7 @@ use crate::process::protocol::wire::{Request, Run};
 use crate::process::registry::any_function;
 use crate::process::workers::WorkersStatus;
 use crate::sync::block_on::{Reactor, Sleeper};
+use crate::sync::clock;
 use crate::task::details::Owner;
 use crate::task::lines::{Line, to_standard_error};
 use crate::task::{publish, transitions, watchdog};
@@ -99,6 +100,9 @@ pub(super) struct State {
     /// Dropped once the driver has done what was posted.
     pub(super) waiting: Vec<Sender<()>>,
 }
+
+/// Those to which something was written that is to be sent.
+type Channels = Vec<(WorkerId, Arc<Channel>)>;
 
 impl Pool {
     pub(crate) fn new(launch: Launch, settings: Settings) -> Arc<Self> {
@@ -247,53 +251,11 @@ impl Pool {
         effects: Effects<Kinds>,
         carry_out: impl FnOnce(Vec<Action<Kinds>>),
     ) {
-        let (mut others, mut channels) = (Vec::new(), Vec::new());
+        let mut channels = Vec::new();
         let had_posted = !state.posted.is_empty();
-        for action in effects {
-            match action {
-                Action::Send(worker, task, place, wanted) => {
-                    if let Some(speakers) = state.speakers.get(&worker) {
-                        speakers.add(place, task.task().clone());
-                    }
-                    let Entry { function, format, .. } = *task.0;
-                    let news = state.images.send(worker, task.references());
-                    news.iter().for_each(|image| image.tell(&(self.this.clone() as Weak<dyn Keeper>)));
-                    state.send(worker, &mut channels, |channel| {
-                        let run = Run { id: task.id(), place, wanted, timeout: task.timeout() };
-                        channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
-                        let mut outbox = channel.outbox();
-                        for image in news {
-                            outbox.share(image.id, image.format, &Payload::Large(image.bytes.clone()));
-                        }
-                        outbox.run(run, (function, task.task().core.given_name()), format, &task.input());
-                    });
-                }
-                Action::Want(worker, id, wanted) => state.send(worker, &mut channels, |channel| {
-                    channel.outbox().request(Request::Want { id, wanted });
-                }),
-                Action::Dismiss(worker) => {
-                    state.send(worker, &mut channels, |channel| channel.outbox().request(Request::Quit));
-                }
-                Action::Start(worker, task, seat) => {
-                    // There while there is anybody who could start it, and else there is nobody who waits.
-                    let function = task.map_or_else(any_function, |task| task.0.function);
-                    _ = state.starter.as_ref().map(|starter| starter.send((worker, function, seat)));
-                }
-                Action::Look(_)
-                | Action::Glance(_)
-                | Action::Stop(_)
-                | Action::Continue(_)
-                | Action::Kill(_)
-                | Action::GiveUp(_)
-                | Action::Remark => state.posted.push(action),
-                Action::Suspend(task) => task.task().core.suspend(),
-                Action::Resume(task) => {
-                    task.task().core.resume();
-                    others.push(Action::Resume(task));
-                }
-                other => others.push(other),
-            }
-        }
+        let others = effects.into_iter().filter_map(|action| self.do_in_order(&mut state, &mut channels, action));
+        // In the memory that they were in.
+        let others: Vec<_> = others.collect();
         self.set_timer(&mut state);
         let (is_done, has_posted) = (state.scheduler.is_done(), !state.posted.is_empty());
         drop(state);
@@ -307,6 +269,54 @@ impl Pool {
         if is_done {
             self.progress.notify(usize::MAX);
         }
+    }
+
+    /// Does what has to be done under the lock, or gives it back.
+    fn do_in_order(&self, state: &mut State, channels: &mut Channels, action: Action<Kinds>) -> Option<Action<Kinds>> {
+        match action {
+            Action::Send(worker, task, place, wanted) => {
+                if let Some(speakers) = state.speakers.get(&worker) {
+                    speakers.add(place, task.task().clone());
+                }
+                let Entry { function, format, .. } = *task.0;
+                let news = state.images.send(worker, task.references());
+                news.iter().for_each(|image| image.tell(&(self.this.clone() as Weak<dyn Keeper>)));
+                state.send(worker, channels, |channel| {
+                    let run = Run { id: task.id(), place, wanted, timeout: task.timeout() };
+                    channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
+                    let mut outbox = channel.outbox();
+                    for image in news {
+                        outbox.share(image.id, image.format, &Payload::Large(image.bytes.clone()));
+                    }
+                    outbox.run(run, (function, task.task().core.given_name()), format, &task.input());
+                });
+            }
+            Action::Want(worker, id, wanted) => state.send(worker, channels, |channel| {
+                channel.outbox().request(Request::Want { id, wanted });
+            }),
+            Action::Dismiss(worker) => {
+                state.send(worker, channels, |channel| channel.outbox().request(Request::Quit));
+            }
+            Action::Start(worker, task, seat) => {
+                // There while there is anybody who could start it, and else there is nobody who waits.
+                let function = task.map_or_else(any_function, |task| task.0.function);
+                _ = state.starter.as_ref().map(|starter| starter.send((worker, function, seat)));
+            }
+            Action::Look(_)
+            | Action::Glance(_)
+            | Action::Stop(_)
+            | Action::Continue(_)
+            | Action::Kill(_)
+            | Action::GiveUp(_)
+            | Action::Remark => state.posted.push(action),
+            Action::Suspend(task) => task.task().core.suspend(),
+            Action::Resume(task) => {
+                task.task().core.resume();
+                return Some(Action::Resume(task));
+            }
+            other => return Some(other),
+        }
+        None
     }
 
     /// Lets the driver look at the time then, if it does not do so before.
@@ -382,12 +392,16 @@ impl Pool {
     }
 
     pub(super) fn carry_out_all(&self, actions: Vec<Action<Kinds>>) {
-        actions.into_iter().for_each(|action| self.carry_out(action));
+        if actions.is_empty() {
+            return;
+        }
+        let heard_at = clock::now();
+        actions.into_iter().for_each(|action| self.carry_out(action, heard_at));
     }
 
     /// Makes known what has become of a task. Code of the user may be called: outputs are decoded and dropped, futures
-    /// are woken.
-    pub(super) fn carry_out(&self, action: Action<Kinds>) {
+    /// are woken. It was heard of at that moment of the clock.
+    pub(super) fn carry_out(&self, action: Action<Kinds>, heard_at: u64) {
         let caught = catch_unwind(AssertUnwindSafe(|| match action {
             Action::Begin(task) => {
                 remote::begin(task.task(), self.launch.report_interval);
@@ -415,7 +429,7 @@ impl Pool {
             }
             Action::Settle(task, (snapshot, outcome)) => {
                 let (outcome, input) = (judge(task.task(), outcome), mem::take(&mut *task.input()).into());
-                remote::end(task.task(), snapshot, outcome, input);
+                remote::end(task.task(), snapshot, outcome, input, (heard_at, self.launch.report_interval));
             }
             Action::Lose(task, mut end, reason) => {
                 let record = end.record.take().filter(|record| record.task == task.id());
@@ -448,11 +462,12 @@ impl State {
         has_news || !self.posted.is_empty() || !self.arrivals.is_empty() || !self.waiting.is_empty()
     }
 
-    fn send(&mut self, worker: WorkerId, channels: &mut Vec<(WorkerId, Arc<Channel>)>, write: impl FnOnce(&Channel)) {
-        let Some(channel) = self.channels.get(&worker) else { return };
-        write(channel);
+    fn send(&mut self, worker: WorkerId, channels: &mut Channels, write: impl FnOnce(&Channel)) {
         if channels.last().is_none_or(|(last, _)| *last != worker) {
-            channels.push((worker, channel.clone()));
+            channels.extend(self.channels.get(&worker).map(|channel| (worker, channel.clone())));
+        }
+        if let Some((_, channel)) = channels.last().filter(|(last, _)| *last == worker) {
+            write(channel);
         }
     }
 }

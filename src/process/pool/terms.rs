@@ -175,6 +175,7 @@ pub(crate) enum Action<K: Types> {
     Show(K::Task, K::Report),
     /// Items of a task have ended.
     Deliver(K::Task, Vec<K::Outcome>),
+    /// It has ended; perhaps nobody has said before that it had begun.
     Settle(K::Task, K::Outcome),
     /// Its worker is lost, and it had begun there, heard of or not.
     Lose(K::Task, K::Exit, Option<KillReason>),

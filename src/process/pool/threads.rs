@@ -18,6 +18,7 @@ use crate::process::pool::queued::Queued;
 use crate::process::pool::shared::{Pool, State};
 use crate::process::pool::standby::Call;
 use crate::process::pool::terms::{Event, Seat, WorkerId};
+use crate::sync::clock;
 use crate::task::transitions;
 
 /// The stack of the thread that drives, which decodes outputs: as much as the one of `main` mostly has, for large arrays
@@ -152,7 +153,7 @@ impl Pool {
         while let Some(kept) = self.backlog.next() {
             is_anything = true;
             match kept {
-                Kept::Do(action) => self.carry_out(action),
+                Kept::Do(action) => self.carry_out(action, clock::now()),
                 Kept::Gone(worker, end) => self.tell_locked(self.lock_without(worker), [Event::Gone(worker, end)]),
             }
         }
