@@ -147,18 +147,7 @@ impl<W: Work> Body for Slot<W> {
     }
 
     fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32 {
-        let decode = |output| guard(|| W::decode(output));
-        self.keep(match outcome {
-            Ok(output) => {
-                decode(output).map_err(|error| core.error(TaskErrorKind::Decode, W::function()).with_source(error))
-            }
-            Err(mut error) => Err(match error.take_partial().map(decode) {
-                None => error,
-                Some(Ok(partial)) => error.with_partial(partial),
-                // It was cancelled all the same.
-                Some(Err(source)) => error.with_source(source),
-            }),
-        })
+        self.keep(decode_outcome(outcome, W::decode, || core.error(TaskErrorKind::Decode, W::function())))
     }
 
     fn function_name(&self) -> fn() -> &'static str {
@@ -178,8 +167,27 @@ impl<W: Work> Body for Slot<W> {
     }
 }
 
+/// Decodes the outcome that a function had in another process: its output, or what it returned although it was cancelled.
+/// `error` makes an error for an output that cannot be decoded.
+pub(crate) fn decode_outcome<T: Send + 'static>(
+    outcome: Result<Encoded, TaskError>,
+    decode: impl Fn(Encoded) -> Result<T, BoxError>,
+    error: impl FnOnce() -> TaskError,
+) -> Result<T, TaskError> {
+    let decode = |output| guard(|| decode(output));
+    match outcome {
+        Ok(output) => decode(output).map_err(|source| error().with_source(source)),
+        Err(mut error) => Err(match error.take_partial().map(decode) {
+            None => error,
+            Some(Ok(partial)) => error.with_partial(partial),
+            // It was cancelled all the same.
+            Some(Err(source)) => error.with_source(source),
+        }),
+    }
+}
+
 /// Calls code of the user that has no business to panic; if it does, that is an error like others.
-fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
+pub(crate) fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         let error = match panic_message(&*payload) {
             Some(message) => format!("it panicked: {message}").into(),

@@ -14,7 +14,7 @@ use crate::codec::shared::References;
 use crate::codec::{Encoded, Format};
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult};
 use crate::executor::call::{Crossing, short_name};
-use crate::run::{STAYS, Work, run_items};
+use crate::run::{STAYS, Work, decode_outcome, guard, run_items};
 use crate::sync::unwind::drop_quietly;
 use crate::task::RemoteFn;
 use crate::task::details::default_name;
@@ -329,7 +329,7 @@ impl<I, O> Chunk<I, O> {
 /// What it is said of an item whose worker has ended the chunk without it.
 const MISSING: &str = "its worker has told of fewer outcomes than it was sent inputs";
 
-impl<I: Send, O: Send> Items for Chunk<I, O> {
+impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
     fn counts(&self) -> &ItemCounts {
         &self.counts
     }
@@ -338,12 +338,7 @@ impl<I: Send, O: Send> Items for Chunk<I, O> {
         self.push_unencodable(error);
         // A worker that tells of more is out of its mind.
         if self.counts.read().left > 0 {
-            let decode = |output| (self.codec.decode)(output);
-            self.push(
-                outcome.and_then(|output| {
-                    decode(output).map_err(|source| error(TaskErrorKind::Decode).with_source(source))
-                }),
-            );
+            self.push(decode_outcome(outcome, self.codec.decode, || error(TaskErrorKind::Decode)));
         }
     }
 
@@ -413,7 +408,9 @@ where
         };
         let (mut bytes, mut unencodable) = (Vec::new(), Unencodable::new());
         for (index, input) in inputs.into_iter().enumerate() {
-            if let Err(error) = (self.chunk.codec.append)(input, &mut bytes) {
+            let end = bytes.len();
+            if let Err(error) = guard(|| (self.chunk.codec.append)(input, &mut bytes)) {
+                bytes.truncate(end);
                 unencodable.insert(index, Some(error));
             }
         }

@@ -1,0 +1,105 @@
+//! Promises where they are put to the test rarely: at the edges of what a task, a chunk or a future can be.
+
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "it/support.rs"]
+mod support;
+
+use std::thread;
+
+use progress_executor::{
+    Executor, ExecutorExt, ProcessPoolExecutor, TaskError, TaskResult, ThreadPoolExecutor, Updater,
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::support::{eventually, within_deadline};
+
+progress_executor::test_worker!(same, keep_few);
+
+// Values that are not to be taken for others.
+
+/// A number, some of which panic when they are encoded or decoded in the program.
+#[derive(Debug, PartialEq)]
+struct Odd(u64);
+
+const UNSENT: u64 = 3;
+const UNREAD: u64 = 5;
+
+impl Serialize for Odd {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        assert_ne!(self.0, UNSENT, "not this one");
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Odd {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Self)
+    }
+}
+
+/// What comes back, unlike what was sent.
+#[derive(Debug, PartialEq, Serialize)]
+struct Read(u64);
+
+impl<'de> Deserialize<'de> for Read {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        assert_ne!(number, UNREAD, "nor this one");
+        Ok(Self(number))
+    }
+}
+
+fn same(Odd(number): Odd, _: &Updater) -> TaskResult<Read> {
+    Ok(Read(number))
+}
+
+#[test]
+fn a_value_that_panics_on_its_way_costs_its_own_input_of_a_chunk_and_moves_no_other() {
+    for is_shared in [true, false] {
+        let pool = ProcessPoolExecutor::builder().max_workers(1);
+        let pool = if is_shared { pool } else { pool.without_shared_memory() }.build().unwrap();
+        let outcomes = within_deadline(move || {
+            let outcomes = pool.map(same, (0..8).map(Odd)).chunks(8).blocking();
+            outcomes.map(|outcome| outcome.map_err(|error| format!("{error:#}"))).collect::<Vec<_>>()
+        });
+        assert_eq!(outcomes.len(), 8);
+        for (number, outcome) in (0..).zip(outcomes) {
+            match (number, outcome) {
+                (UNSENT, Err(text)) => assert!(text.contains("not this one"), "{text}"),
+                (UNREAD, Err(text)) => assert!(text.contains("nor this one"), "{text}"),
+                (number, outcome) => assert_eq!(outcome, Ok(Read(number))),
+            }
+        }
+    }
+}
+
+/// Counts on until it is cancelled, and then returns some of what it has counted.
+fn keep_few(n: u64, progress: &Updater) -> TaskResult<Vec<u64>> {
+    Ok(progress.iter(0..n).filter_map(Result::ok).filter(|&number| number < 3).collect())
+}
+
+#[test]
+fn what_an_input_of_a_chunk_returned_although_it_was_cancelled_is_kept() {
+    let processes = || ProcessPoolExecutor::builder().max_workers(1);
+    let executors: [(&str, Box<dyn Executor>); 3] = [
+        ("threads", Box::new(ThreadPoolExecutor::new(1))),
+        ("processes", Box::new(processes().build().unwrap())),
+        ("processes that share nothing", Box::new(processes().without_shared_memory().build().unwrap())),
+    ];
+    for (name, executor) in executors {
+        let errors = within_deadline(move || {
+            let map = executor.map(keep_few, [1 << 40; 2]).chunks(2);
+            let handle = map.handle();
+            let canceller = thread::spawn(move || {
+                eventually("it has counted", || handle.progress().fraction() > Some(0.0));
+                handle.cancel();
+            });
+            let errors: Vec<_> = map.blocking().map(Result::unwrap_err).collect();
+            canceller.join().unwrap();
+            errors
+        });
+        assert!(errors.len() == 2 && errors.iter().all(TaskError::is_cancelled), "{name}: {errors:?}");
+        let parts: Vec<_> = errors.into_iter().map(|error| error.into_partial::<Vec<u64>>().ok()).collect();
+        assert_eq!(parts, [Some(vec![0, 1, 2]), None], "{name}");
+    }
+}
