@@ -4,10 +4,11 @@
 #[path = "it/support.rs"]
 mod support;
 
+use std::io::{Cursor, Seek, SeekFrom};
 use std::thread;
 
 use progress_executor::{
-    Executor, ExecutorExt, ProcessPoolExecutor, TaskError, TaskResult, ThreadPoolExecutor, Updater,
+    Executor, ExecutorExt, ProcessPoolExecutor, SyncExecutor, TaskError, TaskResult, ThreadPoolExecutor, Updater,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -102,4 +103,16 @@ fn what_an_input_of_a_chunk_returned_although_it_was_cancelled_is_kept() {
         let parts: Vec<_> = errors.into_iter().map(|error| error.into_partial::<Vec<u64>>().ok()).collect();
         assert_eq!(parts, [Some(vec![0, 1, 2]), None], "{name}");
     }
+}
+
+#[test]
+fn where_a_reader_refuses_to_seek_a_part_is_not_taken_for_the_whole() {
+    let task = SyncExecutor::new().spawn(|progress| {
+        let _ = progress.update(1);
+        Ok(progress.reader(Cursor::new([0; 100])).seek(SeekFrom::End(0)).unwrap_or_default())
+    });
+    let canceller = task.canceller();
+    let error = task.on_progress(move |_, _| canceller.cancel()).wait().unwrap_err();
+    assert!(error.is_cancelled());
+    assert_eq!(error.into_partial::<u64>().unwrap(), 0);
 }

@@ -183,10 +183,10 @@ impl<R: BufRead> BufRead for ProgressReader<'_, R> {
 }
 
 /// Where the reader seeks to changes nothing in the count, which is of the bytes that were read. Refused once cancellation
-/// was requested.
+/// was requested, as reading is.
 impl<R: Seek> Seek for ProgressReader<'_, R> {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.updater.check()?;
+        check(self.updater)?;
         self.inner.seek(position)
     }
 }
