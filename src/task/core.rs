@@ -286,19 +286,24 @@ impl Core {
         is_new
     }
 
-    /// Does not count so much time as silence: nobody could have made a call in it.
-    pub(crate) fn excuse_silence(&self, time: Duration) {
+    /// Does not count so much time for its limits: nobody could have made a call in it.
+    pub(crate) fn excuse(&self, time: Duration) {
         if let Some(details) = self.existing_details() {
-            let since = details.probed_at.get().max(self.clock.read().started);
-            details.probed_at.set(since.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)));
+            self.excuse_in(details, &mut details.totals(), u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         }
+    }
+
+    fn excuse_in(&self, details: &Details, totals: &mut Totals, time: u64) {
+        totals.standstill.total = totals.standstill.total.saturating_add(time);
+        let since = details.probed_at.get().max(self.clock.read().started);
+        details.probed_at.set(since.saturating_add(time));
     }
 
     /// The process where it runs is stopped for a while.
     pub(crate) fn suspend(&self) {
         // Nobody else asks for how long. In a pause its clock stands still anyway.
         if self.state.load() & (state::LIMITED | state::HALTED) == state::LIMITED {
-            self.details().totals().suspension.since = Some(clock::now());
+            self.details().totals().standstill.since = Some(clock::now());
         }
     }
 
@@ -306,11 +311,9 @@ impl Core {
     pub(crate) fn resume(&self) {
         let Some(details) = self.existing_details() else { return };
         let mut totals = details.totals();
-        let Some(since) = totals.suspension.since.take() else { return };
-        let time = clock::now().saturating_sub(since);
-        totals.suspension.total += time;
-        drop(totals);
-        self.excuse_silence(Duration::from_nanos(time));
+        if let Some(since) = totals.standstill.since.take() {
+            self.excuse_in(details, &mut totals, clock::now().saturating_sub(since));
+        }
     }
 
     pub(crate) fn status(&self) -> Status {

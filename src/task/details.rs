@@ -72,7 +72,7 @@ pub(crate) struct Totals {
     pub(crate) shared_counts: usize,
     /// How many threads of the task wait because it is paused.
     halted: usize,
-    pub(crate) suspension: Suspension,
+    pub(crate) standstill: Standstill,
     /// What only a report asks for, and few tasks have.
     pub(crate) past: Option<Box<Past>>,
     /// How long the task had been running when its current item began; 0 where it has none, or is at the first.
@@ -81,11 +81,13 @@ pub(crate) struct Totals {
     closed: Option<Position>,
 }
 
-/// When the process was stopped where the task runs, because its pool is suspended: not counted by its limits.
+/// When the process stood still where the task runs, because its pool was suspended or it was stopped: not counted by the
+/// limits of the task.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Suspension {
+pub(crate) struct Standstill {
+    /// Where its pool is suspended.
     pub(crate) since: Option<u64>,
-    /// For how long it was, before, in nanoseconds.
+    /// For how long it has, before, in nanoseconds.
     pub(crate) total: u64,
 }
 
@@ -270,7 +272,7 @@ impl Totals {
         self.remote_part = 0.0;
         self.remote_parts.clear();
         self.message = None;
-        self.suspension = Suspension::default();
+        self.standstill = Standstill::default();
         counts.set_both(0, UNKNOWN);
         clock.set(Span::ZERO);
     }

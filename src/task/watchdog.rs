@@ -23,11 +23,7 @@ const FIRST: Duration = Duration::from_millis(20);
 /// How late a look may be without anybody having been stopped.
 const TOLERANCE: Duration = Duration::from_millis(20);
 
-struct Limited {
-    task: TaskRef,
-    /// For how long the whole program stood still, as far as it was noticed.
-    stopped_for: Duration,
-}
+struct Limited(TaskRef);
 
 /// Sees to the limits of a task that has just been started, or that goes on after a pause; and to the deadline of one that
 /// has just been submitted.
@@ -42,7 +38,7 @@ pub(crate) fn watch(task: &TaskRef) {
 fn begin_to_watch(task: &TaskRef) {
     transitions::forget_watchdog(&task.core);
     let now = Instant::now();
-    let mut limited = Limited { task: task.clone(), stopped_for: Duration::ZERO };
+    let mut limited = Limited(task.clone());
     let Some(due) = limited.fire(now, now) else { return };
     match TIMER.schedule(due, Box::new(limited)) {
         Some(watchdog) => task.core.details().watchdog.store(watchdog.to_bits(), Ordering::Release),
@@ -56,10 +52,11 @@ fn begin_to_watch(task: &TaskRef) {
 
 impl Timed for Limited {
     fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
-        let (core, word) = (&self.task.core, self.task.core.state.load());
+        let Self(task) = self;
+        let (core, word) = (&task.core, task.core.state.load());
         let limits = core.existing_details().map(|details| details.limits).filter(|_| word & state::ENDED == 0)?;
-        let suspension = core.details().totals().suspension;
-        let is_running = word & state::RUNNING != 0 && word & state::HALTED == 0 && suspension.since.is_none();
+        let standstill = core.details().totals().standstill;
+        let is_running = word & state::RUNNING != 0 && word & state::HALTED == 0 && standstill.since.is_none();
         let lateness = now.saturating_duration_since(due);
         let was_stopped = lateness > TOLERANCE.max(limits.shortest() / 8);
         if !is_running {
@@ -68,30 +65,28 @@ impl Timed for Limited {
             if was_stopped || now < deadline {
                 return Some(deadline.max(now + SHORTEST));
             }
-            pass_deadline(&self.task);
+            pass_deadline(task);
             return None;
         }
         if was_stopped {
-            self.stopped_for += lateness;
-            core.excuse_silence(lateness);
+            core.excuse(lateness);
         }
-        let elapsed = Duration::from_nanos(core.running_for().saturating_sub(suspension.total));
-        let elapsed = elapsed.saturating_sub(self.stopped_for);
-        let until_timeout = limits.timeout.map(|limit| limit.saturating_sub(elapsed));
-        let silence = limits.stall_timeout.map(|_| self.task.silence());
-        let until_stalled = limits.stall_timeout.zip(silence).map(|(limit, silence)| limit.saturating_sub(silence));
+        let silence = limits.stall_timeout.map(|_| task.silence());
         if was_stopped {
             // Its answer may be on the way.
             return now.checked_add(FIRST.max(limits.stall_timeout.unwrap_or_default() / 8));
         }
+        let elapsed = Duration::from_nanos(core.running_for().saturating_sub(standstill.total));
+        let until_timeout = limits.timeout.map(|limit| limit.saturating_sub(elapsed));
+        let until_stalled = limits.stall_timeout.zip(silence).map(|(limit, silence)| limit.saturating_sub(silence));
         let until_deadline = limits.deadline.map(|deadline| deadline.saturating_duration_since(now));
         if until_timeout == Some(Duration::ZERO) || until_deadline == Some(Duration::ZERO) {
-            end(&self.task, TaskErrorKind::TimedOut, |error| error);
+            end(task, TaskErrorKind::TimedOut, |error| error);
             return None;
         }
         if until_stalled == Some(Duration::ZERO) {
             // As it was just now: the task may make a call at any moment.
-            end(&self.task, TaskErrorKind::Stalled, |error| error.with_silence(silence));
+            end(task, TaskErrorKind::Stalled, |error| error.with_silence(silence));
             return None;
         }
         // After twice the time, so that it is noticed where the program stood still.
@@ -131,6 +126,7 @@ fn end(task: &TaskRef, kind: TaskErrorKind, complete: impl FnOnce(TaskError) -> 
 #[cfg(test)]
 mod tests {
     use super::{FIRST, Limited, SHORTEST, TOLERANCE};
+    use crate::sync::clock::Span;
     use crate::sync::timer::Timed;
     use crate::task::TaskRef;
     use crate::task::details::Details;
@@ -142,7 +138,7 @@ mod tests {
     fn limited(limits: Limits) -> (TaskRef, Limited) {
         let task = idle::started(Details::with_limits(limits));
         task.core.state.set(state::LIMITED);
-        (task.clone(), Limited { task, stopped_for: Duration::ZERO })
+        (task.clone(), Limited(task))
     }
 
     fn stalls_after(stall_timeout: Duration) -> (TaskRef, Limited) {
@@ -180,6 +176,22 @@ mod tests {
             assert_eq!(task.core.state.peek() & state::ENDED, 0);
             assert_eq!(task.core.silent_for().unwrap_or_default(), Duration::ZERO);
         }
+    }
+
+    #[test]
+    fn time_that_does_not_count_is_not_made_up_for_after_a_pause() {
+        let hour = Duration::from_secs(3600);
+        let (task, mut watch) = times_out_after(hour);
+        let now = Instant::now();
+        assert!(watch.fire(now, now + 2 * hour).is_some());
+        // As if it had been running for so long, all of which the program was stopped.
+        let started = task.core.clock.read().started;
+        let span = Span { started, stopped: started + u64::try_from((2 * hour).as_nanos()).unwrap() };
+        task.core.clock.set(span);
+        // Whoever ends a pause has it watched anew.
+        let now = Instant::now();
+        assert!(Limited(task.clone()).fire(now, now).is_some());
+        assert_eq!(task.core.state.peek() & state::ENDED, 0);
     }
 
     #[test]
