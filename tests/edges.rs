@@ -116,3 +116,70 @@ fn where_a_reader_refuses_to_seek_a_part_is_not_taken_for_the_whole() {
     assert!(error.is_cancelled());
     assert_eq!(error.into_partial::<u64>().unwrap(), 0);
 }
+
+// Counts.
+
+/// The total that a task shows in the end.
+fn total_of(task: impl FnOnce(&Updater) -> TaskResult<()> + Send + 'static) -> Option<u64> {
+    let mut task = SyncExecutor::new().spawn(task);
+    smol::block_on(&mut task).unwrap();
+    task.progress().total
+}
+
+#[test]
+fn an_iterator_has_a_total_of_its_own_also_after_a_shared_one() {
+    let count = |progress: &Updater| Ok(progress.iter(0..10).try_for_each(|step| step.map(drop))?);
+    let while_shared = total_of(move |progress| {
+        let shared = progress.shared();
+        shared.set_total(1000);
+        count(progress)?;
+        drop(shared);
+        Ok(())
+    });
+    assert_eq!(while_shared, Some(10));
+    let afterwards = total_of(move |progress| {
+        progress.shared().set_total(1000);
+        count(progress)
+    });
+    assert_eq!(afterwards, Some(10));
+    #[cfg(feature = "rayon")]
+    {
+        use rayon::iter::ParallelIterator;
+
+        let in_parallel = total_of(|progress| {
+            progress.shared().set_total(1000);
+            Ok(progress.par_iter(0..10).try_for_each(|step| step.map(drop))?)
+        });
+        assert_eq!(in_parallel, Some(10));
+    }
+}
+
+#[test]
+fn an_iterator_of_unknown_length_keeps_the_total_that_another_thread_has_set() {
+    let of_unknown_length = || (0..20).filter(|number| number % 2 == 0);
+    let while_shared = total_of(move |progress| {
+        progress.iter(0..3).try_for_each(|step| step.map(drop))?;
+        let shared = progress.shared();
+        shared.set_total(1000);
+        progress.iter(of_unknown_length()).try_for_each(|step| step.map(drop))?;
+        drop(shared);
+        Ok(())
+    });
+    let afterwards = total_of(move |progress| {
+        progress.iter(0..3).try_for_each(|step| step.map(drop))?;
+        progress.shared().set_total(1000);
+        Ok(progress.iter(of_unknown_length()).try_for_each(|step| step.map(drop))?)
+    });
+    let later = total_of(move |progress| {
+        progress.iter(0..3).try_for_each(|step| step.map(drop))?;
+        progress.shared().set_total(1000);
+        progress.set_position(7)?;
+        Ok(progress.iter(of_unknown_length()).try_for_each(|step| step.map(drop))?)
+    });
+    assert_eq!([while_shared, afterwards, later], [Some(1000); 3]);
+    let of_an_iterator = total_of(move |progress| {
+        progress.iter(0..3).try_for_each(|step| step.map(drop))?;
+        Ok(progress.iter(of_unknown_length()).try_for_each(|step| step.map(drop))?)
+    });
+    assert_eq!(of_an_iterator, None);
+}

@@ -285,12 +285,14 @@ impl Updater {
         if self.core().state.peek() & state::SHARED == 0 {
             return n;
         }
-        let (shared, is_unshared) = self.count_in().with_parts(|parts, counts| {
+        let (shared, is_unshared, has_total) = self.count_in().with_parts(|parts, counts| {
+            let has_total = parts.shared_total.is_some();
             let is_unshared = parts.is_shared() && parts.unshare(counts);
-            (parts.shared(), is_unshared)
+            (parts.shared(), is_unshared, has_total)
         });
         if is_unshared {
             self.core().unshare();
+            self.total_is_counted.set(self.total_is_counted.get() && !has_total);
         }
         n.wrapping_sub(shared)
     }
@@ -615,14 +617,20 @@ impl Updater {
 
     /// Starts a count from 0. Where its total is not known, one that the task has set stays.
     pub(crate) fn start_count(&self, total: Option<u64>) {
-        let (total, is_counted) = match total {
-            Some(total) => (total, true),
-            None if self.total_is_counted.get() => (UNKNOWN, false),
-            None => (self.counts().read().total, false),
-        };
-        self.total_is_counted.set(is_counted);
-        self.counts().set_both(self.own(0), total);
+        let own = self.own(0);
+        let is_total_set = !self.total_is_counted.get() || self.is_total_shared();
+        match total {
+            None if is_total_set => self.counts().set_n(own),
+            total => self.write_counts(|counts| counts.set_both(own, total.unwrap_or(UNKNOWN))),
+        }
+        self.total_is_counted.set(total.is_some());
         self.record_and_report();
+    }
+
+    /// Whether another thread of the task has set the total last.
+    fn is_total_shared(&self) -> bool {
+        self.core().state.peek() & state::SHARED != 0
+            && self.count_in().with_parts(|parts, _| parts.shared_total.is_some())
     }
 
     /// Wakes whoever waits for the task, which has something to hand out before its end.
