@@ -12,7 +12,7 @@ use progress_executor::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{eventually, within_deadline};
+use crate::support::{eventually, gate, within_deadline};
 
 progress_executor::test_worker!(same, keep_few);
 
@@ -182,4 +182,55 @@ fn an_iterator_of_unknown_length_keeps_the_total_that_another_thread_has_set() {
         Ok(progress.iter(of_unknown_length()).try_for_each(|step| step.map(drop))?)
     });
     assert_eq!(of_an_iterator, None);
+}
+
+/// Calls `at_the_bottom` in a part of a part of .. the task, so many levels down.
+fn descend(levels: u32, progress: &Updater, at_the_bottom: &dyn Fn()) -> TaskResult<()> {
+    progress.set_total(2);
+    match levels {
+        0 => at_the_bottom(),
+        _ => descend(levels - 1, &progress.split(1).named("down"), at_the_bottom)?,
+    }
+    Ok(())
+}
+
+#[test]
+fn whoever_looks_at_parts_of_parts_needs_no_more_stack_for_more_of_them() {
+    within_deadline(|| {
+        let pool = ThreadPoolExecutor::builder().max_workers(1).stack_size(256 << 20).build();
+        let (gate, barrier) = gate();
+        let mut task = pool.spawn(move |progress| descend(10_000, progress, &|| barrier.pass()));
+        gate.wait();
+        let named = thread::scope(|scope| {
+            let looks = thread::Builder::new().stack_size(512 << 10);
+            looks.spawn_scoped(scope, || task.progress().parts.len()).unwrap().join().unwrap()
+        });
+        assert_eq!(named, 16);
+        gate.open();
+        smol::block_on(&mut task).unwrap();
+        assert_eq!((task.progress().n, task.progress().total), (1, Some(2)));
+    });
+}
+
+#[test]
+fn parts_of_parts_may_be_dropped_in_any_order() {
+    let count = |is_reversed: bool| {
+        move |progress: &Updater| {
+            progress.set_total(2);
+            let mut parts = vec![progress.split(1)];
+            for _ in 0..100_000 {
+                parts.extend(parts.last().map(|part| part.split(1)));
+            }
+            if is_reversed {
+                parts.reverse();
+            }
+            drop(parts);
+            Ok(())
+        }
+    };
+    for is_reversed in [false, true] {
+        let mut task = ThreadPoolExecutor::new(1).spawn(count(is_reversed));
+        smol::block_on(&mut task).unwrap();
+        assert_eq!(task.progress().n, 1);
+    }
 }

@@ -27,6 +27,9 @@ use crate::task::remote::beginning;
 pub(crate) const MOST_NAMED: usize = 16;
 const LONGEST_NAME: usize = 256;
 
+/// Parts of parts are looked at so many levels down: to go further takes more of a stack than whoever looks may have.
+const LEVELS: usize = 64;
+
 /// How far something has come: what was counted, and the part of the next unit that is done, from 0 to less than 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Position {
@@ -64,6 +67,10 @@ pub(crate) struct Part {
 impl Parts {
     /// How far a count has come of which these are the parts.
     pub(crate) fn position(&self, counts: &Counts) -> Position {
+        self.position_within(LEVELS, counts)
+    }
+
+    fn position_within(&self, levels: usize, counts: &Counts) -> Position {
         let mut position = Position::from(counts.read());
         position.n = position.n.wrapping_add(self.shared());
         position.total = self.shared_total.unwrap_or(position.total);
@@ -72,7 +79,7 @@ impl Parts {
         }
         let (mut n, mut part) = (i128::from(position.n), 0.0);
         for child in self.under_way.values() {
-            let (whole, rest) = child.done();
+            let (whole, rest) = child.done(levels);
             n -= i128::from(child.units - whole);
             part += rest;
         }
@@ -84,25 +91,26 @@ impl Parts {
     /// The parts under way that have a name, each followed by its own.
     pub(crate) fn named(&self) -> Vec<PartState> {
         let mut named = Vec::new();
-        self.add_named(0, &mut named);
+        self.add_named(LEVELS, 0, &mut named);
         named
     }
 
     /// `depth` says how many parts with a name these are parts of.
-    fn add_named(&self, depth: u8, named: &mut Vec<PartState>) {
+    fn add_named(&self, levels: usize, depth: u8, named: &mut Vec<PartState>) {
+        let Some(below) = levels.checked_sub(1) else { return };
         for child in self.under_way.values() {
             if named.len() == MOST_NAMED {
                 return;
             }
             let parts = child.lock();
             let Some(name) = child.name.get() else {
-                parts.add_named(depth, named);
+                parts.add_named(below, depth, named);
                 continue;
             };
-            let Position { n, total, part } = parts.position(&child.counts);
+            let Position { n, total, part } = parts.position_within(below, &child.counts);
             let total = Some(total).filter(|&total| total != UNKNOWN);
             named.push(PartState { name: name.clone(), n, total, part, depth });
-            parts.add_named(depth.saturating_add(1), named);
+            parts.add_named(below, depth.saturating_add(1), named);
         }
     }
 
@@ -176,9 +184,10 @@ impl Part {
         self.name.get_or_init(|| beginning(name, LONGEST_NAME).into());
     }
 
-    /// How many of its units are done.
-    fn done(&self) -> (u64, f64) {
-        let Position { n, total, part } = self.lock().position(&self.counts);
+    /// How many of its units are done. Where it is too far down to be looked at, it counts as not begun.
+    fn done(&self, levels: usize) -> (u64, f64) {
+        let Some(below) = levels.checked_sub(1) else { return (0, 0.0) };
+        let Position { n, total, part } = self.lock().position_within(below, &self.counts);
         if total == UNKNOWN {
             return (0, 0.0);
         }

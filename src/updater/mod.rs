@@ -82,6 +82,16 @@ impl PartHandle {
     }
 }
 
+impl Drop for PartHandle {
+    /// Drops what it is a part of here, and not one within the other: there may be any number of them.
+    fn drop(&mut self) {
+        let mut parent = self.parent.take();
+        while let Some(mut handle) = parent.and_then(Arc::into_inner) {
+            parent = handle.parent.take();
+        }
+    }
+}
+
 /// Completes a part when it is dropped, although parts of its own may still hold on to it.
 struct Completion {
     handle: Arc<PartHandle>,
@@ -494,8 +504,8 @@ impl Updater {
     ///
     /// The part has a count of its own. Its fraction becomes that many units here, and it is complete when it is
     /// dropped, however far it has come: so a function that is given a part need not know what it is a part of, and one
-    /// that returns early leaves no gap. Parts can have parts. A part can be sent to another thread; there may be
-    /// several at a time.
+    /// that returns early leaves no gap. Parts can have parts; one that is more than 64 levels down counts as not begun until
+    /// it is complete. A part can be sent to another thread; there may be several at a time.
     ///
     /// Except for its count, a part shares everything with the task: cancellation, pauses, the message.
     ///
