@@ -8,11 +8,12 @@ use std::io::{Cursor, Seek, SeekFrom};
 use std::thread;
 
 use progress_executor::{
-    Executor, ExecutorExt, ProcessPoolExecutor, SyncExecutor, TaskError, TaskResult, ThreadPoolExecutor, Updater,
+    Executor, ExecutorExt, ProcessPoolExecutor, SyncExecutor, TaskError, TaskGroup, TaskResult, ThreadPoolExecutor,
+    Updater,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{eventually, gate, within_deadline};
+use crate::support::{DEADLINE, eventually, gate, within_deadline};
 
 progress_executor::test_worker!(same, keep_few);
 
@@ -233,4 +234,26 @@ fn parts_of_parts_may_be_dropped_in_any_order() {
         smol::block_on(&mut task).unwrap();
         assert_eq!(task.progress().n, 1);
     }
+}
+
+// What is asked for twice, or is larger than anything.
+
+#[test]
+fn whoever_waits_for_what_was_handed_out_before_does_not_wait() {
+    within_deadline(|| {
+        let pool = ThreadPoolExecutor::new(1);
+        let mut task = pool.spawn_named("answer", |_| Ok(42));
+        assert_eq!(task.wait_timeout(DEADLINE).unwrap().unwrap(), 42);
+        let error = task.wait().unwrap_err();
+        assert_eq!(error.name(), "answer");
+        assert!(format!("{error:#}").ends_with("its outcome was handed out before"), "{error:#}");
+
+        let group = || (0..3).map(|n| pool.spawn(move |_| Ok(n))).collect::<TaskGroup<u32>>();
+        let mut all = group().join();
+        assert_eq!(smol::block_on(&mut all).unwrap(), [0, 1, 2]);
+        assert!(all.wait().unwrap().is_empty());
+        let mut all = group().join_all();
+        assert_eq!(smol::block_on(&mut all).len(), 3);
+        assert!(all.wait().is_empty());
+    });
 }

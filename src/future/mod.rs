@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use async_channel::Receiver;
 use futures::future::FusedFuture;
 
-use crate::error::{CancelCause, TaskError};
+use crate::error::{CancelCause, TaskError, TaskErrorKind};
 use crate::future::bar::{LazyBar, ProgressBar, Triggers};
 use crate::future::canceller::Canceller;
 use crate::id::TaskId;
@@ -484,7 +484,7 @@ impl<T> ProgressFuture<T> {
     ///
     /// # Errors
     ///
-    /// How the task ended, if not with a value.
+    /// How the task ended, if not with a value. Where its outcome was handed out before, an error that says so.
     ///
     /// # Panics
     ///
@@ -508,6 +508,10 @@ impl<T> ProgressFuture<T> {
     /// ```
     #[doc(alias = "result")]
     pub fn wait(self) -> Result<T, TaskError> {
+        if self.resolved {
+            let error = self.task().error(TaskErrorKind::Failed);
+            return Err(error.with_source("its outcome was handed out before".into()));
+        }
         self.resume();
         block_on_reacting(self, |task| task.task().reactor())
     }

@@ -91,7 +91,8 @@ pub struct Join<T> {
 }
 
 impl<T> Join<T> {
-    /// Blocks this thread until every task has ended, for code without a runtime.
+    /// Blocks this thread until every task has ended, for code without a runtime. Of a join that has resolved before there
+    /// are no values left.
     ///
     /// # Errors
     ///
@@ -107,7 +108,7 @@ impl<T> Join<T> {
     /// assert!(group.join().wait().unwrap_err().is_failed());
     /// ```
     pub fn wait(self) -> Result<Vec<T>, TaskError> {
-        block_on(self)
+        if self.is_terminated() { Ok(Vec::new()) } else { block_on(self) }
     }
 }
 
@@ -173,7 +174,8 @@ pub struct JoinAll<T> {
 }
 
 impl<T> JoinAll<T> {
-    /// Blocks this thread until every task has ended, for code without a runtime.
+    /// Blocks this thread until every task has ended, for code without a runtime. Of a join that has resolved before there
+    /// are no outcomes left.
     ///
     /// # Examples
     ///
@@ -185,7 +187,7 @@ impl<T> JoinAll<T> {
     /// assert_eq!((values.len(), errors.len()), (2, 1));
     /// ```
     pub fn wait(self) -> Vec<Result<T, TaskError>> {
-        block_on(self)
+        if self.is_terminated() { Vec::new() } else { block_on(self) }
     }
 }
 
