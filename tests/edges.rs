@@ -6,10 +6,11 @@ mod support;
 
 use std::io::{Cursor, Seek, SeekFrom};
 use std::thread;
+use std::time::Duration;
 
 use progress_executor::{
-    Executor, ExecutorExt, ProcessPoolExecutor, SyncExecutor, TaskError, TaskGroup, TaskResult, ThreadPoolExecutor,
-    Updater,
+    Executor, ExecutorExt, Launcher, ProcessPoolExecutor, SyncExecutor, TaskError, TaskGroup, TaskResult,
+    ThreadPoolExecutor, Updater,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -256,4 +257,19 @@ fn whoever_waits_for_what_was_handed_out_before_does_not_wait() {
         assert_eq!(smol::block_on(&mut all).len(), 3);
         assert!(all.wait().is_empty());
     });
+}
+
+#[test]
+fn no_time_is_too_long_for_a_pool() {
+    let launcher = Launcher::command(["true"])
+        .heartbeat(Duration::MAX)
+        .start_timeout(Duration::MAX)
+        .lifetime(Duration::MAX, Duration::MAX);
+    let pool = ProcessPoolExecutor::builder()
+        .launcher(launcher)
+        .cancel_grace(Duration::MAX)
+        .idle_timeout(Duration::MAX)
+        .report_interval(Duration::MAX)
+        .build();
+    assert!(pool.is_ok());
 }

@@ -272,7 +272,7 @@ impl Launcher {
     }
 
     /// How often the program and a worker let each other hear that they are there, when they have nothing else to say; 5 s
-    /// by default, and at least 10 ms. Each takes the other for lost after three of them without a word.
+    /// by default, at least 10 ms, and at most a day. Each takes the other for lost after three of them without a word.
     ///
     /// # Examples
     ///
@@ -284,7 +284,7 @@ impl Launcher {
     /// # let _ = launcher;
     /// ```
     pub fn heartbeat(mut self, interval: Duration) -> Self {
-        self.heartbeat = interval.max(Duration::from_millis(10));
+        self.heartbeat = interval.clamp(Duration::from_millis(10), Duration::from_secs(24 * 3600));
         self
     }
 
