@@ -5,12 +5,13 @@
 mod support;
 
 use std::io::{Cursor, Seek, SeekFrom};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use progress_executor::{
-    Executor, ExecutorExt, Launcher, ProcessPoolExecutor, SyncExecutor, TaskError, TaskGroup, TaskResult,
-    ThreadPoolExecutor, Updater,
+    Executor, ExecutorExt, Launcher, ProcessPoolExecutor, SharedUpdater, SyncExecutor, TaskError, TaskGroup,
+    TaskResult, ThreadPoolExecutor, Updater,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -272,4 +273,22 @@ fn no_time_is_too_long_for_a_pool() {
         .report_interval(Duration::MAX)
         .build();
     assert!(pool.is_ok());
+}
+
+#[test]
+fn a_callback_that_counts_for_its_task_is_not_called_for_ever() {
+    within_deadline(|| {
+        let (send, shared) = channel();
+        let mut task = SyncExecutor::new().spawn(move |progress| {
+            send.send(progress.shared()).unwrap();
+            Ok(progress.update(1)?)
+        });
+        let mut counter: Option<SharedUpdater> = None;
+        task.add_progress_callback(move |_, _| {
+            counter = shared.try_recv().ok().or(counter.take());
+            counter.iter().for_each(|counter| _ = counter.update(1));
+        });
+        smol::block_on(&mut task).unwrap();
+        assert_eq!(task.progress().n, 2);
+    });
 }

@@ -133,10 +133,11 @@ impl<S: Snapshot> Callbacks<S> {
         removed.is_some()
     }
 
-    /// Shows every observer what is new. One that panics is removed, and does not keep the others from seeing
-    /// it. Where it is one of them that counts for the task, what that has changed is shown with the next change.
+    /// Shows every observer what is new. One that panics is removed, and does not keep the others from seeing it. What
+    /// comes meanwhile is shown the next time: a task may change faster than observers look, and one of them may be what
+    /// changes it.
     pub(crate) fn catch_up(&self) {
-        while self.show_next() {}
+        let _ = (0..self.latest.len()).all(|_| self.show_next());
     }
 
     /// Returns whether there was something to be shown.

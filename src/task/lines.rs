@@ -173,8 +173,13 @@ impl<S> Feed<S> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How much waits to be shown.
+    pub(crate) fn len(&self) -> usize {
         let waiting = self.lock();
-        waiting.news.is_empty() && !waiting.room.has_dropped()
+        waiting.news.len() + usize::from(waiting.room.has_dropped())
     }
 
     /// Nobody will take any more.
