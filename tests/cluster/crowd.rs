@@ -1,13 +1,14 @@
-//! A thousand workers, and what they cost the program.
+//! A thousand workers, what they cost the program, and what is lost with some of them. `TEST_WORKERS=1000` for the test that
+//! takes fewer.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-use progress_executor::{ExecutorExt, TaskErrorKind};
+use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskErrorKind, WorkerStatus};
 use rustix::process::Signal;
 
 use crate::nodes::{Node, signal_all};
-use crate::support::{double, eventually, kill, on_slurm, pool, take_time, wait_and_double};
+use crate::support::{double, eventually, kill, on_slurm, pool, rest, said_by, wait_and_double};
 
 /// As many as are asked for: `TEST_WORKERS=200`.
 fn workers(unless_asked: usize) -> usize {
@@ -29,6 +30,14 @@ fn processor_time() -> Duration {
     Duration::from_millis(10 * ticks)
 }
 
+/// Until all workers have come: each has a task at the same time, or else some would do those of others.
+fn wait_for_all(pool: &ProcessPoolExecutor, workers: usize) {
+    let tasks: Vec<_> = (0..workers).map(|_| pool.submit(rest, ())).collect();
+    eventually("all are there", || pool.workers().busy == workers);
+    tasks.iter().for_each(|task| task.cancel());
+    assert!(tasks.into_iter().all(|task| task.wait().unwrap_err().is_cancelled()));
+}
+
 #[test]
 fn a_thousand_workers_cost_little_and_leave_nothing() {
     on_slurm(|slurm| {
@@ -38,12 +47,8 @@ fn a_thousand_workers_cost_little_and_leave_nothing() {
         let (memory, threads) = (status("VmRSS"), status("Threads"));
         let start = Instant::now();
         let pool = pool(slurm.bulk(), workers);
-        // Each has one at the same time, or else some would do those of others.
-        let tasks: Vec<_> = (0..workers).map(|_| pool.submit(take_time, 600_000)).collect();
-        eventually("all are there", || pool.workers().busy == workers);
+        wait_for_all(&pool, workers);
         let up = start.elapsed();
-        tasks.iter().for_each(|task| task.cancel());
-        assert!(tasks.into_iter().all(|task| task.wait().unwrap_err().is_cancelled()));
         let tasks: Vec<_> = (0..workers as u64).map(|n| pool.submit(double, n)).collect();
         assert!(tasks.into_iter().enumerate().all(|(n, task)| task.wait().unwrap() == 2 * n as u64));
         let before = (Instant::now(), processor_time());
@@ -62,16 +67,14 @@ fn a_thousand_workers_cost_little_and_leave_nothing() {
 }
 
 #[test]
-fn tasks_end_exactly_once_while_workers_and_a_node_are_killed() {
+fn tasks_end_exactly_once_while_workers_a_step_and_a_node_are_killed() {
     on_slurm(|slurm| {
         let workers = workers(32);
         let pool = pool(slurm.bulk(), workers);
-        eventually("all are there", || {
-            let tasks: Vec<_> = (0..workers).map(|_| pool.submit(take_time, 100)).collect();
-            tasks.into_iter().for_each(|task| drop(task.wait()));
-            pool.workers().started == workers
-        });
-        let tasks: Vec<_> = (0..10_000).map(|n| pool.submit(wait_and_double, n)).collect();
+        wait_for_all(&pool, workers);
+        // So long that all of them have something to do until the last one is killed.
+        let most = workers as u64 * 2 / 3;
+        let tasks: Vec<_> = (0..10_000).map(|n| pool.submit(wait_and_double, (n, most))).collect();
         let done = || tasks.iter().filter(|task| task.is_done()).count();
         eventually("some have ended", || done() >= 1_000);
         let node = Node("n2");
@@ -84,6 +87,10 @@ fn tasks_end_exactly_once_while_workers_and_a_node_are_killed() {
                 pool.workers().lost > before.lost && done() >= 2_000 + 200 * killed
             });
         }
+        let before = pool.workers();
+        let WorkerStatus { job, step, .. } = &before.workers[0];
+        said_by("scancel", &[&format!("{}.{}", job.as_ref().unwrap(), step.as_ref().unwrap())]);
+        eventually("all of its step are lost", || pool.workers().lost > before.lost);
         drop(node);
         let (mut values, mut lost) = (0, 0);
         for (n, task) in (0..10_000).zip(tasks) {

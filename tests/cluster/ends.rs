@@ -4,7 +4,9 @@ use std::fs;
 
 use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, TaskErrorKind, WorkerExit};
 
-use crate::support::{allocate, count_forever, crash_five_times, double, eventually, on_slurm, pool, said_by, spin};
+use crate::support::{
+    Gate, allocate, count_forever, crash_five_times, double, eventually, on_slurm, pool, said_by, spin,
+};
 
 #[test]
 fn a_job_that_comes_to_the_end_of_its_time_costs_its_task_whether_that_listens_or_not() {
@@ -31,11 +33,12 @@ fn a_worker_that_runs_out_of_memory_costs_its_task_whose_error_says_so() {
         // Slurm limits memory by control groups, where there are any, and then that is a signal 9.
         let script = "ulimit -v 2000000; exec \"$@\"";
         let pool = pool(Launcher::command(["srun", "--exact", "-n1", "-Q", "sh", "-c", script, "sh"]), 1);
-        let error = pool.submit(allocate, 4_000_000_000).wait().unwrap_err();
+        let gate = Gate::new();
+        let error = gate.end_of(pool.submit(allocate, (4_000_000_000, gate.path())));
         let text = format!("{error:#}");
         assert_eq!(*error.kind(), TaskErrorKind::WorkerLost(WorkerExit::Signal(6)), "{text}");
         assert!(text.contains("memory allocation of 4000000000 bytes failed"), "{text}");
-        assert_eq!(pool.submit(allocate, 1_000_000).wait().unwrap(), 1_000_000);
+        assert_eq!(pool.submit(allocate, (1_000_000, gate.path())).wait().unwrap(), 1_000_000);
     });
 }
 

@@ -1,13 +1,12 @@
 //! Workers each of which has a launcher, and speaks through its standard input and output.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, Status, TaskErrorKind, WorkerExit};
 
 use crate::support::{
-    BEFORE_SILENCE, abort, children_called, count_forever, double, echo_bytes, eventually, exit, kill, on_slurm,
-    over_ssh, pool, said_by, spin, take_time,
+    BEFORE_SILENCE, Gate, abort, children_called, count_forever, double, echo_bytes, eventually, exit, kill, nodes_of,
+    on_slurm, over_ssh, pool, said_by, spin,
 };
 
 fn all_bytes(len: usize) -> Vec<u8> {
@@ -21,9 +20,7 @@ fn single_workers_on_both_nodes_do_what_local_ones_do() {
         let tasks: Vec<_> = (0..10_000).map(|n| pool.submit(double, n)).collect();
         let values: Vec<u64> = tasks.into_iter().map(|task| task.wait().unwrap()).collect();
         assert_eq!(values, (0..10_000).map(|n| 2 * n).collect::<Vec<_>>());
-        let places: Vec<_> = (0..8).map(|_| pool.submit(take_time, 100)).collect();
-        let places: BTreeSet<String> = places.into_iter().map(|task| task.wait().unwrap()).collect();
-        assert_eq!(places.into_iter().collect::<Vec<_>>(), ["n1", "n2"]);
+        assert!(nodes_of(&pool, 4).iter().eq(["n1", "n2"]));
         let task = pool.submit(count_forever, ());
         eventually("it counts", || task.progress().n > 3);
         task.cancel();
@@ -75,8 +72,9 @@ fn a_worker_that_ends_costs_its_task_whose_error_says_how_and_where() {
             assert!(is_placed && text.contains("step 0"), "{text}");
             assert_eq!(error.progress().n, 3, "{text}");
         };
-        check(pool.submit(abort, ()).wait().unwrap_err(), WorkerExit::Signal(6));
-        check(pool.submit(exit, 3).wait().unwrap_err(), WorkerExit::Code(3));
+        let (first, second) = (Gate::new(), Gate::new());
+        check(first.end_of(pool.submit(abort, first.path())), WorkerExit::Signal(6));
+        check(second.end_of(pool.submit(exit, (3, second.path()))), WorkerExit::Code(3));
         let task = pool.submit(spin, ());
         eventually("it spins", || task.progress().message.is_some());
         let start = Instant::now();

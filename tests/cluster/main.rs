@@ -15,7 +15,7 @@ mod strangers;
 mod support;
 
 use support::{
-    abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, say, spin, take_time,
+    abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, hold, rest, say, spin,
     wait_and_double,
 };
 
@@ -29,8 +29,9 @@ progress_executor::test_worker!(
     echo_bytes,
     exit,
     fail,
+    hold,
+    rest,
     say,
     spin,
-    take_time,
     wait_and_double
 );

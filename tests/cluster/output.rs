@@ -1,12 +1,13 @@
 //! What workers write to their standard output and error, and whose it is known to be.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use progress_executor::{ExecutorExt, Launcher, OutputLine, ProcessPoolExecutor, WorkerId, WorkerOutput};
 
-use crate::support::{Slurm, alone, on_slurm, say};
+use crate::support::{Gate, Slurm, alone, eventually, on_slurm, say};
 
 fn heard(launcher: Launcher, workers: usize) -> (ProcessPoolExecutor, Receiver<OutputLine>) {
     let (send, lines) = mpsc::channel();
@@ -34,7 +35,10 @@ fn lines_are_those_of_the_worker_that_has_written_them() {
     on_slurm(|slurm| {
         for launcher in [slurm.single_on_each_node(), slurm.bulk_with_labels()] {
             let (pool, lines) = heard(launcher, 2);
-            let tasks: Vec<_> = (0..8).map(|n| pool.submit(say, n)).collect();
+            let gate = Gate::new();
+            let tasks: Vec<_> = (0..8).map(|n| pool.submit(say, (n, gate.path()))).collect();
+            eventually("both have one", || pool.workers().busy == 2);
+            gate.open();
             let places: Vec<(u32, String)> = tasks.into_iter().map(|task| task.wait().unwrap()).collect();
             assert!(["n1", "n2"].iter().all(|node| places.iter().any(|(_, place)| place == node)), "{places:?}");
             for _ in 0..2 * places.len() {
@@ -52,7 +56,7 @@ fn any_label_will_do_that_a_launcher_puts_in_front_of_a_line() {
     alone(|| {
         let script = "\"$@\" 2>&1 >/dev/null | sed -u 's/^/[1,0]<stderr>:/' >&2";
         let (pool, lines) = heard(Launcher::bulk(["sh", "-c", script, "sh"]), 1);
-        let (process, _) = pool.submit(say, 7).wait().unwrap();
+        let (process, _) = pool.submit(say, (7, PathBuf::new())).wait().unwrap();
         let line = next(&lines);
         assert!(line.text.starts_with("7 was said"), "{line:?}");
         assert!(matches!(line.worker, WorkerId::Process { id, .. } if id == process), "{line:?}");
@@ -71,7 +75,7 @@ fn program_whose_workers_write() {
     };
     let builder = ProcessPoolExecutor::builder().max_workers(1).launcher(launcher).output(output);
     let pool = builder.build().unwrap();
-    let (_, node) = pool.submit(say, 7).wait().unwrap();
+    let (_, node) = pool.submit(say, (7, PathBuf::new())).wait().unwrap();
     pool.shutdown().wait();
     println!("\nnode {node}");
 }

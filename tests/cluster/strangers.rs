@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use progress_executor::{ExecutorExt, Launcher, TaskErrorKind};
 
-use crate::support::{BEFORE_SILENCE, alone, double, echo_bytes, eventually, on_slurm, pool, spin};
+use crate::support::{BEFORE_SILENCE, Gate, alone, double, echo_bytes, eventually, on_slurm, pool, spin};
 
 /// A port of this machine that was free just now.
 fn free_port() -> u16 {
@@ -24,16 +24,24 @@ fn local(port: u16, advertised: &[String]) -> Launcher {
 #[test]
 fn strangers_are_not_heard_and_workers_come_all_the_same() {
     on_slurm(|_| {
-        let port = free_port();
+        let (port, gate) = (free_port(), Gate::new());
         // Its workers come once the strangers are there.
-        let launcher =
-            Launcher::bulk(["sh", "-c", "sleep 1; exec \"$@\"", "sh", "srun", "-n{count}", "--overcommit", "-Q"]);
+        let script = "while [ -e \"$0\" ]; do sleep 0.05; done; exec \"$@\"";
+        let srun = ["srun", "-n{count}", "--overcommit", "-Q"];
+        let launcher = Launcher::bulk(["sh", "-c", script, gate.path().to_str().unwrap()].into_iter().chain(srun));
         let pool = pool(launcher.listen([format!("127.0.0.1:{port}")]), 2);
         let first = pool.submit(double, 1);
         let address: SocketAddr = ([127, 0, 0, 1], port).into();
         eventually("it listens", || TcpStream::connect(address).is_ok());
+        let there = Arc::new(AtomicUsize::new(0));
+        let strangers = (0..100).map(|number| {
+            let there = there.clone();
+            thread::spawn(move || be_strange(address, number, &there))
+        });
+        let strangers: Vec<_> = strangers.collect();
+        eventually("all of them are there", || there.load(Ordering::SeqCst) == 100);
         let start = Instant::now();
-        let strangers: Vec<_> = (0..100).map(|number| thread::spawn(move || be_strange(address, number))).collect();
+        gate.open();
         assert_eq!(first.wait().unwrap(), 2);
         assert!(start.elapsed() < Duration::from_secs(30), "strangers delay workers by {:?}", start.elapsed());
         for stranger in strangers {
@@ -44,8 +52,9 @@ fn strangers_are_not_heard_and_workers_come_all_the_same() {
 }
 
 /// Returns how many bytes were answered.
-fn be_strange(address: SocketAddr, number: usize) -> usize {
-    let Ok(mut stream) = TcpStream::connect(address) else { return 0 };
+fn be_strange(address: SocketAddr, number: usize, there: &AtomicUsize) -> usize {
+    let mut stream = TcpStream::connect(address).unwrap();
+    there.fetch_add(1, Ordering::SeqCst);
     stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
     let said: &[u8] = match number % 5 {
         0 => b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",

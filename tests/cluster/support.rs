@@ -1,10 +1,11 @@
 //! What the tests are written with.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use progress_executor::{Launcher, ProcessPoolExecutor, TaskResult, Updater};
+use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, ProgressFuture, TaskError, TaskResult, Updater};
 
 /// Far more than any test takes, also on a busy machine; after the loss of a node Slurm takes most of a minute itself.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -21,18 +22,15 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// the silence of three heartbeats does, after 15 s. How soon it is known is what `benches/cluster` measures.
 pub(crate) const BEFORE_SILENCE: Duration = Duration::from_secs(10);
 
-/// After what time its progress is known of a task, with time enough.
-const SHOWN: Duration = Duration::from_millis(300);
-
 // The tasks.
 
 pub(crate) fn double(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
 }
 
-/// Takes up to twenty milliseconds.
-pub(crate) fn wait_and_double(n: u64, progress: &Updater) -> TaskResult<u64> {
-    progress.sleep(Duration::from_millis(n % 20))?;
+/// Takes less than so many milliseconds.
+pub(crate) fn wait_and_double((n, most): (u64, u64), progress: &Updater) -> TaskResult<u64> {
+    progress.sleep(Duration::from_millis(n % most))?;
     Ok(2 * n)
 }
 
@@ -64,22 +62,22 @@ pub(crate) fn fail((): (), _: &Updater) -> TaskResult<()> {
     Err("it fails on purpose".into())
 }
 
-pub(crate) fn abort((): (), progress: &Updater) -> TaskResult<()> {
+pub(crate) fn abort(gate: PathBuf, progress: &Updater) -> TaskResult<()> {
     progress.set_counts(3, 4)?;
-    progress.sleep(SHOWN)?;
+    wait_at(&gate, progress)?;
     process::abort()
 }
 
-pub(crate) fn exit(code: i32, progress: &Updater) -> TaskResult<()> {
+pub(crate) fn exit((code, gate): (i32, PathBuf), progress: &Updater) -> TaskResult<()> {
     progress.set_counts(3, 4)?;
-    progress.sleep(SHOWN)?;
+    wait_at(&gate, progress)?;
     process::exit(code)
 }
 
 /// Takes so many bytes, and returns how many of them there are.
-pub(crate) fn allocate(bytes: usize, progress: &Updater) -> TaskResult<usize> {
+pub(crate) fn allocate((bytes, gate): (usize, PathBuf), progress: &Updater) -> TaskResult<usize> {
     progress.set_counts(3, 4)?;
-    progress.sleep(SHOWN)?;
+    wait_at(&gate, progress)?;
     Ok(vec![1_u8; bytes].into_iter().map(usize::from).sum())
 }
 
@@ -93,11 +91,10 @@ pub(crate) fn crash_five_times(file: PathBuf, _: &Updater) -> TaskResult<()> {
 }
 
 /// Writes a line to either stream, and returns which process has done so, and on which node.
-pub(crate) fn say(number: u32, progress: &Updater) -> TaskResult<(u32, String)> {
+pub(crate) fn say((number, gate): (u32, PathBuf), progress: &Updater) -> TaskResult<(u32, String)> {
     println!("{number} was said on standard output");
     eprintln!("{number} was said on standard error");
-    // So that others have their share.
-    progress.sleep(Duration::from_millis(100))?;
+    wait_at(&gate, progress)?;
     Ok((process::id(), node()))
 }
 
@@ -105,10 +102,60 @@ fn node() -> String {
     std::env::var("SLURMD_NODENAME").unwrap_or_default()
 }
 
-/// So many milliseconds, and where it has run.
-pub(crate) fn take_time(millis: u64, progress: &Updater) -> TaskResult<String> {
-    progress.sleep(Duration::from_millis(millis))?;
+/// Keeps its worker until the gate is open, and returns where that is.
+pub(crate) fn hold(gate: PathBuf, progress: &Updater) -> TaskResult<String> {
+    wait_at(&gate, progress)?;
     Ok(node())
+}
+
+/// Does nothing until it is cancelled.
+pub(crate) fn rest((): (), progress: &Updater) -> TaskResult<()> {
+    loop {
+        progress.sleep(Duration::from_secs(60))?;
+    }
+}
+
+fn wait_at(gate: &Path, progress: &Updater) -> TaskResult<()> {
+    while gate.exists() {
+        // The other process cannot wake this one.
+        progress.sleep(Duration::from_millis(1))?;
+    }
+    Ok(())
+}
+
+/// A file at which tasks wait until it is gone.
+pub(crate) struct Gate(PathBuf);
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("progress-executor-gate-{}-{number}", process::id()));
+        fs::write(&path, "").unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+
+    pub(crate) fn open(&self) {
+        fs::remove_file(&self.0).unwrap();
+    }
+
+    /// How a task ends that waits there until it is known that it has come to 3 of 4.
+    pub(crate) fn end_of<T>(&self, task: ProgressFuture<T>) -> TaskError {
+        eventually("its progress is known", || task.progress().n == 3);
+        self.open();
+        task.wait().map(drop).unwrap_err()
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // It may be open.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 // The cluster.
@@ -184,6 +231,16 @@ pub(crate) fn alone(test: impl FnOnce() + Send + 'static) {
 /// A pool whose launcher is this one.
 pub(crate) fn pool(launcher: Launcher, workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(workers).launcher(launcher).build().unwrap()
+}
+
+/// The nodes on which it has its workers, of which there are so many.
+#[track_caller]
+pub(crate) fn nodes_of(pool: &ProcessPoolExecutor, workers: usize) -> BTreeSet<String> {
+    let gate = Gate::new();
+    let tasks: Vec<_> = (0..workers).map(|_| pool.submit(hold, gate.path())).collect();
+    eventually("each has one", || pool.workers().busy == workers);
+    gate.open();
+    tasks.into_iter().map(|task| task.wait().unwrap()).collect()
 }
 
 /// No job, no process of these tests, no port on which somebody listens; and the nodes are idle.
