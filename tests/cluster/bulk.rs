@@ -7,7 +7,7 @@ use progress_executor::{ExecutorExt, Launcher, Status, TaskErrorKind, WorkerExit
 
 use crate::support::{
     BEFORE_SILENCE, all_processes, alone, children_called, count_forever, double, echo, echo_bytes, eventually, fail,
-    has, is_listening, kill, nodes_of, on_slurm, parent_of, pool, said_by, spin,
+    has, is_listening, kill, leave_behind, nodes_of, on_slurm, parent_of, pool, said_by, spin,
 };
 
 #[test]
@@ -134,6 +134,33 @@ fn a_launch_that_fails_is_the_error_of_what_waits_and_quotes_the_launcher() {
         fs::remove_file(&other).unwrap();
         let text = format!("{:#}", result.unwrap_err());
         assert!(text.contains("another build") && text.contains(other.to_str().unwrap()), "{text}");
+    });
+}
+
+#[test]
+fn what_a_launcher_has_started_is_gone_with_it() {
+    alone(|| {
+        // Longer than any test takes, and for no other one.
+        let seconds = format!("9{}", std::process::id());
+        let sleepers = || all_processes().filter(|&id| has(id, "cmdline", &format!("sleep\0{seconds}\0"))).count();
+        let pool = pool(Launcher::bulk(["sh", "-c", &format!("sleep {seconds}; true")]), 2);
+        let task = pool.submit(double, 1);
+        eventually("it waits", || sleepers() == 1);
+        drop((task, pool));
+        eventually("nothing is left", || sleepers() == 0);
+    });
+}
+
+#[test]
+fn who_is_left_behind_by_a_task_holds_up_nobody() {
+    alone(|| {
+        for launcher in [Launcher::command(["env"]), Launcher::bulk(["env"])] {
+            let pool = pool(launcher, 1);
+            let left = pool.submit(leave_behind, ()).wait().unwrap();
+            pool.shutdown().wait();
+            assert!(has(left, "comm", "sleep\n"), "it has the standard error of its worker");
+            kill(left);
+        }
     });
 }
 

@@ -15,8 +15,8 @@ mod strangers;
 mod support;
 
 use support::{
-    abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, hold, rest, say, spin,
-    wait_and_double,
+    abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, hold, leave_behind, rest,
+    say, spin, wait_and_double,
 };
 
 progress_executor::test_worker!(
@@ -30,6 +30,7 @@ progress_executor::test_worker!(
     exit,
     fail,
     hold,
+    leave_behind,
     rest,
     say,
     spin,

@@ -81,6 +81,11 @@ pub(crate) fn allocate((bytes, gate): (usize, PathBuf), progress: &Updater) -> T
     Ok(vec![1_u8; bytes].into_iter().map(usize::from).sum())
 }
 
+/// Starts a process that outlives its worker, and returns its number.
+pub(crate) fn leave_behind((): (), _: &Updater) -> TaskResult<u32> {
+    Ok(Command::new("sleep").arg("1000").spawn()?.id())
+}
+
 /// Ends its worker, unless five others have done so, of each of which there is a line in this file.
 pub(crate) fn crash_five_times(file: PathBuf, _: &Updater) -> TaskResult<()> {
     if fs::read_to_string(&file)?.lines().count() >= 5 {

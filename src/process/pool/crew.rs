@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
-use crate::process::pool::launch::{End, Failure, LAUNCHER_PATIENCE, Process};
+use crate::process::pool::ending::Ending;
+use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::reception::{Newcomer, Reception};
 use crate::process::pool::relay::LineStream;
 use crate::process::pool::terms::{Seat, WorkerId};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::noise::Terms;
 
-/// How long a launcher may take to end whose workers have ended.
-pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a launcher may take to end by itself whose workers have ended.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the driver is told by the thread that starts crews.
 pub(super) enum CrewNews {
@@ -31,12 +32,11 @@ pub(super) enum CrewNews {
 }
 
 pub(super) struct Crew {
+    /// The launcher, which is elsewhere once it has ended.
     pub(super) process: Process,
     /// Carries the invitation, and then shows that this program is there; or else the invitation is in a file.
     pub(super) lifeline: Option<Channel>,
     pub(super) key_file: Option<KeyFile>,
-    /// The launcher has ended, and has left it to somebody else to start the workers.
-    pub(super) is_submitted: bool,
     pub(super) errors: Arc<LineStream>,
     /// Those that have not come.
     pub(super) absent: VecDeque<(WorkerId, Seat)>,
@@ -45,17 +45,8 @@ pub(super) struct Crew {
     pub(super) has_come: bool,
     /// The last of those that have said goodbye, whose place is taken until the launcher has ended: then nothing is left.
     pub(super) leaving: Option<(WorkerId, End)>,
-    pub(super) end: Ending,
-}
-
-/// How far the end of a launcher has come, and until when it has time for that.
-#[derive(Clone, Copy)]
-pub(super) enum Ending {
-    NotYet,
-    /// Nobody needs it any more.
-    Unneeded(Instant),
-    Terminated(Instant),
-    Killed,
+    /// Nobody needs the launcher any more.
+    pub(super) ending: Option<Ending>,
 }
 
 /// A file that nobody else can read, while it is needed.
@@ -111,7 +102,8 @@ impl Crew {
 
     pub(super) fn needs_looks(&self) -> bool {
         let is_feeding = self.lifeline.as_ref().is_some_and(Channel::is_full);
-        is_feeding || !matches!(self.end, Ending::NotYet) || !self.is_submitted && self.process.pidfd().is_none()
+        let is_unwatched = !self.process.is_elsewhere() && self.process.pidfd().is_none();
+        is_feeding || is_unwatched || self.ending.is_some()
     }
 
     /// Whether nobody is there, nor is to come.
@@ -119,30 +111,18 @@ impl Crew {
         self.absent.is_empty() && self.present == 0
     }
 
-    /// How the launcher has ended, or somebody else who was to start the workers, if that is so.
-    pub(super) fn exit(&self) -> Option<WorkerExit> {
-        if self.is_submitted { self.is_empty().then_some(WorkerExit::Code(0)) } else { self.process.exit() }
-    }
-
-    /// Takes note of it that the launcher has ended well, though workers are still to come. Returns whether that may be.
-    pub(super) fn submit(&mut self, exit: &WorkerExit) -> bool {
-        let is_submitted = self.key_file.is_some() && !self.absent.is_empty() && *exit == WorkerExit::Code(0);
-        self.is_submitted |= is_submitted;
-        is_submitted
-    }
-
-    /// Tells the launcher to end, more and more clearly.
-    pub(super) fn press(&mut self, now: Instant) {
-        match self.end {
-            Ending::Unneeded(until) if until <= now => {
-                self.process.terminate();
-                self.end = Ending::Terminated(now + LAUNCHER_PATIENCE);
-            }
-            Ending::Terminated(until) if until <= now => {
-                self.process.kill_launcher();
-                self.end = Ending::Killed;
-            }
-            _ => {}
+    /// Lets the launcher end, if there is nobody any more for whom it runs.
+    pub(super) fn release(&mut self, now: Instant) {
+        if self.is_empty() && self.ending.is_none() {
+            self.lifeline.iter().for_each(Channel::close);
+            let patience = if self.has_come { FAREWELL } else { Duration::ZERO };
+            self.ending = Some(Ending::expected(now + patience));
         }
+    }
+
+    /// How the launcher has ended, if it has, or is waited for no longer.
+    pub(super) fn exit(&mut self, now: Instant) -> Option<WorkerExit> {
+        let is_stuck = self.ending.as_mut().is_some_and(|ending| ending.press(&self.process, now).is_none());
+        self.process.exit().or(is_stuck.then_some(WorkerExit::Unknown))
     }
 }

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! The launcher is not read from, apart from what it says on standard error. While it runs, those may come who have not; when
-//! it has ended, they will not.
+//! it has ended, they will not, unless it has only submitted them.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -18,13 +19,14 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::error::WorkerExit;
 use crate::process::launcher::Values;
 use crate::process::output::OutputStream;
-use crate::process::pool::crew::{Crew, CrewNews, Ending, FAREWELL, KeyFile};
+use crate::process::pool::crew::{Crew, CrewNews, KeyFile};
 use crate::process::pool::driver::Driver;
+use crate::process::pool::ending::Ending;
 use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::launched::{self, Launched};
 use crate::process::pool::poller::Ready;
@@ -105,13 +107,12 @@ impl Pool {
             process,
             lifeline,
             key_file,
-            is_submitted: false,
             errors,
             absent,
             present: 0,
             has_come: false,
             leaving: None,
-            end: Ending::NotYet,
+            ending: None,
         })
     }
 
@@ -201,6 +202,7 @@ impl Driver {
             }
             CrewNews::Started(number, crew) => self.take_on_crew(number, crew),
             CrewNews::Failed(number, workers, failure) => {
+                self.crews.early.retain(|newcomer| newcomer.attempt != number);
                 for worker in workers {
                     self.expect_one_less(number);
                     self.tell(Event::NotStarted(worker, failure.clone()));
@@ -289,37 +291,46 @@ impl Driver {
 
     /// Lets the launcher end, if it has nobody any more.
     fn release_crew(&mut self, number: u64) {
-        let Some(crew) = self.crews.by_number.get_mut(&number) else { return };
-        if crew.is_empty() && matches!(crew.end, Ending::NotYet) {
-            crew.lifeline.iter().for_each(Channel::close);
-            let patience = if crew.has_come { FAREWELL } else { Duration::ZERO };
-            crew.end = Ending::Unneeded(Instant::now() + patience);
-            crew.press(Instant::now());
-        }
+        self.crews.by_number.get_mut(&number).into_iter().for_each(|crew| crew.release(Instant::now()));
+        self.see_to_crew(number);
     }
 
-    /// Sees to a launcher: it may take more, have ended, or be told to.
+    /// Sees to a launcher: it may take more, have ended, or be told to. It is forgotten with the last of its workers.
     pub(super) fn see_to_crew(&mut self, number: u64) {
         let Some(crew) = self.crews.by_number.get_mut(&number) else { return };
         crew.lifeline.iter().for_each(|lifeline| _ = lifeline.send_off());
-        crew.press(Instant::now());
-        let Some(exit) = crew.exit() else { return };
-        // Who is about to come comes first.
-        self.serve_reception();
+        if let Some(exit) = crew.exit(Instant::now()) {
+            // Who is about to come comes first.
+            self.serve_reception();
+            self.see_launcher_end(number, exit);
+        }
+        let is_over = |crew: &Crew| crew.process.is_elsewhere() && crew.is_empty();
+        if self.crews.by_number.get(&number).is_some_and(|crew| is_over(crew)) {
+            let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
+            crew.errors.leave();
+            self.pool.lock().relay.iter().for_each(|relay| relay.wake());
+            crew.leaving.take().into_iter().for_each(|(worker, end)| self.tell_gone(worker, end));
+        }
+    }
+
+    /// A launcher has ended: who has not come will not, unless that was only submitted.
+    fn see_launcher_end(&mut self, number: u64, exit: WorkerExit) {
         let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
-        if let Some(poller) = self.pool.poller.get() {
-            crew.process.pidfd().into_iter().for_each(|fd| poller.remove(fd));
+        // That its workers have ended well may not be known yet.
+        let is_well = exit == WorkerExit::Code(0);
+        self.bury(&mut crew.process, crew.ending.map_or(is_well, Ending::is_expected));
+        crew.lifeline = None;
+        let mut lost = VecDeque::new();
+        // It may have submitted those who are still to come.
+        if crew.key_file.is_none() || !is_well {
+            crew.key_file = None;
+            mem::swap(&mut lost, &mut crew.absent);
         }
-        crew.process.reap();
-        if crew.submit(&exit) {
-            crew.process.forget_pidfd();
-            self.crews.by_number.insert(number, crew);
-            return;
-        }
-        for &(worker, _) in &crew.absent {
+        let ends: Vec<_> = lost.into_iter().map(|(worker, _)| (worker, crew.process_end(exit))).collect();
+        self.crews.by_number.insert(number, crew);
+        for (worker, end) in ends {
             self.expect_one_less(number);
-            self.tell_gone(worker, crew.process_end(exit));
+            self.tell_gone(worker, end);
         }
-        crew.leaving.take().into_iter().for_each(|(worker, end)| self.tell_gone(worker, end));
     }
 }

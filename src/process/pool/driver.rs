@@ -18,12 +18,12 @@ use crate::process::pool::backlog::Kept;
 use crate::process::pool::census::Counts;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
-use crate::process::pool::launch::{End, Failure, LAUNCHER_PATIENCE, Process};
+use crate::process::pool::ending::Ending;
+use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::Ready;
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::remnants::Remnants;
-use crate::process::pool::scheduler::LAST_MOMENT;
 use crate::process::pool::shared::{Drive, Pool, State};
 use crate::process::pool::standby::Call;
 use crate::process::pool::terms::{Action, Effects, Event, WorkerId};
@@ -56,8 +56,8 @@ pub(super) struct Driver {
     pub(super) peers: HashMap<WorkerId, Peer>,
     /// Those of whose end nothing tells, so that it is looked for now and then: mostly none of a thousand.
     unwatched: BTreeSet<WorkerId>,
-    /// Those whose launchers were asked to end, until when they may take for it, and whether they were killed since.
-    lingering: BTreeMap<WorkerId, (Instant, bool)>,
+    /// Those that were given up, whose launchers have time to end.
+    lingering: BTreeMap<WorkerId, Ending>,
     remnants: Remnants,
     /// How much follows from what a worker says at a time.
     usual_effects: usize,
@@ -404,33 +404,17 @@ impl Driver {
     fn see_end(&mut self, worker: WorkerId) {
         let Some(exit) = self.peers.get(&worker).and_then(|peer| peer.process.exit()) else { return };
         self.hear_last(worker);
-        let Some(peer) = self.peers.remove(&worker) else { return };
+        let Some(mut peer) = self.peers.remove(&worker) else { return };
         self.unwatched.remove(&worker);
         self.lingering.remove(&worker);
-        let is_killed_launcher = !peer.is_leaving && peer.process.is_killed_launcher();
-        if !peer.is_leaving && !is_killed_launcher {
-            // What its task has started goes with it. It is not reaped yet, so that nobody else has its number.
-            peer.process.kill();
-        }
-        if let Some(poller) = self.pool.poller.get() {
-            if !peer.is_severed {
-                poller.remove(peer.channel.as_fd());
-            }
-            if let Some(fd) = peer.process.pidfd() {
-                poller.remove(fd);
-            }
+        if let Some(poller) = self.pool.poller.get().filter(|_| !peer.is_severed) {
+            poller.remove(peer.channel.as_fd());
         }
         let end = peer.end(exit);
         if peer.introduction == Introduction::Greeting && end.remains.is_none() && matches!(exit, WorkerExit::Code(_)) {
             program::pass_over(end.program);
         }
-        peer.process.leave_streams();
-        self.pool.lock().relay.iter().for_each(|relay| relay.wake());
-        if is_killed_launcher {
-            self.remnants.keep(peer.process, Instant::now());
-        } else {
-            peer.process.reap();
-        }
+        self.bury(&mut peer.process, peer.is_leaving);
         let end = (!peer.is_given_up).then_some(end);
         #[cfg(feature = "cluster")]
         let end = match peer.crew {
@@ -438,6 +422,25 @@ impl Driver {
             None => end,
         };
         end.into_iter().for_each(|end| self.tell_gone(worker, end));
+    }
+
+    /// Sees to what is left of a process that has ended: what it has started goes with it, unless it was to end.
+    pub(super) fn bury(&mut self, process: &mut Process, is_leaving: bool) {
+        if let (Some(poller), Some(fd)) = (self.pool.poller.get(), process.pidfd()) {
+            poller.remove(fd);
+        }
+        process.leave_streams();
+        self.pool.lock().relay.iter().for_each(|relay| relay.wake());
+        let is_killed_launcher = !is_leaving && process.is_killed_launcher();
+        let ended = process.take_number();
+        if is_killed_launcher {
+            return self.remnants.keep(ended, Instant::now());
+        }
+        if !is_leaving {
+            // It is not reaped yet, so that nobody else has its number.
+            ended.kill();
+        }
+        ended.reap();
     }
 
     /// What a worker had said before its end still counts, sent or not.
@@ -464,7 +467,7 @@ impl Driver {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_given_up) else { return };
         peer.is_given_up = true;
         if peer.process.is_launcher() {
-            self.lingering.insert(worker, (Instant::now() + LAUNCHER_PATIENCE, false));
+            self.lingering.insert(worker, Ending::asked(Instant::now()));
         } else {
             peer.process.kill();
         }
@@ -479,16 +482,12 @@ impl Driver {
     /// Ends the launchers that have had their time.
     fn see_to_lingering(&mut self) {
         let now = Instant::now();
-        self.lingering.retain(|worker, (until, is_killed)| {
-            if *until > now {
-                return true;
-            }
-            // Its end is to be seen.
-            *until = now + LAST_MOMENT;
-            self.peers.get(worker).into_iter().for_each(|peer| peer.process.kill_launcher());
-            !mem::replace(is_killed, true)
+        let mut next = self.remnants.see_to(now);
+        self.lingering.retain(|worker, ending| {
+            let due = self.peers.get(worker).and_then(|peer| ending.press(&peer.process, now));
+            next = next.into_iter().chain(due).min();
+            due.is_some()
         });
-        let next = self.lingering.values().map(|&(until, _)| until).chain(self.remnants.see_to(now)).min();
         // Whoever looks at the time has forgotten when to do so next.
         next.into_iter().for_each(|until| self.pool.look_by(until));
     }

@@ -36,10 +36,6 @@ use crate::task::remote::Record;
 /// How long the launcher of many workers may take to say how one of them has ended.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// How long a launcher may take to end that was asked to. It has workers to end first, and its job: one that is killed
-/// leaves that.
-pub(super) const LAUNCHER_PATIENCE: Duration = Duration::from_secs(20);
-
 const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
 
 /// How workers are started.
@@ -519,6 +515,12 @@ impl Process {
             // Somebody else has reaped it.
             Err(_) => Some(WorkerExit::Unknown),
         }
+    }
+
+    /// The number of one that has ended, for whoever reaps it. From now on it is elsewhere.
+    pub(super) fn take_number(&mut self) -> Self {
+        let (pid, pidfd) = (self.pid.take(), self.pidfd.take());
+        Self { pid, pidfd, program: self.program, launched: None, disconnected: None, spoken: None }
     }
 
     /// Lets the system forget a process that has ended.

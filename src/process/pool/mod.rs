@@ -8,6 +8,7 @@ mod crew;
 #[cfg(feature = "cluster")]
 mod crews;
 pub(crate) mod driver;
+mod ending;
 mod ends;
 mod images;
 mod labels;
