@@ -1,7 +1,7 @@
 //! A storm: workers are killed at random moments, and every task ends exactly once. When it is over, nothing is left:
 //! no process, no thread, no descriptor. In a process of its own, for nothing else may start any meanwhile.
 //!
-//! Repeatable: `TEST_SEED=7 cargo test --test processes_left`.
+//! Repeatable, and of any size: `TEST_SEED=7 TEST_TASKS=100000 cargo test --test processes_left`.
 
 #![cfg(target_os = "linux")]
 
@@ -19,9 +19,8 @@ use progress_executor::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-const TASKS: u64 = 2_000;
-const KILLS: usize = 50;
-const DEADLINE: Duration = Duration::from_secs(120);
+/// How many tasks for each worker that is killed.
+const TASKS_PER_KILL: u64 = 40;
 
 fn work(n: u64, progress: &Updater) -> TaskResult<u64> {
     let mut value = n;
@@ -36,6 +35,20 @@ fn expected(n: u64) -> u64 {
 }
 
 progress_executor::test_worker!(with | registry | registry.register(work));
+
+/// What the environment says, if it does.
+fn asked(name: &str) -> Option<u64> {
+    Some(std::env::var(name).ok()?.parse().unwrap())
+}
+
+fn tasks() -> u64 {
+    asked("TEST_TASKS").unwrap_or(2_000)
+}
+
+/// For the whole, and so for each part of it.
+fn deadline() -> Duration {
+    Duration::from_secs(100 + tasks() / 100)
+}
 
 /// A generator of numbers that are as good as random.
 struct Random(u64);
@@ -70,16 +83,16 @@ fn count_descriptors() -> usize {
 fn eventually(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < DEADLINE, "never: {what}");
+        assert!(start.elapsed() < deadline(), "never: {what}");
         thread::yield_now();
     }
 }
 
-/// Kills workers until it is told to stop, and stops and continues others; returns how many it has killed.
-fn kill_some(seed: u64, is_over: &AtomicBool) -> usize {
+/// Kills so many workers unless it is told to stop, and stops and continues others; returns how many it has killed.
+fn kill_some(seed: u64, most: u64, is_over: &AtomicBool) -> u64 {
     let mut random = Random(seed);
     let mut kills = 0;
-    while kills < KILLS && !is_over.load(Ordering::Relaxed) {
+    while kills < most && !is_over.load(Ordering::Relaxed) {
         // A moment that nothing else decides.
         thread::sleep(Duration::from_micros(random.below(20_000)));
         let workers = children();
@@ -89,7 +102,7 @@ fn kill_some(seed: u64, is_over: &AtomicBool) -> usize {
         let worker = workers[random.below(workers.len() as u64) as usize];
         let Some(worker) = Pid::from_raw(worker as i32) else { continue };
         if random.below(2) == 0 {
-            kills += usize::from(kill_process(worker, Signal::KILL).is_ok());
+            kills += u64::from(kill_process(worker, Signal::KILL).is_ok());
         } else if kill_process(worker, Signal::STOP).is_ok() {
             thread::sleep(Duration::from_micros(random.below(5_000)));
             // Nothing to do where it is gone meanwhile: its number is not used again so soon.
@@ -109,7 +122,7 @@ fn a_storm_leaves_nothing_behind() {
         storm(ProcessPoolExecutor::builder().launcher(Launcher::command(["env"])));
         done.send(()).unwrap();
     });
-    match result.recv_timeout(DEADLINE) {
+    match result.recv_timeout(deadline()) {
         Ok(()) => {}
         Err(RecvTimeoutError::Timeout) => panic!("the test hangs"),
         Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
@@ -117,34 +130,36 @@ fn a_storm_leaves_nothing_behind() {
 }
 
 fn storm(builder: ProcessPoolBuilder) {
-    let seed = std::env::var("TEST_SEED").map_or(1, |seed| seed.parse().unwrap());
-    eprintln!("TEST_SEED={seed}");
+    let (seed, tasks) = (asked("TEST_SEED").unwrap_or(1), tasks());
+    let most = tasks / TASKS_PER_KILL;
+    eprintln!("TEST_SEED={seed} TEST_TASKS={tasks}");
     // What the first pool of a process makes once and for all is not counted.
     ProcessPoolExecutor::new(1).unwrap().submit(work, 1).wait().unwrap();
     // Threads close the descriptors that they have used before they end.
     eventually("the first worker and all threads are gone", || children().is_empty() && !has_threads());
     let descriptors = count_descriptors();
 
+    let start = Instant::now();
     let pool = builder.max_workers(2).build().unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
     let flag = is_over.clone();
-    let killer = thread::spawn(move || kill_some(seed, &flag));
+    let killer = thread::spawn(move || kill_some(seed, most, &flag));
     let (mut values, mut lost, mut cancelled, mut submitted) = (0, 0, 0, 0);
     let mut random = Random(seed.wrapping_mul(31));
     // At least so many tasks, and for as long as there is to be killed.
-    while submitted < TASKS || !killer.is_finished() {
+    while submitted < tasks || !killer.is_finished() {
         let submit = |n| match n % 4 {
             0 => pool.task(work, n).retries(1).submit(),
-            1 => pool.task(work, n).timeout(DEADLINE).stall_timeout(DEADLINE).submit(),
+            1 => pool.task(work, n).timeout(deadline()).stall_timeout(deadline()).submit(),
             _ => pool.submit(work, n),
         };
-        let tasks: Vec<(u64, ProgressFuture<u64>)> = (0..100).map(|n| (n, submit(n))).collect();
-        submitted += tasks.len() as u64;
+        let batch: Vec<(u64, ProgressFuture<u64>)> = (0..100).map(|n| (n, submit(n))).collect();
+        submitted += batch.len() as u64;
         let victim = random.below(300) as usize;
-        if let Some((_, task)) = tasks.get(victim) {
+        if let Some((_, task)) = batch.get(victim) {
             task.cancel();
         }
-        for (n, task) in tasks {
+        for (n, task) in batch {
             match task.wait() {
                 Ok(value) => {
                     assert_eq!(value, expected(n));
@@ -160,10 +175,11 @@ fn storm(builder: ProcessPoolBuilder) {
     }
     is_over.store(true, Ordering::Relaxed);
     let kills = killer.join().unwrap();
-    eprintln!("{submitted} tasks, {kills} kills: {values} values, {lost} lost, {cancelled} cancelled");
+    let took = start.elapsed();
+    eprintln!("{submitted} tasks, {kills} kills, {took:?}: {values} values, {lost} lost, {cancelled} cancelled");
     assert_eq!(submitted, values + lost + cancelled);
-    assert_eq!(kills, KILLS);
-    assert!(lost <= kills as u64, "a kill costs one task at the most");
+    assert_eq!(kills, most);
+    assert!(lost <= kills, "a kill costs one task at the most");
     assert_eq!(pool.submit(work, 3).wait().unwrap(), expected(3), "the pool is whole");
 
     let id = process::id();
