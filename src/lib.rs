@@ -1,5 +1,5 @@
-//! Long blocking work on threads, in worker processes, or inline in a test, **with the same code**; with live progress,
-//! and with cancellation of work that is already running; awaited from any async runtime, or from none.
+//! Runs long blocking work on threads, in worker processes, or inline in a test, **with the same code**. It shows live
+//! progress, cancels work that is already running, and is awaited from any async runtime or from none.
 //!
 //! ```
 //! use progress_executor::{ExecutorExt, TaskResult, ThreadPoolExecutor, Updater};
@@ -33,37 +33,38 @@
 //! ```
 //!
 //! The idea: work that runs long reports its progress anyway, so the calls that report progress are also the places
-//! where cancellation is noticed. Nothing is ever torn down from outside, but a worker process that does not listen.
+//! where cancellation is noticed. Nothing is ever torn down from outside, except a worker process that does not listen.
 //!
 //! # The two sides of a task
 //!
 //! **A task** is a function of an input and an [`Updater`]. It counts what it has done ([`update`](Updater::update),
-//! [`iter`](Updater::iter), [`reader`](Updater::reader) and others), says what it is at
-//! ([`set_message`](Updater::set_message)) and waits where it has to ([`sleep`](Updater::sleep)). Each of these calls
-//! returns [`Cancelled`] once the task is to end, and `?` passes that on. Counting costs a store to memory and a look
-//! at one word: no lock, no clock, no system call.
+//! [`iter`](Updater::iter), [`reader`](Updater::reader) and others), says what it is doing
+//! ([`set_message`](Updater::set_message)) and waits where it has to ([`sleep`](Updater::sleep)). Calls that count, check
+//! or wait return [`Cancelled`] once the task is to end, and `?` passes that on. Counting is one store and one load: no
+//! lock, no clock, no system call.
 //!
-//! **The caller** has a [`ProgressFuture`], which resolves to the task's value or to a [`TaskError`] that tells how
-//! else it ended and how far it had come. Progress can be
+//! **The caller** has a [`ProgressFuture`], which resolves to the task's value, or to a [`TaskError`] that says how else
+//! the task ended and how far it got. There are four ways to observe progress:
 //!
-//! - asked for: [`progress`](ProgressFuture::progress);
-//! - received: [`updates`](ProgressFuture::updates) is a plain [`async_channel::Receiver`], for `select!` and for other
+//! - ask for it: [`progress`](ProgressFuture::progress);
+//! - receive it: [`updates`](ProgressFuture::updates) is a plain [`async_channel::Receiver`], for `select!` and for other
 //!   tasks;
-//! - called back: [`on_progress`](ProgressFuture::on_progress) and [`with_bar`](ProgressFuture::with_bar), on the
-//!   thread that polls the future and nowhere else, so that an event loop stays the only place that touches its screen;
-//! - streamed together with the outcome: [`events`](ProgressFuture::events).
+//! - be called back: [`on_progress`](ProgressFuture::on_progress) and [`with_bar`](ProgressFuture::with_bar) call on the
+//!   thread that polls the future and nowhere else, so that an event loop remains the only place that touches its screen;
+//! - stream it together with the outcome: [`events`](ProgressFuture::events).
 //!
-//! Many tasks are one [`TaskGroup`], with one progress, whose first error can cancel the rest; or a
-//! [`map`](ExecutorExt::map) over many inputs, however many there are.
+//! A [`TaskGroup`] has one progress for many tasks, and its first error can cancel the rest. A [`map`](ExecutorExt::map)
+//! runs one function over any number of inputs.
 //!
-//! A task can also [say](Updater::println) lines, which appear above the bars wherever it runs. What worker processes print
-//! appears where the program does, or is [passed on](ProcessPoolBuilder::output) line by line; the bars are a target for loggers.
+//! A task can also [print lines](Updater::println), which appear above the bars wherever it runs. What worker processes
+//! print themselves appears where the program's own output does, or is [passed on](ProcessPoolBuilder::output) line by
+//! line. Loggers can write to the bars.
 //!
-//! When and where each task of a group has run is told by its [report](GroupReport), also as a page for a browser and as a
-//! trace for Perfetto. Other [bars] than those of a terminal speak to programs, editors and task bars.
+//! The [report](GroupReport) of a group says when and where each task ran, also as a page for a browser and as a trace for
+//! Perfetto. Besides bars on a terminal there are [bars] for programs, editors and task bars.
 //!
-//! Observers never hold a task up. They see the first change at once, then at most one snapshot per report interval (20
-//! ms unless set), always the newest, and always the last one.
+//! Observers never hold up a task. They see the first change at once, then at most one snapshot per report interval (20
+//! ms unless set), always the newest, and always the last.
 //!
 //! # The life of a task
 //!
@@ -82,46 +83,47 @@
 //! its function returns, or panics ───────────────────────────────────────────────► finished, failed
 //! ```
 //!
-//! Every task ends exactly once, and its future always resolves: also if the task panics, if nobody watches it, or if
+//! Every task ends exactly once, and its future always resolves: even if the task panics, if nobody watches it, or if
 //! its executor is gone.
 //!
-//! A task can have [limits](TaskBuilder): a time-out, or how long it may go without a progress call. When one passes the
-//! future resolves as failed at once, and the task is asked to end, as if it was cancelled. If the worker process that
-//! runs a task is lost, the task has failed, or is started [again](TaskBuilder::retries).
+//! A task can have [limits](TaskBuilder): how long it may run, when it has to be done, or how long it may go without a
+//! progress call. When a limit passes, the future resolves to an error at once, and the task is asked to end, as if it had
+//! been cancelled. If the worker process that runs a task is lost, the task fails, or is started
+//! [again](TaskBuilder::retries).
 //!
 //! # Parts of a task
 //!
-//! A function that counts for itself can be called as a [part](Updater::split) of a larger one. The threads of a parallel
-//! loop within a task count [together](Updater::shared), and hear of cancellation alike; for iterators of rayon there is
-//! `Updater::par_iter`.
+//! A function that reports its own progress can be called as a [part](Updater::split) of a larger one. The threads of a
+//! parallel loop within a task count [together](Updater::shared), and cancellation reaches all of them; rayon's iterators
+//! have `Updater::par_iter`.
 //!
 //! # Drop, cancel, detach, shut down
 //!
 //! | | a task that waits | a task that runs | its future |
 //! |---|---|---|---|
 //! | drop the future | never runs | is asked to end | |
-//! | [`cancel`](ProgressFuture::cancel) | never runs | is asked to end | resolves when the task has ended: cancelled, or finished all the same |
-//! | [`detach`](ProgressFuture::detach) | runs | runs on | |
-//! | [`pause`](ProgressFuture::pause) | leaves its place to others | waits in its next progress call | pends |
+//! | [`cancel`](ProgressFuture::cancel) | never runs | is asked to end | resolves when the task has ended: cancelled, or finished anyway |
+//! | [`detach`](ProgressFuture::detach) | runs | keeps running | |
+//! | [`pause`](ProgressFuture::pause) | leaves its place to others | waits in its next progress call | stays pending |
 //! | drop a [`TaskGroup`] or a [`Map`] | never runs | is asked to end | |
-//! | drop the executor | runs | runs on | resolves as ever |
-//! | [`shutdown`](ThreadPoolExecutor::shutdown) | runs; new ones are rejected | runs on | resolves as ever |
+//! | drop the executor | runs | keeps running | resolves as usual |
+//! | [`shutdown`](ThreadPoolExecutor::shutdown) | runs; new ones are rejected | keeps running | resolves as usual |
 //! | [`shutdown_now`](ThreadPoolExecutor::shutdown_now) | never runs | is asked to end | resolves when the task has ended |
 //!
-//! None of them blocks, but for `detach` of a task of a [`SyncExecutor`]. *Asked to end* means: the next progress call
+//! None of these blocks, except `detach` on a task of a [`SyncExecutor`], which runs it. *Asked to end* means: the next progress call
 //! returns [`Cancelled`]. A task that makes none cannot be cancelled, except in a worker process, which is
 //! [killed](ProcessPoolBuilder::cancel_grace).
 //!
 //! # Executors
 //!
 //! - [`ThreadPoolExecutor`]: a pool of threads, first in, first out.
-//! - [`ProcessPoolExecutor`]: a pool of processes. A task that crashes costs nothing but itself.
-//! - [`SyncExecutor`]: no thread at all. A task runs where its future is polled, and every single update reaches its
+//! - [`ProcessPoolExecutor`]: a pool of processes. A crash costs one task, and nothing else.
+//! - [`SyncExecutor`]: no threads at all. A task runs where its future is polled, and every single update reaches its
 //!   callbacks: a test can cancel at exactly `n == 5`.
-//! - [`executor_fn`]`(|job: Job| rayon::spawn(move || job.run()))` brings tasks to a pool that is there already.
+//! - [`executor_fn`]`(|job: Job| rayon::spawn(move || job.run()))` runs tasks on a pool that exists already.
 //!
-//! All of them are an [`Executor`], and have the methods of [`ExecutorExt`]; code that takes a `&dyn Executor` runs on
-//! each. Threads and the inline executor also take closures that capture anything, as inherent methods:
+//! Each of them is an [`Executor`] and has the methods of [`ExecutorExt`], so code that takes a `&dyn Executor` runs on
+//! all of them. Threads and the inline executor also have inherent methods that take any closure, such as
 //! `spawn(|progress| ..)`. Worker processes take plain functions that are [registered](TaskRegistry).
 //!
 //! # Tests
@@ -145,18 +147,19 @@
 //!
 //! # More
 //!
-//! The [guide] has pages for authors of [libraries](crate::guide::libraries), about
-//! [values](crate::guide::values) that cross to worker processes, about workers on
-//! [other machines](crate::guide::cluster), and about what this crate is
+//! The [guide] has pages for authors of [libraries](crate::guide::libraries), on
+//! [values](crate::guide::values) that cross to worker processes, on workers on
+//! [other machines](crate::guide::cluster) and their [security](crate::guide::security), and on what this crate is
 //! [not](crate::guide::limits).
 //!
 //! # Features
 //!
-//! - `processes`, on by default: [`ProcessPoolExecutor`]. Without it there are neither worker processes nor what they
-//!   depend on: `rmp-serde`, `rustix`, `vm-memory`.
-//! - `indicatif`: implements [`ProgressBar`] for `indicatif::ProgressBar`, and shows groups of tasks on a terminal
-//!   (`TaskGroup::show_bars`).
-//! - `log`: passes what is logged in worker processes on to the logger of the program (`ProcessPoolBuilder::relay_logs`).
+//! - `processes`, on by default: [`ProcessPoolExecutor`]. Without it, neither worker processes nor their dependencies
+//!   (`rmp-serde`, `rustix`, `vm-memory`) are built.
+//! - `cluster`: workers that connect to the program, started by one command (`Launcher::bulk`).
+//! - `indicatif`: bars on the terminal for tasks, groups and maps (`TaskGroup::show_bars`), and [`ProgressBar`] for
+//!   `indicatif::ProgressBar`.
+//! - `log`: relays what worker processes log to the logger of the program (`ProcessPoolBuilder::relay_logs`).
 //! - `rayon`: counts the items of rayon's parallel iterators (`Updater::par_iter`).
 //!
 //! # Origin

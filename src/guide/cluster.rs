@@ -28,11 +28,10 @@
 //! ```
 //!
 //! A [`Launcher`] is a command that is put in front of the worker's own. An engine such as Slurm places, limits and
-//! ends processes, and knows nothing of tasks; the pool gives tasks to them, shows their progress, cancels them, and
-//! says what became of each. Nothing else stands in between: no server, no database, no directory that has to be
-//! polled.
+//! ends processes, and knows nothing about tasks. The pool gives tasks to these processes, shows their progress, cancels
+//! them, and reports how each one ended. There is nothing in between: no server, no database, no directory to poll.
 //!
-//! With [`Launcher::from_env`] that line needs no change either: the program runs on this machine, or where
+//! With [`Launcher::from_env`], not even that line needs to change: the program runs on this machine, or wherever
 //! `PROGRESS_EXECUTOR_LAUNCHER` says.
 //!
 //! ```sh
@@ -40,26 +39,26 @@
 //! PROGRESS_EXECUTOR_LAUNCHER="srun --exact -n1 -Q" cargo run --release --example full_example
 //! ```
 //!
-//! Tasks do not see shared memory or statics of the program in any case, and need no change. What they take for granted
-//! about files does: see [below](#what-has-to-be-there-on-the-other-side).
+//! Tasks in worker processes never see the memory or the statics of the program, so they need no change. What they assume
+//! about files may: see [below](#what-has-to-be-there-on-the-other-side).
 //!
-//! # Inside of an allocation: `salloc` and `sbatch`
+//! # Inside an allocation: `salloc` and `sbatch`
 //!
 //! ```sh
 //! salloc -N4 -n64 ./walks                               # interactive: bars, Ctrl-C
 //! sbatch -N4 -n64 --no-requeue --wrap ./walks           # or in a batch job
 //! ```
 //!
-//! with `srun --exact -n1 -Q` as the launcher: each worker is a step with one processor, on whatever node has one that is
-//! free. `--exact` keeps a step from taking a whole node, and `-Q` keeps srun quiet while it waits. `-c4` gives a worker
-//! four processors. `salloc --no-kill` keeps a node that fails from taking the others with it, and `sbatch --no-requeue`
+//! with `srun --exact -n1 -Q` as the launcher. Each worker is a step with one processor, on whichever node has a free one.
+//! `--exact` keeps a step from taking a whole node, and `-Q` keeps srun quiet while it waits. `-c4` gives a worker
+//! four processors. `salloc --no-kill` keeps a failing node from taking the others with it, and `sbatch --no-requeue`
 //! keeps Slurm from running the whole program a second time.
 //!
-//! Where there are more workers than processors that were allocated, the others wait in the queue of srun, and start when
-//! some end. [`max_workers`](crate::ProcessPoolBuilder::max_workers) says how many there are at most.
+//! If there are more workers than allocated processors, the surplus waits in the queue of srun until others end.
+//! [`max_workers`](crate::ProcessPoolBuilder::max_workers) sets the limit.
 //!
-//! Without an allocation, on a login node, the same launcher makes a job of each worker. They come when Slurm has room
-//! for them. The pool works with those that have come, says once that it waits, and
+//! Without an allocation, on a login node, the same launcher submits a job for each worker, which starts when Slurm has
+//! room for it. The pool works with those that have started, says once that it is waiting, and
 //! [`workers`](crate::ProcessPoolExecutor::workers) tells how many there are:
 //!
 //! ```no_run
@@ -72,7 +71,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! To drop the pool, to press Ctrl-C or to kill the program revokes what is still queued.
+//! Dropping the pool, pressing Ctrl-C or killing the program revokes whatever is still queued.
 //!
 //! # Machines with `ssh`
 //!
@@ -85,16 +84,16 @@
 //! # let _ = launcher;
 //! ```
 //!
-//! Twelve workers make four on each. `BatchMode` keeps ssh from asking for a password, which nobody would see. A host
-//! that cannot be reached is tried after the others; what ssh said of it is in the error where no host is left.
+//! Twelve workers are four on each host. `BatchMode` keeps ssh from asking for a password, a prompt that nobody would see.
+//! A host that cannot be reached is tried again after the others. If no host is left, the error quotes what ssh said.
 //!
-//! With many workers to a host, `-oControlMaster=auto -oControlPath=~/.ssh/%C -oControlPersist=60` lets them share a
-//! connection. (`MaxSessions` of the server, 10 unless set, is how many may.)
+//! With many workers per host, `-oControlMaster=auto -oControlPath=~/.ssh/%C -oControlPersist=60` lets them share a
+//! connection, as many as the server's `MaxSessions` allows (10 unless set).
 //!
 //! # A job array
 //!
-//! The elements of an array are programs of their own, and know nothing of one another. Each takes its share of the
-//! inputs, and has local workers for that:
+//! The elements of an array are separate programs that know nothing of each other. Each takes its share of the inputs and
+//! has local workers for it:
 //!
 //! ```no_run
 //! # let inputs: Vec<u64> = Vec::new();
@@ -105,13 +104,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Take an array where shares are independent and may start days apart, and one program with a launcher where somebody
-//! watches the whole, where tasks take unequal times, or where one failure is to cancel the rest.
+//! Use an array if the shares are independent and may start days apart. Use one program with a launcher if somebody watches
+//! the whole, if tasks take different times, or if one failure should cancel the rest.
 //!
 //! # HyperQueue
 //!
-//! [HyperQueue](https://it4innovations.github.io/hyperqueue) keeps allocations alive and fills them with small jobs. It
-//! connects no standard input to what it runs, so that workers have to connect to the program, with the feature `cluster`:
+//! [HyperQueue](https://it4innovations.github.io/hyperqueue) keeps allocations alive and fills them with small jobs. Its
+//! jobs have no standard input, so workers have to connect to the program, which needs the feature `cluster`:
 //!
 //! ```ignore
 //! let launcher = Launcher::bulk(["hq", "submit", "--array=1-{count}", "--"])
@@ -119,11 +118,11 @@
 //!     .listen(["10.0.0.5"]);
 //! ```
 //!
-//! Or submit the program itself as one of its jobs, `hq submit --cpus=16 ./walks`, with a local pool of as many workers.
+//! Or submit the program itself as a job, `hq submit --cpus=16 ./walks`, with a local pool of as many workers.
 //!
 //! # Containers and Kubernetes
 //!
-//! What passes standard input and output on is a launcher:
+//! Any command that forwards standard input and output is a launcher:
 //!
 //! ```
 //! use progress_executor::Launcher;
@@ -133,21 +132,21 @@
 //! # let _ = (docker, pods);
 //! ```
 //!
-//! The second one uses pods that are there, for instance those of a `StatefulSet`, whose names end in numbers. *This
-//! was not tried with a real Kubernetes.* `kubectl` passes no signal on: the worker ends because its input does.
+//! The second one uses existing pods, for instance those of a `StatefulSet`, whose names end in numbers. *This has not been
+//! tried with a real Kubernetes.* `kubectl` forwards no signals: the worker ends because its input does.
 //!
 //! # What has to be there on the other side
 //!
-//! - *The program*, the same build. It is looked for at the same path unless [`Launcher::program`] says another one. A
+//! - *The program*, the same build. It is expected at the same path unless [`Launcher::program`] gives another one. A
 //!   different build is an error that names both.
 //! - *The current directory*. It is that of the program unless [`current_dir`](crate::ProcessPoolBuilder::current_dir)
-//!   says another one; a directory that is not there is an error that says so.
-//! - *Files* that tasks are given as paths. Inputs and outputs that are values travel with the task.
+//!   gives another one; a missing directory is an error that says so.
+//! - *Files* whose paths are inputs of tasks. Inputs and outputs that are values travel with the task.
 //! - *Libraries*. A program that needs `module load` to start needs it on the other side as well. srun forwards the
-//!   environment, so that modules of the program are those of its workers. ssh does not, and the worker has to start
-//!   before it can be told anything: let a shell load them, as below, or link the program so that it needs none.
-//! - *Variables* come by themselves once the worker has started: those of the program that it lacks, and all of those
-//!   that [`env`](crate::ProcessPoolBuilder::env) names.
+//!   environment, so workers have the modules of the program. ssh does not, and a worker has to start before it can be
+//!   told anything: let a shell load them, as below, or link the program so that it needs none.
+//! - *Variables* are passed on once the worker has started: those of the program that the worker lacks, and all that
+//!   [`env`](crate::ProcessPoolBuilder::env) names.
 //!
 //! ```
 //! use progress_executor::Launcher;
@@ -157,45 +156,45 @@
 //! # let _ = launcher;
 //! ```
 //!
-//! Banners, prologs and what a `.bashrc` prints before the worker does no harm, up to 64 KiB.
+//! Banners, prologs and the output of a `.bashrc` do no harm before the worker starts, up to 64 KiB.
 //!
 //! # Firewalls
 //!
-//! Nothing listens, and nothing connects: the channel is the launcher's standard input and output. Where `srun` or
-//! `ssh` works by hand, so does a pool. (`Launcher::bulk`, behind the feature `cluster`, starts many workers by one
-//! command; these connect to a port of the program. The [page on security](super::security) says who may.)
+//! Nothing listens and nothing connects: the channel is the launcher's standard input and output. Wherever `srun` or
+//! `ssh` works by hand, a pool works too. (`Launcher::bulk`, behind the feature `cluster`, starts many workers with one
+//! command, and these do connect to a port of the program. The [page on security](super::security) says who may.)
 //!
 //! # Time limits
 //!
-//! A job that comes to the end of its time is killed, and its tasks are lost, with an error that says so. A worker that
-//! is to take no task that would not end in time is told its [`lifetime`](crate::Launcher::lifetime):
+//! When the time of a job is up it is killed and its tasks are lost, with an error that says so. To keep a worker from
+//! taking tasks that would not end in time, tell it its [`lifetime`](crate::Launcher::lifetime):
 //!
 //! ```
 //! use progress_executor::Launcher;
 //! use std::time::Duration;
 //!
-//! // Tasks take ten minutes at most; when the job ends is known from `SLURM_JOB_END_TIME`, and else after an hour.
+//! // Tasks take ten minutes at most. `SLURM_JOB_END_TIME` says when the job ends; without it, that is in an hour.
 //! let launcher = Launcher::command(["srun", "--time=60", "-n1", "-Q"])
 //!     .lifetime(Duration::from_secs(3600), Duration::from_secs(600));
 //! # let _ = launcher;
 //! ```
 //!
-//! For a task that may be done twice, [`retries`](crate::TaskBuilder::retries) starts it again on another worker.
+//! If a task may be run twice, [`retries`](crate::TaskBuilder::retries) starts it again on another worker.
 //!
 //! # When something goes wrong
 //!
-//! | | what is seen | after |
+//! | what happens | what is seen | after |
 //! |---|---|---|
-//! | the launcher is missing, or refuses | what waits fails, with its last words | three attempts |
-//! | another build, no such directory | what waits fails, with both builds, or the name | one or three attempts |
+//! | the launcher is missing, or refuses | waiting tasks fail, quoting what it said last | three attempts |
+//! | another build, no such directory | waiting tasks fail, naming both builds, or the directory | one or three attempts |
 //! | a task crashes its worker | that task fails, with host, job, step, signal and progress | at once |
 //! | the launcher is killed | its worker ends; that task fails | at once |
 //! | a node is frozen, or cut off | the tasks on it fail | three [heartbeats](crate::Launcher::heartbeat) |
 //! | a task does not listen when it is cancelled | it is cancelled, and its worker ends | the [grace](crate::ProcessPoolBuilder::cancel_grace), and a second |
-//! | the program is killed | its workers end, and what is queued is revoked | a second |
-//! | the program is stopped, as with Ctrl-Z | its workers end, if that lasts | three heartbeats |
+//! | the program is killed | its workers end, and queued ones are revoked | a second |
+//! | the program is stopped, as by Ctrl-Z | its workers end, unless it continues in time | three heartbeats |
 //!
-//! A task is never started a second time without being asked for: that is what retries are for.
+//! A task is never started a second time unless [`retries`](crate::TaskBuilder::retries) ask for it.
 #![cfg_attr(feature = "cluster", doc = include_str!("cluster_connections.md"))]
 //!
 //! [`Launcher`]: crate::Launcher

@@ -1,8 +1,8 @@
 //! For authors of libraries.
 //!
-//! A library does not choose where its work runs: it takes a [`&dyn Executor`](crate::Executor), and returns a
-//! [`ProgressFuture`](crate::ProgressFuture), a [`TaskGroup`](crate::TaskGroup) or a [`Map`](crate::Map). So its users
-//! watch, pause and cancel the work as they do with their own, on threads, in processes, and inline in a test.
+//! A library should not choose where its work runs. It takes a [`&dyn Executor`](crate::Executor) and returns a
+//! [`ProgressFuture`](crate::ProgressFuture), a [`TaskGroup`](crate::TaskGroup) or a [`Map`](crate::Map). Its users then
+//! watch, pause and cancel that work like their own: on threads, in processes, and inline in a test.
 //!
 //! ```standalone_crate
 //! /// The library, as others see it.
@@ -28,11 +28,11 @@
 //!     }
 //! }
 //!
-//! // A program that uses it.
+//! // A program that uses the library.
 //! use progress_executor::{ProcessPoolExecutor, TaskRegistry};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     thumbnails::register(TaskRegistry::new()).init(); // `.register(..)` adds one's own
+//!     thumbnails::register(TaskRegistry::new()).init(); // `.register(..)` adds your own
 //!     let executor = ProcessPoolExecutor::new(1)?;
 //!     assert_eq!(thumbnails::halve(&executor, vec![vec![1, 2], vec![3, 4]]).wait()?, [[1]]);
 //!     Ok(())
@@ -41,36 +41,36 @@
 //!
 //! # Worker processes
 //!
-//! `pub fn register(registry: TaskRegistry) -> TaskRegistry` is all that a library has to offer, and its task functions stay
-//! private. A program chains it with those of other libraries, and a library with those of libraries it builds upon. To
-//! register a function twice does no harm.
+//! A library offers `pub fn register(registry: TaskRegistry) -> TaskRegistry`, and its task functions stay private. A
+//! program chains the `register` functions of several libraries, and a library calls those of the libraries it builds on.
+//! Registering a function twice does no harm.
 //!
-//! A program that forgets it gets an error of each task, of the kind
-//! [`NotRegistered`](crate::TaskErrorKind::NotRegistered), which names the function with its path, and so the library. Say in
-//! the documentation of `register` that it is needed for [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) only.
+//! If a program forgets the call, each task fails with [`NotRegistered`](crate::TaskErrorKind::NotRegistered). The error
+//! gives the path of the function, and with it the name of the library. Document `register` as needed for
+//! [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) only.
 //!
-//! A task function for every executor is a plain `fn`, and [its input and output](super::values) are owned values that serde
-//! knows. What it needs besides, such as a model or a connection, it makes in the worker, once, and keeps it in a static.
-//! What the caller wants to be called back for is not passed along: the caller has the future.
+//! A task function that runs on every executor is a plain `fn` whose [input and output](super::values) are owned values
+//! that implement serde's traits. Anything else it needs, such as a model or a connection, it creates in the worker, once,
+//! and keeps in a static. Do not pass callbacks: the caller has the future to observe.
 //!
-//! A library whose work needs no processes may take closures that capture anything, with a
-//! [`&ThreadPoolExecutor`](crate::ThreadPoolExecutor).
+//! A library whose work needs no processes can take a [`&ThreadPoolExecutor`](crate::ThreadPoolExecutor) instead, and
+//! submit closures that capture anything.
 //!
 //! # What a library leaves to its users
 //!
-//! - *The executor*: a library that makes a pool of its own makes more threads than the machine has processors.
-//! - *Names and limits*: a name says what the task is of, as `halve`; a time-out is for those to set who know how long they
-//!   want to wait. Let them, with a parameter, where it matters.
-//! - *Detaching*: a library that [detaches](crate::ProgressFuture::detach) a task takes its cancellation from the user.
-//! - *Blocking*: [`wait`](crate::ProgressFuture::wait) blocks an async caller. Return the future; who has no runtime waits for
-//!   it.
+//! - *The executor*: if each library makes its own pool, there are more threads than processors.
+//! - *Names and limits*: name the task after what it does, such as `halve`. Only the caller knows how long to wait, so take
+//!   a time-out as a parameter where one matters.
+//! - *Detaching*: if a library [detaches](crate::ProgressFuture::detach) a task, its user can no longer cancel it.
+//! - *Blocking*: [`wait`](crate::ProgressFuture::wait) blocks an async caller. Return the future; a caller without a runtime
+//!   can wait for it.
 //!
-//! A function that calls another one that counts gives it a [part](crate::Updater::split) of its own progress. Make the inner
-//! one take `&Updater` and public, for tasks of others to call as a part of theirs.
+//! When a task function calls another one that reports progress, it passes a [part](crate::Updater::split) of its own. Make
+//! the inner function public and let it take `&Updater`, so that others can call it as a part of their tasks.
 //!
 //! # Tests
 //!
-//! On a [`SyncExecutor`](crate::SyncExecutor) a test needs neither threads nor time, and cancels at an exact unit:
+//! On a [`SyncExecutor`](crate::SyncExecutor), a test needs no threads and no sleeps, and can cancel at an exact unit:
 //!
 //! ```
 //! # mod thumbnails {
@@ -88,8 +88,9 @@
 //! assert!(error.is_cancelled() && error.progress().n == 3);
 //! ```
 //!
-//! One test in real worker processes shows that every function is registered and every value crosses.
-//! [`test_worker!`](crate::test_worker) takes the same `register`, also in `tests/`, where private functions cannot be named:
+//! A test in real worker processes shows that every function is registered and every value crosses.
+//! [`test_worker!`](crate::test_worker) takes the same `register`, so that it works in `tests/`, where private functions
+//! cannot be named:
 //!
 //! ```no_run
 //! # mod thumbnails {
@@ -113,5 +114,5 @@
 //!
 //! # Features
 //!
-//! A library that offers no processes depends on this crate with `default-features = false`; what is said here about
-//! `register` then goes behind a feature of the library that turns on `processes`.
+//! A library that does not need processes depends on this crate with `default-features = false`. To support them optionally,
+//! it puts `register` behind a feature of its own that turns on `processes`.

@@ -1,10 +1,10 @@
-//! The guide, beyond the front page: pages without code of their own.
+//! The guide, beyond the front page. These modules contain documentation only.
 //!
-//! - [`libraries`]: a library that runs its long work on whatever executor the program has, also in worker processes.
-//! - [`values`]: what crosses to worker processes, and as what it arrives.
-//! - [`cluster`]: the same tasks on other machines, which Slurm, ssh or any other launcher has placed.
-//! - [`security`]: who may speak to a program and its workers, and what somebody on the network sees.
-//! - [`limits`]: what this crate is not, and what to take instead.
+//! - [`libraries`]: how a library runs its long work on whatever executor the program has, worker processes included.
+//! - [`values`]: which values cross to worker processes, and how they arrive.
+//! - [`cluster`]: the same tasks on other machines, placed there by Slurm, ssh or any other launcher.
+//! - [`security`]: who may talk to a program and its workers, and what others on the network can see.
+//! - [`limits`]: what this crate is not, and what to use instead.
 
 pub mod cluster;
 pub mod libraries;

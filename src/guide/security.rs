@@ -1,45 +1,45 @@
-//! Who may speak to a program and its workers, what is made of what they say, and what somebody on the network sees.
+//! Who may talk to a program and its workers, how their messages are treated, and what others on the network can see.
 //!
 //! # In short
 //!
-//! | workers | port | who may be one | what others see |
+//! | workers | port | who can be one | what others see |
 //! |---|---|---|---|
-//! | on this machine | none | who was started by the program | nothing |
-//! | [`Launcher::command`] and [`Launcher::shell`] | none | who has the launcher's standard input and output | what the launcher lets them see: nothing for `ssh`, all for `srun` |
+//! | on this machine | none | whom the program starts | nothing |
+//! | [`Launcher::command`] and [`Launcher::shell`] | none | who holds the launcher's standard input and output | what the launcher shows them: nothing for `ssh`, everything for `srun` |
 #![cfg_attr(
     feature = "cluster",
-    doc = "| [`Launcher::bulk`](crate::Launcher::bulk) | one, while the pool lives | who knows the key of the launch | that there are connections, when, and how much is said |"
+    doc = "| [`Launcher::bulk`](crate::Launcher::bulk) | one, while the pool lives | who knows the key of the launch | that there are connections, when, and how much is sent |"
 )]
 //!
-//! A worker runs the functions that its own program has registered, under the account that has started it, and nothing else:
-//! no code is sent. Which of them, and with which input, is what the program says. So whoever can act as the program has all
-//! that these functions can do, and whoever can act as a worker decides about the outcomes of the tasks that it is given.
+//! A worker runs functions that its own program has registered, under the account that started it. No code is sent; the
+//! program chooses the function and the input. So whoever can impersonate the program can do whatever these functions can
+//! do, and whoever can impersonate a worker controls the outcomes of the tasks that it is given.
 //!
-//! # What is made of what is said
+//! # How messages are treated
 //!
-//! Both sides take each other for a program that may be broken or replaced, not for a friend. Frames are decoded by code
-//! without `unsafe`, which has no length that it trusts: memory is taken as bytes arrive, and no more than
-//! [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes). A message that is none, or comes out of turn, ends its
-//! worker, and is the error of the one task that this was running. Values are decoded by `serde` into the types that the
-//! functions have; what nests too deep is an error. What a `Deserialize` of your own does with what it is given is up to it.
+//! Each side assumes that the other may be broken or replaced. Frames are decoded without `unsafe` and without trusting any
+//! length: memory is allocated as bytes arrive, up to [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes). A
+//! malformed or unexpected message ends the worker and fails the one task that it was running. Values are decoded by `serde`
+//! into the types of the functions; nesting that is too deep is an error. What your own `Deserialize` does with its data is
+//! its responsibility.
 //!
-//! Another build of the program is refused before it is given a task, since the same bytes might mean something else there.
+//! Another build of the program is refused before it gets a task, since the same bytes might mean something else there.
 //!
 //! # Standard input and output
 //!
-//! Over a launcher's standard input and output nothing is encrypted by this crate: that is up to the launcher. `ssh` does so.
-//! `srun` sends what it carries through the network of the cluster as it is, including the environment of the program; its own
-//! credentials keep other users from joining, and not from listening, if they can do that at all. Arguments, which every
-//! user of a machine can see, hold the path of the program and the name of a function, and never a value or a variable.
+//! This crate does not encrypt what passes through a launcher's standard input and output: that is up to the launcher. `ssh`
+//! does. `srun` sends everything unencrypted through the network of the cluster, the environment of the program included; its
+//! credentials keep other users from joining in, but not from listening, if the network lets them. Arguments, which every
+//! user of a machine can see, contain the path of the program and the name of a function, never a value or a variable.
 #![cfg_attr(feature = "cluster", doc = include_str!("security_connections.md"))]
 //!
-//! # What is not kept from whom
+//! # What is not protected
 //!
-//! - Whoever can read the memory of the program or of a worker, such as the same user or an administrator, reads keys, inputs
-//!   and outputs there.
-//! - What goes through files, such as inputs that are paths, is up to the permissions of those.
-//! - A task can do whatever its function does. To keep tasks from each other, or from the machine, takes containers, or
-//!   accounts, that the launcher provides.
+//! - Whoever can read the memory of the program or of a worker, such as the same user or an administrator, can read keys,
+//!   inputs and outputs there.
+//! - Files are protected by their own permissions, including those whose paths are inputs.
+//! - A task can do whatever its function does. To isolate tasks from each other or from the machine, have the launcher use
+//!   containers or separate accounts.
 //!
 //! [`Launcher::command`]: crate::Launcher::command
 //! [`Launcher::shell`]: crate::Launcher::shell

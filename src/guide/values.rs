@@ -1,14 +1,15 @@
 //! Values that cross to worker processes.
 //!
-//! Inputs and outputs of tasks of a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) are encoded by serde as
-//! [MessagePack](https://msgpack.org), with the names of fields. Every attribute of serde works. `Vec<u8>`, `String` and
-//! vectors of plain numbers cross at the speed of a copy, where they are the whole input or output; within a struct, numbers
-//! do with [`plain`](crate::plain), and bytes with [`serde_bytes`](https://docs.rs/serde_bytes).
+//! A [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) encodes the inputs and outputs of its tasks with serde, as
+//! [MessagePack](https://msgpack.org) with field names. Every attribute of serde works. `Vec<u8>`, `String` and vectors of
+//! plain numbers cross at the speed of a copy if they are the whole input or output. As fields of a struct, numbers need
+//! [`plain`](crate::plain) for that, and bytes [`serde_bytes`](https://docs.rs/serde_bytes).
 //!
 //! # Owned types
 //!
-//! An input outlives the call that submits it, so it owns what it has: `String` and not `&str`, `Vec<T>` and not `&[T]`,
-//! `PathBuf` and not `&Path`. For several inputs take a tuple, or a struct:
+//! An input outlives the call that submits it, so it has to own its data: `String` and not `&str`, `Vec<T>` and not `&[T]`,
+//! `PathBuf` and not `&Path`. Nor can it borrow while it is decoded: a `Cow` without `#[serde(borrow)]` compiles, and arrives
+//! owned. A function that needs several values takes a tuple or a struct:
 //!
 //! ```
 //! use progress_executor::{ExecutorExt, SyncExecutor, TaskResult, Updater};
@@ -29,22 +30,22 @@
 //! # Ok::<(), progress_executor::TaskError>(())
 //! ```
 //!
-//! An `Arc<T>` crosses as its content: the worker has one of its own, and what it changes there nobody sees. A large value that many tasks need
-//! is best a [`Shared`](crate::Shared), which is sent once to each worker; or it is made there, by an
-//! [initializer](crate::ProcessPoolBuilder::initializer) or from the name of a file.
+//! An `Arc<T>` crosses as its content: the worker gets a copy, and changes to it stay there. A large value that many tasks
+//! need is best wrapped in a [`Shared`](crate::Shared), which is sent once to each worker. Or make it in the worker, with an
+//! [initializer](crate::ProcessPoolBuilder::initializer) or by reading a file.
 //!
 //! # What does not cross
 //!
 //! | | what happens | instead |
 //! |---|---|---|
-//! | files, sockets, locks, channels, closures | does not compile: serde does not know them | the path, the address; return the value |
+//! | files, sockets, locks, channels, closures, [`Instant`](std::time::Instant) | does not compile: they do not implement serde's traits | send the path or the address, return the value |
 //! | a path that is not UTF-8, as `PathBuf` | [`Encode`](crate::TaskErrorKind::Encode) error | `OsString` |
-//! | `Some(None)`, `Some(())`, `Some(serde_json::Value::Null)` | `Encode` error, for they would arrive as `None` | an enum with a variant for each case |
-//! | nested more than 127 deep, as a long linked list | `Encode` error | a `Vec` of nodes with indices |
+//! | `Some(None)`, `Some(())`, `Some(serde_json::Value::Null)` | `Encode` error, as they would arrive as `None` | an enum with a variant for each case |
+//! | nested more than 127 deep, such as a long linked list | `Encode` error | a `Vec` of nodes with indices |
 //! | more than [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes), 1 GiB unless set | `Encode` error | a file, and its path |
 //! | `u128` and `i128` with `flatten`, or in untagged or internally tagged enums | `Encode` or `Decode` error | a `String`, or two `u64` |
 //!
-//! An error of either kind costs its task, and neither the worker nor the pool.
+//! Either error costs only its task, not the worker or the pool.
 //!
 //! ```standalone_crate
 //! use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
@@ -71,22 +72,21 @@
 //!
 //! # What arrives as another value
 //!
-//! - *Fields with `#[serde(skip)]`* arrive as their defaults, and so does what `skip_serializing_if` leaves out.
+//! - *Fields with `#[serde(skip)]`* arrive as their defaults, and so do those that `skip_serializing_if` leaves out.
 //! - *Untagged enums* arrive as the first variant that fits: put the more specific ones first.
 //! - *Sharing* is lost: two `Arc`s of one value arrive as two values. Two clones of a [`Shared`](crate::Shared) arrive as one.
-//! - *Errors of tasks* arrive as their messages and those of their sources. [`downcast_ref`](crate::TaskError::downcast_ref)
-//!   finds nothing: an error that the caller is to tell from others is part of the output, as a
-//!   `TaskResult<Result<T, MyError>>`.
+//! - *Errors of tasks* arrive as their messages and those of their sources, so
+//!   [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing. If the caller has to distinguish an error, make it part
+//!   of the output: `TaskResult<Result<T, MyError>>`.
 //! - *Panics* arrive as their text.
-//! - An [`Instant`](std::time::Instant) does not compile, and a [`Duration`](std::time::Duration) crosses as it is.
 //!
-//! On threads and inline nothing is encoded. A test on a [`SyncExecutor`](crate::SyncExecutor) does not notice any of this:
-//! add one in [worker processes](crate::test_worker).
+//! On threads and inline nothing is encoded, so a test on a [`SyncExecutor`](crate::SyncExecutor) does not notice any of
+//! this: add one in [worker processes](crate::test_worker).
 //!
 //! # Large arrays
 //!
-//! Serde knows arrays of up to 32 elements; arrays of arrays can be large all the same. They are decoded on the stack, where
-//! they are copied several times, and far more often in debug builds: there, a quarter of a megabyte can take more than the
-//! eight megabytes that a task mostly has, and inside of a `Box` a megabyte can. A stack that overflows ends its process:
-//! in a worker, the task has lost it; in the program, which encodes the input and decodes the output, all is over. What takes
-//! more than some ten kilobytes is better a `Vec`, whose elements never lie on the stack together.
+//! Serde supports arrays of up to 32 elements, but arrays of arrays can still be large. They are decoded on the stack and
+//! copied several times there, many more times in debug builds: there, an array of a quarter of a megabyte can overflow a
+//! stack of eight megabytes, the usual size for a task, and so can one of a megabyte in a `Box`. A stack overflow ends the
+//! process. In a worker, that costs the task. In the program, which encodes the input and decodes the output, it is the end.
+//! Anything above some ten kilobytes is better a `Vec`, whose elements are never on the stack all at once.
