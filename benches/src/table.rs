@@ -59,10 +59,9 @@ pub fn write(title: &str, rounds: usize, machine: &str, rows: &[Row]) -> io::Res
 const HEAD: &str = "\
 # Benchmarks
 
-Written by `cargo bench -p progress-executor-benches -- --table`. Each row is measured once in every round, in turns with the rows that
-it is compared with; the first row of a table is the limit, or what the others are held against. Times are medians of all rounds,
-with the middle half of them in brackets; ratios are medians of the ratios within the rounds. Ratios travel from machine to machine,
-times do not.
+Written by `cargo bench -p progress-executor-benches -- --table`. Each row is measured once per round, alternating with the rows that
+it is compared with. The first row of a table is the limit, or the reference for the others. Times are medians over all rounds, with
+the middle half in brackets; ratios are medians of the ratios within the rounds. Ratios carry over to other machines, times do not.
 ";
 
 fn section(title: &str, rounds: usize, machine: &str, rows: &[Row]) -> String {
