@@ -33,7 +33,7 @@ use crate::id::TaskId;
 /// assert_eq!(error.progress().status, Status::Failed);
 /// assert_eq!(error.progress().fraction(), Some(0.75));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProgressState {
     /// The units done so far.
@@ -60,6 +60,21 @@ pub struct ProgressState {
     /// Of a task that is a chunk of a map: how many of its items have ended.
     #[serde(skip)]
     pub(crate) ended_items: usize,
+}
+
+/// What a task says, and not what goes with it within the library.
+impl fmt::Debug for ProgressState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProgressState")
+            .field("n", &self.n)
+            .field("total", &self.total)
+            .field("status", &self.status)
+            .field("message", &self.message)
+            .field("elapsed", &self.elapsed)
+            .field("part", &self.part)
+            .field("parts", &self.parts)
+            .finish()
+    }
 }
 
 /// Which task a state is of, where it is to be told with the state. No part of what the state says: all compare equal.
