@@ -23,9 +23,9 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 
 /// Runs tasks in worker processes.
 ///
-/// A task has a process of its own for as long as it runs, and the same progress and cancellation as on a thread. A
-/// worker that crashes, exits or is killed costs the one task that it was running, and is replaced. A task that does not
-/// listen when it is cancelled can be ended all the same.
+/// A task has a process to itself while it runs, with the same progress and cancellation as on a thread. A worker that
+/// crashes, exits or is killed costs the one task that it was running, and is replaced. Even a task that ignores its
+/// cancellation can be ended.
 ///
 /// A worker is this same program, started again with `--progress-executor-task=<id>`. So `main` begins with a
 /// [`TaskRegistry`], which says what workers can run; its [`init`](TaskRegistry::init) never returns in a worker.
@@ -62,34 +62,34 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 ///
 /// | | new tasks | tasks that wait | tasks that run | idle workers |
 /// |---|---|---|---|---|
-/// | drop the executor | – | are run | run on | end |
-/// | [`shutdown`](Self::shutdown) | rejected | are run | run on | end |
+/// | drop the executor | – | are run | keep running | end |
+/// | [`shutdown`](Self::shutdown) | rejected | are run | keep running | end |
 /// | [`shutdown_now`](Self::shutdown_now) | rejected | cancelled | asked to end, or else killed | end |
 /// | the program ends, or is killed | – | | have a moment to end | end |
 ///
 /// Workers can also be on other machines: a [`Launcher`](crate::Launcher) such as `srun` or `ssh` is put in front of their
 /// command. See [From threads to a cluster in one line](crate::guide::cluster).
 ///
-/// For Unix. On other systems the types are there, so that code which mentions them compiles, and
+/// Worker processes need Unix. On other systems the types exist, so that code which mentions them compiles, and
 /// [`build`](crate::ProcessPoolBuilder::build) returns an error that says so.
 ///
 /// # Inputs and outputs
 ///
-/// They cross as [MessagePack](https://msgpack.org) with the names of fields, which takes every attribute of serde.
-/// `Vec<u8>`, `String` and vectors of plain numbers cross as they are, at the speed of a copy, where they are the whole
-/// input or output; within one, with [`plain`](crate::plain) or `serde_bytes`. A value that many inputs need is sent once to each
-/// worker as a [`Shared`](crate::Shared). The input is encoded by [`submit`](crate::ExecutorExt::submit), on the thread that calls it.
+/// They cross as [MessagePack](https://msgpack.org) with field names, which supports every attribute of serde. `Vec<u8>`,
+/// `String` and vectors of plain numbers cross at the speed of a copy if they are the whole input or output; as fields they
+/// need [`plain`](crate::plain) or `serde_bytes` for that. A value that many inputs need is sent once to each worker as a
+/// [`Shared`](crate::Shared). [`submit`](crate::ExecutorExt::submit) encodes the input, on the thread that calls it.
 ///
-/// What would come out as another value is an [error](crate::TaskErrorKind::Encode) instead:
+/// What would arrive as another value is an [error](crate::TaskErrorKind::Encode) instead:
 ///
-/// - a `Some` around something that has no bytes of its own, for that would come out as `None`, as in JSON: `Some(None)`,
+/// - a `Some` around something that has no bytes of its own, as it would arrive as `None`, like in JSON: `Some(None)`,
 ///   `Some(())`, `Some(serde_json::Value::Null)`. Use an enum with a variant for each case;
 /// - a value that is nested more than 127 deep, counting sequences, maps, structs and variants with content. That keeps
 ///   the stacks of both processes from overflowing, except where a `Serialize` or `Deserialize` of your own calls itself
 ///   before it calls its serializer. To *drop* a deep value may take a lot of stack as well, which is up to its type;
 /// - a path that is not UTF-8, which is a limit of serde. Use an `OsString`.
 ///
-/// Integers of 128 bits do not go with `flatten` and untagged or internally tagged enums, which is a limit of serde.
+/// Integers of 128 bits do not work with `flatten` or in untagged or internally tagged enums, which is a limit of serde.
 ///
 /// Errors of tasks keep their message, and those of their [sources](std::error::Error::source), at most 64 of them, as text;
 /// so [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing.
@@ -98,13 +98,13 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 ///
 /// [`cancel`](crate::ProgressFuture::cancel) is a request, as on threads: the next progress call of the task returns
 /// [`Cancelled`](crate::Cancelled). If there is none for the time of the [grace](crate::ProcessPoolBuilder::cancel_grace), the
-/// worker is killed, and the task has ended as cancelled. A task that has noticed may take its time to clean up. Only the
-/// task that is meant is ever hit. The same befalls a worker whose task has come to a
-/// [limit](crate::TaskBuilder::timeout), though the future of that has resolved by then.
+/// worker is killed, and the task ends as cancelled. A task that has noticed may take its time to clean up. A kill never
+/// hits another task than the one it is meant for. The same happens to a worker whose task has exceeded a
+/// [limit](crate::TaskBuilder::timeout), although the future has resolved by then.
 ///
-/// A kill reaches the worker's process group: the worker, and the processes that its task has started. Those that were
-/// put into a group or a session of their own live on, as with `process_group(0)`, `setsid`, or in a shell with job
-/// control: a task that starts such processes has to see to their end, for instance with a pipe that they read.
+/// A kill reaches the worker's process group: the worker and the processes that its task has started. Processes in a group
+/// or session of their own survive, as with `process_group(0)`, `setsid`, or in a shell with job control: a task that
+/// starts such processes has to end them itself, for instance with a pipe that they read.
 ///
 /// Where tasks take microseconds, the next ones wait inside of their worker. They are still pending: cancelled, they do
 /// not run; and they move on when their worker is lost, or is busy while another is idle.
@@ -115,35 +115,34 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 ///   says, appear where they would on a thread; what is left without a newline appears when the task ends. *Standard
 ///   input* is empty. Both outputs of a worker that was launched appear on standard error, behind where it is.
 /// - *Threads*: tasks run on a thread of their own, away from what surrounds the call of `init`.
-/// - *Logging* is to be set up in each process: before `init`, for workers to log as well. What `main` does before it
-///   calls `init` happens in each of them, and takes time at each start.
+/// - *Logging* has to be set up in each process: do it before `init` if workers are to log as well. Whatever `main` does
+///   before it calls `init` happens in every worker, and delays its start.
 /// - *Environment* and *current directory* are those of the program when the worker is started, unless
 ///   [set](crate::ProcessPoolBuilder::env). Statics have the values that `main` had given them before `init`; nothing else is
 ///   shared, and what a task leaves in a static is there for the next one in the same worker.
 /// - *Signals*: a worker leads a process group of its own, so Ctrl-C in a terminal reaches the program, and not its
 ///   workers. The program decides, with [`cancel`](crate::ProgressFuture::cancel) or
 ///   [`shutdown_now`](Self::shutdown_now); or it ends, and its workers with it, within a quarter of a second.
-/// - *Descriptors*: the channel is not passed on to processes that tasks start.
-/// - *Pools inside of pools*: a task may use a `ProcessPoolExecutor` of its own. Eight of them may be inside of one
-///   another, which is a sign that a task submits itself.
+/// - *Descriptors*: processes that tasks start do not inherit the channel.
+/// - *Pools within pools*: a task may use a `ProcessPoolExecutor` of its own. They may be nested eight deep; more is a sign
+///   that a task submits itself.
 ///
 /// # Tests
 ///
-/// Tests have no `main` of their own. [`test_worker!`](crate::test_worker), once in each test program, is all that they
-/// need. Or they use a [`SyncExecutor`](crate::SyncExecutor), for the tasks are the same.
+/// Tests have no `main` of their own. All they need is [`test_worker!`](crate::test_worker), once in each test program. Or
+/// they use a [`SyncExecutor`](crate::SyncExecutor), which runs the same tasks.
 ///
 /// # Debugging
 ///
 /// - *A task in a debugger*: submit it to a [`SyncExecutor`](crate::SyncExecutor) or a
 ///   [`ThreadPoolExecutor`](crate::ThreadPoolExecutor). Code that takes a `&dyn Executor` needs no other change.
 /// - *A worker in a debugger*: let the task say which process it is in, `progress.set_message(format!("process {}",
-///   std::process::id()))`, and attach the debugger to that. A worker that stands still in a debugger is not killed,
-///   unless its task is cancelled or has a limit. One that stands still while it has no task is replaced when it is to
-///   have one.
-/// - *A worker by hand*: `program --progress-executor-task=x` says which tasks are registered. It cannot do more, for
-///   nobody is at the other end of its standard input.
-/// - *A lost worker*: the [error](crate::TaskErrorKind::WorkerLost) has its exit code or signal, and how far the task
-///   had come. What the worker itself had to say is on standard error. A task that can be done twice can have
+///   std::process::id()))`, and attach the debugger to that. A worker that is stopped in a debugger is not killed, unless
+///   its task is cancelled or has a limit. One that is stopped while it has no task is replaced when it would get one.
+/// - *A worker by hand*: `program --progress-executor-task=x` says which tasks are registered. It cannot do more, because
+///   nothing is at the other end of its standard input.
+/// - *A lost worker*: the [error](crate::TaskErrorKind::WorkerLost) has its exit code or signal, and how far the task got.
+///   Whatever the worker itself had to say is on standard error. A task that may be run twice can have
 ///   [retries](crate::TaskBuilder::retries).
 pub struct ProcessPoolExecutor {
     pool: Arc<Pool>,
@@ -357,7 +356,8 @@ pub(crate) fn function_id(function: RemoteFn) -> Result<&'static str, String> {
         } else if path.starts_with('&') {
             format!("`{path}` is a reference, which cannot be sent: submit `{name}` itself")
         } else {
-            format!("`{name}` captures something, which cannot be sent: pass it as the input of a plain function")
+            let subject = if is_closure(path) { format!("the closure in `{name}`") } else { format!("`{name}`") };
+            format!("{subject} captures something, which cannot be sent: pass it as the input of a plain function")
         });
     }
     let Some(registry) = TaskRegistry::of_this_process() else {
@@ -369,17 +369,21 @@ pub(crate) fn function_id(function: RemoteFn) -> Result<&'static str, String> {
 
 /// What to do about a function that is not registered.
 fn unknown(path: &'static str) -> String {
-    if path.ends_with(CLOSURE) {
+    if is_closure(path) {
         return format!(
-            "workers do not know `{path}`: no closure is the same as one that is registered elsewhere; make it a function, \
-             and add `.register(..)` of that where `TaskRegistry::init` is called"
+            "workers do not know the closure `{path}`, and no other closure can be registered for it: make it a function, and \
+             add that function with `.register(..)` where `TaskRegistry::init` is called"
         );
     }
     let name = short_name(path);
     format!(
-        "workers do not know `{path}`: add `.register({name})` where `TaskRegistry::init` is called, or, where it is \
-         private to a library, what the library registers its functions with"
+        "workers do not know `{path}`: add `.register({name})` where `TaskRegistry::init` is called, or, if a library keeps \
+         it private, call there what the library registers its functions with"
     )
+}
+
+fn is_closure(path: &str) -> bool {
+    path.ends_with(CLOSURE)
 }
 
 /// Holds an input for a function, and the name that its task was given, against the most that a frame may take.
@@ -406,7 +410,9 @@ fn check_image(image: &Image, max: u64) -> Result<(), BoxError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ProcessPoolExecutor, unknown};
+    use super::{ProcessPoolExecutor, function_id, unknown};
+    use crate::task::RemoteFn;
+    use std::any::TypeId;
     use std::panic::{RefUnwindSafe, UnwindSafe};
 
     #[test]
@@ -418,6 +424,15 @@ mod tests {
     #[test]
     fn what_can_be_registered_is_said() {
         assert!(unknown("app::jobs::collatz").contains("add `.register(collatz)` where"));
-        assert!(unknown("app::main::{{closure}}").contains("make it a function, and add `.register(..)` of that"));
+        assert!(unknown("app::main::{{closure}}").contains("make it a function, and add that function"));
+    }
+
+    #[test]
+    fn a_closure_is_not_taken_for_the_function_that_it_stands_in() {
+        let captures = |path| RemoteFn { type_id: TypeId::of::<()>(), path, captures: true };
+        let of_closure = function_id(captures("app::main::{{closure}}")).unwrap_err();
+        assert!(of_closure.starts_with("the closure in `main` captures something"), "{of_closure}");
+        let of_callable = function_id(captures("app::Scale")).unwrap_err();
+        assert!(of_callable.starts_with("`Scale` captures something"), "{of_callable}");
     }
 }
