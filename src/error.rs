@@ -27,6 +27,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What a task function returns: a value, or any error. The `?` operator turns [`Cancelled`] into one.
 ///
+/// A function that returns another `Result` is submitted by way of one that does not: `Ok(parse(input)?)`.
+///
 /// # Examples
 ///
 /// ```

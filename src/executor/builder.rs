@@ -87,17 +87,17 @@ impl<'a, O> TaskBuilder<'a, O> {
         self
     }
 
-    /// Ends the task as [timed out](crate::TaskErrorKind::TimedOut) when it has been running for so long.
+    /// Ends the task as [timed out](crate::TaskErrorKind::TimedOut) when it has been running for this long.
     ///
-    /// The time counts from the start of the task, and not while it is paused; the task can see it as
-    /// [`deadline`](crate::Updater::deadline). When it has passed the future resolves at once, and the task is asked to end, as if it was
-    /// cancelled. A thread is given back when the task's next progress call returns [`Cancelled`](crate::Cancelled); a
-    /// worker process is killed if that takes longer than its [grace](crate::ProcessPoolBuilder::cancel_grace). With a
-    /// [`SyncExecutor`](crate::SyncExecutor), which runs the task inside of the poll, the future resolves when the task
-    /// has come to that call.
+    /// The time counts from the start of the task, without pauses; the task can see its end as
+    /// [`deadline`](crate::Updater::deadline). When it is up, the future resolves at once, and the task is asked to end, as if
+    /// it had been cancelled. A thread is free again when the task's next progress call returns
+    /// [`Cancelled`](crate::Cancelled); a worker process is killed if that takes longer than its
+    /// [grace](crate::ProcessPoolBuilder::cancel_grace). With a [`SyncExecutor`](crate::SyncExecutor), which runs the task
+    /// within the poll, the future resolves when the task reaches that call.
     ///
-    /// The limit is never noticed early, and late by about a millisecond, but for a machine that is too busy. Time in which
-    /// the whole program was stopped does not count.
+    /// The limit never takes effect early, and about a millisecond late unless the machine is overloaded. Time in which the
+    /// whole program was stopped does not count.
     ///
     /// A time-out of zero has passed before the task could start: it is not run.
     ///
@@ -120,7 +120,7 @@ impl<'a, O> TaskBuilder<'a, O> {
         self
     }
 
-    /// Ends the task as [timed out](crate::TaskErrorKind::TimedOut) so long after it was submitted, whatever it is doing
+    /// Ends the task as [timed out](crate::TaskErrorKind::TimedOut) this long after it was submitted, whatever it is doing
     /// then.
     ///
     /// Unlike a [time-out](Self::timeout), the time counts while the task waits for its turn, while it is paused, and over
@@ -154,15 +154,14 @@ impl<'a, O> TaskBuilder<'a, O> {
         self
     }
 
-    /// Ends the task as [stalled](crate::TaskErrorKind::Stalled) when it has made no progress call for so long, while it was
+    /// Ends the task as [stalled](crate::TaskErrorKind::Stalled) when it has made no progress call for this long while it was
     /// running and not paused. What follows is the same as for a [time-out](Self::timeout).
     ///
-    /// Any call of the [`Updater`](crate::Updater) that counts, says or checks something will do, also one that changes nothing. A
-    /// [sleep](crate::Updater::sleep) is two of them: one when it begins, and one when it is over. The limit is never
-    /// noticed early, and late by an eighth of it, or by a millisecond where that is more. It is noticed later than that
-    /// only where nobody could look in time: a look that comes late, because the machine is busy or the program was
-    /// stopped meanwhile, judges nobody, and the time that was lost does not count as silence. After a pause the silence
-    /// begins anew.
+    /// Any call of the [`Updater`](crate::Updater) that counts, prints or checks something will do, even one that changes
+    /// nothing. A [sleep](crate::Updater::sleep) is two calls: one at its start and one at its end. The limit never takes
+    /// effect early, and at most an eighth of it late, or a millisecond if that is more. It takes longer only if the machine
+    /// is overloaded or the program was stopped meanwhile: a check that comes late ends no task, and the lost time does not
+    /// count as silence. After a pause, the silence starts afresh.
     ///
     /// A limit of zero has passed before the task could start: it is not run.
     ///
@@ -188,14 +187,14 @@ impl<'a, O> TaskBuilder<'a, O> {
         self
     }
 
-    /// Starts the task again, up to so many times, when the worker process that ran it is lost: when that has crashed,
-    /// exited or been killed by somebody else. Its input is kept until then.
+    /// Starts the task again, up to this many times, when the worker process that ran it is lost: when it has crashed, exited,
+    /// or been killed by somebody else. Its input is kept until then.
     ///
-    /// An error of the task, a panic, a time-out or a cancellation ends it as ever. A task that is started again counts
-    /// from the beginning, and so does its time-out. Threads are never lost: there this changes nothing.
+    /// An error of the task, a panic, a time-out or a cancellation ends it as usual. A task that is started again counts
+    /// from the beginning, and so does its time-out. Threads are never lost, so this changes nothing there.
     ///
-    /// **What the task has done before its worker was lost is done twice**: this is for functions that can be called
-    /// again without harm, and not for those that send, append or pay.
+    /// **Whatever the task did before its worker was lost is done twice**: use this for functions that can be called again
+    /// without harm, and not for those that send, append or pay.
     ///
     /// # Examples
     ///

@@ -33,8 +33,8 @@ use crate::task::limits::Limits;
 
 /// A stream of the outcomes of one function over many inputs, made by [`ExecutorExt::map`](crate::ExecutorExt::map).
 ///
-/// It is lazy: it takes an input when there is room for one more task, while it is being polled, so that its input may be
-/// without end and a million inputs take no more memory than a few. Outcomes come in the order of the inputs, or, if it
+/// It is lazy: while it is being polled, it takes an input whenever there is room for one more task. So there may be no end
+/// of inputs, and a million take no more memory than a few. Outcomes come in the order of the inputs, or, if it
 /// is [`unordered`](Self::unordered), as the tasks end. Its items are `Result`s: with `futures::TryStreamExt`,
 /// `try_collect` and others stop at the first error.
 ///
@@ -179,26 +179,26 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
-    /// Runs so many inputs as one task, one after the other. 0 means 1, and so it is by default, but for worker processes.
+    /// Runs this many inputs as one task, one after the other. 0 means 1, which is the default except for worker processes.
     ///
-    /// For inputs that take less time than it takes to hand a task to a worker and to wake somebody for its outcome. What
-    /// is sent to a worker process is sent for all of them at once; the function is registered as ever. All else holds as
-    /// it does without chunks: each input has its own outcome, in its place, and its own name; a panic or an error is that
-    /// of one input; [progress](Self::progress) counts inputs; and outcomes are handed out as they come, while the others
-    /// of their chunk are still to come.
+    /// This is for inputs that take less time than it takes to hand a task to a worker and to wake somebody for its outcome.
+    /// Inputs for a worker process are sent all at once; the function is registered as usual. Otherwise nothing changes: each
+    /// input has its own outcome, in its place, and its own name; a panic or an error affects one input;
+    /// [progress](Self::progress) counts inputs; and each outcome is handed out as soon as it is there, before the rest of
+    /// its chunk.
     ///
     /// - A cancellation ends a chunk at the next input that has not begun, whether or not the function makes progress calls.
-    /// - When a worker process is lost, so is the one input that it was running. Those behind it go on in another worker,
-    ///   and so does that one, where it has [retries](Self::retries). Only where no memory is shared with the worker (it is on
-    ///   another machine, or the system is not Linux) nobody knows which one that was: then all that were not heard of are lost, unless they have
-    ///   retries.
-    /// - The inputs of a chunk cross to a worker process as one, and are bound together by
-    ///   [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes): where they take more, each of them ends with
+    /// - When a worker process is lost, so is the one input that it was running. Those behind it continue in another worker,
+    ///   and so does that input if it has [retries](Self::retries). But if no memory is shared with the worker (it is on
+    ///   another machine, or the system is not Linux), nobody knows which input that was: then all without an outcome are lost,
+    ///   unless they have retries.
+    /// - The inputs of a chunk cross to a worker process as one, so [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes)
+    ///   limits them together: if they take more, each of them ends with
     ///   [`TaskErrorKind::Encode`](crate::TaskErrorKind::Encode).
-    /// - With a [time-out](Self::timeout) or a [stall time-out](Self::stall_timeout) each input is a task of its own all the
-    ///   same, for limits are those of tasks.
+    /// - With a [time-out](Self::timeout) or a [stall time-out](Self::stall_timeout), each input is a task of its own after all,
+    ///   since limits apply to tasks.
     /// - The [buffer](Self::buffer) counts tasks: with `chunks(100).buffer(4)`, up to 400 inputs are taken.
-    /// - An input that takes long keeps those behind it in the chunk waiting, also where other workers are idle. The last
+    /// - An input that takes long keeps those behind it in the chunk waiting, even while other workers are idle. The last
     ///   chunk has as many inputs as are left. The iterator is asked for all inputs of a chunk before it is submitted.
     /// - [`Updater::id`](crate::Updater::id) and [`Updater::name`](crate::Updater::name) are those of the task, and so is the [id](TaskError::id) of an error.
     ///

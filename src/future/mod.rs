@@ -142,8 +142,8 @@ impl<T> ProgressFuture<T> {
     /// it is closed.
     ///
     /// The first change comes at once, further ones at most once per report interval of the executor (20 ms unless
-    /// set). A receiver has room for one state: one that was not received when the next is there is replaced by it. So
-    /// a receiver is always up to date, costs no more memory the longer it is not read, and never holds up the task;
+    /// set). A receiver has room for one state, and a new one replaces it if nobody has received it. So a receiver is
+    /// always up to date, costs no more memory the longer it is not read, and never holds up the task;
     /// dropping it is harmless. Clones of a receiver share its states among them; call this again for a receiver of
     /// one's own.
     ///
@@ -479,8 +479,9 @@ impl<T> ProgressFuture<T> {
         self.resolved = true;
     }
 
-    /// Blocks this thread until the task has ended, for code without a runtime. A paused task is resumed, for nobody
-    /// else could.
+    /// Blocks this thread until the task has ended, for code without a runtime. In async code, `.await` the future instead:
+    /// this call would keep everything else on the runtime's thread from running. A paused task is resumed, since nobody
+    /// else could do that any more.
     ///
     /// # Errors
     ///
@@ -516,8 +517,11 @@ impl<T> ProgressFuture<T> {
         block_on_reacting(self, |task| task.task().reactor())
     }
 
-    /// Blocks this thread until the task has ended, and no longer than `timeout`; `None` where it has not ended by then, or
-    /// where its outcome was handed out before. The task is not affected.
+    /// Blocks this thread until the task has ended, but no longer than `timeout`; `None` if it has not ended by then, or if
+    /// its outcome was handed out before. The task is not affected.
+    ///
+    /// A `timeout` of zero only asks, for loops that must never block, such as that of a game. Callbacks and bars are served
+    /// by that as well.
     ///
     /// Unlike [`wait`](Self::wait) this does not resume a paused task: the future is there to do it.
     ///

@@ -37,7 +37,7 @@ use crate::sync::clock;
 use crate::task::TaskRef;
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 
-/// Tasks that belong together: a stream of their outcomes in the order in which they end, and their progress as one.
+/// Tasks that belong together: a stream of their outcomes in the order in which they end, with one progress for all.
 ///
 /// Tasks can be added at any time, also while the stream is being read; it ends when all of them have. The group takes no
 /// part in running them: they run whether or not it is polled, except those of a [`SyncExecutor`](crate::SyncExecutor).
@@ -49,6 +49,8 @@ use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 /// | as a stream | run to their ends | each has ended |
 /// | [`cancel`](Self::cancel) | are cancelled | |
 /// | drop the group | are cancelled, their outcomes are dropped | |
+///
+/// Without a runtime, `futures::executor::block_on_stream(group)` is an ordinary iterator over the outcomes.
 ///
 /// # Cancel safety
 ///

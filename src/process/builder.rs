@@ -132,14 +132,14 @@ impl ProcessPoolExecutor {
 }
 
 impl ProcessPoolBuilder {
-    /// At most so many processes; 0 stands for the [available parallelism](std::thread::available_parallelism), which
+    /// The maximum number of processes; 0 stands for the [available parallelism](std::thread::available_parallelism), which
     /// is the default.
     pub fn max_workers(mut self, max_workers: usize) -> Self {
         self.max_workers = max_workers;
         self
     }
 
-    /// How long a task that was cancelled, or that has come to a limit, may take to notice that; 5 s by default. Then its
+    /// How long a task that was cancelled, or that has exceeded a limit, may take to notice; 5 s by default. After that, its
     /// process is killed.
     ///
     /// A task that has noticed may take as long as it needs to clean up.
@@ -148,13 +148,13 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Replaces a worker by a new one after so many tasks; without a limit by default. 0 means 1.
+    /// Replaces a worker by a new one after this many tasks; by default there is no limit. 0 means 1.
     pub fn max_tasks_per_worker(mut self, tasks: u64) -> Self {
         self.max_tasks_per_worker = tasks.max(1);
         self
     }
 
-    /// Ends a worker that has had no task for so long. By default workers are kept.
+    /// Ends a worker that has had no task for this long. By default workers are kept.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = Some(timeout);
         self
@@ -182,8 +182,7 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// What becomes of what the workers write to their standard output and error; by default it appears where that of this
-    /// process does.
+    /// Where the standard output and error of the workers go; by default they appear where those of this process do.
     ///
     /// # Examples
     ///
@@ -199,15 +198,15 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Passes what tasks log in workers on to the logger of this program, by the crate `log`: records up to this level, and
-    /// of those what that logger lets through. With the feature `log`.
+    /// Relays what tasks log in workers, through the crate `log`, to the logger of this program: records up to this level
+    /// that the logger lets through. With the feature `log`.
     ///
-    /// The message says which task it was, `[walk 04, task 7] ..`, and so do the key-value pairs `task_id` and `task_name` of
-    /// the record. The logger is called on a thread that is there for that; records that it takes too long for are dropped
-    /// and counted. What is logged between tasks, and by the initializer, is not passed on.
+    /// The message says which task logged it, `[walk 04, task 7] ..`, and so do the key-value pairs `task_id` and `task_name`
+    /// of the record. The logger is called on a thread of its own; records that come faster than it can take them are dropped
+    /// and counted. What is logged between tasks and by the initializer is not relayed.
     ///
-    /// The logger of a worker is this one, unless the program has set another before
-    /// [`TaskRegistry::init`](crate::TaskRegistry::init): so set that after.
+    /// A worker logs to this relay only if the program has set no other logger before
+    /// [`TaskRegistry::init`](crate::TaskRegistry::init), so set the program's logger after it.
     ///
     /// # Examples
     ///
@@ -237,8 +236,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The most that an input or an output may take, encoded; 1 GiB by default. Larger ones are an
-    /// [error](crate::TaskErrorKind::Encode) of their task.
+    /// The maximum size of an encoded input or output; 1 GiB by default. A larger one is an
+    /// [error](crate::TaskErrorKind::Encode) of its task.
     ///
     /// Memory is taken as the bytes arrive, whatever this is set to.
     pub fn max_frame_bytes(mut self, bytes: u64) -> Self {

@@ -22,8 +22,8 @@
 /// # fn main() {}
 /// ```
 ///
-/// Functions that are private to a library are added by what that registers them with, as a
-/// [library does](crate::guide::libraries), and one's own along with them:
+/// Functions that are private to a library are added by the function that registers them, as
+/// [libraries](crate::guide::libraries) have it, together with your own:
 ///
 /// ```no_run
 /// # mod thumbnails {
@@ -34,9 +34,9 @@
 /// # fn main() {}
 /// ```
 ///
-/// It makes a test, `progress_executor_test_worker`, which does nothing, and is what the workers run. This works with
-/// `cargo test` and with `cargo nextest`, whichever tests are run. Standard output of the workers goes to standard
-/// error, for a test program has things of its own to say on the other.
+/// It makes a test, `progress_executor_test_worker`, which does nothing by itself and is what the workers run. This works
+/// with `cargo test` and with `cargo nextest`, whichever tests are run. The standard output of the workers goes to standard
+/// error, because a test program has its own things to say on standard output.
 #[macro_export]
 macro_rules! test_worker {
     (with $register:expr) => {

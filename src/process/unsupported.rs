@@ -100,7 +100,7 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// At most so many processes.
+    /// The maximum number of processes.
     pub fn max_workers(self, _max_workers: usize) -> Self {
         self
     }
@@ -110,12 +110,12 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Replaces a worker by a new one after so many tasks.
+    /// Replaces a worker by a new one after this many tasks.
     pub fn max_tasks_per_worker(self, _tasks: u64) -> Self {
         self
     }
 
-    /// Ends a worker that has had no task for so long.
+    /// Ends a worker that has had no task for this long.
     pub fn idle_timeout(self, _timeout: Duration) -> Self {
         self
     }

@@ -55,7 +55,7 @@ impl ThreadPoolExecutor {
 }
 
 impl ThreadPoolBuilder {
-    /// At most so many threads; 0 stands for the [available parallelism](std::thread::available_parallelism), which is
+    /// The maximum number of threads; 0 stands for the [available parallelism](std::thread::available_parallelism), which is
     /// the default.
     pub fn max_workers(mut self, max_workers: usize) -> Self {
         self.settings.max_workers = max_workers;

@@ -15,8 +15,8 @@ use crate::thread::pool::Pool;
 ///
 /// | | new tasks | tasks that wait | tasks that run |
 /// |---|---|---|---|
-/// | drop the executor | – | are run | run on |
-/// | [`shutdown`](Self::shutdown) | rejected | are run | run on |
+/// | drop the executor | – | are run | keep running |
+/// | [`shutdown`](Self::shutdown) | rejected | are run | keep running |
 /// | [`shutdown_now`](Self::shutdown_now) | rejected | cancelled | asked to end |
 ///
 /// None of them blocks; the threads end when there is nothing left to do.

@@ -35,7 +35,7 @@ use crate::task::state;
 /// one word, whether or not anybody observes the task; call it as often as there is something to count.
 ///
 /// There is one writer: an `Updater` can be sent to another thread but not shared between threads, and all of its
-/// methods take `&self`.
+/// methods take `&self`. Several threads of a task count with what [`shared`](Self::shared) returns.
 ///
 /// # Examples
 ///
@@ -244,7 +244,7 @@ impl Updater {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`] once cancellation was requested. The position is set all the same.
+    /// [`Cancelled`] once cancellation was requested. The position is set anyway.
     ///
     /// # Examples
     ///
@@ -313,7 +313,7 @@ impl Updater {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`] once cancellation was requested. The counts are set all the same.
+    /// [`Cancelled`] once cancellation was requested. The counts are set anyway.
     ///
     /// # Examples
     ///
@@ -358,18 +358,18 @@ impl Updater {
         checkpoint::set_message(self.task(), &self.context, message.into());
     }
 
-    /// Has a line shown, whole and in order with the progress, wherever the task runs: above the bars where
-    /// [bars](crate::TaskGroup) are shown, as an event of an [event stream](crate::TaskEvent::Line), and on standard error
-    /// where there is neither. It is not part of the outcome.
+    /// Shows a line, whole and in order with the progress, wherever the task runs: above the [bars](crate::TaskGroup) if
+    /// there are any, as an event of an [event stream](crate::TaskEvent::Line), and otherwise on standard error. It is not
+    /// part of the outcome.
     ///
-    /// What comes from a worker process takes this way as well. One line may be of any length, but no more than 64 KiB of it
-    /// are shown; it should hold no newline but at its end, for that is up to whoever shows it.
+    /// Lines from a worker process are shown in the same way. A line may have any length, but only its first 64 KiB are shown.
+    /// It should contain no newline except at its end: what becomes of others is up to whoever shows the line.
     ///
-    /// What a task says before its future is polled, by `await` or by [`wait`](crate::ProgressFuture::wait) say, waits for
-    /// that: until then, somebody may come to show it.
+    /// Lines that are printed before the future is first polled, by `await` or [`wait`](crate::ProgressFuture::wait) for
+    /// example, are kept until then, since whoever will show them may not be there yet.
     ///
-    /// A task is never held up by those who show its lines: 1000 lines, or 1 MiB, wait for them. What comes beyond that is
-    /// dropped, and a line in its place says how many there were. This does not check for cancellation.
+    /// Those who show its lines never hold up the task: up to 1000 lines, or 1 MiB, wait for them. Lines beyond that are
+    /// dropped, and a line in their place says how many there were. This call does not check for cancellation.
     ///
     /// # Examples
     ///
@@ -400,7 +400,7 @@ impl Updater {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`] once cancellation was requested. The units are counted all the same.
+    /// [`Cancelled`] once cancellation was requested. The units are counted anyway.
     ///
     /// # Examples
     ///
@@ -502,16 +502,16 @@ impl Updater {
 
     /// A part of this work, worth `units` of it, for a function that counts for itself.
     ///
-    /// The part has a count of its own. Its fraction becomes that many units here, and it is complete when it is
-    /// dropped, however far it has come: so a function that is given a part need not know what it is a part of, and one
-    /// that returns early leaves no gap. Parts can have parts; one that is more than 64 levels down counts as not begun until
-    /// it is complete. A part can be sent to another thread; there may be several at a time.
+    /// The part has a count of its own, whose fraction becomes that many units here. Dropping it completes it, however far
+    /// it got: so a function that is given a part need not know what it is a part of, and one that returns early leaves no
+    /// gap. Parts can have parts; one that is more than 64 levels down counts as not begun until it is complete. A part can
+    /// be sent to another thread, and there may be several at a time.
     ///
     /// Except for its count, a part shares everything with the task: cancellation, pauses, the message.
     ///
-    /// A part never runs over: it is worth no more than the `units` that are left of a known total, and may be worth
-    /// nothing at all. As long as it has not set a total it counts as not begun. Setting the position of the whole while
-    /// a part is under way says how far that is to be once the part is complete.
+    /// A part never exceeds the whole: if fewer than `units` are left of a known total, it is worth those, and possibly
+    /// nothing. Until it has set a total it counts as not begun. Setting the position of the whole while a part is under
+    /// way says where the whole will be once the part is complete.
     ///
     /// The idea is that of Eclipse's `SubMonitor`.
     ///
