@@ -146,7 +146,7 @@ impl Options {
                 Some("--launcher") => {
                     let command = arguments.next().and_then(|command| command.into_string().ok());
                     let command = command.ok_or("`--launcher` needs a command, such as \"srun --exact -n1 -Q\"")?;
-                    options.launcher = command.parse().map_err(|error| format!("{error}"))?;
+                    options.launcher = command.parse().map_err(|error| format!("{error:#}"))?;
                     options.executor = Kind::default_for(&options.launcher);
                 }
                 _ => return Err(format!("unknown argument {argument:?}")),
