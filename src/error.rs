@@ -569,12 +569,45 @@ impl TaskError {
     }
 
     /// Whether the task made no progress call for longer than its stall time-out allows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let (answer, question) = channel::<()>();
+    /// let task = executor.task(move |(), _| Ok(question.recv()?), ()); // nobody answers
+    /// let error = task.stall_timeout(Duration::from_millis(10)).submit().wait().unwrap_err();
+    /// assert!(error.is_stalled() && !error.is_timed_out());
+    /// # drop(answer);
+    /// ```
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         self.0.kind == TaskErrorKind::Stalled
     }
 
     /// Whether the process that ran the task ended, other than by the task's own cancellation.
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    ///
+    /// fn crash(code: i32, progress: &Updater) -> TaskResult<()> {
+    ///     progress.set_counts(3, 4)?;
+    ///     std::process::exit(code)
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     TaskRegistry::new().register(crash).init();
+    ///     let error = ProcessPoolExecutor::new(1)?.submit(crash, 7).wait().unwrap_err();
+    ///     assert!(error.is_worker_lost());
+    ///     assert!(error.to_string().ends_with("lost its worker: exit code 7 at 75 %"));
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn is_worker_lost(&self) -> bool {
         matches!(self.0.kind, TaskErrorKind::WorkerLost(_))
@@ -605,6 +638,24 @@ impl TaskError {
     }
 
     /// Whether the task's input or output could not be encoded.
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    ///
+    /// fn count(names: Vec<Option<()>>, _: &Updater) -> TaskResult<usize> {
+    ///     Ok(names.len())
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     TaskRegistry::new().register(count).init();
+    ///     // `Some(())` would arrive as `None`.
+    ///     let error = ProcessPoolExecutor::new(1)?.submit(count, vec![None, Some(())]).wait().unwrap_err();
+    ///     assert!(error.is_encode_error());
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn is_encode_error(&self) -> bool {
         self.0.kind == TaskErrorKind::Encode
@@ -632,6 +683,20 @@ impl TaskError {
 
     /// For how long the task had made no progress call when it ended, at least; `None` where it was not silent, as far as
     /// is known. See [`ProgressFuture::silent_for`](crate::ProgressFuture::silent_for).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc::channel;
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let (answer, question) = channel::<()>();
+    /// let task = executor.task(move |(), _| Ok(question.recv()?), ()); // nobody answers
+    /// let error = task.stall_timeout(Duration::from_millis(10)).submit().wait().unwrap_err();
+    /// assert!(error.silent_for() >= Some(Duration::from_millis(10)));
+    /// # drop(answer);
+    /// ```
     #[must_use]
     pub fn silent_for(&self) -> Option<Duration> {
         self.0.silent_for

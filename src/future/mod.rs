@@ -252,6 +252,19 @@ impl<T> ProgressFuture<T> {
     ///
     /// As callbacks are, `make` and the bar are called where the future is polled; for what is reached already, such as
     /// [`Triggers::NOW`], also by this call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use progress_executor::Triggers;
+    /// use progress_executor::bars::JsonLines;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut task = executor.spawn(|progress| Ok(progress.set_counts(3, 4)?));
+    /// task.add_bar(Triggers::RUNNING, || JsonLines::new(std::io::stdout(), "dig"));
+    /// task.wait()?;
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn add_bar<B: ProgressBar + 'static>(
         &mut self,
         triggers: impl Into<Triggers>,

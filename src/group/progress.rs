@@ -153,6 +153,19 @@ impl GroupProgress {
 
     /// The time that the rest will take, if it goes on as before: zero when nothing is left, `None` where that cannot be
     /// told because nothing has been done yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut group = progress_executor::TaskGroup::new();
+    /// assert_eq!(group.progress().eta(), None);
+    /// group.add(executor.spawn(|progress| Ok(progress.set_counts(3, 3)?)));
+    /// let _ = futures::executor::block_on_stream(&mut group).next();
+    /// assert_eq!(group.progress().eta(), Some(Duration::ZERO));
+    /// ```
     #[must_use]
     pub fn eta(&self) -> Option<Duration> {
         let fraction = self.fraction?;

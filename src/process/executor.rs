@@ -168,6 +168,26 @@ impl ProcessPoolExecutor {
     ///
     /// That takes no longer than the [grace](crate::ProcessPoolBuilder::cancel_grace), unless a task has noticed and takes
     /// longer to clean up, or a [launcher](crate::Launcher) to end its job, for which it has 20 s.
+    ///
+    /// # Examples
+    ///
+    /// ```standalone_crate
+    /// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+    /// use std::time::Duration;
+    ///
+    /// fn nap(time: Duration, progress: &Updater) -> TaskResult<()> {
+    ///     Ok(progress.sleep(time)?)
+    /// }
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     TaskRegistry::new().register(nap).init();
+    ///     let executor = ProcessPoolExecutor::new(2)?;
+    ///     let task = executor.submit(nap, Duration::MAX);
+    ///     executor.shutdown_now().wait(); // no worker is left
+    ///     assert!(task.wait().unwrap_err().is_cancelled());
+    ///     Ok(())
+    /// }
+    /// ```
     pub fn shutdown_now(&self) -> Shutdown {
         self.pool.close();
         self.pool.cancel_all();

@@ -51,6 +51,15 @@ pub enum WorkerOutput {
 }
 
 /// What is called with each line; see [`WorkerOutput::lines`].
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::WorkerOutput;
+///
+/// let output = WorkerOutput::lines(|line| println!("{line}"));
+/// assert!(matches!(output, WorkerOutput::Lines(_))); // it is within
+/// ```
 #[derive(Clone)]
 pub struct LineCallback(Arc<Mutex<Callback>>);
 
@@ -106,6 +115,22 @@ impl fmt::Debug for LineCallback {
 }
 
 /// A line that a worker has written. Displayed as its text.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{OutputLine, WorkerOutput};
+///
+/// fn log(line: &OutputLine) {
+///     match &line.name {
+///         Some(task) => println!("[{task}] {line}"),
+///         None => println!("[{}] {line}", line.worker), // no task was running
+///     }
+/// }
+///
+/// let output = WorkerOutput::lines(log); // for `ProcessPoolBuilder::output`
+/// # let _ = output;
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputLine {
@@ -122,6 +147,18 @@ pub struct OutputLine {
 }
 
 /// Standard output or standard error.
+///
+/// # Examples
+///
+/// ```
+/// use progress_executor::{OutputStream, WorkerOutput};
+///
+/// let output = WorkerOutput::lines(|line| match line.stream {
+///     OutputStream::Stdout => println!("{line}"),
+///     OutputStream::Stderr => eprintln!("{line}"),
+/// });
+/// # let _ = output;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputStream {
     /// Standard output.

@@ -44,6 +44,25 @@ pub struct WorkersStatus {
 }
 
 /// One worker, as [`WorkersStatus`] lists it.
+///
+/// # Examples
+///
+/// ```standalone_crate
+/// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater, WorkerStatus};
+///
+/// fn pid((): (), _: &Updater) -> TaskResult<u32> {
+///     Ok(std::process::id())
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     TaskRegistry::new().register(pid).init();
+///     let executor = ProcessPoolExecutor::new(1)?;
+///     let pid = executor.submit(pid, ()).wait()?;
+///     let workers: Vec<WorkerStatus> = executor.workers().workers;
+///     assert!(workers.iter().any(|worker| worker.pid == pid));
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerStatus {

@@ -134,6 +134,22 @@ impl<'a, R> ProgressReader<'a, R> {
     }
 
     /// The reader within. What is read from it directly is not counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Read;
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut task = executor.spawn(|progress| {
+    ///     let mut reader = progress.reader("#!words".as_bytes());
+    ///     reader.get_mut().read_exact(&mut [0; 2])?; // not counted
+    ///     Ok(std::io::read_to_string(&mut reader)?)
+    /// });
+    /// assert_eq!(smol::block_on(&mut task)?, "words");
+    /// assert_eq!(task.progress().n, 5);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn get_mut(&mut self) -> &mut R {
         &mut self.inner
     }
@@ -202,6 +218,23 @@ impl<'a, W> ProgressWriter<'a, W> {
     }
 
     /// The writer within. What is written to it directly is not counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::Write;
+    ///
+    /// # let executor = progress_executor::SyncExecutor::new();
+    /// let mut task = executor.spawn(|progress| {
+    ///     let mut out = progress.writer(Vec::new());
+    ///     out.get_mut().write_all(b"#!")?; // not counted
+    ///     out.write_all(b"words")?;
+    ///     Ok(out.into_inner())
+    /// });
+    /// assert_eq!(smol::block_on(&mut task)?, b"#!words");
+    /// assert_eq!(task.progress().n, 5);
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
     pub fn get_mut(&mut self) -> &mut W {
         &mut self.inner
     }

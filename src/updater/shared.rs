@@ -197,7 +197,7 @@ impl SharedUpdater {
         checkpoint::set_message(self.task(), &self.context, message.into());
     }
 
-    /// Has a line shown; see [`Updater::println`](crate::Updater::println).
+    /// Shows a line; see [`Updater::println`](crate::Updater::println).
     ///
     /// # Examples
     ///
@@ -224,6 +224,21 @@ impl SharedUpdater {
     /// # Blocking
     ///
     /// Blocks this thread.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| {
+    ///     let shared = progress.shared();
+    ///     std::thread::scope(|scope| scope.spawn(|| shared.sleep(Duration::MAX)).join().unwrap())?;
+    ///     Ok(())
+    /// });
+    /// task.cancel(); // wakes it
+    /// assert!(task.wait().unwrap_err().is_cancelled());
+    /// ```
     #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn sleep(&self, duration: Duration) -> Result<(), Cancelled> {
         checkpoint::sleep(self.task(), &self.context, duration)

@@ -131,6 +131,31 @@ pub struct TaskReport {
 }
 
 /// A try of a task that ended with the loss of its worker, after which it was [started again](crate::TaskBuilder::retries).
+///
+/// # Examples
+///
+/// ```standalone_crate
+/// use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskGroup, TaskRegistry, TaskResult, Updater};
+///
+/// fn crash((): (), _: &Updater) -> TaskResult<()> {
+///     std::process::exit(1)
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     TaskRegistry::new().register(crash).init();
+///     let executor = ProcessPoolExecutor::new(1)?;
+///     let mut group = TaskGroup::new();
+///     let handle = group.handle();
+///     group.add(executor.task(crash, ()).retries(2).submit());
+///     assert!(group.join().wait().unwrap_err().is_worker_lost());
+///     let report = handle.report();
+///     for lost in &report.tasks()[0].lost_tries {
+///         println!("{:?} was lost after {:?}", lost.worker, lost.ended - lost.started);
+///     }
+///     assert_eq!(report.tasks()[0].lost_tries.len(), 2);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LostTry {
