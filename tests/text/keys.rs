@@ -1,19 +1,18 @@
 //! A program with bars that is stopped by Ctrl-Z, and goes on by `fg`.
 
 use std::env;
-use std::io::Write;
 use std::thread;
-use std::time::Instant;
+use std::time::Duration;
 
 use progress_executor::{ExecutorExt, GroupBars, TaskGroup};
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::SIGTSTP;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::screen::{Part, executor, wait_for_step};
-use crate::support::NewFile;
-use crate::terminal::{DEADLINE, Program, everywhere, is_bar};
+use crate::support::{NewFile, within_deadline};
+use crate::terminal::{KINDS, Program, WIDTHS, everywhere, is_bar};
 
 /// What a shell writes meanwhile.
 const SHELL: [&str; 3] = ["[1]+ Stopped", "$ fg", "program"];
@@ -55,21 +54,15 @@ fn are_whole(lines: &[String]) -> bool {
 fn stopped(kind: &str, columns: u16, variables: &[(&str, &str)]) -> (Program, Pid) {
     let mut program = Program::start("stopped", kind, (24, columns), variables);
     program.wait_until(are_whole);
-    let (seen, until) = (program.raw.len(), Instant::now() + DEADLINE);
-    program.master.write_all(b"\x1a").unwrap();
-    while !program.raw[seen..].windows(2).any(|bytes| bytes == b"^Z") {
-        assert!(program.read(until));
-    }
-    let process = Pid::from_child(&program.child);
-    kill_process(process, Signal::TSTP).unwrap();
-    let (_, status) = waitpid(Some(process), WaitOptions::UNTRACED).unwrap().unwrap();
-    assert!(status.stopped());
+    program.press(b"\x1a", "^Z");
+    let process = program.stop(Signal::TSTP);
     (program, process)
 }
 
-/// A shell says what it has to, and has the program go on.
+/// A shell says what it has to, below what the terminal shows of the key, and has the program go on.
 fn go_on(program: &mut Program, process: Pid) {
-    program.terminal.process(SHELL.map(|line| format!("{line}\r\n")).concat().as_bytes());
+    program.terminal.process(SHELL.map(|line| format!("\r\n{line}")).concat().as_bytes());
+    program.terminal.process(b"\r\n");
     kill_process(process, Signal::CONT).unwrap();
 }
 
@@ -95,8 +88,34 @@ fn bars_that_stay_there_are_not_torn_when_the_program_goes_on() {
         program.step();
         program.wait();
         let lines = program.lines();
-        let is_whole = |line: &String| is_bar(line) || line.starts_with("^Z") || SHELL.contains(&line.as_str());
+        let is_whole = |line: &String| is_bar(line) || line == "^Z" || SHELL.contains(&line.as_str());
         let (last, others) = lines.split_last().unwrap();
         assert!(last.starts_with("2 ended: ") && others.iter().all(is_whole), "{lines:#?}");
+    });
+}
+
+/// For how long a program is stopped that is to notice it.
+const STOP: Duration = Duration::from_millis(2200);
+
+#[test]
+fn bars_that_stay_there_begin_anew_below_what_the_shell_has_written() {
+    within_deadline(|| {
+        let all = KINDS.iter().flat_map(|kind| WIDTHS.map(|columns| stopped(kind, columns, &[])));
+        let mut all: Vec<_> = all.collect();
+        // What is looked for is that time has passed.
+        thread::sleep(STOP);
+        for (program, process) in &mut all {
+            go_on(program, *process);
+            let above = |lines: &[String]| lines.iter().position(|line| *line == SHELL[0]);
+            program.wait_until(|lines| {
+                above(lines).is_some_and(|at| are_whole(&lines[(at + SHELL.len()).min(lines.len())..]))
+            });
+            program.step();
+            program.wait();
+            let lines = program.lines();
+            let (before, after) = lines.split_at(above(&lines).unwrap());
+            assert!(are_whole(before.strip_suffix(&["^Z".to_owned()]).unwrap_or(before)), "{lines:#?}");
+            assert!(after.len() == 4 && after[..3] == SHELL && after[3].starts_with("2 ended: "), "{lines:#?}");
+        }
     });
 }

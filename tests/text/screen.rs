@@ -23,21 +23,21 @@ use crate::keys;
 use crate::lines::say_much;
 use crate::parts;
 use crate::support::{NewFile, count, eventually, within_deadline};
-use crate::terminal::{DEADLINE, KINDS, Program, everywhere, is_bar};
+use crate::terminal::{END_OF_FRAME, KINDS, Program, everywhere, is_bar};
 
-/// What may stand in names and messages.
-const NAMES: [&str; 8] = [
-    "plain",
-    "日本語の名前はとても長いです",
-    "👩‍👩‍👧‍👦 family, e\u{301}clair",
-    "first\nsecond",
-    "up\x1b[2Aaway",
-    "\x1b[31mred",
-    "\x1b]0;unterminated",
-    "tab\tback\u{8}\r",
+/// What may stand in names and messages, and how often.
+const NAMES: [(&str, usize); 8] = [
+    ("plain", 1),
+    ("日本語の名前はとても長いです", 30_000),
+    ("👩‍👩‍👧‍👦 family, e\u{301}clair", 1),
+    ("first\nsecond\ttab\u{8}\r", 1),
+    ("up\x1b[2Aaway", 1),
+    ("\x1b[31mred", 1),
+    ("\x1b]0;unterminated", 1),
+    ("\u{9b}31mred \u{90}control", 1),
 ];
-const MESSAGES: [&str; 4] =
-    ["", "12 %\rOVERWRITTEN 漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字漢字", "\x1b[31mred red red red", "a\tb\nc"];
+const MESSAGES: [(&str, usize); 4] =
+    [("", 0), ("12 %\rOVERWRITTEN 漢字", 50_000), ("\x1b[31mred red red red", 1), ("a\tb\nc", 1)];
 
 /// What a task of a scene does.
 #[derive(Clone, Serialize, Deserialize)]
@@ -140,6 +140,8 @@ fn scene() {
         "a thousand" => a_thousand(),
         "comings and goings" => comings_and_goings(),
         "stopped" => keys::play(),
+        "below text" => below_text(),
+        "speeds" => speeds(),
         "parts" => parts::play_group(),
         "parts of one" => parts::play_task(),
         _ => panic!("there is no such scene"),
@@ -149,10 +151,9 @@ fn scene() {
 fn names() {
     let (executor, file) = (executor(NAMES.len()), NewFile::new());
     let mut group = TaskGroup::new();
-    for (index, name) in NAMES.iter().enumerate() {
-        let message = MESSAGES[index % MESSAGES.len()].to_owned();
-        let part = Part { message, until: Some(file.path()), ..part() };
-        group.add(executor.task(play, part).name(*name).submit());
+    for ((name, times), (message, often)) in NAMES.into_iter().zip(MESSAGES.into_iter().cycle()) {
+        let part = Part { message: message.repeat(often), until: Some(file.path()), ..part() };
+        group.add(executor.task(play, part).name(name.repeat(times)).submit());
     }
     group.show_bars();
     let opener = thread::spawn(move || {
@@ -177,27 +178,63 @@ fn text() {
             write!(log, "logged ").unwrap();
             writeln!(log, "{line}").unwrap();
         }
-        // As wide as the terminal.
+        // As wide as the terminal; with characters that do not fit at its end; and with such as move the cursor only.
         let columns = env::var("WIDTH").unwrap().parse().unwrap();
         bars.println("x".repeat(columns));
+        bars.println(wide_line(columns));
+        bars.println("tab\ttab");
         bars.suspend(|| eprintln!("suspended"));
     });
     group.join().wait().unwrap();
     logger.join().unwrap();
 }
 
+/// Two characters of two columns each do not fit at the end of a row.
+fn wide_line(columns: usize) -> String {
+    format!("x{}", "語".repeat(columns))
+}
+
+/// Seven tasks that have ended, in each way that there is, while another one goes on.
 fn failures() {
-    let executor = executor(2);
+    let (executor, file) = (executor(2), NewFile::new());
     let mut group: TaskGroup<()> = TaskGroup::new();
     group.show_bars().units(Units::Bytes);
+    group.add(executor.task(play, Part::until(&file)).name("last").submit());
     for index in 0..6 {
         group.add(executor.submit(play, Part { fails: index < 2, ..part() }));
     }
-    let file = NewFile::new();
-    let waiting = executor.submit(play, Part { until: Some(file.path()), ..part() });
+    let waiting = executor.submit(play, Part::until(&file));
     waiting.cancel();
     group.add(waiting);
+    let opener = thread::spawn(move || {
+        wait_for_step();
+        drop(file);
+    });
     group.join_all().wait();
+    opener.join().unwrap();
+}
+
+/// A task with a speed and a time that is left, a quarter of which is always done.
+fn speeds() {
+    let (executor, file) = (executor(1), NewFile::new());
+    let mut task = executor.submit(grow, file.path());
+    task.show_bar("walk").units(Units::named("files"));
+    let opener = thread::spawn(move || {
+        wait_for_step();
+        drop(file);
+    });
+    task.wait().unwrap();
+    opener.join().unwrap();
+}
+
+/// A quarter of it is always done.
+pub(crate) fn grow(until: PathBuf, progress: &Updater) -> TaskResult<()> {
+    let steps = (1..).take_while(|_| until.exists());
+    for step in steps {
+        progress.sleep(Duration::from_millis(5))?;
+        progress.set_counts(step, 4 * step)?;
+    }
+    Ok(())
 }
 
 /// A task says more to standard error than that takes, while another one runs.
@@ -245,11 +282,7 @@ fn each_task_has_one_clean_line_and_keys_and_sizes_tear_none() {
         program.wait_until(is_whole);
         assert_eq!(program.last_column(), "", "{:#?}", program.lines());
         assert!(program.lines()[0].starts_with("plain"));
-        program.master.write_all(b"\x03").unwrap();
-        let (seen, until) = (program.raw.len(), Instant::now() + DEADLINE);
-        while !program.raw[seen..].windows(2).any(|bytes| bytes == b"^C") {
-            assert!(program.read(until));
-        }
+        program.press(b"\x03", "^C");
         // It stands below them, if nothing was drawn since.
         program.wait_until(|lines| is_whole(lines.strip_suffix(&["^C".to_owned()]).unwrap_or(lines)));
         // Another size, while it draws all the time.
@@ -268,6 +301,58 @@ fn each_task_has_one_clean_line_and_keys_and_sizes_tear_none() {
     });
 }
 
+/// What is written above the bars, before these are looked at.
+const TEXT: [(&str, usize); 3] = [("a", 10), ("b", 60), ("c", 130)];
+
+/// Two groups, of which one changes all the time and the other does not, below some text.
+fn below_text() {
+    let (executor, file) = (executor(2), NewFile::new());
+    let mut groups: [TaskGroup<()>; 2] = Default::default();
+    let bars = groups.each_mut().map(|group| group.show_bars());
+    let path = (file.path(), file.path());
+    groups[0].add(executor.task(parts::have_parts, path).name("still").submit());
+    groups[1].add(executor.task(play, Part::until(&file)).name("busy").submit());
+    TEXT.into_iter().for_each(|(text, times)| bars[0].println(text.repeat(times)));
+    thread::scope(|scope| {
+        groups.into_iter().for_each(|group| _ = scope.spawn(|| group.join().wait().unwrap()));
+        wait_for_step();
+        drop(file);
+    });
+}
+
+#[test]
+fn bars_fit_a_terminal_that_becomes_narrower_and_wider_and_leave_the_text_above() {
+    for kind in KINDS {
+        within_deadline(move || {
+            let mut program = Program::start("below text", kind, (30, 140), &[]);
+            let text = |columns: u16| -> Vec<String> {
+                let rows = |(text, times): (&str, usize)| {
+                    let left = (0..times).step_by(columns.into()).map(|at| times - at);
+                    left.map(|left| text.repeat(left.min(columns.into()))).collect::<Vec<_>>()
+                };
+                TEXT.into_iter().flat_map(rows).collect()
+            };
+            let names = ["still", "  日本 out", "    inner", "total", "busy", "total"];
+            for columns in [140, 40, 100, 60, 140] {
+                program.resize_and_reflow(30, columns);
+                program.wait_until(|lines| {
+                    lines.strip_prefix(&*text(columns)).is_some_and(|bars| {
+                        bars.len() == names.len()
+                            && bars.iter().zip(names).all(|(line, name)| line.starts_with(name) && is_bar(line))
+                            // What is drawn anew takes all columns, or almost.
+                            && bars[4].chars().count() + 10 > usize::from(columns)
+                    })
+                });
+            }
+            program.step();
+            program.wait();
+            let lines = program.lines();
+            let ended = lines.strip_prefix(&*text(140)).unwrap();
+            assert!(ended.len() == 2 && ended.iter().all(|line| line.starts_with("1 ended: ")), "{lines:#?}");
+        });
+    }
+}
+
 #[test]
 fn text_appears_whole_and_once_above_the_bars_and_leaves_nothing_behind() {
     everywhere(|kind, columns| {
@@ -280,11 +365,15 @@ fn text_appears_whole_and_once_above_the_bars_and_leaves_nothing_behind() {
             assert_eq!(count(&format!("logged {number}")), 1, "{number}: {lines:#?}");
         }
         assert_eq!(count(&"x".repeat(columns.into())), 1, "{lines:#?}");
-        assert_eq!(count("suspended"), 1);
+        assert_eq!((count("suspended"), count("tab     tab")), (1, 1), "{lines:#?}");
+        let wide: String = lines.iter().filter(|line| line.contains('語')).map(String::as_str).collect();
+        assert_eq!(wide, wide_line(columns.into()), "{lines:#?}");
         let wrote = lines.iter().filter(|line| line.starts_with("wrote ")).count();
         assert!(wrote == 20 || kind == "threads", "what workers write: {lines:#?}");
         let said = |line: &String| {
-            ["said ", "logged ", "wrote ", "suspended", "xxx"].iter().any(|what| line.starts_with(what))
+            ["said ", "logged ", "wrote ", "suspended", "xxx", "x語", "語", "tab "]
+                .iter()
+                .any(|what| line.starts_with(what))
         };
         let rest: Vec<_> = lines.iter().filter(|line| !said(line)).collect();
         assert!(kind == "threads" || rest.len() == 1 && rest[0].starts_with("2 ended: "), "{rest:#?}");
@@ -293,20 +382,52 @@ fn text_appears_whole_and_once_above_the_bars_and_leaves_nothing_behind() {
 
 #[test]
 fn what_has_failed_stands_out_and_is_never_all() {
-    for kind in KINDS {
+    everywhere(|kind, columns| {
         for (variables, has_colours) in [(&[][..], true), (&[("NO_COLOR", "1")], false)] {
-            within_deadline(move || {
-                let mut program = Program::start("failures", kind, (24, 80), variables);
-                program.wait();
-                let (lines, raw) = (program.lines(), String::from_utf8_lossy(&program.raw).into_owned());
-                let [last] = &lines[..] else { panic!("{lines:#?}") };
-                assert!(last.starts_with("7 ended: 4 finished, 2 failed, 1 cancelled; "), "{last}");
-                assert_eq!(last.ends_with('✗'), !has_colours, "{last}");
-                assert_eq!(raw.contains("\x1b[31m7 ended"), has_colours, "{raw:?}");
-                assert!(!raw.lines().any(|line| line.contains("total") && line.contains("100 %")), "{raw:?}");
+            let mut program = Program::start("failures", kind, (24, columns), variables);
+            let told = match columns {
+                80.. => "7 of 8 ended: 4 finished, 2 failed, 1 cancelled",
+                60.. => "7/8, 2 failed, 1 cancelled",
+                _ => "7/8",
+            };
+            program.wait_until(|lines| {
+                let [last, total] = lines else { return false };
+                last.starts_with("last") && total.starts_with("total") && total.contains(told)
             });
+            assert_eq!(program.lines()[1].ends_with('✗'), !has_colours, "{:#?}", program.lines());
+            program.step();
+            program.wait();
+            let (lines, raw) = (program.lines(), String::from_utf8_lossy(&program.raw).into_owned());
+            let [last] = &lines[..] else { panic!("{lines:#?}") };
+            let summary = "8 ended: 5 finished, 2 failed, 1 cancelled; ";
+            let begins = |text: &str| summary.starts_with(text) || text.starts_with(summary);
+            assert!(begins(last.trim_end_matches([' ', '✗', '…'])) && last.len() > 15, "{last}");
+            assert_eq!(last.ends_with('✗'), !has_colours, "{last}");
+            assert_eq!(raw.contains("\x1b[31m8 ended"), has_colours, "{raw:?}");
+            assert!(!raw.lines().any(|line| line.contains("total") && line.contains("100 %")), "{raw:?}");
         }
-    }
+    });
+}
+
+#[test]
+fn a_line_tells_as_much_as_there_is_room_for() {
+    everywhere(|kind, columns| {
+        let mut program = Program::start("speeds", kind, (24, columns), &[]);
+        let holds: &[&str] = match columns {
+            100.. => &["━", " files", " files/s, ", " s left"],
+            80.. => &["━", " files", " s left"],
+            60.. => &["━", " files"],
+            40.. => &[" files"],
+            _ => &[],
+        };
+        let is_right = |line: &String| {
+            let has_all = |of: &[&str]| of.iter().all(|what| line.contains(what));
+            has_all(&["walk", " 25 %"]) && has_all(holds)
+        };
+        program.wait_until(|lines| lines.len() == 1 && is_right(&lines[0]));
+        program.step();
+        program.wait();
+    });
 }
 
 #[test]
@@ -421,27 +542,61 @@ fn bars_come_and_go_in_any_order() {
 
 #[test]
 fn where_nothing_can_be_drawn_again_there_are_lines() {
-    within_deadline(|| {
-        let mut program = Program::start("failures", "threads", (24, 80), &[("TERM", "dumb")]);
-        program.wait();
-        let lines = program.lines();
-        assert!(!program.raw.contains(&0x1b), "{:?}", String::from_utf8_lossy(&program.raw));
-        assert!(lines.iter().any(|line| line.contains(": finished after 4 B and ")), "{lines:#?}");
-        assert!(lines.iter().any(|line| line.contains(": failed after ") && line.ends_with(" ✗")), "{lines:#?}");
-        // It is longer than a row.
-        let ends = |line: &String| line.starts_with("7 ended: 4 finished, 2 failed, 1 cancelled; ");
-        assert!(lines.iter().any(ends), "{lines:#?}");
-        let mut program = Program::start("failures", "threads", (24, 80), &[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")]);
-        program.wait();
-        assert!(String::from_utf8_lossy(&program.raw).contains("\x1b[31m"));
-    });
+    for kind in KINDS {
+        within_deadline(move || {
+            let play = |scene, variables: &[(&str, &str)]| {
+                let variables = [&[("TERM", "dumb")], variables].concat();
+                // Wide enough for lines that are as long as they can be.
+                let mut program = Program::start(scene, kind, (24, 10_000), &variables);
+                program.step();
+                program.wait();
+                (program.lines(), String::from_utf8(program.raw.clone()).unwrap())
+            };
+            let (lines, raw) = play("failures", &[]);
+            assert!(!raw.contains('\x1b'), "{raw:?}");
+            assert!(lines.iter().any(|line| line.contains(": finished after 4 B and ")), "{lines:#?}");
+            assert!(lines.iter().any(|line| line.contains(": failed after ") && line.ends_with(" ✗")), "{lines:#?}");
+            let ends = |line: &String| line.starts_with("8 ended: 5 finished, 2 failed, 1 cancelled; ");
+            assert!(lines.iter().any(ends), "{lines:#?}");
+            assert!(play("failures", &[("CLICOLOR_FORCE", "1")]).1.contains("\x1b[31m"));
+            let (_, raw) = play("failures", &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]);
+            assert!(!raw.contains('\x1b'), "{raw:?}");
+
+            let (lines, raw) = play("names", &[]);
+            assert!(raw.chars().all(|character| !character.is_control() || "\r\n".contains(character)), "{raw:?}");
+            let count = |what| lines.iter().filter(|line| line.contains(what)).count();
+            // Of a task that ends before somebody has looked only that is told.
+            let (started, finished) = (count(": started"), count(": finished after "));
+            assert_eq!((finished, count("8 ended: 8 finished; ")), (8, 1), "{lines:#?}");
+            assert!(started <= 8 && lines.len() == started + 9, "{lines:#?}");
+        });
+    }
+}
+
+#[test]
+fn where_there_is_no_terminal_there_are_lines() {
+    for kind in KINDS {
+        within_deadline(move || {
+            let mut command = Command::new(env::current_exe().unwrap());
+            command.args(["screen::scene", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+            command.env("SCENE", "failures").env("KIND", kind).env_remove("CLICOLOR_FORCE");
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let output = command.output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success() && !text.contains('\x1b'), "{text}");
+            assert!(text.lines().any(|line| line.contains(": failed after ") && line.ends_with(" ✗")), "{text}");
+            assert!(text.lines().last().unwrap().starts_with("8 ended: "), "{text}");
+        });
+    }
 }
 
 #[test]
 fn one_row_is_enough() {
     everywhere(|kind, columns| {
         let mut program = Program::start("names", kind, (1, columns), &[]);
-        program.wait_until(|lines| lines.iter().any(|line| line.starts_with("total")));
+        let is_total = |line: &String| line.starts_with("total");
+        program.wait_until(|lines| lines.iter().any(is_total));
+        program.press(b"\x03", "^C");
         program.step();
         program.wait();
         let lines = program.lines();
@@ -481,8 +636,7 @@ fn a_screen_of_a_thousand_tasks_is_drawn_no_more_than_20_times_a_second() {
             program.wait();
             let time = start.elapsed();
             let raw = String::from_utf8_lossy(&program.raw);
-            // Each drawing ends by erasing what is below.
-            let frames = raw.matches("\x1b[J").count();
+            let frames = raw.matches(std::str::from_utf8(END_OF_FRAME).unwrap()).count();
             // Beside the first and the last, which is drawn and then left.
             let most = time.as_millis() as usize / 50 + 4;
             assert!((3..=most).contains(&frames), "{frames} frames in {time:?}");

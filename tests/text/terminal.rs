@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use vt100::Parser;
@@ -21,6 +22,9 @@ use crate::support::within_deadline;
 pub(crate) const WIDTHS: [u16; 6] = [20, 30, 40, 60, 80, 140];
 pub(crate) const KINDS: [&str; 3] = ["threads", "processes", "launched"];
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Each drawing ends by erasing what is below.
+pub(crate) const END_OF_FRAME: &[u8] = b"\x1b[J";
 
 /// A program on a terminal.
 pub(crate) struct Program {
@@ -63,9 +67,36 @@ impl Program {
     }
 
     pub(crate) fn resize(&mut self, rows: u16, columns: u16) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&self.master, size).unwrap();
+        tcsetwinsize(&self.master, winsize(rows, columns)).unwrap();
         self.terminal.screen_mut().set_size(rows, columns);
+    }
+
+    /// As most terminals do it: what is too wide goes on in the next row, and is one line again when there is room.
+    pub(crate) fn resize_and_reflow(&mut self, rows: u16, columns: u16) {
+        // What is on its way to the terminal was drawn for the old size: there is to be nothing.
+        let process = self.stop(Signal::STOP);
+        let (row, column) = self.terminal.screen().cursor_position();
+        assert_eq!(column, 0, "the cursor stands below the bars");
+        let below = self.terminal.screen().size().0 - row;
+        let lines = self.rows();
+        let mut terminal = Parser::new(rows, columns, 10_000);
+        for (text, is_wrapped) in &lines[..lines.len() - usize::from(below)] {
+            terminal.process(text.as_bytes());
+            terminal.process(if *is_wrapped { b"" } else { b"\r\n" });
+        }
+        self.terminal = terminal;
+        tcsetwinsize(&self.master, winsize(rows, columns)).unwrap();
+        kill_process(process, Signal::CONT).unwrap();
+    }
+
+    /// Stops it, and takes in what it has written by then.
+    pub(crate) fn stop(&mut self, signal: Signal) -> Pid {
+        let process = Pid::from_child(&self.child);
+        kill_process(process, signal).unwrap();
+        let (_, status) = waitpid(Some(process), WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped());
+        while self.is_readable(Duration::ZERO) && self.take_in() {}
+        process
     }
 
     pub(crate) fn step(&mut self) {
@@ -76,11 +107,17 @@ impl Program {
     pub(crate) fn read(&mut self, until: Instant) -> bool {
         let left = until.saturating_duration_since(Instant::now());
         assert!(!left.is_zero(), "not within {DEADLINE:?}: {:#?}", self.lines());
+        !self.is_readable(left) || self.take_in()
+    }
+
+    fn is_readable(&self, timeout: Duration) -> bool {
         let fd = OwnedFd::from(self.master.try_clone().unwrap());
-        let timeout = Timespec::try_from(left).unwrap();
-        if poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) == Ok(0) {
-            return true;
-        }
+        let timeout = Timespec::try_from(timeout).unwrap();
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) != Ok(0)
+    }
+
+    /// Returns whether there was something.
+    fn take_in(&mut self) -> bool {
         let mut bytes = [0; 4096];
         match self.master.read(&mut bytes) {
             Ok(len @ 1..) => {
@@ -100,25 +137,39 @@ impl Program {
         }
     }
 
+    /// A key, and what the terminal shows of it.
+    pub(crate) fn press(&mut self, key: &[u8], shown: &str) {
+        let (seen, until) = (self.raw.len(), Instant::now() + DEADLINE);
+        self.master.write_all(key).unwrap();
+        while !self.raw[seen..].windows(shown.len()).any(|bytes| bytes == shown.as_bytes()) {
+            assert!(self.read(until));
+        }
+    }
+
     pub(crate) fn wait(&mut self) {
         let until = Instant::now() + DEADLINE;
         while self.read(until) {}
         assert!(self.child.wait().unwrap().success(), "{:#?}", self.lines());
     }
 
-    /// The lines that are not empty, also those that have scrolled away.
+    /// The rows that are not empty, also those that have scrolled away.
     pub(crate) fn lines(&mut self) -> Vec<String> {
-        let (_, columns) = self.terminal.screen().size();
+        self.rows().into_iter().map(|(row, _)| row).filter(|row| !row.is_empty()).collect()
+    }
+
+    /// All rows, also those that have scrolled away, and whether they go on in the next one.
+    fn rows(&mut self) -> Vec<(String, bool)> {
+        let (rows, columns) = self.terminal.screen().size();
         let screen = self.terminal.screen_mut();
         screen.set_scrollback(usize::MAX);
         let mut lines = Vec::new();
         for above in (1..=screen.scrollback()).rev() {
             screen.set_scrollback(above);
-            lines.extend(screen.rows(0, columns).next());
+            lines.extend(screen.rows(0, columns).next().map(|row| (row, screen.row_wrapped(0))));
         }
         screen.set_scrollback(0);
-        lines.extend(screen.rows(0, columns));
-        lines.into_iter().map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect()
+        lines.extend(screen.rows(0, columns).zip((0..rows).map(|row| screen.row_wrapped(row))));
+        lines.into_iter().map(|(row, is_wrapped)| (row.trim_end().to_owned(), is_wrapped)).collect()
     }
 
     /// The characters in the last column.
@@ -127,6 +178,10 @@ impl Program {
         let cells = (0..rows).filter_map(|row| self.terminal.screen().cell(row, columns - 1));
         cells.map(|cell| cell.contents().trim().to_owned()).collect()
     }
+}
+
+fn winsize(rows: u16, columns: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
 impl Drop for Program {

@@ -6,6 +6,7 @@
 
 mod layout;
 mod plain;
+mod pulse;
 mod task;
 mod terminal;
 pub(crate) mod units;
@@ -55,9 +56,9 @@ use crate::task::lines::Line;
 ///
 /// # Ctrl-Z
 ///
-/// While a program is stopped, the shell writes lines that this knows nothing of: bars that go on afterwards are drawn over
-/// the last of them, and leave as many lines of their own above. A program that handles the signal takes its bars away
-/// before it stops, and has them back when it goes on; here with the crate
+/// While a program is stopped, the shell writes lines that this knows nothing of. Bars that were drawn up to then and go on
+/// after two seconds or more begin anew below these, and what they showed before stays above. A program that handles the
+/// signal takes its bars away before it stops, and has them back when it goes on; here with the crate
 /// [`signal-hook`](https://docs.rs/signal-hook), as the example `full_example` does:
 ///
 /// ```ignore

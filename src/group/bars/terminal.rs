@@ -18,17 +18,20 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use console::Term;
+use console::{Term, strip_ansi_codes, truncate_str};
 
 use crate::future::text::printable;
 use crate::group::bars::layout::width;
+use crate::group::bars::pulse::Pulse;
 use crate::task::lines;
 
-/// Erases what there was in the rest of the line.
-const END_OF_LINE: &str = "\x1b[K\r\n";
+const ERASE_REST: &str = "\x1b[K";
+const END_OF_LINE: &str = "\r\n";
 /// Of a terminal that does not say how large it is.
 const ROWS: usize = 24;
 const COLUMNS: usize = 80;
+/// The columns that `^C` takes.
+const KEY_ECHO: usize = 2;
 
 /// Standard error, where that is a terminal that lines can be drawn on again.
 pub(super) fn standard_error() -> Option<Arc<Terminal>> {
@@ -36,7 +39,7 @@ pub(super) fn standard_error() -> Option<Arc<Terminal>> {
         let term = Term::stderr();
         (term.is_term() && !console::is_dumb()).then(|| {
             lines::keep_off_bars(|line| standard_error().is_some_and(|terminal| terminal.println_above(line)));
-            Arc::new(Terminal { term, screen: Mutex::default() })
+            Arc::new(Terminal { term, screen: Mutex::default(), pulse: Arc::default() })
         })
     });
     STANDARD_ERROR.clone()
@@ -46,6 +49,7 @@ pub(super) fn standard_error() -> Option<Arc<Terminal>> {
 pub(super) struct Terminal {
     term: Term,
     screen: Mutex<Screen>,
+    pulse: Arc<Pulse>,
 }
 
 #[derive(Debug, Default)]
@@ -104,7 +108,8 @@ impl Terminal {
             }
         }
         let mut screen = self.lock();
-        emit(&screen.clear(self.size().1));
+        self.leave_to_the_shell(&mut screen);
+        emit(&screen.clear(self.size()));
         screen.suspended += 1;
         // Not held while `f` runs, which may have something to write.
         drop(screen);
@@ -113,15 +118,8 @@ impl Terminal {
     }
 
     fn write(&self, screen: &mut Screen, text: &str) {
-        let (_, columns) = self.size();
-        let ended = |line: String| {
-            let width = width(&console::strip_ansi_codes(&line));
-            // Behind the last column the cursor still stands on it, and would erase it.
-            let is_full = width > 0 && width % columns == 0;
-            line + if is_full { "\r\n" } else { END_OF_LINE }
-        };
-        let text: String = text.lines().map(|line| ended(printable(line))).collect();
-        self.put(screen, if text.is_empty() { END_OF_LINE } else { &text });
+        let lines: String = text.lines().map(|line| printable(line) + END_OF_LINE).collect();
+        self.put(screen, if lines.is_empty() { END_OF_LINE } else { &lines });
     }
 
     /// Writes lines that stay.
@@ -134,23 +132,39 @@ impl Terminal {
         if screen.suspended > 0 {
             return;
         }
-        let (rows, columns) = self.size();
-        // Where the terminal was made narrower, it has wrapped what was too wide.
-        let is_wrapped = columns < screen.columns;
-        let mut frame = if is_wrapped { screen.clear(columns) } else { screen.go_to_top(columns) };
+        self.leave_to_the_shell(screen);
+        let size @ (rows, columns) = self.size();
+        // What is not of bars may skip columns, or wrap before the last one. And a terminal that was made narrower has
+        // wrapped what was too wide.
+        let is_to_be_erased = !text.is_empty() || columns < screen.columns;
+        let mut frame = if is_to_be_erased { screen.clear(size) } else { up(screen.height(columns)) };
         frame += text;
         let lines: Vec<&String> = screen.blocks.values().flatten().collect();
         // The last lines are those that tell most.
         let shown = &lines[lines.len().saturating_sub(rows.saturating_sub(1).max(1))..];
         screen.is_last_row = rows == 1;
+        screen.drawn.clear();
         for line in shown {
-            frame += line;
-            frame += if screen.is_last_row { "\x1b[K" } else { END_OF_LINE };
+            // Some were made when the terminal was wider.
+            let line = truncate_str(line, columns - 1, "");
+            screen.drawn.push(width(&strip_ansi_codes(&line)));
+            frame += &line;
+            frame += ERASE_REST;
+            frame += if screen.is_last_row { "" } else { END_OF_LINE };
         }
         frame += "\x1b[J";
-        screen.drawn = shown.iter().map(|line| width(&console::strip_ansi_codes(line))).collect();
         screen.columns = columns;
         emit(&frame);
+    }
+
+    /// Where the program was stopped, the shell has written below the lines that were drawn, and nobody knows how much: they
+    /// stay, and so does that. Returns whether there is something to be drawn anew.
+    fn leave_to_the_shell(&self, screen: &mut Screen) -> bool {
+        let was_stopped = self.pulse.has_missed();
+        if was_stopped {
+            screen.drawn.clear();
+        }
+        was_stopped
     }
 
     /// Rows and columns.
@@ -171,16 +185,14 @@ impl Screen {
         rows - usize::from(self.is_last_row && rows > 0)
     }
 
-    /// Moves the cursor to the first line that was drawn.
-    fn go_to_top(&self, columns: usize) -> String {
-        up(self.height(columns))
-    }
-
-    /// The same, and takes the lines away: one by one, for some terminals keep what is erased as a whole.
-    fn clear(&mut self, columns: usize) -> String {
-        let rows = self.height(columns);
+    /// Takes away the lines that were drawn, and moves the cursor to where the first one was. They go one by one, for some
+    /// terminals keep what is erased as a whole.
+    fn clear(&mut self, (rows, columns): (usize, usize)) -> String {
+        // What has left the screen, which was made lower, cannot be erased, and new lines would follow it.
+        let height = self.height(columns).min(rows - 1);
         self.drawn.clear();
-        up(rows) + &END_OF_LINE.repeat(rows) + "\x1b[K" + &up(rows)
+        let erased = [ERASE_REST, END_OF_LINE].concat().repeat(height);
+        up(height) + &erased + ERASE_REST + &up(height)
     }
 
     fn remove(&mut self, id: u64) -> Option<Vec<String>> {
@@ -193,6 +205,8 @@ impl Block {
     pub(super) fn size(&self) -> (usize, usize) {
         let (rows, columns) = self.terminal.size();
         let screen = self.terminal.lock();
+        // Behind a line that the cursor stands at the end of, there is to be room for `^C`.
+        let columns = if rows == 1 { columns.saturating_sub(KEY_ECHO).max(1) } else { columns };
         // One for the cursor.
         let rows = rows.saturating_sub(1);
         let others: usize = screen.blocks.iter().filter(|(id, _)| **id != self.id).map(|(_, lines)| lines.len()).sum();
@@ -203,8 +217,9 @@ impl Block {
     /// Shows these lines from now on.
     pub(super) fn show(&self, lines: Vec<String>) {
         let mut screen = self.terminal.lock();
+        let is_left = self.terminal.leave_to_the_shell(&mut screen);
         let before = screen.blocks.insert(self.id, lines);
-        if before.as_ref() != screen.blocks.get(&self.id) {
+        if is_left || before.as_ref() != screen.blocks.get(&self.id) {
             self.terminal.draw(&mut screen, "");
         }
     }

@@ -1,0 +1,94 @@
+//! Whether the program has stood still, as it does between Ctrl-Z and `fg`.
+//!
+//! It is told by a timer that goes off much later than it was set for, and not by a handler of signals, which are the
+//! program's. The timer is set only when something is drawn: a screen on which nothing changes wakes nobody.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::sync::timer::{TIMER, Timed};
+
+/// How long after a drawing a stop is noticed.
+const BEAT: Duration = Duration::from_millis(500);
+/// How late it is then, at the least. On a busy machine a timer is late as well, but not so much.
+const LATE: Duration = Duration::from_millis(1500);
+
+#[derive(Debug, Default)]
+pub(super) struct Pulse(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// When the timer goes off, if it is set.
+    due: Option<Instant>,
+    was_late: bool,
+}
+
+impl Pulse {
+    /// Whether the program has stood still since this was called before.
+    pub(super) fn has_missed(self: &Arc<Self>) -> bool {
+        let (mut state, now) = (self.lock(), Instant::now());
+        // The timer's thread may not have come to it yet.
+        if state.due.is_some_and(|due| is_late(due, now)) {
+            (state.due, state.was_late) = (None, true);
+        }
+        if state.due.is_none() {
+            state.due = now.checked_add(BEAT).filter(|&due| TIMER.schedule(due, Box::new(self.clone())).is_some());
+        }
+        std::mem::take(&mut state.was_late)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_late(due: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(due) >= LATE
+}
+
+impl Timed for Arc<Pulse> {
+    fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
+        let mut state = self.lock();
+        // Else it was found to be late before.
+        if state.due == Some(due) {
+            (state.due, state.was_late) = (None, is_late(due, now));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BEAT, LATE, Pulse};
+    use crate::sync::timer::Timed;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    /// One whose timer was due so long ago, and goes off now.
+    fn overdue(by: std::time::Duration) -> Arc<Pulse> {
+        let (mut pulse, now) = (Arc::new(Pulse::default()), Instant::now() + LATE);
+        pulse.lock().due = Some(now - by);
+        assert_eq!(pulse.fire(now - by, now), None);
+        pulse
+    }
+
+    #[test]
+    fn a_timer_that_is_late_by_far_tells_of_a_stop_once() {
+        let pulse = overdue(LATE);
+        assert!(pulse.has_missed() && !pulse.has_missed());
+        assert!(!overdue(LATE / 2).has_missed(), "the machine was busy");
+    }
+
+    #[test]
+    fn a_stop_is_noticed_before_the_timer_goes_off_and_not_again_when_it_does() {
+        let mut pulse = Arc::new(Pulse::default());
+        assert!(!pulse.has_missed());
+        let due = pulse.lock().due.unwrap();
+        assert!(due <= Instant::now() + BEAT);
+        let long_ago = due - BEAT - 2 * LATE;
+        pulse.lock().due = Some(long_ago);
+        assert!(pulse.has_missed());
+        assert_eq!(pulse.fire(long_ago, Instant::now()), None);
+        assert!(!pulse.has_missed());
+    }
+}
