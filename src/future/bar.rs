@@ -49,7 +49,7 @@ pub trait ProgressBar: Send {
     fn finish(&mut self, state: &ProgressState);
 
     /// Shows a line that the task has [said](crate::Updater::println): whole, and so that the bar is not harmed. Unless a
-    /// bar has a way of its own, it is written to standard error.
+    /// bar has a way of its own, it is written to standard error: once, however many bars the task has.
     fn println(&mut self, line: &str) {
         to_standard_error(line);
     }
@@ -170,8 +170,8 @@ impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer<ProgressState> for LazyBa
 
     fn say(&mut self, line: &Line) {
         match self {
-            Self::Made(bar) => bar.println(&line.text),
-            _ => to_standard_error(&line.text),
+            Self::Made(bar) => line.show_with(|text| bar.println(text)),
+            _ => line.to_standard_error(),
         }
     }
 

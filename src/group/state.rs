@@ -497,12 +497,12 @@ impl View {
     }
 
     /// The lines that were said, and whether something else has changed.
-    pub(crate) fn take(&self) -> (Vec<Arc<str>>, bool) {
+    pub(crate) fn take(&self) -> (Vec<Line>, bool) {
         let has_details = self.group.lock().has_details.replace(false);
         let (mut lines, mut has_changed) = (Vec::new(), has_details == Some(true));
         while let Some(news) = self.feed.next() {
             match news {
-                News::Line(line) => lines.push(line.text),
+                News::Line(line) => lines.push(line),
                 News::Snapshot(_) => has_changed = true,
             }
         }

@@ -3,6 +3,7 @@
 //! A task that says more than can be shown is not held up, and takes no more memory: what there is no room for is dropped,
 //! and a line in its place tells how much that was.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,20 +25,60 @@ pub(crate) struct Line {
     pub(crate) text: Arc<str>,
     /// How many lines it is, where it tells of some that were dropped.
     stands_for: u64,
+    /// Where it was shown: known to all clones.
+    targets: Arc<Mutex<Vec<LineTarget>>>,
+}
+
+/// Where lines are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineTarget {
+    StandardError,
+    /// Bars that write elsewhere, by their address.
+    #[cfg(feature = "indicatif")]
+    Bars(usize),
 }
 
 impl Line {
     /// Without the newline at the end of the text, and without what makes it too long.
     pub(crate) fn new(task: TaskId, text: &str) -> Self {
         let text = text.strip_suffix('\n').unwrap_or(text);
-        Self { task, text: beginning(text, LONGEST_LINE).into(), stands_for: 1 }
+        Self { task, text: beginning(text, LONGEST_LINE).into(), stands_for: 1, targets: Arc::default() }
     }
 
     /// Stands for lines that there was no room for.
     pub(crate) fn of_dropped(task: TaskId, dropped: u64) -> Self {
         let lines = if dropped == 1 { "line was" } else { "lines were" };
         let text = format!("({dropped} {lines} dropped here: there was no room for more)").into();
-        Self { task, text, stands_for: dropped }
+        Self { task, text, stands_for: dropped, targets: Arc::default() }
+    }
+
+    /// Whether it is still to be shown there, by whoever asks first: a task, and the group that it is in, may have bars on one
+    /// screen.
+    pub(crate) fn is_new_to(&self, target: LineTarget) -> bool {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = !targets.contains(&target);
+        if is_new {
+            targets.push(target);
+        }
+        is_new
+    }
+
+    /// Writes it to standard error, unless somebody has done so.
+    pub(crate) fn to_standard_error(&self) {
+        self.show_with(to_standard_error);
+    }
+
+    /// Has it shown by something that may write it to [standard error](to_standard_error): then that is done once.
+    pub(crate) fn show_with(&self, show: impl FnOnce(&str)) {
+        /// Also where `show` panics.
+        struct Restore(Option<Line>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                set_shown_now(self.0.take());
+            }
+        }
+        let _restore = Restore(set_shown_now(Some(self.clone())));
+        show(&self.text);
     }
 }
 
@@ -207,8 +248,26 @@ pub(crate) fn keep_off_bars(show: ShowAbove) {
     let _ = ABOVE_BARS.set(show);
 }
 
+thread_local! {
+    /// The line that something shows right now.
+    static SHOWN_NOW: RefCell<Option<Line>> = const { RefCell::new(None) };
+}
+
+/// Gives back the one before. A thread that is about to end has none.
+fn set_shown_now(line: Option<Line>) -> Option<Line> {
+    SHOWN_NOW.try_with(|now| now.replace(line)).ok().flatten()
+}
+
+fn is_shown_now(text: &str) -> bool {
+    let is_shown = |line: &Line| *line.text == *text && !line.is_new_to(LineTarget::StandardError);
+    SHOWN_NOW.try_with(|now| now.borrow().as_ref().is_some_and(is_shown)).unwrap_or(false)
+}
+
 /// For a line that nobody else shows.
 pub(crate) fn to_standard_error(line: &str) {
+    if is_shown_now(line) {
+        return;
+    }
     if !ABOVE_BARS.get().is_some_and(|show| show(line)) {
         // In one write, so that lines of several threads do not mix. Nobody may read it.
         let _ = io::stderr().write_all(format!("{line}\n").as_bytes());

@@ -1,11 +1,12 @@
 //! Lines that tasks say.
 
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
 use progress_executor::{
-    Executor, ExecutorExt, GroupEvent, ProcessPoolExecutor, ProgressBar, ProgressState, SyncExecutor, TaskEvent,
-    TaskGroup, TaskResult, ThreadPoolExecutor, Triggers, Updater,
+    Executor, ExecutorExt, GroupBars, GroupEvent, ProcessPoolExecutor, ProgressBar, ProgressState, SyncExecutor,
+    TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor, Triggers, Updater,
 };
 
 use crate::support::{eventually, gate, within_deadline};
@@ -170,6 +171,42 @@ fn a_bar_shows_the_lines_of_its_task() {
             let bar = Keeps(said.clone());
             executor.submit(say_numbers, 50).with_bar(Triggers::NOW, || bar).wait().unwrap();
             assert_eq!(*said.lock().unwrap(), numbers(50));
+        }
+    });
+}
+
+/// Memory that is written to.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn bars_that_show_a_task_and_its_group_show_its_lines_once_in_each_place() {
+    within_deadline(|| {
+        for executor in executors() {
+            let written = [Written::default(), Written::default()];
+            let [here, elsewhere] = written.clone().map(GroupBars::lines);
+            let mut group = TaskGroup::new();
+            let mut task = executor.submit(say_numbers, 50);
+            task.show("one", here.clone());
+            task.show("one", elsewhere);
+            group.show(here);
+            group.add(task);
+            group.join().wait().unwrap();
+            for written in written {
+                let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+                let said: Vec<_> = text.lines().filter(|line| line.parse::<u64>().is_ok()).collect();
+                assert_eq!(said, numbers(50), "{text}");
+            }
         }
     });
 }

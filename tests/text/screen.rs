@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use progress_executor::{
-    Executor, ExecutorExt, GroupBars, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Units, Updater,
-    WorkerOutput,
+    Executor, ExecutorExt, GroupBars, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Triggers, Units,
+    Updater, WorkerOutput, bars::Taskbar,
 };
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +141,7 @@ fn scene() {
         "comings and goings" => comings_and_goings(),
         "stopped" => keys::play(),
         "below text" => below_text(),
+        "lines of two bars" => lines_of_two_bars(),
         "speeds" => speeds(),
         "parts" => parts::play_group(),
         "parts of one" => parts::play_task(),
@@ -351,6 +352,37 @@ fn bars_fit_a_terminal_that_becomes_narrower_and_wider_and_leave_the_text_above(
             assert!(ended.len() == 2 && ended.iter().all(|line| line.starts_with("1 ended: ")), "{lines:#?}");
         });
     }
+}
+
+/// A task with a bar of its own, and one that has no place for lines, in a group with bars.
+fn lines_of_two_bars() {
+    let executor = executor(1);
+    let mut group: TaskGroup<()> = TaskGroup::new();
+    group.show_bars();
+    let mut task = executor.submit(play, Part { says: 30, ..part() });
+    task.show_bar("one");
+    task.add_bar(Triggers::NOW, Taskbar::stderr);
+    group.add(task);
+    group.join().wait().unwrap();
+}
+
+#[test]
+fn a_line_appears_once_however_many_bars_its_task_has() {
+    everywhere(|kind, columns| {
+        let mut program = Program::start("lines of two bars", kind, (24, columns), &[]);
+        program.wait();
+        let lines = program.lines();
+        let said: Vec<_> = lines.iter().filter(|line| line.starts_with("said ")).collect();
+        let expected: Vec<_> = (0..30).map(|line| format!("said {line} by it")).collect();
+        assert_eq!(said, expected.iter().collect::<Vec<_>>(), "{lines:#?}");
+    });
+    // Where there is no screen as well.
+    within_deadline(|| {
+        let mut program = Program::start("lines of two bars", "threads", (24, 80), &[("TERM", "dumb")]);
+        program.wait();
+        let lines = program.lines();
+        assert_eq!(lines.iter().filter(|line| line.starts_with("said ")).count(), 30, "{lines:#?}");
+    });
 }
 
 #[test]

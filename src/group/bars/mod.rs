@@ -32,7 +32,7 @@ use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed};
 use crate::task::TaskRef;
 use crate::task::callbacks::Observer;
-use crate::task::lines::Line;
+use crate::task::lines::{Line, LineTarget};
 
 /// The bars of a [`TaskGroup`](crate::TaskGroup), a [`Map`](crate::Map) or a task, made and shown by
 /// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars), [`Map::show_bars`](crate::Map::show_bars) and
@@ -98,6 +98,7 @@ pub struct GroupBars {
 
 struct Bars {
     screen: Screen,
+    is_standard_error: bool,
     units: Units,
     /// The columns of the terminal, if that is not standard error.
     columns: Option<usize>,
@@ -138,10 +139,11 @@ impl GroupBars {
     /// On standard error: bars, or lines where that is no terminal. All that are made in this way share one screen.
     #[must_use]
     pub fn new() -> Self {
-        Self::of(match standard_error() {
+        let screen = match standard_error() {
             Some(terminal) => Screen::Terminal(terminal.new_block()),
             None => Screen::Plain(Plain::new(Box::new(io::stderr()), has_colours(), true)),
-        })
+        };
+        Self::of(screen, true)
     }
 
     /// Among others, or on another terminal, which has that many rows: no more are drawn. At least one task is shown.
@@ -167,7 +169,7 @@ impl GroupBars {
     pub fn on(all: MultiProgress, rows: usize) -> Self {
         let bar = all.add(indicatif::ProgressBar::no_length());
         bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self::of(Screen::Others(Others { all, bar, rows, shown: String::new() }))
+        Self::of(Screen::Others(Others { all, bar, rows, shown: String::new() }), false)
     }
 
     /// A line for each task that has started, and for each that has ended. One that was over before anybody could look
@@ -187,12 +189,13 @@ impl GroupBars {
     /// ```
     #[must_use]
     pub fn lines(out: impl Write + Send + 'static) -> Self {
-        Self::of(Screen::Plain(Plain::new(Box::new(out), has_colours(), false)))
+        Self::of(Screen::Plain(Plain::new(Box::new(out), has_colours(), false)), false)
     }
 
-    fn of(screen: Screen) -> Self {
+    fn of(screen: Screen, is_standard_error: bool) -> Self {
         let bars = Bars {
             screen,
+            is_standard_error,
             units: Units::default(),
             columns: None,
             drawn_at: None,
@@ -315,6 +318,19 @@ impl GroupBars {
         if let Screen::Others(others) = &bars.screen {
             others.bar.finish_and_clear();
             others.all.remove(&others.bar);
+        }
+    }
+
+    /// Shows what tasks have said, but for what others have shown in the same place.
+    fn say(&self, lines: &[Line]) {
+        let mut bars = self.lock();
+        let target = match bars.is_standard_error {
+            true => LineTarget::StandardError,
+            false => LineTarget::Bars(Arc::as_ptr(&self.shared).addr()),
+        };
+        let lines: Vec<&str> = lines.iter().filter(|line| line.is_new_to(target)).map(|line| &*line.text).collect();
+        if !lines.is_empty() {
+            bars.screen.println(&lines.join("\n"));
         }
     }
 
@@ -482,9 +498,7 @@ impl Shown {
 
     fn catch_up(&self, waker: Option<&Waker>) {
         let (lines, has_changed) = self.view.take();
-        if !lines.is_empty() {
-            self.bars.println(lines.join("\n"));
-        }
+        self.bars.say(&lines);
         if let (true, Screen::Plain(plain)) = (has_changed, &mut self.bars.lock().screen) {
             self.view.now().0.iter().for_each(|task| plain.note_started(task.core.id(), task.name()));
         }

@@ -1,6 +1,7 @@
 //! One task on a terminal.
 
 use std::iter;
+use std::slice;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -21,8 +22,7 @@ impl<T> ProgressFuture<T> {
     /// where the future is dropped or detached before the end, until it is [cleared](GroupBars::clear). Where standard error
     /// is no terminal there is a line for its start and one for its end.
     ///
-    /// Lines that the task [says](crate::Updater::println) appear above the bars: once for this, and once more if it is in a group
-    /// with bars.
+    /// Lines that the task [says](crate::Updater::println) appear above the bars: once, also where it is in a group with bars.
     ///
     /// # Examples
     ///
@@ -122,7 +122,7 @@ impl Observer<ProgressState> for ShownTask {
     }
 
     fn say(&mut self, line: &Line) {
-        self.bars.println(&line.text);
+        self.bars.say(slice::from_ref(line));
     }
 
     fn leave(&mut self, last: &ProgressState) {
