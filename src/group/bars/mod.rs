@@ -30,6 +30,7 @@ use crate::group::bars::units::Units;
 use crate::group::state::{GroupState, View};
 use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed};
+use crate::sync::waiter::Waiter;
 use crate::task::TaskRef;
 use crate::task::callbacks::Observer;
 use crate::task::lines::{Line, LineTarget};
@@ -105,8 +106,9 @@ struct Bars {
     drawn_at: Option<Instant>,
     /// Whether something has changed since.
     is_dirty: bool,
-    /// Whoever is woken to draw that.
-    alarm: Option<Waker>,
+    /// Whoever is woken to draw that, and whether it is arranged.
+    alarm: Arc<Waiter>,
+    is_alarm_set: bool,
     is_cleared: bool,
 }
 
@@ -200,7 +202,8 @@ impl GroupBars {
             columns: None,
             drawn_at: None,
             is_dirty: false,
-            alarm: None,
+            alarm: Arc::new(Waiter::new()),
+            is_alarm_set: false,
             is_cleared: false,
         };
         Self { shared: Arc::new(Mutex::new(bars)), unfinished: Vec::new() }
@@ -347,9 +350,17 @@ impl GroupBars {
             return;
         }
         let now = Instant::now();
-        match bars.drawn_at.and_then(|drawn| drawn.checked_add(FRAME)).filter(|&due| now < due) {
-            Some(due) => waker.into_iter().for_each(|waker| bars.wake(due, waker)),
-            None => bars.draw(now, rows),
+        let Some(due) = bars.drawn_at.and_then(|drawn| drawn.checked_add(FRAME)).filter(|&due| now < due) else {
+            return bars.draw(now, rows);
+        };
+        if let Some(waker) = waker {
+            let (alarm, is_set) = (bars.alarm.clone(), mem::replace(&mut bars.is_alarm_set, true));
+            // A waker is foreign code.
+            drop(bars);
+            alarm.register(waker);
+            if !is_set {
+                TIMER.schedule(due, Box::new(Alarm(alarm)));
+            }
         }
     }
 
@@ -360,7 +371,7 @@ impl GroupBars {
 
 impl Bars {
     fn draw(&mut self, now: Instant, rows: impl FnOnce(usize, &Units) -> (Vec<Row>, Option<Row>)) {
-        (self.drawn_at, self.is_dirty, self.alarm) = (Some(now), false, None);
+        (self.drawn_at, self.is_dirty, self.is_alarm_set) = (Some(now), false, false);
         let (height, columns) = self.screen.size();
         let canvas = Canvas { columns: self.columns.unwrap_or(columns), has_colours: has_colours() };
         let (tasks, whole) = rows(height, &self.units);
@@ -383,22 +394,14 @@ impl Bars {
             others.bar.abandon();
         }
     }
-
-    /// Has somebody woken then, unless that is arranged already.
-    fn wake(&mut self, due: Instant, waker: &Waker) {
-        if !self.alarm.as_ref().is_some_and(|alarm| alarm.will_wake(waker)) {
-            self.alarm = Some(waker.clone());
-            TIMER.schedule(due, Box::new(Wake(waker.clone())));
-        }
-    }
 }
 
 /// Wakes whoever has something to draw.
-struct Wake(Waker);
+struct Alarm(Arc<Waiter>);
 
-impl Timed for Wake {
+impl Timed for Alarm {
     fn fire(&mut self, _due: Instant, _now: Instant) -> Option<Instant> {
-        self.0.wake_by_ref();
+        self.0.wake();
         None
     }
 }
@@ -600,5 +603,58 @@ impl fmt::Debug for GroupBars {
         let bars = self.lock();
         let is_lines = matches!(bars.screen, Screen::Plain(_));
         f.debug_struct("GroupBars").field("is_lines", &is_lines).field("units", &bars.units).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GroupBars;
+    use indicatif::{MultiProgress, ProgressDrawTarget};
+    use std::sync::Arc;
+    use std::sync::mpsc::{self, Sender};
+    use std::task::{Wake, Waker};
+    use std::time::Duration;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// A waker of a task that has the bars: with the last one they may go, which write what they hold.
+    struct Holder(GroupBars, Sender<&'static str>);
+
+    impl Wake for Holder {
+        fn wake(self: Arc<Self>) {
+            let _ = self.1.send("woken");
+        }
+    }
+
+    impl Drop for Holder {
+        fn drop(&mut self) {
+            self.0.println("gone");
+            let _ = self.1.send("gone");
+        }
+    }
+
+    #[test]
+    fn a_waker_may_use_the_bars_when_it_is_dropped() {
+        let bars = GroupBars::on(MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), 10);
+        let draw = |bars: &GroupBars, waker: Option<&Waker>| bars.draw(true, waker, |_, _| (Vec::new(), None));
+        let (send, events) = mpsc::channel();
+        loop {
+            draw(&bars, None);
+            let waker = Waker::from(Arc::new(Holder(bars.clone(), send.clone())));
+            draw(&bars, Some(&waker));
+            drop(waker);
+            // Unless so much time has passed that it was drawn at once.
+            if events.recv_timeout(DEADLINE) == Ok("woken") {
+                break;
+            }
+        }
+        let (done, is_drawn) = mpsc::channel();
+        let others = bars.clone();
+        std::thread::spawn(move || {
+            draw(&others, None);
+            let _ = done.send(());
+        });
+        is_drawn.recv_timeout(DEADLINE).expect("the lock is not held");
+        assert_eq!(events.recv_timeout(DEADLINE), Ok("gone"));
     }
 }
