@@ -1,5 +1,6 @@
 //! A bar for programs.
 
+use std::fmt;
 use std::io::Write;
 use std::time::Duration;
 
@@ -7,13 +8,14 @@ use crate::bars::out::Out;
 use crate::future::bar::ProgressBar;
 use crate::id::TaskId;
 use crate::json::{OrNull, Quoted};
-use crate::progress::ProgressState;
+use crate::progress::{PartState, ProgressState};
 
 /// A bar for programs: a line of JSON for each update, and one for the end.
 ///
 /// A line is that of a [`TaskEvent`](crate::TaskEvent): `event` (`progress`, and `done` for the last one), `id` (if it was
 /// [given](Self::with_id)), `name`, `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and `message`; what
-/// is not known is null. What the task [says](crate::Updater::println) is a line with `event` (`line`), `id`, `name` and `line`.
+/// is not known is null. Parts that have a [name](crate::Updater::named) are told as `parts` while there are some: a list of
+/// objects with `name`, `n`, `total`, `fraction` and `depth`. What the task [says](crate::Updater::println) is a line with `event` (`line`), `id`, `name` and `line`.
 /// The last line tells no output and no error, which the bar does not get to see. It is of a task that has
 /// not ended, where its future was dropped or detached before.
 ///
@@ -64,7 +66,7 @@ impl<W: Write> JsonLines<W> {
         let seconds = |time: Duration| Number(time.as_secs_f64());
         let line = format!(
             "{{\"event\":\"{event}\",\"id\":{},\"name\":{},\"status\":\"{}\",\"n\":{},\"total\":{},\"fraction\":{},\
-             \"elapsed\":{},\"eta\":{},\"message\":{}}}\n",
+             \"elapsed\":{},\"eta\":{},\"message\":{}{}}}\n",
             OrNull(self.id),
             Quoted(&self.name),
             state.status,
@@ -74,6 +76,7 @@ impl<W: Write> JsonLines<W> {
             seconds(state.elapsed),
             OrNull(state.eta().map(seconds)),
             OrNull(state.message.as_deref().map(Quoted)),
+            Parts(&state.parts),
         );
         self.out.say(&line);
     }
@@ -94,11 +97,26 @@ impl<W: Write + Send> ProgressBar for JsonLines<W> {
     }
 }
 
+/// The last field of a line, if there is something to be told.
+struct Parts<'a>(&'a [PartState]);
+
+impl fmt::Display for Parts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, part) in self.0.iter().enumerate() {
+            f.write_str(if index == 0 { ",\"parts\":[" } else { "," })?;
+            let PartState { name, n, total, depth, .. } = part;
+            let (name, total, fraction) = (Quoted(name), OrNull(*total), OrNull(part.fraction().map(Number)));
+            write!(f, r#"{{"name":{name},"n":{n},"total":{total},"fraction":{fraction},"depth":{depth}}}"#)?;
+        }
+        f.write_str(if self.0.is_empty() { "" } else { "]" })
+    }
+}
+
 /// As a serializer writes it: also a whole number is one with a point.
 struct Number(f64);
 
-impl std::fmt::Display for Number {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_finite() { write!(f, "{:?}", self.0) } else { f.write_str("null") }
     }
 }
@@ -107,7 +125,7 @@ impl std::fmt::Display for Number {
 mod tests {
     use super::JsonLines;
     use crate::future::bar::ProgressBar;
-    use crate::progress::{ProgressState, Status};
+    use crate::progress::{PartState, ProgressState, Status};
     use serde_json::{Value, json};
     use std::time::Duration;
 
@@ -140,6 +158,21 @@ mod tests {
                 "fraction": 0.75, "elapsed": 6.0, "eta": 2.0, "message": null }),
         ];
         assert_eq!(lines("</dig>", &[running, last]), expected);
+    }
+
+    #[test]
+    fn parts_that_have_a_name_are_told_while_there_are_some() {
+        let part = |name: &str, n, total, depth| PartState { name: name.into(), n, total, depth, part: 0.5 };
+        let running = ProgressState {
+            parts: vec![part("\"outer\"", 1, Some(2), 0), part("inner", 7, None, 1)],
+            ..ProgressState::INITIAL
+        };
+        let [_, with, without] = &lines("dig", &[running, ProgressState::INITIAL])[..] else { panic!("three lines") };
+        let expected = json!([
+            { "name": "\"outer\"", "n": 1, "total": 2, "fraction": 0.75, "depth": 0 },
+            { "name": "inner", "n": 7, "total": null, "fraction": null, "depth": 1 },
+        ]);
+        assert_eq!((&with["parts"], without.get("parts")), (&expected, None));
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::progress::{ProgressState, Status};
 /// A bar that the terminal draws: in its tab, its title or the task bar. Terminals are told by the sequence OSC 9;4, which
 /// comes from ConEmu.
 ///
-/// It shows a fraction, or that something is going on where the total is not known, and that the task is paused. It goes when the
-/// task ends, in whatever way. A terminal has one such bar: of several tasks, the last one to say something is seen.
+/// It shows a fraction, in which what [parts](crate::Updater::split) have done is counted, or that something is going on where the
+/// total is not known, and that the task is paused. It goes when the task ends, in whatever way. A terminal has one such bar: of
+/// several tasks, the last one to say something is seen.
 ///
 /// The sequence moves no cursor and needs no line, so it goes well with other bars. After an error of the writer nothing more is
 /// [written](crate::bars#errors).

@@ -16,8 +16,9 @@ use crate::progress::ProgressState;
 /// (`workDoneToken`), or has agreed to (`window/workDoneProgress/create`).
 ///
 /// `begin` and `report` have a `percentage`, which is 0 until the total is known, and does not go back: editors may ignore one that
-/// comes later, or falls. The message is that of the task, and at the end how it ended. Nothing is written where neither
-/// changes. After an error of the writer nothing more is [written](crate::bars#errors).
+/// comes later, or falls. The message is that of the task, or else names the [parts](crate::Updater::named) that are under way; at
+/// the end it is how the task ended. Nothing is written where neither changes. After an error of the writer nothing more is
+/// [written](crate::bars#errors).
 ///
 /// # Examples
 ///
@@ -61,7 +62,8 @@ impl<W: Write> WorkDoneProgress<W> {
         let (before, known) =
             self.told.as_ref().map_or((0, None), |(percentage, message)| (*percentage, Some(message)));
         let percentage = percentage.max(before);
-        let is_new = known.is_none_or(|message| *message != state.message) || percentage > before;
+        let message = message_of(state);
+        let is_new = known.is_none_or(|known| *known != message) || percentage > before;
         if !is_new {
             return;
         }
@@ -69,8 +71,8 @@ impl<W: Write> WorkDoneProgress<W> {
             Some(_) => r#""kind":"report""#.to_owned(),
             None => format!(r#""kind":"begin","title":{},"cancellable":{}"#, Quoted(&self.title), self.is_cancellable),
         };
-        self.notify(&format!(r#"{begin},"percentage":{percentage}{}"#, message(state.message.as_deref())));
-        self.told = Some((percentage, state.message.clone()));
+        self.notify(&format!(r#"{begin},"percentage":{percentage}{}"#, field(message.as_deref())));
+        self.told = Some((percentage, message));
     }
 
     fn notify(&mut self, value: &str) {
@@ -91,11 +93,21 @@ impl<W: Write + Send> ProgressBar for WorkDoneProgress<W> {
         if self.told.is_none() {
             self.tell(state);
         }
-        self.notify(&format!(r#""kind":"end"{}"#, message(Some(&state.status.to_string()))));
+        self.notify(&format!(r#""kind":"end"{}"#, field(Some(&state.status.to_string()))));
     }
 }
 
-fn message(message: Option<&str>) -> String {
+/// What the task is doing, by its message, or else by the parts that are no parts of others.
+fn message_of(state: &ProgressState) -> Option<Arc<str>> {
+    let names = || {
+        let parts = state.parts.iter().filter(|part| part.depth == 0).map(|part| &*part.name);
+        let names = parts.collect::<Vec<_>>().join(", ");
+        Some(names.into()).filter(|_| !state.parts.is_empty())
+    };
+    state.message.clone().or_else(names)
+}
+
+fn field(message: Option<&str>) -> String {
     message.map_or_else(String::new, |message| format!(r#","message":{}"#, Quoted(message)))
 }
 
@@ -103,7 +115,7 @@ fn message(message: Option<&str>) -> String {
 mod tests {
     use super::WorkDoneProgress;
     use crate::future::bar::ProgressBar;
-    use crate::progress::{ProgressState, Status};
+    use crate::progress::{PartState, ProgressState, Status};
     use serde_json::{Value, json};
 
     fn state(status: Status, n: u64, total: Option<u64>, message: Option<&str>) -> ProgressState {
@@ -142,6 +154,19 @@ mod tests {
             json!({ "kind": "end", "message": "failed" }),
         ];
         assert_eq!(values(&sent), expected);
+    }
+
+    #[test]
+    fn parts_are_named_where_the_task_has_no_message() {
+        let part = |name: &str, depth| PartState { name: name.into(), depth, ..PartState::default() };
+        let parts = vec![part("read", 0), part("block", 1), part("hash", 0)];
+        let mut sent = Vec::new();
+        let mut bar = WorkDoneProgress::new(&mut sent, "index \"1\"", "Indexing");
+        bar.update(&ProgressState { parts: parts.clone(), ..state(Status::Running, 0, None, None) });
+        bar.update(&ProgressState { parts: parts.clone(), ..state(Status::Running, 0, None, None) });
+        bar.update(&ProgressState { parts, ..state(Status::Running, 0, None, Some("all")) });
+        let messages: Vec<_> = values(&sent).into_iter().map(|mut value| value["message"].take()).collect();
+        assert_eq!(messages, ["read, hash", "all"]);
     }
 
     #[test]

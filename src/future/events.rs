@@ -13,14 +13,15 @@ use serde::{Serialize, Serializer};
 use crate::error::TaskError;
 use crate::future::ProgressFuture;
 use crate::id::TaskId;
-use crate::progress::{Origin, ProgressState, Status};
+use crate::progress::{Origin, PartState, ProgressState, Status};
 use crate::task::lines::{Feed, News};
 
 /// Something that a task has come to, from [`TaskEvents`].
 ///
 /// It can be serialized, as a line of JSON for example. A line of progress, and one of an error, has `event`, `id`, `name`,
-/// `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and `message`; what is not known is null. An error is
-/// added as `error`, on one line with its sources. A line that the task has said is its `line`, and a value
+/// `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and `message`; what is not known is null. Parts that
+/// have a [name](crate::Updater::named) are told as `parts` while there are some: a list of objects with `name`, `n`, `total`,
+/// `fraction` and `depth`. An error is added as `error`, on one line with its sources. A line that the task has said is its `line`, and a value
 /// is told as `output`; [`TaskEvents::labelled`] adds the id and the name to these two.
 ///
 /// ```text
@@ -73,8 +74,19 @@ struct Record<'a> {
     elapsed: f64,
     eta: Option<f64>,
     message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PartRecord<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PartRecord<'a> {
+    name: &'a str,
+    n: u64,
+    total: Option<u64>,
+    fraction: Option<f64>,
+    depth: u8,
 }
 
 #[derive(Serialize)]
@@ -123,6 +135,7 @@ impl<'a> Record<'a> {
             elapsed: state.elapsed.as_secs_f64(),
             eta: state.eta().as_ref().map(Duration::as_secs_f64),
             message: state.message.as_deref(),
+            parts: state.parts.iter().map(PartRecord::from).collect(),
             error: None,
         }
     }
@@ -130,6 +143,13 @@ impl<'a> Record<'a> {
     fn of_error(event: &'static str, error: &'a TaskError) -> Self {
         let (id, name) = (Some(error.id()), Some(error.name()));
         Self { event, id, name, error: Some(format!("{error:#}")), ..Self::of_state(error.progress()) }
+    }
+}
+
+impl<'a> From<&'a PartState> for PartRecord<'a> {
+    fn from(part: &'a PartState) -> Self {
+        let PartState { name, n, total, depth, .. } = part;
+        Self { name, n: *n, total: *total, fraction: part.fraction(), depth: *depth }
     }
 }
 

@@ -5,7 +5,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use progress_executor::{Executor, ExecutorExt, ProgressState, Status, TaskGroup, TaskResult, Updater};
+use progress_executor::{
+    Executor, ExecutorExt, PartState, ProgressState, Status, TaskEvent, TaskGroup, TaskResult, Updater,
+};
+use serde_json::json;
 
 use crate::lines::executors;
 use crate::screen::{executor, wait_for_step};
@@ -188,4 +191,16 @@ fn a_task_shows_its_parts() {
         program.wait();
         assert!(are(&program.lines(), &[("one", "")]), "{:#?}", program.lines());
     });
+}
+
+#[test]
+fn an_event_tells_parts_that_have_a_name_while_there_are_some() {
+    let mut part = PartState::default();
+    (part.name, part.n, part.total, part.depth) = ("outer".into(), 1, Some(4), 1);
+    let mut state = ProgressState::default();
+    state.parts.push(part);
+    let told = |state: ProgressState| serde_json::to_value(TaskEvent::<()>::Progress(state)).unwrap();
+    let expected = json!([{ "name": "outer", "n": 1, "total": 4, "fraction": 0.25, "depth": 1 }]);
+    assert_eq!(told(state)["parts"], expected);
+    assert_eq!(told(ProgressState::default()).get("parts"), None);
 }
