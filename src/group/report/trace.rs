@@ -11,11 +11,12 @@ use crate::group::report::lanes::{Fate, Span, lanes};
 use crate::group::report::{GroupReport, TaskReport};
 use crate::id::WorkerId;
 use crate::json::{OrNull, Quoted};
+use crate::progress::Status;
 
 impl GroupReport {
     /// Writes the report as a trace, for [Perfetto](https://ui.perfetto.dev) or `chrome://tracing`: a lane per worker, a span
-    /// for each task, coloured by how it ended, marks where one was asked to end, was lost, or is started again, and a
-    /// curve of how many were running.
+    /// for each task, coloured by how it ended, marks where one was asked to end, was lost, is started again, or has failed
+    /// without a start, and a curve of how many were running.
     ///
     /// It is written piece by piece, and buffered.
     ///
@@ -36,7 +37,7 @@ impl GroupReport {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn write_chrome_trace(&self, w: impl Write) -> io::Result<()> {
-        let mut trace = Trace { out: BufWriter::new(w), is_first: true };
+        let mut trace = Trace { out: BufWriter::new(w), is_first: true, hosts: Vec::new() };
         let summary = self.to_string();
         write!(
             trace.out,
@@ -44,11 +45,8 @@ impl GroupReport {
             Quoted(&summary)
         )?;
         let mut spans = Vec::new();
-        let mut hosts = BTreeMap::new();
         for (lane, tid) in lanes(self).into_iter().zip(1..) {
-            let others = hosts.len() + 1;
-            let pid = *hosts.entry(host(lane.worker)).or_insert(others);
-            trace.name("process_name", pid, 0, host(lane.worker))?;
+            let pid = trace.process(host(lane.worker))?;
             trace.name("thread_name", pid, tid, &lane.title)?;
             for span in &lane.spans {
                 trace.span(pid, tid, span)?;
@@ -56,7 +54,9 @@ impl GroupReport {
             spans.extend(lane.spans);
         }
         for task in self.tasks().iter().filter(|task| task.started.is_none()) {
-            trace.mark("cancel", 1, None, task.ended.unwrap_or_default(), task)?;
+            let pid = trace.process(THIS_MACHINE)?;
+            let what = if task.status == Status::Failed { "failed" } else { "cancel" };
+            trace.mark(what, pid, None, task.ended.unwrap_or_default(), task)?;
         }
         trace.count(&spans)?;
         trace.out.write_all(b"\n]}\n")?;
@@ -64,19 +64,34 @@ impl GroupReport {
     }
 }
 
+const THIS_MACHINE: &str = "this machine";
+
 fn host(worker: &WorkerId) -> &str {
-    if let WorkerId::Process { host: Some(host), .. } = worker { host } else { "this machine" }
+    if let WorkerId::Process { host: Some(host), .. } = worker { host } else { THIS_MACHINE }
 }
 
 struct Trace<W: Write> {
     out: BufWriter<W>,
     is_first: bool,
+    /// Those that have a name. The number of each is one more than its place.
+    hosts: Vec<String>,
 }
 
 impl<W: Write> Trace<W> {
     fn event(&mut self, event: fmt::Arguments<'_>) -> io::Result<()> {
         let comma = if std::mem::take(&mut self.is_first) { "" } else { "," };
         write!(self.out, "{comma}\n{{{event}}}")
+    }
+
+    /// The number that stands for a machine, which is named the first time.
+    fn process(&mut self, host: &str) -> io::Result<usize> {
+        if let Some(known) = self.hosts.iter().position(|known| known == host) {
+            return Ok(known + 1);
+        }
+        self.hosts.push(host.to_owned());
+        let pid = self.hosts.len();
+        self.name("process_name", pid, 0, host)?;
+        Ok(pid)
     }
 
     /// Names a lane, or all lanes of a machine.
@@ -131,11 +146,11 @@ impl<W: Write> Trace<W> {
             *changes.entry(span.started).or_default() += 1;
             *changes.entry(span.ended).or_default() -= 1;
         }
-        let mut running = 0;
+        let (mut running, pid) = (0, self.process(THIS_MACHINE)?);
         for (at, change) in changes {
             running += change;
             self.event(format_args!(
-                r#""ph":"C","name":"running","pid":1,"ts":{},"args":{{"tasks":{running}}}"#,
+                r#""ph":"C","name":"running","pid":{pid},"ts":{},"args":{{"tasks":{running}}}"#,
                 Micros(at)
             ))?;
         }
