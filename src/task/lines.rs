@@ -274,6 +274,12 @@ pub(crate) fn to_standard_error(line: &str) {
     }
 }
 
+/// How much of a line can be cut off without its last character, if more bytes of that may come.
+#[cfg(any(feature = "indicatif", feature = "processes"))]
+pub(crate) fn whole_characters(line: &[u8]) -> usize {
+    line.len() - line.utf8_chunks().last().map_or(0, |last| last.invalid().len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Feed, Line, MOST_LINES, News};

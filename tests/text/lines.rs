@@ -212,6 +212,17 @@ fn bars_that_show_a_task_and_its_group_show_its_lines_once_in_each_place() {
 }
 
 #[test]
+fn what_is_written_without_an_end_is_cut_between_characters() {
+    let written = Written::default();
+    let mut bars = GroupBars::lines(written.clone());
+    let text = "x".to_owned() + &"語".repeat(50_000);
+    text.as_bytes().chunks(1000).for_each(|piece| bars.write_all(piece).unwrap());
+    drop(bars);
+    let shown = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    assert!(shown.lines().count() > 2 && shown.replace('\n', "") == text);
+}
+
+#[test]
 fn lines_are_serialized_with_their_task_where_it_could_be_another() {
     let line: TaskEvent<()> = TaskEvent::Line("a \"stone\"".into());
     assert_eq!(serde_json::to_string(&line).unwrap(), r#"{"event":"line","line":"a \"stone\""}"#);

@@ -33,7 +33,7 @@ use crate::sync::timer::{TIMER, Timed};
 use crate::sync::waiter::Waiter;
 use crate::task::TaskRef;
 use crate::task::callbacks::Observer;
-use crate::task::lines::{Line, LineTarget};
+use crate::task::lines::{Line, LineTarget, whole_characters};
 
 /// The bars of a [`TaskGroup`](crate::TaskGroup), a [`Map`](crate::Map) or a task, made and shown by
 /// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars), [`Map::show_bars`](crate::Map::show_bars) and
@@ -53,7 +53,16 @@ use crate::task::lines::{Line, LineTarget};
 /// `GroupBars` is an [`io::Write`], which keeps what is written until its line is complete. So it is a target for loggers:
 /// `env_logger::Target::Pipe(Box::new(bars.clone()))`, `.with_writer(move || bars.clone())` of `tracing-subscriber`. Lines
 /// that tasks [say](crate::Updater::println) appear there as well, and what worker processes write, with
-/// `WorkerOutput::above_bars`. For all else there is [`suspend`](Self::suspend).
+/// `WorkerOutput::above_bars`. For all else there is [`suspend`](Self::suspend), such as for the messages of panics:
+///
+/// ```
+/// use std::panic;
+///
+/// # let mut group = progress_executor::TaskGroup::<()>::new();
+/// let bars = group.show_bars();
+/// let hook = panic::take_hook();
+/// panic::set_hook(Box::new(move |panic| bars.suspend(|| hook(panic))));
+/// ```
 ///
 /// # Ctrl-Z
 ///
@@ -564,10 +573,12 @@ impl Clone for GroupBars {
 /// or dropped, or longer than 64 KiB. Clones have lines of their own. No write fails.
 impl Write for GroupBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // What was there before has no newline.
+        let before = self.unfinished.len();
         self.unfinished.extend_from_slice(bytes);
-        let end = match self.unfinished.iter().rposition(|&byte| byte == b'\n') {
-            Some(end) => end + 1,
-            None if self.unfinished.len() > LONGEST_LINE => self.unfinished.len(),
+        let end = match bytes.iter().rposition(|&byte| byte == b'\n') {
+            Some(end) => before + end + 1,
+            None if self.unfinished.len() > LONGEST_LINE => whole_characters(&self.unfinished),
             None => return Ok(bytes.len()),
         };
         let rest = self.unfinished.split_off(end);

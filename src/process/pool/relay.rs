@@ -25,7 +25,7 @@ use crate::process::pool::logs::Records;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wake_pipe::WakePipe;
 use crate::task::TaskRef;
-use crate::task::lines::{Backlog, Line, to_standard_error};
+use crate::task::lines::{Backlog, Line, to_standard_error, whole_characters};
 #[cfg(feature = "log")]
 use crate::task::remote::RemoteLog;
 
@@ -222,8 +222,12 @@ impl LineStream {
         }
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             said.unfinished.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || said.unfinished.len() > LONGEST_LINE {
+            if piece.ends_with(b"\n") {
                 self.finish_line(said);
+            } else if said.unfinished.len() > LONGEST_LINE {
+                let rest = said.unfinished.split_off(whole_characters(&said.unfinished));
+                self.finish_line(said);
+                said.unfinished = rest;
             }
         }
     }
@@ -477,6 +481,22 @@ mod tests {
         assert!(last.ends_with("xthe end\nno newline") && last.len() == LAST_WORDS, "{last}");
         let rest = texts(&stream);
         assert!(rest[0].starts_with("twxx") && rest[1..] == ["no newline"] && stream.is_over());
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_between_characters() {
+        let (mut writer, stream) = stream();
+        let text = "x".to_owned() + &"語".repeat(20_000);
+        let sender = std::thread::spawn({
+            let text = text.clone();
+            move || writer.write_all(text.as_bytes()).unwrap()
+        });
+        let mut lines = Vec::new();
+        while !stream.is_over() {
+            lines.extend(texts(&stream));
+        }
+        sender.join().unwrap();
+        assert_eq!((lines.concat(), lines.len() > 2), (text, true));
     }
 
     #[cfg(feature = "cluster")]
