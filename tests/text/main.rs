@@ -13,12 +13,13 @@ mod terminal;
 use lines::{say_much, say_numbers, say_numbers_elsewhere};
 use output::{complain_and_die, log_levels, write_for_ever, write_lines};
 use parts::{have_many_parts, have_parts};
-use screen::{grow, play};
+use screen::{fall, grow, play};
 use support::count;
 
 progress_executor::test_worker!(
     complain_and_die,
     count,
+    fall,
     grow,
     have_many_parts,
     have_parts,

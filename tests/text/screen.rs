@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::io::{self, BufRead, BufReader, Write, stdin};
 use std::ops::Deref;
+use std::panic;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -143,6 +144,7 @@ fn scene() {
         "below text" => below_text(),
         "lines of two bars" => lines_of_two_bars(),
         "speeds" => speeds(),
+        "panics" => panics(),
         "parts" => parts::play_group(),
         "parts of one" => parts::play_task(),
         _ => panic!("there is no such scene"),
@@ -213,6 +215,27 @@ fn failures() {
     });
     group.join_all().wait();
     opener.join().unwrap();
+}
+
+/// Tasks that panic, whose messages are kept off the bars, while another one goes on.
+fn panics() {
+    let (executor, file) = (executor(2), NewFile::new());
+    let mut group: TaskGroup<()> = TaskGroup::new();
+    let bars = group.show_bars();
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| bars.suspend(|| hook(panic))));
+    group.add(executor.task(play, Part::until(&file)).name("last").submit());
+    group.extend((0..3).map(|number| executor.submit(fall, number)));
+    let opener = thread::spawn(move || {
+        wait_for_step();
+        drop(file);
+    });
+    group.join_all().wait();
+    opener.join().unwrap();
+}
+
+pub(crate) fn fall(number: u32, _: &Updater) -> TaskResult<()> {
+    panic!("fallen {number}")
 }
 
 /// A task with a speed and a time that is left, a quarter of which is always done.
@@ -438,6 +461,27 @@ fn what_has_failed_stands_out_and_is_never_all() {
             assert_eq!(raw.contains("\x1b[31m8 ended"), has_colours, "{raw:?}");
             assert!(!raw.lines().any(|line| line.contains("total") && line.contains("100 %")), "{raw:?}");
         }
+    });
+}
+
+#[test]
+fn panics_are_told_above_the_bars() {
+    everywhere(|kind, columns| {
+        let mut program = Program::start("panics", kind, (24, columns), &[("RUST_BACKTRACE", "0")]);
+        let is_fallen = |line: &String| line.starts_with("fallen ");
+        program.wait_until(|lines| {
+            let Some([last, total]) = lines.last_chunk() else { return false };
+            let have_ended = ["3/4", "3 of 4 ended"].iter().any(|told| total.contains(told));
+            lines.iter().filter(|line| is_fallen(line)).count() == 3 && last.starts_with("last") && have_ended
+        });
+        let lines = program.lines();
+        assert_eq!(lines.iter().filter(|line| is_bar(line)).count(), 2, "{lines:#?}");
+        program.step();
+        program.wait();
+        let lines = program.lines();
+        let (last, before) = lines.split_last().unwrap();
+        assert!(last.starts_with("4 ended: ") && !before.iter().any(|line| is_bar(line)), "{lines:#?}");
+        assert_eq!(before.iter().filter(|line| is_fallen(line)).count(), 3, "{lines:#?}");
     });
 }
 
