@@ -184,7 +184,7 @@ impl terms::Failure<End> for Failure {
             return Self::launch(&remains, exit, what);
         }
         let what = format!(
-            "its worker, {}, was killed because it had not come to call `TaskRegistry::init` in {} s: call that first in \
+            "its worker, {}, was killed because it had not called `TaskRegistry::init` within {} s: call that first in \
              `main`",
             program::name(program::chosen()),
             terms::START.as_secs()

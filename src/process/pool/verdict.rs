@@ -33,7 +33,7 @@ pub(super) fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
 
 /// What the error output of a worker ends with.
 fn said_last(last_words: &str) -> Option<RemoteError> {
-    (!last_words.is_empty()).then(|| format!("the last that its worker has said: {last_words}").into())
+    (!last_words.is_empty()).then(|| format!("its worker said last: {last_words}").into())
 }
 
 pub(super) fn loss(

@@ -47,7 +47,7 @@ pub(super) fn join(
         if let Some(path) = worker_args::key_file() {
             let file = File::open(&path);
             let file =
-                file.map_err(|error| format!("its invitation in {} is not to be had: {error}", path.display()))?;
+                file.map_err(|error| format!("its invitation in {} could not be read: {error}", path.display()))?;
             rustix::stdio::dup2_stdin(above_standard(file)?)?;
         }
         let line = read_line(io::stdin())?;
