@@ -151,6 +151,12 @@ fn storm(builder: ProcessPoolBuilder) {
         let submit = |n| match n % 4 {
             0 => pool.task(work, n).retries(1).submit(),
             1 => pool.task(work, n).timeout(deadline()).stall_timeout(deadline()).submit(),
+            // What is seen of it is made known by another thread.
+            2 => {
+                let mut task = pool.submit(work, n);
+                task.add_progress_callback(|_, _| {});
+                task
+            }
             _ => pool.submit(work, n),
         };
         let batch: Vec<(u64, ProgressFuture<u64>)> = (0..100).map(|n| (n, submit(n))).collect();

@@ -297,10 +297,12 @@ impl Driver {
         }
     }
 
-    /// Takes in all that a worker has said by now, be it sent or noted.
+    /// Takes in all that a worker has said by now, be it sent or noted. Of one that is gone all was heard: that it has begun with
+    /// something is not to be said after its end.
     fn look(&mut self, worker: WorkerId) {
         self.receive_all(worker);
-        if let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) {
+        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        if !peer.is_severed {
             let notes = peer.channel.memory().map(|memory| memory.notes(peer.decoder.taken()));
             peer.decoder.foresee(&notes.unwrap_or_default());
             self.take_in(worker);
