@@ -7,7 +7,7 @@ use std::process::Command;
 
 use progress_executor::{ExecutorExt, Launcher};
 
-use crate::support::{alone, double, eventually, kill, on_slurm, pool, processes, said_by, skip, spin};
+use crate::support::{Gate, alone, double, eventually, kill, on_slurm, pool, processes, said_by, skip, spin};
 
 fn key_file(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("progress-executor-{name}-{}", std::process::id()))
@@ -41,6 +41,26 @@ fn a_worker_that_was_only_submitted_comes_and_its_file_goes() {
         assert_eq!(pool.submit(double, 5).wait().unwrap(), 10);
         drop(pool);
         fs::remove_file(&go).unwrap();
+    });
+}
+
+#[test]
+fn a_file_of_another_pool_is_left_to_it() {
+    alone(|| {
+        let (file, gate) = (key_file("shared"), Gate::new());
+        let script = "while [ -e \"$0\" ]; do sleep 0.05; done; exec \"$@\"";
+        let launcher = Launcher::bulk(["sh", "-c", script, gate.path().to_str().unwrap()]).key_file(&file);
+        let (one, other) = (pool(launcher.clone(), 1), pool(launcher, 1));
+        let task = one.submit(double, 4);
+        eventually("there is the file", || self::first(&file).exists());
+        let invitation = fs::read(self::first(&file)).unwrap();
+        // Its second launch has another name.
+        let second = PathBuf::from(format!("{}-2", file.display()));
+        let others = other.submit(double, 5);
+        eventually("there is another file", || second.exists());
+        assert!(fs::read(self::first(&file)).unwrap() == invitation);
+        gate.open();
+        assert_eq!((task.wait().unwrap(), others.wait().unwrap()), (8, 10));
     });
 }
 

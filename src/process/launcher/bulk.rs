@@ -90,7 +90,8 @@ impl Launcher {
     ///
     /// The file is readable by this user only, and is on a file system, or a volume, that workers see under the same path. Each
     /// launch has one of its own, whose name has the number of the launch behind it: `key-1`, `key-2`. It goes when its workers
-    /// have come, and no others are expected.
+    /// have come, and no others are expected. One that another pool uses is left to it, and the launch tried
+    /// again under the next name.
     ///
     /// The launcher may end while its workers wait in a queue: that is a failure only if it says so by its exit code, and those
     /// that start when nobody expects them any more end at once. Without the standard input of a launcher, workers see the end of

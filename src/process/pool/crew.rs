@@ -8,6 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use crate::error::WorkerExit;
 use crate::process::pool::ending::Ending;
 use crate::process::pool::launch::{End, Failure, Process};
@@ -49,24 +52,38 @@ pub(super) struct Crew {
     pub(super) ending: Option<Ending>,
 }
 
-/// A file that nobody else can read, while it is needed.
-pub(super) struct KeyFile(PathBuf);
+/// A file that nobody else can read, while it is needed. It is locked meanwhile, so that no other pool takes its name.
+pub(super) struct KeyFile {
+    path: PathBuf,
+    _locked: File,
+}
 
 impl KeyFile {
     /// Replaces what a program may have left that was killed.
     pub(super) fn create(path: PathBuf, content: &[u8]) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        if File::open(&path).is_ok_and(|file| is_locked(&file)) {
+            let text = "another pool uses this file: each has to have a `key_file` of its own";
+            return Err(named(io::Error::new(io::ErrorKind::AlreadyExists, text)));
+        }
         let _ = fs::remove_file(&path);
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(named)?;
+        // Where files cannot be locked, it goes without.
+        let _ = is_locked(&file);
         file.write_all(content).map_err(named)?;
-        Ok(Self(path))
+        Ok(Self { path, _locked: file })
     }
 }
 
 impl Drop for KeyFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Whether somebody else has locked it, and if not, locks it.
+fn is_locked(file: &File) -> bool {
+    flock(file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
 }
 
 /// What the driver knows of crews.
