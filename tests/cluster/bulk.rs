@@ -138,6 +138,15 @@ fn a_launch_that_fails_is_the_error_of_what_waits_and_quotes_the_launcher() {
 }
 
 #[test]
+fn a_launcher_that_keeps_its_standard_input_to_itself_is_an_error_that_says_what_to_do() {
+    alone(|| {
+        let launcher = Launcher::bulk(["sh", "-c", "exec \"$@\" </dev/null", "sh"]);
+        let error = format!("{:#}", pool(launcher, 1).submit(double, 1).wait().unwrap_err());
+        assert!(error.contains("use `Launcher::key_file`"), "{error}");
+    });
+}
+
+#[test]
 fn what_a_launcher_has_started_is_gone_with_it() {
     alone(|| {
         // Longer than any test takes, and for no other one.

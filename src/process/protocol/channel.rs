@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, recvmsg, sendmsg,
@@ -23,6 +23,9 @@ use crate::process::protocol::link::Link;
 use crate::process::protocol::memory::{self, Memory};
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox::Outbox;
+
+/// How long the first message may take where a launcher, or a network, is in between.
+const FIRST: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -86,9 +89,10 @@ impl Channel {
     /// Waits for what comes first, and receives it, and the memory with it.
     pub(crate) fn receive_first(&mut self, decoder: &mut Decoder) -> Received {
         let Link::Socket(socket) = &self.link else {
+            let mut fds = [PollFd::from_borrowed_fd(self.link.input(), PollFlags::IN)];
+            let found = retry_on_intr(|| poll(&mut fds, Some(&FIRST)));
             // An error is as good as something to read: whoever receives it looks again.
-            let _ = retry_on_intr(|| poll(&mut [PollFd::from_borrowed_fd(self.link.input(), PollFlags::IN)], None));
-            return self.receive(decoder);
+            return if found == Ok(0) { Received::End } else { self.receive(decoder) };
         };
         let mut bytes = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

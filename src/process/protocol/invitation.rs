@@ -27,6 +27,8 @@ pub(crate) struct Invitation {
 /// Why a line is no invitation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoInvitation {
+    /// There is nothing.
+    Nothing,
     /// It is something else.
     Other,
     Malformed(&'static str),
@@ -36,7 +38,8 @@ pub(crate) enum NoInvitation {
 impl fmt::Display for NoInvitation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Other => f.write_str("a line that is no invitation"),
+            Self::Nothing => f.write_str("nothing to say"),
+            Self::Other => f.write_str("something else to say"),
             Self::Malformed(what) => write!(f, "an invitation with a malformed {what}"),
             Self::Version(version) => {
                 write!(f, "an invitation of version {version} of the protocol, where this is version {VERSION}")
@@ -66,8 +69,10 @@ impl Invitation {
     /// Reads a line, with its end or without.
     pub(crate) fn parse(line: &str) -> Result<Self, NoInvitation> {
         let mut words = line.split_ascii_whitespace();
-        if words.next() != Some(MAGIC) {
-            return Err(NoInvitation::Other);
+        match words.next() {
+            Some(MAGIC) => {}
+            Some(_) => return Err(NoInvitation::Other),
+            None => return Err(NoInvitation::Nothing),
         }
         let mut next = |what| words.next().ok_or(NoInvitation::Malformed(what));
         let version = next("version")?.parse().map_err(|_| NoInvitation::Malformed("version"))?;
@@ -136,7 +141,7 @@ mod tests {
             let words: Vec<&str> = words.iter().copied().enumerate().map(with).collect();
             Invitation::parse(&words.join(" "))
         };
-        assert_eq!(Invitation::parse(""), Err(NoInvitation::Other));
+        assert_eq!(Invitation::parse("\n"), Err(NoInvitation::Nothing));
         assert_eq!(with(0, "Welcome"), Err(NoInvitation::Other));
         assert_eq!(with(1, "99"), Err(NoInvitation::Version(99)));
         assert_eq!(with(1, "x"), Err(NoInvitation::Malformed("version")));

@@ -11,13 +11,14 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
 use crate::process::program;
 use crate::process::protocol::descriptor::above_standard;
-use crate::process::protocol::invitation::{Invitation, LONGEST};
+use crate::process::protocol::invitation::{Invitation, LONGEST, NoInvitation};
 use crate::process::protocol::link::Link;
-use crate::process::protocol::noise::{ANSWER, Initiator, Terms};
+use crate::process::protocol::noise::{ANSWER, Initiator, Opener, Sealer, Terms};
 use crate::process::protocol::sealed::SealedStream;
 use crate::process::protocol::signature;
 use crate::process::protocol::wire::Origin;
@@ -29,6 +30,8 @@ use crate::process::worker_args::Role;
 
 /// How long to try, when a program has a thousand workers that come at once.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long to wait for an invitation.
+const INVITED: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 /// How long to wait for one address, and then for an answer.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long to wait before the next round.
@@ -41,8 +44,8 @@ pub(super) fn join(
     is_settled: bool,
     parent: &mut Parent,
 ) -> Result<Link, Box<dyn Error>> {
-    let line = if is_settled {
-        read_line(io::stdout())?
+    let invitation = if is_settled {
+        Invitation::parse(&read_line(io::stdout())?)?
     } else {
         if let Some(path) = worker_args::key_file() {
             let file = File::open(&path);
@@ -51,10 +54,10 @@ pub(super) fn join(
             rustix::stdio::dup2_stdin(above_standard(file)?)?;
         }
         let line = read_line(io::stdin())?;
+        let invitation = Invitation::parse(&line).map_err(|error| uninvited(&error))?;
         settle(|| leave_line(&line))?;
-        line
+        invitation
     };
-    let invitation = Invitation::parse(&line)?;
     let (theirs, ours) = (invitation.terms.fingerprint.binary, portable_fingerprint(Some(registry)).binary);
     if theirs != ours {
         let program = program::location()?;
@@ -74,11 +77,26 @@ pub(super) fn join(
     Ok(connect(&invitation)?)
 }
 
+fn uninvited(found: &dyn Error) -> String {
+    match worker_args::key_file() {
+        Some(path) => format!("{} holds {found}", path.display()),
+        None => format!(
+            "its standard input has {found}, and no invitation: where a launcher does not pass its own on to each worker, \
+             use `Launcher::key_file`"
+        ),
+    }
+}
+
 /// Reads to the end of the line, and nothing of what follows.
 fn read_line(from: impl AsFd) -> Result<String, Box<dyn Error>> {
     let mut line = Vec::new();
     let mut byte = [0];
     while line.len() < LONGEST && !line.ends_with(b"\n") {
+        // It was there before this worker was.
+        let mut fds = [PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN)];
+        if retry_on_intr(|| poll(&mut fds, Some(&INVITED)))? == 0 {
+            return Err(uninvited(&NoInvitation::Nothing).into());
+        }
         if retry_on_intr(|| rustix::io::read(&from, &mut byte))? == 0 {
             break;
         }
@@ -94,47 +112,60 @@ fn leave_line(line: &str) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdout(above_standard(OwnedFd::from(theirs))?)?)
 }
 
-/// Returns in [`PATIENCE`] and one [`ATTEMPT`], with what was wrong with each address where there is no connection.
+/// Returns in [`PATIENCE`] and two [`ATTEMPT`]s, with what was wrong with each address where there is no connection.
 fn connect(Invitation { terms, addresses }: &Invitation) -> Result<Link, String> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let (connected, connections) = channel();
+        let (answered, answers) = channel();
         for address in addresses {
-            let (address, connected) = (address.clone(), connected.clone());
+            let (address, terms, answered) = (address.clone(), terms.clone(), answered.clone());
             let thread = thread::Builder::new().name("progress-connect".into());
             thread
-                .spawn(move || reach(address, &connected))
+                .spawn(move || reach(address, &terms, &answered))
                 .map_err(|error| format!("it could not start a thread: {error}"))?;
         }
-        drop(connected);
+        drop(answered);
         let mut failures = Vec::new();
-        for (address, stream) in connections {
-            match stream.and_then(|stream| introduce(stream, terms)) {
+        for (address, answer) in answers {
+            match answer.and_then(Answer::confirm) {
                 Ok(link) => return Ok(link),
                 Err(error) => failures.push(format!("{address}: {error}")),
             }
         }
         if Instant::now() >= until {
-            return Err(format!("it could not connect to its program: {}", failures.join("; ")));
+            return Err(format!(
+                "it could not connect to its program ({}): say where that is to listen with `Launcher::listen`, and \
+                 where workers find it with `Launcher::advertise`",
+                failures.join("; ")
+            ));
         }
         thread::sleep(PAUSE);
     }
 }
 
-type Connected = Sender<(String, io::Result<TcpStream>)>;
+type Answered = Sender<(String, io::Result<Answer>)>;
 
 /// Tries all that a name stands for. Nobody may wait for it any more.
-fn reach(address: String, connected: &Connected) {
+fn reach(address: String, terms: &Terms, answered: &Answered) {
     let found: Vec<SocketAddr> = match address.to_socket_addrs() {
         Ok(found) => found.collect(),
-        Err(error) => return drop(connected.send((address, Err(error)))),
+        Err(error) => return drop(answered.send((address, Err(error)))),
     };
     for one in found {
-        let _ = connected.send((one.to_string(), TcpStream::connect_timeout(&one, ATTEMPT)));
+        let _ = answered.send((one.to_string(), introduce(one, terms)));
     }
 }
 
-fn introduce(mut stream: TcpStream, terms: &Terms) -> io::Result<Link> {
+/// Somebody who knows the key has answered, and waits for the confirmation: of all who have, one worker takes one.
+struct Answer {
+    stream: TcpStream,
+    sealer: Sealer,
+    opener: Opener,
+    confirmation: Vec<u8>,
+}
+
+fn introduce(address: SocketAddr, terms: &Terms) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, ATTEMPT)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ATTEMPT))?;
     let (initiator, opening) = Initiator::new(terms).map_err(io::Error::other)?;
@@ -142,7 +173,13 @@ fn introduce(mut stream: TcpStream, terms: &Terms) -> io::Result<Link> {
     let mut answer = [0; ANSWER];
     stream.read_exact(&mut answer)?;
     let (sealer, opener, confirmation) = initiator.finish(&answer).map_err(io::Error::other)?;
-    stream.write_all(&confirmation)?;
-    stream.set_read_timeout(None)?;
-    Ok(Link::Sealed(SealedStream::new(above_standard(stream)?.into(), sealer, opener)))
+    Ok(Answer { stream, sealer, opener, confirmation })
+}
+
+impl Answer {
+    fn confirm(self) -> io::Result<Link> {
+        let Self { mut stream, sealer, opener, confirmation } = self;
+        stream.write_all(&confirmation)?;
+        Ok(Link::Sealed(SealedStream::new(above_standard(stream)?.into(), sealer, opener)))
+    }
 }

@@ -242,7 +242,7 @@ impl Worker {
         let mut decoder = Decoder::new(1024);
         let hello = loop {
             if channel.receive_first(&mut decoder) == Received::End {
-                return Err("the program that started this worker is gone".into());
+                return Err("the program that started this worker is gone, or has not said hello".into());
             }
             match decoder.next_request().map_err(|error| said(&error))? {
                 Some(Request::Hello(hello)) => break hello,
