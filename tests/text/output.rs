@@ -30,6 +30,21 @@ pub(crate) fn write_for_ever((): (), progress: &Updater) -> TaskResult<()> {
     }
 }
 
+/// Leaves a thread behind that says more than anybody takes.
+pub(crate) fn leave_a_talker((): (), progress: &Updater) -> TaskResult<()> {
+    let shared = progress.shared();
+    std::thread::spawn(move || {
+        while shared.check().is_ok() {
+            std::thread::yield_now();
+        }
+        let line = "x".repeat(1000);
+        loop {
+            shared.println(&line);
+        }
+    });
+    Ok(())
+}
+
 pub(crate) fn complain_and_die((): (), _: &Updater) -> TaskResult<()> {
     (0..10_000).for_each(|line| eprintln!("complaint {line}"));
     std::process::exit(3)
@@ -127,6 +142,29 @@ fn a_callback_that_takes_no_more_holds_up_nobody_but_those_who_write() {
         eventually("it goes on", || writer.progress().n > before);
         writer.cancel();
         assert!(writer.wait().unwrap_err().is_cancelled());
+    });
+}
+
+#[test]
+fn what_a_task_has_left_behind_holds_up_no_other_task() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let mut barrier = Some(barrier);
+        let output = WorkerOutput::lines(move |_| {
+            if let Some(barrier) = barrier.take() {
+                barrier.pass();
+            }
+        });
+        let executor = ProcessPoolExecutor::builder().max_workers(1).output(output).build().unwrap();
+        executor.submit(leave_a_talker, ()).wait().unwrap();
+        // From now on it is heard on standard error only.
+        executor.submit(count, 10).wait().unwrap();
+        gate.wait();
+        // Meanwhile the pipe is full, and will remain so.
+        for _ in 0..5000 {
+            assert_eq!(executor.submit(count, 10).wait().unwrap(), 10);
+        }
+        gate.open();
     });
 }
 

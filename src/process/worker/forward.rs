@@ -146,10 +146,12 @@ impl Recorder for Outlet {
 
 impl Relay for Outlet {
     fn say(&self, line: Line) {
-        let _in_order = self.order();
+        let in_order = self.order();
         let current = self.current();
         // The initializer is no task of the program's, and what a task has left behind none of anybody's.
         let Some((_, run)) = current.filter(|&(task, run)| task == line.task && run != 0) else {
+            // Somebody may be slow to read that, and the task that runs now is not to wait for it.
+            drop((current, in_order));
             return to_standard_error(&line.text);
         };
         if self.channel.is_full() {
