@@ -32,6 +32,7 @@ pub(crate) struct Program {
     stdin: Option<ChildStdin>,
     pub(crate) master: File,
     pub(crate) terminal: Parser,
+    cut: Cut,
     /// All that it has written.
     pub(crate) raw: Vec<u8>,
 }
@@ -57,6 +58,7 @@ impl Program {
             stdin: None,
             master: master.into(),
             terminal: Parser::new(rows, columns, 10_000),
+            cut: Cut::default(),
             raw: Vec::new(),
         };
         program.resize(rows, columns);
@@ -67,12 +69,13 @@ impl Program {
     }
 
     pub(crate) fn resize(&mut self, rows: u16, columns: u16) {
-        tcsetwinsize(&self.master, winsize(rows, columns)).unwrap();
         self.terminal.screen_mut().set_size(rows, columns);
+        self.tell_size();
     }
 
-    /// As most terminals do it: what is too wide goes on in the next row, and is one line again when there is room.
-    pub(crate) fn resize_and_reflow(&mut self, rows: u16, columns: u16) {
+    /// As most terminals do it: what is too wide goes on in the next row, and is one line again when there is room. The program
+    /// does not know of it before it is [told](Self::tell_size).
+    pub(crate) fn reflow(&mut self, rows: u16, columns: u16) {
         // What is on its way to the terminal was drawn for the old size: there is to be nothing.
         let process = self.stop(Signal::STOP);
         let (row, column) = self.terminal.screen().cursor_position();
@@ -85,8 +88,12 @@ impl Program {
             terminal.process(if *is_wrapped { b"" } else { b"\r\n" });
         }
         self.terminal = terminal;
-        tcsetwinsize(&self.master, winsize(rows, columns)).unwrap();
         kill_process(process, Signal::CONT).unwrap();
+    }
+
+    pub(crate) fn tell_size(&self) {
+        let (ws_row, ws_col) = self.terminal.screen().size();
+        tcsetwinsize(&self.master, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     }
 
     /// Stops it, and takes in what it has written by then.
@@ -121,7 +128,7 @@ impl Program {
         let mut bytes = [0; 4096];
         match self.master.read(&mut bytes) {
             Ok(len @ 1..) => {
-                self.terminal.process(&bytes[..len]);
+                bytes[..len].iter().for_each(|&byte| self.cut.process(byte, &mut self.terminal));
                 self.raw.extend(&bytes[..len]);
                 true
             }
@@ -143,6 +150,15 @@ impl Program {
         self.master.write_all(key).unwrap();
         while !self.raw[seen..].windows(shown.len()).any(|bytes| bytes == shown.as_bytes()) {
             assert!(self.read(until));
+        }
+    }
+
+    /// Has it draw so many times.
+    pub(crate) fn wait_for_frames(&mut self, frames: usize) {
+        let (seen, until) = (self.raw.len(), Instant::now() + DEADLINE);
+        let is_end = |bytes: &&[u8]| *bytes == END_OF_FRAME;
+        while self.raw[seen..].windows(END_OF_FRAME.len()).filter(is_end).count() < frames {
+            assert!(self.read(until), "it has ended: {:#?}", self.lines());
         }
     }
 
@@ -180,14 +196,42 @@ impl Program {
     }
 }
 
-fn winsize(rows: u16, columns: u16) -> Winsize {
-    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
-}
-
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A mode that the emulator does not know: what does not fit in a line is cut off.
+#[derive(Default)]
+struct Cut {
+    is_on: bool,
+    /// What there is of a sequence that has begun.
+    sequence: Vec<u8>,
+    /// This character is cut off.
+    is_skipped: bool,
+}
+
+impl Cut {
+    fn process(&mut self, byte: u8, terminal: &mut Parser) {
+        if byte == 0x1b || !self.sequence.is_empty() {
+            self.sequence.push(byte);
+            if byte.is_ascii_alphabetic() {
+                let sequence = std::mem::take(&mut self.sequence);
+                self.is_on = (self.is_on || sequence == b"\x1b[?7l") && sequence != b"\x1b[?7h";
+                terminal.process(&sequence);
+            }
+            return;
+        }
+        let is_first_byte = byte & 0xc0 != 0x80;
+        if is_first_byte {
+            let (_, column) = terminal.screen().cursor_position();
+            self.is_skipped = self.is_on && byte >= b' ' && column + 1 >= terminal.screen().size().1;
+        }
+        if !self.is_skipped {
+            terminal.process(&[byte]);
+        }
     }
 }
 

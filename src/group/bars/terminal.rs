@@ -12,6 +12,9 @@
 //! No line reaches the last column, and the cursor stands below them: so nothing wraps, and what the terminal shows of its
 //! own, as `^C`, harms no line. A frame is one write, so that nothing comes in between.
 //!
+//! Most terminals that become narrower wrap what is there: the lines of the last frame then take as many rows as can be
+//! computed. A terminal that cuts them off instead, as xterm does, loses as many rows of what stands above.
+//!
 //! Deliberately not that of `indicatif`, which fills each line to its end and lets it wrap.
 
 use std::collections::BTreeMap;
@@ -27,6 +30,9 @@ use crate::task::lines;
 
 const ERASE_REST: &str = "\x1b[K";
 const END_OF_LINE: &str = "\r\n";
+/// Lines that are too wide are cut off, or go on in the next row.
+const CUT: &str = "\x1b[?7l";
+const WRAP: &str = "\x1b[?7h";
 /// Of a terminal that does not say how large it is.
 const ROWS: usize = 24;
 const COLUMNS: usize = 80;
@@ -144,14 +150,19 @@ impl Terminal {
         let shown = &lines[lines.len().saturating_sub(rows.saturating_sub(1).max(1))..];
         screen.is_last_row = rows == 1;
         screen.drawn.clear();
+        // A terminal may have become narrower by now, and not say so before it is drawn on: then a line still takes one row,
+        // and those that it has wrapped before are as many as is known here.
+        frame += CUT;
         for line in shown {
             // Some were made when the terminal was wider.
             let line = truncate_str(line, columns - 1, "");
             screen.drawn.push(width(&strip_ansi_codes(&line)));
-            frame += &line;
+            // Erased as a whole, for some terminals wrap what was erased from somewhere on like what is there.
             frame += ERASE_REST;
+            frame += &line;
             frame += if screen.is_last_row { "" } else { END_OF_LINE };
         }
+        frame += WRAP;
         frame += "\x1b[J";
         screen.columns = columns;
         emit(&frame);
