@@ -99,23 +99,25 @@ const STOP: Duration = Duration::from_millis(2200);
 
 #[test]
 fn bars_that_stay_there_begin_anew_below_what_the_shell_has_written() {
-    within_deadline(|| {
-        let all = KINDS.iter().flat_map(|kind| WIDTHS.map(|columns| stopped(kind, columns, &[])));
-        let mut all: Vec<_> = all.collect();
-        // What is looked for is that time has passed.
-        thread::sleep(STOP);
-        for (program, process) in &mut all {
-            go_on(program, *process);
-            let above = |lines: &[String]| lines.iter().position(|line| *line == SHELL[0]);
-            program.wait_until(|lines| {
-                above(lines).is_some_and(|at| are_whole(&lines[(at + SHELL.len()).min(lines.len())..]))
-            });
-            program.step();
-            program.wait();
-            let lines = program.lines();
-            let (before, after) = lines.split_at(above(&lines).unwrap());
-            assert!(are_whole(before.strip_suffix(&["^Z".to_owned()]).unwrap_or(before)), "{lines:#?}");
-            assert!(after.len() == 4 && after[..3] == SHELL && after[3].starts_with("2 ended: "), "{lines:#?}");
-        }
-    });
+    for kind in KINDS {
+        within_deadline(move || {
+            let mut all = WIDTHS.map(|columns| stopped(kind, columns, &[]));
+            // What is looked for is that time has passed.
+            thread::sleep(STOP);
+            for (program, process) in &mut all {
+                go_on(program, *process);
+                let above = |lines: &[String]| lines.iter().position(|line| *line == SHELL[0]);
+                program.wait_until(|lines| {
+                    let below = above(lines).and_then(|at| lines.get(at + SHELL.len()..));
+                    below.is_some_and(are_whole)
+                });
+                program.step();
+                program.wait();
+                let lines = program.lines();
+                let (before, after) = lines.split_at(above(&lines).unwrap());
+                assert!(are_whole(before.strip_suffix(&["^Z".to_owned()]).unwrap_or(before)), "{lines:#?}");
+                assert!(after.len() == 4 && after[..3] == SHELL && after[3].starts_with("2 ended: "), "{lines:#?}");
+            }
+        });
+    }
 }
