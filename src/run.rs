@@ -207,6 +207,10 @@ impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
         Task::name(self)
     }
 
+    fn look(&self) {
+        Task::look(self);
+    }
+
     fn take(&self) -> Option<Result<W::Output, TaskError>> {
         match self.body.replace(Stage::Empty) {
             Stage::Ended(outcome) => Some(outcome),

@@ -9,6 +9,8 @@
 mod counts;
 #[path = "../src/process/pool/leader.rs"]
 mod leader;
+#[path = "../src/process/protocol/live.rs"]
+mod live;
 #[path = "../src/process/protocol/page.rs"]
 mod page;
 #[path = "../src/task/state.rs"]
@@ -22,10 +24,14 @@ mod sync {
     pub(crate) mod waiter;
 
     pub(crate) mod primitives {
-        pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+        pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
         pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
         pub(crate) use loom::thread::yield_now as spin_loop;
     }
+}
+
+mod task {
+    pub(crate) use crate::counts;
 }
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,11 +40,13 @@ use std::task::{Wake, Waker};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use counts::Counts;
+use counts::{Cells, Counter, Counts};
 use leader::{Follower, Leadership};
+use live::{Live, Seen};
 use page::{Doomed, Place};
 use state::{Cancel, State, Unclaimed};
 use sync::clock::{Clock, Span};
+use sync::seqlock::Sequence;
 use sync::waiter::Waiter;
 
 #[test]
@@ -189,7 +197,7 @@ fn whoever_sees_the_end_sees_the_last_counts() {
         let worker = {
             let task = task.clone();
             thread::spawn(move || {
-                task.1.advance(3);
+                task.1.counter().advance(3);
                 task.2.stop(7);
                 task.0.settle(0);
             })
@@ -226,9 +234,60 @@ fn no_reading_shows_n_without_its_total() {
 fn no_reading_shows_n_with_a_total_from_before_it() {
     let changes = |counts: &Counts| {
         counts.set_total(10);
-        counts.set_n(1);
+        counts.counter().set(1);
     };
     read_during(changes, &[(0, counts::UNKNOWN), (0, 10), (1, 10)]);
+}
+
+/// The words that a worker shares with its program.
+#[derive(Default)]
+struct Words {
+    sequence: loom::sync::atomic::AtomicU32,
+    others: [loom::sync::atomic::AtomicU64; 4],
+}
+
+impl Words {
+    fn live(&self) -> Live<'_> {
+        let [task, n, total, spread] = &self.others;
+        Live { task, cells: Cells { n, total, sequence: Sequence(&self.sequence) }, spread }
+    }
+}
+
+/// Looks at the task with the number 1 while its worker makes `changes`: it must count one of `counts`, if it is seen.
+fn look_during(changes: fn(Live<'_>), counts: &'static [u64]) {
+    loom::model(move || {
+        let words = Arc::new(Words::default());
+        words.live().turn_to(1);
+        let worker = {
+            let words = words.clone();
+            thread::spawn(move || changes(words.live()))
+        };
+        if let Some(Seen::Counted(reading)) = words.live().see(1) {
+            assert!(counts.contains(&reading.n), "{}", reading.n);
+        }
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn what_a_task_has_counted_is_not_taken_for_that_of_another() {
+    let changes = |live: Live<'_>| {
+        Counter(live.cells.n).advance(3);
+        live.turn_to(2);
+        Counter(live.cells.n).advance(4);
+    };
+    look_during(changes, &[0, 3]);
+}
+
+#[test]
+fn what_a_task_has_handed_out_is_not_taken_for_done() {
+    let changes = |live: Live<'_>| {
+        live.spread();
+        Counter(live.cells.n).set(50);
+        Counter(live.cells.n).set(2);
+        live.gather();
+    };
+    look_during(changes, &[0, 2]);
 }
 
 #[test]

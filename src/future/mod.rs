@@ -120,7 +120,8 @@ impl<T> ProgressFuture<T> {
         self.handle.name()
     }
 
-    /// How far the task has come, right now.
+    /// How far the task has come, right now; in a worker process, as far as that can be [seen](crate::ProcessPoolExecutor#progress)
+    /// from here.
     ///
     /// # Examples
     ///
@@ -135,6 +136,7 @@ impl<T> ProgressFuture<T> {
     /// ```
     #[must_use]
     pub fn progress(&self) -> ProgressState {
+        self.handle.look();
         self.core().snapshot()
     }
 

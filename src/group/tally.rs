@@ -330,11 +330,11 @@ impl Tally {
 
     /// How far the tasks have come right now.
     pub(crate) fn progress(&mut self) -> GroupProgress {
-        let now: Vec<_> = self
-            .started
-            .iter()
-            .map(|(&id, (task, share))| (id, *share, Share::of(task, &task.core.snapshot(), self.unit)))
-            .collect();
+        let look = |task: &TaskRef| {
+            task.look();
+            Share::of(task, &task.core.snapshot(), self.unit)
+        };
+        let now: Vec<_> = self.started.iter().map(|(&id, (task, share))| (id, *share, look(task))).collect();
         for (id, before, share) in now {
             self.replace(before, share);
             if let Some((_, known)) = self.started.get_mut(&id) {

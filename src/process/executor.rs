@@ -109,6 +109,17 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 /// Where tasks take microseconds, the next ones wait inside of their worker. They are still pending: cancelled, they do
 /// not run; and they move on when their worker is lost, or is busy while another is idle.
 ///
+/// # Progress
+///
+/// On Linux, a task counts in memory that its worker shares with the program. So
+/// [`progress`](crate::ProgressFuture::progress) returns every count at once, the error of a task whose worker was lost tells
+/// exactly how far the task got, and a task that nobody observes sends nothing and wakes nobody, however much it counts.
+/// What [parts](crate::Updater::split) and [several threads](crate::Updater::shared) count is noted there once per
+/// [report interval](crate::ProcessPoolBuilder::report_interval). Messages are kept there too, up to 4 KiB of them.
+///
+/// On other systems, and on workers behind a launcher, the worker sends what has changed once per report interval, and the
+/// program knows no more than that.
+///
 /// # What a worker is like
 ///
 /// - *Standard output and standard error* are those of the program, so that `println!` in a task, and what a panic
@@ -141,8 +152,8 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 ///   its task is cancelled or has a limit. One that is stopped while it has no task is replaced when it would get one.
 /// - *A worker by hand*: `program --progress-executor-task=x` says which tasks are registered. It cannot do more, because
 ///   nothing is at the other end of its standard input.
-/// - *A lost worker*: the [error](crate::TaskErrorKind::WorkerLost) has its exit code or signal, and how far the task got.
-///   Whatever the worker itself had to say is on standard error. A task that may be run twice can have
+/// - *A lost worker*: the [error](crate::TaskErrorKind::WorkerLost) has its exit code or signal, and [how far](#progress) the
+///   task got. Whatever the worker itself had to say is on standard error. A task that may be run twice can have
 ///   [retries](crate::TaskBuilder::retries).
 pub struct ProcessPoolExecutor {
     pool: Arc<Pool>,

@@ -6,11 +6,12 @@
 //!  submit ──► scheduler ──► outbox ──────────┼──► Run, Want, Quit ────┼──► reader ──► inbox ──► runner: Updater ─► task
 //!                 ▲                          │                        │      └─ cancel, pause, observe ──────────▲
 //!  future ◄── driver ◄── decoder ◄───────────┼──── Progress, Ended ◄──┼──── outbox ◄───────────── what it shows ──┘
-//!                 └────── places, notes ◄────┼─ memory that is shared ┼──── what has begun, and was not sent yet
+//!                 └─ places, counts, notes ◄─┼─ memory that is shared ┼──── what has begun, and was not sent
 //! ```
 //!
 //! - [`wire`](protocol::wire): frames and messages. [`channel`](protocol::channel): how they are sent and received.
-//!   [`memory`](protocol::memory): what outlives a worker; [`page`](protocol::page): who decides what in there.
+//!   [`memory`](protocol::memory): what outlives a worker; [`page`](protocol::page): who decides what in there;
+//!   [`live`](protocol::live): where its task counts.
 //! - [`link`](protocol::link): what carries the bytes.
 //! - [`scheduler`](pool::scheduler): who does what, without doing it. [`driver`](pool::driver): does it, on one thread
 //!   at a time for all workers: on that of whoever waits, see [`leader`](pool::leader), or on its own. [`launch`](pool::launch): how a worker starts and ends.
@@ -27,6 +28,10 @@
 //! that it runs. Where no memory is shared, a worker has one task at a time and says when it has
 //! [begun](protocol::wire::Reply::Started): there is no other that could be hit, and to cancel a task that was sent is a
 //! request like that for one that runs.
+//!
+//! What the task that runs counts and says stands in that memory as well, where [whoever asks](pool::windows) looks it up.
+//! So a worker tells of it only where somebody observes the task, and else of what cannot be looked up: that it waits in a
+//! pause, knows of its cancellation, has made a progress call that somebody waits for, or has parts with a name.
 //!
 //! # Launchers
 //!

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::sync::primitives::{AtomicU64, Ordering};
+use crate::sync::primitives::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::seqlock::Sequence;
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -46,7 +46,7 @@ pub(crate) struct Clock {
     started: AtomicU64,
     /// When it was stopped; 0 while it runs.
     stopped: AtomicU64,
-    sequence: Sequence,
+    sequence: AtomicU32,
 }
 
 /// One consistent reading of a [`Clock`].
@@ -60,7 +60,7 @@ pub(crate) struct Span {
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { started: AtomicU64::new(0), stopped: AtomicU64::new(0), sequence: Sequence::new() }
+        Self { started: AtomicU64::new(0), stopped: AtomicU64::new(0), sequence: AtomicU32::new(0) }
     }
 
     /// Starts the clock, or starts it again where it was stopped. Returns for how long it was.
@@ -84,14 +84,14 @@ impl Clock {
     }
 
     pub(crate) fn set(&self, Span { started, stopped }: Span) {
-        self.sequence.write(|| {
+        Sequence(&self.sequence).write(|| {
             self.started.store(started, Ordering::Relaxed);
             self.stopped.store(stopped, Ordering::Relaxed);
         });
     }
 
     pub(crate) fn read(&self) -> Span {
-        self.sequence.read(|| Span {
+        Sequence(&self.sequence).read(|| Span {
             started: self.started.load(Ordering::Relaxed),
             stopped: self.stopped.load(Ordering::Relaxed),
         })

@@ -4,6 +4,6 @@
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::Mutex;
-pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 #[allow(unused_imports, reason = "only pools of processes, where there are any, have a leader")]
 pub(crate) use std::sync::{Arc, MutexGuard};

@@ -9,16 +9,13 @@
 
 use crate::sync::primitives::{AtomicU32, Ordering, fence, spin_loop};
 
-#[derive(Debug)]
-pub(crate) struct Sequence(AtomicU32);
+/// A sequence number, beside the values that it is of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sequence<'a>(pub(crate) &'a AtomicU32);
 
-impl Sequence {
-    pub(crate) fn new() -> Self {
-        Self(AtomicU32::new(0))
-    }
-
+impl Sequence<'_> {
     /// Makes relaxed `stores` that readers see all of, or none. There is one writer at a time.
-    pub(crate) fn write(&self, stores: impl FnOnce()) {
+    pub(crate) fn write(self, stores: impl FnOnce()) {
         let before = self.0.load(Ordering::Relaxed);
         self.0.store(before.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
@@ -27,15 +24,20 @@ impl Sequence {
     }
 
     /// Repeats relaxed `loads` until they were not interrupted by a write.
-    pub(crate) fn read<R>(&self, loads: impl Fn() -> R) -> R {
+    pub(crate) fn read<R>(self, loads: impl Fn() -> R) -> R {
         loop {
-            let before = self.0.load(Ordering::Acquire);
-            let values = loads();
-            fence(Ordering::Acquire);
-            if before % 2 == 0 && before == self.0.load(Ordering::Relaxed) {
+            if let Some(values) = self.try_read(&loads) {
                 return values;
             }
             spin_loop();
         }
+    }
+
+    /// Makes them once: `None` where they were interrupted, or the writer has never come back from a write.
+    pub(crate) fn try_read<R>(self, loads: impl Fn() -> R) -> Option<R> {
+        let before = self.0.load(Ordering::Acquire);
+        let values = loads();
+        fence(Ordering::Acquire);
+        (before % 2 == 0 && before == self.0.load(Ordering::Relaxed)).then_some(values)
     }
 }

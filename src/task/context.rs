@@ -20,15 +20,25 @@ pub(crate) struct Context {
     /// What its function is called, where the task does not know it.
     pub(crate) function: Option<&'static str>,
     /// Where what the task says is recorded.
-    pub(crate) recorder: Option<Arc<dyn Recorder>>,
+    pub(crate) recorder: Option<Arc<dyn Watcher>>,
     /// Where its lines go, if they are not shown in this process.
     pub(crate) relay: Option<Arc<dyn Relay>>,
 }
 
-/// Keeps what a task has said last, for when its process is lost.
+/// Keeps what a task has said last, for another process, which may see what it counts by itself as well. Called with a
+/// lock of the task held.
 pub(crate) trait Recorder: Send + Sync {
-    /// Called in the order in which it was said, with a lock of the task held.
-    fn record(&self, task: TaskId, position: Position, message: Option<&str>);
+    /// Called in the order in which it was said. Where the count `is_spread`, over parts or threads, nothing but this says
+    /// how far the task has come.
+    fn record(&self, task: TaskId, position: Position, message: Option<&str>, is_spread: bool);
+    /// The count is about to be spread.
+    fn spread(&self, task: TaskId);
+}
+
+/// A recorder that can see to it that it hears of a task again and again.
+pub(crate) trait Watcher: Recorder {
+    /// The count is spread: it is to be recorded as often as it would be shown, although nobody may observe the task.
+    fn watch(self: Arc<Self>, task: TaskId);
 }
 
 /// Takes the lines of a task to another process.
@@ -38,6 +48,11 @@ pub(crate) trait Relay: Send + Sync {
 }
 
 impl Context {
+    /// The count is about to be spread over parts or threads. With a lock of the task held.
+    pub(crate) fn spread(&self, task: TaskId) {
+        self.recorder.iter().for_each(|recorder| recorder.spread(task));
+    }
+
     pub(crate) fn with_interval(report_interval: Duration) -> Self {
         Self { report_interval: Some(report_interval), ..Self::default() }
     }

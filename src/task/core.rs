@@ -31,6 +31,10 @@ impl Place {
     /// The rest of the number is that of a process.
     const PROCESS: u32 = 1 << 31;
 
+    fn process(self) -> Option<u32> {
+        (self.0 & Self::PROCESS != 0).then_some(self.0 & !Self::PROCESS)
+    }
+
     /// The worker there, which may be on another host.
     pub(crate) fn worker(self, host: impl FnOnce() -> Option<Arc<str>>) -> Option<WorkerId> {
         match self.0 {
@@ -118,6 +122,34 @@ impl Core {
         }
     }
 
+    /// The process that it was sent to.
+    fn process(&self) -> Option<u32> {
+        self.place().process()
+    }
+
+    /// Whether it runs in another process, or may begin to at any moment, and what it counts there is its own: in a chunk of
+    /// a map, each item counts for itself.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        let word = self.state.load();
+        let may_run = word & (state::LENT | state::RUNNING) != 0 && word & state::ENDED == 0;
+        may_run && self.process().is_some() && self.items().is_none()
+    }
+
+    /// Keeps how far it has come there; `look` looks that up, with a lock of the task held.
+    pub(crate) fn look(&self, look: impl FnOnce(u32) -> Option<Record>) {
+        let mut totals = self.details().totals();
+        // Under the lock, so that nothing older comes after it, nor anything of a worker that was lost.
+        if self.is_elsewhere() {
+            self.process().and_then(look).into_iter().for_each(|record| totals.see(record));
+        }
+    }
+
+    /// How far it has come there, as far as somebody has looked.
+    pub(crate) fn seen(&self) -> Option<Position> {
+        self.process()?;
+        self.existing_details()?.totals().seen()
+    }
+
     /// Most are on this machine, and need no place for that.
     fn set_host(&self, host: Option<&Arc<str>>) {
         if host.is_some() {
@@ -168,7 +200,13 @@ impl Core {
 
     /// The state as it is now.
     pub(crate) fn snapshot(&self) -> ProgressState {
-        self.snapshot_as(self.status())
+        // First: where it is not there any more, more is known by now.
+        let seen = self.seen();
+        let state = self.snapshot_as(self.status());
+        let Some(Position { n, total, part }) = seen.filter(|_| !state.status.is_terminal()) else { return state };
+        // Nobody may have told that it has begun.
+        let status = if state.status == Status::Pending { Status::Running } else { state.status };
+        ProgressState { n, total: known(total), part, status, ..state }
     }
 
     fn snapshot_as(&self, status: Status) -> ProgressState {
@@ -181,7 +219,7 @@ impl Core {
         };
         ProgressState {
             n,
-            total: Some(total).filter(|&total| total != UNKNOWN),
+            total: known(total),
             status,
             message,
             elapsed: Duration::from_nanos(elapsed),
@@ -347,7 +385,7 @@ impl Core {
 
     /// Ends the counting, now. A task that has run took some time, however coarse the clock.
     pub(crate) fn close(&self) {
-        self.close_at(|Span { started, stopped }| {
+        self.close_at(Totals::shown, |Span { started, stopped }| {
             // It stands still already where the task waits.
             let now = if stopped == 0 { clock::now() } else { stopped };
             Span { started, stopped: now.max(started + 1) }
@@ -357,7 +395,7 @@ impl Core {
     /// The same where the task has been running in another process for so many nanoseconds, until `now`. When it was started
     /// there may have been heard of only now.
     pub(crate) fn close_after(&self, elapsed: u64, now: u64) {
-        self.close_at(|_| {
+        self.close_at(Totals::position, |_| {
             let started = now.saturating_sub(elapsed).max(1);
             Span { started, stopped: started.saturating_add(elapsed) }
         });
@@ -368,14 +406,15 @@ impl Core {
         self.clock.stop(clock::now());
     }
 
-    fn close_at(&self, end: impl FnOnce(Span) -> Span) {
+    fn close_at(&self, position: fn(&Totals, &Counts) -> Position, end: impl FnOnce(Span) -> Span) {
         let totals = self.existing_details().map(Details::totals);
         if totals.as_ref().is_some_and(|totals| totals.is_closed()) {
             return;
         }
         self.clock.set(end(self.clock.read()));
         if let Some(mut totals) = totals {
-            totals.close(&self.counts);
+            let position = position(&totals, &self.counts);
+            totals.close(position);
         }
     }
 
@@ -418,22 +457,17 @@ impl Core {
     }
 
     /// Records what the task has said by now.
-    pub(crate) fn record(&self, recorder: &dyn Recorder) {
+    pub(crate) fn record(&self, recorder: &(impl Recorder + ?Sized)) {
         let totals = self.details().totals();
+        let is_spread = !totals.parts.is_empty();
         // Under the lock, so that what was said later is recorded later.
-        recorder.record(self.id(), totals.position(&self.counts), totals.message.as_deref());
+        recorder.record(self.id(), totals.position(&self.counts), totals.message.as_deref(), is_spread);
     }
 
     /// Sets what another process had recorded of the task before it was lost. Only whoever hears of the task there calls
     /// this.
     pub(crate) fn restore(&self, record: Record) {
-        let mut totals = self.details().totals();
-        let position = Position { n: record.n, total: record.total, part: record.part };
-        totals.set_remote(&self.counts, position);
-        let message = record.message.filter(|_| !totals.is_closed());
-        if let Some(message) = message.filter(|message| message.says_more_than(totals.message.as_deref())) {
-            totals.message = Some(message.text.into());
-        }
+        self.details().totals().restore(&self.counts, record);
     }
 
     /// The task knows of its cancellation.
@@ -524,4 +558,9 @@ impl Core {
             self.details().interrupt.notify(usize::MAX);
         }
     }
+}
+
+/// A total, where it is one.
+fn known(total: u64) -> Option<u64> {
+    Some(total).filter(|&total| total != UNKNOWN)
 }

@@ -2,8 +2,13 @@
 //!
 //! Counting up is a store to `n` and nothing else. Only a new `n` together with a new `total` is framed by a
 //! [sequence number](Sequence).
+//!
+//! In a worker process, the task that it runs counts in [memory](lay_out) that the program looks at: whoever counts has
+//! a plain pointer to the [place](Counts::counter) either way, and makes the same store.
 
-use crate::sync::primitives::{AtomicU64, Ordering};
+use std::sync::OnceLock;
+
+use crate::sync::primitives::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sync::seqlock::Sequence;
 
 /// A `total` that is not known.
@@ -13,8 +18,22 @@ pub(crate) const UNKNOWN: u64 = u64::MAX;
 pub(crate) struct Counts {
     n: AtomicU64,
     total: AtomicU64,
-    sequence: Sequence,
+    sequence: AtomicU32,
+    /// They stand in the memory that is laid out for the program to see.
+    is_laid_out: AtomicBool,
 }
+
+/// Where counts stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cells<'a> {
+    pub(crate) n: &'a AtomicU64,
+    pub(crate) total: &'a AtomicU64,
+    pub(crate) sequence: Sequence<'a>,
+}
+
+/// Where a task counts up. Only the task does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counter<'a>(pub(crate) &'a AtomicU64);
 
 /// One consistent reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,43 +42,98 @@ pub(crate) struct Reading {
     pub(crate) total: u64,
 }
 
+static LAID_OUT: OnceLock<Cells<'static>> = OnceLock::new();
+
+/// Lets the one task at a time that this worker process runs count where its program sees it.
+pub(crate) fn lay_out(cells: Cells<'static>) {
+    // A worker has one program.
+    let _ = LAID_OUT.set(cells);
+}
+
+impl Counter<'_> {
+    /// Counts up by `delta`; wraps around after 2⁶⁴ units.
+    #[inline(always)]
+    pub(crate) fn advance(self, delta: u64) {
+        self.set(self.0.load(Ordering::Relaxed).wrapping_add(delta));
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+}
+
+impl Cells<'_> {
+    fn set_both(self, n: u64, total: u64) {
+        self.sequence.write(|| self.store(n, total));
+    }
+
+    /// Within a write.
+    pub(crate) fn store(self, n: u64, total: u64) {
+        self.n.store(n, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// Within a reading.
+    pub(crate) fn load(self) -> Reading {
+        Reading { n: self.n.load(Ordering::Relaxed), total: self.total.load(Ordering::Relaxed) }
+    }
+}
+
 impl Counts {
     pub(crate) fn new() -> Self {
-        Self { n: AtomicU64::new(0), total: AtomicU64::new(UNKNOWN), sequence: Sequence::new() }
+        Self {
+            n: AtomicU64::new(0),
+            total: AtomicU64::new(UNKNOWN),
+            sequence: AtomicU32::new(0),
+            is_laid_out: AtomicBool::new(false),
+        }
     }
 
-    /// Counts up by `delta`; wraps around after 2⁶⁴ units. Only the task calls this.
-    #[inline(always)]
-    pub(crate) fn advance(&self, delta: u64) {
-        self.set_n(self.n().wrapping_add(delta));
-    }
-
-    /// What was counted, for the task itself.
-    #[inline(always)]
-    pub(crate) fn n(&self) -> u64 {
-        self.n.load(Ordering::Relaxed)
-    }
-
-    /// Only the task calls this.
-    #[inline(always)]
-    pub(crate) fn set_n(&self, n: u64) {
-        self.n.store(n, Ordering::Relaxed);
+    /// For whoever counts up many times.
+    pub(crate) fn counter(&self) -> Counter<'_> {
+        Counter(self.cells().n)
     }
 
     /// Only the task calls this.
     pub(crate) fn set_total(&self, total: u64) {
-        self.sequence.write(|| self.total.store(total, Ordering::Relaxed));
+        let cells = self.cells();
+        cells.sequence.write(|| cells.total.store(total, Ordering::Relaxed));
     }
 
     /// Only the task calls this.
     pub(crate) fn set_both(&self, n: u64, total: u64) {
-        self.sequence.write(|| {
-            self.n.store(n, Ordering::Relaxed);
-            self.total.store(total, Ordering::Relaxed);
-        });
+        self.cells().set_both(n, total);
     }
 
     pub(crate) fn read(&self) -> Reading {
-        self.sequence.read(|| Reading { n: self.n.load(Ordering::Relaxed), total: self.total.load(Ordering::Relaxed) })
+        let cells = self.cells();
+        cells.sequence.read(|| cells.load())
+    }
+
+    /// The task is about to run in a worker process, where nobody has counted anything yet.
+    pub(crate) fn move_out(&self) {
+        self.is_laid_out.store(LAID_OUT.get().is_some(), Ordering::Release);
+    }
+
+    /// It has returned, and leaves that memory to the next one.
+    pub(crate) fn move_in(&self) {
+        let Reading { n, total } = self.read();
+        self.own().set_both(n, total);
+        self.is_laid_out.store(false, Ordering::Release);
+    }
+
+    #[inline]
+    fn cells(&self) -> Cells<'_> {
+        if self.is_laid_out.load(Ordering::Acquire) {
+            LAID_OUT.get().copied().unwrap_or(self.own())
+        } else {
+            self.own()
+        }
+    }
+
+    #[inline]
+    fn own(&self) -> Cells<'_> {
+        Cells { n: &self.n, total: &self.total, sequence: Sequence(&self.sequence) }
     }
 }

@@ -17,7 +17,7 @@ use crate::task::items::Items;
 use crate::task::limits::Limits;
 use crate::task::lines::Backlog;
 use crate::task::parts::{Parts, Position};
-use crate::task::remote::{RemotePart, RemoteSnapshot};
+use crate::task::remote::{Record, RecordedMessage, RemotePart, RemoteSnapshot};
 use crate::task::subscribers::Reports;
 
 #[derive(Default)]
@@ -52,6 +52,10 @@ pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn changed(self: Arc<Self>, task: TaskId);
     /// A task has ended.
     fn ended(self: Arc<Self>, task: TaskId);
+    /// How far a task has come in this process, and what it says there, where that can be looked at.
+    fn look(&self, _process: u32, _task: TaskId) -> Option<Record> {
+        None
+    }
     /// What whoever waits for a task of it can do meanwhile.
     fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
         None
@@ -66,6 +70,9 @@ pub(crate) struct Totals {
     pub(crate) message: Option<Arc<str>>,
     /// The part of a unit that another process has told of.
     remote_part: f64,
+    /// What somebody has looked up in another process last. It shows more than was told of, and is there for those who look
+    /// when the place that it was looked up in belongs to another task, before the end of this one was heard of.
+    seen: Option<Position>,
     /// The parts with a name that another process has told of.
     remote_parts: Vec<PartState>,
     /// How many counts, of the task and its parts, are shared by several threads.
@@ -188,6 +195,33 @@ impl Totals {
         })
     }
 
+    /// Keeps what was looked up in the process where the task runs.
+    pub(crate) fn see(&mut self, Record { n, total, part, message, .. }: Record) {
+        if self.is_closed() {
+            return;
+        }
+        self.seen = Some(Position { n, total, part });
+        self.hear(message);
+    }
+
+    /// The same, or what was looked up: all that is known here.
+    pub(crate) fn shown(&self, counts: &Counts) -> Position {
+        self.closed.or(self.seen).unwrap_or_else(|| self.position(counts))
+    }
+
+    /// How far the task has come where it runs, as far as somebody has looked.
+    pub(crate) fn seen(&self) -> Option<Position> {
+        self.seen
+    }
+
+    /// Takes a message that another process has recorded.
+    fn hear(&mut self, message: Option<RecordedMessage>) {
+        let news = message.filter(|message| message.says_more_than(self.message.as_deref()));
+        if let Some(message) = news {
+            self.message = Some(message.text.into());
+        }
+    }
+
     /// The parts under way that have a name.
     pub(crate) fn named_parts(&self) -> Vec<PartState> {
         // A task runs here or there.
@@ -223,11 +257,9 @@ impl Totals {
         self.past.get_or_insert_default().paused += clock.start(now);
     }
 
-    /// The task ends, with its clock stopped.
-    pub(crate) fn close(&mut self, counts: &Counts) {
-        if !self.is_closed() {
-            self.closed = Some(self.position(counts));
-        }
+    /// The task ends there, with its clock stopped.
+    pub(crate) fn close(&mut self, position: Position) {
+        self.closed.get_or_insert(position);
     }
 
     /// Sets what is known of the task in another process, which was halted, as far as was known before, or not.
@@ -260,6 +292,15 @@ impl Totals {
         }
     }
 
+    /// Sets what another process had recorded of the task before it was lost.
+    pub(crate) fn restore(&mut self, counts: &Counts, Record { n, total, part, message, .. }: Record) {
+        if !self.is_closed() {
+            self.seen = None;
+            self.set_remote(counts, Position { n, total, part });
+            self.hear(message);
+        }
+    }
+
     /// As if the task had never been started, but for the memory of the `worker` that was lost just now.
     pub(crate) fn reset(&mut self, counts: &Counts, clock: &Clock, worker: Option<WorkerId>) {
         let span = clock.read();
@@ -270,6 +311,7 @@ impl Totals {
         let started = if span.started == 0 { ended } else { span.started.saturating_sub(paused) };
         past.lost_tries.add(TrySpan { worker, started, ended });
         self.remote_part = 0.0;
+        self.seen = None;
         self.remote_parts.clear();
         self.message = None;
         self.standstill = Standstill::default();

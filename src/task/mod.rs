@@ -33,6 +33,7 @@ use crate::sync::block_on::Reactor;
 use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::details::Owner;
+use crate::task::parts::Position;
 
 /// A task of any type.
 pub(crate) type TaskRef = Arc<Task<dyn Body>>;
@@ -92,6 +93,8 @@ pub(crate) trait Body: Send + Sync {
 pub(crate) trait Handle<T>: Send + Sync {
     fn core(&self) -> &Core;
     fn name(&self) -> &str;
+    /// See [`Task::look`].
+    fn look(&self);
     /// The outcome, once, after the task has ended.
     fn take(&self) -> Option<Result<T, TaskError>>;
     fn to_task(self: Arc<Self>) -> TaskRef;
@@ -117,6 +120,16 @@ impl<B: Body + ?Sized> Task<B> {
     /// What whoever waits for the task can do meanwhile.
     pub(crate) fn reactor(&self) -> Option<Arc<dyn Reactor>> {
         self.owner().and_then(Owner::reactor)
+    }
+
+    /// Looks up how far the task has come, where it runs in another process that can be looked into. Returns what was seen
+    /// last.
+    pub(crate) fn look(&self) -> Option<Position> {
+        if self.core.is_elsewhere() {
+            let owner = self.owner()?;
+            self.core.look(|process| owner.look(process, self.core.id()));
+        }
+        self.core.seen()
     }
 
     fn owner(&self) -> Option<Arc<dyn Owner>> {

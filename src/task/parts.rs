@@ -126,7 +126,7 @@ impl Parts {
         self.under_way.insert(key, part.clone());
         // Whoever sees the new count also sees that there are details, and looks for the parts in them.
         fence(Ordering::Release);
-        counts.advance(units);
+        counts.counter().advance(units);
         part
     }
 
@@ -167,7 +167,7 @@ impl Parts {
     pub(crate) fn unshare(&mut self, counts: &Counts) -> bool {
         // With the one reference that is left, nobody can make another.
         if let Some(shared) = self.shared.take_if(|shared| Arc::get_mut(shared).is_some()) {
-            counts.advance(shared.sum());
+            counts.counter().advance(shared.sum());
             self.shared_total.take().into_iter().for_each(|total| counts.set_total(total));
         }
         self.shared.is_none()

@@ -56,6 +56,7 @@ pub(crate) fn admit(
     first: impl FnOnce(&ProgressState),
 ) {
     let core = &task.core;
+    task.look();
     let mut reports = core.details().reports();
     let is_first = begin_to_observe(core, &reports);
     if subscriber.takes_lines() {

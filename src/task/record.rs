@@ -50,6 +50,7 @@ impl TaskRecord {
         let (position, span, past) = core.read(|position, span, totals| {
             (position, span, totals.and_then(|totals| totals.past.as_deref().cloned()).unwrap_or_default())
         });
+        let position = if status.is_terminal() { position } else { task.look().unwrap_or(position) };
         let started = span.started.saturating_sub(past.paused);
         let has_started = started > 0;
         Self {

@@ -129,7 +129,8 @@ fn tell_cancelled(task: &TaskRef, found: Cancel, cause: CancelCause) {
 /// Requests cancellation; whoever waits for it is to be told.
 pub(crate) fn request_cancel(task: &TaskRef, cause: CancelCause) -> Cancel {
     let core = &task.core;
-    if core.has_run() && !core.has_ended() {
+    // It may be seen to run before anybody has told.
+    if (core.has_run() || core.seen().is_some()) && !core.has_ended() {
         // Before the task can notice.
         core.details().requested_at.set_once(clock::now());
     }

@@ -114,6 +114,7 @@ fn pass_deadline(task: &TaskRef) {
 
 /// Ends a task while its function is running, unless that has returned just now. The function is asked to end.
 fn end(task: &TaskRef, kind: TaskErrorKind, complete: impl FnOnce(TaskError) -> TaskError) {
+    task.look();
     if task.core.state.decide() {
         task.core.close();
         let error = complete(task.error(kind));

@@ -74,6 +74,14 @@ pub(crate) fn record(task: &TaskRef, context: &Context) {
     }
 }
 
+/// The count of the task is spread: unlike one that counts by itself, it is seen elsewhere only where it is recorded.
+pub(crate) fn follow_spread(task: &TaskRef, context: &Context) {
+    if let Some(recorder) = &context.recorder {
+        task.core.record(&**recorder);
+        recorder.clone().watch(task.core.id());
+    }
+}
+
 #[cold]
 pub(crate) fn report(task: &TaskRef, context: &Context) {
     record(task, context);

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use yoke::Yoke;
@@ -21,7 +22,7 @@ use crate::id::TaskId;
 use crate::task::TaskRef;
 use crate::task::context::Context;
 use crate::task::core::Core;
-use crate::task::counts::{Counts, UNKNOWN};
+use crate::task::counts::{Counter, Counts, UNKNOWN};
 use crate::task::parts::{Part, Parts};
 use crate::task::state;
 
@@ -59,9 +60,9 @@ use crate::task::state;
 /// ```
 #[doc(alias = "tqdm")]
 pub struct Updater {
-    /// What it counts in, the task or a part of it; and plain pointers to the count and to the task's core: a progress
-    /// call must not look for them through an `Arc<dyn ..>`, which costs as much as all the rest of it.
-    count: Yoke<(&'static Counts, &'static Core), EitherCart<TaskRef, Arc<PartHandle>>>,
+    /// What it counts in, the task or a part of it; and plain pointers to where it counts up and to the task's core: a
+    /// progress call must not look for them through an `Arc<dyn ..>`, which costs as much as all the rest of it.
+    count: Yoke<(&'static AtomicU64, &'static Core), EitherCart<TaskRef, Arc<PartHandle>>>,
     context: Context,
     _completion: Option<Box<Completion>>,
     /// Whether the total is that of an iterator, and not one that the task has set. A cell, for the counts have one writer.
@@ -130,14 +131,15 @@ impl Count<'_> {
 
 impl Updater {
     pub(crate) fn new(task: TaskRef, context: Context) -> Self {
-        let count = Yoke::attach_to_cart(task, |task| (&task.core.counts, &task.core)).wrap_cart_in_either_a();
+        let count = Yoke::attach_to_cart(task, |task| (task.core.counts.counter().0, &task.core));
+        let count = count.wrap_cart_in_either_a();
         Self { count, context, _completion: None, total_is_counted: Cell::new(false) }
     }
 
     fn of_part(handle: PartHandle, context: Context) -> Self {
         let handle = Arc::new(handle);
         let completion = Completion { handle: handle.clone(), context: context.clone() };
-        let count = Yoke::attach_to_cart(handle, |handle| (&handle.part.counts, &handle.task.core));
+        let count = Yoke::attach_to_cart(handle, |handle| (handle.part.counts.counter().0, &handle.task.core));
         let count = count.wrap_cart_in_either_b();
         Self { count, context, _completion: Some(Box::new(completion)), total_is_counted: Cell::new(false) }
     }
@@ -151,8 +153,8 @@ impl Updater {
     }
 
     #[inline(always)]
-    fn counts(&self) -> &Counts {
-        self.count.get().0
+    fn counter(&self) -> Counter<'_> {
+        Counter(self.count.get().0)
     }
 
     #[inline(always)]
@@ -164,6 +166,13 @@ impl Updater {
         match self.count.backing_cart() {
             EitherCart::A(task) => task,
             EitherCart::B(handle) => &handle.task,
+        }
+    }
+
+    fn counts(&self) -> &Counts {
+        match self.count.backing_cart() {
+            EitherCart::A(task) => &task.core.counts,
+            EitherCart::B(handle) => &handle.part.counts,
         }
     }
 
@@ -265,7 +274,7 @@ impl Updater {
     #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn set_position(&self, n: u64) -> Result<(), Cancelled> {
         if self.core().state.peek() & (state::ATTENTION | state::SHARED) == 0 {
-            self.counts().set_n(n);
+            self.counter().set(n);
             return Ok(());
         }
         self.move_to(n)
@@ -274,7 +283,7 @@ impl Updater {
     /// The same, where something wants attention or where the position is not all this updater's own.
     #[cold]
     fn move_to(&self, n: u64) -> Result<(), Cancelled> {
-        self.counts().set_n(self.own(n));
+        self.counter().set(self.own(n));
         checkpoint::checkpoint(self.task(), &self.context, state::ATTENTION)
     }
 
@@ -420,7 +429,7 @@ impl Updater {
     #[inline]
     #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn update(&self, delta: u64) -> Result<(), Cancelled> {
-        self.counts().advance(delta);
+        self.counter().advance(delta);
         self.checkpoint(state::ATTENTION)
     }
 
@@ -540,7 +549,11 @@ impl Updater {
     /// ```
     #[must_use = "a part that is dropped is complete"]
     pub fn split(&self, units: u64) -> Updater {
-        let part = self.count_in().with_parts(|parts, counts| parts.hand_out(counts, units));
+        let part = self.count_in().with_parts(|parts, counts| {
+            self.context.spread(self.core().id());
+            parts.hand_out(counts, units)
+        });
+        checkpoint::follow_spread(self.task(), &self.context);
         let parent = match self.count_in() {
             Count::Task(_) => None,
             Count::Part(handle) => Some(handle.clone()),
@@ -621,7 +634,7 @@ impl Updater {
 
     /// Counts without checking for cancellation.
     pub(crate) fn count(&self, delta: u64) {
-        self.counts().advance(delta);
+        self.counter().advance(delta);
         checkpoint::report_if_due(self.task(), &self.context);
     }
 
@@ -630,7 +643,7 @@ impl Updater {
         let own = self.own(0);
         let is_total_set = !self.total_is_counted.get() || self.is_total_shared();
         match total {
-            None if is_total_set => self.counts().set_n(own),
+            None if is_total_set => self.counter().set(own),
             total => self.write_counts(|counts| counts.set_both(own, total.unwrap_or(UNKNOWN))),
         }
         self.total_is_counted.set(total.is_some());

@@ -85,7 +85,11 @@ impl Updater {
         if is_first {
             self.core().share();
         }
-        let stripes = self.count_in().with_parts(|parts, _| parts.share());
+        let stripes = self.count_in().with_parts(|parts, _| {
+            self.context.spread(self.core().id());
+            parts.share()
+        });
+        checkpoint::follow_spread(self.task(), &self.context);
         SharedUpdater {
             core: Yoke::attach_to_cart(self.task().clone(), |task| &task.core),
             part: if let Count::Part(part) = self.count_in() { Some(part.clone()) } else { None },

@@ -334,6 +334,9 @@ impl Driver {
         let result = loop {
             match peer.next_event(worker, &self.pool.launch, &mut state.sites) {
                 Ok(Some(event)) => {
+                    if let Event::Ready(..) = event {
+                        self.pool.windows.open(&peer.channel);
+                    }
                     if state.scheduler.note(event, now, &mut effects).is_err() {
                         break Err(WireError::OutOfTurn);
                     }

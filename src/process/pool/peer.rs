@@ -57,7 +57,7 @@ pub(super) enum Introduction {
 
 impl Peer {
     fn last_record(&self) -> Option<Record> {
-        self.channel.memory().and_then(Memory::last_record)
+        self.channel.memory().and_then(Memory::last_look)
     }
 
     /// How it has ended, as far as that is known.

@@ -30,6 +30,10 @@ fn begin_at(task: &TaskRef, pace: Pace) {
 /// Brings a running task up to what is known.
 pub(crate) fn mirror(task: &TaskRef, snapshot: RemoteSnapshot, report_interval: Duration) {
     record(task, snapshot);
+    if task.core.seen().is_some() {
+        // Nobody is shown less than what somebody has seen.
+        task.look();
+    }
     show(task, Pace::Remote(report_interval));
 }
 
@@ -68,6 +72,8 @@ pub(crate) fn deliver(
     let Some(items) = core.items() else { return };
     for (snapshot, outcome) in outcomes {
         let outcome = outcome.map_err(|loss| {
+            // What is known may be of an item before, whose outcome has come together with this one.
+            core.begin_item();
             core.set_item_elapsed(snapshot.elapsed);
             record(task, snapshot);
             let error = error(task, loss);

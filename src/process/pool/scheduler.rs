@@ -198,7 +198,7 @@ impl<K: Types> Scheduler<K> {
     fn want(&mut self, worker: WorkerId, index: usize, wanted: u32, effects: &mut Effects<K>) {
         let Some(sent) = self.slots.get_mut(&worker).and_then(|slot| slot.sent.get_mut(index)) else { return };
         // A worker that was asked to observe a task does so to the end.
-        let wanted = wanted | sent.told & state::OBSERVED;
+        let wanted = wanted | sent.told & (state::OBSERVED | state::ECHO);
         if mem::replace(&mut sent.told, wanted) != wanted {
             effects.push(Action::Want(worker, sent.task.id(), wanted));
         }
@@ -439,12 +439,15 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// The task of this worker takes long: nothing waits behind it, and how far it comes is worth to be known.
+    /// The task of this worker takes long: nothing waits behind it, and how far it comes is worth to be known. Where a page
+    /// is shared, that is there to be looked at, but for whether it has made a progress call.
     fn see_to_long(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
         self.recall_behind(worker, now, effects);
         self.update(worker, |serving| (serving.is_long, serving.look) = (true, None));
-        if let Some(word) = self.slots[&worker].sent.front().map(|sent| sent.task.word()) {
-            self.want(worker, 0, word & WANTED | state::OBSERVED, effects);
+        let slot = &self.slots[&worker];
+        let told = if slot.shares_page() { state::ECHO } else { state::OBSERVED };
+        if let Some(word) = slot.sent.front().map(|sent| sent.task.word()) {
+            self.want(worker, 0, word & WANTED | told, effects);
         }
     }
 
@@ -471,7 +474,7 @@ impl<K: Types> Scheduler<K> {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let word = slot.sent.front().map_or(0, |sent| sent.task.word());
         // Where nothing is shared, nobody knows whether it has begun.
-        let may_run = slot.has_begun || slot.room(2) == 1;
+        let may_run = slot.has_begun || !slot.shares_page();
         if may_run && word & (state::CANCEL | state::NOTICED) == state::CANCEL {
             // A time that cannot be told never comes.
             let until = now.checked_add(self.settings.cancel_grace);

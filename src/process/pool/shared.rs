@@ -34,6 +34,7 @@ use crate::process::pool::slot::Settings;
 use crate::process::pool::standby::{Call, Standby};
 use crate::process::pool::terms::{Action, Effects, Event, Seat, Task, WorkerId};
 use crate::process::pool::verdict::{cancelled_kind, judge, loss};
+use crate::process::pool::windows::Windows;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wire::outbox::Payload;
 use crate::process::protocol::wire::{Request, Run};
@@ -43,6 +44,7 @@ use crate::sync::block_on::{Reactor, Sleeper};
 use crate::sync::clock;
 use crate::task::details::Owner;
 use crate::task::lines::{Line, to_standard_error};
+use crate::task::remote::Record;
 use crate::task::{publish, transitions, watchdog};
 
 /// How long to wait for the driver.
@@ -61,6 +63,7 @@ pub(crate) struct Pool {
     pub(super) is_polling: AtomicBool,
     pub(super) progress: Arc<Notifier>,
     pub(super) has_remarked: AtomicBool,
+    pub(super) windows: Windows,
     /// Shared values that nobody needs any more, and workers still have.
     forgotten: Mutex<Vec<u64>>,
     this: Weak<Self>,
@@ -132,6 +135,7 @@ impl Pool {
             is_polling: AtomicBool::new(false),
             progress: Arc::new(Notifier::new()),
             has_remarked: AtomicBool::new(false),
+            windows: Windows::default(),
             forgotten: Mutex::default(),
             this: this.clone(),
         })
@@ -144,7 +148,7 @@ impl Pool {
     /// The same, when a worker is gone.
     pub(super) fn lock_without(&self, worker: WorkerId) -> MutexGuard<'_, State> {
         let mut state = self.lock();
-        state.channels.remove(&worker);
+        state.channels.remove(&worker).into_iter().for_each(|channel| self.windows.close(&channel));
         state.images.forget_worker(worker);
         state.sites.remove(&worker);
         state.speakers.remove(&worker);
@@ -513,6 +517,10 @@ impl Owner for Pool {
 
     fn ended(self: Arc<Self>, task: TaskId) {
         self.tell(Event::Dropped(task.to_u64()));
+    }
+
+    fn look(&self, process: u32, task: TaskId) -> Option<Record> {
+        self.windows.look(process, task)
     }
 
     fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {

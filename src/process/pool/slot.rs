@@ -138,6 +138,11 @@ impl<K: Types> Slot<K> {
         self.page.as_ref().map_or(1, Page::places).min(ahead)
     }
 
+    /// Whether what it has begun, and how far it has come, can be looked up.
+    pub(crate) fn shares_page(&self) -> bool {
+        self.room(2) > 1
+    }
+
     /// Whether it is to be given more, though it has something to do. In one go, when half of that is done.
     pub(crate) fn takes_more(&self, ahead: usize, max_tasks: u64) -> bool {
         let is_fit = self.serving().is_some_and(|serving| !serving.is_long);

@@ -1,32 +1,36 @@
 //! Memory that a worker and its program share, and that outlives the worker.
 //!
 //! ```text
-//! ┌──────────┬───────┬─────┬──────────────────┬──────────┬────────┬─────────────────────────────────────┐
-//! │ reserved │ start │ end │ a word for each  │ sequence │ record │ from start to end, the byte at n of │
-//! │   u64    │  u64  │ u64 │ place: u64 × 256 │   u64    │  × 2   │ all that is sent, at n modulo size  │
-//! └──────────┴───────┴─────┴──────────────────┴──────────┴────────┴─────────────────────────────────────┘
+//! ┌──────────┬───────┬─────┬──────────────────┬─────────┬──────────┬────────┬─────────────────────────────────────┐
+//! │ reserved │ start │ end │ a word for each  │ the one │ sequence │ record │ from start to end, the byte at n of │
+//! │   u64    │  u64  │ u64 │ place: u64 × 256 │ it runs │   u64    │  × 2   │ all that is sent, at n modulo size  │
+//! └──────────┴───────┴─────┴──────────────────┴─────────┴──────────┴────────┴─────────────────────────────────────┘
 //! ```
 //!
 //! The words say which tasks have begun, see [`page`](super::page). Behind them the worker notes what it has said and not
 //! sent: a copy, no system call, and nobody is woken. The program looks there when a worker is lost, or has been silent
 //! for a while.
 //!
-//! What its task says is recorded at once. There are two records, so that one is whole wherever the worker ends: the
-//! record of the number `sequence`, modulo 2.
+//! The task that runs counts in there, see [`live`](super::live). What it says is recorded at once. There are two records, so
+//! that one is whole wherever the worker ends: the record of the number `sequence`, modulo 2. So how far a task has come is
+//! known whenever somebody looks, and when the worker is gone, without a word from it.
 //!
 //! Where there is no such memory, workers are sent one task at a time, and send at once what they have to say.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::process::{Resource, getrlimit};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 use crate::process::protocol::descriptor::above_standard;
+use crate::process::protocol::live::{Live, Seen};
 use crate::process::protocol::page::Place;
+use crate::sync::seqlock::Sequence;
+use crate::task::counts::{Cells, Reading};
 use crate::task::parts::Position;
 use crate::task::remote::{Record, RecordedMessage, beginning};
 
@@ -42,22 +46,30 @@ const NO_MESSAGE: u64 = 0;
 const WHOLE: u64 = 1;
 const CUT: u64 = 2;
 
-/// How often a record is read that is written over meanwhile, by a worker that lives on.
+/// How often something is read that is written over meanwhile, by a worker that lives on.
 const ATTEMPTS: usize = 16;
 
 const RESERVED: usize = 0;
 const START: usize = 8;
 const END: usize = 16;
 const WORDS: usize = 24;
-const SEQUENCE: usize = WORDS + 8 * PLACES;
+/// Two cache lines of its own, for the task writes there all the time.
+const LIVE: usize = (WORDS + 8 * PLACES).next_multiple_of(128);
+const SEQUENCE: usize = LIVE + 128;
 const RECORDS: usize = SEQUENCE + 8;
-const FIELDS: usize = 6;
+const FIELDS: usize = 7;
 const RECORD: usize = 8 * FIELDS + MESSAGE;
 const NOTES_AT: usize = RECORDS + 2 * RECORD;
 const SIZE: usize = NOTES_AT + NOTES;
 
 #[derive(Debug)]
 pub(crate) struct Memory(MmapRegion<()>);
+
+/// What was recorded, and whether the count was spread then.
+struct Recorded {
+    record: Record,
+    is_spread: bool,
+}
 
 impl Memory {
     pub(crate) fn new() -> io::Result<Self> {
@@ -98,29 +110,67 @@ impl Memory {
         self.0.get_atomic_ref(offset).ok()
     }
 
+    /// Where the task counts that the worker runs.
+    pub(crate) fn live(&self) -> Option<Live<'_>> {
+        let sequence = self.0.get_atomic_ref::<AtomicU32>(LIVE).ok()?;
+        let word = |index: usize| self.word(LIVE + 8 * index);
+        let cells = Cells { n: word(2)?, total: word(3)?, sequence: Sequence(sequence) };
+        Some(Live { task: word(1)?, cells, spread: word(4)? })
+    }
+
+    /// How far this task has come, and what it says, where it is the one that the worker runs, or has run last.
+    pub(crate) fn look(&self, task: u64) -> Option<Record> {
+        // First: no less is counted than was when it was said.
+        let recorded = self.last_recorded().filter(|recorded| recorded.record.task == task);
+        let live = self.live()?;
+        match (0..ATTEMPTS).find_map(|_| live.see(task))? {
+            Seen::Counted(Reading { n, total }) => {
+                let message = recorded.and_then(|recorded| recorded.record.message);
+                Some(Record { task, n, total, part: 0.0, message })
+            }
+            Seen::Spread => recorded.filter(|recorded| recorded.is_spread).map(|recorded| recorded.record),
+            Seen::Nothing => None,
+        }
+    }
+
+    /// The same of whichever task it was, once the worker is lost.
+    pub(crate) fn last_look(&self) -> Option<Record> {
+        let seen = self.live().and_then(|live| self.look(live.task()));
+        // It may have ended within a write.
+        seen.or_else(|| Some(self.last_recorded()?.record))
+    }
+
     /// Records what a task has said. Only the worker does this, one thread at a time.
-    pub(crate) fn record(&self, task: u64, position: Position, message: Option<&str>) {
+    pub(crate) fn record(&self, task: u64, position: Position, message: Option<&str>, is_spread: bool) {
         let Some(sequence) = self.word(SEQUENCE) else { return };
         let next = sequence.load(Ordering::Relaxed).wrapping_add(1);
         // Whoever sees a record that is written over sees that the next one is whole.
         fence(Ordering::Release);
-        if self.write_record(record_at(next), task, position, message).is_some() {
+        if self.write_record(record_at(next), task, position, message, is_spread).is_some() {
             sequence.store(next, Ordering::Release);
         }
     }
 
-    fn write_record(&self, at: usize, task: u64, position: Position, message: Option<&str>) -> Option<()> {
+    fn write_record(
+        &self,
+        at: usize,
+        task: u64,
+        position: Position,
+        message: Option<&str>,
+        is_spread: bool,
+    ) -> Option<()> {
         let text = beginning(message.unwrap_or_default(), MESSAGE);
         let extent = message.map_or(NO_MESSAGE, |message| if message.len() == text.len() { WHOLE } else { CUT });
         let Position { n, total, part } = position;
-        for (index, value) in [task, n, total, part.to_bits(), extent, text.len() as u64].into_iter().enumerate() {
+        let fields = [task, n, total, part.to_bits(), is_spread.into(), extent, text.len() as u64];
+        for (index, value) in fields.into_iter().enumerate() {
             self.word(at + 8 * index)?.store(value, Ordering::Relaxed);
         }
         self.0.as_volatile_slice().write_slice(text.as_bytes(), at + 8 * FIELDS).ok()
     }
 
     /// What was recorded last, where that makes sense.
-    pub(crate) fn last_record(&self) -> Option<Record> {
+    fn last_recorded(&self) -> Option<Recorded> {
         let sequence = self.word(SEQUENCE)?;
         for _ in 0..ATTEMPTS {
             let before = sequence.load(Ordering::Acquire);
@@ -136,16 +186,17 @@ impl Memory {
         None
     }
 
-    fn read_record(&self, at: usize) -> Option<Record> {
+    fn read_record(&self, at: usize) -> Option<Recorded> {
         let field = |index: usize| Some(self.word(at + 8 * index)?.load(Ordering::Relaxed));
         let [task, n, total] = [field(0)?, field(1)?, field(2)?];
         let part = Some(f64::from_bits(field(3)?)).filter(|part| (0.0..1.0).contains(part))?;
-        let extent = field(4)?;
-        let len = usize::try_from(field(5)?).ok().filter(|&len| len <= MESSAGE)?;
+        let (is_spread, extent) = (field(4)? != 0, field(5)?);
+        let len = usize::try_from(field(6)?).ok().filter(|&len| len <= MESSAGE)?;
         let mut bytes = vec![0; len];
         self.0.as_volatile_slice().read_slice(&mut bytes, at + 8 * FIELDS).ok()?;
         let message = RecordedMessage { text: String::from_utf8_lossy(&bytes).into_owned(), is_cut: extent == CUT };
-        Some(Record { task, n, total, part, message: (extent != NO_MESSAGE).then_some(message) })
+        let record = Record { task, n, total, part, message: (extent != NO_MESSAGE).then_some(message) };
+        Some(Recorded { record, is_spread })
     }
 
     /// Notes the bytes from `at` on; returns whether that has worked. Only the worker does this.
@@ -197,13 +248,14 @@ fn offset(at: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::thread;
 
     use vm_memory::{Bytes, VolatileMemory};
 
-    use super::{FIELDS, MESSAGE, Memory, PLACES, SEQUENCE, record_at};
+    use super::{FIELDS, LIVE, MESSAGE, Memory, PLACES, SEQUENCE, record_at};
     use crate::process::protocol::page::Doomed;
+    use crate::task::counts::{Counter, UNKNOWN};
     use crate::task::parts::Position;
     use crate::task::remote::{Record, RecordedMessage};
 
@@ -240,6 +292,11 @@ mod tests {
         assert!(program.notes(7).is_empty());
     }
 
+    /// What was recorded last.
+    fn last(memory: &Memory) -> Option<Record> {
+        memory.last_recorded().map(|recorded| recorded.record)
+    }
+
     const POSITION: Position = Position { n: 60, total: 1000, part: 0.25 };
 
     fn record(task: u64, message: Option<(&str, bool)>) -> Record {
@@ -250,15 +307,15 @@ mod tests {
     #[test]
     fn what_was_recorded_last_is_given_back() {
         let (program, worker) = pair();
-        assert_eq!(program.last_record(), None);
-        worker.record(7, POSITION, None);
-        assert_eq!(program.last_record(), Some(record(7, None)));
+        assert_eq!(last(&program), None);
+        worker.record(7, POSITION, None, false);
+        assert_eq!(last(&program), Some(record(7, None)));
         for message in ["file 60", "", "ß", "file 6"] {
-            worker.record(8, POSITION, Some(message));
-            assert_eq!(program.last_record(), Some(record(8, Some((message, false)))));
+            worker.record(8, POSITION, Some(message), false);
+            assert_eq!(last(&program), Some(record(8, Some((message, false)))));
         }
-        worker.record(9, POSITION, None);
-        assert_eq!(program.last_record(), Some(record(9, None)), "the message was that of another task");
+        worker.record(9, POSITION, None, false);
+        assert_eq!(last(&program), Some(record(9, None)), "the message was that of another task");
         assert!(program.notes(0).is_empty(), "records are no notes");
     }
 
@@ -266,20 +323,20 @@ mod tests {
     fn a_long_message_is_cut_at_a_character() {
         let (program, worker) = pair();
         let longest = "x".repeat(MESSAGE);
-        worker.record(7, POSITION, Some(&longest));
-        assert_eq!(program.last_record(), Some(record(7, Some((&longest, false)))));
+        worker.record(7, POSITION, Some(&longest), false);
+        assert_eq!(last(&program), Some(record(7, Some((&longest, false)))));
         let odd = format!("x{}", "ß".repeat(MESSAGE));
-        worker.record(7, POSITION, Some(&odd));
-        assert_eq!(program.last_record(), Some(record(7, Some((&odd[..MESSAGE - 1], true)))));
+        worker.record(7, POSITION, Some(&odd), false);
+        assert_eq!(last(&program), Some(record(7, Some((&odd[..MESSAGE - 1], true)))));
     }
 
     #[test]
     fn a_record_that_is_being_written_leaves_the_one_before() {
         let (program, worker) = pair();
         for task in 1..5 {
-            worker.record(task, POSITION, Some("whole"));
-            worker.write_record(record_at(task + 1), task + 1, POSITION, Some("the worker ends in it")).unwrap();
-            assert_eq!(program.last_record(), Some(record(task, Some(("whole", false)))));
+            worker.record(task, POSITION, Some("whole"), false);
+            worker.write_record(record_at(task + 1), task + 1, POSITION, Some("the worker ends in it"), false).unwrap();
+            assert_eq!(last(&program), Some(record(task, Some(("whole", false)))));
         }
     }
 
@@ -289,39 +346,85 @@ mod tests {
         let writer = thread::spawn(move || {
             for n in 1..20_000 {
                 let message = n.to_string().repeat(50);
-                worker.record(n, Position { n, total: n, part: 0.0 }, Some(&message));
+                worker.record(n, Position { n, total: n, part: 0.0 }, Some(&message), false);
             }
         });
         while !writer.is_finished() {
-            if let Some(Record { task, n, total, message, .. }) = program.last_record() {
+            if let Some(Record { task, n, total, message, .. }) = last(&program) {
                 assert_eq!((n, total), (task, task));
                 assert_eq!(message.unwrap().text, task.to_string().repeat(50));
             }
         }
         writer.join().unwrap();
-        assert_eq!(program.last_record().unwrap().task, 19_999);
+        assert_eq!(last(&program).unwrap().task, 19_999);
     }
 
     #[test]
     fn nonsense_in_a_record_is_nothing_or_a_text() {
         let (program, worker) = pair();
-        worker.record(7, POSITION, Some("file 60"));
+        worker.record(7, POSITION, Some("file 60"), false);
         let at = record_at(worker.word(SEQUENCE).unwrap().load(Ordering::Relaxed));
         let set = |index: usize, value: u64| worker.word(at + 8 * index).unwrap().swap(value, Ordering::Relaxed);
         for len in [MESSAGE as u64 + 1, u64::MAX] {
-            let before = set(5, len);
-            assert_eq!(program.last_record(), None, "{len} bytes");
-            set(5, before);
+            let before = set(6, len);
+            assert_eq!(last(&program), None, "{len} bytes");
+            set(6, before);
         }
         for part in [f64::NAN, 1.0, -1.0] {
             let before = set(3, part.to_bits());
-            assert_eq!(program.last_record(), None, "{part}");
+            assert_eq!(last(&program), None, "{part}");
             set(3, before);
         }
         worker.0.as_volatile_slice().write_slice(&[0xff], at + 8 * FIELDS).unwrap();
-        assert_eq!(program.last_record(), Some(record(7, Some(("\u{fffd}ile 60", false)))));
+        assert_eq!(last(&program), Some(record(7, Some(("\u{fffd}ile 60", false)))));
         worker.word(SEQUENCE).unwrap().store(u64::MAX, Ordering::Relaxed);
-        assert!(program.last_record().is_some(), "any number is that of one of both");
+        assert!(last(&program).is_some(), "any number is that of one of both");
+    }
+
+    #[test]
+    fn a_task_is_seen_as_it_counts_and_what_it_says_with_that() {
+        let (program, worker) = pair();
+        let live = worker.live().unwrap();
+        live.turn_to(7);
+        let seen = |n, total, message: Option<&str>| {
+            let message = message.map(|text| RecordedMessage { text: text.into(), is_cut: false });
+            Some(Record { task: 7, n, total, part: 0.0, message })
+        };
+        assert_eq!(program.look(7), seen(0, UNKNOWN, None));
+        Counter(live.cells.n).advance(59);
+        worker.record(7, Position { n: 59, total: 1000, part: 0.0 }, Some("file 59"), false);
+        Counter(live.cells.n).advance(1);
+        assert_eq!(program.look(7), seen(60, UNKNOWN, Some("file 59")));
+        assert_eq!(program.last_look(), program.look(7));
+        assert_eq!(program.look(8), None);
+        live.turn_to(8);
+        assert_eq!(program.look(7), None);
+        assert_eq!(program.look(8), Some(Record { task: 8, ..seen(0, UNKNOWN, None).unwrap() }));
+    }
+
+    #[test]
+    fn a_count_that_is_spread_is_seen_as_it_is_recorded() {
+        let (program, worker) = pair();
+        let live = worker.live().unwrap();
+        live.turn_to(7);
+        worker.record(7, Position { n: 3, ..POSITION }, None, false);
+        live.spread();
+        Counter(live.cells.n).advance(900);
+        assert_eq!(program.look(7), None, "nothing says how far that is");
+        worker.record(7, POSITION, None, true);
+        assert_eq!(program.look(7), Some(record(7, None)));
+        live.gather();
+        assert_eq!(program.look(7).unwrap().n, 900);
+    }
+
+    #[test]
+    fn what_is_written_for_ever_is_not_waited_for() {
+        let (program, worker) = pair();
+        worker.live().unwrap().turn_to(7);
+        worker.record(7, POSITION, None, false);
+        worker.0.get_atomic_ref::<AtomicU32>(LIVE).unwrap().store(1, Ordering::Relaxed);
+        assert_eq!(program.look(7), None);
+        assert_eq!(program.last_look(), Some(record(7, None)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod descriptor;
 #[cfg(feature = "cluster")]
 pub(crate) mod invitation;
 pub(crate) mod link;
+pub(crate) mod live;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;
 #[cfg(not(target_os = "linux"))]

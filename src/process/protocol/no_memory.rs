@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use crate::process::protocol::live::Live;
 use crate::process::protocol::page::Place;
 use crate::task::parts::Position;
 use crate::task::remote::Record;
@@ -31,11 +32,19 @@ impl Memory {
         match self.0 {}
     }
 
-    pub(crate) fn record(&self, _task: u64, _position: Position, _message: Option<&str>) {
+    pub(crate) fn live(&self) -> Option<Live<'_>> {
         match self.0 {}
     }
 
-    pub(crate) fn last_record(&self) -> Option<Record> {
+    pub(crate) fn look(&self, _task: u64) -> Option<Record> {
+        match self.0 {}
+    }
+
+    pub(crate) fn last_look(&self) -> Option<Record> {
+        match self.0 {}
+    }
+
+    pub(crate) fn record(&self, _task: u64, _position: Position, _message: Option<&str>, _is_spread: bool) {
         match self.0 {}
     }
 

@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use crate::id::TaskId;
 use crate::process::protocol::channel::Channel;
+use crate::process::protocol::live::Live;
+use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wake_pipe::WakePipe;
 use crate::process::protocol::wire::{Reply, Run};
 use crate::progress::{PartState, ProgressState, Status};
 use crate::sync::waiter::Waiter;
 use crate::task::context::{Recorder, Relay};
+use crate::task::core::Core;
 use crate::task::lines::{Backlog, Line, to_standard_error};
 use crate::task::parts::Position;
 #[cfg(feature = "log")]
@@ -65,9 +68,13 @@ impl Outlet {
         })
     }
 
-    /// Records, from now on, what this task says, which is the one with the id `run` in the program.
-    pub(crate) fn turn_to(&self, task: TaskId, run: u64) {
-        *self.current() = Some((task, run));
+    /// Records, from now on, what this task says, which is the one with the id `run` in the program. It has not begun.
+    pub(crate) fn turn_to(&self, task: &Core, run: u64) {
+        *self.current() = Some((task.id(), run));
+        if let Some(live) = self.channel.memory().and_then(Memory::live) {
+            live.turn_to(run);
+            task.counts.move_out();
+        }
     }
 
     /// Adds the lines that wait to what is to be sent. Whoever adds something after them comes after them.
@@ -112,6 +119,16 @@ impl Outlet {
         }
     }
 
+    /// Writes to the memory for this task, if it is the current one.
+    fn write(&self, task: TaskId, write: impl FnOnce(&Memory, u64)) {
+        let Some(memory) = self.channel.memory() else { return };
+        // Threads that a task has left behind may still speak for it. Locked while this is written: there is one writer.
+        let current = self.current();
+        if let Some((_, run)) = current.filter(|&(current, _)| current == task) {
+            write(memory, run);
+        }
+    }
+
     fn add_lines(&self, run: u64, last: Option<Line>) {
         let (mut unsent, mut outbox) = (self.unsent(), self.channel.outbox());
         for line in iter::from_fn(|| unsent.pop()).chain(last) {
@@ -134,13 +151,15 @@ impl Outlet {
 
 /// In the memory that is shared with the program.
 impl Recorder for Outlet {
-    fn record(&self, task: TaskId, position: Position, message: Option<&str>) {
-        let Some(memory) = self.channel.memory() else { return };
-        // Threads that a task has left behind may still speak for it. Locked while this is written: there is one writer.
-        let current = self.current();
-        if let Some((_, run)) = current.filter(|&(current, _)| current == task) {
-            memory.record(run, position, message);
-        }
+    fn record(&self, task: TaskId, position: Position, message: Option<&str>, is_spread: bool) {
+        self.write(task, |memory, run| {
+            memory.record(run, position, message, is_spread);
+            memory.live().filter(|_| !is_spread).into_iter().for_each(Live::gather);
+        });
+    }
+
+    fn spread(&self, task: TaskId) {
+        self.write(task, |memory, _| memory.live().into_iter().for_each(Live::spread));
     }
 }
 
@@ -171,6 +190,10 @@ pub(crate) struct Forwarder {
     task: TaskRef,
     /// In bytes.
     longest_message: usize,
+    /// The program wants to hear what is counted and said, and not only to be able to look at that.
+    is_observed: AtomicBool,
+    /// This observes the task, and does not only wait for its next progress call.
+    observes: AtomicBool,
     sent: Mutex<Sent>,
 }
 
@@ -187,19 +210,39 @@ impl Forwarder {
         // That it has started is said in another way.
         let state = ProgressState { status: Status::Running, ..ProgressState::INITIAL };
         let sent = Mutex::new(Sent { state, has_noticed: false, is_silent: true, is_closed: false });
-        Arc::new(Self { outlet, run, task, longest_message, sent })
+        let [is_observed, observes] = [false, false].map(AtomicBool::new);
+        Arc::new(Self { outlet, run, task, longest_message, is_observed, observes, sent })
     }
 
-    /// Observes the task from now on.
-    pub(crate) fn start(self: &Arc<Self>) {
+    /// Sees to it that the program hears of the task what it wants to.
+    pub(crate) fn start(self: &Arc<Self>, wanted: u32) {
         let core = &self.task.core;
         // The program waits for the first progress call, and nobody else has asked for one before this is observed.
         core.state.set(state::ECHO);
         if core.has_run() && core.state.load() & state::PROBE == 0 {
             core.state.clear(state::ECHO);
         }
-        publish::admit(&self.task, self.clone(), |_| {});
+        self.heed(wanted);
         self.forward();
+    }
+
+    /// Takes note of what the program wants to hear from now on.
+    pub(crate) fn heed(self: &Arc<Self>, wanted: u32) {
+        let is_new = wanted & state::OBSERVED != 0 && !self.is_observed.swap(true, Ordering::SeqCst);
+        if wanted & (state::OBSERVED | state::PAUSE | state::CANCEL) != 0 {
+            // That it waits, or has noticed its cancellation, is to be told as well.
+            self.observe();
+        }
+        if is_new {
+            self.forward();
+        }
+    }
+
+    /// Has the task shown here from now on.
+    pub(crate) fn observe(self: &Arc<Self>) {
+        if !self.observes.swap(true, Ordering::SeqCst) {
+            publish::admit(&self.task, self.clone(), |_| {});
+        }
     }
 
     /// Sends it when the next progress call is made.
@@ -237,22 +280,30 @@ impl Forwarder {
         let state = core.snapshot();
         let mut snapshot = snapshot_of(&self.task, self.longest_message);
         snapshot.is_halted &= !self.outlet.is_suspended.load(Ordering::SeqCst);
-        let is_news = state.says_more_than(&sent.state)
-            || snapshot.has_noticed != sent.has_noticed
-            || !snapshot.is_silent && sent.is_silent;
         if snapshot.has_noticed && !sent.has_noticed {
             self.note_notice();
         }
+        if sent.is_closed {
+            return;
+        }
+        let says_more = state.says_more_than(&sent.state);
+        if says_more {
+            // What is recorded is never older than what is sent: that may hold counts which the task has not recorded.
+            core.record(&*self.outlet);
+        }
+        // All else is there to be looked at.
+        let is_shown = says_more && self.is_observed.load(Ordering::SeqCst);
+        let is_hidden = state.status != sent.state.status || state.parts != sent.state.parts;
+        let is_news =
+            is_shown || is_hidden || snapshot.has_noticed != sent.has_noticed || !snapshot.is_silent && sent.is_silent;
         // While there is no room, only the newest is kept: it is forwarded when there is.
-        if sent.is_closed || !is_news || self.outlet.channel.is_full() {
+        if !is_news || self.outlet.channel.is_full() {
             return;
         }
         if state.message == sent.state.message {
             snapshot.message = None;
         }
         (sent.state, sent.has_noticed, sent.is_silent) = (state, snapshot.has_noticed, snapshot.is_silent);
-        // What is recorded is never older than what was sent: that may hold counts which the task has not recorded.
-        core.record(&*self.outlet);
         // Under the lock, so that what was seen later is sent later.
         if !self.outlet.channel.send(|outbox| outbox.reply(Reply::Progress { id: self.run.id, snapshot })) {
             self.outlet.wake.wake();

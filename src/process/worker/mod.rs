@@ -22,6 +22,7 @@ mod logger;
 mod parent;
 mod reader;
 mod reading;
+mod recorder;
 mod settle;
 
 use std::cell::Cell;
@@ -54,7 +55,7 @@ use crate::process::worker_args::{Role, Transport};
 use crate::process::{registry, worker_args};
 use crate::run::{self, Work, run_items};
 use crate::sync::unwind::drop_quietly;
-use crate::task::context::{Context, Recorder};
+use crate::task::context::Context;
 use crate::task::details::Details;
 use crate::task::limits::Limits;
 use crate::task::remote::RemoteSnapshot;
@@ -304,7 +305,7 @@ impl Worker {
     /// The life of the thread that runs the tasks.
     fn run_tasks(self: Arc<Self>) {
         let mut context = Context::with_interval(self.report_interval);
-        context.recorder = self.channel().memory().is_some().then(|| self.outlet.clone() as Arc<dyn Recorder>);
+        context.recorder = self.lay_out();
         context.relay = Some(self.outlet.clone());
         let mut unsent = Unsent::default();
         loop {
@@ -375,10 +376,10 @@ impl Worker {
             Format::Items => run::with_id(id, RemoteItems { function, input, run, worker: self.clone() }, details),
             _ => run::with_id(id, Remote { function, input }, details),
         };
-        let is_watched = run.wanted & (state::OBSERVED | state::CANCEL) != 0;
+        let is_watched = run.wanted & (state::OBSERVED | state::PAUSE | state::CANCEL) != 0;
         let forwarder = is_watched.then(|| self.forwarder(run, &task));
         if let Some(forwarder) = &forwarder {
-            forwarder.start();
+            forwarder.start(run.wanted);
         }
         inbox.current = Some(Current { run, task: task.clone(), forwarder });
         self.set_alarm(inbox);
@@ -402,7 +403,7 @@ impl Worker {
             self.channel().send_all();
             *unsent = Unsent::default();
         }
-        self.outlet.turn_to(task.core.id(), run.id);
+        self.outlet.turn_to(&task.core, run.id);
         // The initializer comes before anything is shared.
         references::use_store((run.id != 0).then(|| self.store.clone()));
         let context = carry_out(task.clone(), Context { function: Some(function), ..context });
@@ -411,6 +412,7 @@ impl Worker {
             // Nothing may be said of a task after its end.
             forwarder.close();
         }
+        task.core.counts.move_in();
         if ends {
             wait_for_the_end();
         }

@@ -26,12 +26,16 @@ const LOOK: Duration = Duration::from_micros(200);
 /// How long a task may take to end when the program is gone.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
+/// What the program is to be told about.
+const HEEDED: u32 = state::OBSERVED | state::ECHO | state::PROBE | state::PAUSE | state::CANCEL;
+
 /// What is still to be done about a request, without the lock.
 enum Action {
     Cancel(TaskRef, u32),
     Pause(TaskRef),
     Resume(TaskRef),
-    Observe(Arc<Forwarder>),
+    Attend(Arc<Forwarder>, u32),
+    Heed(Arc<Forwarder>, u32),
     Probe(Arc<Forwarder>),
     /// A shared value that nobody needs any more.
     Drop(Arc<Stored>),
@@ -209,11 +213,14 @@ impl Worker {
     fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, is_suspended: bool, actions: &mut Vec<Action>) {
         current.run.wanted = wanted;
         let Current { run, task, forwarder } = current;
-        // That it has noticed its cancellation is to be told as well.
-        if wanted & (state::OBSERVED | state::PROBE | state::CANCEL) != 0 && forwarder.is_none() {
-            let new = self.forwarder(*run, task);
-            *forwarder = Some(new.clone());
-            actions.push(Action::Observe(new));
+        match forwarder {
+            Some(forwarder) => actions.push(Action::Heed(forwarder.clone(), wanted)),
+            None if wanted & HEEDED != 0 => {
+                let new = self.forwarder(*run, task);
+                *forwarder = Some(new.clone());
+                actions.push(Action::Attend(new, wanted));
+            }
+            None => {}
         }
         if wanted & state::CANCEL != 0 {
             actions.push(Action::Cancel(task.clone(), state::cause(wanted)));
@@ -255,7 +262,8 @@ impl Action {
             Self::Cancel(task, cause) => transitions::cancel(&task, CancelCause::from_bits(cause)),
             Self::Pause(task) => transitions::pause(&task),
             Self::Resume(task) => transitions::resume(&task),
-            Self::Observe(forwarder) => forwarder.start(),
+            Self::Attend(forwarder, wanted) => forwarder.start(wanted),
+            Self::Heed(forwarder, wanted) => forwarder.heed(wanted),
             Self::Probe(forwarder) => forwarder.probe(),
             Self::Drop(stored) => drop_quietly(stored),
         }

@@ -1,0 +1,40 @@
+//! Through which it can be seen how far a task has come in a worker, without asking that.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::id::{TaskId, WorkerId};
+use crate::process::protocol::channel::Channel;
+use crate::task::remote::Record;
+
+/// What workers share with the program, by the number of their process. Locked after everything else.
+#[derive(Debug, Default)]
+pub(super) struct Windows(RwLock<HashMap<u32, Arc<Channel>>>);
+
+impl Windows {
+    /// The worker has said who it is.
+    pub(super) fn open(&self, channel: &Arc<Channel>) {
+        if let (Some(_), Some(process)) = (channel.memory(), process(channel)) {
+            self.0.write().unwrap_or_else(PoisonError::into_inner).insert(process, channel.clone());
+        }
+    }
+
+    /// Nothing that is seen there counts any more.
+    pub(super) fn close(&self, channel: &Arc<Channel>) {
+        let Some(process) = process(channel) else { return };
+        let mut windows = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        // Another one may have claimed to be this process.
+        if windows.get(&process).is_some_and(|open| Arc::ptr_eq(open, channel)) {
+            windows.remove(&process);
+        }
+    }
+
+    pub(super) fn look(&self, process: u32, task: TaskId) -> Option<Record> {
+        let windows = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        windows.get(&process)?.memory()?.look(task.to_u64())
+    }
+}
+
+fn process(channel: &Channel) -> Option<u32> {
+    if let Some(WorkerId::Process { id, .. }) = channel.worker() { Some(*id) } else { None }
+}

@@ -1,0 +1,86 @@
+//! Where the task that a worker runs counts, for its program to look at whenever it wants to know: in words of their own,
+//! each of one task at a time.
+//!
+//! ```text
+//! ┌──────────┬──────┬─────┬───────┬────────┐
+//! │ sequence │ task │  n  │ total │ spread │
+//! └──────────┴──────┴─────┴───────┴────────┘
+//! ```
+//!
+//! A progress call stores `n`, and nothing else. The worker turns to its next task in a write of the
+//! [sequence](crate::sync::seqlock), so that nobody takes what one has counted for another's.
+//!
+//! A task whose count is *spread*, over parts of its work or over threads, has counted more or less than `n`. Then only
+//! what is recorded of it counts. `spread` is odd then: from before that, until all that it has counted is in `n` again.
+
+use crate::sync::primitives::{AtomicU64, Ordering, fence};
+use crate::task::counts::{Cells, Reading, UNKNOWN};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live<'a> {
+    pub(crate) task: &'a AtomicU64,
+    pub(crate) cells: Cells<'a>,
+    pub(crate) spread: &'a AtomicU64,
+}
+
+/// What is seen of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Counted(Reading),
+    Spread,
+    /// It is another one that the worker runs.
+    Nothing,
+}
+
+impl Live<'_> {
+    // The worker.
+
+    /// From now on it runs this task, which has counted nothing yet.
+    pub(crate) fn turn_to(self, task: u64) {
+        self.cells.sequence.write(|| {
+            self.task.store(task, Ordering::Relaxed);
+            self.cells.store(0, UNKNOWN);
+            self.spread.store(0, Ordering::Relaxed);
+        });
+    }
+
+    /// The count is about to be spread.
+    pub(crate) fn spread(self) {
+        let times = self.spread.load(Ordering::Relaxed);
+        if times % 2 == 0 {
+            self.spread.store(times.wrapping_add(1), Ordering::Relaxed);
+            // Whoever sees what is counted from now on sees this.
+            fence(Ordering::Release);
+        }
+    }
+
+    /// All is in one place again.
+    pub(crate) fn gather(self) {
+        let times = self.spread.load(Ordering::Relaxed);
+        if times % 2 != 0 {
+            self.spread.store(times.wrapping_add(1), Ordering::Release);
+        }
+    }
+
+    // The program.
+
+    /// The task that the worker runs, or has run last.
+    pub(crate) fn task(self) -> u64 {
+        self.task.load(Ordering::Relaxed)
+    }
+
+    /// What is seen of this task. `None` where the worker was writing meanwhile; it may have ended in the midst of that.
+    pub(crate) fn see(self, task: u64) -> Option<Seen> {
+        let (seen, times, reading) = self.cells.sequence.try_read(|| {
+            let times = self.spread.load(Ordering::Acquire);
+            (self.task(), times, self.cells.load())
+        })?;
+        // Looked at again: what was read may be of a count that was spread just now.
+        let is_spread = times % 2 != 0 || self.spread.load(Ordering::Relaxed) != times;
+        Some(match seen {
+            _ if seen != task => Seen::Nothing,
+            _ if is_spread => Seen::Spread,
+            _ => Seen::Counted(reading),
+        })
+    }
+}

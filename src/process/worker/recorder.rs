@@ -1,0 +1,49 @@
+//! What the program can look at without a word from the [worker](super): how far the task that runs has come, and what it
+//! has said last.
+
+use std::sync::Arc;
+
+use crate::id::TaskId;
+use crate::process::protocol::memory::Memory;
+use crate::process::worker::{Current, Worker};
+use crate::task::context::{Recorder, Watcher};
+use crate::task::counts;
+use crate::task::parts::Position;
+
+impl Worker {
+    /// Lets tasks count in the memory that is shared with the program, and gives back who records there what else they say.
+    /// `None` where there is none.
+    pub(super) fn lay_out(self: &Arc<Self>) -> Option<Arc<dyn Watcher>> {
+        // There until the process ends, as this is.
+        let worker: &'static Arc<Self> = Box::leak(Box::new(self.clone()));
+        counts::lay_out(worker.channel().memory().and_then(Memory::live)?.cells);
+        Some(self.clone())
+    }
+}
+
+impl Recorder for Worker {
+    fn record(&self, task: TaskId, position: Position, message: Option<&str>, is_spread: bool) {
+        self.outlet.record(task, position, message, is_spread);
+    }
+
+    fn spread(&self, task: TaskId) {
+        self.outlet.spread(task);
+    }
+}
+
+impl Watcher for Worker {
+    fn watch(self: Arc<Self>, task: TaskId) {
+        let mut inbox = self.lock();
+        let current = inbox.current.as_mut().filter(|current| current.task.core.id() == task);
+        let Some(Current { run, task, forwarder }) = current else { return };
+        let (is_new, forwarder) = match forwarder {
+            Some(forwarder) => (false, forwarder.clone()),
+            None => (true, forwarder.insert(self.forwarder(*run, task)).clone()),
+        };
+        drop(inbox);
+        if is_new {
+            forwarder.start(0);
+        }
+        forwarder.observe();
+    }
+}
