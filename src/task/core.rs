@@ -201,11 +201,12 @@ impl Core {
     /// The state as it is now.
     pub(crate) fn snapshot(&self) -> ProgressState {
         // First: where it is not there any more, more is known by now.
-        let seen = self.seen();
+        let (seen, is_known_to_run) = (self.seen(), self.has_run());
         let state = self.snapshot_as(self.status());
         let Some(Position { n, total, part }) = seen.filter(|_| !state.status.is_terminal()) else { return state };
-        // Nobody may have told that it has begun.
-        let status = if state.status == Status::Pending { Status::Running } else { state.status };
+        // It runs, though nobody has told; and does not wait because it is to.
+        let is_taken_to_wait = matches!(state.status, Status::Pending | Status::Paused) && !is_known_to_run;
+        let status = if is_taken_to_wait { Status::Running } else { state.status };
         ProgressState { n, total: known(total), part, status, ..state }
     }
 
