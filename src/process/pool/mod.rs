@@ -39,4 +39,4 @@ mod starts;
 pub(crate) mod terms;
 mod threads;
 mod verdict;
-mod windows;
+pub(crate) mod windows;
