@@ -77,20 +77,27 @@ impl Outlet {
         }
     }
 
-    /// Adds the lines that wait to what is to be sent. Whoever adds something after them comes after them.
-    pub(crate) fn add_unsent(&self) {
-        let current = self.current();
-        if let Some((_, run)) = *current {
+    /// The current task has ended, as this tells: it comes after the lines that wait, and nothing of the task after it,
+    /// though a thread that was left behind may have more to say.
+    pub(crate) fn end(&self, ended: Reply) {
+        let mut current = self.current();
+        if let Some((_, run)) = current.take() {
             self.add_lines(run, None);
         }
+        self.channel.outbox().reply(ended);
     }
 
     /// Sends the lines that wait, where there is room for them again.
     pub(crate) fn send_unsent(&self) {
-        if !self.channel.is_full() && !self.unsent().is_empty() {
-            self.add_unsent();
-            self.channel.send_off();
+        if self.channel.is_full() || self.unsent().is_empty() {
+            return;
         }
+        let current = self.current();
+        if let Some((_, run)) = *current {
+            self.add_lines(run, None);
+        }
+        drop(current);
+        self.channel.send_off();
     }
 
     /// Sends what was logged, unless there is no room for it: then it is dropped, and that is told later.

@@ -14,6 +14,7 @@
 //! That a task begins is seen in the [memory](super::protocol::memory) that both ends share, and there, too, is what was
 //! said of the tasks before it. While tasks are short, what was said about many of them is sent at once.
 
+mod batch;
 #[cfg(feature = "cluster")]
 mod connect;
 pub(crate) mod forward;
@@ -41,13 +42,13 @@ use crate::id::TaskId;
 use crate::process::error::texts;
 use crate::process::protocol::alarm::Alarm;
 use crate::process::protocol::channel::{Channel, Received};
-use crate::process::protocol::memory::PLACES;
 use crate::process::protocol::page::Place;
 use crate::process::protocol::wire;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox;
 use crate::process::protocol::wire::{Ending, Hello, Outcome, Ready, Reply, Request, Run, VERSION, WireError};
 use crate::process::registry::{Call, Defect, TaskRegistry};
+use crate::process::worker::batch::Unsent;
 use crate::process::worker::forward::{Forwarder, Outlet, shorten, snapshot_of, snapshot_of_item};
 use crate::process::worker::parent::Parent;
 use crate::process::worker::reading::{Reader, Reading, Watch};
@@ -64,10 +65,6 @@ use crate::task::transitions;
 use crate::task::{Handle, TaskRef, counts, state};
 use crate::updater::Updater;
 
-/// How much work may be done before what has come of it is sent, while more is waiting.
-const BATCH: Duration = Duration::from_micros(100);
-/// The same in tasks: so that the program takes in what has come of some, and sends others, while there are still some to do.
-const BATCH_TASKS: usize = PLACES / 4;
 /// The stack of tasks, where the one of `main` has no limit.
 const STACK: usize = 8 << 20;
 
@@ -147,19 +144,6 @@ struct Prepared {
     handle: Arc<dyn Handle<Encoded>>,
 }
 
-/// The tasks that have ended since what has come of tasks was sent, and the time that they took.
-#[derive(Default)]
-struct Unsent {
-    tasks: usize,
-    time: Duration,
-}
-
-impl Unsent {
-    fn is_a_batch(&self) -> bool {
-        self.tasks >= BATCH_TASKS || self.time > BATCH
-    }
-}
-
 /// What is next for the runner.
 enum Next {
     Run(Prepared),
@@ -212,7 +196,7 @@ impl Work for RemoteItems {
         run_items(updater, Self::function, items, call, |outcome| {
             self.worker.end_item(self.run, outcome);
             now.set(Instant::now());
-            if now.get() - sent > BATCH {
+            if now.get() - sent > batch::LONGEST {
                 self.worker.send_what_was_said();
                 sent = now.get();
             }
@@ -333,7 +317,7 @@ impl Worker {
             if inbox.quits {
                 return Next::Quit;
             }
-            if unsent.tasks > 0 || !self.channel().outbox().is_empty() {
+            if !unsent.is_empty() || !self.channel().outbox().is_empty() {
                 drop(inbox);
                 self.channel().send_all();
                 *unsent = Unsent::default();
@@ -421,8 +405,7 @@ impl Worker {
         // With all items, where it has such.
         let elapsed = task.core.running_for();
         let snapshot = RemoteSnapshot { elapsed, ..snapshot_of(&task, self.longest_text()) };
-        unsent.tasks += 1;
-        unsent.time += Duration::from_nanos(snapshot.elapsed);
+        unsent.add(Duration::from_nanos(snapshot.elapsed));
         let outcome = match handle.take() {
             Some(outcome) => self.outcome(outcome, &snapshot),
             None => Outcome::Error(Ending::Failed, vec!["its outcome is gone".into()]),
@@ -452,8 +435,7 @@ impl Worker {
             // The program is about to kill this process for it, and nothing else may be hit by that.
             wait_for_the_end();
         }
-        self.outlet.add_unsent();
-        self.channel().outbox().reply(Reply::Ended { id: run.id, snapshot, outcome });
+        self.outlet.end(Reply::Ended { id: run.id, snapshot, outcome });
         self.channel().note();
     }
 
