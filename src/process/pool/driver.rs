@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
 use crate::process::pool::backlog::Kept;
-use crate::process::pool::census::Counts;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
 use crate::process::pool::ending::Ending;
@@ -33,7 +32,6 @@ use crate::process::protocol::wire::WireError;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::sync::block_on::Sleeper;
 use crate::sync::spin::AdaptiveSpin;
-use crate::task::lines::to_standard_error;
 
 /// How often a worker is read from before others have their turn.
 const READS: usize = 64;
@@ -216,7 +214,7 @@ impl Driver {
                     Action::Continue(worker) => self.stop(worker, false),
                     Action::Kill(worker) => self.kill(worker),
                     Action::GiveUp(worker) => self.give_up(worker),
-                    Action::Remark => self.remark(),
+                    Action::Remark => self.pool.remark(),
                     _ => {}
                 }
             }
@@ -507,22 +505,5 @@ impl Driver {
     fn leave_to_resident(&self, kept: impl IntoIterator<Item = Kept>) {
         self.pool.backlog.add(kept);
         self.pool.standby.call(Call::Now);
-    }
-
-    fn remark(&self) {
-        if self.pool.has_remarked.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let launcher = &self.pool.launch.launcher;
-        to_standard_error(&if launcher.is_local() {
-            "progress-executor: a worker process has not called `TaskRegistry::init` for 3 s; it has to be the first thing \
-             that `main` calls"
-                .to_owned()
-        } else {
-            let Counts { wanted, ready, .. } = self.pool.counts();
-            format!(
-                "progress-executor: {ready} of {wanted} workers have started; the others may wait in a queue (`{launcher}`)"
-            )
-        });
     }
 }

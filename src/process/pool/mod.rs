@@ -26,6 +26,7 @@ mod queued;
 #[cfg(feature = "cluster")]
 mod reception;
 mod relay;
+mod remark;
 mod remnants;
 pub(crate) mod remote;
 mod roster;
