@@ -17,6 +17,7 @@ pub(super) struct Ending {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
+    #[cfg(feature = "cluster")]
     Expected,
     Asked,
     Killed,
@@ -44,6 +45,7 @@ impl Ending {
     pub(super) fn press(&mut self, launcher: &Process, now: Instant) -> Option<Instant> {
         if self.until <= now {
             *self = match self.step {
+                #[cfg(feature = "cluster")]
                 Step::Expected => {
                     launcher.terminate();
                     Self::asked(now)

@@ -6,6 +6,7 @@ pub(crate) mod descriptor;
 #[cfg(feature = "cluster")]
 pub(crate) mod invitation;
 pub(crate) mod link;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only memory that is shared can be looked at"))]
 pub(crate) mod live;
 #[cfg(target_os = "linux")]
 pub(crate) mod memory;

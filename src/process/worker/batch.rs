@@ -28,6 +28,6 @@ impl Unsent {
     }
 
     pub(super) fn is_a_batch(&self) -> bool {
-        self.tasks >= MOST || self.time > LONGEST
+        self.tasks > MOST || self.time > LONGEST
     }
 }
