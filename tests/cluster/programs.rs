@@ -20,7 +20,10 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Starts this program, whose tasks never end, and returns once they have begun.
 fn start(kind: &str, heartbeat: Duration) -> Child {
-    let mut program = Command::new(std::env::current_exe().unwrap())
+    // What runs in the background of a shell does not listen to interrupts, and what it starts neither.
+    let mut program = Command::new("env")
+        .arg("--default-signal=INT")
+        .arg(std::env::current_exe().unwrap())
         .args(["programs::program_whose_tasks_never_end", "--exact", "--nocapture"])
         .env("TEST_NEVER_ENDS", kind)
         .env("TEST_HEARTBEAT", heartbeat.as_millis().to_string())
