@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use async_channel::Receiver;
-use futures::stream::FusedStream;
+use futures::stream::select_all;
 use futures::{FutureExt, StreamExt, select};
 use progress_executor::{ProgressFuture, ProgressState, TaskError, TaskResult, ThreadPoolExecutor, Updater};
 use smol::Timer;
@@ -53,10 +53,10 @@ async fn watch(interrupts: Receiver<()>) -> Result<bool, TaskError> {
     let executor = ThreadPoolExecutor::new(3);
     let [hare, fox, snail] = [30, 70, 300].map(|millis| executor.submit(stroll, Duration::from_millis(millis)));
 
-    // Each stream of updates starts with the current state of its task, and ends with the last one.
-    let mut hare_updates = pin!(hare.updates());
-    let mut fox_updates = pin!(fox.updates());
-    let mut snail_updates = pin!(snail.updates());
+    // Each stream of updates starts with the current state of its task, and ends after the last one.
+    let states = [("hare", &hare), ("fox", &fox), ("snail", &snail)]
+        .map(|(name, task)| task.updates().map(move |state| (name, state)).boxed());
+    let mut states = select_all(states);
     let mut interrupts = pin!(interrupts);
     let mut patience = FutureExt::fuse(Timer::after(Duration::from_secs(1)));
 
@@ -67,9 +67,10 @@ async fn watch(interrupts: Receiver<()>) -> Result<bool, TaskError> {
 
     loop {
         select! {
-            state = hare_updates.select_next_some() => show("hare", &state),
-            state = fox_updates.select_next_some() => show("fox", &state),
-            state = snail_updates.select_next_some() => show("snail", &state),
+            state = states.next() => match state {
+                Some((name, state)) => show(name, &state),
+                None => break, // all of them have ended, and their last states were shown
+            },
             _ = patience => {
                 cli::say(&"       a second has passed");
                 cancel_all();
@@ -78,9 +79,6 @@ async fn watch(interrupts: Receiver<()>) -> Result<bool, TaskError> {
                 interrupted = true;
                 cancel_all();
             }
-        }
-        if [&hare_updates, &fox_updates, &snail_updates].iter().all(|updates| updates.is_terminated()) {
-            break; // all of them have ended, and their last states were shown
         }
     }
 

@@ -149,7 +149,8 @@ impl<T> ProgressFuture<T> {
     /// dropping it is harmless. Clones of a receiver share its states among them; call this again for a receiver of
     /// one's own.
     ///
-    /// The receiver outlives the future, and gets the last state even if that is dropped or detached. It is a stream
+    /// The receiver outlives the future, and gets the last state even if that is dropped or detached. It is closed a moment
+    /// after that: its end is the `None` that it yields, for `is_terminated` may not say so yet. It is a stream
     /// that is to be pinned, with [`std::pin::pin!`], before it can be used in `select!`.
     ///
     /// # Examples
