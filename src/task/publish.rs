@@ -59,15 +59,20 @@ pub(crate) fn admit(
     task.look();
     let mut reports = core.details().reports();
     let is_first = begin_to_observe(core, &reports);
+    let mut told = Vec::new();
     if subscriber.takes_lines() {
-        take_early_lines(core, |line| subscriber.say(line));
+        take_early_lines(core, |line| {
+            // Those who are there already are shown all lines in one order.
+            told.push(reports.subscribers.say(line));
+            subscriber.say(line);
+        });
     }
     // After them: it shows no less than was said by then.
     let seen = core.snapshot();
     first(&seen);
     let notices = if seen.status.is_terminal() { Notices::NONE } else { reports.subscribers.add(subscriber, seen) };
     drop(reports);
-    notices.notify(&core.waiter);
+    told.into_iter().chain([notices]).for_each(|notices| notices.notify(&core.waiter));
     if is_first {
         task.tell_owner();
     }

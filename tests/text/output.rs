@@ -10,7 +10,7 @@ use progress_executor::{
     ExecutorExt, Launcher, OutputLine, OutputStream, ProcessPoolExecutor, TaskResult, Updater, WorkerId, WorkerOutput,
 };
 
-use crate::support::{count, eventually, gate, within_deadline};
+use crate::support::{Gate, count, eventually, gate, within_deadline};
 
 /// Writes so many lines to either stream, and returns which process it is.
 pub(crate) fn write_lines(lines: u32, _: &Updater) -> TaskResult<u32> {
@@ -120,16 +120,22 @@ fn each_line_of_a_launched_worker_is_passed_on_with_the_worker() {
     });
 }
 
+/// Output that nobody takes from the first line on, until the gate is opened.
+fn held_up() -> (Gate, WorkerOutput) {
+    let (gate, barrier) = gate();
+    let mut barrier = Some(barrier);
+    let output = WorkerOutput::lines(move |_| {
+        if let Some(barrier) = barrier.take() {
+            barrier.pass();
+        }
+    });
+    (gate, output)
+}
+
 #[test]
 fn a_callback_that_takes_no_more_holds_up_nobody_but_those_who_write() {
     within_deadline(|| {
-        let (gate, barrier) = gate();
-        let mut barrier = Some(barrier);
-        let output = WorkerOutput::lines(move |_| {
-            if let Some(barrier) = barrier.take() {
-                barrier.pass();
-            }
-        });
+        let (gate, output) = held_up();
         let executor = ProcessPoolExecutor::builder().max_workers(2).output(output).build().unwrap();
         let writer = executor.submit(write_for_ever, ());
         gate.wait();
@@ -148,13 +154,7 @@ fn a_callback_that_takes_no_more_holds_up_nobody_but_those_who_write() {
 #[test]
 fn what_a_task_has_left_behind_holds_up_no_other_task() {
     within_deadline(|| {
-        let (gate, barrier) = gate();
-        let mut barrier = Some(barrier);
-        let output = WorkerOutput::lines(move |_| {
-            if let Some(barrier) = barrier.take() {
-                barrier.pass();
-            }
-        });
+        let (gate, output) = held_up();
         let executor = ProcessPoolExecutor::builder().max_workers(1).output(output).build().unwrap();
         executor.submit(leave_a_talker, ()).wait().unwrap();
         // From now on it is heard on standard error only.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -121,6 +121,14 @@ impl Drop for Pool {
     }
 }
 
+/// Removes what tasks wait for at the next step.
+fn removed_at_step(file: NewFile) -> JoinHandle<()> {
+    thread::spawn(move || {
+        wait_for_step();
+        drop(file);
+    })
+}
+
 /// Waits for the test.
 pub(crate) fn wait_for_step() {
     stdin().lock().read_line(&mut String::new()).unwrap();
@@ -159,10 +167,7 @@ fn names() {
         group.add(executor.task(play, part).name(name.repeat(times)).submit());
     }
     group.show_bars();
-    let opener = thread::spawn(move || {
-        wait_for_step();
-        drop(file);
-    });
+    let opener = removed_at_step(file);
     group.join().wait().unwrap();
     opener.join().unwrap();
 }
@@ -209,10 +214,7 @@ fn failures() {
     let waiting = executor.submit(play, Part::until(&file));
     waiting.cancel();
     group.add(waiting);
-    let opener = thread::spawn(move || {
-        wait_for_step();
-        drop(file);
-    });
+    let opener = removed_at_step(file);
     group.join_all().wait();
     opener.join().unwrap();
 }
@@ -226,10 +228,7 @@ fn panics() {
     panic::set_hook(Box::new(move |panic| bars.suspend(|| hook(panic))));
     group.add(executor.task(play, Part::until(&file)).name("last").submit());
     group.extend((0..3).map(|number| executor.submit(fall, number)));
-    let opener = thread::spawn(move || {
-        wait_for_step();
-        drop(file);
-    });
+    let opener = removed_at_step(file);
     group.join_all().wait();
     opener.join().unwrap();
 }
@@ -243,10 +242,7 @@ fn speeds() {
     let (executor, file) = (executor(1), NewFile::new());
     let mut task = executor.submit(grow, file.path());
     task.show_bar("walk").units(Units::named("files"));
-    let opener = thread::spawn(move || {
-        wait_for_step();
-        drop(file);
-    });
+    let opener = removed_at_step(file);
     task.wait().unwrap();
     opener.join().unwrap();
 }
@@ -538,10 +534,7 @@ fn many() {
         task
     });
     let tasks: Vec<_> = tasks.collect();
-    let opener = thread::spawn(move || {
-        wait_for_step();
-        drop(file);
-    });
+    let opener = removed_at_step(file);
     smol::block_on(join_all(tasks)).into_iter().for_each(|outcome| outcome.unwrap());
     opener.join().unwrap();
 }

@@ -1,16 +1,16 @@
 //! Who is given which task, and how many workers are started for them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::process::pool::scheduler::{FIRST_LOOK, Scheduler, WANTED};
 use crate::process::pool::slot::{Phase, Serving, Slot};
 use crate::process::pool::terms::{Action, Effects, Task, Types, WorkerId};
 use crate::task::state::Unclaimed;
 
-/// How much work is kept waiting inside of a worker: more would gain nothing, and have to be moved when it is lost.
-const AHEAD: Duration = Duration::from_millis(1);
-/// To wake a worker for less work than this costs more than to let one that is awake do it.
-const WAKING: Duration = Duration::from_micros(40);
+/// How much work is kept waiting inside of a worker, in nanoseconds: more would gain nothing, and have to be moved when it is lost.
+const AHEAD: u64 = 1_000_000;
+/// To wake a worker for less work than this, in nanoseconds, costs more than to let one that is awake do it.
+const WAKING: u64 = 40_000;
 
 impl<K: Types> Scheduler<K> {
     pub(super) fn has_queued(&self) -> bool {
@@ -63,8 +63,8 @@ impl<K: Types> Scheduler<K> {
     /// Gives a task to each worker that has none, unless one that is awake will have done it sooner.
     pub(super) fn share_out(&mut self, now: Instant, effects: &mut Effects<K>) {
         while let Some(&worker) = self.idle.last().filter(|_| !self.queue.is_empty()) {
-            let work = self.pace.map_or(WAKING.as_nanos() as u64, |pace| pace.saturating_mul(self.queue.len() as u64));
-            if work < WAKING.as_nanos() as u64
+            let work = self.pace.map_or(WAKING, |pace| pace.saturating_mul(self.queue.len() as u64));
+            if work < WAKING
                 && self.ahead() >= 2
                 && self.slots.values().any(|slot| slot.takes_more(self.ahead(), self.settings.max_tasks))
             {
@@ -80,7 +80,7 @@ impl<K: Types> Scheduler<K> {
 
     /// How many tasks may wait in a worker that has one.
     pub(super) fn ahead(&self) -> usize {
-        self.pace.map_or(0, |pace| (AHEAD.as_nanos() as u64 / pace.max(1)) as usize)
+        self.pace.map_or(0, |pace| (AHEAD / pace.max(1)) as usize)
     }
 
     /// Gives tasks to workers that are busy, for them to have something to do at once when they have done that.
