@@ -237,13 +237,13 @@ fn judge<O: Send + 'static>(
 }
 
 /// Calls `call` with each item of a task that is a chunk, until that is asked to end, and delivers what comes of each: its
-/// errors and panics are its own.
+/// errors and panics are its own. With for how long the task has been running then.
 pub(crate) fn run_items<I, O: Send + 'static>(
     updater: &Updater,
     function: fn() -> &'static str,
     items: impl IntoIterator<Item = I>,
     call: impl Fn(I, &Updater) -> TaskResult<O>,
-    mut deliver: impl FnMut(Result<O, TaskError>),
+    mut deliver: impl FnMut(Result<O, TaskError>, Duration),
 ) -> TaskResult<()> {
     for item in items {
         // Also where the function makes no call: the task ends or waits here, and shows how far it has come.
@@ -251,8 +251,8 @@ pub(crate) fn run_items<I, O: Send + 'static>(
         let result = catch_unwind(AssertUnwindSafe(|| call(item, updater)));
         let outcome = judge(&updater.task().core, function, result);
         // First, or else what the item has counted would count twice for a moment.
-        updater.begin_item();
-        deliver(outcome);
+        let elapsed = updater.begin_item();
+        deliver(outcome, elapsed);
     }
     Ok(())
 }

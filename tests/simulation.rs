@@ -92,6 +92,7 @@ impl Types for Kind {
     type Page = Rc<SharedPage>;
     type Report = Sight;
     type Outcome = &'static str;
+    type Items = ();
     type Exit = &'static str;
     type Failure = NoWorker;
 }

@@ -6,16 +6,23 @@
 //! └────────┴──────────┴───────┴────────┴──────────┴───────┴───
 //! ```
 
+#[cfg(feature = "processes")]
 use serde::Serialize;
 
+#[cfg(feature = "processes")]
+use crate::codec::encode_plain;
+#[cfg(feature = "processes")]
 use crate::codec::strict::strict;
-use crate::codec::{Encoded, Format, encode_plain};
+use crate::codec::{Encoded, Format};
+#[cfg(feature = "processes")]
 use crate::error::BoxError;
 
 /// What stands before each value.
+#[cfg(feature = "processes")]
 const HEAD: usize = 9;
 
 /// Appends a value; where it cannot be encoded, `to` stays as it was.
+#[cfg(feature = "processes")]
 pub(crate) fn append<T: Serialize + 'static>(value: T, to: &mut Vec<u8>) -> Result<(), BoxError> {
     let start = to.len();
     to.extend([0; HEAD]);
@@ -40,30 +47,38 @@ pub(crate) fn append<T: Serialize + 'static>(value: T, to: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
+/// Appends a value that is encoded already.
+#[cfg(feature = "processes")]
+pub(crate) fn append_encoded(Encoded { format, bytes }: Encoded<&[u8]>, to: &mut Vec<u8>) {
+    to.push(format as u8);
+    to.extend((bytes.len() as u64).to_le_bytes());
+    to.extend(bytes);
+}
+
 /// Takes the first value off. `None` where there is none, or what is there makes no sense.
-fn split(bytes: &[u8]) -> Option<(Format, &[u8], &[u8])> {
+pub(crate) fn split_first(bytes: &[u8]) -> Option<(Encoded<&[u8]>, &[u8])> {
     let (&format, rest) = bytes.split_first()?;
     let (len, rest) = rest.split_first_chunk()?;
-    let (value, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
-    Some((Format::from_byte(format)?, value, rest))
+    let (bytes, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)?;
+    Some((Encoded { format: Format::from_byte(format)?, bytes }, rest))
 }
 
 /// What comes after the first `count` values.
 pub(crate) fn skip(bytes: &[u8], count: usize) -> Option<&[u8]> {
-    (0..count).try_fold(bytes, |bytes, _| split(bytes).map(|(_, _, rest)| rest))
+    (0..count).try_fold(bytes, |bytes, _| split_first(bytes).map(|(_, rest)| rest))
 }
 
 /// The values, to be decoded one by one, where all of it makes sense.
-pub(crate) fn read(bytes: &[u8]) -> Option<impl Iterator<Item = Encoded> + '_> {
+pub(crate) fn read(bytes: &[u8]) -> Option<impl Iterator<Item = Encoded<&[u8]>>> {
     let mut rest = bytes;
     while !rest.is_empty() {
-        (_, _, rest) = split(rest)?;
+        (_, rest) = split_first(rest)?;
     }
     let mut rest = bytes;
     Some(std::iter::from_fn(move || {
-        let (format, value, after) = split(rest)?;
+        let (first, after) = split_first(rest)?;
         rest = after;
-        Some(Encoded { format, bytes: value.to_vec() })
+        Some(first)
     }))
 }
 

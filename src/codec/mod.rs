@@ -6,7 +6,6 @@
 
 #[cfg(feature = "processes")]
 mod depth;
-#[cfg(feature = "processes")]
 pub(crate) mod items;
 pub mod plain;
 #[cfg(feature = "processes")]
@@ -16,6 +15,7 @@ pub(crate) mod shared;
 mod strict;
 
 use std::any::Any;
+use std::borrow::Cow;
 #[cfg(feature = "processes")]
 use std::cell::Cell;
 use std::mem::size_of;
@@ -33,9 +33,24 @@ use crate::error::BoxError;
 
 /// An encoded value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Encoded {
+pub(crate) struct Encoded<B = Vec<u8>> {
     pub(crate) format: Format,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: B,
+}
+
+/// One that is owned, or borrowed from something larger.
+pub(crate) type EncodedCow<'a> = Encoded<Cow<'a, [u8]>>;
+
+impl From<Encoded> for EncodedCow<'_> {
+    fn from(Encoded { format, bytes }: Encoded) -> Self {
+        Self { format, bytes: bytes.into() }
+    }
+}
+
+impl<'a> From<Encoded<&'a [u8]>> for EncodedCow<'a> {
+    fn from(Encoded { format, bytes }: Encoded<&'a [u8]>) -> Self {
+        Self { format, bytes: bytes.into() }
+    }
 }
 
 /// How a value is encoded.
@@ -98,19 +113,20 @@ fn message_pack<T: Serialize>(value: &T) -> Result<Vec<u8>, BoxError> {
 }
 
 #[cfg(feature = "processes")]
-pub(crate) fn decode<T: DeserializeOwned + 'static>(encoded: Encoded) -> Result<T, BoxError> {
-    match encoded.format {
+pub(crate) fn decode<'a, T: DeserializeOwned + 'static>(encoded: impl Into<EncodedCow<'a>>) -> Result<T, BoxError> {
+    let Encoded { format, bytes } = encoded.into();
+    match format {
         Format::MessagePack => {
-            if is_deeper_than(usize::from(MAX_DEPTH) - 1, &encoded.bytes) {
+            if is_deeper_than(usize::from(MAX_DEPTH) - 1, &bytes) {
                 return Err(format!("it is nested more than {} deep", MAX_DEPTH - 1).into());
             }
-            let mut bytes = rmp_serde::Deserializer::from_read_ref(&encoded.bytes);
+            let mut bytes = rmp_serde::Deserializer::from_read_ref(&*bytes);
             bytes.set_max_depth(MAX_DEPTH.into());
             Ok(T::deserialize(&mut bytes)?)
         }
         Format::Plain => {
             let mut slot: Option<T> = None;
-            decode_plain(&mut slot, encoded.bytes)?;
+            decode_plain(&mut slot, bytes.into_owned())?;
             slot.ok_or_else(|| "it is encoded as plain bytes, and not meant to be".into())
         }
         Format::Items => Err("it is encoded as several values, where one is wanted".into()),
@@ -409,11 +425,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        let plain = |bytes: &[u8]| Encoded { format: Format::Plain, bytes: bytes.into() };
+        let plain = |bytes: &[u8]| Encoded { format: Format::Plain, bytes: bytes.to_vec() };
         assert!(decode::<Vec<u32>>(plain(&[1, 2, 3])).is_err());
         assert!(decode::<String>(plain(&[255])).is_err());
         assert!(decode::<u64>(plain(&[1])).is_err());
-        let packed = |bytes: &[u8]| Encoded { format: Format::MessagePack, bytes: bytes.into() };
+        let packed = |bytes: &[u8]| Encoded { format: Format::MessagePack, bytes: bytes.to_vec() };
         assert!(decode::<u64>(packed(&[])).is_err());
         assert!(decode::<Vec<u64>>(packed(&[0xdd, 255, 255, 255, 255])).is_err(), "an array that claims to be huge");
         assert!(decode::<Nested>(packed(&[0x91; 100_000])).is_err(), "arrays in arrays in arrays");

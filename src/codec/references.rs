@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use serde::de::DeserializeOwned;
 
-use crate::codec::{Encoded, Format, decode};
+use crate::codec::{Encoded, EncodedCow, Format, decode};
 use crate::error::BoxError;
 
 /// A shared value as it is sent.
@@ -141,7 +141,7 @@ pub(crate) fn store() -> Option<Arc<Store>> {
 }
 
 /// Decodes an input, which may refer to what this process was sent.
-pub(crate) fn decode_input<T: DeserializeOwned + 'static>(input: Encoded) -> Result<T, BoxError> {
+pub(crate) fn decode_input<T: DeserializeOwned + 'static>(input: EncodedCow<'_>) -> Result<T, BoxError> {
     decoding(true, || decode(input))
 }
 

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 #[cfg(feature = "processes")]
 use crate::codec;
-use crate::codec::Encoded;
 use crate::codec::shared::References;
+use crate::codec::{Encoded, EncodedCow};
 use crate::error::{BoxError, TaskResult};
 use crate::run::{STAYS, Work};
 use crate::task::RemoteFn;
@@ -70,7 +70,7 @@ where
     }
 
     fn decode(output: Encoded) -> Result<O, BoxError> {
-        C::decode(output)
+        C::decode(output.into())
     }
 }
 
@@ -79,11 +79,9 @@ pub(crate) trait Crossing<I, O>: 'static {
     const CROSSES: bool;
 
     fn encode(input: I) -> Result<Encoded, BoxError>;
-    fn decode(output: Encoded) -> Result<O, BoxError>;
+    fn decode(output: EncodedCow<'_>) -> Result<O, BoxError>;
     /// Encodes an input behind others; where that fails, `to` stays as it was.
     fn append(input: I, to: &mut Vec<u8>) -> Result<(), BoxError>;
-    /// What comes after `count` inputs.
-    fn skip(inputs: &[u8], count: usize) -> Option<&[u8]>;
     /// To what all inputs refer that were encoded by now.
     fn references() -> References;
     /// Inputs that were encoded before, and are to be sent, refer to these.
@@ -108,16 +106,12 @@ impl<I, O> Crossing<I, O> for Stays {
         Err(STAYS.into())
     }
 
-    fn decode(_output: Encoded) -> Result<O, BoxError> {
+    fn decode(_output: EncodedCow<'_>) -> Result<O, BoxError> {
         Err(STAYS.into())
     }
 
     fn append(_input: I, _to: &mut Vec<u8>) -> Result<(), BoxError> {
         Err(STAYS.into())
-    }
-
-    fn skip(_inputs: &[u8], _count: usize) -> Option<&[u8]> {
-        None
     }
 
     fn references() -> References {
@@ -139,16 +133,12 @@ where
         codec::encode(input)
     }
 
-    fn decode(output: Encoded) -> Result<O, BoxError> {
+    fn decode(output: EncodedCow<'_>) -> Result<O, BoxError> {
         codec::decode(output)
     }
 
     fn append(input: I, to: &mut Vec<u8>) -> Result<(), BoxError> {
         codec::items::append(input, to)
-    }
-
-    fn skip(inputs: &[u8], count: usize) -> Option<&[u8]> {
-        codec::items::skip(inputs, count)
     }
 
     fn references() -> References {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::codec::shared::References;
-use crate::codec::{Encoded, Format};
+use crate::codec::{Encoded, EncodedCow, Format, items};
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult};
 use crate::executor::call::{Crossing, short_name};
 use crate::run::{STAYS, Work, decode_outcome, guard, run_items};
@@ -92,17 +92,12 @@ pub(crate) struct Rest {
     unencodable: Unencodable,
     retries: Retries,
     patience: Option<Duration>,
-    skip: Skip,
 }
-
-/// Finds what comes after so many inputs.
-type Skip = fn(&[u8], usize) -> Option<&[u8]>;
 
 /// How inputs cross to another process, and an output comes back.
 struct Codec<I, O> {
     append: fn(I, &mut Vec<u8>) -> Result<(), BoxError>,
-    skip: Skip,
-    decode: fn(Encoded) -> Result<O, BoxError>,
+    decode: fn(EncodedCow<'_>) -> Result<O, BoxError>,
 }
 
 /// Outcomes on their way from whoever runs items to the map.
@@ -137,7 +132,7 @@ impl<O> Drop for Outcomes<O> {
 
 impl<I, O> Codec<I, O> {
     fn of<C: Crossing<I, O>>() -> Self {
-        Self { append: C::append, skip: C::skip, decode: C::decode }
+        Self { append: C::append, decode: C::decode }
     }
 }
 
@@ -157,7 +152,7 @@ impl Rest {
     pub(crate) fn split_off_first(&mut self, count: usize) -> Option<Self> {
         let left = self.count.checked_sub(count).filter(|&left| left > 0)?;
         let sent = count - self.unencodable.range(..count).count();
-        let later = (self.skip)(&self.inputs, sent)?.to_vec();
+        let later = items::skip(&self.inputs, sent)?.to_vec();
         let first = self.inputs.len() - later.len();
         let unencodable = self.unencodable.split_off(&count).into_iter();
         let rest = Self {
@@ -168,7 +163,6 @@ impl Rest {
             unencodable: unencodable.map(|(index, error)| (index - count, error)).collect(),
             retries: Retries { first: self.retries.each, ..self.retries },
             patience: self.patience,
-            skip: self.skip,
         };
         self.inputs.truncate(first);
         self.count = count;
@@ -302,7 +296,7 @@ impl<I, O> Chunk<I, O> {
     fn rest(&self, input: &[u8], from: usize, first: u32) -> Option<Rest> {
         let count = self.counts.total().checked_sub(from).filter(|&count| count > 0)?;
         let mut unencodable = lock(&self.unencodable);
-        let inputs = (self.codec.skip)(input, from - unencodable.range(..from).count())?.to_vec();
+        let inputs = items::skip(input, from - unencodable.range(..from).count())?.to_vec();
         let unencodable = unencodable.split_off(&from).into_iter();
         Some(Rest {
             inputs,
@@ -312,7 +306,6 @@ impl<I, O> Chunk<I, O> {
             unencodable: unencodable.map(|(index, error)| (index - from, error)).collect(),
             retries: Retries { first, ..self.retries },
             patience: self.patience,
-            skip: self.codec.skip,
         })
     }
 
@@ -338,7 +331,18 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
         self.push_unencodable(error);
         // A worker that tells of more is out of its mind.
         if self.counts.read().left > 0 {
-            self.push(decode_outcome(outcome, self.codec.decode, || error(TaskErrorKind::Decode)));
+            let decode = |output: Encoded| (self.codec.decode)(output.into());
+            self.push(decode_outcome(outcome, decode, || error(TaskErrorKind::Decode)));
+        }
+    }
+
+    fn accept_values(&self, values: &[u8], error: &dyn Fn(TaskErrorKind) -> TaskError) {
+        for value in items::read(values).into_iter().flatten() {
+            self.push_unencodable(error);
+            if self.counts.read().left > 0 {
+                let output = guard(|| (self.codec.decode)(value.into()));
+                self.push(output.map_err(|source| error(TaskErrorKind::Decode).with_source(source)));
+            }
         }
     }
 
@@ -387,7 +391,7 @@ where
 
     fn call(self, updater: &Updater) -> TaskResult<()> {
         let Inputs::Values(inputs) = self.chunk.take_inputs() else { return Err(STAYED.into()) };
-        run_items(updater, Self::function, inputs, self.task, |outcome| {
+        run_items(updater, Self::function, inputs, self.task, |outcome, _elapsed| {
             self.chunk.push(outcome);
             updater.wake_future();
         })

@@ -435,7 +435,7 @@ fn give_back(task: &TaskRef, input: Vec<u8>, max: u64) {
 
 /// The same for a shared value.
 fn check_image(image: &Image, max: u64) -> Result<(), BoxError> {
-    let len = image.bytes.len() as u64 + outbox::share_overhead();
+    let len = image.bytes.len() as u64 + outbox::BARE_OVERHEAD;
     if len <= max { Ok(()) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
 }
 

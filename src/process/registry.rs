@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec;
-use crate::codec::Encoded;
 use crate::codec::references;
+use crate::codec::{Encoded, EncodedCow};
 use crate::error::{BoxError, TaskResult};
 use crate::executor::call::short_name;
 use crate::process::build_id;
@@ -70,7 +70,7 @@ struct Registered {
 pub(crate) trait Call: Send + Sync {
     /// What people call it.
     fn name(&self) -> &'static str;
-    fn call(&self, input: Encoded, progress: &Updater) -> TaskResult<Encoded>;
+    fn call(&self, input: EncodedCow<'_>, progress: &Updater) -> TaskResult<Encoded>;
 }
 
 struct Function<F, I, O> {
@@ -113,7 +113,7 @@ where
         self.name
     }
 
-    fn call(&self, input: Encoded, progress: &Updater) -> TaskResult<Encoded> {
+    fn call(&self, input: EncodedCow<'_>, progress: &Updater) -> TaskResult<Encoded> {
         let input = references::decode_input(input).map_err(Defect::Input)?;
         let output = (self.task)(input, progress)?;
         Ok(codec::encode(output).map_err(Defect::Output)?)

@@ -274,14 +274,15 @@ impl Core {
     }
 
     /// From now on the task counts, says and takes what its next item does. Returns whether the one before had counted or
-    /// said anything.
-    pub(crate) fn begin_item(&self) -> bool {
+    /// said anything, and for how long the task has been running.
+    pub(crate) fn begin_item(&self) -> (bool, Duration) {
+        let elapsed = self.clock.read().elapsed();
         let mut totals = self.details().totals();
-        let (had_said, was_shared) = totals.begin_item(&self.counts, self.clock.read().elapsed());
+        let (had_said, was_shared) = totals.begin_item(&self.counts, elapsed);
         if was_shared {
             self.unshare_in(&mut totals);
         }
-        had_said
+        (had_said, Duration::from_nanos(elapsed))
     }
 
     /// Another process has been running the current item for so long.

@@ -16,6 +16,9 @@ pub(crate) trait Items: Send + Sync {
     /// Takes the outcome that the next item had in another process. `error` makes an error of that item.
     fn accept(&self, outcome: Result<Encoded, TaskError>, error: &dyn Fn(TaskErrorKind) -> TaskError);
 
+    /// The same of several that have ended with values, as [`codec::items`](crate::codec::items) has them.
+    fn accept_values(&self, values: &[u8], error: &dyn Fn(TaskErrorKind) -> TaskError);
+
     /// The process that ran them has done so, or has given back what has not begun. With all that it was sent.
     fn end(&self, input: Vec<u8>, error: &dyn Fn(TaskErrorKind) -> TaskError);
 

@@ -661,13 +661,15 @@ impl Updater {
         self.core().waiter.wake();
     }
 
-    /// The task turns to its next item, which counts from 0.
-    pub(crate) fn begin_item(&self) {
+    /// The task turns to its next item, which counts from 0. Returns for how long the task has been running.
+    pub(crate) fn begin_item(&self) -> Duration {
         self.total_is_counted.set(false);
-        if self.core().begin_item() {
+        let (had_said, elapsed) = self.core().begin_item();
+        if had_said {
             // What is recorded is that of the item before.
             checkpoint::record(self.task(), &self.context);
         }
+        elapsed
     }
 
     /// The end of every progress call: nothing, unless one of `bits` wants attention.

@@ -242,7 +242,6 @@ impl Driver {
             crew: None,
             channel: channel.clone(),
             decoder: Decoder::new(self.pool.launch.max_frame),
-            ahead: None,
             introduction: Introduction::Greeting,
             pulse: None,
             expires: None,

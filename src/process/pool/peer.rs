@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::error::WorkerExit;
 use crate::process::pool::launch::{End, Launch, Process};
 use crate::process::pool::launched::Site;
-use crate::process::pool::queued::{Kinds, News};
+use crate::process::pool::queued::{ItemsEnded, Kinds, News};
 use crate::process::pool::spoken::Spoken;
 use crate::process::pool::terms::{Event, WorkerId};
 use crate::process::program;
@@ -31,8 +31,6 @@ pub(super) struct Peer {
     pub(super) crew: Option<u64>,
     pub(super) channel: Arc<Channel>,
     pub(super) decoder: Decoder,
-    /// What it has said next, where that was decoded before.
-    pub(super) ahead: Option<Result<Reply, WireError>>,
     pub(super) introduction: Introduction,
     /// Where it could fall out of reach, and was heard at all.
     pub(super) pulse: Option<Pulse>,
@@ -112,32 +110,19 @@ impl Peer {
         self.decoder.skip_to_ready(MOST_JUNK)
     }
 
-    /// What has happened, as far as a worker has said so. Items that end one after the other are one event.
+    /// What has happened, as far as a worker has said so. Items that end with values, one after the other, are one event.
     pub(super) fn next_event(
         &mut self,
         worker: WorkerId,
         launch: &Launch,
         sites: &mut BTreeMap<WorkerId, Site>,
     ) -> Result<Option<Event<Kinds>>, WireError> {
-        let mut items: Option<(u64, Vec<_>)> = None;
+        let is_introduced = self.introduction == Introduction::Done;
+        if let Some((task, values)) = is_introduced.then(|| self.decoder.next_values()).flatten() {
+            return Ok(Some(Event::Items(worker, task, ItemsEnded::Values(values))));
+        }
         loop {
-            let next = self.ahead.take().or_else(|| self.decoder.next_reply().transpose());
-            let next = match (next, &mut items) {
-                (Some(Ok(Reply::Item { id, snapshot, outcome })), None) if self.introduction == Introduction::Done => {
-                    items = Some((id, vec![(snapshot, outcome)]));
-                    continue;
-                }
-                (Some(Ok(Reply::Item { id, snapshot, outcome })), Some((task, outcomes))) if id == *task => {
-                    outcomes.push((snapshot, outcome));
-                    continue;
-                }
-                (next, _) => next,
-            };
-            if let Some((task, outcomes)) = items {
-                self.ahead = next;
-                return Ok(Some(Event::Items(worker, task, outcomes)));
-            }
-            let Some(reply) = next.transpose()? else { return Ok(None) };
+            let Some(reply) = self.decoder.next_reply()? else { return Ok(None) };
             let event = match self.introduction {
                 Introduction::Done => self.event(worker, reply),
                 _ => self.introduce(worker, reply, launch, sites),
@@ -200,7 +185,8 @@ impl Peer {
                 Event::Goodbye(worker)
             }
             Reply::Beat => return Ok(None),
-            Reply::Ready(_) | Reply::Item { .. } => return Err(WireError::OutOfTurn),
+            Reply::Item { id, snapshot, outcome } => Event::Items(worker, id, ItemsEnded::One(snapshot, outcome)),
+            Reply::Ready(_) => return Err(WireError::OutOfTurn),
         }))
     }
 }

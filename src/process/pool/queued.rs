@@ -26,8 +26,16 @@ impl Types for Kinds {
     type Page = Arc<Channel>;
     type Report = News;
     type Outcome = (RemoteSnapshot, Outcome);
+    type Items = ItemsEnded;
     type Exit = End;
     type Failure = Failure;
+}
+
+/// How the next items of a task have ended.
+pub(super) enum ItemsEnded {
+    /// Several with values, as [`codec::items`](crate::codec::items) has them.
+    Values(Vec<u8>),
+    One(RemoteSnapshot, Outcome),
 }
 
 /// A task of the pool: one word, and little behind it, for there may be a million of them.

@@ -62,27 +62,34 @@ impl Loss {
     }
 }
 
-/// Takes what has come of items of a running task.
+/// Takes the values of items of a running task, as [`codec::items`](crate::codec::items) has them.
+pub(crate) fn deliver_values(task: &TaskRef, values: &[u8], report_interval: Duration) {
+    let core = &task.core;
+    let Some(items) = core.items() else { return };
+    items.accept_values(values, &|kind| task.error(kind));
+    core.begin_item();
+    core.waiter.wake();
+    show(task, Pace::Remote(report_interval));
+}
+
+/// Takes what has come of the next item of a running task.
 pub(crate) fn deliver(
     task: &TaskRef,
-    outcomes: impl Iterator<Item = (RemoteSnapshot, Result<Encoded, Loss>)>,
+    snapshot: RemoteSnapshot,
+    outcome: Result<Encoded, Loss>,
     report_interval: Duration,
 ) {
     let core = &task.core;
     let Some(items) = core.items() else { return };
-    for (snapshot, outcome) in outcomes {
-        let outcome = outcome.map_err(|loss| {
-            // What is known may be of an item before, whose outcome has come together with this one.
-            core.begin_item();
-            core.set_item_elapsed(snapshot.elapsed);
-            record(task, snapshot);
-            let error = error(task, loss);
-            core.begin_item();
-            error
-        });
-        items.accept(outcome, &|kind| task.error(kind));
-    }
+    let outcome = outcome.map_err(|loss| {
+        // What is known may be of an item before.
+        core.begin_item();
+        core.set_item_elapsed(snapshot.elapsed);
+        record(task, snapshot);
+        error(task, loss)
+    });
     core.begin_item();
+    items.accept(outcome, &|kind| task.error(kind));
     core.waiter.wake();
     show(task, Pace::Remote(report_interval));
 }

@@ -152,10 +152,10 @@ impl<K: Types> Scheduler<K> {
                 self.begin(worker, now, effects);
             }
             Event::Progress(worker, task, report) => self.progress(worker, task, report, now, effects)?,
-            Event::Items(worker, task, outcomes) => {
+            Event::Items(worker, task, ended) => {
                 let task = self.first(worker, task)?.task.clone();
                 self.begin(worker, now, effects);
-                effects.push(Action::Deliver(task, outcomes));
+                effects.push(Action::Deliver(task, ended));
             }
             Event::Ended(worker, task, took, outcome) => self.ended(worker, task, took, outcome, now, effects)?,
             Event::Looked(worker) => self.looked(worker, now, effects),

@@ -26,7 +26,7 @@ use crate::process::pool::launch::{Failure, Launch, Process};
 use crate::process::pool::launched::Site;
 use crate::process::pool::leader::{Follower, Leadership};
 use crate::process::pool::poller::Poller;
-use crate::process::pool::queued::{Entry, Kinds, News};
+use crate::process::pool::queued::{Entry, ItemsEnded, Kinds, News};
 use crate::process::pool::relay::{Relay, Speakers, is_written_at_once};
 use crate::process::pool::remote;
 use crate::process::pool::scheduler::Scheduler;
@@ -427,9 +427,12 @@ impl Pool {
             Action::Show(task, News::Line(text)) => {
                 remote::say(task.task(), &text).into_iter().for_each(|line| self.print(line));
             }
-            Action::Deliver(task, outcomes) => {
-                let outcomes = outcomes.into_iter().map(|(snapshot, outcome)| (snapshot, judge(task.task(), outcome)));
-                remote::deliver(task.task(), outcomes, self.launch.report_interval);
+            Action::Deliver(task, ItemsEnded::Values(values)) => {
+                remote::deliver_values(task.task(), &values, self.launch.report_interval);
+            }
+            Action::Deliver(task, ItemsEnded::One(snapshot, outcome)) => {
+                let outcome = judge(task.task(), outcome);
+                remote::deliver(task.task(), snapshot, outcome, self.launch.report_interval);
             }
             Action::Settle(task, (snapshot, outcome)) => {
                 let (outcome, input) = (judge(task.task(), outcome), mem::take(&mut *task.input()).into());

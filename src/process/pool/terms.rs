@@ -27,6 +27,8 @@ pub(crate) trait Types {
     type Report: Report;
     /// How a task ended.
     type Outcome;
+    /// How some of its items ended.
+    type Items;
     /// How a process ended.
     type Exit;
     type Failure: Failure<Self::Exit>;
@@ -129,7 +131,7 @@ pub(crate) enum Event<K: Types> {
     Begun(WorkerId, u64),
     Progress(WorkerId, u64, K::Report),
     /// Items of a task have ended, which goes on.
-    Items(WorkerId, u64, Vec<K::Outcome>),
+    Items(WorkerId, u64, K::Items),
     Ended(WorkerId, u64, Duration, K::Outcome),
     /// All that it has said by now was heard.
     Looked(WorkerId),
@@ -174,7 +176,7 @@ pub(crate) enum Action<K: Types> {
     Resume(K::Task),
     Show(K::Task, K::Report),
     /// Items of a task have ended.
-    Deliver(K::Task, Vec<K::Outcome>),
+    Deliver(K::Task, K::Items),
     /// It has ended; perhaps nobody has said before that it had begun.
     Settle(K::Task, K::Outcome),
     /// Its worker is lost, and it had begun there, heard of or not.

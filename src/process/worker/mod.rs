@@ -32,7 +32,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, process};
 
 use crate::codec::references::{self, Store};
@@ -166,7 +166,7 @@ impl Work for Remote {
     }
 
     fn call(self, updater: &Updater) -> TaskResult<Encoded> {
-        self.function.call(self.input, updater)
+        self.function.call(self.input.into(), updater)
     }
 }
 
@@ -187,18 +187,17 @@ impl Work for RemoteItems {
 
     fn call(self, updater: &Updater) -> TaskResult<Encoded> {
         let items = codec::items::read(&self.input.bytes).ok_or_else(|| Defect::Input("they make no sense".into()))?;
-        let started = Instant::now();
-        // Of the item that has ended last, and of when what was said was sent.
-        let (now, mut sent) = (Cell::new(started), started);
+        // When the last item has ended, and when what was said was sent.
+        let (now, mut sent) = (Cell::new(Duration::ZERO), Duration::ZERO);
         let patience = Duration::from_nanos(self.run.timeout);
-        let items = items.take_while(|_| now.get() - started < patience);
-        let call = |input, progress: &Updater| self.function.call(input, progress);
-        run_items(updater, Self::function, items, call, |outcome| {
+        let items = items.take_while(|_| now.get() < patience);
+        let call = |input: Encoded<&[u8]>, progress: &Updater| self.function.call(input.into(), progress);
+        run_items(updater, Self::function, items, call, |outcome, elapsed| {
             self.worker.end_item(self.run, outcome);
-            now.set(Instant::now());
-            if now.get() - sent > batch::LONGEST {
+            now.set(elapsed);
+            if elapsed.saturating_sub(sent) > batch::LONGEST {
                 self.worker.send_what_was_said();
-                sent = now.get();
+                sent = elapsed;
             }
         })?;
         Ok(Encoded::default())
@@ -406,8 +405,10 @@ impl Worker {
         let elapsed = task.core.running_for();
         let snapshot = RemoteSnapshot { elapsed, ..snapshot_of(&task, self.longest_text()) };
         unsent.add(Duration::from_nanos(snapshot.elapsed));
+        let overhead = outbox::value_overhead(&snapshot);
         let outcome = match handle.take() {
-            Some(outcome) => self.outcome(outcome, &snapshot),
+            Some(Ok(value)) => self.value(value, overhead),
+            Some(Err(error)) => self.error(error, overhead),
             None => Outcome::Error(Ending::Failed, vec!["its outcome is gone".into()]),
         };
         self.end(run, snapshot, outcome);
@@ -444,11 +445,14 @@ impl Worker {
         if outcome.is_err() && self.lock().ends {
             wait_for_the_end();
         }
-        let snapshot = match &outcome {
-            Ok(_) => RemoteSnapshot::default(),
-            Err(error) => snapshot_of_item(error.progress(), self.longest_text()),
+        let (snapshot, outcome) = match outcome {
+            Ok(value) => (RemoteSnapshot::default(), self.value(value, outbox::BARE_OVERHEAD)),
+            Err(error) => {
+                let snapshot = snapshot_of_item(error.progress(), self.longest_text());
+                let outcome = self.error(error, outbox::value_overhead(&snapshot));
+                (snapshot, outcome)
+            }
         };
-        let outcome = self.outcome(outcome, &snapshot);
         self.channel().outbox().reply(Reply::Item { id: run.id, snapshot, outcome });
         self.channel().note();
     }
@@ -459,26 +463,28 @@ impl Worker {
         self.channel().send_all();
     }
 
-    /// How the task ended, in terms of the protocol.
-    fn outcome(&self, outcome: Result<Encoded, TaskError>, snapshot: &RemoteSnapshot) -> Outcome {
-        match outcome {
-            Ok(value) => match self.check_size(&value, snapshot) {
-                Ok(()) => Outcome::Value(value),
-                Err(texts) => Outcome::Error(Ending::Encode, texts),
+    /// An output, in terms of the protocol; the rest of its frame takes `overhead` bytes.
+    fn value(&self, output: Encoded, overhead: u64) -> Outcome {
+        match self.check_size(&output, overhead) {
+            Ok(()) => Outcome::Value(output),
+            Err(texts) => Outcome::Error(Ending::Encode, texts),
+        }
+    }
+
+    /// How the task ended without an output; see [`value`](Self::value).
+    fn error(&self, mut error: TaskError, overhead: u64) -> Outcome {
+        match error.take_partial() {
+            Some(value) => match self.check_size(&value, overhead) {
+                Ok(()) => Outcome::Partial(value),
+                Err(texts) => Outcome::Error(Ending::Cancelled, texts),
             },
-            Err(mut error) => match error.take_partial() {
-                Some(value) => match self.check_size(&value, snapshot) {
-                    Ok(()) => Outcome::Partial(value),
-                    Err(texts) => Outcome::Error(Ending::Cancelled, texts),
-                },
-                None => self.failure(error),
-            },
+            None => self.failure(error),
         }
     }
 
     /// Says so where a frame has no room for an output.
-    fn check_size(&self, output: &Encoded, snapshot: &RemoteSnapshot) -> Result<(), Vec<String>> {
-        let (len, max) = (output.bytes.len() as u64 + outbox::value_overhead(snapshot), self.max_frame);
+    fn check_size(&self, output: &Encoded, overhead: u64) -> Result<(), Vec<String>> {
+        let (len, max) = (output.bytes.len() as u64 + overhead, self.max_frame);
         if len <= max {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use super::{
     ENDINGS, Fingerprint, HALTED, HEAD, Hello, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, PARTS, ROOM,
     Ready, Reply, Request, Run, SILENT, Surroundings, WireError, kind,
 };
-use crate::codec::{Encoded, Format};
+use crate::codec::{Encoded, Format, items};
 use crate::task::remote::{RemoteLog, RemotePart, RemoteSnapshot};
 
 /// How much memory is kept for the frames to come, whatever those before have taken.
@@ -160,6 +160,34 @@ impl Decoder {
 
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, WireError> {
         self.next(reply)
+    }
+
+    /// Takes off the values of items that have ended one after the other, all of one task, as
+    /// [`codec::items`](crate::codec::items) has them. `None` where something else comes first, which may be a value that
+    /// makes no sense.
+    pub(crate) fn next_values(&mut self) -> Option<(u64, Vec<u8>)> {
+        let mut all: Option<(u64, Vec<u8>)> = None;
+        while let Some((task, value, len)) = self.first_value() {
+            let (of, values) = all.get_or_insert_with(|| (task, Vec::new()));
+            if *of != task {
+                break;
+            }
+            items::append_encoded(value, values);
+            self.used += len;
+            self.decoded += len as u64;
+        }
+        all
+    }
+
+    /// The value of an item whose frame is the next one, and all there; with its task, and the size of that frame.
+    fn first_value(&self) -> Option<(u64, Encoded<&[u8]>, usize)> {
+        let (head, rest) = self.rest().split_at_checked(HEAD).filter(|_| self.large.is_none())?;
+        let is_value = |head: &Head| head.kind == kind::ITEM_VALUE && head.fields == 1;
+        let Head { id, payload, .. } = self.head(head).ok().filter(is_value)?;
+        let (&format, rest) = rest.split_first()?;
+        let (bytes, rest) = rest.split_at_checked(payload)?;
+        let value = Encoded { format: Format::from_byte(format)?, bytes };
+        (rest.first() == Some(&NEWLINE)).then_some((id, value, HEAD + 1 + payload + 1))
     }
 
     fn next<M>(

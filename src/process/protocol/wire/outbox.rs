@@ -272,10 +272,8 @@ pub(crate) fn run_overhead((function, name): (&str, Option<&str>)) -> u64 {
     (HEAD + 29 + function.len() + name + 1) as u64
 }
 
-/// The size of the frame for a shared value, without the payload; for its bound.
-pub(crate) fn share_overhead() -> u64 {
-    (HEAD + 1 + 1) as u64
-}
+/// The size of the frame for a shared value, or for that of an item, without the payload; for its bound.
+pub(crate) const BARE_OVERHEAD: u64 = (HEAD + 1 + 1) as u64;
 
 /// The size of the frame for an output, without the payload; for its bound.
 pub(crate) fn value_overhead(snapshot: &RemoteSnapshot) -> u64 {

@@ -11,7 +11,7 @@ use proptest::sample::{Index, select};
 use super::decoder::Decoder;
 use super::outbox::*;
 use super::*;
-use crate::codec::Format;
+use crate::codec::{Format, items};
 use crate::task::remote::RemotePart;
 
 /// Where something changes about how a payload is sent and received.
@@ -224,6 +224,27 @@ fn is_withstood<M: Message>(max_frame: u64, bytes: &[u8], delivery: &Delivery) {
     assert!(again == (messages, None));
 }
 
+/// What a worker says, until there is an error: with the values of items taken off one by one, or several at a time.
+fn said(pieces: [&[u8]; 2], takes_several: bool) -> (Vec<Reply>, Option<WireError>) {
+    let (mut decoder, mut replies) = (Decoder::new(1 << 30), Vec::new());
+    for piece in pieces {
+        decoder.append(piece);
+        loop {
+            if let Some((id, values)) = takes_several.then(|| decoder.next_values()).flatten() {
+                let values = items::read(&values).expect("it is what an input of several values is as well");
+                let owned = |Encoded { format, bytes }: Encoded<&[u8]>| Encoded { format, bytes: bytes.into() };
+                replies.extend(values.map(|value| item(id, RemoteSnapshot::default(), Outcome::Value(owned(value)))));
+            }
+            match decoder.next_reply() {
+                Ok(Some(reply)) => replies.push(reply),
+                Ok(None) => break,
+                Err(error) => return (replies, Some(error)),
+            }
+        }
+    }
+    (replies, None)
+}
+
 // Messages, and what is none.
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
@@ -322,6 +343,12 @@ fn reply() -> impl Strategy<Value = Reply> {
         4 => (any::<u64>(), snapshot(), outcome).prop_map(|(id, snapshot, outcome)| item(id, snapshot, outcome)),
         1 => select(vec![Reply::Beat, Reply::Goodbye]),
     ]
+}
+
+/// What a worker says of a map, mostly.
+fn reply_of_items() -> impl Strategy<Value = Reply> {
+    let value = (0..2_u64, value()).prop_map(|(id, value)| item(id, RemoteSnapshot::default(), Outcome::Value(value)));
+    prop_oneof![4 => value, 1 => reply()]
 }
 
 fn delivery() -> impl Strategy<Value = Delivery> {
@@ -424,6 +451,15 @@ proptest! {
     #[test]
     fn every_reply_arrives_as_it_was_sent(messages in vec(reply(), 1..8), delivery in delivery()) {
         arrives(&messages, &delivery);
+    }
+
+    #[test]
+    fn values_of_items_that_are_taken_off_together_are_those_that_come_one_by_one(
+        replies in vec(reply_of_items(), 1..12), cut in any::<Index>(), damages in vec(damage(), 0..2),
+    ) {
+        let bytes = damaged(encoded(&replies), damages);
+        let (first, second) = bytes.split_at(cut.index(bytes.len() + 1));
+        prop_assert_eq!(said([first, second], true), said([first, second], false));
     }
 
     #[test]
