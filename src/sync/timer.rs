@@ -22,7 +22,7 @@ pub(crate) trait Timed: Send {
 }
 
 /// Names what was scheduled, to cancel it. Never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TimerId(NonZero<u64>);
 
 /// What all of this library is scheduled with.
@@ -35,13 +35,11 @@ pub(crate) struct Timer {
 
 struct Schedule {
     /// In the order in which they are due; what fires right now is not among them.
-    queue: BTreeSet<(Instant, TimerKey)>,
-    entries: BTreeMap<TimerKey, Entry>,
-    last: TimerKey,
+    queue: BTreeSet<(Instant, TimerId)>,
+    entries: BTreeMap<TimerId, Entry>,
+    next: TimerId,
     has_thread: bool,
 }
-
-type TimerKey = u64;
 
 enum Entry {
     Waiting(Instant, Box<dyn Timed>),
@@ -61,7 +59,8 @@ impl TimerId {
 
 impl Timer {
     const fn new() -> Self {
-        let schedule = Schedule { queue: BTreeSet::new(), entries: BTreeMap::new(), last: 0, has_thread: false };
+        let first = TimerId(NonZero::<u64>::MIN);
+        let schedule = Schedule { queue: BTreeSet::new(), entries: BTreeMap::new(), next: first, has_thread: false };
         Self { schedule: Mutex::new(schedule), changed: Condvar::new() }
     }
 
@@ -76,23 +75,23 @@ impl Timer {
             }
         }
         let is_first = schedule.queue.first().is_none_or(|&(first, _)| due < first);
-        schedule.last += 1;
-        let key = schedule.last;
-        schedule.insert(key, due, timed);
+        let id = schedule.next;
+        schedule.next = TimerId(id.0.saturating_add(1));
+        schedule.insert(id, due, timed);
         drop(schedule);
         if is_first {
             self.changed.notify_one();
         }
-        TimerId::from_bits(key)
+        Some(id)
     }
 
     /// Forgets what was scheduled; what fires at this very moment still ends, and is not done again. Returns what the
     /// caller is to drop where it holds no lock.
     pub(crate) fn cancel(&self, id: TimerId) -> Option<Box<dyn Timed>> {
         let mut schedule = self.lock();
-        match schedule.entries.remove(&id.to_bits())? {
+        match schedule.entries.remove(&id)? {
             Entry::Waiting(due, timed) => {
-                schedule.queue.remove(&(due, id.to_bits()));
+                schedule.queue.remove(&(due, id));
                 Some(timed)
             }
             Entry::Firing => None,
@@ -106,9 +105,9 @@ impl Timer {
         loop {
             let now = Instant::now();
             let wait = match schedule.queue.first().copied() {
-                Some((due, key)) if due <= now => {
+                Some((due, id)) if due <= now => {
                     idle_since = None;
-                    schedule = self.fire(schedule, key, now);
+                    schedule = self.fire(schedule, id, now);
                     continue;
                 }
                 Some((due, _)) => due - now,
@@ -126,19 +125,19 @@ impl Timer {
     fn fire<'a>(
         &'a self,
         mut schedule: MutexGuard<'a, Schedule>,
-        key: TimerKey,
+        id: TimerId,
         now: Instant,
     ) -> MutexGuard<'a, Schedule> {
         schedule.queue.pop_first();
-        let entry = schedule.entries.get_mut(&key).map(|entry| mem::replace(entry, Entry::Firing));
+        let entry = schedule.entries.get_mut(&id).map(|entry| mem::replace(entry, Entry::Firing));
         let Some(Entry::Waiting(due, mut timed)) = entry else { return schedule };
         drop(schedule);
         let next = quietly(|| timed.fire(due, now)).flatten();
         let mut schedule = self.lock();
         // It is gone where it was cancelled meanwhile.
-        let is_wanted = schedule.entries.remove(&key).is_some();
+        let is_wanted = schedule.entries.remove(&id).is_some();
         match next.filter(|_| is_wanted) {
-            Some(next) => schedule.insert(key, next, timed),
+            Some(next) => schedule.insert(id, next, timed),
             None => {
                 drop(schedule);
                 drop_quietly(timed);
@@ -154,9 +153,9 @@ impl Timer {
 }
 
 impl Schedule {
-    fn insert(&mut self, key: TimerKey, due: Instant, timed: Box<dyn Timed>) {
-        self.queue.insert((due, key));
-        self.entries.insert(key, Entry::Waiting(due, timed));
+    fn insert(&mut self, id: TimerId, due: Instant, timed: Box<dyn Timed>) {
+        self.queue.insert((due, id));
+        self.entries.insert(id, Entry::Waiting(due, timed));
     }
 }
 
