@@ -76,23 +76,23 @@ pub(crate) const WAITS: u32 = 1 << 19;
 
 /// It waits in another process, which may start it at any moment.
 pub(crate) const LENT: u32 = 1 << 20;
+/// With `LIMITED`: somebody is writing its outcome, or has.
+pub(crate) const DECIDED: u32 = 1 << 21;
 /// With `PROBE`: another process waits for that call, which clears this as well and wakes whoever is to tell it. Not so
 /// where somebody here wants to know of a later call.
 pub(crate) const ECHO: u32 = 1 << 22;
-/// With `LIMITED`: somebody is writing its outcome, or has.
-pub(crate) const DECIDED: u32 = 1 << 21;
 /// An iterator, a reader or a writer of the task has ended early because the task is to end: what it returns may be a
 /// part of what it would have been.
 pub(crate) const CUT_SHORT: u32 = 1 << 23;
+
+/// Two bits that say why cancellation was requested; the first request decides.
+const CAUSE_SHIFT: u32 = 24;
+pub(crate) const CAUSE: u32 = 0b11 << CAUSE_SHIFT;
 
 /// Its future was polled, or is gone: whoever was to show its lines is there.
 pub(crate) const ATTENDED: u32 = 1 << 26;
 /// It has lines that wait for this, or is about to.
 pub(crate) const SAID: u32 = 1 << 27;
-
-/// Two bits that say why cancellation was requested; the first request decides.
-const CAUSE_SHIFT: u32 = 24;
-pub(crate) const CAUSE: u32 = 0b11 << CAUSE_SHIFT;
 
 const TAKEN: u32 = RUNNING | SEALED | ENDED;
 
@@ -146,20 +146,19 @@ impl State {
 
     /// pending → `RUNNING`, unless it is paused.
     pub(crate) fn claim(&self) -> Result<(), Unclaimed> {
-        self.transition(|word| match word {
-            _ if word & (TAKEN | LENT) != 0 => Err(Unclaimed::Taken),
-            _ if word & PAUSE != 0 => Err(Unclaimed::Paused),
-            _ => Ok(word | RUNNING | PROBE),
-        })
-        .map(drop)
+        self.take(RUNNING | PROBE).map(drop)
     }
 
     /// pending → `LENT`, unless it is paused. Returns the word before.
     pub(crate) fn lend(&self) -> Result<u32, Unclaimed> {
+        self.take(LENT)
+    }
+
+    fn take(&self, bits: u32) -> Result<u32, Unclaimed> {
         self.transition(|word| match word {
             _ if word & (TAKEN | LENT) != 0 => Err(Unclaimed::Taken),
             _ if word & PAUSE != 0 => Err(Unclaimed::Paused),
-            _ => Ok(word | LENT),
+            _ => Ok(word | bits),
         })
     }
 
@@ -194,17 +193,17 @@ impl State {
 
     /// Sets `ATTENDED`, unless something was said before. Returns whether nothing was.
     pub(crate) fn attend(&self) -> bool {
-        self.transition(|word| if word & SAID != 0 { Err(()) } else { Ok(word | ATTENDED) }).is_ok()
+        self.set_unless(SAID, ATTENDED)
     }
 
     /// pending → `SEALED`. The caller that gets `true` has to settle the task.
     pub(crate) fn seal(&self) -> bool {
-        self.transition(|word| if word & TAKEN != 0 { Err(()) } else { Ok(word | SEALED) }).is_ok()
+        self.set_unless(TAKEN, SEALED)
     }
 
     /// The same for one that waits in this process.
     pub(crate) fn seal_unlent(&self) -> bool {
-        self.transition(|word| if word & (TAKEN | LENT) != 0 { Err(()) } else { Ok(word | SEALED) }).is_ok()
+        self.set_unless(TAKEN | LENT, SEALED)
     }
 
     /// Requests cancellation; seals the task in the same step where it is pending.
@@ -225,6 +224,11 @@ impl State {
     /// `RUNNING` or `SEALED` → `ENDED`, with `FAILED`, `CANCELLED` or neither. Returns the word before.
     pub(crate) fn settle(&self, ending: u32) -> u32 {
         self.0.fetch_or(ENDED | ending, Ordering::AcqRel)
+    }
+
+    /// Sets `bits`, unless one of `others` is set. Returns whether it did.
+    fn set_unless(&self, others: u32, bits: u32) -> bool {
+        self.transition(|word| if word & others == 0 { Ok(word | bits) } else { Err(()) }).is_ok()
     }
 
     fn transition<E>(&self, next: impl Fn(u32) -> Result<u32, E>) -> Result<u32, E> {
