@@ -14,7 +14,7 @@ use crate::sync::clock::{self, Clock, Span};
 use crate::sync::waiter::Waiter;
 use crate::task::bulk;
 use crate::task::context::Recorder;
-use crate::task::counts::{Counts, UNKNOWN};
+use crate::task::counts::{Counts, known};
 use crate::task::details::{Details, Totals, default_name};
 use crate::task::items::Items;
 use crate::task::limits::Limits;
@@ -560,9 +560,4 @@ impl Core {
             self.details().interrupt.notify(usize::MAX);
         }
     }
-}
-
-/// A total, where it is one.
-fn known(total: u64) -> Option<u64> {
-    Some(total).filter(|&total| total != UNKNOWN)
 }

@@ -14,6 +14,11 @@ use crate::sync::seqlock::Sequence;
 /// A `total` that is not known.
 pub(crate) const UNKNOWN: u64 = u64::MAX;
 
+/// A total, where it is known.
+pub(crate) fn known(total: u64) -> Option<u64> {
+    Some(total).filter(|&total| total != UNKNOWN)
+}
+
 #[derive(Debug)]
 pub(crate) struct Counts {
     n: AtomicU64,

@@ -12,7 +12,7 @@ use crate::id::{TaskId, WorkerId};
 use crate::progress::PartState;
 use crate::sync::block_on::Reactor;
 use crate::sync::clock::{self, AtomicInstant, Clock, Span};
-use crate::task::counts::{Counts, Reading, UNKNOWN};
+use crate::task::counts::{Counts, Reading, UNKNOWN, known};
 use crate::task::items::Items;
 use crate::task::limits::Limits;
 use crate::task::lines::Backlog;
@@ -182,8 +182,7 @@ pub(crate) fn default_name(id: TaskId, function: &str) -> Box<str> {
 
 impl From<&RemotePart> for PartState {
     fn from(RemotePart { name, n, total, part, depth }: &RemotePart) -> Self {
-        let total = Some(*total).filter(|&total| total != UNKNOWN);
-        Self { name: name.clone(), n: *n, total, part: *part, depth: *depth }
+        Self { name: name.clone(), n: *n, total: known(*total), part: *part, depth: *depth }
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::progress::PartState;
 use crate::sync::stripes::Stripes;
-use crate::task::counts::{Counts, Reading, UNKNOWN};
+use crate::task::counts::{Counts, Reading, UNKNOWN, known};
 use crate::task::remote::beginning;
 
 /// So many parts with a name are told of, and so many bytes of each name: snapshots are small, and made often.
@@ -108,8 +108,7 @@ impl Parts {
                 continue;
             };
             let Position { n, total, part } = parts.position_within(below, &child.counts);
-            let total = Some(total).filter(|&total| total != UNKNOWN);
-            named.push(PartState { name: name.clone(), n, total, part, depth });
+            named.push(PartState { name: name.clone(), n, total: known(total), part, depth });
             parts.add_named(below, depth.saturating_add(1), named);
         }
     }

@@ -17,7 +17,7 @@ use crate::group::report::history::History;
 use crate::id::{TaskId, WorkerId};
 use crate::progress::Status;
 use crate::sync::clock;
-use crate::task::counts::UNKNOWN;
+use crate::task::counts::known;
 use crate::task::details::TrySpan;
 use crate::task::items::ItemReading;
 use crate::task::record::TaskRecord;
@@ -314,7 +314,7 @@ impl TaskReport {
             lost_tries: lost_tries.iter().map(lost_try).collect(),
             cancel_requested: record.cancel_requested().map(&since),
             n: record.n,
-            total: Some(record.total).filter(|&total| total != UNKNOWN),
+            total: known(record.total),
             inputs: record.items().map_or(1, ItemReading::ended),
             failed_inputs: record.items().map_or((record.status == Status::Failed).into(), |items| items.failed),
             worker: record.worker(),

@@ -344,16 +344,13 @@ impl Wake for Forwarder {
 pub(crate) fn snapshot_of(task: &TaskRef, longest_message: usize) -> RemoteSnapshot {
     let word = task.core.state.load();
     let state = task.core.snapshot();
+    let progress = snapshot_of_item(&state, longest_message);
     RemoteSnapshot {
-        n: state.n,
-        total: state.total.unwrap_or(counts::UNKNOWN),
-        part: state.part,
-        elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
         is_halted: word & state::HALTED != 0,
         has_noticed: word & state::NOTICED != 0,
         is_silent: word & state::ECHO != 0,
         parts: state.parts.into_iter().map(remote_part).collect(),
-        message: state.message.map(|message| shorten((*message).to_owned(), longest_message)),
+        ..progress
     }
 }
 
