@@ -103,8 +103,8 @@ impl<W: Work> Slot<W> {
 }
 
 impl<W: Work> Body for Slot<W> {
-    fn function(&self) -> &'static str {
-        W::function()
+    fn function(&self) -> fn() -> &'static str {
+        W::function
     }
 
     fn execute(&self, task: TaskRef, context: Context) -> (TaskRef, Context, Option<u32>) {
@@ -148,10 +148,6 @@ impl<W: Work> Body for Slot<W> {
 
     fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32 {
         self.keep(decode_outcome(outcome, W::decode, || core.error(TaskErrorKind::Decode, W::function())))
-    }
-
-    fn function_name(&self) -> fn() -> &'static str {
-        W::function
     }
 
     fn error_kind(&self) -> Option<TaskErrorKind> {

@@ -63,7 +63,8 @@ pub(crate) type RemoteOwner = Arc<Arc<dyn Owner>>;
 
 /// The typed part of a task, behind an untyped face.
 pub(crate) trait Body: Send + Sync {
-    fn function(&self) -> &'static str;
+    /// What tells the name of its function, which takes a while.
+    fn function(&self) -> fn() -> &'static str;
     /// Runs the work of `task`, which this is the body of, and keeps its outcome. Gives back what it was given, with how
     /// the task is to be [settled](state::State::settle); `None` where somebody else has ended it meanwhile.
     fn execute(&self, task: TaskRef, context: Context) -> (TaskRef, Context, Option<u32>);
@@ -79,8 +80,6 @@ pub(crate) trait Body: Send + Sync {
     fn owner(&self) -> Option<Arc<dyn Owner>>;
     /// Keeps the outcome of work that was done elsewhere; returns how the task is to be settled.
     fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32;
-    /// What tells the name of its function, when that is wanted.
-    fn function_name(&self) -> fn() -> &'static str;
     /// The kind of the error that it has ended with, until that is taken or dropped.
     fn error_kind(&self) -> Option<TaskErrorKind>;
     /// Drops the outcome.
@@ -102,12 +101,12 @@ pub(crate) trait Handle<T>: Send + Sync {
 
 impl<B: Body + ?Sized> Task<B> {
     pub(crate) fn name(&self) -> &str {
-        self.core.name(self.body.function())
+        self.core.name(self.body.function()())
     }
 
     /// An error of this task, as of now.
     pub(crate) fn error(&self, kind: TaskErrorKind) -> TaskError {
-        self.core.error(kind, self.body.function())
+        self.core.error(kind, self.body.function()())
     }
 
     /// Lets the executor look at the control word, if it wants to.
@@ -166,8 +165,8 @@ pub(crate) mod idle {
     struct Idle;
 
     impl Body for Idle {
-        fn function(&self) -> &'static str {
-            "idle"
+        fn function(&self) -> fn() -> &'static str {
+            || "idle"
         }
 
         fn execute(&self, task: TaskRef, context: Context) -> (TaskRef, Context, Option<u32>) {
@@ -194,10 +193,6 @@ pub(crate) mod idle {
 
         fn accept(&self, _core: &Core, _outcome: Result<Encoded, TaskError>) -> u32 {
             0
-        }
-
-        fn function_name(&self) -> fn() -> &'static str {
-            || "idle"
         }
 
         fn error_kind(&self) -> Option<TaskErrorKind> {

@@ -55,7 +55,7 @@ impl TaskRecord {
         let has_started = started > 0;
         Self {
             id: core.id(),
-            function: task.body.function_name(),
+            function: task.body.function(),
             submitted: if has_started { submitted.min(started) } else { submitted },
             started,
             ended: if status.is_terminal() { span.stopped } else { 0 },
