@@ -24,22 +24,8 @@ pub(crate) struct Call<F, I, C> {
     crossing: PhantomData<fn() -> C>,
 }
 
-impl<F, I> Call<F, I, Stays> {
-    /// A call that stays in this process.
-    pub(crate) fn new(task: F, input: I) -> Self {
-        Self::of(task, input)
-    }
-}
-
-impl<F, I> Call<F, I, Crosses> {
-    /// A call that may be made in another process.
-    pub(crate) fn remote(task: F, input: I) -> Self {
-        Self::of(task, input)
-    }
-}
-
 impl<F, I, C> Call<F, I, C> {
-    pub(crate) fn of(task: F, input: I) -> Self {
+    pub(crate) fn new(task: F, input: I) -> Self {
         Self { task, input, crossing: PhantomData }
     }
 }

@@ -155,7 +155,7 @@ pub trait ExecutorExt: Executor {
         I: Serialize + DeserializeOwned + Send + 'static,
         O: Serialize + DeserializeOwned + Send + 'static,
     {
-        start(self, Call::remote(task, input), Options::default())
+        start(self, Call::<F, I, Crosses>::new(task, input), Options::default())
     }
 
     /// Prepares a task that is to have a name, or limits.
@@ -177,7 +177,7 @@ pub trait ExecutorExt: Executor {
         I: Serialize + DeserializeOwned + Send + 'static,
         O: Serialize + DeserializeOwned + Send + 'static,
     {
-        prepare(self, Call::remote(task, input))
+        prepare(self, Call::<F, I, Crosses>::new(task, input))
     }
 
     /// Submits a task for each of `inputs`, some at a time, and streams their outcomes; see [`Map`].
@@ -274,7 +274,7 @@ where
     C: Crossing<I, O>,
 {
     fn item(&mut self, input: I, options: Options) -> ProgressFuture<O> {
-        start(self.executor, Call::<F, I, C>::of(self.task.clone(), input), options)
+        start(self.executor, Call::<F, I, C>::new(self.task.clone(), input), options)
     }
 
     fn chunk(&mut self, inputs: Vec<I>, labels: Labels, terms: Terms, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O> {
@@ -327,7 +327,8 @@ macro_rules! submit_methods {
                 I: Send + 'static,
                 O: Send + 'static,
             {
-                $crate::executor::start(self, $crate::executor::call::Call::new(task, input), Default::default())
+                let call = $crate::executor::call::Call::<F, I, $crate::executor::call::Stays>::new(task, input);
+                $crate::executor::start(self, call, Default::default())
             }
 
             /// Submits a task without an input.
@@ -384,7 +385,8 @@ macro_rules! submit_methods {
                 I: Send + 'static,
                 O: Send + 'static,
             {
-                $crate::executor::prepare(self, $crate::executor::call::Call::new(task, input))
+                let call = $crate::executor::call::Call::<F, I, $crate::executor::call::Stays>::new(task, input);
+                $crate::executor::prepare(self, call)
             }
 
             /// Submits a task for each of `inputs`, some at a time, and streams their outcomes; see
