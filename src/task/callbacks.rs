@@ -44,7 +44,7 @@ pub(crate) trait Observer<S>: Send {
     fn poll(&mut self, _waker: &Waker) {}
 
     /// Nothing more will be shown.
-    fn leave(&mut self, last: &S);
+    fn leave(&mut self, _last: &S) {}
 }
 
 pub(crate) struct Callback<F>(pub(crate) F);
@@ -53,8 +53,6 @@ impl<S, F: FnMut(&S, &S) + Send> Observer<S> for Callback<F> {
     fn show(&mut self, old: &S, new: &S) {
         (self.0)(old, new);
     }
-
-    fn leave(&mut self, _last: &S) {}
 }
 
 /// For a stream, which takes what was shown.
@@ -70,8 +68,6 @@ impl<S: Snapshot> Observer<S> for Arc<Feed<S>> {
     fn say(&mut self, line: &Line) {
         Feed::say(self, line);
     }
-
-    fn leave(&mut self, _last: &S) {}
 }
 
 /// The observers of one future or group. Shared with the updater of a task that runs where its future is polled.

@@ -84,8 +84,8 @@ impl Updater {
     /// assert_eq!(task.wait()?, 1 << 20);
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
-    pub fn reader<R: std::io::Read>(&self, reader: R) -> ProgressReader<'_, R> {
-        ProgressReader::new(self, reader)
+    pub fn reader<R: Read>(&self, reader: R) -> ProgressReader<'_, R> {
+        ProgressReader { updater: self, inner: reader }
     }
 
     /// Counts the bytes that are written, on top of what was counted before; see [`ProgressWriter`].
@@ -106,8 +106,8 @@ impl Updater {
     /// assert_eq!(task.wait()?.len(), 290);
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
-    pub fn writer<W: std::io::Write>(&self, writer: W) -> ProgressWriter<'_, W> {
-        ProgressWriter::new(self, writer)
+    pub fn writer<W: Write>(&self, writer: W) -> ProgressWriter<'_, W> {
+        ProgressWriter { updater: self, inner: writer }
     }
 }
 
@@ -123,11 +123,7 @@ fn counted(updater: &Updater, transfer: impl FnOnce() -> io::Result<usize>) -> i
     Ok(bytes)
 }
 
-impl<'a, R> ProgressReader<'a, R> {
-    pub(crate) fn new(updater: &'a Updater, inner: R) -> Self {
-        Self { updater, inner }
-    }
-
+impl<R> ProgressReader<'_, R> {
     /// The reader within.
     pub fn get_ref(&self) -> &R {
         &self.inner
@@ -207,11 +203,7 @@ impl<R: Seek> Seek for ProgressReader<'_, R> {
     }
 }
 
-impl<'a, W> ProgressWriter<'a, W> {
-    pub(crate) fn new(updater: &'a Updater, inner: W) -> Self {
-        Self { updater, inner }
-    }
-
+impl<W> ProgressWriter<'_, W> {
     /// The writer within.
     pub fn get_ref(&self) -> &W {
         &self.inner

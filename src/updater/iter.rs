@@ -66,13 +66,7 @@ impl Updater {
         let items = items.into_iter();
         let (least, most) = items.size_hint();
         self.start_count(most.filter(|&most| most == least).map(|len| len as u64));
-        ProgressIter::new(self, items)
-    }
-}
-
-impl<'a, I> ProgressIter<'a, I> {
-    pub(crate) fn new(updater: &'a Updater, items: I) -> Self {
-        Self { updater, items, n: 0, ended: false }
+        ProgressIter { updater: self, items, n: 0, ended: false }
     }
 }
 

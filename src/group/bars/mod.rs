@@ -559,8 +559,6 @@ impl Observer<ProgressState> for Shown {
     fn say(&mut self, _line: &Line) {
         self.catch_up(None);
     }
-
-    fn leave(&mut self, _last: &ProgressState) {}
 }
 
 impl Clone for GroupBars {
