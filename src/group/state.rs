@@ -1,7 +1,7 @@
 //! What a group or a map knows of its tasks, what it does to all of them, and who is shown how far they have come.
 //!
-//! Nobody keeps the tally while nobody wants to know. From the first time that somebody does, the group observes each
-//! task, as any subscriber would: what a task shows replaces what it has shown before.
+//! The tally is kept only from the first time on that somebody asks for it. From then on the group subscribes to each
+//! task, and what a task shows replaces what it has shown before.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -31,12 +31,12 @@ use crate::task::transitions;
 
 /// Kept by the group and its handles, and by each task that it observes until that has ended.
 pub(crate) struct GroupState {
-    /// May be locked before the others, and not the other way round.
+    /// Lock order: `members` before `inner`.
     members: Mutex<Members>,
     inner: Mutex<Inner>,
     /// Whether the tasks are [known](Self::know) here.
     known: OnceLock<()>,
-    /// Whether somebody wants to know, and each task is observed.
+    /// Whether somebody has asked for the tally, so that each task is observed.
     kept: OnceLock<()>,
     /// Wakes whoever polls the group, when there is something for that to see.
     pub(crate) waiter: Waiter,
@@ -79,14 +79,15 @@ struct Inner {
     is_closed: bool,
     /// How many threads are notifying subscribers right now.
     notifying: usize,
-    /// Whether a task has another message, or other parts, which is no progress of the group; where somebody shows that.
+    /// Whether a task has another message or other parts, which the progress of the group does not show; `None` if
+    /// nobody shows them.
     has_details: Option<bool>,
     /// Whether whoever polls the group is to be woken for a line, or such details.
     has_news: bool,
 }
 
-/// Of so many tasks of a group that have ended, the latest ones, a report tells one by one. There is less room for those of
-/// a map, which takes no more memory for a million inputs than for a few.
+/// How many of the tasks that have ended a report lists: the latest. A map keeps fewer, so that a million inputs take
+/// no more memory than a few.
 const TASKS_KEPT: usize = 1 << 17;
 const INPUTS_KEPT: usize = 10_000;
 
@@ -185,7 +186,7 @@ impl GroupState {
 
     fn insert(self: &Arc<Self>, task: TaskRef, entry: &Entry) {
         let mut members = self.members();
-        // With the lock held, so that nobody's wish to let them go on comes in between.
+        // Under the lock, so that no `resume` comes in between.
         let is_newly_paused = members.is_paused && transitions::request_pause(&task.core);
         let is_observed = members.are_observed;
         members.insert(task.clone(), entry);
@@ -228,7 +229,7 @@ impl GroupState {
         self.lock().tally.withdraw(items);
     }
 
-    /// Keeps the tally from now on. Whoever comes second waits until all tasks are in it.
+    /// Keeps the tally from now on. Later callers wait until all tasks are in it.
     fn keep(self: &Arc<Self>) {
         self.kept.get_or_init(|| {
             let mut members = self.members();

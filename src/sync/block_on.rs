@@ -13,15 +13,15 @@ use crate::sync::spin::AdaptiveSpin;
 
 thread_local! {
     static SPIN_STATE: Cell<AdaptiveSpin> = const { Cell::new(AdaptiveSpin::new()) };
-    /// Kept from one call for the next. Gone while it is in use, for calls within that one.
+    /// Reused from call to call. `None` while it is in use: a nested call makes its own.
     static SLEEPER: Cell<Option<Arc<Sleeper>>> = const { Cell::new(None) };
 }
 
-/// What has to be done by some thread for a future to become ready: by the one that waits for it, where there is one.
+/// Work that some thread has to do before a future becomes ready: the one that waits for it, if there is one.
 pub(crate) trait Reactor: Send + Sync {
-    /// Does it until the sleeper is woken. Returns early where there is nothing to be done.
+    /// Works until the sleeper is woken. Returns early if there is nothing to do.
     fn react(&self, sleeper: &Arc<Sleeper>);
-    /// Lets a thread that waits within that look whether it is woken.
+    /// Makes a thread that blocks in `react` check whether it was woken.
     fn interrupt(&self);
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn block_on<F: Future + Unpin>(future: F) -> F::Output {
     block_on_reacting(future, |_| None)
 }
 
-/// The same, and does meanwhile what the reactor of the future has to do, which is known once it was polled.
+/// The same, and runs the reactor of the future meanwhile, which is known once it was polled.
 pub(crate) fn block_on_reacting<F: Future + Unpin>(
     mut future: F,
     reactor: impl Fn(&F) -> Option<Arc<dyn Reactor>>,
@@ -81,9 +81,9 @@ fn poll_until<F: Future + Unpin>(
 }
 
 fn take_sleeper() -> Arc<Sleeper> {
-    // A thread that is about to end keeps nothing any more.
+    // A thread that is about to end has no thread-locals any more.
     let kept = SLEEPER.try_with(Cell::take).ok().flatten();
-    // What may have woken it for the call before; if it does so again, the future is polled once more.
+    // A waker of the call before may have set it. If that wakes again, the future is polled once more.
     kept.inspect(|kept| kept.woken.store(false, Ordering::Relaxed))
         .unwrap_or_else(|| Arc::new(Sleeper::of_this_thread()))
 }
@@ -96,7 +96,7 @@ fn keep_sleeper(sleeper: Arc<Sleeper>) {
 pub(crate) struct Sleeper {
     thread: Thread,
     woken: AtomicBool,
-    /// It waits within a reactor.
+    /// Whether it blocks in a reactor.
     is_reacting: AtomicBool,
     reactor: Mutex<Option<Arc<dyn Reactor>>>,
 }
@@ -117,7 +117,7 @@ impl Sleeper {
         SPIN_STATE.set(spin);
     }
 
-    /// Waits until it is woken, which is forgotten, or the deadline has passed: then this returns `false`.
+    /// Waits for a wake-up, and consumes it. Returns `false` if the deadline passed first.
     fn wait(&self, deadline: Option<Instant>) -> bool {
         while !self.woken.swap(false, Ordering::Acquire) {
             match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
@@ -152,19 +152,19 @@ impl Sleeper {
         self.woken.load(Ordering::SeqCst)
     }
 
-    /// Sleeps until it is woken or unparked; perhaps shorter.
+    /// Parks until it is woken or unparked; may return early.
     pub(crate) fn park(&self) {
         if !self.is_woken() {
             thread::park();
         }
     }
 
-    /// Lets its thread look around, though it is not woken.
+    /// Unparks its thread without waking it.
     pub(crate) fn unpark(&self) {
         self.thread.unpark();
     }
 
-    /// Runs what [`Reactor::interrupt`] ends, unless it is woken already.
+    /// Runs a `wait` that [`Reactor::interrupt`] ends, unless it is woken already.
     pub(crate) fn interruptibly(&self, wait: impl FnOnce()) {
         self.is_reacting.store(true, Ordering::SeqCst);
         if !self.is_woken() {

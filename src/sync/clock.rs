@@ -1,4 +1,4 @@
-//! Moments that fit into one atomic, and a clock of such moments that can be stopped.
+//! Timestamps that fit into one atomic, and a stopwatch of such.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ pub(crate) fn now() -> u64 {
     u64::try_from(EPOCH.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-/// The instant of such a moment; `None` where it is beyond what an [`Instant`] can hold.
+/// The instant of such a moment; `None` if an [`Instant`] cannot hold it.
 pub(crate) fn instant(moment: u64) -> Option<Instant> {
     EPOCH.checked_add(Duration::from_nanos(moment))
 }
@@ -37,9 +37,9 @@ impl AtomicInstant {
     }
 }
 
-/// Measures for how long something has been running, without the time for which it was stopped.
+/// A stopwatch: for how long something has been running, without the time for which it was stopped.
 ///
-/// Any thread reads it; whoever starts or stops it sees to it that nobody else does so at the same time.
+/// Any thread may read it. Those who start or stop it exclude each other.
 #[derive(Debug)]
 pub(crate) struct Clock {
     /// When it was started, moved forward by each stop; 0 before that.
@@ -63,7 +63,7 @@ impl Clock {
         Self { started: AtomicU64::new(0), stopped: AtomicU64::new(0), sequence: AtomicU32::new(0) }
     }
 
-    /// Starts the clock, or starts it again where it was stopped. Returns for how long it was.
+    /// Starts the clock, or restarts it. Returns for how long it was stopped.
     pub(crate) fn start(&self, now: u64) -> u64 {
         let Span { started, stopped } = self.read();
         let (started, pause) = match (started, stopped) {

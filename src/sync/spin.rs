@@ -3,24 +3,24 @@
 use std::hint;
 use std::time::{Duration, Instant};
 
-/// For how long: somewhat longer than a wake-up takes.
+/// How long to spin: somewhat longer than a wake-up takes.
 const SPIN: Duration = Duration::from_micros(50);
 
-/// The maximum number of chances in a row that are passed by.
+/// The maximum number of chances that are skipped in a row.
 const MOST_PASSED: u32 = 63;
 
-/// Decides whether a thread that has nothing to do looks for something before it sleeps, which may spare it a wake-up.
+/// Decides whether a thread that has nothing to do spins before it sleeps, which may save a wake-up.
 ///
-/// Whether that pays depends on where the system runs the threads, which nobody here knows: whoever provides what is
-/// looked for is quicker than a wake-up on a processor of its own, and only kept waiting on this one. So this learns:
-/// each time that nothing was found doubles the number of chances that are passed by, and a find forgets them all. A
-/// thread that never finds anything spends its time on one chance in 64.
+/// Whether that pays depends on where the system runs the threads: the one that provides the work is faster than a
+/// wake-up if it has a processor of its own, and is only held up if it needs this one. So this adapts: each failure
+/// doubles the number of chances that are skipped, and a success resets it. A thread that never finds anything spins on
+/// one chance in 64.
 ///
 /// Yielding the processor instead of spinning would lose a whole time slice on a busy machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdaptiveSpin {
     misses: u32,
-    /// How many chances are still to be passed by.
+    /// How many chances are still to be skipped.
     passes: u32,
 }
 
@@ -29,12 +29,12 @@ impl AdaptiveSpin {
         Self::after_passing(0)
     }
 
-    /// Passes by that many chances first.
+    /// Skips that many chances first.
     pub(crate) const fn after_passing(passes: u32) -> Self {
         Self { misses: 0, passes }
     }
 
-    /// Takes a chance: returns when `found`, or when it is time to sleep.
+    /// Spins until `found`, or until it is time to sleep; or skips this chance.
     pub(crate) fn spin_until(&mut self, found: impl FnMut() -> bool) {
         if self.passes > 0 {
             self.passes -= 1;

@@ -11,8 +11,7 @@ const PLACES: usize = 32;
 /// The place for all other threads.
 const COMMON: usize = PLACES;
 
-/// A count that several threads add to: each in a place of its own, so that they do not fight for a cache line, and need
-/// no locked instruction.
+/// A counter that is sharded by thread, so that threads neither contend for a cache line nor need a locked instruction.
 pub(crate) struct Stripes([Stripe; PLACES + 1]);
 
 /// Two cache lines, for some processors fetch them in pairs.
@@ -80,7 +79,7 @@ fn place() -> usize {
 
 #[cold]
 fn find_place() -> usize {
-    // A thread that is about to end has none any more.
+    // A thread that is about to end has no thread-locals any more.
     let place = LEASE.try_with(|lease| lease.0).unwrap_or(COMMON);
     PLACE.set(place);
     place

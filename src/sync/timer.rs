@@ -1,7 +1,7 @@
-//! The one timer of this library: a thread that does things when they are due. It is there only while there is something
-//! to wait for, and for a moment longer.
+//! The one timer of this library: a thread that runs entries when they are due. It ends soon after the last of them is
+//! gone.
 //!
-//! What is due runs without the timer's lock, and may come back to the timer. If it panics, that ends nothing else.
+//! Entries run without the timer's lock, so they may use the timer. If one panics, the others go on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;

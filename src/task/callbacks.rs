@@ -1,4 +1,4 @@
-//! What looks at a task or a group where that is polled: callbacks and bars.
+//! Observers that are called where a task or a group is polled: callbacks and bars.
 
 use std::any::Any;
 use std::fmt;
@@ -55,7 +55,7 @@ impl<S, F: FnMut(&S, &S) + Send> Observer<S> for Callback<F> {
     }
 }
 
-/// For a stream, which takes what was shown.
+/// For a stream, which hands out what was shown.
 impl<S: Snapshot> Observer<S> for Arc<Feed<S>> {
     fn show(&mut self, _old: &S, new: &S) {
         self.set(new.clone());
@@ -166,7 +166,7 @@ impl<S: Snapshot> Callbacks<S> {
         true
     }
 
-    /// Lets every observer do what it could not do before. One that panics here has shown all that it will.
+    /// Polls every observer. One that panics here has shown all that it will.
     pub(crate) fn poll(&self, waker: &Waker) {
         if let Ok(mut list) = self.list.try_lock() {
             for entry in &mut list.entries {
@@ -175,7 +175,7 @@ impl<S: Snapshot> Callbacks<S> {
         }
     }
 
-    /// Lets the panic of an observer out, where it was caught before: to whoever polls.
+    /// Resumes a caught panic of an observer, for whoever polls.
     pub(crate) fn raise(&self) {
         let panic = self.lock().panic.take();
         if let Some(payload) = panic {

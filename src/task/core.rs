@@ -54,7 +54,7 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     pub(crate) clock: Clock,
     pub(crate) state: State,
-    /// Where it is run, if not for that of its details: see [`pool_id`](Self::pool_id) and [`worker`](Self::worker).
+    /// Before its start the [pool](Self::pool_id) that it belongs to, then the [worker](Self::worker) that runs it.
     place: AtomicU32,
     id: TaskId,
     /// Wakes the future.
@@ -99,8 +99,7 @@ impl Core {
         self.details().name_or_default(self.id, function)
     }
 
-    /// The pool whose threads may run this task where they wait for it; 0 for none. Of a task that has started, it says
-    /// nothing.
+    /// The pool whose threads may run this task where they wait for it; 0 for none. Meaningless once it has started.
     pub(crate) fn pool_id(&self) -> u32 {
         self.place.load(Ordering::Relaxed)
     }
@@ -127,15 +126,15 @@ impl Core {
         self.place().process()
     }
 
-    /// Whether it runs in another process, or may begin to at any moment, and what it counts there is its own: in a chunk of
-    /// a map, each item counts for itself.
+    /// Whether it runs in another process, or may start there at any moment, and counts as one: in a chunk of a map,
+    /// each item counts for itself.
     pub(crate) fn is_elsewhere(&self) -> bool {
         let word = self.state.load();
         let may_run = word & (state::LENT | state::RUNNING) != 0 && word & state::ENDED == 0;
         may_run && self.process().is_some() && self.items().is_none()
     }
 
-    /// Keeps how far it has come there; `look` looks that up, with a lock of the task held.
+    /// Stores how far it has come there, as `look` reads it with the totals locked.
     pub(crate) fn look(&self, look: impl FnOnce(u32) -> Option<Record>) {
         let mut totals = self.details().totals();
         // Under the lock, so that nothing older comes after it, nor anything of a worker that was lost.
@@ -144,13 +143,13 @@ impl Core {
         }
     }
 
-    /// How far it has come there, as far as somebody has looked.
+    /// How far it had come there when somebody last looked.
     pub(crate) fn seen(&self) -> Option<Position> {
         self.process()?;
         self.existing_details()?.totals().seen()
     }
 
-    /// Most are on this machine, and need no place for that.
+    /// Most workers are on this machine: no memory is taken to say so.
     fn set_host(&self, host: Option<&Arc<str>>) {
         if host.is_some() {
             self.details().totals().past.get_or_insert_default().host = host.cloned();
@@ -200,11 +199,11 @@ impl Core {
 
     /// The state as it is now.
     pub(crate) fn snapshot(&self) -> ProgressState {
-        // First: where it is not there any more, more is known by now.
+        // Read first: if it is gone by now, the rest knows more.
         let (seen, is_known_to_run) = (self.seen(), self.has_run());
         let state = self.snapshot_as(self.status());
         let Some(Position { n, total, part }) = seen.filter(|_| !state.status.is_terminal()) else { return state };
-        // It runs, though nobody has told; and does not wait because it is to.
+        // It has been seen to count, so it runs, although its worker has not said so yet.
         let is_taken_to_wait = matches!(state.status, Status::Pending | Status::Paused) && !is_known_to_run;
         let status = if is_taken_to_wait { Status::Running } else { state.status };
         ProgressState { n, total: known(total), part, status, ..state }
@@ -225,7 +224,7 @@ impl Core {
             message,
             elapsed: Duration::from_nanos(elapsed),
             part,
-            // One that is still there then counts for nobody.
+            // Parts that are left over count for nobody.
             parts: if status.is_terminal() { Vec::new() } else { named_parts },
             origin: Origin(None),
             ended_items: self.items().map_or(0, |items| items.counts().ended()),
@@ -273,8 +272,8 @@ impl Core {
         self.existing_details()?.items.as_deref()
     }
 
-    /// From now on the task counts, says and takes what its next item does. Returns whether the one before had counted or
-    /// said anything, and for how long the task has been running.
+    /// Starts count, message and clock afresh for the next item. Returns whether the last one had counted or said
+    /// anything, and for how long the task has been running.
     pub(crate) fn begin_item(&self) -> (bool, Duration) {
         let elapsed = self.clock.read().elapsed();
         let mut totals = self.details().totals();
@@ -285,13 +284,13 @@ impl Core {
         (had_said, Duration::from_nanos(elapsed))
     }
 
-    /// Another process has been running the current item for so long.
+    /// Sets for how long another process has been running the current item.
     pub(crate) fn set_item_elapsed(&self, elapsed: u64) {
         let mut totals = self.details().totals();
         totals.item_began = self.clock.read().elapsed().saturating_sub(elapsed).max(1);
     }
 
-    /// When a task will have come to its time-out, or to its deadline.
+    /// When its time-out or its deadline passes, whichever is first.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let Limits { timeout, deadline, .. } = self.existing_details()?.limits;
         let started = clock::instant(self.clock.read().started);
@@ -299,7 +298,7 @@ impl Core {
         timed_out.into_iter().chain(deadline).min()
     }
 
-    /// For how long the task has made no progress call, at least; `None` where nobody asks for that yet.
+    /// For how long, at least, the task has made no progress call; `None` if nobody has asked for that yet.
     pub(crate) fn silent_for(&self) -> Option<Duration> {
         let word = self.state.load();
         if word & state::PROBE == 0 || word & (state::RUNNING | state::HALTED) != state::RUNNING {
@@ -326,7 +325,7 @@ impl Core {
         is_new
     }
 
-    /// Does not count so much time for its limits: nobody could have made a call in it.
+    /// Excludes a time from its limits in which it could not have made a call.
     pub(crate) fn excuse(&self, time: Duration) {
         if let Some(details) = self.existing_details() {
             self.excuse_in(details, &mut details.totals(), u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
@@ -341,13 +340,13 @@ impl Core {
 
     /// The process where it runs is stopped for a while.
     pub(crate) fn suspend(&self) {
-        // Nobody else asks for how long. In a pause its clock stands still anyway.
+        // Only limits depend on it. In a pause its clock is stopped anyway.
         if self.state.load() & (state::LIMITED | state::HALTED) == state::LIMITED {
             self.details().totals().standstill.since = Some(clock::now());
         }
     }
 
-    /// It goes on. Its limits are to be watched again.
+    /// The process goes on. The caller watches the limits again.
     pub(crate) fn resume(&self) {
         let Some(details) = self.existing_details() else { return };
         let mut totals = details.totals();
@@ -380,7 +379,7 @@ impl Core {
 
     /// Starts the clock.
     pub(crate) fn start_clock(&self) {
-        // Held, for its limit may pass just now.
+        // Locked, as its limit may pass just now.
         let _totals = self.existing_details().map(Details::totals);
         self.clock.start(clock::now());
     }
@@ -388,14 +387,14 @@ impl Core {
     /// Ends the counting, now. A task that has run took some time, however coarse the clock.
     pub(crate) fn close(&self) {
         self.close_at(Totals::shown, |Span { started, stopped }| {
-            // It stands still already where the task waits.
+            // That of a paused task is stopped already.
             let now = if stopped == 0 { clock::now() } else { stopped };
             Span { started, stopped: now.max(started + 1) }
         });
     }
 
-    /// The same where the task has been running in another process for so many nanoseconds, until `now`. When it was started
-    /// there may have been heard of only now.
+    /// The same for a task that has been running in another process for `elapsed` nanoseconds, until `now`. The program
+    /// may not have heard of its start before.
     pub(crate) fn close_after(&self, elapsed: u64, now: u64) {
         self.close_at(Totals::position, |_| {
             let started = now.saturating_sub(elapsed).max(1);
@@ -420,12 +419,12 @@ impl Core {
         }
     }
 
-    /// Sets what another process has counted. Only whoever hears of the task there calls this.
+    /// Sets what another process has counted. Called only by who receives its messages.
     pub(crate) fn mirror(&self, remote: &RemoteSnapshot) {
         let was_halted = self.state.load() & state::HALTED != 0;
         let is_plain = !was_halted && !remote.is_halted && remote.part == 0.0;
         if is_plain && self.existing_details().is_none() {
-            // Most tasks need none, and those of somebody who wants to know now are new.
+            // Most tasks need no details. If some are made right now, they hold nothing older.
             return self.counts.set_both(remote.n, remote.total);
         }
         self.details().totals().mirror((&self.counts, &self.clock), remote, was_halted, clock::now());
@@ -466,8 +465,7 @@ impl Core {
         recorder.record(self.id(), totals.position(&self.counts), totals.message.as_deref(), is_spread);
     }
 
-    /// Sets what another process had recorded of the task before it was lost. Only whoever hears of the task there calls
-    /// this.
+    /// Sets what a process had recorded of the task before it was lost. Called only by who receives its messages.
     pub(crate) fn restore(&self, record: Record) {
         self.details().totals().restore(&self.counts, record);
     }
@@ -489,8 +487,8 @@ impl Core {
         self.state.set(state::CUT_SHORT);
     }
 
-    /// What a value returned by the task means: an error, where it may be a part that is taken for the whole.
-    /// `function` is asked only then, for it has to look for the name.
+    /// What a value returned by the task means: an error, if the value may be incomplete. `function` is called only
+    /// then, as it has to search for the name.
     pub(crate) fn judge_value<T: Send + 'static>(
         &self,
         value: T,
@@ -532,7 +530,7 @@ impl Core {
             .with_response(self.silent_for(), details.and_then(Details::noticed_after))
     }
 
-    /// Waits until the control word is as it should be, and at most until the deadline.
+    /// Waits until `holds` is true of the control word, or until the deadline.
     pub(crate) fn wait_until(&self, holds: impl Fn(u32) -> bool, deadline: Option<Instant>) {
         let interrupt = &self.details().interrupt;
         // Whoever changes the word after this knows that somebody listens.

@@ -1,5 +1,5 @@
-//! What only few tasks have, made when it is needed: a name, limits, a message, subscribers, somebody who waits inside of
-//! them, parts, an owner.
+//! What only few tasks have, allocated when it is needed: a name, limits, a message, subscribers, threads that wait,
+//! parts, an owner.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -46,9 +46,9 @@ pub(crate) struct Details {
     owner: Mutex<Option<Arc<dyn Owner>>>,
 }
 
-/// The executor of a task that wants to hear of it, once it is attached.
+/// An executor that is told of what happens to a task, once it is attached to it.
 pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
-    /// Something was requested of a task: to go on, to wait, to end, to show what it does. Its control word says what.
+    /// Something was requested of a task: a pause, its end, cancellation, a report. Its control word says what.
     fn changed(self: Arc<Self>, task: TaskId);
     /// A task has ended.
     fn ended(self: Arc<Self>, task: TaskId);
@@ -56,24 +56,24 @@ pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn look(&self, _process: u32, _task: TaskId) -> Option<Record> {
         None
     }
-    /// What whoever waits for a task of it can do meanwhile.
+    /// Work that a thread which waits for one of its tasks can do meanwhile.
     fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
         None
     }
 }
 
-/// How far the task has come, beyond what it counts by itself, and what it says. Whoever starts or stops its clock holds
-/// the lock.
+/// What of a task's progress is not in its own count, and what it says. Its clock is started and stopped under this
+/// lock.
 #[derive(Default)]
 pub(crate) struct Totals {
     pub(crate) parts: Parts,
     pub(crate) message: Option<Arc<str>>,
-    /// The part of a unit that another process has told of.
+    /// The part of a unit, as reported by another process.
     remote_part: f64,
-    /// What somebody has looked up in another process last. It shows more than was told of, and is there for those who look
-    /// when the place that it was looked up in belongs to another task, before the end of this one was heard of.
+    /// What was last read in the memory of another process: newer than what that has reported. It is kept because that
+    /// memory may belong to the next task before the end of this one is reported.
     seen: Option<Position>,
-    /// The parts with a name that another process has told of.
+    /// The named parts, as reported by another process.
     remote_parts: Vec<PartState>,
     /// How many counts, of the task and its parts, are shared by several threads.
     pub(crate) shared_counts: usize,
@@ -88,20 +88,20 @@ pub(crate) struct Totals {
     closed: Option<Position>,
 }
 
-/// When the process stood still where the task runs, because its pool was suspended or it was stopped: not counted by the
-/// limits of the task.
+/// Time in which the process of the task stood still, because its pool was suspended or it was stopped. Limits do not
+/// count it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standstill {
-    /// Where its pool is suspended.
+    /// Since when, while its pool is suspended.
     pub(crate) since: Option<u64>,
-    /// For how long it has, before, in nanoseconds.
+    /// The sum of what is over, in nanoseconds.
     pub(crate) total: u64,
 }
 
-/// What a task has been through.
+/// What has happened to a task, for its report.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
-    /// For how long it has waited because it was paused, in nanoseconds: its start was moved on by that.
+    /// The time that it was paused, in nanoseconds, by which its start was moved forward.
     pub(crate) paused: u64,
     pub(crate) lost_tries: LostTries,
     /// The host of the process that it was sent to, where that is another one.
@@ -123,7 +123,7 @@ pub(crate) struct TrySpan {
     pub(crate) ended: u64,
 }
 
-/// A task that is lost over and over again takes no more memory for that than this many tries do.
+/// How many are kept, so that a task that is lost over and over takes no more memory.
 const MOST_LOST_TRIES: usize = 32;
 
 impl LostTries {
@@ -153,7 +153,7 @@ impl Details {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// May be locked after the reports, and not the other way round.
+    /// Lock order: `reports` before `totals`.
     pub(crate) fn totals(&self) -> MutexGuard<'_, Totals> {
         self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,7 +194,7 @@ impl Totals {
         })
     }
 
-    /// Keeps what was looked up in the process where the task runs.
+    /// Stores what was read in the memory of the process that runs the task.
     pub(crate) fn see(&mut self, Record { n, total, part, message, .. }: Record) {
         if self.is_closed() {
             return;
@@ -203,12 +203,12 @@ impl Totals {
         self.hear(message);
     }
 
-    /// The same, or what was looked up: all that is known here.
+    /// The newest position that is known here, also from the memory of another process.
     pub(crate) fn shown(&self, counts: &Counts) -> Position {
         self.closed.or(self.seen).unwrap_or_else(|| self.position(counts))
     }
 
-    /// How far the task has come where it runs, as far as somebody has looked.
+    /// How far the task had come where it runs when somebody last looked.
     pub(crate) fn seen(&self) -> Option<Position> {
         self.seen
     }
@@ -261,7 +261,7 @@ impl Totals {
         self.closed.get_or_insert(position);
     }
 
-    /// Sets what is known of the task in another process, which was halted, as far as was known before, or not.
+    /// Sets the state that another process has reported. `was_halted` says whether the task was known to be paused.
     pub(crate) fn mirror(
         &mut self,
         (counts, clock): (&Counts, &Clock),
@@ -300,7 +300,7 @@ impl Totals {
         }
     }
 
-    /// As if the task had never been started, but for the memory of the `worker` that was lost just now.
+    /// Undoes the start of the task, and remembers the try on the `worker` that was lost.
     pub(crate) fn reset(&mut self, counts: &Counts, clock: &Clock, worker: Option<WorkerId>) {
         let span = clock.read();
         let ended = clock::now();
@@ -318,8 +318,9 @@ impl Totals {
         clock.set(Span::ZERO);
     }
 
-    /// As if the task had just begun, after it has been running for so long. Returns whether it had counted or said
-    /// anything, and whether its count was shared: what that is shared with does not count any more.
+    /// Starts afresh for the next item, after the task has been running for `elapsed`. Returns whether the last item
+    /// had counted or said anything, and whether its count was shared; what is left of its parts and threads counts for
+    /// nobody.
     pub(crate) fn begin_item(&mut self, counts: &Counts, elapsed: u64) -> (bool, bool) {
         let Reading { n, total } = counts.read();
         let had_said = n != 0 || total != UNKNOWN || self.message.is_some() || !self.parts.is_empty();

@@ -1,7 +1,7 @@
-//! Lines that tasks say: how they wait for whoever shows them, and where they go when nobody does.
+//! Lines that tasks print: how they wait to be shown, and where they go when nobody shows them.
 //!
-//! A task that says more than can be shown is not held up, and takes no more memory: what there is no room for is dropped,
-//! and a line in its place tells how much that was.
+//! A task that prints more than can be shown is neither held up nor takes more memory: lines that there is no room for
+//! are dropped, and a line in their place says how many.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ pub(crate) struct Line {
     pub(crate) text: Arc<str>,
     /// How many lines it is, where it tells of some that were dropped.
     stands_for: u64,
-    /// Where it was shown: known to all clones.
+    /// Where it was shown, shared by all clones.
     targets: Arc<Mutex<Vec<LineTarget>>>,
 }
 
@@ -92,7 +92,8 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Gives back those that may wait now: this line, behind one that tells of those that were dropped before it; or none.
+    /// Returns the lines that are to wait: this one, after one that tells of those that were dropped before it; or
+    /// none.
     pub(crate) fn admit(&mut self, line: Line) -> impl Iterator<Item = Line> + use<> {
         let is_full = self.lines >= MOST_LINES || self.bytes + line.text.len() > MOST_BYTES;
         let admitted = if is_full {

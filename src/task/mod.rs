@@ -58,10 +58,10 @@ impl RemoteFn {
     }
 }
 
-/// The executor of a task that waits or runs elsewhere: one word, for there may be a million of them in its queue.
+/// The executor of a task that waits or runs elsewhere. A thin pointer, since a million queued tasks may hold one.
 pub(crate) type RemoteOwner = Arc<Arc<dyn Owner>>;
 
-/// The typed part of a task, behind an untyped face.
+/// The typed part of a task, with its types erased.
 pub(crate) trait Body: Send + Sync {
     /// What tells the name of its function, which takes a while.
     fn function(&self) -> fn() -> &'static str;
@@ -116,7 +116,7 @@ impl<B: Body + ?Sized> Task<B> {
         }
     }
 
-    /// What whoever waits for the task can do meanwhile.
+    /// Work that a thread which waits for the task can do meanwhile.
     pub(crate) fn reactor(&self) -> Option<Arc<dyn Reactor>> {
         self.owner().and_then(Owner::reactor)
     }
@@ -138,7 +138,7 @@ impl<B: Body + ?Sized> Task<B> {
         self.body.owner().or_else(|| self.core.existing_details()?.owner().clone())
     }
 
-    /// For how long the task has made no progress call, at least, and asks for the next one to be noted.
+    /// For how long, at least, the task has made no progress call. Asks for the next one to be noted.
     pub(crate) fn silence(&self) -> Duration {
         let silence = self.core.silent_for();
         if silence.is_none() && self.core.probe() {

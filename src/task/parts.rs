@@ -23,11 +23,11 @@ use crate::sync::stripes::Stripes;
 use crate::task::counts::{Counts, Reading, UNKNOWN, known};
 use crate::task::remote::beginning;
 
-/// So many parts with a name are told of, and so many bytes of each name: snapshots are small, and made often.
+/// How many named parts are shown, and how many bytes of each name: snapshots are small, and made often.
 pub(crate) const MOST_NAMED: usize = 16;
 const LONGEST_NAME: usize = 256;
 
-/// Parts of parts are looked at so many levels down: to go further takes more of a stack than whoever looks may have.
+/// How many levels of parts are looked at: more might overflow the stack of who looks.
 const LEVELS: usize = 64;
 
 /// How far something has come: what was counted, and the part of the next unit that is done, from 0 to less than 1.

@@ -32,7 +32,7 @@ use crate::task::lines::{Feed, Line, to_standard_error};
 use crate::task::state;
 use crate::task::subscribers::{Channel, Notices, Pace, Reports, Subscriber};
 
-/// As good as never, and yet a time that can be added to the present.
+/// As good as never, and short enough to be added to the present.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// A task notifies no more subscribers than these from within its own progress call: the rest is left to the timer.
@@ -49,7 +49,7 @@ pub(crate) fn subscribe(task: &TaskRef) -> Receiver<ProgressState> {
     receiver
 }
 
-/// Shows every change from now on to `subscriber`, which has seen what `first` is given, under the lock of the task.
+/// Adds a subscriber, which has seen the state that `first` is given, with the reports locked.
 pub(crate) fn admit(
     task: &TaskRef,
     subscriber: Arc<dyn Subscriber<ProgressState>>,
@@ -67,7 +67,7 @@ pub(crate) fn admit(
             subscriber.say(line);
         });
     }
-    // After them: it shows no less than was said by then.
+    // Taken after the lines, so that it is no older than they are.
     let seen = core.snapshot();
     first(&seen);
     let notices = if seen.status.is_terminal() { Notices::NONE } else { reports.subscribers.add(subscriber, seen) };
@@ -107,10 +107,9 @@ pub(crate) fn due(task: &TaskRef, pace: Pace) {
     show(task, reports, now);
 }
 
-/// Has a line shown by those who show lines. Gives back one that nobody does: it is for standard error.
+/// Shows a line to the subscribers that take lines. Gives it back if there are none: it is for standard error.
 ///
-/// A task may say something before anybody can have said who shows it. So lines wait until its future is
-/// [attended](attend) to.
+/// A task may print something before anybody could subscribe, so lines wait until its future is [attended](attend) to.
 pub(crate) fn say(core: &Core, line: Line) -> Option<Line> {
     if core.state.load() & state::ATTENDED == 0 && core.state.set(state::SAID) & state::ATTENDED == 0 {
         let mut early_lines = core.details().early_lines();
@@ -123,15 +122,15 @@ pub(crate) fn say(core: &Core, line: Line) -> Option<Line> {
     (!is_shown(core, &line)).then_some(line)
 }
 
-/// Lets the lines out that have waited for this, once the future of a task is polled, or given away.
+/// Shows the lines that have waited for the future of the task to be polled, or given away.
 #[cold]
 pub(crate) fn attend(core: &Core) {
-    // Mostly so, and known without details.
+    // The usual case, which needs no details.
     if core.state.attend() {
         return;
     }
     loop {
-        // Held until the line is shown: if the task ended before that, nobody would be there any more.
+        // Locked until the line is shown: if the task ended before that, no subscriber would be left.
         let reports = core.details().reports();
         let Some(line) = next_early_line(core) else { return };
         if !show_line(core, reports, &line) {
@@ -155,7 +154,7 @@ pub(crate) fn early_lines(core: &Core) -> Vec<Line> {
     lines
 }
 
-/// Where there is none, lines wait no longer.
+/// The next line that waits. If there is none, later ones do not wait.
 fn next_early_line(core: &Core) -> Option<Line> {
     let mut early_lines = core.details().early_lines();
     let next = early_lines.pop();
@@ -165,7 +164,7 @@ fn next_early_line(core: &Core) -> Option<Line> {
     next
 }
 
-/// Has a line shown by those who show lines. Returns whether anybody does.
+/// Shows a line to the subscribers that take lines. Returns whether there are any.
 fn is_shown(core: &Core, line: &Line) -> bool {
     if core.state.load() & state::OBSERVED == 0 {
         return false;
@@ -215,7 +214,7 @@ fn show(task: &TaskRef, mut reports: MutexGuard<'_, Reports>, now: Instant) {
 fn leave_to_timer(task: &TaskRef, reports: &mut Reports, now: Instant) -> bool {
     match reports.pace {
         Pace::EveryChange | Pace::TaskThread(_) => return false,
-        // It is about to.
+        // It is about to do so.
         Pace::Remote(_) if reports.watched.is_some() => return true,
         Pace::Timer(_) | Pace::Remote(_) => {}
     }
@@ -293,7 +292,7 @@ impl Timed for Watched {
             return None;
         }
         let Some(interval) = reports.pace.limit() else {
-            // Whoever hears of the next change has it shown.
+            // From now on each change is shown as it arrives.
             reports.watched = None;
             show(task, reports, now);
             return None;
@@ -314,7 +313,7 @@ impl Timed for Watched {
             core.state.clear(state::REPORT);
             notify(core, reports, notices);
         } else {
-            // A task that falls silent is to be known to, from about now on.
+            // If the task falls silent, that counts from about now on.
             core.probe();
             if core.state.set(state::REPORT) & state::REPORT != 0 {
                 reports.watched = None;

@@ -12,7 +12,7 @@ use crate::task::{Body, Task};
 
 /// A task as it is, or was at its end. Moments are nanoseconds of the [clock](crate::sync::clock).
 ///
-/// A group keeps one for each task that has ended: what most of them do not have is apart.
+/// A group keeps one for each task that has ended, so what most tasks lack is boxed.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskRecord {
     pub(crate) id: TaskId,
@@ -113,7 +113,7 @@ impl TaskRecord {
         self.lost_tries().map_or(0, |lost| lost.count).saturating_add(self.started().is_some().into())
     }
 
-    /// It has ended sooner by so much than it was heard of, and was started sooner as well.
+    /// Moves start and end back by the time that the message of its end took.
     pub(crate) fn move_back(&mut self, by: u64) {
         for moment in [&mut self.started, &mut self.ended] {
             *moment = moment.saturating_sub(by).max(self.submitted);

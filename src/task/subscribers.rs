@@ -66,7 +66,7 @@ pub(crate) trait Subscriber<S>: Send + Sync {
 /// All who are shown the snapshots of one task or group.
 pub(crate) struct Subscribers<S> {
     list: Vec<Subscription<S>>,
-    /// When there are so many, those that are closed are looked for.
+    /// From this number on, closed ones are searched for.
     crowd: usize,
 }
 
@@ -75,15 +75,15 @@ struct Subscription<S> {
     seen: S,
 }
 
-/// Those to be notified of what was stored for them, and those that are gone. To be [dealt with](Self::notify) without a
-/// lock.
+/// Subscribers to be [notified](Self::notify) of what was stored for them, and those that are gone, to be dropped: both
+/// without a lock.
 #[must_use]
 pub(crate) struct Notices<S> {
     stored: Vec<Arc<dyn Subscriber<S>>>,
     gone: Vec<Subscription<S>>,
 }
 
-/// A subscriber is looked at whether it is still there when there are at least so many.
+/// The least number of subscribers at which closed ones are searched for.
 const CROWD: usize = 8;
 
 impl<S: Snapshot> Subscribers<S> {
@@ -111,7 +111,7 @@ impl<S: Snapshot> Subscribers<S> {
         notices
     }
 
-    /// Stores `snapshot` for each to whom it says more than what it has seen.
+    /// Stores `snapshot` for each subscriber to which it says something new.
     pub(crate) fn store(&mut self, snapshot: &S, interval: Option<Duration>) -> Notices<S> {
         let mut notices = Notices::NONE;
         self.remove_closed(&mut notices.gone);
@@ -241,16 +241,16 @@ impl<S: Snapshot> Subscriber<S> for Feed<S> {
     }
 }
 
-/// Who keeps to the time between two snapshots of a task.
+/// Who enforces the report interval of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     /// Nobody: every change is shown.
     EveryChange,
     /// The timer, which also shows what has changed meanwhile.
     Timer(Duration),
-    /// The timer, but the task's own thread is to show what has changed, for it calls callbacks as well.
+    /// The timer, which leaves it to the task's own thread to show what has changed, as that also calls callbacks.
     TaskThread(Duration),
-    /// Another process, which runs the task and tells of no more changes than that.
+    /// The process that runs the task: it reports no more often.
     Remote(Duration),
 }
 
@@ -264,7 +264,7 @@ impl Pace {
         }
     }
 
-    /// The time between two snapshots, as those who are shown them know it.
+    /// The report interval, as subscribers know it.
     pub(crate) fn interval(self) -> Option<Duration> {
         match self {
             Self::EveryChange => None,
@@ -272,7 +272,7 @@ impl Pace {
         }
     }
 
-    /// The same where this process has to keep to it.
+    /// The report interval, if this process enforces it.
     pub(crate) fn limit(self) -> Option<Duration> {
         match self {
             Self::EveryChange | Self::Remote(_) => None,
@@ -286,7 +286,7 @@ pub(crate) struct Reports {
     pub(crate) subscribers: Subscribers<ProgressState>,
     pub(crate) pace: Pace,
     pub(crate) shown_at: Option<Instant>,
-    /// What looks at the task in regular intervals, while it is changing.
+    /// The timer entry that looks at the task at intervals, while it changes.
     pub(crate) watched: Option<TimerId>,
     /// Whether the last state was shown.
     pub(crate) concluded: bool,

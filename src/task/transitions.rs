@@ -15,7 +15,7 @@ use crate::task::{RemoteOwner, TaskRef};
 
 /// Ends a task that the caller has [sealed](state::State::seal) or [decided](state::State::decide) on, because of `kind`.
 pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
-    // One that waited elsewhere could only be asked to end when its time was over.
+    // One that waited in another process could only be asked to end when its deadline passed.
     let is_overdue = task.core.existing_details().is_some_and(|it| it.is_overdue.load(Ordering::Acquire));
     let kind = if is_overdue { TaskErrorKind::TimedOut } else { kind };
     let error = task.error(kind);
@@ -64,14 +64,14 @@ fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) {
     if before & state::LIMITED != 0 {
         forget_watchdog(core);
     }
-    // Whoever still holds the task must not keep its executor.
+    // Those who still hold the task must not keep its executor alive.
     let attached = core.existing_details().and_then(|details| details.owner().take());
     if let Some(owner) = owner.or(attached).filter(|_| before & state::ATTACHED != 0) {
         owner.ended(core.id());
     }
 }
 
-/// Lets go of what watches the limits of a task.
+/// Cancels the timer entry that watches the limits of a task.
 pub(crate) fn forget_watchdog(core: &Core) {
     let watchdog = core.existing_details().and_then(|it| TimerId::from_bits(it.watchdog.swap(0, Ordering::AcqRel)));
     if let Some(watchdog) = watchdog {
@@ -84,7 +84,7 @@ pub(crate) fn cancel(task: &TaskRef, cause: CancelCause) {
     tell_cancelled(task, request_cancel(task, cause), cause);
 }
 
-/// Requests for cancellation of which nobody was told yet.
+/// Requested cancellations that nobody was told of yet.
 #[must_use]
 pub(crate) struct Cancellations {
     requested: Vec<(TaskRef, Cancel)>,
@@ -203,9 +203,9 @@ pub(crate) fn tell_resumed(task: &TaskRef) {
     }
 }
 
-/// Lets `owner` hear of a pending task, if `keep` agrees; it is given the control word, and may store the task.
+/// Attaches `owner` to a pending task, if `keep` agrees. That is given the control word, and may store the task.
 ///
-/// Resuming and ending the task wait meanwhile, so `owner` hears of whatever comes after `keep`.
+/// The task is neither resumed nor ended meanwhile, so `owner` is told of all that comes after `keep`.
 pub(crate) fn attach(task: &TaskRef, owner: Arc<dyn Owner>, keep: impl FnOnce(u32) -> bool) -> bool {
     let mut place = task.core.details().owner();
     let word = task.core.state.set(state::ATTACHED);
@@ -216,7 +216,7 @@ pub(crate) fn attach(task: &TaskRef, owner: Arc<dyn Owner>, keep: impl FnOnce(u3
     is_attached
 }
 
-/// Lets `owner` hear of a task whose work it has taken out, to be done elsewhere.
+/// Attaches `owner` to a task whose work it has taken out, to be done elsewhere.
 pub(crate) fn hand_over(task: &TaskRef, owner: &RemoteOwner) {
     task.body.hand_over(owner.clone());
     task.core.state.set(state::ATTACHED);

@@ -1,11 +1,11 @@
-//! What sees to the limits of a task.
+//! Enforces the limits of a task.
 //!
-//! The timer looks at a task when its time-out may have passed. At one with a stall time-out it looks eight times as often
-//! as that may pass, and each time asks the next progress call to clear a bit ([`PROBE`](state::PROBE)): so no call ever
-//! looks at a clock. A task that waits, for its turn, in a pause or in a suspended process pool, is only looked at when its deadline has passed.
+//! The timer looks at a task when its time-out may have passed, and eight times per stall time-out. Each look asks the
+//! next progress call to clear a bit ([`PROBE`](state::PROBE)), so no call ever reads a clock. A task that waits (for
+//! its turn, in a pause, in a suspended process pool) is only looked at when its deadline has passed.
 //!
-//! Where the program itself was stopped for a while, so were its tasks: a look that comes late judges
-//! nobody, does not count that time, and looks once more.
+//! If the program itself was stopped for a while, so were its tasks: a look that comes late ends no task, excludes that
+//! time, and is repeated.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,17 +16,16 @@ use crate::task::TaskRef;
 use crate::task::state;
 use crate::task::transitions;
 
-/// How long it takes until a task is looked at again, at least.
+/// The least time between two looks at a task.
 const SHORTEST: Duration = Duration::from_millis(1);
 /// When a task is looked at for the first time, at the latest.
 const FIRST: Duration = Duration::from_millis(20);
-/// How late a look may be without anybody having been stopped.
+/// A look that is later than this says that the program was stopped.
 const TOLERANCE: Duration = Duration::from_millis(20);
 
 struct Limited(TaskRef);
 
-/// Sees to the limits of a task that has just been started, or that goes on after a pause; and to the deadline of one that
-/// has just been submitted.
+/// Watches the limits of a task that starts, or goes on after a pause, and the deadline of one that was submitted.
 #[inline]
 pub(crate) fn watch(task: &TaskRef) {
     if task.core.state.peek() & state::LIMITED != 0 {
@@ -60,7 +59,7 @@ impl Timed for Limited {
         let lateness = now.saturating_duration_since(due);
         let was_stopped = lateness > TOLERANCE.max(limits.shortest() / 8);
         if !is_running {
-            // Whoever starts it or lets it go on has it looked at again.
+            // It is watched again when it starts or goes on.
             let deadline = limits.deadline?;
             if was_stopped || now < deadline {
                 return Some(deadline.max(now + SHORTEST));

@@ -4,8 +4,8 @@
 //! where threads take them without meeting those who add. Nothing is taken from the intake while anything is ready, so the
 //! order is still that of one queue; while there are few, there is one lock to pass and no other.
 //!
-//! The lock of the intake also guards the numbers of those who see to it, so that whoever adds a job or looks for one
-//! there can tell whether somebody else has to be called ([`Pool::summon`]):
+//! The lock of the intake also guards how many workers look for jobs or sleep, so that whoever adds a job or takes one
+//! can tell whether another worker has to be woken ([`Pool::summon`]):
 //!
 //! ```text
 //!             takes a job                  finds none for some microseconds

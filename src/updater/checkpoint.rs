@@ -16,7 +16,7 @@ use crate::task::state;
 use crate::task::subscribers::Pace;
 use crate::task::watchdog;
 
-/// Deals with those of `bits` that are set in the control word.
+/// Handles those of `bits` that are set in the control word.
 #[cold]
 pub(crate) fn checkpoint(task: &TaskRef, context: &Context, bits: u32) -> Result<(), Cancelled> {
     let core = &task.core;
@@ -27,7 +27,7 @@ pub(crate) fn checkpoint(task: &TaskRef, context: &Context, bits: u32) -> Result
     if word & bits & state::REPORT != 0 {
         report(task, context);
     }
-    // Looked at again: whoever saw the report may have requested it just now.
+    // Read again: an observer of that report may have requested something.
     loop {
         let word = core.state.peek();
         if word & state::CANCEL != 0 {
@@ -62,7 +62,7 @@ pub(crate) fn report_if_due(task: &TaskRef, context: &Context) {
     }
 }
 
-/// The end of a call that says something new: unlike a mere count, that outlives the process where it is recorded.
+/// The end of a call that says something new, which is recorded, so that it outlives the process.
 pub(crate) fn record_and_report(task: &TaskRef, context: &Context) {
     record(task, context);
     report_if_due(task, context);
@@ -74,7 +74,8 @@ pub(crate) fn record(task: &TaskRef, context: &Context) {
     }
 }
 
-/// The count of the task is spread: unlike one that counts by itself, it is seen elsewhere only where it is recorded.
+/// The count is spread over parts or threads: unlike a single count, it is seen from the program only if it is
+/// recorded.
 pub(crate) fn follow_spread(task: &TaskRef, context: &Context) {
     if let Some(recorder) = &context.recorder {
         task.core.record(&**recorder);
@@ -89,7 +90,7 @@ pub(crate) fn report(task: &TaskRef, context: &Context) {
     catch_up(context);
 }
 
-/// Shows what is new to those who look at the task where it runs.
+/// Calls the callbacks of a task that runs where its future is polled.
 fn catch_up(context: &Context) {
     if let Some((polling_thread, callbacks)) = &context.callbacks {
         // Another thread of the task must not call what belongs to the one that polls.
@@ -128,7 +129,7 @@ fn halt(task: &TaskRef) {
     let mut totals = details.totals();
     let is_last = totals.go_on(&core.clock, clock::now());
     if is_last {
-        // Who has asked for the next call just before the pause would take that for silence.
+        // A probe from just before the pause would take it for silence.
         core.state.clear(state::HALTED | state::PROBE | state::ECHO);
     }
     drop(totals);

@@ -60,8 +60,8 @@ use crate::task::state;
 /// ```
 #[doc(alias = "tqdm")]
 pub struct Updater {
-    /// What it counts in, the task or a part of it; and plain pointers to where it counts up and to the task's core: a
-    /// progress call must not look for them through an `Arc<dyn ..>`, which costs as much as all the rest of it.
+    /// What it counts in, a task or a part of one, with plain pointers to the counter and to the task's core: to find
+    /// them through an `Arc<dyn ..>` would double the cost of a progress call.
     count: Yoke<(&'static AtomicU64, &'static Core), EitherCart<TaskRef, Arc<PartHandle>>>,
     context: Context,
     _completion: Option<Box<Completion>>,
@@ -84,7 +84,7 @@ impl PartHandle {
 }
 
 impl Drop for PartHandle {
-    /// Drops what it is a part of here, and not one within the other: there may be any number of them.
+    /// Drops its ancestors in a loop, not recursively: there may be any number of them.
     fn drop(&mut self) {
         let mut parent = self.parent.take();
         while let Some(mut handle) = parent.and_then(Arc::into_inner) {
@@ -93,7 +93,7 @@ impl Drop for PartHandle {
     }
 }
 
-/// Completes a part when it is dropped, although parts of its own may still hold on to it.
+/// Completes a part when its updater is dropped, although parts of its own may still hold it.
 struct Completion {
     handle: Arc<PartHandle>,
     context: Context,
@@ -280,7 +280,7 @@ impl Updater {
         self.move_to(n)
     }
 
-    /// The same, where something wants attention or where the position is not all this updater's own.
+    /// The slow path: something wants attention, or other threads count as well.
     #[cold]
     fn move_to(&self, n: u64) -> Result<(), Cancelled> {
         self.counter().set(self.own(n));
@@ -299,7 +299,7 @@ impl Updater {
         }
     }
 
-    /// What is left of the position `n` beside what other threads count.
+    /// The part of position `n` that this updater counts itself; other threads count the rest.
     fn own(&self, n: u64) -> u64 {
         if self.core().state.peek() & state::SHARED == 0 {
             return n;
