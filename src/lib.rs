@@ -176,6 +176,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(unix))))]
 
 // In reading order: each builds on those above it only. `docs/ARCHITECTURE.md` draws how they work together.
+//
+// - Where does a progress call go? To `Updater::update`, and on to `updater::checkpoint` if something wants attention.
+// - Where does a cancel go? To `task::transitions::cancel`, which sets a bit of the control word (`task::state`).
+// - What happens when a task ends? `task::transitions::settle` tells its subscribers, its future and its executor.
+// - What would I write for a new executor? An `Executor` that runs the jobs that it is given; `inline` is the smallest.
 
 // Plain data: how far a task has come, how else than with a value it can end, which one it is.
 mod progress;
@@ -193,11 +198,10 @@ mod codec;
 // What threads wait with: wakers, the timer, clocks.
 mod sync;
 
-// The state that both sides of a task share. `state` and `transitions`: where a cancel goes, and what happens when a
-// task ends. `subscribers` and `publish`: who is shown what, and when.
+// The state that both sides of a task share.
 mod task;
 
-// The task's side. Where a progress call goes: `Updater::update` here, and `checkpoint` when something wants attention.
+// The task's side: what counts, checks and waits.
 mod updater;
 
 // The one place that runs a task.
@@ -209,7 +213,7 @@ mod future;
 // Bars other than those on a screen.
 pub mod bars;
 
-// What every executor is. To write another one, read `Executor` and `Job` here, and `inline` as an example.
+// What every executor is, and maps.
 mod executor;
 
 // Many tasks as one.
