@@ -49,16 +49,19 @@ use sync::clock::{Clock, Span};
 use sync::seqlock::Sequence;
 use sync::waiter::Waiter;
 
+/// Does something on another thread with what both share.
+fn beside<T: 'static, R: 'static>(shared: &Arc<T>, act: impl FnOnce(&T) -> R + 'static) -> thread::JoinHandle<R> {
+    let shared = shared.clone();
+    thread::spawn(move || act(&shared))
+}
+
 #[test]
 fn a_pending_task_is_claimed_or_sealed_by_exactly_one() {
     loom::model(|| {
         let state = Arc::new(State::new());
         let claim = |state: Arc<State>| move || state.claim().is_ok();
         let worker = thread::spawn(claim(state.clone()));
-        let canceller = {
-            let state = state.clone();
-            thread::spawn(move || state.request_cancel(1))
-        };
+        let canceller = beside(&state, |state| state.request_cancel(1));
         let sealed = state.seal();
         let (claimed, cancel) = (worker.join().unwrap(), canceller.join().unwrap());
         let owners = [claimed, sealed, cancel == Cancel::Sealed];
@@ -73,20 +76,17 @@ fn a_pending_task_is_claimed_or_sealed_by_exactly_one() {
 fn a_line_is_said_early_and_taken_or_shown_at_once() {
     loom::model(|| {
         let task = Arc::new((State::new(), loom::sync::Mutex::new(0)));
-        let say = {
-            let task = task.clone();
-            thread::spawn(move || {
-                let (state, early_lines) = &*task;
-                if state.set(state::SAID) & state::ATTENDED == 0 {
-                    let mut early_lines = early_lines.lock().unwrap();
-                    if state.load() & state::ATTENDED == 0 {
-                        *early_lines += 1;
-                        return 0;
-                    }
+        let say = beside(&task, |task| {
+            let (state, early_lines) = task;
+            if state.set(state::SAID) & state::ATTENDED == 0 {
+                let mut early_lines = early_lines.lock().unwrap();
+                if state.load() & state::ATTENDED == 0 {
+                    *early_lines += 1;
+                    return 0;
                 }
-                1
-            })
-        };
+            }
+            1
+        });
         let (state, early_lines) = &*task;
         let taken = if state.attend() {
             0
@@ -107,10 +107,7 @@ fn a_task_that_is_given_back_is_sealed_once_where_it_was_cancelled() {
     loom::model(|| {
         let state = Arc::new(State::new());
         state.lend().unwrap();
-        let canceller = {
-            let state = state.clone();
-            thread::spawn(move || state.request_cancel(1))
-        };
+        let canceller = beside(&state, |state| state.request_cancel(1));
         let sealed_by_holder = state.take_back();
         let claimed = state.claim().is_ok();
         let cancel = canceller.join().unwrap();
@@ -128,10 +125,7 @@ fn a_task_that_is_given_back_is_sealed_once_where_it_was_cancelled() {
 fn a_task_is_lent_or_claimed_by_exactly_one() {
     loom::model(|| {
         let state = Arc::new(State::new());
-        let pool = {
-            let state = state.clone();
-            thread::spawn(move || state.lend().is_ok() && state.begin())
-        };
+        let pool = beside(&state, |state| state.lend().is_ok() && state.begin());
         let claimed = state.claim().is_ok();
         assert_ne!(claimed, pool.join().unwrap());
         assert!(state.load() & state::RUNNING != 0 && state.load() & state::LENT == 0);
@@ -143,10 +137,7 @@ fn of_two_requests_the_first_one_decides_the_cause() {
     loom::model(|| {
         let state = Arc::new(State::new());
         state.claim().unwrap();
-        let other = {
-            let state = state.clone();
-            thread::spawn(move || state.request_cancel(2))
-        };
+        let other = beside(&state, |state| state.request_cancel(2));
         let here = state.request_cancel(1);
         let (first, cause) = match (here, other.join().unwrap()) {
             (Cancel::Told, Cancel::Late) => (1, state::cause(state.load())),
@@ -161,10 +152,7 @@ fn of_two_requests_the_first_one_decides_the_cause() {
 fn a_paused_task_is_not_claimed_and_stays_pending() {
     loom::model(|| {
         let state = Arc::new(State::new());
-        let worker = {
-            let state = state.clone();
-            thread::spawn(move || state.claim())
-        };
+        let worker = beside(&state, |state| state.claim());
         let before = state.set(state::PAUSE);
         match worker.join().unwrap() {
             Ok(()) => assert!(state.load() & state::RUNNING != 0),
@@ -180,10 +168,7 @@ fn an_outcome_that_nobody_wants_is_dropped_by_exactly_one() {
     loom::model(|| {
         let state = Arc::new(State::new());
         state.claim().unwrap();
-        let worker = {
-            let state = state.clone();
-            thread::spawn(move || state.settle(0) & state::ABANDONED != 0)
-        };
+        let worker = beside(&state, |state| state.settle(0) & state::ABANDONED != 0);
         let future_drops = state.set(state::ABANDONED) & state::ENDED != 0;
         assert_ne!(future_drops, worker.join().unwrap());
     });
@@ -194,14 +179,11 @@ fn whoever_sees_the_end_sees_the_last_counts() {
     loom::model(|| {
         let task = Arc::new((State::new(), Counts::new(), Clock::new()));
         task.0.claim().unwrap();
-        let worker = {
-            let task = task.clone();
-            thread::spawn(move || {
-                task.1.counter().advance(3);
-                task.2.stop(7);
-                task.0.settle(0);
-            })
-        };
+        let worker = beside(&task, |task| {
+            task.1.counter().advance(3);
+            task.2.stop(7);
+            task.0.settle(0);
+        });
         if task.0.load() & state::ENDED != 0 {
             assert_eq!((task.1.read().n, task.2.read().stopped), (3, 7));
         }
@@ -213,10 +195,7 @@ fn whoever_sees_the_end_sees_the_last_counts() {
 fn read_during(changes: fn(&Counts), pairs: &'static [(u64, u64)]) {
     loom::model(move || {
         let counts = Arc::new(Counts::new());
-        let task = {
-            let counts = counts.clone();
-            thread::spawn(move || changes(&counts))
-        };
+        let task = beside(&counts, move |counts| changes(counts));
         let reading = counts.read();
         let pair = (reading.n, reading.total);
         assert!(pairs.contains(&pair), "{pair:?}");
@@ -258,10 +237,7 @@ fn look_during(changes: fn(Live<'_>), counts: &'static [u64]) {
     loom::model(move || {
         let words = Arc::new(Words::default());
         words.live().turn_to(1);
-        let worker = {
-            let words = words.clone();
-            thread::spawn(move || changes(words.live()))
-        };
+        let worker = beside(&words, move |words| changes(words.live()));
         if let Some(Seen::Counted(reading)) = words.live().see(1) {
             assert!(counts.contains(&reading.n), "{}", reading.n);
         }
@@ -296,10 +272,7 @@ fn the_clock_is_read_as_one() {
         let clock = Arc::new(Clock::new());
         clock.start(10);
         clock.stop(15);
-        let task = {
-            let clock = clock.clone();
-            thread::spawn(move || clock.start(100))
-        };
+        let task = beside(&clock, |clock| clock.start(100));
         let span = clock.read();
         // Stopped after five, or running with a start that leaves the pause out.
         let spans = [Span { started: 10, stopped: 15 }, Span { started: 95, stopped: 0 }];
@@ -315,17 +288,14 @@ fn a_task_with_a_limit_is_decided_by_exactly_one() {
         let state = Arc::new(State::new());
         state.set(state::LIMITED);
         state.claim().unwrap();
-        let limit = {
-            let state = state.clone();
-            thread::spawn(move || {
-                let has_decided = state.decide();
-                if has_decided {
-                    state.request_cancel(1);
-                    state.settle(state::FAILED);
-                }
-                has_decided
-            })
-        };
+        let limit = beside(&state, |state| {
+            let has_decided = state.decide();
+            if has_decided {
+                state.request_cancel(1);
+                state.settle(state::FAILED);
+            }
+            has_decided
+        });
         let has_returned = state.decide();
         if has_returned {
             state.settle(0);
@@ -343,10 +313,7 @@ fn a_task_that_was_asked_to_end_is_not_started_again() {
     loom::model(|| {
         let state = Arc::new(State::new());
         state.claim().unwrap();
-        let canceller = {
-            let state = state.clone();
-            thread::spawn(move || state.request_cancel(1))
-        };
+        let canceller = beside(&state, |state| state.request_cancel(1));
         let is_pending = state.retry();
         let word = state.load();
         assert!(!is_pending || word & state::CANCEL == 0 || !state::is_pending(word), "asked before");
@@ -369,10 +336,7 @@ fn a_limit_ends_only_a_task_that_runs() {
         let state = Arc::new(State::new());
         state.set(state::LIMITED);
         state.claim().unwrap();
-        let limit = {
-            let state = state.clone();
-            thread::spawn(move || state.decide())
-        };
+        let limit = beside(&state, |state| state.decide());
         let is_lent = state.retry() && state.lend().is_ok();
         let has_decided = limit.join().unwrap();
         assert_ne!(is_lent, has_decided);
@@ -394,13 +358,10 @@ fn no_wake_up_is_lost() {
     loom::model(|| {
         let task = Arc::new((State::new(), Waiter::new()));
         task.0.claim().unwrap();
-        let worker = {
-            let task = task.clone();
-            thread::spawn(move || {
-                task.0.settle(0);
-                task.1.wake();
-            })
-        };
+        let worker = beside(&task, |task| {
+            task.0.settle(0);
+            task.1.wake();
+        });
         let count = std::sync::Arc::new(Count(AtomicUsize::new(0)));
         task.1.register(&Waker::from(count.clone()));
         let seen = task.0.load() & state::ENDED != 0;
@@ -415,17 +376,14 @@ fn both_ends_of_a_place_agree_on_what_has_become_of_its_task() {
     loom::model(|| {
         let word = Arc::new(loom::sync::atomic::AtomicU64::new(0));
         Place::new(&word, 7).offer();
-        let worker = {
-            let word = word.clone();
-            thread::spawn(move || {
-                let place = Place::new(&word, 7);
-                if !place.begin() {
-                    return (false, false);
-                }
-                place.notice();
-                (true, place.end())
-            })
-        };
+        let worker = beside(&word, |word| {
+            let place = Place::new(word, 7);
+            if !place.begin() {
+                return (false, false);
+            }
+            place.notice();
+            (true, place.end())
+        });
         let place = Place::new(&word, 7);
         let is_taken_back = place.take_back();
         let doomed = if is_taken_back { None } else { Some(place.doom()) };
