@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-/// How long the tasks under way keep the workers busy, at least: longer than whoever polls takes to come back.
+/// For how long the tasks in flight are to keep the workers busy, at least: longer than it takes until the map is
+/// polled again.
 const AHEAD: Duration = Duration::from_millis(1);
-/// Tasks for each worker: at first, and where tasks take long.
+/// Tasks per worker at first, and if tasks take long.
 const LEAST_PER_WORKER: usize = 2;
-/// However short they are.
+/// Tasks per worker at most, however short they are.
 const MOST_PER_WORKER: usize = 64;
-/// How many outcomes tell how fast they come, at least.
+/// The least number of outcomes by which the pace is measured.
 const FEWEST_OUTCOMES: usize = 32;
 
-/// A number of tasks, which follows how fast outcomes come where it was not given.
+/// How many tasks are in flight: fixed, or adapted to how fast outcomes come.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Buffer {
     tasks: usize,
@@ -28,7 +29,7 @@ struct Pace {
 }
 
 impl Buffer {
-    /// One that follows how fast outcomes come.
+    /// Adapts to how fast outcomes come.
     pub(crate) fn adaptive(max_workers: usize) -> Self {
         let max_workers = max_workers.max(1);
         let pace = Pace { max_workers, outcomes: 0, since: None };

@@ -31,9 +31,9 @@ pub struct TaskBuilder<'a, O> {
 
 #[derive(Default)]
 pub(crate) struct Options {
-    /// Where there are any.
+    /// If the task needs any.
     pub(crate) details: Option<Box<Details>>,
-    /// The time that it has from when it is submitted.
+    /// The time that it has from its submission on.
     pub(crate) deadline: Option<Duration>,
 }
 
@@ -55,9 +55,9 @@ impl Options {
         options
     }
 
-    /// The task is submitted: from now on its time runs.
+    /// Starts the time of the deadline, as the task is submitted.
     pub(crate) fn start_deadline(&mut self) {
-        // A time that nobody can tell never comes.
+        // A time beyond what an `Instant` can hold never comes.
         if let Some(deadline) = self.deadline.and_then(|limit| Instant::now().checked_add(limit)) {
             self.details().limits.deadline = Some(deadline);
         }

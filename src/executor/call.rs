@@ -68,9 +68,9 @@ pub(crate) trait Crossing<I, O>: 'static {
     fn decode(output: EncodedCow<'_>) -> Result<O, BoxError>;
     /// Encodes an input behind others; where that fails, `to` stays as it was.
     fn append(input: I, to: &mut Vec<u8>) -> Result<(), BoxError>;
-    /// To what all inputs refer that were encoded by now.
+    /// The shared values that the inputs encoded so far refer to.
     fn references() -> References;
-    /// Inputs that were encoded before, and are to be sent, refer to these.
+    /// Notes that inputs which were encoded before, and are to be sent, refer to these.
     fn refer_to(references: &References);
 }
 
@@ -155,8 +155,8 @@ where
     }
 }
 
-/// What people call a function whose [`type_name`] this is: its path without what leads to it, as `collatz` or
-/// `parse<f32>`. A closure is called as the function that it stands in, and a function pointer by what it takes.
+/// The short name of a function whose [`type_name`] this is: the end of its path, such as `collatz` or `parse<f32>`. A
+/// closure is named after the function that it stands in, and a function pointer by its parameters.
 pub(crate) fn short_name(path: &'static str) -> &'static str {
     if let Some(signature) = pointer_signature(path) {
         return signature;

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-/// How long a task is to take, at least: enough for what it costs to send it to be next to nothing.
+/// How long a task is to take, at least, so that the cost of sending it is negligible.
 const WORTH_SENDING: Duration = Duration::from_micros(200);
-/// What it costs to send a task to another process and to hear of its end. Inputs that take longer are sent by themselves.
+/// The cost of sending a task to another process and its outcome back. Inputs that take longer are sent one by one.
 const SENDING: Duration = Duration::from_micros(20);
-/// However short the inputs are.
+/// The most inputs of a chunk, however short they are.
 const MOST: usize = 1000;
-/// However many inputs that are: what is larger costs more to copy than to send by itself.
+/// The most bytes of a chunk: to copy more costs more than to send the inputs one by one.
 const MOST_BYTES: usize = 32 * 1024;
-/// After what time a chunk that has turned out long gives back what has not begun.
+/// After this time, a chunk that takes longer than expected gives back the inputs that have not begun.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(2);
 
-/// A number of inputs, which follows how long they take where it was not given.
+/// How many inputs are one task: fixed, or adapted to how long they take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ChunkSize {
     Fixed(usize),

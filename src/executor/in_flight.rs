@@ -1,4 +1,4 @@
-//! The tasks of a map that were submitted, and whose outcomes were not handed out.
+//! The tasks of a map that were submitted, and whose outcomes were not handed out yet.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -16,13 +16,13 @@ use crate::group::state::Entry;
 use crate::task::TaskRef;
 
 pub(crate) struct InFlight<I, O> {
-    /// Those that were submitted before the order was given up.
+    /// Also those that were submitted before the map became unordered.
     ordered: FuturesOrdered<Member<I, O>>,
     unordered: FuturesUnordered<Member<I, O>>,
     pub(crate) is_ordered: bool,
     /// Which of the ordered ones are chunks, in their order.
     chunks: VecDeque<Option<Arc<Chunk<I, O>>>>,
-    /// What has come of chunks without order.
+    /// Outcomes of chunks in any order.
     outcomes: Arc<Outcomes<O>>,
 }
 
@@ -70,7 +70,7 @@ impl<I, O> InFlight<I, O> {
         self.ordered.len() + self.unordered.len()
     }
 
-    /// Where a chunk that is submitted next is to put what comes of it.
+    /// Where the next chunk is to put its outcomes.
     pub(crate) fn outcomes(&self) -> Arc<Outcomes<O>> {
         if self.is_ordered { Outcomes::new() } else { self.outcomes.clone() }
     }
@@ -102,7 +102,7 @@ impl<I, O> InFlight<I, O> {
         }
     }
 
-    /// Moves what has come of chunks and is next in order to `to`.
+    /// Moves the outcomes of chunks that are next in order to `to`.
     pub(crate) fn take_outcomes(&self, to: &mut VecDeque<Result<O, TaskError>>) {
         match self.chunks.front() {
             Some(Some(chunk)) => chunk.outcomes().move_to(to),

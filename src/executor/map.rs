@@ -90,7 +90,7 @@ pub struct Map<'a, I: Iterator, O> {
     bars: Option<Shown>,
 }
 
-/// How long inputs are gathered for one task that nobody has asked for.
+/// For how long inputs are gathered for one chunk, if the map chooses its size.
 const GATHERING: Duration = Duration::from_micros(100);
 
 /// Names the task of an input.
@@ -437,7 +437,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         }
     }
 
-    /// From now on each input is a task, unless something else is asked for.
+    /// Makes each input a task, unless the size of chunks was given.
     fn gather_no_more_by_itself(&mut self) {
         if self.chunk_size.is_adaptive() {
             self.chunk_size = ChunkSize::fixed(1);
@@ -485,7 +485,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self.in_flight.push_chunk(entry, task, chunk);
     }
 
-    /// Has what is left of a chunk run elsewhere, before all others.
+    /// Submits what is left of a chunk again, ahead of all others.
     fn submit_rest(&mut self, mut rest: Rest) {
         let mut parts = Vec::new();
         if self.chunk_size.is_adaptive() {
@@ -515,7 +515,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         entry
     }
 
-    /// Takes note of a task that has ended. Returns its outcome, where that is all.
+    /// Takes note of a task that has ended. Returns its outcome, if it has only one.
     fn note_ended(&mut self, ended: Ended<I::Item, O>) -> (TaskRef, Option<Result<O, TaskError>>) {
         self.buffer.note_outcome(Instant::now);
         let (entry, task, chunk, outcome) = match ended {
@@ -540,7 +540,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         (task, None)
     }
 
-    /// Takes what has come of chunks that are still running, where that is next.
+    /// Takes outcomes of chunks that are still running, if they are next.
     fn take_outcomes(&mut self) {
         if self.outcomes.is_empty() {
             self.in_flight.take_outcomes(&mut self.outcomes);

@@ -1,4 +1,4 @@
-//! Executors in general: what they are given, and what they give.
+//! What every executor is: it is given jobs, and gives futures.
 
 pub(crate) mod buffer;
 pub(crate) mod builder;
@@ -237,7 +237,7 @@ where
                 watchdog::watch(&task);
             }
             let job = Job { task };
-            // The executor may be foreign code. If it panics, it drops the job, and that is the outcome.
+            // The executor may be foreign code. If it panics, it drops the job, which ends the task.
             let _ = quietly(|| executor.execute(job));
         }
     }

@@ -105,7 +105,7 @@ struct LineRecord<'a> {
     line: &'a str,
 }
 
-/// Which task an event is of, as far as the event is to tell.
+/// Which task an event is of, as far as that is serialized.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Label<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +114,7 @@ pub(crate) struct Label<'a> {
     pub(crate) name: Option<&'a str>,
 }
 
-/// An event that tells in any case which task it is of.
+/// An event that is always serialized with its task.
 struct Labelled<'a, T> {
     event: &'a TaskEvent<T>,
     label: Label<'a>,
@@ -259,7 +259,7 @@ impl<T> ProgressFuture<T> {
         let (now, feed) = (self.progress(), Feed::new());
         feed.take_lines();
         if now.status.is_terminal() {
-            // What it has said comes before that.
+            // The lines that it has printed come before its last state.
             self.observe(Box::new(feed.clone()), ProgressState::INITIAL);
         } else {
             self.observe(Box::new(feed.clone()), now.clone());

@@ -566,7 +566,7 @@ impl<T> ProgressFuture<T> {
         if self.resolved {
             return None;
         }
-        // A time that nobody can tell is no deadline.
+        // A time beyond what an `Instant` can hold is no deadline.
         block_until(self, Instant::now().checked_add(timeout))
     }
 
@@ -583,7 +583,7 @@ impl<T> ProgressFuture<T> {
         self.core().state.load() & state::INLINE != 0
     }
 
-    /// The future; one that has resolved stays in its place.
+    /// Moves the future out, and leaves one that counts as resolved.
     pub(crate) fn take(&mut self) -> Self {
         let resolved = mem::replace(&mut self.resolved, true);
         Self { handle: self.handle.clone(), callbacks: self.callbacks.take(), resolved }
@@ -594,7 +594,7 @@ impl<T> ProgressFuture<T> {
         let task = self.task();
         let is_first = self.callbacks.is_none();
         let callbacks = self.callbacks.get_or_insert_with(Callbacks::new);
-        // First, so that it is shown what was said before.
+        // Added first, so that it is shown the lines that were printed before.
         let id = callbacks.add(observer, seen);
         if is_first {
             publish::admit(&task, callbacks.latest.clone(), |seen| callbacks.latest.set(seen.clone()));
@@ -631,14 +631,14 @@ impl<T> ProgressFuture<T> {
         word & state::ENDED != 0 && (word & state::OBSERVED == 0 || publish::conclude(self.core()))
     }
 
-    /// From now on, lines of the task wait no longer for those who show them.
+    /// Shows the lines of the task that have waited for the future to be polled; later ones do not wait.
     fn attend(&self) {
         if self.core().state.peek() & state::ATTENDED == 0 {
             publish::attend(self.core());
         }
     }
 
-    /// Takes leave of the bars.
+    /// Tells callbacks and bars that nothing will follow.
     fn leave(&self) {
         if let Some(callbacks) = &self.callbacks {
             callbacks.leave(&self.progress());

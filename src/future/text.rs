@@ -18,7 +18,7 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     strip_ansi_codes(text).trim_end().replace(joins, "").replace(char::is_control, " ").into()
 }
 
-/// The text with its colours, and without all else that would do more than to take up room on its line. A tab is kept.
+/// The text with its colours and tabs, and without any other control characters.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     let mut has_style = false;
@@ -36,8 +36,8 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
-/// Whether this makes one symbol of several characters, or a wide one of a narrow one, in some terminals but not in all:
-/// without it they agree on how wide the text is. So do those that write from right to left.
+/// Whether terminals disagree on how wide a text with this character is: it joins characters into one symbol, widens
+/// one, or changes the direction.
 fn joins(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{fe0f}' | '\u{feff}')
 }

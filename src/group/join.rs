@@ -86,7 +86,7 @@ pub struct Join<T> {
     group: Option<TaskGroup<T>>,
     values: Vec<(usize, T)>,
     error: Option<TaskError>,
-    /// How many tasks have failed besides the first one, and not because of it.
+    /// How many other tasks have failed, and not because of the first failure.
     others: usize,
 }
 

@@ -171,7 +171,7 @@ impl<T> TaskGroup<T> {
         id
     }
 
-    /// Does not look at the task itself if nobody has asked for anything yet: a thread may be at work on it.
+    /// Does not touch the memory of the task if nobody has asked for anything yet: a thread may be at work on it.
     fn push(&mut self, mut task: ProgressFuture<T>) {
         if task.is_terminated() {
             return;
@@ -464,7 +464,7 @@ impl<T> TaskGroup<T> {
         }
     }
 
-    /// Ready when everybody who observes the group has been shown the last of it. No task will be added.
+    /// Ready when all observers of the group have been shown its last state. No task may be added.
     pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Registered first: who notifies now wakes us, and who has done so is seen below.
         self.state.waiter.register(cx.waker());
@@ -513,7 +513,7 @@ impl<T> TaskGroup<T> {
         // Registered first: what changes after this wakes us.
         self.state.waiter.register(cx.waker());
         if self.members.is_empty() {
-            // Nothing is about to come that would be shown together with the last change.
+            // Nothing else will come that would show the last change.
             self.state.refresh(&callbacks.latest);
         }
         callbacks.catch_up();
@@ -573,7 +573,7 @@ impl<T> TaskGroup<T> {
     }
 }
 
-/// A task that runs inside of the poll shows the callbacks what it does.
+/// Calls the group's callbacks from within a task that runs where it is polled.
 fn call_back_within<T>(
     task: &mut ProgressFuture<T>,
     group: &Arc<GroupState>,

@@ -42,8 +42,8 @@ pub(crate) struct GroupState {
     pub(crate) waiter: Waiter,
 }
 
-/// The tasks whose outcomes were not handed out, once they are known; what is wanted of those that are added, and what is
-/// kept of the others.
+/// The tasks whose outcomes were not handed out (once they are known), what is requested of tasks that are added, and
+/// the records of those that have ended.
 struct Members {
     tasks: Slab<Member>,
     history: History,
@@ -59,7 +59,7 @@ struct Member {
     added_at: u64,
 }
 
-/// What goes with a task until its outcome is handed out.
+/// Kept beside a task until its outcome is handed out.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     added_at: u64,
@@ -73,7 +73,7 @@ struct Inner {
     /// The time between two snapshots, as far as the tasks have told.
     interval: Option<Duration>,
     shown_at: Option<Instant>,
-    /// What shows the group at the end of the interval, where something has changed within it.
+    /// The timer entry that shows the group at the end of the interval, if something has changed in it.
     due: Option<TimerId>,
     /// Whether no task will be added any more.
     is_closed: bool,
@@ -224,7 +224,7 @@ impl GroupState {
         GroupReport::new(history, present)
     }
 
-    /// So many items of a task whose outcome was handed out go on in another, which was added.
+    /// Items of a task whose outcome was handed out go on in another task, which was added.
     pub(crate) fn withdraw(&self, items: usize) {
         self.lock().tally.withdraw(items);
     }
@@ -272,7 +272,7 @@ impl GroupState {
         self.change(false, transitions::request_resume).iter().for_each(transitions::tell_resumed);
     }
 
-    /// Requests the same of all, in one step. Returns those that are to be told, without the lock.
+    /// Requests the same of all under one lock. Returns those that the caller is to tell without it.
     fn change(&self, is_paused: bool, request: impl Fn(&Core) -> bool) -> Vec<TaskRef> {
         let mut members = self.members();
         members.is_paused = is_paused;
@@ -349,7 +349,7 @@ impl GroupState {
         latest.set(now);
     }
 
-    /// Shows what has changed, unless that was done within the interval; then it is done at its end.
+    /// Shows what has changed, or leaves that to the end of the report interval.
     fn publish(self: &Arc<Self>) {
         let now = Instant::now();
         let mut inner = self.lock();
@@ -395,13 +395,13 @@ impl GroupState {
         }
     }
 
-    /// Shows what there is to be seen, for it may be the last. No task will be added. Returns whether everybody has been
+    /// Shows the current state, which may be the last: no task will be added. Returns whether all observers have been
     /// shown it.
     pub(crate) fn close(&self) -> bool {
         let mut inner = self.lock();
         inner.is_closed = true;
         if inner.is_over() {
-            // Not left to whoever else may hold on to the group.
+            // Others may still hold the group.
             self.conclude(inner);
         } else {
             self.show(inner, Instant::now());

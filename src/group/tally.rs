@@ -1,5 +1,5 @@
-//! How far many tasks have come together: sums that are kept up to date by what changes, so that a change costs the same
-//! however many tasks there are.
+//! How far many tasks have come together: incremental sums, so that a change costs the same however many tasks there
+//! are.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -13,8 +13,8 @@ use crate::task::TaskRef;
 use crate::task::items::ItemReading;
 use crate::task::record::TaskRecord;
 
-/// Numbers of units with a part of one, in units of 2⁻³²: sums of them are exact, so that what is taken off again leaves
-/// nothing behind.
+/// One unit, in fixed-point numbers with 32 binary places. Their sums are exact, so that what is subtracted again
+/// leaves nothing behind.
 const ONE: u128 = 1 << 32;
 
 /// What one task contributes to the sums.
@@ -46,7 +46,7 @@ impl Share {
         Self::new(state, unit, task.core.items().map(|items| items.counts().read()))
     }
 
-    /// What was to be counted of it before it has begun.
+    /// What was counted of it before it began.
     fn of_pending(task: &TaskRef, state: &ProgressState, unit: Unit) -> Self {
         let items = task.core.items().map(|items| ItemReading { left: items.counts().total(), ..Default::default() });
         Self::new(state, unit, items)
@@ -64,11 +64,11 @@ impl Share {
         let at_hand = match state.status {
             Status::Running | Status::Cancelling => items.left.min(1),
             Status::Paused if state.elapsed > Duration::ZERO => items.left.min(1),
-            // All of them wait, or never will be run.
+            // All of them wait, or will never run.
             _ => items.left,
         };
         let ended = items.ended();
-        // What is shown may be older, and of another item.
+        // The shown state may be older, and of another item.
         let is_of_this_item = ended == state.ended_items && !state.status.is_terminal();
         let part = if is_of_this_item { state.fraction().unwrap_or_default() } else { 0.0 };
         let gone = if state.status.is_terminal() { items.left } else { 0 };
@@ -248,7 +248,7 @@ impl Tally {
         self.sums.counts.pending = self.sums.counts.pending.wrapping_sub(items);
     }
 
-    /// Notes when a task was running of which nothing was known, if it was.
+    /// Notes when a task was running that was not counted then.
     pub(crate) fn note_span(&mut self, span: Option<(u64, u64)>) {
         if let Some((start, end)) = span {
             let (first, last) = self.before.unwrap_or((start, end));
@@ -256,7 +256,7 @@ impl Tally {
         }
     }
 
-    /// Takes it that something was running all the time that was noted.
+    /// Starts the clock as if something had been running all the time that was noted.
     pub(crate) fn start_clock(&mut self) {
         if let Some((started, stopped)) = self.before {
             let stopped = if self.is_anything_running() { 0 } else { stopped };
@@ -280,7 +280,7 @@ impl Tally {
         let id = task.core.id();
         let before = self.started.get(&id).map_or_else(|| Share::of_pending(task, old, self.unit), |(_, share)| *share);
         let is_under_way = task.core.has_run() && !new.status.is_terminal();
-        // What is shown may be older than what was seen since it was looked at.
+        // The shown state may be older than one that was read since.
         let newest = is_under_way.then(|| task.core.snapshot());
         let share = Share::of(task, newest.as_ref().unwrap_or(new), self.unit);
         self.replace(before, share);

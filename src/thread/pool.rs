@@ -45,7 +45,7 @@ use crate::task::state::Unclaimed;
 use crate::task::transitions;
 use crate::task::{TaskRef, state};
 
-/// More jobs than this are made ready: passing a second lock pays for many only.
+/// More jobs than this are made ready: a second lock only pays for many.
 const FEW: usize = 8;
 
 #[derive(Clone, Debug)]
@@ -58,10 +58,11 @@ pub(super) struct Settings {
 
 pub(super) struct Pool {
     settings: Settings,
-    /// What its tasks know it by.
+    /// By which its tasks know it.
     id: u32,
     intake: Padded<Intake>,
-    /// Jobs that come before those of the intake. Locked after that where both are, and filled only then.
+    /// Jobs that come before those of the intake. Lock order: `intake` before `ready`, which is filled only with both
+    /// locked.
     ready: Padded<VecDeque<Job>>,
     progress: Event,
 }
@@ -83,12 +84,12 @@ struct Intake {
     /// Jobs that were paused when their turn came.
     held: HashMap<TaskId, Job>,
     threads: usize,
-    /// The places of threads that could not be started.
+    /// The numbers of threads that could not be started.
     vacant: Vec<usize>,
     looking: usize,
-    /// What wakes those who sleep; the last of them fell asleep last.
+    /// Workers that sleep; the last of them fell asleep last.
     asleep: Vec<Arc<Worker>>,
-    /// Whether one of those who slept was called, and is not up yet.
+    /// Whether a sleeper was woken, and does not run yet.
     is_waking: bool,
     /// Whether no more tasks are accepted, so that threads end when there is nothing left to do.
     is_closed: bool,
@@ -96,12 +97,12 @@ struct Intake {
     cancelling: usize,
 }
 
-/// What others have to do with a thread. On cache lines of its own.
+/// What others share with a thread, on cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
 struct Worker {
-    /// What it is working on. Locked last: a job is put here before the lock of the queue that it was in is let go, so
-    /// that it is in sight of a shutdown at every moment.
+    /// What it is working on. Locked last: a job is put here before its queue is unlocked, so that a shutdown sees it
+    /// at every moment.
     job: Mutex<Option<Job>>,
     wake: Condvar,
 }
@@ -157,15 +158,15 @@ impl Pool {
         self.summon(intake);
     }
 
-    /// Jobs that wait; exact with the lock of the intake held, but that there may be fewer which are ready.
+    /// Jobs that wait. With the intake locked, this is exact, except that ready ones may have been taken.
     fn waiting(&self) -> usize {
         self.intake.len() + self.ready.len()
     }
 
-    /// Calls somebody, if there are more jobs than there are threads that look for one.
+    /// Wakes or starts a worker, if there are more jobs than workers that look for one.
     fn summon(self: &Arc<Self>, mut intake: MutexGuard<'_, Intake>) {
         let has_more = !intake.asleep.is_empty() || intake.threads < self.settings.max_workers;
-        // In this order: to ask how many are ready gets in the way of those who take them.
+        // In this order: to read how many are ready contends with those who take them.
         if !has_more || self.waiting() <= intake.looking {
             return;
         }
@@ -197,7 +198,7 @@ impl Pool {
         let mut intake = self.intake.lock();
         intake.threads -= 1;
         intake.vacant.push(index);
-        // The other threads will do it all, if there are any.
+        // The other threads do the work, if there are any.
         let stranded = if intake.threads == 0 { self.take_all(&mut intake) } else { Vec::new() };
         drop(intake);
         let error = Arc::new(error);
@@ -220,7 +221,7 @@ impl Pool {
         let report_interval = self.settings.report_interval;
         run::enter_pool(CurrentPool { id: self.id, report_interval });
         let mut context = Context::with_interval(report_interval);
-        // Who waits for its first task may need the processor to get there.
+        // Whoever waits for the first task may need this processor.
         let mut spin = AdaptiveSpin::after_passing(1);
         let mut next = self.next(worker, &mut spin);
         while let Some(task) = next {
@@ -249,7 +250,7 @@ impl Pool {
         Some(worker.start(job))
     }
 
-    /// The next task of all, which is waited for; `None` when the thread is to end. Calls others for what is left.
+    /// Waits for the next task; `None` when the thread is to end. Wakes another worker for what is left.
     fn next(self: &Arc<Self>, worker: &Arc<Worker>, spin: &mut AdaptiveSpin) -> Option<TaskRef> {
         let mut intake = self.intake.lock();
         if self.waiting() == 0 && !intake.is_closed {
@@ -277,7 +278,7 @@ impl Pool {
         }
     }
 
-    /// Takes the first job of all, for a thread; makes the others ready if they are many.
+    /// Takes the first job for a worker, and makes the others ready if they are many.
     fn take(&self, intake: &mut Intake, worker: &Worker) -> Option<Started> {
         if self.ready.len() > 0 {
             if let Some(started) = self.take_ready(worker) {
@@ -309,7 +310,7 @@ impl Pool {
         self.intake.lock().asleep.len()
     }
 
-    /// Sets the job of a thread aside, for it is paused, until it is resumed or cancelled.
+    /// Sets the paused job of a worker aside until it is resumed or cancelled.
     fn hold(self: &Arc<Self>, worker: &Worker, task: &TaskRef) {
         let is_held = transitions::attach(task, self.clone(), |word| {
             let is_paused = word & state::PAUSE != 0;
@@ -385,10 +386,10 @@ impl Worker {
         (task, self.job().replace(job))
     }
 
-    /// Lets go of what it was working on.
+    /// Drops the job that it was working on.
     fn forget_ended(&self) {
         let ended = self.job().take();
-        // Without the lock: what the user gave may be dropped with it.
+        // Without the lock: this may drop values of the user.
         drop(ended);
     }
 }

@@ -1,4 +1,4 @@
-//! Lines of a screen: what each task is shown with, in as many columns as there are.
+//! The line of each task, laid out in the columns that there are.
 //!
 //! ```text
 //! hash a.iso            25 %  ━━━━━━━━╸──────────────────────  0.5/2.0 GiB  35.2 MiB/s, 43 s left
@@ -24,7 +24,7 @@ const GAP: usize = 2;
 const PERCENT: usize = 5;
 const SHORTEST_BAR: usize = 10;
 const SHORTEST_NOTE: usize = 8;
-/// How far a part of a task stands in from what it is a part of.
+/// How far parts of a task are indented.
 const INDENT: usize = 2;
 
 /// What ends a line of something that has failed, where there are no colours.
@@ -72,7 +72,7 @@ impl Row {
             indent: INDENT * (usize::from(part.depth) + 1),
             fraction: part.fraction(),
             status,
-            // Of what, only the task knows.
+            // The units are those of the task, which only the task knows.
             count: Units::Numbers.count(part.n, part.total),
             notes: Vec::new(),
         }
@@ -90,7 +90,7 @@ impl Row {
             (status, _) => vec![status.to_string()],
         };
         let fraction = if state.total.is_some() { state.fraction() } else { None };
-        // One that waits has come to nothing yet.
+        // A task that waits has done nothing yet.
         let fraction = fraction.filter(|_| state.status != Status::Pending);
         Self { name: one_line(name).into_owned(), indent: 0, fraction, status: state.status, count, notes }
     }
@@ -114,7 +114,7 @@ impl Row {
             format!("{ended} of {tasks} ended{}", but(&failures)),
             format!("{shortest}{}", if failures.is_empty() { String::new() } else { format!(", {failures}") }),
             shortest,
-            // Half a number would be another one.
+            // A number that is cut off would be another one.
             String::new(),
         ];
         let status = if progress.failed > 0 { Status::Failed } else { Status::Running };
@@ -141,7 +141,7 @@ fn counts(counts: &[(usize, &str)]) -> String {
     counts.collect::<Vec<_>>().join(", ")
 }
 
-/// The longest comes first, and the last is for where there is no room for any: half a time tells nothing.
+/// The longest comes first. The last is empty, as a time that is cut off says nothing.
 fn speeds(rate: String, eta: Option<Duration>) -> [String; 3] {
     let left = worth_telling(eta).map_or(String::new(), |eta| format!("{} left", told(eta)));
     let both = if rate.is_empty() || left.is_empty() { rate + &left } else { format!("{rate}, {left}") };
@@ -200,7 +200,7 @@ impl Canvas {
         let mut left = room.saturating_sub(name + gapped(percent));
         let count = take(&mut left, count);
         let bar = take(&mut left, SHORTEST_BAR);
-        // The same, whatever is said right now, so that bars do not move about.
+        // Independent of the current messages, so that bars do not move about.
         let most = if self.columns >= 100 { 48 } else { 30 };
         let note = if note == 0 { 0 } else { left.saturating_sub(GAP).min(most) };
         let note = if bar > 0 && note >= SHORTEST_NOTE { take(&mut left, note) } else { 0 };
@@ -226,7 +226,7 @@ impl Canvas {
         join(&cells)
     }
 
-    /// What was said of all tasks has no columns: as much of it as there is room for.
+    /// The line of all tasks has no columns: it holds as much as there is room for.
     fn whole(self, row: &Row, name: usize) -> String {
         let percent = row.fraction.map_or(String::new(), |fraction| percent(fraction, row.status));
         let mark = if row.status == Status::Failed && !self.has_colours { MARK } else { "" };
@@ -278,7 +278,7 @@ impl Canvas {
 /// Rounded down, and less than all of what has not ended well.
 fn percent(fraction: f64, status: Status) -> String {
     let most = if matches!(status, Status::Failed | Status::Cancelled) { 99 } else { 100 };
-    // What is a little less because numbers are not exact counts as whole.
+    // Makes up for rounding errors.
     format!("{} %", ((fraction * 100.0 + 1e-9) as u32).min(most))
 }
 

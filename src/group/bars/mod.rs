@@ -115,7 +115,7 @@ struct Bars {
     drawn_at: Option<Instant>,
     /// Whether something has changed since.
     is_dirty: bool,
-    /// Whoever is woken to draw that, and whether it is arranged.
+    /// Wakes whoever draws that, and whether the timer is set for it.
     alarm: Arc<Waiter>,
     is_alarm_set: bool,
     is_cleared: bool,
@@ -137,13 +137,13 @@ struct Others {
     shown: String,
 }
 
-/// The rows that others leave beside those for tasks: the line for all of them, and the one that the cursor is in.
+/// The rows that are not for tasks: the line for all of them, and the one that the cursor is in.
 const OTHER_ROWS: usize = 2;
-/// Of a terminal that nobody has told of: few enough for most.
+/// The columns of a terminal of unknown width: few enough for most.
 const NARROW: usize = 60;
 /// The time between two drawings.
 const FRAME: Duration = Duration::from_millis(50);
-/// How much of a line is kept, that has no end.
+/// How much of a line without an end is kept.
 const LONGEST_LINE: usize = 64 << 10;
 
 impl GroupBars {
@@ -333,7 +333,7 @@ impl GroupBars {
         }
     }
 
-    /// Shows what tasks have said, but for what others have shown in the same place.
+    /// Shows lines of tasks, except those that others have shown in the same place.
     fn say(&self, lines: &[Line]) {
         let mut bars = self.lock();
         let target = match bars.is_standard_error {
@@ -346,7 +346,7 @@ impl GroupBars {
         }
     }
 
-    /// Draws what has changed, now or when it is time for that: then `waker` is woken.
+    /// Draws what has changed, now or when the next frame is due: then `waker` is woken.
     fn draw(
         &self,
         has_changed: bool,
@@ -415,7 +415,7 @@ impl Timed for Alarm {
     }
 }
 
-/// A screen that nobody else is kept from.
+/// A screen that can be used without the lock of the bars.
 enum Handle {
     Terminal(Arc<Terminal>),
     Others(MultiProgress),
@@ -436,7 +436,7 @@ impl Screen {
             Self::Terminal(block) => block.terminal().println(text),
             Self::Others(others) => {
                 let text: Vec<String> = text.lines().map(printable).collect();
-                // Where nobody reads any more, nothing is said.
+                // An error says that nobody reads it.
                 let _ = others.all.println(text.join("\n"));
             }
             Self::Plain(plain) => plain.say(text),
@@ -471,7 +471,7 @@ impl Screen {
     }
 }
 
-/// `NO_COLOR` is stronger than what else may be set.
+/// `NO_COLOR` takes precedence over all other variables.
 fn has_colours() -> bool {
     let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !is_unwanted && colors_enabled_stderr()
@@ -490,7 +490,7 @@ impl Shown {
         shown
     }
 
-    /// A task that runs inside of the poll is to be seen while it does.
+    /// Draws also from within a task that runs where it is polled.
     pub(crate) fn draw_within<T>(&self, task: &mut ProgressFuture<T>) {
         if task.is_inline() {
             let within = Shown { bars: self.bars.clone(), view: self.view.clone() };
@@ -526,7 +526,7 @@ impl Shown {
 
     /// Others show the group from now on.
     pub(crate) fn give_way(&self, others: &GroupBars) {
-        // What was said before is not told to them.
+        // Lines that were printed before are not passed on to them.
         self.catch_up(None);
         self.view.close();
         if !Arc::ptr_eq(&self.bars.shared, &others.shared) {
@@ -571,7 +571,7 @@ impl Clone for GroupBars {
 /// or dropped, or longer than 64 KiB. Clones have lines of their own. No write fails.
 impl Write for GroupBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // What was there before has no newline.
+        // The bytes that were kept have no newline.
         let before = self.unfinished.len();
         self.unfinished.extend_from_slice(bytes);
         let end = match bytes.iter().rposition(|&byte| byte == b'\n') {

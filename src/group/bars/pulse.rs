@@ -1,7 +1,7 @@
 //! Whether the program has stood still, as it does between Ctrl-Z and `fg`.
 //!
-//! It is told by a timer that goes off much later than it was set for, and not by a handler of signals, which are the
-//! program's. The timer is set only when something is drawn: a screen on which nothing changes wakes nobody.
+//! This is detected by a timer that fires much too late, and not by a signal handler: signals belong to the program.
+//! The timer is set only when something is drawn, so a screen on which nothing changes causes no wake-ups.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ impl Pulse {
     /// Whether the program has stood still since this was called before.
     pub(super) fn has_missed(self: &Arc<Self>) -> bool {
         let (mut state, now) = (self.lock(), Instant::now());
-        // The timer's thread may not have come to it yet.
+        // The timer may not have fired yet.
         if state.due.is_some_and(|due| is_late(due, now)) {
             (state.due, state.was_late) = (None, true);
         }
@@ -49,7 +49,7 @@ fn is_late(due: Instant, now: Instant) -> bool {
 impl Timed for Arc<Pulse> {
     fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
-        // Else it was found to be late before.
+        // Otherwise it was found to be late before.
         if state.due == Some(due) {
             (state.due, state.was_late) = (None, is_late(due, now));
         }

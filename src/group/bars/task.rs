@@ -74,7 +74,7 @@ impl ShownTask {
         self.bars.draw(has_changed, waker, |rows, units| (self.rows(rows, units), None));
     }
 
-    /// None while it waits: of many tasks those that run are to be seen.
+    /// None while it waits, as among many tasks those that run are of interest.
     fn rows(&self, rows: usize, units: &Units) -> Vec<Row> {
         if self.state.status == Status::Pending {
             return Vec::new();
@@ -90,7 +90,7 @@ impl ShownTask {
         if let Bars { screen: Screen::Plain(plain), units, .. } = bars {
             plain.note_ended(self.id, &self.name, &self.state, units);
         } else if !bars.is_cleared {
-            // Parts that are under way still are no more to be seen.
+            // Parts that are still under way are not shown any more.
             bars.draw(Instant::now(), |_, units| (self.rows(1, units), None));
         }
         if let (Screen::Others(others), false) = (&bars.screen, bars.is_cleared) {

@@ -33,7 +33,7 @@ const END_OF_LINE: &str = "\r\n";
 /// Lines that are too wide are cut off, or go on in the next row.
 const CUT: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
-/// Of a terminal that does not say how large it is.
+/// The size of a terminal that does not say it.
 const ROWS: usize = 24;
 const COLUMNS: usize = 80;
 /// The columns that `^C` takes.
@@ -67,7 +67,7 @@ struct Screen {
     columns: usize,
     /// Whether the cursor stands at the end of the last line, for there is no other below it.
     is_last_row: bool,
-    /// How many want the terminal for themselves.
+    /// How many callers have suspended the bars.
     suspended: usize,
 }
 
@@ -140,24 +140,24 @@ impl Terminal {
         }
         self.leave_to_the_shell(screen);
         let size @ (rows, columns) = self.size();
-        // What is not of bars may skip columns, or wrap before the last one. And a terminal that was made narrower has
-        // wrapped what was too wide.
+        // Text may skip columns, or wrap before the last one; and a terminal that was made narrower has wrapped lines
+        // that were too wide.
         let is_to_be_erased = !text.is_empty() || columns < screen.columns;
         let mut frame = if is_to_be_erased { screen.clear(size) } else { up(screen.height(columns)) };
         frame += text;
         let lines: Vec<&String> = screen.blocks.values().flatten().collect();
-        // The last lines are those that tell most.
+        // The last lines say most.
         let shown = &lines[lines.len().saturating_sub(rows.saturating_sub(1).max(1))..];
         screen.is_last_row = rows == 1;
         screen.drawn.clear();
-        // A terminal may have become narrower by now, and not say so before it is drawn on: then a line still takes one row,
-        // and those that it has wrapped before are as many as is known here.
+        // The terminal may have become narrower without having said so yet. Lines that are cut off still take one row
+        // each, as is assumed here.
         frame += CUT;
         for line in shown {
             // Some were made when the terminal was wider.
             let line = truncate_str(line, columns - 1, "");
             screen.drawn.push(width(&strip_ansi_codes(&line)));
-            // Erased as a whole, for some terminals wrap what was erased from somewhere on like what is there.
+            // The whole line is erased first: some terminals wrap columns that were erased like text.
             frame += ERASE_REST;
             frame += &line;
             frame += if screen.is_last_row { "" } else { END_OF_LINE };
@@ -168,8 +168,8 @@ impl Terminal {
         emit(&frame);
     }
 
-    /// Where the program was stopped, the shell has written below the lines that were drawn, and nobody knows how much: they
-    /// stay, and so does that. Returns whether there is something to be drawn anew.
+    /// If the program was stopped, the shell has written an unknown number of lines below the bars: those bars are left
+    /// as they are. Returns whether the bars have to be drawn anew.
     fn leave_to_the_shell(&self, screen: &mut Screen) -> bool {
         let was_stopped = self.pulse.has_missed();
         if was_stopped {
@@ -196,10 +196,10 @@ impl Screen {
         rows - usize::from(self.is_last_row && rows > 0)
     }
 
-    /// Takes away the lines that were drawn, and moves the cursor to where the first one was. They go one by one, for some
-    /// terminals keep what is erased as a whole.
+    /// Erases the lines that were drawn, and moves the cursor to where the first one was. Line by line, as some
+    /// terminals keep what is erased at once.
     fn clear(&mut self, (rows, columns): (usize, usize)) -> String {
-        // What has left the screen, which was made lower, cannot be erased, and new lines would follow it.
+        // Lines that have left a screen that was made lower cannot be erased.
         let height = self.height(columns).min(rows - 1);
         self.drawn.clear();
         let erased = [ERASE_REST, END_OF_LINE].concat().repeat(height);
@@ -216,7 +216,7 @@ impl Block {
     pub(super) fn size(&self) -> (usize, usize) {
         let (rows, columns) = self.terminal.size();
         let screen = self.terminal.lock();
-        // Behind a line that the cursor stands at the end of, there is to be room for `^C`.
+        // If the cursor stands at the end of the line, `^C` needs room there.
         let columns = if rows == 1 { columns.saturating_sub(KEY_ECHO).max(1) } else { columns };
         // One for the cursor.
         let rows = rows.saturating_sub(1);
@@ -258,6 +258,6 @@ fn up(rows: usize) -> String {
 
 fn emit(frame: &str) {
     let mut out = io::stderr().lock();
-    // Where nobody looks any more, nothing is drawn.
+    // An error says that nobody reads it.
     let _ = out.write_all(frame.as_bytes()).and_then(|()| out.flush());
 }

@@ -20,7 +20,7 @@ impl History {
         Self { latest: VecDeque::new(), most, omitted: Summary::default() }
     }
 
-    /// Adds a task. Returns the oldest one, where there are too many: then that is only one of the sums.
+    /// Adds a task. If there are too many, returns the oldest one, of which only the sums remain.
     pub(crate) fn add(&mut self, record: TaskRecord) -> Option<TaskRecord> {
         let displaced = if self.latest.len() == self.most { self.latest.pop_front() } else { None };
         displaced.iter().for_each(|oldest| self.omitted.add(oldest));

@@ -1,6 +1,6 @@
 //! A report as a page for a browser.
 //!
-//! The page is one file, so that it can be sent and kept. Its script draws what stands in it as JSON; here that is written.
+//! The page is one file, so that it can be sent and kept. Its script draws the data that is written into it as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt;
