@@ -68,6 +68,21 @@ struct Setup {
     input: Result<Encoded, BoxError>,
 }
 
+impl Setup {
+    fn check(self, max_frame: u64) -> Result<Initializer, ProcessPoolError> {
+        let function =
+            function_id(self.function).map_err(|error| ProcessPoolError::new(format!("initializer: {error}")))?;
+        let input = self.input.and_then(|input| {
+            check_size((function, None), &input, max_frame)?;
+            Ok(input)
+        });
+        let input = input.map_err(|error| {
+            ProcessPoolError::new("the input of the initializer could not be encoded").with_source(error)
+        })?;
+        Ok(Initializer { function, input })
+    }
+}
+
 impl ProcessPoolExecutor {
     /// A pool of at most `max_workers` processes; 0 stands for the [available
     /// parallelism](std::thread::available_parallelism).
@@ -301,17 +316,8 @@ impl ProcessPoolBuilder {
         if let Some(defect) = launch.launcher.defect() {
             return Err(ProcessPoolError::new(defect));
         }
-        if let Some(Setup { function, input }) = self.initializer {
-            let function =
-                function_id(function).map_err(|error| ProcessPoolError::new(format!("initializer: {error}")))?;
-            let input = input.and_then(|input| {
-                check_size((function, None), &input, launch.max_frame)?;
-                Ok(input)
-            });
-            let input = input.map_err(|error| {
-                ProcessPoolError::new("the input of the initializer could not be encoded").with_source(error)
-            })?;
-            launch.initializer = Some(Initializer { function, input });
+        if let Some(setup) = self.initializer {
+            launch.initializer = Some(setup.check(launch.max_frame)?);
         }
         let max_workers = match self.max_workers {
             0 => thread::available_parallelism().map_or(1, NonZero::get),

@@ -419,8 +419,7 @@ fn is_closure(path: &str) -> bool {
 
 /// Holds an input for a function, and the name that its task was given, against the most that a frame may take.
 pub(crate) fn check_size(called: (&str, Option<&str>), input: &Encoded, max: u64) -> Result<(), BoxError> {
-    let len = input.bytes.len() as u64 + outbox::run_overhead(called);
-    if len <= max { Ok(()) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
+    check_frame(input.bytes.len() as u64 + outbox::run_overhead(called), max)
 }
 
 /// Inputs that a map has gathered by itself, and that are too large together, go on in smaller chunks.
@@ -435,7 +434,10 @@ fn give_back(task: &TaskRef, input: Vec<u8>, max: u64) {
 
 /// The same for a shared value.
 fn check_image(image: &Image, max: u64) -> Result<(), BoxError> {
-    let len = image.bytes.len() as u64 + outbox::BARE_OVERHEAD;
+    check_frame(image.bytes.len() as u64 + outbox::BARE_OVERHEAD, max)
+}
+
+fn check_frame(len: u64, max: u64) -> Result<(), BoxError> {
     if len <= max { Ok(()) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::error::{CancelCause, TaskError, TaskErrorKind};
 use crate::sync::timer::{TIMER, Timed};
 use crate::task::TaskRef;
+use crate::task::limits::Limits;
 use crate::task::state;
 use crate::task::transitions;
 
@@ -59,13 +60,8 @@ impl Timed for Limited {
         let lateness = now.saturating_duration_since(due);
         let was_stopped = lateness > TOLERANCE.max(limits.shortest() / 8);
         if !is_running {
-            // It is watched again when it starts or goes on.
-            let deadline = limits.deadline?;
-            if was_stopped || now < deadline {
-                return Some(deadline.max(now + SHORTEST));
-            }
-            pass_deadline(task);
-            return None;
+            // Its other limits are watched again when it starts or goes on.
+            return look_at_waiting(task, limits.deadline?, was_stopped, now);
         }
         if was_stopped {
             core.excuse(lateness);
@@ -76,24 +72,44 @@ impl Timed for Limited {
             return now.checked_add(FIRST.max(limits.stall_timeout.unwrap_or_default() / 8));
         }
         let elapsed = Duration::from_nanos(core.running_for().saturating_sub(standstill.total));
-        let until_timeout = limits.timeout.map(|limit| limit.saturating_sub(elapsed));
-        let until_stalled = limits.stall_timeout.zip(silence).map(|(limit, silence)| limit.saturating_sub(silence));
-        let until_deadline = limits.deadline.map(|deadline| deadline.saturating_duration_since(now));
-        if until_timeout == Some(Duration::ZERO) || until_deadline == Some(Duration::ZERO) {
-            end(task, TaskErrorKind::TimedOut, |error| error);
-            return None;
-        }
-        if until_stalled == Some(Duration::ZERO) {
-            // As it was just now: the task may make a call at any moment.
-            end(task, TaskErrorKind::Stalled, |error| error.with_silence(silence));
-            return None;
-        }
-        // After twice the time, so that it is noticed where the program stood still.
-        let until_timeout = until_timeout.map(|left| left.min(elapsed.max(FIRST)));
-        let eighth = limits.stall_timeout.map(|limit| limit / 8);
-        let next = [until_timeout, until_deadline, until_stalled, eighth].into_iter().flatten().min()?;
-        now.checked_add(next.max(SHORTEST))
+        look_at_running(task, limits, elapsed, silence, now)
     }
+}
+
+/// Returns when to look again, unless the deadline has passed.
+fn look_at_waiting(task: &TaskRef, deadline: Instant, was_stopped: bool, now: Instant) -> Option<Instant> {
+    if was_stopped || now < deadline {
+        return Some(deadline.max(now + SHORTEST));
+    }
+    pass_deadline(task);
+    None
+}
+
+/// Returns when to look again, unless one of the limits has passed.
+fn look_at_running(
+    task: &TaskRef,
+    limits: Limits,
+    elapsed: Duration,
+    silence: Option<Duration>,
+    now: Instant,
+) -> Option<Instant> {
+    let until_timeout = limits.timeout.map(|limit| limit.saturating_sub(elapsed));
+    let until_stalled = limits.stall_timeout.zip(silence).map(|(limit, silence)| limit.saturating_sub(silence));
+    let until_deadline = limits.deadline.map(|deadline| deadline.saturating_duration_since(now));
+    if until_timeout == Some(Duration::ZERO) || until_deadline == Some(Duration::ZERO) {
+        end(task, TaskErrorKind::TimedOut, |error| error);
+        return None;
+    }
+    if until_stalled == Some(Duration::ZERO) {
+        // As it was just now: the task may make a call at any moment.
+        end(task, TaskErrorKind::Stalled, |error| error.with_silence(silence));
+        return None;
+    }
+    // After twice the time, so that it is noticed where the program stood still.
+    let until_timeout = until_timeout.map(|left| left.min(elapsed.max(FIRST)));
+    let eighth = limits.stall_timeout.map(|limit| limit / 8);
+    let next = [until_timeout, until_deadline, until_stalled, eighth].into_iter().flatten().min()?;
+    now.checked_add(next.max(SHORTEST))
 }
 
 /// Ends a task whose deadline has passed while it was waiting.
