@@ -86,15 +86,15 @@ impl fmt::Display for Cancelled {
     }
 }
 
-/// Its source is one that says the same: an error that hands on the source of what it wraps (an [`io::Error`], an enum that
-/// is `transparent`, an error of serde) would hide a `Cancelled` that has none.
+/// Its source is a mark, so that it is found also below errors that show the source of what they wrap in place of that
+/// (an [`io::Error`], a `transparent` enum, an error of serde).
 impl Error for Cancelled {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&CancellationMark)
     }
 }
 
-/// What is found below every [`Cancelled`], however that is wrapped.
+/// The source of every [`Cancelled`], however that is wrapped.
 #[derive(Debug)]
 pub(crate) struct CancellationMark;
 
@@ -114,19 +114,20 @@ impl From<Cancelled> for io::Error {
     }
 }
 
-/// How many errors are looked at, each the source of the one before: there may be no end to them.
+/// The longest chain of sources that is followed: there may be no end to it.
 const DEEPEST_CHAIN: usize = 1024;
 
-/// Whether `error` is [`Cancelled`], or leads to it.
+/// Whether `error` is [`Cancelled`], or has it as a source.
 pub(crate) fn is_cancellation(error: &BoxError) -> bool {
     chain(Some(&**error)).any(|error| error.is::<CancellationMark>())
 }
 
-/// Errors, each the source of the one before, up to one that panics when it is asked, or that leads back to one of them.
+/// An error and its sources, up to one that panics when asked for its source, or that is in the chain already.
 pub(crate) fn chain<'a>(first: Option<&'a (dyn Error + 'static)>) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let mut seen: Vec<*const (dyn Error + 'static)> = Vec::new();
     let is_new = move |error: &&'a (dyn Error + 'static)| {
-        // With its type, for an error and its first field are at the same place. Where one is taken for two, the limit holds.
+        // Compared with its vtable, as an error and its first field have the same address. One error may have several
+        // vtables; then the limit ends the chain.
         let is_new = !seen.iter().any(|&other| ptr::eq(other, *error));
         seen.push(*error);
         is_new
@@ -189,7 +190,7 @@ struct Inner {
 pub(crate) struct Subject {
     pub(crate) id: TaskId,
     pub(crate) name: Box<str>,
-    /// Whether that is made of its function and its id.
+    /// Whether the name was made of its function and its id.
     pub(crate) is_default: bool,
     /// The name of its function.
     pub(crate) function: &'static str,
@@ -370,7 +371,7 @@ impl TaskError {
         }))
     }
 
-    /// How the task has listened.
+    /// How the task has responded to its cancellation.
     pub(crate) fn with_response(mut self, silent_for: Option<Duration>, noticed_after: Option<Duration>) -> Self {
         (self.0.silent_for, self.0.noticed_after) = (silent_for, noticed_after);
         self
@@ -843,7 +844,7 @@ impl TaskError {
         }
     }
 
-    /// How badly the task has listened: `, without a progress call for 12.3 s`.
+    /// How late the task has responded: `, without a progress call for 12.3 s`.
     fn fmt_response(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_remarkable = |silence: &Duration| match self.0.kind {
             TaskErrorKind::Stalled => true,
@@ -860,7 +861,7 @@ impl TaskError {
     }
 }
 
-/// From here on, the time that a task takes to listen is worth being told.
+/// Responses that take this long are mentioned.
 const REMARKABLE: Duration = Duration::from_secs(1);
 
 impl fmt::Display for TaskErrorKind {
@@ -937,11 +938,11 @@ pub(crate) fn fmt_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::
 }
 
 fn sources(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    // The mark says what the error above it says.
+    // The mark repeats what the error above it says.
     chain(error.source()).filter(|source| !source.is::<CancellationMark>())
 }
 
-/// What a panic said, where it said it with a string, as `panic!` does.
+/// The message of a panic, if its payload is a string, as that of `panic!` is.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }

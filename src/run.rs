@@ -1,4 +1,4 @@
-//! The one place that runs a task: only here the work of a task meets its updater.
+//! The one place that runs tasks: here the work of a task is given its updater.
 
 use std::cell::Cell;
 use std::mem;
@@ -48,8 +48,8 @@ pub(crate) trait Work: Send + 'static {
 /// Why something is not encoded or decoded.
 pub(crate) const STAYS: &str = "it stays in this process";
 
-/// A body in its stages. The work, who does it elsewhere, and the outcome are never there at the same time, and share
-/// their place.
+/// A body in its stages: the work, the executor that does it elsewhere and the outcome never exist at the same time, so
+/// they share memory.
 enum Stage<W: Work> {
     Waiting(W),
     /// Running, or done with.
@@ -182,7 +182,7 @@ pub(crate) fn decode_outcome<T: Send + 'static>(
     }
 }
 
-/// Calls code of the user that has no business to panic; if it does, that is an error like others.
+/// Calls code of the user, and turns a panic into an error.
 pub(crate) fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
         let error = match panic_message(&*payload) {
@@ -219,7 +219,7 @@ impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
     }
 }
 
-/// What it means what came of calling a function.
+/// The outcome of a task whose function has returned, or panicked.
 fn judge<O: Send + 'static>(
     core: &Core,
     function: fn() -> &'static str,

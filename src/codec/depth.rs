@@ -1,12 +1,12 @@
-//! How deeply encoded values are nested, found out without nesting any call.
+//! How deeply encoded values are nested, found without recursion.
 //!
-//! The decoder counts arrays and maps, but not the variants of enums with one value, which are maps as well: whoever
-//! decodes a chain of those goes down as far as the bytes say.
+//! The decoder counts arrays and maps, but not enum variants with one value, which are encoded as maps: a chain of
+//! those would make it recurse without a limit.
 
 use std::iter;
 
-/// Whether there are arrays or maps, or variants with content, more than `max` deep inside of one another. Bytes that make no
-/// sense are left to the decoder.
+/// Whether arrays, maps or variants with content are nested more than `max` deep. Malformed bytes are left to the
+/// decoder.
 pub(super) fn is_deeper_than(max: usize, bytes: &[u8]) -> bool {
     // Each takes a byte at least.
     if bytes.len() <= max {
@@ -25,7 +25,7 @@ pub(super) fn is_deeper_than(max: usize, bytes: &[u8]) -> bool {
             left.push(values);
             continue;
         }
-        // That was one of its container, which may have been the last of that, and so on.
+        // That may have been the last value of its container, which may have been the last of its own, and so on.
         for count in iter::from_fn(|| left.pop()) {
             if count > 1 {
                 left.push(count - 1);

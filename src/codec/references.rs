@@ -33,7 +33,7 @@ pub(crate) struct Image {
     pub(crate) id: u64,
     pub(crate) format: Format,
     pub(crate) bytes: Arc<Vec<u8>>,
-    /// Those who have sent it, and are to hear when nobody needs it any more.
+    /// Those who have sent it, to be told when nobody needs it any more.
     keepers: Mutex<Vec<Weak<dyn Keeper>>>,
 }
 
@@ -58,7 +58,7 @@ impl Image {
         Arc::new(Self { id, format, bytes: Arc::new(bytes), keepers: Mutex::default() })
     }
 
-    /// Has `keeper` hear when nobody needs it any more.
+    /// Registers `keeper`, to be told when nobody needs it any more.
     pub(crate) fn tell(&self, keeper: &Weak<dyn Keeper>) {
         let mut keepers = lock(&self.keepers);
         if !keepers.iter().any(|other| other.ptr_eq(keeper)) {
@@ -85,7 +85,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Restores what a thread knows when it is dropped, also where code of the user panics.
+/// Restores the state of a thread when it is dropped, also if code of the user panics.
 struct Restore<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for Restore<F> {
@@ -94,7 +94,7 @@ impl<F: FnMut()> Drop for Restore<F> {
     }
 }
 
-/// Encodes something with values that are shared as references; returns to what it refers as well.
+/// Encodes something with shared values as references; returns those as well.
 pub(crate) fn with<R>(encode: impl FnOnce() -> R) -> (R, Vec<Arc<Image>>) {
     let mut before = REFERENCES.replace(Some(Vec::new()));
     let mut references = Vec::new();
@@ -104,7 +104,7 @@ pub(crate) fn with<R>(encode: impl FnOnce() -> R) -> (R, Vec<Arc<Image>>) {
     (result, references)
 }
 
-/// Encodes something with values that are shared in full.
+/// Encodes something with shared values in full.
 pub(crate) fn without<R>(encode: impl FnOnce() -> R) -> R {
     let mut before = REFERENCES.replace(None);
     let _restore = Restore(|| drop(REFERENCES.replace(before.take())));
@@ -125,12 +125,12 @@ pub(crate) fn add(image: &Arc<Image>) {
     });
 }
 
-/// To what all refers that was encoded by now.
+/// The shared values that were referred to so far.
 pub(crate) fn known() -> Vec<Arc<Image>> {
     REFERENCES.with_borrow(|references| references.clone().unwrap_or_default())
 }
 
-/// What inputs refer to that are decoded on this thread from now on, where they refer to anything.
+/// Sets where inputs that are decoded on this thread find the shared values that they refer to.
 pub(crate) fn use_store(store: Option<Arc<Store>>) {
     STORE.set(store);
 }
@@ -172,7 +172,7 @@ impl Store {
         lock(&self.0).remove(&id)
     }
 
-    /// What `share` makes of the value with this id, the first time.
+    /// The value with this id, as `share` makes it when it is asked for first.
     pub(crate) fn get<T: DeserializeOwned + 'static, S: Any + Send + Sync>(
         &self,
         id: u64,

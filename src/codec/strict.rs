@@ -16,8 +16,8 @@ use serde::{Serialize, Serializer};
 /// How deeply values may be nested: whoever encodes or decodes them must not run out of stack.
 pub(super) const MAX_DEPTH: u16 = 128;
 
-/// How many calls of `serialize` may be inside of one another. Most types take two or three for each container, for an
-/// option or a newtype needs one as well, and no place in the encoding.
+/// How deeply calls of `serialize` may be nested. Most types take two or three per container, as an option or a newtype
+/// needs a call too, though no place in the encoding.
 const MAX_CALLS: u16 = 4 * MAX_DEPTH;
 
 /// The value, as it is to be encoded.

@@ -1,4 +1,4 @@
-//! A picture of a run: when and where each task of a group has run, and how it has ended.
+//! The report of a run: when and where each task of a group has run, and how it has ended.
 
 pub(crate) mod history;
 pub(crate) mod html;
@@ -331,8 +331,8 @@ impl TaskReport {
     }
 }
 
-/// A process runs one task at a time, and is heard of in bursts: none of its tasks can have ended after the next one was
-/// started.
+/// A process runs one task at a time, but reports in bursts. So the end of each task is moved back to the start of the
+/// next.
 fn one_at_a_time(records: &mut [TaskRecord]) {
     let mut processes: BTreeMap<WorkerId, Vec<&mut TaskRecord>> = BTreeMap::new();
     for record in records.iter_mut().filter(|record| record.ended().is_some()) {

@@ -48,7 +48,7 @@ impl Summary {
         }
     }
 
-    /// Each item of a chunk is one. Those that it has left when it ended are of other tasks.
+    /// Counts each item of a chunk. Items that are left at its end belong to other tasks.
     fn add_items(&mut self, record: &TaskRecord, items: &ItemReading) {
         let left = if record.status.is_terminal() { 0 } else { items.left };
         let running = left.min(record.started().is_some().into());
