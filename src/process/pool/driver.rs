@@ -282,10 +282,8 @@ impl Driver {
     /// Reads once, and sends what there was no room for.
     fn receive(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { return };
-        if peer.channel.is_full() && peer.channel.send_off() {
-            if let Some(poller) = self.pool.poller.get() {
-                poller.await_room(peer.channel.as_fd(), worker, false);
-            }
+        if peer.channel.is_full() {
+            self.pool.send_off(worker, &peer.channel);
         }
         match peer.channel.receive(&mut peer.decoder) {
             Received::Some => self.take_in(worker),
@@ -386,9 +384,8 @@ impl Driver {
     /// Lets a worker stand still, or go on.
     fn stop(&self, worker: WorkerId, is_stopped: bool) {
         if let Some(peer) = self.peers.get(&worker) {
-            if !peer.stop(is_stopped) {
-                self.pool.send_off(worker, &peer.channel);
-            }
+            peer.stop(is_stopped);
+            self.pool.send_off(worker, &peer.channel);
         }
     }
 

@@ -92,14 +92,13 @@ impl Peer {
         }
     }
 
-    /// Lets it stand still, or go on. Returns whether it was told.
-    pub(super) fn stop(&self, is_stopped: bool) -> bool {
+    /// Lets it stand still, or go on, as soon as what is to be sent to it is sent off.
+    pub(super) fn stop(&self, is_stopped: bool) {
         if self.process.launched().is_some() {
-            let request = if is_stopped { Request::Suspend } else { Request::Resume };
-            return self.channel.send(|outbox| outbox.request(request));
+            self.channel.outbox().request(if is_stopped { Request::Suspend } else { Request::Resume });
+        } else {
+            self.process.signal(if is_stopped { Signal::STOP } else { Signal::CONT });
         }
-        self.process.signal(if is_stopped { Signal::STOP } else { Signal::CONT });
-        true
     }
 
     /// Whether it has said who it is. What its launcher has said before that is skipped.

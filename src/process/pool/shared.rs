@@ -343,11 +343,8 @@ impl Pool {
 
     /// Sends what the socket has room for; the driver does the rest.
     pub(super) fn send_off(&self, worker: WorkerId, channel: &Arc<Channel>) {
-        if !channel.send_off() {
-            if let Some(poller) = self.poller.get() {
-                poller.await_room(channel.as_fd(), worker, true);
-            }
-        }
+        let Some(poller) = self.poller.get() else { return };
+        channel.send_off_telling(|is_full| poller.await_room(channel.as_fd(), worker, is_full));
     }
 
     /// Has workers forget what nobody needs any more.

@@ -119,7 +119,7 @@ impl Channel {
         let mut outbox = self.outbox();
         let note = |at, bytes: &[u8]| self.memory.as_ref().is_some_and(|memory| memory.note(at, bytes));
         if !outbox.note(memory::NOTES, note) {
-            self.flush(outbox, true);
+            self.flush(outbox, true, |_| {});
         }
     }
 
@@ -136,12 +136,18 @@ impl Channel {
 
     /// Sends what the link has room for; returns whether that was all.
     pub(crate) fn send_off(&self) -> bool {
-        self.flush(self.outbox(), false)
+        self.send_off_telling(|_| {})
+    }
+
+    /// The same. Whether the rest waits for room is told as often as that changes, under the lock of the outbox: two who
+    /// send at once must not tell it in another order than it has come about.
+    pub(crate) fn send_off_telling(&self, await_room: impl FnOnce(bool)) -> bool {
+        self.flush(self.outbox(), false, await_room)
     }
 
     /// Sends everything, for as long as it takes. Others who have something to send wait.
     pub(crate) fn send_all(&self) {
-        self.flush(self.outbox(), true);
+        self.flush(self.outbox(), true, |_| {});
     }
 
     /// Whether there is something that the link had no room for.
@@ -149,13 +155,15 @@ impl Channel {
         self.is_full.load(Ordering::SeqCst)
     }
 
-    fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, patient: bool) -> bool {
+    fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, patient: bool, await_room: impl FnOnce(bool)) -> bool {
         while !outbox.is_empty() || self.link.is_holding() {
             let (slices, count) = outbox.slices();
             match self.link.write(&slices[..count], patient) {
                 Ok(bytes) => outbox.advance(bytes),
                 Err(Errno::AGAIN) => {
-                    self.is_full.store(true, Ordering::SeqCst);
+                    if !self.is_full.swap(true, Ordering::SeqCst) {
+                        await_room(true);
+                    }
                     return false;
                 }
                 // Nobody will read it. What the other end had sent before is still there, and then comes its end.
@@ -166,7 +174,9 @@ impl Channel {
                 }
             }
         }
-        self.is_full.store(false, Ordering::SeqCst);
+        if self.is_full.swap(false, Ordering::SeqCst) {
+            await_room(false);
+        }
         true
     }
 
@@ -203,5 +213,36 @@ impl Channel {
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.link.input()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::Channel;
+    use crate::process::protocol::wire::Request;
+
+    #[test]
+    fn nobody_else_sends_while_it_is_told_that_there_is_no_room_or_some_again() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let (channel, mut told) = (Channel::new(ours).unwrap(), Vec::new());
+        let mut send_off = || {
+            channel.send_off_telling(|is_full| {
+                assert!(channel.outbox.try_lock().is_err());
+                told.push(is_full);
+            })
+        };
+        while send_off() {
+            (0..1000).for_each(|id| channel.outbox().request(Request::Forget { id }));
+        }
+        assert!(!send_off(), "nothing was taken");
+        while !send_off() {
+            while theirs.read(&mut [0; 4096]).is_ok() {}
+        }
+        assert!(send_off());
+        assert_eq!(told, [true, false]);
     }
 }
