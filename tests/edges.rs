@@ -13,11 +13,12 @@ use progress_executor::{
     Executor, ExecutorExt, Launcher, ProcessPoolExecutor, SharedUpdater, SyncExecutor, TaskError, TaskGroup,
     TaskResult, ThreadPoolExecutor, Updater,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::support::{DEADLINE, eventually, gate, within_deadline};
 
-progress_executor::test_worker!(same, keep_few);
+progress_executor::test_worker!(same, keep_few, process_id, length);
 
 // Values that are not to be taken for others.
 
@@ -290,5 +291,27 @@ fn a_callback_that_counts_for_its_task_is_not_called_for_ever() {
         });
         smol::block_on(&mut task).unwrap();
         assert_eq!(task.progress().n, 2);
+    });
+}
+
+// Workers that are not where they are expected.
+
+fn process_id((): (), _: &Updater) -> TaskResult<u32> {
+    Ok(std::process::id())
+}
+
+fn length(bytes: Vec<u8>, _: &Updater) -> TaskResult<usize> {
+    Ok(bytes.len())
+}
+
+#[test]
+fn a_stopped_worker_is_replaced_however_large_the_input_is_that_it_does_not_take() {
+    let pool = ProcessPoolExecutor::new(1).unwrap();
+    within_deadline(move || {
+        let worker = pool.submit(process_id, ()).wait().unwrap();
+        kill_process(Pid::from_raw(worker as i32).unwrap(), Signal::STOP).unwrap();
+        // More than there is room for on the way.
+        let tasks = [64 << 20, 3].map(|len| pool.submit(length, vec![0; len]));
+        assert_eq!(tasks.map(|task| task.wait().unwrap()), [64 << 20, 3]);
     });
 }

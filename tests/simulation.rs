@@ -217,13 +217,17 @@ enum Place {
     Ended,
 }
 
-/// `None` where nothing is shared.
-struct SharedPage(Option<RefCell<HashMap<u64, Place>>>);
+struct SharedPage {
+    /// `None` where nothing is shared.
+    places: Option<RefCell<HashMap<u64, Place>>>,
+    /// How much of a large input the worker has read, until that is all.
+    sending: Cell<Option<u64>>,
+}
 
 impl SharedPage {
     /// As by compare-and-swap.
     fn change(&self, place: u64, from: Place, to: Place) -> bool {
-        let Some(places) = &self.0 else { return true };
+        let Some(places) = &self.places else { return true };
         let mut places = places.borrow_mut();
         let is_as_expected = places.get(&place) == Some(&from);
         if is_as_expected {
@@ -233,27 +237,27 @@ impl SharedPage {
     }
 
     fn get(&self, place: u64) -> Option<Place> {
-        self.0.as_ref()?.borrow().get(&place).copied()
+        self.places.as_ref()?.borrow().get(&place).copied()
     }
 }
 
 impl Page for Rc<SharedPage> {
     fn places(&self) -> usize {
-        if self.0.is_some() { 8 } else { 1 }
+        if self.places.is_some() { 8 } else { 1 }
     }
     fn offer(&self, place: u64) {
-        if let Some(places) = &self.0 {
+        if let Some(places) = &self.places {
             places.borrow_mut().insert(place, Place::Sent);
         }
     }
     fn take_back(&self, place: u64) -> bool {
-        self.0.is_some() && self.change(place, Place::Sent, Place::TakenBack)
+        self.places.is_some() && self.change(place, Place::Sent, Place::TakenBack)
     }
     fn has_begun(&self, place: u64) -> bool {
         !matches!(self.get(place), None | Some(Place::Sent | Place::TakenBack))
     }
-    fn is_sending(&self) -> bool {
-        false
+    fn sending(&self) -> Option<u64> {
+        self.sending.get()
     }
     fn doom(&self, place: u64) -> Doom {
         match self.get(place) {
@@ -594,8 +598,12 @@ impl World {
     }
 
     fn order(&mut self, worker: WorkerId, order: Order) {
+        let is_large = matches!(order, Order::Run(..)) && self.dice.one_in(8);
         if let Some(it) = self.workers.get_mut(&worker) {
             it.inbox.push_back(order);
+            if is_large {
+                it.page.sending.set(it.page.sending.get().or(Some(0)));
+            }
             self.soon(Happening::Reads(worker));
         }
     }
@@ -761,7 +769,8 @@ impl World {
         }
         let host = self.seats.get(&worker).map_or(0, |seat| seat.host);
         let is_bad = self.hosts.get(host) == Some(&false);
-        let page = Rc::new(SharedPage(self.has_pages.then(RefCell::default)));
+        let page = SharedPage { places: self.has_pages.then(RefCell::default), sending: Cell::new(None) };
+        let page = Rc::new(page);
         let is_immortal = !self.calm && !is_bad && self.dice.one_in(self.mishaps * 10);
         let it = Worker {
             page: page.clone(),
@@ -848,7 +857,15 @@ impl World {
     }
 
     fn read(&mut self, worker: WorkerId) {
+        let is_part = self.dice.one_in(2);
         let Some(it) = self.awake(worker, || Happening::Reads(worker)) else { return };
+        if let Some(read) = it.page.sending.get() {
+            it.page.sending.set(is_part.then_some(read + 1));
+            if is_part {
+                let after = self.dice.time(Duration::from_secs(1));
+                return self.later(after, Happening::Reads(worker));
+            }
+        }
         let orders: Vec<Order> = it.inbox.drain(..).collect();
         for order in orders {
             match order {
@@ -934,7 +951,7 @@ impl World {
         let Some(run) = it.running.as_mut().filter(|run| run.number == number && !run.has_noticed) else { return };
         run.has_noticed = true;
         let id = run.task.id();
-        let is_shown = it.page.0.is_some() && it.page.change(run.place, Place::Running, Place::Noticed);
+        let is_shown = it.page.places.is_some() && it.page.change(run.place, Place::Running, Place::Noticed);
         run.task.0.has_noticed.set(is_shown);
         self.say(worker, Frame::Progress(id, Sight { has_noticed: true, is_silent: false }));
         self.send_off(worker);

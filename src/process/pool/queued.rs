@@ -159,8 +159,8 @@ impl Page for Arc<Channel> {
         self.memory().and_then(|memory| memory.place(place)).is_some_and(|place| place.has_begun())
     }
 
-    fn is_sending(&self) -> bool {
-        self.is_full()
+    fn sending(&self) -> Option<u64> {
+        self.is_full().then(|| self.departed())
     }
 
     fn doom(&self, place: u64) -> Doom {

@@ -424,14 +424,15 @@ impl<K: Types> Scheduler<K> {
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(&serving), Some(first)) = (slot.serving(), slot.sent.front()) else { return };
         let waited = now.saturating_duration_since(serving.since);
+        let sending = slot.page.as_ref().and_then(Page::sending);
         if slot.has_begun_with(first.place) {
             self.begin(worker, now, effects);
             self.see_to_long(worker, now, effects);
         } else if slot.stopped_since.is_some() {
             // It cannot begin.
-        } else if slot.page.as_ref().is_some_and(Page::is_sending) {
-            // A large input, or a slow line: its time begins when all of it is gone.
-            self.update(worker, |serving| (serving.since, serving.look) = (now, Some(now + LOOK)));
+        } else if sending != serving.sending {
+            // A large input, or a slow line: its time begins when all of it is gone, or no more of it goes.
+            self.update(worker, |it| (it.since, it.look, it.sending) = (now, Some(now + LOOK), sending));
         } else if waited >= self.settings.silence {
             self.see_to_silent(worker, now, effects);
         } else {

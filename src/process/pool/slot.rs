@@ -88,6 +88,8 @@ pub(crate) struct Serving {
     pub(crate) is_long: bool,
     /// When to look whether it has begun, or still runs.
     pub(crate) look: Option<Instant>,
+    /// What [was being sent](Page::sending) when that was looked at last.
+    pub(crate) sending: Option<u64>,
     /// Until when it may take to notice its cancellation.
     pub(crate) grace: Option<Instant>,
     /// When to see whether somebody has stopped the worker: set once it has noticed its cancellation.
@@ -100,7 +102,16 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn new(since: Instant, look: Option<Instant>) -> Self {
-        Self { since, is_long: false, look, grace: None, glance: None, stop_grace: None, is_last_call: false }
+        Self {
+            since,
+            is_long: false,
+            look,
+            sending: None,
+            grace: None,
+            glance: None,
+            stop_grace: None,
+            is_last_call: false,
+        }
     }
 }
 

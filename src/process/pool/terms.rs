@@ -65,8 +65,9 @@ pub(crate) trait Page {
     /// Takes a task back, if it has not begun.
     fn take_back(&self, place: u64) -> bool;
     fn has_begun(&self, place: u64) -> bool;
-    /// Whether some of what was sent is still here, so that the worker cannot have begun with it.
-    fn is_sending(&self) -> bool;
+    /// Where some of what was sent is still here, so that the worker cannot have begun with it: a number that changes while
+    /// that becomes less.
+    fn sending(&self) -> Option<u64>;
     /// Keeps a task that runs, and has not noticed that it is to end, from ending, for it is about to be killed.
     fn doom(&self, place: u64) -> Doom;
 }

@@ -8,7 +8,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -33,6 +33,8 @@ pub(crate) struct Channel {
     outbox: Mutex<Outbox>,
     /// The link had no room for all that was to be sent.
     is_full: AtomicBool,
+    /// How much it has taken.
+    taken: AtomicU64,
     memory: Option<Memory>,
     /// Who is at the other end, once that is known.
     worker: OnceLock<WorkerId>,
@@ -55,7 +57,14 @@ impl Channel {
     }
 
     pub(crate) fn over(link: Link) -> Self {
-        Self { link, outbox: Mutex::default(), is_full: AtomicBool::new(false), memory: None, worker: OnceLock::new() }
+        Self {
+            link,
+            outbox: Mutex::default(),
+            is_full: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
+            memory: None,
+            worker: OnceLock::new(),
+        }
     }
 
     /// The worker at the other end, as a report names it.
@@ -155,11 +164,19 @@ impl Channel {
         self.is_full.load(Ordering::SeqCst)
     }
 
+    /// Changes while something is sent.
+    pub(crate) fn departed(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed).wrapping_sub(self.link.held() as u64)
+    }
+
     fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, patient: bool, await_room: impl FnOnce(bool)) -> bool {
-        while !outbox.is_empty() || self.link.is_holding() {
+        while !outbox.is_empty() || self.link.held() > 0 {
             let (slices, count) = outbox.slices();
             match self.link.write(&slices[..count], patient) {
-                Ok(bytes) => outbox.advance(bytes),
+                Ok(bytes) => {
+                    outbox.advance(bytes);
+                    self.taken.fetch_add(bytes as u64, Ordering::Relaxed);
+                }
                 Err(Errno::AGAIN) => {
                     if !self.is_full.swap(true, Ordering::SeqCst) {
                         await_room(true);

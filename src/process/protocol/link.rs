@@ -88,12 +88,12 @@ impl Link {
         }
     }
 
-    /// Whether something that was written is still to be sent: write again, if only nothing.
-    pub(super) fn is_holding(&self) -> bool {
+    /// How much that was written is still to be sent: write again, if only nothing.
+    pub(super) fn held(&self) -> usize {
         match self {
-            Self::Socket(_) | Self::Streams { .. } => false,
+            Self::Socket(_) | Self::Streams { .. } => 0,
             #[cfg(feature = "cluster")]
-            Self::Sealed(stream) => stream.is_holding(),
+            Self::Sealed(stream) => stream.held(),
         }
     }
 

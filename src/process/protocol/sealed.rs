@@ -51,7 +51,7 @@ impl SealedStream {
         Ok(bytes.len() - before)
     }
 
-    /// Seals some of it, and sends what there is room for: the rest of that is [still to be sent](Self::is_holding).
+    /// Seals some of it, and sends what there is room for: the rest of that is [still to be sent](Self::held).
     pub(super) fn write(&self, slices: &[IoSlice<'_>], patient: bool) -> rustix::io::Result<usize> {
         let mut outgoing = self.outgoing();
         let written = outgoing.write(&self.socket, slices, patient);
@@ -62,9 +62,10 @@ impl SealedStream {
         written
     }
 
-    /// Whether something that was sealed is still to be sent.
-    pub(super) fn is_holding(&self) -> bool {
-        !self.outgoing().wire.is_empty()
+    /// How much that was sealed is still to be sent.
+    pub(super) fn held(&self) -> usize {
+        let outgoing = self.outgoing();
+        outgoing.wire.len() - outgoing.sent
     }
 
     fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
