@@ -16,9 +16,9 @@ use progress_executor::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{DEADLINE, eventually, gate, within_deadline};
+use crate::support::{DEADLINE, eventually, gate, has_process, within_deadline};
 
-progress_executor::test_worker!(same, keep_few, process_id, length);
+progress_executor::test_worker!(same, keep_few, process_id, length, leave_group);
 
 // Values that are not to be taken for others.
 
@@ -314,4 +314,25 @@ fn a_stopped_worker_is_replaced_however_large_the_input_is_that_it_does_not_take
         let tasks = [64 << 20, 3].map(|len| pool.submit(length, vec![0; len]));
         assert_eq!(tasks.map(|task| task.wait().unwrap()), [64 << 20, 3]);
     });
+}
+
+/// Leaves its process group for that of the program, and takes no notice of anything.
+fn leave_group((): (), progress: &Updater) -> TaskResult<()> {
+    let program = rustix::process::getppid();
+    rustix::process::setpgid(None, Some(rustix::process::getpgid(program)?))?;
+    progress.set_position(std::process::id().into())?;
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn a_worker_is_killed_though_it_has_left_its_process_group() {
+    let pool = ProcessPoolExecutor::builder().max_workers(1).cancel_grace(Duration::ZERO).build().unwrap();
+    let task = pool.submit(leave_group, ());
+    eventually("it has left", || task.progress().n > 0);
+    let worker = u32::try_from(task.progress().n).unwrap();
+    task.cancel();
+    assert!(within_deadline(|| task.wait()).unwrap_err().is_cancelled());
+    eventually("its worker has ended", || !has_process(worker));
 }

@@ -472,15 +472,13 @@ impl Process {
         end.flatten().is_some_and(|end| end.terminating_signal().is_some())
     }
 
-    /// Sends a signal to its process group.
+    /// Sends a signal to it, and to its process group.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(pid) = self.own_pid() {
             // The only error is that it has ended.
             let _ = kill_process_group(pid, signal);
-            if self.launched.is_some() {
-                // It may be about to have one.
-                let _ = kill_process(pid, signal);
-            }
+            // It may be about to have one, or have left it.
+            let _ = kill_process(pid, signal);
         }
     }
 
