@@ -336,3 +336,16 @@ fn a_worker_is_killed_though_it_has_left_its_process_group() {
     assert!(within_deadline(|| task.wait()).unwrap_err().is_cancelled());
     eventually("its worker has ended", || !has_process(worker));
 }
+
+#[test]
+fn a_worker_that_comes_when_nobody_waits_for_it_any_more_is_not_one_of_the_pool() {
+    // Whoever asks it to end does so in vain.
+    let late = ["sh", "-c", "trap '' TERM; sleep 2; \"$@\"", "sh"];
+    let launcher = Launcher::command(late).start_timeout(Duration::from_millis(100));
+    let pool = ProcessPoolExecutor::builder().max_workers(1).launcher(launcher).build().unwrap();
+    within_deadline(move || {
+        assert!(pool.submit(process_id, ()).wait().is_err());
+        pool.shutdown().wait();
+        assert_eq!(pool.workers().workers, []);
+    });
+}

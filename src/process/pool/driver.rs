@@ -472,10 +472,8 @@ impl Driver {
         }
         let end = peer.end(WorkerExit::Unknown);
         self.tell_gone(worker, end);
-        // A process that is elsewhere may never say that its connection has ended.
-        if self.peers.get(&worker).is_some_and(|peer| peer.process.is_elsewhere()) {
-            self.sever(worker, None);
-        }
+        // It may come yet, or never say that its connection has ended.
+        self.sever(worker, None);
     }
 
     /// Ends the launchers that have had their time.
