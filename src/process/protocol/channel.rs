@@ -123,13 +123,11 @@ impl Channel {
         Received::Some
     }
 
-    /// Sees to it that what was said outlives this process, be it sent by then or not.
-    pub(crate) fn note(&self) {
-        let mut outbox = self.outbox();
+    /// Sees to it that what was said outlives this process, be it sent by then or not. Returns whether it does: where it does
+    /// not, it is to be sent.
+    pub(crate) fn note(&self) -> bool {
         let note = |at, bytes: &[u8]| self.memory.as_ref().is_some_and(|memory| memory.note(at, bytes));
-        if !outbox.note(memory::NOTES, note) {
-            self.flush(outbox, true, |_| {});
-        }
+        self.outbox().note(memory::NOTES, note)
     }
 
     /// What is to be sent. Whoever adds something sends it off afterwards.
@@ -151,12 +149,7 @@ impl Channel {
     /// The same. Whether the rest waits for room is told as often as that changes, under the lock of the outbox: two who
     /// send at once must not tell it in another order than it has come about.
     pub(crate) fn send_off_telling(&self, await_room: impl FnOnce(bool)) -> bool {
-        self.flush(self.outbox(), false, await_room)
-    }
-
-    /// Sends everything, for as long as it takes. Others who have something to send wait.
-    pub(crate) fn send_all(&self) {
-        self.flush(self.outbox(), true, |_| {});
+        self.flush(self.outbox(), await_room)
     }
 
     /// Whether there is something that the link had no room for.
@@ -169,10 +162,10 @@ impl Channel {
         self.taken.load(Ordering::Relaxed).wrapping_sub(self.link.held() as u64)
     }
 
-    fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, patient: bool, await_room: impl FnOnce(bool)) -> bool {
+    fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, await_room: impl FnOnce(bool)) -> bool {
         while !outbox.is_empty() || self.link.held() > 0 {
             let (slices, count) = outbox.slices();
-            match self.link.write(&slices[..count], patient) {
+            match self.link.write(&slices[..count]) {
                 Ok(bytes) => {
                     outbox.advance(bytes);
                     self.taken.fetch_add(bytes as u64, Ordering::Relaxed);

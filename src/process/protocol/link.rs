@@ -1,4 +1,4 @@
-//! What carries the bytes of a [channel](super::channel), without waiting unless that is asked for.
+//! What carries the bytes of a [channel](super::channel), without waiting.
 //!
 //! A local worker has one end of a pair of sockets, and so does a launcher. A launched worker has what its launcher has given
 //! it as standard input and output: pipes, sockets, whatever there is.
@@ -7,9 +7,8 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::{Errno, retry_on_intr, writev};
+use rustix::io::{retry_on_intr, writev};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
 
 use crate::process::protocol::descriptor::QUIETLY;
@@ -68,23 +67,16 @@ impl Link {
         }
     }
 
-    /// Sends some of it, in one write; waits until that is possible where it is `patient`.
-    pub(super) fn write(&self, slices: &[IoSlice<'_>], patient: bool) -> rustix::io::Result<usize> {
+    /// Sends some of it, in one write.
+    pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
         match self {
             Self::Socket(socket) => {
-                let flags = if patient { QUIETLY } else { QUIETLY | SendFlags::DONTWAIT };
+                let flags = QUIETLY | SendFlags::DONTWAIT;
                 retry_on_intr(|| sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags))
             }
-            Self::Streams { output, .. } => loop {
-                match retry_on_intr(|| writev(output, slices)) {
-                    Err(Errno::AGAIN) if patient => {
-                        retry_on_intr(|| poll(&mut [PollFd::new(output, PollFlags::OUT)], None))?;
-                    }
-                    written => return written,
-                }
-            },
+            Self::Streams { output, .. } => retry_on_intr(|| writev(output, slices)),
             #[cfg(feature = "cluster")]
-            Self::Sealed(stream) => stream.write(slices, patient),
+            Self::Sealed(stream) => stream.write(slices),
         }
     }
 

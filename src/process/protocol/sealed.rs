@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
@@ -52,9 +51,9 @@ impl SealedStream {
     }
 
     /// Seals some of it, and sends what there is room for: the rest of that is [still to be sent](Self::held).
-    pub(super) fn write(&self, slices: &[IoSlice<'_>], patient: bool) -> rustix::io::Result<usize> {
+    pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
         let mut outgoing = self.outgoing();
-        let written = outgoing.write(&self.socket, slices, patient);
+        let written = outgoing.write(&self.socket, slices);
         if written.is_err_and(|error| error != Errno::AGAIN) {
             // Nobody will read it.
             outgoing.forget();
@@ -74,30 +73,24 @@ impl SealedStream {
 }
 
 impl Outgoing {
-    fn write(&mut self, socket: &OwnedFd, slices: &[IoSlice<'_>], patient: bool) -> rustix::io::Result<usize> {
-        self.send(socket, patient)?;
+    fn write(&mut self, socket: &OwnedFd, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
+        self.send(socket)?;
         let mut taken = 0;
         for slice in slices {
             let piece = &slice[..slice.len().min(MOST - taken)];
             self.sealer.seal(piece, &mut self.wire).map_err(|_| Errno::BADMSG)?;
             taken += piece.len();
         }
-        match self.send(socket, patient) {
+        match self.send(socket) {
             Ok(()) | Err(Errno::AGAIN) => Ok(taken),
             Err(error) => Err(error),
         }
     }
 
-    /// Sends all that was sealed; as far as there is room, or waits for that where it is `patient`.
-    fn send(&mut self, socket: &OwnedFd, patient: bool) -> rustix::io::Result<()> {
+    /// Sends all that was sealed, as far as there is room.
+    fn send(&mut self, socket: &OwnedFd) -> rustix::io::Result<()> {
         while self.sent < self.wire.len() {
-            match retry_on_intr(|| send(socket, &self.wire[self.sent..], QUIETLY | SendFlags::DONTWAIT)) {
-                Ok(sent) => self.sent += sent,
-                Err(Errno::AGAIN) if patient => {
-                    retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::OUT)], None))?;
-                }
-                Err(error) => return Err(error),
-            }
+            self.sent += retry_on_intr(|| send(socket, &self.wire[self.sent..], QUIETLY | SendFlags::DONTWAIT))?;
         }
         self.forget();
         Ok(())

@@ -99,6 +99,7 @@ struct Worker {
     report_interval: Duration,
     max_frame: u64,
     outlet: Arc<Outlet>,
+    parent: Parent,
     /// Locked by the one who reads.
     reading: Mutex<Reading>,
     alarm: Option<Alarm>,
@@ -241,7 +242,7 @@ impl Worker {
         };
         let ready = Ready { version: VERSION, fingerprint, origin: settle::origin() };
         channel.outbox().reply(Reply::Ready(ready));
-        channel.send_all();
+        parent.send_all(&channel);
         if version != VERSION {
             return Err(said(&WireError::Version(version)).into());
         }
@@ -257,7 +258,8 @@ impl Worker {
             report_interval: Duration::from_nanos(report_interval),
             max_frame,
             outlet: Arc::new(Outlet::new(channel)?),
-            reading: Mutex::new(Reading::new(decoder, parent, heartbeat)),
+            parent,
+            reading: Mutex::new(Reading::new(decoder, heartbeat)),
             alarm: Alarm::new()?,
             store: Arc::default(),
             inbox: Mutex::default(),
@@ -299,7 +301,7 @@ impl Worker {
             }
         }
         self.channel().outbox().reply(Reply::Goodbye);
-        self.channel().send_all();
+        self.send_all();
         process::exit(0)
     }
 
@@ -318,7 +320,7 @@ impl Worker {
             }
             if !unsent.is_empty() || !self.channel().outbox().is_empty() {
                 drop(inbox);
-                self.channel().send_all();
+                self.send_all();
                 *unsent = Unsent::default();
                 inbox = self.lock();
                 continue;
@@ -383,7 +385,7 @@ impl Worker {
             self.channel().outbox().reply(Reply::Started { id: run.id });
         }
         if is_awaited || unsent.is_a_batch() {
-            self.channel().send_all();
+            self.send_all();
             *unsent = Unsent::default();
         }
         self.outlet.turn_to(&task.core, run.id);
@@ -437,7 +439,7 @@ impl Worker {
             wait_for_the_end();
         }
         self.outlet.end(Reply::Ended { id: run.id, snapshot, outcome });
-        self.channel().note();
+        self.note();
     }
 
     /// An item of the task that runs has ended.
@@ -454,13 +456,20 @@ impl Worker {
             }
         };
         self.channel().outbox().reply(Reply::Item { id: run.id, snapshot, outcome });
-        self.channel().note();
+        self.note();
+    }
+
+    /// Sees to it that what was said outlives this process.
+    fn note(&self) {
+        if !self.channel().note() {
+            self.send_all();
+        }
     }
 
     fn send_what_was_said(&self) {
         // Where its output is expected before its outcome.
         let _ = io::stdout().flush();
-        self.channel().send_all();
+        self.send_all();
     }
 
     /// An output, in terms of the protocol; the rest of its frame takes `overhead` bytes.

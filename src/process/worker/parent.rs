@@ -7,6 +7,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, getppid};
 
+use crate::process::protocol::channel::Channel;
+
 /// How often to look where nothing tells.
 const GLANCE: Duration = Duration::from_millis(250);
 
@@ -40,6 +42,21 @@ impl Parent {
         self.pidfd.iter().chain(&self.lifeline).map(AsFd::as_fd)
     }
 
+    /// Sends everything, for as long as the program is there to take it. Returns whether it was.
+    pub(crate) fn send_all(&self, channel: &Channel) -> bool {
+        while !channel.send_off() {
+            if self.is_gone() {
+                return false;
+            }
+            let mut fds = vec![PollFd::from_borrowed_fd(channel.output(), PollFlags::OUT)];
+            fds.extend(self.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let timeout = self.glance().and_then(|time| Timespec::try_from(time).ok());
+            // An error is as good as some room: whoever waits looks again.
+            let _ = poll(&mut fds, timeout.as_ref());
+        }
+        true
+    }
+
     /// How long to wait before another look.
     pub(crate) fn glance(&self) -> Option<Duration> {
         self.pidfd.is_none().then_some(GLANCE)
@@ -67,4 +84,33 @@ fn open(parent: Pid) -> Option<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 fn open(_parent: Pid) -> Option<OwnedFd> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::Parent;
+    use crate::process::protocol::channel::Channel;
+    use crate::process::protocol::wire::Request;
+
+    #[test]
+    fn nobody_waits_for_a_program_that_is_gone_to_take_something() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (life, lifeline) = UnixStream::pair().unwrap();
+        let outgoing = Channel::new(ours).unwrap();
+        while outgoing.send_off() {
+            (0..1000).for_each(|id| outgoing.outbox().request(Request::Forget { id }));
+        }
+        let (send, sent) = channel();
+        thread::spawn(move || {
+            let parent = Parent { lifeline: Some(lifeline.into()), ..Parent::of_this_process() };
+            send.send(parent.send_all(&outgoing)).unwrap();
+        });
+        drop(life);
+        assert_eq!(sent.recv_timeout(Duration::from_secs(60)), Ok(false));
+    }
 }

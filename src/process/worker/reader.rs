@@ -102,7 +102,7 @@ impl Worker {
             });
         }
         if received == Received::Nothing {
-            self.wait(&reading);
+            self.wait(reading.pulse.as_ref());
         }
         if self.channel().is_full() && self.channel().send_off() {
             self.show_the_newest();
@@ -112,7 +112,7 @@ impl Worker {
             received = self.channel().receive(&mut reading.decoder);
         }
         // A program that has just said something may have gone since: the next look sees it.
-        if received != Received::Some && reading.parent.is_gone() {
+        if received != Received::Some && self.parent.is_gone() {
             self.see_it_end();
         }
         reading.note(received);
@@ -135,19 +135,31 @@ impl Worker {
         pulse.lost_at() > now
     }
 
-    fn wait(&self, Reading { parent, pulse, .. }: &Reading) {
+    fn wait(&self, pulse: Option<&Pulse>) {
         let mut fds = vec![PollFd::new(self.channel(), PollFlags::IN), PollFd::new(&self.outlet.wake, PollFlags::IN)];
         if self.channel().is_full() {
             fds.push(PollFd::from_borrowed_fd(self.channel().output(), PollFlags::OUT));
         }
-        fds.extend(parent.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        let beat = pulse.as_ref().map(|pulse| pulse.next().saturating_duration_since(Instant::now()));
-        let timeout = parent.glance().into_iter().chain(beat).min().and_then(|time| Timespec::try_from(time).ok());
+        fds.extend(self.parent.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let beat = pulse.map(|pulse| pulse.next().saturating_duration_since(Instant::now()));
+        let timeout = self.parent.glance().into_iter().chain(beat).min().and_then(|time| Timespec::try_from(time).ok());
         // An error is as good as something to do: whoever waits looks again.
         let _ = poll(&mut fds, timeout.as_ref());
         if !fds[1].revents().is_empty() {
             self.outlet.wake.drain();
         }
+    }
+
+    /// Sends all that was said, as long as the program is there to take it.
+    pub(super) fn send_all(&self) {
+        if self.channel().send_off() {
+            return;
+        }
+        if !self.parent.send_all(self.channel()) {
+            self.see_it_end();
+        }
+        self.show_the_newest();
+        self.outlet.send_unsent();
     }
 
     /// What the task has shown while there was no room for it.

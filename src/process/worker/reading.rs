@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use crate::process::protocol::channel::Received;
 use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::decoder::Decoder;
-use crate::process::worker::parent::Parent;
 use crate::sync::spin::AdaptiveSpin;
 
 /// For how long after a request the next one may be waited for without sleeping.
@@ -28,7 +27,6 @@ const RECENTLY: Duration = Duration::from_micros(20);
 /// What only the thread that reads has to do with.
 pub(super) struct Reading {
     pub(super) decoder: Decoder,
-    pub(super) parent: Parent,
     pub(super) pulse: Option<Pulse>,
     /// When something has come last.
     heard: Option<Instant>,
@@ -55,9 +53,9 @@ pub(super) enum Watch {
 }
 
 impl Reading {
-    pub(super) fn new(decoder: Decoder, parent: Parent, heartbeat: Option<Duration>) -> Self {
+    pub(super) fn new(decoder: Decoder, heartbeat: Option<Duration>) -> Self {
         let pulse = heartbeat.map(|interval| Pulse::new(interval, Instant::now()));
-        Self { decoder, parent, pulse, heard: None, spin: AdaptiveSpin::new() }
+        Self { decoder, pulse, heard: None, spin: AdaptiveSpin::new() }
     }
 
     pub(super) fn note(&mut self, received: Received) {
