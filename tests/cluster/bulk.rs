@@ -138,6 +138,19 @@ fn a_launch_that_fails_is_the_error_of_what_waits_and_quotes_the_launcher() {
 }
 
 #[test]
+fn a_worker_that_gives_up_before_it_has_connected_is_replaced_while_the_others_serve() {
+    on_slurm(|_| {
+        // Those that are started later are called 0.
+        let script = "test \"$SLURM_PROCID\" = 0 && exec \"$@\"";
+        let srun = ["srun", "-n{count}", "--overcommit", "-K0", "-Q", "sh", "-c", script, "sh"];
+        let pool = pool(Launcher::bulk(srun), 2);
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "the other one serves");
+        assert_eq!((pool.workers().wanted, pool.workers().started), (2, 1));
+        nodes_of(&pool, 2);
+    });
+}
+
+#[test]
 fn a_launcher_that_keeps_its_standard_input_to_itself_is_an_error_that_says_what_to_do() {
     alone(|| {
         let launcher = Launcher::bulk(["sh", "-c", "exec \"$@\" </dev/null", "sh"]);

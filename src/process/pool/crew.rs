@@ -22,6 +22,8 @@ use crate::process::protocol::noise::Terms;
 
 /// How long a launcher may take to end by itself whose workers have ended.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long after one worker the next may connect. They run by then, and none tries for as long as this.
+pub(super) const STRAGGLING: Duration = Duration::from_secs(60);
 
 /// What the driver is told by the thread that starts crews.
 pub(super) enum CrewNews {
@@ -45,7 +47,8 @@ pub(super) struct Crew {
     pub(super) absent: VecDeque<(WorkerId, Seat)>,
     /// How many are there.
     pub(super) present: usize,
-    pub(super) has_come: bool,
+    /// When one has come last.
+    pub(super) last_arrival: Option<Instant>,
     /// The last of those that have said goodbye, whose place is taken until the launcher has ended: then nothing is left.
     pub(super) leaving: Option<(WorkerId, End)>,
     /// Nobody needs the launcher any more.
@@ -123,6 +126,12 @@ impl Crew {
         is_feeding || is_unwatched || self.ending.is_some()
     }
 
+    /// By when another worker is to come. Where they are only submitted, each may wait in a queue for as long as it takes.
+    pub(super) fn next_arrival_by(&self) -> Option<Instant> {
+        let is_waiting = self.lifeline.is_some() && !self.absent.is_empty();
+        self.last_arrival.filter(|_| is_waiting).map(|last| last + STRAGGLING)
+    }
+
     /// Whether nobody is there, nor is to come.
     pub(super) fn is_empty(&self) -> bool {
         self.absent.is_empty() && self.present == 0
@@ -132,7 +141,7 @@ impl Crew {
     pub(super) fn release(&mut self, now: Instant) {
         if self.is_empty() && self.ending.is_none() {
             self.lifeline.iter().for_each(Channel::close);
-            let patience = if self.has_come { FAREWELL } else { Duration::ZERO };
+            let patience = if self.last_arrival.is_some() { FAREWELL } else { Duration::ZERO };
             self.ending = Some(Ending::expected(now + patience));
         }
     }

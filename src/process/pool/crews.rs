@@ -24,7 +24,7 @@ use std::time::Instant;
 use crate::error::WorkerExit;
 use crate::process::launcher::Values;
 use crate::process::output::OutputStream;
-use crate::process::pool::crew::{Crew, CrewNews, KeyFile};
+use crate::process::pool::crew::{Crew, CrewNews, KeyFile, STRAGGLING};
 use crate::process::pool::driver::Driver;
 use crate::process::pool::ending::Ending;
 use crate::process::pool::launch::{End, Failure, Process};
@@ -110,7 +110,7 @@ impl Pool {
             errors,
             absent,
             present: 0,
-            has_come: false,
+            last_arrival: None,
             leaving: None,
             ending: None,
         })
@@ -181,6 +181,7 @@ impl Driver {
         for news in news {
             self.hear_of_crew(news);
         }
+        self.see_to_stragglers();
         let reception = self.crews.reception.iter().filter(|reception| reception.is_waiting());
         let reception = reception.map(|_| Ready::Reception).collect::<Vec<_>>();
         let crews = self.crews.by_number.iter().filter(|(_, crew)| crew.needs_looks());
@@ -244,7 +245,7 @@ impl Driver {
         let Newcomer { attempt, link } = newcomer;
         // As many are expected as are absent.
         let Some((worker, seat)) = crew.absent.pop_front() else { return };
-        (crew.present, crew.has_come) = (crew.present + 1, true);
+        (crew.present, crew.last_arrival) = (crew.present + 1, Some(Instant::now()));
         if crew.absent.is_empty() {
             crew.key_file = None;
         }
@@ -283,6 +284,44 @@ impl Driver {
         self.expect_one_less(number);
         self.release_crew(number);
         self.tell_gone(worker, end);
+    }
+
+    /// Gives those up who have not come, though others have whom the same command has started.
+    fn see_to_stragglers(&mut self) {
+        let due = self.crews.by_number.values().filter_map(|crew| crew.next_arrival_by()).min();
+        let Some(due) = due.filter(|_| self.pool.launch.launcher.start_limit().is_none()) else { return };
+        if due > Instant::now() {
+            return self.pool.look_by(due);
+        }
+        // This program may have stood still itself: whoever has arrived meanwhile counts.
+        self.serve_reception();
+        if self.crews.reception.as_ref().is_some_and(Reception::is_waiting) {
+            return;
+        }
+        let now = Instant::now();
+        let is_late = |crew: &Crew| crew.next_arrival_by().is_some_and(|by| by <= now);
+        let late = self.crews.by_number.iter().filter(|(_, crew)| is_late(crew)).map(|(&number, _)| number);
+        for number in late.collect::<Vec<_>>() {
+            self.give_up_absent(number);
+        }
+    }
+
+    fn give_up_absent(&mut self, number: u64) {
+        let Some(crew) = self.crews.by_number.get_mut(&number) else { return };
+        let absent = mem::take(&mut crew.absent);
+        self.pool.say(&format!(
+            "progress-executor: {} of {} workers have not connected within {STRAGGLING:?} of the others, and are given up; \
+             more are started while there is work for them (`{}`)",
+            absent.len(),
+            absent.len() + crew.present,
+            self.pool.launch.launcher
+        ));
+        let failure = Failure::absent(&self.pool.launch.launcher, STRAGGLING, &crew.errors.last_words());
+        for (worker, _) in absent {
+            self.expect_one_less(number);
+            self.tell(Event::NotStarted(worker, failure.clone()));
+        }
+        self.release_crew(number);
     }
 
     fn expect_one_less(&mut self, number: u64) {

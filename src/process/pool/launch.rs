@@ -144,6 +144,15 @@ impl Failure {
         Self { kind, error: what.into(), worth: Worth::Rounds(rounds) }
     }
 
+    /// A worker has not connected, though others have that the same command has started.
+    #[cfg(feature = "cluster")]
+    pub(super) fn absent(launcher: &Launcher, patience: Duration, last_words: &str) -> Self {
+        let mut what =
+            format!("a worker has not connected within {patience:?} of the others that `{launcher}` has started");
+        launched::add_last_words(&mut what, last_words);
+        Self { kind: TaskErrorKind::Rejected, error: what.into(), worth: Worth::Rounds(3) }
+    }
+
     fn unfit(error: RemoteError) -> Self {
         Self { kind: TaskErrorKind::Rejected, error, worth: Worth::Attempts(1) }
     }

@@ -171,10 +171,14 @@ impl Remains {
         if !junk.is_empty() {
             story += &format!("; instead of a greeting came {junk:?}");
         }
-        if !last_words.is_empty() {
-            story += &format!("; the last that was said: {last_words}");
-        }
+        add_last_words(&mut story, last_words);
         story
+    }
+}
+
+pub(super) fn add_last_words(story: &mut String, last_words: &str) {
+    if !last_words.is_empty() {
+        *story += &format!("; the last that was said: {last_words}");
     }
 }
 
