@@ -326,9 +326,11 @@ impl Driver {
             Err(error) => return self.sever(worker, Some(error)),
         }
         let mut state = self.pool.lock();
+        let mut has_just_begun = false;
         let result = loop {
             match peer.next_event(worker, &self.pool.launch, &mut state.sites) {
                 Ok(Some(event)) => {
+                    has_just_begun = matches!(event, Event::Begun(..));
                     if let Event::Ready(..) = event {
                         self.pool.windows.open(&peer.channel);
                     }
@@ -342,6 +344,10 @@ impl Driver {
         };
         state.scheduler.see_to_work(now, &mut effects);
         self.usual_effects = effects.len().min(MOST_EFFECTS);
+        if has_just_begun && peer.process.is_launcher() {
+            peer.answer();
+            self.pool.send_off(worker, &peer.channel);
+        }
         peer.rest();
         if let (Some(relay), Some(_)) = (&state.relay, peer.process.spoken()) {
             // What tasks have said until their ends was read already.

@@ -92,6 +92,14 @@ impl Peer {
         }
     }
 
+    /// Says something, for the outcome of a short task to come at once: the connection behind a launcher carries one small
+    /// message, and holds back the next one until something comes the other way (Nagle's algorithm). To be sent off then.
+    pub(super) fn answer(&self) {
+        if !self.channel.is_full() {
+            self.channel.outbox().request(Request::Beat);
+        }
+    }
+
     /// Lets it stand still, or go on, as soon as what is to be sent to it is sent off.
     pub(super) fn stop(&self, is_stopped: bool) {
         if self.process.launched().is_some() {
