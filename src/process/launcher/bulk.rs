@@ -11,19 +11,22 @@ const LOOPBACK: &str = "127.0.0.1";
 impl Launcher {
     /// One command that starts all workers, which then connect to the program.
     ///
-    /// For `srun -n`, and whatever else starts a command many times and gives each of them its standard input: that begins
-    /// with the line that tells where to connect and with which key, and its end is the end of the workers. The key is new for
-    /// each command. Who does not know it is not heard, and what is said is encrypted: see the
+    /// For `srun -n`, and whatever else starts a command many times and passes its standard input on to each of them. That
+    /// begins with a line that says where to connect and with which key, and when it ends, so do the workers. Each command has
+    /// a key of its own. Connections without it are refused, and all traffic is encrypted: see the
     /// [chapter on security](crate::guide::security).
     ///
-    /// All workers are started when the first task is submitted; tasks run as soon as one has come. When some are lost, those
-    /// are started again by a command of their own. `{count}` is how many are to be started.
+    /// The first task starts all workers, and runs as soon as one of them has connected. A worker that is lost is replaced by
+    /// another command, while there are tasks for it; so is one that has not connected within 60 s of the one before, though
+    /// the same command has started both (unless [`start_timeout`](Self::start_timeout) allows more or less). `{count}` is the
+    /// number of workers to start.
     ///
-    /// Connections come from this machine only, unless [`listen`](Self::listen) says more.
+    /// Workers may connect from this machine only, unless [`listen`](Self::listen) says otherwise.
     ///
-    /// What workers write to standard error comes with what the command itself says, and is marked with its name: `[srun] warning:
-    /// ..`. Where the command labels each line, as `srun --label` and `mpirun --tag-output` do, the label is replaced by the
-    /// worker: `[node7/3] warning: ..`. For that, each worker first writes a line by which its label is known; it is not passed on.
+    /// What workers write to standard error arrives together with what the command itself writes, marked with its name: `[srun]
+    /// warning: ..`. If the command labels each line, as `srun --label` and `mpirun --tag-output` do, the label is replaced by
+    /// the place of the worker: `[node7/3] warning: ..`. For this, each worker first writes a line that tells its label, which
+    /// is not passed on.
     ///
     /// Needs the feature `cluster`.
     ///
@@ -42,15 +45,15 @@ impl Launcher {
         Self::new(Form::of(command, Form::Bulk))
     }
 
-    /// The addresses of this machine on which workers may connect, all on one port; the loopback interface only, unless set.
+    /// The addresses of this machine that workers may connect to, all on one port. The default is the loopback interface.
     ///
-    /// `0.0.0.0` and `[::]` stand for all interfaces. The port is any that is free, unless one of them ends in one, such as
-    /// `10.0.0.5:7000`, as a firewall may want it.
+    /// `0.0.0.0` and `[::]` stand for all interfaces. The system chooses a free port, unless one of the addresses names it, as
+    /// in `10.0.0.5:7000`, for instance because a firewall lets only that one through.
     ///
     /// # Errors
     ///
-    /// One that is no address is an error of [`build`](crate::ProcessPoolBuilder::build); and so are all interfaces, where
-    /// [`advertise`](Self::advertise) does not say which of them workers reach.
+    /// [`build`](crate::ProcessPoolBuilder::build) refuses what is not an address; and all interfaces, unless
+    /// [`advertise`](Self::advertise) says which of them workers can reach.
     ///
     /// # Examples
     ///
@@ -65,12 +68,11 @@ impl Launcher {
         self
     }
 
-    /// What workers are told to connect to: addresses or names, in the eyes of their machines. Those that the program
-    /// [listens](Self::listen) on, unless set.
+    /// The addresses or names by which the machines of the workers know this one. The default is those that the program
+    /// [listens](Self::listen) on.
     ///
-    /// A worker tries all of them at once, and takes the first behind which the program is; one that leads nowhere does no
-    /// harm. One that ends in a port, such as `gateway:7000`, is taken as it is, and else the port is the one that the program
-    /// listens on.
+    /// A worker tries all of them at once and uses the first behind which it finds the program, so one that leads nowhere does
+    /// no harm. The port is the one that the program listens on, unless it is given, as in `gateway:7000`.
     ///
     /// # Examples
     ///
@@ -85,17 +87,17 @@ impl Launcher {
         self
     }
 
-    /// Tells workers where to connect, and with which key, through a file: for engines that do not give them the standard input
-    /// of the launcher, such as job arrays, HyperQueue and Kubernetes.
+    /// Tells workers in a file where to connect and with which key: for engines that do not pass the launcher's standard input
+    /// on to them, such as job arrays, HyperQueue and Kubernetes.
     ///
-    /// The file is readable by this user only, and is on a file system, or a volume, that workers see under the same path. Each
-    /// launch has one of its own, whose name has the number of the launch behind it: `key-1`, `key-2`. It goes when its workers
-    /// have come, and no others are expected. One that another pool uses is left to it, and the launch tried
-    /// again under the next name.
+    /// The file is readable by this user only. It has to be on a file system, or a volume, that workers see under the same
+    /// path. Each launch has a file of its own, with the number of the launch appended: `key-1`, `key-2`. It is removed once
+    /// all of its workers have connected. A file that another pool uses is left alone, and the launch is tried again with the
+    /// next number.
     ///
-    /// The launcher may end while its workers wait in a queue: that is a failure only if it says so by its exit code, and those
-    /// that start when nobody expects them any more end at once. Without the standard input of a launcher, workers see the end of
-    /// the program by that of their connection, or by its [silence](Self::heartbeat).
+    /// The launcher may end while its workers wait in a queue; that is a failure only if its exit code says so. A worker that
+    /// starts when it is no longer expected ends at once. Workers see the end of the program by that of their connection, or by
+    /// its [silence](Self::heartbeat).
     ///
     /// # Examples
     ///

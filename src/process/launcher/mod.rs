@@ -19,10 +19,10 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Starts the workers of a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) somewhere else: through a command such as
 /// `srun`, `ssh`, `mpirun`, `docker run` or `nice`, which is put in front of the worker's own.
 ///
-/// The program and its worker speak through the launcher's standard input and output: there is no port, no secret and no
-/// firewall to care for. Tasks, progress, cancellation and errors are those of a local worker; an error also says where the
+/// The program and its worker communicate through the launcher's standard input and output, so there is no port to open and
+/// no secret to keep. Tasks, progress, cancellation and errors are those of a local worker; an error also says where the
 /// worker was, and quotes what the launcher said last. What the launcher and the worker write to standard error appears on
-/// the program's, line by line, behind the worker it came from: `[node7/3] warning: ..`; or goes where
+/// the program's, line by line, marked with the worker it came from: `[node7/3] warning: ..`; or goes where
 /// [`WorkerOutput`](crate::WorkerOutput) says.
 ///
 /// ```
@@ -41,30 +41,31 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 ///
 /// | | |
 /// |---|---|
-/// | `{index}` | which of the workers this is, from 0; a replacement has the index of the one before |
+/// | `{index}` | the number of the worker, from 0; a worker that replaces another has the same |
 /// | `{count}` | the most workers that the pool has at a time |
 /// | `{host}` | the next of the [`hosts`](Self::hosts) |
-/// | `{attempt}` | how often a worker of this index was started before |
+/// | `{attempt}` | how many workers of this index were started before |
 /// | `{{`, `}}` | a brace |
 ///
 /// # Life and death
 ///
-/// - A launcher that ends before its worker has answered is started again, at first at once and then less and less often, and
-///   no task is charged for it. Three in a row, with no other worker up, fail what waits, with what the launcher said last.
-/// - Only a result is a success. Launchers have been seen to report status 0 of a worker that was killed.
-/// - A worker that says nothing for three [heartbeats](Self::heartbeat) is lost; and one that hears nothing for as long ends
+/// - A launcher that ends before its worker has answered is started again, with growing pauses; no task fails for it. After
+///   three such failures in a row, with no other worker up, the waiting tasks fail, quoting what the launcher said last.
+/// - A task has succeeded only if its result has arrived, whatever the launcher reports: some exit with 0 though the worker
+///   was killed.
+/// - A worker that is silent for three [heartbeats](Self::heartbeat) is lost, and one that hears nothing for as long ends
 ///   itself. So a program that is stopped for longer than that loses its workers.
-/// - To end a worker, its input is closed and its launcher gets `SIGTERM`, and 20 s later `SIGKILL`: it has a job to end.
-///   Its task, and its place in the pool, do not wait for that. Launchers are in a session of their own, so that Ctrl-C
-///   reaches the program only, and on Linux they get `SIGTERM` when it is gone.
+/// - To end a worker, its input is closed and its launcher gets `SIGTERM`. A launcher may have a job to end first, and gets
+///   `SIGKILL` 20 s later; neither the task nor the worker's place in the pool waits for that. Launchers are in a session of
+///   their own, so that Ctrl-C reaches only the program, and on Linux they get `SIGTERM` when it is gone.
 /// - [`suspend`](crate::ProcessPoolExecutor::suspend) pauses tasks at their next progress call, since a process on another
 ///   machine cannot be stopped from here.
 ///
 /// # Environment
 ///
-/// Variables and the directory travel to the worker through the channel, and are set before any task runs. What the launcher
-/// has set stays as it is, or else what the program has is added; what [`env`](crate::ProcessPoolBuilder::env) and
-/// [`current_dir`](crate::ProcessPoolBuilder::current_dir) say is set in any case.
+/// The variables of the program and its current directory are sent to the worker, and set before any task runs. A variable
+/// that the worker has already keeps its value, unless [`env`](crate::ProcessPoolBuilder::env) sets it;
+/// [`current_dir`](crate::ProcessPoolBuilder::current_dir) chooses another directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a launcher does nothing before a `ProcessPoolBuilder` has it"]
 pub struct Launcher {
@@ -134,10 +135,10 @@ impl Launcher {
         Self::new(Form::Local)
     }
 
-    /// A command that is followed by that of the worker, argument by argument.
+    /// A command that takes the worker's command as further arguments.
     ///
-    /// For `srun`, `mpirun`, `nice`, `taskset`, `env`, `valgrind`, `docker run`. What runs its arguments through a shell on the
-    /// other side, such as `ssh`, is for [`shell`](Self::shell).
+    /// For `srun`, `mpirun`, `nice`, `taskset`, `env`, `valgrind`, `docker run`. Use [`shell`](Self::shell) for one that passes
+    /// its arguments to a shell, such as `ssh`.
     ///
     /// An empty command is no launcher: workers are started on this machine.
     ///
@@ -162,9 +163,9 @@ impl Launcher {
         Self::new(Form::of(command, Form::Command))
     }
 
-    /// A command that is followed by that of the worker as one argument, quoted for a POSIX shell.
+    /// A command that takes the worker's command as one argument, quoted for a POSIX shell.
     ///
-    /// For `ssh`, which joins its arguments and has a shell on the other side take them apart again, and for `sh -c`.
+    /// For `ssh`, which joins its arguments for a shell on the other side to parse, and for `sh -c`.
     ///
     /// # Examples
     ///
@@ -186,14 +187,14 @@ impl Launcher {
         Self::new(Form::of(command, Form::Shell))
     }
 
-    /// What the environment variable `PROGRESS_EXECUTOR_LAUNCHER` says, such as `srun --exact -n1 -Q`; no launcher where it is
-    /// not set, or empty.
+    /// The launcher in the environment variable `PROGRESS_EXECUTOR_LAUNCHER`, such as `srun --exact -n1 -Q`. If it is empty or
+    /// not set, workers are started on this machine.
     ///
-    /// It is [parsed](#impl-FromStr-for-Launcher) as any other text.
+    /// It is [parsed](#impl-FromStr-for-Launcher) like any other text.
     ///
     /// # Errors
     ///
-    /// If it has a quote that does not end, or is not UTF-8.
+    /// If a quote in it does not end, or if it is not UTF-8.
     ///
     /// # Examples
     ///
@@ -217,9 +218,9 @@ impl Launcher {
         }
     }
 
-    /// Where this program is on the worker's side. The same path as here, unless set.
+    /// Where this program is on the worker's side. The default is the same path as here.
     ///
-    /// It has to be the same build; another one is an error that names both.
+    /// It has to be the same build; a different one is an error that names both.
     ///
     /// # Examples
     ///
@@ -234,8 +235,8 @@ impl Launcher {
         self
     }
 
-    /// What `{host}` stands for: the hosts in turn, so that each has as many workers as the others. One on which no worker
-    /// could be started is tried after the others.
+    /// What `{host}` stands for: the hosts in turn, so that each has as many workers as the others. A host on which a worker
+    /// could not be started is tried again after the others.
     ///
     /// # Examples
     ///
@@ -250,12 +251,12 @@ impl Launcher {
         self
     }
 
-    /// How long a worker may take from the start of its launcher to its first word; for as long as it takes, unless set,
-    /// since in a queue that may be hours.
+    /// How long a worker may take from the start of its launcher until it is heard of. The default is no limit, since in a
+    /// queue that may be hours.
     ///
-    /// A worker that is not there by then is given up, as one that could not be started. In the meantime
-    /// [`workers`](crate::ProcessPoolExecutor::workers) says how many have come, and a pool that waits says so once on standard
-    /// error.
+    /// A worker that takes longer is given up like one that could not be started. In the meantime
+    /// [`workers`](crate::ProcessPoolExecutor::workers) tells how many have started, and a pool that waits says so once on
+    /// standard error.
     ///
     /// # Examples
     ///
@@ -271,8 +272,8 @@ impl Launcher {
         self
     }
 
-    /// How often the program and a worker let each other hear that they are there, when they have nothing else to say; 5 s
-    /// by default, at least 10 ms, and at most a day. Each takes the other for lost after three of them without a word.
+    /// How often the program and a worker tell each other that they are there, when they have nothing else to say: every 5 s
+    /// by default, at least 10 ms, and at most a day. Each takes the other for lost after three intervals of silence.
     ///
     /// # Examples
     ///
@@ -288,10 +289,10 @@ impl Launcher {
         self
     }
 
-    /// For how long a worker lives that was started by this, and how long before its end it takes no task any more.
+    /// How long a worker lives, `of`, and for how long before its end it is given no more tasks, `margin`.
     ///
-    /// Where the worker's side has set `SLURM_JOB_END_TIME`, that is when it ends, and `of` does not matter. A worker that
-    /// would not be given a task at all could not be started, which is an error that says so.
+    /// If `SLURM_JOB_END_TIME` is set where the worker runs, that is when it ends, and `of` is ignored. If a worker has less
+    /// than `margin` left when it starts, that is an error, as if it could not be started.
     ///
     /// # Examples
     ///
@@ -377,9 +378,9 @@ impl Launcher {
     }
 }
 
-/// A line as one types it. It is taken apart at white space; `'..'`, `".."` and `\` quote, as in a shell, and nothing else has
-/// a meaning. What follows is a [`command`](Launcher::command), or for `ssh` a [`shell`](Launcher::shell); an empty line is no
-/// launcher.
+/// A line as one would type it, split at white space; `'..'`, `".."` and `\` quote, as in a shell, and nothing else has a
+/// special meaning. It becomes a [`command`](Launcher::command), or for `ssh` a [`shell`](Launcher::shell). An empty line is no
+/// launcher: workers are started on this machine.
 ///
 /// ```
 /// use progress_executor::Launcher;
