@@ -49,9 +49,9 @@
 //! sbatch -N4 -n64 --no-requeue --wrap ./walks           # or in a batch job
 //! ```
 //!
-//! with `srun --exact -n1 -Q` as the launcher. Each worker is a step with one processor, on whichever node has a free one.
-//! `--exact` keeps a step from taking a whole node, and `-Q` keeps srun quiet while it waits. `-c4` gives a worker
-//! four processors. `salloc --no-kill` keeps a failing node from taking the others with it, and `sbatch --no-requeue`
+//! with `srun --exact -N1 -n1 -Q` as the launcher. Each worker is a step with one processor, on whichever node has a free one.
+//! `--exact` keeps a step from taking a whole node, `-N1` tells srun that one node is enough (or else it warns about each
+//! worker), and `-Q` keeps it quiet while it waits. `-c4` gives a worker four processors. `salloc --no-kill` keeps a failing node from taking the others with it, and `sbatch --no-requeue`
 //! keeps Slurm from running the whole program a second time.
 //!
 //! If there are more workers than allocated processors, the surplus waits in the queue of srun until others end.
@@ -187,6 +187,7 @@
 //! |---|---|---|
 //! | the launcher is missing, or refuses | waiting tasks fail, quoting what it said last | three attempts |
 //! | another build, no such directory | waiting tasks fail, naming both builds, or the directory | one or three attempts |
+//! | a worker waits in a queue | the pool works with the others, and says once how many there are | 3 s |
 //! | a task crashes its worker | that task fails, with host, job, step, signal and progress | at once |
 //! | the launcher is killed | its worker ends; that task fails | at once |
 //! | a node is frozen, or cut off | the tasks on it fail | three [heartbeats](crate::Launcher::heartbeat) |
