@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::iter;
 use std::ptr;
@@ -833,7 +833,7 @@ impl TaskError {
     }
 
     /// Where the task ended: ` at 61 %`.
-    fn fmt_place(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_place(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         let progress = &self.0.progress;
         match progress.fraction() {
             _ if progress.elapsed.is_zero() => f.write_str(" before it started"),
@@ -845,7 +845,7 @@ impl TaskError {
     }
 
     /// How late the task has responded: `, without a progress call for 12.3 s`.
-    fn fmt_response(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_response(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         let is_remarkable = |silence: &Duration| match self.0.kind {
             TaskErrorKind::Stalled => true,
             TaskErrorKind::TimedOut | TaskErrorKind::Cancelled(_) => *silence >= REMARKABLE,
@@ -882,8 +882,7 @@ impl fmt::Display for TaskErrorKind {
 }
 
 impl TaskError {
-    /// The message, on one line.
-    fn fmt_message(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_message(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         let Subject { name, is_default, function, .. } = &self.0.subject;
         match is_default {
             true => write!(f, "task `{name}` ")?,
@@ -919,14 +918,26 @@ impl TaskError {
 
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fmt_message(f)?;
+        self.fmt_message(&mut OneLine(f))?;
         if f.alternate() { fmt_chain(self, f) } else { Ok(()) }
     }
 }
 
 /// Appends what the sources of an error say, on the same line.
 pub(crate) fn fmt_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    sources(error).try_for_each(|source| write!(f, ": {source}"))
+    let mut line = OneLine(f);
+    sources(error).try_for_each(|source| write!(line, ": {source}"))
+}
+
+/// Joins lines by spaces: names, panics and the errors of users may have several.
+pub(crate) struct OneLine<'a, 'b>(pub(crate) &'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut lines = text.split(['\n', '\r']);
+        self.0.write_str(lines.next().unwrap_or_default())?;
+        lines.map(str::trim_start).try_for_each(|line| write!(self.0, " {line}"))
+    }
 }
 
 /// Appends what the sources of an error say, one a line.

@@ -348,4 +348,23 @@ fn a_worker_that_comes_when_nobody_waits_for_it_any_more_is_not_one_of_the_pool(
         pool.shutdown().wait();
         assert_eq!(pool.workers().workers, []);
     });
+// What is said of errors.
+
+#[test]
+fn an_error_is_told_on_one_line_however_many_its_parts_have() {
+    let executor = SyncExecutor::new();
+    let compare = |(), _: &Updater| -> TaskResult<()> { panic!("not equal\n  left: 1\r\n right: 2") };
+    let panicked = executor.task(compare, ()).name("two\nlines").submit().wait().unwrap_err();
+    let refuse = |(), _: &Updater| -> TaskResult<()> { Err("first\n  second".into()) };
+    let failed = executor.task(refuse, ()).submit().wait().unwrap_err();
+    for (line, end) in [
+        (panicked.to_string(), "panicked: not equal left: 1  right: 2"),
+        (format!("{panicked:#}"), "panicked: not equal left: 1  right: 2"),
+        (format!("{failed:#}"), "failed: first second"),
+    ] {
+        assert!(!line.contains(['\n', '\r']) && line.ends_with(end), "{line}");
+    }
+    assert!(panicked.to_string().starts_with("task `two lines` ("));
+    // Where there are lines anyway, they are as they were said.
+    assert!(format!("{failed:?}").ends_with("Caused by:\n    first\n  second"), "{failed:?}");
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use crate::error::{BoxError, CancellationMark, TaskErrorKind, WorkerExit, chain, fmt_causes, fmt_chain};
+use crate::error::{BoxError, CancellationMark, OneLine, TaskErrorKind, WorkerExit, chain, fmt_causes, fmt_chain};
 use crate::process::protocol::wire::Ending;
 use crate::sync::unwind::quietly;
 
@@ -140,7 +140,7 @@ impl ProcessPoolError {
 
 impl fmt::Display for ProcessPoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        OneLine(f).write_str(&self.message)?;
         if f.alternate() { fmt_chain(self, f) } else { Ok(()) }
     }
 }

@@ -34,7 +34,7 @@ fn a_message_stands_alone() {
 #[test]
 fn the_alternate_form_has_the_sources_on_the_same_line() {
     let error = error();
-    assert_eq!(format!("{error:#}"), format!("{error}: `menu.txt` cannot be read: the disk\nis on fire"));
+    assert_eq!(format!("{error:#}"), format!("{error}: `menu.txt` cannot be read: the disk is on fire"));
 }
 
 #[test]
