@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::support::{DEADLINE, eventually, gate, has_process, within_deadline};
 
 progress_executor::test_worker!(same, keep_few, process_id, length, leave_group);
+progress_executor::test_worker!(same, keep_few, stand_still);
 
 // Values that are not to be taken for others.
 
@@ -348,6 +349,8 @@ fn a_worker_that_comes_when_nobody_waits_for_it_any_more_is_not_one_of_the_pool(
         pool.shutdown().wait();
         assert_eq!(pool.workers().workers, []);
     });
+}
+
 // What is said of errors.
 
 #[test]
@@ -367,4 +370,25 @@ fn an_error_is_told_on_one_line_however_many_its_parts_have() {
     assert!(panicked.to_string().starts_with("task `two lines` ("));
     // Where there are lines anyway, they are as they were said.
     assert!(format!("{failed:?}").ends_with("Caused by:\n    first\n  second"), "{failed:?}");
+}
+
+/// Has its own process stopped, as one that touches the terminal in the background.
+fn stand_still((): (), progress: &Updater) -> TaskResult<()> {
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?;
+    Ok(progress.sleep(Duration::MAX)?)
+}
+
+#[test]
+fn a_limit_that_passes_in_a_worker_that_is_stopped_says_so() {
+    for is_shared in [true, false] {
+        let pool = ProcessPoolExecutor::builder().max_workers(1).cancel_grace(Duration::ZERO);
+        let pool = if is_shared { pool } else { pool.without_shared_memory() }.build().unwrap();
+        let limit = Duration::from_millis(500);
+        let timed_out = pool.task(stand_still, ()).timeout(limit).submit();
+        let stalled = pool.task(stand_still, ()).stall_timeout(limit).submit();
+        for task in [timed_out, stalled] {
+            let error = format!("{:#}", within_deadline(move || task.wait()).unwrap_err());
+            assert!(error.contains("it was stopped (signal "), "{error}");
+        }
+    }
 }

@@ -122,7 +122,7 @@ impl Core {
     }
 
     /// The process that it was sent to.
-    fn process(&self) -> Option<u32> {
+    pub(crate) fn process(&self) -> Option<u32> {
         self.place().process()
     }
 

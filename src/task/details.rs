@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use event_listener::Event;
 
+use crate::error::BoxError;
 use crate::id::{TaskId, WorkerId};
 use crate::progress::PartState;
 use crate::sync::block_on::Reactor;
@@ -54,6 +55,10 @@ pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn ended(self: Arc<Self>, task: TaskId);
     /// How far a task has come in this process, and what it says there, where that can be looked at.
     fn look(&self, _process: u32, _task: TaskId) -> Option<Record> {
+        None
+    }
+    /// What to say of the process where a task runs, if somebody has stopped it.
+    fn stopped(&self, _process: u32) -> Option<BoxError> {
         None
     }
     /// Work that a thread which waits for one of its tasks can do meanwhile.

@@ -131,6 +131,11 @@ impl<B: Body + ?Sized> Task<B> {
         self.core.seen()
     }
 
+    /// What to say of the process where the task runs, if somebody has stopped it.
+    pub(crate) fn stopped(&self) -> Option<BoxError> {
+        self.owner()?.stopped(self.core.process()?)
+    }
+
     fn owner(&self) -> Option<Arc<dyn Owner>> {
         if self.core.state.load() & state::ATTACHED == 0 {
             return None;

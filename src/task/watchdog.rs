@@ -132,7 +132,10 @@ fn end(task: &TaskRef, kind: TaskErrorKind, complete: impl FnOnce(TaskError) -> 
     task.look();
     if task.core.state.decide() {
         task.core.close();
-        let error = complete(task.error(kind));
+        let mut error = complete(task.error(kind));
+        if let Some(source) = task.stopped() {
+            error = error.with_source(source);
+        }
         transitions::request_cancel(task, CancelCause::Requested);
         task.tell_owner();
         transitions::refuse_with(task, error);

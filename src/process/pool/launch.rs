@@ -207,6 +207,12 @@ impl terms::Failure<End> for Failure {
 }
 
 impl Launch {
+    /// The signal that has stopped a worker, if it is stopped.
+    pub(super) fn stopped(&self, worker: u32) -> Option<i32> {
+        let worker = i32::try_from(worker).ok().filter(|_| self.launcher.is_local())?;
+        look(Pid::from_raw(worker)?, WaitIdOptions::STOPPED).ok()??.stopping_signal()
+    }
+
     /// Starts a worker, and says hello. `task` is the one that it is started for.
     pub(crate) fn start(&self, task: &str, seat: Seat) -> Result<(Process, Channel), Failure> {
         self.try_to_start(task, seat).map_err(|error| Failure::of_system("a worker process", &error))

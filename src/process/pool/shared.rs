@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use event_listener::Event as Notifier;
 
 use crate::codec::references::Keeper;
-use crate::error::CancelCause;
+use crate::error::{BoxError, CancelCause};
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
+use crate::process::error::RemoteError;
 use crate::process::pool::backlog::Backlog;
 use crate::process::pool::census::Counts;
 #[cfg(feature = "cluster")]
@@ -33,7 +34,7 @@ use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::Settings;
 use crate::process::pool::standby::{Call, Standby};
 use crate::process::pool::terms::{Action, Effects, Event, Seat, Task, WorkerId};
-use crate::process::pool::verdict::{cancelled_kind, judge, loss};
+use crate::process::pool::verdict::{cancelled_kind, judge, loss, stopped_by};
 use crate::process::pool::windows::Windows;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wire::outbox::Payload;
@@ -521,6 +522,10 @@ impl Owner for Pool {
 
     fn look(&self, process: u32, task: TaskId) -> Option<Record> {
         self.windows.look(process, task)
+    }
+
+    fn stopped(&self, process: u32) -> Option<BoxError> {
+        self.launch.stopped(process).map(|signal| RemoteError::from(stopped_by(signal)).into())
     }
 
     fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {

@@ -31,6 +31,11 @@ pub(super) fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
     TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(task.core.state.load())))
 }
 
+/// Why a worker makes no progress that somebody has stopped.
+pub(super) fn stopped_by(signal: i32) -> String {
+    format!("it was stopped ({}), as by a debugger or because it had touched the terminal", WorkerExit::Signal(signal))
+}
+
 /// What the error output of a worker ends with.
 fn said_last(last_words: &str) -> Option<RemoteError> {
     (!last_words.is_empty()).then(|| format!("its worker said last: {last_words}").into())
@@ -42,12 +47,7 @@ pub(super) fn loss(
     End { exit, fault, stopped, remains, last_words, .. }: End,
     reason: Option<KillReason>,
 ) -> Loss {
-    let stopped = stopped.map_or(String::new(), |signal| {
-        format!(
-            "; it was stopped ({}), as by a debugger or because it had touched the terminal",
-            WorkerExit::Signal(signal)
-        )
-    });
+    let stopped = stopped.map_or(String::new(), |signal| format!("; {}", stopped_by(signal)));
     let lost = TaskErrorKind::WorkerLost(exit);
     let (kind, source) = match (reason, fault) {
         (Some(KillReason::Unheeded), _) => {
