@@ -218,11 +218,13 @@ impl<T> Stream for GroupEvents<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self { group, feed, ended } = &mut *self;
-        let next = || match feed.next()? {
-            News::Snapshot(progress) => Some(GroupEvent::Progress(progress)),
-            News::Line(line) => Some(GroupEvent::Line(line.task, line.text.to_string())),
+        let next = |feed: &Feed<GroupProgress>| {
+            feed.next().map(|news| match news {
+                News::Snapshot(progress) => GroupEvent::Progress(progress),
+                News::Line(line) => GroupEvent::Line(line.task, line.text.to_string()),
+            })
         };
-        if let Some(event) = next() {
+        if let Some(event) = next(feed) {
             return Poll::Ready(Some(event));
         }
         let mut is_over = false;
@@ -233,7 +235,7 @@ impl<T> Stream for GroupEvents<T> {
                 Poll::Pending => {}
             }
         }
-        if let Some(event) = next() {
+        if let Some(event) = next(feed) {
             return Poll::Ready(Some(event));
         }
         match ended.take() {
