@@ -18,8 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::support::{DEADLINE, eventually, gate, has_process, within_deadline};
 
-progress_executor::test_worker!(same, keep_few, process_id, length, leave_group);
-progress_executor::test_worker!(same, keep_few, stand_still);
+progress_executor::test_worker!(same, keep_few, process_id, length, leave_group, stand_still);
 
 // Values that are not to be taken for others.
 
