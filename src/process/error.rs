@@ -7,7 +7,8 @@ use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use crate::error::{BoxError, CancellationMark, OneLine, TaskErrorKind, WorkerExit, chain, fmt_causes, fmt_chain};
+use crate::error::chain::{CancellationMark, OneLine, chain, fmt_causes, fmt_chain};
+use crate::error::{BoxError, TaskErrorKind, WorkerExit};
 use crate::process::protocol::wire::Ending;
 use crate::sync::unwind::quietly;
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use event_listener::Listener;
 use once_cell::race::OnceBox;
 
-use crate::error::{BoxError, CancelCause, Cancelled, Subject, TaskError, TaskErrorKind, is_cancellation};
+use crate::error::chain::is_cancellation;
+use crate::error::{BoxError, CancelCause, Cancelled, Subject, TaskError, TaskErrorKind};
 use crate::id::{TaskId, WorkerId};
 use crate::progress::{Origin, PartState, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
@@ -505,7 +506,7 @@ impl Core {
     /// What an error returned by the task means.
     pub(crate) fn judge(&self, error: BoxError, function: &'static str) -> TaskError {
         let word = self.state.load();
-        let kind = if word & state::CANCEL != 0 && is_cancellation(&error) {
+        let kind = if word & state::CANCEL != 0 && is_cancellation(&*error) {
             TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(word)))
         } else {
             TaskErrorKind::Failed

@@ -222,8 +222,8 @@ fn a_wrong_import_is_found() {
 #[test]
 fn the_known_arrows_are_found() {
     let known = [
-        ("src/codec/mod.rs", "src/error.rs"),
-        ("src/error.rs", "src/progress.rs"),
+        ("src/codec/mod.rs", "src/error/mod.rs"),
+        ("src/error/mod.rs", "src/progress.rs"),
         ("src/group/mod.rs", "src/future/mod.rs"),
         ("src/inline.rs", "src/executor/mod.rs"),
         ("src/lib.rs", "src/inline.rs"),

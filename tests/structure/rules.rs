@@ -140,7 +140,7 @@ fn where_they_part<'a>(one: &'a str, other: &'a str) -> (&'a str, &'a str, &'a s
 fn the_order_is_that_of_the_house() {
     let upwards = [
         ("src/sync/timer.rs", "src/task/core.rs"),
-        ("src/error.rs", "src/codec/mod.rs"),
+        ("src/error/mod.rs", "src/codec/mod.rs"),
         ("src/task/parts.rs", "src/updater/mod.rs"),
         ("src/task/mod.rs", "src/run.rs"),
         ("src/future/mod.rs", "src/executor/job.rs"),
@@ -156,7 +156,7 @@ fn the_order_is_that_of_the_house() {
         ("src/inline.rs", "src/thread.rs"),
         ("src/process/executor.rs", "src/thread.rs"),
         ("src/process/pool/launch.rs", "src/process/worker/mod.rs"),
-        ("src/compile_fail.rs", "src/error.rs"),
+        ("src/compile_fail.rs", "src/error/mod.rs"),
     ];
     for (one, other) in upwards.into_iter().chain(beside) {
         assert!(!may_import(one, other), "{one} from {other}");

@@ -20,6 +20,7 @@ mod connect;
 pub(crate) mod forward;
 #[cfg(feature = "log")]
 mod logger;
+mod outcome;
 mod parent;
 mod reader;
 mod reading;
@@ -37,9 +38,8 @@ use std::{env, process};
 
 use crate::codec::references::{self, Store};
 use crate::codec::{self, Encoded, Format};
-use crate::error::{CancelCause, TaskError, TaskErrorKind, TaskResult};
+use crate::error::{CancelCause, TaskError, TaskResult};
 use crate::id::TaskId;
-use crate::process::error::texts;
 use crate::process::protocol::alarm::Alarm;
 use crate::process::protocol::channel::{Channel, Received};
 use crate::process::protocol::page::Place;
@@ -49,13 +49,12 @@ use crate::process::protocol::wire::outbox;
 use crate::process::protocol::wire::{Ending, Hello, Outcome, Ready, Reply, Request, Run, VERSION, WireError};
 use crate::process::registry::{Call, Defect, TaskRegistry};
 use crate::process::worker::batch::Unsent;
-use crate::process::worker::forward::{Forwarder, Outlet, shorten, snapshot_of, snapshot_of_item};
+use crate::process::worker::forward::{Forwarder, Outlet, snapshot_of, snapshot_of_item};
 use crate::process::worker::parent::Parent;
 use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker_args::{Role, Transport};
 use crate::process::{registry, worker_args};
 use crate::run::{self, Work, run_items};
-use crate::sync::unwind::drop_quietly;
 use crate::task::context::Context;
 use crate::task::details::Details;
 use crate::task::limits::Limits;
@@ -67,9 +66,6 @@ use crate::updater::Updater;
 
 /// The stack of tasks, where the one of `main` has no limit.
 const STACK: usize = 8 << 20;
-
-/// How many errors, each the source of the one before, are told.
-const MOST_SOURCES: usize = 64;
 
 /// The exit code of a worker that cannot do what it is for.
 const MISUSED: i32 = 2;
@@ -470,59 +466,6 @@ impl Worker {
         // Where its output is expected before its outcome.
         let _ = io::stdout().flush();
         self.send_all();
-    }
-
-    /// An output, in terms of the protocol; the rest of its frame takes `overhead` bytes.
-    fn value(&self, output: Encoded, overhead: u64) -> Outcome {
-        match self.check_size(&output, overhead) {
-            Ok(()) => Outcome::Value(output),
-            Err(texts) => Outcome::Error(Ending::Encode, texts),
-        }
-    }
-
-    /// How the task ended without an output; see [`value`](Self::value).
-    fn error(&self, mut error: TaskError, overhead: u64) -> Outcome {
-        match error.take_partial() {
-            Some(value) => match self.check_size(&value, overhead) {
-                Ok(()) => Outcome::Partial(value),
-                Err(texts) => Outcome::Error(Ending::Cancelled, texts),
-            },
-            None => self.failure(error),
-        }
-    }
-
-    /// Says so where a frame has no room for an output.
-    fn check_size(&self, output: &Encoded, overhead: u64) -> Result<(), Vec<String>> {
-        let (len, max) = (output.bytes.len() as u64 + overhead, self.max_frame);
-        if len <= max {
-            return Ok(());
-        }
-        Err(vec!["its output could not be encoded".into(), WireError::TooLarge { len, max }.to_string()])
-    }
-
-    fn failure(&self, error: TaskError) -> Outcome {
-        let ending = match (error.kind(), error.downcast_ref()) {
-            (TaskErrorKind::Cancelled(_), _) => Ending::Cancelled,
-            (TaskErrorKind::Panicked, _) => Ending::Panicked,
-            (_, Some(Defect::Input(_))) => Ending::Decode,
-            (_, Some(Defect::Output(_))) => Ending::Encode,
-            _ => Ending::Failed,
-        };
-        let mut room = self.longest_text();
-        let texts = texts(error.source()).chain(error.panic_text()).take(MOST_SOURCES).map(|text| {
-            let text = shorten(text, room);
-            room -= text.len();
-            text
-        });
-        let texts = texts.collect();
-        // Errors and payloads of users may panic when they are dropped.
-        drop_quietly(error);
-        Outcome::Error(ending, texts)
-    }
-
-    /// A frame has to have room for it, and for something else.
-    fn longest_text(&self) -> usize {
-        usize::try_from(self.max_frame / 4).unwrap_or(usize::MAX)
     }
 
     fn forwarder(&self, run: Run, task: &TaskRef) -> Arc<Forwarder> {
