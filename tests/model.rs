@@ -482,7 +482,9 @@ fn of_two_who_wait_one_leads_and_the_other_is_woken_or_promoted() {
             leadership.open(vec![sleepers[1 - first].clone(), sleepers[first].clone()]);
             let threads = sleepers.map(|sleeper| {
                 let leadership = leadership.clone();
-                thread::spawn(move || leadership.wait(&sleeper, || (), drive, || ()))
+                thread::spawn(move || {
+                    leadership.wait(&sleeper, || (), |lead| lead.driven().into_iter().for_each(drive), || ())
+                })
             });
             threads.into_iter().for_each(|thread| thread.join().unwrap());
             assert!(!leadership.has_followers() && leadership.is_free());
@@ -508,7 +510,7 @@ fn three_wait<D: Send + 'static>(
         leadership.open(driven(&sleepers));
         let wait = |sleeper: &Arc<Sleeper>| {
             let (leadership, sleeper) = (leadership.clone(), sleeper.clone());
-            move || leadership.wait(&sleeper, || (), drive, || ())
+            move || leadership.wait(&sleeper, || (), |lead| lead.driven().into_iter().for_each(drive), || ())
         };
         let threads: Vec<_> = sleepers.iter().map(|sleeper| thread::spawn(wait(sleeper))).collect();
         meanwhile(&sleepers);
@@ -540,6 +542,42 @@ fn who_is_woken_from_outside_passes_the_lead_on() {
     three_wait(3, driven, drive, |[_, second, _]| second.wake());
 }
 
+/// Whoever leads calls code that waits for what the other one, or whoever leads next, will hear: it resigns before.
+#[test]
+fn who_is_to_wait_where_it_leads_makes_room_for_another() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let [first, second, inner]: Three = Default::default();
+        let leadership = Arc::new(Leadership::<Events, Sleeper>::new());
+        leadership.open(vec![first.clone(), second.clone(), inner.clone()]);
+        let wait = |sleeper: Arc<Sleeper>| {
+            let (leadership, inner) = (leadership.clone(), inner.clone());
+            move || {
+                let wait_for_inner =
+                    || leadership.wait(&inner, || (), |lead| lead.driven().into_iter().for_each(drive), || ());
+                leadership.wait(
+                    &sleeper,
+                    || (),
+                    |lead| match lead.driven() {
+                        Some(events) if events.len() < 3 => drive(events),
+                        _ => lead.aside(|| {
+                            // What it waits for comes next.
+                            leadership.resign(&|| ());
+                            wait_for_inner();
+                            false
+                        }),
+                    },
+                    || (),
+                );
+            }
+        };
+        let threads = [first, second].map(wait).map(thread::spawn);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(!leadership.has_followers() && leadership.is_free());
+    });
+}
+
 /// The resident leads, and waits for something to come or for being disturbed: it makes room for whoever follows, and is
 /// told when nobody leads any more.
 #[test]
@@ -555,7 +593,15 @@ fn the_resident_makes_room_for_a_guest_and_is_called_back() {
         let resident = Arc::new(Sleeper::default());
         let guest = {
             let (leadership, resident, sleeper) = (leadership.clone(), resident.clone(), sleeper.clone());
-            thread::spawn(move || leadership.wait(&sleeper, || resident.wake(), drive, || resident.promote()))
+            thread::spawn(move || {
+                let disturb = || resident.wake();
+                leadership.wait(
+                    &sleeper,
+                    disturb,
+                    |lead| lead.driven().into_iter().for_each(drive),
+                    || resident.promote(),
+                );
+            })
         };
         loop {
             if let Some(lead) = leadership.lead(|| resident.promote()) {

@@ -28,6 +28,7 @@ use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::sync::block_on::block_on;
 use crate::sync::clock;
+use crate::sync::relief;
 use crate::task::TaskRef;
 use crate::task::limits::Limits;
 
@@ -645,7 +646,7 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
             // Looked at after it was polled: whatever comes later wakes us.
             self.take_outcomes();
             if is_pending && self.outcomes.is_empty() {
-                return Poll::Pending;
+                return relief::pending();
             }
         }
     }

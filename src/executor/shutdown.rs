@@ -4,12 +4,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use event_listener::{Event, EventListener};
 use futures::future::FusedFuture;
 
 use crate::sync::block_on::block_on;
+use crate::sync::relief;
 
 /// An executor that comes to an end.
 pub(crate) trait Drain: Send + Sync {
@@ -79,7 +80,9 @@ impl Future for Shutdown {
                 // It may have ended before there was a listener to hear of it.
                 continue;
             };
-            ready!(Pin::new(listener).poll(cx));
+            if Pin::new(listener).poll(cx).is_pending() {
+                return relief::pending();
+            }
             self.listener = None;
         }
     }

@@ -25,6 +25,7 @@ use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::run::{self, CurrentPool};
 use crate::sync::block_on::{block_on_reacting, block_until};
+use crate::sync::relief;
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 use crate::task::context::Context;
 use crate::task::core::Core;
@@ -512,6 +513,10 @@ impl<T> ProgressFuture<T> {
     /// On a thread of a [`ThreadPoolExecutor`](crate::ThreadPoolExecutor), a task of the same pool that has not started
     /// yet is run by this call: so tasks may wait for tasks of their own pool, however few threads it has.
     ///
+    /// Code of the user that this library calls elsewhere (a waker, where an output is decoded or dropped) may wait for
+    /// other tasks as well: what its thread was there for is done by another one meanwhile. It may not wait for the very
+    /// task whose outcome it holds up.
+    ///
     /// While it waits for a task of a process pool, this thread reads what workers say, in place of the pool's own thread,
     /// which need not be woken then. It decodes small outputs, of up to 4 KiB, of tasks that nobody observes, and wakes
     /// whoever waits for them. Larger ones, and tasks with callbacks, are left to the pool's own thread.
@@ -671,7 +676,7 @@ impl<T> Future for ProgressFuture<T> {
             callbacks.raise();
         }
         if !has_ended {
-            return Poll::Pending;
+            return relief::pending();
         }
         self.resolved = true;
         match self.handle.take() {

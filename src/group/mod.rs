@@ -34,6 +34,7 @@ use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::id::TaskId;
 use crate::sync::clock;
+use crate::sync::relief;
 use crate::task::TaskRef;
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 
@@ -468,7 +469,7 @@ impl<T> TaskGroup<T> {
     pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Registered first: who notifies now wakes us, and who has done so is seen below.
         self.state.waiter.register(cx.waker());
-        if self.state.close() { Poll::Ready(()) } else { Poll::Pending }
+        if self.state.close() { Poll::Ready(()) } else { relief::pending() }
     }
 
     pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<T>>> {
@@ -487,7 +488,7 @@ impl<T> TaskGroup<T> {
         // If this panics, the outcome is still there.
         self.call_back(cx);
         match self.ended.take() {
-            None if !is_over => Poll::Pending,
+            None if !is_over => relief::pending(),
             ended => Poll::Ready(ended),
         }
     }

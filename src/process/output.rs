@@ -72,7 +72,7 @@ impl WorkerOutput {
     /// It is called on a thread that is there for that, one for all workers of the pool, and one line after the other. So it
     /// may take its time: meanwhile workers write until the pipe is full (64 KiB on Linux, and as much again waits in this
     /// program) and then wait, as they would for a slow terminal. No memory is taken beyond that, and neither the pool nor a
-    /// task that writes nothing is held up. A line may arrive a moment after its task has ended; when a
+    /// task that writes nothing is held up. It must not wait for a task that writes more than that. A line may arrive a moment after its task has ended; when a
     /// [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved all have. If `f` panics, that line is
     /// lost and no other.
     ///

@@ -3,6 +3,7 @@
 pub(crate) mod block_on;
 pub(crate) mod clock;
 pub(crate) mod primitives;
+pub(crate) mod relief;
 pub(crate) mod seqlock;
 pub(crate) mod spin;
 pub(crate) mod stripes;

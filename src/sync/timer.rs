@@ -1,15 +1,18 @@
 //! The one timer of this library: a thread that runs entries when they are due. It ends soon after the last of them is
 //! gone.
 //!
-//! Entries run without the timer's lock, so they may use the timer. If one panics, the others go on.
+//! Entries run without the timer's lock, so they may use the timer. If one panics, the others go on. If one is about to wait,
+//! perhaps for what the timer is to do next, another thread [takes over](crate::sync::relief).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::num::NonZero;
+use std::rc::Rc;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::sync::relief::{Relief, on_duty};
 use crate::sync::unwind::{drop_quietly, quietly};
 
 /// How long the thread stays when there is nothing to wait for.
@@ -38,7 +41,9 @@ struct Schedule {
     queue: BTreeSet<(Instant, TimerId)>,
     entries: BTreeMap<TimerId, Entry>,
     next: TimerId,
-    has_thread: bool,
+    /// The number of the thread that is there for it; 0 where there is none.
+    thread: u64,
+    threads: u64,
 }
 
 enum Entry {
@@ -60,19 +65,16 @@ impl TimerId {
 impl Timer {
     const fn new() -> Self {
         let first = TimerId(NonZero::<u64>::MIN);
-        let schedule = Schedule { queue: BTreeSet::new(), entries: BTreeMap::new(), next: first, has_thread: false };
+        let schedule =
+            Schedule { queue: BTreeSet::new(), entries: BTreeMap::new(), next: first, thread: 0, threads: 0 };
         Self { schedule: Mutex::new(schedule), changed: Condvar::new() }
     }
 
     /// Does something at that time; `None` where the system could not start the thread for it.
     pub(crate) fn schedule(&'static self, due: Instant, timed: Box<dyn Timed>) -> Option<TimerId> {
         let mut schedule = self.lock();
-        if !schedule.has_thread {
-            let thread = thread::Builder::new().name("progress-timer".into()).spawn(|| self.work());
-            schedule.has_thread = thread.is_ok();
-            if !schedule.has_thread {
-                return None;
-            }
+        if schedule.thread == 0 && !self.start_thread(&mut schedule) {
+            return None;
         }
         let is_first = schedule.queue.first().is_none_or(|&(first, _)| due < first);
         let id = schedule.next;
@@ -80,7 +82,8 @@ impl Timer {
         schedule.insert(id, due, timed);
         drop(schedule);
         if is_first {
-            self.changed.notify_one();
+            // A thread whose place another one has may not have left yet.
+            self.changed.notify_all();
         }
         Some(id)
     }
@@ -98,49 +101,66 @@ impl Timer {
         }
     }
 
-    /// The life of the thread.
-    fn work(&self) {
+    /// Puts another thread in the place of the one that is there, if there is one. Returns whether that went well.
+    fn start_thread(&'static self, schedule: &mut Schedule) -> bool {
+        let number = schedule.threads + 1;
+        let started = thread::Builder::new().name("progress-timer".into()).spawn(move || self.work(number)).is_ok();
+        if started {
+            (schedule.thread, schedule.threads) = (number, number);
+        }
+        started
+    }
+
+    /// The life of the thread, until another one has its place.
+    fn work(&'static self, number: u64) {
         let mut schedule = self.lock();
-        let mut idle_since = None;
-        loop {
+        let (mut idle_since, duty) = (None, Rc::new(Duty(self, number)));
+        while schedule.thread == number {
             let now = Instant::now();
             let wait = match schedule.queue.first().copied() {
                 Some((due, id)) if due <= now => {
                     idle_since = None;
-                    schedule = self.fire(schedule, id, now);
+                    schedule = self.fire(schedule, (id, now), &duty);
                     continue;
                 }
                 Some((due, _)) => due - now,
                 None => match LINGER.checked_sub(now - *idle_since.get_or_insert(now)) {
                     Some(left) if !left.is_zero() => left,
-                    _ => break,
+                    _ => {
+                        schedule.thread = 0;
+                        break;
+                    }
                 },
             };
             schedule = self.changed.wait_timeout(schedule, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
-        schedule.has_thread = false;
     }
 
     /// Does what is first in the queue, without the lock.
-    fn fire<'a>(
-        &'a self,
-        mut schedule: MutexGuard<'a, Schedule>,
-        id: TimerId,
-        now: Instant,
-    ) -> MutexGuard<'a, Schedule> {
+    fn fire(
+        &'static self,
+        mut schedule: MutexGuard<'static, Schedule>,
+        (id, now): (TimerId, Instant),
+        duty: &Rc<Duty>,
+    ) -> MutexGuard<'static, Schedule> {
         schedule.queue.pop_first();
         let entry = schedule.entries.get_mut(&id).map(|entry| mem::replace(entry, Entry::Firing));
         let Some(Entry::Waiting(due, mut timed)) = entry else { return schedule };
         drop(schedule);
-        let next = quietly(|| timed.fire(due, now)).flatten();
+        let mut next = None;
+        on_duty(duty.clone(), || next = quietly(|| timed.fire(due, now)).flatten());
         let mut schedule = self.lock();
         // It is gone where it was cancelled meanwhile.
         let is_wanted = schedule.entries.remove(&id).is_some();
         match next.filter(|_| is_wanted) {
-            Some(next) => schedule.insert(id, next, timed),
+            Some(next) => {
+                schedule.insert(id, next, timed);
+                // Another thread may have taken over, and wait for something later.
+                self.changed.notify_all();
+            }
             None => {
                 drop(schedule);
-                drop_quietly(timed);
+                on_duty(duty.clone(), || drop_quietly(timed));
                 schedule = self.lock();
             }
         }
@@ -149,6 +169,20 @@ impl Timer {
 
     fn lock(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread of this number is there for.
+struct Duty(&'static Timer, u64);
+
+impl Relief for Duty {
+    fn hand_over(&self) {
+        let Self(timer, number) = self;
+        let mut schedule = timer.lock();
+        if schedule.thread == *number {
+            // Where the system has no thread for it, this one goes on when it has waited.
+            timer.start_thread(&mut schedule);
+        }
     }
 }
 

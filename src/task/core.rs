@@ -12,6 +12,7 @@ use crate::error::{BoxError, CancelCause, Cancelled, Subject, TaskError, TaskErr
 use crate::id::{TaskId, WorkerId};
 use crate::progress::{Origin, PartState, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
+use crate::sync::relief::before_waiting;
 use crate::sync::waiter::Waiter;
 use crate::task::bulk;
 use crate::task::context::Recorder;
@@ -542,6 +543,7 @@ impl Core {
             if holds(self.state.load()) {
                 return;
             }
+            before_waiting();
             match deadline {
                 None => listener.wait(),
                 Some(deadline) => {

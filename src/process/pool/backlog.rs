@@ -1,70 +1,158 @@
-//! What follows from what a guest of the [lead](crate::process::pool::leader) has heard, and is not for its thread: it may
-//! call code of the user that takes its time, or needs more stack than that thread has. The driver's own thread does it, in
-//! order.
+//! What is heard of tasks, and is to be made known: in order, by one thread at a time. It may call code of the user.
+//!
+//! ```text
+//!                     the leader makes known what it has heard:
+//!            guest, light ┌──────────────────────────┐ resident, anything
+//!                         ▼                          ▼
+//!  idle ──────────────► at once                   at once
+//!   │ guest: what is heavy, and all that comes after it
+//!   ▼
+//!  kept ──────────────► by the resident, which is called for that
+//! ```
+//!
+//! What comes after an outcome of an item that is not complete yet is held, for it may be the outcome of the next item.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::process::pool::launch::End;
 use crate::process::pool::queued::{Kinds, News, Queued};
-use crate::process::pool::terms::{Action, WorkerId};
+use crate::process::pool::terms::{Action, Task, WorkerId};
 use crate::process::protocol::wire::Outcome;
 use crate::task::state;
 
 /// The largest output that any thread decodes, in bytes.
 const LIGHT: usize = 4096;
 
+#[derive(Default)]
 pub(super) struct Backlog {
-    kept: Mutex<VecDeque<Kept>>,
-    /// Nothing waits, and nothing is being done.
-    is_empty: AtomicBool,
+    queue: Mutex<Queue>,
+    /// Something waits that is not held, for the resident to do it.
+    has_next: AtomicBool,
+    /// Something waits, or is being done, that comes before what is heard next.
+    is_behind: AtomicBool,
 }
 
-/// What is to be done later.
+#[derive(Default)]
+struct Queue {
+    kept: VecDeque<Kept>,
+    /// The resident is at it.
+    is_busy: bool,
+    /// Tasks of which nothing is to be made known for now, for an outcome of an item of theirs is being decoded.
+    held: Vec<u64>,
+}
+
+/// What is to be done in order.
 pub(super) enum Kept {
     Do(Action<Kinds>),
     /// A worker is gone. What its tasks have shown before comes first: they may be started again.
     Gone(WorkerId, End),
 }
 
+/// Who makes something known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Teller {
+    Guest,
+    /// The resident: while it leads, or what others have left.
+    LeadingResident,
+    Resident,
+}
+
 impl Backlog {
-    pub(super) fn new() -> Self {
-        Self { kept: Mutex::default(), is_empty: AtomicBool::new(true) }
-    }
-
+    /// Whether there is nothing to be done, or being done by the resident.
     pub(super) fn is_empty(&self) -> bool {
-        self.is_empty.load(Ordering::SeqCst)
+        !self.is_behind.load(Ordering::SeqCst)
     }
 
-    /// Takes away what is not for this thread: from what is heavy on, or all of it, because it has to come after what is
-    /// kept. It is to be added once the rest is done.
-    pub(super) fn split(&self, actions: &mut Vec<Action<Kinds>>) -> Vec<Action<Kinds>> {
-        let is_light = |action: &Action<Kinds>| self.is_empty() && is_light(action);
-        let first = actions.iter().position(|action| !is_light(action));
-        first.map(|first| actions.split_off(first)).unwrap_or_default()
+    /// Whether there is something for the resident.
+    pub(super) fn has_next(&self) -> bool {
+        self.has_next.load(Ordering::SeqCst)
     }
 
-    /// Only whoever leads adds something.
+    /// Takes away what is not for a guest: from what is heavy on, or all of it, because it has to come after what is kept.
+    pub(super) fn split(&self, batch: &mut VecDeque<Kept>) -> VecDeque<Kept> {
+        let is_light = |kept: &Kept| matches!(kept, Kept::Do(action) if is_light(action));
+        let first = if self.is_empty() { batch.iter().position(|kept| !is_light(kept)) } else { Some(0) };
+        first.map(|first| batch.split_off(first)).unwrap_or_default()
+    }
+
     pub(super) fn add(&self, kept: impl IntoIterator<Item = Kept>) {
-        let mut all = self.lock();
-        all.extend(kept);
-        self.is_empty.store(false, Ordering::SeqCst);
+        self.change(|queue| queue.kept.extend(kept));
     }
 
-    /// What is to be done next. Whoever does it asks again afterwards.
-    pub(super) fn next(&self) -> Option<Kept> {
-        if self.is_empty() {
-            return None;
+    /// What the resident is to do next. It [says](Self::be_done) when it has.
+    pub(super) fn next(&self) -> VecDeque<Kept> {
+        self.change(|queue| {
+            let all = mem::take(&mut queue.kept);
+            let (held, next) = all.into_iter().partition(|kept| queue.holds(kept));
+            queue.kept = held;
+            queue.is_busy = true;
+            next
+        })
+    }
+
+    pub(super) fn be_done(&self) {
+        self.change(|queue| queue.is_busy = false);
+    }
+
+    /// Whoever was at it leaves the rest to others; nothing comes before what it has in hand, which may be of an item of
+    /// this task.
+    pub(super) fn give_back(&self, mut rest: VecDeque<Kept>, item_of: Option<u64>) {
+        self.change(|queue| {
+            rest.append(&mut queue.kept);
+            queue.kept = rest;
+            queue.is_busy = false;
+            queue.held.extend(item_of);
+        });
+    }
+
+    /// What this one had in hand is done.
+    pub(super) fn release(&self, task: u64) {
+        self.change(|queue| {
+            let index = queue.held.iter().position(|&held| held == task);
+            index.map(|index| queue.held.swap_remove(index));
+        });
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
+        let mut queue = self.lock();
+        let result = change(&mut queue);
+        let has_next = queue.kept.iter().any(|kept| !queue.holds(kept));
+        self.has_next.store(has_next, Ordering::SeqCst);
+        let is_behind = queue.is_busy || !queue.kept.is_empty() || !queue.held.is_empty();
+        self.is_behind.store(is_behind, Ordering::SeqCst);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn holds(&self, kept: &Kept) -> bool {
+        match kept {
+            Kept::Do(action) => action.task().is_some_and(|task| self.held.contains(&task.id())),
+            Kept::Gone(..) => !self.held.is_empty(),
         }
-        let mut kept = self.lock();
-        let next = kept.pop_front();
-        self.is_empty.store(next.is_none(), Ordering::SeqCst);
-        next
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+impl Action<Kinds> {
+    fn task(&self) -> Option<&Queued> {
+        match self {
+            Self::Begin(task)
+            | Self::Resume(task)
+            | Self::Show(task, _)
+            | Self::Deliver(task, _)
+            | Self::Settle(task, _)
+            | Self::Lose(task, ..)
+            | Self::ShowRetry(task)
+            | Self::Refuse(task) => Some(task),
+            _ => None,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! is sent in this order. All the rest follows without the lock. Callers write to the channels themselves. Only the
 //! driver reads them, and only it ends and reaps processes, so that no number of a process is used that is not ours.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::mem;
@@ -24,7 +25,6 @@ use crate::process::pool::poller::Ready;
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::remnants::Remnants;
 use crate::process::pool::shared::{Drive, Pool, State};
-use crate::process::pool::standby::Call;
 use crate::process::pool::terms::{Action, Effects, Event, WorkerId};
 use crate::process::program;
 use crate::process::protocol::channel::{Channel, Received};
@@ -46,8 +46,8 @@ const MOST_EFFECTS: usize = 256;
 /// What reads from workers, and sees to their ends.
 pub(super) struct Driver {
     pub(super) pool: Arc<Pool>,
-    /// The thread that drives is one of those that wait, and not the one that is there for it.
-    is_guest: bool,
+    /// What was heard in this turn, and is to be made known after it.
+    heard: RefCell<Vec<Kept>>,
     /// When a guest has heard something.
     last_heard: Option<Instant>,
     spin: AdaptiveSpin,
@@ -66,8 +66,7 @@ pub(super) struct Driver {
 }
 
 impl Drive for Driver {
-    fn turn(&mut self, guest: Option<&Sleeper>) {
-        self.is_guest = guest.is_some();
+    fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Kept> {
         self.pool.forget_images();
         self.see_to_time();
         self.see_to_lingering();
@@ -76,7 +75,9 @@ impl Drive for Driver {
         let next = self.do_what_was_posted();
         let glance = (!ready.is_empty()).then_some(GLANCE);
         let left = next.map(|next| next.saturating_duration_since(Instant::now()));
-        let timeout = left.into_iter().chain(glance).min();
+        // What was heard is not to wait for more.
+        let now = (!self.heard.get_mut().is_empty()).then_some(Duration::ZERO);
+        let timeout = left.into_iter().chain(glance).chain(now).min();
         let mut heard = Vec::new();
         match guest {
             Some(sleeper) => sleeper.interruptibly(|| heard = self.wait_briefly(sleeper, timeout)),
@@ -96,6 +97,7 @@ impl Drive for Driver {
                 Ready::Reception => self.serve_reception(),
             }
         }
+        self.heard.take()
     }
 
     fn is_over(&self) -> bool {
@@ -121,7 +123,7 @@ impl Driver {
     pub(super) fn new(pool: Arc<Pool>) -> Self {
         Self {
             pool,
-            is_guest: false,
+            heard: RefCell::default(),
             last_heard: None,
             spin: AdaptiveSpin::new(),
             peers: HashMap::new(),
@@ -174,13 +176,11 @@ impl Driver {
     }
 
     fn follow(&self, state: MutexGuard<'_, State>, effects: Effects<Kinds>) {
-        self.pool.follow(state, effects, |mut actions| {
-            let kept = if self.is_guest { self.pool.backlog.split(&mut actions) } else { Vec::new() };
-            self.pool.carry_out_all(actions);
-            if !kept.is_empty() {
-                self.leave_to_resident(kept.into_iter().map(Kept::Do));
-            }
-        });
+        if !effects.is_empty() {
+            self.pool.is_telling.store(true, Ordering::SeqCst);
+        }
+        let heard = &self.heard;
+        self.pool.follow(state, effects, |actions| heard.borrow_mut().extend(actions.into_iter().map(Kept::Do)));
     }
 
     /// What is to be looked at now and then, because nothing tells.
@@ -203,8 +203,11 @@ impl Driver {
                 return state.timer;
             }
             drop(state);
-            for (worker, process, channel) in arrivals {
-                self.admit(worker, process, channel);
+            for (worker, started) in arrivals {
+                match started {
+                    Ok((process, channel)) => self.admit(worker, process, channel),
+                    Err(failure) => self.tell(Event::NotStarted(worker, failure)),
+                }
             }
             for action in posted {
                 match action {
@@ -496,14 +499,11 @@ impl Driver {
     }
 
     pub(super) fn tell_gone(&self, worker: WorkerId, end: End) {
-        if self.is_guest && !self.pool.backlog.is_empty() {
-            return self.leave_to_resident([Kept::Gone(worker, end)]);
+        let mut heard = self.heard.borrow_mut();
+        if !heard.is_empty() || !self.pool.backlog.is_empty() {
+            return heard.push(Kept::Gone(worker, end));
         }
+        drop(heard);
         self.tell_locked(self.pool.lock_without(worker), Event::Gone(worker, end));
-    }
-
-    fn leave_to_resident(&self, kept: impl IntoIterator<Item = Kept>) {
-        self.pool.backlog.add(kept);
-        self.pool.standby.call(Call::Now);
     }
 }

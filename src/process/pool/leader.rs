@@ -10,6 +10,10 @@
 //!                                           nobody follows: the resident is to come when it is time
 //! ```
 //!
+//! What the leader hears of may call code of the user, which may wait. So it is [done aside](Lead::aside): the leader still
+//! has the lead, and what is driven is free. If that code is about to wait, the leader [resigns](Leadership::resign), and
+//! is one of those who wait afterwards.
+//!
 //! No follower is forgotten: whoever leaves promotes one when the lead is free, and whoever follows tries once more to lead
 //! when it can be promoted.
 //!
@@ -48,7 +52,7 @@ pub(crate) trait Follower {
 /// it that the resident leads when it is time.
 pub(crate) struct Lead<'a, D, F: Follower, V: Fn()> {
     leadership: &'a Leadership<D, F>,
-    /// Nothing once it is closed.
+    /// Nothing once it is closed, or once this thread has resigned.
     driven: Option<MutexGuard<'a, Option<D>>>,
     vacate: V,
 }
@@ -56,6 +60,14 @@ pub(crate) struct Lead<'a, D, F: Follower, V: Fn()> {
 impl<D, F: Follower, V: Fn()> Lead<'_, D, F, V> {
     pub(crate) fn driven(&mut self) -> Option<&mut D> {
         self.driven.as_mut()?.as_mut()
+    }
+
+    /// Does something that leaves alone what is driven. It returns whether this thread has not resigned meanwhile.
+    pub(crate) fn aside(&mut self, work: impl FnOnce() -> bool) {
+        let had_lead = self.driven.take().is_some();
+        if work() && had_lead {
+            self.driven = Some(self.leadership.driven());
+        }
     }
 
     /// There is nothing to do any more. Returns what was driven.
@@ -72,8 +84,7 @@ impl<D, F: Follower, V: Fn()> Lead<'_, D, F, V> {
 impl<D, F: Follower, V: Fn()> Drop for Lead<'_, D, F, V> {
     fn drop(&mut self) {
         if self.driven.take().is_some() {
-            self.leadership.leader.store(FREE, Ordering::SeqCst);
-            self.leadership.promote_next(&self.vacate);
+            self.leadership.resign(&self.vacate);
         }
     }
 }
@@ -90,16 +101,24 @@ impl<D, F: Follower> Leadership<D, F> {
 
     /// Waits until this thread is woken: leads meanwhile, or sleeps while another does. `disturb` lets the resident look
     /// whether somebody follows; for `vacate` see [`Lead`]. Returns early where there is nothing to do.
-    pub(crate) fn wait(&self, this: &Arc<F>, disturb: impl Fn(), mut drive: impl FnMut(&mut D), vacate: impl Fn()) {
+    pub(crate) fn wait<V: Fn()>(
+        &self,
+        this: &Arc<F>,
+        disturb: impl Fn(),
+        mut drive: impl FnMut(&mut Lead<'_, D, F, &V>),
+        vacate: V,
+    ) {
         let mut was_promoted = false;
         while !this.is_woken() {
             match self.try_lead(GUEST).or_else(|_| self.follow(this)) {
                 Ok(driven) => {
                     let mut lead = self.lead_by(driven, &vacate);
-                    while let Some(driven) = lead.driven().filter(|_| !this.is_woken()) {
-                        drive(driven);
+                    while lead.driven().is_some() && !this.is_woken() {
+                        drive(&mut lead);
                     }
-                    return;
+                    // Whoever has resigned waits again.
+                    was_promoted = false;
+                    continue;
                 }
                 Err(CLOSED) => return,
                 Err(RESIDENT) => disturb(),
@@ -116,6 +135,12 @@ impl<D, F: Follower> Leadership<D, F> {
     /// The lead for the resident, unless a guest has it.
     pub(crate) fn lead<V: Fn()>(&self, vacate: V) -> Option<Lead<'_, D, F, V>> {
         self.try_lead(RESIDENT).ok().map(|driven| self.lead_by(driven, vacate))
+    }
+
+    /// Lets go of the lead that this thread has.
+    pub(crate) fn resign(&self, vacate: &impl Fn()) {
+        self.leader.store(FREE, Ordering::SeqCst);
+        self.promote_next(vacate);
     }
 
     /// Who follows after this has said that nobody does finds who leads, and disturbs the resident.

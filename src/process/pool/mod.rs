@@ -37,6 +37,7 @@ mod spoken;
 mod standby;
 mod standstill;
 mod starts;
+mod telling;
 pub(crate) mod terms;
 mod threads;
 mod verdict;

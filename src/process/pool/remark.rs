@@ -1,11 +1,13 @@
-//! What is said, once, where workers do not come.
+//! What a pool writes to standard error: lines of its tasks, and what is said, once, where workers do not come.
 
+use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::process::pool::census::Counts;
-use crate::process::pool::relay::is_written_at_once;
+use crate::process::pool::relay::{Relay, is_written_at_once};
 use crate::process::pool::shared::Pool;
-use crate::task::lines::to_standard_error;
+use crate::task::lines::{Line, to_standard_error};
 
 impl Pool {
     /// Writes a line to standard error, unless nobody reads that: whoever drives does not wait for it.
@@ -13,6 +15,28 @@ impl Pool {
         if is_written_at_once(line) {
             to_standard_error(line);
         }
+    }
+
+    /// Writes a line to standard error: at once where that takes no time, or else on the thread that is there for it.
+    pub(super) fn print(&self, line: Line) {
+        let mut state = self.lock();
+        let is_behind = state.relay.as_ref().is_some_and(|relay| relay.has_lines());
+        if !is_behind && is_written_at_once(&line.text) {
+            drop(state);
+            return to_standard_error(&line.text);
+        }
+        let relay = state.relay.take().or_else(|| self.start_relay().ok());
+        state.relay.clone_from(&relay);
+        drop(state);
+        match relay {
+            Some(relay) => relay.print(line),
+            None => to_standard_error(&line.text),
+        }
+    }
+
+    pub(super) fn start_relay(&self) -> io::Result<Arc<Relay>> {
+        let progress = self.progress.clone();
+        Relay::start(self.launch.output.clone(), move || _ = progress.notify(usize::MAX))
     }
 
     pub(super) fn remark(&self) {

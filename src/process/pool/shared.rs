@@ -2,11 +2,10 @@
 //! what follows from it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
 use std::mem;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use crate::error::{BoxError, CancelCause};
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
 use crate::process::error::RemoteError;
-use crate::process::pool::backlog::Backlog;
+use crate::process::pool::backlog::{Backlog, Kept};
 use crate::process::pool::census::Counts;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::CrewNews;
@@ -28,7 +27,7 @@ use crate::process::pool::launched::Site;
 use crate::process::pool::leader::{Follower, Leadership};
 use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::{Entry, ItemsEnded, Kinds, News};
-use crate::process::pool::relay::{Relay, Speakers, is_written_at_once};
+use crate::process::pool::relay::{Relay, Speakers};
 use crate::process::pool::remote;
 use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::Settings;
@@ -44,7 +43,6 @@ use crate::process::workers::WorkersStatus;
 use crate::sync::block_on::{Reactor, Sleeper};
 use crate::sync::clock;
 use crate::task::details::Owner;
-use crate::task::lines::{Line, to_standard_error};
 use crate::task::remote::Record;
 use crate::task::{publish, transitions, watchdog};
 
@@ -63,6 +61,12 @@ pub(crate) struct Pool {
     /// Somebody waits until [`State::timer`].
     pub(super) is_polling: AtomicBool,
     pub(super) progress: Arc<Notifier>,
+    /// Whoever leads has heard something that is not known yet.
+    pub(super) is_telling: AtomicBool,
+    /// No task is left, and none will come.
+    pub(super) is_done: AtomicBool,
+    /// How often the resident was replaced.
+    pub(super) replacements: AtomicU32,
     pub(super) has_remarked: AtomicBool,
     pub(super) windows: Windows,
     /// Shared values that nobody needs any more, and workers still have.
@@ -73,7 +77,8 @@ pub(crate) struct Pool {
 /// What whoever leads does.
 pub(super) trait Drive: Send {
     /// Does what is to be done, then waits for news, and does what follows from them. A guest is not kept once it is woken.
-    fn turn(&mut self, guest: Option<&Sleeper>);
+    /// Returns what is to be [made known](Pool::make_known).
+    fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Kept>;
     /// Whether nothing is left to do. Then the thread that starts workers ends as well.
     fn is_over(&self) -> bool;
 }
@@ -86,8 +91,8 @@ pub(super) struct State {
     pub(super) images: Images,
     /// What only the driver does.
     pub(super) posted: Effects<Kinds>,
-    /// Processes that were started, for the driver.
-    pub(super) arrivals: Vec<(WorkerId, Process, Arc<Channel>)>,
+    /// Processes that were started, or could not be, for the driver.
+    pub(super) arrivals: Vec<(WorkerId, Started)>,
     /// What there is to know of those that are started together.
     #[cfg(feature = "cluster")]
     pub(super) crew_news: Vec<CrewNews>,
@@ -104,6 +109,9 @@ pub(super) struct State {
     /// Dropped once the driver has done what was posted.
     pub(super) waiting: Vec<Sender<()>>,
 }
+
+/// What came of starting a worker.
+type Started = Result<(Process, Arc<Channel>), Failure>;
 
 /// Those to which something was written that is to be sent.
 type Channels = Vec<(WorkerId, Arc<Channel>)>;
@@ -132,9 +140,12 @@ impl Pool {
             poller: OnceLock::new(),
             leadership: Leadership::new(),
             standby: Standby::default(),
-            backlog: Backlog::new(),
+            backlog: Backlog::default(),
             is_polling: AtomicBool::new(false),
             progress: Arc::new(Notifier::new()),
+            is_telling: AtomicBool::new(false),
+            is_done: AtomicBool::new(false),
+            replacements: AtomicU32::new(0),
             has_remarked: AtomicBool::new(false),
             windows: Windows::default(),
             forgotten: Mutex::default(),
@@ -239,13 +250,23 @@ impl Pool {
         self.expect_news();
     }
 
-    pub(super) fn tell_locked(&self, mut state: MutexGuard<'_, State>, events: impl IntoIterator<Item = Event<Kinds>>) {
+    pub(super) fn tell_locked(&self, state: MutexGuard<'_, State>, events: impl IntoIterator<Item = Event<Kinds>>) {
+        self.tell_with(state, events, |actions| self.carry_out_all(actions));
+    }
+
+    /// The same. What the user may notice of it is given to `carry_out`.
+    pub(super) fn tell_with(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        events: impl IntoIterator<Item = Event<Kinds>>,
+        carry_out: impl FnOnce(Vec<Action<Kinds>>),
+    ) {
         let (now, mut effects) = (Instant::now(), Vec::new());
         for event in events {
             // What callers say is never out of turn.
             let _ = state.scheduler.handle(event, now, &mut effects);
         }
-        self.follow(state, effects, |actions| self.carry_out_all(actions));
+        self.follow(state, effects, carry_out);
     }
 
     /// Does what is to be done, and lets go of the lock for all but what has to be in order. What the user may notice is
@@ -263,6 +284,7 @@ impl Pool {
         let others: Vec<_> = others.collect();
         self.set_timer(&mut state);
         let (is_done, has_posted) = (state.scheduler.is_done(), !state.posted.is_empty());
+        self.is_done.store(is_done, Ordering::SeqCst);
         drop(state);
         for (worker, channel) in channels {
             self.send_off(worker, &channel);
@@ -371,28 +393,6 @@ impl Pool {
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a line to standard error: at once where that takes no time, or else on the thread that is there for it.
-    fn print(&self, line: Line) {
-        let mut state = self.lock();
-        let is_behind = state.relay.as_ref().is_some_and(|relay| relay.has_lines());
-        if !is_behind && is_written_at_once(&line.text) {
-            drop(state);
-            return to_standard_error(&line.text);
-        }
-        let relay = state.relay.take().or_else(|| self.start_relay().ok());
-        state.relay.clone_from(&relay);
-        drop(state);
-        match relay {
-            Some(relay) => relay.print(line),
-            None => to_standard_error(&line.text),
-        }
-    }
-
-    pub(super) fn start_relay(&self) -> io::Result<Arc<Relay>> {
-        let progress = self.progress.clone();
-        Relay::start(self.launch.output.clone(), move || _ = progress.notify(usize::MAX))
-    }
-
     pub(super) fn carry_out_all(&self, actions: Vec<Action<Kinds>>) {
         if actions.is_empty() {
             return;
@@ -488,8 +488,8 @@ impl Keeper for Pool {
 /// Whoever waits for a task drives meanwhile.
 impl Reactor for Pool {
     fn react(&self, sleeper: &Arc<Sleeper>) {
-        let drive = |driver: &mut Box<dyn Drive>| driver.turn(Some(sleeper));
-        self.leadership.wait(sleeper, || self.interrupt(), drive, || self.vacate());
+        let Some(pool) = self.this.upgrade() else { return };
+        self.leadership.wait(sleeper, || self.interrupt(), |lead| pool.turn(lead, Some(sleeper)), || self.vacate());
     }
 
     fn interrupt(&self) {
@@ -538,6 +538,7 @@ impl Drain for Pool {
         let state = self.lock();
         state.scheduler.is_done()
             && self.backlog.is_empty()
+            && !self.is_telling.load(Ordering::SeqCst)
             && state.relay.as_ref().is_none_or(|relay| relay.has_ended())
     }
 

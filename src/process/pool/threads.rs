@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
@@ -10,7 +11,6 @@ use crate::codec::Encoded;
 use crate::codec::shared::References;
 use crate::executor::job::{Job, Refusal};
 use crate::process::output::WorkerOutput;
-use crate::process::pool::backlog::Kept;
 use crate::process::pool::driver::Driver;
 use crate::process::pool::launch::{Failure, Process};
 use crate::process::pool::poller::Poller;
@@ -18,7 +18,6 @@ use crate::process::pool::queued::Queued;
 use crate::process::pool::shared::{Pool, State};
 use crate::process::pool::standby::Call;
 use crate::process::pool::terms::{Event, Seat, WorkerId};
-use crate::sync::clock;
 use crate::task::transitions;
 
 /// The stack of the thread that drives, which decodes outputs: as much as the one of `main` mostly has, for large arrays
@@ -73,16 +72,14 @@ impl Pool {
         let (starter, orders) = channel();
         let (starting, driving) = (self.clone(), self.clone());
         let thread = thread::Builder::new().name("progress-start".into());
-        let started = thread.spawn(move || starting.start_workers(&orders)).and_then(|_| {
-            let thread = thread::Builder::new().name("progress-drive".into()).stack_size(DECODER_STACK);
-            thread.spawn(move || driving.drive())
-        });
+        let started = thread.spawn(move || starting.start_workers(&orders));
+        let started = started.and_then(|_| spawn_resident(move || driving.drive()));
         match started {
             Ok(_) => state.starter = Some(starter),
             // Nobody else would end it.
             Err(_) => state.relay.take().into_iter().for_each(|relay| relay.finish()),
         }
-        started.map(drop)
+        started
     }
 
     /// The life of the thread that starts workers. It lives as long as they do, for the system may tell them when it
@@ -93,14 +90,12 @@ impl Pool {
             return self.start_crews(orders);
         }
         while let Ok((worker, function, seat)) = orders.recv() {
-            match self.launch.start(function, seat) {
-                Ok((process, channel)) => {
-                    self.relay(&process);
-                    self.lock().arrivals.push((worker, process, Arc::new(channel)));
-                    self.wake_driver();
-                }
-                Err(failure) => self.tell(Event::NotStarted(worker, failure)),
-            }
+            let started = self.launch.start(function, seat).map(|(process, channel)| {
+                self.relay(&process);
+                (process, Arc::new(channel))
+            });
+            self.lock().arrivals.push((worker, started));
+            self.wake_driver();
         }
     }
 
@@ -118,47 +113,52 @@ impl Pool {
     /// The life of the thread that drives while nobody waits.
     fn drive(self: Arc<Self>) {
         self.leadership.open(Box::new(Driver::new(self.clone())));
-        loop {
+        self.reside(0);
+    }
+
+    /// The resident drives while nobody waits, until it is replaced once more.
+    fn reside(self: &Arc<Self>, replacement: u32) {
+        while self.replacements.load(Ordering::SeqCst) == replacement {
             self.work_off();
             if let Some(mut lead) = self.leadership.lead(|| self.vacate()) {
                 // What guests have left comes before what is heard next.
-                while let Some(driver) = lead.driven().filter(|_| self.backlog.is_empty()) {
-                    if driver.is_over() {
+                while let Some(driver) = lead.driven().filter(|_| !self.backlog.has_next()) {
+                    if self.backlog.is_empty() && driver.is_over() {
                         drop(lead.close());
                         return;
                     }
                     if self.standby.is_there() && self.leadership.has_followers() {
                         break;
                     }
-                    driver.turn(None);
+                    self.turn(&mut lead, None);
                 }
             }
-            if self.backlog.is_empty() {
+            if !self.backlog.has_next() && self.replacements.load(Ordering::SeqCst) == replacement {
                 self.stand_by();
             }
         }
     }
 
+    /// Has another thread take the place of the resident, which is about to wait in code of the user. Where there is none
+    /// to be had, it stays the resident, and whoever waits drives.
+    pub(super) fn replace_resident(self: &Arc<Self>) {
+        let (pool, replacement) = (self.clone(), self.replacements.load(Ordering::SeqCst).wrapping_add(1));
+        self.replacements.store(replacement, Ordering::SeqCst);
+        if spawn_resident(move || pool.reside(replacement)).is_err() {
+            self.replacements.store(replacement.wrapping_sub(1), Ordering::SeqCst);
+        }
+    }
+
     /// Waits until there is something to be done by nobody else.
     fn stand_by(&self) {
-        let is_at_rest = || self.backlog.is_empty() && self.urgency() == Call::Late;
+        let is_at_rest = || !self.backlog.has_next() && self.urgency() == Call::Late;
         while self.standby.wait() == Some(Call::Soon) && is_at_rest() {
             self.standby.call(Call::Late);
         }
     }
+}
 
-    /// Does what guests have left.
-    fn work_off(&self) {
-        let mut is_anything = false;
-        while let Some(kept) = self.backlog.next() {
-            is_anything = true;
-            match kept {
-                Kept::Do(action) => self.carry_out(action, clock::now()),
-                Kept::Gone(worker, end) => self.tell_locked(self.lock_without(worker), [Event::Gone(worker, end)]),
-            }
-        }
-        if is_anything && self.lock().scheduler.is_done() {
-            self.progress.notify(usize::MAX);
-        }
-    }
+fn spawn_resident(life: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = thread::Builder::new().name("progress-drive".into()).stack_size(DECODER_STACK);
+    thread.spawn(life).map(drop)
 }

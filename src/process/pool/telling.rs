@@ -1,0 +1,140 @@
+//! How what the leader has heard is made known, where code of the user is called.
+//!
+//! Whoever is within such code, which is about to wait, [hands over](crate::sync::relief): it keeps what it has in hand in
+//! the [backlog](super::backlog), and resigns where it leads. A resident has another thread take its place.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::process::pool::backlog::{Kept, Teller};
+use crate::process::pool::leader::Lead;
+use crate::process::pool::shared::{Drive, Pool};
+use crate::process::pool::standby::Call;
+use crate::process::pool::terms::{Action, Event, Task};
+use crate::sync::block_on::{Reactor, Sleeper};
+use crate::sync::clock;
+use crate::sync::relief::{Relief, on_duty};
+
+/// What a thread has in hand.
+struct Telling {
+    pool: Arc<Pool>,
+    teller: Teller,
+    rest: RefCell<VecDeque<Kept>>,
+    /// The task of which an item is being told.
+    item_of: Cell<Option<u64>>,
+}
+
+impl Pool {
+    /// One turn of whoever leads: of the resident, where it is no guest.
+    pub(super) fn turn<V: Fn()>(
+        self: &Arc<Self>,
+        lead: &mut Lead<'_, Box<dyn Drive>, Sleeper, V>,
+        guest: Option<&Sleeper>,
+    ) {
+        let teller = if guest.is_some() { Teller::Guest } else { Teller::LeadingResident };
+        match lead.driven().map(|driver| driver.turn(guest)) {
+            Some(heard) if !heard.is_empty() => lead.aside(|| self.make_known(heard, teller)),
+            _ => self.be_known(),
+        }
+    }
+
+    /// Does what was heard of. Returns `false` where that was handed over meanwhile.
+    pub(super) fn make_known(self: &Arc<Self>, batch: Vec<Kept>, teller: Teller) -> bool {
+        let mut batch = VecDeque::from(batch);
+        let kept = if teller == Teller::Guest { self.backlog.split(&mut batch) } else { VecDeque::new() };
+        let is_left = batch.is_empty() || self.tell_all(batch, teller);
+        if !kept.is_empty() {
+            self.leave_to_resident(kept);
+        }
+        if is_left {
+            self.be_known();
+        }
+        is_left
+    }
+
+    /// All that was heard is known, or kept.
+    pub(super) fn be_known(&self) {
+        self.is_telling.store(false, Ordering::SeqCst);
+        if self.is_done.load(Ordering::SeqCst) {
+            self.progress.notify(usize::MAX);
+        }
+    }
+
+    /// Does what others have left to the resident.
+    pub(super) fn work_off(self: &Arc<Self>) {
+        while self.backlog.has_next() && self.tell_all(self.backlog.next(), Teller::Resident) {
+            self.backlog.be_done();
+            if self.lock().scheduler.is_done() {
+                self.progress.notify(usize::MAX);
+            }
+        }
+    }
+
+    fn tell_all(self: &Arc<Self>, batch: VecDeque<Kept>, teller: Teller) -> bool {
+        let telling =
+            Rc::new(Telling { pool: self.clone(), teller, rest: RefCell::new(batch), item_of: Cell::new(None) });
+        let is_left = on_duty(telling.clone(), || telling.tell());
+        if let Some(task) = telling.item_of.take().filter(|_| !is_left) {
+            self.backlog.release(task);
+            self.interrupt();
+            self.call_resident();
+        }
+        is_left
+    }
+
+    fn leave_to_resident(&self, kept: impl IntoIterator<Item = Kept>) {
+        self.backlog.add(kept);
+        self.call_resident();
+    }
+
+    fn call_resident(&self) {
+        if self.standby.is_there() { self.standby.call(Call::Now) } else { self.wake_driver() }
+    }
+}
+
+impl Telling {
+    fn tell(&self) {
+        let heard_at = clock::now();
+        loop {
+            let next = self.rest.borrow_mut().pop_front();
+            match next {
+                None => return,
+                Some(Kept::Gone(worker, end)) => {
+                    let pool = &self.pool;
+                    pool.tell_with(pool.lock_without(worker), [Event::Gone(worker, end)], |actions| {
+                        let mut rest = self.rest.borrow_mut();
+                        actions.into_iter().rev().for_each(|action| rest.push_front(Kept::Do(action)));
+                    });
+                }
+                // One by one, for code that is called for one may wait for another.
+                Some(Kept::Do(Action::Reject(tasks, failure))) if tasks.len() > 1 => {
+                    let each = |task| Kept::Do(Action::Reject(vec![task], failure.clone()));
+                    let mut rest = self.rest.borrow_mut();
+                    tasks.into_iter().rev().for_each(|task| rest.push_front(each(task)));
+                }
+                Some(Kept::Do(action)) => {
+                    self.item_of.set(if let Action::Deliver(task, _) = &action { Some(task.id()) } else { None });
+                    self.pool.carry_out(action, heard_at);
+                }
+            }
+        }
+    }
+}
+
+impl Relief for Telling {
+    fn hand_over(&self) {
+        let pool = &self.pool;
+        pool.backlog.give_back(self.rest.take(), self.item_of.get());
+        if self.teller != Teller::Resident {
+            pool.be_known();
+            pool.leadership.resign(&|| pool.vacate());
+        }
+        match self.teller {
+            Teller::Guest => pool.call_resident(),
+            Teller::LeadingResident | Teller::Resident => pool.replace_resident(),
+        }
+    }
+}
