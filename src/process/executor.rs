@@ -70,6 +70,9 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 /// Workers can also be on other machines: a [`Launcher`](crate::Launcher) such as `srun` or `ssh` is put in front of their
 /// command. See [From threads to a cluster in one line](crate::guide::cluster).
 ///
+/// A process that the program forks, without starting another program in it, has copies of its pools and futures. It may
+/// drop them, which does nothing to tasks or workers, and is to use none of them: a pool of its own is as good as any.
+///
 /// Worker processes need Unix. On other systems the types exist, so that code which mentions them compiles, and
 /// [`build`](crate::ProcessPoolBuilder::build) returns an error that says so.
 ///

@@ -65,6 +65,8 @@ pub(crate) mod protocol;
 pub(crate) mod registry;
 mod test_worker;
 #[cfg(unix)]
+mod this_process;
+#[cfg(unix)]
 mod trampoline;
 #[cfg(unix)]
 pub(crate) mod worker;

@@ -45,7 +45,7 @@ const ORDER: &[(&str, &[&str])] = &[
             "program < build_id",
             "build_id | protocol < registry < worker_args",
             "error < launcher",
-            "launcher | output | trampoline | worker_args | workers < pool",
+            "launcher | output | this_process | trampoline | worker_args | workers < pool",
             "error | worker_args < worker",
             "pool < executor < builder",
             "trampoline | worker < init < test_worker",

@@ -19,6 +19,7 @@ use crate::process::pool::relay::LineStream;
 use crate::process::pool::terms::{Seat, WorkerId};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::noise::Terms;
+use crate::process::this_process::ThisProcess;
 
 /// How long a launcher may take to end by itself whose workers have ended.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -58,6 +59,7 @@ pub(super) struct Crew {
 /// A file that nobody else can read, while it is needed. It is locked meanwhile, so that no other pool takes its name.
 pub(super) struct KeyFile {
     path: PathBuf,
+    process: ThisProcess,
     _locked: File,
 }
 
@@ -74,13 +76,15 @@ impl KeyFile {
         // Where files cannot be locked, it goes without.
         let _ = is_locked(&file);
         file.write_all(content).map_err(named)?;
-        Ok(Self { path, _locked: file })
+        Ok(Self { path, process: ThisProcess::new(), _locked: file })
     }
 }
 
 impl Drop for KeyFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.process.is_here() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

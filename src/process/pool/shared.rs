@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::os::fd::AsFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -26,30 +25,31 @@ use crate::process::pool::launch::{Failure, Launch, Process};
 use crate::process::pool::launched::Site;
 use crate::process::pool::leader::{Follower, Leadership};
 use crate::process::pool::poller::Poller;
-use crate::process::pool::queued::{Entry, ItemsEnded, Kinds, News};
+use crate::process::pool::queued::{Entry, Kinds};
 use crate::process::pool::relay::{Relay, Speakers};
-use crate::process::pool::remote;
 use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::Settings;
 use crate::process::pool::standby::{Call, Standby};
 use crate::process::pool::terms::{Action, Effects, Event, Seat, Task, WorkerId};
-use crate::process::pool::verdict::{cancelled_kind, judge, loss, stopped_by};
+use crate::process::pool::verdict::stopped_by;
 use crate::process::pool::windows::Windows;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wire::outbox::Payload;
 use crate::process::protocol::wire::{Request, Run};
 use crate::process::registry::any_function;
+use crate::process::this_process::ThisProcess;
 use crate::process::workers::WorkersStatus;
 use crate::sync::block_on::{Reactor, Sleeper};
-use crate::sync::clock;
 use crate::task::details::Owner;
 use crate::task::remote::Record;
-use crate::task::{publish, transitions, watchdog};
+use crate::task::transitions;
 
 /// How long to wait for the driver.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Pool {
+    /// What it belongs to.
+    process: ThisProcess,
     pub(crate) launch: Launch,
     pub(super) cancel_grace: Duration,
     pub(super) state: Mutex<State>,
@@ -134,6 +134,7 @@ impl Pool {
             waiting: Vec::new(),
         };
         Arc::new_cyclic(|this| Self {
+            process: ThisProcess::new(),
             launch,
             cancel_grace: settings.cancel_grace,
             state: Mutex::new(state),
@@ -174,6 +175,9 @@ impl Pool {
     /// Returns when the system was asked to stop the workers; or after a while, for the driver may be kept from it by code
     /// of the user.
     pub(crate) fn suspend(self: &Arc<Self>) {
+        if !self.process.is_here() {
+            return;
+        }
         let (posted, done) = channel();
         let mut state = self.lock();
         // Without a driver there are no workers.
@@ -244,8 +248,12 @@ impl Pool {
         }
     }
 
-    /// Tells the scheduler, and does what follows.
+    /// Tells the scheduler, and does what follows; nothing in a process that was forked, which may drop what it has a copy
+    /// of: the tasks and the workers are not its own, and whoever had the lock is not there.
     pub(super) fn tell(self: &Arc<Self>, event: Event<Kinds>) {
+        if !self.process.is_here() {
+            return;
+        }
         self.tell_locked(self.lock(), [event]);
         self.expect_news();
     }
@@ -392,69 +400,6 @@ impl Pool {
     fn forgotten(&self) -> MutexGuard<'_, Vec<u64>> {
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    pub(super) fn carry_out_all(&self, actions: Vec<Action<Kinds>>) {
-        if actions.is_empty() {
-            return;
-        }
-        let heard_at = clock::now();
-        actions.into_iter().for_each(|action| self.carry_out(action, heard_at));
-    }
-
-    /// Makes known what has become of a task. Code of the user may be called: outputs are decoded and dropped, futures
-    /// are woken. It was heard of at that moment of the clock.
-    pub(super) fn carry_out(&self, action: Action<Kinds>, heard_at: u64) {
-        let caught = catch_unwind(AssertUnwindSafe(|| match action {
-            Action::Begin(task) => {
-                remote::begin(task.task(), self.launch.report_interval);
-                // Items that have not begun go on elsewhere when the worker is lost.
-                if task.0.retries.load(Ordering::Relaxed) == 0 && task.task().core.items().is_none() {
-                    drop(mem::take(&mut *task.input()));
-                }
-            }
-            Action::Resume(task) => watchdog::watch(task.task()),
-            Action::Show(task, News::Snapshot(snapshot)) => {
-                remote::mirror(task.task(), snapshot, self.launch.report_interval);
-            }
-            #[cfg(feature = "log")]
-            Action::Show(task, News::Log(log)) => {
-                if let Some(relay) = self.lock().relay.clone() {
-                    relay.log(log, task.task());
-                }
-            }
-            Action::Show(task, News::Line(text)) => {
-                remote::say(task.task(), &text).into_iter().for_each(|line| self.print(line));
-            }
-            Action::Deliver(task, ItemsEnded::Values(values)) => {
-                remote::deliver_values(task.task(), &values, self.launch.report_interval);
-            }
-            Action::Deliver(task, ItemsEnded::One(snapshot, outcome)) => {
-                let outcome = judge(task.task(), outcome);
-                remote::deliver(task.task(), snapshot, outcome, self.launch.report_interval);
-            }
-            Action::Settle(task, (snapshot, outcome)) => {
-                let (outcome, input) = (judge(task.task(), outcome), mem::take(&mut *task.input()).into());
-                remote::end(task.task(), snapshot, outcome, input, (heard_at, self.launch.report_interval));
-            }
-            Action::Lose(task, mut end, reason) => {
-                let record = end.record.take().filter(|record| record.task == task.id());
-                let (is_exact, loss) = (end.is_exact, loss(task.task(), self.cancel_grace, end, reason));
-                let input = mem::take(&mut *task.input()).into();
-                remote::lose(task.task(), record, loss, (input, is_exact));
-            }
-            Action::ShowRetry(task) => publish::change(task.task()),
-            Action::Refuse(task) => transitions::refuse(task.task(), cancelled_kind(task.task()), None),
-            Action::Reject(tasks, Failure { kind, error, .. }) => {
-                for task in tasks {
-                    transitions::reject(task.task(), kind.clone(), error.clone().into());
-                }
-            }
-            // Dropped here, and not under the lock; all others are the driver's, or were done.
-            _ => {}
-        }));
-        // What was thrown may throw again when it is dropped.
-        caught.unwrap_or_else(mem::forget);
-    }
 }
 
 impl State {
@@ -480,6 +425,9 @@ impl State {
 /// The driver does it: the last one who has let go may have any lock.
 impl Keeper for Pool {
     fn forget(&self, image: u64) {
+        if !self.process.is_here() {
+            return;
+        }
         self.forgotten().push(image);
         self.wake_driver();
     }

@@ -5,18 +5,25 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::process::pool::backlog::{Kept, Teller};
+use crate::process::pool::launch::Failure;
 use crate::process::pool::leader::Lead;
+use crate::process::pool::queued::{ItemsEnded, Kinds, News};
+use crate::process::pool::remote;
 use crate::process::pool::shared::{Drive, Pool};
 use crate::process::pool::standby::Call;
 use crate::process::pool::terms::{Action, Event, Task};
+use crate::process::pool::verdict::{cancelled_kind, judge, loss};
 use crate::sync::block_on::{Reactor, Sleeper};
 use crate::sync::clock;
 use crate::sync::relief::{Relief, on_duty};
+use crate::task::{publish, transitions, watchdog};
 
 /// What a thread has in hand.
 struct Telling {
@@ -83,6 +90,69 @@ impl Pool {
             self.call_resident();
         }
         is_left
+    }
+
+    pub(super) fn carry_out_all(&self, actions: Vec<Action<Kinds>>) {
+        if actions.is_empty() {
+            return;
+        }
+        let heard_at = clock::now();
+        actions.into_iter().for_each(|action| self.carry_out(action, heard_at));
+    }
+
+    /// Makes known what has become of a task. Code of the user may be called: outputs are decoded and dropped, futures
+    /// are woken. It was heard of at that moment of the clock.
+    pub(super) fn carry_out(&self, action: Action<Kinds>, heard_at: u64) {
+        let caught = catch_unwind(AssertUnwindSafe(|| match action {
+            Action::Begin(task) => {
+                remote::begin(task.task(), self.launch.report_interval);
+                // Items that have not begun go on elsewhere when the worker is lost.
+                if task.0.retries.load(Ordering::Relaxed) == 0 && task.task().core.items().is_none() {
+                    drop(mem::take(&mut *task.input()));
+                }
+            }
+            Action::Resume(task) => watchdog::watch(task.task()),
+            Action::Show(task, News::Snapshot(snapshot)) => {
+                remote::mirror(task.task(), snapshot, self.launch.report_interval);
+            }
+            #[cfg(feature = "log")]
+            Action::Show(task, News::Log(log)) => {
+                if let Some(relay) = self.lock().relay.clone() {
+                    relay.log(log, task.task());
+                }
+            }
+            Action::Show(task, News::Line(text)) => {
+                remote::say(task.task(), &text).into_iter().for_each(|line| self.print(line));
+            }
+            Action::Deliver(task, ItemsEnded::Values(values)) => {
+                remote::deliver_values(task.task(), &values, self.launch.report_interval);
+            }
+            Action::Deliver(task, ItemsEnded::One(snapshot, outcome)) => {
+                let outcome = judge(task.task(), outcome);
+                remote::deliver(task.task(), snapshot, outcome, self.launch.report_interval);
+            }
+            Action::Settle(task, (snapshot, outcome)) => {
+                let (outcome, input) = (judge(task.task(), outcome), mem::take(&mut *task.input()).into());
+                remote::end(task.task(), snapshot, outcome, input, (heard_at, self.launch.report_interval));
+            }
+            Action::Lose(task, mut end, reason) => {
+                let record = end.record.take().filter(|record| record.task == task.id());
+                let (is_exact, loss) = (end.is_exact, loss(task.task(), self.cancel_grace, end, reason));
+                let input = mem::take(&mut *task.input()).into();
+                remote::lose(task.task(), record, loss, (input, is_exact));
+            }
+            Action::ShowRetry(task) => publish::change(task.task()),
+            Action::Refuse(task) => transitions::refuse(task.task(), cancelled_kind(task.task()), None),
+            Action::Reject(tasks, Failure { kind, error, .. }) => {
+                for task in tasks {
+                    transitions::reject(task.task(), kind.clone(), error.clone().into());
+                }
+            }
+            // Dropped here, and not under the lock; all others are the driver's, or were done.
+            _ => {}
+        }));
+        // What was thrown may throw again when it is dropped.
+        caught.unwrap_or_else(mem::forget);
     }
 
     fn leave_to_resident(&self, kept: impl IntoIterator<Item = Kept>) {
