@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use futures::{Stream as _, StreamExt, TryStreamExt};
 use progress_executor::{
-    Executor, ExecutorExt, Job, ProcessPoolExecutor, SyncExecutor, TaskError, TaskErrorKind, TaskResult,
-    ThreadPoolExecutor, Updater, executor_fn,
+    CancelCause, Executor, ExecutorExt, Job, ProcessPoolExecutor, SyncExecutor, TaskError, TaskErrorKind, TaskResult,
+    ThreadPoolExecutor, Updater, WorkerExit, WorkerOutput, executor_fn,
 };
 use serde::{Deserialize, Serialize};
 
@@ -477,6 +477,44 @@ fn an_input_with_retries_begins_again_alone() {
             let map = executor.map(mark, marks(&thens, &site)).chunks(3).retries(2);
             let outcomes: Vec<_> = map.blocking().map(|it| it.is_ok()).collect();
             assert_eq!((outcomes, site.marks()), (vec![true, false, true], vec![0, 1, 1, 1, 2]));
+            site.remove();
+        }
+    });
+}
+
+/// The pool was asked to end in between, and perhaps has ended: what is left of a chunk was accepted before.
+#[test]
+fn what_is_left_of_a_chunk_is_run_after_a_shutdown_and_not_after_one_that_cancels() {
+    within_deadline(|| {
+        let with_lines = || {
+            let output = WorkerOutput::lines(|_| ());
+            ProcessPoolExecutor::builder().max_workers(1).output(output).build().unwrap()
+        };
+        for make in [|| ProcessPoolExecutor::new(1).unwrap(), || without_memory(1), with_lines] {
+            for is_awaited in [false, true] {
+                let (executor, site) = (make(), Site::new());
+                let thens = [Then::Return, Then::EndTheProcessOnce, Then::Return, Then::EndTheProcess, Then::Return];
+                let mut map = executor.map(mark, marks(&thens, &site)).chunks(5).retries(1);
+                assert!(support::Hand::new().poll_next(&mut map).is_pending());
+                let shutdown = executor.shutdown();
+                if is_awaited {
+                    shutdown.wait();
+                }
+                let outcomes: Vec<_> = map.blocking().map(seen).collect();
+                let lost = Err(TaskErrorKind::WorkerLost(WorkerExit::Code(7)));
+                assert_eq!(outcomes, [Ok(0), Ok(1), Ok(2), lost, Ok(4)]);
+                assert_eq!(site.marks(), [0, 1, 1, 2, 3, 3, 4]);
+                executor.shutdown().wait();
+                site.remove();
+            }
+            let (executor, site) = (make(), Site::new());
+            let mut map = executor.map(mark, marks(&[Then::EndTheProcessOnce; 3], &site)).chunks(3).retries(1);
+            assert!(support::Hand::new().poll_next(&mut map).is_pending());
+            eventually("its worker is lost", || executor.workers().lost == 1);
+            executor.shutdown_now().wait();
+            let errors: Vec<_> = map.blocking().map(Result::unwrap_err).collect();
+            assert!(errors.iter().all(|error| *error.kind() == TaskErrorKind::Cancelled(CancelCause::Shutdown)));
+            assert_eq!((errors.len(), site.marks()), (3, vec![0]));
             site.remove();
         }
     });

@@ -27,6 +27,7 @@ pub(crate) struct Chunk<I, O> {
     /// To what the encoded inputs refer.
     references: Mutex<References>,
     labels: Labels,
+    is_rest: bool,
     counts: ItemCounts,
     /// What the inputs take in bytes, where they were encoded.
     encoded: AtomicUsize,
@@ -182,6 +183,7 @@ impl<I, O> Chunk<I, O> {
             inputs: Mutex::new(Inputs::Values(inputs)),
             references: Mutex::default(),
             labels,
+            is_rest: false,
             outcomes,
             unencodable: Mutex::default(),
             retries: Retries { each: terms.retries, first: terms.retries },
@@ -200,6 +202,7 @@ impl<I, O> Chunk<I, O> {
             inputs: Mutex::new(Inputs::Encoded(inputs)),
             references: Mutex::new(references),
             labels,
+            is_rest: true,
             outcomes,
             unencodable: Mutex::new(unencodable),
             retries,
@@ -325,6 +328,10 @@ const MISSING: &str = "its worker has told of fewer outcomes than it was sent in
 impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
     fn counts(&self) -> &ItemCounts {
         &self.counts
+    }
+
+    fn are_rest(&self) -> bool {
+        self.is_rest
     }
 
     fn accept(&self, outcome: Result<Encoded, TaskError>, error: &dyn Fn(TaskErrorKind) -> TaskError) {

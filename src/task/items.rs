@@ -13,6 +13,9 @@ use crate::error::{TaskError, TaskErrorKind};
 pub(crate) trait Items: Send + Sync {
     fn counts(&self) -> &ItemCounts;
 
+    /// Whether these are what is left of items that an executor had accepted.
+    fn are_rest(&self) -> bool;
+
     /// Takes the outcome that the next item had in another process. `error` makes an error of that item.
     fn accept(&self, outcome: Result<Encoded, TaskError>, error: &dyn Fn(TaskErrorKind) -> TaskError);
 

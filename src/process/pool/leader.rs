@@ -72,8 +72,11 @@ impl<D, F: Follower, V: Fn()> Lead<'_, D, F, V> {
 
     /// There is nothing to do any more. Returns what was driven.
     pub(crate) fn close(mut self) -> Option<D> {
-        let driven = self.driven.take()?.take();
+        let mut guard = self.driven.take()?;
+        let driven = guard.take();
+        // First, for it may be opened again as soon as another thread can get at it.
         self.leadership.leader.store(CLOSED, Ordering::SeqCst);
+        drop(guard);
         while let Some(follower) = self.leadership.next_follower() {
             follower.promote();
         }

@@ -388,6 +388,11 @@ impl Relay {
         self.wake.wake();
     }
 
+    /// Whether it passes on nothing that comes from now on.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.news().is_over
+    }
+
     fn news(&self) -> MutexGuard<'_, News> {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }

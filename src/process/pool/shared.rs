@@ -89,6 +89,8 @@ pub(super) struct State {
     pub(super) channels: HashMap<WorkerId, Arc<Channel>>,
     /// Which shared values they have.
     pub(super) images: Images,
+    /// Its tasks were cancelled when it was closed.
+    pub(super) is_cancelled: bool,
     /// What only the driver does.
     pub(super) posted: Effects<Kinds>,
     /// Processes that were started, or could not be, for the driver.
@@ -122,6 +124,7 @@ impl Pool {
             scheduler: Scheduler::new(settings),
             channels: HashMap::new(),
             images: Images::default(),
+            is_cancelled: false,
             posted: Vec::new(),
             arrivals: Vec::new(),
             #[cfg(feature = "cluster")]
@@ -194,7 +197,8 @@ impl Pool {
 
     /// Asks all tasks to end, in one step: none is sent to a worker from now on.
     pub(crate) fn cancel_all(&self) {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.is_cancelled = true;
         let tasks = state.scheduler.unended().into_iter().map(|queued| queued.task().clone());
         let cancellations = transitions::request_cancel_all(tasks, CancelCause::Shutdown);
         drop(state);

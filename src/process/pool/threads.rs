@@ -1,5 +1,6 @@
 //! The threads of a pool: one that drives while nobody waits in a way that drives, and one that starts workers, for that
-//! blocks. They live until the pool is closed, and all of its tasks and workers have ended.
+//! blocks. They live until the pool is closed, and all of its tasks and workers have ended; and again for what is left of a
+//! chunk then.
 
 use std::io;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::thread;
 
 use crate::codec::Encoded;
 use crate::codec::shared::References;
+use crate::error::CancelCause;
 use crate::executor::job::{Job, Refusal};
 use crate::process::output::WorkerOutput;
 use crate::process::pool::driver::Driver;
@@ -33,8 +35,16 @@ impl Pool {
     ) {
         let mut state = self.lock();
         if state.scheduler.is_closed() {
-            drop(state);
-            return job.reject(Refusal::ShutDown);
+            // What is left of a chunk was accepted before, and so it is to be run, even if all else has ended.
+            let was_accepted = job.task().core.items().is_some_and(|items| items.are_rest());
+            if !was_accepted || state.is_cancelled {
+                drop(state);
+                return if was_accepted {
+                    transitions::cancel(job.task(), CancelCause::Shutdown)
+                } else {
+                    job.reject(Refusal::ShutDown)
+                };
+            }
         }
         if let Err(error) = self.start_threads(&mut state) {
             drop(state);
@@ -66,7 +76,7 @@ impl Pool {
         self.standby.open()?;
         let has_lines = !self.launch.launcher.is_local() || matches!(self.launch.output, WorkerOutput::Lines(_));
         let has_lines = has_lines || self.launch.log_level > 0;
-        if has_lines && state.relay.is_none() {
+        if has_lines && state.relay.as_ref().is_none_or(|relay| relay.is_finishing()) {
             state.relay = Some(self.start_relay()?);
         }
         let (starter, orders) = channel();
@@ -113,7 +123,7 @@ impl Pool {
     /// The life of the thread that drives while nobody waits.
     fn drive(self: Arc<Self>) {
         self.leadership.open(Box::new(Driver::new(self.clone())));
-        self.reside(0);
+        self.reside(self.replacements.load(Ordering::SeqCst));
     }
 
     /// The resident drives while nobody waits, until it is replaced once more.
