@@ -1018,7 +1018,10 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::User(_) => self.user(),
+            Happening::User(_) => {
+                self.user();
+                self.check_queued();
+            }
             #[cfg(feature = "cluster")]
             Happening::Launched(worker) => {
                 if self.starting.contains(&worker) {
@@ -1108,6 +1111,12 @@ impl World {
             let is_unheard = it.sent.iter().chain(&it.noted).any(said);
             assert!(is_told || ends || is_unheard, "a worker goes on in a suspended pool");
         }
+    }
+
+    fn check_queued(&self) {
+        let is_queued = |task: &&TaskRef| state::is_pending(task.word()) && task.word() & state::LENT == 0;
+        let queued = self.tasks.iter().filter(is_queued).count();
+        assert!(self.scheduler.counts().queued <= queued, "tasks that have ended are said to wait");
     }
 
     /// Nothing that can be done is left undone.

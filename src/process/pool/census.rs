@@ -2,7 +2,7 @@
 
 use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::{Phase, Slot};
-use crate::process::pool::terms::{Types, WorkerId};
+use crate::process::pool::terms::{Task, Types, WorkerId};
 
 /// How many workers and tasks there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,8 @@ impl<K: Types> Scheduler<K> {
             ready: ready.clone().count(),
             busy: ready.filter(|slot| !slot.sent.is_empty()).count(),
             lost: self.lost,
-            queued: self.queue.len(),
+            // Those that were cancelled may not be forgotten yet.
+            queued: self.queue.iter().filter(|task| !task.has_ended()).count(),
         }
     }
 
