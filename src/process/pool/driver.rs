@@ -35,6 +35,8 @@ use crate::sync::spin::AdaptiveSpin;
 
 /// How often a worker is read from before others have their turn.
 const READS: usize = 64;
+/// The same after its end: more than any channel holds.
+const LAST_READS: usize = 256;
 /// How often to look whether a process has ended, where nothing tells.
 const GLANCE: Duration = Duration::from_millis(100);
 /// For how long after an answer the next one may be waited for without sleeping.
@@ -453,11 +455,11 @@ impl Driver {
 
     /// What a worker had said before its end still counts, sent or not.
     fn hear_last(&mut self, worker: WorkerId) {
-        while self.peers.get(&worker).is_some_and(|peer| !peer.is_severed) {
-            let Some(peer) = self.peers.get_mut(&worker) else { return };
+        for _ in 0..LAST_READS {
+            let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { break };
             match peer.channel.receive(&mut peer.decoder) {
                 Received::Some => self.take_in(worker),
-                // Another process may have its end of the channel, and nothing to say.
+                // Another process may have its end of the channel, and nothing to say, or too much.
                 Received::Nothing | Received::End => break,
             }
         }
