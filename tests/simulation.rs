@@ -448,21 +448,14 @@ impl World {
     // The program.
 
     fn tell(&mut self, event: Event<Kind>) {
-        let worker = match &event {
-            Event::Greeted(worker)
-            | Event::Ready(worker, _)
-            | Event::Begun(worker, _)
-            | Event::Progress(worker, ..)
-            | Event::Ended(worker, ..)
-            | Event::Goodbye(worker) => Some(*worker),
-            _ => None,
-        };
         let mut effects = Effects::new();
-        let result = self.scheduler.handle(event, self.now, &mut effects);
+        // What is not said by a worker is never out of turn.
+        let _ = self.scheduler.handle(event, self.now, &mut effects);
+        self.follow(effects);
+    }
+
+    fn follow(&mut self, effects: Effects<Kind>) {
         self.carry_out(effects);
-        if let (Err(_), Some(worker)) = (result, worker) {
-            self.tell(Event::Severed(worker));
-        }
         if let Some(at) = self.scheduler.next_deadline().filter(|&at| self.timer.is_none_or(|timer| at < timer)) {
             self.timer = Some(at);
             self.later(at.saturating_duration_since(self.now), Happening::Time);
@@ -608,25 +601,41 @@ impl World {
         }
     }
 
-    fn hear(&mut self, worker: WorkerId, frame: Frame) {
+    /// Takes in what was read at once, up to something that makes no sense. The rest is heard later.
+    fn hear(&mut self, worker: WorkerId, frames: Vec<Frame>) {
         if let Some(it) = self.workers.get_mut(&worker) {
-            it.has_said_goodbye |= matches!(frame, Frame::Goodbye);
+            it.has_said_goodbye |= frames.iter().any(|frame| matches!(frame, Frame::Goodbye));
         }
-        self.tell(match frame {
-            Frame::Greeting => Event::Greeted(worker),
-            Frame::Ready => Event::Ready(worker, None),
-            Frame::Begun(task) => Event::Begun(worker, task),
-            Frame::Progress(task, snapshot) => Event::Progress(worker, task, snapshot),
-            Frame::Ended(task, took, outcome) => Event::Ended(worker, task, took, outcome),
-            Frame::Goodbye => Event::Goodbye(worker),
+        let (mut effects, mut frames) = (Effects::new(), frames.into_iter());
+        let result = frames.try_for_each(|frame| {
+            let event = match frame {
+                Frame::Greeting => Event::Greeted(worker),
+                Frame::Ready => Event::Ready(worker, None),
+                Frame::Begun(task) => Event::Begun(worker, task),
+                Frame::Progress(task, snapshot) => Event::Progress(worker, task, snapshot),
+                Frame::Ended(task, took, outcome) => Event::Ended(worker, task, took, outcome),
+                Frame::Goodbye => Event::Goodbye(worker),
+            };
+            self.scheduler.note(event, self.now, &mut effects)
         });
+        if let Some(it) = self.workers.get_mut(&worker) {
+            frames.rev().for_each(|frame| it.sent.push_front(frame));
+        }
+        self.scheduler.see_to_work(self.now, &mut effects);
+        self.follow(effects);
+        if result.is_err() {
+            self.tell(Event::Severed(worker));
+        }
     }
 
     /// All that a worker has said by now.
     fn hear_all(&mut self, worker: WorkerId) {
         while let Some(it) = self.workers.get_mut(&worker) {
-            let Some(frame) = it.sent.pop_front().or_else(|| it.noted.pop_front()) else { return };
-            self.hear(worker, frame);
+            let frames: Vec<Frame> = it.sent.drain(..).chain(it.noted.drain(..)).collect();
+            if frames.is_empty() {
+                return;
+            }
+            self.hear(worker, frames);
         }
     }
 
@@ -1058,8 +1067,10 @@ impl World {
             Happening::Finishes(worker, number) => self.finish(worker, number),
             Happening::Notices(worker, number) => self.notice(worker, number),
             Happening::Delivers(worker) => {
-                if let Some(frame) = self.workers.get_mut(&worker).and_then(|it| it.sent.pop_front()) {
-                    self.hear(worker, frame);
+                let most = 1 + self.dice.below(4) as usize;
+                if let Some(it) = self.workers.get_mut(&worker).filter(|it| !it.sent.is_empty()) {
+                    let frames = it.sent.drain(..most.min(it.sent.len())).collect();
+                    self.hear(worker, frames);
                 }
             }
             Happening::Freezes(worker, time) => {
