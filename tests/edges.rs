@@ -4,13 +4,13 @@
 #[path = "it/support.rs"]
 mod support;
 
-use std::io::{Cursor, Seek, SeekFrom};
+use std::io::{self, Cursor, Seek, SeekFrom, Write};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use progress_executor::{
-    Executor, ExecutorExt, Launcher, ProcessPoolExecutor, SharedUpdater, SyncExecutor, TaskError, TaskGroup,
+    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, SharedUpdater, SyncExecutor, TaskError, TaskGroup,
     TaskResult, ThreadPoolExecutor, Updater,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -390,4 +390,31 @@ fn a_limit_that_passes_in_a_worker_that_is_stopped_says_so() {
             assert!(error.contains("it was stopped (signal "), "{error}");
         }
     }
+}
+
+// What is written to may panic.
+
+struct Breaks;
+
+impl Write for Breaks {
+    fn write(&mut self, _text: &[u8]) -> io::Result<usize> {
+        panic!("it breaks")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        panic!("it breaks")
+    }
+}
+
+/// A second panic in a `drop` would abort the program.
+#[test]
+fn what_panics_when_it_is_written_to_ends_a_join_and_not_the_program() {
+    let joined = thread::spawn(|| {
+        let mut group = TaskGroup::new();
+        let mut bars = group.show(GroupBars::lines(Breaks));
+        group.add(SyncExecutor::new().spawn(|_| Ok(())));
+        write!(bars, "a line that is not complete").unwrap();
+        group.join().wait()
+    });
+    assert!(joined.join().is_err());
 }

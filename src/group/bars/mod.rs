@@ -30,6 +30,7 @@ use crate::group::bars::units::Units;
 use crate::group::state::{GroupState, View};
 use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed};
+use crate::sync::unwind::quietly;
 use crate::sync::waiter::Waiter;
 use crate::task::TaskRef;
 use crate::task::callbacks::Observer;
@@ -534,14 +535,16 @@ impl Shown {
         }
     }
 
-    /// The group is gone.
+    /// The group is gone, maybe because what is written to has panicked, and would do so again.
     pub(crate) fn finish(&self) {
         self.view.close();
-        self.catch_up(None);
-        let (_, progress) = self.view.now();
-        // Names of tasks are in it.
-        let summary = self.view.report().to_string();
-        self.bars.lock().finish(&one_line(&summary), progress.failed + progress.cancelled > 0);
+        let _ = quietly(|| {
+            self.catch_up(None);
+            let (_, progress) = self.view.now();
+            // Names of tasks are in it.
+            let summary = self.view.report().to_string();
+            self.bars.lock().finish(&one_line(&summary), progress.failed + progress.cancelled > 0);
+        });
     }
 }
 
@@ -597,7 +600,7 @@ impl Write for GroupBars {
 
 impl Drop for GroupBars {
     fn drop(&mut self) {
-        let _ = self.flush();
+        let _ = quietly(|| self.flush());
     }
 }
 
