@@ -21,42 +21,45 @@ use crate::process::protocol::channel::Channel;
 use crate::process::protocol::noise::Terms;
 use crate::process::this_process::ThisProcess;
 
-/// How long a launcher may take to end by itself whose workers have ended.
+/// How long a launcher may take to end by itself once its workers have ended.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long after one worker the next may connect. They run by then, and none tries for as long as this.
+/// How long after one worker the next may connect: by then all of them run, and none tries for so long.
 pub(super) const STRAGGLING: Duration = Duration::from_secs(60);
 
 /// What the driver is told by the thread that starts crews.
 pub(super) enum CrewNews {
     Open(Reception),
-    /// So many who agree to this may come.
+    /// So many workers may connect under these terms.
     Expect(Terms, usize),
     /// Its command runs.
     Started(u64, Box<Crew>),
-    /// These will not come.
+    /// These workers will not come.
     Failed(u64, Vec<WorkerId>, Failure),
 }
 
 pub(super) struct Crew {
-    /// The launcher, which is elsewhere once it has ended.
+    /// The launcher. Once it has ended there is no process of this machine any more.
     pub(super) process: Process,
-    /// Carries the invitation, and then shows that this program is there; or else the invitation is in a file.
+    /// The launcher's standard input: carries the invitation, and then shows that this program lives. `None` if the invitation
+    /// is in a file.
     pub(super) lifeline: Option<Channel>,
     pub(super) key_file: Option<KeyFile>,
     pub(super) errors: Arc<LineStream>,
-    /// Those that have not come.
+    /// Workers that have not connected.
     pub(super) absent: VecDeque<(WorkerId, Seat)>,
-    /// How many are there.
+    /// How many are connected.
     pub(super) present: usize,
-    /// When one has come last.
+    /// When the last one connected.
     pub(super) last_arrival: Option<Instant>,
-    /// The last of those that have said goodbye, whose place is taken until the launcher has ended: then nothing is left.
+    /// The last worker, which has said goodbye. Its place stays taken until the launcher has ended, so that nothing is left when
+    /// the pool has ended.
     pub(super) leaving: Option<(WorkerId, End)>,
     /// Nobody needs the launcher any more.
     pub(super) ending: Option<Ending>,
 }
 
-/// A file that nobody else can read, while it is needed. It is locked meanwhile, so that no other pool takes its name.
+/// The file with an invitation, readable by its owner only. It is locked, so that no other pool takes its name, and removed
+/// when dropped.
 pub(super) struct KeyFile {
     path: PathBuf,
     process: ThisProcess,
@@ -64,7 +67,7 @@ pub(super) struct KeyFile {
 }
 
 impl KeyFile {
-    /// Replaces what a program may have left that was killed.
+    /// Replaces a file that a killed program has left behind.
     pub(super) fn create(path: PathBuf, content: &[u8]) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         if File::open(&path).is_ok_and(|file| is_locked(&file)) {
@@ -73,7 +76,7 @@ impl KeyFile {
         }
         let _ = fs::remove_file(&path);
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(named)?;
-        // Where files cannot be locked, it goes without.
+        // Not all file systems have locks.
         let _ = is_locked(&file);
         file.write_all(content).map_err(named)?;
         Ok(Self { path, process: ThisProcess::new(), _locked: file })
@@ -98,7 +101,7 @@ fn is_locked(file: &File) -> bool {
 pub(super) struct Crews {
     pub(super) reception: Option<Reception>,
     pub(super) by_number: HashMap<u64, Box<Crew>>,
-    /// Workers that have come before it was told that their launcher runs.
+    /// Workers that connected before the driver was told that their launcher runs.
     pub(super) early: Vec<Newcomer>,
 }
 
@@ -109,7 +112,7 @@ impl Crews {
 }
 
 impl Crew {
-    /// How it ended for one that has not come.
+    /// How a worker ended that has not connected.
     pub(super) fn process_end(&self, exit: WorkerExit) -> End {
         let remains = self.process.launched().map(|launched| Box::new(launched.remains(&[])));
         End {
@@ -130,18 +133,18 @@ impl Crew {
         is_feeding || is_unwatched || self.ending.is_some()
     }
 
-    /// By when another worker is to come. Where they are only submitted, each may wait in a queue for as long as it takes.
+    /// When to give up workers that have not connected. Not if they were only submitted: each may wait in a queue of its own.
     pub(super) fn next_arrival_by(&self) -> Option<Instant> {
         let is_waiting = self.lifeline.is_some() && !self.absent.is_empty();
         self.last_arrival.filter(|_| is_waiting).map(|last| last + STRAGGLING)
     }
 
-    /// Whether nobody is there, nor is to come.
+    /// Whether no worker is connected, and none expected.
     pub(super) fn is_empty(&self) -> bool {
         self.absent.is_empty() && self.present == 0
     }
 
-    /// Lets the launcher end, if there is nobody any more for whom it runs.
+    /// Lets the launcher end if it has no workers any more.
     pub(super) fn release(&mut self, now: Instant) {
         if self.is_empty() && self.ending.is_none() {
             self.lifeline.iter().for_each(Channel::close);
@@ -150,7 +153,7 @@ impl Crew {
         }
     }
 
-    /// How the launcher has ended, if it has, or is waited for no longer.
+    /// How the launcher has ended, if it has; `Unknown` if it does not, and is not waited for any longer.
     pub(super) fn exit(&mut self, now: Instant) -> Option<WorkerExit> {
         let is_stuck = self.ending.as_mut().is_some_and(|ending| ending.press(&self.process, now).is_none());
         self.process.exit().or(is_stuck.then_some(WorkerExit::Unknown))

@@ -7,8 +7,8 @@
 //!  driver: absent ───── lobby: knows the key ─────► a peer like any other
 //! ```
 //!
-//! The launcher is not read from, apart from what it says on standard error. While it runs, those may come who have not; when
-//! it has ended, they will not, unless it has only submitted them.
+//! Nothing is read from the launcher but its standard error. Workers may connect while it runs; once it has ended no others are
+//! expected, unless it has only submitted them.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -52,7 +52,7 @@ impl Pool {
         let mut recruiter = None;
         let mut next = 0;
         while let Ok(first) = orders.recv() {
-            // Whoever orders has the lock until all is ordered.
+            // Held by whoever orders until all workers are ordered.
             drop(self.lock());
             let crew: Vec<Order> = [first].into_iter().chain(orders.try_iter()).collect();
             next += 1;
@@ -74,7 +74,7 @@ impl Pool {
         let Some(recruiter) = recruiter else { return Ok(()) };
         let fingerprint = portable_fingerprint(TaskRegistry::of_this_process());
         let terms = Terms { fingerprint, pool: recruiter.pool, attempt: number, key: Key::random()? };
-        // Before anybody can come.
+        // Before any worker can connect.
         self.tell_crews(CrewNews::Expect(terms.clone(), orders.len()));
         let invitation = Invitation { terms, addresses: recruiter.addresses.clone() };
         let crew = self.spawn_crew(&invitation, orders)?;
@@ -92,7 +92,7 @@ impl Pool {
         let values = Values { index: 0, count: orders.len(), host: launcher.host(seat.host), attempt: seat.attempt };
         let arguments = [argument, format!("{}{function}", worker_args::ARGUMENT)];
         let mut command = launched::command(launcher, values, &self.launch.program.harness(), arguments)?;
-        // What workers print before they know what they are is nobody's.
+        // Workers may print something before they know what they are.
         let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
         let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
         let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
@@ -116,7 +116,7 @@ impl Pool {
         })
     }
 
-    /// Lets workers find the invitation, and what is to surround them.
+    /// Makes the invitation, together with the surroundings, available to the workers.
     fn invite(&self, invitation: &Invitation) -> io::Result<Invited> {
         let surroundings = launched::surroundings(&self.launch.env, self.launch.current_dir.as_deref());
         let surroundings = Request::Surroundings(surroundings);
@@ -156,7 +156,7 @@ struct Invited {
     input: OwnedFd,
     lifeline: Option<Channel>,
     key_file: Option<KeyFile>,
-    /// What workers are called with.
+    /// The argument that makes a process such a worker.
     argument: String,
 }
 
@@ -175,7 +175,7 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
 // The driver.
 
 impl Driver {
-    /// Takes in what has happened, and sees to the ends of launchers. Returns what is to be looked at again soon.
+    /// Takes in news. Returns what is to be looked at again soon.
     pub(super) fn see_to_crews(&mut self) -> Vec<Ready> {
         let news = mem::take(&mut self.pool.lock().crew_news);
         for news in news {
@@ -193,7 +193,7 @@ impl Driver {
         match news {
             CrewNews::Open(reception) => {
                 if let (Some(poller), Some(fd)) = (self.pool.poller.get(), reception.fd()) {
-                    // Without it, workers are late, and seen to when something else happens.
+                    // If this fails, connections are noticed when something else happens.
                     let _ = poller.add(fd, Ready::Reception);
                 }
                 self.crews.reception = Some(reception);
@@ -239,11 +239,11 @@ impl Driver {
 
     fn admit_newcomer(&mut self, newcomer: Newcomer) {
         let Some(crew) = self.crews.by_number.get_mut(&newcomer.attempt) else {
-            // Nobody is let in of whom nobody was told that they may come: what they come from is about to be known.
+            // Only those are let in who are expected, so their crew is about to be made known.
             return self.crews.early.push(newcomer);
         };
         let Newcomer { attempt, link } = newcomer;
-        // As many are expected as are absent.
+        // As many are expected as are absent, so there is one.
         let Some((worker, seat)) = crew.absent.pop_front() else { return };
         (crew.present, crew.last_arrival) = (crew.present + 1, Some(Instant::now()));
         if crew.absent.is_empty() {
@@ -258,7 +258,7 @@ impl Driver {
         }
     }
 
-    /// A worker of a crew is gone. Returns its end, unless that is told with the end of the launcher.
+    /// A worker of a crew is gone. Returns its end, unless that will be told with the end of the launcher.
     pub(super) fn leave_crew(
         &mut self,
         number: u64,
@@ -275,7 +275,7 @@ impl Driver {
         end
     }
 
-    /// A worker that has not come is not wanted any more.
+    /// A worker that has not connected is not wanted any more.
     pub(super) fn forget_absent(&mut self, worker: WorkerId) {
         let is_of = |crew: &Crew| crew.absent.iter().any(|&(absent, _)| absent == worker);
         let Some((&number, crew)) = self.crews.by_number.iter_mut().find(|(_, crew)| is_of(crew)) else { return };
@@ -286,14 +286,14 @@ impl Driver {
         self.tell_gone(worker, end);
     }
 
-    /// Gives those up who have not come, though others have whom the same command has started.
+    /// Gives up workers that have not connected, though others have that the same command has started.
     fn see_to_stragglers(&mut self) {
         let due = self.crews.by_number.values().filter_map(|crew| crew.next_arrival_by()).min();
         let Some(due) = due.filter(|_| self.pool.launch.launcher.start_limit().is_none()) else { return };
         if due > Instant::now() {
             return self.pool.look_by(due);
         }
-        // This program may have stood still itself: whoever has arrived meanwhile counts.
+        // This program may have been stopped itself: who has connected meanwhile counts.
         self.serve_reception();
         if self.crews.reception.as_ref().is_some_and(Reception::is_waiting) {
             return;
@@ -328,18 +328,18 @@ impl Driver {
         self.crews.reception.iter_mut().for_each(|reception| reception.expect_one_less(number));
     }
 
-    /// Lets the launcher end, if it has nobody any more.
+    /// Lets the launcher end if it has no workers any more.
     fn release_crew(&mut self, number: u64) {
         self.crews.by_number.get_mut(&number).into_iter().for_each(|crew| crew.release(Instant::now()));
         self.see_to_crew(number);
     }
 
-    /// Sees to a launcher: it may take more, have ended, or be told to. It is forgotten with the last of its workers.
+    /// Sends what the launcher has room for, and sees to its end. The crew is forgotten with the last of its workers.
     pub(super) fn see_to_crew(&mut self, number: u64) {
         let Some(crew) = self.crews.by_number.get_mut(&number) else { return };
         crew.lifeline.iter().for_each(|lifeline| _ = lifeline.send_off());
         if let Some(exit) = crew.exit(Instant::now()) {
-            // Who is about to come comes first.
+            // Who has connected by now still counts.
             self.serve_reception();
             self.see_launcher_end(number, exit);
         }
@@ -352,15 +352,15 @@ impl Driver {
         }
     }
 
-    /// A launcher has ended: who has not come will not, unless that was only submitted.
+    /// A launcher has ended. Workers that have not connected will not, unless they were only submitted.
     fn see_launcher_end(&mut self, number: u64, exit: WorkerExit) {
         let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
-        // That its workers have ended well may not be known yet.
+        // That its workers have ended may not be known yet.
         let is_well = exit == WorkerExit::Code(0);
         self.bury(&mut crew.process, crew.ending.map_or(is_well, Ending::is_expected));
         crew.lifeline = None;
         let mut lost = VecDeque::new();
-        // It may have submitted those who are still to come.
+        // With a file it may have submitted those that are absent.
         if crew.key_file.is_none() || !is_well {
             crew.key_file = None;
             mem::swap(&mut lost, &mut crew.absent);

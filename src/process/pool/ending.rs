@@ -1,17 +1,17 @@
-//! The end of a launcher that is not needed any more: it is told so more and more clearly, and each step has its bound.
+//! How a launcher is ended that is not needed any more: asked, then killed, with a time limit for each step.
 
 use std::time::{Duration, Instant};
 
 use crate::process::pool::launch::Process;
 use crate::process::pool::scheduler::LAST_MOMENT;
 
-/// How long one may take that was asked to. It has workers to end first, and its job: one that is killed leaves that.
+/// How long it may take after it was asked. It has to end its workers and its job, which it leaves behind when it is killed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ending {
     step: Step,
-    /// When the next one is due.
+    /// When the next step is due.
     until: Instant,
 }
 
@@ -24,7 +24,7 @@ enum Step {
 }
 
 impl Ending {
-    /// Its work is done: until then it may end by itself.
+    /// Its work is done. It may end by itself until then.
     #[cfg(feature = "cluster")]
     pub(super) fn expected(until: Instant) -> Self {
         Self { step: Step::Expected, until }
@@ -35,13 +35,13 @@ impl Ending {
         Self { step: Step::Asked, until: now + PATIENCE }
     }
 
-    /// Nobody has told it to.
+    /// Whether it may end by itself, and was not asked to.
     #[cfg(feature = "cluster")]
     pub(super) fn is_expected(self) -> bool {
         self.step == Step::Expected
     }
 
-    /// Takes the next step if that is due. Returns when the one after it is; `None` when there is none, and no use in waiting.
+    /// Takes the next step if it is due, and returns when the one after it is; `None` if it was killed and does not end.
     pub(super) fn press(&mut self, launcher: &Process, now: Instant) -> Option<Instant> {
         if self.until <= now {
             *self = match self.step {

@@ -1,4 +1,4 @@
-//! Which of several workers has written a line, where all of them write to one stream.
+//! Tells which worker has written a line of a stream that many workers share, by the label in front of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound::{Included, Unbounded};
@@ -17,7 +17,7 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// A worker is there, and this is what its lines are marked with.
+    /// A worker has connected; its lines are to be marked with this.
     pub(super) fn greet(&mut self, worker: WorkerId, mark: String) {
         self.marks.insert(worker, mark);
     }
@@ -26,10 +26,10 @@ impl Labels {
         self.marks.get(worker).map(String::as_str)
     }
 
-    /// Learns a label, if a worker makes itself known by this line. Returns whether it does.
+    /// Learns a label, if this line is the [signature] of a worker. Returns whether it is.
     pub(super) fn learn(&mut self, line: &str) -> bool {
         let Some((label, id, host)) = signature::parse(line) else { return false };
-        // A task may write whatever it likes, behind the label of its worker.
+        // Behind a label that is known, a task may write anything, also what looks like a signature.
         if self.find(line).is_some() {
             return false;
         }
@@ -45,7 +45,7 @@ impl Labels {
     }
 
     fn find<'a>(&self, line: &'a str) -> Option<(&WorkerId, &'a str)> {
-        // No label is the beginning of another one, so that nothing stands between it and a line that begins with it.
+        // No label is a prefix of another, so the label of a line is the greatest that is not greater than the line.
         let (label, worker) = self.workers.range::<str, _>((Unbounded, Included(line))).next_back()?;
         Some((worker, line.strip_prefix(&**label)?))
     }

@@ -1,4 +1,4 @@
-//! A worker behind a launcher: how that is started, where the worker is, and what is known when it is lost.
+//! A worker behind a launcher: its start, its place, and what is known when it is lost.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -25,7 +25,7 @@ use crate::process::protocol::wire::{Origin, Surroundings, VERSION, Variable};
 use crate::process::workers::WorkerStatus;
 use crate::process::{trampoline, worker_args};
 
-/// How much of what came instead of a greeting is quoted.
+/// How many bytes are quoted of what came instead of a greeting.
 const QUOTED: usize = 400;
 
 /// What is known of a worker that a launcher has started.
@@ -33,7 +33,7 @@ const QUOTED: usize = 400;
 pub(crate) struct Launched {
     site: Site,
     errors: Arc<LineStream>,
-    /// Others have the same launcher, and so the same errors.
+    /// Its launcher has started others as well, which share its standard error.
     is_member: bool,
 }
 
@@ -41,9 +41,9 @@ pub(crate) struct Launched {
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     pub(crate) index: usize,
-    /// As the launcher was told, before the worker has said more.
+    /// As given to the launcher, until the worker has said where it is.
     host: Option<String>,
-    /// The launcher, for messages.
+    /// The launcher, for messages; empty for a worker without one.
     launcher: String,
     pub(crate) origin: Option<Origin>,
 }
@@ -52,16 +52,16 @@ pub(crate) struct Site {
 #[derive(Clone, Debug)]
 pub(crate) struct Remains {
     pub(crate) site: Site,
-    /// What was said on standard error last.
+    /// The end of its standard error.
     pub(crate) last_words: String,
     /// What came instead of a greeting.
     pub(crate) junk: String,
-    /// It had connected, and its launcher, which has started others as well, may run on.
+    /// Its connection has ended, while its launcher, which has started others as well, may still run.
     is_member: bool,
 }
 
 impl Launched {
-    /// One of those that a launcher has started at once, and whose errors come together.
+    /// One of many that a launcher has started, which share its standard error.
     #[cfg(feature = "cluster")]
     pub(super) fn member(launcher: &Launcher, seat: Seat, errors: Arc<LineStream>) -> Self {
         Self { site: Site::new(launcher, seat), errors, is_member: true }
@@ -92,7 +92,7 @@ impl Launched {
         }
     }
 
-    /// What is known now that it has ended. `rest` is what it has said that made no sense.
+    /// What is known when it has ended. `rest` is what could not be decoded.
     pub(crate) fn remains(&self, rest: &[u8]) -> Remains {
         let is_one_of_many = self.is_member && self.site.origin.is_some();
         let last_words =
@@ -113,12 +113,12 @@ impl Site {
         Self { index: seat.index, host, launcher: launcher.to_string(), origin: None }
     }
 
-    /// On this machine, where nothing stands in front of it.
+    /// On this machine, without a launcher.
     pub(crate) fn here(origin: Origin) -> Self {
         Self { index: 0, host: None, launcher: String::new(), origin: Some(origin) }
     }
 
-    /// What its lines on standard error are marked with.
+    /// The mark of its lines on standard error.
     fn mark(&self) -> String {
         match self.host() {
             Some(host) => format!("{host}/{}", self.index),
@@ -133,7 +133,7 @@ impl Site {
         WorkerStatus { index: self.index, host, pid, job: known(job), step: known(step), is_busy }
     }
 
-    /// The worker, as a report names it.
+    /// Its name in reports.
     pub(crate) fn worker(&self) -> WorkerId {
         let is_here = self.launcher.is_empty();
         let id = self.origin.as_ref().map_or(0, |origin| origin.pid);
@@ -145,7 +145,7 @@ impl Site {
     }
 }
 
-/// To follow a word for the worker: ` on node7 (process 4711, job 17, step 3)`.
+/// To follow a noun: ` on node7 (process 4711, job 17, step 3)`.
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(host) = self.host() else { return write!(f, " {}", self.index) };
@@ -182,7 +182,7 @@ pub(super) fn add_last_words(story: &mut String, last_words: &str) {
     }
 }
 
-/// How a worker has ended, from how its launcher has. Launchers and shells tell of a signal by a code.
+/// How a worker has ended, judged by its launcher. Launchers and shells report a signal as exit code 128 + n.
 pub(super) fn exit_behind(exit: WorkerExit) -> WorkerExit {
     match exit {
         WorkerExit::Code(code @ 129..=192) => WorkerExit::Signal(code - 128),
@@ -190,9 +190,9 @@ pub(super) fn exit_behind(exit: WorkerExit) -> WorkerExit {
     }
 }
 
-/// Starts a launcher for a worker that is called like this, with a channel for its standard input and output.
+/// Starts a launcher, with a channel as its standard input and output.
 ///
-/// `harness` is what a test program takes for its worker.
+/// `harness` are the arguments by which a test program runs its worker.
 pub(super) fn start(
     launcher: &Launcher,
     values: Values<'_>,
@@ -203,7 +203,7 @@ pub(super) fn start(
     let (ours, theirs) = UnixStream::pair()?;
     let channel = Channel::new(ours)?;
     let input = above_standard(OwnedFd::from(theirs))?;
-    // On the way there may be a test harness, which speaks.
+    // In a test program, the harness prints something before.
     let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
     let mut command =
         command(launcher, values, harness, [worker_args::LAUNCHED.into(), format!("{}{task}", worker_args::ARGUMENT)])?;
@@ -215,7 +215,7 @@ pub(super) fn start(
     Ok((child, channel, Launched { site, errors, is_member: false }))
 }
 
-/// What becomes the launcher of a worker with these arguments.
+/// The command that becomes the launcher, for a worker with these arguments.
 pub(super) fn command(
     launcher: &Launcher,
     values: Values<'_>,
@@ -239,7 +239,7 @@ fn text_of(text: &OsStr) -> String {
     text.to_string_lossy().into_owned()
 }
 
-/// What a worker is to find around it. `set` is what the pool was told.
+/// The directory and the variables for a worker. `set` are those that the pool was given.
 pub(super) fn surroundings(set: &[(OsString, OsString)], directory: Option<&Path>) -> Surroundings {
     let directory = directory.map(Path::to_owned).or_else(|| env::current_dir().ok());
     let is_set = |name: &OsString| set.iter().any(|(other, _)| other == name);

@@ -1,9 +1,9 @@
-//! Who has connected and has not proved yet to be a worker. A state machine without I/O: it takes the bytes that have come
-//! and the time, and says what is to be done.
+//! Connections that have not yet proved to be workers: *guests*. A state machine without I/O: it takes bytes and the time, and
+//! says what is to be done.
 //!
-//! A guest may send [`OPENING`] and [`CONFIRMATION`] bytes and no more, in [`PATIENCE`]; nothing of it is interpreted but
-//! the number of the attempt, and what [`noise`](crate::process::protocol::noise) makes of the rest. There are
-//! [`CAPACITY`] guests at the most: others wait outside, where they cost nothing.
+//! A guest may send [`OPENING`] and [`CONFIRMATION`] bytes and no more, within [`PATIENCE`]. Only the number of the attempt is
+//! interpreted here; [`noise`](crate::process::protocol::noise) verifies the rest. There are at most [`CAPACITY`] guests; others
+//! wait in the queue of the system, where they cost nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use crate::process::protocol::noise::{
     CONFIRMATION, NoiseError, OPENING, Opener, Responder, Sealer, Terms, attempt_of, ephemeral_of,
 };
 
-/// How many may be there at once.
+/// How many guests there may be at a time.
 pub(crate) const CAPACITY: usize = 64;
-/// How long a guest may take.
+/// How long a guest may take to prove that it is a worker.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Numbers guests; none is used twice.
+/// The number of a guest, which is never used again.
 pub(crate) type GuestId = u64;
 
 #[derive(Debug, Default)]
@@ -26,45 +26,45 @@ pub(crate) struct Lobby {
     attempts: HashMap<u64, Attempt>,
 }
 
-/// Workers that may come.
+/// The workers of one launch.
 #[derive(Debug)]
 struct Attempt {
     terms: Terms,
     /// How many are still expected.
     expected: usize,
-    /// What those have begun with who know the key.
+    /// The ephemeral keys of those who know the key, by which a replay is recognised.
     seen: HashSet<[u8; 32]>,
 }
 
 #[derive(Debug)]
 struct Guest {
-    /// Until when it has to have proved what it is.
+    /// When its time is over.
     until: Instant,
     heard: Vec<u8>,
-    /// It knows the key, or plays what somebody has sent who does.
+    /// It knows the key, or replays what somebody has sent who does.
     answered: Option<(u64, Responder)>,
 }
 
-/// What comes of what a guest has said.
+/// What to do with a guest.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// There is more to come.
     Wait,
-    /// This is to be sent.
+    /// Send this.
     Answer(Vec<u8>),
-    /// It is a worker of this attempt, and no guest any more.
+    /// It is a worker of this attempt, and no longer a guest.
     Worker(u64, Sealer, Opener),
-    /// It is to be shown the door, and is no guest any more.
+    /// Close the connection. It is no longer a guest.
     Refuse(#[allow(dead_code, reason = "a stranger is told nothing, tests are")] Refusal),
 }
 
-/// Why a guest is none.
+/// Why a guest is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Noise(NoiseError),
-    /// Nobody is expected, or nobody any more.
+    /// No worker is expected, or no more of them.
     NotExpected,
-    /// Somebody has said the very same before.
+    /// The same opening was sent before.
     Replayed,
 }
 
@@ -75,12 +75,12 @@ impl From<NoiseError> for Refusal {
 }
 
 impl Lobby {
-    /// From now on so many workers may come who know the key.
+    /// From now on, so many workers are let in who know the key.
     pub(crate) fn expect(&mut self, terms: Terms, count: usize) {
         self.attempts.insert(terms.attempt, Attempt { terms, expected: count, seen: HashSet::new() });
     }
 
-    /// One of those who were expected is not any more.
+    /// One worker less is expected.
     pub(crate) fn expect_one_less(&mut self, attempt: u64) {
         if let Some(found) = self.attempts.get_mut(&attempt) {
             found.expected = found.expected.saturating_sub(1);
@@ -107,12 +107,12 @@ impl Lobby {
         self.guests.remove(&guest);
     }
 
-    /// How many bytes a guest may say before it is answered. More are not to be taken from it.
+    /// How many bytes a guest may send before it is answered. No more are to be read from it.
     pub(crate) fn room(&self, guest: GuestId) -> usize {
         self.guests.get(&guest).map_or(0, Guest::room)
     }
 
-    /// Takes in what a guest has said, which is no more than its [`room`](Self::room).
+    /// Takes in what a guest has sent, at most its [`room`](Self::room).
     pub(crate) fn hear(&mut self, guest: GuestId, bytes: &[u8]) -> Verdict {
         let Some(mut found) = self.guests.remove(&guest) else { return Verdict::Refuse(Refusal::NotExpected) };
         let (bytes, excess) = bytes.split_at(bytes.len().min(found.room()));
@@ -139,7 +139,7 @@ impl Lobby {
         let Ok(opening) = <[u8; OPENING]>::try_from(&guest.heard[..]) else { return Ok(Verdict::Wait) };
         let attempt = self.attempts.get_mut(&attempt_of(&opening)?).ok_or(Refusal::NotExpected)?;
         let (responder, answer) = Responder::new(&attempt.terms, &opening)?;
-        // Looked at once it is known that it was made with the key: nobody else makes this grow.
+        // Only after the opening is known to be authentic: strangers cannot make this grow.
         if !attempt.seen.insert(ephemeral_of(&opening)) {
             return Err(Refusal::Replayed);
         }
@@ -162,7 +162,7 @@ impl Lobby {
         Ok(Verdict::Worker(attempt, sealer, opener))
     }
 
-    /// Those who have taken too long, and are no guests any more.
+    /// Removes those who have taken too long, and returns them.
     pub(crate) fn overdue(&mut self, now: Instant) -> Vec<GuestId> {
         let overdue: Vec<GuestId> =
             self.guests.iter().filter(|(_, guest)| guest.until <= now).map(|(&guest, _)| guest).collect();

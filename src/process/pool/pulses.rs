@@ -1,4 +1,4 @@
-//! Workers that may fall out of reach: the program lets them hear from it, and listens for them.
+//! Heartbeats, for workers that may fall out of reach.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::process::pool::terms::WorkerId;
 use crate::process::protocol::wire::{Request, WireError};
 
 impl Driver {
-    /// Says a word to each worker that waits for one, and lets go of those of which none was heard for too long.
+    /// Sends the heartbeats that are due, and gives up workers that were silent for too long.
     pub(super) fn see_to_pulses(&mut self) {
         let Some(interval) = self.pool.launch.launcher.heartbeat_interval() else { return };
         let now = Instant::now();
@@ -31,7 +31,7 @@ impl Driver {
 
     fn beat(&mut self, worker: WorkerId) {
         if self.is_silent(worker) {
-            // This program may have stood still itself: what has arrived meanwhile counts.
+            // This program may have been stopped itself: what has arrived meanwhile counts.
             self.receive_all(worker);
         }
         let Some(peer) = self.peers.get(&worker).filter(|peer| !peer.is_severed) else { return };
@@ -40,7 +40,7 @@ impl Driver {
             let millis = u64::try_from(pulse.patience().as_millis()).unwrap_or(u64::MAX);
             return self.sever(worker, Some(WireError::Silence(millis)));
         }
-        // What it has not taken yet lets it hear as much.
+        // What is still to be sent is as good as a heartbeat.
         if !peer.channel.is_full() {
             peer.channel.outbox().request(Request::Beat);
             self.pool.send_off(worker, &peer.channel);

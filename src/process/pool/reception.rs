@@ -1,4 +1,4 @@
-//! Where workers connect: one port, on the addresses that were said. What those who come have to prove is up to the
+//! The port that workers connect to, on the addresses of the launcher. What a connection has to prove is decided by the
 //! [lobby](super::lobby).
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use crate::process::protocol::link::Link;
 use crate::process::protocol::noise::{CONFIRMATION, OPENING, Terms};
 use crate::process::protocol::sealed::SealedStream;
 
-/// How many may wait outside, as far as the system allows: a thousand workers come at once.
+/// How many connections may wait to be accepted, as far as the system allows: a thousand workers come at once.
 const BACKLOG: i32 = 4096;
 
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Reception {
     watch: Watch,
 }
 
-/// A worker that has proved to be one.
+/// A connection that has proved to be a worker's.
 #[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) attempt: u64,
@@ -38,7 +38,7 @@ pub(crate) struct Newcomer {
 }
 
 impl Reception {
-    /// Listens on one port of all addresses: on that of the first which says one, or else on any that is free.
+    /// Listens on one port of all addresses: the first one given, or else any that is free.
     pub(crate) fn open(addresses: &[(IpAddr, u16)]) -> io::Result<Self> {
         let mut port = addresses.iter().map(|&(_, port)| port).find(|&port| port != 0).unwrap_or(0);
         let (mut listeners, watch) = (Vec::new(), Watch::new()?);
@@ -68,13 +68,13 @@ impl Reception {
         self.port
     }
 
-    /// Readable when there is something to do, where one descriptor can stand for many.
+    /// Readable when there is something to do, on systems where one descriptor can stand for many.
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.watch.fd()
     }
 
-    /// Whether to come back soon, whatever the descriptor tells: there are guests, whose time runs, or some that could not be
-    /// let in.
+    /// Whether to come back soon, whatever the descriptor tells: there are guests, whose time is limited, or connections that
+    /// could not be accepted.
     pub(crate) fn is_waiting(&self) -> bool {
         self.is_short || !self.lobby.is_empty()
     }
@@ -87,7 +87,7 @@ impl Reception {
         self.lobby.expect_one_less(attempt);
     }
 
-    /// Sees to everybody, without waiting for anybody.
+    /// Accepts and serves connections without waiting. Returns those that are workers.
     pub(crate) fn serve(&mut self) -> Vec<Newcomer> {
         let mut newcomers = Vec::new();
         loop {
@@ -101,12 +101,12 @@ impl Reception {
                 break;
             }
         }
-        // Who waits outside is not to be heard of while there is no room.
+        // No need to hear of connections that there is no room for.
         let _ = self.watch.listen(&self.listeners, self.lobby.has_room() && !self.is_short);
         newcomers
     }
 
-    /// Lets in who waits outside, as far as there is room. Returns whether somebody has come.
+    /// Accepts connections as far as there is room. Returns whether there was one.
     fn let_in(&mut self) -> bool {
         let before = self.next_guest;
         self.is_short = false;
@@ -115,7 +115,7 @@ impl Reception {
                 let stream = match listener.accept() {
                     Ok((stream, _)) => stream,
                     Err(error) => {
-                        // Without a descriptor for it, it goes on waiting.
+                        // Such as a lack of descriptors: it goes on waiting.
                         self.is_short |= error.kind() != io::ErrorKind::WouldBlock;
                         break;
                     }
@@ -133,7 +133,7 @@ impl Reception {
         self.next_guest != before
     }
 
-    /// Takes from a guest what it may say, and answers it.
+    /// Reads what a guest may say, and answers it.
     fn hear(&mut self, guest: GuestId) -> Option<Newcomer> {
         loop {
             let mut bytes = [0; if OPENING > CONFIRMATION { OPENING } else { CONFIRMATION }];
@@ -150,7 +150,7 @@ impl Reception {
             };
             match self.lobby.hear(guest, &bytes[..len]) {
                 Verdict::Wait => {}
-                // The connection is empty, and has room for more than that.
+                // Nothing was sent before, so there is room for more than that.
                 Verdict::Answer(answer) => {
                     if stream.write_all(&answer).is_err() {
                         self.dismiss(guest);
@@ -218,7 +218,7 @@ impl Watch {
     }
 }
 
-/// There is none: whoever waits looks now and then.
+/// There is none here: the driver looks now and then.
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 struct Watch;

@@ -10,7 +10,7 @@ use crate::process::pool::shared::Pool;
 use crate::task::lines::{Line, to_standard_error};
 
 impl Pool {
-    /// Writes a line to standard error, unless nobody reads that: whoever drives does not wait for it.
+    /// Writes a line to standard error, or drops it if that would block: the driver is not to wait for whoever reads it.
     pub(super) fn say(&self, line: &str) {
         if is_written_at_once(line) {
             to_standard_error(line);

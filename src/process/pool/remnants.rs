@@ -1,8 +1,8 @@
-//! What is left of launchers that were killed.
+//! Process groups of launchers that were killed.
 //!
-//! `srun` has a helper that ends its job when it cannot do so itself: to kill that with it would leave the job in Slurm for
-//! ever. So the rest of a launcher's process group has a moment before it is killed as well. Until then the launcher is not
-//! reaped, so that no other group has its number.
+//! `srun` has a helper process that ends its job when `srun` itself cannot. To kill it at once would leave the job in Slurm for
+//! ever, so the rest of the group is killed a moment later. Until then the launcher is not reaped, so that its number is not
+//! given to another group.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ impl Remnants {
         self.0.is_empty()
     }
 
-    /// Ends those that have had their time. Returns when to do so next.
+    /// Kills those whose time is over. Returns when the next one is due.
     pub(super) fn see_to(&mut self, now: Instant) -> Option<Instant> {
         self.0.retain(|(launcher, until)| {
             if *until <= now {

@@ -1,10 +1,10 @@
-//! Which worker has which seat: its index, its host, and how often there was one before it.
+//! Seats: which worker has which index, which attempt of that index it is, and on which host.
 
 use std::time::Instant;
 
 use crate::process::pool::terms::{Seat, WorkerId};
 
-/// The seats of a pool. Those that are taken first have the lowest indices.
+/// The seats of a pool. The lowest free index is taken first.
 #[derive(Debug)]
 pub(super) struct Roster {
     seats: Vec<Place>,
@@ -34,7 +34,7 @@ struct Host {
 }
 
 impl Roster {
-    /// For so many hosts, where there are any.
+    /// For so many hosts; for none, all seats are on one.
     pub(super) fn new(hosts: usize) -> Self {
         Self { seats: Vec::new(), hosts: vec![Host::default(); hosts.max(1)], next_host: 0 }
     }
@@ -55,7 +55,7 @@ impl Roster {
         seat
     }
 
-    /// The host that works best, and among those the one with the fewest workers.
+    /// The host with the fewest failures in a row, and among those the one with the fewest workers.
     fn best_host(&self) -> usize {
         let count = self.hosts.len();
         let in_turn = (self.next_host..self.next_host + count).map(|host| host % count);
@@ -71,7 +71,7 @@ impl Roster {
         }
     }
 
-    /// A worker is there, so its host works.
+    /// A worker is ready, so its host works.
     pub(super) fn succeed(&mut self, worker: WorkerId) {
         if let Some(Taken { seat, .. }) = self.find(worker) {
             self.hosts[seat.host].failed = 0;

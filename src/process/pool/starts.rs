@@ -1,13 +1,12 @@
-//! How the last attempts to start a worker went, and when the next one is worth it.
+//! Counts failed attempts to start workers, and says when to try again and when to give up.
 
 use std::time::{Duration, Instant};
 
 use crate::process::pool::terms::Worth;
 
-/// For how long the system may refuse to start any worker.
+/// How long the system may refuse to start workers before the pool gives up.
 const SHORTAGE: Duration = Duration::from_secs(5);
-/// After so many workers in a row that were ready, and gone before they had begun with anything, there is no use in
-/// another one.
+/// The pool gives up after so many workers in a row that became ready, and were gone before they had begun with a task.
 const MOST_FRUITLESS: u32 = 10;
 
 #[derive(Default)]
@@ -15,9 +14,9 @@ pub(super) struct Starts {
     /// How many have failed in a row.
     failed: u32,
     failing_since: Option<Instant>,
-    /// When the last of them did, of those that fail at once the first.
+    /// When the last of them did; of a round that failed together, the first.
     last_failure: Option<Instant>,
-    /// How many workers in a row were gone before they had begun with anything.
+    /// How many workers in a row became ready, and were gone before they had begun with a task.
     fruitless: u32,
     not_before: Option<Instant>,
 }
@@ -36,7 +35,7 @@ impl Starts {
         self.fruitless = 0;
     }
 
-    /// An attempt that was begun at that time has failed. Returns whether there is no use in another one.
+    /// An attempt that was begun at that time has failed. Returns whether to give up.
     pub(super) fn fail(&mut self, worth: Worth, begun: Instant, now: Instant) -> bool {
         let is_of_same_round = self.last_failure.is_some_and(|last| begun <= last);
         if !(is_of_same_round && matches!(worth, Worth::Rounds(_))) {
@@ -51,12 +50,12 @@ impl Starts {
         }
     }
 
-    /// What had to wait for this was given up.
+    /// The waiting tasks were given up: those that follow have all attempts again.
     pub(super) fn begin_anew(&mut self) {
         (self.failed, self.failing_since, self.last_failure) = (0, None, None);
     }
 
-    /// Returns whether there is no use in another attempt.
+    /// A worker was ready, and gone before it had begun with a task. Returns whether to give up.
     pub(super) fn fail_to_bear_fruit(&mut self, now: Instant) -> bool {
         self.fruitless = (self.fruitless + 1) % MOST_FRUITLESS;
         self.not_before = Some(now + back_off(self.fruitless));

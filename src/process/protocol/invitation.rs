@@ -1,11 +1,10 @@
-//! What a worker is told that is to connect to its program: one line of text, which nobody else is to see.
+//! The invitation to a worker to connect to its program: one line of text, which is a secret.
 //!
 //! ```text
 //! progress-executor-invitation <version> <build> <tasks> <pool> <attempt> <key> <host>:<port>,<host>:<port>
 //! ```
 //!
-//! All but the version and the addresses is hexadecimal. The line comes as the first of standard input, or is the whole
-//! of a file.
+//! All but the version and the addresses is hexadecimal. It is the first line of the worker's standard input, or of a file.
 
 use std::fmt::{self, Write};
 
@@ -14,20 +13,20 @@ use crate::process::protocol::wire::{Fingerprint, VERSION};
 
 const MAGIC: &str = "progress-executor-invitation";
 
-/// What a line takes at the most: enough for a hundred addresses.
+/// The longest line: enough for a hundred addresses.
 pub(crate) const LONGEST: usize = 8 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Invitation {
     pub(crate) terms: Terms,
-    /// Where the program may be reached: each with its port, and all of them to be tried.
+    /// Where the program may be reached, each with a port. All are tried.
     pub(crate) addresses: Vec<String>,
 }
 
 /// Why a line is no invitation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoInvitation {
-    /// There is nothing.
+    /// It is empty.
     Nothing,
     /// It is something else.
     Other,
@@ -96,7 +95,7 @@ fn number(word: &str, what: &'static str) -> Result<u64, NoInvitation> {
 
 fn key(word: &str) -> Option<Key> {
     let mut key = [0; 32];
-    // A sign is a digit to nobody but the standard library.
+    // `from_str_radix` accepts a sign.
     if word.len() != 2 * key.len() || !word.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }

@@ -1,5 +1,5 @@
 //! The encrypted channel between a program and a worker that connects to it: `Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s`.
-//! Nothing in here does any input or output.
+//! Nothing here does any input or output.
 //!
 //! ```text
 //!   worker                                     program
@@ -9,10 +9,9 @@
 //!      │ ◄─────────────── messages ─────────────► │
 //! ```
 //!
-//! Every message has its length before it: two bytes, the highest first. Until the third has come, the program has read
-//! [`OPENING`] and [`CONFIRMATION`] bytes at the most, of which it has interpreted nothing but the number of the attempt.
-//! Protocol version, [`Fingerprint`], pool and attempt are part of the prologue: both ends agree on them, or there is no
-//! channel.
+//! Every message is preceded by its length, in two bytes, big-endian. Until the third message is verified, the program reads
+//! at most [`OPENING`] and [`CONFIRMATION`] bytes, and interprets none but the number of the attempt. Protocol version,
+//! [`Fingerprint`], pool and attempt are part of the prologue: if the ends do not agree on them, there is no channel.
 
 use std::error::Error;
 use std::fmt;
@@ -27,11 +26,11 @@ use crate::process::protocol::wire::{Fingerprint, VERSION};
 const PROTOCOL: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 const MAGIC: [u8; 8] = *b"progexec";
 const KEY: usize = 32;
-/// What proves that a message is authentic.
+/// The authentication tag of a message.
 const TAG: usize = 16;
 /// The length before each message.
 const LEN: usize = 2;
-/// The most that a message holds.
+/// The longest plain text of a message.
 const MAX_PLAIN: usize = u16::MAX as usize - TAG;
 /// A message of the handshake: an ephemeral key.
 const HANDSHAKE: usize = LEN + KEY + TAG;
@@ -40,13 +39,13 @@ const HANDSHAKE: usize = LEN + KEY + TAG;
 pub(crate) const OPENING: usize = MAGIC.len() + size_of::<u64>() + HANDSHAKE;
 /// How many bytes the program answers.
 pub(crate) const ANSWER: usize = HANDSHAKE;
-/// How many bytes the worker sends then, before it is heard.
+/// How many bytes the worker sends then, before anything else of it is read.
 pub(crate) const CONFIRMATION: usize = LEN + TAG;
 
-/// How much is read at once while there is little to read, and otherwise.
+/// How many bytes are read at once: while there is little to read, and otherwise.
 const ROOM: (usize, usize) = (4 * 1024, 256 * 1024);
 
-/// What only the two ends know.
+/// The secret of one launch.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Key([u8; KEY]);
 
@@ -66,7 +65,7 @@ impl Key {
     }
 }
 
-/// It is not to be found in logs.
+/// Keeps the key out of logs.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(..)")
@@ -78,7 +77,7 @@ impl fmt::Debug for Key {
 pub(crate) struct Terms {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) pool: u64,
-    /// Which attempt to start workers this is. Each has a key of its own.
+    /// The number of the launch. Each has its own key.
     pub(crate) attempt: u64,
     pub(crate) key: Key,
 }
@@ -103,7 +102,7 @@ impl Terms {
     }
 }
 
-/// Why there is no channel, or none any more.
+/// Why there is no channel, or no longer one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoiseError {
     /// It does not begin as it should.
@@ -131,7 +130,7 @@ impl Error for NoiseError {}
 impl From<snow::Error> for NoiseError {
     fn from(error: snow::Error) -> Self {
         match error {
-            // A key that is not one of the curve is what somebody else has made.
+            // Nobody who knows the key sends a point that is not on the curve.
             snow::Error::Decrypt | snow::Error::Input | snow::Error::Dh => Self::NotAuthentic,
             _ => Self::Unavailable,
         }
@@ -145,7 +144,7 @@ pub(crate) fn attempt_of(opening: &[u8; OPENING]) -> Result<u64, NoiseError> {
     if *magic == MAGIC { Ok(u64::from_le_bytes(*attempt)) } else { Err(NoiseError::NotOurs) }
 }
 
-/// What nobody sends twice: an opening that begins like another one was recorded, and is played again.
+/// The ephemeral key of an opening. An honest worker never sends the same one twice, so a repeated one is a replay.
 pub(crate) fn ephemeral_of(opening: &[u8; OPENING]) -> [u8; KEY] {
     let mut ephemeral = [0; KEY];
     ephemeral.copy_from_slice(&opening[OPENING - TAG - KEY..OPENING - TAG]);
@@ -156,7 +155,7 @@ pub(crate) fn ephemeral_of(opening: &[u8; OPENING]) -> [u8; KEY] {
 pub(crate) struct Initiator(HandshakeState);
 
 impl Initiator {
-    /// The opening comes with it.
+    /// Returns the opening as well.
     pub(crate) fn new(terms: &Terms) -> Result<(Self, Vec<u8>), NoiseError> {
         let mut handshake = terms.handshake(|builder| builder.build_initiator())?;
         let mut opening = MAGIC.to_vec();
@@ -165,7 +164,7 @@ impl Initiator {
         Ok((Self(handshake), opening))
     }
 
-    /// Takes the answer; the confirmation comes with the channel.
+    /// Takes the answer. Returns the channel and the confirmation.
     pub(crate) fn finish(mut self, answer: &[u8; ANSWER]) -> Result<(Sealer, Opener, Vec<u8>), NoiseError> {
         take_handshake(&mut self.0, answer)?;
         let (mut sealer, opener) = split(self.0)?;
@@ -182,7 +181,7 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    /// The answer comes with it.
+    /// Returns the answer as well.
     pub(crate) fn new(terms: &Terms, opening: &[u8; OPENING]) -> Result<(Self, Vec<u8>), NoiseError> {
         let mut handshake = terms.handshake(|builder| builder.build_responder())?;
         take_handshake(&mut handshake, &opening[OPENING - HANDSHAKE..])?;
@@ -232,7 +231,7 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// Appends so much of this, in as many messages as it takes.
+    /// Appends this, in as many messages as it takes.
     pub(crate) fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), NoiseError> {
         plain.chunks(MAX_PLAIN).try_for_each(|chunk| self.seal_one(chunk, wire))
     }
@@ -248,13 +247,13 @@ impl Sealer {
     }
 }
 
-/// Decrypts what arrives: each message once, and in the order in which they were sent, or none any more.
+/// Decrypts what arrives. After a message that is missing, repeated, out of order or changed, nothing is accepted any more.
 pub(crate) struct Opener {
     state: Arc<StatelessTransportState>,
     nonce: u64,
-    /// What has arrived of messages that are not complete.
+    /// The beginning of a message that is not complete.
     wire: Vec<u8>,
-    /// There was more to be read than there was room for.
+    /// The last read has filled the room.
     is_busy: bool,
 }
 

@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use crate::process::protocol::descriptor::QUIETLY;
 use crate::process::protocol::noise::{Opener, Sealer};
 
-/// How much is sealed at once.
+/// How many bytes are sealed at once.
 const MOST: usize = 256 * 1024;
 
 pub(crate) struct SealedStream {
@@ -23,7 +23,7 @@ pub(crate) struct SealedStream {
 
 struct Outgoing {
     sealer: Sealer,
-    /// What was sealed, and how much of it was sent.
+    /// What was sealed, of which `sent` bytes were sent.
     wire: Vec<u8>,
     sent: usize,
 }

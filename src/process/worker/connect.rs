@@ -1,5 +1,4 @@
-//! How a worker comes to its channel that was invited to connect: it tries all addresses at once, and takes the first
-//! behind which somebody knows the key.
+//! How an invited worker connects: it tries all addresses at once, and takes the first behind which somebody knows the key.
 
 use std::error::Error;
 use std::fs::File;
@@ -28,16 +27,16 @@ use crate::process::worker::settle::{origin, settle};
 use crate::process::worker_args;
 use crate::process::worker_args::Role;
 
-/// How long to try, when a program has a thousand workers that come at once.
+/// How long to try again: a program may have a thousand workers that connect at once.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait for an invitation.
 const INVITED: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
-/// How long to wait for one address, and then for an answer.
+/// How long to wait for a connection, and then for an answer.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long to wait before the next round.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Finds out where the program is, and comes to it in the surroundings that the program wants.
+/// Reads the invitation, takes on the surroundings that the program wants, and connects.
 pub(super) fn join(
     registry: &'static TaskRegistry,
     role: &Role,
@@ -70,7 +69,7 @@ pub(super) fn join(
     }
     if let Some(lifeline) = role.take_lifeline()? {
         parent.set_lifeline(lifeline);
-        // What gives it this also takes what it writes, and that of others. Nobody may read it.
+        // Tells the program the label that the launcher puts in front of this worker's lines. Nobody may read it.
         let Origin { pid, host, .. } = origin();
         let _ = io::stderr().write_all(signature::of(pid, &host).as_bytes());
     }
@@ -92,7 +91,7 @@ fn read_line(from: impl AsFd) -> Result<String, Box<dyn Error>> {
     let mut line = Vec::new();
     let mut byte = [0];
     while line.len() < LONGEST && !line.ends_with(b"\n") {
-        // It was there before this worker was.
+        // The program has written it before this worker was started.
         let mut fds = [PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN)];
         if retry_on_intr(|| poll(&mut fds, Some(&INVITED)))? == 0 {
             return Err(uninvited(&NoInvitation::Nothing).into());
@@ -105,14 +104,14 @@ fn read_line(from: impl AsFd) -> Result<String, Box<dyn Error>> {
     Ok(String::from_utf8(line)?)
 }
 
-/// Leaves the line where the process finds it that this one becomes: nobody else sees it there.
+/// Leaves the line as standard output, where the process finds it that this one becomes, and nobody else does.
 fn leave_line(line: &str) -> io::Result<()> {
     let (mut ours, theirs) = UnixStream::pair()?;
     ours.write_all(line.as_bytes())?;
     Ok(rustix::stdio::dup2_stdout(above_standard(OwnedFd::from(theirs))?)?)
 }
 
-/// Returns in [`PATIENCE`] and two [`ATTEMPT`]s, with what was wrong with each address where there is no connection.
+/// Takes no longer than [`PATIENCE`] and two [`ATTEMPT`]s. An error says what was wrong with each address.
 fn connect(Invitation { terms, addresses }: &Invitation) -> Result<Link, String> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -145,7 +144,7 @@ fn connect(Invitation { terms, addresses }: &Invitation) -> Result<Link, String>
 
 type Answered = Sender<(String, io::Result<Answer>)>;
 
-/// Tries all that a name stands for. Nobody may wait for it any more.
+/// Tries all addresses of a name. Nobody may be waiting for the result any more.
 fn reach(address: String, terms: &Terms, answered: &Answered) {
     let found: Vec<SocketAddr> = match address.to_socket_addrs() {
         Ok(found) => found.collect(),
@@ -156,7 +155,7 @@ fn reach(address: String, terms: &Terms, answered: &Answered) {
     }
 }
 
-/// Somebody who knows the key has answered, and waits for the confirmation: of all who have, one worker takes one.
+/// Somebody who knows the key has answered, and waits for the confirmation, which only one of those who have gets.
 struct Answer {
     stream: TcpStream,
     sealer: Sealer,

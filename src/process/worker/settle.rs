@@ -1,8 +1,8 @@
-//! What a launched worker does before anything else: it finds out which surroundings the program wants it to have, and
-//! starts its own program again where it has others.
+//! The first thing that a launched worker does: it reads which directory and variables the program wants, and executes itself
+//! again if variables are missing.
 //!
-//! To change the environment of a process that runs is unsafe, since another thread may read it at that moment. A process
-//! that begins can be given any.
+//! To change the environment of a running process is unsafe, since another thread may be reading it. A new process can be
+//! given any.
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -19,11 +19,11 @@ use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{HEAD, Origin, Request, Surroundings, VERSION, Variable, WireError};
 use crate::process::worker_args;
 
-/// The most that directory and environment may take: more than systems allow.
+/// The most bytes that directory and environment may take: more than systems allow.
 const MOST: u64 = 64 << 20;
 
-/// Returns once the surroundings are those that the program wants; in this process or in the one that it becomes, which is
-/// called just after `become_another`.
+/// Returns once the surroundings are those that the program wants: at once, or in the process that this one becomes, just after
+/// `become_another` was called.
 pub(super) fn settle(become_another: impl FnOnce() -> io::Result<()>) -> Result<(), Box<dyn Error>> {
     let Surroundings { version, directory, set, offered } = receive()?;
     if version != VERSION {
@@ -45,7 +45,7 @@ pub(super) fn settle(become_another: impl FnOnce() -> io::Result<()>) -> Result<
     Err(begin_again(missing).into())
 }
 
-/// Reads the first frame, and nothing of what follows: the channel may have another reader soon.
+/// Reads the first frame and nothing of what follows, which another process may have to read.
 fn receive() -> Result<Surroundings, Box<dyn Error>> {
     let mut decoder = Decoder::new(MOST);
     let mut bytes = vec![0; HEAD];
@@ -66,7 +66,7 @@ fn read_exact(mut bytes: &mut [u8]) -> io::Result<()> {
         match retry_on_intr(|| rustix::io::read(&stdin, &mut *bytes)) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(len) => bytes = &mut bytes[len..],
-            // Whoever has opened it may not want to wait.
+            // Whoever has opened it may have made it non-blocking.
             Err(Errno::AGAIN) => _ = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None)?,
             Err(error) => return Err(error.into()),
         }
@@ -83,7 +83,7 @@ fn missing(set: Vec<Variable>, offered: Vec<Variable>) -> Vec<(OsString, OsStrin
     set.chain(offered).filter(|(name, _)| is_name(name.as_bytes())).collect()
 }
 
-/// Becomes the same program with other variables. Returns why that has failed.
+/// Executes this program again with these variables. Returns only if that fails, and why.
 fn begin_again(variables: Vec<(OsString, OsString)>) -> String {
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
@@ -97,7 +97,7 @@ fn begin_again(variables: Vec<(OsString, OsString)>) -> String {
         let mut command = Command::new(path);
         command.arg0(&name).args(env::args_os().skip(1).map(settled)).envs(variables.iter().cloned()).exec()
     };
-    // Where another program runs this one, its name leads to the right one.
+    // If another program runs this one, such as a loader, its name leads to the right one.
     let error = match program::location() {
         Ok(path) => begin(path.into()),
         Err(error) => error,
