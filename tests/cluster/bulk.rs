@@ -138,6 +138,25 @@ fn a_launch_that_fails_is_the_error_of_what_waits_and_quotes_the_launcher() {
 }
 
 #[test]
+fn workers_that_are_lost_together_are_replaced_by_one_command() {
+    on_slurm(|_| {
+        let launches = std::env::temp_dir().join(format!("progress-executor-launches-{}", std::process::id()));
+        let script = "echo {count} >> \"$0\"; exec \"$@\"";
+        let srun = ["srun", "-n{count}", "--overcommit", "-K0", "-Q"];
+        let launcher = Launcher::bulk(["sh", "-c", script, launches.to_str().unwrap()].into_iter().chain(srun));
+        let pool = pool(launcher, 8);
+        let tasks: Vec<_> = (0..8).map(|_| pool.submit(spin, ())).collect();
+        eventually("all spin", || tasks.iter().all(|task| task.progress().message.is_some()));
+        let waiting: Vec<_> = (0..8).map(|_| pool.submit(double, 4)).collect();
+        pool.workers().workers.iter().for_each(|worker| kill(worker.pid));
+        assert!(waiting.into_iter().all(|task| task.wait().unwrap() == 8));
+        nodes_of(&pool, 8);
+        assert_eq!(fs::read_to_string(&launches).unwrap(), "8\n8\n");
+        fs::remove_file(launches).unwrap();
+    });
+}
+
+#[test]
 fn a_worker_that_gives_up_before_it_has_connected_is_replaced_while_the_others_serve() {
     on_slurm(|_| {
         // Those that are started later are called 0.

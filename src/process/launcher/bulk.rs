@@ -16,9 +16,9 @@ impl Launcher {
     /// a key of its own. Connections without it are refused, and all traffic is encrypted: see the
     /// [chapter on security](crate::guide::security).
     ///
-    /// The first task starts all workers, and runs as soon as one of them has connected. A worker that is lost is replaced by
-    /// another command, while there are tasks for it; so is one that has not connected within 60 s of the one before, though
-    /// the same command has started both (unless [`start_timeout`](Self::start_timeout) allows more or less). `{count}` is the
+    /// The first task starts all workers, and runs as soon as one of them has connected. Workers that are lost are replaced by
+    /// another command, while there are tasks for them. So is a worker that has not connected within 60 s of the one before,
+    /// though the same command has started both; [`start_timeout`](Self::start_timeout) allows more or less. `{count}` is the
     /// number of workers to start.
     ///
     /// Workers may connect from this machine only, unless [`listen`](Self::listen) says otherwise.

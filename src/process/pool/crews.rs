@@ -19,7 +19,8 @@ use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
 use crate::process::launcher::Values;
@@ -43,6 +44,10 @@ use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::registry::{TaskRegistry, portable_fingerprint};
 use crate::process::{program, worker_args};
 
+/// How long to wait for more workers to replace before a command starts them: many are lost together, as with a node, and each
+/// command may be a job of its own.
+const GATHERING: Duration = Duration::from_millis(200);
+
 type Order = (WorkerId, &'static str, Seat);
 
 // The thread that starts them.
@@ -52,6 +57,9 @@ impl Pool {
         let mut recruiter = None;
         let mut next = 0;
         while let Ok(first) = orders.recv() {
+            if next > 0 {
+                thread::sleep(GATHERING);
+            }
             // Held by whoever orders until all workers are ordered.
             drop(self.lock());
             let crew: Vec<Order> = [first].into_iter().chain(orders.try_iter()).collect();
