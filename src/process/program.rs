@@ -14,9 +14,9 @@ static CHOSEN: AtomicUsize = AtomicUsize::new(0);
 /// A worker was ready, so that this is the right one.
 static IS_PROVEN: AtomicBool = AtomicBool::new(false);
 
-/// What this program may be, the likeliest first: on Linux the running image itself, even if its file has been replaced
-/// meanwhile. That is another program where one runs this, such as valgrind or the dynamic loader: then this is what the
-/// system says that it is, or what it was called.
+/// The files that this program may be, the likeliest first: on Linux the running image itself, even if its file was
+/// replaced. If another program runs this one, such as valgrind or the dynamic loader, that image is wrong: then it is
+/// what the system reports, or how it was called.
 fn candidates() -> &'static [PathBuf] {
     static FOUND: OnceLock<Vec<PathBuf>> = OnceLock::new();
     FOUND.get_or_init(|| {

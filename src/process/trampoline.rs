@@ -1,8 +1,8 @@
 //! The way from this program to a launcher: a process of this program that becomes the launcher.
 //!
-//! It does what can be done only from inside of a process, and only before the launcher runs: it leaves the session of the
-//! program, so that Ctrl-C does not reach the launcher, and asks the system to end the launcher with the program, also where
-//! that is killed while the launcher waits in a queue.
+//! It does what only a process itself can do, before it becomes the launcher: it leaves the session of the program, so
+//! that Ctrl-C does not reach the launcher, and asks the system to end the launcher with the program, even if the
+//! program is killed while the launcher waits in a queue.
 
 use std::env;
 use std::ffi::OsString;

@@ -93,7 +93,7 @@ impl Role {
         }
     }
 
-    /// Takes the channel away from the standard streams, so that neither the tasks nor what they start get hold of it.
+    /// Moves the channel away from the standard streams, so that neither tasks nor what they start can reach it.
     pub(crate) fn take_channel(&self) -> io::Result<Link> {
         let input: OwnedFd = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
         let link = match self.transport {
@@ -118,10 +118,10 @@ impl Role {
 
     fn leave_standard_streams(&self) -> io::Result<()> {
         rustix::stdio::dup2_stdin(above_standard(File::open("/dev/null")?)?)?;
-        // Somebody may read what is written there, and skips what a harness has written.
+        // Somebody may read it, and skips what a test harness has written.
         let is_read = rustix::fs::fstat(io::stdout()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_fifo());
         if self.transport != Transport::Inherited || self.is_test && !is_read {
-            // What a harness has written there nobody wants to see; and the launcher's output is the channel.
+            // Nobody wants to see what a test harness writes there; and the output of a launcher is the channel.
             rustix::stdio::dup2_stdout(io::stderr())?;
         }
         Ok(())

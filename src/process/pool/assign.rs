@@ -7,9 +7,10 @@ use crate::process::pool::slot::{Phase, Serving, Slot};
 use crate::process::pool::terms::{Action, Effects, Task, Types, WorkerId};
 use crate::task::state::Unclaimed;
 
-/// How much work is kept waiting inside of a worker, in nanoseconds: more would gain nothing, and have to be moved when it is lost.
+/// How much work is queued inside a worker, in nanoseconds: more would gain nothing, and would have to be moved if the
+/// worker is lost.
 const AHEAD: u64 = 1_000_000;
-/// To wake a worker for less work than this, in nanoseconds, costs more than to let one that is awake do it.
+/// To wake a worker for less work than this, in nanoseconds, costs more than to queue it at one that is awake.
 const WAKING: u64 = 40_000;
 
 impl<K: Types> Scheduler<K> {
@@ -17,7 +18,7 @@ impl<K: Types> Scheduler<K> {
         !self.queue.iter().all(Task::has_ended)
     }
 
-    /// Gives tasks to workers, and has as many started as there is work and room for.
+    /// Assigns tasks to workers, and starts as many workers as there is work and room for.
     pub(super) fn assign(&mut self, now: Instant, effects: &mut Effects<K>) {
         if self.queue.is_empty() || self.is_suspended {
             return;
@@ -37,7 +38,7 @@ impl<K: Types> Scheduler<K> {
         effects.push(Action::Start(worker, task, self.roster.take(worker, now)));
     }
 
-    /// Starts workers ahead of need, until there are so many. Those that fail are not started once more.
+    /// Starts workers ahead of need, up to that number. Those that fail are not started again.
     pub(super) fn prestart(&mut self, workers: usize, now: Instant, effects: &mut Effects<K>) {
         if self.is_closed || self.is_suspended {
             return;
@@ -83,7 +84,7 @@ impl<K: Types> Scheduler<K> {
         self.pace.map_or(0, |pace| (AHEAD / pace.max(1)) as usize)
     }
 
-    /// Gives tasks to workers that are busy, for them to have something to do at once when they have done that.
+    /// Queues tasks at busy workers, so that they have the next one at hand.
     pub(super) fn give_ahead(&mut self, now: Instant, effects: &mut Effects<K>) {
         let (ahead, max_tasks) = (self.ahead(), self.settings.max_tasks);
         if ahead < 2 || self.queue.is_empty() {

@@ -1,4 +1,4 @@
-//! How workers end, or do not come to be, and what becomes of their tasks.
+//! How workers end, or fail to start, and what becomes of their tasks.
 
 use std::time::Instant;
 
@@ -47,7 +47,7 @@ impl<K: Types> Scheduler<K> {
         self.schedule(worker);
     }
 
-    /// A worker gets nothing more, and does not keep what it has not begun.
+    /// A worker gets no more tasks, and gives back those that it has not begun.
     pub(super) fn retire(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
         self.idle.retain(|&idle| idle != worker);
         self.schedule(worker);
@@ -98,14 +98,14 @@ impl<K: Types> Scheduler<K> {
         Some(slot)
     }
 
-    /// A worker was ready, and gone before it had begun with anything.
+    /// A worker was ready, and has ended before it started a task.
     pub(super) fn see_to_fruitless(&mut self, exit: K::Exit, now: Instant, effects: &mut Effects<K>) {
         if self.starts.fail_to_bear_fruit(now) {
             self.give_up_on_queue(K::Failure::lost(exit), effects);
         }
     }
 
-    /// A worker could not be started. What no other one will run has failed, if there is no use in another attempt.
+    /// A worker could not be started. If there is no use in another attempt, tasks that no other worker will run fail.
     pub(super) fn start_failed(
         &mut self,
         worker: WorkerId,
@@ -127,7 +127,7 @@ impl<K: Types> Scheduler<K> {
         effects.push(Action::Reject(self.queue.drain(..).collect(), failure));
     }
 
-    /// Lets go of workers that have nothing to do, and will have nothing.
+    /// Dismisses workers that have nothing to do, and will have nothing.
     pub(super) fn dismiss_unwanted(&mut self, now: Instant, effects: &mut Effects<K>) {
         if self.has_queued() {
             return;

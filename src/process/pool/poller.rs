@@ -1,10 +1,10 @@
-//! What the driver waits with: for channels, for the ends of processes, for a time, and for other threads.
+//! What the driver waits with: for channels, ends of processes, a time, and other threads.
 
 pub(crate) use imp::Poller;
 
 use crate::process::pool::terms::WorkerId;
 
-/// What has come about.
+/// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ready {
     /// There is something to be done, or it is time.
@@ -80,7 +80,7 @@ mod imp {
             let _ = epoll::modify(&self.epoll, fd, data(Ready::Channel(worker)), flags);
         }
 
-        /// Lets the driver look at the time then, and at no other.
+        /// Wakes the driver at that time, in place of the one before.
         pub(crate) fn set_timer(&self, at: Instant) {
             // 0 would be never.
             let left = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
@@ -100,7 +100,7 @@ mod imp {
             self.wake.is_woken()
         }
 
-        /// Waits for something to come about, or only for so long. The descriptors that it could be are known.
+        /// Waits for something to happen, at most until the time-out. The descriptors are registered already.
         pub(crate) fn wait<'a>(
             &self,
             _channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerId, bool)>,
@@ -108,7 +108,7 @@ mod imp {
         ) -> Vec<Ready> {
             let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
             let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-            // An error is as good as a wake-up: whoever waits looks again.
+            // After an error, the driver looks again.
             let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
             let mut ready = Vec::with_capacity(events.len());
             for event in events {
@@ -195,7 +195,7 @@ mod imp {
             self.wake.is_woken()
         }
 
-        /// Waits for something to come about, or only for so long.
+        /// Waits for something to happen, at most until the time-out.
         pub(crate) fn wait<'a>(
             &self,
             channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerId, bool)>,

@@ -1,9 +1,9 @@
-//! What workers and launchers write to their standard output and error, where that does not go its own way: it is read and
-//! passed on, line by line, and the last of it is kept for errors.
+//! What workers and launchers write to their standard output and error, if that is captured: it is read and passed on
+//! line by line, and the end of it is kept for errors.
 //!
-//! One thread for all workers of a pool reads and passes it on. Whoever takes lines and is slow holds up that thread, and in
-//! the end whoever writes too much, for the pipes are full then; not the driver, and no task that has nothing to say. Before
-//! the end of a task is made known, the driver reads what the task has written, so that it is known to be of that task.
+//! One thread for all workers of a pool does so. A slow consumer of lines holds up that thread, and once the pipes are
+//! full those who write too much; but neither the driver nor tasks that write nothing. Before the end of a task is made
+//! known, the driver reads what the task has written, so that it is known to be of that task.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -29,9 +29,9 @@ use crate::task::lines::{Backlog, Line, to_standard_error, whole_characters};
 #[cfg(feature = "log")]
 use crate::task::remote::RemoteLog;
 
-/// How much of what was said last is kept for errors.
+/// How much of the end is kept for errors.
 const LAST_WORDS: usize = 4 * 1024;
-/// How long a line may be before it is taken for one.
+/// A longer line is split.
 const LONGEST_LINE: usize = 8 * 1024;
 /// How much is read at once.
 const ROOM: usize = 16 * 1024;
@@ -43,32 +43,32 @@ const MOST_WAITING: usize = 64 * 1024;
 pub(crate) struct LineStream {
     fd: OwnedFd,
     stream: OutputStream,
-    /// Whose it is, where that is known.
+    /// The tasks that may have written it, if that is known.
     speakers: Option<Arc<Speakers>>,
     said: Mutex<Said>,
 }
 
 #[derive(Debug)]
 struct Said {
-    /// What lines are marked with, where they appear among others.
+    /// The prefix of its lines, where they appear among others.
     mark: String,
     worker: WorkerId,
-    /// Which lines are whose, where many write to this.
+    /// Whose lines are whose, if many workers write to this.
     labels: Option<Labels>,
     last: VecDeque<u8>,
     /// The beginning of a line.
     unfinished: Vec<u8>,
-    /// What was not passed on yet, and how much that is.
+    /// Lines that were not passed on yet, and their size.
     lines: VecDeque<OutputLine>,
     waiting: usize,
-    /// What is said now is nobody's.
+    /// What is written now is dropped.
     is_muted: bool,
-    /// Its process is gone: what others may write to it is nobody's.
+    /// Its process is gone: what others may still write to it is dropped.
     is_left: bool,
     is_over: bool,
 }
 
-/// The tasks of a worker, of which it runs one.
+/// The tasks that were sent to a worker, of which it runs one.
 pub(crate) struct Speakers {
     sent: Mutex<VecDeque<(u64, TaskRef)>>,
     channel: Mutex<Option<Arc<Channel>>>,
@@ -88,7 +88,7 @@ impl Speakers {
         self.sent().push_back((place, task));
     }
 
-    /// What is said from now on is not said by this task, nor by one before it.
+    /// This task has ended, as have those before it: they write nothing more.
     pub(crate) fn end(&self, id: u64) {
         let mut sent = self.sent();
         if let Some(index) = sent.iter().position(|(_, task)| task.core.id().to_u64() == id) {
@@ -99,7 +99,7 @@ impl Speakers {
     fn current(&self) -> Option<(TaskId, Arc<str>)> {
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = channel.as_ref()?.memory();
-        // Where nothing is shared there is one at a time.
+        // Without shared memory, a worker has one task at a time.
         let has_begun = |place| memory.is_none_or(|memory| memory.place(place).is_some_and(|place| place.has_begun()));
         let sent = self.sent();
         let (_, task) = sent.iter().find(|(place, task)| !task.core.has_ended() && has_begun(*place))?;
@@ -141,31 +141,31 @@ impl LineStream {
         Ok(Arc::new(Self { fd, stream, speakers, said: Mutex::new(said) }))
     }
 
-    /// Where it came from is known better now.
+    /// Sets the prefix of its lines, and who writes them.
     pub(crate) fn set_mark(&self, mark: String, worker: WorkerId) {
         let mut said = self.lock();
         (said.mark, said.worker) = (mark, worker);
     }
 
-    /// Many will write to this.
+    /// Many workers will write to this.
     #[cfg(feature = "cluster")]
     pub(crate) fn share(&self) {
         self.lock().labels = Some(Labels::default());
     }
 
-    /// One of those is there, and this is what its lines are marked with.
+    /// One of many workers has arrived, whose lines get this prefix.
     pub(crate) fn greet(&self, worker: WorkerId, mark: String) {
         self.lock().labels.iter_mut().for_each(|labels| labels.greet(worker.clone(), mark.clone()));
     }
 
-    /// The end of what was said by now, at most 4 KiB.
+    /// The end of what was written so far, at most 4 KiB.
     pub(crate) fn last_words(&self) -> String {
         let mut said = self.lock();
         while self.read(&mut said) {}
         said.last_words().trim().to_owned()
     }
 
-    /// The same, without what is known to be of others than this worker.
+    /// The same, without lines that are known to be of other workers.
     pub(crate) fn last_words_of(&self, worker: &WorkerId) -> String {
         let mut said = self.lock();
         while self.read(&mut said) {}
@@ -177,26 +177,26 @@ impl LineStream {
         lines.collect::<Vec<_>>().join("\n").trim().to_owned()
     }
 
-    /// Drops what is said, or no longer.
+    /// Starts or stops to drop what is written.
     pub(crate) fn mute(&self, is_muted: bool) {
         let mut said = self.lock();
         while said.is_muted && self.read(&mut said) {}
         said.is_muted = is_muted;
     }
 
-    /// The task ends that the worker runs: what was said by now is its own.
+    /// The current task ends: what was written so far belongs to it.
     pub(crate) fn end_task(&self) {
         let mut said = self.lock();
         while self.read(&mut said) {}
         self.finish_line(&mut said);
     }
 
-    /// Its process is gone, and has said all that it will.
+    /// Its process is gone, and writes nothing more.
     pub(crate) fn leave(&self) {
         self.lock().is_left = true;
     }
 
-    /// Reads some of it, if there is room, and returns whether there was something.
+    /// Reads some of it, if there is room. Returns whether there was something.
     fn read(&self, said: &mut Said) -> bool {
         if said.is_over || said.waiting >= MOST_WAITING {
             return false;
@@ -271,7 +271,7 @@ impl LineStream {
         said.is_over && said.lines.is_empty()
     }
 
-    /// Whether there is something to be done that no descriptor tells of.
+    /// Whether there is something to be done that polling the descriptor does not show.
     fn has_news(&self) -> bool {
         let said = self.lock();
         !said.lines.is_empty() || said.is_left
@@ -283,7 +283,7 @@ impl LineStream {
 }
 
 impl Said {
-    /// The worker that has written this line, where that is one of many, and what it has written.
+    /// The worker that has written this line, if it is one of many, and the line without its label.
     fn split<'a>(&self, line: &'a str) -> Option<(&WorkerId, &'a str)> {
         self.labels.as_ref()?.split(line)
     }
@@ -302,7 +302,7 @@ impl Said {
     }
 }
 
-/// What the thread that relays is told.
+/// The thread that reads and passes on, as others see it.
 #[derive(Debug)]
 pub(crate) struct Relay {
     wake: WakePipe,
@@ -313,7 +313,7 @@ pub(crate) struct Relay {
 #[derive(Debug, Default)]
 struct News {
     arrived: Vec<Arc<LineStream>>,
-    /// What tasks have said, for standard error.
+    /// Lines of tasks, for standard error.
     lines: Backlog,
     is_printing: bool,
     #[cfg(feature = "log")]
@@ -336,7 +336,7 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Whether all was passed on, and nothing will come any more.
+    /// Whether all was passed on, and nothing more will come.
     pub(crate) fn has_ended(&self) -> bool {
         self.news().has_ended
     }
@@ -346,20 +346,20 @@ impl Relay {
         self.wake.wake();
     }
 
-    /// Has a record of a task logged, unless too many wait for that.
+    /// Logs a record of a task, unless too many wait.
     #[cfg(feature = "log")]
     pub(crate) fn log(&self, log: RemoteLog, task: &TaskRef) {
         self.news().records.push(log, task.core.id(), task.name().into());
         self.wake.wake();
     }
 
-    /// Has a line written to standard error.
+    /// Writes a line to standard error.
     pub(crate) fn print(&self, line: Line) {
         self.news().lines.push(line);
         self.wake.wake();
     }
 
-    /// Whether lines wait for that.
+    /// Whether lines wait to be written.
     pub(crate) fn has_lines(&self) -> bool {
         let news = self.news();
         news.is_printing || !news.lines.is_empty()
@@ -377,12 +377,12 @@ impl Relay {
         }
     }
 
-    /// Something was said that the thread has not read itself.
+    /// Somebody else has read something, which is to be passed on.
     pub(crate) fn wake(&self) {
         self.wake.wake();
     }
 
-    /// Lets the thread end once those who speak have ended.
+    /// Lets the thread end once all streams have ended.
     pub(crate) fn finish(&self) {
         self.news().is_over = true;
         self.wake.wake();
@@ -433,11 +433,11 @@ impl Relay {
         }
     }
 
-    /// Waits until somebody has spoken, or there is somebody else to listen to. Returns who has.
+    /// Waits until something was written, or another stream was added. Returns which streams are readable.
     fn wait(&self, streams: &[Arc<LineStream>]) -> Vec<bool> {
         let mut fds = vec![PollFd::new(&self.wake, PollFlags::IN)];
         fds.extend(streams.iter().map(|stream| PollFd::new(&stream.fd, PollFlags::IN)));
-        // An error is as good as something to read: whoever waits looks again.
+        // After an error, the streams are looked at again.
         let is_due = streams.iter().any(|stream| stream.has_news());
         let timeout = is_due.then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
         let _ = retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
@@ -445,9 +445,9 @@ impl Relay {
     }
 }
 
-/// Whether standard error takes a text without making anybody wait.
+/// Whether a text can be written to standard error without blocking.
 pub(super) fn is_written_at_once(text: &str) -> bool {
-    /// What a pipe takes that takes anything.
+    /// What a writable pipe takes at once.
     const ATOMIC: usize = 4096;
     let stderr = io::stderr();
     let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];

@@ -9,7 +9,7 @@ use crate::process::pool::terms::{Seat, WorkerId};
 pub(super) struct Roster {
     seats: Vec<Place>,
     hosts: Vec<Host>,
-    /// Where the search for a host begins, so that hosts are taken in turn.
+    /// Where the search for a host begins, so that hosts take turns.
     next_host: usize,
 }
 
@@ -62,7 +62,7 @@ impl Roster {
         in_turn.min_by_key(|&host| (self.hosts[host].failed, self.hosts[host].workers)).unwrap_or(0)
     }
 
-    /// A worker is gone, or never came.
+    /// A worker is gone, or has never arrived.
     pub(super) fn leave(&mut self, worker: WorkerId) {
         if let Some(place) = self.seats.iter_mut().find(|place| place.is_of(worker)) {
             if let Some(Taken { seat, .. }) = place.taken.take() {

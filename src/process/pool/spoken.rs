@@ -1,4 +1,4 @@
-//! What a worker of this machine writes, where that does not go its own way.
+//! What a worker on this machine writes, if that is captured.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ pub(crate) struct Spoken {
 }
 
 impl Spoken {
-    /// That of a test program begins with what the harness says.
+    /// The output of a test program begins with that of its harness.
     pub(super) fn of(child: &mut Child, is_test: bool) -> io::Result<Option<Self>> {
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else { return Ok(None) };
         let (worker, speakers) = (WorkerId::Process { id: child.id(), host: None }, Speakers::new());
@@ -30,12 +30,12 @@ impl Spoken {
         Ok(Some(Self { streams: [stdout, stream(stderr.into(), OutputStream::Stderr)?], speakers }))
     }
 
-    /// The worker has come to what it is for.
+    /// The worker is ready: its output counts from now on.
     pub(super) fn listen(&self) {
         self.streams[0].mute(false);
     }
 
-    /// A task of it ends: what was said by now is its own.
+    /// A task of it ends: what was written so far belongs to it.
     pub(super) fn end_task(&self, id: u64) {
         self.streams.iter().for_each(|stream| stream.end_task());
         self.speakers.end(id);
@@ -46,7 +46,7 @@ impl Spoken {
         self.streams.iter().for_each(|stream| stream.leave());
     }
 
-    /// The end of what it has said on standard error.
+    /// The end of what it has written to standard error.
     pub(super) fn last_words(&self) -> String {
         self.streams[1].last_words()
     }

@@ -1,4 +1,4 @@
-//! The driver's own thread while others drive: when it is to look whether nobody does.
+//! The driver's own thread while others drive: when it is to check that somebody does.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crate::process::protocol::alarm::Alarm;
 
-/// How soon.
+/// How urgent a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Call {
-    /// Nothing is to be expected: 50 ms.
+    /// Nothing is expected: 50 ms.
     Late,
-    /// Tasks run, of which nothing is heard meanwhile: 200 µs, somewhat more than it takes to come back and wait again.
+    /// Tasks run, which nobody listens to meanwhile: 200 µs, somewhat more than a thread takes to come back and wait
+    /// again.
     Soon,
     Now,
 }
@@ -19,12 +20,12 @@ pub(super) enum Call {
 #[derive(Debug, Default)]
 pub(super) struct Standby {
     alarm: OnceLock<Alarm>,
-    /// The most urgent call that was not heard yet.
+    /// The most urgent call that was not answered yet.
     called: Mutex<Option<Call>>,
 }
 
 impl Standby {
-    /// Once there is something that could be driven.
+    /// Called once there is something to drive.
     pub(super) fn open(&self) -> io::Result<()> {
         if self.alarm.get().is_none() {
             Alarm::new()?.into_iter().for_each(|alarm| _ = self.alarm.set(alarm));
@@ -32,7 +33,7 @@ impl Standby {
         Ok(())
     }
 
-    /// Where there is nothing that could call it, the driver's own thread is the only one that drives.
+    /// Without an alarm to call it, the driver's own thread is the only one that drives.
     pub(super) fn is_there(&self) -> bool {
         self.alarm.get().is_some()
     }

@@ -1,7 +1,7 @@
 //! Workers that stand still: all of them, while the pool is suspended, and those that somebody else has stopped.
 //!
-//! For a worker of a suspended pool time stands still as well: its deadlines move on by as much. One whose task is to end
-//! goes on until it has, for nobody may be there to resume the pool.
+//! Time stands still as well for a worker of a suspended pool: its deadlines move on. One whose task is to end goes on
+//! until it has ended, as the pool may never be resumed.
 
 use std::time::Instant;
 
@@ -29,14 +29,15 @@ impl<K: Types> Scheduler<K> {
         self.slots.keys().copied().collect()
     }
 
-    /// Stops a worker of a suspended pool, unless it or its task is about to end. What it has not begun waits here.
+    /// Stops a worker of a suspended pool, unless it or its task is about to end. Tasks that it has not begun wait in
+    /// the program.
     pub(super) fn stop(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
         let count = self.slots.get(&worker).map_or(0, |slot| slot.sent.len());
         for index in (0..count).rev() {
             self.recall(worker, index, now, effects);
         }
         let Some(slot) = self.slots.get_mut(&worker) else { return };
-        // One that has not come is stopped when it does.
+        // One that has not arrived yet is stopped when it does.
         let is_there = slot.page.is_some();
         let is_live = is_there && matches!(slot.phase, Phase::Greeting { .. } | Phase::Preparing | Phase::Serving(_));
         let ends = slot.sent.iter().any(|sent| sent.task.word() & state::CANCEL != 0);
@@ -66,8 +67,8 @@ impl<K: Types> Scheduler<K> {
         self.schedule(worker);
     }
 
-    /// The first task of a worker has noticed that it is to end, and takes as long for that as it likes; but not for as
-    /// long as somebody likes to keep its worker stopped.
+    /// The first task of a worker has noticed its cancellation, and may take as long as it likes to end; but not while
+    /// somebody keeps its worker stopped.
     pub(super) fn noticed(&mut self, worker: WorkerId, now: Instant) {
         self.update(worker, |serving| {
             serving.grace = None;
@@ -75,12 +76,12 @@ impl<K: Types> Scheduler<K> {
         });
     }
 
-    /// It was looked whether a worker is stopped whose task has noticed that it is to end.
+    /// Takes the answer whether a worker is stopped whose task has noticed its cancellation.
     pub(super) fn glanced(&mut self, worker: WorkerId, is_stopped: bool, now: Instant, effects: &mut Effects<K>) {
         let serving =
             self.slots.get(&worker).filter(|slot| slot.stopped_since.is_none()).and_then(|slot| slot.serving());
         let Some(serving) = serving.filter(|serving| serving.glance.is_some()) else { return };
-        // A time that cannot be told never comes.
+        // A time beyond what an `Instant` can hold never comes.
         let over = serving.stop_grace.or(now.checked_add(self.settings.cancel_grace)).filter(|_| is_stopped);
         if over.is_some_and(|over| over <= now) {
             return self.kill(worker, KillReason::Stopped, now, effects);

@@ -30,7 +30,7 @@ impl Starts {
         *self = Self { fruitless: self.fruitless, ..Self::default() };
     }
 
-    /// A worker has begun with a task.
+    /// A worker has started a task.
     pub(super) fn bear_fruit(&mut self) {
         self.fruitless = 0;
     }

@@ -1,4 +1,4 @@
-//! Through which it can be seen how far a task has come in a worker, without asking that.
+//! The shared memory of workers, where it can be read how far their tasks have come.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,7 +7,7 @@ use crate::id::{TaskId, WorkerId};
 use crate::process::protocol::channel::Channel;
 use crate::task::remote::Record;
 
-/// What workers share with the program, by the number of their process. Locked after everything else.
+/// The channels of workers that share memory, by process number. Locked last.
 #[derive(Debug, Default)]
 pub(super) struct Windows(RwLock<HashMap<u32, Arc<Channel>>>);
 
@@ -19,7 +19,7 @@ impl Windows {
         }
     }
 
-    /// Nothing that is seen there counts any more.
+    /// Nothing is read there from now on.
     pub(super) fn close(&self, channel: &Arc<Channel>) {
         let Some(process) = process(channel) else { return };
         let mut windows = self.0.write().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Wakes a thread when it is time. Others say when that is.
+//! Wakes a thread at a time that other threads set.
 
 pub(crate) use imp::Alarm;
 
@@ -15,7 +15,7 @@ mod imp {
 
     use crate::process::protocol::descriptor::above_standard;
 
-    /// To set it costs a system call; nobody is woken before it is due.
+    /// Setting it costs a system call, and wakes nobody before it is due.
     #[derive(Debug)]
     pub(crate) struct Alarm(OwnedFd);
 

@@ -28,7 +28,7 @@ pub(crate) struct Live<'a> {
 pub(crate) enum Seen {
     Counted(Reading),
     Spread,
-    /// It is another one that the worker runs.
+    /// The worker runs another task.
     Nothing,
 }
 
@@ -75,7 +75,7 @@ impl Live<'_> {
             let times = self.spread.load(Ordering::Acquire);
             (self.task(), times, self.cells.load())
         })?;
-        // Looked at again: what was read may be of a count that was spread just now.
+        // Read again: the count may have been spread just now.
         let is_spread = times % 2 != 0 || self.spread.load(Ordering::Relaxed) != times;
         Some(match seen {
             _ if seen != task => Seen::Nothing,

@@ -36,7 +36,7 @@ use crate::task::remote::{Record, RecordedMessage, beginning};
 
 /// How many tasks a worker has at most.
 pub(crate) const PLACES: usize = 256;
-/// How much can be noted that was not sent.
+/// How many unsent bytes can be noted.
 pub(crate) const NOTES: usize = 64 * 1024;
 /// How much of a message is recorded.
 const MESSAGE: usize = 4 * 1024;
@@ -46,14 +46,14 @@ const NO_MESSAGE: u64 = 0;
 const WHOLE: u64 = 1;
 const CUT: u64 = 2;
 
-/// How often something is read that is written over meanwhile, by a worker that lives on.
+/// How often a read is tried that is overwritten meanwhile by a live worker.
 const ATTEMPTS: usize = 16;
 
 const RESERVED: usize = 0;
 const START: usize = 8;
 const END: usize = 16;
 const WORDS: usize = 24;
-/// Two cache lines of its own, for the task writes there all the time.
+/// On two cache lines of its own, as the task writes there all the time.
 const LIVE: usize = (WORDS + 8 * PLACES).next_multiple_of(128);
 const SEQUENCE: usize = LIVE + 128;
 const RECORDS: usize = SEQUENCE + 8;
@@ -73,14 +73,14 @@ struct Recorded {
 
 impl Memory {
     pub(crate) fn new() -> io::Result<Self> {
-        // To go beyond the limit on the size of files is not an error but a signal.
+        // To exceed the limit on the size of files raises a signal instead of an error.
         if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < SIZE as u64) {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let file = memfd_create("progress-executor", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let file = File::from(above_standard(file)?);
         file.set_len(SIZE as u64)?;
-        // A file that has become shorter would be found out by a signal.
+        // To access a file that was shortened would raise a signal.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Self::open(file.into())
     }
@@ -120,7 +120,7 @@ impl Memory {
 
     /// How far this task has come, and what it says, where it is the one that the worker runs, or has run last.
     pub(crate) fn look(&self, task: u64) -> Option<Record> {
-        // First: no less is counted than was when it was said.
+        // Read first, so that the counts are no older than the message.
         let recorded = self.last_recorded().filter(|recorded| recorded.record.task == task);
         let live = self.live()?;
         match (0..ATTEMPTS).find_map(|_| live.see(task))? {
@@ -144,7 +144,7 @@ impl Memory {
     pub(crate) fn record(&self, task: u64, position: Position, message: Option<&str>, is_spread: bool) {
         let Some(sequence) = self.word(SEQUENCE) else { return };
         let next = sequence.load(Ordering::Relaxed).wrapping_add(1);
-        // Whoever sees a record that is written over sees that the next one is whole.
+        // Whoever reads a record that is overwritten also sees that the other one is complete.
         fence(Ordering::Release);
         if self.write_record(record_at(next), task, position, message, is_spread).is_some() {
             sequence.store(next, Ordering::Release);
@@ -210,7 +210,7 @@ impl Memory {
             // What comes before was sent, and never noted.
             start.store(at, Ordering::Relaxed);
         }
-        // Whoever sees a byte that is written over sees that it may be.
+        // Whoever reads a byte that is overwritten also sees the new start.
         fence(Ordering::Release);
         let is_noted =
             memory.write_slice(first, NOTES_AT + offset(at)).is_ok() && memory.write_slice(rest, NOTES_AT).is_ok();

@@ -1,4 +1,4 @@
-//! The word of a place: a task that was sent to a worker, as both ends see it. Whoever changes it first decides.
+//! The state of a task that was sent to a worker, as one shared word: whichever end changes it first decides.
 //!
 //! ```text
 //!            the worker              the worker            the worker
@@ -9,8 +9,8 @@
 //! ```
 //!
 //! So a task that is taken back never runs, and a worker that is killed for its task has neither ended that nor begun
-//! with the next one. The number of the task stands beside its state, for places are used again. Neither end trusts the
-//! word further than that: one that makes no sense is one that cannot be changed.
+//! with the next one. The word also holds the number of the task, as places are used again. Neither end trusts the word
+//! beyond that: one that makes no sense cannot be changed.
 
 use crate::sync::primitives::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! Gets a thread out of waiting for descriptors.
+//! Wakes a thread that polls descriptors.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,7 +23,7 @@ impl WakePipe {
         Ok(Self { write, read, is_woken: AtomicBool::new(false) })
     }
 
-    /// Lets the thread that waits, or else the next one to wait, return at once.
+    /// Makes the thread that waits, or the next one to wait, return at once.
     pub(crate) fn wake(&self) {
         if !self.is_woken.swap(true, Ordering::SeqCst) {
             // Full means that it is woken.
@@ -31,12 +31,12 @@ impl WakePipe {
         }
     }
 
-    /// Whether nobody has looked at what there is to be done since.
+    /// Whether it was woken, and has not been drained since.
     pub(crate) fn is_woken(&self) -> bool {
         self.is_woken.load(Ordering::SeqCst)
     }
 
-    /// Whoever was woken does this before it looks at what there is to be done.
+    /// Called by the woken thread before it looks for what there is to do.
     pub(crate) fn drain(&self) {
         let _ = (&self.read).read(&mut [0; 16]);
         self.is_woken.store(false, Ordering::SeqCst);

@@ -33,16 +33,16 @@ pub(crate) struct Outlet {
     pub(crate) channel: Channel,
     /// Wakes the thread that reads.
     pub(crate) wake: WakePipe,
-    /// Tasks stand still because the pool does, and not for their own sake.
+    /// Whether tasks wait because the pool is suspended, and not because they are paused.
     pub(crate) is_suspended: AtomicBool,
     /// The task that runs, as it is known here and in the program. No other is recorded or heard.
     current: Mutex<Option<(TaskId, u64)>>,
-    /// What it has said while there was no room for it. May be locked after the current task, and not the other way round.
+    /// Lines that there was no room for. Lock order: `current` before `unsent`.
     unsent: Mutex<Backlog>,
-    /// Held from when the state of the task is looked at until that is sent, and while a line is: no line comes before less
-    /// than was counted when it was said. Locked before all others but what a forwarder has sent.
+    /// Locked from when the state of the task is read until it is sent, and while a line is sent, so that no line
+    /// overtakes the counts from before it. Locked before all others, except for what a forwarder has sent.
     order: Mutex<()>,
-    /// How many records were logged that there was no room for.
+    /// How many log records were dropped.
     #[cfg(feature = "log")]
     dropped_logs: AtomicU64,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Outlet {
 /// The level of a warning, as it is sent.
 #[cfg(feature = "log")]
 const WARNING: u8 = 2;
-/// The rest of what was logged is cut off.
+/// Longer records are cut off.
 #[cfg(feature = "log")]
 const LONGEST_RECORD: usize = 64 << 10;
 
@@ -77,8 +77,8 @@ impl Outlet {
         }
     }
 
-    /// The current task has ended, as this tells: it comes after the lines that wait, and nothing of the task after it,
-    /// though a thread that was left behind may have more to say.
+    /// Sends the end of the current task: after the lines that wait, and before nothing more of the task, even if a
+    /// thread that it has left behind prints something.
     pub(crate) fn end(&self, ended: Reply) {
         let mut current = self.current();
         if let Some((_, run)) = current.take() {
@@ -87,7 +87,7 @@ impl Outlet {
         self.channel.outbox().reply(ended);
     }
 
-    /// Sends the lines that wait, where there is room for them again.
+    /// Sends the lines that wait, if there is room for them again.
     pub(crate) fn send_unsent(&self) {
         if self.channel.is_full() || self.unsent().is_empty() {
             return;
@@ -100,7 +100,7 @@ impl Outlet {
         self.channel.send_off();
     }
 
-    /// Sends what was logged, unless there is no room for it: then it is dropped, and that is told later.
+    /// Sends a log record. If there is no room, it is dropped, which is reported later.
     #[cfg(feature = "log")]
     pub(crate) fn log(&self, level: u8, target: &str, text: &str) {
         // Whatever is logged while it is held waits; nothing is that is logged by it.
@@ -129,7 +129,7 @@ impl Outlet {
     /// Writes to the memory for this task, if it is the current one.
     fn write(&self, task: TaskId, write: impl FnOnce(&Memory, u64)) {
         let Some(memory) = self.channel.memory() else { return };
-        // Threads that a task has left behind may still speak for it. Locked while this is written: there is one writer.
+        // Threads that a task has left behind may still write. Locked while this is written, as there is one writer.
         let current = self.current();
         if let Some((_, run)) = current.filter(|&(current, _)| current == task) {
             write(memory, run);
@@ -174,9 +174,9 @@ impl Relay for Outlet {
     fn say(&self, line: Line) {
         let in_order = self.order();
         let current = self.current();
-        // The initializer is no task of the program's, and what a task has left behind none of anybody's.
+        // The initializer is no task of the program, and threads that a task has left behind belong to none.
         let Some((_, run)) = current.filter(|&(task, run)| task == line.task && run != 0) else {
-            // Somebody may be slow to read that, and the task that runs now is not to wait for it.
+            // Standard error may be slow, and the current task is not to wait for it.
             drop((current, in_order));
             return to_standard_error(&line.text);
         };
@@ -197,9 +197,9 @@ pub(crate) struct Forwarder {
     task: TaskRef,
     /// In bytes.
     longest_message: usize,
-    /// The program wants to hear what is counted and said, and not only to be able to look at that.
+    /// Whether the program wants to be sent progress, and not only to read it in shared memory.
     is_observed: AtomicBool,
-    /// This observes the task, and does not only wait for its next progress call.
+    /// Whether this subscribes to the task, and does not only wait for its next progress call.
     observes: AtomicBool,
     sent: Mutex<Sent>,
 }
@@ -208,20 +208,20 @@ struct Sent {
     state: ProgressState,
     has_noticed: bool,
     is_silent: bool,
-    /// That it has ended is said in another way.
+    /// The end of the task is sent in another way.
     is_closed: bool,
 }
 
 impl Forwarder {
     pub(crate) fn new(outlet: Arc<Outlet>, run: Run, task: TaskRef, longest_message: usize) -> Arc<Self> {
-        // That it has started is said in another way.
+        // The start of the task is sent in another way.
         let state = ProgressState { status: Status::Running, ..ProgressState::INITIAL };
         let sent = Mutex::new(Sent { state, has_noticed: false, is_silent: true, is_closed: false });
         let [is_observed, observes] = [false, false].map(AtomicBool::new);
         Arc::new(Self { outlet, run, task, longest_message, is_observed, observes, sent })
     }
 
-    /// Sees to it that the program hears of the task what it wants to.
+    /// Starts to send what the program wants to hear of the task.
     pub(crate) fn start(self: &Arc<Self>, wanted: u32) {
         let core = &self.task.core;
         // The program waits for the first progress call, and nobody else has asked for one before this is observed.
@@ -233,11 +233,11 @@ impl Forwarder {
         self.forward();
     }
 
-    /// Takes note of what the program wants to hear from now on.
+    /// Changes what the program wants to hear of the task.
     pub(crate) fn heed(self: &Arc<Self>, wanted: u32) {
         let is_new = wanted & state::OBSERVED != 0 && !self.is_observed.swap(true, Ordering::SeqCst);
         if wanted & (state::OBSERVED | state::PAUSE | state::CANCEL) != 0 {
-            // That it waits, or has noticed its cancellation, is to be told as well.
+            // It is also sent that the task waits, or has noticed its cancellation.
             self.observe();
         }
         if is_new {
@@ -245,14 +245,14 @@ impl Forwarder {
         }
     }
 
-    /// Has the task shown here from now on.
+    /// Subscribes to the task.
     pub(crate) fn observe(self: &Arc<Self>) {
         if !self.observes.swap(true, Ordering::SeqCst) {
             publish::admit(&self.task, self.clone(), |_| {});
         }
     }
 
-    /// Sends it when the next progress call is made.
+    /// Sends its state at the next progress call.
     pub(crate) fn probe(&self) {
         let mut sent = self.lock();
         let word = self.task.core.state.load();
@@ -295,10 +295,10 @@ impl Forwarder {
         }
         let says_more = state.says_more_than(&sent.state);
         if says_more {
-            // What is recorded is never older than what is sent: that may hold counts which the task has not recorded.
+            // Recorded first, so that the record is never older than what is sent.
             core.record(&*self.outlet);
         }
-        // All else is there to be looked at.
+        // The rest can be read in shared memory.
         let is_shown = says_more && self.is_observed.load(Ordering::SeqCst);
         let is_hidden = state.status != sent.state.status || state.parts != sent.state.parts;
         let is_news =

@@ -1,5 +1,5 @@
-//! What the program can look at without a word from the [worker](super): how far the task that runs has come, and what it
-//! has said last.
+//! What the program can read in shared memory without asking the [worker](super): how far its task has come, and its
+//! last message.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::task::counts;
 use crate::task::parts::Position;
 
 impl Worker {
-    /// Lets tasks count in the memory that is shared with the program, and gives back who records there what else they say.
-    /// `None` where there is none.
+    /// Lets tasks count in the memory that is shared with the program. Returns what records the rest there; `None`
+    /// without such memory.
     pub(super) fn lay_out(self: &Arc<Self>) -> Option<Arc<dyn Watcher>> {
-        // There until the process ends, as this is.
+        // Leaked, as it is used until the process ends.
         let worker: &'static Arc<Self> = Box::leak(Box::new(self.clone()));
         counts::lay_out(worker.channel().memory().and_then(Memory::live)?.cells);
         Some(self.clone())
