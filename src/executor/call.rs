@@ -66,7 +66,7 @@ pub(crate) trait Crossing<I, O>: 'static {
 
     fn encode(input: I) -> Result<Encoded, BoxError>;
     fn decode(output: EncodedCow<'_>) -> Result<O, BoxError>;
-    /// Encodes an input behind others; where that fails, `to` stays as it was.
+    /// Encodes an input behind others. Where that fails, the caller cuts off what there is of it.
     fn append(input: I, to: &mut Vec<u8>) -> Result<(), BoxError>;
     /// The shared values that the inputs encoded so far refer to.
     fn references() -> References;

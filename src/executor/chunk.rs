@@ -37,7 +37,7 @@ pub(crate) struct Chunk<I, O> {
     /// After what time it gives back what has not begun.
     patience: Option<Duration>,
     end: Mutex<Option<End>>,
-    codec: Codec<I, O>,
+    decode: fn(EncodedCow<'_>) -> Result<O, BoxError>,
 }
 
 enum Inputs<I> {
@@ -95,12 +95,6 @@ pub(crate) struct Rest {
     patience: Option<Duration>,
 }
 
-/// How inputs cross to another process, and an output comes back.
-struct Codec<I, O> {
-    append: fn(I, &mut Vec<u8>) -> Result<(), BoxError>,
-    decode: fn(EncodedCow<'_>) -> Result<O, BoxError>,
-}
-
 /// Outcomes on their way from whoever runs items to the map.
 pub(crate) struct Outcomes<O>(Mutex<VecDeque<Result<O, TaskError>>>);
 
@@ -131,17 +125,18 @@ impl<O> Drop for Outcomes<O> {
     }
 }
 
-impl<I, O> Codec<I, O> {
-    fn of<C: Crossing<I, O>>() -> Self {
-        Self { append: C::append, decode: C::decode }
-    }
-}
-
 impl Labels {
     /// Those from this one on.
     fn from(&self, from: usize) -> Self {
         Self { first: self.first + from, names: self.names.iter().skip(from).cloned().collect() }
     }
+}
+
+/// Takes the inputs from this one on off those before it: as they are encoded, and those of them that could not be.
+fn split_off(inputs: &[u8], unencodable: &mut Unencodable, from: usize) -> Option<(Vec<u8>, Unencodable)> {
+    let inputs = items::skip(inputs, from - unencodable.range(..from).count())?.to_vec();
+    let unencodable = unencodable.split_off(&from).into_iter();
+    Some((inputs, unencodable.map(|(index, error)| (index - from, error)).collect()))
 }
 
 impl Rest {
@@ -152,20 +147,17 @@ impl Rest {
     /// Takes the first items off, where there are more than that.
     pub(crate) fn split_off_first(&mut self, count: usize) -> Option<Self> {
         let left = self.count.checked_sub(count).filter(|&left| left > 0)?;
-        let sent = count - self.unencodable.range(..count).count();
-        let later = items::skip(&self.inputs, sent)?.to_vec();
-        let first = self.inputs.len() - later.len();
-        let unencodable = self.unencodable.split_off(&count).into_iter();
+        let (inputs, unencodable) = split_off(&self.inputs, &mut self.unencodable, count)?;
+        self.inputs.truncate(self.inputs.len() - inputs.len());
         let rest = Self {
-            inputs: later,
+            inputs,
             references: self.references.clone(),
             count: left,
             labels: self.labels.from(count),
-            unencodable: unencodable.map(|(index, error)| (index - count, error)).collect(),
+            unencodable,
             retries: Retries { first: self.retries.each, ..self.retries },
             patience: self.patience,
         };
-        self.inputs.truncate(first);
         self.count = count;
         self.labels.names.truncate(count);
         Some(mem::replace(self, rest))
@@ -189,13 +181,13 @@ impl<I, O> Chunk<I, O> {
             retries: Retries { each: terms.retries, first: terms.retries },
             patience: terms.patience,
             end: Mutex::default(),
-            codec: Codec::of::<C>(),
+            decode: C::decode,
         }
     }
 
     /// One that goes on where another was lost.
     pub(crate) fn resumed<C: Crossing<I, O>>(rest: Rest, outcomes: Arc<Outcomes<O>>) -> Self {
-        let Rest { inputs, references, count, labels, unencodable, retries, patience, .. } = rest;
+        let Rest { inputs, references, count, labels, unencodable, retries, patience } = rest;
         Self {
             counts: ItemCounts::new(count),
             encoded: AtomicUsize::new(inputs.len()),
@@ -208,7 +200,7 @@ impl<I, O> Chunk<I, O> {
             retries,
             patience,
             end: Mutex::default(),
-            codec: Codec::of::<C>(),
+            decode: C::decode,
         }
     }
 
@@ -298,15 +290,13 @@ impl<I, O> Chunk<I, O> {
     /// The items from this one on, which can be started again so often.
     fn rest(&self, input: &[u8], from: usize, first: u32) -> Option<Rest> {
         let count = self.counts.total().checked_sub(from).filter(|&count| count > 0)?;
-        let mut unencodable = lock(&self.unencodable);
-        let inputs = items::skip(input, from - unencodable.range(..from).count())?.to_vec();
-        let unencodable = unencodable.split_off(&from).into_iter();
+        let (inputs, unencodable) = split_off(input, &mut lock(&self.unencodable), from)?;
         Some(Rest {
             inputs,
             references: lock(&self.references).clone(),
             count,
             labels: self.labels.from(from),
-            unencodable: unencodable.map(|(index, error)| (index - from, error)).collect(),
+            unencodable,
             retries: Retries { first, ..self.retries },
             patience: self.patience,
         })
@@ -338,7 +328,7 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
         self.push_unencodable(error);
         // A worker that tells of more is out of its mind.
         if self.counts.read().left > 0 {
-            let decode = |output: Encoded| (self.codec.decode)(output.into());
+            let decode = |output: Encoded| (self.decode)(output.into());
             self.push(decode_outcome(outcome, decode, || error(TaskErrorKind::Decode)));
         }
     }
@@ -347,7 +337,7 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
         for value in items::read(values).into_iter().flatten() {
             self.push_unencodable(error);
             if self.counts.read().left > 0 {
-                let output = guard(|| (self.codec.decode)(value.into()));
+                let output = guard(|| (self.decode)(value.into()));
                 self.push(output.map_err(|source| error(TaskErrorKind::Decode).with_source(source)));
             }
         }
@@ -420,7 +410,8 @@ where
         let (mut bytes, mut unencodable) = (Vec::new(), Unencodable::new());
         for (index, input) in inputs.into_iter().enumerate() {
             let end = bytes.len();
-            if let Err(error) = guard(|| (self.chunk.codec.append)(input, &mut bytes)) {
+            if let Err(error) = guard(|| C::append(input, &mut bytes)) {
+                // What there is of it.
                 bytes.truncate(end);
                 unencodable.insert(index, Some(error));
             }
