@@ -16,7 +16,7 @@ use crate::error::WorkerExit;
 use crate::id::WorkerId;
 use crate::process::launcher::{Launcher, Values};
 use crate::process::output::OutputStream;
-use crate::process::pool::relay::LineStream;
+use crate::process::pool::line_stream::LineStream;
 use crate::process::pool::terms::Seat;
 use crate::process::program;
 use crate::process::protocol::channel::Channel;

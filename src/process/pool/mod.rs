@@ -15,6 +15,7 @@ mod labels;
 pub(crate) mod launch;
 mod launched;
 pub(crate) mod leader;
+mod line_stream;
 #[cfg(feature = "cluster")]
 mod lobby;
 #[cfg(feature = "log")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::id::WorkerId;
 use crate::process::output::OutputStream;
-use crate::process::pool::relay::{LineStream, Speakers};
+use crate::process::pool::line_stream::{LineStream, Speakers};
 use crate::process::protocol::descriptor::above_standard;
 
 /// Its standard output and error.

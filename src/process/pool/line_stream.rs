@@ -1,0 +1,390 @@
+//! What a worker or a launcher writes to a stream: whole lines, of known tasks where that is possible, and the end of it
+//! for errors.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, io, mem};
+
+use rustix::buffer::spare_capacity;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::id::{TaskId, WorkerId};
+use crate::process::output::{OutputLine, OutputStream};
+use crate::process::pool::labels::Labels;
+use crate::process::protocol::channel::Channel;
+use crate::task::TaskRef;
+use crate::task::lines::whole_characters;
+
+/// How much of the end is kept for errors.
+const LAST_WORDS: usize = 4 * 1024;
+/// A longer line is split.
+const LONGEST_LINE: usize = 8 * 1024;
+/// How much is read at once.
+const ROOM: usize = 16 * 1024;
+/// How much is read without being passed on.
+const MOST_WAITING: usize = 64 * 1024;
+
+/// What one worker or launcher writes to one of its streams.
+#[derive(Debug)]
+pub(crate) struct LineStream {
+    fd: OwnedFd,
+    stream: OutputStream,
+    /// The tasks that may have written it, if that is known.
+    speakers: Option<Arc<Speakers>>,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug)]
+struct Said {
+    /// The prefix of its lines, where they appear among others.
+    mark: String,
+    worker: WorkerId,
+    /// Whose lines are whose, if many workers write to this.
+    labels: Option<Labels>,
+    last: VecDeque<u8>,
+    /// The beginning of a line.
+    unfinished: Vec<u8>,
+    /// Lines that were not passed on yet, and their size.
+    lines: VecDeque<OutputLine>,
+    waiting: usize,
+    /// What is written now is dropped.
+    is_muted: bool,
+    /// Its process is gone: what others may still write to it is dropped.
+    is_left: bool,
+    is_over: bool,
+}
+
+/// The tasks that were sent to a worker, of which it runs one.
+pub(crate) struct Speakers {
+    sent: Mutex<VecDeque<(u64, TaskRef)>>,
+    channel: Mutex<Option<Arc<Channel>>>,
+}
+
+impl Speakers {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { sent: Mutex::default(), channel: Mutex::default() })
+    }
+
+    pub(crate) fn set_channel(&self, channel: Arc<Channel>) {
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
+    }
+
+    /// A task was sent to the worker.
+    pub(crate) fn add(&self, place: u64, task: TaskRef) {
+        self.sent().push_back((place, task));
+    }
+
+    /// This task has ended, as have those before it: they write nothing more.
+    pub(crate) fn end(&self, id: u64) {
+        let mut sent = self.sent();
+        if let Some(index) = sent.iter().position(|(_, task)| task.core.id().to_u64() == id) {
+            sent.drain(..=index);
+        }
+    }
+
+    fn current(&self) -> Option<(TaskId, Arc<str>)> {
+        let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = channel.as_ref()?.memory();
+        // Without shared memory, a worker has one task at a time.
+        let has_begun = |place| memory.is_none_or(|memory| memory.place(place).is_some_and(|place| place.has_begun()));
+        let sent = self.sent();
+        let (_, task) = sent.iter().find(|(place, task)| !task.core.has_ended() && has_begun(*place))?;
+        Some((task.core.id(), task.name().into()))
+    }
+
+    fn sent(&self) -> MutexGuard<'_, VecDeque<(u64, TaskRef)>> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Speakers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Speakers").finish_non_exhaustive()
+    }
+}
+
+impl LineStream {
+    pub(crate) fn new(
+        fd: OwnedFd,
+        stream: OutputStream,
+        worker: WorkerId,
+        mark: String,
+        speakers: Option<Arc<Speakers>>,
+    ) -> io::Result<Arc<Self>> {
+        fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
+        let said = Said {
+            mark,
+            worker,
+            labels: None,
+            last: VecDeque::new(),
+            unfinished: Vec::new(),
+            lines: VecDeque::new(),
+            waiting: 0,
+            is_muted: false,
+            is_left: false,
+            is_over: false,
+        };
+        Ok(Arc::new(Self { fd, stream, speakers, said: Mutex::new(said) }))
+    }
+
+    /// Sets the prefix of its lines, and who writes them.
+    pub(crate) fn set_mark(&self, mark: String, worker: WorkerId) {
+        let mut said = self.lock();
+        (said.mark, said.worker) = (mark, worker);
+    }
+
+    /// Many workers will write to this.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn share(&self) {
+        self.lock().labels = Some(Labels::default());
+    }
+
+    /// One of many workers has arrived, whose lines get this prefix.
+    pub(crate) fn greet(&self, worker: WorkerId, mark: String) {
+        self.lock().labels.iter_mut().for_each(|labels| labels.greet(worker.clone(), mark.clone()));
+    }
+
+    /// The end of what was written so far, at most 4 KiB.
+    pub(crate) fn last_words(&self) -> String {
+        let mut said = self.lock();
+        while self.read(&mut said) {}
+        said.last_words().trim().to_owned()
+    }
+
+    /// The same, without lines that are known to be of other workers.
+    pub(crate) fn last_words_of(&self, worker: &WorkerId) -> String {
+        let mut said = self.lock();
+        while self.read(&mut said) {}
+        let last = said.last_words();
+        let lines = last.lines().filter_map(|line| match said.split(line) {
+            Some((speaker, text)) => (speaker == worker).then_some(text),
+            None => Some(line),
+        });
+        lines.collect::<Vec<_>>().join("\n").trim().to_owned()
+    }
+
+    /// Starts or stops to drop what is written.
+    pub(crate) fn mute(&self, is_muted: bool) {
+        let mut said = self.lock();
+        while said.is_muted && self.read(&mut said) {}
+        said.is_muted = is_muted;
+    }
+
+    /// The current task ends: what was written so far belongs to it.
+    pub(crate) fn end_task(&self) {
+        let mut said = self.lock();
+        while self.read(&mut said) {}
+        self.finish_line(&mut said);
+    }
+
+    /// Its process is gone, and writes nothing more.
+    pub(crate) fn leave(&self) {
+        self.lock().is_left = true;
+    }
+
+    /// Reads some of it, if there is room. Returns whether there was something.
+    fn read(&self, said: &mut Said) -> bool {
+        if said.is_over || said.waiting >= MOST_WAITING {
+            return false;
+        }
+        let mut bytes = Vec::with_capacity(ROOM);
+        match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(&mut bytes))) {
+            Ok(1..) => {
+                self.take_in(said, &bytes);
+                true
+            }
+            Err(Errno::AGAIN) if !said.is_left => false,
+            Ok(0) | Err(_) => {
+                self.finish_line(said);
+                said.is_over = true;
+                false
+            }
+        }
+    }
+
+    fn take_in(&self, said: &mut Said, bytes: &[u8]) {
+        if said.is_muted {
+            return;
+        }
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            said.unfinished.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                self.finish_line(said);
+            } else if said.unfinished.len() > LONGEST_LINE {
+                let rest = said.unfinished.split_off(whole_characters(&said.unfinished));
+                self.finish_line(said);
+                said.unfinished = rest;
+            }
+        }
+    }
+
+    fn finish_line(&self, said: &mut Said) {
+        let line = mem::take(&mut said.unfinished);
+        if line.is_empty() {
+            return;
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text));
+        if said.labels.as_mut().is_some_and(|labels| labels.learn(&text)) {
+            return;
+        }
+        said.waiting += line.len();
+        if self.stream == OutputStream::Stderr {
+            said.keep(&line);
+        }
+        let (worker, text) = said.split(&text).unwrap_or((&said.worker, &text));
+        let (worker, text) = (worker.clone(), text.to_owned());
+        let (task, name) = self.speakers.as_ref().and_then(|speakers| speakers.current()).unzip();
+        said.lines.push_back(OutputLine { worker, stream: self.stream, task, name, text });
+    }
+
+    /// The lines that are to be passed on. Reads some more before.
+    pub(super) fn next_lines(&self) -> VecDeque<OutputLine> {
+        let mut said = self.lock();
+        self.read(&mut said);
+        said.waiting = 0;
+        mem::take(&mut said.lines)
+    }
+
+    /// What the lines of this worker are marked with.
+    pub(super) fn mark(&self, worker: &WorkerId) -> String {
+        let said = self.lock();
+        said.labels.as_ref().and_then(|labels| labels.mark(worker)).unwrap_or(&said.mark).to_owned()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        let said = self.lock();
+        said.is_over && said.lines.is_empty()
+    }
+
+    /// Whether there is something to be done that polling the descriptor does not show.
+    pub(super) fn has_news(&self) -> bool {
+        let said = self.lock();
+        !said.lines.is_empty() || said.is_left
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for LineStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Said {
+    /// The worker that has written this line, if it is one of many, and the line without its label.
+    fn split<'a>(&self, line: &'a str) -> Option<(&WorkerId, &'a str)> {
+        self.labels.as_ref()?.split(line)
+    }
+
+    /// Takes note of what was said last.
+    fn keep(&mut self, line: &[u8]) {
+        self.last.extend(line);
+        let surplus = self.last.len().saturating_sub(LAST_WORDS);
+        self.last.drain(..surplus);
+    }
+
+    fn last_words(&self) -> String {
+        let words: Vec<u8> = self.last.iter().chain(&self.unfinished).copied().collect();
+        let surplus = words.len().saturating_sub(LAST_WORDS);
+        String::from_utf8_lossy(&words[surplus..]).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LAST_WORDS, LineStream, MOST_WAITING};
+    use crate::id::WorkerId;
+    use crate::process::output::OutputStream;
+    use std::io::{ErrorKind, Write};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    fn stream() -> (UnixStream, Arc<LineStream>) {
+        let (writer, reader) = UnixStream::pair().unwrap();
+        let worker = WorkerId::Thread(1);
+        (writer, LineStream::new(reader.into(), OutputStream::Stderr, worker, "a/1".into(), None).unwrap())
+    }
+
+    fn texts(stream: &LineStream) -> Vec<String> {
+        stream.next_lines().into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn lines_are_whole_and_the_last_words_are_kept() {
+        let (mut writer, stream) = stream();
+        writer.write_all(b"one\r\n\ntw").unwrap();
+        assert_eq!(texts(&stream), ["one", ""], "a line that may go on waits");
+        writer.write_all(&[b'x'; LAST_WORDS]).unwrap();
+        writer.write_all(b"the end\nno newline").unwrap();
+        drop(writer);
+        let last = stream.last_words();
+        assert!(last.ends_with("xthe end\nno newline") && last.len() == LAST_WORDS, "{last}");
+        let rest = texts(&stream);
+        assert!(rest[0].starts_with("twxx") && rest[1..] == ["no newline"] && stream.is_over());
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_cut_between_characters() {
+        let (mut writer, stream) = stream();
+        let text = "x".to_owned() + &"語".repeat(20_000);
+        let sender = std::thread::spawn({
+            let text = text.clone();
+            move || writer.write_all(text.as_bytes()).unwrap()
+        });
+        let mut lines = Vec::new();
+        while !stream.is_over() {
+            lines.extend(texts(&stream));
+        }
+        sender.join().unwrap();
+        assert_eq!((lines.concat(), lines.len() > 2), (text, true));
+    }
+
+    #[cfg(feature = "cluster")]
+    #[test]
+    fn lines_of_many_are_told_apart_by_what_a_launcher_labels_them_with() {
+        let (mut writer, stream) = stream();
+        let worker = |id| WorkerId::Process { id, host: Some("n1".into()) };
+        stream.share();
+        (0..2).for_each(|id| stream.greet(worker(id), format!("n1/{id}")));
+        writer.write_all(b"0: progress-executor worker 0 on n1\n1: progress-executor worker 1 on n1\n").unwrap();
+        writer.write_all(b"0: a\n1: b\nsrun: c\n").unwrap();
+        assert_eq!(stream.last_words_of(&worker(1)), "b\nsrun: c");
+        let lines: Vec<_> =
+            stream.next_lines().into_iter().map(|line| (stream.mark(&line.worker), line.text)).collect();
+        let expected = [("n1/0", "a"), ("n1/1", "b"), ("a/1", "srun: c")];
+        assert_eq!(lines, expected.map(|(mark, text)| (mark.to_owned(), text.to_owned())));
+    }
+
+    #[test]
+    fn what_nobody_takes_stays_in_the_pipe() {
+        let (mut writer, stream) = stream();
+        writer.set_nonblocking(true).unwrap();
+        let line = [b"x".repeat(999), b"\n".to_vec()].concat();
+        let is_full = (0..100_000).any(|_| {
+            stream.last_words();
+            writer.write_all(&line).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        });
+        assert!(is_full && stream.lock().waiting <= 2 * MOST_WAITING);
+    }
+
+    #[test]
+    fn what_is_muted_is_nobodys_and_what_others_hold_ends_with_the_process() {
+        let (mut writer, stream) = stream();
+        stream.mute(true);
+        writer.write_all(b"running 1 test\n").unwrap();
+        stream.mute(false);
+        writer.write_all(b"said").unwrap();
+        assert!(texts(&stream).is_empty() && !stream.is_over());
+        stream.leave();
+        while !stream.lock().is_over {
+            stream.last_words();
+        }
+        assert_eq!(texts(&stream), ["said"], "although it is still open");
+    }
+}
