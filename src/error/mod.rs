@@ -138,7 +138,8 @@ struct Inner {
     kind: TaskErrorKind,
     subject: Subject,
     progress: ProgressState,
-    source: Option<BoxError>,
+    /// Shared with errors [of others](TaskError::of_another).
+    source: Option<Arc<dyn Error + Send + Sync>>,
     silent_for: Option<Duration>,
     noticed_after: Option<Duration>,
     /// Where its worker was, if not on this machine for sure.
@@ -359,7 +360,7 @@ impl TaskError {
     }
 
     pub(crate) fn with_source(mut self, source: BoxError) -> Self {
-        self.0.source = Some(source);
+        self.0.source = Some(source.into());
         self
     }
 
@@ -380,19 +381,12 @@ impl TaskError {
     }
 
     /// The same error of something that has not begun, and now never will.
-    pub(crate) fn of_another(&mut self) -> Self {
-        let Inner { kind, subject, progress, source, .. } = &mut *self.0;
+    pub(crate) fn of_another(&self) -> Self {
+        let Inner { kind, subject, progress, source, .. } = &*self.0;
         let progress = ProgressState { status: progress.status, ..ProgressState::INITIAL };
-        let another = Self::new(kind.clone(), subject.clone(), progress);
-        let shared = source.take().map(|source| match source.downcast::<SharedSource>() {
-            Ok(shared) => *shared,
-            Err(source) => SharedSource(Arc::new(source)),
-        });
-        *source = shared.clone().map(Into::into);
-        match shared {
-            Some(shared) => another.with_source(shared.into()),
-            None => another,
-        }
+        let mut another = Self::new(kind.clone(), subject.clone(), progress);
+        another.0.source.clone_from(source);
+        another
     }
 
     /// What the function of the task is called.
@@ -910,28 +904,6 @@ impl fmt::Debug for TaskError {
             .field("noticed_after", &self.0.noticed_after)
             .field("source", &self.0.source)
             .finish()
-    }
-}
-
-/// A source that several errors have.
-#[derive(Clone)]
-struct SharedSource(Arc<BoxError>);
-
-impl fmt::Debug for SharedSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Display for SharedSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl Error for SharedSource {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
     }
 }
 
