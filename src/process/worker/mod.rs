@@ -18,6 +18,7 @@ mod batch;
 #[cfg(feature = "cluster")]
 mod connect;
 pub(crate) mod forward;
+mod greet;
 #[cfg(feature = "log")]
 mod logger;
 mod outcome;
@@ -41,19 +42,17 @@ use crate::codec::{self, Encoded, Format};
 use crate::error::{CancelCause, TaskError, TaskResult};
 use crate::id::TaskId;
 use crate::process::protocol::alarm::Alarm;
-use crate::process::protocol::channel::{Channel, Received};
+use crate::process::protocol::channel::Channel;
 use crate::process::protocol::page::Place;
 use crate::process::protocol::wire;
-use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox;
-use crate::process::protocol::wire::{Ending, Hello, Outcome, Ready, Reply, Request, Run, VERSION, WireError};
+use crate::process::protocol::wire::{Ending, Outcome, Reply, Run, WireError};
 use crate::process::registry::{Call, Defect, TaskRegistry};
 use crate::process::worker::batch::Unsent;
 use crate::process::worker::forward::{Forwarder, Outlet, snapshot_of, snapshot_of_item};
 use crate::process::worker::parent::Parent;
 use crate::process::worker::reading::{Reader, Reading, Watch};
-use crate::process::worker_args::{Role, Transport};
-use crate::process::{registry, worker_args};
+use crate::process::worker_args::Role;
 use crate::run::{self, Work, run_items};
 use crate::task::context::Context;
 use crate::task::details::Details;
@@ -202,72 +201,6 @@ impl Work for RemoteItems {
 }
 
 impl Worker {
-    /// Takes the channel for itself, and exchanges introductions.
-    fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<Arc<Self>, Box<dyn Error>> {
-        #[cfg_attr(not(feature = "cluster"), allow(unused_mut, reason = "only who connects has a lifeline"))]
-        let mut parent = Parent::of_this_process();
-        let by_hand = |error| worker_args::by_hand(registry, &error);
-        role.check_input().map_err(by_hand)?;
-        let link = match role.transport {
-            Transport::Inherited => role.take_channel().map_err(by_hand)?,
-            Transport::Launched { is_settled } => {
-                if !is_settled {
-                    settle::settle(|| Ok(()))?;
-                }
-                role.take_channel().map_err(by_hand)?
-            }
-            #[cfg(feature = "cluster")]
-            Transport::Connecting { is_settled } => connect::join(registry, role, is_settled, &mut parent)?,
-        };
-        let mut channel = Channel::over(link);
-        let mut decoder = Decoder::new(1024);
-        let hello = loop {
-            if channel.receive_first(&mut decoder) == Received::End {
-                return Err("the program that started this worker is gone, or has not said hello".into());
-            }
-            match decoder.next_request().map_err(|error| said(&error))? {
-                Some(Request::Hello(hello)) => break hello,
-                Some(_) => return Err(said(&WireError::NoHello).into()),
-                None => {}
-            }
-        };
-        let Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level } = hello;
-        let fingerprint = match role.transport {
-            Transport::Inherited => registry::fingerprint(Some(registry)),
-            _ => registry::portable_fingerprint(Some(registry)),
-        };
-        let ready = Ready { version: VERSION, fingerprint, origin: settle::origin() };
-        channel.outbox().reply(Reply::Ready(ready));
-        parent.send_all(&channel);
-        if version != VERSION {
-            return Err(said(&WireError::Version(version)).into());
-        }
-        if shares_memory && channel.memory().is_none() {
-            return Err("the memory that it shares with the program that started it could not be mapped".into());
-        }
-        worker_args::set_depth(depth.saturating_add(1));
-        TaskId::set_depth(worker_args::depth());
-        decoder.set_max_frame(max_frame);
-        let heartbeat = (heartbeat > 0).then(|| Duration::from_nanos(heartbeat));
-        let worker = Self {
-            registry,
-            report_interval: Duration::from_nanos(report_interval),
-            max_frame,
-            outlet: Arc::new(Outlet::new(channel)?),
-            parent,
-            reading: Mutex::new(Reading::new(decoder, heartbeat)),
-            alarm: Alarm::new()?,
-            store: Arc::default(),
-            inbox: Mutex::default(),
-            changed: Condvar::new(),
-        };
-        #[cfg(feature = "log")]
-        logger::install(log_level, worker.outlet.clone());
-        #[cfg(not(feature = "log"))]
-        let _ = log_level;
-        Ok(Arc::new(worker))
-    }
-
     fn channel(&self) -> &Channel {
         &self.outlet.channel
     }

@@ -1,0 +1,103 @@
+//! How a worker comes to its channel, and exchanges introductions with its program.
+
+use std::error::Error;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use crate::id::TaskId;
+use crate::process::protocol::alarm::Alarm;
+use crate::process::protocol::channel::{Channel, Received};
+use crate::process::protocol::link::Link;
+use crate::process::protocol::wire::decoder::Decoder;
+use crate::process::protocol::wire::{Hello, Ready, Reply, Request, VERSION, WireError};
+use crate::process::registry::TaskRegistry;
+#[cfg(feature = "cluster")]
+use crate::process::worker::connect;
+use crate::process::worker::forward::Outlet;
+#[cfg(feature = "log")]
+use crate::process::worker::logger;
+use crate::process::worker::parent::Parent;
+use crate::process::worker::reading::Reading;
+use crate::process::worker::{Worker, said, settle};
+use crate::process::worker_args::{Role, Transport};
+use crate::process::{registry, worker_args};
+
+impl Worker {
+    /// Takes the channel for itself, and exchanges introductions.
+    pub(super) fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<Arc<Self>, Box<dyn Error>> {
+        let mut parent = Parent::of_this_process();
+        let link = link(registry, role, &mut parent)?;
+        let mut channel = Channel::over(link);
+        let mut decoder = Decoder::new(1024);
+        let Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level } =
+            hello(&mut channel, &mut decoder)?;
+        channel.outbox().reply(Reply::Ready(ready(registry, role)));
+        parent.send_all(&channel);
+        if version != VERSION {
+            return Err(said(&WireError::Version(version)).into());
+        }
+        if shares_memory && channel.memory().is_none() {
+            return Err("the memory that it shares with the program that started it could not be mapped".into());
+        }
+        worker_args::set_depth(depth.saturating_add(1));
+        TaskId::set_depth(worker_args::depth());
+        decoder.set_max_frame(max_frame);
+        let heartbeat = (heartbeat > 0).then(|| Duration::from_nanos(heartbeat));
+        let worker = Self {
+            registry,
+            report_interval: Duration::from_nanos(report_interval),
+            max_frame,
+            outlet: Arc::new(Outlet::new(channel)?),
+            parent,
+            reading: Mutex::new(Reading::new(decoder, heartbeat)),
+            alarm: Alarm::new()?,
+            store: Arc::default(),
+            inbox: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        #[cfg(feature = "log")]
+        logger::install(log_level, worker.outlet.clone());
+        #[cfg(not(feature = "log"))]
+        let _ = log_level;
+        Ok(Arc::new(worker))
+    }
+}
+
+/// The way to the program that the arguments of this process say.
+#[cfg_attr(not(feature = "cluster"), allow(unused_variables, reason = "only who connects has a lifeline"))]
+fn link(registry: &'static TaskRegistry, role: &Role, parent: &mut Parent) -> Result<Link, Box<dyn Error>> {
+    let by_hand = |error| worker_args::by_hand(registry, &error);
+    role.check_input().map_err(by_hand)?;
+    let is_settled = match role.transport {
+        Transport::Inherited => true,
+        Transport::Launched { is_settled } => is_settled,
+        #[cfg(feature = "cluster")]
+        Transport::Connecting { is_settled } => return connect::join(registry, role, is_settled, parent),
+    };
+    if !is_settled {
+        settle::settle(|| Ok(()))?;
+    }
+    Ok(role.take_channel().map_err(by_hand)?)
+}
+
+/// Waits for the introduction of the program.
+fn hello(channel: &mut Channel, decoder: &mut Decoder) -> Result<Hello, Box<dyn Error>> {
+    loop {
+        if channel.receive_first(decoder) == Received::End {
+            return Err("the program that started this worker is gone, or has not said hello".into());
+        }
+        match decoder.next_request().map_err(|error| said(&error))? {
+            Some(Request::Hello(hello)) => return Ok(hello),
+            Some(_) => return Err(said(&WireError::NoHello).into()),
+            None => {}
+        }
+    }
+}
+
+fn ready(registry: &'static TaskRegistry, role: &Role) -> Ready {
+    let fingerprint = match role.transport {
+        Transport::Inherited => registry::fingerprint(Some(registry)),
+        _ => registry::portable_fingerprint(Some(registry)),
+    };
+    Ready { version: VERSION, fingerprint, origin: settle::origin() }
+}
