@@ -81,16 +81,16 @@ fn indistinct<E: Error>(content: &str) -> E {
 }
 
 /// A part of a value.
-struct Part<'a, T: ?Sized> {
-    value: &'a T,
+struct Part<T> {
+    value: T,
     nesting: Nesting,
     some_of: Option<&'static str>,
 }
 
-impl<T: Serialize + ?Sized> Serialize for Part<'_, T> {
+impl<T: Serialize> Serialize for Part<T> {
     #[inline]
     fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
-        let &Self { value, nesting, some_of } = self;
+        let &Self { ref value, nesting, some_of } = self;
         value.serialize(Strict { inner, nesting, some_of })
     }
 }
@@ -193,6 +193,15 @@ impl<S: Serializer> Serializer for Strict<S> {
     }
 
     #[inline]
+    fn collect_seq<I>(self, values: I) -> Result<S::Ok, S::Error>
+    where
+        I: IntoIterator<Item: Serialize>,
+    {
+        let nesting = self.nesting.enter_container()?;
+        self.inner.collect_seq(Values { values: values.into_iter(), nesting })
+    }
+
+    #[inline]
     fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<S::Ok, S::Error> {
         self.inner.collect_str(value)
     }
@@ -200,6 +209,28 @@ impl<S: Serializer> Serializer for Strict<S> {
     #[inline]
     fn is_human_readable(&self) -> bool {
         self.inner.is_human_readable()
+    }
+}
+
+/// The values of a sequence, for the inner serializer to go over. As fast for numbers as without checking anything, unlike
+/// to serialize one after the other here, or to go over them with `map`.
+struct Values<I> {
+    values: I,
+    nesting: Nesting,
+}
+
+impl<I: Iterator> Iterator for Values<I> {
+    type Item = Part<I::Item>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let value = self.values.next()?;
+        Some(Part { value, nesting: self.nesting, some_of: None })
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.values.size_hint()
     }
 }
 
@@ -211,7 +242,7 @@ struct Parts<C> {
 
 impl<C> Parts<C> {
     #[inline]
-    fn part<'a, T: ?Sized>(&self, value: &'a T) -> Part<'a, T> {
+    fn part<T>(&self, value: T) -> Part<T> {
         Part { value, nesting: self.nesting, some_of: None }
     }
 }
