@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 #[cfg(feature = "cluster")]
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -117,7 +118,7 @@ impl Role {
     }
 
     fn leave_standard_streams(&self) -> io::Result<()> {
-        rustix::stdio::dup2_stdin(above_standard(File::open("/dev/null")?)?)?;
+        rustix::stdio::dup2_stdin(above_standard(nothing_from("/dev/null")?)?)?;
         // Somebody may read it, and skips what a test harness has written.
         let is_read = rustix::fs::fstat(io::stdout()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_fifo());
         if self.transport != Transport::Inherited || self.is_test && !is_read {
@@ -138,6 +139,11 @@ pub(crate) fn is_connecting(argument: &str) -> bool {
 pub(crate) fn key_file() -> Option<PathBuf> {
     let argument = env::args_os().skip(1).rev().nth(1)?;
     argument.to_str()?.strip_prefix(CONNECTING)?.strip_prefix('=').map(PathBuf::from)
+}
+
+/// What reads as empty: this file, or, where there is none, as in a `chroot`, a connection without another end.
+fn nothing_from(path: &str) -> io::Result<OwnedFd> {
+    File::open(path).map(OwnedFd::from).or_else(|_| Ok(UnixStream::pair()?.0.into()))
 }
 
 fn is_socket(fd: impl AsFd) -> io::Result<bool> {
@@ -169,4 +175,21 @@ pub(crate) fn by_hand(registry: &TaskRegistry, error: &io::Error) -> String {
          that are registered here: {}",
         tasks.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+
+    use super::nothing_from;
+
+    #[test]
+    fn standard_input_is_empty_also_where_there_is_no_such_file() {
+        for path in ["/dev/null", "/no/such/file"] {
+            let mut text = String::new();
+            File::from(nothing_from(path).unwrap()).read_to_string(&mut text).unwrap();
+            assert_eq!(text, "", "{path}");
+        }
+    }
 }
