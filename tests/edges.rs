@@ -4,14 +4,15 @@
 #[path = "it/support.rs"]
 mod support;
 
+use std::fmt;
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use progress_executor::{
-    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, SharedUpdater, SyncExecutor, TaskError, TaskGroup,
-    TaskResult, ThreadPoolExecutor, Updater,
+    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, SharedUpdater, SyncExecutor, TaskError, TaskEvent,
+    TaskGroup, TaskResult, ThreadPoolExecutor, Updater,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -389,6 +390,26 @@ fn a_limit_that_passes_in_a_worker_that_is_stopped_says_so() {
             let error = format!("{:#}", within_deadline(move || task.wait()).unwrap_err());
             assert!(error.contains("it was stopped (signal "), "{error}");
         }
+    }
+}
+
+#[test]
+fn an_error_that_cannot_be_shown_keeps_none_from_telling_of_it() {
+    #[derive(Debug)]
+    struct Unspeakable(bool);
+    impl fmt::Display for Unspeakable {
+        fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+            assert!(self.0, "it panics");
+            Err(fmt::Error)
+        }
+    }
+    impl std::error::Error for Unspeakable {}
+    for is_calm in [true, false] {
+        let refuse = move |_: &Updater| Err::<(), _>(Unspeakable(is_calm).into());
+        let error = SyncExecutor::new().spawn(refuse).wait().unwrap_err();
+        assert!(format!("{error:#}").starts_with(&format!("{error}: ")));
+        assert!(format!("{error:?}").contains("Caused by:"));
+        assert!(serde_json::to_string(&TaskEvent::<()>::Done(Err(error))).unwrap().contains("failed: "));
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn chain<'a>(first: Option<&'a (dyn Error + 'static)>) -> impl Iterat
 /// Appends what the sources of an error say, on the same line.
 pub(crate) fn fmt_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut line = OneLine(f);
-    sources(error).try_for_each(|source| write!(line, ": {source}"))
+    texts(error.source()).try_for_each(|text| write!(line, ": {text}"))
 }
 
 /// Joins lines by spaces: names, panics and the errors of users may have several.
@@ -60,13 +60,94 @@ impl fmt::Write for OneLine<'_, '_> {
 
 /// Appends what the sources of an error say, one a line.
 pub(crate) fn fmt_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    sources(error).enumerate().try_for_each(|(number, source)| {
+    texts(error.source()).enumerate().try_for_each(|(number, text)| {
         let heading = if number == 0 { "\n\nCaused by:" } else { "" };
-        write!(f, "{heading}\n    {source}")
+        write!(f, "{heading}\n    {text}")
     })
 }
 
-fn sources(error: &dyn Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    // The mark repeats what the error above it says.
-    chain(error.source()).filter(|source| !source.is::<CancellationMark>())
+/// What an error says, and then each of its sources. There may be no end to them.
+pub(crate) fn texts<'a>(error: impl Into<Option<&'a (dyn Error + 'static)>>) -> impl Iterator<Item = String> {
+    // The mark says what the one before it says.
+    chain(error.into()).filter(|error| !error.is::<CancellationMark>()).map(text)
+}
+
+/// What an error says, also one whose `Display` fails or panics.
+fn text(error: &(dyn Error + 'static)) -> String {
+    let text = quietly(|| {
+        let mut text = String::new();
+        // What it said before it failed is kept.
+        let _ = write!(text, "{error}");
+        text
+    });
+    text.unwrap_or_else(|| "an error that panics when it is displayed".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::texts;
+    use std::error::Error;
+    use std::fmt;
+
+    #[derive(Debug)]
+    enum Odd {
+        CannotBeShown,
+        PanicsWhenShown,
+        HasItself,
+        PanicsWhenAsked,
+        HasAnother(Box<Odd>),
+    }
+
+    impl fmt::Display for Odd {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("odd")?;
+            match self {
+                Self::CannotBeShown => Err(fmt::Error),
+                Self::PanicsWhenShown => panic!("shown"),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    impl Error for Odd {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            match self {
+                Self::HasItself => Some(self),
+                Self::PanicsWhenAsked => panic!("asked"),
+                Self::HasAnother(other) => Some(&**other),
+                _ => None,
+            }
+        }
+    }
+
+    /// Two errors at the same place, of which one is the other's source.
+    #[derive(Debug)]
+    struct Around(Odd);
+
+    impl fmt::Display for Around {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            fmt::Display::fmt(&self.0, f)
+        }
+    }
+
+    impl Error for Around {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    fn told(error: &(dyn Error + 'static)) -> Vec<String> {
+        texts(error).collect()
+    }
+
+    #[test]
+    fn an_error_is_told_whatever_its_code_does() {
+        assert_eq!(told(&Odd::CannotBeShown), ["odd"]);
+        assert_eq!(told(&Odd::PanicsWhenShown), ["an error that panics when it is displayed"]);
+        assert_eq!(told(&Odd::HasItself), ["odd"]);
+        assert_eq!(told(&Odd::PanicsWhenAsked), ["odd"]);
+        assert_eq!(told(&Odd::HasAnother(Box::new(Odd::HasItself))), ["odd", "odd"]);
+        assert_eq!(told(&Around(Odd::CannotBeShown)), ["odd"; 2]);
+        assert_eq!(texts(None).count(), 0);
+    }
 }

@@ -7,10 +7,9 @@ use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use crate::error::chain::{CancellationMark, OneLine, chain, fmt_causes, fmt_chain};
+use crate::error::chain::{OneLine, fmt_causes, fmt_chain, texts};
 use crate::error::{BoxError, TaskErrorKind, WorkerExit};
 use crate::process::protocol::wire::Ending;
-use crate::sync::unwind::quietly;
 
 /// The maximum number of errors in a chain.
 const LONGEST: usize = 100;
@@ -33,23 +32,6 @@ impl RemoteError {
         let chain = messages.into_iter().rev().fold(None, |source, message| Some(Box::new(Self { message, source })));
         *chain.unwrap_or_default()
     }
-}
-
-/// What an error says, and then each of its sources. There may be no end to them.
-pub(crate) fn texts<'a>(error: impl Into<Option<&'a (dyn Error + 'static)>>) -> impl Iterator<Item = String> {
-    // The mark says what the one before it says.
-    chain(error.into()).filter(|error| !error.is::<CancellationMark>()).map(text)
-}
-
-/// What an error says, also one whose `Display` fails or panics.
-fn text(error: &(dyn Error + 'static)) -> String {
-    let text = quietly(|| {
-        let mut text = String::new();
-        // What it said before it failed is kept.
-        let _ = write!(text, "{error}");
-        text
-    });
-    text.unwrap_or_else(|| "an error that panics when it is displayed".into())
 }
 
 impl From<String> for RemoteError {
@@ -160,74 +142,5 @@ impl fmt::Debug for ProcessPoolError {
 impl Error for ProcessPoolError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::texts;
-    use std::error::Error;
-    use std::fmt;
-
-    #[derive(Debug)]
-    enum Odd {
-        CannotBeShown,
-        PanicsWhenShown,
-        HasItself,
-        PanicsWhenAsked,
-        HasAnother(Box<Odd>),
-    }
-
-    impl fmt::Display for Odd {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("odd")?;
-            match self {
-                Self::CannotBeShown => Err(fmt::Error),
-                Self::PanicsWhenShown => panic!("shown"),
-                _ => Ok(()),
-            }
-        }
-    }
-
-    impl Error for Odd {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            match self {
-                Self::HasItself => Some(self),
-                Self::PanicsWhenAsked => panic!("asked"),
-                Self::HasAnother(other) => Some(&**other),
-                _ => None,
-            }
-        }
-    }
-
-    /// Two errors at the same place, of which one is the other's source.
-    #[derive(Debug)]
-    struct Around(Odd);
-
-    impl fmt::Display for Around {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            fmt::Display::fmt(&self.0, f)
-        }
-    }
-
-    impl Error for Around {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            Some(&self.0)
-        }
-    }
-
-    fn told(error: &(dyn Error + 'static)) -> Vec<String> {
-        texts(error).collect()
-    }
-
-    #[test]
-    fn an_error_is_told_whatever_its_code_does() {
-        assert_eq!(told(&Odd::CannotBeShown), ["odd"]);
-        assert_eq!(told(&Odd::PanicsWhenShown), ["an error that panics when it is displayed"]);
-        assert_eq!(told(&Odd::HasItself), ["odd"]);
-        assert_eq!(told(&Odd::PanicsWhenAsked), ["odd"]);
-        assert_eq!(told(&Odd::HasAnother(Box::new(Odd::HasItself))), ["odd", "odd"]);
-        assert_eq!(told(&Around(Odd::CannotBeShown)), ["odd"; 2]);
-        assert_eq!(texts(None).count(), 0);
     }
 }

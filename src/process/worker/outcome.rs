@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use crate::codec::Encoded;
+use crate::error::chain::texts;
 use crate::error::{TaskError, TaskErrorKind};
-use crate::process::error::texts;
 use crate::process::protocol::wire::{Ending, Outcome, WireError};
 use crate::process::registry::Defect;
 use crate::process::worker::Worker;
