@@ -358,14 +358,22 @@ impl Launcher {
 
     /// The whole command, for a worker's own.
     pub(crate) fn command_line(&self, values: Values<'_>, worker: Vec<String>) -> Vec<String> {
-        // That all of them can be filled was seen to when the pool was built.
-        let filled = self.words().iter().map(|word| fill(word, values).unwrap_or_else(|_| word.clone()));
-        let mut line: Vec<String> = filled.collect();
+        let mut line: Vec<String> = self.filled(values).collect();
         match &self.form {
             Form::Shell(_) => line.push(worker.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")),
             _ => line.extend(worker),
         }
         line
+    }
+
+    /// Its own part of the command, as it would be typed, for messages.
+    pub(crate) fn typed(&self, values: Values<'_>) -> String {
+        self.filled(values).map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn filled(&self, values: Values<'_>) -> impl Iterator<Item = String> {
+        // That all of them can be filled was seen to when the pool was built.
+        self.words().iter().map(move |word| fill(word, values).unwrap_or_else(|_| word.clone()))
     }
 
     fn words(&self) -> &[String] {
@@ -409,7 +417,7 @@ impl Default for Launcher {
     }
 }
 
-/// As it would be typed, for messages.
+/// Its words, with their placeholders, for messages.
 impl fmt::Display for Launcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words().join(" "))
@@ -540,6 +548,7 @@ mod tests {
         assert_eq!(line[..2], ["ssh", "a"]);
         assert_eq!(words(&line[2]).unwrap(), worker);
         assert_eq!(Launcher::command(["nice"]).command_line(VALUES, worker.clone())[1..], worker);
+        assert_eq!(Launcher::command(["sh", "-c", "exec $0", "{host}"]).typed(VALUES), "sh -c 'exec $0' a");
         assert_eq!(quoted("--progress-executor-task=a::b<c>"), "'--progress-executor-task=a::b<c>'");
     }
 

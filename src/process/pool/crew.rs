@@ -16,7 +16,7 @@ use crate::process::pool::ending::Ending;
 use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::line_stream::LineStream;
 use crate::process::pool::reception::{Newcomer, Reception};
-use crate::process::pool::terms::{Seat, WorkerId};
+use crate::process::pool::terms::WorkerId;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::noise::Terms;
 use crate::process::this_process::ThisProcess;
@@ -45,8 +45,8 @@ pub(super) struct Crew {
     pub(super) lifeline: Option<Channel>,
     pub(super) key_file: Option<KeyFile>,
     pub(super) errors: Arc<LineStream>,
-    /// Workers that have not connected.
-    pub(super) absent: VecDeque<(WorkerId, Seat)>,
+    /// Workers that have not connected, with their indices.
+    pub(super) absent: VecDeque<(WorkerId, usize)>,
     /// How many are connected.
     pub(super) present: usize,
     /// When the last one connected.

@@ -108,9 +108,9 @@ impl Pool {
         let command = crate::id::WorkerId::Process { id: child.id(), host: None };
         let errors = LineStream::new(errors, OutputStream::Stderr, command, mark, None)?;
         errors.share();
-        let launched = Launched::member(launcher, seat, errors.clone());
+        let launched = Launched::of_many(launcher, values, errors.clone());
         let process = Process::new(&child, program::chosen(), Some(launched))?;
-        let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat)).collect();
+        let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat.index)).collect();
         Ok(Crew {
             process,
             lifeline,
@@ -252,12 +252,14 @@ impl Driver {
         };
         let Newcomer { attempt, link } = newcomer;
         // As many are expected as are absent, so there is one.
-        let Some((worker, seat)) = crew.absent.pop_front() else { return };
+        let (Some((worker, index)), Some(launched)) = (crew.absent.pop_front(), crew.process.launched()) else {
+            return;
+        };
+        let process = Process::elsewhere(launched.member(index));
         (crew.present, crew.last_arrival) = (crew.present + 1, Some(Instant::now()));
         if crew.absent.is_empty() {
             crew.key_file = None;
         }
-        let process = Process::elsewhere(Launched::member(&self.pool.launch.launcher, seat, crew.errors.clone()));
         let channel = Channel::over(link);
         self.pool.launch.welcome(&channel);
         self.admit(worker, process, Arc::new(channel));

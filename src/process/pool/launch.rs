@@ -271,8 +271,7 @@ impl Launch {
         if !self.launcher.is_local() {
             let Seat { index, attempt, host } = seat;
             let values = Values { index, count: self.max_workers, host: self.launcher.host(host), attempt };
-            let (child, channel, launched) =
-                launched::start(&self.launcher, values, seat, &self.program.harness(), task)?;
+            let (child, channel, launched) = launched::start(&self.launcher, values, &self.program.harness(), task)?;
             return Ok((Process::new(&child, program::chosen(), Some(launched))?, channel));
         }
         let (ours, theirs) = UnixStream::pair()?;

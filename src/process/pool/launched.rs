@@ -17,7 +17,6 @@ use crate::id::WorkerId;
 use crate::process::launcher::{Launcher, Values};
 use crate::process::output::OutputStream;
 use crate::process::pool::line_stream::LineStream;
-use crate::process::pool::terms::Seat;
 use crate::process::program;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::descriptor::above_standard;
@@ -61,10 +60,17 @@ pub(crate) struct Remains {
 }
 
 impl Launched {
-    /// One of many that a launcher has started, which share its standard error.
+    /// The launcher of many, which share its standard error.
     #[cfg(feature = "cluster")]
-    pub(super) fn member(launcher: &Launcher, seat: Seat, errors: Arc<LineStream>) -> Self {
-        Self { site: Site::new(launcher, seat), errors, is_member: true }
+    pub(super) fn of_many(launcher: &Launcher, values: Values<'_>, errors: Arc<LineStream>) -> Self {
+        Self { site: Site::new(launcher, values), errors, is_member: true }
+    }
+
+    /// One of those, of this index.
+    #[cfg(feature = "cluster")]
+    pub(super) fn member(&self, index: usize) -> Self {
+        let site = Site { index, ..self.site.clone() };
+        Self { site, errors: self.errors.clone(), is_member: true }
     }
 
     pub(crate) fn site(&self) -> &Site {
@@ -108,9 +114,9 @@ impl Launched {
 }
 
 impl Site {
-    fn new(launcher: &Launcher, seat: Seat) -> Self {
-        let host = launcher.host(seat.host).map(str::to_owned);
-        Self { index: seat.index, host, launcher: launcher.to_string(), origin: None }
+    fn new(launcher: &Launcher, values: Values<'_>) -> Self {
+        let host = values.host.map(str::to_owned);
+        Self { index: values.index, host, launcher: launcher.typed(values), origin: None }
     }
 
     /// On this machine, without a launcher.
@@ -196,7 +202,6 @@ pub(super) fn exit_behind(exit: WorkerExit) -> WorkerExit {
 pub(super) fn start(
     launcher: &Launcher,
     values: Values<'_>,
-    seat: Seat,
     harness: &[String],
     task: &str,
 ) -> io::Result<(process::Child, Channel, Launched)> {
@@ -208,7 +213,7 @@ pub(super) fn start(
     let mut command =
         command(launcher, values, harness, [worker_args::LAUNCHED.into(), format!("{}{task}", worker_args::ARGUMENT)])?;
     let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
-    let site = Site::new(launcher, seat);
+    let site = Site::new(launcher, values);
     let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let errors = above_standard(OwnedFd::from(errors))?;
     let errors = LineStream::new(errors, OutputStream::Stderr, site.worker(), site.mark(), None)?;
