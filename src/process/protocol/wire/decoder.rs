@@ -314,29 +314,12 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
             Reply::Log { id, log: RemoteLog { level, target, text: from.text()? } }
         }
         kind::LINE => Reply::Line { id, text: Fields { rest: fields, message: "Line" }.text()? },
-        kind::VALUE => {
-            let (snapshot, value) = Fields { rest: fields, message: "Value" }.value(payload)?;
-            Reply::Ended { id, snapshot, outcome: Outcome::Value(value) }
-        }
-        kind::PARTIAL => {
-            let (snapshot, value) = Fields { rest: fields, message: "Partial" }.value(payload)?;
-            Reply::Ended { id, snapshot, outcome: Outcome::Partial(value) }
-        }
-        kind::ERROR => {
-            let (snapshot, outcome) = error(fields, &payload)?;
+        kind::VALUE | kind::PARTIAL | kind::ERROR => {
+            let (snapshot, outcome) = outcome(kind, fields, payload)?;
             Reply::Ended { id, snapshot, outcome }
         }
-        kind::ITEM_VALUE => {
-            let format = Fields { rest: fields, message: "Value" }.format()?;
-            let outcome = Outcome::Value(Encoded { format, bytes: payload });
-            Reply::Item { id, snapshot: RemoteSnapshot::default(), outcome }
-        }
-        kind::ITEM_PARTIAL => {
-            let (snapshot, value) = Fields { rest: fields, message: "Partial" }.value(payload)?;
-            Reply::Item { id, snapshot, outcome: Outcome::Partial(value) }
-        }
-        kind::ITEM_ERROR => {
-            let (snapshot, outcome) = error(fields, &payload)?;
+        kind::ITEM_VALUE | kind::ITEM_PARTIAL | kind::ITEM_ERROR => {
+            let (snapshot, outcome) = outcome(kind, fields, payload)?;
             Reply::Item { id, snapshot, outcome }
         }
         kind::ALIVE => Reply::Beat,
@@ -365,6 +348,25 @@ fn origin(mut from: Fields<'_>, payload: &[u8]) -> Result<Origin, WireError> {
     let mut from = Fields { rest: payload, ..from };
     let [host, job, step, program] = [from.one_text()?, from.one_text()?, from.one_text()?, from.one_text()?];
     Ok(Origin { pid, lifetime, host, job, step, program })
+}
+
+/// The outcome of a task or of an item; that of an item comes without a snapshot if it is a value.
+fn outcome(kind: u8, fields: &[u8], payload: Vec<u8>) -> Result<(RemoteSnapshot, Outcome), WireError> {
+    match kind {
+        kind::VALUE => {
+            let (snapshot, value) = Fields { rest: fields, message: "Value" }.value(payload)?;
+            Ok((snapshot, Outcome::Value(value)))
+        }
+        kind::ITEM_VALUE => {
+            let format = Fields { rest: fields, message: "Value" }.format()?;
+            Ok((RemoteSnapshot::default(), Outcome::Value(Encoded { format, bytes: payload })))
+        }
+        kind::PARTIAL | kind::ITEM_PARTIAL => {
+            let (snapshot, value) = Fields { rest: fields, message: "Partial" }.value(payload)?;
+            Ok((snapshot, Outcome::Partial(value)))
+        }
+        _ => error(fields, &payload),
+    }
 }
 
 fn error(fields: &[u8], payload: &[u8]) -> Result<(RemoteSnapshot, Outcome), WireError> {

@@ -6,8 +6,8 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{
-    Ending, HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, PARTS, ROOM, Ready, Reply, Request,
-    Run, SILENT, SNAPSHOT, Surroundings, kind,
+    HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, PARTS, ROOM, Ready, Reply, Request, Run,
+    SILENT, SNAPSHOT, Surroundings, kind,
 };
 use crate::codec::{Encoded, Format};
 use crate::task::remote::{RemoteLog, RemotePart, RemoteSnapshot};
@@ -136,23 +136,12 @@ impl Outbox {
                 to.extend(text.as_bytes());
             }),
             Reply::Line { id, text } => self.push_small(kind::LINE, id, |to| to.extend(text.as_bytes())),
-            Reply::Ended { id, snapshot, outcome: Outcome::Value(value) } => {
-                self.push_value(kind::VALUE, id, Some(&snapshot), value);
+            Reply::Ended { id, snapshot, outcome } => {
+                self.push_outcome([kind::VALUE, kind::PARTIAL, kind::ERROR], id, Some(&snapshot), outcome);
             }
-            Reply::Ended { id, snapshot, outcome: Outcome::Partial(value) } => {
-                self.push_value(kind::PARTIAL, id, Some(&snapshot), value);
-            }
-            Reply::Ended { id, snapshot, outcome: Outcome::Error(ending, texts) } => {
-                self.push_error(kind::ERROR, id, &snapshot, ending, texts);
-            }
-            Reply::Item { id, outcome: Outcome::Value(value), .. } => {
-                self.push_value(kind::ITEM_VALUE, id, None, value);
-            }
-            Reply::Item { id, snapshot, outcome: Outcome::Partial(value) } => {
-                self.push_value(kind::ITEM_PARTIAL, id, Some(&snapshot), value);
-            }
-            Reply::Item { id, snapshot, outcome: Outcome::Error(ending, texts) } => {
-                self.push_error(kind::ITEM_ERROR, id, &snapshot, ending, texts);
+            Reply::Item { id, snapshot, outcome } => {
+                let snapshot = Some(&snapshot).filter(|_| !matches!(outcome, Outcome::Value(_)));
+                self.push_outcome([kind::ITEM_VALUE, kind::ITEM_PARTIAL, kind::ITEM_ERROR], id, snapshot, outcome);
             }
             Reply::Beat => self.push_small(kind::ALIVE, 0, |_| {}),
             Reply::Goodbye => self.push_small(kind::GOODBYE, 0, |_| {}),
@@ -190,21 +179,21 @@ impl Outbox {
         self.push(kind::READY, 0, fields, &payload.into());
     }
 
-    fn push_value(&mut self, kind: u8, id: u64, snapshot: Option<&RemoteSnapshot>, value: Encoded) {
+    fn push_outcome(&mut self, kinds: [u8; 3], id: u64, snapshot: Option<&RemoteSnapshot>, outcome: Outcome) {
+        let [value, partial, error] = kinds;
+        let (kind, first, payload) = match outcome {
+            Outcome::Value(Encoded { format, bytes }) => (value, format as u8, bytes),
+            Outcome::Partial(Encoded { format, bytes }) => (partial, format as u8, bytes),
+            Outcome::Error(ending, texts) => {
+                let mut payload = Vec::new();
+                texts.iter().for_each(|text| put_bytes(&mut payload, text.as_bytes()));
+                (error, ending as u8, payload)
+            }
+        };
         let fields = |to: &mut Vec<u8>| {
-            to.push(value.format as u8);
+            to.push(first);
             snapshot.into_iter().for_each(|snapshot| put_snapshot(to, snapshot));
         };
-        self.push(kind, id, fields, &value.bytes.into());
-    }
-
-    fn push_error(&mut self, kind: u8, id: u64, snapshot: &RemoteSnapshot, ending: Ending, texts: Vec<String>) {
-        let fields = |to: &mut Vec<u8>| {
-            to.push(ending as u8);
-            put_snapshot(to, snapshot);
-        };
-        let mut payload = Vec::new();
-        texts.iter().for_each(|text| put_bytes(&mut payload, text.as_bytes()));
         self.push(kind, id, fields, &payload.into());
     }
 
