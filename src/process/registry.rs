@@ -66,7 +66,7 @@ struct Registered {
     call: Box<dyn Call>,
 }
 
-/// A registered function, behind an untyped face.
+/// A registered function, with its types erased.
 pub(crate) trait Call: Send + Sync {
     /// What people call it.
     fn name(&self) -> &'static str;

@@ -139,7 +139,7 @@ impl Failure {
     fn launch(remains: &Remains, exit: WorkerExit, what: String) -> Self {
         let has_come = remains.site.origin.is_some();
         let kind = if has_come { TaskErrorKind::WorkerLost(exit) } else { TaskErrorKind::Rejected };
-        // What somebody else has killed may live the next time.
+        // A process that somebody else has killed may survive the next time.
         let rounds = if exit == KILLED { 10 } else { 3 };
         Self { kind, error: what.into(), worth: Worth::Rounds(rounds) }
     }
@@ -174,7 +174,8 @@ impl terms::Failure<End> for Failure {
         };
         let worth = match exit {
             _ if program::chosen() != program => Worth::Patience,
-            // What somebody else has killed may live the next time; what dies by itself hardly ever does.
+            // A process that somebody else has killed may survive the next time; one that dies by itself hardly ever
+            // does.
             KILLED => Worth::Attempts(10),
             // It went its way without coming to `init`, and will do so again.
             WorkerExit::Code(0) => Worth::Attempts(1),
@@ -228,7 +229,7 @@ impl Launch {
             let memory = if self.without_memory { None } else { Memory::new().ok() };
             let mut first = Outbox::default();
             first.request(Request::Hello(self.hello(memory.is_some())));
-            // A worker that is gone already is seen to be so later.
+            // That a worker is gone already is noticed later.
             let _ = channel.send_first(&first.into_bytes(), memory);
         }
         self.prepare(&channel);
@@ -340,7 +341,7 @@ impl Launch {
         let Some(Lifetime { of, margin }) = self.launcher.worker_lifetime() else { return Ok(None) };
         let left = if origin.lifetime == u64::MAX { of } else { Duration::from_secs(origin.lifetime) };
         match left.checked_sub(margin) {
-            // A time that cannot be told never comes.
+            // A time beyond what an `Instant` can hold never comes.
             Some(useful) => Ok(now.checked_add(useful)),
             None => Err(Failure::unfit(
                 format!(
@@ -363,7 +364,7 @@ impl Launch {
 }
 
 fn nowhere() -> io::Result<File> {
-    // As a standard descriptor it would be written over by the one for standard input.
+    // A standard descriptor would be overwritten by the one for standard input.
     above_standard(File::options().write(true).open("/dev/null")?)
 }
 
@@ -496,12 +497,12 @@ impl Process {
         }
     }
 
-    /// Its number, while that is ours: once somebody else has reaped it, it may be that of any process.
+    /// Its process number, while that is reserved: once somebody else has reaped it, it may belong to any process.
     fn own_pid(&self) -> Option<Pid> {
         self.pid.filter(|&pid| look(pid, WaitIdOptions::EXITED).is_ok())
     }
 
-    /// Its end is looked for now and then, instead of waited for.
+    /// From now on its end is polled for, instead of waited for.
     pub(crate) fn forget_pidfd(&mut self) {
         self.pidfd = None;
     }

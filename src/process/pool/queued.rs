@@ -38,7 +38,7 @@ pub(super) enum ItemsEnded {
     One(RemoteSnapshot, Outcome),
 }
 
-/// A task of the pool: one word, and little behind it, for there may be a million of them.
+/// A task of the pool: a thin pointer to a small entry, since there may be a million of them.
 #[derive(Clone)]
 pub(super) struct Queued(pub(super) Arc<Entry>);
 
@@ -110,7 +110,7 @@ impl Task for Queued {
         if left == 0 {
             return false;
         }
-        // Nobody may have heard that it had begun.
+        // Its start may not have been reported.
         self.task().core.state.begin();
         self.0.retries.store(left - 1, Ordering::Relaxed);
         transitions::retry(self.task())
@@ -139,7 +139,7 @@ impl Report for News {
     }
 }
 
-/// Without memory that is shared, nobody but the worker knows which task has begun.
+/// Without shared memory, only the worker knows which task has begun.
 impl Page for Arc<Channel> {
     fn places(&self) -> usize {
         if self.memory().is_some() { memory::PLACES } else { 1 }

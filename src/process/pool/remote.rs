@@ -1,5 +1,5 @@
-//! A task that runs in another process, as seen from this one: whoever hears of it there makes the same transitions
-//! here, in place of an [`Updater`](crate::Updater).
+//! A task that runs in another process, as seen from this one: its transitions there are repeated here by the receiver
+//! of its messages, in place of an [`Updater`](crate::Updater).
 
 use std::time::Duration;
 
@@ -27,11 +27,11 @@ fn begin_at(task: &TaskRef, pace: Pace) {
     }
 }
 
-/// Brings a running task up to what is known.
+/// Updates a running task to what its worker has reported.
 pub(crate) fn mirror(task: &TaskRef, snapshot: RemoteSnapshot, report_interval: Duration) {
     record(task, snapshot);
     if task.core.seen().is_some() {
-        // Nobody is shown less than what somebody has seen.
+        // Read first, so that nobody is shown less than somebody has seen.
         task.look();
     }
     show(task, Pace::Remote(report_interval));
@@ -56,7 +56,7 @@ pub(crate) struct Loss {
 }
 
 impl Loss {
-    /// One of which no more is known.
+    /// One with nothing else known.
     pub(crate) fn of(kind: TaskErrorKind) -> Self {
         Self { kind, source: None, panic: None, partial: None, place: None }
     }
@@ -82,7 +82,7 @@ pub(crate) fn deliver(
     let core = &task.core;
     let Some(items) = core.items() else { return };
     let outcome = outcome.map_err(|loss| {
-        // What is known may be of an item before.
+        // What is known so far may be of an earlier item.
         core.begin_item();
         core.set_item_elapsed(snapshot.elapsed);
         record(task, snapshot);
@@ -163,7 +163,7 @@ fn settle(task: &TaskRef, ran: Option<(u64, u64)>, outcome: Result<Encoded, Loss
         None => core.close(),
     }
     let ending = task.body.accept(core, outcome.map_err(|loss| error(task, loss)));
-    // Its executor is who says so.
+    // It is its executor that settles it.
     core.state.clear(state::ATTACHED | state::HALTED);
     transitions::settle(task, ending);
 }

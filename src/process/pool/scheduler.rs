@@ -39,16 +39,15 @@ use crate::process::pool::terms::{
 };
 use crate::task::state;
 
-/// When to look what a worker has begun of which nothing was heard. A task that still runs then is long: nothing waits
-/// behind it.
+/// When to look first at what a silent worker has begun. A task that still runs then is long: nothing waits behind it.
 pub(super) const FIRST_LOOK: Duration = Duration::from_millis(1);
-/// How often to look what a worker has begun.
+/// How often to look at what a worker has begun.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often to look whether somebody has stopped a worker whose task takes its time to end.
+/// How often to check whether somebody has stopped a worker whose task is slow to end.
 pub(super) const GLANCE: Duration = Duration::from_millis(250);
-/// How long a worker may take to end that was asked to.
+/// How long a worker may take to end when it is asked to.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How long a process may take to end that was killed.
+/// How long a process may take to end when it is killed.
 pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// The requests that a worker hears of.
@@ -57,7 +56,7 @@ pub(super) const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | 
 pub(crate) struct Scheduler<K: Types> {
     pub(super) settings: Settings,
     pub(super) queue: VecDeque<K::Task>,
-    /// How many of the queue have ended.
+    /// How many tasks in the queue have ended.
     pub(super) dead: usize,
     /// Tasks that were paused when their turn came.
     pub(super) held: HashMap<u64, K::Task>,
@@ -102,7 +101,7 @@ impl<K: Types> Scheduler<K> {
     /// When [`Event::Time`] is due.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let first = self.deadlines.first().map(|&(at, _)| at);
-        // It matters while a worker would be started otherwise.
+        // Only relevant while a worker would be started otherwise.
         let start = self.starts.not_before().filter(|_| self.wants_start());
         first.into_iter().chain(start).min()
     }
@@ -114,7 +113,7 @@ impl<K: Types> Scheduler<K> {
         Ok(())
     }
 
-    /// Gives out tasks as there is room for them by now, and lets workers go that nobody needs.
+    /// Assigns tasks as far as there is room, and dismisses workers that are not needed.
     pub(crate) fn see_to_work(&mut self, now: Instant, effects: &mut Effects<K>) {
         self.assign(now, effects);
         self.dismiss_unwanted(now, effects);
@@ -170,7 +169,7 @@ impl<K: Types> Scheduler<K> {
 
     // Tasks.
 
-    /// Looks at what is wanted of a task.
+    /// Handles a change of what is requested of a task.
     fn request(&mut self, id: u64, now: Instant, effects: &mut Effects<K>) {
         if let Some(task) = self.held.remove(&id) {
             if task.word() & state::PAUSE != 0 {
@@ -185,7 +184,7 @@ impl<K: Types> Scheduler<K> {
         let Some((worker, index)) = found else { return };
         let word = self.slots[&worker].sent[index].task.word();
         if word & state::CANCEL != 0 {
-            // For it to notice.
+            // So that the task can notice.
             self.let_go_on(worker, now, effects);
         }
         if word & state::INTERRUPT != 0 && self.recall(worker, index, now, effects) {
@@ -211,7 +210,7 @@ impl<K: Types> Scheduler<K> {
             return false;
         }
         if !slot.page.as_ref().is_some_and(|page| page.take_back(slot.sent[index].place)) {
-            // It seems to have begun: to be looked at, so that its grace begins.
+            // It seems to have begun. That is to be checked, so that its grace period starts.
             if let Some(serving) = slot.serving_mut() {
                 serving.look = Some(now);
             }
@@ -240,15 +239,15 @@ impl<K: Types> Scheduler<K> {
         if task.take_back() { effects.push(Action::Refuse(task)) } else { self.put_back(task) }
     }
 
-    /// To the front, and among those that came back in the order in which they were submitted.
+    /// Puts a task back at the front, where tasks are in the order in which they were submitted.
     pub(super) fn put_back(&mut self, task: K::Task) {
         // Where tasks are submitted by several threads, about in that order.
         let at = self.queue.partition_point(|other| other.id() < task.id());
         self.queue.insert(at, task);
     }
 
-    /// Forgets a task that has ended without a worker. Those in the queue go many at a time, but for the first ones: whoever
-    /// looks for a task to be done passes them.
+    /// Forgets a task that has ended without a worker. In the queue, many are removed at once; the first ones are
+    /// skipped when tasks are assigned.
     fn forget(&mut self, id: u64, effects: &mut Effects<K>) {
         if let Some(task) = self.held.remove(&id) {
             effects.push(Action::Forget(task));
@@ -282,7 +281,7 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// Its time runs, though it is not there.
+    /// Its time runs, although it has not arrived.
     #[cfg(feature = "cluster")]
     fn launched(&mut self, worker: WorkerId, now: Instant) {
         if let Some(slot) = self.slots.get_mut(&worker).filter(|slot| slot.phase == Phase::Starting) {
@@ -363,7 +362,7 @@ impl<K: Types> Scheduler<K> {
     ) -> Result<(), OutOfTurn> {
         let sent = self.first(worker, id)?;
         if !report.is_silent() {
-            // Whoever wants to know about the next progress call has to say so again.
+            // A probe for the next progress call has to be sent again.
             sent.told &= !state::PROBE;
         }
         let task = sent.task.clone();
@@ -385,13 +384,12 @@ impl<K: Types> Scheduler<K> {
         effects: &mut Effects<K>,
     ) -> Result<(), OutOfTurn> {
         self.first(worker, id)?;
-        // To settle it is to say that it had begun as well.
+        // That it is settled implies that it had begun.
         self.note_begun(worker);
         let Some(slot) = self.slots.get_mut(&worker) else { return Ok(()) };
         slot.done += 1;
         effects.extend(slot.sent.pop_front().map(|sent| Action::Settle(sent.task, outcome)));
-        // Long tasks count at once, short ones little by little: to keep tasks waiting is worse than to send them one by
-        // one.
+        // Long tasks count at once, short ones gradually: to keep tasks waiting is worse than to send them one by one.
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.pace = Some(self.pace.map_or(took, |pace| took.max((pace - pace / 8).saturating_add(took / 8))));
         self.next_first(worker, now, effects);
@@ -419,7 +417,7 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// All that this worker has said by now was heard.
+    /// Everything that this worker has sent so far was received.
     fn looked(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(&serving), Some(first)) = (slot.serving(), slot.sent.front()) else { return };
@@ -431,7 +429,7 @@ impl<K: Types> Scheduler<K> {
         } else if slot.stopped_since.is_some() {
             // It cannot begin.
         } else if sending != serving.sending {
-            // A large input, or a slow line: its time begins when all of it is gone, or no more of it goes.
+            // A large input or a slow connection: its time starts when all of it is sent, or when sending has stalled.
             self.update(worker, |it| (it.since, it.look, it.sending) = (now, Some(now + LOOK), sending));
         } else if waited >= self.settings.silence {
             self.see_to_silent(worker, now, effects);
@@ -452,7 +450,7 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// This worker does not begin with what it was sent. That moves on, and the worker is replaced.
+    /// This worker does not start what it was sent. Its tasks move on, and it is replaced.
     fn see_to_silent(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
         self.recall_behind(worker, now, effects);
         let is_empty = self.recall(worker, 0, now, effects);
@@ -465,7 +463,7 @@ impl<K: Types> Scheduler<K> {
 
     // Cancellation.
 
-    /// How long a worker may take to end that was asked to: no longer than one that does not listen, and a moment.
+    /// How long a worker may take to end when it is asked to: a moment longer than the grace period at most.
     pub(super) fn farewell(&self) -> Duration {
         FAREWELL.min(self.settings.cancel_grace.saturating_add(LAST_MOMENT))
     }
@@ -474,16 +472,16 @@ impl<K: Types> Scheduler<K> {
     pub(super) fn start_grace(&mut self, worker: WorkerId, now: Instant) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let word = slot.sent.front().map_or(0, |sent| sent.task.word());
-        // Where nothing is shared, nobody knows whether it has begun.
+        // Without shared memory, it is not known whether it has begun.
         let may_run = slot.has_begun || !slot.shares_page();
         if may_run && word & (state::CANCEL | state::NOTICED) == state::CANCEL {
-            // A time that cannot be told never comes.
+            // A time beyond what an `Instant` can hold never comes.
             let until = now.checked_add(self.settings.cancel_grace);
             self.update(worker, |serving| serving.grace = serving.grace.or(until));
         }
     }
 
-    /// The grace is over: the worker is killed, unless its task has noticed or ended just now.
+    /// The grace period is over: the worker is killed, unless its task has noticed or ended just now.
     fn see_to_unheeded(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(serving), Some(first), Some(page)) = (slot.serving(), slot.sent.front(), &slot.page) else { return };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::process::pool::terms::{Action, KillReason, Page, Types, WorkerId};
 
-/// After what time it is worth a remark that a worker is not ready.
+/// After this time without being ready, a worker is mentioned to the user.
 const SLOW_START: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ impl Settings {
         }
     }
 
-    /// Whether it has taken all the time that it may.
+    /// Whether its time is over.
     pub(crate) fn is_late(&self, since: Instant, now: Instant) -> bool {
         self.start_timeout.is_some_and(|limit| now.saturating_duration_since(since) >= limit)
     }
@@ -49,7 +49,7 @@ pub(crate) struct Slot<K: Types> {
     /// The first of them has begun.
     pub(crate) has_begun: bool,
     pub(crate) was_ready: bool,
-    /// It was started ahead of need, and is wanted though there is no task for it.
+    /// It was started ahead of need, and is kept although there is no task for it.
     pub(crate) is_ahead: bool,
     /// The number of the next task that is sent.
     pub(crate) place: u64,
@@ -58,14 +58,14 @@ pub(crate) struct Slot<K: Types> {
     pub(crate) expires: Option<Instant>,
     /// Since when it stands still because the pool is suspended.
     pub(crate) stopped_since: Option<Instant>,
-    /// As it is noted among the deadlines.
+    /// Its entry among the deadlines.
     pub(crate) deadline: Option<Instant>,
 }
 
 pub(crate) struct Sent<T> {
     pub(crate) task: T,
     pub(crate) place: u64,
-    /// What the worker knows that is wanted.
+    /// The requests that the worker knows of.
     pub(crate) told: u32,
 }
 
@@ -92,11 +92,11 @@ pub(crate) struct Serving {
     pub(crate) sending: Option<u64>,
     /// Until when it may take to notice its cancellation.
     pub(crate) grace: Option<Instant>,
-    /// When to see whether somebody has stopped the worker: set once it has noticed its cancellation.
+    /// When to check whether somebody has stopped the worker: set once its task has noticed its cancellation.
     pub(crate) glance: Option<Instant>,
     /// Until when the worker may be stopped then.
     pub(crate) stop_grace: Option<Instant>,
-    /// It had ended when the grace was over, so that its outcome is on its way.
+    /// It had ended when the grace period was over, so its outcome is on its way.
     pub(crate) is_last_call: bool,
 }
 
@@ -144,12 +144,12 @@ impl<K: Types> Slot<K> {
         if let Phase::Serving(serving) = &mut self.phase { Some(serving) } else { None }
     }
 
-    /// How many tasks it may have, where so many are worth it.
+    /// How many tasks it may have, if that many are worthwhile.
     pub(crate) fn room(&self, ahead: usize) -> usize {
         self.page.as_ref().map_or(1, Page::places).min(ahead)
     }
 
-    /// Whether what it has begun, and how far it has come, can be looked up.
+    /// Whether shared memory shows what it has begun, and how far it has come.
     pub(crate) fn shares_page(&self) -> bool {
         self.room(2) > 1
     }
@@ -177,7 +177,7 @@ impl<K: Types> Slot<K> {
         self.has_begun || self.page.as_ref().is_some_and(|page| page.has_begun(place))
     }
 
-    /// Moves its deadlines on by the time for which it stood still.
+    /// Moves its deadlines on by the time that it stood still.
     pub(crate) fn postpone(&mut self, by: Duration) {
         match &mut self.phase {
             Phase::Starting | Phase::Preparing => {}
@@ -203,7 +203,7 @@ impl<K: Types> Slot<K> {
         match self.phase {
             _ if self.stopped_since.is_some() => None,
             Phase::Starting | Phase::Preparing => None,
-            // A time that cannot be told never comes.
+            // A time beyond what an `Instant` can hold never comes.
             Phase::Greeting { since, is_slow } => since.checked_add(settings.patience(is_slow)?),
             Phase::Leaving { until } | Phase::Dying { until, .. } => Some(until),
             Phase::Serving(serving) if self.sent.is_empty() => {

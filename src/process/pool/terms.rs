@@ -1,4 +1,4 @@
-//! What the [scheduler](super::scheduler) is told and what it says, and what it has to know of tasks and workers.
+//! The events and the actions of the [scheduler](super::scheduler), and what it has to know of tasks and workers.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use crate::task::state::{self, Unclaimed};
 /// How long a worker on this machine may take to be ready.
 pub(crate) const START: Duration = Duration::from_secs(60);
 
-/// Where a worker is to be started: as which of those that the pool has, for how many times there was one before, and on
-/// which of the hosts.
+/// Where a worker is to be started: its index in the pool, how many workers had that index before, and the index of its
+/// host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seat {
     pub(crate) index: usize,
@@ -16,7 +16,7 @@ pub(crate) struct Seat {
     pub(crate) host: usize,
 }
 
-/// Numbers workers of a pool; none is used twice.
+/// The number of a worker in its pool; never used again.
 pub(crate) type WorkerId = u64;
 
 /// What the scheduler handles without looking into it.
@@ -97,9 +97,10 @@ pub(crate) trait Failure<Exit> {
 pub(crate) enum Worth {
     /// Up to so many in a row.
     Attempts(u32),
-    /// Up to so many in a row, each begun after the one before had failed: many may fail at once for one passing reason.
+    /// Up to so many in a row, each begun after the one before had failed: many may fail at once for a temporary
+    /// reason.
     Rounds(u32),
-    /// The system is short of something, and may have it again in a while.
+    /// The system has run out of something, temporarily perhaps.
     Patience,
 }
 
@@ -134,14 +135,14 @@ pub(crate) enum Event<K: Types> {
     /// Items of a task have ended, which goes on.
     Items(WorkerId, u64, K::Items),
     Ended(WorkerId, u64, Duration, K::Outcome),
-    /// All that it has said by now was heard.
+    /// Everything that it has sent so far was received.
     Looked(WorkerId),
     /// Whether somebody has stopped it.
     Glanced(WorkerId, bool),
     Goodbye(WorkerId),
-    /// Its channel is closed, or makes no sense.
+    /// Its channel is closed, or has carried something malformed.
     Severed(WorkerId),
-    /// The process is gone, and all that it had said was heard.
+    /// The process is gone, and everything that it had sent was received.
     Gone(WorkerId, K::Exit),
     Time,
 }

@@ -40,7 +40,7 @@ pub(crate) struct Channel {
     worker: OnceLock<WorkerId>,
 }
 
-/// What came of trying to read.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     Some,
@@ -100,7 +100,7 @@ impl Channel {
         let Link::Socket(socket) = &self.link else {
             let mut fds = [PollFd::from_borrowed_fd(self.link.input(), PollFlags::IN)];
             let found = retry_on_intr(|| poll(&mut fds, Some(&FIRST)));
-            // An error is as good as something to read: whoever receives it looks again.
+            // After an error, it is read all the same.
             return if found == Ok(0) { Received::End } else { self.receive(decoder) };
         };
         let mut bytes = [0; 256];
@@ -123,8 +123,8 @@ impl Channel {
         Received::Some
     }
 
-    /// Sees to it that what was said outlives this process, be it sent by then or not. Returns whether it does: where it does
-    /// not, it is to be sent.
+    /// Notes what is to be sent in shared memory, so that it outlives this process. Returns whether that has worked: if
+    /// not, it has to be sent.
     pub(crate) fn note(&self) -> bool {
         let note = |at, bytes: &[u8]| self.memory.as_ref().is_some_and(|memory| memory.note(at, bytes));
         self.outbox().note(memory::NOTES, note)

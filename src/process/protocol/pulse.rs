@@ -1,8 +1,8 @@
-//! How each side of a launched worker knows that the other one is there: something is heard of it, again and again.
+//! Heartbeats: how each side of a launched worker knows that the other one is there.
 
 use std::time::{Duration, Instant};
 
-/// How many intervals without a word are one too many.
+/// After so many silent intervals, the other side is given up.
 const PATIENCE: u32 = 3;
 
 #[derive(Debug)]

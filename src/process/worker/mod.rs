@@ -69,7 +69,7 @@ const STACK: usize = 8 << 20;
 /// The exit code of a worker that cannot do what it is for.
 const MISUSED: i32 = 2;
 
-/// Serves the program that has started this process, until it has had enough.
+/// Serves the program that has started this process, until that dismisses it.
 pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
     let error = match Worker::connect(registry, &role) {
         Ok(worker) => match worker.start_runner() {
@@ -81,7 +81,7 @@ pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
     give_up(&*error)
 }
 
-/// Says why this process is of no use, and ends it.
+/// Prints why this process cannot work, and ends it.
 fn give_up(error: &dyn Error) -> ! {
     let name = env::args_os().next().unwrap_or_default();
     // Nobody may read it.
@@ -101,7 +101,7 @@ struct Worker {
     /// What inputs refer to.
     store: Arc<Store>,
     inbox: Mutex<Inbox>,
-    /// The inbox has changed, or what is in there of the current task.
+    /// The inbox has changed, or its current task.
     changed: Condvar,
 }
 
@@ -183,7 +183,7 @@ impl Work for RemoteItems {
 
     fn call(self, updater: &Updater) -> TaskResult<Encoded> {
         let items = codec::items::read(&self.input.bytes).ok_or_else(|| Defect::Input("they make no sense".into()))?;
-        // When the last item has ended, and when what was said was sent.
+        // When the last item ended, and when outcomes were last sent.
         let (now, mut sent) = (Cell::new(Duration::ZERO), Duration::ZERO);
         let patience = Duration::from_nanos(self.run.timeout);
         let items = items.take_while(|_| now.get() < patience);
@@ -234,7 +234,7 @@ impl Worker {
         process::exit(0)
     }
 
-    /// Waits for something to do. Before that, all is sent that was said.
+    /// Waits for something to do. Before that, sends all that is pending.
     fn next(self: &Arc<Self>, unsent: &mut Unsent) -> Next {
         let mut inbox = self.lock();
         loop {
@@ -274,7 +274,7 @@ impl Worker {
     fn take_up(self: &Arc<Self>, inbox: &mut Inbox, queued: QueuedRun) -> Next {
         let QueuedRun { run, function, name, input } = queued;
         let Some(function) = self.registry.function(&function) else { return Next::Refuse(run) };
-        // The program sees to it; here it is for the task to know.
+        // The program enforces it; here it only tells the task.
         let is_limited = run.timeout != wire::NO_TIMEOUT && input.format != Format::Items;
         let details = (is_limited || name.is_some()).then(|| {
             let timeout = is_limited.then(|| Duration::from_nanos(run.timeout));
@@ -364,7 +364,7 @@ impl Worker {
 
     fn end(&self, run: Run, snapshot: RemoteSnapshot, outcome: Outcome) {
         if self.place(run).is_some_and(|place| !place.end()) {
-            // The program is about to kill this process for it, and nothing else may be hit by that.
+            // The program is about to kill this process for it, which must hit nothing else.
             wait_for_the_end();
         }
         self.outlet.end(Reply::Ended { id: run.id, snapshot, outcome });
@@ -388,7 +388,7 @@ impl Worker {
         self.note();
     }
 
-    /// Sees to it that what was said outlives this process.
+    /// Makes what is to be sent outlive this process.
     fn note(&self) {
         if !self.channel().note() {
             self.send_all();
@@ -410,8 +410,8 @@ impl Worker {
     }
 }
 
-/// The process ends for other reasons than its task. The program may still be there, where something else has ended that stood
-/// in between: it is not to be told that its task was cancelled, for nobody has asked for that.
+/// The process ends for other reasons than its task. The program may still be there, if something in between has ended:
+/// it must not be told that its task was cancelled, which nobody has requested.
 fn wait_for_the_end() -> ! {
     loop {
         thread::park();

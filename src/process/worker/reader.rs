@@ -1,4 +1,4 @@
-//! How a [worker](super) reads: it does at once what is wanted of the task that runs, and sees to the end of the program.
+//! How a [worker](super) reads: it handles requests for the current task at once, and notices the end of the program.
 
 use std::error::Error;
 use std::process;
@@ -20,7 +20,7 @@ use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
 use crate::sync::unwind::drop_quietly;
 use crate::task::{TaskRef, state, transitions};
 
-/// When the alarm looks at what the runner does: a cancellation is heard after twice that at the latest. A few times what
+/// How often the alarm checks the runner: a cancellation is received after twice that at the latest. A few times what
 /// it takes to wake a thread.
 const LOOK: Duration = Duration::from_micros(200);
 /// How long a task may take to end when the program is gone.
@@ -29,7 +29,7 @@ const LAST_MOMENT: Duration = Duration::from_millis(200);
 /// What the program is to be told about.
 const HEEDED: u32 = state::OBSERVED | state::ECHO | state::PROBE | state::PAUSE | state::CANCEL;
 
-/// What is still to be done about a request, without the lock.
+/// What a request leaves to be done without the lock.
 enum Action {
     Cancel(TaskRef, u32),
     Pause(TaskRef),
@@ -78,7 +78,7 @@ impl Worker {
         };
     }
 
-    /// Sees to it that the runner, which is about to be busy, is looked at.
+    /// Sets the alarm for the runner, which is about to be busy.
     pub(super) fn set_alarm(&self, inbox: &mut Inbox) {
         if let (Some(alarm), Reader::Runner, Watch::Unset) = (&self.alarm, inbox.reader, inbox.watch) {
             alarm.set(LOOK);
@@ -128,7 +128,7 @@ impl Worker {
         if received == Received::Some {
             pulse.hear(now);
         }
-        // What fills the channel will be heard as well.
+        // What fills the channel will be received as well.
         if pulse.is_due(now) && !self.channel().is_full() && !self.channel().send(|outbox| outbox.reply(Reply::Beat)) {
             self.outlet.wake.wake();
         }
@@ -143,14 +143,14 @@ impl Worker {
         fds.extend(self.parent.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let beat = pulse.map(|pulse| pulse.next().saturating_duration_since(Instant::now()));
         let timeout = self.parent.glance().into_iter().chain(beat).min().and_then(|time| Timespec::try_from(time).ok());
-        // An error is as good as something to do: whoever waits looks again.
+        // After an error, the channel is looked at again.
         let _ = poll(&mut fds, timeout.as_ref());
         if !fds[1].revents().is_empty() {
             self.outlet.wake.drain();
         }
     }
 
-    /// Sends all that was said, as long as the program is there to take it.
+    /// Sends all that is pending, as long as the program is there.
     pub(super) fn send_all(&self) {
         if self.channel().send_off() {
             return;
@@ -162,7 +162,7 @@ impl Worker {
         self.outlet.send_unsent();
     }
 
-    /// What the task has shown while there was no room for it.
+    /// Forwards what the task has shown while there was no room for it.
     fn show_the_newest(&self) {
         let forwarder = self.lock().current.as_ref().and_then(|current| current.forwarder.clone());
         if let Some(forwarder) = forwarder {
@@ -207,7 +207,7 @@ impl Worker {
             Request::Suspend => self.suspend(inbox, true, actions),
             Request::Resume => self.suspend(inbox, false, actions),
             Request::Quit => inbox.quits = true,
-            // Once was enough.
+            // Only valid as an introduction.
             Request::Surroundings(_) | Request::Hello(_) | Request::Beat => {}
         }
     }
@@ -221,7 +221,7 @@ impl Worker {
         }
     }
 
-    /// Passes on what is wanted of the current task.
+    /// Passes requests on to the current task.
     fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, is_suspended: bool, actions: &mut Vec<Action>) {
         current.run.wanted = wanted;
         let Current { run, task, forwarder } = current;

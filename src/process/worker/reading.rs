@@ -24,7 +24,7 @@ use crate::sync::spin::AdaptiveSpin;
 /// For how long after a request the next one may be waited for without sleeping.
 const RECENTLY: Duration = Duration::from_micros(20);
 
-/// What only the thread that reads has to do with.
+/// What only the thread that reads uses.
 pub(super) struct Reading {
     pub(super) decoder: Decoder,
     pub(super) pulse: Option<Pulse>,
@@ -64,7 +64,7 @@ impl Reading {
         }
     }
 
-    /// Looks for something for a moment, where something has just come: that may be sooner than a thread is woken.
+    /// Spins for a moment if something has just arrived: the next may come sooner than a thread is woken.
     pub(super) fn spin(&mut self, mut found: impl FnMut(&mut Decoder) -> bool) {
         if self.heard.is_some_and(|heard| heard.elapsed() < RECENTLY) {
             self.spin.spin_until(|| found(&mut self.decoder));
