@@ -69,7 +69,7 @@ impl<B: ProgressBar + ?Sized> ProgressBar for Box<B> {
     }
 }
 
-/// When a bar is made: as soon as one of these has come to pass. The default has none of them, so that no bar is made.
+/// When a bar is made: as soon as one of these has happened. The default has none of them, so no bar is made.
 ///
 /// # Examples
 ///

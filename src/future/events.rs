@@ -16,13 +16,14 @@ use crate::id::TaskId;
 use crate::progress::{Origin, PartState, ProgressState, Status};
 use crate::task::lines::{Feed, News};
 
-/// Something that a task has come to, from [`TaskEvents`].
+/// What has happened to a task, from [`TaskEvents`].
 ///
-/// It can be serialized, as a line of JSON for example. A line of progress, and one of an error, has `event`, `id`, `name`,
-/// `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and `message`; what is not known is null. Parts that
-/// have a [name](crate::Updater::named) are told as `parts` while there are some: a list of objects with `name`, `n`, `total`,
-/// `fraction` and `depth`. An error is added as `error`, on one line with its sources. A line that the task has said is its `line`, and a value
-/// is told as `output`; [`TaskEvents::labelled`] adds the id and the name to these two.
+/// It can be serialized, as a line of JSON for example. A line of progress, and one of an error, has `event`, `id`,
+/// `name`, `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and `message`; what is not known is
+/// null. Parts that have a [name](crate::Updater::named) are listed as `parts` while there are some: a list of objects
+/// with `name`, `n`, `total`, `fraction` and `depth`. An error is added as `error`, on one line with its sources. A
+/// line that the task has printed is its `line`, and a value its `output`; [`TaskEvents::labelled`] adds the id and the
+/// name to these two.
 ///
 /// ```text
 /// {"event":"progress","id":7,"name":"dig","status":"running","n":3,"total":4,"fraction":0.75,"elapsed":6.0,"eta":2.0,"message":null}
@@ -275,7 +276,7 @@ impl<T> ProgressFuture<T> {
 }
 
 impl<T> TaskEvents<T> {
-    /// The future within.
+    /// The underlying future.
     ///
     /// # Examples
     ///
@@ -289,8 +290,8 @@ impl<T> TaskEvents<T> {
         &self.future
     }
 
-    /// An event of this stream, to be serialized with the `id` and the `name` of its task in any case: where the lines of
-    /// several tasks come together.
+    /// Wraps an event of this stream, so that it is always serialized with the `id` and the `name` of its task: for
+    /// logs that several tasks share.
     ///
     /// # Examples
     ///

@@ -395,15 +395,15 @@ impl<T> ProgressFuture<T> {
         transitions::resume(&self.task());
     }
 
-    /// For how long the task, which is running, has made no progress call, at least; `None` where it is not running. Time
-    /// in a pause is no silence.
+    /// For how long, at least, the running task has made no progress call; `None` if it is not running. Pauses do not
+    /// count.
     ///
-    /// Progress calls look at no clock. So each call of this asks the task's next progress call to be noted, and one that
-    /// finds the call before it noted says zero. Asked from time to time, it is late by no more than that time; so it is
-    /// without being asked for a task that is observed, by the report interval, and for one that has made no progress
-    /// call at all. It is never longer than the silence was.
+    /// Progress calls read no clock. Instead, each call of this asks for the task's next progress call to be noted, and
+    /// returns zero if one was noted since the call before. Asked at intervals, it is late by no more than one
+    /// interval. Even the first answer is late by no more than the report interval if the task is observed, and is not
+    /// late at all if the task has made no progress call yet. It is never longer than the silence was.
     ///
-    /// A task that stays silent cannot be cancelled: this is to find it. See also
+    /// A task that stays silent cannot be cancelled: this finds it. See also
     /// [`stall_timeout`](crate::TaskBuilder::stall_timeout), which ends it.
     ///
     /// # Examples

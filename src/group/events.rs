@@ -16,7 +16,7 @@ use crate::group::progress::GroupProgress;
 use crate::id::TaskId;
 use crate::task::lines::{Feed, News};
 
-/// Something that a group has come to, from [`GroupEvents`].
+/// What has happened in a group, from [`GroupEvents`].
 ///
 /// It can be serialized, as a line of JSON for example. A line of progress has `event`, `n`, `total`, `fraction`, `elapsed` and
 /// `eta` (in seconds), and the number of tasks for each status. The line of a task that has ended is that of a
@@ -177,12 +177,12 @@ impl<T> TaskGroup<T> {
 }
 
 impl<T> GroupEvents<T> {
-    /// The group within.
+    /// The underlying group.
     pub fn get_ref(&self) -> &TaskGroup<T> {
         &self.group
     }
 
-    /// The group within, to add tasks.
+    /// The underlying group, to add tasks.
     ///
     /// # Examples
     ///

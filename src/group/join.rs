@@ -91,8 +91,8 @@ pub struct Join<T> {
 }
 
 impl<T> Join<T> {
-    /// Blocks this thread until every task has ended, for code without a runtime. Of a join that has resolved before there
-    /// are no values left.
+    /// Blocks this thread until every task has ended, for code without a runtime. A join that has resolved before has
+    /// no values left.
     ///
     /// # Errors
     ///
@@ -174,8 +174,8 @@ pub struct JoinAll<T> {
 }
 
 impl<T> JoinAll<T> {
-    /// Blocks this thread until every task has ended, for code without a runtime. Of a join that has resolved before there
-    /// are no outcomes left.
+    /// Blocks this thread until every task has ended, for code without a runtime. A join that has resolved before has
+    /// no outcomes left.
     ///
     /// # Examples
     ///

@@ -370,8 +370,8 @@ impl<T> TaskGroup<T> {
 
     /// When and where each task has run, and how it has ended: of all that have started or ended, right now.
     ///
-    /// Nobody has to ask for it beforehand. Of tasks that have ended, and whose outcomes were handed out, it tells the last
-    /// 131,072 one by one; the [summary](GroupReport) is of all.
+    /// Nobody has to ask for it beforehand. Of tasks whose outcomes were handed out, it lists the last 131,072; the
+    /// [summary](GroupReport) is of all.
     ///
     /// # Examples
     ///

@@ -290,11 +290,10 @@ impl ProcessPoolBuilder {
     ///
     /// # Errors
     ///
-    /// If this program has not called [`TaskRegistry::init`], or has registered functions that contradict each other; if
-    /// the [launcher](Self::launcher) has a placeholder that there is not; if
-    /// the initializer is not registered, or its input cannot be encoded or is larger than
-    /// [`max_frame_bytes`](Self::max_frame_bytes); or if too many pools are inside of one
-    /// another.
+    /// If this program has not called [`TaskRegistry::init`], or has registered functions that contradict each other;
+    /// if the [launcher](Self::launcher) has an unknown placeholder; if the initializer is not registered, or its input
+    /// cannot be encoded or is larger than [`max_frame_bytes`](Self::max_frame_bytes); or if pools are nested too
+    /// deeply.
     ///
     /// # Examples
     ///

@@ -69,12 +69,12 @@ impl WorkerOutput {
     /// Calls `f` with each line that a worker writes. With `GroupBars` they go above the bars:
     /// `WorkerOutput::lines(move |line| bars.println(line))`.
     ///
-    /// It is called on a thread that is there for that, one for all workers of the pool, and one line after the other. So it
-    /// may take its time: meanwhile workers write until the pipe is full (64 KiB on Linux, and as much again waits in this
-    /// program) and then wait, as they would for a slow terminal. No memory is taken beyond that, and neither the pool nor a
-    /// task that writes nothing is held up. It must not wait for a task that writes more than that. A line may arrive a moment after its task has ended; when a
-    /// [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved all have. If `f` panics, that line is
-    /// lost and no other.
+    /// It is called on a thread of its own, one for all workers of the pool, with one line after the other. So it may
+    /// take its time: meanwhile workers write until the pipe is full (64 KiB on Linux, and as much again waits in this
+    /// program) and then wait, as they would for a slow terminal. No memory is taken beyond that, and neither the pool
+    /// nor a task that writes nothing is held up. It must not wait for a task that writes more than that. A line may
+    /// arrive a moment after its task has ended; when a [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved
+    /// all have. If `f` panics, that line is lost and no other.
     ///
     /// A line is one without its newline, or 8 KiB of one that is longer; what a task has left of a line at its end is one as
     /// well. The last 4 KiB of standard error are also told by the error of a task whose worker is lost.

@@ -124,12 +124,12 @@ fn counted(updater: &Updater, transfer: impl FnOnce() -> io::Result<usize>) -> i
 }
 
 impl<R> ProgressReader<'_, R> {
-    /// The reader within.
+    /// The underlying reader.
     pub fn get_ref(&self) -> &R {
         &self.inner
     }
 
-    /// The reader within. What is read from it directly is not counted.
+    /// The underlying reader. What is read from it directly is not counted.
     ///
     /// # Examples
     ///
@@ -150,7 +150,7 @@ impl<R> ProgressReader<'_, R> {
         &mut self.inner
     }
 
-    /// The reader within. What is read from it directly is not counted.
+    /// The underlying reader. What is read from it directly is not counted.
     ///
     /// # Examples
     ///
@@ -204,12 +204,12 @@ impl<R: Seek> Seek for ProgressReader<'_, R> {
 }
 
 impl<W> ProgressWriter<'_, W> {
-    /// The writer within.
+    /// The underlying writer.
     pub fn get_ref(&self) -> &W {
         &self.inner
     }
 
-    /// The writer within. What is written to it directly is not counted.
+    /// The underlying writer. What is written to it directly is not counted.
     ///
     /// # Examples
     ///
@@ -231,7 +231,7 @@ impl<W> ProgressWriter<'_, W> {
         &mut self.inner
     }
 
-    /// The writer within. What is written to it directly is not counted.
+    /// The underlying writer. What is written to it directly is not counted.
     ///
     /// # Examples
     ///

@@ -26,7 +26,7 @@ use crate::task::counts::{Counter, Counts, UNKNOWN};
 use crate::task::parts::{Part, Parts};
 use crate::task::state;
 
-/// A task's handle on itself: it reports progress, and hears of cancellation.
+/// A task's handle on itself: it reports progress, and learns of cancellation.
 ///
 /// Every task function is given one. Work that runs long reports its progress anyway, so the calls that report progress
 /// are also the places where cancellation is noticed: they return [`Cancelled`] from then on, and `?` ends the task
@@ -224,7 +224,7 @@ impl Updater {
         }
     }
 
-    /// Says how many units there are to do. [`u64::MAX`] means that it is not known.
+    /// Sets how many units there are to do. [`u64::MAX`] means that it is not known.
     ///
     /// The total may change at any time. One that is smaller than `n` is shown as it is, while
     /// [`fraction`](crate::ProgressState::fraction) stays at 1.

@@ -160,8 +160,8 @@ impl SharedUpdater {
         self.core.get().state.peek() & (state::CANCEL | state::ENDED) != 0
     }
 
-    /// Says how many units there are to do, for all threads; see [`Updater::set_total`](crate::Updater::set_total). The last
-    /// one stays, whichever thread or updater of the task has set it.
+    /// Sets how many units there are to do, for all threads; see [`Updater::set_total`](crate::Updater::set_total). The
+    /// last one stays, whichever thread or updater of the task has set it.
     ///
     /// # Examples
     ///

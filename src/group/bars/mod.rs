@@ -67,9 +67,9 @@ use crate::task::lines::{Line, LineTarget, whole_characters};
 ///
 /// # Ctrl-Z
 ///
-/// While a program is stopped, the shell writes lines that this knows nothing of. Bars that were drawn up to then and go on
-/// after two seconds or more begin anew below these, and what they showed before stays above. A program that handles the
-/// signal takes its bars away before it stops, and has them back when it goes on; here with the crate
+/// While a program is stopped, the shell writes to the terminal. Bars that go on after two seconds or more are drawn
+/// anew below that, and what they showed before stays above. A program that handles the signal takes its bars away
+/// before it stops, and has them back when it goes on; here with the crate
 /// [`signal-hook`](https://docs.rs/signal-hook), as the example `full_example` does:
 ///
 /// ```ignore
@@ -84,8 +84,8 @@ use crate::task::lines::{Line, LineTarget, whole_characters};
 ///
 /// # Colours
 ///
-/// As the conventions are: none where `NO_COLOR` is set or `CLICOLOR` is 0, and some where there is no terminal if
-/// `CLICOLOR_FORCE` is not 0. Where standard error is no terminal, or `TERM` is `dumb`, there are lines instead of bars.
+/// By the usual conventions: none if `NO_COLOR` is set or `CLICOLOR` is 0, and colours even without a terminal if
+/// `CLICOLOR_FORCE` is not 0. If standard error is no terminal, or `TERM` is `dumb`, there are lines instead of bars.
 ///
 /// # Examples
 ///

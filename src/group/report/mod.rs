@@ -26,7 +26,7 @@ use crate::task::record::TaskRecord;
 /// [`TaskGroup::report`](crate::TaskGroup::report), [`Map::report`](crate::Map::report) and
 /// [`GroupHandle::report`](crate::GroupHandle::report).
 ///
-/// Nothing is measured for it: it tells what is known of tasks anyway. Displayed, it is one line:
+/// Nothing is measured for it: it shows what is known of tasks anyway. Displayed, it is one line:
 ///
 /// ```text
 /// 16 ended: 12 finished, 3 failed, 1 lost; 3 workers busy 87 % of 41 s; the longest: walk 04, 6.1 s
@@ -35,8 +35,8 @@ use crate::task::record::TaskRecord;
 /// A task has *failed* with an error or a panic, because of a limit, or without having been run; it is *lost* with its
 /// worker. Of a map, each input is one. Workers are those that have run something, and *busy* while they did, from the first start to the last end.
 ///
-/// Moments are told as the time since the first task was [submitted](Self::started_at). It can be serialized: there all times
-/// are seconds. It is a copy, which holds on to no task and changes no more.
+/// Moments are told as the time since the first task was [submitted](Self::started_at). It can be serialized: there all
+/// times are seconds. It is a copy that keeps no task alive and does not change.
 ///
 /// # Examples
 ///
@@ -214,7 +214,7 @@ impl GroupReport {
         &self.tasks
     }
 
-    /// How many tasks have not been started yet. They are not among the others.
+    /// How many tasks have not been started yet. They are not listed.
     ///
     /// # Examples
     ///
@@ -232,7 +232,8 @@ impl GroupReport {
         self.pending
     }
 
-    /// How many tasks have ended that are not told one by one, because there were too many: of a map, the latest 10,000 inputs are.
+    /// How many tasks have ended that are not listed, because there were too many: of a map, only the latest 10,000
+    /// inputs are.
     ///
     /// # Examples
     ///
