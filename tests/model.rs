@@ -177,7 +177,7 @@ fn an_outcome_that_nobody_wants_is_dropped_by_exactly_one() {
 #[test]
 fn whoever_sees_the_end_sees_the_last_counts() {
     loom::model(|| {
-        let task = Arc::new((State::new(), Counts::new(), Clock::new()));
+        let task = Arc::new((State::new(), Counts::new(), Clock::default()));
         task.0.claim().unwrap();
         let worker = beside(&task, |task| {
             task.1.counter().advance(3);
@@ -195,7 +195,7 @@ fn whoever_sees_the_end_sees_the_last_counts() {
 fn read_during(changes: fn(&Counts), pairs: &'static [(u64, u64)]) {
     loom::model(move || {
         let counts = Arc::new(Counts::new());
-        let task = beside(&counts, move |counts| changes(counts));
+        let task = beside(&counts, changes);
         let reading = counts.read();
         let pair = (reading.n, reading.total);
         assert!(pairs.contains(&pair), "{pair:?}");
@@ -269,7 +269,7 @@ fn what_a_task_has_handed_out_is_not_taken_for_done() {
 #[test]
 fn the_clock_is_read_as_one() {
     loom::model(|| {
-        let clock = Arc::new(Clock::new());
+        let clock = Arc::new(Clock::default());
         clock.start(10);
         clock.stop(15);
         let task = beside(&clock, |clock| clock.start(100));

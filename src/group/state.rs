@@ -67,6 +67,7 @@ pub(crate) struct Entry {
     key: OnceLock<usize>,
 }
 
+#[derive(Default)]
 struct Inner {
     tally: Tally,
     subscribers: Subscribers<GroupProgress>,
@@ -123,21 +124,10 @@ impl Snapshot for GroupProgress {
 
 impl GroupState {
     pub(crate) fn new(unit: Unit) -> Arc<Self> {
-        let inner = Inner {
-            tally: Tally::new(unit),
-            subscribers: Subscribers::new(),
-            interval: None,
-            shown_at: None,
-            due: None,
-            is_closed: false,
-            notifying: 0,
-            has_details: None,
-            has_news: false,
-        };
         let most_kept = if let Unit::Inputs(_) = unit { INPUTS_KEPT } else { TASKS_KEPT };
         let state = Self {
             members: Mutex::new(Members::new(most_kept)),
-            inner: Mutex::new(inner),
+            inner: Mutex::new(Inner { tally: Tally::new(unit), ..Inner::default() }),
             known: OnceLock::new(),
             kept: OnceLock::new(),
             waiter: Waiter::new(),

@@ -32,9 +32,10 @@ struct Share {
 }
 
 /// What the tasks of a group are counted in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Unit {
     /// In the units that each task counts.
+    #[default]
     OfTasks,
     /// Each task is one input, or a chunk of them, of so many where that is known.
     Inputs(Option<u64>),
@@ -204,6 +205,7 @@ impl Sums {
 }
 
 /// The sums of a group, and what they are made of.
+#[derive(Default)]
 pub(crate) struct Tally {
     unit: Unit,
     sums: Sums,
@@ -220,15 +222,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn new(unit: Unit) -> Self {
-        Self {
-            unit,
-            sums: Sums::default(),
-            started: BTreeMap::new(),
-            clock: Clock::new(),
-            before: None,
-            peak: 0.0,
-            has_grown: false,
-        }
+        Self { unit, ..Self::default() }
     }
 
     pub(crate) fn set_unit(&mut self, unit: Unit) {

@@ -40,7 +40,7 @@ impl AtomicInstant {
 /// A stopwatch: for how long something has been running, without the time for which it was stopped.
 ///
 /// Any thread may read it. Those who start or stop it exclude each other.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Clock {
     /// When it was started, moved forward by each stop; 0 before that.
     started: AtomicU64,
@@ -59,10 +59,6 @@ pub(crate) struct Span {
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
-        Self { started: AtomicU64::new(0), stopped: AtomicU64::new(0), sequence: AtomicU32::new(0) }
-    }
-
     /// Starts the clock, or restarts it. Returns for how long it was stopped.
     pub(crate) fn start(&self, now: u64) -> u64 {
         let Span { started, stopped } = self.read();

@@ -78,7 +78,7 @@ impl Core {
     pub(crate) fn new(id: TaskId, details: Option<Box<Details>>) -> Self {
         Self {
             counts: Counts::new(),
-            clock: Clock::new(),
+            clock: Clock::default(),
             state: State::new(),
             place: AtomicU32::new(0),
             id,

@@ -86,11 +86,13 @@ pub(crate) struct Notices<S> {
 /// The least number of subscribers at which closed ones are searched for.
 const CROWD: usize = 8;
 
-impl<S: Snapshot> Subscribers<S> {
-    pub(crate) const fn new() -> Self {
+impl<S> Default for Subscribers<S> {
+    fn default() -> Self {
         Self { list: Vec::new(), crowd: CROWD }
     }
+}
 
+impl<S: Snapshot> Subscribers<S> {
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -242,9 +244,10 @@ impl<S: Snapshot> Subscriber<S> for Feed<S> {
 }
 
 /// Who enforces the report interval of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Pace {
     /// Nobody: every change is shown.
+    #[default]
     EveryChange,
     /// The timer, which also shows what has changed meanwhile.
     Timer(Duration),
@@ -282,6 +285,7 @@ impl Pace {
 }
 
 /// What a task has shown, to whom, and when it will show the next.
+#[derive(Default)]
 pub(crate) struct Reports {
     pub(crate) subscribers: Subscribers<ProgressState>,
     pub(crate) pace: Pace,
@@ -292,19 +296,6 @@ pub(crate) struct Reports {
     pub(crate) concluded: bool,
     /// How many threads are notifying right now.
     pub(crate) notifying: usize,
-}
-
-impl Default for Reports {
-    fn default() -> Self {
-        Self {
-            subscribers: Subscribers::new(),
-            pace: Pace::EveryChange,
-            shown_at: None,
-            watched: None,
-            concluded: false,
-            notifying: 0,
-        }
-    }
 }
 
 impl Reports {
