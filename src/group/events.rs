@@ -94,12 +94,11 @@ impl From<&GroupProgress> for Record {
 
 impl<T: Serialize> Serialize for GroupEvent<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let label = |id| Label { id: Some(id), name: None };
         match self {
             Self::Progress(progress) => Record::from(progress).serialize(serializer),
-            Self::Line(id, line) => serialize_line(Label { id: Some(*id), name: None }, line, serializer),
-            Self::Ended(id, Ok(output)) => {
-                serialize_output("ended", Label { id: Some(*id), name: None }, output, serializer)
-            }
+            Self::Line(id, line) => serialize_line(label(*id), line, serializer),
+            Self::Ended(id, Ok(output)) => serialize_output("ended", label(*id), output, serializer),
             Self::Ended(_, Err(error)) => serialize_error("ended", error, serializer),
         }
     }

@@ -293,12 +293,8 @@ impl GroupState {
 
     /// A new receiver of what changes.
     pub(crate) fn subscribe(self: &Arc<Self>) -> Receiver<GroupProgress> {
-        let (sender, receiver) = async_channel::bounded(1);
-        let channel = Channel::new(sender.clone());
-        self.admit(channel, |seen| {
-            // Neither full nor closed, and without a waker: nobody else has it yet.
-            let _ = sender.try_send(seen.clone());
-        });
+        let (channel, receiver) = Channel::new();
+        self.admit(channel.clone(), |seen| channel.start_with(seen.clone()));
         receiver
     }
 

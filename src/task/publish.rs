@@ -40,12 +40,8 @@ const FEW: usize = 16;
 
 /// A new receiver of the task's snapshots, which starts with the current one.
 pub(crate) fn subscribe(task: &TaskRef) -> Receiver<ProgressState> {
-    let (sender, receiver) = async_channel::bounded(1);
-    let channel = Channel::new(sender.clone());
-    admit(task, channel, |seen| {
-        // Neither full nor closed, and without a waker: nobody else has it yet.
-        let _ = sender.try_send(seen.clone());
-    });
+    let (channel, receiver) = Channel::new();
+    admit(task, channel.clone(), |seen| channel.start_with(seen.clone()));
     receiver
 }
 

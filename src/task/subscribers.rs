@@ -10,7 +10,7 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_channel::Sender;
+use async_channel::{Receiver, Sender};
 
 use crate::progress::ProgressState;
 use crate::sync::timer::TimerId;
@@ -185,8 +185,16 @@ struct Unsent<S> {
 }
 
 impl<S> Channel<S> {
-    pub(crate) fn new(sender: Sender<S>) -> Arc<Self> {
-        Arc::new(Self { sender, unsent: Mutex::new(Unsent { newest: None, is_sending: false }) })
+    pub(crate) fn new() -> (Arc<Self>, Receiver<S>) {
+        let (sender, receiver) = async_channel::bounded(1);
+        let unsent = Mutex::new(Unsent { newest: None, is_sending: false });
+        (Arc::new(Self { sender, unsent }), receiver)
+    }
+
+    /// Sends what the receiver starts with, before anybody else has that. Runs no foreign code.
+    pub(crate) fn start_with(&self, first: S) {
+        // Neither full nor closed, and without a waker.
+        let _ = self.sender.try_send(first);
     }
 
     fn lock(&self) -> MutexGuard<'_, Unsent<S>> {
