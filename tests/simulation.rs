@@ -116,6 +116,26 @@ struct SimTask {
     outcome: Cell<Option<&'static str>>,
 }
 
+impl SimTask {
+    /// One that never ends by itself, and listens to nothing.
+    fn new(id: u64) -> Self {
+        Self {
+            id,
+            state: State::new(),
+            takes: None,
+            listens: false,
+            crashes: false,
+            retries: Cell::new(0),
+            begun: Cell::new(0),
+            retried: Cell::new(0),
+            has_noticed: Cell::new(false),
+            is_suspended: Cell::new(false),
+            is_limit_due: Cell::new(false),
+            outcome: Cell::new(None),
+        }
+    }
+}
+
 #[derive(Clone)]
 struct TaskRef(Rc<SimTask>);
 
@@ -702,18 +722,11 @@ impl World {
             return;
         }
         let task = TaskRef(Rc::new(SimTask {
-            id: self.tasks.len() as u64 + 1,
-            state: State::new(),
             takes: (!self.dice.one_in(8)).then(|| self.dice.time(Duration::from_millis(50))),
             listens: self.dice.one_in(2),
             crashes: !self.calm && self.dice.one_in(self.mishaps * 4),
             retries: Cell::new(self.dice.below(3) as u32),
-            begun: Cell::new(0),
-            retried: Cell::new(0),
-            has_noticed: Cell::new(false),
-            is_suspended: Cell::new(false),
-            is_limit_due: Cell::new(false),
-            outcome: Cell::new(None),
+            ..SimTask::new(self.tasks.len() as u64 + 1)
         }));
         if self.dice.one_in(4) {
             task.0.state.set(state::LIMITED);
@@ -1264,4 +1277,56 @@ fn whatever_happens_every_task_ends_once_and_nothing_is_left_over() {
     let failed = seeds.into_iter().find_map(|seed| scenario(seed).err());
     let _ = std::panic::take_hook();
     assert_eq!(failed, None);
+}
+
+/// Whether a worker that shares nothing is killed for its cancelled task, where the program has stood still for longer than
+/// the grace, and the task has noticed meanwhile or not.
+fn is_killed_after_standstill(has_noticed: bool) -> bool {
+    let mut scheduler = Scheduler::<Kind>::new(Settings {
+        max_workers: 1,
+        max_tasks: u64::MAX,
+        cancel_grace: Duration::from_secs(1),
+        idle_timeout: None,
+        start_timeout: None,
+        silence: Duration::from_secs(1),
+        hosts: 0,
+        starts_all: false,
+    });
+    let mut now = Instant::now();
+    let mut tell = |event, now| {
+        let mut effects = Effects::new();
+        assert_eq!(scheduler.handle(event, now, &mut effects), Ok(()));
+        effects
+    };
+    let task = TaskRef(Rc::new(SimTask::new(1)));
+    let page = Rc::new(SharedPage { places: None, sending: Cell::new(None) });
+    for event in [Event::Submitted(task.clone()), Event::Started(0, page), Event::Ready(0, None), Event::Begun(0, 1)] {
+        tell(event, now);
+    }
+    task.0.state.begin();
+    task.0.state.request_cancel(0);
+    tell(Event::Wanted(1), now);
+
+    for _ in 0..2 {
+        now += Duration::from_secs(10);
+        for action in tell(Event::Time, now) {
+            match action {
+                Action::Kill(_) => return true,
+                Action::Look(_) => {
+                    if has_noticed {
+                        tell(Event::Progress(0, 1, Sight { has_noticed, is_silent: false }), now);
+                    }
+                    tell(Event::Looked(0), now);
+                }
+                _ => {}
+            }
+        }
+    }
+    false
+}
+
+#[test]
+fn what_a_worker_has_said_while_the_program_stood_still_is_heard_before_it_is_killed() {
+    assert!(is_killed_after_standstill(false));
+    assert!(!is_killed_after_standstill(true));
 }

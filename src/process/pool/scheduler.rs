@@ -485,14 +485,19 @@ impl<K: Types> Scheduler<K> {
     fn see_to_unheeded(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(serving), Some(first), Some(page)) = (slot.serving(), slot.sent.front(), &slot.page) else { return };
-        match page.doom(first.place) {
-            Doom::Noticed => self.noticed(worker, now),
-            Doom::Ended if !serving.is_last_call => self.update(worker, |serving| {
+        let (reason, time_to_hear) = match page.doom(first.place) {
+            Doom::Noticed => return self.noticed(worker, now),
+            // Its outcome is on its way.
+            Doom::Ended => (KillReason::Severed, Some(LAST_MOMENT)),
+            // That it has noticed may have arrived, and not been heard, for this program may have stood still.
+            Doom::Done => (KillReason::Unheeded, (!slot.shares_page()).then_some(FIRST_LOOK)),
+        };
+        match time_to_hear.filter(|_| !serving.is_last_call) {
+            Some(time) => self.update(worker, |serving| {
                 (serving.look, serving.is_last_call) = (Some(now), true);
-                serving.grace = Some(now + LAST_MOMENT);
+                serving.grace = Some(now + time);
             }),
-            Doom::Ended => self.kill(worker, KillReason::Severed, now, effects),
-            Doom::Done => self.kill(worker, KillReason::Unheeded, now, effects),
+            None => self.kill(worker, reason, now, effects),
         }
     }
 

@@ -96,7 +96,7 @@ pub(crate) struct Serving {
     pub(crate) glance: Option<Instant>,
     /// Until when the worker may be stopped then.
     pub(crate) stop_grace: Option<Instant>,
-    /// It had ended when the grace period was over, so its outcome is on its way.
+    /// The grace period was over, and what it had said by then is still to be heard.
     pub(crate) is_last_call: bool,
 }
 
