@@ -71,16 +71,20 @@ impl Wake for Calling {
     }
 }
 
-/// Has `call` called by whoever wakes the one who waits for the task. Returns what tells of its end.
+/// Submits a task, and has `call` called by whoever wakes the one who waits for it. Returns what tells of the end of that.
 fn when_woken<T: Send + 'static>(
-    task: &mut ProgressFuture<T>,
+    submit: impl Fn() -> ProgressFuture<T>,
     call: impl FnOnce() -> u64 + Send + 'static,
-) -> mpsc::Receiver<u64> {
+) -> (ProgressFuture<T>, mpsc::Receiver<u64>) {
     let (done, is_done) = mpsc::channel();
     let call: Box<dyn FnOnce() + Send> = Box::new(move || done.send(call()).unwrap());
     let waker = Waker::from(Arc::new(Calling(Mutex::new(Some(call)))));
-    assert!(Pin::new(task).poll(&mut Context::from_waker(&waker)).is_pending());
-    is_done
+    // One that has ended by then wakes nobody.
+    let submitted = std::iter::repeat_with(|| {
+        let mut task = submit();
+        Pin::new(&mut task).poll(&mut Context::from_waker(&waker)).is_pending().then_some(task)
+    });
+    (submitted.flatten().next().unwrap(), is_done)
 }
 
 fn heard(is_done: &mpsc::Receiver<u64>) -> u64 {
@@ -110,8 +114,7 @@ fn a_waker_may_wait_for_other_tasks_of_the_pool() {
     within_deadline(|| {
         for way in WAYS {
             for is_helped in [false, true] {
-                let mut task = pool().submit(double, 1);
-                let is_done = when_woken(&mut task, move || way(pool()));
+                let (task, is_done) = when_woken(|| pool().submit(double, 1), move || way(pool()));
                 if is_helped {
                     pool().submit(double, 2).wait().unwrap();
                 }
@@ -129,8 +132,7 @@ fn wakers_may_wait_within_each_other() {
         if depth == 0 {
             return 0;
         }
-        let mut task = pool().submit(double, depth);
-        let is_done = when_woken(&mut task, move || wait(depth - 1));
+        let (task, is_done) = when_woken(|| pool().submit(double, depth), move || wait(depth - 1));
         heard(&is_done) + task.wait().unwrap()
     }
     within_deadline(|| assert_eq!(wait(20), 2 * (1..=20).sum::<u64>()));
@@ -158,10 +160,9 @@ fn a_waker_of_a_task_that_no_worker_could_be_started_for_may_wait_for_another_su
     within_deadline(|| {
         let pool = ProcessPoolExecutor::builder().max_workers(1).current_dir("/nowhere/to/be/found").build().unwrap();
         let pool: &'static ProcessPoolExecutor = Box::leak(Box::new(pool));
-        let mut tasks = [1, 2, 3].map(|n| pool.submit(double, n));
-        let next = |pool: &'static ProcessPoolExecutor| u64::from(pool.submit(double, 4).wait().is_err());
-        let are_done = tasks.each_mut().map(|task| when_woken(task, move || next(pool)));
-        assert!(are_done.iter().all(|is_done| heard(is_done) == 1));
+        let next = || u64::from(pool.submit(double, 4).wait().is_err());
+        let are_done = [1, 2, 3].map(|n| when_woken(|| pool.submit(double, n), next));
+        assert!(are_done.iter().all(|(_, is_done)| heard(is_done) == 1));
     });
 }
 
@@ -170,8 +171,7 @@ fn a_waker_of_a_task_that_no_worker_could_be_started_for_may_wait_for_another_su
 fn a_waker_that_the_timer_calls_may_wait_for_what_the_timer_is_to_end() {
     fn hangs(executor: &'static (dyn Executor + Sync)) {
         let limited = || executor.task(tick_forever, ()).timeout(Duration::from_millis(20)).submit();
-        let mut task = limited();
-        let is_done = when_woken(&mut task, move || u64::from(limited().wait().unwrap_err().is_timed_out()));
+        let (_task, is_done) = when_woken(limited, move || u64::from(limited().wait().unwrap_err().is_timed_out()));
         assert_eq!(heard(&is_done), 1);
     }
     within_deadline(|| {

@@ -71,11 +71,11 @@ impl Backlog {
         self.has_next.load(Ordering::SeqCst)
     }
 
-    /// Takes away what is not for a guest: from what is heavy on, or all of it, because it has to come after what is kept.
-    pub(super) fn split(&self, batch: &mut VecDeque<Kept>) -> VecDeque<Kept> {
-        let is_light = |kept: &Kept| matches!(kept, Kept::Do(action) if is_light(action));
-        let first = if self.is_empty() { batch.iter().position(|kept| !is_light(kept)) } else { Some(0) };
-        first.map(|first| batch.split_off(first)).unwrap_or_default()
+    /// How many of these are for a guest: those before the first heavy one, or none, because they have to come after what
+    /// is kept.
+    pub(super) fn count_for_guest(&self, batch: &VecDeque<Kept>) -> usize {
+        let is_light = |kept: &&Kept| matches!(kept, Kept::Do(action) if is_light(action));
+        if self.is_empty() { batch.iter().take_while(is_light).count() } else { 0 }
     }
 
     pub(super) fn add(&self, kept: impl IntoIterator<Item = Kept>) {

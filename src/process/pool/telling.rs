@@ -50,12 +50,7 @@ impl Pool {
 
     /// Does what was heard of. Returns `false` where that was handed over meanwhile.
     pub(super) fn make_known(self: &Arc<Self>, batch: Vec<Kept>, teller: Teller) -> bool {
-        let mut batch = VecDeque::from(batch);
-        let kept = if teller == Teller::Guest { self.backlog.split(&mut batch) } else { VecDeque::new() };
-        let is_left = batch.is_empty() || self.tell_all(batch, teller);
-        if !kept.is_empty() {
-            self.leave_to_resident(kept);
-        }
+        let is_left = self.tell_all(VecDeque::from(batch), teller);
         if is_left {
             self.be_known();
         }
@@ -81,9 +76,10 @@ impl Pool {
     }
 
     fn tell_all(self: &Arc<Self>, batch: VecDeque<Kept>, teller: Teller) -> bool {
-        let telling =
-            Rc::new(Telling { pool: self.clone(), teller, rest: RefCell::new(batch), item_of: Cell::new(None) });
-        let is_left = on_duty(telling.clone(), || telling.tell());
+        let count = if teller == Teller::Guest { self.backlog.count_for_guest(&batch) } else { usize::MAX };
+        let rest = RefCell::new(batch);
+        let telling = Rc::new(Telling { pool: self.clone(), teller, rest, item_of: Cell::new(None) });
+        let is_left = on_duty(telling.clone(), || telling.tell(count));
         if let Some(task) = telling.item_of.take().filter(|_| !is_left) {
             self.backlog.release(task);
             self.interrupt();
@@ -166,9 +162,10 @@ impl Pool {
 }
 
 impl Telling {
-    fn tell(&self) {
+    /// Does so many of them, and leaves the others to the resident.
+    fn tell(&self, count: usize) {
         let heard_at = clock::now();
-        loop {
+        for _ in 0..count {
             let next = self.rest.borrow_mut().pop_front();
             match next {
                 None => return,
@@ -190,6 +187,10 @@ impl Telling {
                     self.pool.carry_out(action, heard_at);
                 }
             }
+        }
+        let kept = self.rest.take();
+        if !kept.is_empty() {
+            self.pool.leave_to_resident(kept);
         }
     }
 }

@@ -128,9 +128,11 @@ impl Pool {
 
     /// The resident drives while nobody waits, until it is replaced once more.
     fn reside(self: &Arc<Self>, replacement: u32) {
-        while self.replacements.load(Ordering::SeqCst) == replacement {
+        let is_resident = || self.replacements.load(Ordering::SeqCst) == replacement;
+        while is_resident() {
             self.work_off();
-            if let Some(mut lead) = self.leadership.lead(|| self.vacate()) {
+            let lead = if is_resident() { self.leadership.lead(|| self.vacate()) } else { None };
+            if let Some(mut lead) = lead {
                 // What guests have left comes before what is heard next.
                 while let Some(driver) = lead.driven().filter(|_| !self.backlog.has_next()) {
                     if self.backlog.is_empty() && driver.is_over() {
@@ -143,7 +145,7 @@ impl Pool {
                     self.turn(&mut lead, None);
                 }
             }
-            if !self.backlog.has_next() && self.replacements.load(Ordering::SeqCst) == replacement {
+            if !self.backlog.has_next() && is_resident() {
                 self.stand_by();
             }
         }
