@@ -76,7 +76,12 @@ impl Pool {
     }
 
     fn tell_all(self: &Arc<Self>, batch: VecDeque<Kept>, teller: Teller) -> bool {
-        let count = if teller == Teller::Guest { self.backlog.count_for_guest(&batch) } else { usize::MAX };
+        let count = match teller {
+            Teller::Guest => self.backlog.count_for_guest(&batch),
+            // What is held comes before it.
+            Teller::LeadingResident if !self.backlog.is_empty() => 0,
+            Teller::LeadingResident | Teller::Resident => usize::MAX,
+        };
         let rest = RefCell::new(batch);
         let telling = Rc::new(Telling { pool: self.clone(), teller, rest, item_of: Cell::new(None) });
         let is_left = on_duty(telling.clone(), || telling.tell(count));
