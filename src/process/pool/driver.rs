@@ -33,35 +33,35 @@ use crate::process::protocol::wire::decoder::Decoder;
 use crate::sync::block_on::Sleeper;
 use crate::sync::spin::AdaptiveSpin;
 
-/// How often a worker is read from before others have their turn.
+/// How often one worker is read from before the others have their turn.
 const READS: usize = 64;
 /// The same after its end: more than any channel holds.
 const LAST_READS: usize = 256;
-/// How often to look whether a process has ended, where nothing tells.
+/// How often to check whether a process has ended, if nothing else shows it.
 const GLANCE: Duration = Duration::from_millis(100);
-/// For how long after an answer the next one may be waited for without sleeping.
+/// For how long to spin after a message, in case another one follows.
 const RECENTLY: Duration = Duration::from_micros(20);
 
-/// For so many things to do there is room from the beginning, where that many came of what was read last.
+/// The most room that is reserved for what follows from a message.
 const MOST_EFFECTS: usize = 256;
 
-/// What reads from workers, and sees to their ends.
+/// Reads from workers, and handles their ends.
 pub(super) struct Driver {
     pub(super) pool: Arc<Pool>,
-    /// What was heard in this turn, and is to be made known after it.
+    /// What was received in this turn, to be made known after it.
     heard: RefCell<Vec<Kept>>,
     /// When a guest has heard something.
     last_heard: Option<Instant>,
     spin: AdaptiveSpin,
     pub(super) peers: HashMap<WorkerId, Peer>,
-    /// Those of whose end nothing tells, so that it is looked for now and then: mostly none of a thousand.
+    /// Workers whose ends have to be polled for: mostly none of a thousand.
     unwatched: BTreeSet<WorkerId>,
-    /// Those that were given up, whose launchers have time to end.
+    /// Workers that were given up, whose launchers still have time to end.
     lingering: BTreeMap<WorkerId, Ending>,
     remnants: Remnants,
-    /// How much follows from what a worker says at a time.
+    /// How many actions mostly follow from a message.
     usual_effects: usize,
-    /// When to see to those that may fall out of reach.
+    /// When heartbeats are due next.
     pub(super) next_beat: Option<Instant>,
     #[cfg(feature = "cluster")]
     pub(super) crews: Crews,
@@ -77,7 +77,7 @@ impl Drive for Driver {
         let next = self.do_what_was_posted();
         let glance = (!ready.is_empty()).then_some(GLANCE);
         let left = next.map(|next| next.saturating_duration_since(Instant::now()));
-        // What was heard is not to wait for more.
+        // What was received must not wait for more.
         let now = (!self.heard.get_mut().is_empty()).then_some(Duration::ZERO);
         let timeout = left.into_iter().chain(glance).chain(now).min();
         let mut heard = Vec::new();
@@ -86,7 +86,7 @@ impl Drive for Driver {
             None => heard = self.wait(timeout),
         }
         self.pool.is_polling.store(false, Ordering::SeqCst);
-        // The channels come first: what a worker has said before its end still counts.
+        // Channels come first: what a worker has sent before its end still counts.
         ready.splice(..0, heard);
         for ready in ready {
             match ready {
@@ -139,7 +139,7 @@ impl Driver {
         }
     }
 
-    /// Where an answer has just come, the next one may come sooner than a thread is woken.
+    /// After a message, the next one may come sooner than a thread is woken.
     fn wait_briefly(&mut self, sleeper: &Sleeper, timeout: Option<Duration>) -> Vec<Ready> {
         let mut heard = Vec::new();
         if self.last_heard.is_some_and(|at| at.elapsed() < RECENTLY) {
@@ -172,7 +172,7 @@ impl Driver {
 
     fn tell_locked(&self, mut state: MutexGuard<'_, State>, event: Event<Kinds>) {
         let mut effects = Vec::new();
-        // What the driver says itself is never out of turn.
+        // The driver's own events are never out of turn.
         let _ = state.scheduler.handle(event, Instant::now(), &mut effects);
         self.follow(state, effects);
     }
@@ -185,7 +185,7 @@ impl Driver {
         self.pool.follow(state, effects, |actions| heard.borrow_mut().extend(actions.into_iter().map(Kept::Do)));
     }
 
-    /// What is to be looked at now and then, because nothing tells.
+    /// What has to be polled, since nothing else shows it.
     fn what_nothing_tells(&mut self) -> Vec<Ready> {
         let ready: Vec<Ready> = self.unwatched.iter().map(|&worker| Ready::Process(worker)).collect();
         #[cfg(feature = "cluster")]
@@ -198,7 +198,7 @@ impl Driver {
         loop {
             let mut state = self.pool.lock();
             let (arrivals, posted) = (mem::take(&mut state.arrivals), mem::take(&mut state.posted));
-            // Those who wait hear of it when these are dropped.
+            // Dropping these tells those who wait.
             let waiting = mem::take(&mut state.waiting);
             if arrivals.is_empty() && posted.is_empty() && waiting.is_empty() {
                 self.pool.is_polling.store(true, Ordering::SeqCst);
@@ -297,8 +297,8 @@ impl Driver {
         }
     }
 
-    /// Takes in all that a worker has said by now, be it sent or noted. Of one that is gone all was heard: that it has begun with
-    /// something is not to be said after its end.
+    /// Takes in everything that a worker has sent or noted so far. Not of one that is gone, of which everything was
+    /// received: its start of a task must not be reported after its end.
     fn look(&mut self, worker: WorkerId) {
         self.receive_all(worker);
         let Some(peer) = self.peers.get_mut(&worker) else { return };
@@ -364,7 +364,7 @@ impl Driver {
         }
     }
 
-    /// Nothing more is to be heard of a worker, or nothing that makes sense.
+    /// Stops listening to a worker: nothing more will come, or only malformed messages.
     pub(super) fn sever(&mut self, worker: WorkerId, fault: Option<WireError>) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         if fault.is_some() && peer.fault.is_none() {
@@ -379,7 +379,7 @@ impl Driver {
         self.see_disconnected(worker);
     }
 
-    /// Where nothing else is known of a process, the end of its connection is its own.
+    /// If nothing else is known of a process, it has ended with its connection.
     fn see_disconnected(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| peer.process.is_elsewhere()) else { return };
         peer.process.disconnect(if peer.is_leaving { WorkerExit::Code(0) } else { WorkerExit::Unknown });
@@ -410,7 +410,7 @@ impl Driver {
         }
     }
 
-    /// Sees to a worker whose process may have ended.
+    /// Handles a worker whose process may have ended.
     fn see_end(&mut self, worker: WorkerId) {
         let Some(exit) = self.peers.get(&worker).and_then(|peer| peer.process.exit()) else { return };
         self.hear_last(worker);
@@ -459,7 +459,7 @@ impl Driver {
             let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { break };
             match peer.channel.receive(&mut peer.decoder) {
                 Received::Some => self.take_in(worker),
-                // Another process may have its end of the channel, and nothing to say, or too much.
+                // Another process may hold its end of the channel, and send nothing, or too much.
                 Received::Nothing | Received::End => break,
             }
         }
@@ -472,7 +472,7 @@ impl Driver {
         self.take_in(worker);
     }
 
-    /// A process that was killed does not end, and is waited for no longer. A launcher has time on its own to end its job.
+    /// A killed process does not end, and is not waited for any longer. A launcher has more time, to end its job.
     fn give_up(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_given_up) else { return };
         peer.is_given_up = true;
@@ -483,7 +483,7 @@ impl Driver {
         }
         let end = peer.end(WorkerExit::Unknown);
         self.tell_gone(worker, end);
-        // It may come yet, or never say that its connection has ended.
+        // It may still connect, or its connection may never end.
         self.sever(worker, None);
     }
 

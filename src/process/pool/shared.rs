@@ -1,5 +1,5 @@
-//! What all threads share that have to do with a pool. Whoever has news tells the [scheduler](super::scheduler), and does
-//! what follows from it.
+//! What all threads of a pool and its callers share. Whoever has an event tells the [scheduler](super::scheduler), and
+//! does what follows from it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
@@ -49,7 +49,7 @@ use crate::task::transitions;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Pool {
-    /// What it belongs to.
+    /// The process that it belongs to.
     process: ThisProcess,
     pub(crate) launch: Launch,
     pub(super) cancel_grace: Duration,
@@ -59,10 +59,10 @@ pub(crate) struct Pool {
     pub(super) leadership: Leadership<Box<dyn Drive>, Sleeper>,
     pub(super) standby: Standby,
     pub(super) backlog: Backlog,
-    /// Somebody waits until [`State::timer`].
+    /// Somebody polls, until [`State::timer`].
     pub(super) is_polling: AtomicBool,
     pub(super) progress: Arc<Notifier>,
-    /// Whoever leads has heard something that is not known yet.
+    /// The leader has received something that is not made known yet.
     pub(super) is_telling: AtomicBool,
     /// No task is left, and none will come.
     pub(super) is_done: AtomicBool,
@@ -75,7 +75,7 @@ pub(crate) struct Pool {
     this: Weak<Self>,
 }
 
-/// What whoever leads does.
+/// What the leader does.
 pub(super) trait Drive: Send {
     /// Does what is to be done, then waits for news, and does what follows from them. A guest is not kept once it is woken.
     /// Returns what is to be [made known](Pool::make_known).
@@ -88,11 +88,11 @@ pub(super) struct State {
     pub(super) scheduler: Scheduler<Kinds>,
     /// Where to send what a worker is to be told.
     pub(super) channels: HashMap<WorkerId, Arc<Channel>>,
-    /// Which shared values they have.
+    /// Which shared values workers have.
     pub(super) images: Images,
     /// Its tasks were cancelled when it was closed.
     pub(super) is_cancelled: bool,
-    /// What only the driver does.
+    /// Actions for the driver.
     pub(super) posted: Effects<Kinds>,
     /// Processes that were started, or could not be, for the driver.
     pub(super) arrivals: Vec<(WorkerId, Started)>,
@@ -103,7 +103,7 @@ pub(super) struct State {
     pub(super) starter: Option<Sender<(WorkerId, &'static str, Seat)>>,
     /// Who relays what workers and launchers write.
     pub(super) relay: Option<Arc<Relay>>,
-    /// Of those whose lines come here, which task has said them.
+    /// Which tasks the lines of a worker belong to.
     pub(super) speakers: HashMap<WorkerId, Arc<Speakers>>,
     /// Where workers are.
     pub(super) sites: BTreeMap<WorkerId, Site>,
@@ -116,7 +116,7 @@ pub(super) struct State {
 /// What came of starting a worker.
 type Started = Result<(Process, Arc<Channel>), Failure>;
 
-/// Those to which something was written that is to be sent.
+/// Channels with something to be sent.
 type Channels = Vec<(WorkerId, Arc<Channel>)>;
 
 impl Pool {
@@ -196,7 +196,7 @@ impl Pool {
         self.tell(Event::Resumed);
     }
 
-    /// Asks all tasks to end, in one step: none is sent to a worker from now on.
+    /// Cancels all tasks in one step: none is sent to a worker from now on.
     pub(crate) fn cancel_all(&self) {
         let mut state = self.lock();
         state.is_cancelled = true;
@@ -276,7 +276,7 @@ impl Pool {
     ) {
         let (now, mut effects) = (Instant::now(), Vec::new());
         for event in events {
-            // What callers say is never out of turn.
+            // Events of callers are never out of turn.
             let _ = state.scheduler.handle(event, now, &mut effects);
         }
         self.follow(state, effects, carry_out);
@@ -359,7 +359,7 @@ impl Pool {
         None
     }
 
-    /// Lets the driver look at the time then, if it does not do so before.
+    /// Wakes the driver at that time, unless it wakes before.
     pub(super) fn look_by(&self, at: Instant) {
         self.set_timer_to(&mut self.lock(), Some(at));
     }
@@ -383,7 +383,7 @@ impl Pool {
         channel.send_off_telling(|is_full| poller.await_room(channel.as_fd(), worker, is_full));
     }
 
-    /// Has workers forget what nobody needs any more.
+    /// Tells workers to forget shared values that nobody needs any more.
     pub(super) fn forget_images(&self) {
         let forgotten = mem::take(&mut *self.forgotten());
         if forgotten.is_empty() {
@@ -408,7 +408,7 @@ impl Pool {
 }
 
 impl State {
-    /// Whether there is anything that only whoever leads does. A guest may have been woken for it, and gone.
+    /// Whether there is anything that only the leader does. A guest that was woken for it may have left.
     pub(super) fn has_posted(&self) -> bool {
         #[cfg(feature = "cluster")]
         let has_news = !self.crew_news.is_empty();
