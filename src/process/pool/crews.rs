@@ -103,13 +103,15 @@ impl Pool {
         // Workers may print something before they know what they are.
         let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
         let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
-        let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let (errors, mark) = (above_standard(OwnedFd::from(errors))?, launcher.name().to_owned());
-        let command = crate::id::WorkerId::Process { id: child.id(), host: None };
-        let errors = LineStream::new(errors, OutputStream::Stderr, command, mark, None)?;
-        errors.share();
-        let launched = Launched::of_many(launcher, values, errors.clone());
-        let process = Process::new(&child, program::chosen(), Some(launched))?;
+        let (errors, process) = launched::set_up(&mut child, |child| {
+            let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+            let (errors, mark) = (above_standard(OwnedFd::from(errors))?, launcher.name().to_owned());
+            let command = crate::id::WorkerId::Process { id: child.id(), host: None };
+            let errors = LineStream::new(errors, OutputStream::Stderr, command, mark, None)?;
+            errors.share();
+            let launched = Launched::of_many(launcher, values, errors.clone());
+            Ok((errors, Process::new(child, program::chosen(), Some(launched))?))
+        })?;
         let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat.index)).collect();
         Ok(Crew {
             process,

@@ -272,16 +272,21 @@ impl Launch {
         if !self.launcher.is_local() {
             let Seat { index, attempt, host } = seat;
             let values = Values { index, count: self.max_workers, host: self.launcher.host(host), attempt };
-            let (child, channel, launched) = launched::start(&self.launcher, values, &self.program.harness(), task)?;
-            return Ok((Process::new(&child, program::chosen(), Some(launched))?, channel));
+            let (mut child, channel, launched) =
+                launched::start(&self.launcher, values, &self.program.harness(), task)?;
+            let process = |child: &mut Child| Process::new(child, program::chosen(), Some(launched));
+            return Ok((launched::set_up(&mut child, process)?, channel));
         }
         let (ours, theirs) = UnixStream::pair()?;
         let channel = Channel::new(ours)?;
         let theirs = above_standard(OwnedFd::from(theirs))?;
         let program = program::chosen();
         let mut child = self.command(program, task)?.stdin(theirs).spawn()?;
-        let mut process = Process::new(&child, program, None)?;
-        process.spoken = Spoken::of(&mut child, matches!(self.program, Program::Test(_)))?;
+        let process = launched::set_up(&mut child, |child| {
+            let mut process = Process::new(child, program, None)?;
+            process.spoken = Spoken::of(child, matches!(self.program, Program::Test(_)))?;
+            Ok(process)
+        })?;
         Ok((process, channel))
     }
 

@@ -214,10 +214,27 @@ pub(super) fn start(
         command(launcher, values, harness, [worker_args::LAUNCHED.into(), format!("{}{task}", worker_args::ARGUMENT)])?;
     let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
     let site = Site::new(launcher, values);
-    let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    let errors = above_standard(OwnedFd::from(errors))?;
-    let errors = LineStream::new(errors, OutputStream::Stderr, site.worker(), site.mark(), None)?;
+    let errors = set_up(&mut child, |child| {
+        let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let errors = above_standard(OwnedFd::from(errors))?;
+        LineStream::new(errors, OutputStream::Stderr, site.worker(), site.mark(), None)
+    })?;
     Ok((child, channel, Launched { site, errors, is_member: false }))
+}
+
+/// Sets up what is there for a process that was just started. Where that fails, the process is ended, and leaves nothing
+/// behind.
+pub(super) fn set_up<T>(
+    child: &mut process::Child,
+    set_up: impl FnOnce(&mut process::Child) -> io::Result<T>,
+) -> io::Result<T> {
+    let result = set_up(child);
+    if result.is_err() {
+        // It may have ended by itself.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    result
 }
 
 /// The command that becomes the launcher, for a worker with these arguments.
@@ -254,5 +271,23 @@ pub(super) fn surroundings(set: &[(OsString, OsString)], directory: Option<&Path
         directory: directory.map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default(),
         set: set.iter().cloned().map(as_bytes).collect(),
         offered: env::vars_os().filter(|(name, _)| !is_set(name)).map(as_bytes).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::set_up;
+    use std::io;
+    use std::process::{Command, Stdio};
+
+    use rustix::process::{Pid, test_kill_process};
+
+    #[test]
+    fn a_process_that_cannot_be_set_up_leaves_nothing_behind() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let id = Pid::from_child(&child);
+        assert!(set_up(&mut child, |_| Ok(())).is_ok() && test_kill_process(id).is_ok());
+        assert!(set_up(&mut child, |_| Err::<(), _>(io::ErrorKind::Other.into())).is_err());
+        assert!(test_kill_process(id).is_err(), "it is not reaped");
     }
 }
