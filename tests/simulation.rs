@@ -109,6 +109,8 @@ struct SimTask {
     /// How often it was begun, and how often it was to be begun again.
     begun: Cell<u32>,
     retried: Cell<u32>,
+    /// How often it was started again because it may have begun, though it had not.
+    assumed: Cell<u32>,
     /// Where the program can see that, it has noticed that it is to end.
     has_noticed: Cell<bool>,
     is_suspended: Cell<bool>,
@@ -128,6 +130,7 @@ impl SimTask {
             retries: Cell::new(0),
             begun: Cell::new(0),
             retried: Cell::new(0),
+            assumed: Cell::new(0),
             has_noticed: Cell::new(false),
             is_suspended: Cell::new(false),
             is_limit_due: Cell::new(false),
@@ -157,6 +160,9 @@ impl Task for TaskRef {
         let is_pending = self.0.retries.get() > 0 && self.0.state.retry();
         if is_pending {
             self.0.retries.set(self.0.retries.get() - 1);
+            if self.0.begun.get() + self.0.assumed.get() <= self.0.retried.get() {
+                self.0.assumed.set(self.0.assumed.get() + 1);
+            }
             self.0.retried.set(self.0.retried.get() + 1);
             self.0.is_suspended.set(false);
         }
@@ -181,7 +187,7 @@ impl TaskRef {
     /// Nobody has run it, as its outcome says.
     fn settle_unrun(&self, outcome: &'static str) {
         let SimTask { id, begun, retried, .. } = &*self.0;
-        assert_eq!(begun.get(), retried.get(), "task {id} has run, and ends as `{outcome}`");
+        assert!(begun.get() <= retried.get(), "task {id} has run, and ends as `{outcome}`");
         self.settle(outcome, state::FAILED);
     }
 
@@ -334,6 +340,8 @@ struct Worker {
     is_immortal: bool,
     exit: Option<&'static str>,
     is_dying: bool,
+    /// It has said something that makes no sense, and is not listened to any more.
+    is_unheard: bool,
 }
 
 struct Run {
@@ -552,7 +560,10 @@ impl World {
                 }
                 Action::Remark => {}
                 Action::Begin(task) => {
-                    assert!(task.0.begun.get() > task.0.retried.get(), "a task that has not begun is said to run");
+                    assert!(
+                        task.0.begun.get() + task.0.assumed.get() > task.0.retried.get(),
+                        "a task that has not begun is said to run"
+                    );
                     task.0.state.begin();
                     if task.word() & state::LIMITED != 0 && self.dice.one_in(2) {
                         self.soon(Happening::Limit(task.id()));
@@ -621,13 +632,12 @@ impl World {
         }
     }
 
-    /// Takes in what was read at once, up to something that makes no sense. The rest is heard later.
+    /// Takes in what was read at once, up to something that makes no sense. What comes then is never heard.
     fn hear(&mut self, worker: WorkerId, frames: Vec<Frame>) {
-        if let Some(it) = self.workers.get_mut(&worker) {
-            it.has_said_goodbye |= frames.iter().any(|frame| matches!(frame, Frame::Goodbye));
-        }
-        let (mut effects, mut frames) = (Effects::new(), frames.into_iter());
-        let result = frames.try_for_each(|frame| {
+        let Some(it) = self.workers.get_mut(&worker).filter(|it| !it.is_unheard) else { return };
+        it.has_said_goodbye |= frames.iter().any(|frame| matches!(frame, Frame::Goodbye));
+        let mut effects = Effects::new();
+        let result = frames.into_iter().try_for_each(|frame| {
             let event = match frame {
                 Frame::Greeting => Event::Greeted(worker),
                 Frame::Ready => Event::Ready(worker, None),
@@ -638,13 +648,11 @@ impl World {
             };
             self.scheduler.note(event, self.now, &mut effects)
         });
-        if let Some(it) = self.workers.get_mut(&worker) {
-            frames.rev().for_each(|frame| it.sent.push_front(frame));
-        }
         self.scheduler.see_to_work(self.now, &mut effects);
         self.follow(effects);
         if result.is_err() {
-            self.tell(Event::Severed(worker));
+            self.workers.entry(worker).and_modify(|it| it.is_unheard = true);
+            self.tell(Event::Severed(worker, false));
         }
     }
 
@@ -662,7 +670,7 @@ impl World {
     fn bury(&mut self, worker: WorkerId, exit: &'static str) {
         self.hear_all(worker);
         if let Some(it) = self.workers.remove(&worker) {
-            self.has_failed_to_start |= !it.is_ready;
+            self.has_failed_to_start |= !it.is_ready || it.is_unheard;
             self.seats.remove(&worker);
             self.tell(Event::Gone(worker, exit));
         }
@@ -811,6 +819,7 @@ impl World {
             is_immortal,
             exit: None,
             is_dying: false,
+            is_unheard: false,
         };
         self.workers.insert(worker, it);
         self.tell(Event::Started(worker, page));
@@ -1100,7 +1109,7 @@ impl World {
             }
             Happening::Severs(worker) => {
                 if self.workers.contains_key(&worker) {
-                    self.tell(Event::Severed(worker));
+                    self.tell(Event::Severed(worker, true));
                 }
             }
             Happening::Buried(worker) => {

@@ -367,14 +367,15 @@ impl Driver {
     /// Stops listening to a worker: nothing more will come, or only malformed messages.
     pub(super) fn sever(&mut self, worker: WorkerId, fault: Option<WireError>) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
-        if fault.is_some() && peer.fault.is_none() {
+        let is_heard = fault.is_none();
+        if !is_heard && peer.fault.is_none() {
             peer.fault = fault;
         }
         if !mem::replace(&mut peer.is_severed, true) {
             if let Some(poller) = self.pool.poller.get() {
                 poller.remove(peer.channel.as_fd());
             }
-            self.tell(Event::Severed(worker));
+            self.tell(Event::Severed(worker, is_heard));
         }
         self.see_disconnected(worker);
     }

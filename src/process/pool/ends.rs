@@ -59,17 +59,16 @@ impl<K: Types> Scheduler<K> {
         let reason = if let Phase::Dying { reason, .. } = slot.phase { Some(reason) } else { None };
         let is_leaving = matches!(slot.phase, Phase::Leaving { .. });
         self.lost += u64::from(slot.was_ready && !is_leaving && reason != Some(KillReason::Unwanted));
-        let first = slot.sent.front().map(|sent| sent.place);
-        if first.is_some_and(|place| slot.has_begun_with(place)) {
-            let lost = slot.sent.pop_front().map(|sent| sent.task);
-            if let Some(task) = lost {
-                self.lose(task, exit, reason, effects);
+        let begun = slot.begun();
+        if begun > 0 {
+            for sent in slot.sent.drain(..begun) {
+                self.lose(sent.task, exit.clone(), reason, effects);
             }
         } else if !slot.was_ready && reason != Some(KillReason::Unwanted) && !is_leaving {
             let is_late = reason == Some(KillReason::NotReady);
             let failure = if is_late { K::Failure::not_ready(exit) } else { K::Failure::lost(exit) };
             self.start_failed(worker, failure, now, effects);
-        } else if first.is_some() && slot.done == 0 {
+        } else if !slot.sent.is_empty() && slot.done == 0 {
             self.see_to_fruitless(exit, now, effects);
         }
         // From the last to the first, so that each finds its place at the front.

@@ -67,7 +67,7 @@ impl Peer {
             program: self.process.program(),
             record: self.last_record(),
             // One that could not be ended may say more.
-            is_exact: self.channel.memory().is_some() && exit != WorkerExit::Unknown,
+            is_exact: self.channel.memory().is_some() && self.fault.is_none() && exit != WorkerExit::Unknown,
             last_words: self.process.last_words(),
             remains: self.process.launched().map(|launched| Box::new(launched.remains(self.decoder.rest()))),
         }

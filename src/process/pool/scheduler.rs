@@ -160,7 +160,12 @@ impl<K: Types> Scheduler<K> {
             Event::Looked(worker) => self.looked(worker, now, effects),
             Event::Glanced(worker, is_stopped) => self.glanced(worker, is_stopped, now, effects),
             Event::Goodbye(worker) => self.goodbye(worker, now)?,
-            Event::Severed(worker) => self.kill(worker, KillReason::Severed, now, effects),
+            Event::Severed(worker, is_heard) => {
+                if !is_heard {
+                    self.assume_begun(worker);
+                }
+                self.kill(worker, KillReason::Severed, now, effects);
+            }
             Event::Gone(worker, exit) => self.gone(worker, exit, now, effects),
             Event::Time => self.pass_time(now, effects),
         }
@@ -340,6 +345,13 @@ impl<K: Types> Scheduler<K> {
             effects.extend(is_stopped.then(|| Action::Suspend(task.clone())));
         }
         self.start_grace(worker, now);
+    }
+
+    /// What a worker has said last is not known. So where no page tells, it may have begun with what it was sent.
+    fn assume_begun(&mut self, worker: WorkerId) {
+        if let Some(slot) = self.slots.get_mut(&worker) {
+            slot.has_begun |= slot.page.as_ref().is_some_and(|page| page.places() == 1);
+        }
     }
 
     /// Returns whether that is news.

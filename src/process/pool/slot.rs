@@ -177,6 +177,13 @@ impl<K: Types> Slot<K> {
         self.has_begun || self.page.as_ref().is_some_and(|page| page.has_begun(place))
     }
 
+    /// How many tasks it has begun that have no outcome here: several where it was not listened to any more.
+    pub(crate) fn begun(&self) -> usize {
+        let has_begun = |sent: &Sent<K::Task>| self.page.as_ref().is_some_and(|page| page.has_begun(sent.place));
+        let count = self.sent.iter().take_while(|sent| has_begun(sent)).count();
+        count.max(usize::from(self.has_begun && !self.sent.is_empty()))
+    }
+
     /// Moves its deadlines on by the time that it stood still.
     pub(crate) fn postpone(&mut self, by: Duration) {
         match &mut self.phase {

@@ -30,7 +30,7 @@ pub(crate) trait Types {
     /// How some of its items ended.
     type Items;
     /// How a process ended.
-    type Exit;
+    type Exit: Clone;
     type Failure: Failure<Self::Exit>;
 }
 
@@ -140,8 +140,8 @@ pub(crate) enum Event<K: Types> {
     /// Whether somebody has stopped it.
     Glanced(WorkerId, bool),
     Goodbye(WorkerId),
-    /// Its channel is closed, or has carried something malformed.
-    Severed(WorkerId),
+    /// Its channel is closed, or has carried something malformed: then (`false`) what it has said last was not heard.
+    Severed(WorkerId, bool),
     /// The process is gone, and everything that it had sent was received.
     Gone(WorkerId, K::Exit),
     Time,
