@@ -26,11 +26,14 @@ pub(crate) trait Relief {
 /// Calls foreign code, within which `duty` may be handed over: then this returns `false`, and the duty is another
 /// thread's.
 pub(crate) fn on_duty(duty: Rc<dyn Relief>, call: impl FnOnce()) -> bool {
-    let depth = DUTIES.with_borrow_mut(|duties| {
-        duties.push(duty);
-        duties.len()
-    });
+    let push = |duties: &RefCell<Vec<_>>| {
+        duties.borrow_mut().push(duty);
+        duties.borrow().len()
+    };
+    let depth = DUTIES.try_with(push);
     call();
+    // A thread that is about to end hands nothing over.
+    let Ok(depth) = depth else { return true };
     // Handed over are all at once, so those that are there are of the calls around this one, and perhaps of this one.
     DUTIES.with_borrow_mut(|duties| (duties.len() == depth).then(|| duties.pop())).is_some()
 }
@@ -51,8 +54,10 @@ pub(crate) fn pending<T>() -> Poll<T> {
 #[cfg(test)]
 mod tests {
     use super::{Relief, before_waiting, on_duty};
-    use std::cell::Cell;
+    use std::cell::{Cell, OnceCell};
     use std::rc::Rc;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread;
 
     #[derive(Default)]
     struct Duty(Cell<u32>);
@@ -63,6 +68,32 @@ mod tests {
             before_waiting();
             self.0.set(self.0.get() + 1);
         }
+    }
+
+    /// Waits when its thread ends.
+    struct Last(Sender<bool>);
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let is_left = on_duty(Rc::new(Duty::default()), before_waiting);
+            self.0.send(is_left).unwrap();
+        }
+    }
+
+    thread_local! {
+        static LAST: OnceCell<Last> = const { OnceCell::new() };
+    }
+
+    #[test]
+    fn a_thread_that_is_about_to_end_does_what_it_is_there_for() {
+        let (sender, is_left) = channel();
+        let ends = move || {
+            LAST.with(|last| last.set(Last(sender)).is_ok());
+            // What is known of duties is gone before that.
+            on_duty(Rc::new(Duty::default()), || ());
+        };
+        thread::spawn(ends).join().unwrap();
+        assert_eq!(is_left.recv(), Ok(true));
     }
 
     #[test]
