@@ -11,15 +11,15 @@ use std::thread;
 use std::time::Duration;
 
 use progress_executor::{
-    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, SharedUpdater, SyncExecutor, TaskError, TaskEvent,
-    TaskGroup, TaskResult, ThreadPoolExecutor, Updater,
+    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, SharedUpdater, SyncExecutor, TaskError,
+    TaskErrorKind, TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, WorkerExit,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::support::{DEADLINE, eventually, gate, has_process, within_deadline};
 
-progress_executor::test_worker!(same, keep_few, process_id, length, leave_group, stand_still);
+progress_executor::test_worker!(same, keep_few, process_id, length, leave_group, leave, stand_still);
 
 // Values that are not to be taken for others.
 
@@ -349,6 +349,23 @@ fn a_worker_that_comes_when_nobody_waits_for_it_any_more_is_not_one_of_the_pool(
         pool.shutdown().wait();
         assert_eq!(pool.workers().workers, []);
     });
+}
+
+/// Ends its worker.
+fn leave((): (), _: &Updater) -> TaskResult<()> {
+    std::process::exit(5)
+}
+
+#[test]
+fn a_launcher_is_heard_that_ends_a_while_after_its_worker_has() {
+    // The worker alone holds the channel.
+    let script =
+        "exec 4<&0; \"$@\" <&4 & exec 4<&- </dev/null >&2; wait $!; code=$?; sleep 0.3; echo out of time; exit $code";
+    let launcher = Launcher::command(["sh", "-c", script, "sh"]);
+    let pool = ProcessPoolExecutor::builder().max_workers(1).launcher(launcher).build().unwrap();
+    let error = within_deadline(move || pool.submit(leave, ()).wait()).unwrap_err();
+    assert_eq!(*error.kind(), TaskErrorKind::WorkerLost(WorkerExit::Code(5)), "{error:#}");
+    assert!(format!("{error:#}").ends_with("the last that was said: out of time"), "{error:#}");
 }
 
 // What is said of errors.

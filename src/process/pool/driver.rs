@@ -252,6 +252,7 @@ impl Driver {
             expires: None,
             is_severed: listening.is_err(),
             is_leaving: false,
+            is_asked: listening.is_err(),
             is_given_up: listening.is_err(),
             fault: None,
             stopped: None,
@@ -478,6 +479,7 @@ impl Driver {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_given_up) else { return };
         peer.is_given_up = true;
         if peer.process.is_launcher() {
+            peer.ask_to_end();
             self.lingering.insert(worker, Ending::asked(Instant::now()));
         } else {
             peer.process.kill();

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::process::pool::scheduler::{LAST_MOMENT, Scheduler};
+use crate::process::pool::scheduler::{FAREWELL, LAST_MOMENT, Scheduler};
 use crate::process::pool::slot::{Phase, Slot};
 use crate::process::pool::terms::{Action, Effects, Failure, KillReason, OutOfTurn, Task, Types, WorkerId};
 
@@ -13,7 +13,12 @@ impl<K: Types> Scheduler<K> {
             Phase::Dying { .. } => return,
             // It is expected to close its channel, and has its time to end.
             Phase::Leaving { .. } if reason == KillReason::Severed => return,
-            _ => slot.phase = Phase::Dying { until: now + LAST_MOMENT, reason },
+            _ => {
+                // Where it was launched, its launcher is to say how it has ended.
+                let is_told = reason == KillReason::Severed && !slot.shares_page();
+                let until = now + if is_told { FAREWELL } else { LAST_MOMENT };
+                slot.phase = Phase::Dying { until, reason };
+            }
         }
         // One that is stopped can be killed as it is.
         slot.stopped_since = None;

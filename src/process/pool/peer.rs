@@ -1,6 +1,7 @@
 //! What the [driver](super::driver) knows of one worker, and what it makes of what that says.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub(super) struct Peer {
     /// It is not read from any more.
     pub(super) is_severed: bool,
     pub(super) is_leaving: bool,
+    /// It is a launcher that was asked to end.
+    pub(super) is_asked: bool,
     /// The scheduler knows of its end.
     pub(super) is_given_up: bool,
     pub(super) fault: Option<WireError>,
@@ -81,14 +84,24 @@ impl Peer {
         }
     }
 
-    /// Ends it. One that was launched may have a while for it: its launcher has to see to that.
+    /// Ends it. One that was launched may have a while for it: its launcher has to see to that. A launcher whose worker is
+    /// gone is about to end by itself, and to say how that has ended; a signal could cut it short.
     pub(super) fn kill(&mut self) {
         if self.process.launched().is_some() {
             self.channel.close_output();
-            self.process.terminate();
+            if !self.is_severed || self.fault.is_some() {
+                self.ask_to_end();
+            }
         } else {
             self.stopped = self.process.stopped();
             self.process.kill();
+        }
+    }
+
+    /// Asks a launcher to end, once.
+    pub(super) fn ask_to_end(&mut self) {
+        if !mem::replace(&mut self.is_asked, true) {
+            self.process.terminate();
         }
     }
 

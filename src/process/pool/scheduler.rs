@@ -45,8 +45,8 @@ pub(super) const FIRST_LOOK: Duration = Duration::from_millis(1);
 const LOOK: Duration = Duration::from_secs(1);
 /// How often to check whether somebody has stopped a worker whose task is slow to end.
 pub(super) const GLANCE: Duration = Duration::from_millis(250);
-/// How long a worker may take to end when it is asked to.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a worker may take to end when it is asked to, and a launcher when its worker is gone.
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a process may take to end when it is killed.
 pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
 
