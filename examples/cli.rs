@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::{self, ExitCode};
 
+use async_signal::{Signal, Signals};
 use progress_executor::BoxError;
 
 /// What a shell reports of a program that Ctrl-C has ended.
@@ -14,6 +15,12 @@ pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The same of one whose output nobody reads any more.
 pub(crate) const BROKEN_PIPE: u8 = 141;
+
+/// By what a program is asked to end: the first is Ctrl-C.
+#[cfg(unix)]
+const REQUESTS_TO_END: [Signal; 3] = [Signal::Int, Signal::Term, Signal::Hup];
+#[cfg(not(unix))]
+const REQUESTS_TO_END: [Signal; 1] = [Signal::Int];
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
@@ -44,6 +51,12 @@ pub(crate) fn run<O>(
             ExitCode::from(WRONG_USAGE)
         }
     }
+}
+
+/// Gives an item each time that Ctrl-C is pressed, or that something else asks the program to end.
+#[allow(dead_code)] // Not every example handles Ctrl-C.
+pub(crate) fn interrupts() -> io::Result<Signals> {
+    Signals::new(REQUESTS_TO_END)
 }
 
 /// For an example that takes no arguments.

@@ -23,6 +23,7 @@ mod cli;
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::future::ready;
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -31,12 +32,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use async_signal::{Signal, Signals};
+use futures::StreamExt;
 use progress_executor::{
     BoxError, Canceller, Executor, ExecutorExt, GroupBars, GroupHandle, GroupReport, Launcher, ProcessPoolExecutor,
     ProgressFuture, SyncExecutor, TaskError, TaskGroup, TaskRegistry, TaskResult, ThreadPoolExecutor, Updater,
 };
 #[cfg(unix)]
-use signal_hook::{consts::SIGTSTP, iterator::Signals, low_level::emulate_default_handler};
+use rustix::process::{getpid, kill_process};
 use smol::Timer;
 
 const USAGE: &str = "\
@@ -236,13 +240,15 @@ fn finish_output(result: io::Result<()>) -> io::Result<()> {
 }
 
 /// Cancels every task on Ctrl-C. Returns whether that has happened.
-fn cancel_on_interrupt(group: GroupHandle) -> Result<Arc<AtomicBool>, ctrlc::Error> {
+fn cancel_on_interrupt(group: GroupHandle) -> io::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
-    ctrlc::set_handler(move || {
+    let (flag, interrupts) = (interrupted.clone(), cli::interrupts()?);
+    let cancel = interrupts.for_each(move |_| {
         flag.store(true, Ordering::Relaxed);
         group.cancel();
-    })?;
+        ready(())
+    });
+    smol::spawn(cancel).detach();
     Ok(interrupted)
 }
 
@@ -250,15 +256,14 @@ fn cancel_on_interrupt(group: GroupHandle) -> Result<Arc<AtomicBool>, ctrlc::Err
 /// on, with it.
 #[cfg(unix)]
 fn stop_on_ctrl_z(bars: GroupBars, processes: Option<Arc<ProcessPoolExecutor>>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTSTP])?;
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            processes.iter().for_each(|executor| executor.suspend());
-            // Stops the program, and returns when it goes on.
-            let _ = bars.suspend(|| emulate_default_handler(signal));
-            processes.iter().for_each(|executor| executor.resume());
-        }
+    let stop = Signals::new([Signal::Tstp])?.for_each(move |_| {
+        processes.iter().for_each(|executor| executor.suspend());
+        // Returns when the program goes on.
+        let _ = bars.suspend(|| kill_process(getpid(), rustix::process::Signal::STOP));
+        processes.iter().for_each(|executor| executor.resume());
+        ready(())
     });
+    smol::spawn(stop).detach();
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::fs::{self, File, Metadata};
+use std::future::ready;
 use std::io::{self, BufReader, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -85,7 +86,8 @@ fn run(mut roots: Vec<PathBuf>) -> Result<ExitCode, BoxError> {
 
 fn sources_of_this_crate() -> io::Result<Vec<PathBuf>> {
     let is_left_out = |name: &OsStr| name == "target" || name == ".git";
-    let mut paths = entries(Path::new(env!("CARGO_MANIFEST_DIR")))?;
+    // The package that builds this is in a folder of that.
+    let mut paths = entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
     paths.retain(|path| !path.file_name().is_some_and(is_left_out));
     Ok(paths)
 }
@@ -95,13 +97,15 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Cancels every task on Ctrl-C, and lets no new ones start. Returns whether that has happened.
-fn shut_down_on_interrupt(pool: &Arc<ThreadPoolExecutor>) -> Result<Arc<AtomicBool>, ctrlc::Error> {
+fn shut_down_on_interrupt(pool: &Arc<ThreadPoolExecutor>) -> io::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
-    let (pool, flag) = (pool.clone(), interrupted.clone());
-    ctrlc::set_handler(move || {
+    let (pool, flag, interrupts) = (pool.clone(), interrupted.clone(), cli::interrupts()?);
+    let shut_down = interrupts.for_each(move |_| {
         flag.store(true, Ordering::Relaxed);
         pool.shutdown_now();
-    })?;
+        ready(())
+    });
+    smol::spawn(shut_down).detach();
     Ok(interrupted)
 }
 

@@ -9,11 +9,10 @@
 
 mod cli;
 
-use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use async_channel::Receiver;
+use async_signal::Signals;
 use futures::stream::select_all;
 use futures::{FutureExt, StreamExt, select};
 use progress_executor::{ProgressFuture, ProgressState, TaskError, TaskResult, ThreadPoolExecutor, Updater};
@@ -41,15 +40,8 @@ fn show(name: &str, state: &ProgressState) {
     }
 }
 
-/// Gets something each time that Ctrl-C is pressed.
-fn interrupts() -> Result<Receiver<()>, ctrlc::Error> {
-    let (send, interrupts) = async_channel::bounded(1);
-    ctrlc::set_handler(move || _ = send.try_send(()))?;
-    Ok(interrupts)
-}
-
 /// Returns whether Ctrl-C was pressed.
-async fn watch(interrupts: Receiver<()>) -> Result<bool, TaskError> {
+async fn watch(interrupts: Signals) -> Result<bool, TaskError> {
     let executor = ThreadPoolExecutor::new(3);
     let [hare, fox, snail] = [30, 70, 300].map(|millis| executor.submit(stroll, Duration::from_millis(millis)));
 
@@ -57,7 +49,7 @@ async fn watch(interrupts: Receiver<()>) -> Result<bool, TaskError> {
     let states = [("hare", &hare), ("fox", &fox), ("snail", &snail)]
         .map(|(name, task)| task.updates().map(move |state| (name, state)).boxed());
     let mut states = select_all(states);
-    let mut interrupts = pin!(interrupts);
+    let mut interrupts = interrupts.fuse();
     let mut patience = FutureExt::fuse(Timer::after(Duration::from_secs(1)));
 
     let mut interrupted = false;
@@ -75,7 +67,7 @@ async fn watch(interrupts: Receiver<()>) -> Result<bool, TaskError> {
                 cli::say(&"       a second has passed");
                 cancel_all();
             }
-            () = interrupts.select_next_some() => {
+            _ = interrupts.select_next_some() => {
                 interrupted = true;
                 cancel_all();
             }
@@ -94,7 +86,7 @@ async fn watch(interrupts: Receiver<()>) -> Result<bool, TaskError> {
 
 fn main() -> ExitCode {
     cli::run(USAGE, cli::no_arguments, |()| {
-        let interrupted = smol::block_on(watch(interrupts()?))?;
+        let interrupted = smol::block_on(watch(cli::interrupts()?))?;
         Ok(if interrupted { ExitCode::from(cli::INTERRUPTED) } else { ExitCode::SUCCESS })
     })
 }

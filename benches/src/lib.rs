@@ -3,5 +3,6 @@
 pub mod latency;
 pub mod pools;
 pub mod processes;
+mod readme;
 pub mod rounds;
 pub mod table;

@@ -6,10 +6,11 @@ use std::{env, fs, io};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::readme;
 use crate::rounds::{Quartiles, Row};
 
 /// The page, which has a section for each table.
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/BENCHMARKS.md");
+pub(crate) const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/BENCHMARKS.md");
 /// As many as the pools that are compared have workers.
 const CPUS: usize = 2;
 
@@ -50,10 +51,15 @@ pub fn machine() -> String {
     format!("{model}, pinned to {cpus} of its CPUs; Linux {}; load {}", kernel.trim(), load.concat())
 }
 
-/// Puts a table in its place on the page.
+/// Puts a table in its place on the page, and what the README shows of it there.
 pub fn write(title: &str, rounds: usize, machine: &str, rows: &[Row]) -> io::Result<()> {
     let page = fs::read_to_string(PAGE).unwrap_or_else(|_| HEAD.into());
-    fs::write(PAGE, replace_section(&page, title, &section(title, rounds, machine, rows)))
+    let page = replace_section(&page, title, &section(title, rounds, machine, rows));
+    fs::write(PAGE, &page)?;
+    if let Err(error) = readme::write(&page) {
+        eprintln!("the README stays as it is: {error}");
+    }
+    Ok(())
 }
 
 const HEAD: &str = "\

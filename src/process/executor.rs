@@ -221,7 +221,8 @@ impl ProcessPoolExecutor {
     ///
     /// Workers are not in the process group of the program, so that Ctrl-Z in a terminal stops the program alone. A
     /// program that wants its tasks to stop with it handles that signal, here with the crate
-    /// [`signal-hook`](https://docs.rs/signal-hook), as the example `full_example` does:
+    /// [`signal-hook`](https://docs.rs/signal-hook), and in the example `full_example` as a stream, with
+    /// [`async-signal`](https://docs.rs/async-signal):
     ///
     /// ```ignore
     /// let mut signals = Signals::new([SIGTSTP])?;

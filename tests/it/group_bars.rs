@@ -1,56 +1,42 @@
 //! Groups on a terminal.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
 use futures::StreamExt;
-use indicatif::{InMemoryTerm, MultiProgress, ProgressDrawTarget, TermLike};
+use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use progress_executor::{GroupBars, ProgressFuture, SyncExecutor, TaskGroup, ThreadPoolExecutor};
+use vt100::Parser;
 
 use crate::support::{Gate, Hand, count, eventually, gate, within_deadline};
 
-const WIDTH: usize = 80;
+const WIDTH: u16 = 80;
 
 /// A terminal in memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 struct Terminal(Arc<Mutex<Screen>>);
 
-#[derive(Debug, Default)]
 struct Screen {
-    lines: Vec<Vec<char>>,
-    row: usize,
-    column: usize,
+    emulator: Parser,
     /// The lines that were not empty when they were last complete, and the most that there were.
     shown: Vec<String>,
     tallest: usize,
 }
 
-impl Screen {
-    fn line(&mut self) -> &mut Vec<char> {
-        let row = self.row;
-        self.lines.resize_with(self.lines.len().max(row + 1), Vec::new);
-        &mut self.lines[row]
-    }
-
-    fn put(&mut self, character: char) {
-        if self.column == WIDTH {
-            (self.row, self.column) = (self.row + 1, 0);
-        }
-        let column = self.column;
-        let line = self.line();
-        line.resize(line.len().max(column + 1), ' ');
-        line[column] = character;
-        self.column += 1;
-    }
-
-    fn text(&self) -> Vec<String> {
-        let text = self.lines.iter().map(|line| line.iter().collect::<String>().trim_end().to_owned());
-        text.filter(|line| !line.is_empty()).collect()
+impl Default for Terminal {
+    fn default() -> Self {
+        Self::new(1_000, WIDTH) // so that nobody else leaves lines out
     }
 }
 
 impl Terminal {
+    fn new(rows: u16, columns: u16) -> Self {
+        let emulator = Parser::new(rows, columns, 0);
+        Self(Arc::new(Mutex::new(Screen { emulator, shown: Vec::new(), tallest: 0 })))
+    }
+
     fn bars(&self, rows: usize) -> GroupBars {
         GroupBars::on(self.multi(), rows)
     }
@@ -72,69 +58,66 @@ impl Terminal {
         self.0.lock().unwrap().tallest
     }
 
-    fn go(&self, go: impl FnOnce(&mut Screen)) -> io::Result<()> {
-        go(&mut self.0.lock().unwrap());
-        Ok(())
+    fn size(&self) -> (u16, u16) {
+        self.0.lock().unwrap().emulator.screen().size()
+    }
+
+    fn go(&self, distance: usize, direction: char) -> io::Result<()> {
+        // None at all would be one.
+        if distance > 0 { self.write_str(&format!("\x1b[{distance}{direction}")) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Terminal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Terminal").field(&self.text()).finish()
     }
 }
 
 impl TermLike for Terminal {
     fn width(&self) -> u16 {
-        WIDTH as u16
+        self.size().1
     }
 
     fn height(&self) -> u16 {
-        1_000 // so that nobody else leaves lines out
+        self.size().0
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.go(|screen| screen.row -= n)
+        self.go(n, 'A')
     }
 
     fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.go(|screen| screen.row += n)
+        self.go(n, 'B')
     }
 
     fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.go(|screen| screen.column = (screen.column + n).min(WIDTH))
+        self.go(n, 'C')
     }
 
     fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.go(|screen| screen.column = screen.column.saturating_sub(n))
+        self.go(n, 'D')
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        self.write_str(text)?;
-        self.write_str("\n")
+        self.write_str(&format!("{text}\n"))
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        let mut is_escape = false;
-        self.go(|screen| {
-            for character in text.chars() {
-                match character {
-                    '\x1b' => is_escape = true,
-                    _ if is_escape => is_escape = !character.is_ascii_alphabetic(),
-                    '\n' => (screen.row, screen.column) = (screen.row + 1, 0),
-                    '\r' => screen.column = 0,
-                    _ => screen.put(character),
-                }
-            }
-        })
+        self.0.lock().unwrap().emulator.process(text.replace('\n', "\r\n").as_bytes());
+        Ok(())
     }
 
     fn clear_line(&self) -> io::Result<()> {
-        self.go(|screen| {
-            screen.line().clear();
-            screen.column = 0;
-        })
+        self.write_str("\r\x1b[2K")
     }
 
     fn flush(&self) -> io::Result<()> {
-        self.go(|screen| {
-            screen.shown = screen.text();
-            screen.tallest = screen.tallest.max(screen.shown.len());
-        })
+        let screen = &mut *self.0.lock().unwrap();
+        let rows = screen.emulator.screen().rows(0, screen.emulator.screen().size().1);
+        screen.shown = rows.map(|row| row.trim_end().to_owned()).filter(|row| !row.is_empty()).collect();
+        screen.tallest = screen.tallest.max(screen.shown.len());
+        Ok(())
     }
 }
 
@@ -414,14 +397,14 @@ fn lines_that_cannot_be_written_harm_nobody() {
 
 /// What a terminal of so many columns shows of a task and its group, when both were drawn several times.
 fn screen(executor: &ThreadPoolExecutor, columns: u16, name: &str, message: &'static str) -> Vec<String> {
-    let terminal = InMemoryTerm::new(50, columns);
+    let terminal = Terminal::new(50, columns);
     let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255);
     let (gate, task) = named(executor, name, message);
     gate.wait();
     let mut group = TaskGroup::from_iter([task]);
     let bars = group.show(GroupBars::on(MultiProgress::with_draw_target(target), 50));
     (0..3).for_each(|_| bars.println("above"));
-    let lines = terminal.contents().lines().map(str::to_owned).collect();
+    let lines = terminal.text();
     gate.open();
     group.join().wait().unwrap();
     lines
@@ -467,14 +450,13 @@ fn each_task_has_one_line_whatever_its_name_and_message_hold() {
 #[test]
 fn a_map_is_shown_as_a_group_of_as_many_tasks_as_there_are_inputs() {
     within_deadline(|| {
-        let terminal = InMemoryTerm::new(10, 80);
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
+        let terminal = Terminal::new(10, WIDTH);
         let executor = ThreadPoolExecutor::new(1);
         let mut map = executor.map(count, 0..7).buffer(1);
-        map.show(GroupBars::on(all, 10));
+        map.show(terminal.bars(10));
         smol::block_on(map.next()).unwrap().unwrap();
-        assert!(terminal.contents().contains("of 7 ended"), "{}", terminal.contents());
+        assert!(terminal.shows("of 7 ended"), "{:?}", terminal.text());
         assert_eq!(map.blocking().count(), 6);
-        assert!(terminal.contents().contains("7 ended: 7 finished; "), "{}", terminal.contents());
+        assert!(terminal.shows("7 ended: 7 finished; "), "{:?}", terminal.text());
     });
 }

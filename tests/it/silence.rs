@@ -357,7 +357,7 @@ fn no_descriptor_of_a_pool_is_a_standard_one() {
 fn program_without_standard_descriptors() {
     if is_run_as("program_without_standard_descriptors") {
         let mut report = File::from(std::io::stderr().as_fd().try_clone_to_owned().unwrap());
-        (0..3).for_each(|number| nix::unistd::close(number).unwrap());
+        fork::close_fd().unwrap();
         let all_pools = pools(|builder| builder);
         let tasks = all_pools.each_ref().map(|pool| pool.submit(count_forever, ()));
         eventually("they run", || tasks.iter().all(|task| task.progress().n > 0));

@@ -70,7 +70,8 @@ use crate::task::lines::{Line, LineTarget, whole_characters};
 /// While a program is stopped, the shell writes to the terminal. Bars that go on after two seconds or more are drawn
 /// anew below that, and what they showed before stays above. A program that handles the signal takes its bars away
 /// before it stops, and has them back when it goes on; here with the crate
-/// [`signal-hook`](https://docs.rs/signal-hook), as the example `full_example` does:
+/// [`signal-hook`](https://docs.rs/signal-hook), and in the example `full_example` as a stream, with
+/// [`async-signal`](https://docs.rs/async-signal):
 ///
 /// ```ignore
 /// let mut signals = Signals::new([SIGTSTP])?;
