@@ -1,5 +1,5 @@
 //! Plays the scheduler of the process pool against simulated workers and a simulated clock: workers that start late or
-//! never, on hosts that work or not, freeze and thaw, die, and say what they cannot mean, while tasks are submitted, cancelled, paused, limited and
+//! never, a system that does not answer whether it has started one, on hosts that work or not, freeze and thaw, die, and say what they cannot mean, while tasks are submitted, cancelled, paused, limited and
 //! retried, and pools are shut down.
 //!
 //! Repeatable: `SIMULATION_SEED=7 cargo test --test simulation`. At length: `SIMULATION_SCENARIOS=1000000`.
@@ -225,6 +225,9 @@ impl Failure<&'static str> for NoWorker {
             _ => Worth::Attempts(3),
         })
     }
+    fn unanswered() -> Self {
+        Self(Worth::Attempts(1))
+    }
     fn not_ready(_: &'static str) -> Self {
         Self(Worth::Attempts(1))
     }
@@ -389,6 +392,10 @@ struct World {
     tasks: Vec<TaskRef>,
     workers: BTreeMap<WorkerId, Worker>,
     starting: BTreeSet<WorkerId>,
+    /// Those that nobody waits for any more.
+    abandoned: BTreeSet<WorkerId>,
+    /// Until when the system starts no worker, and does not say so.
+    hangs_until: Instant,
     /// One command starts all workers, which may come or not.
     has_crews: bool,
     /// What was said about where the workers are.
@@ -445,6 +452,8 @@ impl World {
             tasks: Vec::new(),
             workers: BTreeMap::new(),
             starting: BTreeSet::new(),
+            abandoned: BTreeSet::new(),
+            hangs_until: now,
             seats: BTreeMap::new(),
             attempts: HashMap::new(),
             hosts,
@@ -483,10 +492,27 @@ impl World {
     }
 
     fn follow(&mut self, effects: Effects<Kind>) {
+        self.see_abandoned();
         self.carry_out(effects);
         if let Some(at) = self.scheduler.next_deadline().filter(|&at| self.timer.is_none_or(|timer| at < timer)) {
             self.timer = Some(at);
             self.later(at.saturating_duration_since(self.now), Happening::Time);
+        }
+    }
+
+    /// Workers that the system was to start, and that the scheduler does not wait for any more.
+    fn see_abandoned(&mut self) {
+        let is_abandoned = |worker: &&WorkerId| !self.scheduler.has(**worker);
+        for worker in self.starting.iter().filter(is_abandoned).copied().collect::<Vec<_>>() {
+            let is_unwanted = self.scheduler.is_closed();
+            assert!(
+                is_unwanted || self.hangs_until + Duration::from_secs(4) > self.now,
+                "a worker is abandoned, though it is about to come"
+            );
+            self.starting.remove(&worker);
+            self.seats.remove(&worker);
+            self.abandoned.insert(worker);
+            self.has_failed_to_start = true;
         }
     }
 
@@ -511,12 +537,19 @@ impl World {
                     assert!(self.starting.insert(worker));
                     let count = self.starting.len() + self.workers.len();
                     assert!(count <= self.max_workers, "{count} workers, where {} are allowed", self.max_workers);
+                    if self.goes_wrong() && self.dice.one_in(8) {
+                        // For ever only where there is no other worker, for as long as which one would be tried to start.
+                        let is_for_ever = count == 1 && self.dice.one_in(2);
+                        let time = if is_for_ever { 2 * MOST_TIME } else { self.dice.time(3 * START) };
+                        self.hangs_until = self.hangs_until.max(self.now + time);
+                    }
+                    let hang = self.hangs_until.saturating_duration_since(self.now);
                     let after = self.dice.time(Duration::from_millis(if self.dice.0 % 8 == 0 { 3_000 } else { 5 }));
                     #[cfg(feature = "cluster")]
                     if self.has_crews {
-                        self.soon(Happening::Launched(worker));
+                        self.later(hang, Happening::Launched(worker));
                     }
-                    self.later(after, Happening::StartAnswered(worker));
+                    self.later(hang + after, Happening::StartAnswered(worker));
                 }
                 Action::Look(worker) => {
                     self.hear_all(worker);
@@ -555,7 +588,8 @@ impl World {
                     self.soon(if is_absent { Happening::Forgotten(worker) } else { end });
                 }
                 Action::GiveUp(worker) => {
-                    assert!(self.workers[&worker].is_dying);
+                    let is_late = self.abandoned.remove(&worker);
+                    assert!(is_late || self.workers[&worker].is_dying);
                     self.bury(worker, "unknown");
                 }
                 Action::Remark => {}
@@ -788,6 +822,11 @@ impl World {
     // Workers.
 
     fn start_answered(&mut self, worker: WorkerId) {
+        if self.abandoned.contains(&worker) {
+            let page = Rc::new(SharedPage { places: None, sending: Cell::new(None) });
+            self.tell(Event::Started(worker, page));
+            return assert!(!self.abandoned.contains(&worker), "a worker that comes too late is left alone");
+        }
         if !self.starting.remove(&worker) {
             return;
         }
@@ -1055,7 +1094,7 @@ impl World {
             }
             #[cfg(feature = "cluster")]
             Happening::Launched(worker) => {
-                if self.starting.contains(&worker) {
+                if self.starting.contains(&worker) || self.abandoned.contains(&worker) {
                     self.tell(Event::Launched(worker));
                 }
             }

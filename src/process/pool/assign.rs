@@ -35,6 +35,7 @@ impl<K: Types> Scheduler<K> {
         let worker = self.next_worker;
         self.next_worker += 1;
         self.slots.insert(worker, Slot::new(task.is_none()));
+        self.starts.order(now);
         effects.push(Action::Start(worker, task, self.roster.take(worker, now)));
     }
 

@@ -43,6 +43,17 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
+    /// Whether a worker is waited for, or there.
+    pub(crate) fn has(&self, worker: WorkerId) -> bool {
+        self.slots.contains_key(&worker)
+    }
+
+    /// Whether the system is still to answer whether a worker was started.
+    pub(super) fn is_starting_any(&self) -> bool {
+        // The last ones are.
+        self.starts.answer_by().is_some() && self.slots.values().rev().any(|slot| slot.phase == Phase::Starting)
+    }
+
     /// Whether a worker has a task.
     pub(crate) fn is_busy(&self, worker: WorkerId) -> bool {
         self.slots.get(&worker).is_some_and(|slot| !slot.sent.is_empty())

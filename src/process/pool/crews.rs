@@ -86,7 +86,7 @@ impl Pool {
         self.tell_crews(CrewNews::Expect(terms.clone(), orders.len()));
         let invitation = Invitation { terms, addresses: recruiter.addresses.clone() };
         let crew = self.spawn_crew(&invitation, orders)?;
-        if let Some(relay) = self.lock().relay.clone() {
+        if let Some(relay) = self.lock().relay.clone().filter(|relay| !relay.is_finishing()) {
             relay.add(crew.errors.clone());
         }
         self.tell_crews(CrewNews::Started(number, Box::new(crew)));
@@ -213,6 +213,7 @@ impl Driver {
             }
             CrewNews::Started(number, crew) => self.take_on_crew(number, crew),
             CrewNews::Failed(number, workers, failure) => {
+                self.pool.lock().unanswered -= workers.len();
                 self.crews.early.retain(|newcomer| newcomer.attempt != number);
                 for worker in workers {
                     self.expect_one_less(number);
@@ -230,6 +231,7 @@ impl Driver {
             }
         }
         let workers: Vec<WorkerId> = crew.absent.iter().map(|&(worker, _)| worker).collect();
+        self.pool.lock().unanswered -= workers.len();
         self.crews.by_number.insert(number, crew);
         for worker in workers {
             self.tell(Event::Launched(worker));

@@ -56,7 +56,7 @@ pub(super) struct Driver {
     pub(super) peers: HashMap<WorkerId, Peer>,
     /// Workers whose ends have to be polled for: mostly none of a thousand.
     unwatched: BTreeSet<WorkerId>,
-    /// Workers that were given up, whose launchers still have time to end.
+    /// Workers that were given up, which still have time to end, or their launchers have.
     lingering: BTreeMap<WorkerId, Ending>,
     remnants: Remnants,
     /// How many actions mostly follow from a message.
@@ -104,14 +104,18 @@ impl Drive for Driver {
 
     fn is_over(&self) -> bool {
         let mut state = self.pool.lock();
-        let is_over = state.scheduler.is_done() && self.lingering.is_empty() && self.remnants.is_empty();
+        let is_done = state.scheduler.is_done() && self.lingering.is_empty() && self.remnants.is_empty();
         #[cfg(feature = "cluster")]
-        let is_over = is_over && self.crews.are_over();
+        let is_done = is_done && self.crews.are_over();
+        if is_done {
+            // Kept, for there is something to wait for until it has ended.
+            state.relay.iter().for_each(|relay| relay.finish());
+        }
+        // A worker that comes too late is to be ended.
+        let is_over = is_done && state.unanswered == 0;
         if is_over {
             state.starter = None;
             state.waiting.clear();
-            // Kept, for there is something to wait for until it has ended.
-            state.relay.iter().for_each(|relay| relay.finish());
         }
         drop(state);
         if is_over {
@@ -204,6 +208,7 @@ impl Driver {
                 self.pool.is_polling.store(true, Ordering::SeqCst);
                 return state.timer;
             }
+            state.unanswered -= arrivals.len();
             drop(state);
             for (worker, started) in arrivals {
                 match started {
@@ -474,16 +479,24 @@ impl Driver {
         self.take_in(worker);
     }
 
-    /// A killed process does not end, and is not waited for any longer. A launcher has more time, to end its job.
+    /// A process that was killed does not end, or one that was started too late has come: it is not waited for any longer. A
+    /// launcher has more time, to end its job.
     fn give_up(&mut self, worker: WorkerId) {
+        #[cfg(feature = "cluster")]
+        if !self.peers.contains_key(&worker) {
+            return self.forget_absent(worker);
+        }
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_given_up) else { return };
         peer.is_given_up = true;
-        if peer.process.is_launcher() {
+        let now = Instant::now();
+        let ending = if peer.process.is_launcher() {
             peer.ask_to_end();
-            self.lingering.insert(worker, Ending::asked(Instant::now()));
+            Ending::asked(now)
         } else {
             peer.process.kill();
-        }
+            Ending::killed(now)
+        };
+        self.lingering.insert(worker, ending);
         let end = peer.end(WorkerExit::Unknown);
         self.tell_gone(worker, end);
         // It may still connect, or its connection may never end.

@@ -1,4 +1,4 @@
-//! How a launcher is ended that is not needed any more: asked, then killed, with a time limit for each step.
+//! How a process is ended that is not needed any more: a launcher is asked, then killed, with a time limit for each step.
 
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,11 @@ impl Ending {
         self.step == Step::Expected
     }
 
+    /// It was killed.
+    pub(super) fn killed(now: Instant) -> Self {
+        Self { step: Step::Killed, until: now + LAST_MOMENT }
+    }
+
     /// Takes the next step if it is due, and returns when the one after it is; `None` if it was killed and does not end.
     pub(super) fn press(&mut self, launcher: &Process, now: Instant) -> Option<Instant> {
         if self.until <= now {
@@ -52,7 +57,7 @@ impl Ending {
                 }
                 Step::Asked => {
                     launcher.kill_launcher();
-                    Self { step: Step::Killed, until: now + LAST_MOMENT }
+                    Self::killed(now)
                 }
                 Step::Killed => return None,
             };

@@ -109,6 +109,29 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
+    pub(super) fn not_started(
+        &mut self,
+        worker: WorkerId,
+        failure: K::Failure,
+        now: Instant,
+        effects: &mut Effects<K>,
+    ) {
+        if self.remove(worker).is_some() {
+            self.start_failed(worker, failure, now, effects);
+            self.roster.leave(worker);
+        }
+        self.starts.be_answered(self.is_starting_any(), now);
+    }
+
+    /// The system does not answer: no worker that waits for it will come. If one does, it is [given up](Action::GiveUp).
+    pub(super) fn abandon_starts(&mut self, now: Instant, effects: &mut Effects<K>) {
+        self.starts.be_answered(false, now);
+        let starting = self.slots.iter().filter(|(_, slot)| slot.phase == Phase::Starting).map(|(&worker, _)| worker);
+        for worker in starting.collect::<Vec<WorkerId>>() {
+            self.not_started(worker, K::Failure::unanswered(), now, effects);
+        }
+    }
+
     /// A worker could not be started. If there is no use in another attempt, tasks that no other worker will run fail.
     pub(super) fn start_failed(
         &mut self,
@@ -147,6 +170,9 @@ impl<K: Types> Scheduler<K> {
             for worker in unwanted.collect::<Vec<WorkerId>>() {
                 self.kill(worker, KillReason::Unwanted, now, effects);
             }
+        }
+        if is_over {
+            self.starts.hurry(now + LAST_MOMENT);
         }
         while let Some(&worker) = self.idle.last().filter(|_| is_over) {
             self.dismiss(worker, now + self.farewell(), effects);

@@ -184,6 +184,15 @@ impl terms::Failure<End> for Failure {
         Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth }
     }
 
+    fn unanswered() -> Self {
+        let what = format!(
+            "its executor could not start a worker process: the system has not answered for {} s; the program may be on a \
+             file system that does not answer",
+            terms::START.as_secs()
+        );
+        Self { kind: TaskErrorKind::Rejected, error: what.into(), worth: Worth::Attempts(1) }
+    }
+
     fn not_ready(End { exit, remains, .. }: End) -> Self {
         if let Some(remains) = remains {
             let what = format!(
@@ -264,10 +273,11 @@ impl Launch {
     }
 
     fn spawn(&self, task: &str, seat: Seat) -> io::Result<(Process, Channel)> {
-        // One after the other: where a socket cannot be made and marked as private in one step, a worker that is
-        // started meanwhile would inherit the channel of this one.
+        // One after the other where a socket cannot be made and marked as private in one step: a worker that is started
+        // meanwhile would inherit the channel of this one. Elsewhere, a start that hangs holds up no other pool.
         static SPAWNING: Mutex<()> = Mutex::new(());
-        let _one_at_a_time = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_exclusive = !cfg!(target_os = "linux");
+        let _one_at_a_time = is_exclusive.then(|| SPAWNING.lock().unwrap_or_else(PoisonError::into_inner));
 
         if !self.launcher.is_local() {
             let Seat { index, attempt, host } = seat;

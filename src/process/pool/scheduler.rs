@@ -15,7 +15,7 @@
 //!
 //! ```text
 //!  Starting ──► Greeting ──► Preparing ──► Serving ──────────────► Leaving ──┐
-//!     │         60 s, or none  its          a task sent that does     5 s     │ the process has ended
+//!     │ 60 s    60 s, or none  its          a task sent that does     5 s     │ the process has ended
 //!     │         has use for it initializer  not begin: 1 s; one       │       ├──────────────────────► gone
 //!     │            │           takes what   that does not listen:     │       │
 //!     │            ▼           it takes     the grace                 ▼       │
@@ -103,7 +103,7 @@ impl<K: Types> Scheduler<K> {
         let first = self.deadlines.first().map(|&(at, _)| at);
         // Only relevant while a worker would be started otherwise.
         let start = self.starts.not_before().filter(|_| self.wants_start());
-        first.into_iter().chain(start).min()
+        first.into_iter().chain(start).chain(self.starts.answer_by()).min()
     }
 
     /// Takes in what has happened, and adds what is to be done about it.
@@ -134,12 +134,8 @@ impl<K: Types> Scheduler<K> {
             Event::Prestarted(workers) => self.prestart(workers, now, effects),
             Event::Started(worker, page) => self.started(worker, page, now, effects),
             #[cfg(feature = "cluster")]
-            Event::Launched(worker) => self.launched(worker, now),
-            Event::NotStarted(worker, failure) => {
-                self.remove(worker);
-                self.start_failed(worker, failure, now, effects);
-                self.roster.leave(worker);
-            }
+            Event::Launched(worker) => self.answered(worker, now, effects),
+            Event::NotStarted(worker, failure) => self.not_started(worker, failure, now, effects),
             Event::Greeted(worker) => self.greeted(worker)?,
             Event::Ready(worker, expires) => self.ready(worker, expires, now, effects)?,
             Event::Unfit(worker, failure) => {
@@ -275,24 +271,25 @@ impl<K: Types> Scheduler<K> {
     // What workers say.
 
     fn started(&mut self, worker: WorkerId, page: K::Page, now: Instant, effects: &mut Effects<K>) {
+        self.answered(worker, now, effects);
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.page = Some(page);
-        if slot.phase == Phase::Starting {
-            slot.phase = Phase::Greeting { since: now, is_slow: false };
-        }
-        self.schedule(worker);
         if self.is_suspended {
             self.stop(worker, now, effects);
         }
     }
 
-    /// Its time runs, although it has not arrived.
-    #[cfg(feature = "cluster")]
-    fn launched(&mut self, worker: WorkerId, now: Instant) {
-        if let Some(slot) = self.slots.get_mut(&worker).filter(|slot| slot.phase == Phase::Starting) {
-            slot.phase = Phase::Greeting { since: now, is_slow: false };
+    /// It was started, or what is to start it: its time runs, unless it comes too late.
+    fn answered(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+        match self.slots.get_mut(&worker) {
+            Some(slot) if slot.phase == Phase::Starting => {
+                slot.phase = Phase::Greeting { since: now, is_slow: false };
+                self.schedule(worker);
+            }
+            Some(_) => {}
+            None => effects.push(Action::GiveUp(worker)),
         }
-        self.schedule(worker);
+        self.starts.be_answered(self.is_starting_any(), now);
     }
 
     fn greeted(&mut self, worker: WorkerId) -> Result<(), OutOfTurn> {
@@ -516,6 +513,9 @@ impl<K: Types> Scheduler<K> {
     // Time.
 
     fn pass_time(&mut self, now: Instant, effects: &mut Effects<K>) {
+        if self.starts.answer_by().is_some_and(|by| by <= now) {
+            self.abandon_starts(now, effects);
+        }
         while let Some(&(at, worker)) = self.deadlines.first().filter(|&&(at, _)| at <= now) {
             self.deadlines.remove(&(at, worker));
             let Some(slot) = self.slots.get_mut(&worker) else { continue };

@@ -94,6 +94,8 @@ pub(super) struct State {
     pub(super) is_cancelled: bool,
     /// Actions for the driver.
     pub(super) posted: Effects<Kinds>,
+    /// How many workers are to be started of which the driver has not heard yet.
+    pub(super) unanswered: usize,
     /// Processes that were started, or could not be, for the driver.
     pub(super) arrivals: Vec<(WorkerId, Started)>,
     /// What there is to know of those that are started together.
@@ -127,6 +129,7 @@ impl Pool {
             images: Images::default(),
             is_cancelled: false,
             posted: Vec::new(),
+            unanswered: 0,
             arrivals: Vec::new(),
             #[cfg(feature = "cluster")]
             crew_news: Vec::new(),
@@ -340,7 +343,8 @@ impl Pool {
             Action::Start(worker, task, seat) => {
                 // There while there is anybody who could start it, and else there is nobody who waits.
                 let function = task.map_or_else(any_function, |task| task.0.function);
-                _ = state.starter.as_ref().map(|starter| starter.send((worker, function, seat)));
+                let order = state.starter.as_ref().map(|starter| starter.send((worker, function, seat)));
+                state.unanswered += usize::from(order.is_some_and(|order| order.is_ok()));
             }
             Action::Look(_)
             | Action::Glance(_)

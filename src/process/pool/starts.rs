@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::pool::terms::Worth;
+use crate::process::pool::terms::{START, Worth};
 
 /// How long the system may refuse to start workers before the pool gives up.
 const SHORTAGE: Duration = Duration::from_secs(5);
@@ -19,6 +19,8 @@ pub(super) struct Starts {
     /// How many workers in a row became ready, and were gone before they had begun with a task.
     fruitless: u32,
     not_before: Option<Instant>,
+    /// Until when the next answer is to come, while there are workers that are being started.
+    answer_by: Option<Instant>,
 }
 
 impl Starts {
@@ -26,8 +28,27 @@ impl Starts {
         self.not_before
     }
 
+    pub(super) fn answer_by(&self) -> Option<Instant> {
+        self.answer_by
+    }
+
+    /// Another worker is to be started. They are one after the other, so that the next answer may be that of an earlier one.
+    pub(super) fn order(&mut self, now: Instant) {
+        self.answer_by.get_or_insert(now + START);
+    }
+
+    /// An answer has come, and others are to follow or not.
+    pub(super) fn be_answered(&mut self, others_follow: bool, now: Instant) {
+        self.answer_by = others_follow.then_some(now + START);
+    }
+
+    /// Nobody needs the workers that are being started, but that none is left behind.
+    pub(super) fn hurry(&mut self, until: Instant) {
+        self.answer_by = self.answer_by.map(|by| by.min(until));
+    }
+
     pub(super) fn succeed(&mut self) {
-        *self = Self { fruitless: self.fruitless, ..Self::default() };
+        *self = Self { fruitless: self.fruitless, answer_by: self.answer_by, ..Self::default() };
     }
 
     /// A worker has started a task.

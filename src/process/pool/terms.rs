@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::task::state::{self, Unclaimed};
 
-/// How long a worker on this machine may take to be ready.
+/// How long the system may take to start a worker, and a worker on this machine to be ready.
 pub(crate) const START: Duration = Duration::from_secs(60);
 
 /// Where a worker is to be started: its index in the pool, how many workers had that index before, and the index of its
@@ -87,6 +87,8 @@ pub(crate) enum Doom {
 pub(crate) trait Failure<Exit> {
     /// It was gone before it was ready.
     fn lost(exit: Exit) -> Self;
+    /// The system has not answered whether it was started.
+    fn unanswered() -> Self;
     /// It was killed because it was not ready in time.
     fn not_ready(exit: Exit) -> Self;
     fn worth(&self) -> Worth;
@@ -167,7 +169,7 @@ pub(crate) enum Action<K: Types> {
     Continue(WorkerId),
     /// End it now, and then [`Event::Gone`].
     Kill(WorkerId),
-    /// The same, though its process does not end.
+    /// The same, though its process does not end, or nobody has waited for it.
     GiveUp(WorkerId),
     /// Say that a worker does not get ready.
     Remark,

@@ -19,7 +19,7 @@ use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::Queued;
 use crate::process::pool::shared::{Pool, State};
 use crate::process::pool::standby::Call;
-use crate::process::pool::terms::{Event, Seat, WorkerId};
+use crate::process::pool::terms::{Event, Failure as _, Seat, WorkerId};
 use crate::task::transitions;
 
 /// The stack of the thread that drives, which decodes outputs: as much as the one of `main` mostly has, for large arrays
@@ -100,7 +100,10 @@ impl Pool {
             return self.start_crews(orders);
         }
         while let Ok((worker, function, seat)) = orders.recv() {
-            let started = self.launch.start(function, seat).map(|(process, channel)| {
+            // It may have waited for too long, behind one that the system did not start.
+            let is_wanted = self.lock().scheduler.has(worker);
+            let started = if is_wanted { self.launch.start(function, seat) } else { Err(Failure::unanswered()) };
+            let started = started.map(|(process, channel)| {
                 self.relay(&process);
                 (process, Arc::new(channel))
             });
@@ -111,7 +114,7 @@ impl Pool {
 
     /// Lets what a worker or its launcher writes be passed on.
     fn relay(&self, process: &Process) {
-        let Some(relay) = self.lock().relay.clone() else { return };
+        let Some(relay) = self.lock().relay.clone().filter(|relay| !relay.is_finishing()) else { return };
         if let Some(launched) = process.launched() {
             relay.add(launched.errors().clone());
         }
