@@ -1,7 +1,7 @@
 //! Every transition of a task, and who is told of it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{BoxError, CancelCause, TaskError, TaskErrorKind};
 use crate::sync::clock;
@@ -12,6 +12,14 @@ use crate::task::details::Owner;
 use crate::task::publish;
 use crate::task::state::{self, Cancel};
 use crate::task::{RemoteOwner, TaskRef};
+
+/// How many tasks of this process have ended without having begun.
+static UNRUN: AtomicUsize = AtomicUsize::new(0);
+
+/// A hint, for whoever has tasks in a queue, that some of them may be among these: nobody is told of each.
+pub(crate) fn unrun() -> usize {
+    UNRUN.load(Ordering::Relaxed)
+}
 
 /// Ends a task that the caller has [sealed](state::State::seal) or [decided](state::State::decide) on, because of `kind`.
 pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
@@ -33,6 +41,7 @@ pub(crate) fn refuse_with(task: &TaskRef, error: TaskError) {
     let ending = ending(&error);
     if !task.core.has_run() {
         task.core.close_unstarted();
+        UNRUN.fetch_add(1, Ordering::Relaxed);
     }
     let owner = task.body.refuse(error);
     settle_for(task, ending, owner);

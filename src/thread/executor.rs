@@ -142,7 +142,7 @@ impl fmt::Debug for ThreadPoolExecutor {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Barrier};
+    use std::sync::{Arc, Barrier, Mutex};
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -175,5 +175,32 @@ mod tests {
         }
         ran_on.dedup();
         assert_eq!(ran_on.len(), 1, "{ran_on:?}");
+    }
+
+    #[test]
+    fn what_was_cancelled_does_not_pile_up_behind_a_task_that_takes_long() {
+        let executor = ThreadPoolExecutor::new(1);
+        let barrier = Arc::new(Barrier::new(2));
+        let other = barrier.clone();
+        let busy = executor.spawn(move |_| Ok(_ = other.wait()));
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut live = Vec::new();
+        for n in 0..10_000 {
+            if n % 100 == 0 {
+                let order = order.clone();
+                live.push(executor.spawn(move |_| {
+                    order.lock().unwrap().push(n);
+                    Ok(())
+                }));
+            }
+            executor.spawn(|_| Ok(())).cancel();
+            let waiting = executor.pool.waiting();
+            assert!(waiting <= 2 * live.len() + 100, "{waiting} wait where {} are to run", live.len());
+        }
+        barrier.wait();
+        busy.wait().unwrap();
+        let count = live.len();
+        live.into_iter().for_each(|task| task.wait().unwrap());
+        assert_eq!(*order.lock().unwrap(), (0..count).map(|n| 100 * n).collect::<Vec<_>>());
     }
 }

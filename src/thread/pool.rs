@@ -47,6 +47,8 @@ use crate::task::{TaskRef, state};
 
 /// More jobs than this are made ready: a second lock only pays for many.
 const FEW: usize = 8;
+/// Fewer tasks than this that were cancelled while they waited are left in the queue until their turn comes.
+const SWEEP: usize = 64;
 
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -93,6 +95,8 @@ struct Intake {
     is_waking: bool,
     /// Whether no more tasks are accepted, so that threads end when there is nothing left to do.
     is_closed: bool,
+    /// How many tasks had [ended without having begun](transitions::unrun) when the queue was swept last.
+    unrun: usize,
     /// How many callers are cancelling what has been waiting.
     cancelling: usize,
 }
@@ -155,11 +159,34 @@ impl Pool {
     fn push(self: &Arc<Self>, mut intake: MutexGuard<'_, Intake>, job: Job) {
         intake.jobs.push_back(job);
         self.intake.set_len(intake.jobs.len());
+        let ended = self.sweep(&mut intake);
         self.summon(intake);
+        drop(ended);
+    }
+
+    /// Takes out what was cancelled while it waited, once that may be half of all: no thread may come to it for long.
+    fn sweep(&self, intake: &mut Intake) -> Vec<Job> {
+        let unrun = transitions::unrun();
+        let most = unrun.wrapping_sub(intake.unrun);
+        if most < SWEEP || most < self.waiting() / 2 {
+            return Vec::new();
+        }
+        intake.unrun = unrun;
+        let mut ready = self.ready.lock();
+        let mut ended = Vec::new();
+        for jobs in [&mut *ready, &mut intake.jobs] {
+            let (over, waiting): (VecDeque<_>, VecDeque<_>) =
+                mem::take(jobs).into_iter().partition(|job| job.task().core.has_ended());
+            *jobs = waiting;
+            ended.extend(over);
+        }
+        self.ready.set_len(ready.len());
+        self.intake.set_len(intake.jobs.len());
+        ended
     }
 
     /// Jobs that wait. With the intake locked, this is exact, except that ready ones may have been taken.
-    fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.intake.len() + self.ready.len()
     }
 
