@@ -413,7 +413,10 @@ fn what_cannot_cross_is_an_error_at_its_place() {
             assert_eq!(outcomes, expected, "{size}");
         }
         let error = executor.map(invert, [None, Some(None)]).chunks(2).blocking().nth(1).unwrap().unwrap_err();
-        assert!(format!("{error:#}").contains("its input could not be encoded: it has a `Some` around"), "{error:#}");
+        assert!(
+            format!("{error:#}").contains("could not be encoded before it started: its input: it has a `Some` around"),
+            "{error:#}"
+        );
     });
 }
 

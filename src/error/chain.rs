@@ -19,6 +19,9 @@ impl fmt::Display for CancellationMark {
 
 impl Error for CancellationMark {}
 
+/// What [`Cancelled`](crate::Cancelled) says.
+pub(crate) const CANCELLED: &str = "the task was cancelled";
+
 /// The longest chain of sources that is followed: there may be no end to it.
 const DEEPEST_CHAIN: usize = 1024;
 
@@ -42,9 +45,9 @@ pub(crate) fn chain<'a>(first: Option<&'a (dyn Error + 'static)>) -> impl Iterat
 }
 
 /// Appends what the sources of an error say, on the same line.
-pub(crate) fn fmt_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn fmt_chain(error: &(dyn Error + 'static), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut line = OneLine(f);
-    texts(error.source()).try_for_each(|text| write!(line, ": {text}"))
+    texts(error).skip(1).try_for_each(|text| write!(line, ": {text}"))
 }
 
 /// Joins lines by spaces: names, panics and the errors of users may have several.
@@ -59,8 +62,8 @@ impl fmt::Write for OneLine<'_, '_> {
 }
 
 /// Appends what the sources of an error say, one a line.
-pub(crate) fn fmt_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    texts(error.source()).enumerate().try_for_each(|(number, text)| {
+pub(crate) fn fmt_causes(error: &(dyn Error + 'static), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    texts(error).skip(1).enumerate().try_for_each(|(number, text)| {
         let heading = if number == 0 { "\n\nCaused by:" } else { "" };
         write!(f, "{heading}\n    {text}")
     })
@@ -69,7 +72,14 @@ pub(crate) fn fmt_causes(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::
 /// What an error says, and then each of its sources. There may be no end to them.
 pub(crate) fn texts<'a>(error: impl Into<Option<&'a (dyn Error + 'static)>>) -> impl Iterator<Item = String> {
     // The mark says what the one before it says.
-    chain(error.into()).filter(|error| !error.is::<CancellationMark>()).map(text)
+    let texts = chain(error.into()).filter(|error| !error.is::<CancellationMark>()).map(text);
+    let mut is_told = false;
+    texts.filter(move |text| {
+        // As is what a task passes on that was cancelled.
+        let is_told_again = is_told && text == CANCELLED;
+        is_told |= text.contains(" was cancelled");
+        !is_told_again
+    })
 }
 
 /// What an error says, also one whose `Display` fails or panics.

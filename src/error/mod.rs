@@ -9,7 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::error::chain::{CancellationMark, OneLine, fmt_causes, fmt_chain};
+use crate::error::chain::{CANCELLED, CancellationMark, OneLine, fmt_causes, fmt_chain};
 use crate::id::TaskId;
 use crate::progress::ProgressState;
 
@@ -82,7 +82,7 @@ impl fmt::Debug for Cancelled {
 
 impl fmt::Display for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the task was cancelled")
+        f.write_str(CANCELLED)
     }
 }
 

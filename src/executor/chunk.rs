@@ -436,7 +436,7 @@ struct NotEncoded(BoxError);
 
 impl fmt::Display for NotEncoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("its input could not be encoded")
+        f.write_str("its input")
     }
 }
 

@@ -70,8 +70,8 @@ impl Ending {
             Self::Failed => "failed",
             Self::Panicked => "panicked",
             Self::NotRegistered => "is not registered",
-            Self::Encode => "had an output that could not be encoded",
-            Self::Decode => "had an input that could not be decoded",
+            Self::Encode => "could not be encoded",
+            Self::Decode => "could not be decoded",
         }
     }
 }

@@ -322,7 +322,7 @@ impl ProcessPoolExecutor {
         let (input, references) = references::with(|| body.encode());
         let called = (function, job.task().core.given_name());
         let refuse = |error: BoxError| {
-            let error = RemoteError::new("its input could not be encoded", &*error);
+            let error = RemoteError::new("its input", &*error);
             (TaskErrorKind::Encode, error.into())
         };
         let input = input.map_err(refuse)?;

@@ -90,8 +90,8 @@ pub(crate) enum Defect {
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Input(_) => "its input could not be decoded",
-            Self::Output(_) => "its output could not be encoded",
+            Self::Input(_) => "its input",
+            Self::Output(_) => "its output",
         })
     }
 }

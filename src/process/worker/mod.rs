@@ -358,7 +358,7 @@ impl Worker {
 
     fn refuse(&self, run: Run) {
         let snapshot = RemoteSnapshot { total: counts::UNKNOWN, ..RemoteSnapshot::default() };
-        let text = "the worker does not know its function: add it to `test_worker!`".into();
+        let text = "add it to `test_worker!`".into();
         self.end(run, snapshot, Outcome::Error(Ending::NotRegistered, vec![text]));
     }
 

@@ -40,7 +40,7 @@ impl Worker {
         if len <= max {
             return Ok(());
         }
-        Err(vec!["its output could not be encoded".into(), WireError::TooLarge { len, max }.to_string()])
+        Err(vec!["its output".into(), WireError::TooLarge { len, max }.to_string()])
     }
 
     fn failure(&self, error: TaskError) -> Outcome {
