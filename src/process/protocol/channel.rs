@@ -18,7 +18,7 @@ use rustix::net::{
 };
 
 use crate::id::WorkerId;
-use crate::process::protocol::descriptor::{QUIETLY, above_standard};
+use crate::process::protocol::descriptor::{QUIETLY, above_standard, patiently};
 use crate::process::protocol::link::Link;
 use crate::process::protocol::memory::{self, Memory};
 use crate::process::protocol::wire::decoder::Decoder;
@@ -91,7 +91,7 @@ impl Channel {
             ancillary.push(SendAncillaryMessage::ScmRights(&fds));
         }
         // The socket is empty, and has room for more than that.
-        sendmsg(self.link.output(), &[IoSlice::new(bytes)], &mut ancillary, QUIETLY)?;
+        patiently(|| sendmsg(self.link.output(), &[IoSlice::new(bytes)], &mut ancillary, QUIETLY))?;
         Ok(())
     }
 
@@ -107,7 +107,7 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received =
-            retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty()));
+            patiently(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty()));
         let bytes = match received {
             Ok(message) if message.bytes > 0 => &bytes[..message.bytes],
             _ => return Received::End,

@@ -1,8 +1,11 @@
-//! Which numbers descriptors have, and what writing to a socket must not do.
+//! Which numbers descriptors have, and how they are read from and written to.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
 
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::SendFlags;
 
 /// A worker that has just died must not become a signal in the program.
@@ -14,4 +17,45 @@ pub(super) const QUIETLY: SendFlags = SendFlags::empty();
 /// A program that has closed its standard descriptors must not print into a channel.
 pub(crate) fn above_standard<F: AsRawFd + AsFd + From<OwnedFd>>(fd: F) -> io::Result<F> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?.into()) }
+}
+
+/// How often to try again where the system has no memory for it: after a millisecond, and then after twice as long each time,
+/// half a second in all.
+const SHORTAGES: u32 = 9;
+
+/// Reads or writes once, for which the system may lack memory at the moment, or be interrupted: neither is worth a worker.
+pub(super) fn patiently<T>(mut transfer: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    for shortage in 0..SHORTAGES {
+        match retry_on_intr(&mut transfer) {
+            Err(Errno::NOBUFS | Errno::NOMEM) => thread::sleep(Duration::from_millis(1 << shortage)),
+            other => return other,
+        }
+    }
+    retry_on_intr(transfer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SHORTAGES, patiently};
+    use rustix::io::Errno;
+
+    /// What comes of a transfer that fails so often, and how often it is tried.
+    fn transfer(failures: u32, error: Errno) -> (Result<(), Errno>, u32) {
+        let mut tries = 0;
+        let result = patiently(|| {
+            tries += 1;
+            if tries <= failures { Err(error) } else { Ok(()) }
+        });
+        (result, tries)
+    }
+
+    #[test]
+    fn a_shortage_is_waited_for_and_not_for_ever() {
+        for error in [Errno::NOBUFS, Errno::NOMEM] {
+            assert_eq!(transfer(2, error), (Ok(()), 3));
+        }
+        assert_eq!(transfer(u32::MAX, Errno::NOMEM), (Err(Errno::NOMEM), SHORTAGES + 1));
+        assert_eq!(transfer(u32::MAX, Errno::AGAIN), (Err(Errno::AGAIN), 1));
+        assert_eq!(transfer(100, Errno::INTR), (Ok(()), 101));
+    }
 }

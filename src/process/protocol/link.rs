@@ -8,10 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::{retry_on_intr, writev};
+use rustix::io::writev;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
 
-use crate::process::protocol::descriptor::QUIETLY;
+use crate::process::protocol::descriptor::{QUIETLY, patiently};
 #[cfg(feature = "cluster")]
 use crate::process::protocol::sealed::SealedStream;
 
@@ -59,9 +59,9 @@ impl Link {
     pub(super) fn read(&self, bytes: &mut Vec<u8>) -> rustix::io::Result<usize> {
         match self {
             Self::Socket(socket) => {
-                retry_on_intr(|| recv(socket, spare_capacity(&mut *bytes), RecvFlags::DONTWAIT)).map(|(len, _)| len)
+                patiently(|| recv(socket, spare_capacity(&mut *bytes), RecvFlags::DONTWAIT)).map(|(len, _)| len)
             }
-            Self::Streams { input, .. } => retry_on_intr(|| rustix::io::read(input, spare_capacity(&mut *bytes))),
+            Self::Streams { input, .. } => patiently(|| rustix::io::read(input, spare_capacity(&mut *bytes))),
             #[cfg(feature = "cluster")]
             Self::Sealed(stream) => stream.read(bytes),
         }
@@ -72,9 +72,9 @@ impl Link {
         match self {
             Self::Socket(socket) => {
                 let flags = QUIETLY | SendFlags::DONTWAIT;
-                retry_on_intr(|| sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags))
+                patiently(|| sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags))
             }
-            Self::Streams { output, .. } => retry_on_intr(|| writev(output, slices)),
+            Self::Streams { output, .. } => patiently(|| writev(output, slices)),
             #[cfg(feature = "cluster")]
             Self::Sealed(stream) => stream.write(slices),
         }

@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::process::protocol::descriptor::QUIETLY;
+use crate::process::protocol::descriptor::{QUIETLY, patiently};
 use crate::process::protocol::noise::{Opener, Sealer};
 
 /// How many bytes are sealed at once.
@@ -40,7 +40,7 @@ impl SealedStream {
         let before = bytes.len();
         // A message may not be complete, or may say nothing.
         while bytes.len() == before {
-            let received = retry_on_intr(|| recv(&self.socket, spare_capacity(opener.space()), RecvFlags::DONTWAIT));
+            let received = patiently(|| recv(&self.socket, spare_capacity(opener.space()), RecvFlags::DONTWAIT));
             let Ok((1.., _)) = received else {
                 opener.release();
                 return received.map(|_| 0);
@@ -90,7 +90,7 @@ impl Outgoing {
     /// Sends all that was sealed, as far as there is room.
     fn send(&mut self, socket: &OwnedFd) -> rustix::io::Result<()> {
         while self.sent < self.wire.len() {
-            self.sent += retry_on_intr(|| send(socket, &self.wire[self.sent..], QUIETLY | SendFlags::DONTWAIT))?;
+            self.sent += patiently(|| send(socket, &self.wire[self.sent..], QUIETLY | SendFlags::DONTWAIT))?;
         }
         self.forget();
         Ok(())
