@@ -172,7 +172,9 @@ impl ProcessPoolExecutor {
 
     /// Refuses new tasks from now on, and resolves when the accepted ones, and all workers, have ended.
     ///
-    /// Tasks that are paused have not ended.
+    /// Tasks that are paused have not ended. Inputs of a [map](crate::ExecutorExt::map) that were sent to a worker together, and
+    /// that it has given back or was lost with, go on when the map is polled. If that is after this has resolved, workers are
+    /// started for them, and end with them: where none is to be left, the map comes first.
     pub fn shutdown(&self) -> Shutdown {
         self.pool.close();
         Shutdown::new(self.pool.clone())
