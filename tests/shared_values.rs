@@ -4,10 +4,13 @@
 #[path = "it/support.rs"]
 mod support;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
 
 use progress_executor::{
     Executor, ExecutorExt, ProcessPoolExecutor, Shared, SyncExecutor, TaskError, TaskResult, ThreadPoolExecutor,
@@ -292,4 +295,39 @@ fn it_looks_like_its_value() {
     let clone = counted.clone();
     assert_eq!(Arc::strong_count(&counted), 1, "the value is not cloned");
     drop((counted, clone));
+}
+
+/// Submits a value when its thread ends, also as an input of a map and within another value, and tells what has come of it.
+struct Last(ProcessPoolExecutor, Sender<[String; 3]>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let Self(executor, told) = self;
+        let table = || Shared::new(Table::new("late"));
+        let one = executor.submit(look_at, (table(), 0)).wait().unwrap().0;
+        let many = executor.map(look_at, inputs(&table(), 2)).chunks(2).blocking().last().unwrap().unwrap().0;
+        let within = executor.submit(look_within, Shared::new((0, table()))).wait().unwrap();
+        told.send([one, many, within]).unwrap();
+    }
+}
+
+#[test]
+fn values_are_shared_also_by_a_thread_that_is_about_to_end() {
+    thread_local! {
+        static LAST: OnceCell<Last> = const { OnceCell::new() };
+    }
+    within_deadline(|| {
+        let _counting = counting();
+        let (told, late) = channel();
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        let ends = move || {
+            LAST.with(|last| assert!(last.set(Last(executor, told)).is_ok()));
+            // What the library has for this thread goes first, for it is made after that.
+            LAST.with(|last| {
+                last.get().unwrap().0.submit(look_at, (Shared::new(Table::new("first")), 0)).wait().unwrap()
+            });
+        };
+        thread::spawn(ends).join().unwrap();
+        assert_eq!(late.recv().unwrap(), ["late"; 3]);
+    });
 }

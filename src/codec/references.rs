@@ -19,6 +19,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -44,8 +45,9 @@ pub(crate) trait Keeper: Send + Sync {
 }
 
 thread_local! {
-    /// What the input that is being encoded refers to.
-    static REFERENCES: RefCell<Option<Vec<Arc<Image>>>> = const { RefCell::new(None) };
+    /// What the input that is being encoded refers to. There is nothing to be dropped when a thread ends, so that it is there
+    /// until then.
+    static REFERENCES: RefCell<ManuallyDrop<Option<Vec<Arc<Image>>>>> = const { RefCell::new(ManuallyDrop::new(None)) };
     /// What the inputs that this thread decodes may refer to.
     static STORE: RefCell<Option<Arc<Store>>> = const { RefCell::new(None) };
     static IS_DECODING: Cell<bool> = const { Cell::new(false) };
@@ -94,11 +96,15 @@ impl<F: FnMut()> Drop for Restore<F> {
     }
 }
 
+fn replace_references(references: Option<Vec<Arc<Image>>>) -> Option<Vec<Arc<Image>>> {
+    ManuallyDrop::into_inner(REFERENCES.replace(ManuallyDrop::new(references)))
+}
+
 /// Encodes something with shared values as references; returns those as well.
 pub(crate) fn with<R>(encode: impl FnOnce() -> R) -> (R, Vec<Arc<Image>>) {
-    let mut before = REFERENCES.replace(Some(Vec::new()));
+    let mut before = replace_references(Some(Vec::new()));
     let mut references = Vec::new();
-    let restore = Restore(|| references = REFERENCES.replace(before.take()).unwrap_or_default());
+    let restore = Restore(|| references = replace_references(before.take()).unwrap_or_default());
     let result = encode();
     drop(restore);
     (result, references)
@@ -106,14 +112,14 @@ pub(crate) fn with<R>(encode: impl FnOnce() -> R) -> (R, Vec<Arc<Image>>) {
 
 /// Encodes something with shared values in full.
 pub(crate) fn without<R>(encode: impl FnOnce() -> R) -> R {
-    let mut before = REFERENCES.replace(None);
-    let _restore = Restore(|| drop(REFERENCES.replace(before.take())));
+    let mut before = replace_references(None);
+    let _restore = Restore(|| drop(replace_references(before.take())));
     encode()
 }
 
 /// Whether a value that is shared is to be encoded as a reference.
 pub(crate) fn are_wanted() -> bool {
-    REFERENCES.with_borrow(Option::is_some)
+    REFERENCES.with_borrow(|references| references.is_some())
 }
 
 /// What is being encoded refers to this.
@@ -127,17 +133,18 @@ pub(crate) fn add(image: &Arc<Image>) {
 
 /// The shared values that were referred to so far.
 pub(crate) fn known() -> Vec<Arc<Image>> {
-    REFERENCES.with_borrow(|references| references.clone().unwrap_or_default())
+    REFERENCES.with_borrow(|references| references.as_ref().cloned().unwrap_or_default())
 }
 
 /// Sets where inputs that are decoded on this thread find the shared values that they refer to.
 pub(crate) fn use_store(store: Option<Arc<Store>>) {
-    STORE.set(store);
+    // A thread that is about to end decodes no input any more.
+    let _ = STORE.try_with(|it| it.replace(store));
 }
 
 /// What the input that is being decoded refers to.
 pub(crate) fn store() -> Option<Arc<Store>> {
-    if IS_DECODING.get() { STORE.with_borrow(Clone::clone) } else { None }
+    if IS_DECODING.get() { STORE.try_with(|store| store.borrow().clone()).ok()? } else { None }
 }
 
 /// Decodes an input, which may refer to what this process was sent.
