@@ -1327,10 +1327,9 @@ fn whatever_happens_every_task_ends_once_and_nothing_is_left_over() {
     assert_eq!(failed, None);
 }
 
-/// Whether a worker that shares nothing is killed for its cancelled task, where the program has stood still for longer than
-/// the grace, and the task has noticed meanwhile or not.
-fn is_killed_after_standstill(has_noticed: bool) -> bool {
-    let mut scheduler = Scheduler::<Kind>::new(Settings {
+/// For a pool of one worker.
+fn settings() -> Settings {
+    Settings {
         max_workers: 1,
         max_tasks: u64::MAX,
         cancel_grace: Duration::from_secs(1),
@@ -1339,7 +1338,45 @@ fn is_killed_after_standstill(has_noticed: bool) -> bool {
         silence: Duration::from_secs(1),
         hosts: 0,
         starts_all: false,
-    });
+    }
+}
+
+/// How long it takes until a worker is killed that does not begin with its task, where the program looks so late for the
+/// first time.
+fn silence_until_killed(late: Duration) -> Duration {
+    let mut scheduler = Scheduler::<Kind>::new(settings());
+    let start = Instant::now();
+    let task = TaskRef(Rc::new(SimTask::new(1)));
+    let page = Rc::new(SharedPage { places: Some(RefCell::default()), sending: Cell::new(None) });
+    let mut effects = Effects::new();
+    for event in [Event::Submitted(task), Event::Started(0, page), Event::Ready(0, None)] {
+        assert_eq!(scheduler.handle(event, start, &mut effects), Ok(()));
+    }
+    let mut now = start + late;
+    loop {
+        let mut effects = Effects::new();
+        assert_eq!(scheduler.handle(Event::Time, now, &mut effects), Ok(()));
+        if effects.iter().any(|action| matches!(action, Action::Look(_))) {
+            assert_eq!(scheduler.handle(Event::Looked(0), now, &mut effects), Ok(()));
+        }
+        if effects.iter().any(|action| matches!(action, Action::Kill(_))) {
+            return now - start;
+        }
+        now = scheduler.next_deadline().unwrap();
+    }
+}
+
+#[test]
+fn a_worker_that_does_not_begin_is_killed_when_its_time_is_over_and_not_later() {
+    for late in [1, 3, 300, 700, 990] {
+        assert_eq!(silence_until_killed(Duration::from_millis(late)), settings().silence);
+    }
+}
+
+/// Whether a worker that shares nothing is killed for its cancelled task, where the program has stood still for longer than
+/// the grace, and the task has noticed meanwhile or not.
+fn is_killed_after_standstill(has_noticed: bool) -> bool {
+    let mut scheduler = Scheduler::<Kind>::new(settings());
     let mut now = Instant::now();
     let mut tell = |event, now| {
         let mut effects = Effects::new();

@@ -443,7 +443,8 @@ impl<K: Types> Scheduler<K> {
         } else if waited >= self.settings.silence {
             self.see_to_silent(worker, now, effects);
         } else {
-            self.update(worker, |serving| serving.look = Some(now + waited.clamp(FIRST_LOOK, LOOK)));
+            let next = (now + waited.clamp(FIRST_LOOK, LOOK)).min(serving.since + self.settings.silence);
+            self.update(worker, |serving| serving.look = Some(next));
         }
     }
 
