@@ -6,7 +6,7 @@
 //! driver reads them, and only it ends and reaps processes, so that no number of a process is used that is not ours.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
@@ -26,6 +26,7 @@ use crate::process::pool::queued::Kinds;
 use crate::process::pool::remnants::Remnants;
 use crate::process::pool::shared::{Drive, Pool, State};
 use crate::process::pool::terms::{Action, Effects, Event, WorkerId};
+use crate::process::pool::unwatched::{GLANCE, Unwatched};
 use crate::process::program;
 use crate::process::protocol::channel::{Channel, Received};
 use crate::process::protocol::wire::WireError;
@@ -37,8 +38,6 @@ use crate::sync::spin::AdaptiveSpin;
 const READS: usize = 64;
 /// The same after its end: more than any channel holds.
 const LAST_READS: usize = 256;
-/// How often to check whether a process has ended, if nothing else shows it.
-const GLANCE: Duration = Duration::from_millis(100);
 /// For how long to spin after a message, in case another one follows.
 const RECENTLY: Duration = Duration::from_micros(20);
 
@@ -54,8 +53,7 @@ pub(super) struct Driver {
     last_heard: Option<Instant>,
     spin: AdaptiveSpin,
     pub(super) peers: HashMap<WorkerId, Peer>,
-    /// Workers whose ends have to be polled for: mostly none of a thousand.
-    unwatched: BTreeSet<WorkerId>,
+    unwatched: Unwatched,
     /// Workers that were given up, which still have time to end, or their launchers have.
     lingering: BTreeMap<WorkerId, Ending>,
     remnants: Remnants,
@@ -73,21 +71,26 @@ impl Drive for Driver {
         self.see_to_time();
         self.see_to_lingering();
         self.see_to_pulses();
-        let mut ready = self.what_nothing_tells();
+        #[cfg(not(feature = "cluster"))]
+        let crews: Vec<Ready> = Vec::new();
+        #[cfg(feature = "cluster")]
+        let crews = self.see_to_crews();
         let next = self.do_what_was_posted();
-        let glance = (!ready.is_empty()).then_some(GLANCE);
-        let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let time = Instant::now();
+        let glance = (!crews.is_empty()).then_some(GLANCE).into_iter().chain(self.unwatched.until_look(time));
+        let left = next.map(|next| next.saturating_duration_since(time));
         // What was received must not wait for more.
         let now = (!self.heard.get_mut().is_empty()).then_some(Duration::ZERO);
         let timeout = left.into_iter().chain(glance).chain(now).min();
-        let mut heard = Vec::new();
+        let mut ready = Vec::new();
         match guest {
-            Some(sleeper) => sleeper.interruptibly(|| heard = self.wait_briefly(sleeper, timeout)),
-            None => heard = self.wait(timeout),
+            Some(sleeper) => sleeper.interruptibly(|| ready = self.wait_briefly(sleeper, timeout)),
+            None => ready = self.wait(timeout),
         }
         self.pool.is_polling.store(false, Ordering::SeqCst);
         // Channels come first: what a worker has sent before its end still counts.
-        ready.splice(..0, heard);
+        ready.extend(crews);
+        ready.extend(self.unwatched.due(Instant::now).into_iter().map(Ready::Process));
         for ready in ready {
             match ready {
                 Ready::Turn => {}
@@ -133,7 +136,7 @@ impl Driver {
             last_heard: None,
             spin: AdaptiveSpin::new(),
             peers: HashMap::new(),
-            unwatched: BTreeSet::new(),
+            unwatched: Unwatched::default(),
             lingering: BTreeMap::new(),
             remnants: Remnants::default(),
             usual_effects: 0,
@@ -187,14 +190,6 @@ impl Driver {
         }
         let heard = &self.heard;
         self.pool.follow(state, effects, |actions| heard.borrow_mut().extend(actions.into_iter().map(Kept::Do)));
-    }
-
-    /// What has to be polled, since nothing else shows it.
-    fn what_nothing_tells(&mut self) -> Vec<Ready> {
-        let ready: Vec<Ready> = self.unwatched.iter().map(|&worker| Ready::Process(worker)).collect();
-        #[cfg(feature = "cluster")]
-        let ready = ready.into_iter().chain(self.see_to_crews()).collect();
-        ready
     }
 
     /// Returns until when to wait then, unless it is told that it is sooner.
@@ -378,6 +373,7 @@ impl Driver {
             peer.fault = fault;
         }
         if !mem::replace(&mut peer.is_severed, true) {
+            self.unwatched.hurry();
             if let Some(poller) = self.pool.poller.get() {
                 poller.remove(peer.channel.as_fd());
             }
@@ -422,7 +418,7 @@ impl Driver {
         let Some(exit) = self.peers.get(&worker).and_then(|peer| peer.process.exit()) else { return };
         self.hear_last(worker);
         let Some(mut peer) = self.peers.remove(&worker) else { return };
-        self.unwatched.remove(&worker);
+        self.unwatched.remove(worker);
         self.lingering.remove(&worker);
         if let Some(poller) = self.pool.poller.get().filter(|_| !peer.is_severed) {
             poller.remove(peer.channel.as_fd());

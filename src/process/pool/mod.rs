@@ -41,5 +41,6 @@ mod starts;
 mod telling;
 pub(crate) mod terms;
 mod threads;
+mod unwatched;
 mod verdict;
 pub(crate) mod windows;
