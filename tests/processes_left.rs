@@ -215,7 +215,8 @@ fn storm(builder: ProcessPoolBuilder) {
 
     let id = process::id();
     pool.shutdown().wait();
-    drop(pool);
     assert!(children().is_empty(), "of process {id}");
+    // Also while somebody still has the pool.
     eventually("threads and descriptors are as before", || !has_threads() && count_descriptors() == descriptors);
+    drop(pool);
 }

@@ -202,9 +202,9 @@ impl Driver {
     fn hear_of_crew(&mut self, news: CrewNews) {
         match news {
             CrewNews::Open(reception) => {
-                if let (Some(poller), Some(fd)) = (self.pool.poller.get(), reception.fd()) {
+                if let Some(fd) = reception.fd() {
                     // If this fails, connections are noticed when something else happens.
-                    let _ = poller.add(fd, Ready::Reception);
+                    let _ = self.poller.add(fd, Ready::Reception);
                 }
                 self.crews.reception = Some(reception);
             }
@@ -224,11 +224,9 @@ impl Driver {
     }
 
     fn take_on_crew(&mut self, number: u64, mut crew: Box<Crew>) {
-        if let Some(poller) = self.pool.poller.get() {
-            let listening = crew.process.pidfd().map(|pidfd| poller.add(pidfd, Ready::Crew(number)));
-            if listening.is_some_and(|listening| listening.is_err()) {
-                crew.process.forget_pidfd();
-            }
+        let listening = crew.process.pidfd().map(|pidfd| self.poller.add(pidfd, Ready::Crew(number)));
+        if listening.is_some_and(|listening| listening.is_err()) {
+            crew.process.forget_pidfd();
         }
         let workers: Vec<WorkerId> = crew.absent.iter().map(|&(worker, _)| worker).collect();
         self.pool.lock().unanswered -= workers.len();

@@ -21,7 +21,7 @@ use crate::process::pool::crew::Crews;
 use crate::process::pool::ending::Ending;
 use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::peer::{Introduction, Peer};
-use crate::process::pool::poller::Ready;
+use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::remnants::Remnants;
 use crate::process::pool::shared::{Drive, Pool, State};
@@ -47,6 +47,7 @@ const MOST_EFFECTS: usize = 256;
 /// Reads from workers, and handles their ends.
 pub(super) struct Driver {
     pub(super) pool: Arc<Pool>,
+    pub(super) poller: Arc<Poller>,
     /// What was received in this turn, to be made known after it.
     heard: RefCell<Vec<Kept>>,
     /// When a guest has heard something.
@@ -119,6 +120,8 @@ impl Drive for Driver {
         if is_over {
             state.starter = None;
             state.waiting.clear();
+            // With the lock held: whoever submits something after all makes others.
+            self.pool.release();
         }
         drop(state);
         if is_over {
@@ -129,9 +132,10 @@ impl Drive for Driver {
 }
 
 impl Driver {
-    pub(super) fn new(pool: Arc<Pool>) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, poller: Arc<Poller>) -> Self {
         Self {
             pool,
+            poller,
             heard: RefCell::default(),
             last_heard: None,
             spin: AdaptiveSpin::new(),
@@ -167,10 +171,9 @@ impl Driver {
     }
 
     fn wait(&self, timeout: Option<Duration>) -> Vec<Ready> {
-        let Some(poller) = self.pool.poller.get() else { return Vec::new() };
         let open = self.peers.iter().filter(|(_, peer)| !peer.is_severed);
         let channels = open.map(|(&worker, peer)| (peer.channel.as_fd(), worker, peer.channel.is_full()));
-        poller.wait(channels, timeout)
+        self.poller.wait(channels, timeout)
     }
 
     pub(super) fn tell(&self, event: Event<Kinds>) {
@@ -276,11 +279,10 @@ impl Driver {
     }
 
     fn listen(&self, worker: WorkerId, process: &Process, channel: &Channel) -> io::Result<()> {
-        let Some(poller) = self.pool.poller.get() else { return Ok(()) };
-        poller.add(channel.as_fd(), Ready::Channel(worker))?;
-        let listening = process.pidfd().map_or(Ok(()), |pidfd| poller.add(pidfd, Ready::Process(worker)));
+        self.poller.add(channel.as_fd(), Ready::Channel(worker))?;
+        let listening = process.pidfd().map_or(Ok(()), |pidfd| self.poller.add(pidfd, Ready::Process(worker)));
         if listening.is_err() {
-            poller.remove(channel.as_fd());
+            self.poller.remove(channel.as_fd());
         }
         listening
     }
@@ -374,9 +376,7 @@ impl Driver {
         }
         if !mem::replace(&mut peer.is_severed, true) {
             self.unwatched.hurry();
-            if let Some(poller) = self.pool.poller.get() {
-                poller.remove(peer.channel.as_fd());
-            }
+            self.poller.remove(peer.channel.as_fd());
             self.tell(Event::Severed(worker, is_heard));
         }
         self.see_disconnected(worker);
@@ -420,8 +420,8 @@ impl Driver {
         let Some(mut peer) = self.peers.remove(&worker) else { return };
         self.unwatched.remove(worker);
         self.lingering.remove(&worker);
-        if let Some(poller) = self.pool.poller.get().filter(|_| !peer.is_severed) {
-            poller.remove(peer.channel.as_fd());
+        if !peer.is_severed {
+            self.poller.remove(peer.channel.as_fd());
         }
         let end = peer.end(exit);
         if peer.introduction == Introduction::Greeting && end.remains.is_none() && matches!(exit, WorkerExit::Code(_)) {
@@ -439,9 +439,7 @@ impl Driver {
 
     /// Sees to what is left of a process that has ended: what it has started goes with it, unless it was to end.
     pub(super) fn bury(&mut self, process: &mut Process, is_leaving: bool) {
-        if let (Some(poller), Some(fd)) = (self.pool.poller.get(), process.pidfd()) {
-            poller.remove(fd);
-        }
+        process.pidfd().into_iter().for_each(|pidfd| self.poller.remove(pidfd));
         process.leave_streams();
         self.pool.lock().relay.iter().for_each(|relay| relay.wake());
         let is_killed_launcher = !is_leaving && process.is_killed_launcher();

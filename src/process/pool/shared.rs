@@ -6,7 +6,7 @@ use std::mem;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use event_listener::Event as Notifier;
@@ -54,7 +54,8 @@ pub(crate) struct Pool {
     pub(crate) launch: Launch,
     pub(super) cancel_grace: Duration,
     pub(super) state: Mutex<State>,
-    pub(super) poller: OnceLock<Poller>,
+    /// There while the threads are.
+    pub(super) poller: Mutex<Option<Arc<Poller>>>,
     /// Who drives.
     pub(super) leadership: Leadership<Box<dyn Drive>, Sleeper>,
     pub(super) standby: Standby,
@@ -145,7 +146,7 @@ impl Pool {
             launch,
             cancel_grace: settings.cancel_grace,
             state: Mutex::new(state),
-            poller: OnceLock::new(),
+            poller: Mutex::default(),
             leadership: Leadership::new(),
             standby: Standby::default(),
             backlog: Backlog::default(),
@@ -173,6 +174,11 @@ impl Pool {
         state.sites.remove(&worker);
         state.speakers.remove(&worker);
         state
+    }
+
+    /// Locked last, and for no longer than a system call takes.
+    pub(super) fn poller(&self) -> MutexGuard<'_, Option<Arc<Poller>>> {
+        self.poller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn close(self: &Arc<Self>) {
@@ -238,7 +244,7 @@ impl Pool {
 
     /// How soon somebody is to drive.
     pub(super) fn urgency(&self) -> Call {
-        let is_woken = self.poller.get().is_some_and(Poller::is_woken);
+        let is_woken = self.poller().as_ref().is_some_and(|poller| poller.is_woken());
         let state = self.lock();
         if is_woken || state.has_posted() {
             Call::Now
@@ -376,15 +382,17 @@ impl Pool {
     fn set_timer_to(&self, state: &mut State, next: Option<Instant>) {
         if let Some(next) = next.filter(|&next| state.timer.is_none_or(|timer| next < timer)) {
             state.timer = Some(next);
-            let waiting = self.poller.get().filter(|_| self.is_polling.load(Ordering::SeqCst));
-            waiting.into_iter().for_each(|poller| poller.set_timer(next));
+            if self.is_polling.load(Ordering::SeqCst) {
+                self.poller().iter().for_each(|poller| poller.set_timer(next));
+            }
         }
     }
 
     /// Sends what the socket has room for; the driver does the rest.
     pub(super) fn send_off(&self, worker: WorkerId, channel: &Arc<Channel>) {
-        let Some(poller) = self.poller.get() else { return };
-        channel.send_off_telling(|is_full| poller.await_room(channel.as_fd(), worker, is_full));
+        channel.send_off_telling(|is_full| {
+            self.poller().iter().for_each(|poller| poller.await_room(channel.as_fd(), worker, is_full));
+        });
     }
 
     /// Tells workers to forget shared values that nobody needs any more.
@@ -450,7 +458,7 @@ impl Reactor for Pool {
     }
 
     fn interrupt(&self) {
-        self.poller.get().into_iter().for_each(Poller::wake);
+        self.poller().iter().for_each(|poller| poller.wake());
     }
 }
 
@@ -492,11 +500,12 @@ impl Owner for Pool {
 
 impl Drain for Pool {
     fn drain(&self) -> bool {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.relay.take_if(|relay| relay.has_ended());
         state.scheduler.is_done()
             && self.backlog.is_empty()
             && !self.is_telling.load(Ordering::SeqCst)
-            && state.relay.as_ref().is_none_or(|relay| relay.has_ended())
+            && state.relay.is_none()
     }
 
     fn progress(&self) -> &Notifier {

@@ -1,7 +1,7 @@
 //! The driver's own thread while others drive: when it is to check that somebody does.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::process::protocol::alarm::Alarm;
@@ -18,44 +18,49 @@ pub(super) enum Call {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Standby {
-    alarm: OnceLock<Alarm>,
+pub(super) struct Standby(Mutex<Called>);
+
+#[derive(Debug, Default)]
+struct Called {
+    alarm: Option<Arc<Alarm>>,
     /// The most urgent call that was not answered yet.
-    called: Mutex<Option<Call>>,
+    call: Option<Call>,
 }
 
 impl Standby {
     /// Called once there is something to drive.
     pub(super) fn open(&self) -> io::Result<()> {
-        if self.alarm.get().is_none() {
-            Alarm::new()?.into_iter().for_each(|alarm| _ = self.alarm.set(alarm));
-        }
+        *self.called() = Called { alarm: Alarm::new()?.map(Arc::new), call: None };
         Ok(())
+    }
+
+    /// Nobody is to be called any more.
+    pub(super) fn close(&self) {
+        *self.called() = Called::default();
     }
 
     /// Without an alarm to call it, the driver's own thread is the only one that drives.
     pub(super) fn is_there(&self) -> bool {
-        self.alarm.get().is_some()
+        Alarm::EXISTS
     }
 
     pub(super) fn call(&self, call: Call) {
-        let Some(alarm) = self.alarm.get() else { return };
-        // Held while the alarm is set, so that no other sets it to a later time.
+        // Locked while the alarm is set, so that no other sets it to a later time.
         let mut called = self.called();
-        if *called < Some(call) {
-            *called = Some(call);
-            alarm.set(call.after());
-        }
+        let Some(alarm) = called.alarm.as_ref().filter(|_| called.call < Some(call)) else { return };
+        alarm.set(call.after());
+        called.call = Some(call);
     }
 
     /// Waits for a call.
     pub(super) fn wait(&self) -> Option<Call> {
-        self.alarm.get().into_iter().for_each(Alarm::wait);
-        self.called().take()
+        let alarm = self.called().alarm.clone();
+        alarm.iter().for_each(|alarm| alarm.wait());
+        self.called().call.take()
     }
 
-    fn called(&self) -> MutexGuard<'_, Option<Call>> {
-        self.called.lock().unwrap_or_else(PoisonError::into_inner)
+    fn called(&self) -> MutexGuard<'_, Called> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -70,9 +70,7 @@ impl Pool {
         if state.starter.is_some() {
             return Ok(());
         }
-        if self.poller.get().is_none() {
-            let _ = self.poller.set(Poller::new()?);
-        }
+        let poller = Arc::new(Poller::new()?);
         self.standby.open()?;
         let has_lines = !self.launch.launcher.is_local() || matches!(self.launch.output, WorkerOutput::Lines(_));
         let has_lines = has_lines || self.launch.log_level > 0;
@@ -80,16 +78,26 @@ impl Pool {
             state.relay = Some(self.start_relay()?);
         }
         let (starter, orders) = channel();
+        *self.poller() = Some(poller.clone());
         let (starting, driving) = (self.clone(), self.clone());
         let thread = thread::Builder::new().name("progress-start".into());
         let started = thread.spawn(move || starting.start_workers(&orders));
-        let started = started.and_then(|_| spawn_resident(move || driving.drive()));
+        let started = started.and_then(|_| spawn_resident(move || driving.drive(poller)));
         match started {
-            Ok(_) => state.starter = Some(starter),
+            Ok(()) => state.starter = Some(starter),
             // Nobody else would end it.
-            Err(_) => state.relay.take().into_iter().for_each(|relay| relay.finish()),
+            Err(_) => {
+                state.relay.take().into_iter().for_each(|relay| relay.finish());
+                self.release();
+            }
         }
         started
+    }
+
+    /// Closes what the threads wait with.
+    pub(super) fn release(&self) {
+        *self.poller() = None;
+        self.standby.close();
     }
 
     /// The life of the thread that starts workers. It lives as long as they do, for the system may tell them when it
@@ -124,8 +132,8 @@ impl Pool {
     }
 
     /// The life of the thread that drives while nobody waits.
-    fn drive(self: Arc<Self>) {
-        self.leadership.open(Box::new(Driver::new(self.clone())));
+    fn drive(self: Arc<Self>, poller: Arc<Poller>) {
+        self.leadership.open(Box::new(Driver::new(self.clone(), poller)));
         self.reside(self.replacements.load(Ordering::SeqCst));
     }
 

@@ -20,6 +20,8 @@ mod imp {
     pub(crate) struct Alarm(OwnedFd);
 
     impl Alarm {
+        pub(crate) const EXISTS: bool = true;
+
         pub(crate) fn new() -> io::Result<Option<Self>> {
             let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
             Ok(Some(Self(above_standard(timer)?)))
@@ -51,6 +53,8 @@ mod imp {
     pub(crate) enum Alarm {}
 
     impl Alarm {
+        pub(crate) const EXISTS: bool = false;
+
         pub(crate) fn new() -> io::Result<Option<Self>> {
             Ok(None)
         }
