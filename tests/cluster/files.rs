@@ -7,7 +7,9 @@ use std::process::Command;
 
 use progress_executor::{ExecutorExt, Launcher};
 
-use crate::support::{Gate, alone, double, eventually, kill, on_slurm, pool, processes, said_by, skip, spin};
+use crate::support::{
+    Gate, alone, children_called, double, eventually, kill, on_slurm, pool, processes, said_by, skip, spin,
+};
 
 fn key_file(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("progress-executor-{name}-{}", std::process::id()))
@@ -52,7 +54,7 @@ fn a_file_of_another_pool_is_left_to_it() {
         let launcher = Launcher::bulk(["sh", "-c", script, gate.path().to_str().unwrap()]).key_file(&file);
         let (one, other) = (pool(launcher.clone(), 1), pool(launcher, 1));
         let task = one.submit(double, 4);
-        eventually("there is the file", || self::first(&file).exists());
+        eventually("the file is complete, so that it is launched", || children_called("sh").len() == 1);
         let invitation = fs::read(self::first(&file)).unwrap();
         // Its second launch has another name.
         let second = PathBuf::from(format!("{}-2", file.display()));
@@ -85,8 +87,8 @@ fn a_job_array_works_for_its_program() {
         let tasks: Vec<_> = (0..1_000).map(|n| pool.submit(double, n)).collect();
         assert!((0..1_000).zip(tasks).all(|(n, task)| task.wait().unwrap() == 2 * n));
         eventually("all have come", || pool.workers().started == 3);
-        assert_eq!(said_by("squeue", &["-h", "-t", "R"]).lines().count(), 3);
-        assert_eq!(processes().len(), 3);
+        eventually("each has a job", || said_by("squeue", &["-h", "-t", "R"]).lines().count() == 3);
+        eventually("each is a process", || processes().len() == 3);
         drop(pool);
     });
 }

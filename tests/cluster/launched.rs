@@ -1,12 +1,12 @@
 //! Workers each of which has a launcher, and speaks through its standard input and output.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, Status, TaskErrorKind, WorkerExit};
 
 use crate::support::{
-    BEFORE_SILENCE, Gate, abort, children_called, count_forever, double, echo_bytes, eventually, exit, kill, nodes_of,
-    on_slurm, over_ssh, pool, said_by, spin,
+    Gate, abort, assert_lost_and_told, children_called, count_forever, double, echo_bytes, eventually, exit, kill,
+    nodes_of, on_slurm, over_ssh, pool, said_by, spin,
 };
 
 fn all_bytes(len: usize) -> Vec<u8> {
@@ -66,8 +66,7 @@ fn a_worker_that_ends_costs_its_task_whose_error_says_how_and_where() {
         let pool = pool(slurm.single(), 1);
         let check = |error: progress_executor::TaskError, expected: WorkerExit| {
             let text = format!("{error:#}");
-            let TaskErrorKind::WorkerLost(exit) = error.kind() else { panic!("{text}") };
-            assert_eq!(*exit, expected, "{text}");
+            assert_eq!(*error.kind(), TaskErrorKind::WorkerLost(expected), "{text}");
             let is_placed = ["n1", "n2"].iter().any(|node| text.contains(&format!("on {node} (process ")));
             assert!(is_placed && text.contains("step 0"), "{text}");
             assert_eq!(error.progress().n, 3, "{text}");
@@ -77,10 +76,8 @@ fn a_worker_that_ends_costs_its_task_whose_error_says_how_and_where() {
         check(second.end_of(pool.submit(exit, (3, second.path()))), WorkerExit::Code(3));
         let task = pool.submit(spin, ());
         eventually("it spins", || task.progress().message.is_some());
-        let start = Instant::now();
         kill(pool.workers().workers[0].pid);
         check(task.wait().unwrap_err(), WorkerExit::Signal(9));
-        assert!(start.elapsed() < BEFORE_SILENCE, "it takes {:?}", start.elapsed());
     });
 }
 
@@ -93,12 +90,12 @@ fn a_launcher_that_is_killed_costs_its_tasks_and_leaves_no_job() {
             eventually("it spins", || task.progress().message.is_some());
             let launchers = children_called("srun");
             assert_eq!(launchers.len(), 1);
-            let start = Instant::now();
             kill(launchers[0]);
-            let error = task.wait().unwrap_err();
-            assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
-            assert!(start.elapsed() < BEFORE_SILENCE, "it takes {:?}", start.elapsed());
+            assert_lost_and_told(&task.wait().unwrap_err());
             assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+            // The next one is the only one again.
+            pool.shutdown().wait();
+            assert!(children_called("srun").is_empty());
         }
     });
 }
@@ -128,11 +125,9 @@ fn a_task_that_does_not_listen_is_ended_after_the_grace() {
             let pool = builder.cancel_grace(Duration::from_millis(200)).build().unwrap();
             let task = pool.submit(spin, ());
             eventually("it spins", || task.progress().message.is_some());
-            let start = Instant::now();
             task.cancel();
             let error = task.wait().unwrap_err();
             assert!(error.is_cancelled(), "{error:#}");
-            assert!(start.elapsed() < BEFORE_SILENCE, "it takes {:?}", start.elapsed());
         }
     });
 }

@@ -3,20 +3,21 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use progress_executor::ExecutorExt;
 use rustix::process::Signal;
 
-use crate::support::{
-    BEFORE_SILENCE, Slurm, count_forever, eventually, on_slurm, pool, processes, said_by, signal, spin,
-};
+use crate::support::{Slurm, count_forever, eventually, on_slurm, pool, processes, said_by, signal, spin};
 
 /// Which tasks, and behind which launcher.
 const KINDS: [&str; 5] = ["single deaf", "single listening", "bulk deaf", "bulk listening", "bulk queued"];
 
 /// Short, for a program that is to be lost by it; and not too short for a busy machine.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// So long that nothing is lost by it before a test has failed.
+const LONG_HEARTBEAT: Duration = Duration::from_secs(1000);
 
 /// Starts this program, whose tasks never end, and returns once they have begun.
 fn start(kind: &str, heartbeat: Duration) -> Child {
@@ -60,17 +61,11 @@ fn program_whose_tasks_never_end() {
 }
 
 fn end(kind: &str, which: Signal) {
-    let mut program = start(kind, Duration::from_secs(5));
-    let start = Instant::now();
+    let mut program = start(kind, LONG_HEARTBEAT);
     signal(program.id(), which);
     program.wait().unwrap();
     eventually("the tasks are gone", || processes().is_empty());
-    let tasks = start.elapsed();
     eventually("the jobs are gone", || said_by("squeue", &["-h"]).trim().is_empty());
-    let jobs = start.elapsed();
-    assert!(tasks < BEFORE_SILENCE, "{kind}: {tasks:?}");
-    // Slurm gives them two seconds between the first signal and the last.
-    assert!(jobs < tasks + BEFORE_SILENCE, "{kind}: {tasks:?}, {jobs:?}");
 }
 
 #[test]
@@ -118,6 +113,6 @@ fn a_worker_that_is_stopped_for_a_while_serves_on_and_for_too_long_does_not() {
         eventually("it counts again", || task.progress().n > n);
         signal(worker, Signal::STOP);
         let error = task.wait().unwrap_err();
-        assert!(format!("{error:#}").contains("nothing for 3s"), "{error:#}");
+        assert!(format!("{error:#}").contains("nothing for 6s"), "{error:#}");
     });
 }

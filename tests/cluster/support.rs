@@ -13,14 +13,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor, ProgressFuture, TaskError, TaskResult, Updater};
+use progress_executor::{
+    ExecutorExt, Launcher, ProcessPoolExecutor, ProgressFuture, TaskError, TaskErrorKind, TaskResult, Updater,
+};
 
-/// Far more than any test takes, also on a busy machine; after the loss of a node Slurm takes most of a minute itself.
+/// Far more than anything takes that a test waits for, also on a busy machine; after the loss of a node Slurm takes most of
+/// a minute itself.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// By when a loss is known that something tells of. A machine that is busy takes its time; only where nothing tells of it
-/// the silence of three heartbeats does, after 15 s. How soon it is known is what `benches/cluster` measures.
-pub(crate) const BEFORE_SILENCE: Duration = Duration::from_secs(10);
+/// Far more than a test takes that waits for several things.
+const TEST_DEADLINE: Duration = Duration::from_secs(300);
 
 // The tasks.
 
@@ -336,6 +338,14 @@ pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
+/// That a worker is lost is known because something has told of it. How soon that is, `benches/cluster` measures.
+#[track_caller]
+pub(crate) fn assert_lost_and_told(error: &TaskError) {
+    let text = format!("{error:#}");
+    assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{text}");
+    assert!(!text.contains("nothing for"), "it was known by its silence: {text}");
+}
+
 /// Runs a test that could hang; fails when it does.
 #[track_caller]
 pub(crate) fn within_deadline(test: impl FnOnce() + Send + 'static) {
@@ -344,9 +354,9 @@ pub(crate) fn within_deadline(test: impl FnOnce() + Send + 'static) {
         test();
         let _ = done.send(());
     });
-    match result.recv_timeout(DEADLINE) {
+    match result.recv_timeout(TEST_DEADLINE) {
         Ok(()) => {}
-        Err(RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended within {DEADLINE:?}"),
+        Err(RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended within {TEST_DEADLINE:?}"),
         Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
     }
 }
