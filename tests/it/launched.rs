@@ -377,7 +377,8 @@ fn a_worker_that_is_stopped_is_killed_when_its_task_is_cancelled() {
 
 // Falling out of reach.
 
-const BEAT: Duration = Duration::from_millis(50);
+/// Short, for what is lost by it; and not too short for a busy machine.
+const BEAT: Duration = Duration::from_millis(500);
 
 #[test]
 fn a_worker_of_which_nothing_is_heard_is_lost() {
@@ -388,7 +389,7 @@ fn a_worker_of_which_nothing_is_heard_is_lost() {
         let worker = pool.workers().workers[0].pid;
         stop(worker);
         let error = task.wait().unwrap_err();
-        assert!(error.is_worker_lost() && format!("{error:#}").contains("nothing for 150ms"), "{error:#}");
+        assert!(error.is_worker_lost() && format!("{error:#}").contains("nothing for 1.5s"), "{error:#}");
         eventually("the worker is gone", || !has_process(worker));
         assert_eq!(pool.submit(count, 7).wait().unwrap(), 7);
     });
@@ -510,7 +511,7 @@ fn a_worker_takes_no_task_in_the_last_of_its_time() {
 fn a_large_input_takes_the_time_that_it_takes() {
     within_deadline(|| {
         // It is passed on in pieces, so slowly that all of it takes longer than a worker may be silent.
-        let slow = "while dd bs=64k count=1 of=\"$0.piece\" 2>/dev/null && [ -s \"$0.piece\" ]; do cat \"$0.piece\"; sleep .03; done";
+        let slow = "while dd bs=64k count=1 of=\"$0.piece\" 2>/dev/null && [ -s \"$0.piece\" ]; do cat \"$0.piece\"; sleep .15; done";
         let file = NewFile::new();
         let launcher = Launcher::command([
             "sh",
