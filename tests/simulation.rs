@@ -109,7 +109,7 @@ struct SimTask {
     /// How often it was begun, and how often it was to be begun again.
     begun: Cell<u32>,
     retried: Cell<u32>,
-    /// How often it was started again because it may have begun, though it had not.
+    /// How often it was taken for begun because it may have, though it had not.
     assumed: Cell<u32>,
     /// Where the program can see that, it has noticed that it is to end.
     has_noticed: Cell<bool>,
@@ -347,6 +347,18 @@ struct Worker {
     is_unheard: bool,
 }
 
+impl Worker {
+    /// The task that it runs, or is taken to run.
+    fn task(&self) -> Option<TaskRef> {
+        let of_order = |order: &Order| match order {
+            Order::Run(task, _, wanted) if wanted & state::RUNNING != 0 => Some(task.clone()),
+            _ => None,
+        };
+        let running = self.running.as_ref().map(|run| run.task.clone());
+        running.or_else(|| self.inbox.iter().find_map(of_order))
+    }
+}
+
 struct Run {
     task: TaskRef,
     place: u64,
@@ -521,7 +533,11 @@ impl World {
         let mut others = Effects::new();
         for action in effects {
             match action {
-                Action::Send(worker, task, place, wanted) => self.order(worker, Order::Run(task, place, wanted)),
+                Action::Send(worker, task, place, wanted) => {
+                    let is_assumed = wanted & state::RUNNING != 0;
+                    task.0.assumed.set(task.0.assumed.get() + u32::from(is_assumed));
+                    self.order(worker, Order::Run(task, place, wanted));
+                }
                 Action::Want(worker, task, wanted) => self.order(worker, Order::Want(task, wanted)),
                 Action::Dismiss(worker) => self.order(worker, Order::Quit),
                 other => others.push(other),
@@ -959,7 +975,8 @@ impl World {
         let Some(it) = self.workers.get_mut(&worker) else { return };
         for (task, _, told) in &mut it.waiting {
             if task.id() == id {
-                *told = wanted;
+                // Where a worker forgets that, it says once more that the task has begun.
+                *told = wanted | *told & state::RUNNING;
             }
         }
         let Some(run) = it.running.as_ref().filter(|run| run.task.id() == id) else { return };
@@ -996,7 +1013,10 @@ impl World {
             let number = self.counter;
             it.running = Some(Run { task: task.clone(), place, number, began: self.now, has_noticed: false });
             task.may_begin();
-            if !self.has_pages {
+            if wanted & state::RUNNING != 0 {
+                // It was taken for begun, and rightly so.
+                task.0.assumed.set(task.0.assumed.get() - 1);
+            } else if !self.has_pages {
                 self.say(worker, Frame::Begun(task.id()));
                 self.send_off(worker);
             } else if wanted & state::OBSERVED != 0 {
@@ -1246,8 +1266,7 @@ impl World {
     /// wait for their turn as long. Returns whether there was such a task.
     fn end_what_stands_still(&mut self) -> bool {
         let stands_still = |it: &&Worker| it.frozen_until.is_some_and(|until| until > self.now);
-        let still = self.workers.values().filter(stands_still).filter_map(|it| it.running.as_ref());
-        let still: Vec<TaskRef> = still.map(|run| run.task.clone()).collect();
+        let still: Vec<TaskRef> = self.workers.values().filter(stands_still).filter_map(Worker::task).collect();
         let preparing = |(&worker, it): (&WorkerId, &Worker)| (it.is_preparing && stands_still(&it)).then_some(worker);
         let preparing: Vec<WorkerId> = self.workers.iter().filter_map(preparing).collect();
         // Nobody knows when they come, so that whoever waits for one has to lose patience.

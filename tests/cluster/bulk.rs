@@ -185,6 +185,23 @@ fn who_is_left_behind_by_a_task_holds_up_nobody() {
 }
 
 #[test]
+fn a_worker_that_is_killed_while_it_has_nothing_to_do_costs_no_task() {
+    alone(|| {
+        for launcher in [Launcher::command(["env"]), Launcher::bulk(["env"])] {
+            let pool = pool(launcher, 1);
+            for lost in 0..5 {
+                // Many follow each other before.
+                let tasks: Vec<_> = (0..100).map(|n| pool.submit(double, n)).collect();
+                assert!((0..100).zip(tasks).all(|(n, task)| task.wait().unwrap() == 2 * n));
+                assert_eq!(pool.workers().lost, lost);
+                kill(pool.workers().workers[0].pid);
+            }
+            assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+        }
+    });
+}
+
+#[test]
 fn a_pool_that_is_dropped_ends_more_workers_than_there_are_processors() {
     on_slurm(|slurm| {
         let pool = pool(slurm.bulk(), 64);

@@ -53,6 +53,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 ///   three such failures in a row, with no other worker up, the waiting tasks fail, quoting what the launcher said last.
 /// - A task has succeeded only if its result has arrived, whatever the launcher reports: some exit with 0 though the worker
 ///   was killed.
+/// - A worker that is lost costs one task at most: the one that it ran, or was sent as soon as it had ended another.
 /// - A worker that is silent for three [heartbeats](Self::heartbeat) is lost, and one that hears nothing for as long ends
 ///   itself. So a program that is stopped for longer than that loses its workers.
 /// - To end a worker, its input is closed and its launcher gets `SIGTERM`. A launcher may have a job to end first, and gets

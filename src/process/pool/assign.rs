@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::process::pool::scheduler::{FIRST_LOOK, Scheduler, WANTED};
 use crate::process::pool::slot::{Phase, Serving, Slot};
 use crate::process::pool::terms::{Action, Effects, Task, Types, WorkerId};
-use crate::task::state::Unclaimed;
+use crate::task::state::{self, Unclaimed};
 
 /// How much work is queued inside a worker, in nanoseconds: more would gain nothing, and would have to be moved if the
 /// worker is lost.
@@ -107,7 +107,7 @@ impl<K: Types> Scheduler<K> {
 
     pub(super) fn give(&mut self, worker: WorkerId, count: usize, now: Instant, effects: &mut Effects<K>) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
-        let was_idle = slot.sent.is_empty();
+        let (was_idle, follows) = (slot.sent.is_empty(), slot.has_just_ended_one(now));
         if slot.is_expired(now) {
             // An idle one is asked to end when its time has come, and one that is busy when it becomes idle.
             return;
@@ -116,6 +116,13 @@ impl<K: Types> Scheduler<K> {
         while given < count && slot.done + (slot.sent.len() as u64) < self.settings.max_tasks {
             let Some(task) = self.queue.pop_front() else { break };
             match task.lend() {
+                // Where it is limited or observed, it matters when it begins.
+                Ok(word) if follows && word & (state::LIMITED | state::OBSERVED) == 0 => {
+                    effects.push(slot.send(worker, task.clone(), word & WANTED | state::RUNNING));
+                    slot.has_begun = true;
+                    effects.push(Action::Begin(task));
+                    given += 1;
+                }
                 Ok(word) => {
                     effects.push(slot.send(worker, task, word & WANTED));
                     given += 1;

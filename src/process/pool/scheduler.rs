@@ -25,7 +25,7 @@
 //!
 //! Where a [`Page`] is shared with the worker, a task that has not begun is taken back at once and exactly, and a worker
 //! is killed only for the task that it is running. Without one, a worker is sent one task at a time, so that there is
-//! nothing else that a kill could hit.
+//! nothing else that a kill could hit; and one that follows at once on another is taken for begun when it is sent.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::mem;

@@ -154,6 +154,12 @@ impl<K: Types> Slot<K> {
         self.room(2) > 1
     }
 
+    /// Whether it was heard of just now, and would have to say that it has begun with what it is given. It need not: to hear of
+    /// that would cost as much as a short task. What it is given is taken for begun, and so is lost with it.
+    pub(crate) fn has_just_ended_one(&self, now: Instant) -> bool {
+        !self.shares_page() && self.done > 0 && self.serving().is_some_and(|serving| serving.since == now)
+    }
+
     /// Whether it is to be given more, though it has something to do. In one go, when half of that is done.
     pub(crate) fn takes_more(&self, ahead: usize, max_tasks: u64) -> bool {
         let is_fit = self.serving().is_some_and(|serving| !serving.is_long);

@@ -309,7 +309,8 @@ impl Worker {
 
     fn run(&self, prepared: Prepared, context: Context, unsent: &mut Unsent) -> Context {
         let Prepared { run, function, task, handle } = prepared;
-        let is_awaited = self.place(run).is_none() || task.core.state.load() & state::OBSERVED != 0;
+        let is_known = self.place(run).is_some() || run.wanted & state::RUNNING != 0;
+        let is_awaited = !is_known || task.core.state.load() & state::OBSERVED != 0;
         if is_awaited {
             self.channel().outbox().reply(Reply::Started { id: run.id });
         }

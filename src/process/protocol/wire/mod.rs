@@ -84,7 +84,8 @@ pub(crate) struct Run {
     pub(crate) id: u64,
     /// Its number among those that were sent to this worker.
     pub(crate) place: u64,
-    /// What is requested of it by now: bits of its control word.
+    /// What is requested of it by now: bits of its control word. `RUNNING` where it is taken for begun, which so need not be
+    /// said.
     pub(crate) wanted: u32,
     /// How long it may take, in nanoseconds; [`NO_TIMEOUT`] stands for as long as it likes. A task of several items begins
     /// none any more then, and gives back what is left.
