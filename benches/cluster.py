@@ -1,6 +1,7 @@
 """What `benches/cluster` compares with: Python's own pool on this machine, and executorlib behind srun.
 
-Each figure is a line: whose it is, its name, its value; times in seconds.
+`cluster.py first_result` or `cluster.py rates WORKERS`. Each figure is a line: whose it is, its name, its value; times in
+seconds, or `now` for the time since this was started.
 """
 
 import os
@@ -11,10 +12,6 @@ from concurrent.futures import ProcessPoolExecutor
 
 def double(n):
     return 2 * n
-
-
-def sleep(seconds):
-    time.sleep(seconds)
 
 
 def busy(seconds):
@@ -44,43 +41,47 @@ def round_trip(pool, rounds):
     return sorted(times)[rounds // 2]
 
 
-def python():
-    for workers in (8, 32):
-        with ProcessPoolExecutor(workers) as pool:
-            list(pool.map(busy, [0.05] * workers))
-            rate(pool, 1000)
-            say("python", f"rate{workers}", rate(pool, 5000))
-            if workers == 8:
-                say("python", "round_trip", round_trip(pool, 500))
+def python_rate(workers):
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(busy, [0.05] * workers))
+        rate(pool, 1000)
+        say("python", f"rate{workers}", rate(pool, 5000))
+        if workers == 8:
+            say("python", "round_trip", round_trip(pool, 500))
 
 
-def executorlib():
+def executorlib_pool(workers):
     from executorlib import SlurmJobExecutor
 
-    def pool(workers):
-        return SlurmJobExecutor(max_workers=workers, block_allocation=True, hostname_localhost=True)
+    return SlurmJobExecutor(max_workers=workers, block_allocation=True, hostname_localhost=True)
 
+
+def executorlib_first_result():
+    with executorlib_pool(1) as pool:
+        assert pool.submit(double, 1).result() == 2
+        say("executorlib", "first_result", "now")
+        say("executorlib", "round_trip", round_trip(pool, 50))
+
+
+def executorlib_rate(workers):
     start = time.perf_counter()
-    with pool(1) as one:
-        assert one.submit(double, 1).result() == 2
-        say("executorlib", "first_result", time.perf_counter() - start)
-        say("executorlib", "round_trip", round_trip(one, 50))
-    start = time.perf_counter()
-    with pool(8) as eight:
-        for future in [eight.submit(busy, 0.2) for _ in range(8)]:
+    with executorlib_pool(workers) as pool:
+        for future in [pool.submit(busy, 0.2) for _ in range(workers)]:
             future.result()
-        say("executorlib", "rate8", rate(eight, 400))
-    start = time.perf_counter()
-    with pool(32) as all_of_them:
-        for future in [all_of_them.submit(busy, 0.2) for _ in range(32)]:
-            future.result()
-        say("executorlib", "up32", time.perf_counter() - start)
-        say("executorlib", "rate32", rate(all_of_them, 400))
+        say("executorlib", f"up{workers}", time.perf_counter() - start)
+        say("executorlib", f"rate{workers}", rate(pool, 400))
+
+
+def main(what, *workers):
+    try:
+        if what == "first_result":
+            executorlib_first_result()
+        else:
+            python_rate(int(workers[0]))
+            executorlib_rate(int(workers[0]))
+    except ImportError as error:
+        print(f"executorlib is left out: {error!r}", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    python()
-    try:
-        executorlib()
-    except Exception as error:
-        print(f"executorlib is left out: {error!r}", file=sys.stderr)
+    main(*sys.argv[1:])

@@ -1,10 +1,10 @@
 //! Workers that Slurm has placed on two nodes of this machine: what they cost, and how soon things are known. Run by
-//! `benches/cluster`, which starts the Slurm and measures others in the same run; their figures are in the file that is named.
+//! `benches/cluster`, which starts the Slurm, and names the Python by which others are measured in turns with this.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{self, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 fn main() {
     TaskRegistry::new().register(double).register(echo).register(rest).register(tick).register(spin).init();
-    if std::env::args().any(|argument| argument == ENDLESS) {
-        return run_for_ever();
+    match std::env::args().nth(1).as_deref() {
+        Some(ENDLESS) => return run_for_ever(),
+        Some(FIRST_SINGLE) => return run_first(single()),
+        Some(FIRST_BULK) => return run_first(bulk()),
+        _ => {}
     }
-    let others = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let others = others.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-    let mut table = Table { others: parse(&others), missed: 0 };
+    let python = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let mut table = Table { python, others: HashMap::new(), missed: 0 };
     println!("| {:50} | {:14} | {:7} | {:6} |", "", "measured", "bound", "");
     println!("|{:-<52}|{:->15}:|{:->8}:|{:-<8}|", "", "", "", "");
     starts(&mut table);
@@ -67,20 +69,31 @@ fn spin((): (), progress: &Updater) -> TaskResult<()> {
 // The table.
 
 struct Table {
-    others: HashMap<(String, String), f64>,
+    python: Option<String>,
+    /// What was measured of others: whose it is, and its name.
+    others: HashMap<(String, String), Vec<f64>>,
     missed: usize,
 }
 
-fn parse(figures: &str) -> HashMap<(String, String), f64> {
-    let lines = figures.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let figures = lines.filter_map(|words| match words[..] {
-        [whose, name, value] => Some(((whose.to_owned(), name.to_owned()), value.parse().ok()?)),
-        _ => None,
-    });
-    figures.collect()
-}
-
 impl Table {
+    /// Measures this of others, once more.
+    fn measure_others(&mut self, what: &[&str]) {
+        let Some(python) = &self.python else { return };
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster.py");
+        let start = Instant::now();
+        let others = Command::new("timeout").args(["120", python, script]).args(what).stdout(Stdio::piped()).spawn();
+        let mut others = others.expect("there is `timeout`");
+        let figures = BufReader::new(others.stdout.take().expect("it is a pipe")).lines();
+        for line in figures.map_while(Result::ok) {
+            if let [whose, name, value] = line.split_whitespace().collect::<Vec<_>>()[..] {
+                let since_start = start.elapsed().as_secs_f64();
+                let value = if value == "now" { since_start } else { value.parse().expect("it is a number") };
+                self.others.entry((whose.to_owned(), name.to_owned())).or_default().push(value);
+            }
+        }
+        others.wait().expect("it ends");
+    }
+
     /// A figure that is to be this, at the most.
     fn at_most(&mut self, what: &str, figure: f64, bound: f64, unit: &str) {
         self.row(what, figure, figure <= bound, &format!("≤ {bound}"), unit);
@@ -109,7 +122,7 @@ impl Table {
         if other.is_none() {
             println!("| {what:50} | {whose} was not measured | | |");
         }
-        Some(figure / other?)
+        Some(figure / median(other?.clone()))
     }
 
     fn row(&mut self, what: &str, figure: f64, is_met: bool, bound: &str, unit: &str) {
@@ -119,6 +132,9 @@ impl Table {
 }
 
 // What is measured.
+
+/// How often, in turns with others.
+const ROUNDS: usize = 5;
 
 fn single() -> Launcher {
     Launcher::command(["srun", "--exact", "-n1", "-Q"])
@@ -175,34 +191,46 @@ fn percentile(mut times: Vec<f64>, percent: usize) -> f64 {
 }
 
 fn starts(table: &mut Table) {
-    let first = |launcher: fn() -> Launcher| {
-        let first = || {
-            let start = Instant::now();
-            assert_eq!(pool(launcher(), 1).submit(double, 1).wait().expect("it returns a value"), 2);
-            start.elapsed().as_secs_f64()
-        };
-        median((0..5).map(|_| first()).collect())
+    let first = |kind| {
+        let (mut program, seconds) = begin(kind);
+        program.wait().expect("it ends");
+        wait_for(no_jobs);
+        seconds
     };
-    let seconds = first(single);
+    let in_turns = (0..ROUNDS).map(|_| {
+        table.measure_others(&["first_result"]);
+        wait_for(no_jobs);
+        first(FIRST_SINGLE)
+    });
+    let seconds = median(in_turns.collect());
     table.at_most("first result, through srun", seconds, 0.3, "s");
     table.at_most_of("first result, beside executorlib", seconds, ("executorlib", "first_result"), 0.333);
-    table.at_most("first result, connected", first(bulk), 0.3, "s");
+    let seconds = median((0..ROUNDS).map(|_| first(FIRST_BULK)).collect());
+    table.at_most("first result, connected", seconds, 0.3, "s");
 }
 
 fn throughput(table: &mut Table) {
+    let rate = |pool: &ProcessPoolExecutor, tasks: u64| {
+        let start = Instant::now();
+        let tasks: Vec<_> = (0..tasks).map(|n| pool.submit(double, n)).collect();
+        let count = tasks.len() as f64;
+        for task in tasks {
+            task.wait().expect("it returns a value");
+        }
+        count / start.elapsed().as_secs_f64()
+    };
     for workers in [8, 32] {
-        let (pool, _) = full(bulk(), workers);
-        let rate = |tasks: u64| {
-            let start = Instant::now();
-            let tasks: Vec<_> = (0..tasks).map(|n| pool.submit(double, n)).collect();
-            let count = tasks.len() as f64;
-            for task in tasks {
-                task.wait().expect("it returns a value");
-            }
-            count / start.elapsed().as_secs_f64()
-        };
-        rate(5_000);
-        let rate = rate(20_000);
+        let in_turns = (0..ROUNDS).map(|_| {
+            // They need the processors that Slurm has.
+            wait_for(no_jobs);
+            table.measure_others(&["rates", &workers.to_string()]);
+            let (pool, _) = full(bulk(), workers);
+            rate(&pool, 5_000);
+            let rate = rate(&pool, 20_000);
+            pool.shutdown().wait();
+            rate
+        });
+        let rate = median(in_turns.collect());
         println!("| {:50} | {rate:>8.0} /s    | {:7} | {:6} |", format!("tasks per second, {workers} workers"), "", "");
         for (whose, name) in [("python", "Python's own"), ("executorlib", "executorlib")] {
             table.at_least_of(&format!("  beside {name}"), rate, (whose, &format!("rate{workers}")), 3.0);
@@ -287,10 +315,18 @@ fn signs(table: &mut Table) {
     table.at_most("cancel of what does not listen, beyond the grace", start.elapsed().as_secs_f64() - 0.5, 1.0, "s");
 }
 
-// Programs and nodes that end.
+// Programs that begin, and programs and nodes that end.
 
+/// Makes this program one that wants a single result.
+const FIRST_SINGLE: &str = "--first-single";
+const FIRST_BULK: &str = "--first-bulk";
 /// Makes this program one whose tasks never end.
 const ENDLESS: &str = "--endless";
+
+fn run_first(launcher: Launcher) {
+    assert_eq!(pool(launcher, 1).submit(double, 1).wait().expect("it returns a value"), 2);
+    println!("begun");
+}
 
 fn run_for_ever() {
     let pool = pool(bulk(), 2);
@@ -325,13 +361,20 @@ fn ends(table: &mut Table) {
     wait_for(|| no_jobs() && own_processes().is_empty());
 }
 
-/// Returns after how long no task of a program is left that was sent a signal, and after how long no job.
-fn end_program(signal: Signal) -> (f64, f64) {
+/// Runs this program once more, as one of that kind. Returns how long it took to begin.
+fn begin(kind: &str) -> (Child, f64) {
+    let start = Instant::now();
     let program = std::env::current_exe().expect("it is a file");
-    let program = Command::new(program).arg(ENDLESS).stdout(Stdio::piped()).spawn();
+    let program = Command::new(program).arg(kind).stdout(Stdio::piped()).spawn();
     let mut program = program.expect("it can be run");
     let lines = BufReader::new(program.stdout.take().expect("it is a pipe")).lines();
     lines.map_while(Result::ok).find(|line| line == "begun").expect("it begins");
+    (program, start.elapsed().as_secs_f64())
+}
+
+/// Returns after how long no task of a program is left that was sent a signal, and after how long no job.
+fn end_program(signal: Signal) -> (f64, f64) {
+    let (mut program, _) = begin(ENDLESS);
     let start = Instant::now();
     signal_all(&[program.id()], signal);
     program.wait().expect("it ends");
