@@ -5,31 +5,44 @@
 
 use std::fmt::{self, Write};
 
-/// Displays a text as a string of JSON that may also stand in a script element of HTML.
+/// Displays a text as a string of JSON.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        let mut written = 0;
-        for (at, character) in self.0.char_indices().filter(|(_, character)| needs_escape(*character)) {
-            f.write_str(&self.0[written..at])?;
-            match character {
-                '"' => f.write_str("\\\"")?,
-                '\\' => f.write_str("\\\\")?,
-                '\n' => f.write_str("\\n")?,
-                other => write!(f, "\\u{:04x}", u32::from(other))?,
-            }
-            written = at + character.len_utf8();
-        }
-        f.write_str(&self.0[written..])?;
-        f.write_char('"')
+        write_quoted(self.0, f, needs_escape)
     }
 }
 
-/// Beside what JSON asks for: what would end a script element or begin a comment in it, and line ends of older JavaScript.
+/// The same, where it stands in a script element of HTML: nothing in it ends that or begins a comment.
+pub(crate) struct QuotedInScript<'a>(pub(crate) &'a str);
+
+impl fmt::Display for QuotedInScript<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_quoted(self.0, f, |character| needs_escape(character) || matches!(character, '<' | '>' | '&'))
+    }
+}
+
+/// What JSON asks for, and line ends of other languages. No more than that: Perfetto does not decode `\u003c`.
 fn needs_escape(character: char) -> bool {
-    character.is_control() || matches!(character, '"' | '\\' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}')
+    character.is_control() || matches!(character, '"' | '\\' | '\u{2028}' | '\u{2029}')
+}
+
+fn write_quoted(text: &str, f: &mut fmt::Formatter<'_>, needs_escape: impl Fn(char) -> bool) -> fmt::Result {
+    f.write_char('"')?;
+    let mut written = 0;
+    for (at, character) in text.char_indices().filter(|(_, character)| needs_escape(*character)) {
+        f.write_str(&text[written..at])?;
+        match character {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            '\n' => f.write_str("\\n")?,
+            other => write!(f, "\\u{:04x}", u32::from(other))?,
+        }
+        written = at + character.len_utf8();
+    }
+    f.write_str(&text[written..])?;
+    f.write_char('"')
 }
 
 /// Displays a value of JSON, or `null`.
@@ -46,20 +59,23 @@ impl<T: fmt::Display> fmt::Display for OrNull<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{OrNull, Quoted};
+    use super::{OrNull, Quoted, QuotedInScript};
 
     #[test]
     fn a_reader_of_json_gets_the_text_back() {
         let all: String = (0..0x3000).chain([0x1f600, 0x10ffff]).filter_map(char::from_u32).collect();
         for text in ["", "plain", "\"\\\n\r\t\0\u{1b}[31m", "</script><!--", "a & b", "\u{2028}日本語👩‍👧", &all]
         {
-            assert_eq!(serde_json::from_str::<String>(&Quoted(text).to_string()).unwrap(), text);
+            for json in [Quoted(text).to_string(), QuotedInScript(text).to_string()] {
+                assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+            }
         }
     }
 
     #[test]
     fn nothing_ends_a_script_element() {
-        assert_eq!(Quoted("</script><!--&").to_string(), r#""\u003c/script\u003e\u003c!--\u0026""#);
+        assert_eq!(QuotedInScript("</script><!--&").to_string(), r#""\u003c/script\u003e\u003c!--\u0026""#);
+        assert_eq!(Quoted("</script><!--&").to_string(), r#""</script><!--&""#);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use ureq::Agent;
 /// Far more than anything takes, also on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -24,6 +24,8 @@ const FLAGS: [&str; 8] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    // Nothing comes from elsewhere.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 ];
 
 /// A browser with a profile of its own, ended when this is dropped.

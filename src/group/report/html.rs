@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::group::report::lanes::{Fate, Lane, lanes};
 use crate::group::report::{GroupReport, TaskReport};
-use crate::json::{OrNull, Quoted};
+use crate::json::{OrNull, QuotedInScript};
 
 const PAGE: &str = include_str!("page.html");
 /// What is put in their places.
@@ -60,7 +60,7 @@ impl GroupReport {
             self.pending(),
             self.omitted()
         )?;
-        write_list(out, lanes.iter(), |out, lane| write!(out, "{}", Quoted(&lane.title)))?;
+        write_list(out, lanes.iter(), |out, lane| write!(out, "{}", QuotedInScript(&lane.title)))?;
         write!(out, "],\n\"tasks\":[")?;
         let lane_of = lanes_of_tasks(&lanes);
         write_list(out, self.tasks().iter().enumerate(), |out, (index, task)| {
@@ -87,10 +87,10 @@ fn write_task(out: &mut impl Write, task: &TaskReport, lane: Option<usize>) -> i
         out,
         "[{},{},{},{},{},{},{},{},{},{},{},{},{}]",
         task.id,
-        Quoted(&task.name),
-        Quoted(task.function),
+        QuotedInScript(&task.name),
+        QuotedInScript(task.function),
         Fate::of(task) as u8,
-        Quoted(&task.outcome()),
+        QuotedInScript(&task.outcome()),
         OrNull(lane),
         Seconds(task.submitted),
         OrNull(task.started.map(Seconds)),

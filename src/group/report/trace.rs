@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
+use std::ops::RangeFrom;
 use std::time::Duration;
 
 use crate::group::report::lanes::{Fate, Span, lanes};
@@ -17,6 +18,9 @@ impl GroupReport {
     /// Writes the report as a trace, for [Perfetto](https://ui.perfetto.dev) or `chrome://tracing`: a lane per worker, a span
     /// for each task, coloured by how it ended, marks where one was asked to end, was lost, is started again, or has failed
     /// without a start, and a curve of how many were running.
+    ///
+    /// Perfetto colours spans by their names alone, whatever a trace says. There, the category of a span tells how its task
+    /// ended, as in `select ts, dur, name from slice where category = 'failed'`.
     ///
     /// It is written piece by piece, and buffered.
     ///
@@ -37,7 +41,7 @@ impl GroupReport {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn write_chrome_trace(&self, w: impl Write) -> io::Result<()> {
-        let mut trace = Trace { out: BufWriter::new(w), is_first: true, hosts: Vec::new() };
+        let mut trace = Trace { out: BufWriter::new(w), is_first: true, hosts: Vec::new(), numbers: 1.. };
         let summary = self.to_string();
         write!(
             trace.out,
@@ -45,8 +49,9 @@ impl GroupReport {
             Quoted(&summary)
         )?;
         let mut spans = Vec::new();
-        for (lane, tid) in lanes(self).into_iter().zip(1..) {
+        for lane in lanes(self) {
             let pid = trace.process(host(lane.worker))?;
+            let tid = trace.next_number();
             trace.name("thread_name", pid, tid, &lane.title)?;
             for span in &lane.spans {
                 trace.span(pid, tid, span)?;
@@ -73,8 +78,10 @@ fn host(worker: &WorkerId) -> &str {
 struct Trace<W: Write> {
     out: BufWriter<W>,
     is_first: bool,
-    /// Those that have a name. The number of each is one more than its place.
-    hosts: Vec<String>,
+    /// Those that have a name, and the number that stands for each.
+    hosts: Vec<(String, usize)>,
+    /// Of machines and lanes: Perfetto takes a thread with the number of its process for the main one.
+    numbers: RangeFrom<usize>,
 }
 
 impl<W: Write> Trace<W> {
@@ -85,13 +92,17 @@ impl<W: Write> Trace<W> {
 
     /// The number that stands for a machine, which is named the first time.
     fn process(&mut self, host: &str) -> io::Result<usize> {
-        if let Some(known) = self.hosts.iter().position(|known| known == host) {
-            return Ok(known + 1);
+        if let Some((_, known)) = self.hosts.iter().find(|(known, _)| known == host) {
+            return Ok(*known);
         }
-        self.hosts.push(host.to_owned());
-        let pid = self.hosts.len();
+        let pid = self.next_number();
+        self.hosts.push((host.to_owned(), pid));
         self.name("process_name", pid, 0, host)?;
         Ok(pid)
+    }
+
+    fn next_number(&mut self) -> usize {
+        self.numbers.next().unwrap_or_default()
     }
 
     /// Names a lane, or all lanes of a machine.

@@ -1,7 +1,12 @@
 //! Traces of reports, held to what is documented of the [trace event format], of which readers pass over in silence what
-//! they do not understand.
+//! they do not understand, and to what [`viewers`] make of them.
 //!
 //! [trace event format]: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
+
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "../browser/driver.rs"]
+mod driver;
+mod viewers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
