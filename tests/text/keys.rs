@@ -1,6 +1,7 @@
-//! A program with bars that is stopped by Ctrl-Z, and goes on by `fg`.
+//! A program with bars that is stopped by Ctrl-Z, and goes on by `fg` or `bg`.
 
 use std::env;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
 use crate::screen::{Part, executor, wait_for_step};
-use crate::support::{NewFile, within_deadline};
-use crate::terminal::{KINDS, Program, WIDTHS, everywhere, is_bar};
+use crate::support::{NewFile, eventually, within_deadline};
+use crate::terminal::{END_OF_FRAME, KINDS, Program, WIDTHS, everywhere, is_bar};
 
 /// What a shell writes meanwhile.
 const SHELL: [&str; 3] = ["[1]+ Stopped", "$ fg", "program"];
@@ -118,6 +119,60 @@ fn bars_that_stay_there_begin_anew_below_what_the_shell_has_written() {
                 assert!(are_whole(before.strip_suffix(&["^Z".to_owned()]).unwrap_or(before)), "{lines:#?}");
                 assert!(after.len() == 4 && after[..3] == SHELL && after[3].starts_with("2 ended: "), "{lines:#?}");
             }
+        });
+    }
+}
+
+/// Says something when one file is gone, and ends when the other one is.
+pub(crate) fn play_in_background() {
+    let (executor, [say, end]) = (executor(2), ["SAY", "END"].map(|name| PathBuf::from(env::var_os(name).unwrap())));
+    let mut group: TaskGroup<()> = TaskGroup::new();
+    let bars = group.show_bars();
+    for name in ["one", "two"] {
+        group.add(executor.task(crate::screen::play, Part::until_gone(end.clone())).name(name).submit());
+    }
+    thread::spawn(move || {
+        eventually("something is to be said", || !say.exists());
+        bars.println("half way");
+    });
+    group.join().wait().unwrap();
+}
+
+#[test]
+fn a_program_in_the_background_does_not_draw_over_what_the_shell_writes() {
+    for (kind, columns) in KINDS.into_iter().zip([20, 80, 40]) {
+        within_deadline(move || {
+            let [say, end] = [NewFile::new(), NewFile::new()];
+            let files = [say.path(), end.path()].map(|path| path.into_os_string().into_string().unwrap());
+            let variables = [("SAY", &*files[0]), ("END", &*files[1])];
+            let mut program = Program::start_in_shell("in the background", kind, (24, columns), &variables);
+            let ends_with_bars = |lines: &[String]| are_whole(&lines[lines.len().saturating_sub(3)..]);
+            let has = |what: &'static str| move |lines: &[String]| lines.iter().any(|line| line.contains(what));
+            program.wait_until(ends_with_bars);
+            program.press(b"\x1a", "^Z");
+            program.wait_until(has("Stopped"));
+
+            program.enter("bg; echo $((40 + 2))");
+            program.wait_until(has("42"));
+            let seen = program.raw.len();
+            say.remove();
+            program.wait_until(has("half way"));
+            let has_drawn = program.raw[seen..].windows(END_OF_FRAME.len()).any(|bytes| bytes == END_OF_FRAME);
+            assert!(!has_drawn, "{:#?}", program.lines());
+
+            program.enter("fg");
+            program.wait_until(ends_with_bars);
+            end.remove();
+            program.wait_until(has("2 ended: "));
+            program.enter("exit");
+            program.wait();
+            let lines = program.lines();
+            let is_whole = |line: &&String| is_bar(line) || line.starts_with("2 ended: ");
+            assert_eq!(
+                lines.iter().filter(is_whole).count(),
+                4,
+                "the bars that were left, and the summary: {lines:#?}"
+            );
         });
     }
 }

@@ -74,7 +74,11 @@ pub(crate) fn play(part: Part, progress: &Updater) -> TaskResult<()> {
 impl Part {
     /// One that goes on until a file is gone.
     pub(crate) fn until(file: &NewFile) -> Self {
-        Self { until: Some(file.path()), ..part() }
+        Self::until_gone(file.path())
+    }
+
+    pub(crate) fn until_gone(path: PathBuf) -> Self {
+        Self { until: Some(path), ..part() }
     }
 }
 
@@ -149,6 +153,7 @@ fn scene() {
         "a thousand" => a_thousand(),
         "comings and goings" => comings_and_goings(),
         "stopped" => keys::play(),
+        "in the background" => keys::play_in_background(),
         "below text" => below_text(),
         "lines of two bars" => lines_of_two_bars(),
         "speeds" => speeds(),

@@ -5,7 +5,7 @@
 use std::env;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,6 +26,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// Each drawing ends by erasing what is below.
 pub(crate) const END_OF_FRAME: &[u8] = b"\x1b[J";
 
+/// The arguments with which this program plays a scene.
+const SCENE: [&str; 5] = ["screen::scene", "--exact", "--ignored", "--nocapture", "--test-threads=1"];
+
 /// A program on a terminal.
 pub(crate) struct Program {
     pub(crate) child: Child,
@@ -38,34 +41,49 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    pub(crate) fn start(scene: &str, kind: &str, (rows, columns): (u16, u16), variables: &[(&str, &str)]) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let path = ptsname(&master, Vec::new()).unwrap();
-        let slave = rustix::fs::open(path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    pub(crate) fn start(scene: &str, kind: &str, size: (u16, u16), variables: &[(&str, &str)]) -> Self {
+        let (master, slave) = pseudo_terminal();
         let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["screen::scene", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
-        command.env("SCENE", scene).env("KIND", kind).env("TERM", "xterm-256color");
+        command.args(SCENE).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(slave);
+        // The system stops no process whose group nobody outside of it looks after.
+        command.process_group(0);
+        Self::spawn(command, master, size, &[&[("SCENE", scene), ("KIND", kind)], variables].concat())
+    }
+
+    /// As a command of a shell that has the terminal.
+    pub(crate) fn start_in_shell(scene: &str, kind: &str, size: (u16, u16), variables: &[(&str, &str)]) -> Self {
+        let (master, slave) = pseudo_terminal();
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait", "bash", "--norc", "--noprofile", "--noediting", "-i"]).env("PS1", "$ ");
+        command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
+        // Not on the command line, which the terminal shows.
+        let program = format!("{} {}", env::current_exe().unwrap().display(), SCENE.join(" "));
+        let variables = [&[("SCENE", scene), ("KIND", kind), ("PROGRAM", &program)], variables].concat();
+        let mut shell = Self::spawn(command, master, size, &variables);
+        shell.enter("$PROGRAM >/dev/null");
+        shell
+    }
+
+    fn spawn(mut command: Command, master: OwnedFd, size: (u16, u16), variables: &[(&str, &str)]) -> Self {
         for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM"] {
             command.env_remove(variable);
         }
-        // The system stops no process whose group nobody outside of it looks after.
-        command.process_group(0);
-        command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(slave);
-        let mut program = Self {
-            child: Command::new("true").spawn().unwrap(),
-            stdin: None,
+        let (rows, columns) = size;
+        tell_size(&master, rows, columns);
+        let mut child = command.env("TERM", "xterm-256color").envs(variables.iter().copied()).spawn().unwrap();
+        Self {
+            stdin: child.stdin.take(),
+            child,
             master: master.into(),
             terminal: Parser::new(rows, columns, 10_000),
             cut: Cut::default(),
             raw: Vec::new(),
-        };
-        program.resize(rows, columns);
-        program.child.wait().unwrap();
-        program.child = command.spawn().unwrap();
-        program.stdin = program.child.stdin.take();
-        program
+        }
+    }
+
+    /// Writes a line, as somebody at the terminal.
+    pub(crate) fn enter(&mut self, line: &str) {
+        self.master.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     pub(crate) fn resize(&mut self, rows: u16, columns: u16) {
@@ -92,8 +110,8 @@ impl Program {
     }
 
     pub(crate) fn tell_size(&self) {
-        let (ws_row, ws_col) = self.terminal.screen().size();
-        tcsetwinsize(&self.master, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let (rows, columns) = self.terminal.screen().size();
+        tell_size(&self.master, rows, columns);
     }
 
     /// Stops it, and takes in what it has written by then.
@@ -194,6 +212,19 @@ impl Program {
         let cells = (0..rows).filter_map(|row| self.terminal.screen().cell(row, columns - 1));
         cells.map(|cell| cell.contents().trim().to_owned()).collect()
     }
+}
+
+fn pseudo_terminal() -> (OwnedFd, OwnedFd) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let path = ptsname(&master, Vec::new()).unwrap();
+    let slave = rustix::fs::open(path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+    (master, slave)
+}
+
+fn tell_size(master: impl AsFd, ws_row: u16, ws_col: u16) {
+    tcsetwinsize(master, Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
 }
 
 impl Drop for Program {

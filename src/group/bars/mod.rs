@@ -4,6 +4,7 @@
 //! - [`terminal`] draws them on standard error; [`plain`] writes lines where nothing can be drawn again. Bars of
 //!   `indicatif` that somebody else has made are drawn by that.
 
+mod job;
 mod layout;
 mod plain;
 mod pulse;
@@ -68,7 +69,8 @@ use crate::task::lines::{Line, LineTarget, whole_characters};
 /// # Ctrl-Z
 ///
 /// While a program is stopped, the shell writes to the terminal. Bars that go on after two seconds or more are drawn
-/// anew below that, and what they showed before stays above. A program that handles the signal takes its bars away
+/// anew below that, and what they showed before stays above. After `bg`, nothing is drawn until `fg`; lines are still
+/// written above the prompt or into it, as those of any program. A program that handles the signal takes its bars away
 /// before it stops, and has them back when it goes on; here with the crate
 /// [`signal-hook`](https://docs.rs/signal-hook), and in the example `full_example` as a stream, with
 /// [`async-signal`](https://docs.rs/async-signal):

@@ -24,6 +24,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use console::{Term, strip_ansi_codes, truncate_str};
 
 use crate::future::text::printable;
+use crate::group::bars::job::Job;
 use crate::group::bars::layout::width;
 use crate::group::bars::pulse::Pulse;
 use crate::task::lines;
@@ -69,6 +70,9 @@ struct Screen {
     is_last_row: bool,
     /// How many callers have suspended the bars.
     suspended: usize,
+    job: Job,
+    /// Whether the shell has the terminal, and nothing may be drawn on it.
+    is_in_background: bool,
 }
 
 /// Lines that belong together; gone when this is dropped.
@@ -115,7 +119,9 @@ impl Terminal {
         }
         let mut screen = self.lock();
         self.leave_to_the_shell(&mut screen);
-        emit(&screen.clear(self.size()));
+        if !screen.is_in_background {
+            emit(&screen.clear(self.size()));
+        }
         screen.suspended += 1;
         // Not held while `f` runs, which may have something to write.
         drop(screen);
@@ -125,20 +131,16 @@ impl Terminal {
 
     fn write(&self, screen: &mut Screen, text: &str) {
         let lines: String = text.lines().map(|line| printable(line) + END_OF_LINE).collect();
-        self.put(screen, if lines.is_empty() { END_OF_LINE } else { &lines });
+        self.draw(screen, if lines.is_empty() { END_OF_LINE } else { &lines });
     }
 
-    /// Writes lines that stay.
-    fn put(&self, screen: &mut Screen, text: &str) {
-        if screen.suspended > 0 { emit(text) } else { self.draw(screen, text) }
-    }
-
-    /// Draws all lines, below a text that stays.
+    /// Draws all lines, below a text that stays. Writes no more than that text where nothing may be drawn.
     fn draw(&self, screen: &mut Screen, text: &str) {
-        if screen.suspended > 0 {
+        self.leave_to_the_shell(screen);
+        if screen.suspended > 0 || screen.is_in_background {
+            emit(text);
             return;
         }
-        self.leave_to_the_shell(screen);
         let size @ (rows, columns) = self.size();
         // Text may skip columns, or wrap before the last one; and a terminal that was made narrower has wrapped lines
         // that were too wide.
@@ -168,14 +170,15 @@ impl Terminal {
         emit(&frame);
     }
 
-    /// If the program was stopped, the shell has written an unknown number of lines below the bars: those bars are left
-    /// as they are. Returns whether the bars have to be drawn anew.
+    /// If the program was stopped or in the background, the shell has written an unknown number of lines below the bars:
+    /// those bars are left as they are. Returns whether the bars have to be drawn anew.
     fn leave_to_the_shell(&self, screen: &mut Screen) -> bool {
-        let was_stopped = self.pulse.has_missed();
-        if was_stopped {
+        let was_in_background = std::mem::replace(&mut screen.is_in_background, screen.job.is_in_background());
+        let is_left = self.pulse.has_missed() || was_in_background;
+        if is_left {
             screen.drawn.clear();
         }
-        was_stopped
+        is_left
     }
 
     /// Rows and columns.
@@ -246,7 +249,7 @@ impl Drop for Block {
         let mut screen = self.terminal.lock();
         if let Some(lines) = screen.remove(self.id) {
             let text: String = lines.iter().map(|line| format!("{line}{END_OF_LINE}")).collect();
-            self.terminal.put(&mut screen, &text);
+            self.terminal.draw(&mut screen, &text);
         }
     }
 }
@@ -257,6 +260,9 @@ fn up(rows: usize) -> String {
 }
 
 fn emit(frame: &str) {
+    if frame.is_empty() {
+        return;
+    }
     let mut out = io::stderr().lock();
     // An error says that nobody reads it.
     let _ = out.write_all(frame.as_bytes()).and_then(|()| out.flush());

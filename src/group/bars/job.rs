@@ -1,0 +1,29 @@
+//! Whether the shell has moved the program to the background, as `bg` does after Ctrl-Z.
+
+/// A program with job control.
+#[derive(Debug, Default)]
+pub(super) struct Job {
+    was_in_foreground: bool,
+}
+
+impl Job {
+    /// A program that never was in the foreground does not count: `timeout` and the like give it a process group of its
+    /// own, and leave the terminal to it all the same.
+    pub(super) fn is_in_background(&mut self) -> bool {
+        let is_in_foreground = is_in_foreground();
+        self.was_in_foreground |= is_in_foreground == Some(true);
+        self.was_in_foreground && is_in_foreground == Some(false)
+    }
+}
+
+/// Not known if standard error is not the terminal that controls the program.
+#[cfg(unix)]
+fn is_in_foreground() -> Option<bool> {
+    let foreground = rustix::termios::tcgetpgrp(std::io::stderr()).ok()?;
+    Some(foreground == rustix::process::getpgrp())
+}
+
+#[cfg(not(unix))]
+fn is_in_foreground() -> Option<bool> {
+    None
+}
