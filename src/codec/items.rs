@@ -6,23 +6,15 @@
 //! └────────┴──────────┴───────┴────────┴──────────┴───────┴───
 //! ```
 
-#[cfg(feature = "processes")]
 use serde::Serialize;
 
-#[cfg(feature = "processes")]
-use crate::codec::encode_plain;
-#[cfg(feature = "processes")]
-use crate::codec::strict::strict;
-use crate::codec::{Encoded, Format};
-#[cfg(feature = "processes")]
+use crate::codec::{Encoded, Format, encode_plain, message_pack};
 use crate::error::BoxError;
 
 /// What stands before each value.
-#[cfg(feature = "processes")]
 const HEAD: usize = 9;
 
 /// Appends a value. Where it cannot be encoded, the caller cuts off what there is of it.
-#[cfg(feature = "processes")]
 pub(crate) fn append<T: Serialize + 'static>(value: T, to: &mut Vec<u8>) -> Result<(), BoxError> {
     let start = to.len();
     to.extend([0; HEAD]);
@@ -33,7 +25,7 @@ pub(crate) fn append<T: Serialize + 'static>(value: T, to: &mut Vec<u8>) -> Resu
             Format::Plain
         }
         None => {
-            slot.iter().try_for_each(|value| rmp_serde::encode::write_named(to, &strict(value)))?;
+            slot.iter().try_for_each(|value| message_pack::append(value, to))?;
             Format::MessagePack
         }
     };
@@ -44,7 +36,6 @@ pub(crate) fn append<T: Serialize + 'static>(value: T, to: &mut Vec<u8>) -> Resu
 }
 
 /// Appends a value that is encoded already.
-#[cfg(feature = "processes")]
 pub(crate) fn append_encoded(Encoded { format, bytes }: Encoded<&[u8]>, to: &mut Vec<u8>) {
     to.push(format as u8);
     to.extend((bytes.len() as u64).to_le_bytes());
@@ -78,7 +69,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<impl Iterator<Item = Encoded<&[u8]>>>
     }))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "processes"))]
 mod tests {
     use super::{HEAD, append, read, skip};
     use crate::codec::decode;

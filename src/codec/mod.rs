@@ -7,8 +7,12 @@
 #[cfg(feature = "processes")]
 mod depth;
 pub(crate) mod items;
-pub mod plain;
 #[cfg(feature = "processes")]
+mod message_pack;
+#[cfg(not(feature = "processes"))]
+#[path = "no_message_pack.rs"]
+mod message_pack;
+pub mod plain;
 pub(crate) mod references;
 pub(crate) mod shared;
 #[cfg(feature = "processes")]
@@ -16,19 +20,12 @@ mod strict;
 
 use std::any::Any;
 use std::borrow::Cow;
-#[cfg(feature = "processes")]
 use std::cell::Cell;
-use std::mem::size_of;
 
-#[cfg(feature = "processes")]
 use serde::Serialize;
-#[cfg(feature = "processes")]
 use serde::de::DeserializeOwned;
 
-#[cfg(feature = "processes")]
-use crate::codec::depth::is_deeper_than;
-#[cfg(feature = "processes")]
-use crate::codec::strict::{MAX_DEPTH, strict};
+use crate::codec::plain::for_numbers;
 use crate::error::BoxError;
 
 /// An encoded value.
@@ -70,7 +67,6 @@ impl Format {
     }
 }
 
-#[cfg(feature = "processes")]
 pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxError> {
     // An option, so that a value that is sent as it is can be moved out.
     let mut slot = Some(value);
@@ -82,7 +78,6 @@ pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxErr
 }
 
 /// The same for a value that stays.
-#[cfg(feature = "processes")]
 pub(crate) fn encode_ref<T: Serialize + 'static>(value: &T) -> Result<Encoded, BoxError> {
     if let Some(bytes) = plain_bytes(value) {
         return Ok(Encoded { format: Format::Plain, bytes });
@@ -91,18 +86,16 @@ pub(crate) fn encode_ref<T: Serialize + 'static>(value: &T) -> Result<Encoded, B
 }
 
 /// More than this is not copied once more to take no more memory than it needs.
-#[cfg(feature = "processes")]
 const LARGE: usize = 4096;
 
 /// Takes no more memory than it needs, for it may wait for long.
-#[cfg(feature = "processes")]
 fn message_pack<T: Serialize>(value: &T) -> Result<Vec<u8>, BoxError> {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
     // A new one where the value encodes others meanwhile, or where the thread is about to end.
     let mut bytes = BUFFER.try_with(Cell::take).unwrap_or_default();
-    rmp_serde::encode::write_named(&mut bytes, &strict(value))?;
+    message_pack::append(value, &mut bytes)?;
     if bytes.len() > LARGE {
         return Ok(bytes);
     }
@@ -112,18 +105,10 @@ fn message_pack<T: Serialize>(value: &T) -> Result<Vec<u8>, BoxError> {
     Ok(exact)
 }
 
-#[cfg(feature = "processes")]
 pub(crate) fn decode<'a, T: DeserializeOwned + 'static>(encoded: impl Into<EncodedCow<'a>>) -> Result<T, BoxError> {
     let Encoded { format, bytes } = encoded.into();
     match format {
-        Format::MessagePack => {
-            if is_deeper_than(usize::from(MAX_DEPTH) - 1, &bytes) {
-                return Err(format!("it is nested more than {} deep", MAX_DEPTH - 1).into());
-            }
-            let mut bytes = rmp_serde::Deserializer::from_read_ref(&*bytes);
-            bytes.set_max_depth(MAX_DEPTH.into());
-            Ok(T::deserialize(&mut bytes)?)
-        }
+        Format::MessagePack => message_pack::decode(&bytes),
         Format::Plain => {
             let mut slot: Option<T> = None;
             decode_plain(&mut slot, bytes.into_owned())?;
@@ -133,21 +118,10 @@ pub(crate) fn decode<'a, T: DeserializeOwned + 'static>(encoded: impl Into<Encod
     }
 }
 
-/// Numbers that all have the same size and no bytes between them.
-macro_rules! for_numbers {
-    ($do:ident!($($argument:expr),*)) => {
-        $do!($($argument),*; i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64)
-    };
-}
-
 macro_rules! encode_numbers {
     ($any:expr; $($number:ident)*) => {
         $(if let Some(numbers) = $any.downcast_ref::<Vec<$number>>() {
-            let mut bytes = vec![0; numbers.len() * size_of::<$number>()];
-            for (place, number) in bytes.chunks_exact_mut(size_of::<$number>()).zip(numbers) {
-                place.copy_from_slice(&number.to_le_bytes());
-            }
-            return Some(bytes);
+            return Some(plain::to_bytes(numbers));
         })*
     };
 }
@@ -155,16 +129,7 @@ macro_rules! encode_numbers {
 macro_rules! decode_numbers {
     ($any:expr, $bytes:expr; $($number:ident)*) => {
         $(if let Some(slot) = $any.downcast_mut::<Option<Vec<$number>>>() {
-            let places = $bytes.chunks_exact(size_of::<$number>());
-            if !places.remainder().is_empty() {
-                return Err("it ends within a number".into());
-            }
-            let number = |place: &[u8]| {
-                let mut bytes = [0; size_of::<$number>()];
-                bytes.copy_from_slice(place);
-                $number::from_le_bytes(bytes)
-            };
-            *slot = Some(places.map(number).collect());
+            *slot = Some(plain::from_bytes(&$bytes).ok_or("it ends within a number")?);
             return Ok(());
         })*
     };
@@ -210,9 +175,10 @@ fn decode_plain<T: 'static>(slot: &mut Option<T>, bytes: Vec<u8>) -> Result<(), 
     Ok(())
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "processes"))]
 mod tests {
-    use super::{Encoded, Format, decode, encode, strict};
+    use super::{Encoded, Format, decode, encode};
+    use crate::codec::strict::strict;
     use serde::de::DeserializeOwned;
     use serde::{Deserialize, Serialize};
     use std::collections::BTreeMap;

@@ -37,12 +37,20 @@ mod private {
 
         fn put(self, to: &mut [u8]);
         /// From as many bytes as it has.
-        fn get(from: &[u8]) -> Option<Self>;
+        fn get(from: &[u8]) -> Self;
     }
 }
 
+/// Calls a macro with the types of all numbers.
+macro_rules! for_numbers {
+    ($do:ident!($($argument:expr),*)) => {
+        $do! { $($argument),*; i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64 }
+    };
+}
+pub(super) use for_numbers;
+
 macro_rules! numbers {
-    ($($number:ident)*) => {
+    (; $($number:ident)*) => {
         $(impl Number for $number {}
 
         impl private::Bytes for $number {
@@ -54,14 +62,30 @@ macro_rules! numbers {
             }
 
             #[inline]
-            fn get(from: &[u8]) -> Option<Self> {
-                from.try_into().ok().map(Self::from_le_bytes)
+            fn get(from: &[u8]) -> Self {
+                let mut bytes = [0; Self::SIZE];
+                bytes.copy_from_slice(from);
+                Self::from_le_bytes(bytes)
             }
         })*
     };
 }
 
-numbers!(i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64);
+for_numbers!(numbers!());
+
+pub(crate) fn to_bytes<N: Number>(numbers: &[N]) -> Vec<u8> {
+    let mut bytes = vec![0; numbers.len() * N::SIZE];
+    for (place, number) in bytes.chunks_exact_mut(N::SIZE).zip(numbers) {
+        number.put(place);
+    }
+    bytes
+}
+
+/// `None` where they end within a number.
+pub(crate) fn from_bytes<N: Number>(bytes: &[u8]) -> Option<Vec<N>> {
+    let places = bytes.chunks_exact(N::SIZE);
+    places.remainder().is_empty().then(|| places.map(N::get).collect())
+}
 
 /// Serializes numbers as bytes.
 ///
@@ -69,11 +93,7 @@ numbers!(i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64);
 ///
 /// Those of the serializer.
 pub fn serialize<N: Number, S: Serializer>(numbers: &[N], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut bytes = vec![0; numbers.len() * N::SIZE];
-    for (place, number) in bytes.chunks_exact_mut(N::SIZE).zip(numbers) {
-        number.put(place);
-    }
-    serializer.serialize_bytes(&bytes)
+    serializer.serialize_bytes(&to_bytes(numbers))
 }
 
 /// Deserializes what [`serialize`] has made.
@@ -95,11 +115,7 @@ impl<'de, N: Number> Visitor<'de> for Numbers<N> {
     }
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<N>, E> {
-        let places = bytes.chunks_exact(N::SIZE);
-        if !places.remainder().is_empty() {
-            return Err(E::invalid_length(bytes.len(), &self));
-        }
-        Ok(places.filter_map(N::get).collect())
+        from_bytes(bytes).ok_or_else(|| E::invalid_length(bytes.len(), &self))
     }
 
     /// Formats for people have no bytes.

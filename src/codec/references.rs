@@ -38,6 +38,9 @@ pub(crate) struct Image {
     keepers: Mutex<Vec<Weak<dyn Keeper>>>,
 }
 
+/// The shared values that inputs refer to.
+pub(crate) type References = Vec<Arc<Image>>;
+
 /// Whoever has sent shared values elsewhere.
 pub(crate) trait Keeper: Send + Sync {
     /// Nobody needs this one any more. Called by any thread, with any lock held but the keeper's own.
@@ -47,7 +50,7 @@ pub(crate) trait Keeper: Send + Sync {
 thread_local! {
     /// What the input that is being encoded refers to. There is nothing to be dropped when a thread ends, so that it is there
     /// until then.
-    static REFERENCES: RefCell<ManuallyDrop<Option<Vec<Arc<Image>>>>> = const { RefCell::new(ManuallyDrop::new(None)) };
+    static REFERENCES: RefCell<ManuallyDrop<Option<References>>> = const { RefCell::new(ManuallyDrop::new(None)) };
     /// What the inputs that this thread decodes may refer to.
     static STORE: RefCell<Option<Arc<Store>>> = const { RefCell::new(None) };
     static IS_DECODING: Cell<bool> = const { Cell::new(false) };
@@ -96,12 +99,12 @@ impl<F: FnMut()> Drop for Restore<F> {
     }
 }
 
-fn replace_references(references: Option<Vec<Arc<Image>>>) -> Option<Vec<Arc<Image>>> {
+fn replace_references(references: Option<References>) -> Option<References> {
     ManuallyDrop::into_inner(REFERENCES.replace(ManuallyDrop::new(references)))
 }
 
 /// Encodes something with shared values as references; returns those as well.
-pub(crate) fn with<R>(encode: impl FnOnce() -> R) -> (R, Vec<Arc<Image>>) {
+pub(crate) fn with<R>(encode: impl FnOnce() -> R) -> (R, References) {
     let mut before = replace_references(Some(Vec::new()));
     let mut references = Vec::new();
     let restore = Restore(|| references = replace_references(before.take()).unwrap_or_default());
@@ -132,7 +135,7 @@ pub(crate) fn add(image: &Arc<Image>) {
 }
 
 /// The shared values that were referred to so far.
-pub(crate) fn known() -> Vec<Arc<Image>> {
+pub(crate) fn known() -> References {
     REFERENCES.with_borrow(|references| references.as_ref().cloned().unwrap_or_default())
 }
 

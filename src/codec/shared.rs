@@ -2,29 +2,14 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
-#[cfg(feature = "processes")]
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use serde::de::DeserializeOwned;
-#[cfg(feature = "processes")]
-use serde::de::Error as _;
-#[cfg(feature = "processes")]
+use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-#[cfg(feature = "processes")]
 use crate::codec::encode_ref;
-#[cfg(feature = "processes")]
 use crate::codec::references::{self, Image};
-
-/// The shared values that inputs refer to.
-#[cfg(feature = "processes")]
-pub(crate) type References = Vec<Arc<Image>>;
-/// Without processes there are no such.
-#[cfg(not(feature = "processes"))]
-#[derive(Clone, Debug, Default)]
-pub(crate) struct References(());
 
 /// A value that many inputs share: encoded once, sent once to each worker process, and kept there for as long as it is needed.
 ///
@@ -68,7 +53,6 @@ pub struct Shared<T>(Arc<Inner<T>>);
 struct Inner<T> {
     value: T,
     /// As it is sent, made when it is sent first.
-    #[cfg(feature = "processes")]
     image: OnceLock<Result<Arc<Image>, String>>,
 }
 
@@ -84,15 +68,10 @@ impl<T> Shared<T> {
     /// assert_eq!(numbers.iter().sum::<i32>(), 6); // as if it was the vector
     /// ```
     pub fn new(value: T) -> Self {
-        Self(Arc::new(Inner {
-            value,
-            #[cfg(feature = "processes")]
-            image: OnceLock::new(),
-        }))
+        Self(Arc::new(Inner { value, image: OnceLock::new() }))
     }
 }
 
-#[cfg(feature = "processes")]
 impl<T: Serialize + 'static> Shared<T> {
     fn image(&self) -> Result<&Arc<Image>, &str> {
         let make = || {
@@ -106,7 +85,6 @@ impl<T: Serialize + 'static> Shared<T> {
 
 impl<T: Serialize + 'static> Serialize for Shared<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[cfg(feature = "processes")]
         if references::are_wanted() {
             let image = self.image().map_err(S::Error::custom)?;
             references::add(image);
@@ -118,7 +96,6 @@ impl<T: Serialize + 'static> Serialize for Shared<T> {
 
 impl<'de, T: DeserializeOwned + Send + Sync + 'static> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[cfg(feature = "processes")]
         if let Some(store) = references::store() {
             let id = u64::deserialize(deserializer)?;
             let shared: Arc<Self> = store.get(id, Self::new).map_err(D::Error::custom)?;

@@ -3,15 +3,10 @@
 use std::any::type_name;
 use std::marker::PhantomData;
 
-#[cfg(feature = "processes")]
 use serde::Serialize;
-#[cfg(feature = "processes")]
 use serde::de::DeserializeOwned;
 
-#[cfg(feature = "processes")]
-use crate::codec;
-use crate::codec::shared::References;
-use crate::codec::{Encoded, EncodedCow};
+use crate::codec::{self, Encoded, EncodedCow};
 use crate::error::{BoxError, TaskResult};
 use crate::run::{STAYS, Work};
 use crate::task::RemoteFn;
@@ -68,22 +63,13 @@ pub(crate) trait Crossing<I, O>: 'static {
     fn decode(output: EncodedCow<'_>) -> Result<O, BoxError>;
     /// Encodes an input behind others. Where that fails, the caller cuts off what there is of it.
     fn append(input: I, to: &mut Vec<u8>) -> Result<(), BoxError>;
-    /// The shared values that the inputs encoded so far refer to.
-    fn references() -> References;
-    /// Notes that inputs which were encoded before, and are to be sent, refer to these.
-    fn refer_to(references: &References);
 }
 
 /// Not at all: they may be of any type.
 pub(crate) enum Stays {}
 
 /// Through serde.
-#[cfg(feature = "processes")]
 pub(crate) enum Crosses {}
-
-/// Without processes nothing crosses.
-#[cfg(not(feature = "processes"))]
-pub(crate) type Crosses = Stays;
 
 impl<I, O> Crossing<I, O> for Stays {
     const CROSSES: bool = false;
@@ -99,15 +85,8 @@ impl<I, O> Crossing<I, O> for Stays {
     fn append(_input: I, _to: &mut Vec<u8>) -> Result<(), BoxError> {
         Err(STAYS.into())
     }
-
-    fn references() -> References {
-        References::default()
-    }
-
-    fn refer_to(_references: &References) {}
 }
 
-#[cfg(feature = "processes")]
 impl<I, O> Crossing<I, O> for Crosses
 where
     I: Serialize + 'static,
@@ -125,14 +104,6 @@ where
 
     fn append(input: I, to: &mut Vec<u8>) -> Result<(), BoxError> {
         codec::items::append(input, to)
-    }
-
-    fn references() -> References {
-        codec::references::known()
-    }
-
-    fn refer_to(references: &References) {
-        references.iter().for_each(codec::references::add);
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::codec::shared::References;
+use crate::codec::references::{self, References};
 use crate::codec::{Encoded, EncodedCow, Format, items};
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult};
 use crate::executor::call::{Crossing, short_name};
@@ -402,7 +402,7 @@ where
         let inputs = match self.chunk.take_inputs() {
             Inputs::Values(inputs) => inputs,
             Inputs::Encoded(bytes) => {
-                C::refer_to(&lock(&self.chunk.references));
+                lock(&self.chunk.references).iter().for_each(references::add);
                 return Ok(Encoded { format: Format::Items, bytes });
             }
             Inputs::Taken => return Err(STAYS.into()),
@@ -418,7 +418,7 @@ where
         }
         self.chunk.encoded.store(bytes.len(), Ordering::Relaxed);
         *lock(&self.chunk.unencodable) = unencodable;
-        *lock(&self.chunk.references) = C::references();
+        *lock(&self.chunk.references) = references::known();
         Ok(Encoded { format: Format::Items, bytes })
     }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::codec::Encoded;
+use crate::codec::references::References;
 use crate::codec::references::{self, Image};
-use crate::codec::shared::References;
 use crate::error::{BoxError, TaskErrorKind};
 use crate::executor::Executor;
 use crate::executor::call::{CLOSURE, pointer_signature, short_name};

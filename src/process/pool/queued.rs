@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::codec::references::Image;
-use crate::codec::shared::References;
+use crate::codec::references::{Image, References};
 use crate::codec::{Encoded, Format};
 use crate::executor::job::Job;
 use crate::process::pool::launch::{End, Failure};

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use crate::codec::Encoded;
-use crate::codec::shared::References;
+use crate::codec::references::References;
 use crate::error::CancelCause;
 use crate::executor::job::{Job, Refusal};
 use crate::process::output::WorkerOutput;

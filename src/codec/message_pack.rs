@@ -1,0 +1,22 @@
+//! The encoding of what is not sent as it is.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::codec::depth::is_deeper_than;
+use crate::codec::strict::{MAX_DEPTH, strict};
+use crate::error::BoxError;
+
+/// Where the value cannot be encoded, the caller cuts off what there is of it.
+pub(super) fn append<T: Serialize>(value: &T, to: &mut Vec<u8>) -> Result<(), BoxError> {
+    Ok(rmp_serde::encode::write_named(to, &strict(value))?)
+}
+
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BoxError> {
+    if is_deeper_than(usize::from(MAX_DEPTH) - 1, bytes) {
+        return Err(format!("it is nested more than {} deep", MAX_DEPTH - 1).into());
+    }
+    let mut bytes = rmp_serde::Deserializer::from_read_ref(bytes);
+    bytes.set_max_depth(MAX_DEPTH.into());
+    Ok(T::deserialize(&mut bytes)?)
+}
