@@ -18,7 +18,6 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fmt;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -77,12 +76,6 @@ impl Drop for Image {
         for keeper in lock(&self.keepers).drain(..).filter_map(|keeper| keeper.upgrade()) {
             keeper.forget(self.id);
         }
-    }
-}
-
-impl fmt::Debug for Image {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Image").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -197,11 +190,5 @@ impl Store {
             Ok(Arc::new(share(value)))
         });
         decoded.clone()?.downcast().map_err(|_| "a value that it shares is one of another type".into())
-    }
-}
-
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("values", &lock(&self.0).len()).finish()
     }
 }

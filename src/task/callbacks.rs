@@ -1,7 +1,6 @@
 //! Observers that are called where a task or a group is polled: callbacks and bars.
 
 use std::any::Any;
-use std::fmt;
 use std::iter;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -199,11 +198,5 @@ impl<S: Snapshot> Callbacks<S> {
 
     fn lock(&self) -> MutexGuard<'_, List<S>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<S> fmt::Debug for Callbacks<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Callbacks").finish_non_exhaustive()
     }
 }

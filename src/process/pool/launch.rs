@@ -75,7 +75,6 @@ pub(crate) struct Initializer {
 }
 
 /// A worker that is running.
-#[derive(Debug)]
 pub(crate) struct Process {
     /// `None` where somebody else has started it, so that its end is that of its connection.
     pid: Option<Pid>,

@@ -28,7 +28,6 @@ use crate::process::{trampoline, worker_args};
 const QUOTED: usize = 400;
 
 /// What is known of a worker that a launcher has started.
-#[derive(Debug)]
 pub(crate) struct Launched {
     site: Site,
     errors: Arc<LineStream>,

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::{fmt, io, mem};
+use std::{io, mem};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -27,7 +27,6 @@ const ROOM: usize = 16 * 1024;
 const MOST_WAITING: usize = 64 * 1024;
 
 /// What one worker or launcher writes to one of its streams.
-#[derive(Debug)]
 pub(crate) struct LineStream {
     fd: OwnedFd,
     stream: OutputStream,
@@ -96,12 +95,6 @@ impl Speakers {
 
     fn sent(&self) -> MutexGuard<'_, VecDeque<(u64, TaskRef)>> {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Speakers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Speakers").finish_non_exhaustive()
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// The number of a guest, which is never used again.
 pub(crate) type GuestId = u64;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Lobby {
     guests: BTreeMap<GuestId, Guest>,
     attempts: HashMap<u64, Attempt>,
@@ -36,7 +36,6 @@ struct Attempt {
     seen: HashSet<[u8; 32]>,
 }
 
-#[derive(Debug)]
 struct Guest {
     /// When its time is over.
     until: Instant,
@@ -46,7 +45,6 @@ struct Guest {
 }
 
 /// What to do with a guest.
-#[derive(Debug)]
 pub(crate) enum Verdict {
     /// There is more to come.
     Wait,
@@ -199,19 +197,19 @@ mod tests {
     fn say(lobby: &mut Lobby, guest: GuestId, bytes: &[u8], size: usize) -> Verdict {
         let mut verdict = Verdict::Wait;
         for piece in bytes.chunks(size) {
-            assert!(matches!(verdict, Verdict::Wait), "it is answered too early: {verdict:?}");
+            assert!(matches!(verdict, Verdict::Wait), "it is answered too early");
             verdict = lobby.hear(guest, piece);
         }
         verdict
     }
 
     fn answer(verdict: Verdict) -> [u8; ANSWER] {
-        let Verdict::Answer(answer) = verdict else { panic!("no answer: {verdict:?}") };
+        let Verdict::Answer(answer) = verdict else { panic!("no answer") };
         answer.try_into().expect("an answer has its length")
     }
 
     fn refusal(verdict: Verdict) -> Refusal {
-        let Verdict::Refuse(refusal) = verdict else { panic!("it is not refused: {verdict:?}") };
+        let Verdict::Refuse(refusal) = verdict else { panic!("it is not refused") };
         refusal
     }
 
@@ -229,7 +227,7 @@ mod tests {
         for size in [1, 7, OPENING] {
             let mut lobby = lobby(1);
             let verdict = admit(&mut lobby, 9, size).0;
-            assert!(matches!(verdict, Verdict::Worker(4, ..)), "in pieces of {size}: {verdict:?}");
+            assert!(matches!(verdict, Verdict::Worker(4, ..)), "in pieces of {size}");
             assert!(lobby.is_empty(), "a worker is no guest any more");
         }
     }
@@ -304,7 +302,7 @@ mod tests {
     fn a_recorded_worker_that_is_played_again_is_refused() {
         let mut lobby = lobby(2);
         let (verdict, opening, _) = admit(&mut lobby, 0, OPENING);
-        assert!(matches!(verdict, Verdict::Worker(..)), "{verdict:?}");
+        assert!(matches!(verdict, Verdict::Worker(..)));
         lobby.enter(1, Instant::now());
         assert_eq!(refusal(lobby.hear(1, &opening)), Refusal::Replayed);
     }

@@ -18,7 +18,6 @@ use crate::process::protocol::sealed::SealedStream;
 /// How many connections may wait to be accepted, as far as the system allows: a thousand workers come at once.
 const BACKLOG: i32 = 4096;
 
-#[derive(Debug)]
 pub(crate) struct Reception {
     listeners: Vec<TcpListener>,
     port: u16,
@@ -31,7 +30,6 @@ pub(crate) struct Reception {
 }
 
 /// A connection that has proved to be a worker's.
-#[derive(Debug)]
 pub(crate) struct Newcomer {
     pub(crate) attempt: u64,
     pub(crate) link: Link,

@@ -24,14 +24,13 @@ use crate::task::lines::{Backlog, Line, to_standard_error};
 use crate::task::remote::RemoteLog;
 
 /// The thread that reads and passes on, as others see it.
-#[derive(Debug)]
 pub(crate) struct Relay {
     wake: WakePipe,
     output: WorkerOutput,
     news: Mutex<News>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct News {
     arrived: Vec<Arc<LineStream>>,
     /// Lines of tasks, for standard error.

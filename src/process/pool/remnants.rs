@@ -10,7 +10,7 @@ use crate::process::pool::launch::Process;
 
 const MOMENT: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Remnants(Vec<(Process, Instant)>);
 
 impl Remnants {

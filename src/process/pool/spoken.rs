@@ -11,7 +11,6 @@ use crate::process::pool::line_stream::{LineStream, Speakers};
 use crate::process::protocol::descriptor::above_standard;
 
 /// Its standard output and error.
-#[derive(Debug)]
 pub(crate) struct Spoken {
     pub(super) streams: [Arc<LineStream>; 2],
     pub(super) speakers: Arc<Speakers>,

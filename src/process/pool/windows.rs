@@ -8,7 +8,7 @@ use crate::process::protocol::channel::Channel;
 use crate::task::remote::Record;
 
 /// The channels of workers that share memory, by process number. Locked last.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Windows(RwLock<HashMap<u32, Arc<Channel>>>);
 
 impl Windows {

@@ -27,7 +27,6 @@ use crate::process::protocol::wire::outbox::Outbox;
 /// How long the first message may take where a launcher, or a network, is in between.
 const FIRST: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
-#[derive(Debug)]
 pub(crate) struct Channel {
     link: Link,
     outbox: Mutex<Outbox>,

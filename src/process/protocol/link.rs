@@ -15,7 +15,6 @@ use crate::process::protocol::descriptor::{QUIETLY, patiently};
 #[cfg(feature = "cluster")]
 use crate::process::protocol::sealed::SealedStream;
 
-#[derive(Debug)]
 pub(crate) enum Link {
     /// Both directions; the only one that also carries descriptors.
     Socket(OwnedFd),

@@ -1,6 +1,5 @@
 //! A connection whose bytes are [encrypted](super::noise): between a program and a worker that has connected to it.
 
-use std::fmt;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -106,11 +105,5 @@ impl Outgoing {
 impl AsFd for SealedStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-impl fmt::Debug for SealedStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealedStream").field("socket", &self.socket).finish_non_exhaustive()
     }
 }

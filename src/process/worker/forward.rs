@@ -28,7 +28,6 @@ use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
 
 /// The channel, and who sends what it had no room for.
-#[derive(Debug)]
 pub(crate) struct Outlet {
     pub(crate) channel: Channel,
     /// Wakes the thread that reads.
