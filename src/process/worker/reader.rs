@@ -8,13 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::codec::references::Stored;
 use crate::error::CancelCause;
 use crate::process::protocol::alarm::Alarm;
 use crate::process::protocol::channel::Received;
 use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::{Reply, Request, WireError};
-use crate::process::worker::forward::Forwarder;
 use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
 use crate::sync::unwind::drop_quietly;
@@ -30,16 +28,7 @@ const LAST_MOMENT: Duration = Duration::from_millis(200);
 const HEEDED: u32 = state::OBSERVED | state::ECHO | state::PROBE | state::PAUSE | state::CANCEL;
 
 /// What a request leaves to be done without the lock.
-enum Action {
-    Cancel(TaskRef, u32),
-    Pause(TaskRef),
-    Resume(TaskRef),
-    Attend(Arc<Forwarder>, u32),
-    Heed(Arc<Forwarder>, u32),
-    Probe(Arc<Forwarder>),
-    /// A shared value that nobody needs any more.
-    Drop(Arc<Stored>),
-}
+type Action = Box<dyn FnOnce()>;
 
 impl Worker {
     /// The life of the watcher: reads while it is the one to do so. Returns what the program has sent that makes no sense.
@@ -185,7 +174,7 @@ impl Worker {
         if is_for_other {
             self.changed.notify_all();
         }
-        actions.into_iter().for_each(Action::run);
+        actions.into_iter().for_each(|action| action());
         Ok(())
     }
 
@@ -195,9 +184,12 @@ impl Worker {
                 inbox.waiting.push_back(QueuedRun { run, function, name, input });
             }
             Request::Share { id, value } => self.store.keep(id, value),
-            Request::Forget { id } => actions.extend(self.store.forget(id).map(Action::Drop)),
+            Request::Forget { id } => {
+                let forgotten = self.store.forget(id);
+                actions.push(Box::new(|| drop_quietly(forgotten)));
+            }
             Request::Want { id, wanted } => match &mut inbox.current {
-                Some(current) if current.run.id == id => self.want(current, wanted, inbox.is_suspended, actions),
+                Some(current) if current.run.id == id => actions.push(self.want(current, wanted, inbox.is_suspended)),
                 _ => {
                     for queued in inbox.waiting.iter_mut().filter(|queued| queued.run.id == id) {
                         queued.run.wanted = wanted;
@@ -216,31 +208,33 @@ impl Worker {
     fn suspend(&self, inbox: &mut Inbox, is_suspended: bool, actions: &mut Vec<Action>) {
         inbox.is_suspended = is_suspended;
         self.outlet.is_suspended.store(is_suspended, Ordering::SeqCst);
-        if let Some(Current { run, task, .. }) = &inbox.current {
-            actions.push(Action::pause(task, is_suspended || run.wanted & state::PAUSE != 0));
+        if let Some(Current { run, task, .. }) = inbox.current.clone() {
+            actions.push(Box::new(move || set_paused(&task, is_suspended || run.wanted & state::PAUSE != 0)));
         }
     }
 
     /// Passes requests on to the current task.
-    fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, is_suspended: bool, actions: &mut Vec<Action>) {
+    fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, is_suspended: bool) -> Action {
         current.run.wanted = wanted;
-        let Current { run, task, forwarder } = current;
-        match forwarder {
-            Some(forwarder) => actions.push(Action::Heed(forwarder.clone(), wanted)),
-            None if wanted & HEEDED != 0 => {
-                let new = self.forwarder(*run, task);
-                *forwarder = Some(new.clone());
-                actions.push(Action::Attend(new, wanted));
+        let is_new = current.forwarder.is_none() && wanted & HEEDED != 0;
+        if is_new {
+            current.forwarder = Some(self.forwarder(current.run, &current.task));
+        }
+        let Current { task, forwarder, .. } = current.clone();
+        Box::new(move || {
+            match &forwarder {
+                Some(forwarder) if is_new => forwarder.start(wanted),
+                Some(forwarder) => forwarder.heed(wanted),
+                None => {}
             }
-            None => {}
-        }
-        if wanted & state::CANCEL != 0 {
-            actions.push(Action::Cancel(task.clone(), state::cause(wanted)));
-        }
-        actions.push(Action::pause(task, is_suspended || wanted & state::PAUSE != 0));
-        if let Some(forwarder) = forwarder.as_ref().filter(|_| wanted & state::PROBE != 0) {
-            actions.push(Action::Probe(forwarder.clone()));
-        }
+            if wanted & state::CANCEL != 0 {
+                transitions::cancel(&task, CancelCause::from_bits(state::cause(wanted)));
+            }
+            set_paused(&task, is_suspended || wanted & state::PAUSE != 0);
+            if let Some(forwarder) = forwarder.filter(|_| wanted & state::PROBE != 0) {
+                forwarder.probe();
+            }
+        })
     }
 
     /// The program is gone: gives the task a moment to end, and ends.
@@ -264,22 +258,8 @@ impl Worker {
     }
 }
 
-impl Action {
-    fn pause(task: &TaskRef, is_paused: bool) -> Self {
-        if is_paused { Self::Pause(task.clone()) } else { Self::Resume(task.clone()) }
-    }
-
-    fn run(self) {
-        match self {
-            Self::Cancel(task, cause) => transitions::cancel(&task, CancelCause::from_bits(cause)),
-            Self::Pause(task) => transitions::pause(&task),
-            Self::Resume(task) => transitions::resume(&task),
-            Self::Attend(forwarder, wanted) => forwarder.start(wanted),
-            Self::Heed(forwarder, wanted) => forwarder.heed(wanted),
-            Self::Probe(forwarder) => forwarder.probe(),
-            Self::Drop(stored) => drop_quietly(stored),
-        }
-    }
+fn set_paused(task: &TaskRef, is_paused: bool) {
+    if is_paused { transitions::pause(task) } else { transitions::resume(task) }
 }
 
 /// Ends at once, with everything that the tasks have started.
