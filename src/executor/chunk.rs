@@ -36,7 +36,7 @@ pub(crate) struct Chunk<I, O> {
     retries: Retries,
     /// After what time it gives back what has not begun.
     patience: Option<Duration>,
-    end: Mutex<Option<End>>,
+    end: Mutex<Option<End<I>>>,
     decode: fn(EncodedCow<'_>) -> Result<O, BoxError>,
 }
 
@@ -68,25 +68,16 @@ struct Retries {
 }
 
 /// How the process that ran the chunk has ended that.
-struct End {
+struct End<I> {
     /// It is lost, and with it the item that was running.
     is_lost: bool,
     /// The items that have not begun, or are to begin again.
-    rest: Option<Rest>,
+    rest: Option<Batch<I>>,
 }
 
-/// How the items of a map are run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
-    /// How often each is started again when the process that runs it is lost.
-    pub(crate) retries: u32,
-    /// After what time a chunk gives back what has not begun.
-    pub(crate) patience: Option<Duration>,
-}
-
-/// Items that go on in another chunk.
-pub(crate) struct Rest {
-    inputs: Vec<u8>,
+/// Inputs that are to be a chunk: as a map has gathered them, or what is left of another chunk.
+pub(crate) struct Batch<I> {
+    inputs: Inputs<I>,
     references: References,
     count: usize,
     labels: Labels,
@@ -139,18 +130,33 @@ fn split_off(inputs: &[u8], unencodable: &mut Unencodable, from: usize) -> Optio
     Some((inputs, unencodable.map(|(index, error)| (index - from, error)).collect()))
 }
 
-impl Rest {
+impl<I> Batch<I> {
+    /// Each input is started again so often when the process that runs it is lost. After `patience`, what has not begun is
+    /// given back.
+    pub(crate) fn new(inputs: Vec<I>, labels: Labels, retries: u32, patience: Option<Duration>) -> Self {
+        Self {
+            count: inputs.len(),
+            inputs: Inputs::Values(inputs),
+            references: References::new(),
+            labels,
+            unencodable: Unencodable::new(),
+            retries: Retries { each: retries, first: retries },
+            patience,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.count
     }
 
-    /// Takes the first items off, where there are more than that.
+    /// Takes the first inputs off what is left of a chunk, where there are more than that.
     pub(crate) fn split_off_first(&mut self, count: usize) -> Option<Self> {
         let left = self.count.checked_sub(count).filter(|&left| left > 0)?;
-        let (inputs, unencodable) = split_off(&self.inputs, &mut self.unencodable, count)?;
-        self.inputs.truncate(self.inputs.len() - inputs.len());
+        let Inputs::Encoded(bytes) = &mut self.inputs else { return None };
+        let (inputs, unencodable) = split_off(bytes, &mut self.unencodable, count)?;
+        bytes.truncate(bytes.len() - inputs.len());
         let rest = Self {
-            inputs,
+            inputs: Inputs::Encoded(inputs),
             references: self.references.clone(),
             count: left,
             labels: self.labels.from(count),
@@ -165,36 +171,16 @@ impl Rest {
 }
 
 impl<I, O> Chunk<I, O> {
-    pub(crate) fn new<C>(inputs: Vec<I>, labels: Labels, terms: Terms, outcomes: Arc<Outcomes<O>>) -> Self
-    where
-        C: Crossing<I, O>,
-    {
+    pub(crate) fn new<C: Crossing<I, O>>(batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> Self {
+        let Batch { inputs, references, count, labels, unencodable, retries, patience } = batch;
+        let encoded = if let Inputs::Encoded(bytes) = &inputs { Some(bytes.len()) } else { None };
         Self {
-            counts: ItemCounts::new(inputs.len()),
-            encoded: AtomicUsize::new(0),
-            inputs: Mutex::new(Inputs::Values(inputs)),
-            references: Mutex::default(),
-            labels,
-            is_rest: false,
-            outcomes,
-            unencodable: Mutex::default(),
-            retries: Retries { each: terms.retries, first: terms.retries },
-            patience: terms.patience,
-            end: Mutex::default(),
-            decode: C::decode,
-        }
-    }
-
-    /// One that goes on where another was lost.
-    pub(crate) fn resumed<C: Crossing<I, O>>(rest: Rest, outcomes: Arc<Outcomes<O>>) -> Self {
-        let Rest { inputs, references, count, labels, unencodable, retries, patience } = rest;
-        Self {
-            counts: ItemCounts::new(count),
-            encoded: AtomicUsize::new(inputs.len()),
-            inputs: Mutex::new(Inputs::Encoded(inputs)),
+            inputs: Mutex::new(inputs),
             references: Mutex::new(references),
             labels,
-            is_rest: true,
+            is_rest: encoded.is_some(),
+            counts: ItemCounts::new(count),
+            encoded: AtomicUsize::new(encoded.unwrap_or(0)),
             outcomes,
             unencodable: Mutex::new(unencodable),
             retries,
@@ -257,7 +243,7 @@ impl<I, O> Chunk<I, O> {
         &self,
         outcome: Result<(), TaskError>,
         error: &dyn Fn(TaskErrorKind) -> TaskError,
-    ) -> Option<Rest> {
+    ) -> Option<Batch<I>> {
         let End { is_lost, rest } = lock(&self.end).take().unwrap_or(End { is_lost: false, rest: None });
         let mut cause = outcome.err().unwrap_or_else(|| error(TaskErrorKind::Decode).with_source(MISSING.into()));
         // One item was running then; the others have not begun.
@@ -274,7 +260,7 @@ impl<I, O> Chunk<I, O> {
     }
 
     /// What is left of a chunk whose next item is lost.
-    fn rest_of_lost(&self, Lost { input, is_exact, is_cancelled }: Lost) -> Option<Rest> {
+    fn rest_of_lost(&self, Lost { input, is_exact, is_cancelled }: Lost) -> Option<Batch<I>> {
         let lost = self.counts.ended();
         let tries = if lost == 0 { self.retries.first } else { self.retries.each };
         // What may have begun does not begin again, unless that was asked for.
@@ -288,11 +274,11 @@ impl<I, O> Chunk<I, O> {
     }
 
     /// The items from this one on, which can be started again so often.
-    fn rest(&self, input: &[u8], from: usize, first: u32) -> Option<Rest> {
+    fn rest(&self, input: &[u8], from: usize, first: u32) -> Option<Batch<I>> {
         let count = self.counts.total().checked_sub(from).filter(|&count| count > 0)?;
         let (inputs, unencodable) = split_off(input, &mut lock(&self.unencodable), from)?;
-        Some(Rest {
-            inputs,
+        Some(Batch {
+            inputs: Inputs::Encoded(inputs),
             references: lock(&self.references).clone(),
             count,
             labels: self.labels.from(from),
@@ -302,8 +288,8 @@ impl<I, O> Chunk<I, O> {
         })
     }
 
-    fn end_with(&self, is_lost: bool, rest: Option<Rest>) {
-        self.counts.set_moved(rest.as_ref().map_or(0, Rest::len));
+    fn end_with(&self, is_lost: bool, rest: Option<Batch<I>>) {
+        self.counts.set_moved(rest.as_ref().map_or(0, Batch::len));
         *lock(&self.end) = Some(End { is_lost, rest });
     }
 

@@ -15,7 +15,7 @@ use futures::stream::{FusedStream, Stream, StreamExt};
 use crate::error::{CancelCause, TaskError};
 use crate::executor::buffer::Buffer;
 use crate::executor::builder::Options;
-use crate::executor::chunk::{Chunk, Labels, Outcomes, Rest, Terms};
+use crate::executor::chunk::{Batch, Chunk, Labels, Outcomes};
 use crate::executor::chunk_size::{ChunkSize, PATIENCE};
 use crate::executor::in_flight::{Ended, InFlight};
 use crate::future::ProgressFuture;
@@ -100,10 +100,7 @@ type Name<'a, I> = Box<dyn FnMut(usize, &I) -> String + Send + 'a>;
 /// Makes tasks of inputs.
 pub(crate) trait Submit<I, O>: Send {
     fn item(&mut self, input: I, options: Options) -> ProgressFuture<O>;
-    /// A chunk of inputs that are called so.
-    fn chunk(&mut self, inputs: Vec<I>, labels: Labels, terms: Terms, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O>;
-    /// What is left of one that was lost.
-    fn rest(&mut self, rest: Rest, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O>;
+    fn chunk(&mut self, batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O>;
 }
 
 /// A chunk that was submitted.
@@ -479,15 +476,15 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     }
 
     fn submit_chunk(&mut self, inputs: Vec<I::Item>, labels: Labels) {
-        let (outcomes, patience) = (self.in_flight.outcomes(), self.chunk_size.is_adaptive().then_some(PATIENCE));
-        let terms = Terms { retries: self.limits.retries, patience };
-        let (mut task, chunk) = self.submit.chunk(inputs, labels, terms, outcomes);
+        let patience = self.chunk_size.is_adaptive().then_some(PATIENCE);
+        let batch = Batch::new(inputs, labels, self.limits.retries, patience);
+        let (mut task, chunk) = self.submit.chunk(batch, self.in_flight.outcomes());
         let entry = self.admit(&mut task);
         self.in_flight.push_chunk(entry, task, chunk);
     }
 
     /// Submits what is left of a chunk again, ahead of all others.
-    fn submit_rest(&mut self, mut rest: Rest) {
+    fn submit_rest(&mut self, mut rest: Batch<I::Item>) {
         let mut parts = Vec::new();
         if self.chunk_size.is_adaptive() {
             // It was too much for one.
@@ -495,8 +492,8 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         }
         parts.push(rest);
         for part in parts.into_iter().rev() {
-            let (count, outcomes) = (part.len(), self.in_flight.outcomes());
-            let (mut task, chunk) = self.submit.rest(part, outcomes);
+            let count = part.len();
+            let (mut task, chunk) = self.submit.chunk(part, self.in_flight.outcomes());
             let entry = self.admit(&mut task);
             self.state.withdraw(count);
             self.in_flight.push_chunk_first(entry, task, chunk);

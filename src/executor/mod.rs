@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{TaskErrorKind, TaskResult};
 use crate::executor::builder::{Options, TaskBuilder};
 use crate::executor::call::{Call, Crosses, Crossing};
-use crate::executor::chunk::{Chunk, ChunkCall, Labels, Outcomes, Rest, Terms};
+use crate::executor::chunk::{Batch, Chunk, ChunkCall, Outcomes};
 use crate::executor::job::Job;
 use crate::executor::map::{Map, Submit, Submitted};
 use crate::future::ProgressFuture;
@@ -277,28 +277,8 @@ where
         start(self.executor, Call::<F, I, C>::new(self.task.clone(), input), options)
     }
 
-    fn chunk(&mut self, inputs: Vec<I>, labels: Labels, terms: Terms, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O> {
-        self.submit(Chunk::new::<C>(inputs, labels, terms, outcomes))
-    }
-
-    fn rest(&mut self, rest: Rest, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O> {
-        self.submit(Chunk::resumed::<C>(rest, outcomes))
-    }
-}
-
-impl<E, F, C> Submitter<'_, E, F, C>
-where
-    E: Executor + ?Sized,
-    F: Clone,
-{
-    fn submit<I, O>(&self, chunk: Chunk<I, O>) -> Submitted<I, O>
-    where
-        F: Fn(I, &Updater) -> TaskResult<O> + Send + 'static,
-        I: Send + 'static,
-        O: Send + 'static,
-        C: Crossing<I, O>,
-    {
-        let chunk = Arc::new(chunk);
+    fn chunk(&mut self, batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O> {
+        let chunk = Arc::new(Chunk::new::<C>(batch, outcomes));
         let options = Options::of_chunk(chunk.name(), chunk.clone());
         let call = ChunkCall { task: self.task.clone(), chunk: chunk.clone(), crossing: self.crossing };
         (start(self.executor, call, options), chunk)
