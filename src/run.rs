@@ -15,6 +15,7 @@ use crate::sync::unwind::{drop_payload, drop_quietly};
 use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::details::{Details, Owner};
+use crate::task::state::{self, Unclaimed};
 use crate::task::transitions::{ending, settle};
 use crate::task::watchdog;
 use crate::task::{Body, Handle, RemoteFn, RemoteOwner, Task, TaskRef};
@@ -195,23 +196,12 @@ pub(crate) fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, 
 }
 
 impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
-    fn core(&self) -> &Core {
-        &self.core
-    }
-
-    fn name(&self) -> &str {
-        Task::name(self)
-    }
-
-    fn look(&self) {
-        Task::look(self);
+    fn task(&self) -> &Task<dyn Body> {
+        self
     }
 
     fn take(&self) -> Option<Result<W::Output, TaskError>> {
-        match self.body.replace(Stage::Empty) {
-            Stage::Ended(outcome) => Some(outcome),
-            Stage::Waiting(_) | Stage::Empty | Stage::Elsewhere(_) => None,
-        }
+        if let Stage::Ended(outcome) = self.body.replace(Stage::Empty) { Some(outcome) } else { None }
     }
 
     fn to_task(self: Arc<Self>) -> TaskRef {
@@ -266,6 +256,19 @@ pub(crate) fn with_id<W: Work>(
 ) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
     let task = Arc::new(Task { core: Core::new(id, details), body: Slot(Mutex::new(Stage::Waiting(work))) });
     (task.clone(), task)
+}
+
+/// Runs a task, unless it has ended or somebody else runs it. One that is paused is run when it is resumed.
+pub(crate) fn claim_and_run(task: TaskRef, context: Context) -> Context {
+    loop {
+        match task.core.claim() {
+            Ok(()) => return run(task, context),
+            Err(Unclaimed::Taken) => return context,
+            Err(Unclaimed::Paused) => {
+                task.core.wait_until(|word| word & state::PAUSE == 0 || !state::is_pending(word), None);
+            }
+        }
+    }
 }
 
 /// Runs a task that the caller has [claimed](crate::task::state::State::claim), and settles it.

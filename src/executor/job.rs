@@ -9,7 +9,6 @@ use crate::error::TaskErrorKind;
 use crate::id::TaskId;
 use crate::run;
 use crate::task::context::Context;
-use crate::task::state::Unclaimed;
 use crate::task::subscribers::REPORT_INTERVAL;
 use crate::task::transitions;
 use crate::task::{TaskRef, state};
@@ -71,19 +70,7 @@ impl Job {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn run(self) {
-        let context = Context::with_interval(REPORT_INTERVAL);
-        loop {
-            match self.task.core.claim() {
-                Ok(()) => {
-                    run::run(self.task.clone(), context);
-                    return;
-                }
-                Err(Unclaimed::Taken) => return,
-                Err(Unclaimed::Paused) => {
-                    self.task.core.wait_until(|word| word & state::PAUSE == 0 || !state::is_pending(word), None);
-                }
-            }
-        }
+        run::claim_and_run(self.task.clone(), Context::with_interval(REPORT_INTERVAL));
     }
 
     /// Which task this is.

@@ -118,7 +118,7 @@ impl<T> ProgressFuture<T> {
     /// ```
     #[must_use]
     pub fn name(&self) -> &str {
-        self.handle.name()
+        self.handle.task().name()
     }
 
     /// How far the task has come, right now; in a worker process, as far as that can be [seen](crate::ProcessPoolExecutor#progress)
@@ -137,7 +137,7 @@ impl<T> ProgressFuture<T> {
     /// ```
     #[must_use]
     pub fn progress(&self) -> ProgressState {
-        self.handle.look();
+        self.handle.task().look();
         self.core().snapshot()
     }
 
@@ -576,7 +576,7 @@ impl<T> ProgressFuture<T> {
     }
 
     pub(crate) fn core(&self) -> &Core {
-        self.handle.core()
+        &self.handle.task().core
     }
 
     pub(crate) fn task(&self) -> TaskRef {

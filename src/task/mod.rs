@@ -90,10 +90,7 @@ pub(crate) trait Body: Send + Sync {
 
 /// A task whose output is a `T`.
 pub(crate) trait Handle<T>: Send + Sync {
-    fn core(&self) -> &Core;
-    fn name(&self) -> &str;
-    /// See [`Task::look`].
-    fn look(&self);
+    fn task(&self) -> &Task<dyn Body>;
     /// The outcome, once, after the task has ended.
     fn take(&self) -> Option<Result<T, TaskError>>;
     fn to_task(self: Arc<Self>) -> TaskRef;
@@ -156,64 +153,29 @@ impl<B: Body + ?Sized> Task<B> {
 /// Tasks for the tests of what stands below the work that a task does.
 #[cfg(test)]
 pub(crate) mod idle {
-    use std::sync::Arc;
+    use crate::error::TaskResult;
+    use crate::run::{self, Work};
+    use crate::task::TaskRef;
+    use crate::task::details::Details;
+    use crate::updater::Updater;
 
-    use crate::codec::Encoded;
-    use crate::error::{BoxError, TaskError, TaskErrorKind};
-    use crate::id::TaskId;
-    use crate::task::context::Context;
-    use crate::task::core::Core;
-    use crate::task::details::{Details, Owner};
-    use crate::task::{Body, RemoteFn, RemoteOwner, Task, TaskRef};
-
-    /// No work, and no outcome.
     struct Idle;
 
-    impl Body for Idle {
-        fn function(&self) -> fn() -> &'static str {
-            || "idle"
+    impl Work for Idle {
+        type Output = ();
+
+        fn function() -> &'static str {
+            "idle"
         }
 
-        fn execute(&self, task: TaskRef, context: Context) -> (TaskRef, Context, Option<u32>) {
-            (task, context, None)
-        }
-
-        fn refuse(&self, _error: TaskError) -> Option<Arc<dyn Owner>> {
-            None
-        }
-
-        fn remote_fn(&self) -> Option<RemoteFn> {
-            None
-        }
-
-        fn encode(&self) -> Result<Encoded, BoxError> {
-            Err("there is none".into())
-        }
-
-        fn hand_over(&self, _owner: RemoteOwner) {}
-
-        fn owner(&self) -> Option<Arc<dyn Owner>> {
-            None
-        }
-
-        fn accept(&self, _core: &Core, _outcome: Result<Encoded, TaskError>) -> u32 {
-            0
-        }
-
-        fn error_kind(&self) -> Option<TaskErrorKind> {
-            None
-        }
-
-        fn discard(&self) {}
-
-        fn output_size(&self) -> usize {
-            0
+        fn call(self, _updater: &Updater) -> TaskResult<()> {
+            Ok(())
         }
     }
 
     /// A task that has been started.
     pub(crate) fn started(details: Details) -> TaskRef {
-        let task = Arc::new(Task { core: Core::new(TaskId::next(), Some(Box::new(details))), body: Idle });
+        let (task, _) = run::new(Idle, Some(Box::new(details)));
         assert_eq!(task.core.state.claim(), Ok(()));
         task.core.start_clock();
         task

@@ -58,7 +58,6 @@ use crate::task::context::Context;
 use crate::task::details::Details;
 use crate::task::limits::Limits;
 use crate::task::remote::RemoteSnapshot;
-use crate::task::state::Unclaimed;
 use crate::task::transitions;
 use crate::task::{Handle, TaskRef, counts, state};
 use crate::updater::Updater;
@@ -321,7 +320,8 @@ impl Worker {
         self.outlet.turn_to(&task.core, run.id);
         // The initializer comes before anything is shared.
         references::use_store((run.id != 0).then(|| self.store.clone()));
-        let context = carry_out(task.clone(), Context { function: Some(function), ..context });
+        // It may have been paused or cancelled since it was said to have started.
+        let context = run::claim_and_run(task.clone(), Context { function: Some(function), ..context });
         let (forwarder, ends) = self.leave_task();
         if let Some(forwarder) = forwarder {
             // Nothing may be said of a task after its end.
@@ -416,22 +416,6 @@ impl Worker {
 fn wait_for_the_end() -> ! {
     loop {
         thread::park();
-    }
-}
-
-/// Runs a task, also one that was paused or cancelled since it was said to have started.
-fn carry_out(task: TaskRef, mut context: Context) -> Context {
-    loop {
-        match task.core.state.claim() {
-            Ok(()) => {
-                context = run::run(task, context);
-                return context;
-            }
-            Err(Unclaimed::Taken) => return context,
-            Err(Unclaimed::Paused) => {
-                task.core.wait_until(|word| word & state::PAUSE == 0 || !state::is_pending(word), None);
-            }
-        }
     }
 }
 
