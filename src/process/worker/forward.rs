@@ -2,8 +2,6 @@
 
 use std::io;
 use std::iter;
-#[cfg(feature = "log")]
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -21,8 +19,6 @@ use crate::task::context::{Recorder, Relay};
 use crate::task::core::Core;
 use crate::task::lines::{Backlog, Line, to_standard_error};
 use crate::task::parts::Position;
-#[cfg(feature = "log")]
-use crate::task::remote::RemoteLog;
 use crate::task::remote::{RemotePart, RemoteSnapshot, beginning};
 use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
@@ -41,17 +37,7 @@ pub(crate) struct Outlet {
     /// Locked from when the state of the task is read until it is sent, and while a line is sent, so that no line
     /// overtakes the counts from before it. Locked before all others, except for what a forwarder has sent.
     order: Mutex<()>,
-    /// How many log records were dropped.
-    #[cfg(feature = "log")]
-    dropped_logs: AtomicU64,
 }
-
-/// The level of a warning, as it is sent.
-#[cfg(feature = "log")]
-const WARNING: u8 = 2;
-/// Longer records are cut off.
-#[cfg(feature = "log")]
-const LONGEST_RECORD: usize = 64 << 10;
 
 impl Outlet {
     pub(crate) fn new(channel: Channel) -> io::Result<Self> {
@@ -62,8 +48,6 @@ impl Outlet {
             current: Mutex::default(),
             unsent: Mutex::default(),
             order: Mutex::default(),
-            #[cfg(feature = "log")]
-            dropped_logs: AtomicU64::new(0),
         })
     }
 
@@ -99,32 +83,6 @@ impl Outlet {
         self.channel.send_off();
     }
 
-    /// Sends a log record. If there is no room, it is dropped, which is reported later.
-    #[cfg(feature = "log")]
-    pub(crate) fn log(&self, level: u8, target: &str, text: &str) {
-        // Whatever is logged while it is held waits; nothing is that is logged by it.
-        let id = self.current().map_or(0, |(_, run)| run);
-        if self.channel.is_full() {
-            self.dropped_logs.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let mut outbox = self.channel.outbox();
-        let dropped = self.dropped_logs.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            let text = format!("{dropped} records were dropped: there was no room for them");
-            outbox.reply(Reply::Log {
-                id,
-                log: RemoteLog { level: WARNING, target: env!("CARGO_CRATE_NAME").into(), text },
-            });
-        }
-        let [target, text] = [target, text].map(|text| beginning(text, LONGEST_RECORD).to_owned());
-        outbox.reply(Reply::Log { id, log: RemoteLog { level, target, text } });
-        drop(outbox);
-        if !self.channel.send_off() {
-            self.wake.wake();
-        }
-    }
-
     /// Writes to the memory for this task, if it is the current one.
     fn write(&self, task: TaskId, write: impl FnOnce(&Memory, u64)) {
         let Some(memory) = self.channel.memory() else { return };
@@ -150,7 +108,7 @@ impl Outlet {
         self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<(TaskId, u64)>> {
+    pub(super) fn current(&self) -> MutexGuard<'_, Option<(TaskId, u64)>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
