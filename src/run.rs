@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::codec::Encoded;
-use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult, panic_message};
+use crate::error::chain::is_cancellation;
+use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, panic_message};
 use crate::id::TaskId;
 use crate::sync::unwind::{drop_payload, drop_quietly};
 use crate::task::context::Context;
@@ -215,10 +216,19 @@ fn judge<O: Send + 'static>(
     function: fn() -> &'static str,
     result: thread::Result<TaskResult<O>>,
 ) -> Result<O, TaskError> {
+    let word = core.state.load();
+    // The function has to search for the name.
+    let error = |kind| core.error(kind, function());
+    let cancelled = || error(TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(word))));
     match result {
-        Ok(Ok(value)) => core.judge_value(value, function),
-        Ok(Err(error)) => Err(core.judge(error, function())),
-        Err(payload) => Err(core.error(TaskErrorKind::Panicked, function()).with_panic(payload)),
+        Ok(Ok(value)) if word & state::CUT_SHORT == 0 => Ok(value),
+        // It may be incomplete.
+        Ok(Ok(value)) => Err(cancelled().with_source(Cancelled.into()).with_partial(value)),
+        Ok(Err(source)) if word & state::CANCEL != 0 && is_cancellation(&*source) => {
+            Err(cancelled().with_source(source))
+        }
+        Ok(Err(source)) => Err(error(TaskErrorKind::Failed).with_source(source)),
+        Err(payload) => Err(error(TaskErrorKind::Panicked).with_panic(payload)),
     }
 }
 

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use event_listener::Listener;
 use once_cell::race::OnceBox;
 
-use crate::error::chain::is_cancellation;
-use crate::error::{BoxError, CancelCause, Cancelled, Subject, TaskError, TaskErrorKind};
+use crate::error::{Subject, TaskError, TaskErrorKind};
 use crate::id::{TaskId, WorkerId};
 use crate::progress::{Origin, PartState, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
@@ -487,32 +486,6 @@ impl Core {
     /// An iterator, a reader or a writer of the task ends early.
     pub(crate) fn cut_short(&self) {
         self.state.set(state::CUT_SHORT);
-    }
-
-    /// What a value returned by the task means: an error, if the value may be incomplete. `function` is called only
-    /// then, as it has to search for the name.
-    pub(crate) fn judge_value<T: Send + 'static>(
-        &self,
-        value: T,
-        function: fn() -> &'static str,
-    ) -> Result<T, TaskError> {
-        let word = self.state.load();
-        if word & state::CUT_SHORT == 0 {
-            return Ok(value);
-        }
-        let kind = TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(word)));
-        Err(self.error(kind, function()).with_source(Cancelled.into()).with_partial(value))
-    }
-
-    /// What an error returned by the task means.
-    pub(crate) fn judge(&self, error: BoxError, function: &'static str) -> TaskError {
-        let word = self.state.load();
-        let kind = if word & state::CANCEL != 0 && is_cancellation(&*error) {
-            TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(word)))
-        } else {
-            TaskErrorKind::Failed
-        };
-        self.error(kind, function).with_source(error)
     }
 
     /// An error of this task, as of now.
