@@ -336,7 +336,7 @@ impl ProcessPoolBuilder {
             starts_all: false,
         };
         launch.max_workers = max_workers;
-        Ok(ProcessPoolExecutor::of(Pool::new(launch, settings), max_workers))
+        Ok(ProcessPoolExecutor::of(Pool::new(launch, settings)))
     }
 }
 

@@ -160,14 +160,13 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 ///   [retries](crate::TaskBuilder::retries).
 pub struct ProcessPoolExecutor {
     pool: Arc<Pool>,
-    max_workers: usize,
     /// The pool, as its tasks know it.
     owner: RemoteOwner,
 }
 
 impl ProcessPoolExecutor {
-    pub(crate) fn of(pool: Arc<Pool>, max_workers: usize) -> Self {
-        Self { owner: Arc::new(pool.clone() as Arc<dyn Owner>), pool, max_workers }
+    pub(crate) fn of(pool: Arc<Pool>) -> Self {
+        Self { owner: Arc::new(pool.clone() as Arc<dyn Owner>), pool }
     }
 
     /// Refuses new tasks from now on, and resolves when the accepted ones, and all workers, have ended.
@@ -353,7 +352,7 @@ impl Executor for ProcessPoolExecutor {
     }
 
     fn max_workers(&self) -> usize {
-        self.max_workers
+        self.pool.launch.max_workers
     }
 
     fn gathers_inputs(&self) -> bool {
@@ -371,7 +370,7 @@ impl fmt::Debug for ProcessPoolExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counts = self.pool.counts();
         f.debug_struct("ProcessPoolExecutor")
-            .field("max_workers", &self.max_workers)
+            .field("max_workers", &self.max_workers())
             .field("workers", &counts.ready)
             .field("queued", &counts.queued)
             .field("is_shut_down", &self.pool.is_closed())
