@@ -100,15 +100,7 @@ impl GroupProgress {
     /// ```
     #[must_use]
     pub fn count(&self, status: Status) -> usize {
-        match status {
-            Status::Pending => self.pending,
-            Status::Running => self.running,
-            Status::Paused => self.paused,
-            Status::Cancelling => self.cancelling,
-            Status::Finished => self.finished,
-            Status::Failed => self.failed,
-            Status::Cancelled => self.cancelled,
-        }
+        *self.clone().count_mut(status)
     }
 
     /// The part that is done, from 0 to 1; `None` for a group without tasks, and for a map that does not know how many

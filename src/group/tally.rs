@@ -56,7 +56,7 @@ impl Share {
     fn new(state: &ProgressState, unit: Unit, items: Option<ItemReading>) -> Self {
         match (unit, items) {
             (Unit::OfTasks, _) => Self::of_task(state),
-            (Unit::Inputs(_), None) => Self::of_input(state),
+            (Unit::Inputs(_), None) => Self::of_chunk(state, ItemReading::of_one(state.status)),
             (Unit::Inputs(_), Some(items)) => Self::of_chunk(state, items),
         }
     }
@@ -81,18 +81,6 @@ impl Share {
             n: (ended + gone) as u64,
             total: Some(total),
             work: Some((total, done)),
-        }
-    }
-
-    fn of_input(state: &ProgressState) -> Self {
-        let has_ended = state.status.is_terminal();
-        let done = if has_ended { ONE } else { (state.fraction().unwrap_or_default() * ONE as f64) as u128 };
-        Self {
-            status: (state.status, 1),
-            others: ItemReading::default(),
-            n: has_ended.into(),
-            total: Some(1),
-            work: Some((1, done)),
         }
     }
 

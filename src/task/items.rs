@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::error::{TaskError, TaskErrorKind};
+use crate::progress::Status;
 
 /// The items of a task, whatever their types.
 pub(crate) trait Items: Send + Sync {
@@ -112,6 +113,13 @@ impl ItemCounts {
 }
 
 impl ItemReading {
+    /// Of an item that is a task of its own.
+    pub(crate) fn of_one(status: Status) -> Self {
+        let is = |ending| usize::from(status == ending);
+        let [finished, failed, cancelled] = [Status::Finished, Status::Failed, Status::Cancelled].map(is);
+        Self { finished, failed, cancelled, left: usize::from(!status.is_terminal()), ..Self::default() }
+    }
+
     pub(crate) fn ended(&self) -> usize {
         self.finished + self.failed + self.cancelled
     }
