@@ -42,6 +42,7 @@ use crate::task::{TaskRef, state};
 /// that waits for another one's doing waits for ever, unless it awaits the other's future.
 ///
 /// Dropping the executor changes nothing.
+#[derive(Default)]
 pub struct SyncExecutor {
     shared: Arc<Shared>,
 }
@@ -72,7 +73,7 @@ impl SyncExecutor {
     /// ```
     #[must_use]
     pub fn new() -> Self {
-        Self { shared: Arc::default() }
+        Self::default()
     }
 
     /// Refuses new tasks from now on, and resolves when the accepted ones have ended.
@@ -165,12 +166,6 @@ impl Drain for Shared {
 
     fn progress(&self) -> &Event {
         &self.progress
-    }
-}
-
-impl Default for SyncExecutor {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

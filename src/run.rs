@@ -321,28 +321,14 @@ pub(crate) fn current_pool(id: u32) -> Option<CurrentPool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Work, new};
-    use crate::error::{CancelCause, TaskErrorKind, TaskResult};
+    use super::new;
+    use crate::error::{CancelCause, TaskErrorKind};
     use crate::id::TaskId;
     use crate::task::details::Owner;
+    use crate::task::idle::Idle;
     use crate::task::{RemoteOwner, state, transitions};
-    use crate::updater::Updater;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-
-    struct Nothing;
-
-    impl Work for Nothing {
-        type Output = ();
-
-        fn function() -> &'static str {
-            "nothing"
-        }
-
-        fn call(self, _updater: &Updater) -> TaskResult<()> {
-            Ok(())
-        }
-    }
 
     #[derive(Default)]
     struct Pool {
@@ -369,7 +355,7 @@ mod tests {
     #[test]
     fn a_task_that_has_ended_keeps_no_executor() {
         for is_told in [true, false] {
-            let (task, _handle) = new(Nothing, None);
+            let (task, _handle) = new(Idle, None);
             let pool = Arc::new(Pool::default());
             assert!(transitions::attach(&task, pool.clone(), |_| true));
             if !is_told {
@@ -383,7 +369,7 @@ mod tests {
 
     #[test]
     fn whoever_has_taken_the_work_hears_of_a_task_that_has_no_details() {
-        let (task, _handle) = new(Nothing, None);
+        let (task, _handle) = new(Idle, None);
         let pool = Arc::new(Pool::default());
         let owner: RemoteOwner = Arc::new(pool.clone() as Arc<dyn Owner>);
         assert!(task.body.encode().is_err(), "it stays in this process");

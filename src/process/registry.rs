@@ -54,6 +54,7 @@ use crate::updater::Updater;
 /// let factor = 3;
 /// TaskRegistry::new().register(move |n: u64, _: &_| Ok(n * factor));
 /// ```
+#[derive(Default)]
 #[must_use = "functions are not registered before `init` is called"]
 pub struct TaskRegistry {
     tasks: BTreeMap<String, Registered>,
@@ -144,7 +145,7 @@ pub(crate) static DEFECT: OnceLock<String> = OnceLock::new();
 impl TaskRegistry {
     /// A registry without functions.
     pub fn new() -> Self {
-        Self { tasks: BTreeMap::new(), ids: HashMap::new(), defect: None }
+        Self::default()
     }
 
     /// Adds a function; its id is its path.
@@ -257,12 +258,6 @@ fn hash(value: impl Hash) -> u64 {
     value.hash(&mut hasher);
     // 0 stands for an unknown one.
     hasher.finish().max(1)
-}
-
-impl Default for TaskRegistry {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl fmt::Debug for TaskRegistry {

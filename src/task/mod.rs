@@ -159,7 +159,7 @@ pub(crate) mod idle {
     use crate::task::details::Details;
     use crate::updater::Updater;
 
-    struct Idle;
+    pub(crate) struct Idle;
 
     impl Work for Idle {
         type Output = ();

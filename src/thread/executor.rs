@@ -124,7 +124,7 @@ impl Executor for ThreadPoolExecutor {
     }
 
     fn max_workers(&self) -> usize {
-        self.pool.settings().max_workers
+        self.pool.settings.max_workers
     }
 }
 

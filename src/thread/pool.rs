@@ -59,7 +59,7 @@ pub(super) struct Settings {
 }
 
 pub(super) struct Pool {
-    settings: Settings,
+    pub(super) settings: Settings,
     /// By which its tasks know it.
     id: u32,
     intake: Padded<Intake>,
@@ -140,10 +140,6 @@ impl Pool {
             ready: Padded::new(VecDeque::new()),
             progress: Event::new(),
         }
-    }
-
-    pub(super) fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     pub(super) fn add(self: &Arc<Self>, job: Job) {
