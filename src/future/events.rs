@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::FusedFuture;
+use futures::future::{FusedFuture, FutureExt};
 use futures::stream::{FusedStream, Stream};
 use serde::{Serialize, Serializer};
 
@@ -321,26 +321,43 @@ impl<T> Stream for TaskEvents<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self { future, feed, origin, outcome } = &mut *self;
-        let next = |feed: &Feed<ProgressState>| match feed.next()? {
-            News::Snapshot(state) => Some(TaskEvent::Progress(ProgressState { origin: origin.clone(), ..state })),
-            News::Line(line) => Some(TaskEvent::Line(line.text.to_string())),
+        let poll = || if future.is_terminated() { Poll::Ready(None) } else { future.poll_unpin(cx).map(Some) };
+        let show = |news| match news {
+            News::Snapshot(state) => TaskEvent::Progress(ProgressState { origin: origin.clone(), ..state }),
+            News::Line(line) => TaskEvent::Line(line.text.to_string()),
         };
-        if let Some(event) = next(feed) {
-            return Poll::Ready(Some(event));
+        poll_event(feed, outcome, poll, show, TaskEvent::Done)
+    }
+}
+
+/// What a stream of events hands out next: what is to be shown, and only then what has ended by then. `poll` tells what
+/// has, or that nothing is left.
+pub(crate) fn poll_event<S, O, E>(
+    feed: &Feed<S>,
+    ended: &mut Option<O>,
+    poll: impl FnOnce() -> Poll<Option<O>>,
+    show: impl Fn(News<S>) -> E,
+    end: impl FnOnce(O) -> E,
+) -> Poll<Option<E>> {
+    if let Some(news) = feed.next() {
+        return Poll::Ready(Some(show(news)));
+    }
+    let mut is_over = false;
+    if ended.is_none() {
+        match poll() {
+            Poll::Ready(Some(outcome)) => *ended = Some(outcome),
+            Poll::Ready(None) => is_over = true,
+            Poll::Pending => {}
         }
-        if outcome.is_none() && !future.is_terminated() {
-            if let Poll::Ready(ended) = Pin::new(&mut *future).poll(cx) {
-                *outcome = Some(ended);
-            }
-            if let Some(event) = next(feed) {
-                return Poll::Ready(Some(event));
-            }
-        }
-        match outcome.take() {
-            Some(outcome) => Poll::Ready(Some(TaskEvent::Done(outcome))),
-            None if future.is_terminated() => Poll::Ready(None),
-            None => Poll::Pending,
-        }
+    }
+    // It may have come while that was polled.
+    if let Some(news) = feed.next() {
+        return Poll::Ready(Some(show(news)));
+    }
+    match ended.take() {
+        Some(outcome) => Poll::Ready(Some(end(outcome))),
+        None if is_over => Poll::Ready(None),
+        None => Poll::Pending,
     }
 }
 

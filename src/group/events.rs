@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::stream::{FusedStream, Stream};
+use futures::stream::{FusedStream, Stream, StreamExt};
 use serde::{Serialize, Serializer};
 
 use crate::error::TaskError;
-use crate::future::events::{Label, serialize_error, serialize_line, serialize_output};
+use crate::future::events::{Label, poll_event, serialize_error, serialize_line, serialize_output};
 use crate::group::TaskGroup;
 use crate::group::progress::GroupProgress;
 use crate::id::TaskId;
@@ -217,31 +217,12 @@ impl<T> Stream for GroupEvents<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self { group, feed, ended } = &mut *self;
-        let next = |feed: &Feed<GroupProgress>| {
-            feed.next().map(|news| match news {
-                News::Snapshot(progress) => GroupEvent::Progress(progress),
-                News::Line(line) => GroupEvent::Line(line.task, line.text.to_string()),
-            })
+        let poll = || group.poll_next_unpin(cx);
+        let show = |news| match news {
+            News::Snapshot(progress) => GroupEvent::Progress(progress),
+            News::Line(line) => GroupEvent::Line(line.task, line.text.to_string()),
         };
-        if let Some(event) = next(feed) {
-            return Poll::Ready(Some(event));
-        }
-        let mut is_over = false;
-        if ended.is_none() {
-            match group.poll_ended(cx) {
-                Poll::Ready(Some((_, task, outcome))) => *ended = Some((task.core.id(), outcome)),
-                Poll::Ready(None) => is_over = true,
-                Poll::Pending => {}
-            }
-        }
-        if let Some(event) = next(feed) {
-            return Poll::Ready(Some(event));
-        }
-        match ended.take() {
-            Some((id, outcome)) => Poll::Ready(Some(GroupEvent::Ended(id, outcome))),
-            None if is_over => Poll::Ready(None),
-            None => Poll::Pending,
-        }
+        poll_event(feed, ended, poll, show, |(id, outcome)| GroupEvent::Ended(id, outcome))
     }
 }
 
