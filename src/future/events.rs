@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::{FusedFuture, FutureExt};
+use futures::future::FusedFuture;
 use futures::stream::{FusedStream, Stream};
+use pin_project_lite::pin_project;
 use serde::{Serialize, Serializer};
 
 use crate::error::TaskError;
@@ -194,42 +195,45 @@ impl<T: Serialize> Serialize for Labelled<'_, T> {
     }
 }
 
-/// A stream of a task's progress that ends with its outcome, made by [`ProgressFuture::events`].
-///
-/// It starts with the current state, shows changes as [`updates`](ProgressFuture::updates) does (at most one per
-/// report interval, always the newest), then the last state, and then [`TaskEvent::Done`]. Lines that the task
-/// [says](crate::Updater::println) come in between, and are not written to standard error.
-///
-/// Dropping it drops the future, and so cancels the task. The future can be reached by
-/// [`get_ref`](Self::get_ref), and its callbacks and bars are served while the stream is polled.
-///
-/// # Examples
-///
-/// ```
-/// use futures::StreamExt;
-/// use progress_executor::{TaskEvent, ThreadPoolExecutor};
-///
-/// # smol::block_on(async {
-/// let executor = ThreadPoolExecutor::new(1);
-/// let mut events = executor.spawn(|progress| Ok(progress.update(1)?)).events();
-/// while let Some(event) = events.next().await {
-///     match event {
-///         TaskEvent::Progress(state) => println!("{} so far", state.n),
-///         TaskEvent::Done(outcome) => println!("{outcome:?}"),
-///         _ => {} // there may be more to tell in later versions
-///     }
-/// }
-/// # });
-/// ```
-#[derive(Debug)]
-#[must_use = "dropping the stream cancels its task"]
-pub struct TaskEvents<T> {
-    future: ProgressFuture<T>,
-    /// What is to be handed out next.
-    feed: Arc<Feed<ProgressState>>,
-    /// What each state is told with.
-    origin: Origin,
-    outcome: Option<Result<T, TaskError>>,
+pin_project! {
+    /// A stream of a task's progress that ends with its outcome, made by [`ProgressFuture::events`].
+    ///
+    /// It starts with the current state, shows changes as [`updates`](ProgressFuture::updates) does (at most one per
+    /// report interval, always the newest), then the last state, and then [`TaskEvent::Done`]. Lines that the task
+    /// [says](crate::Updater::println) come in between, and are not written to standard error.
+    ///
+    /// Dropping it drops the future, and so cancels the task. The future can be reached by
+    /// [`get_ref`](Self::get_ref), and its callbacks and bars are served while the stream is polled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::StreamExt;
+    /// use progress_executor::{TaskEvent, ThreadPoolExecutor};
+    ///
+    /// # smol::block_on(async {
+    /// let executor = ThreadPoolExecutor::new(1);
+    /// let mut events = executor.spawn(|progress| Ok(progress.update(1)?)).events();
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         TaskEvent::Progress(state) => println!("{} so far", state.n),
+    ///         TaskEvent::Done(outcome) => println!("{outcome:?}"),
+    ///         _ => {} // there may be more to tell in later versions
+    ///     }
+    /// }
+    /// # });
+    /// ```
+    #[derive(Debug)]
+    #[must_use = "dropping the stream cancels its task"]
+    pub struct TaskEvents<T> {
+        #[pin]
+        future: ProgressFuture<T>,
+        // What is to be handed out next.
+        feed: Arc<Feed<ProgressState>>,
+        // What each state is told with.
+        origin: Origin,
+        outcome: Option<Result<T, TaskError>>,
+    }
 }
 
 impl<T> ProgressFuture<T> {
@@ -314,19 +318,18 @@ impl<T> TaskEvents<T> {
     }
 }
 
-impl<T> Unpin for TaskEvents<T> {}
-
 impl<T> Stream for TaskEvents<T> {
     type Item = TaskEvent<T>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { future, feed, origin, outcome } = &mut *self;
-        let poll = || if future.is_terminated() { Poll::Ready(None) } else { future.poll_unpin(cx).map(Some) };
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.project();
+        let (future, origin) = (this.future, this.origin);
+        let poll = || if future.is_terminated() { Poll::Ready(None) } else { future.poll(cx).map(Some) };
         let show = |news| match news {
             News::Snapshot(state) => TaskEvent::Progress(ProgressState { origin: origin.clone(), ..state }),
             News::Line(line) => TaskEvent::Line(line.text.to_string()),
         };
-        poll_event(feed, outcome, poll, show, TaskEvent::Done)
+        poll_event(this.feed, this.outcome, poll, show, TaskEvent::Done)
     }
 }
 

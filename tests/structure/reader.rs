@@ -198,7 +198,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Notes the items that a macro is given, as `thread_local!` is.
+    /// Notes the items that a macro is given, as `pin_project!` and `thread_local!` are.
     fn define_within(&mut self, tokens: TokenStream, module: ModuleId) {
         const KEYWORDS: [&str; 8] = ["struct", "enum", "union", "trait", "type", "static", "const", "fn"];
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();
