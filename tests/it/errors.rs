@@ -82,16 +82,6 @@ fn an_error_without_an_end_is_shown_in_part() {
 }
 
 #[test]
-fn a_cancellation_is_told_once() {
-    let task = SyncExecutor::new().spawn(|progress| Ok(progress.update(1)?));
-    let canceller = task.canceller();
-    let task = task.on_progress(move |_, _| canceller.cancel());
-    let error = task.wait().unwrap_err();
-    assert_eq!(format!("{error:#}").matches("cancelled").count(), 2, "{error:#}");
-    assert_eq!(format!("{error:?}").matches("\n    ").count(), 1, "{error:?}");
-}
-
-#[test]
 fn kinds_are_told_in_words() {
     assert_eq!(TaskErrorKind::Stalled.to_string(), "stalled");
     assert_eq!(TaskErrorKind::WorkerLost(WorkerExit::Signal(9)).to_string(), "lost its worker: signal 9 (SIGKILL)");
