@@ -3,12 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::error::WorkerExit;
@@ -70,11 +70,8 @@ impl KeyFile {
     /// Replaces a file that a killed program has left behind.
     pub(super) fn create(path: PathBuf, content: &[u8]) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        if File::open(&path).is_ok_and(|file| is_locked(&file)) {
-            let text = "another pool uses this file: each has to have a `key_file` of its own";
-            return Err(named(io::Error::new(io::ErrorKind::AlreadyExists, text)));
-        }
-        let _ = fs::remove_file(&path);
+        // Locked until there is another one, so that nobody else replaces that.
+        let _left_behind = remove_left_behind(&path).map_err(named)?;
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(named)?;
         // Not all file systems have locks.
         let _ = is_locked(&file);
@@ -89,6 +86,21 @@ impl Drop for KeyFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Removes a file of a program that was killed; not one of a pool that uses it, or is just making it.
+fn remove_left_behind(path: &Path) -> io::Result<Option<File>> {
+    // Whatever is there, such as a pipe, is not waited for.
+    let nonblocking = OFlags::NONBLOCK.bits() as i32;
+    let Ok(file) = File::options().read(true).custom_flags(nonblocking).open(path) else { return Ok(None) };
+    let found = file.metadata()?;
+    let is_here = fs::symlink_metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (found.dev(), found.ino()));
+    if is_locked(&file) || !is_here || !found.is_file() || found.len() == 0 {
+        let text = "another pool uses this file: each has to have a `key_file` of its own";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
+    fs::remove_file(path)?;
+    Ok(Some(file))
 }
 
 /// Whether somebody else has locked it, and if not, locks it.
@@ -157,5 +169,61 @@ impl Crew {
     pub(super) fn exit(&mut self, now: Instant) -> Option<WorkerExit> {
         let is_stuck = self.ending.as_mut().is_some_and(|ending| ending.press(&self.process, now).is_none());
         self.process.exit().or(is_stuck.then_some(WorkerExit::Unknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KeyFile;
+    use std::fs::{self, File};
+    use std::io::ErrorKind;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    fn path(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("progress-executor-key-{name}-{}", std::process::id()))
+    }
+
+    /// What comes of it within a minute.
+    fn create(path: &Path) -> std::io::Result<KeyFile> {
+        let (path, (send, created)) = (path.to_owned(), channel());
+        thread::spawn(move || send.send(KeyFile::create(path, b"the new one")));
+        created.recv_timeout(Duration::from_secs(60)).expect("it waits for something")
+    }
+
+    #[test]
+    fn what_a_killed_program_has_left_behind_is_replaced() {
+        let path = path("left-behind");
+        fs::write(&path, "the old one").unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        let file = create(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"the new one");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_another_pool_uses_or_is_making_or_nobody_has_made_is_left_alone() {
+        let (used, empty, pipe, link) = (path("used"), path("empty"), path("pipe"), path("link"));
+        let of_other = create(&used).unwrap();
+        File::create(&empty).unwrap();
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let target = path("target");
+        fs::write(&target, "somebody's").unwrap();
+        symlink(&target, &link).unwrap();
+        for path in [&used, &empty, &pipe, &link] {
+            let before = fs::symlink_metadata(path).unwrap().ino();
+            let error = create(path).err().unwrap_or_else(|| panic!("{} is replaced", path.display()));
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+            assert_eq!(fs::symlink_metadata(path).unwrap().ino(), before);
+        }
+        assert_eq!(fs::read(&target).unwrap(), b"somebody's");
+        drop(of_other);
+        [empty, pipe, link, target].iter().for_each(|path| fs::remove_file(path).unwrap());
     }
 }

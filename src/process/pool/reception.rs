@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rustix::net::listen;
 
-use crate::process::pool::lobby::{GuestId, Lobby, Verdict};
+use crate::process::pool::lobby::{CAPACITY, GuestId, Lobby, Verdict};
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::link::Link;
 use crate::process::protocol::noise::{CONFIRMATION, OPENING, Terms};
@@ -85,10 +85,11 @@ impl Reception {
         self.lobby.expect_one_less(attempt);
     }
 
-    /// Accepts and serves connections without waiting. Returns those that are workers.
+    /// Accepts and serves connections without waiting: as many as there can be by now, and not all that strangers make
+    /// meanwhile. Returns those that are workers.
     pub(crate) fn serve(&mut self) -> Vec<Newcomer> {
         let mut newcomers = Vec::new();
-        loop {
+        for _ in 0..=BACKLOG as usize / CAPACITY {
             let has_come = self.let_in();
             let guests: Vec<GuestId> = self.guests.keys().copied().collect();
             newcomers.extend(guests.into_iter().filter_map(|guest| self.hear(guest)));

@@ -21,6 +21,8 @@ use crate::task::{TaskRef, state, transitions};
 /// How often the alarm checks the runner: a cancellation is received after twice that at the latest. A few times what
 /// it takes to wake a thread.
 const LOOK: Duration = Duration::from_micros(200);
+/// The same where the program may be far away: a few times what a short task takes then.
+const REMOTE_LOOK: Duration = Duration::from_millis(1);
 /// How long a task may take to end when the program is gone.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
@@ -61,7 +63,7 @@ impl Worker {
                 Watch::Unset
             }
             (Some(task), _) => {
-                alarm.set(LOOK);
+                alarm.set(self.look_after());
                 Watch::Seen(task)
             }
         };
@@ -70,9 +72,13 @@ impl Worker {
     /// Sets the alarm for the runner, which is about to be busy.
     pub(super) fn set_alarm(&self, inbox: &mut Inbox) {
         if let (Some(alarm), Reader::Runner, Watch::Unset) = (&self.alarm, inbox.reader, inbox.watch) {
-            alarm.set(LOOK);
+            alarm.set(self.look_after());
             inbox.watch = Watch::Set;
         }
+    }
+
+    fn look_after(&self) -> Duration {
+        if self.channel().memory().is_some() { LOOK } else { REMOTE_LOOK }
     }
 
     fn reading(&self) -> MutexGuard<'_, Reading> {
