@@ -78,6 +78,31 @@ fn be_strange(address: SocketAddr, number: usize, there: &AtomicUsize) -> usize 
     answer.len()
 }
 
+/// A file that launchers write to, and that is gone with this.
+struct NewFile(String);
+
+impl NewFile {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("progress-executor-{name}-{}", std::process::id()));
+        fs::write(&path, "").unwrap();
+        Self(path.to_str().unwrap().to_owned())
+    }
+
+    fn path(&self) -> &str {
+        &self.0
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.0).unwrap()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// What a worker says before it is given anything, each at once: it opens the handshake, confirms it, and greets.
 const INTRODUCTION: usize = 3;
 
@@ -91,6 +116,8 @@ struct Proxy {
     stalls: AtomicBool,
     /// How many workers are cut off that have just introduced themselves.
     cuts: AtomicUsize,
+    /// How many confirmations are lost.
+    losses: AtomicUsize,
     is_over: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
     /// What workers have said.
@@ -122,6 +149,11 @@ impl Proxy {
                 if is_worker {
                     self.recorded.lock().unwrap().extend(&bytes[..len]);
                     pieces += 1;
+                }
+                let has_confirmed = is_worker && pieces == INTRODUCTION - 1;
+                if has_confirmed && self.losses.load(Ordering::SeqCst) > 0 {
+                    self.losses.fetch_sub(1, Ordering::SeqCst);
+                    continue;
                 }
                 let is_cut = pieces == INTRODUCTION && self.cuts.load(Ordering::SeqCst) > 0;
                 if is_cut {
@@ -212,14 +244,31 @@ fn workers_that_are_gone_right_after_their_greeting_cost_no_task() {
 }
 
 #[test]
+fn a_worker_that_is_turned_away_because_it_was_slow_tries_again() {
+    alone(|| {
+        let port = free_port();
+        let (proxy, by_way_of) = Proxy::start(port);
+        proxy.losses.store(1, Ordering::SeqCst);
+        let launches = NewFile::new("launches");
+        let launcher = Launcher::bulk(["sh", "-c", "echo >> \"$0\"; exec \"$@\"", launches.path()]);
+        let addresses = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{by_way_of}"));
+        let pool = pool(launcher.listen([addresses.0]).advertise([addresses.1]), 1);
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+        assert_eq!(proxy.losses.load(Ordering::SeqCst), 0);
+        assert_eq!(launches.text(), "\n", "no other one was started");
+        proxy.stop(by_way_of);
+    });
+}
+
+#[test]
 fn workers_that_are_lost_together_are_replaced_by_one_command() {
     on_slurm(|_| {
         let port = free_port();
         let (proxy, by_way_of) = Proxy::start(port);
-        let launches = std::env::temp_dir().join(format!("progress-executor-launches-{}", std::process::id()));
+        let launches = NewFile::new("launches");
         let script = "echo {count} >> \"$0\"; exec \"$@\"";
         let srun = ["srun", "-n{count}", "--overcommit", "-K0", "-Q"];
-        let launcher = Launcher::bulk(["sh", "-c", script, launches.to_str().unwrap()].into_iter().chain(srun));
+        let launcher = Launcher::bulk(["sh", "-c", script, launches.path()].into_iter().chain(srun));
         let addresses = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{by_way_of}"));
         let pool = pool(launcher.listen([addresses.0]).advertise([addresses.1]), 8);
         let tasks: Vec<_> = (0..8).map(|_| pool.submit(spin, ())).collect();
@@ -228,8 +277,7 @@ fn workers_that_are_lost_together_are_replaced_by_one_command() {
         proxy.cut();
         assert!(waiting.into_iter().all(|task| task.wait().unwrap() == 8));
         nodes_of(&pool, 8);
-        assert_eq!(fs::read_to_string(&launches).unwrap(), "8\n8\n");
-        fs::remove_file(launches).unwrap();
+        assert_eq!(launches.text(), "8\n8\n");
         proxy.stop(by_way_of);
     });
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, recv};
 
 use crate::process::program;
 use crate::process::protocol::descriptor::above_standard;
@@ -33,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const INVITED: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 /// How long to wait for a connection, and then for an answer.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long to wait for the program to say something once it knows who this is: unless it stands still, it does so at once.
+const WELCOME: Duration = Duration::from_secs(60);
 /// How long to wait before the next round.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -73,7 +76,7 @@ pub(super) fn join(
         let Origin { pid, host, .. } = origin();
         let _ = io::stderr().write_all(signature::of(pid, &host).as_bytes());
     }
-    Ok(connect(&invitation)?)
+    Ok(connect(&invitation, parent)?)
 }
 
 fn uninvited(found: &dyn Error) -> String {
@@ -111,8 +114,9 @@ fn leave_line(line: &str) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdout(above_standard(OwnedFd::from(theirs))?)?)
 }
 
-/// Takes no longer than [`PATIENCE`] and two [`ATTEMPT`]s. An error says what was wrong with each address.
-fn connect(Invitation { terms, addresses }: &Invitation) -> Result<Link, String> {
+/// Takes no longer than [`PATIENCE`] and two [`ATTEMPT`]s, unless the program stands still. An error says what was wrong with
+/// each address.
+fn connect(Invitation { terms, addresses }: &Invitation, parent: &Parent) -> Result<Link, String> {
     let until = Instant::now() + PATIENCE;
     loop {
         let (answered, answers) = channel();
@@ -131,7 +135,7 @@ fn connect(Invitation { terms, addresses }: &Invitation) -> Result<Link, String>
                 Err(error) => failures.push(format!("{address}: {error}")),
             }
         }
-        if Instant::now() >= until {
+        if parent.is_gone() || Instant::now() >= until {
             return Err(format!(
                 "it could not connect to its program ({}): say where that is to listen with `Launcher::listen`, and \
                  where workers find it with `Launcher::advertise`",
@@ -176,9 +180,14 @@ fn introduce(address: SocketAddr, terms: &Terms) -> io::Result<Answer> {
 }
 
 impl Answer {
+    /// Returns once the program has said something. It turns away who takes long to confirm, as on a busy machine.
     fn confirm(self) -> io::Result<Link> {
         let Self { mut stream, sealer, opener, confirmation } = self;
         stream.write_all(&confirmation)?;
+        stream.set_read_timeout(Some(WELCOME))?;
+        if retry_on_intr(|| recv(&stream, &mut [0], RecvFlags::PEEK))?.1 == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the program did not wait for the confirmation"));
+        }
         Ok(Link::Sealed(SealedStream::new(above_standard(stream)?.into(), sealer, opener)))
     }
 }
