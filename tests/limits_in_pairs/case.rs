@@ -1,0 +1,107 @@
+//! Every row of things that can happen to a task.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use progress_executor::{Status, TaskError};
+
+use crate::documented::{Documented, EVENTS, Event, Outcome};
+use crate::part::{ENDS, End, Kind, STAGES, Stage};
+
+/// What the first, second and third limit is, if it is one.
+const LIMITS: [Duration; 3] = [Duration::from_millis(60), Duration::from_millis(120), Duration::from_millis(180)];
+
+/// A task, and what happens to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) kind: Kind,
+    pub(crate) stage: Stage,
+    pub(crate) events: Vec<Event>,
+    pub(crate) end: End,
+}
+
+impl Case {
+    /// Those with so many events.
+    pub(crate) fn all(kinds: &[Kind], events: usize) -> Vec<Self> {
+        let mut rows = vec![Vec::new()];
+        for _ in 0..events {
+            let with = |row: Vec<Event>| EVENTS.map(|event| [&row[..], &[event]].concat());
+            rows = rows.into_iter().flat_map(with).collect();
+        }
+        let mut cases = Vec::new();
+        for &kind in kinds {
+            for stage in STAGES {
+                for events in &rows {
+                    cases.extend(ENDS.map(|end| Self { kind, stage, events: events.clone(), end }));
+                }
+            }
+        }
+        cases.retain(|case| case.is_possible() && !case.has_nothing_new());
+        cases
+    }
+
+    pub(crate) fn has(&self, event: Event) -> bool {
+        self.events.contains(&event)
+    }
+
+    fn is_possible(&self) -> bool {
+        let needs_workers = matches!(self.end, End::Crashes | End::CrashesOnce) || self.has(Event::Suspend);
+        // Whoever polls an inline task is within it.
+        let needs_poller = self.has(Event::OtherFails) || self.has(Event::Drop);
+        let is_joined_and_dropped = self.has(Event::OtherFails) && self.has(Event::Drop);
+        (self.kind.has_workers() || !needs_workers)
+            && (self.kind != Kind::Inline || !needs_poller)
+            && !is_joined_and_dropped
+    }
+
+    fn has_nothing_new(&self) -> bool {
+        let count = |event| self.events.iter().filter(|it| **it == event).count();
+        let happens_once = |event| matches!(event, Event::TimeOut | Event::Stall | Event::Deadline | Event::Drop);
+        let is_repeated = EVENTS.into_iter().any(|event| happens_once(event) && count(event) > 1);
+        // Where nothing is left to be seen of what its function does, one way will do.
+        let mut documented = Documented::new(self.stage);
+        self.events.iter().for_each(|event| documented.after(*event));
+        let is_over = documented.outcome.is_some() && !matches!(self.end, End::Returns | End::CrashesOnce);
+        is_repeated || is_over
+    }
+
+    pub(crate) fn retries(&self) -> u32 {
+        u32::from(self.end == End::CrashesOnce)
+    }
+
+    /// What happens, and the limit that it is if it is one.
+    pub(crate) fn limits(&self) -> impl Iterator<Item = (Event, Duration)> {
+        self.events.iter().copied().zip(LIMITS)
+    }
+
+    /// Whether a limit has passed before something else could happen, by what the error says of the time: none of them ever
+    /// passes early.
+    pub(crate) fn is_late(&self, found: &Result<u32, TaskError>, expected: &Outcome, over_after: Duration) -> bool {
+        let Err(error) = found else { return false };
+        let has_passed = self.limits().any(|(event, limit)| match event {
+            Event::TimeOut => error.is_timed_out() && error.progress().elapsed >= limit,
+            Event::Stall => error.is_stalled() && error.silent_for() >= Some(limit),
+            Event::Deadline => error.is_timed_out() && over_after >= limit,
+            _ => false,
+        });
+        self.excused(has_passed && *expected != Outcome::Error(error.kind().clone()))
+    }
+
+    /// The same, by how it has ended, where nobody has its error.
+    pub(crate) fn is_late_unseen(&self, found: Status, expected: &Outcome, over_after: Duration) -> bool {
+        let is_limit = |event| matches!(event, Event::TimeOut | Event::Stall | Event::Deadline);
+        let has_passed = self.limits().any(|(event, limit)| is_limit(event) && over_after >= limit);
+        self.excused(has_passed && found == Status::Failed && expected.status() != found)
+    }
+
+    fn excused(&self, is_late: bool) -> bool {
+        if is_late {
+            eprintln!("{self:?}: a limit has passed too soon, on a machine that is busy");
+        }
+        is_late
+    }
+}
+
+pub(crate) fn same<T: PartialEq + Debug>(what: &str, found: &T, expected: &T) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{what} is {found:?}, and not {expected:?}")) }
+}

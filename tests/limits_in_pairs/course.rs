@@ -1,0 +1,130 @@
+//! How a case is played.
+
+use std::fs;
+use std::thread;
+
+use progress_executor::{ExecutorExt, GroupHandle, ProgressFuture};
+
+use crate::case::Case;
+use crate::documented::{Documented, Event};
+use crate::part::{End, GO, GO_WHEN_TOLD, Kind, Part, Pool, Stage, play};
+use crate::support::{NewFile, eventually};
+
+/// Where the task of a case runs, and what it waits for.
+pub(crate) struct Site {
+    pub(crate) pool: Pool,
+    started: NewFile,
+    gate: NewFile,
+    fuse: NewFile,
+    /// Runs until the gate is open, where the task is to wait for its turn.
+    _first: Option<ProgressFuture<u32>>,
+}
+
+/// The task.
+pub(crate) trait Subject {
+    fn handle(&self) -> &GroupHandle;
+    fn cancel(&self);
+    fn is_asked_to_end(&self) -> bool;
+    fn is_paused(&self) -> bool;
+    fn is_over(&self) -> bool;
+    /// What else may happen to it.
+    fn happens(&mut self, event: Event);
+}
+
+impl Site {
+    pub(crate) fn new(case: &Case) -> Self {
+        let pool = Pool::new(case.kind);
+        if case.kind.has_workers() {
+            start_worker(&pool);
+        }
+        let [started, gate, fuse] = [(); 3].map(|()| NewFile::new());
+        let has_queue = case.kind != Kind::Inline;
+        let first = (case.stage == Stage::Waits && has_queue).then(|| {
+            let started = NewFile::new();
+            let first = pool.executor().submit(play, Part::new(Stage::IsDeaf, End::Returns, &started, &gate, &fuse));
+            eventually("the first task runs", || !started.exists());
+            first
+        });
+        Self { pool, started, gate, fuse, _first: first }
+    }
+
+    pub(crate) fn part(&self, case: &Case) -> Part {
+        Part::new(case.stage, case.end, &self.started, &self.gate, &self.fuse)
+    }
+
+    /// What `poll` returns, which runs meanwhile, and what is documented up to then. Nothing if the machine is too busy for
+    /// the task to start within its limits.
+    pub(crate) fn play<S: Subject, T: Send>(
+        &self,
+        case: &Case,
+        subject: &mut S,
+        poll: impl FnOnce() -> T + Send,
+    ) -> Option<(T, Documented)> {
+        thread::scope(|scope| {
+            let mut poll = Some(poll);
+            let mut start = || poll.take().map(|poll| scope.spawn(poll));
+            let starts_later = case.stage == Stage::Waits && case.kind == Kind::Inline;
+            let poller = if starts_later { None } else { start() };
+            if case.stage == Stage::Waits {
+                // A map takes its inputs when it is polled.
+                let is_submitted = || subject.handle().progress().tasks() > 0;
+                eventually(&format!("{case:?}: it is submitted"), is_submitted);
+            } else {
+                eventually(&format!("{case:?}: it runs"), || !self.started.exists() || subject.is_over());
+                if self.started.exists() {
+                    eprintln!("{case:?}: a limit has passed before it could start, on a machine that is busy");
+                    return None;
+                }
+            }
+            let documented = self.let_happen(case, subject);
+            self.pool.resume();
+            subject.handle().resume();
+            let is_told = documented.cancelled.is_some() && documented.outcome.is_none();
+            fs::write(self.gate.path(), if is_told { GO_WHEN_TOLD } else { GO }).unwrap();
+            let poller = poller.or_else(start).expect("it is started once");
+            Some((poller.join().unwrap(), documented))
+        })
+    }
+
+    fn let_happen<S: Subject>(&self, case: &Case, subject: &mut S) -> Documented {
+        let mut documented = Documented::new(case.stage);
+        for (event, limit) in case.limits() {
+            let was_over = documented.outcome.is_some();
+            documented.after(event);
+            let is_over = documented.outcome.is_some();
+            match event {
+                Event::Cancel => subject.cancel(),
+                Event::Pause => {
+                    subject.handle().pause();
+                    if case.stage == Stage::Listens && !was_over && !documented.is_suspended {
+                        eventually(&format!("{case:?}: it waits"), || subject.is_paused() || subject.is_over());
+                    }
+                }
+                Event::Suspend => self.pool.suspend(),
+                Event::Resume => {
+                    subject.handle().resume();
+                    self.pool.resume();
+                }
+                Event::ShutDown => drop(self.pool.shut_down()),
+                Event::ShutDownNow => drop(self.pool.shut_down_now()),
+                Event::OtherFails | Event::Drop => subject.happens(event),
+                // Time enough for what does not come.
+                Event::TimeOut | Event::Stall | Event::Deadline if !is_over => thread::sleep(2 * limit),
+                Event::TimeOut | Event::Stall | Event::Deadline => {}
+            }
+            if is_over {
+                eventually(&format!("{case:?}: it is over"), || subject.is_over());
+            } else if documented.cancelled.is_some() {
+                eventually(&format!("{case:?}: it is told"), || subject.is_asked_to_end());
+            }
+        }
+        documented
+    }
+}
+
+/// Has a worker ready, for that takes time.
+fn start_worker(pool: &Pool) {
+    let [started, gate] = [(); 2].map(|()| NewFile::new());
+    fs::write(gate.path(), GO).unwrap();
+    pool.executor().submit(play, Part::new(Stage::Waits, End::Returns, &started, &gate, &gate)).wait().unwrap();
+}

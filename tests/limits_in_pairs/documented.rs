@@ -1,0 +1,152 @@
+//! What the documentation says of a task to which things happen.
+
+use progress_executor::{CancelCause, Status, TaskError, TaskErrorKind, WorkerExit};
+
+use crate::part::{End, Stage, VALUE};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Cancel,
+    Pause,
+    Suspend,
+    /// After either of these.
+    Resume,
+    TimeOut,
+    Stall,
+    Deadline,
+    ShutDown,
+    ShutDownNow,
+    /// Another task of its group, which is joined.
+    OtherFails,
+    /// Of its group.
+    Drop,
+}
+
+pub(crate) const EVENTS: [Event; 11] = [
+    Event::Cancel,
+    Event::Pause,
+    Event::Suspend,
+    Event::Resume,
+    Event::TimeOut,
+    Event::Stall,
+    Event::Deadline,
+    Event::ShutDown,
+    Event::ShutDownNow,
+    Event::OtherFails,
+    Event::Drop,
+];
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Value,
+    /// Cancelled, with the value as a partial result.
+    Partial(CancelCause),
+    Error(TaskErrorKind),
+}
+
+use Outcome::{Error, Partial, Value};
+
+impl Outcome {
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            Value => Status::Finished,
+            Partial(_) | Error(TaskErrorKind::Cancelled(_)) => Status::Cancelled,
+            Error(_) => Status::Failed,
+        }
+    }
+}
+
+impl From<Result<u32, TaskError>> for Outcome {
+    fn from(outcome: Result<u32, TaskError>) -> Self {
+        let Err(error) = outcome else { return Value };
+        match (error.kind().clone(), error.into_partial::<u32>()) {
+            (TaskErrorKind::Cancelled(cause), Ok(VALUE)) => Partial(cause),
+            (kind, partial) => {
+                assert!(partial.is_err(), "{kind:?}");
+                Error(kind)
+            }
+        }
+    }
+}
+
+/// What the documentation says: of `ProgressFuture::cancel`, `pause` and `TaskBuilder::{timeout, stall_timeout, deadline,
+/// retries}`, of `ProcessPoolExecutor::{suspend, shutdown, shutdown_now}`, and of `TaskErrorKind`.
+pub(crate) struct Documented {
+    stage: Stage,
+    is_paused: bool,
+    pub(crate) is_suspended: bool,
+    /// The first request decides.
+    pub(crate) cancelled: Option<CancelCause>,
+    pub(crate) outcome: Option<Outcome>,
+    tries: u32,
+}
+
+impl Documented {
+    pub(crate) fn new(stage: Stage) -> Self {
+        let tries = u32::from(stage != Stage::Waits);
+        Self { stage, is_paused: false, is_suspended: false, cancelled: None, outcome: None, tries }
+    }
+
+    pub(crate) fn after(&mut self, event: Event) {
+        if self.outcome.is_some() {
+            return;
+        }
+        match event {
+            Event::Cancel => self.is_asked_to_end(CancelCause::Requested),
+            // Both resume a suspended pool.
+            Event::ShutDownNow => {
+                self.is_suspended = false;
+                self.is_asked_to_end(CancelCause::Shutdown);
+            }
+            Event::ShutDown => self.is_suspended = false,
+            Event::OtherFails => self.is_asked_to_end(CancelCause::GroupFailed),
+            Event::Drop => self.is_asked_to_end(CancelCause::Dropped),
+            Event::Pause => self.is_paused = true,
+            Event::Suspend => self.is_suspended = true,
+            Event::Resume => (self.is_paused, self.is_suspended) = (false, false),
+            Event::TimeOut if self.time_passes() => self.outcome = Some(Error(TaskErrorKind::TimedOut)),
+            Event::Stall if self.time_passes() && self.stage == Stage::IsDeaf => {
+                self.outcome = Some(Error(TaskErrorKind::Stalled));
+            }
+            Event::TimeOut | Event::Stall => {}
+            // Whatever it is doing then.
+            Event::Deadline => self.outcome = Some(Error(TaskErrorKind::TimedOut)),
+        }
+    }
+
+    /// For time-outs. A pause takes effect in a progress call.
+    pub(crate) fn time_passes(&self) -> bool {
+        match self.stage {
+            Stage::Waits => false,
+            Stage::Listens => !self.is_paused && !self.is_suspended,
+            // One that was cancelled goes on all the same.
+            Stage::IsDeaf => !self.is_suspended || self.cancelled.is_some(),
+        }
+    }
+
+    pub(crate) fn is_asked_to_end(&mut self, cause: CancelCause) {
+        let cause = *self.cancelled.get_or_insert(cause);
+        // One that waits never starts, and a pause or a suspension keeps nobody from listening.
+        if self.stage != Stage::IsDeaf {
+            self.outcome = Some(Error(TaskErrorKind::Cancelled(cause)));
+        }
+    }
+
+    /// What it ends with, and how often it was started.
+    pub(crate) fn in_the_end(self, end: End) -> (Outcome, u32) {
+        if let Some(outcome) = self.outcome {
+            return (outcome, self.tries);
+        }
+        let lost = Error(TaskErrorKind::WorkerLost(WorkerExit::Code(3)));
+        let outcome = match (end, self.cancelled) {
+            (End::Asks, Some(cause)) => Error(TaskErrorKind::Cancelled(cause)),
+            (End::IsCutShort, Some(cause)) => Partial(cause),
+            (End::Asks | End::IsCutShort, None) | (End::Returns, _) => Value,
+            (End::Fails, _) => Error(TaskErrorKind::Failed),
+            (End::Panics, _) => Error(TaskErrorKind::Panicked),
+            // It is not tried again either.
+            (End::Crashes, _) | (End::CrashesOnce, Some(_)) => lost,
+            (End::CrashesOnce, None) => return (Value, 2),
+        };
+        (outcome, 1)
+    }
+}

@@ -1,0 +1,84 @@
+//! An input of a map.
+
+use std::fs;
+use std::time::Instant;
+
+use progress_executor::{ExecutorExt, GroupHandle, Map};
+
+use crate::case::{Case, same};
+use crate::course::{Site, Subject};
+use crate::documented::{Event, Outcome};
+use crate::part::{End, GO, Kind, Part, Stage, play};
+use crate::support::NewFile;
+
+struct Input {
+    handle: GroupHandle,
+    inputs: usize,
+}
+
+impl Subject for Input {
+    fn handle(&self) -> &GroupHandle {
+        &self.handle
+    }
+
+    fn cancel(&self) {
+        self.handle.cancel();
+    }
+
+    fn is_asked_to_end(&self) -> bool {
+        self.handle.progress().cancelling == 1 || self.is_over()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.handle.progress().paused == 1
+    }
+
+    fn is_over(&self) -> bool {
+        self.handle.progress().ended() == self.inputs
+    }
+
+    fn happens(&mut self, event: Event) {
+        unreachable!("{event:?} of a map");
+    }
+}
+
+impl Case {
+    /// A map has no deadline, and no inline task of it is there before it is polled.
+    pub(crate) fn can_be_in_map(&self) -> bool {
+        let is_of_group = [Event::Deadline, Event::OtherFails, Event::Drop].into_iter().any(|event| self.has(event));
+        !is_of_group && (self.kind != Kind::Inline || self.stage != Stage::Waits)
+    }
+
+    /// With a limit, each input is a task of its own.
+    pub(crate) fn can_be_in_chunk(&self) -> bool {
+        self.can_be_in_map() && !self.has(Event::TimeOut) && !self.has(Event::Stall)
+    }
+
+    /// Behind so many others of its chunk. Says what is other than it is documented.
+    pub(crate) fn play_in_map(&self, others: usize) -> Result<(), String> {
+        let (site, ready) = (Site::new(self), NewFile::new());
+        fs::write(ready.path(), GO).unwrap();
+        let other = Part::new(Stage::Waits, End::Returns, &NewFile::new(), &ready, &ready);
+        let mut inputs = vec![other; others];
+        inputs.push(site.part(self));
+        let (submitted, count) = (Instant::now(), inputs.len());
+        let executor = site.pool.executor();
+        let mut map: Map<'_, _, u32> = executor.map(play, inputs).chunks(count).retries(self.retries());
+        for (event, limit) in self.limits() {
+            map = match event {
+                Event::TimeOut => map.timeout(limit),
+                Event::Stall => map.stall_timeout(limit),
+                _ => map,
+            };
+        }
+        let mut input = Input { handle: map.handle(), inputs: count };
+        let poll = move || map.blocking().last();
+        let Some((found, documented)) = site.play(self, &mut input, poll) else { return Ok(()) };
+        let (expected, _) = documented.in_the_end(self.end);
+        let found = found.ok_or("there is no outcome")?;
+        if self.is_late(&found, &expected, submitted.elapsed()) {
+            return Ok(());
+        }
+        same("the outcome", &Outcome::from(found), &expected)
+    }
+}

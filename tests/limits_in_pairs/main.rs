@@ -1,0 +1,77 @@
+//! What becomes of a task to which two or three things happen, one after the other: on each executor, alone and within a map,
+//! against what the documentation says, which [`Documented`](documented::Documented) is in short.
+
+mod case;
+mod course;
+mod documented;
+mod in_group;
+mod in_map;
+mod part;
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "../it/support.rs"]
+mod support;
+
+use std::env;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use case::Case;
+use part::{KINDS, Kind, play};
+
+progress_executor::test_worker!(play);
+
+/// Plays many at a time, for most of them wait; but of one test only, as they take time.
+fn check(cases: Vec<Case>, play: impl Fn(&Case) -> Result<(), String> + Sync) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (next, wrong) = (Mutex::new(cases.into_iter()), Mutex::new(Vec::new()));
+    let take = || next.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while let Some(case) = take() {
+                    if let Err(why) = play(&case) {
+                        wrong.lock().unwrap().push(format!("{case:?}: {why}"));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{} of them: {wrong:#?}", wrong.len());
+}
+
+/// One of so many, if the environment variable `TEST_ONE_OF` does not say other.
+fn sample(cases: Vec<Case>, one_of: usize) -> Vec<Case> {
+    let one_of = env::var("TEST_ONE_OF").ok().and_then(|one_of| one_of.parse().ok()).unwrap_or(one_of);
+    cases.into_iter().step_by(one_of).collect()
+}
+
+#[test]
+fn two_things() {
+    check(Case::all(&[Kind::Inline, Kind::Threads, Kind::Processes], 2), Case::play);
+}
+
+#[test]
+fn two_things_behind_a_launcher() {
+    check(sample(Case::all(&[Kind::Launched], 2), 5), Case::play);
+}
+
+#[test]
+fn three_things() {
+    check(sample(Case::all(&KINDS, 3), 59), Case::play);
+}
+
+#[test]
+fn two_things_in_a_map() {
+    let mut cases = Case::all(&KINDS, 2);
+    cases.retain(Case::can_be_in_map);
+    check(sample(cases, 5), |case| case.play_in_map(0));
+}
+
+#[test]
+fn two_things_in_a_chunk() {
+    let mut cases = Case::all(&KINDS, 2);
+    cases.retain(Case::can_be_in_chunk);
+    check(sample(cases, 5), |case| case.play_in_map(1));
+}
