@@ -165,6 +165,23 @@ pub(crate) struct Subject {
 
 /// How a task ended that has not ended with a value. Displayed in a few words.
 ///
+/// # When several things happen
+///
+/// What comes first decides, but a cancellation is a request: it decides nothing until the task notices.
+///
+/// | first | and then | the task |
+/// |---|---|---|
+/// | a limit passes | it does whatever it does | has timed out, or stalled |
+/// | it is cancelled while it waits for its turn | | is cancelled, and never starts |
+/// | it is cancelled while it runs | a progress call tells it so | is cancelled, for the cause of the first request |
+/// | | it returns a value nevertheless | has finished, or is cancelled with a [partial result](TaskError::into_partial) if that was cut short |
+/// | | it returns another error, panics, or loses its worker | has failed, panicked, or lost its worker, and is not started [again](crate::TaskBuilder::retries) |
+/// | | a limit passes before it has noticed | has timed out, or stalled |
+/// | it waits for its turn, or in a pause, or its pool is suspended | a time-out or a stall time-out would pass | goes on later: no time passes for these |
+/// | | its deadline passes | has timed out |
+/// | | it is cancelled | is cancelled: neither keeps it from noticing |
+/// | its executor is shut down | | goes on as if it were not; `shutdown_now` cancels it |
+///
 /// # Examples
 ///
 /// ```

@@ -190,8 +190,9 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// Starts the task again, up to this many times, when the worker process that ran it is lost: when it has crashed, exited,
     /// or been killed by somebody else. Its input is kept until then.
     ///
-    /// An error of the task, a panic, a time-out or a cancellation ends it as usual. A task that is started again counts
-    /// from the beginning, and so does its time-out. Threads are never lost, so this changes nothing there.
+    /// An error of the task, a panic, a time-out or a cancellation ends it as usual, and one that was asked to end before its
+    /// worker was lost is not started again. A task that is started again counts from the beginning, and so does its
+    /// time-out. Threads are never lost, so this changes nothing there.
     ///
     /// **Whatever the task did before its worker was lost is done twice**: use this for functions that can be called again
     /// without harm, and not for those that send, append or pay.

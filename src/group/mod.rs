@@ -41,7 +41,8 @@ use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 /// Tasks that belong together: a stream of their outcomes in the order in which they end, with one progress for all.
 ///
 /// Tasks can be added at any time, also while the stream is being read; it ends when all of them have. The group takes no
-/// part in running them: they run whether or not it is polled, except those of a [`SyncExecutor`](crate::SyncExecutor).
+/// part in running them: they run whether or not it is polled, except those of a [`SyncExecutor`](crate::SyncExecutor), each
+/// of which runs within a poll, and keeps the group from noticing anything else.
 ///
 /// | | the tasks | resolves when |
 /// |---|---|---|
