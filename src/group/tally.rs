@@ -126,46 +126,30 @@ struct Sums {
     /// The counts per status, and `n`.
     counts: GroupProgress,
     /// The tasks that are known to have some work, how much that is, and how much of it is done.
-    known: usize,
-    work: u128,
-    done: u128,
+    known: i64,
+    work: i128,
+    done: i128,
     /// The others: those to be done, and those that have ended.
-    unknown: usize,
-    unknown_ended: usize,
+    unknown: i64,
+    unknown_ended: i64,
 }
 
 impl Sums {
-    fn add(&mut self, share: &Share) {
+    /// Counts a share once more, or once less where `times` is -1.
+    fn count(&mut self, share: &Share, times: i64) {
         for (status, count) in share.statuses() {
             let counted = self.counts.count_mut(status);
-            *counted = counted.wrapping_add(count);
+            *counted = counted.wrapping_add_signed(times as isize * count as isize);
         }
-        self.counts.n = self.counts.n.wrapping_add(share.n);
+        self.counts.n = self.counts.n.wrapping_add_signed(times.wrapping_mul(share.n as i64));
         match share.work {
             Some((work, done)) => {
-                self.known += 1;
-                self.work += u128::from(work);
-                self.done += done;
+                self.known += times;
+                self.work += i128::from(times) * i128::from(work);
+                self.done += i128::from(times) * done as i128;
             }
-            None if share.has_ended() => self.unknown_ended += 1,
-            None => self.unknown += 1,
-        }
-    }
-
-    fn remove(&mut self, share: &Share) {
-        for (status, count) in share.statuses() {
-            let counted = self.counts.count_mut(status);
-            *counted = counted.wrapping_sub(count);
-        }
-        self.counts.n = self.counts.n.wrapping_sub(share.n);
-        match share.work {
-            Some((work, done)) => {
-                self.known -= 1;
-                self.work -= u128::from(work);
-                self.done -= done;
-            }
-            None if share.has_ended() => self.unknown_ended -= 1,
-            None => self.unknown -= 1,
+            None if share.has_ended() => self.unknown_ended += times,
+            None => self.unknown += times,
         }
     }
 
@@ -220,7 +204,7 @@ impl Tally {
     /// Counts a task that has ended, and that was not counted before.
     pub(crate) fn add_ended(&mut self, record: &TaskRecord) {
         let state = ProgressState { n: record.n, status: record.status, ..ProgressState::INITIAL };
-        self.sums.add(&Share::new(&state, self.unit, record.items().copied()));
+        self.sums.count(&Share::new(&state, self.unit, record.items().copied()), 1);
         self.note_span(record.started().zip(record.ended()));
     }
 
@@ -249,7 +233,7 @@ impl Tally {
     /// Counts a task from now on, whose state this is.
     pub(crate) fn add(&mut self, task: &TaskRef, state: &ProgressState) {
         let share = Share::of(task, state, self.unit);
-        self.sums.add(&share);
+        self.sums.count(&share, 1);
         self.has_grown |= matches!(self.unit, Unit::OfTasks) && !state.status.is_terminal();
         if task.core.has_run() && !state.status.is_terminal() {
             self.started.insert(task.core.id(), (task.clone(), share));
@@ -274,8 +258,8 @@ impl Tally {
     }
 
     fn replace(&mut self, before: Share, share: Share) {
-        self.sums.remove(&before);
-        self.sums.add(&share);
+        self.sums.count(&before, -1);
+        self.sums.count(&share, 1);
         self.has_grown |= share.has_grown(&before);
         self.tick();
     }
