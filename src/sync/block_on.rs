@@ -37,47 +37,41 @@ pub(crate) fn block_on_reacting<F: Future + Unpin>(
     mut future: F,
     reactor: impl Fn(&F) -> Option<Arc<dyn Reactor>>,
 ) -> F::Output {
-    let sleeper = take_sleeper();
-    let waker = Waker::from(sleeper.clone());
-    let output = loop {
-        if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut Context::from_waker(&waker)) {
-            break output;
-        }
-        match reactor(&future) {
-            Some(reactor) => sleeper.react(&reactor),
-            None => sleeper.spin(),
-        }
+    loop {
         // No deadline passes.
-        while !sleeper.wait(None) {}
-    };
-    keep_sleeper(sleeper);
-    output
+        if let Some(output) = poll_until(&mut future, None, &reactor) {
+            return output;
+        }
+    }
 }
 
 /// Polls the future on this thread until it is ready, or until the deadline at the latest: then this returns `None`. It is
 /// polled at least once.
 pub(crate) fn block_until<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Option<F::Output> {
-    let sleeper = take_sleeper();
-    let output = poll_until(future, &sleeper, deadline);
-    keep_sleeper(sleeper);
-    output
+    poll_until(future, deadline, |_| None)
 }
 
 fn poll_until<F: Future + Unpin>(
     future: &mut F,
-    sleeper: &Arc<Sleeper>,
     deadline: Option<Instant>,
+    reactor: impl Fn(&F) -> Option<Arc<dyn Reactor>>,
 ) -> Option<F::Output> {
+    let sleeper = take_sleeper();
     let waker = Waker::from(sleeper.clone());
-    loop {
+    let output = loop {
         if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&waker)) {
-            return Some(output);
+            break Some(output);
         }
-        sleeper.spin();
+        match reactor(future) {
+            Some(reactor) => sleeper.react(&reactor),
+            None => sleeper.spin(),
+        }
         if !sleeper.wait(deadline) {
-            return None;
+            break None;
         }
-    }
+    };
+    keep_sleeper(sleeper);
+    output
 }
 
 fn take_sleeper() -> Arc<Sleeper> {
