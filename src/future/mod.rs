@@ -572,7 +572,7 @@ impl<T> ProgressFuture<T> {
             return None;
         }
         // A time beyond what an `Instant` can hold is no deadline.
-        block_until(self, Instant::now().checked_add(timeout))
+        block_until(self, Instant::now().checked_add(timeout), |_| None)
     }
 
     pub(crate) fn core(&self) -> &Core {

@@ -39,19 +39,14 @@ pub(crate) fn block_on_reacting<F: Future + Unpin>(
 ) -> F::Output {
     loop {
         // No deadline passes.
-        if let Some(output) = poll_until(&mut future, None, &reactor) {
+        if let Some(output) = block_until(&mut future, None, &reactor) {
             return output;
         }
     }
 }
 
-/// Polls the future on this thread until it is ready, or until the deadline at the latest: then this returns `None`. It is
-/// polled at least once.
-pub(crate) fn block_until<F: Future + Unpin>(future: &mut F, deadline: Option<Instant>) -> Option<F::Output> {
-    poll_until(future, deadline, |_| None)
-}
-
-fn poll_until<F: Future + Unpin>(
+/// The same until the deadline at the latest: then this returns `None`. The future is polled at least once.
+pub(crate) fn block_until<F: Future + Unpin>(
     future: &mut F,
     deadline: Option<Instant>,
     reactor: impl Fn(&F) -> Option<Arc<dyn Reactor>>,

@@ -148,20 +148,7 @@ impl Channel {
     /// The same. Whether the rest waits for room is told as often as that changes, under the lock of the outbox: two who
     /// send at once must not tell it in another order than it has come about.
     pub(crate) fn send_off_telling(&self, await_room: impl FnOnce(bool)) -> bool {
-        self.flush(self.outbox(), await_room)
-    }
-
-    /// Whether there is something that the link had no room for.
-    pub(crate) fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::SeqCst)
-    }
-
-    /// Changes while something is sent.
-    pub(crate) fn departed(&self) -> u64 {
-        self.taken.load(Ordering::Relaxed).wrapping_sub(self.link.held() as u64)
-    }
-
-    fn flush(&self, mut outbox: MutexGuard<'_, Outbox>, await_room: impl FnOnce(bool)) -> bool {
+        let mut outbox = self.outbox();
         while !outbox.is_empty() || self.link.held() > 0 {
             let (slices, count) = outbox.slices();
             match self.link.write(&slices[..count]) {
@@ -187,6 +174,16 @@ impl Channel {
             await_room(false);
         }
         true
+    }
+
+    /// Whether there is something that the link had no room for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::SeqCst)
+    }
+
+    /// Changes while something is sent.
+    pub(crate) fn departed(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed).wrapping_sub(self.link.held() as u64)
     }
 
     /// Lets both ends see the end.
