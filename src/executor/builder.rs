@@ -232,7 +232,7 @@ impl<O> fmt::Debug for TaskBuilder<'_, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let details = self.options.details.as_ref();
         f.debug_struct("TaskBuilder")
-            .field("name", &details.and_then(|details| details.name()))
+            .field("name", &details.and_then(|details| details.name.as_deref()))
             .field("limits", &details.map(|details| details.limits))
             .field("deadline", &self.options.deadline)
             .finish_non_exhaustive()

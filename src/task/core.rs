@@ -92,7 +92,7 @@ impl Core {
 
     /// The name that was given to it, if it was.
     pub(crate) fn given_name(&self) -> Option<&str> {
-        self.existing_details()?.name()
+        self.existing_details()?.name.as_deref()
     }
 
     /// The name that was given to it, or else that of its function with its id.
@@ -147,7 +147,7 @@ impl Core {
     /// How far it had come there when somebody last looked.
     pub(crate) fn seen(&self) -> Option<Position> {
         self.process()?;
-        self.existing_details()?.totals().seen()
+        self.existing_details()?.totals().seen
     }
 
     /// Most workers are on this machine: no memory is taken to say so.
@@ -495,7 +495,7 @@ impl Core {
             _ => Status::Failed,
         };
         let details = self.existing_details();
-        let (name, is_default) = match details.and_then(Details::name) {
+        let (name, is_default) = match self.given_name() {
             Some(name) => (name.into(), false),
             None => (default_name(self.id, function), true),
         };

@@ -77,7 +77,7 @@ pub(crate) struct Totals {
     remote_part: f64,
     /// What was last read in the memory of another process: newer than what that has reported. It is kept because that
     /// memory may belong to the next task before the end of this one is reported.
-    seen: Option<Position>,
+    pub(crate) seen: Option<Position>,
     /// The named parts, as reported by another process.
     remote_parts: Vec<PartState>,
     /// How many counts, of the task and its parts, are shared by several threads.
@@ -145,13 +145,9 @@ impl Details {
         Self { limits, ..Self::default() }
     }
 
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
     /// The name that it was given, or else one that tells it apart from others of the same function.
     pub(crate) fn name_or_default(&self, id: TaskId, function: &str) -> &str {
-        self.name().unwrap_or_else(|| self.default_name.get_or_init(|| default_name(id, function)))
+        self.name.as_deref().unwrap_or_else(|| self.default_name.get_or_init(|| default_name(id, function)))
     }
 
     pub(crate) fn reports(&self) -> MutexGuard<'_, Reports> {
@@ -211,11 +207,6 @@ impl Totals {
     /// The newest position that is known here, also from the memory of another process.
     pub(crate) fn shown(&self, counts: &Counts) -> Position {
         self.closed.or(self.seen).unwrap_or_else(|| self.position(counts))
-    }
-
-    /// How far the task had come where it runs when somebody last looked.
-    pub(crate) fn seen(&self) -> Option<Position> {
-        self.seen
     }
 
     /// Takes a message that another process has recorded.
