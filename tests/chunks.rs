@@ -392,7 +392,7 @@ fn an_iterator_that_panics_within_a_chunk_loses_no_input() {
 fn a_limit_is_that_of_one_input() {
     within_deadline(|| {
         for (name, executor) in executors() {
-            let map = executor.map(nap, [0, 0, 100_000, 0]).chunks(4).timeout(Duration::from_millis(200));
+            let map = executor.map(nap, [0, 0, 100_000, 0]).chunks(4).timeout(Duration::from_secs(1));
             let outcomes: Vec<_> = map.blocking().map(seen).collect();
             assert_eq!(outcomes, [Ok(0), Ok(0), Err(TaskErrorKind::TimedOut), Ok(0)], "{name}");
         }
