@@ -89,17 +89,11 @@ impl Site {
     fn let_happen<S: Subject>(&self, case: &Case, subject: &mut S) -> Documented {
         let mut documented = Documented::new(case.stage);
         for (event, limit) in case.limits() {
-            let was_over = documented.outcome.is_some();
             documented.after(event);
             let is_over = documented.outcome.is_some();
             match event {
                 Event::Cancel => subject.cancel(),
-                Event::Pause => {
-                    subject.handle().pause();
-                    if case.stage == Stage::Listens && !was_over && !documented.is_suspended {
-                        eventually(&format!("{case:?}: it waits"), || subject.is_paused() || subject.is_over());
-                    }
-                }
+                Event::Pause => subject.handle().pause(),
                 Event::Suspend => self.pool.suspend(),
                 Event::Resume => {
                     subject.handle().resume();
@@ -116,6 +110,8 @@ impl Site {
                 eventually(&format!("{case:?}: it is over"), || subject.is_over());
             } else if documented.cancelled.is_some() {
                 eventually(&format!("{case:?}: it is told"), || subject.is_asked_to_end());
+            } else if documented.is_paused && !documented.is_suspended && case.stage == Stage::Listens {
+                eventually(&format!("{case:?}: it waits"), || subject.is_paused() || subject.is_over());
             }
         }
         documented

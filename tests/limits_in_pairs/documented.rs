@@ -72,7 +72,7 @@ impl From<Result<u32, TaskError>> for Outcome {
 /// retries}`, of `ProcessPoolExecutor::{suspend, shutdown, shutdown_now}`, and of `TaskErrorKind`.
 pub(crate) struct Documented {
     stage: Stage,
-    is_paused: bool,
+    pub(crate) is_paused: bool,
     pub(crate) is_suspended: bool,
     /// The first request decides.
     pub(crate) cancelled: Option<CancelCause>,

@@ -16,7 +16,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use case::Case;
-use part::{KINDS, Kind, play};
+use documented::Event;
+use part::{End, KINDS, Kind, Stage, play};
 
 progress_executor::test_worker!(play);
 
@@ -74,4 +75,18 @@ fn two_things_in_a_chunk() {
     let mut cases = Case::all(&KINDS, 2);
     cases.retain(Case::can_be_in_chunk);
     check(sample(cases, 5), |case| case.play_in_map(1));
+}
+
+/// A suspension is a pause there, which is not told as one.
+#[test]
+fn a_pause_beside_a_suspension_behind_a_launcher() {
+    let rows = [[Event::Suspend, Event::Pause, Event::ShutDown], [Event::Suspend, Event::Resume, Event::Pause]];
+    let case = |events: [Event; 3]| Case {
+        kind: Kind::Launched,
+        stage: Stage::Listens,
+        events: events.to_vec(),
+        end: End::Returns,
+    };
+    // The second one takes some luck to go wrong.
+    check(rows.map(case).into_iter().cycle().take(20).collect(), Case::play);
 }

@@ -158,6 +158,8 @@ pub(crate) struct Forwarder {
     is_observed: AtomicBool,
     /// Whether this subscribes to the task, and does not only wait for its next progress call.
     observes: AtomicBool,
+    /// Whether the program has paused the task, which is not to be seen of a suspension.
+    is_paused: AtomicBool,
     sent: Mutex<Sent>,
 }
 
@@ -174,8 +176,8 @@ impl Forwarder {
         // The start of the task is sent in another way.
         let state = ProgressState { status: Status::Running, ..ProgressState::INITIAL };
         let sent = Mutex::new(Sent { state, has_noticed: false, is_silent: true, is_closed: false });
-        let [is_observed, observes] = [false, false].map(AtomicBool::new);
-        Arc::new(Self { outlet, run, task, longest_message, is_observed, observes, sent })
+        let [is_observed, observes, is_paused] = [false; 3].map(AtomicBool::new);
+        Arc::new(Self { outlet, run, task, longest_message, is_observed, observes, is_paused, sent })
     }
 
     /// Starts to send what the program wants to hear of the task.
@@ -192,6 +194,7 @@ impl Forwarder {
 
     /// Changes what the program wants to hear of the task.
     pub(crate) fn heed(self: &Arc<Self>, wanted: u32) {
+        self.is_paused.store(wanted & state::PAUSE != 0, Ordering::SeqCst);
         let is_new = wanted & state::OBSERVED != 0 && !self.is_observed.swap(true, Ordering::SeqCst);
         if wanted & (state::OBSERVED | state::PAUSE | state::CANCEL) != 0 {
             // It is also sent that the task waits, or has noticed its cancellation.
@@ -241,9 +244,15 @@ impl Forwarder {
         }
         let mut sent = self.lock();
         let _in_order = self.outlet.order();
-        let state = core.snapshot();
+        let mut state = core.snapshot();
         let mut snapshot = snapshot_of(&self.task, self.longest_message);
-        snapshot.is_halted &= !self.outlet.is_suspended.load(Ordering::SeqCst);
+        if self.outlet.is_suspended.load(Ordering::SeqCst) && !self.is_paused.load(Ordering::SeqCst) {
+            snapshot.is_halted = false;
+            // As it is sent, so that a pause which follows without a progress call in between is news.
+            if state.status == Status::Paused {
+                state.status = Status::Running;
+            }
+        }
         if snapshot.has_noticed && !sent.has_noticed {
             self.note_notice();
         }

@@ -13,6 +13,7 @@ use crate::process::protocol::alarm::Alarm;
 use crate::process::protocol::channel::Received;
 use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::{Reply, Request, WireError};
+use crate::process::worker::forward::Forwarder;
 use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
 use crate::sync::unwind::drop_quietly;
@@ -214,8 +215,12 @@ impl Worker {
     fn suspend(&self, inbox: &mut Inbox, is_suspended: bool, actions: &mut Vec<Action>) {
         inbox.is_suspended = is_suspended;
         self.outlet.is_suspended.store(is_suspended, Ordering::SeqCst);
-        if let Some(Current { run, task, .. }) = inbox.current.clone() {
-            actions.push(Box::new(move || set_paused(&task, is_suspended || run.wanted & state::PAUSE != 0)));
+        if let Some(Current { run, task, forwarder }) = inbox.current.clone() {
+            actions.push(Box::new(move || {
+                set_paused(&task, is_suspended || run.wanted & state::PAUSE != 0);
+                // A task that goes on waiting says nothing of its own accord.
+                forwarder.iter().for_each(Forwarder::forward);
+            }));
         }
     }
 
@@ -237,6 +242,7 @@ impl Worker {
                 transitions::cancel(&task, CancelCause::from_bits(state::cause(wanted)));
             }
             set_paused(&task, is_suspended || wanted & state::PAUSE != 0);
+            forwarder.iter().for_each(Forwarder::forward);
             if let Some(forwarder) = forwarder.filter(|_| wanted & state::PROBE != 0) {
                 forwarder.probe();
             }
