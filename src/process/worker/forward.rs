@@ -28,8 +28,6 @@ pub(crate) struct Outlet {
     pub(crate) channel: Channel,
     /// Wakes the thread that reads.
     pub(crate) wake: WakePipe,
-    /// Whether tasks wait because the pool is suspended, and not because they are paused.
-    pub(crate) is_suspended: AtomicBool,
     /// The task that runs, as it is known here and in the program. No other is recorded or heard.
     current: Mutex<Option<(TaskId, u64)>>,
     /// Lines that there was no room for. Lock order: `current` before `unsent`.
@@ -44,7 +42,6 @@ impl Outlet {
         Ok(Self {
             channel,
             wake: WakePipe::new()?,
-            is_suspended: AtomicBool::new(false),
             current: Mutex::default(),
             unsent: Mutex::default(),
             order: Mutex::default(),
@@ -158,7 +155,7 @@ pub(crate) struct Forwarder {
     is_observed: AtomicBool,
     /// Whether this subscribes to the task, and does not only wait for its next progress call.
     observes: AtomicBool,
-    /// Whether the program has paused the task, which is not to be seen of a suspension.
+    /// Whether the program has paused the task. It knows of no other reason to wait.
     is_paused: AtomicBool,
     sent: Mutex<Sent>,
 }
@@ -195,6 +192,12 @@ impl Forwarder {
     /// Changes what the program wants to hear of the task.
     pub(crate) fn heed(self: &Arc<Self>, wanted: u32) {
         self.is_paused.store(wanted & state::PAUSE != 0, Ordering::SeqCst);
+        // The program may have ended a pause and begun another one, of which only that is heard: it is told again.
+        let mut sent = self.lock();
+        if sent.state.status == Status::Paused {
+            sent.state.status = Status::Running;
+        }
+        drop(sent);
         let is_new = wanted & state::OBSERVED != 0 && !self.is_observed.swap(true, Ordering::SeqCst);
         if wanted & (state::OBSERVED | state::PAUSE | state::CANCEL) != 0 {
             // It is also sent that the task waits, or has noticed its cancellation.
@@ -246,9 +249,10 @@ impl Forwarder {
         let _in_order = self.outlet.order();
         let mut state = core.snapshot();
         let mut snapshot = snapshot_of(&self.task, self.longest_message);
-        if self.outlet.is_suspended.load(Ordering::SeqCst) && !self.is_paused.load(Ordering::SeqCst) {
+        // A suspension is not told. Nor is a pause that has just ended: the program knows, and the next one is news even
+        // if the task has not gone on in between.
+        if !self.is_paused.load(Ordering::SeqCst) {
             snapshot.is_halted = false;
-            // As it is sent, so that a pause which follows without a progress call in between is news.
             if state.status == Status::Paused {
                 state.status = Status::Running;
             }

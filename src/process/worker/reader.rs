@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::process;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -214,7 +213,6 @@ impl Worker {
     /// Lets the current task, and those that follow, make progress or not. That is a pause which the program does not see.
     fn suspend(&self, inbox: &mut Inbox, is_suspended: bool, actions: &mut Vec<Action>) {
         inbox.is_suspended = is_suspended;
-        self.outlet.is_suspended.store(is_suspended, Ordering::SeqCst);
         if let Some(Current { run, task, forwarder }) = inbox.current.clone() {
             actions.push(Box::new(move || {
                 set_paused(&task, is_suspended || run.wanted & state::PAUSE != 0);
