@@ -120,8 +120,6 @@ fn a_storm_leaves_nothing_behind() {
         storm(ProcessPoolExecutor::builder());
         storm(ProcessPoolExecutor::builder().without_shared_memory());
         storm(ProcessPoolExecutor::builder().launcher(Launcher::command(["env"])));
-        #[cfg(feature = "cluster")]
-        start_that_hangs();
         done.send(()).unwrap();
     });
     match result.recv_timeout(deadline()) {
@@ -129,29 +127,6 @@ fn a_storm_leaves_nothing_behind() {
         Err(RecvTimeoutError::Timeout) => panic!("the test hangs"),
         Err(RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().unwrap_err()),
     }
-}
-
-/// The system does not answer while a worker is being started, and then it does.
-#[cfg(feature = "cluster")]
-fn start_that_hangs() {
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-
-    let descriptors = count_descriptors();
-    // A pipe in the place of the file hangs whoever opens it until somebody opens the other end.
-    let key_file = std::env::temp_dir().join(format!("progress-executor-hangs-{}", process::id()));
-    let pipe = key_file.with_file_name(format!("progress-executor-hangs-{}-1", process::id()));
-    mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
-    let launcher = Launcher::bulk(["sh", "-c", "exec \"$@\"", "sh"]).key_file(&key_file);
-    let pool = ProcessPoolExecutor::builder().max_workers(2).launcher(launcher).build().unwrap();
-    let tasks = [0, 1].map(|n| pool.submit(work, n));
-    pool.shutdown_now().wait();
-    assert!(tasks.into_iter().all(|task| task.wait().unwrap_err().is_cancelled()));
-    drop(pool);
-    assert!(has_threads(), "one that waits for the system");
-    drop(fs::File::options().write(true).open(&pipe).unwrap());
-    eventually("what has come too late is gone", || {
-        !has_threads() && children().is_empty() && count_descriptors() == descriptors && !pipe.exists()
-    });
 }
 
 fn storm(builder: ProcessPoolBuilder) {

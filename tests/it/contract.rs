@@ -546,7 +546,7 @@ fn an_error_within_a_part_shows_how_far_that_has_come(subject: &dyn Subject) {
 }
 
 fn parts_complete_in_their_parent(subject: &dyn Subject) {
-    let task = subject.executor().submit(count_in_parts, 100);
+    let task = subject.executor().submit(count_in_parts, 40);
     let updates = task.updates();
     let reader = std::thread::spawn(move || rest(&updates));
     task.wait().unwrap();
@@ -554,7 +554,7 @@ fn parts_complete_in_their_parent(subject: &dyn Subject) {
     let fractions: Vec<_> = states.iter().filter_map(ProgressState::fraction).collect();
     assert!(fractions.windows(2).all(|pair| pair[0] <= pair[1]), "goes back: {fractions:?}");
     let last = states.last().unwrap();
-    assert_eq!((last.n, last.total, last.part), (100, Some(100), 0.0));
+    assert_eq!((last.n, last.total, last.part), (40, Some(40), 0.0));
 }
 
 fn threads_of_a_task_count_together(subject: &dyn Subject) {
@@ -631,7 +631,7 @@ fn every_receiver_has_the_last_state_when_the_future_resolves(subject: &dyn Subj
 }
 
 fn counts_and_total_are_never_torn(subject: &dyn Subject) {
-    let task = subject.executor().submit(set_pairs, 300_000);
+    let task = subject.executor().submit(set_pairs, 100_000);
     let updates = task.updates();
     let reader = std::thread::spawn(move || rest(&updates));
     let seen = Arc::new(Mutex::new(Vec::new()));

@@ -16,7 +16,9 @@ use crate::support::{eventually, within_deadline};
 
 const CHILD: &str = "PROGRESS_EXECUTOR_TEST_STOPPED";
 const LIMIT: Duration = Duration::from_millis(400);
-const ROUNDS: usize = 5;
+/// How long the program is stopped for, in each round.
+const STOPPED: Duration = Duration::from_millis(1_200);
+const ROUNDS: u32 = 5;
 
 /// Makes a call every now and then until it is told to finish.
 fn be_lively(progress: &Updater, finish: &AtomicBool) -> TaskResult<()> {
@@ -40,7 +42,7 @@ fn the_program_that_is_stopped() {
     let stalling = stalling.stall_timeout(LIMIT).submit();
     // Longer than the program runs for, and shorter than it is stopped for in all.
     let timing = pool.task(move |(), progress: &Updater| be_lively(progress, &timing), ());
-    let timing = timing.timeout(LIMIT * ROUNDS as u32).submit();
+    let timing = timing.timeout(STOPPED * ROUNDS - LIMIT).submit();
     eventually("the tasks run", || stalling.progress().n > 0 && timing.progress().n > 0);
     println!("\nready");
     for line in std::io::stdin().lines() {
@@ -75,7 +77,7 @@ fn tasks_that_are_lively_are_not_ended_because_their_program_was_stopped() {
             let stat = format!("/proc/{}/stat", child.id());
             eventually("it stands still", || fs::read_to_string(&stat).unwrap().contains(") T "));
             // Time has to pass that it is not given.
-            thread::sleep(LIMIT + LIMIT / 2);
+            thread::sleep(STOPPED);
             kill_process(id, Signal::CONT).unwrap();
             std::io::Write::write_all(&mut input, format!("{round}\n").as_bytes()).unwrap();
             assert_eq!(line(&format!("{round}:")), format!("{round}: false false"));
