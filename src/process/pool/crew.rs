@@ -95,12 +95,15 @@ fn remove_left_behind(path: &Path) -> io::Result<Option<File>> {
     let Ok(file) = File::options().read(true).custom_flags(nonblocking).open(path) else { return Ok(None) };
     let found = file.metadata()?;
     let is_here = fs::symlink_metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (found.dev(), found.ino()));
-    if is_locked(&file) || !is_here || !found.is_file() || found.len() == 0 {
-        let text = "another pool uses this file: each has to have a `key_file` of its own";
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-    }
-    fs::remove_file(path)?;
-    Ok(Some(file))
+    let problem = if is_locked(&file) {
+        "another pool uses this file: each has to have a `key_file` of its own"
+    } else if !is_here || !found.is_file() || found.len() == 0 {
+        "no pool has left this behind: remove it, or choose another `key_file`"
+    } else {
+        fs::remove_file(path)?;
+        return Ok(Some(file));
+    };
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, problem))
 }
 
 /// Whether somebody else has locked it, and if not, locks it.

@@ -192,9 +192,10 @@ impl Forwarder {
     /// Changes what the program wants to hear of the task.
     pub(crate) fn heed(self: &Arc<Self>, wanted: u32) {
         self.is_paused.store(wanted & state::PAUSE != 0, Ordering::SeqCst);
-        // The program may have ended a pause and begun another one, of which only that is heard: it is told again.
+        // The program may have ended a pause and begun another one, of which only that is heard: it is told again. The end of
+        // a pause is news by itself.
         let mut sent = self.lock();
-        if sent.state.status == Status::Paused {
+        if wanted & state::PAUSE != 0 && sent.state.status == Status::Paused {
             sent.state.status = Status::Running;
         }
         drop(sent);
