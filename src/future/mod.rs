@@ -604,7 +604,7 @@ impl<T> ProgressFuture<T> {
         if is_first {
             publish::admit(&task, callbacks.latest.clone(), |seen| callbacks.latest.set(seen.clone()));
         } else {
-            publish::refresh(&task.core, &callbacks.latest);
+            publish::refresh(&task.core, &*callbacks.latest, |now| callbacks.latest.set(now));
         }
         // Whoever polls the future has something to show.
         task.core.waiter.wake();

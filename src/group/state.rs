@@ -332,6 +332,7 @@ impl GroupState {
         // Under the lock, so that nothing older comes after it.
         let mut inner = self.lock();
         let now = inner.tally.progress();
+        inner.subscribers.note(latest, &now);
         latest.set(now);
     }
 

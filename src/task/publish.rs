@@ -28,7 +28,7 @@ use crate::sync::timer::{TIMER, Timed};
 use crate::sync::unwind::drop_quietly;
 use crate::task::TaskRef;
 use crate::task::core::Core;
-use crate::task::lines::{Feed, Line, to_standard_error};
+use crate::task::lines::{Line, to_standard_error};
 use crate::task::state;
 use crate::task::subscribers::{Channel, Notices, Pace, Reports, Subscriber};
 
@@ -74,11 +74,17 @@ pub(crate) fn admit(
     }
 }
 
-/// Puts the current state into a place that was [admitted](admit) before.
-pub(crate) fn refresh(core: &Core, latest: &Feed<ProgressState>) {
-    // Under the lock, so that nothing older comes after it.
-    let _reports = core.details().reports();
-    latest.set(core.snapshot());
+/// Shows the current state to a subscriber that was [admitted](admit) before, whether it is news or not: `take` is given it, with
+/// the reports locked, so that nothing older comes after it.
+pub(crate) fn refresh<R>(
+    core: &Core,
+    subscriber: &impl Subscriber<ProgressState>,
+    take: impl FnOnce(ProgressState) -> R,
+) -> R {
+    let mut reports = core.details().reports();
+    let now = core.snapshot();
+    reports.subscribers.note(subscriber, &now);
+    take(now)
 }
 
 /// Returns whether nobody observed the task before.

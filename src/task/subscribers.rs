@@ -7,6 +7,7 @@
 //! Deliberately absent: a queue of snapshots. Lines that a task says are queued, up to a [bound](super::lines).
 
 use std::mem;
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -111,6 +112,14 @@ impl<S: Snapshot> Subscribers<S> {
         }
         self.list.push(Subscription { subscriber, seen });
         notices
+    }
+
+    /// Notes that one has seen `snapshot` by itself. Without that, what it was shown before would not be news when it is so again.
+    pub(crate) fn note(&mut self, subscriber: &impl Subscriber<S>, snapshot: &S) {
+        let is_it = |one: &&mut Subscription<S>| ptr::addr_eq(Arc::as_ptr(&one.subscriber), subscriber);
+        if let Some(subscription) = self.list.iter_mut().find(is_it) {
+            subscription.seen = snapshot.clone();
+        }
     }
 
     /// Stores `snapshot` for each subscriber to which it says something new.
@@ -310,5 +319,43 @@ impl Reports {
     /// When the next snapshot may be shown.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.shown_at?.checked_add(self.pace.limit()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Subscriber, Subscribers};
+    use crate::progress::{ProgressState, Status};
+    use crate::sync::waiter::Waiter;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    #[derive(Default)]
+    struct Stored(Mutex<Vec<Status>>);
+
+    impl Subscriber<ProgressState> for Stored {
+        fn store(&self, _old: &ProgressState, new: &ProgressState, _interval: Option<Duration>) {
+            self.0.lock().unwrap().push(new.status);
+        }
+
+        fn notify(&self, _owner: &Waiter) {}
+    }
+
+    fn state(status: Status) -> ProgressState {
+        ProgressState { status, ..ProgressState::INITIAL }
+    }
+
+    #[test]
+    fn what_one_was_shown_is_news_again_after_it_has_seen_something_else_by_itself() {
+        let (subscriber, other) = (Arc::new(Stored::default()), Arc::new(Stored::default()));
+        let mut subscribers = Subscribers::default();
+        let _ = subscribers.add(subscriber.clone(), state(Status::Running));
+        let _ = subscribers.add(other.clone(), state(Status::Running));
+        let _ = subscribers.store(&state(Status::Paused), None);
+        // It has gone on for a moment, of which nobody else was shown anything.
+        subscribers.note(&*subscriber, &state(Status::Running));
+        let _ = subscribers.store(&state(Status::Paused), None);
+        assert_eq!(*subscriber.0.lock().unwrap(), [Status::Paused; 2]);
+        assert_eq!(*other.0.lock().unwrap(), [Status::Paused]);
     }
 }

@@ -12,17 +12,21 @@ mod part;
 mod support;
 
 use std::env;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use case::Case;
 use documented::Event;
 use part::{End, KINDS, Kind, Stage, play};
+use support::DEADLINE;
 
 progress_executor::test_worker!(play);
 
+type Play = fn(&Case) -> Result<(), String>;
+
 /// Plays many at a time, for most of them wait; but of one test only, as they take time.
-fn check(cases: Vec<Case>, play: impl Fn(&Case) -> Result<(), String> + Sync) {
+fn check(cases: Vec<Case>, play: Play) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let (next, wrong) = (Mutex::new(cases.into_iter()), Mutex::new(Vec::new()));
@@ -31,7 +35,7 @@ fn check(cases: Vec<Case>, play: impl Fn(&Case) -> Result<(), String> + Sync) {
         for _ in 0..8 {
             scope.spawn(|| {
                 while let Some(case) = take() {
-                    if let Err(why) = play(&case) {
+                    if let Err(why) = play_within_deadline(&case, play) {
                         wrong.lock().unwrap().push(format!("{case:?}: {why}"));
                     }
                 }
@@ -40,6 +44,17 @@ fn check(cases: Vec<Case>, play: impl Fn(&Case) -> Result<(), String> + Sync) {
     });
     let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "{} of them: {wrong:#?}", wrong.len());
+}
+
+/// What waits within a case does so for [`DEADLINE`] at most, and then says what it has waited for.
+fn play_within_deadline(case: &Case, play: Play) -> Result<(), String> {
+    let (done, result) = mpsc::channel();
+    let case = case.clone();
+    thread::spawn(move || done.send(play(&case)));
+    result.recv_timeout(2 * DEADLINE).unwrap_or_else(|error| match error {
+        RecvTimeoutError::Timeout => Err(format!("it has not ended within {:?}", 2 * DEADLINE)),
+        RecvTimeoutError::Disconnected => Err("it has panicked".to_owned()),
+    })
 }
 
 /// One of so many, if the environment variable `TEST_ONE_OF` does not say other.

@@ -248,16 +248,13 @@ impl Forwarder {
         }
         let mut sent = self.lock();
         let _in_order = self.outlet.order();
-        let mut state = core.snapshot();
-        let mut snapshot = snapshot_of(&self.task, self.longest_message);
+        let mut state = self.see();
         // A suspension is not told. Nor is a pause that has just ended: the program knows, and the next one is news even
         // if the task has not gone on in between.
-        if !self.is_paused.load(Ordering::SeqCst) {
-            snapshot.is_halted = false;
-            if state.status == Status::Paused {
-                state.status = Status::Running;
-            }
+        if state.status == Status::Paused && !self.is_paused.load(Ordering::SeqCst) {
+            state.status = Status::Running;
         }
+        let mut snapshot = snapshot_of(&self.task, &state, self.longest_message);
         if snapshot.has_noticed && !sent.has_noticed {
             self.note_notice();
         }
@@ -288,6 +285,12 @@ impl Forwarder {
         }
     }
 
+    /// The task as it is now.
+    fn see(&self) -> ProgressState {
+        let core = &self.task.core;
+        if self.observes.load(Ordering::SeqCst) { publish::refresh(core, self, |now| now) } else { core.snapshot() }
+    }
+
     /// From now on the worker is not killed for this task.
     fn note_notice(&self) {
         if let Some(place) = self.outlet.channel.memory().and_then(|memory| memory.place(self.run.place)) {
@@ -311,16 +314,16 @@ impl Wake for Forwarder {
     }
 }
 
-/// What can be seen of a task.
-pub(crate) fn snapshot_of(task: &TaskRef, longest_message: usize) -> RemoteSnapshot {
+/// What can be seen of a task in this state.
+pub(crate) fn snapshot_of(task: &TaskRef, state: &ProgressState, longest_message: usize) -> RemoteSnapshot {
     let word = task.core.state.load();
-    let state = task.core.snapshot();
-    let progress = snapshot_of_item(&state, longest_message);
+    let progress = snapshot_of_item(state, longest_message);
     RemoteSnapshot {
-        is_halted: word & state::HALTED != 0,
+        // One that is to end goes on.
+        is_halted: state.status == Status::Paused,
         has_noticed: word & state::NOTICED != 0,
         is_silent: word & state::ECHO != 0,
-        parts: state.parts.into_iter().map(remote_part).collect(),
+        parts: state.parts.iter().cloned().map(remote_part).collect(),
         ..progress
     }
 }

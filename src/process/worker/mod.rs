@@ -335,7 +335,7 @@ impl Worker {
         let _ = io::stdout().flush();
         // With all items, where it has such.
         let elapsed = task.core.running_for();
-        let snapshot = RemoteSnapshot { elapsed, ..snapshot_of(&task, self.longest_text()) };
+        let snapshot = RemoteSnapshot { elapsed, ..snapshot_of(&task, &task.core.snapshot(), self.longest_text()) };
         unsent.add(Duration::from_nanos(snapshot.elapsed));
         let overhead = outbox::value_overhead(&snapshot);
         let outcome = match handle.take() {
