@@ -1,5 +1,6 @@
 //! How a task can end other than with a value.
 
+pub(crate) mod brief;
 pub(crate) mod chain;
 
 use std::any::Any;
@@ -9,6 +10,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::error::brief::Brief;
 use crate::error::chain::{CANCELLED, CancellationMark, OneLine, fmt_causes, fmt_chain};
 use crate::id::TaskId;
 use crate::progress::ProgressState;
@@ -829,10 +831,10 @@ impl TaskError {
             _ => false,
         };
         if let Some(silence) = self.0.silent_for.filter(is_remarkable) {
-            write!(f, ", without a progress call for {:.1} s", silence.as_secs_f64())?;
+            write!(f, ", without a progress call for {}", Brief(silence))?;
         }
         if let Some(time) = self.0.noticed_after.filter(|&time| time >= REMARKABLE) {
-            write!(f, ", noticed after {:.1} s", time.as_secs_f64())?;
+            write!(f, ", noticed after {}", Brief(time))?;
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! How the tasks of a group have ended, in one line.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::time::Duration;
 
 use crate::error::TaskErrorKind;
+use crate::error::brief::Brief;
 use crate::id::WorkerId;
 use crate::progress::Status;
 use crate::task::items::ItemReading;
@@ -115,10 +115,10 @@ impl Summary {
             let capacity = workers as f64 * time as f64;
             let busy = if capacity > 0.0 { (100.0 * self.busy as f64 / capacity).min(100.0) } else { 100.0 };
             let noun = if workers == 1 { "worker" } else { "workers" };
-            line += &format!("; {workers} {noun} busy {busy:.0} % of {}", Brief(time));
+            line += &format!("; {workers} {noun} busy {busy:.0} % of {}", Brief(Duration::from_nanos(time)));
         }
         if let Some((name, elapsed)) = &self.longest {
-            line += &format!("; the longest: {name}, {}", Brief(*elapsed));
+            line += &format!("; the longest: {name}, {}", Brief(Duration::from_nanos(*elapsed)));
         }
         line
     }
@@ -126,47 +126,4 @@ impl Summary {
 
 fn earlier(known: Option<u64>, moment: u64) -> Option<u64> {
     Some(known.map_or(moment, |known| known.min(moment)))
-}
-
-/// Nanoseconds for people, with two or three digits that matter.
-pub(crate) struct Brief(pub(crate) u64);
-
-impl fmt::Display for Brief {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = Duration::from_nanos(self.0);
-        let (seconds, minutes) = (time.as_secs_f64(), (time.as_secs_f64() / 60.0).round() as u64);
-        match time.as_nanos() {
-            0..1_000_000 => write!(f, "{} µs", time.as_micros()),
-            1_000_000..1_000_000_000 => write!(f, "{} ms", time.as_millis()),
-            1_000_000_000..9_950_000_000 => write!(f, "{seconds:.1} s"),
-            9_950_000_000..119_500_000_000 => write!(f, "{seconds:.0} s"),
-            119_500_000_000..7_200_000_000_000 => write!(f, "{minutes} min"),
-            _ => write!(f, "{} h {:02} min", minutes / 60, minutes % 60),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Brief;
-
-    #[test]
-    fn times_are_brief() {
-        let times = [
-            (0, "0 µs"),
-            (999_999, "999 µs"),
-            (1_000_000, "1 ms"),
-            (999_999_999, "999 ms"),
-            (6_130_000_000, "6.1 s"),
-            (9_960_000_000, "10 s"),
-            (41_400_000_000, "41 s"),
-            (119_400_000_000, "119 s"),
-            (120_000_000_000, "2 min"),
-            (7_200_000_000_000, "2 h 00 min"),
-            (u64::MAX, "5124095 h 35 min"),
-        ];
-        for (time, shown) in times {
-            assert_eq!(Brief(time).to_string(), shown);
-        }
-    }
 }
