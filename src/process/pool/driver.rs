@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
 use crate::process::pool::backlog::Kept;
+use crate::process::pool::connection::Connection;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
 use crate::process::pool::ending::Ending;
@@ -269,11 +270,7 @@ impl Driver {
             return self.tell(Event::NotStarted(worker, failure));
         }
         let mut state = self.pool.lock();
-        state.channels.insert(worker, channel.clone());
-        if let Some(speakers) = speakers {
-            speakers.set_channel(channel.clone());
-            state.speakers.insert(worker, speakers);
-        }
+        state.connections.insert(worker, Connection::new(channel.clone(), speakers));
         self.tell_locked(state, Event::Started(worker, channel.clone()));
         self.pool.send_off(worker, &channel);
     }
@@ -336,7 +333,7 @@ impl Driver {
         let mut state = self.pool.lock();
         let mut has_just_begun = false;
         let result = loop {
-            match peer.next_event(worker, &self.pool.launch, &mut state.sites) {
+            match peer.next_event(worker, &self.pool.launch, &mut state.connections) {
                 Ok(Some(event)) => {
                     has_just_begun = matches!(event, Event::Begun(..));
                     if let Event::Ready(..) = event {

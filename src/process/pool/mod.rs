@@ -3,6 +3,7 @@
 mod assign;
 mod backlog;
 mod census;
+mod connection;
 #[cfg(feature = "cluster")]
 mod crew;
 #[cfg(feature = "cluster")]
@@ -10,7 +11,6 @@ mod crews;
 pub(crate) mod driver;
 mod ending;
 mod ends;
-mod images;
 mod labels;
 pub(crate) mod launch;
 mod launched;

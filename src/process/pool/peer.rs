@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::error::WorkerExit;
+use crate::process::pool::connection::Connection;
 use crate::process::pool::launch::{End, Launch, Process};
-use crate::process::pool::launched::Site;
 use crate::process::pool::queued::{ItemsEnded, Kinds, News};
 use crate::process::pool::spoken::Spoken;
 use crate::process::pool::terms::{Event, WorkerId};
@@ -135,7 +135,7 @@ impl Peer {
         &mut self,
         worker: WorkerId,
         launch: &Launch,
-        sites: &mut BTreeMap<WorkerId, Site>,
+        connections: &mut BTreeMap<WorkerId, Connection>,
     ) -> Result<Option<Event<Kinds>>, WireError> {
         let is_introduced = self.introduction == Introduction::Done;
         if let Some((task, values)) = is_introduced.then(|| self.decoder.next_values()).flatten() {
@@ -145,7 +145,7 @@ impl Peer {
             let Some(reply) = self.decoder.next_reply()? else { return Ok(None) };
             let event = match self.introduction {
                 Introduction::Done => self.event(worker, reply),
-                _ => self.introduce(worker, reply, launch, sites),
+                _ => self.introduce(worker, reply, launch, connections),
             };
             if let Some(event) = event? {
                 return Ok(Some(event));
@@ -159,13 +159,13 @@ impl Peer {
         worker: WorkerId,
         reply: Reply,
         launch: &Launch,
-        sites: &mut BTreeMap<WorkerId, Site>,
+        connections: &mut BTreeMap<WorkerId, Connection>,
     ) -> Result<Option<Event<Kinds>>, WireError> {
         let verdict = match (self.introduction, reply) {
             (Introduction::Greeting, Reply::Ready(ready)) => {
                 let site = self.process.greet(ready.origin.clone());
                 self.channel.set_worker(site.worker());
-                sites.insert(worker, site);
+                connections.entry(worker).and_modify(|connection| connection.site = Some(site));
                 let now = Instant::now();
                 self.pulse = launch.launcher.heartbeat_interval().map(|interval| Pulse::new(interval, now));
                 launch.compare(&ready).and_then(|()| launch.expiry(&ready.origin, now)).map(|expires| {

@@ -1,7 +1,7 @@
 //! What all threads of a pool and its callers share. Whoever has an event tells the [scheduler](super::scheduler), and
 //! does what follows from it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::mem;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -18,25 +18,22 @@ use crate::id::TaskId;
 use crate::process::error::RemoteError;
 use crate::process::pool::backlog::{Backlog, Kept};
 use crate::process::pool::census::Counts;
+use crate::process::pool::connection::Connection;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::CrewNews;
-use crate::process::pool::images::Images;
 use crate::process::pool::launch::{Failure, Launch, Process};
-use crate::process::pool::launched::Site;
 use crate::process::pool::leader::{Follower, Leadership};
-use crate::process::pool::line_stream::Speakers;
 use crate::process::pool::poller::Poller;
-use crate::process::pool::queued::{Entry, Kinds};
+use crate::process::pool::queued::Kinds;
 use crate::process::pool::relay::Relay;
 use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::Settings;
 use crate::process::pool::standby::{Call, Standby};
-use crate::process::pool::terms::{Action, Effects, Event, Seat, Task, WorkerId};
+use crate::process::pool::terms::{Action, Effects, Event, Seat, WorkerId};
 use crate::process::pool::verdict::stopped_by;
 use crate::process::pool::windows::Windows;
 use crate::process::protocol::channel::Channel;
-use crate::process::protocol::wire::outbox::Payload;
-use crate::process::protocol::wire::{Request, Run};
+use crate::process::protocol::wire::Request;
 use crate::process::registry::any_function;
 use crate::process::this_process::ThisProcess;
 use crate::process::workers::WorkersStatus;
@@ -87,10 +84,8 @@ pub(super) trait Drive: Send {
 
 pub(super) struct State {
     pub(super) scheduler: Scheduler<Kinds>,
-    /// Where to send what a worker is to be told.
-    pub(super) channels: HashMap<WorkerId, Arc<Channel>>,
-    /// Which shared values workers have.
-    pub(super) images: Images,
+    /// The workers that have started, until they are known to be gone.
+    pub(super) connections: BTreeMap<WorkerId, Connection>,
     /// Its tasks were cancelled when it was closed.
     pub(super) is_cancelled: bool,
     /// Actions for the driver.
@@ -106,10 +101,6 @@ pub(super) struct State {
     pub(super) starter: Option<Sender<(WorkerId, &'static str, Seat)>>,
     /// Who relays what workers and launchers write.
     pub(super) relay: Option<Arc<Relay>>,
-    /// Which tasks the lines of a worker belong to.
-    pub(super) speakers: HashMap<WorkerId, Arc<Speakers>>,
-    /// Where workers are.
-    pub(super) sites: BTreeMap<WorkerId, Site>,
     /// When the driver looks at the time.
     pub(super) timer: Option<Instant>,
     /// Dropped once the driver has done what was posted.
@@ -126,8 +117,7 @@ impl Pool {
     pub(crate) fn new(launch: Launch, settings: Settings) -> Arc<Self> {
         let state = State {
             scheduler: Scheduler::new(settings),
-            channels: HashMap::new(),
-            images: Images::default(),
+            connections: BTreeMap::new(),
             is_cancelled: false,
             posted: Vec::new(),
             unanswered: 0,
@@ -136,8 +126,6 @@ impl Pool {
             crew_news: Vec::new(),
             starter: None,
             relay: None,
-            speakers: HashMap::new(),
-            sites: BTreeMap::new(),
             timer: None,
             waiting: Vec::new(),
         };
@@ -169,10 +157,8 @@ impl Pool {
     /// The same, when a worker is gone.
     pub(super) fn lock_without(&self, worker: WorkerId) -> MutexGuard<'_, State> {
         let mut state = self.lock();
-        state.channels.remove(&worker).into_iter().for_each(|channel| self.windows.close(&channel));
-        state.images.forget_worker(worker);
-        state.sites.remove(&worker);
-        state.speakers.remove(&worker);
+        let connection = state.connections.remove(&worker);
+        connection.into_iter().for_each(|connection| self.windows.close(&connection.channel));
         state
     }
 
@@ -222,7 +208,9 @@ impl Pool {
     pub(crate) fn workers(&self) -> WorkersStatus {
         let state = self.lock();
         let Counts { wanted, ready: started, busy, lost, queued } = state.scheduler.counts();
-        let workers = state.sites.iter().map(|(&worker, site)| site.status(state.scheduler.is_busy(worker)));
+        let workers = state.connections.iter().filter_map(|(&worker, connection)| {
+            Some(connection.site.as_ref()?.status(state.scheduler.is_busy(worker)))
+        });
         WorkersStatus { wanted, started, busy, lost, queued, workers: workers.collect() }
     }
 
@@ -323,29 +311,15 @@ impl Pool {
     /// Does what has to be done under the lock, or gives it back.
     fn do_in_order(&self, state: &mut State, channels: &mut Channels, action: Action<Kinds>) -> Option<Action<Kinds>> {
         match action {
-            Action::Send(worker, task, place, wanted) => {
-                if let Some(speakers) = state.speakers.get(&worker) {
-                    speakers.add(place, task.task().clone());
-                }
-                let Entry { function, format, .. } = *task.0;
-                let news = state.images.send(worker, task.references());
-                news.iter().for_each(|image| image.tell(&(self.this.clone() as Weak<dyn Keeper>)));
-                state.send(worker, channels, |channel| {
-                    let run = Run { id: task.id(), place, wanted, timeout: task.timeout() };
-                    channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
-                    let mut outbox = channel.outbox();
-                    for image in news {
-                        outbox.share(image.id, image.format, &Payload::Large(image.bytes.clone()));
-                    }
-                    outbox.run(run, (function, task.task().core.given_name()), format, &task.input());
-                });
-            }
-            Action::Want(worker, id, wanted) => state.send(worker, channels, |channel| {
-                channel.outbox().request(Request::Want { id, wanted });
+            Action::Send(worker, task, place, wanted) => state.write(worker, channels, |connection| {
+                connection.run(&task, place, wanted, || self.this.clone());
             }),
-            Action::Dismiss(worker) => {
-                state.send(worker, channels, |channel| channel.outbox().request(Request::Quit));
-            }
+            Action::Want(worker, id, wanted) => state.write(worker, channels, |connection| {
+                connection.channel.outbox().request(Request::Want { id, wanted });
+            }),
+            Action::Dismiss(worker) => state.write(worker, channels, |connection| {
+                connection.channel.outbox().request(Request::Quit);
+            }),
             Action::Start(worker, task, seat) => {
                 // There while there is anybody who could start it, and else there is nobody who waits.
                 let function = task.map_or_else(any_function, |task| task.0.function);
@@ -401,11 +375,10 @@ impl Pool {
         if forgotten.is_empty() {
             return;
         }
-        let (mut state, mut channels) = (self.lock(), Vec::new());
-        for image in forgotten {
-            for worker in state.images.forget(image) {
-                let forget = |channel: &Channel| channel.outbox().request(Request::Forget { id: image });
-                state.send(worker, &mut channels, forget);
+        let (mut state, mut channels) = (self.lock(), Channels::new());
+        for (&worker, connection) in &mut state.connections {
+            if connection.forget(&forgotten) {
+                channels.push((worker, connection.channel.clone()));
             }
         }
         drop(state);
@@ -429,12 +402,12 @@ impl State {
         has_news || !self.posted.is_empty() || !self.arrivals.is_empty() || !self.waiting.is_empty()
     }
 
-    fn send(&mut self, worker: WorkerId, channels: &mut Channels, write: impl FnOnce(&Channel)) {
+    /// Queues something for a worker, and notes its channel in `channels`.
+    fn write(&mut self, worker: WorkerId, channels: &mut Channels, write: impl FnOnce(&mut Connection)) {
+        let Some(connection) = self.connections.get_mut(&worker) else { return };
+        write(connection);
         if channels.last().is_none_or(|(last, _)| *last != worker) {
-            channels.extend(self.channels.get(&worker).map(|channel| (worker, channel.clone())));
-        }
-        if let Some((_, channel)) = channels.last().filter(|(last, _)| *last == worker) {
-            write(channel);
+            channels.push((worker, connection.channel.clone()));
         }
     }
 }

@@ -1,0 +1,54 @@
+//! A worker that tasks can be sent to, and what it was sent.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Weak};
+
+use crate::codec::references::Keeper;
+use crate::process::pool::launched::Site;
+use crate::process::pool::line_stream::Speakers;
+use crate::process::pool::queued::{Entry, Queued};
+use crate::process::pool::terms::Task;
+use crate::process::protocol::channel::Channel;
+use crate::process::protocol::wire::outbox::Payload;
+use crate::process::protocol::wire::{Request, Run};
+
+pub(super) struct Connection {
+    pub(super) channel: Arc<Channel>,
+    /// Where the worker is, once it has said so.
+    pub(super) site: Option<Site>,
+    /// Which tasks its lines belong to, where they come here.
+    speakers: Option<Arc<Speakers>>,
+    /// The shared values that it was sent, and was not told to forget.
+    known_images: HashSet<u64>,
+}
+
+impl Connection {
+    pub(super) fn new(channel: Arc<Channel>, speakers: Option<Arc<Speakers>>) -> Self {
+        speakers.iter().for_each(|speakers| speakers.set_channel(channel.clone()));
+        Self { channel, site: None, speakers, known_images: HashSet::new() }
+    }
+
+    /// Queues a task, after the shared values that it refers to and the worker does not have. `keeper` is told when nobody
+    /// needs one of those any more.
+    pub(super) fn run(&mut self, task: &Queued, place: u64, wanted: u32, keeper: impl Fn() -> Weak<dyn Keeper>) {
+        self.speakers.iter().for_each(|speakers| speakers.add(place, task.task().clone()));
+        self.channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
+        let Entry { function, format, .. } = *task.0;
+        let run = Run { id: task.id(), place, wanted, timeout: task.timeout() };
+        let mut outbox = self.channel.outbox();
+        for image in task.references().iter().filter(|image| self.known_images.insert(image.id)) {
+            image.tell(&keeper());
+            outbox.share(image.id, image.format, &Payload::Large(image.bytes.clone()));
+        }
+        outbox.run(run, (function, task.task().core.given_name()), format, &task.input());
+    }
+
+    /// Tells the worker to forget those of these shared values that it has. Returns whether it has any.
+    pub(super) fn forget(&mut self, images: &[u64]) -> bool {
+        let before = self.known_images.len();
+        for &id in images.iter().filter(|id| self.known_images.remove(id)) {
+            self.channel.outbox().request(Request::Forget { id });
+        }
+        self.known_images.len() < before
+    }
+}
