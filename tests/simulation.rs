@@ -567,20 +567,20 @@ impl World {
                     }
                     self.later(hang + after, Happening::StartAnswered(worker));
                 }
-                Action::Look(worker) => {
+                Action::Post(terms::Order::Look(worker)) => {
                     self.hear_all(worker);
                     self.tell(Event::Looked(worker));
                 }
-                Action::Glance(worker) => {
+                Action::Post(terms::Order::Glance(worker)) => {
                     let until = self.workers.get(&worker).and_then(|it| it.frozen_until);
                     self.tell(Event::Glanced(worker, until.is_some_and(|until| until > self.now)));
                 }
-                Action::Stop(worker) => {
+                Action::Post(terms::Order::Stop(worker)) => {
                     if let Some(it) = self.workers.get_mut(&worker) {
                         assert!(!std::mem::replace(&mut it.is_stopped, true), "a worker is stopped twice");
                     }
                 }
-                Action::Continue(worker) => {
+                Action::Post(terms::Order::Continue(worker)) => {
                     let Some(it) = self.workers.get_mut(&worker) else { continue };
                     assert!(std::mem::replace(&mut it.is_stopped, false), "a worker is continued that was not stopped");
                     for happening in std::mem::take(&mut it.postponed) {
@@ -594,7 +594,7 @@ impl World {
                         self.soon(Happening::Limit(task.id()));
                     }
                 }
-                Action::Kill(worker) => {
+                Action::Post(terms::Order::Kill(worker)) => {
                     if let Some(worker) = self.workers.get_mut(&worker) {
                         worker.is_dying = true;
                     }
@@ -603,12 +603,12 @@ impl World {
                     let end = Happening::Dies(worker, "killed");
                     self.soon(if is_absent { Happening::Forgotten(worker) } else { end });
                 }
-                Action::GiveUp(worker) => {
+                Action::Post(terms::Order::GiveUp(worker)) => {
                     let is_late = self.abandoned.remove(&worker);
                     assert!(is_late || self.workers[&worker].is_dying);
                     self.bury(worker, "unknown");
                 }
-                Action::Remark => {}
+                Action::Post(terms::Order::Remark) => {}
                 Action::Begin(task) => {
                     assert!(
                         task.0.begun.get() + task.0.assumed.get() > task.0.retried.get(),
@@ -1375,10 +1375,10 @@ fn silence_until_killed(late: Duration) -> Duration {
     loop {
         let mut effects = Effects::new();
         assert_eq!(scheduler.handle(Event::Time, now, &mut effects), Ok(()));
-        if effects.iter().any(|action| matches!(action, Action::Look(_))) {
+        if effects.iter().any(|action| matches!(action, Action::Post(terms::Order::Look(_)))) {
             assert_eq!(scheduler.handle(Event::Looked(0), now, &mut effects), Ok(()));
         }
-        if effects.iter().any(|action| matches!(action, Action::Kill(_))) {
+        if effects.iter().any(|action| matches!(action, Action::Post(terms::Order::Kill(_)))) {
             return now - start;
         }
         now = scheduler.next_deadline().unwrap();
@@ -1415,8 +1415,8 @@ fn is_killed_after_standstill(has_noticed: bool) -> bool {
         now += Duration::from_secs(10);
         for action in tell(Event::Time, now) {
             match action {
-                Action::Kill(_) => return true,
-                Action::Look(_) => {
+                Action::Post(terms::Order::Kill(_)) => return true,
+                Action::Post(terms::Order::Look(_)) => {
                     if has_noticed {
                         tell(Event::Progress(0, 1, Sight { has_noticed, is_silent: false }), now);
                     }

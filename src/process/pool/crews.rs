@@ -33,8 +33,8 @@ use crate::process::pool::launched::{self, Launched};
 use crate::process::pool::line_stream::LineStream;
 use crate::process::pool::poller::Ready;
 use crate::process::pool::reception::{Newcomer, Reception};
-use crate::process::pool::shared::Pool;
-use crate::process::pool::terms::{Event, Seat, WorkerId};
+use crate::process::pool::shared::{Pool, StartOrder};
+use crate::process::pool::terms::{Event, WorkerId};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::invitation::Invitation;
@@ -48,12 +48,10 @@ use crate::process::{program, worker_args};
 /// command may be a job of its own.
 const GATHERING: Duration = Duration::from_millis(200);
 
-type Order = (WorkerId, &'static str, Seat);
-
 // The thread that starts them.
 
 impl Pool {
-    pub(super) fn start_crews(self: Arc<Self>, orders: &Receiver<Order>) {
+    pub(super) fn start_crews(self: Arc<Self>, orders: &Receiver<StartOrder>) {
         let mut recruiter = None;
         let mut next = 0;
         while let Ok(first) = orders.recv() {
@@ -62,7 +60,7 @@ impl Pool {
             }
             // Held by whoever orders until all workers are ordered.
             drop(self.lock());
-            let crew: Vec<Order> = [first].into_iter().chain(orders.try_iter()).collect();
+            let crew: Vec<StartOrder> = [first].into_iter().chain(orders.try_iter()).collect();
             next += 1;
             if let Err(error) = self.start_crew(&mut recruiter, next, &crew) {
                 let failure = Failure::of_system("worker processes that connect", &error);
@@ -72,7 +70,7 @@ impl Pool {
         }
     }
 
-    fn start_crew(&self, recruiter: &mut Option<Recruiter>, number: u64, orders: &[Order]) -> io::Result<()> {
+    fn start_crew(&self, recruiter: &mut Option<Recruiter>, number: u64, orders: &[StartOrder]) -> io::Result<()> {
         if recruiter.is_none() {
             let reception = Reception::open(&self.launch.launcher.listen_addresses())?;
             let addresses = self.launch.launcher.advertised(reception.port());
@@ -93,7 +91,7 @@ impl Pool {
         Ok(())
     }
 
-    fn spawn_crew(&self, invitation: &Invitation, orders: &[Order]) -> io::Result<Crew> {
+    fn spawn_crew(&self, invitation: &Invitation, orders: &[StartOrder]) -> io::Result<Crew> {
         let launcher = &self.launch.launcher;
         let Invited { input, lifeline, key_file, argument } = self.invite(invitation)?;
         let Some(&(_, function, seat)) = orders.first() else { return Err(io::ErrorKind::InvalidInput.into()) };

@@ -26,7 +26,7 @@ use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::remnants::Remnants;
 use crate::process::pool::shared::{Drive, Pool, State};
-use crate::process::pool::terms::{Action, Effects, Event, WorkerId};
+use crate::process::pool::terms::{Effects, Event, Order, WorkerId};
 use crate::process::pool::unwatched::{GLANCE, Unwatched};
 use crate::process::program;
 use crate::process::protocol::channel::{Channel, Received};
@@ -215,16 +215,15 @@ impl Driver {
                     Err(failure) => self.tell(Event::NotStarted(worker, failure)),
                 }
             }
-            for action in posted {
-                match action {
-                    Action::Look(worker) => self.look(worker),
-                    Action::Glance(worker) => self.glance(worker),
-                    Action::Stop(worker) => self.stop(worker, true),
-                    Action::Continue(worker) => self.stop(worker, false),
-                    Action::Kill(worker) => self.kill(worker),
-                    Action::GiveUp(worker) => self.give_up(worker),
-                    Action::Remark => self.pool.remark(),
-                    _ => {}
+            for order in posted {
+                match order {
+                    Order::Look(worker) => self.look(worker),
+                    Order::Glance(worker) => self.glance(worker),
+                    Order::Stop(worker) => self.stop(worker, true),
+                    Order::Continue(worker) => self.stop(worker, false),
+                    Order::Kill(worker) => self.kill(worker),
+                    Order::GiveUp(worker) => self.give_up(worker),
+                    Order::Remark => self.pool.remark(),
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::process::pool::scheduler::{FAREWELL, LAST_MOMENT, Scheduler};
 use crate::process::pool::slot::{Phase, Slot};
-use crate::process::pool::terms::{Action, Effects, Failure, KillReason, OutOfTurn, Task, Types, WorkerId};
+use crate::process::pool::terms::{Action, Effects, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId};
 
 impl<K: Types> Scheduler<K> {
     pub(super) fn kill(&mut self, worker: WorkerId, reason: KillReason, now: Instant, effects: &mut Effects<K>) {
@@ -22,7 +22,7 @@ impl<K: Types> Scheduler<K> {
         }
         // One that is stopped can be killed as it is.
         slot.stopped_since = None;
-        effects.push(Action::Kill(worker));
+        effects.push(Action::Post(Order::Kill(worker)));
         self.retire(worker, now, effects);
     }
 
@@ -30,7 +30,7 @@ impl<K: Types> Scheduler<K> {
     pub(super) fn dismiss(&mut self, worker: WorkerId, until: Instant, effects: &mut Effects<K>) {
         effects.push(Action::Dismiss(worker));
         let is_stopped = self.slots.get_mut(&worker).is_some_and(|slot| slot.stopped_since.take().is_some());
-        effects.extend(is_stopped.then_some(Action::Continue(worker)));
+        effects.extend(is_stopped.then_some(Action::Post(Order::Continue(worker))));
         self.leave(worker, until);
     }
 
@@ -123,7 +123,7 @@ impl<K: Types> Scheduler<K> {
         self.starts.be_answered(self.is_starting_any(), now);
     }
 
-    /// The system does not answer: no worker that waits for it will come. If one does, it is [given up](Action::GiveUp).
+    /// The system does not answer: no worker that waits for it will come. If one does, it is [given up](Order::GiveUp).
     pub(super) fn abandon_starts(&mut self, now: Instant, effects: &mut Effects<K>) {
         self.starts.be_answered(false, now);
         let starting = self.slots.iter().filter(|(_, slot)| slot.phase == Phase::Starting).map(|(&worker, _)| worker);

@@ -35,7 +35,7 @@ use crate::process::pool::roster::Roster;
 use crate::process::pool::slot::{Phase, Sent, Serving, Settings, Slot};
 use crate::process::pool::starts::Starts;
 use crate::process::pool::terms::{
-    Action, Doom, Effects, Event, KillReason, OutOfTurn, Page, Report, Task, Types, WorkerId,
+    Action, Doom, Effects, Event, KillReason, Order, OutOfTurn, Page, Report, Task, Types, WorkerId,
 };
 use crate::task::state;
 
@@ -287,7 +287,7 @@ impl<K: Types> Scheduler<K> {
                 self.schedule(worker);
             }
             Some(_) => {}
-            None => effects.push(Action::GiveUp(worker)),
+            None => effects.push(Action::Post(Order::GiveUp(worker))),
         }
         self.starts.be_answered(self.is_starting_any(), now);
     }
@@ -529,7 +529,7 @@ impl<K: Types> Scheduler<K> {
                 Phase::Greeting { since, .. } => {
                     slot.phase = Phase::Greeting { since, is_slow: true };
                     if self.has_queued() {
-                        effects.push(Action::Remark);
+                        effects.push(Action::Post(Order::Remark));
                     }
                 }
                 Phase::Serving(_) if slot.sent.is_empty() => self.dismiss(worker, now + self.farewell(), effects),
@@ -538,16 +538,16 @@ impl<K: Types> Scheduler<K> {
                 }
                 Phase::Serving(serving) if serving.glance.is_some_and(|glance| glance <= now) => {
                     self.update(worker, |serving| serving.glance = Some(now + GLANCE));
-                    effects.push(Action::Glance(worker));
+                    effects.push(Action::Post(Order::Glance(worker)));
                 }
                 Phase::Serving(_) => {
                     self.update(worker, |serving| serving.look = Some(now + LOOK));
-                    effects.push(Action::Look(worker));
+                    effects.push(Action::Post(Order::Look(worker)));
                 }
                 Phase::Leaving { .. } => self.kill(worker, KillReason::Unwanted, now, effects),
                 Phase::Dying { reason, .. } => {
                     slot.phase = Phase::Dying { until: now + LAST_MOMENT, reason };
-                    effects.push(Action::GiveUp(worker));
+                    effects.push(Action::Post(Order::GiveUp(worker)));
                 }
             }
             self.schedule(worker);

@@ -29,7 +29,7 @@ use crate::process::pool::relay::Relay;
 use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::Settings;
 use crate::process::pool::standby::{Call, Standby};
-use crate::process::pool::terms::{Action, Effects, Event, Seat, WorkerId};
+use crate::process::pool::terms::{Action, Effects, Event, Order, Seat, WorkerId};
 use crate::process::pool::verdict::stopped_by;
 use crate::process::pool::windows::Windows;
 use crate::process::protocol::channel::Channel;
@@ -88,8 +88,8 @@ pub(super) struct State {
     pub(super) connections: BTreeMap<WorkerId, Connection>,
     /// Its tasks were cancelled when it was closed.
     pub(super) is_cancelled: bool,
-    /// Actions for the driver.
-    pub(super) posted: Effects<Kinds>,
+    /// What the driver is to do.
+    pub(super) posted: Vec<Order>,
     /// How many workers are to be started of which the driver has not heard yet.
     pub(super) unanswered: usize,
     /// Processes that were started, or could not be, for the driver.
@@ -98,7 +98,7 @@ pub(super) struct State {
     #[cfg(feature = "cluster")]
     pub(super) crew_news: Vec<CrewNews>,
     /// Who starts them; there while the threads are.
-    pub(super) starter: Option<Sender<(WorkerId, &'static str, Seat)>>,
+    pub(super) starter: Option<Sender<StartOrder>>,
     /// Who relays what workers and launchers write.
     pub(super) relay: Option<Arc<Relay>>,
     /// When the driver looks at the time.
@@ -106,6 +106,9 @@ pub(super) struct State {
     /// Dropped once the driver has done what was posted.
     pub(super) waiting: Vec<Sender<()>>,
 }
+
+/// A worker to be started, and the function of the task that it is started for.
+pub(super) type StartOrder = (WorkerId, &'static str, Seat);
 
 /// What came of starting a worker.
 type Started = Result<(Process, Arc<Channel>), Failure>;
@@ -326,13 +329,7 @@ impl Pool {
                 let order = state.starter.as_ref().map(|starter| starter.send((worker, function, seat)));
                 state.unanswered += usize::from(order.is_some_and(|order| order.is_ok()));
             }
-            Action::Look(_)
-            | Action::Glance(_)
-            | Action::Stop(_)
-            | Action::Continue(_)
-            | Action::Kill(_)
-            | Action::GiveUp(_)
-            | Action::Remark => state.posted.push(action),
+            Action::Post(order) => state.posted.push(order),
             Action::Suspend(task) => task.task().core.suspend(),
             Action::Resume(task) => {
                 task.task().core.resume();

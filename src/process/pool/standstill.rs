@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::process::pool::scheduler::{GLANCE, Scheduler};
 use crate::process::pool::slot::Phase;
-use crate::process::pool::terms::{Action, Effects, KillReason, Task, Types, WorkerId};
+use crate::process::pool::terms::{Action, Effects, KillReason, Order, Task, Types, WorkerId};
 use crate::task::state;
 
 impl<K: Types> Scheduler<K> {
@@ -45,12 +45,12 @@ impl<K: Types> Scheduler<K> {
             return;
         }
         slot.stopped_since = Some(now);
-        effects.push(Action::Stop(worker));
+        effects.push(Action::Post(Order::Stop(worker)));
         if slot.has_begun {
             effects.extend(slot.sent.front().map(|sent| Action::Suspend(sent.task.clone())));
         } else if !slot.sent.is_empty() {
             // It may have begun, and be about to be cancelled.
-            effects.push(Action::Look(worker));
+            effects.push(Action::Post(Order::Look(worker)));
         }
         self.schedule(worker);
     }
@@ -63,7 +63,7 @@ impl<K: Types> Scheduler<K> {
         if slot.has_begun {
             effects.extend(slot.sent.front().map(|sent| Action::Resume(sent.task.clone())));
         }
-        effects.push(Action::Continue(worker));
+        effects.push(Action::Post(Order::Continue(worker)));
         self.schedule(worker);
     }
 

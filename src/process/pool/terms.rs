@@ -160,19 +160,8 @@ pub(crate) enum Action<K: Types> {
     Want(WorkerId, u64, u32),
     /// Ask a worker to end.
     Dismiss(WorkerId),
-    /// Look at what it has noted, then [`Event::Looked`].
-    Look(WorkerId),
-    /// See whether its process is stopped, then [`Event::Glanced`].
-    Glance(WorkerId),
-    /// Stop its process group, for the pool is suspended.
-    Stop(WorkerId),
-    Continue(WorkerId),
-    /// End it now, and then [`Event::Gone`].
-    Kill(WorkerId),
-    /// The same, though its process does not end, or nobody has waited for it.
-    GiveUp(WorkerId),
-    /// Say that a worker does not get ready.
-    Remark,
+    /// Have the driver do something.
+    Post(Order),
     /// A task has begun.
     Begin(K::Task),
     /// No time passes for its limits, because its worker is stopped.
@@ -196,6 +185,24 @@ pub(crate) enum Action<K: Types> {
 }
 
 pub(crate) type Effects<K> = Vec<Action<K>>;
+
+/// What only the driver does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Look at what a worker has noted, then [`Event::Looked`].
+    Look(WorkerId),
+    /// See whether its process is stopped, then [`Event::Glanced`].
+    Glance(WorkerId),
+    /// Stop its process group, for the pool is suspended.
+    Stop(WorkerId),
+    Continue(WorkerId),
+    /// End it now, and then [`Event::Gone`].
+    Kill(WorkerId),
+    /// The same, though its process does not end, or nobody has waited for it.
+    GiveUp(WorkerId),
+    /// Say that a worker does not get ready.
+    Remark,
+}
 
 /// Why a worker was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,9 +17,9 @@ use crate::process::pool::driver::Driver;
 use crate::process::pool::launch::{Failure, Process};
 use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::Queued;
-use crate::process::pool::shared::{Pool, State};
+use crate::process::pool::shared::{Pool, StartOrder, State};
 use crate::process::pool::standby::Call;
-use crate::process::pool::terms::{Event, Failure as _, Seat, WorkerId};
+use crate::process::pool::terms::{Event, Failure as _};
 use crate::task::transitions;
 
 /// The stack of the thread that drives, which decodes outputs: as much as the one of `main` mostly has, for large arrays
@@ -102,7 +102,7 @@ impl Pool {
 
     /// The life of the thread that starts workers. It lives as long as they do, for the system may tell them when it
     /// ends.
-    fn start_workers(self: Arc<Self>, orders: &Receiver<(WorkerId, &'static str, Seat)>) {
+    fn start_workers(self: Arc<Self>, orders: &Receiver<StartOrder>) {
         #[cfg(feature = "cluster")]
         if self.launch.launcher.is_bulk() {
             return self.start_crews(orders);
