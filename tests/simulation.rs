@@ -8,7 +8,7 @@
 
 mod sync {
     pub(crate) mod primitives {
-        pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
+        pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     }
 }
 #[path = "../src/task/state.rs"]
@@ -23,6 +23,8 @@ mod assign;
 mod census;
 #[path = "../src/process/pool/ends.rs"]
 mod ends;
+#[path = "../src/process/protocol/page.rs"]
+mod page;
 #[path = "../src/process/pool/roster.rs"]
 mod roster;
 #[path = "../src/process/pool/scheduler.rs"]
@@ -39,6 +41,9 @@ mod process {
     pub(crate) mod pool {
         pub(crate) use crate::{roster, scheduler, slot, starts, terms};
     }
+    pub(crate) mod protocol {
+        pub(crate) use crate::page;
+    }
 }
 
 use std::cell::{Cell, RefCell};
@@ -47,12 +52,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use page::Doomed;
 use scheduler::Scheduler;
 use slot::Settings;
 use state::{Cancel, State, Unclaimed};
-use terms::{
-    Action, Doom, Effects, Event, Failure, KillReason, Page, Report, START, Seat, Task, Types, WorkerId, Worth,
-};
+use terms::{Action, Effects, Event, Failure, KillReason, Page, Report, START, Seat, Task, Types, WorkerId, Worth};
 
 const SCENARIOS: u64 = 10_000;
 /// No scenario takes that many steps, or that long, unless something goes round in circles.
@@ -288,15 +292,15 @@ impl Page for Rc<SharedPage> {
     fn sending(&self) -> Option<u64> {
         self.sending.get()
     }
-    fn doom(&self, place: u64) -> Doom {
+    fn doom(&self, place: u64) -> Doomed {
         match self.get(place) {
-            None => Doom::Done,
+            None => Doomed::Yes,
             Some(Place::Running) => {
                 self.change(place, Place::Running, Place::Doomed);
-                Doom::Done
+                Doomed::Yes
             }
-            Some(Place::Noticed) => Doom::Noticed,
-            Some(_) => Doom::Ended,
+            Some(Place::Noticed) => Doomed::Noticed,
+            Some(_) => Doomed::Ended,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::codec::references::{Image, References};
 use crate::codec::{Encoded, Format};
 use crate::executor::job::Job;
 use crate::process::pool::launch::{End, Failure};
-use crate::process::pool::terms::{Doom, Page, Report, Task, Types};
+use crate::process::pool::terms::{Page, Report, Task, Types};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::memory;
 use crate::process::protocol::page::Doomed;
@@ -162,11 +162,7 @@ impl Page for Arc<Channel> {
         self.is_full().then(|| self.departed())
     }
 
-    fn doom(&self, place: u64) -> Doom {
-        match self.memory().and_then(|memory| memory.place(place)).map(|place| place.doom()) {
-            None | Some(Doomed::Yes) => Doom::Done,
-            Some(Doomed::Noticed) => Doom::Noticed,
-            Some(Doomed::Ended) => Doom::Ended,
-        }
+    fn doom(&self, place: u64) -> Doomed {
+        self.memory().and_then(|memory| memory.place(place)).map_or(Doomed::Yes, |place| place.doom())
     }
 }

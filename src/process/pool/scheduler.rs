@@ -35,8 +35,9 @@ use crate::process::pool::roster::Roster;
 use crate::process::pool::slot::{Phase, Sent, Serving, Settings, Slot};
 use crate::process::pool::starts::Starts;
 use crate::process::pool::terms::{
-    Action, Doom, Effects, Event, KillReason, Order, OutOfTurn, Page, Report, Task, Types, WorkerId,
+    Action, Effects, Event, KillReason, Order, OutOfTurn, Page, Report, Task, Types, WorkerId,
 };
+use crate::process::protocol::page::Doomed;
 use crate::task::state;
 
 /// When to look first at what a silent worker has begun. A task that still runs then is long: nothing waits behind it.
@@ -496,11 +497,11 @@ impl<K: Types> Scheduler<K> {
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(serving), Some(first), Some(page)) = (slot.serving(), slot.sent.front(), &slot.page) else { return };
         let (reason, time_to_hear) = match page.doom(first.place) {
-            Doom::Noticed => return self.noticed(worker, now),
+            Doomed::Noticed => return self.noticed(worker, now),
             // Its outcome is on its way.
-            Doom::Ended => (KillReason::Severed, Some(LAST_MOMENT)),
+            Doomed::Ended => (KillReason::Severed, Some(LAST_MOMENT)),
             // That it has noticed may have arrived, and not been heard, for this program may have stood still.
-            Doom::Done => (KillReason::Unheeded, (!slot.shares_page()).then_some(FIRST_LOOK)),
+            Doomed::Yes => (KillReason::Unheeded, (!slot.shares_page()).then_some(FIRST_LOOK)),
         };
         match time_to_hear.filter(|_| !serving.is_last_call) {
             Some(time) => self.update(worker, |serving| {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::process::protocol::page::Doomed;
 use crate::task::state::{self, Unclaimed};
 
 /// How long the system may take to start a worker, and a worker on this machine to be ready.
@@ -69,18 +70,7 @@ pub(crate) trait Page {
     /// that becomes less.
     fn sending(&self) -> Option<u64>;
     /// Keeps a task that runs, and has not noticed that it is to end, from ending, for it is about to be killed.
-    fn doom(&self, place: u64) -> Doom;
-}
-
-/// What came of dooming a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Doom {
-    /// It will not end by itself, nor will another one begin.
-    Done,
-    /// It has noticed that it is to end.
-    Noticed,
-    /// It has ended, or never begun.
-    Ended,
+    fn doom(&self, place: u64) -> Doomed;
 }
 
 /// Why there is no worker.

@@ -28,6 +28,7 @@ const STATE_BITS: u32 = 3;
 /// What has become of a task that was to be doomed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doomed {
+    /// It will not end by itself, nor will another one begin.
     Yes,
     /// It knows that it is to end.
     Noticed,
