@@ -12,11 +12,14 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::error::WorkerExit;
+use crate::process::pool::child::ChildProcess;
 use crate::process::pool::ending::Ending;
-use crate::process::pool::launch::{End, Failure, Process};
+use crate::process::pool::launch::{End, Failure};
+use crate::process::pool::launched::{Launched, exit_behind};
 use crate::process::pool::line_stream::LineStream;
 use crate::process::pool::reception::{Newcomer, Reception};
 use crate::process::pool::terms::WorkerId;
+use crate::process::program;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::noise::Terms;
 use crate::process::this_process::ThisProcess;
@@ -38,8 +41,10 @@ pub(super) enum CrewNews {
 }
 
 pub(super) struct Crew {
-    /// The launcher. Once it has ended there is no process of this machine any more.
-    pub(super) process: Process,
+    /// The launcher, until it has ended.
+    pub(super) launcher: Option<ChildProcess>,
+    /// What is known of a worker that has not connected.
+    pub(super) launched: Launched,
     /// The launcher's standard input: carries the invitation, and then shows that this program lives. `None` if the invitation
     /// is in a file.
     pub(super) lifeline: Option<Channel>,
@@ -129,22 +134,21 @@ impl Crews {
 impl Crew {
     /// How a worker ended that has not connected.
     pub(super) fn process_end(&self, exit: WorkerExit) -> End {
-        let remains = self.process.launched().map(|launched| Box::new(launched.remains(&[])));
         End {
             exit,
             fault: None,
             stopped: None,
-            program: self.process.program(),
+            program: program::chosen(),
             record: None,
             is_exact: false,
-            remains,
+            remains: Some(Box::new(self.launched.remains(&[]))),
             last_words: String::new(),
         }
     }
 
     pub(super) fn needs_looks(&self) -> bool {
         let is_feeding = self.lifeline.as_ref().is_some_and(Channel::is_full);
-        let is_unwatched = !self.process.is_elsewhere() && self.process.pidfd().is_none();
+        let is_unwatched = self.launcher.as_ref().is_some_and(|launcher| launcher.pidfd().is_none());
         is_feeding || is_unwatched || self.ending.is_some()
     }
 
@@ -170,8 +174,9 @@ impl Crew {
 
     /// How the launcher has ended, if it has; `Unknown` if it does not, and is not waited for any longer.
     pub(super) fn exit(&mut self, now: Instant) -> Option<WorkerExit> {
-        let is_stuck = self.ending.as_mut().is_some_and(|ending| ending.press(&self.process, now).is_none());
-        self.process.exit().or(is_stuck.then_some(WorkerExit::Unknown))
+        let launcher = self.launcher.as_ref()?;
+        let is_stuck = self.ending.as_mut().is_some_and(|ending| ending.press(Some(launcher), now).is_none());
+        launcher.exit().map(exit_behind).or(is_stuck.then_some(WorkerExit::Unknown))
     }
 }
 

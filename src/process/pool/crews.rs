@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use crate::error::WorkerExit;
 use crate::process::launcher::Values;
 use crate::process::output::OutputStream;
+use crate::process::pool::child::ChildProcess;
 use crate::process::pool::crew::{Crew, CrewNews, KeyFile, STRAGGLING};
 use crate::process::pool::driver::Driver;
 use crate::process::pool::ending::Ending;
@@ -42,7 +43,7 @@ use crate::process::protocol::noise::{Key, Terms};
 use crate::process::protocol::wire::Request;
 use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::registry::{TaskRegistry, portable_fingerprint};
-use crate::process::{program, worker_args};
+use crate::process::worker_args;
 
 /// How long to wait for more workers to replace before a command starts them: many are lost together, as with a node, and each
 /// command may be a job of its own.
@@ -101,18 +102,18 @@ impl Pool {
         // Workers may print something before they know what they are.
         let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
         let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
-        let (errors, process) = launched::set_up(&mut child, |child| {
+        let (errors, child_process) = launched::set_up(&mut child, |child| {
             let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
             let (errors, mark) = (above_standard(OwnedFd::from(errors))?, launcher.name().to_owned());
             let command = crate::id::WorkerId::Process { id: child.id(), host: None };
             let errors = LineStream::new(errors, OutputStream::Stderr, command, mark, None)?;
             errors.share();
-            let launched = Launched::of_many(launcher, values, errors.clone());
-            Ok((errors, Process::new(child, program::chosen(), Some(launched))?))
+            Ok((errors, ChildProcess::new(child)?))
         })?;
         let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat.index)).collect();
         Ok(Crew {
-            process,
+            launched: Launched::of_many(launcher, values, errors.clone()),
+            launcher: Some(child_process),
             lifeline,
             key_file,
             errors,
@@ -222,9 +223,11 @@ impl Driver {
     }
 
     fn take_on_crew(&mut self, number: u64, mut crew: Box<Crew>) {
-        let listening = crew.process.pidfd().map(|pidfd| self.poller.add(pidfd, Ready::Crew(number)));
-        if listening.is_some_and(|listening| listening.is_err()) {
-            crew.process.forget_pidfd();
+        if let Some(launcher) = &mut crew.launcher {
+            let listening = launcher.pidfd().map(|pidfd| self.poller.add(pidfd, Ready::Crew(number)));
+            if listening.is_some_and(|listening| listening.is_err()) {
+                launcher.forget_pidfd();
+            }
         }
         let workers: Vec<WorkerId> = crew.absent.iter().map(|&(worker, _)| worker).collect();
         self.pool.lock().unanswered -= workers.len();
@@ -252,10 +255,8 @@ impl Driver {
         };
         let Newcomer { attempt, link } = newcomer;
         // As many are expected as are absent, so there is one.
-        let (Some((worker, index)), Some(launched)) = (crew.absent.pop_front(), crew.process.launched()) else {
-            return;
-        };
-        let process = Process::elsewhere(launched.member(index));
+        let Some((worker, index)) = crew.absent.pop_front() else { return };
+        let process = Process::Elsewhere { launched: crew.launched.member(index), disconnected: None };
         (crew.present, crew.last_arrival) = (crew.present + 1, Some(Instant::now()));
         if crew.absent.is_empty() {
             crew.key_file = None;
@@ -353,7 +354,7 @@ impl Driver {
             self.serve_reception();
             self.see_launcher_end(number, exit);
         }
-        let is_over = |crew: &Crew| crew.process.is_elsewhere() && crew.is_empty();
+        let is_over = |crew: &Crew| crew.launcher.is_none() && crew.is_empty();
         if self.crews.by_number.get(&number).is_some_and(|crew| is_over(crew)) {
             let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
             crew.errors.leave();
@@ -367,7 +368,8 @@ impl Driver {
         let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
         // That its workers have ended may not be known yet.
         let is_well = exit == WorkerExit::Code(0);
-        self.bury(&mut crew.process, crew.ending.map_or(is_well, Ending::is_expected));
+        let is_leaving = crew.ending.map_or(is_well, Ending::is_expected);
+        crew.launcher.take().into_iter().for_each(|launcher| self.bury(launcher, true, is_leaving));
         crew.lifeline = None;
         let mut lost = VecDeque::new();
         // With a file it may have submitted those that are absent.

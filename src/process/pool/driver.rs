@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
 use crate::process::pool::backlog::Kept;
+use crate::process::pool::child::ChildProcess;
 use crate::process::pool::connection::Connection;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
@@ -237,11 +238,15 @@ impl Driver {
         }
     }
 
-    pub(super) fn admit(&mut self, worker: WorkerId, mut process: Process, channel: Arc<Channel>) {
+    pub(super) fn admit(&mut self, worker: WorkerId, process: Process, channel: Arc<Channel>) {
         let listening = self.listen(worker, &process, &channel);
-        if listening.is_err() {
-            process.kill();
-            process.forget_pidfd();
+        if let Some(child) = process.child() {
+            if listening.is_err() {
+                child.kill();
+            }
+            if listening.is_err() || child.pidfd().is_none() {
+                self.unwatched.insert(worker);
+            }
         }
         let speakers = process.spoken().map(|spoken| spoken.speakers.clone());
         let peer = Peer {
@@ -260,9 +265,6 @@ impl Driver {
             fault: None,
             stopped: None,
         };
-        if peer.process.pidfd().is_none() && !peer.process.is_elsewhere() {
-            self.unwatched.insert(worker);
-        }
         self.peers.insert(worker, peer);
         if let Err(error) = listening {
             let failure = Failure::of_system("to listen to a worker process", &error);
@@ -276,7 +278,8 @@ impl Driver {
 
     fn listen(&self, worker: WorkerId, process: &Process, channel: &Channel) -> io::Result<()> {
         self.poller.add(channel.as_fd(), Ready::Channel(worker))?;
-        let listening = process.pidfd().map_or(Ok(()), |pidfd| self.poller.add(pidfd, Ready::Process(worker)));
+        let pidfd = process.child().and_then(ChildProcess::pidfd);
+        let listening = pidfd.map_or(Ok(()), |pidfd| self.poller.add(pidfd, Ready::Process(worker)));
         if listening.is_err() {
             self.poller.remove(channel.as_fd());
         }
@@ -380,14 +383,16 @@ impl Driver {
 
     /// If nothing else is known of a process, it has ended with its connection.
     fn see_disconnected(&mut self, worker: WorkerId) {
-        let Some(peer) = self.peers.get_mut(&worker).filter(|peer| peer.process.is_elsewhere()) else { return };
-        peer.process.disconnect(if peer.is_leaving { WorkerExit::Code(0) } else { WorkerExit::Unknown });
-        self.unwatched.insert(worker);
-        self.see_end(worker);
+        let Some(peer) = self.peers.get_mut(&worker) else { return };
+        if peer.process.disconnect(if peer.is_leaving { WorkerExit::Code(0) } else { WorkerExit::Unknown }) {
+            self.unwatched.insert(worker);
+            self.see_end(worker);
+        }
     }
 
     fn glance(&mut self, worker: WorkerId) {
-        let is_stopped = self.peers.get(&worker).is_some_and(|peer| peer.process.stopped().is_some());
+        let child = self.peers.get(&worker).and_then(|peer| peer.process.child());
+        let is_stopped = child.is_some_and(|child| child.stopped().is_some());
         self.tell(Event::Glanced(worker, is_stopped));
     }
 
@@ -413,7 +418,7 @@ impl Driver {
     fn see_end(&mut self, worker: WorkerId) {
         let Some(exit) = self.peers.get(&worker).and_then(|peer| peer.process.exit()) else { return };
         self.hear_last(worker);
-        let Some(mut peer) = self.peers.remove(&worker) else { return };
+        let Some(peer) = self.peers.remove(&worker) else { return };
         self.unwatched.remove(worker);
         self.lingering.remove(&worker);
         if !peer.is_severed {
@@ -423,7 +428,10 @@ impl Driver {
         if peer.introduction == Introduction::Greeting && end.remains.is_none() && matches!(exit, WorkerExit::Code(_)) {
             program::pass_over(end.program);
         }
-        self.bury(&mut peer.process, peer.is_leaving);
+        peer.process.leave_streams();
+        self.pool.lock().relay.iter().for_each(|relay| relay.wake());
+        let is_launcher = peer.process.is_launcher();
+        peer.process.into_child().into_iter().for_each(|child| self.bury(child, is_launcher, peer.is_leaving));
         let end = (!peer.is_given_up).then_some(end);
         #[cfg(feature = "cluster")]
         let end = match peer.crew {
@@ -434,20 +442,16 @@ impl Driver {
     }
 
     /// Sees to what is left of a process that has ended: what it has started goes with it, unless it was to end.
-    pub(super) fn bury(&mut self, process: &mut Process, is_leaving: bool) {
-        process.pidfd().into_iter().for_each(|pidfd| self.poller.remove(pidfd));
-        process.leave_streams();
-        self.pool.lock().relay.iter().for_each(|relay| relay.wake());
-        let is_killed_launcher = !is_leaving && process.is_killed_launcher();
-        let ended = process.take_number();
-        if is_killed_launcher {
-            return self.remnants.keep(ended, Instant::now());
+    pub(super) fn bury(&mut self, child: ChildProcess, is_launcher: bool, is_leaving: bool) {
+        child.pidfd().into_iter().for_each(|pidfd| self.poller.remove(pidfd));
+        if is_launcher && !is_leaving && matches!(child.exit(), Some(WorkerExit::Signal(_))) {
+            return self.remnants.keep(child, Instant::now());
         }
         if !is_leaving {
             // It is not reaped yet, so that nobody else has its number.
-            ended.kill();
+            child.kill();
         }
-        ended.reap();
+        child.reap();
     }
 
     /// What a worker had said before its end still counts, sent or not.
@@ -483,7 +487,7 @@ impl Driver {
             peer.ask_to_end();
             Ending::asked(now)
         } else {
-            peer.process.kill();
+            peer.process.child().into_iter().for_each(ChildProcess::kill);
             Ending::killed(now)
         };
         self.lingering.insert(worker, ending);
@@ -498,7 +502,7 @@ impl Driver {
         let now = Instant::now();
         let mut next = self.remnants.see_to(now);
         self.lingering.retain(|worker, ending| {
-            let due = self.peers.get(worker).and_then(|peer| ending.press(&peer.process, now));
+            let due = self.peers.get(worker).and_then(|peer| ending.press(peer.process.child(), now));
             next = next.into_iter().chain(due).min();
             due.is_some()
         });

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::pool::launch::Process;
+use crate::process::pool::child::ChildProcess;
 use crate::process::pool::scheduler::LAST_MOMENT;
 
 /// How long it may take after it was asked. It has to end its workers and its job, which it leaves behind when it is killed.
@@ -47,16 +47,16 @@ impl Ending {
     }
 
     /// Takes the next step if it is due, and returns when the one after it is; `None` if it was killed and does not end.
-    pub(super) fn press(&mut self, launcher: &Process, now: Instant) -> Option<Instant> {
+    pub(super) fn press(&mut self, process: Option<&ChildProcess>, now: Instant) -> Option<Instant> {
         if self.until <= now {
             *self = match self.step {
                 #[cfg(feature = "cluster")]
                 Step::Expected => {
-                    launcher.terminate();
+                    process.into_iter().for_each(ChildProcess::terminate);
                     Self::asked(now)
                 }
                 Step::Asked => {
-                    launcher.kill_launcher();
+                    process.into_iter().for_each(ChildProcess::kill_alone);
                     Self::killed(now)
                 }
                 Step::Killed => return None,

@@ -3,22 +3,23 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid};
+use rustix::process::{Pid, Signal};
 
 use crate::codec::Encoded;
 use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
 use crate::process::launcher::{Launcher, Lifetime, Values};
 use crate::process::output::WorkerOutput;
+use crate::process::pool::child::{self, ChildProcess};
 use crate::process::pool::launched::{self, Launched, Remains, Site};
 use crate::process::pool::spoken::Spoken;
 use crate::process::pool::terms::{self, Seat, Worth};
@@ -74,20 +75,15 @@ pub(crate) struct Initializer {
     pub(crate) input: Encoded,
 }
 
-/// A worker that is running.
-pub(crate) struct Process {
-    /// `None` where somebody else has started it, so that its end is that of its connection.
-    pid: Option<Pid>,
-    /// What it was started from.
-    program: usize,
-    /// Where there are such descriptors.
-    pidfd: Option<OwnedFd>,
-    /// What is known where this is the launcher of a worker.
-    launched: Option<Launched>,
-    /// How its connection ended, and when.
-    disconnected: Option<(WorkerExit, Instant)>,
-    /// What it writes, where that comes here.
-    spoken: Option<Spoken>,
+/// A worker that is running, as far as this program can see it.
+pub(crate) enum Process {
+    /// The worker itself: what it was started from, and what it writes, where that comes here.
+    Worker { child: ChildProcess, program: usize, spoken: Option<Spoken> },
+    /// What has started the worker.
+    Launcher { child: ChildProcess, launched: Launched },
+    /// Somebody else has started the worker, so its end is that of its connection: how that ended, and when.
+    #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "only crews have such workers"))]
+    Elsewhere { launched: Launched, disconnected: Option<(WorkerExit, Instant)> },
 }
 
 /// How a worker ended.
@@ -219,7 +215,7 @@ impl Launch {
     /// The signal that has stopped a worker, if it is stopped.
     pub(super) fn stopped(&self, worker: u32) -> Option<i32> {
         let worker = i32::try_from(worker).ok().filter(|_| self.launcher.is_local())?;
-        look(Pid::from_raw(worker)?, WaitIdOptions::STOPPED).ok()??.stopping_signal()
+        child::stopped(Pid::from_raw(worker)?)
     }
 
     /// Starts a worker, and says hello. `task` is the one that it is started for.
@@ -229,7 +225,7 @@ impl Launch {
 
     fn try_to_start(&self, task: &str, seat: Seat) -> io::Result<(Process, Channel)> {
         let (process, mut channel) = self.spawn(task, seat)?;
-        if process.launched.is_some() {
+        if process.is_launcher() {
             let surroundings = launched::surroundings(&self.env, self.current_dir.as_deref());
             channel.outbox().request(Request::Surroundings(surroundings));
             channel.outbox().request(Request::Hello(self.hello(false)));
@@ -283,8 +279,8 @@ impl Launch {
             let values = Values { index, count: self.max_workers, host: self.launcher.host(host), attempt };
             let (mut child, channel, launched) =
                 launched::start(&self.launcher, values, &self.program.harness(), task)?;
-            let process = |child: &mut Child| Process::new(child, program::chosen(), Some(launched));
-            return Ok((launched::set_up(&mut child, process)?, channel));
+            let child = launched::set_up(&mut child, |child| ChildProcess::new(child))?;
+            return Ok((Process::Launcher { child, launched }, channel));
         }
         let (ours, theirs) = UnixStream::pair()?;
         let channel = Channel::new(ours)?;
@@ -292,9 +288,8 @@ impl Launch {
         let program = program::chosen();
         let mut child = self.command(program, task)?.stdin(theirs).spawn()?;
         let process = launched::set_up(&mut child, |child| {
-            let mut process = Process::new(child, program, None)?;
-            process.spoken = Spoken::of(child, matches!(self.program, Program::Test(_)))?;
-            Ok(process)
+            let spoken = Spoken::of(child, matches!(self.program, Program::Test(_)))?;
+            Ok(Process::Worker { child: ChildProcess::new(child)?, program, spoken })
         })?;
         Ok((process, channel))
     }
@@ -382,17 +377,6 @@ fn nowhere() -> io::Result<File> {
     above_standard(File::options().write(true).open("/dev/null")?)
 }
 
-#[cfg(target_os = "linux")]
-fn open_pidfd(pid: Pid) -> Option<OwnedFd> {
-    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
-    above_standard(pidfd).ok()
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_pidfd(_pid: Pid) -> Option<OwnedFd> {
-    None
-}
-
 impl Program {
     /// The arguments that a test program takes for its worker.
     pub(super) fn harness(&self) -> Vec<String> {
@@ -404,161 +388,71 @@ impl Program {
 }
 
 impl Process {
-    pub(super) fn new(child: &Child, program: usize, launched: Option<Launched>) -> io::Result<Self> {
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { pid: Some(pid), program, pidfd: open_pidfd(pid), launched, disconnected: None, spoken: None })
-    }
-
-    /// One that somebody else has started.
-    #[cfg(feature = "cluster")]
-    pub(super) fn elsewhere(launched: Launched) -> Self {
-        Self {
-            pid: None,
-            program: program::chosen(),
-            pidfd: None,
-            launched: Some(launched),
-            disconnected: None,
-            spoken: None,
+    /// The process on this machine that is to be ended with it, if there is any.
+    pub(super) fn child(&self) -> Option<&ChildProcess> {
+        match self {
+            Self::Worker { child, .. } | Self::Launcher { child, .. } => Some(child),
+            Self::Elsewhere { .. } => None,
         }
     }
 
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        self.pid.is_none()
+    pub(super) fn into_child(self) -> Option<ChildProcess> {
+        match self {
+            Self::Worker { child, .. } | Self::Launcher { child, .. } => Some(child),
+            Self::Elsewhere { .. } => None,
+        }
     }
 
-    /// Whether it is not the worker itself, but what has started that.
     pub(super) fn is_launcher(&self) -> bool {
-        self.launched.is_some() && !self.is_elsewhere()
+        matches!(self, Self::Launcher { .. })
     }
 
-    /// The connection to a process that is elsewhere has ended.
-    pub(crate) fn disconnect(&mut self, exit: WorkerExit) {
-        self.disconnected.get_or_insert((exit, Instant::now()));
+    pub(super) fn launched(&self) -> Option<&Launched> {
+        match self {
+            Self::Worker { .. } => None,
+            Self::Launcher { launched, .. } | Self::Elsewhere { launched, .. } => Some(launched),
+        }
+    }
+
+    pub(super) fn spoken(&self) -> Option<&Spoken> {
+        if let Self::Worker { spoken, .. } = self { spoken.as_ref() } else { None }
+    }
+
+    /// What it was started from.
+    pub(super) fn program(&self) -> usize {
+        if let Self::Worker { program, .. } = self { *program } else { program::chosen() }
+    }
+
+    /// The worker has said where it is.
+    pub(super) fn greet(&mut self, origin: Origin) -> Site {
+        match self {
+            Self::Worker { .. } => Site::here(origin),
+            Self::Launcher { launched, .. } | Self::Elsewhere { launched, .. } => launched.greet(origin).clone(),
+        }
+    }
+
+    /// Its connection has ended, and with it the process, if nothing else is known of that. Returns whether that is so.
+    pub(super) fn disconnect(&mut self, exit: WorkerExit) -> bool {
+        let Self::Elsewhere { disconnected, .. } = self else { return false };
+        disconnected.get_or_insert((exit, Instant::now()));
+        true
+    }
+
+    /// How it ended, if it has. It is not reaped yet.
+    pub(super) fn exit(&self) -> Option<WorkerExit> {
+        match self {
+            Self::Worker { child, .. } => child.exit(),
+            Self::Launcher { child, .. } => child.exit().map(launched::exit_behind),
+            // What its launcher has to say of an end that nobody expected comes a moment later.
+            Self::Elsewhere { disconnected, .. } => disconnected
+                .filter(|(exit, at)| *exit == WorkerExit::Code(0) || at.elapsed() >= LAST_WORDS)
+                .map(|(exit, _)| exit),
+        }
     }
 
     /// It has ended: what it has written is read to its end, and no further.
     pub(super) fn leave_streams(&self) {
-        self.spoken.iter().for_each(Spoken::leave);
-        self.launched.iter().for_each(Launched::leave);
+        self.spoken().into_iter().for_each(Spoken::leave);
+        self.launched().into_iter().for_each(Launched::leave);
     }
-
-    pub(super) fn spoken(&self) -> Option<&Spoken> {
-        self.spoken.as_ref()
-    }
-
-    /// The end of what it has said on standard error, where that came here.
-    pub(super) fn last_words(&self) -> String {
-        self.spoken.as_ref().map_or(String::new(), Spoken::last_words)
-    }
-
-    pub(crate) fn launched(&self) -> Option<&Launched> {
-        self.launched.as_ref()
-    }
-
-    /// The worker has said where it is.
-    pub(crate) fn greet(&mut self, origin: Origin) -> Site {
-        match &mut self.launched {
-            Some(launched) => {
-                launched.greet(origin);
-                launched.site().clone()
-            }
-            None => Site::here(origin),
-        }
-    }
-
-    pub(crate) fn program(&self) -> usize {
-        self.program
-    }
-
-    /// Readable once the process has ended.
-    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Ends the worker now, with everything in its process group.
-    pub(crate) fn kill(&self) {
-        self.signal(Signal::KILL);
-    }
-
-    /// Asks it to end, and nobody else. One that stands still is to hear it.
-    pub(crate) fn terminate(&self) {
-        if let Some(pid) = self.own_pid() {
-            let _ = kill_process(pid, Signal::TERM);
-            let _ = kill_process(pid, Signal::CONT);
-        }
-    }
-
-    /// Ends a launcher now, and nothing else of its process group.
-    pub(super) fn kill_launcher(&self) {
-        if let Some(pid) = self.own_pid() {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-
-    /// Whether this is a launcher that has ended, not by itself.
-    pub(super) fn is_killed_launcher(&self) -> bool {
-        let end = self.pid.filter(|_| self.launched.is_some()).and_then(|pid| look(pid, WaitIdOptions::EXITED).ok());
-        end.flatten().is_some_and(|end| end.terminating_signal().is_some())
-    }
-
-    /// Sends a signal to it, and to its process group.
-    pub(crate) fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.own_pid() {
-            // The only error is that it has ended.
-            let _ = kill_process_group(pid, signal);
-            // It may be about to have one, or have left it.
-            let _ = kill_process(pid, signal);
-        }
-    }
-
-    /// Its process number, while that is reserved: once somebody else has reaped it, it may belong to any process.
-    fn own_pid(&self) -> Option<Pid> {
-        self.pid.filter(|&pid| look(pid, WaitIdOptions::EXITED).is_ok())
-    }
-
-    /// From now on its end is polled for, instead of waited for.
-    pub(crate) fn forget_pidfd(&mut self) {
-        self.pidfd = None;
-    }
-
-    /// The signal that has stopped it, if it is stopped.
-    pub(crate) fn stopped(&self) -> Option<i32> {
-        look(self.pid?, WaitIdOptions::STOPPED).ok()??.stopping_signal()
-    }
-
-    /// How it ended, if it has. It is not reaped yet.
-    pub(crate) fn exit(&self) -> Option<WorkerExit> {
-        let Some(pid) = self.pid else {
-            // What its launcher has to say of an end that nobody expected comes a moment later.
-            let is_told =
-                |&(exit, at): &(WorkerExit, Instant)| exit == WorkerExit::Code(0) || at.elapsed() >= LAST_WORDS;
-            return self.disconnected.filter(is_told).map(|(exit, _)| exit);
-        };
-        match look(pid, WaitIdOptions::EXITED) {
-            Ok(status) => status.map(|status| {
-                let exit = WorkerExit::from_parts(status.exit_status(), status.terminating_signal());
-                if self.launched.is_some() { launched::exit_behind(exit) } else { exit }
-            }),
-            // Somebody else has reaped it.
-            Err(_) => Some(WorkerExit::Unknown),
-        }
-    }
-
-    /// The number of one that has ended, for whoever reaps it. From now on it is elsewhere.
-    pub(super) fn take_number(&mut self) -> Self {
-        let (pid, pidfd) = (self.pid.take(), self.pidfd.take());
-        Self { pid, pidfd, program: self.program, launched: None, disconnected: None, spoken: None }
-    }
-
-    /// Lets the system forget a process that has ended.
-    pub(crate) fn reap(&self) {
-        if let Some(pid) = self.pid {
-            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-        }
-    }
-}
-
-fn look(pid: Pid, what: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
-    let look = what | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-    rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), look))
 }

@@ -72,10 +72,6 @@ impl Launched {
         Self { site, errors: self.errors.clone(), is_member: true }
     }
 
-    pub(crate) fn site(&self) -> &Site {
-        &self.site
-    }
-
     pub(crate) fn errors(&self) -> &Arc<LineStream> {
         &self.errors
     }
@@ -88,13 +84,14 @@ impl Launched {
     }
 
     /// The worker has said where it is.
-    pub(crate) fn greet(&mut self, origin: Origin) {
+    pub(crate) fn greet(&mut self, origin: Origin) -> &Site {
         self.site.origin = Some(origin);
         if self.is_member {
             self.errors.greet(self.site.worker(), self.site.mark());
         } else {
             self.errors.set_mark(self.site.mark(), self.site.worker());
         }
+        &self.site
     }
 
     /// What is known when it has ended. `rest` is what could not be decoded.

@@ -3,6 +3,7 @@
 mod assign;
 mod backlog;
 mod census;
+mod child;
 mod connection;
 #[cfg(feature = "cluster")]
 mod crew;

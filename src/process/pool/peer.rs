@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::error::WorkerExit;
+use crate::process::pool::child::ChildProcess;
 use crate::process::pool::connection::Connection;
 use crate::process::pool::launch::{End, Launch, Process};
 use crate::process::pool::queued::{ItemsEnded, Kinds, News};
@@ -71,7 +72,7 @@ impl Peer {
             record: self.last_record(),
             // One that could not be ended may say more.
             is_exact: self.channel.memory().is_some() && self.fault.is_none() && exit != WorkerExit::Unknown,
-            last_words: self.process.last_words(),
+            last_words: self.process.spoken().map(Spoken::last_words).unwrap_or_default(),
             remains: self.process.launched().map(|launched| Box::new(launched.remains(self.decoder.rest()))),
         }
     }
@@ -87,21 +88,21 @@ impl Peer {
     /// Ends it. One that was launched may have a while for it: its launcher has to see to that. A launcher whose worker is
     /// gone is about to end by itself, and to say how that has ended; a signal could cut it short.
     pub(super) fn kill(&mut self) {
-        if self.process.launched().is_some() {
-            self.channel.close_output();
-            if !self.is_severed || self.fault.is_some() {
-                self.ask_to_end();
-            }
-        } else {
-            self.stopped = self.process.stopped();
-            self.process.kill();
+        if let Process::Worker { child, .. } = &self.process {
+            self.stopped = child.stopped();
+            child.kill();
+            return;
+        }
+        self.channel.close_output();
+        if !self.is_severed || self.fault.is_some() {
+            self.ask_to_end();
         }
     }
 
     /// Asks a launcher to end, once.
     pub(super) fn ask_to_end(&mut self) {
         if !mem::replace(&mut self.is_asked, true) {
-            self.process.terminate();
+            self.process.child().into_iter().for_each(ChildProcess::terminate);
         }
     }
 
@@ -115,10 +116,9 @@ impl Peer {
 
     /// Lets it stand still, or go on, as soon as what is to be sent to it is sent off.
     pub(super) fn stop(&self, is_stopped: bool) {
-        if self.process.launched().is_some() {
-            self.channel.outbox().request(if is_stopped { Request::Suspend } else { Request::Resume });
-        } else {
-            self.process.signal(if is_stopped { Signal::STOP } else { Signal::CONT });
+        match &self.process {
+            Process::Worker { child, .. } => child.signal(if is_stopped { Signal::STOP } else { Signal::CONT }),
+            _ => self.channel.outbox().request(if is_stopped { Request::Suspend } else { Request::Resume }),
         }
     }
 

@@ -6,16 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::pool::launch::Process;
+use crate::process::pool::child::ChildProcess;
 
 const MOMENT: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
-pub(super) struct Remnants(Vec<(Process, Instant)>);
+pub(super) struct Remnants(Vec<(ChildProcess, Instant)>);
 
 impl Remnants {
     /// Takes in a launcher that has ended, and was not reaped.
-    pub(super) fn keep(&mut self, launcher: Process, now: Instant) {
+    pub(super) fn keep(&mut self, launcher: ChildProcess, now: Instant) {
         self.0.push((launcher, now + MOMENT));
     }
 

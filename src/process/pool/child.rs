@@ -1,0 +1,112 @@
+//! A process that this program has started, and that it has to reap.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Child;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid};
+
+use crate::error::WorkerExit;
+
+pub(crate) struct ChildProcess {
+    pid: Pid,
+    /// Where there are such descriptors.
+    pidfd: Option<OwnedFd>,
+}
+
+impl ChildProcess {
+    pub(super) fn new(child: &Child) -> io::Result<Self> {
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { pid, pidfd: open_pidfd(pid) })
+    }
+
+    /// Readable once it has ended.
+    pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// From now on its end is polled for, instead of waited for.
+    #[cfg(feature = "cluster")]
+    pub(super) fn forget_pidfd(&mut self) {
+        self.pidfd = None;
+    }
+
+    /// Ends it now, with everything in its process group.
+    pub(super) fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// Ends it now, and nothing else of its process group.
+    pub(super) fn kill_alone(&self) {
+        self.signal_alone(Signal::KILL);
+    }
+
+    /// Asks it to end, and nobody else. If it stands still, it is to hear that.
+    pub(super) fn terminate(&self) {
+        self.signal_alone(Signal::TERM);
+        self.signal_alone(Signal::CONT);
+    }
+
+    /// Sends a signal to it, and to its process group.
+    pub(super) fn signal(&self, signal: Signal) {
+        if self.has_number() {
+            // The only error is that it has ended.
+            let _ = kill_process_group(self.pid, signal);
+            // It may be about to have one, or have left it.
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+
+    fn signal_alone(&self, signal: Signal) {
+        if self.has_number() {
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+
+    /// Whether its number is its own: once somebody else has reaped it, that may belong to any process.
+    fn has_number(&self) -> bool {
+        look(self.pid, WaitIdOptions::EXITED).is_ok()
+    }
+
+    /// The signal that has stopped it, if it is stopped.
+    pub(super) fn stopped(&self) -> Option<i32> {
+        stopped(self.pid)
+    }
+
+    /// How it ended, if it has. It is not reaped yet.
+    pub(super) fn exit(&self) -> Option<WorkerExit> {
+        match look(self.pid, WaitIdOptions::EXITED) {
+            Ok(status) => status.map(|it| WorkerExit::from_parts(it.exit_status(), it.terminating_signal())),
+            // Somebody else has reaped it.
+            Err(_) => Some(WorkerExit::Unknown),
+        }
+    }
+
+    /// Lets the system forget a process that has ended.
+    pub(super) fn reap(&self) {
+        let _ = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
+}
+
+/// The signal that has stopped this child, if it is stopped.
+pub(super) fn stopped(pid: Pid) -> Option<i32> {
+    look(pid, WaitIdOptions::STOPPED).ok()??.stopping_signal()
+}
+
+fn look(pid: Pid, what: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
+    let look = what | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), look))
+}
+
+#[cfg(target_os = "linux")]
+fn open_pidfd(pid: Pid) -> Option<OwnedFd> {
+    use crate::process::protocol::descriptor::above_standard;
+
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    above_standard(pidfd).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_pidfd(_pid: Pid) -> Option<OwnedFd> {
+    None
+}
