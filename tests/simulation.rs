@@ -464,7 +464,7 @@ impl World {
             now,
             happenings: BTreeMap::new(),
             counter: 0,
-            scheduler: Scheduler::new(settings),
+            scheduler: Scheduler::new(settings, now),
             tasks: Vec::new(),
             workers: BTreeMap::new(),
             starting: BTreeSet::new(),
@@ -501,13 +501,13 @@ impl World {
     // The program.
 
     fn tell(&mut self, event: Event<Kind>) {
-        let mut effects = Effects::new();
         // What is not said by a worker is never out of turn.
-        let _ = self.scheduler.handle(event, self.now, &mut effects);
-        self.follow(effects);
+        let _ = self.scheduler.handle(event, self.now);
+        self.follow();
     }
 
-    fn follow(&mut self, effects: Effects<Kind>) {
+    fn follow(&mut self) {
+        let effects = self.scheduler.take_effects();
         self.see_abandoned();
         self.carry_out(effects);
         if let Some(at) = self.scheduler.next_deadline().filter(|&at| self.timer.is_none_or(|timer| at < timer)) {
@@ -690,7 +690,6 @@ impl World {
     fn hear(&mut self, worker: WorkerId, frames: Vec<Frame>) {
         let Some(it) = self.workers.get_mut(&worker).filter(|it| !it.is_unheard) else { return };
         it.has_said_goodbye |= frames.iter().any(|frame| matches!(frame, Frame::Goodbye));
-        let mut effects = Effects::new();
         let result = frames.into_iter().try_for_each(|frame| {
             let event = match frame {
                 Frame::Greeting => Event::Greeted(worker),
@@ -700,10 +699,10 @@ impl World {
                 Frame::Ended(task, took, outcome) => Event::Ended(worker, task, took, outcome),
                 Frame::Goodbye => Event::Goodbye(worker),
             };
-            self.scheduler.note(event, self.now, &mut effects)
+            self.scheduler.note(event, self.now)
         });
-        self.scheduler.see_to_work(self.now, &mut effects);
-        self.follow(effects);
+        self.scheduler.see_to_work(self.now);
+        self.follow();
         if result.is_err() {
             self.workers.entry(worker).and_modify(|it| it.is_unheard = true);
             self.tell(Event::Severed(worker, false));
@@ -1367,20 +1366,21 @@ fn settings() -> Settings {
 /// How long it takes until a worker is killed that does not begin with its task, where the program looks so late for the
 /// first time.
 fn silence_until_killed(late: Duration) -> Duration {
-    let mut scheduler = Scheduler::<Kind>::new(settings());
+    let mut scheduler = Scheduler::<Kind>::new(settings(), Instant::now());
     let start = Instant::now();
     let task = TaskRef(Rc::new(SimTask::new(1)));
     let page = Rc::new(SharedPage { places: Some(RefCell::default()), sending: Cell::new(None) });
-    let mut effects = Effects::new();
     for event in [Event::Submitted(task), Event::Started(0, page), Event::Ready(0, None)] {
-        assert_eq!(scheduler.handle(event, start, &mut effects), Ok(()));
+        assert_eq!(scheduler.handle(event, start), Ok(()));
     }
     let mut now = start + late;
     loop {
-        let mut effects = Effects::new();
-        assert_eq!(scheduler.handle(Event::Time, now, &mut effects), Ok(()));
+        scheduler.take_effects();
+        assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
+        let mut effects = scheduler.take_effects();
         if effects.iter().any(|action| matches!(action, Action::Post(terms::Order::Look(_)))) {
-            assert_eq!(scheduler.handle(Event::Looked(0), now, &mut effects), Ok(()));
+            assert_eq!(scheduler.handle(Event::Looked(0), now), Ok(()));
+            effects.extend(scheduler.take_effects());
         }
         if effects.iter().any(|action| matches!(action, Action::Post(terms::Order::Kill(_)))) {
             return now - start;
@@ -1399,12 +1399,11 @@ fn a_worker_that_does_not_begin_is_killed_when_its_time_is_over_and_not_later() 
 /// Whether a worker that shares nothing is killed for its cancelled task, where the program has stood still for longer than
 /// the grace, and the task has noticed meanwhile or not.
 fn is_killed_after_standstill(has_noticed: bool) -> bool {
-    let mut scheduler = Scheduler::<Kind>::new(settings());
+    let mut scheduler = Scheduler::<Kind>::new(settings(), Instant::now());
     let mut now = Instant::now();
     let mut tell = |event, now| {
-        let mut effects = Effects::new();
-        assert_eq!(scheduler.handle(event, now, &mut effects), Ok(()));
-        effects
+        assert_eq!(scheduler.handle(event, now), Ok(()));
+        scheduler.take_effects()
     };
     let task = TaskRef(Rc::new(SimTask::new(1)));
     let page = Rc::new(SharedPage { places: None, sending: Cell::new(None) });

@@ -1,10 +1,8 @@
 //! Who is given which task, and how many workers are started for them.
 
-use std::time::Instant;
-
 use crate::process::pool::scheduler::{FIRST_LOOK, Scheduler, WANTED};
 use crate::process::pool::slot::{Phase, Serving, Slot};
-use crate::process::pool::terms::{Action, Effects, Task, Types, WorkerId};
+use crate::process::pool::terms::{Action, Task, Types, WorkerId};
 use crate::task::state::{self, Unclaimed};
 
 /// How much work is queued inside a worker, in nanoseconds: more would gain nothing, and would have to be moved if the
@@ -19,35 +17,35 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Assigns tasks to workers, and starts as many workers as there is work and room for.
-    pub(super) fn assign(&mut self, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn assign(&mut self) {
         if self.queue.is_empty() || self.is_suspended {
             return;
         }
-        self.share_out(now, effects);
-        self.give_ahead(now, effects);
-        while self.wants_start() && self.starts.not_before().is_none_or(|at| at <= now) {
+        self.share_out();
+        self.give_ahead();
+        while self.wants_start() && self.starts.not_before().is_none_or(|at| at <= self.now) {
             let Some(task) = self.queue.iter().find(|task| !task.has_ended()).cloned() else { return };
-            self.start(Some(task), now, effects);
+            self.start(Some(task));
         }
     }
 
-    fn start(&mut self, task: Option<K::Task>, now: Instant, effects: &mut Effects<K>) {
+    fn start(&mut self, task: Option<K::Task>) {
         let worker = self.next_worker;
         self.next_worker += 1;
         self.slots.insert(worker, Slot::new(task.is_none()));
-        self.starts.order(now);
-        effects.push(Action::Start(worker, task, self.roster.take(worker, now)));
+        self.starts.order(self.now);
+        self.effects.push(Action::Start(worker, task, self.roster.take(worker, self.now)));
     }
 
     /// Starts workers ahead of need, up to that number. Those that fail are not started again.
-    pub(super) fn prestart(&mut self, workers: usize, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn prestart(&mut self, workers: usize) {
         if self.is_closed || self.is_suspended {
             return;
         }
         let max_workers = self.settings.max_workers;
         let wanted = if self.settings.starts_all && workers > 0 { max_workers } else { workers.min(max_workers) };
         while self.slots.len() < wanted {
-            self.start(None, now, effects);
+            self.start(None);
         }
     }
 
@@ -63,7 +61,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Gives a task to each worker that has none, unless one that is awake will have done it sooner.
-    pub(super) fn share_out(&mut self, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn share_out(&mut self) {
         while let Some(&worker) = self.idle.last().filter(|_| !self.queue.is_empty()) {
             let work = self.pace.map_or(WAKING, |pace| pace.saturating_mul(self.queue.len() as u64));
             if work < WAKING
@@ -73,7 +71,7 @@ impl<K: Types> Scheduler<K> {
                 return;
             }
             let before = self.queue.len();
-            self.give(worker, 1, now, effects);
+            self.give(worker, 1);
             if self.queue.len() == before {
                 return;
             }
@@ -86,7 +84,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Queues tasks at busy workers, so that they have the next one at hand.
-    pub(super) fn give_ahead(&mut self, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn give_ahead(&mut self) {
         let (ahead, max_tasks) = (self.ahead(), self.settings.max_tasks);
         if ahead < 2 || self.queue.is_empty() {
             return;
@@ -101,14 +99,14 @@ impl<K: Types> Scheduler<K> {
         for worker in takers {
             let slot = &self.slots[&worker];
             let room = slot.room(ahead).saturating_sub(slot.sent.len());
-            self.give(worker, room.min(share), now, effects);
+            self.give(worker, room.min(share));
         }
     }
 
-    pub(super) fn give(&mut self, worker: WorkerId, count: usize, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn give(&mut self, worker: WorkerId, count: usize) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
-        let (was_idle, follows) = (slot.sent.is_empty(), slot.has_just_ended_one(now));
-        if slot.is_expired(now) {
+        let (was_idle, follows) = (slot.sent.is_empty(), slot.has_just_ended_one(self.now));
+        if slot.is_expired(self.now) {
             // An idle one is asked to end when its time has come, and one that is busy when it becomes idle.
             return;
         }
@@ -118,24 +116,24 @@ impl<K: Types> Scheduler<K> {
             match task.lend() {
                 // Where it is limited or observed, it matters when it begins.
                 Ok(word) if follows && word & (state::LIMITED | state::OBSERVED) == 0 => {
-                    effects.push(slot.send(worker, task.clone(), word & WANTED | state::RUNNING));
+                    self.effects.push(slot.send(worker, task.clone(), word & WANTED | state::RUNNING));
                     slot.has_begun = true;
-                    effects.push(Action::Begin(task));
+                    self.effects.push(Action::Begin(task));
                     given += 1;
                 }
                 Ok(word) => {
-                    effects.push(slot.send(worker, task, word & WANTED));
+                    self.effects.push(slot.send(worker, task, word & WANTED));
                     given += 1;
                 }
                 Err(Unclaimed::Paused) => _ = self.held.insert(task.id(), task),
                 Err(Unclaimed::Taken) => {
                     self.dead = self.dead.saturating_sub(1);
-                    effects.push(Action::Forget(task));
+                    self.effects.push(Action::Forget(task));
                 }
             }
         }
         if was_idle && given > 0 {
-            slot.phase = Phase::Serving(Serving::new(now, Some(now + FIRST_LOOK)));
+            slot.phase = Phase::Serving(Serving::new(self.now, Some(self.now + FIRST_LOOK)));
             self.idle.retain(|&idle| idle != worker);
             self.schedule(worker);
         }

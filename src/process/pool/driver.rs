@@ -27,7 +27,7 @@ use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::remnants::Remnants;
 use crate::process::pool::shared::{Drive, Pool, State};
-use crate::process::pool::terms::{Effects, Event, Order, WorkerId};
+use crate::process::pool::terms::{Event, Order, WorkerId};
 use crate::process::pool::unwatched::{GLANCE, Unwatched};
 use crate::process::program;
 use crate::process::protocol::channel::{Channel, Received};
@@ -183,18 +183,16 @@ impl Driver {
     }
 
     fn tell_locked(&self, mut state: MutexGuard<'_, State>, event: Event<Kinds>) {
-        let mut effects = Vec::new();
         // The driver's own events are never out of turn.
-        let _ = state.scheduler.handle(event, Instant::now(), &mut effects);
-        self.follow(state, effects);
+        let _ = state.scheduler.handle(event, Instant::now());
+        self.follow(state);
     }
 
-    fn follow(&self, state: MutexGuard<'_, State>, effects: Effects<Kinds>) {
-        if !effects.is_empty() {
+    fn follow(&self, state: MutexGuard<'_, State>) {
+        if state.scheduler.has_effects() {
             self.pool.is_telling.store(true, Ordering::SeqCst);
         }
-        let heard = &self.heard;
-        self.pool.follow(state, effects, |actions| heard.borrow_mut().extend(actions.into_iter().map(Kept::Do)));
+        self.pool.follow(state, |actions| self.heard.borrow_mut().extend(actions.into_iter().map(Kept::Do)));
     }
 
     /// Returns until when to wait then, unless it is told that it is sooner.
@@ -325,7 +323,7 @@ impl Driver {
 
     fn take_in(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
-        let (now, mut effects) = (Instant::now(), Vec::with_capacity(self.usual_effects));
+        let now = Instant::now();
         peer.pulse.iter_mut().for_each(|pulse| pulse.hear(now));
         match peer.has_greeting() {
             Ok(true) => {}
@@ -333,6 +331,7 @@ impl Driver {
             Err(error) => return self.sever(worker, Some(error)),
         }
         let mut state = self.pool.lock();
+        state.scheduler.expect_effects(self.usual_effects);
         let mut has_just_begun = false;
         let result = loop {
             match peer.next_event(worker, &self.pool.launch, &mut state.connections) {
@@ -341,7 +340,7 @@ impl Driver {
                     if let Event::Ready(..) = event {
                         self.pool.windows.open(&peer.channel);
                     }
-                    if state.scheduler.note(event, now, &mut effects).is_err() {
+                    if state.scheduler.note(event, now).is_err() {
                         break Err(WireError::OutOfTurn);
                     }
                 }
@@ -349,8 +348,7 @@ impl Driver {
                 Err(error) => break Err(error),
             }
         };
-        state.scheduler.see_to_work(now, &mut effects);
-        self.usual_effects = effects.len().min(MOST_EFFECTS);
+        self.usual_effects = state.scheduler.see_to_work(now).min(MOST_EFFECTS);
         if has_just_begun && peer.process.is_launcher() {
             peer.answer();
             self.pool.send_off(worker, &peer.channel);
@@ -360,7 +358,7 @@ impl Driver {
             // What tasks have said until their ends was read already.
             relay.wake();
         }
-        self.follow(state, effects);
+        self.follow(state);
         if let Err(error) = result {
             self.sever(worker, Some(error));
         }

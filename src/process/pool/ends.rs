@@ -1,13 +1,13 @@
 //! How workers end, or fail to start, and what becomes of their tasks.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::process::pool::scheduler::{FAREWELL, LAST_MOMENT, Scheduler};
 use crate::process::pool::slot::{Phase, Slot};
-use crate::process::pool::terms::{Action, Effects, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId};
+use crate::process::pool::terms::{Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId};
 
 impl<K: Types> Scheduler<K> {
-    pub(super) fn kill(&mut self, worker: WorkerId, reason: KillReason, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn kill(&mut self, worker: WorkerId, reason: KillReason) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         match slot.phase {
             Phase::Dying { .. } => return,
@@ -16,50 +16,50 @@ impl<K: Types> Scheduler<K> {
             _ => {
                 // Where it was launched, its launcher is to say how it has ended.
                 let is_told = reason == KillReason::Severed && !slot.shares_page();
-                let until = now + if is_told { FAREWELL } else { LAST_MOMENT };
+                let until = self.now + if is_told { FAREWELL } else { LAST_MOMENT };
                 slot.phase = Phase::Dying { until, reason };
             }
         }
         // One that is stopped can be killed as it is.
         slot.stopped_since = None;
-        effects.push(Action::Post(Order::Kill(worker)));
-        self.retire(worker, now, effects);
+        self.effects.push(Action::Post(Order::Kill(worker)));
+        self.retire(worker);
     }
 
     /// Asks a worker that has nothing to do to end.
-    pub(super) fn dismiss(&mut self, worker: WorkerId, until: Instant, effects: &mut Effects<K>) {
-        effects.push(Action::Dismiss(worker));
+    pub(super) fn dismiss(&mut self, worker: WorkerId, patience: Duration) {
+        self.effects.push(Action::Dismiss(worker));
         let is_stopped = self.slots.get_mut(&worker).is_some_and(|slot| slot.stopped_since.take().is_some());
-        effects.extend(is_stopped.then_some(Action::Post(Order::Continue(worker))));
-        self.leave(worker, until);
+        self.effects.extend(is_stopped.then_some(Action::Post(Order::Continue(worker))));
+        self.leave(worker, patience);
     }
 
-    pub(super) fn goodbye(&mut self, worker: WorkerId, now: Instant) -> Result<(), OutOfTurn> {
+    pub(super) fn goodbye(&mut self, worker: WorkerId) -> Result<(), OutOfTurn> {
         let is_busy = self.slots.get(&worker).is_some_and(|slot| slot.serving().is_some() && !slot.sent.is_empty());
         if is_busy {
             return Err(OutOfTurn);
         }
-        self.leave(worker, now + self.farewell());
+        self.leave(worker, self.farewell());
         Ok(())
     }
 
-    pub(super) fn leave(&mut self, worker: WorkerId, until: Instant) {
+    pub(super) fn leave(&mut self, worker: WorkerId, patience: Duration) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         if !matches!(slot.phase, Phase::Leaving { .. } | Phase::Dying { .. }) {
-            slot.phase = Phase::Leaving { until };
+            slot.phase = Phase::Leaving { until: self.now + patience };
         }
         self.idle.retain(|&idle| idle != worker);
         self.schedule(worker);
     }
 
     /// A worker gets no more tasks, and gives back those that it has not begun.
-    pub(super) fn retire(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn retire(&mut self, worker: WorkerId) {
         self.idle.retain(|&idle| idle != worker);
         self.schedule(worker);
-        self.recall_behind(worker, now, effects);
+        self.recall_behind(worker);
     }
 
-    pub(super) fn gone(&mut self, worker: WorkerId, exit: K::Exit, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn gone(&mut self, worker: WorkerId, exit: K::Exit) {
         let Some(mut slot) = self.remove(worker) else { return };
         let reason = if let Phase::Dying { reason, .. } = slot.phase { Some(reason) } else { None };
         let is_leaving = matches!(slot.phase, Phase::Leaving { .. });
@@ -67,28 +67,28 @@ impl<K: Types> Scheduler<K> {
         let begun = slot.begun();
         if begun > 0 {
             for sent in slot.sent.drain(..begun) {
-                self.lose(sent.task, exit.clone(), reason, effects);
+                self.lose(sent.task, exit.clone(), reason);
             }
         } else if !slot.was_ready && reason != Some(KillReason::Unwanted) && !is_leaving {
             let is_late = reason == Some(KillReason::NotReady);
             let failure = if is_late { K::Failure::not_ready(exit) } else { K::Failure::lost(exit) };
-            self.start_failed(worker, failure, now, effects);
+            self.start_failed(worker, failure);
         } else if !slot.sent.is_empty() && slot.done == 0 {
-            self.see_to_fruitless(exit, now, effects);
+            self.see_to_fruitless(exit);
         }
         // From the last to the first, so that each finds its place at the front.
         for sent in slot.sent.into_iter().rev() {
-            self.take_back(sent.task, effects);
+            self.take_back(sent.task);
         }
         self.roster.leave(worker);
     }
 
-    pub(super) fn lose(&mut self, task: K::Task, exit: K::Exit, reason: Option<KillReason>, effects: &mut Effects<K>) {
+    pub(super) fn lose(&mut self, task: K::Task, exit: K::Exit, reason: Option<KillReason>) {
         if task.retry() {
-            effects.push(Action::ShowRetry(task.clone()));
+            self.effects.push(Action::ShowRetry(task.clone()));
             self.put_back(task);
         } else {
-            effects.push(Action::Lose(task, exit, reason));
+            self.effects.push(Action::Lose(task, exit, reason));
         }
     }
 
@@ -103,59 +103,47 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// A worker was ready, and has ended before it started a task.
-    pub(super) fn see_to_fruitless(&mut self, exit: K::Exit, now: Instant, effects: &mut Effects<K>) {
-        if self.starts.fail_to_bear_fruit(now) {
-            self.give_up_on_queue(K::Failure::lost(exit), effects);
+    pub(super) fn see_to_fruitless(&mut self, exit: K::Exit) {
+        if self.starts.fail_to_bear_fruit(self.now) {
+            self.give_up_on_queue(K::Failure::lost(exit));
         }
     }
 
-    pub(super) fn not_started(
-        &mut self,
-        worker: WorkerId,
-        failure: K::Failure,
-        now: Instant,
-        effects: &mut Effects<K>,
-    ) {
+    pub(super) fn not_started(&mut self, worker: WorkerId, failure: K::Failure) {
         if self.remove(worker).is_some() {
-            self.start_failed(worker, failure, now, effects);
+            self.start_failed(worker, failure);
             self.roster.leave(worker);
         }
-        self.starts.be_answered(self.is_starting_any(), now);
+        self.starts.be_answered(self.is_starting_any(), self.now);
     }
 
     /// The system does not answer: no worker that waits for it will come. If one does, it is [given up](Order::GiveUp).
-    pub(super) fn abandon_starts(&mut self, now: Instant, effects: &mut Effects<K>) {
-        self.starts.be_answered(false, now);
+    pub(super) fn abandon_starts(&mut self) {
+        self.starts.be_answered(false, self.now);
         let starting = self.slots.iter().filter(|(_, slot)| slot.phase == Phase::Starting).map(|(&worker, _)| worker);
         for worker in starting.collect::<Vec<WorkerId>>() {
-            self.not_started(worker, K::Failure::unanswered(), now, effects);
+            self.not_started(worker, K::Failure::unanswered());
         }
     }
 
     /// A worker could not be started. If there is no use in another attempt, tasks that no other worker will run fail.
-    pub(super) fn start_failed(
-        &mut self,
-        worker: WorkerId,
-        failure: K::Failure,
-        now: Instant,
-        effects: &mut Effects<K>,
-    ) {
-        let begun = self.roster.fail(worker).unwrap_or(now);
-        let is_hopeless = self.starts.fail(failure.worth(), begun, now);
+    pub(super) fn start_failed(&mut self, worker: WorkerId, failure: K::Failure) {
+        let begun = self.roster.fail(worker).unwrap_or(self.now);
+        let is_hopeless = self.starts.fail(failure.worth(), begun, self.now);
         let has_others = self.slots.values().any(|slot| slot.is_starting() || slot.serving().is_some());
         if is_hopeless && !has_others {
             self.starts.begin_anew();
-            self.give_up_on_queue(failure, effects);
+            self.give_up_on_queue(failure);
         }
     }
 
-    pub(super) fn give_up_on_queue(&mut self, failure: K::Failure, effects: &mut Effects<K>) {
+    pub(super) fn give_up_on_queue(&mut self, failure: K::Failure) {
         self.dead = 0;
-        effects.push(Action::Reject(self.queue.drain(..).collect(), failure));
+        self.effects.push(Action::Reject(self.queue.drain(..).collect(), failure));
     }
 
     /// Dismisses workers that have nothing to do, and will have nothing.
-    pub(super) fn dismiss_unwanted(&mut self, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn dismiss_unwanted(&mut self) {
         if self.has_queued() {
             return;
         }
@@ -168,14 +156,14 @@ impl<K: Types> Scheduler<K> {
         if self.ready < self.slots.len() {
             let unwanted = self.slots.iter().filter(|(_, slot)| is_unwanted(slot)).map(|(&worker, _)| worker);
             for worker in unwanted.collect::<Vec<WorkerId>>() {
-                self.kill(worker, KillReason::Unwanted, now, effects);
+                self.kill(worker, KillReason::Unwanted);
             }
         }
         if is_over {
-            self.starts.hurry(now + LAST_MOMENT);
+            self.starts.hurry(self.now + LAST_MOMENT);
         }
         while let Some(&worker) = self.idle.last().filter(|_| is_over) {
-            self.dismiss(worker, now + self.farewell(), effects);
+            self.dismiss(worker, self.farewell());
         }
     }
 }

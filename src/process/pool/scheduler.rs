@@ -76,10 +76,14 @@ pub(crate) struct Scheduler<K: Types> {
     pub(super) roster: Roster,
     /// How many workers ended that were ready and not asked to.
     pub(super) lost: u64,
+    /// When that happened which is being handled.
+    pub(super) now: Instant,
+    /// What is to be done about what has happened.
+    pub(super) effects: Effects<K>,
 }
 
 impl<K: Types> Scheduler<K> {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, now: Instant) -> Self {
         Self {
             settings,
             queue: VecDeque::new(),
@@ -96,6 +100,8 @@ impl<K: Types> Scheduler<K> {
             starts: Starts::default(),
             roster: Roster::new(settings.hosts),
             lost: 0,
+            now,
+            effects: Effects::new(),
         }
     }
 
@@ -107,64 +113,82 @@ impl<K: Types> Scheduler<K> {
         first.into_iter().chain(start).chain(self.starts.answer_by()).min()
     }
 
-    /// Takes in what has happened, and adds what is to be done about it.
-    pub(crate) fn handle(&mut self, event: Event<K>, now: Instant, effects: &mut Effects<K>) -> Result<(), OutOfTurn> {
-        self.note(event, now, effects)?;
-        self.see_to_work(now, effects);
+    /// Takes in what has happened, and decides [what is to be done](Self::take_effects) about it.
+    pub(crate) fn handle(&mut self, event: Event<K>, now: Instant) -> Result<(), OutOfTurn> {
+        self.note(event, now)?;
+        self.see_to_work(now);
         Ok(())
     }
 
-    /// Assigns tasks as far as there is room, and dismisses workers that are not needed.
-    pub(crate) fn see_to_work(&mut self, now: Instant, effects: &mut Effects<K>) {
-        self.assign(now, effects);
-        self.dismiss_unwanted(now, effects);
+    /// What is to be done, in this order, about what has happened since this was called last.
+    pub(crate) fn take_effects(&mut self) -> Effects<K> {
+        mem::take(&mut self.effects)
+    }
+
+    /// Whether something is to be done.
+    pub(crate) fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
+    /// Makes room for as many effects as are to be expected.
+    pub(crate) fn expect_effects(&mut self, count: usize) {
+        self.effects.reserve(count);
+    }
+
+    /// Assigns tasks as far as there is room, and dismisses workers that are not needed. Returns how much is to be done.
+    pub(crate) fn see_to_work(&mut self, now: Instant) -> usize {
+        self.now = now;
+        self.assign();
+        self.dismiss_unwanted();
+        self.effects.len()
     }
 
     /// The same as [`handle`](Self::handle) for one of several events: after the last one, [work](Self::see_to_work) is seen to.
-    pub(crate) fn note(&mut self, event: Event<K>, now: Instant, effects: &mut Effects<K>) -> Result<(), OutOfTurn> {
+    pub(crate) fn note(&mut self, event: Event<K>, now: Instant) -> Result<(), OutOfTurn> {
+        self.now = now;
         match event {
             Event::Submitted(task) => self.queue.push_back(task),
-            Event::Wanted(task) => self.request(task, now, effects),
-            Event::Dropped(task) => self.forget(task, effects),
+            Event::Wanted(task) => self.request(task),
+            Event::Dropped(task) => self.forget(task),
             Event::Closed => {
                 self.is_closed = true;
-                self.resume(now, effects);
+                self.resume();
             }
-            Event::Suspended => self.suspend(now, effects),
-            Event::Resumed => self.resume(now, effects),
-            Event::Prestarted(workers) => self.prestart(workers, now, effects),
-            Event::Started(worker, page) => self.started(worker, page, now, effects),
+            Event::Suspended => self.suspend(),
+            Event::Resumed => self.resume(),
+            Event::Prestarted(workers) => self.prestart(workers),
+            Event::Started(worker, page) => self.started(worker, page),
             #[cfg(feature = "cluster")]
-            Event::Launched(worker) => self.answered(worker, now, effects),
-            Event::NotStarted(worker, failure) => self.not_started(worker, failure, now, effects),
+            Event::Launched(worker) => self.answered(worker),
+            Event::NotStarted(worker, failure) => self.not_started(worker, failure),
             Event::Greeted(worker) => self.greeted(worker)?,
-            Event::Ready(worker, expires) => self.ready(worker, expires, now, effects)?,
+            Event::Ready(worker, expires) => self.ready(worker, expires)?,
             Event::Unfit(worker, failure) => {
-                self.dismiss(worker, now + LAST_MOMENT, effects);
-                self.start_failed(worker, failure, now, effects);
+                self.dismiss(worker, LAST_MOMENT);
+                self.start_failed(worker, failure);
             }
             Event::Begun(worker, task) => {
                 self.first(worker, task)?;
-                self.begin(worker, now, effects);
+                self.begin(worker);
             }
-            Event::Progress(worker, task, report) => self.progress(worker, task, report, now, effects)?,
+            Event::Progress(worker, task, report) => self.progress(worker, task, report)?,
             Event::Items(worker, task, ended) => {
                 let task = self.first(worker, task)?.task.clone();
-                self.begin(worker, now, effects);
-                effects.push(Action::Deliver(task, ended));
+                self.begin(worker);
+                self.effects.push(Action::Deliver(task, ended));
             }
-            Event::Ended(worker, task, took, outcome) => self.ended(worker, task, took, outcome, now, effects)?,
-            Event::Looked(worker) => self.looked(worker, now, effects),
-            Event::Glanced(worker, is_stopped) => self.glanced(worker, is_stopped, now, effects),
-            Event::Goodbye(worker) => self.goodbye(worker, now)?,
+            Event::Ended(worker, task, took, outcome) => self.ended(worker, task, took, outcome)?,
+            Event::Looked(worker) => self.looked(worker),
+            Event::Glanced(worker, is_stopped) => self.glanced(worker, is_stopped),
+            Event::Goodbye(worker) => self.goodbye(worker)?,
             Event::Severed(worker, is_heard) => {
                 if !is_heard {
                     self.assume_begun(worker);
                 }
-                self.kill(worker, KillReason::Severed, now, effects);
+                self.kill(worker, KillReason::Severed);
             }
-            Event::Gone(worker, exit) => self.gone(worker, exit, now, effects),
-            Event::Time => self.pass_time(now, effects),
+            Event::Gone(worker, exit) => self.gone(worker, exit),
+            Event::Time => self.pass_time(),
         }
         Ok(())
     }
@@ -172,7 +196,7 @@ impl<K: Types> Scheduler<K> {
     // Tasks.
 
     /// Handles a change of what is requested of a task.
-    fn request(&mut self, id: u64, now: Instant, effects: &mut Effects<K>) {
+    fn request(&mut self, id: u64) {
         if let Some(task) = self.held.remove(&id) {
             if task.word() & state::PAUSE != 0 {
                 self.held.insert(id, task);
@@ -187,26 +211,26 @@ impl<K: Types> Scheduler<K> {
         let word = self.slots[&worker].sent[index].task.word();
         if word & state::CANCEL != 0 {
             // So that the task can notice.
-            self.let_go_on(worker, now, effects);
+            self.let_go_on(worker);
         }
-        if word & state::INTERRUPT != 0 && self.recall(worker, index, now, effects) {
+        if word & state::INTERRUPT != 0 && self.recall(worker, index) {
             return;
         }
-        self.want(worker, index, word & WANTED, effects);
-        self.start_grace(worker, now);
+        self.want(worker, index, word & WANTED);
+        self.start_grace(worker);
     }
 
-    fn want(&mut self, worker: WorkerId, index: usize, wanted: u32, effects: &mut Effects<K>) {
+    fn want(&mut self, worker: WorkerId, index: usize, wanted: u32) {
         let Some(sent) = self.slots.get_mut(&worker).and_then(|slot| slot.sent.get_mut(index)) else { return };
         // A worker that was asked to observe a task does so to the end.
         let wanted = wanted | sent.told & (state::OBSERVED | state::ECHO);
         if mem::replace(&mut sent.told, wanted) != wanted {
-            effects.push(Action::Want(worker, sent.task.id(), wanted));
+            self.effects.push(Action::Want(worker, sent.task.id(), wanted));
         }
     }
 
     /// Takes a task back that was sent, if it has not begun. Returns whether that is so.
-    pub(super) fn recall(&mut self, worker: WorkerId, index: usize, now: Instant, effects: &mut Effects<K>) -> bool {
+    pub(super) fn recall(&mut self, worker: WorkerId, index: usize) -> bool {
         let Some(slot) = self.slots.get_mut(&worker) else { return false };
         if index == 0 && slot.has_begun {
             return false;
@@ -214,31 +238,31 @@ impl<K: Types> Scheduler<K> {
         if !slot.page.as_ref().is_some_and(|page| page.take_back(slot.sent[index].place)) {
             // It seems to have begun. That is to be checked, so that its grace period starts.
             if let Some(serving) = slot.serving_mut() {
-                serving.look = Some(now);
+                serving.look = Some(self.now);
             }
             self.schedule(worker);
             return false;
         }
         if let Some(sent) = slot.sent.remove(index) {
-            self.take_back(sent.task, effects);
+            self.take_back(sent.task);
         }
         if index == 0 {
-            self.next_first(worker, now, effects);
+            self.next_first(worker);
         }
         true
     }
 
     /// Takes back all that waits behind the first task of a worker.
-    pub(super) fn recall_behind(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn recall_behind(&mut self, worker: WorkerId) {
         let count = self.slots.get(&worker).map_or(0, |slot| slot.sent.len());
         for index in (1..count).rev() {
-            self.recall(worker, index, now, effects);
+            self.recall(worker, index);
         }
     }
 
     /// A task that was sent, and has not begun, is pending again, or was cancelled meanwhile.
-    pub(super) fn take_back(&mut self, task: K::Task, effects: &mut Effects<K>) {
-        if task.take_back() { effects.push(Action::Refuse(task)) } else { self.put_back(task) }
+    pub(super) fn take_back(&mut self, task: K::Task) {
+        if task.take_back() { self.effects.push(Action::Refuse(task)) } else { self.put_back(task) }
     }
 
     /// Puts a task back at the front, where tasks are in the order in which they were submitted.
@@ -250,47 +274,47 @@ impl<K: Types> Scheduler<K> {
 
     /// Forgets a task that has ended without a worker. In the queue, many are removed at once; the first ones are
     /// skipped when tasks are assigned.
-    fn forget(&mut self, id: u64, effects: &mut Effects<K>) {
+    fn forget(&mut self, id: u64) {
         if let Some(task) = self.held.remove(&id) {
-            effects.push(Action::Forget(task));
+            self.effects.push(Action::Forget(task));
             return;
         }
         self.dead += 1;
         while self.queue.front().is_some_and(Task::has_ended) {
             self.dead = self.dead.saturating_sub(1);
-            effects.extend(self.queue.pop_front().map(Action::Forget));
+            self.effects.extend(self.queue.pop_front().map(Action::Forget));
         }
         if self.dead >= 64 && self.dead * 2 >= self.queue.len() {
             self.dead = 0;
             let (dead, alive): (VecDeque<_>, VecDeque<_>) =
                 mem::take(&mut self.queue).into_iter().partition(Task::has_ended);
             self.queue = alive;
-            effects.extend(dead.into_iter().map(Action::Forget));
+            self.effects.extend(dead.into_iter().map(Action::Forget));
         }
     }
 
     // What workers say.
 
-    fn started(&mut self, worker: WorkerId, page: K::Page, now: Instant, effects: &mut Effects<K>) {
-        self.answered(worker, now, effects);
+    fn started(&mut self, worker: WorkerId, page: K::Page) {
+        self.answered(worker);
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.page = Some(page);
         if self.is_suspended {
-            self.stop(worker, now, effects);
+            self.stop(worker);
         }
     }
 
     /// It was started, or what is to start it: its time runs, unless it comes too late.
-    fn answered(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+    fn answered(&mut self, worker: WorkerId) {
         match self.slots.get_mut(&worker) {
             Some(slot) if slot.phase == Phase::Starting => {
-                slot.phase = Phase::Greeting { since: now, is_slow: false };
+                slot.phase = Phase::Greeting { since: self.now, is_slow: false };
                 self.schedule(worker);
             }
             Some(_) => {}
-            None => effects.push(Action::Post(Order::GiveUp(worker))),
+            None => self.effects.push(Action::Post(Order::GiveUp(worker))),
         }
-        self.starts.be_answered(self.is_starting_any(), now);
+        self.starts.be_answered(self.is_starting_any(), self.now);
     }
 
     fn greeted(&mut self, worker: WorkerId) -> Result<(), OutOfTurn> {
@@ -303,16 +327,10 @@ impl<K: Types> Scheduler<K> {
         Ok(())
     }
 
-    fn ready(
-        &mut self,
-        worker: WorkerId,
-        expires: Option<Instant>,
-        now: Instant,
-        effects: &mut Effects<K>,
-    ) -> Result<(), OutOfTurn> {
+    fn ready(&mut self, worker: WorkerId, expires: Option<Instant>) -> Result<(), OutOfTurn> {
         let slot = self.slots.get_mut(&worker).ok_or(OutOfTurn)?;
         match slot.phase {
-            Phase::Greeting { .. } | Phase::Preparing => slot.phase = Phase::Serving(Serving::new(now, None)),
+            Phase::Greeting { .. } | Phase::Preparing => slot.phase = Phase::Serving(Serving::new(self.now, None)),
             Phase::Leaving { .. } | Phase::Dying { .. } if !slot.was_ready => {}
             _ => return Err(OutOfTurn),
         }
@@ -321,7 +339,7 @@ impl<K: Types> Scheduler<K> {
         self.ready += 1;
         self.starts.succeed();
         self.roster.succeed(worker);
-        self.next_first(worker, now, effects);
+        self.next_first(worker);
         Ok(())
     }
 
@@ -332,17 +350,17 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// The first task of a worker has begun.
-    pub(super) fn begin(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn begin(&mut self, worker: WorkerId) {
         if !self.note_begun(worker) {
             return;
         }
         let Some(slot) = self.slots.get(&worker) else { return };
         let is_stopped = slot.stopped_since.is_some();
         if let Some(Sent { task, .. }) = slot.sent.front() {
-            effects.push(Action::Begin(task.clone()));
-            effects.extend(is_stopped.then(|| Action::Suspend(task.clone())));
+            self.effects.push(Action::Begin(task.clone()));
+            self.effects.extend(is_stopped.then(|| Action::Suspend(task.clone())));
         }
-        self.start_grace(worker, now);
+        self.start_grace(worker);
     }
 
     /// What a worker has said last is not known. So where no page tells, it may have begun with what it was sent.
@@ -362,87 +380,73 @@ impl<K: Types> Scheduler<K> {
         is_new
     }
 
-    fn progress(
-        &mut self,
-        worker: WorkerId,
-        id: u64,
-        report: K::Report,
-        now: Instant,
-        effects: &mut Effects<K>,
-    ) -> Result<(), OutOfTurn> {
+    fn progress(&mut self, worker: WorkerId, id: u64, report: K::Report) -> Result<(), OutOfTurn> {
         let sent = self.first(worker, id)?;
         if !report.is_silent() {
             // A probe for the next progress call has to be sent again.
             sent.told &= !state::PROBE;
         }
         let task = sent.task.clone();
-        self.begin(worker, now, effects);
+        self.begin(worker);
         if report.has_noticed() {
-            self.noticed(worker, now);
+            self.noticed(worker);
         }
-        effects.push(Action::Show(task, report));
+        self.effects.push(Action::Show(task, report));
         Ok(())
     }
 
-    fn ended(
-        &mut self,
-        worker: WorkerId,
-        id: u64,
-        took: Duration,
-        outcome: K::Outcome,
-        now: Instant,
-        effects: &mut Effects<K>,
-    ) -> Result<(), OutOfTurn> {
+    fn ended(&mut self, worker: WorkerId, id: u64, took: Duration, outcome: K::Outcome) -> Result<(), OutOfTurn> {
         self.first(worker, id)?;
         // That it is settled implies that it had begun.
         self.note_begun(worker);
         let Some(slot) = self.slots.get_mut(&worker) else { return Ok(()) };
         slot.done += 1;
-        effects.extend(slot.sent.pop_front().map(|sent| Action::Settle(sent.task, outcome)));
+        self.effects.extend(slot.sent.pop_front().map(|sent| Action::Settle(sent.task, outcome)));
         // Long tasks count at once, short ones gradually: to keep tasks waiting is worse than to send them one by one.
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.pace = Some(self.pace.map_or(took, |pace| took.max((pace - pace / 8).saturating_add(took / 8))));
-        self.next_first(worker, now, effects);
+        self.next_first(worker);
         Ok(())
     }
 
     /// Another task is the first of those that were sent to a worker, or there is none any more.
-    pub(super) fn next_first(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn next_first(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.has_begun = false;
         if slot.serving().is_none() {
             return;
         }
         let is_idle = slot.sent.is_empty();
-        slot.phase = Phase::Serving(Serving::new(now, (!is_idle).then_some(now + FIRST_LOOK)));
-        if is_idle && (slot.done >= self.settings.max_tasks || slot.is_expired(now)) {
-            return self.dismiss(worker, now + self.farewell(), effects);
+        slot.phase = Phase::Serving(Serving::new(self.now, (!is_idle).then_some(self.now + FIRST_LOOK)));
+        if is_idle && (slot.done >= self.settings.max_tasks || slot.is_expired(self.now)) {
+            return self.dismiss(worker, self.farewell());
         }
         if is_idle {
             self.idle.push(worker);
         }
         self.schedule(worker);
         if self.is_suspended {
-            self.stop(worker, now, effects);
+            self.stop(worker);
         }
     }
 
     /// Everything that this worker has sent so far was received.
-    fn looked(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+    fn looked(&mut self, worker: WorkerId) {
+        let now = self.now;
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(&serving), Some(first)) = (slot.serving(), slot.sent.front()) else { return };
         let waited = now.saturating_duration_since(serving.since);
         let sending = slot.page.as_ref().and_then(Page::sending);
         if slot.has_begun_with(first.place) {
-            self.begin(worker, now, effects);
-            self.see_to_long(worker, now, effects);
+            self.begin(worker);
+            self.see_to_long(worker);
         } else if slot.stopped_since.is_some() {
             // It cannot begin.
         } else if sending != serving.sending {
             // A large input or a slow connection: its time starts when all of it is sent, or when sending has stalled.
             self.update(worker, |it| (it.since, it.look, it.sending) = (now, Some(now + LOOK), sending));
         } else if waited >= self.settings.silence {
-            self.see_to_silent(worker, now, effects);
+            self.see_to_silent(worker);
         } else {
             let next = (now + waited.clamp(FIRST_LOOK, LOOK)).min(serving.since + self.settings.silence);
             self.update(worker, |serving| serving.look = Some(next));
@@ -451,24 +455,24 @@ impl<K: Types> Scheduler<K> {
 
     /// The task of this worker takes long: nothing waits behind it, and how far it comes is worth to be known. Where a page
     /// is shared, that is there to be looked at, but for whether it has made a progress call.
-    fn see_to_long(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
-        self.recall_behind(worker, now, effects);
+    fn see_to_long(&mut self, worker: WorkerId) {
+        self.recall_behind(worker);
         self.update(worker, |serving| (serving.is_long, serving.look) = (true, None));
         let slot = &self.slots[&worker];
         let told = if slot.shares_page() { state::ECHO } else { state::OBSERVED };
         if let Some(word) = slot.sent.front().map(|sent| sent.task.word()) {
-            self.want(worker, 0, word & WANTED | told, effects);
+            self.want(worker, 0, word & WANTED | told);
         }
     }
 
     /// This worker does not start what it was sent. Its tasks move on, and it is replaced.
-    fn see_to_silent(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
-        self.recall_behind(worker, now, effects);
-        let is_empty = self.recall(worker, 0, now, effects);
+    fn see_to_silent(&mut self, worker: WorkerId) {
+        self.recall_behind(worker);
+        let is_empty = self.recall(worker, 0);
         let has_begun =
             self.slots[&worker].sent.front().is_some_and(|sent| self.slots[&worker].has_begun_with(sent.place));
         if is_empty || !has_begun {
-            self.kill(worker, KillReason::Silent, now, effects);
+            self.kill(worker, KillReason::Silent);
         }
     }
 
@@ -480,24 +484,25 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Bounds the time that the first task of a worker may take to notice its cancellation.
-    pub(super) fn start_grace(&mut self, worker: WorkerId, now: Instant) {
+    pub(super) fn start_grace(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let word = slot.sent.front().map_or(0, |sent| sent.task.word());
         // Without shared memory, it is not known whether it has begun.
         let may_run = slot.has_begun || !slot.shares_page();
         if may_run && word & (state::CANCEL | state::NOTICED) == state::CANCEL {
             // A time beyond what an `Instant` can hold never comes.
-            let until = now.checked_add(self.settings.cancel_grace);
+            let until = self.now.checked_add(self.settings.cancel_grace);
             self.update(worker, |serving| serving.grace = serving.grace.or(until));
         }
     }
 
     /// The grace period is over: the worker is killed, unless its task has noticed or ended just now.
-    fn see_to_unheeded(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+    fn see_to_unheeded(&mut self, worker: WorkerId) {
+        let now = self.now;
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(serving), Some(first), Some(page)) = (slot.serving(), slot.sent.front(), &slot.page) else { return };
         let (reason, time_to_hear) = match page.doom(first.place) {
-            Doomed::Noticed => return self.noticed(worker, now),
+            Doomed::Noticed => return self.noticed(worker),
             // Its outcome is on its way.
             Doomed::Ended => (KillReason::Severed, Some(LAST_MOMENT)),
             // That it has noticed may have arrived, and not been heard, for this program may have stood still.
@@ -508,15 +513,16 @@ impl<K: Types> Scheduler<K> {
                 (serving.look, serving.is_last_call) = (Some(now), true);
                 serving.grace = Some(now + time);
             }),
-            None => self.kill(worker, reason, now, effects),
+            None => self.kill(worker, reason),
         }
     }
 
     // Time.
 
-    fn pass_time(&mut self, now: Instant, effects: &mut Effects<K>) {
+    fn pass_time(&mut self) {
+        let now = self.now;
         if self.starts.answer_by().is_some_and(|by| by <= now) {
-            self.abandon_starts(now, effects);
+            self.abandon_starts();
         }
         while let Some(&(at, worker)) = self.deadlines.first().filter(|&&(at, _)| at <= now) {
             self.deadlines.remove(&(at, worker));
@@ -525,30 +531,30 @@ impl<K: Types> Scheduler<K> {
             match slot.phase {
                 Phase::Starting | Phase::Preparing => {}
                 Phase::Greeting { since, .. } if self.settings.is_late(since, now) => {
-                    self.kill(worker, KillReason::NotReady, now, effects);
+                    self.kill(worker, KillReason::NotReady);
                 }
                 Phase::Greeting { since, .. } => {
                     slot.phase = Phase::Greeting { since, is_slow: true };
                     if self.has_queued() {
-                        effects.push(Action::Post(Order::Remark));
+                        self.effects.push(Action::Post(Order::Remark));
                     }
                 }
-                Phase::Serving(_) if slot.sent.is_empty() => self.dismiss(worker, now + self.farewell(), effects),
+                Phase::Serving(_) if slot.sent.is_empty() => self.dismiss(worker, self.farewell()),
                 Phase::Serving(serving) if serving.grace.is_some_and(|grace| grace <= now) => {
-                    self.see_to_unheeded(worker, now, effects);
+                    self.see_to_unheeded(worker);
                 }
                 Phase::Serving(serving) if serving.glance.is_some_and(|glance| glance <= now) => {
                     self.update(worker, |serving| serving.glance = Some(now + GLANCE));
-                    effects.push(Action::Post(Order::Glance(worker)));
+                    self.effects.push(Action::Post(Order::Glance(worker)));
                 }
                 Phase::Serving(_) => {
                     self.update(worker, |serving| serving.look = Some(now + LOOK));
-                    effects.push(Action::Post(Order::Look(worker)));
+                    self.effects.push(Action::Post(Order::Look(worker)));
                 }
-                Phase::Leaving { .. } => self.kill(worker, KillReason::Unwanted, now, effects),
+                Phase::Leaving { .. } => self.kill(worker, KillReason::Unwanted),
                 Phase::Dying { reason, .. } => {
                     slot.phase = Phase::Dying { until: now + LAST_MOMENT, reason };
-                    effects.push(Action::Post(Order::GiveUp(worker)));
+                    self.effects.push(Action::Post(Order::GiveUp(worker)));
                 }
             }
             self.schedule(worker);

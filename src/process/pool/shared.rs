@@ -29,7 +29,7 @@ use crate::process::pool::relay::Relay;
 use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::Settings;
 use crate::process::pool::standby::{Call, Standby};
-use crate::process::pool::terms::{Action, Effects, Event, Order, Seat, WorkerId};
+use crate::process::pool::terms::{Action, Event, Order, Seat, WorkerId};
 use crate::process::pool::verdict::stopped_by;
 use crate::process::pool::windows::Windows;
 use crate::process::protocol::channel::Channel;
@@ -119,7 +119,7 @@ type Channels = Vec<(WorkerId, Arc<Channel>)>;
 impl Pool {
     pub(crate) fn new(launch: Launch, settings: Settings) -> Arc<Self> {
         let state = State {
-            scheduler: Scheduler::new(settings),
+            scheduler: Scheduler::new(settings, Instant::now()),
             connections: BTreeMap::new(),
             is_cancelled: false,
             posted: Vec::new(),
@@ -274,23 +274,18 @@ impl Pool {
         events: impl IntoIterator<Item = Event<Kinds>>,
         carry_out: impl FnOnce(Vec<Action<Kinds>>),
     ) {
-        let (now, mut effects) = (Instant::now(), Vec::new());
+        let now = Instant::now();
         for event in events {
             // Events of callers are never out of turn.
-            let _ = state.scheduler.handle(event, now, &mut effects);
+            let _ = state.scheduler.handle(event, now);
         }
-        self.follow(state, effects, carry_out);
+        self.follow(state, carry_out);
     }
 
     /// Does what is to be done, and lets go of the lock for all but what has to be in order. What the user may notice is
     /// given to `carry_out`.
-    pub(super) fn follow(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        effects: Effects<Kinds>,
-        carry_out: impl FnOnce(Vec<Action<Kinds>>),
-    ) {
-        let mut channels = Vec::new();
+    pub(super) fn follow(&self, mut state: MutexGuard<'_, State>, carry_out: impl FnOnce(Vec<Action<Kinds>>)) {
+        let (effects, mut channels) = (state.scheduler.take_effects(), Vec::new());
         let had_posted = !state.posted.is_empty();
         let others = effects.into_iter().filter_map(|action| self.do_in_order(&mut state, &mut channels, action));
         // In the memory that they were in.

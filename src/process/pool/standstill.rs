@@ -3,25 +3,23 @@
 //! Time stands still as well for a worker of a suspended pool: its deadlines move on. One whose task is to end goes on
 //! until it has ended, as the pool may never be resumed.
 
-use std::time::Instant;
-
 use crate::process::pool::scheduler::{GLANCE, Scheduler};
 use crate::process::pool::slot::Phase;
-use crate::process::pool::terms::{Action, Effects, KillReason, Order, Task, Types, WorkerId};
+use crate::process::pool::terms::{Action, KillReason, Order, Task, Types, WorkerId};
 use crate::task::state;
 
 impl<K: Types> Scheduler<K> {
-    pub(super) fn suspend(&mut self, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn suspend(&mut self) {
         self.is_suspended = true;
         for worker in self.workers() {
-            self.stop(worker, now, effects);
+            self.stop(worker);
         }
     }
 
-    pub(super) fn resume(&mut self, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn resume(&mut self) {
         self.is_suspended = false;
         for worker in self.workers() {
-            self.let_go_on(worker, now, effects);
+            self.let_go_on(worker);
         }
     }
 
@@ -31,10 +29,10 @@ impl<K: Types> Scheduler<K> {
 
     /// Stops a worker of a suspended pool, unless it or its task is about to end. Tasks that it has not begun wait in
     /// the program.
-    pub(super) fn stop(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn stop(&mut self, worker: WorkerId) {
         let count = self.slots.get(&worker).map_or(0, |slot| slot.sent.len());
         for index in (0..count).rev() {
-            self.recall(worker, index, now, effects);
+            self.recall(worker, index);
         }
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         // One that has not arrived yet is stopped when it does.
@@ -44,32 +42,33 @@ impl<K: Types> Scheduler<K> {
         if !is_live || ends || slot.stopped_since.is_some() {
             return;
         }
-        slot.stopped_since = Some(now);
-        effects.push(Action::Post(Order::Stop(worker)));
+        slot.stopped_since = Some(self.now);
+        self.effects.push(Action::Post(Order::Stop(worker)));
         if slot.has_begun {
-            effects.extend(slot.sent.front().map(|sent| Action::Suspend(sent.task.clone())));
+            self.effects.extend(slot.sent.front().map(|sent| Action::Suspend(sent.task.clone())));
         } else if !slot.sent.is_empty() {
             // It may have begun, and be about to be cancelled.
-            effects.push(Action::Post(Order::Look(worker)));
+            self.effects.push(Action::Post(Order::Look(worker)));
         }
         self.schedule(worker);
     }
 
     /// Continues a worker, if it was stopped because the pool is suspended.
-    pub(super) fn let_go_on(&mut self, worker: WorkerId, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn let_go_on(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let Some(since) = slot.stopped_since.take() else { return };
-        slot.postpone(now.saturating_duration_since(since));
+        slot.postpone(self.now.saturating_duration_since(since));
         if slot.has_begun {
-            effects.extend(slot.sent.front().map(|sent| Action::Resume(sent.task.clone())));
+            self.effects.extend(slot.sent.front().map(|sent| Action::Resume(sent.task.clone())));
         }
-        effects.push(Action::Post(Order::Continue(worker)));
+        self.effects.push(Action::Post(Order::Continue(worker)));
         self.schedule(worker);
     }
 
     /// The first task of a worker has noticed its cancellation, and may take as long as it likes to end; but not while
     /// somebody keeps its worker stopped.
-    pub(super) fn noticed(&mut self, worker: WorkerId, now: Instant) {
+    pub(super) fn noticed(&mut self, worker: WorkerId) {
+        let now = self.now;
         self.update(worker, |serving| {
             serving.grace = None;
             serving.glance = serving.glance.or(Some(now + GLANCE));
@@ -77,14 +76,15 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Takes the answer whether a worker is stopped whose task has noticed its cancellation.
-    pub(super) fn glanced(&mut self, worker: WorkerId, is_stopped: bool, now: Instant, effects: &mut Effects<K>) {
+    pub(super) fn glanced(&mut self, worker: WorkerId, is_stopped: bool) {
+        let now = self.now;
         let serving =
             self.slots.get(&worker).filter(|slot| slot.stopped_since.is_none()).and_then(|slot| slot.serving());
         let Some(serving) = serving.filter(|serving| serving.glance.is_some()) else { return };
         // A time beyond what an `Instant` can hold never comes.
         let over = serving.stop_grace.or(now.checked_add(self.settings.cancel_grace)).filter(|_| is_stopped);
         if over.is_some_and(|over| over <= now) {
-            return self.kill(worker, KillReason::Stopped, now, effects);
+            return self.kill(worker, KillReason::Stopped);
         }
         self.update(worker, |serving| {
             serving.stop_grace = over;
