@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, io};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, fstat};
 
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::link::Link;
@@ -87,7 +87,9 @@ impl Role {
     pub(crate) fn check_input(&self) -> io::Result<()> {
         let stdin = io::stdin();
         match self.transport {
-            Transport::Inherited if !is_socket(&stdin)? => Err(io::Error::other("its standard input is not a socket")),
+            Transport::Inherited if !file_type(&stdin)?.is_socket() => {
+                Err(io::Error::other("its standard input is not a socket"))
+            }
             Transport::Inherited => Ok(()),
             _ if stdin.is_terminal() => Err(io::Error::other("its standard input is a terminal")),
             _ => Ok(()),
@@ -112,7 +114,7 @@ impl Role {
     #[cfg(feature = "cluster")]
     pub(crate) fn take_lifeline(&self) -> io::Result<Option<OwnedFd>> {
         let input = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
-        let is_file = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&input)?.st_mode).is_file();
+        let is_file = file_type(&input)?.is_file();
         self.leave_standard_streams()?;
         Ok((!is_file).then_some(input))
     }
@@ -120,7 +122,7 @@ impl Role {
     fn leave_standard_streams(&self) -> io::Result<()> {
         rustix::stdio::dup2_stdin(above_standard(nothing_from("/dev/null")?)?)?;
         // Somebody may read it, and skips what a test harness has written.
-        let is_read = rustix::fs::fstat(io::stdout()).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_fifo());
+        let is_read = file_type(io::stdout()).is_ok_and(|output| output.is_fifo());
         if self.transport != Transport::Inherited || self.is_test && !is_read {
             // Nobody wants to see what a test harness writes there; and the output of a launcher is the channel.
             rustix::stdio::dup2_stdout(io::stderr())?;
@@ -146,8 +148,8 @@ fn nothing_from(path: &str) -> io::Result<OwnedFd> {
     File::open(path).map(OwnedFd::from).or_else(|_| Ok(UnixStream::pair()?.0.into()))
 }
 
-fn is_socket(fd: impl AsFd) -> io::Result<bool> {
-    Ok(rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode).is_socket())
+fn file_type(fd: impl AsFd) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode))
 }
 
 /// What somebody is told who starts a worker by hand, under whatever name:

@@ -32,6 +32,7 @@ use crate::process::pool::ending::Ending;
 use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::launched::{self, Launched};
 use crate::process::pool::line_stream::LineStream;
+use crate::process::pool::peer::Peer;
 use crate::process::pool::poller::Ready;
 use crate::process::pool::reception::{Newcomer, Reception};
 use crate::process::pool::shared::{Pool, StartOrder};
@@ -263,10 +264,8 @@ impl Driver {
         }
         let channel = Channel::over(link);
         self.pool.launch.welcome(&channel);
-        self.admit(worker, process, Arc::new(channel));
-        if let Some(peer) = self.peers.get_mut(&worker) {
-            peer.crew = Some(attempt);
-        }
+        let peer = Peer::new(process, Arc::new(channel), &self.pool.launch);
+        self.admit(worker, Peer { crew: Some(attempt), ..peer });
     }
 
     /// A worker of a crew is gone. Returns its end, unless that will be told with the end of the launcher.

@@ -21,7 +21,7 @@ use crate::process::pool::connection::Connection;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
 use crate::process::pool::ending::Ending;
-use crate::process::pool::launch::{End, Failure, Process};
+use crate::process::pool::launch::{End, Failure};
 use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Kinds;
@@ -30,9 +30,8 @@ use crate::process::pool::shared::{Drive, Pool, State};
 use crate::process::pool::terms::{Event, Order, WorkerId};
 use crate::process::pool::unwatched::{GLANCE, Unwatched};
 use crate::process::program;
-use crate::process::protocol::channel::{Channel, Received};
+use crate::process::protocol::channel::Received;
 use crate::process::protocol::wire::WireError;
-use crate::process::protocol::wire::decoder::Decoder;
 use crate::sync::block_on::Sleeper;
 use crate::sync::spin::AdaptiveSpin;
 
@@ -210,7 +209,7 @@ impl Driver {
             drop(state);
             for (worker, started) in arrivals {
                 match started {
-                    Ok((process, channel)) => self.admit(worker, process, channel),
+                    Ok((process, channel)) => self.admit(worker, Peer::new(process, channel, &self.pool.launch)),
                     Err(failure) => self.tell(Event::NotStarted(worker, failure)),
                 }
             }
@@ -236,33 +235,15 @@ impl Driver {
         }
     }
 
-    pub(super) fn admit(&mut self, worker: WorkerId, process: Process, channel: Arc<Channel>) {
-        let listening = self.listen(worker, &process, &channel);
-        if let Some(child) = process.child() {
-            if listening.is_err() {
-                child.kill();
-            }
-            if listening.is_err() || child.pidfd().is_none() {
-                self.unwatched.insert(worker);
-            }
+    pub(super) fn admit(&mut self, worker: WorkerId, mut peer: Peer) {
+        let listening = self.listen(worker, &peer);
+        if listening.is_err() {
+            peer.abandon();
         }
-        let speakers = process.spoken().map(|spoken| spoken.speakers.clone());
-        let peer = Peer {
-            process,
-            #[cfg(feature = "cluster")]
-            crew: None,
-            channel: channel.clone(),
-            decoder: Decoder::new(self.pool.launch.max_frame),
-            introduction: Introduction::Greeting,
-            pulse: None,
-            expires: None,
-            is_severed: listening.is_err(),
-            is_leaving: false,
-            is_asked: listening.is_err(),
-            is_given_up: listening.is_err(),
-            fault: None,
-            stopped: None,
-        };
+        if peer.process.child().is_some_and(|child| listening.is_err() || child.pidfd().is_none()) {
+            self.unwatched.insert(worker);
+        }
+        let (channel, speakers) = (peer.channel.clone(), peer.process.spoken().map(|spoken| spoken.speakers.clone()));
         self.peers.insert(worker, peer);
         if let Err(error) = listening {
             let failure = Failure::of_system("to listen to a worker process", &error);
@@ -274,12 +255,12 @@ impl Driver {
         self.pool.send_off(worker, &channel);
     }
 
-    fn listen(&self, worker: WorkerId, process: &Process, channel: &Channel) -> io::Result<()> {
-        self.poller.add(channel.as_fd(), Ready::Channel(worker))?;
-        let pidfd = process.child().and_then(ChildProcess::pidfd);
+    fn listen(&self, worker: WorkerId, peer: &Peer) -> io::Result<()> {
+        self.poller.add(peer.channel.as_fd(), Ready::Channel(worker))?;
+        let pidfd = peer.process.child().and_then(ChildProcess::pidfd);
         let listening = pidfd.map_or(Ok(()), |pidfd| self.poller.add(pidfd, Ready::Process(worker)));
         if listening.is_err() {
-            self.poller.remove(channel.as_fd());
+            self.poller.remove(peer.channel.as_fd());
         }
         listening
     }

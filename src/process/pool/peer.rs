@@ -58,6 +58,31 @@ pub(super) enum Introduction {
 }
 
 impl Peer {
+    pub(super) fn new(process: Process, channel: Arc<Channel>, launch: &Launch) -> Self {
+        Self {
+            process,
+            #[cfg(feature = "cluster")]
+            crew: None,
+            channel,
+            decoder: Decoder::new(launch.max_frame),
+            introduction: Introduction::Greeting,
+            pulse: None,
+            expires: None,
+            is_severed: false,
+            is_leaving: false,
+            is_asked: false,
+            is_given_up: false,
+            fault: None,
+            stopped: None,
+        }
+    }
+
+    /// Ends it unheard. Nobody expects anything of it.
+    pub(super) fn abandon(&mut self) {
+        self.process.child().into_iter().for_each(ChildProcess::kill);
+        (self.is_severed, self.is_asked, self.is_given_up) = (true, true, true);
+    }
+
     fn last_record(&self) -> Option<Record> {
         self.channel.memory().and_then(Memory::last_look)
     }
