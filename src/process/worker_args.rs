@@ -30,6 +30,11 @@ pub(crate) const CONNECTING: &str = "--progress-executor-connect";
 #[cfg(feature = "cluster")]
 pub(crate) const SETTLED_CONNECTING: &str = "--progress-executor-connect-settled";
 
+/// The argument of a worker that is started for this task.
+pub(crate) fn argument(task: &str) -> String {
+    format!("{ARGUMENT}{task}")
+}
+
 /// How many programs are above this one: 0 where it is not a worker.
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 

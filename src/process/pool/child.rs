@@ -15,9 +15,21 @@ pub(crate) struct ChildProcess {
 }
 
 impl ChildProcess {
-    pub(super) fn new(child: &Child) -> io::Result<Self> {
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { pid, pidfd: open_pidfd(pid) })
+    /// One that was just started, and what is set up for it. Where that fails, it is ended, and leaves nothing behind.
+    pub(super) fn adopt<T>(
+        mut child: Child,
+        set_up: impl FnOnce(&mut Child) -> io::Result<T>,
+    ) -> io::Result<(Self, T)> {
+        let adopted = set_up(&mut child).and_then(|set_up| {
+            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+            Ok((Self { pid, pidfd: open_pidfd(pid) }, set_up))
+        });
+        if adopted.is_err() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        adopted
     }
 
     /// Readable once it has ended.
@@ -109,4 +121,25 @@ fn open_pidfd(pid: Pid) -> Option<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 fn open_pidfd(_pid: Pid) -> Option<OwnedFd> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ChildProcess;
+    use std::io;
+    use std::process::{Command, Stdio};
+
+    use rustix::process::{Pid, test_kill_process};
+
+    #[test]
+    fn a_process_that_cannot_be_set_up_leaves_nothing_behind() {
+        let start = || Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let (child, input) = ChildProcess::adopt(start(), |child| Ok(child.stdin.take())).unwrap();
+        assert!(test_kill_process(child.pid).is_ok());
+        drop(input);
+        let child = start();
+        let id = Pid::from_child(&child);
+        assert!(ChildProcess::adopt(child, |_| Err::<(), _>(io::ErrorKind::Other.into())).is_err());
+        assert!(test_kill_process(id).is_err(), "it is not reaped");
+    }
 }

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -16,7 +15,6 @@ use crate::process::pool::child::ChildProcess;
 use crate::process::pool::ending::Ending;
 use crate::process::pool::launch::{End, Failure};
 use crate::process::pool::launched::{Launched, exit_behind};
-use crate::process::pool::line_stream::LineStream;
 use crate::process::pool::reception::{Newcomer, Reception};
 use crate::process::pool::terms::WorkerId;
 use crate::process::program;
@@ -49,7 +47,6 @@ pub(super) struct Crew {
     /// is in a file.
     pub(super) lifeline: Option<Channel>,
     pub(super) key_file: Option<KeyFile>,
-    pub(super) errors: Arc<LineStream>,
     /// Workers that have not connected, with their indices.
     pub(super) absent: VecDeque<(WorkerId, usize)>,
     /// How many are connected.

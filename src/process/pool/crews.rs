@@ -15,8 +15,6 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread;
@@ -24,14 +22,11 @@ use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
 use crate::process::launcher::Values;
-use crate::process::output::OutputStream;
-use crate::process::pool::child::ChildProcess;
 use crate::process::pool::crew::{Crew, CrewNews, KeyFile, STRAGGLING};
 use crate::process::pool::driver::Driver;
 use crate::process::pool::ending::Ending;
 use crate::process::pool::launch::{End, Failure, Process};
-use crate::process::pool::launched::{self, Launched};
-use crate::process::pool::line_stream::LineStream;
+use crate::process::pool::launched::Launched;
 use crate::process::pool::peer::Peer;
 use crate::process::pool::poller::Ready;
 use crate::process::pool::reception::{Newcomer, Reception};
@@ -87,37 +82,26 @@ impl Pool {
         let invitation = Invitation { terms, addresses: recruiter.addresses.clone() };
         let crew = self.spawn_crew(&invitation, orders)?;
         if let Some(relay) = self.lock().relay.clone().filter(|relay| !relay.is_finishing()) {
-            relay.add(crew.errors.clone());
+            relay.add(crew.launched.errors().clone());
         }
         self.tell_crews(CrewNews::Started(number, Box::new(crew)));
         Ok(())
     }
 
     fn spawn_crew(&self, invitation: &Invitation, orders: &[StartOrder]) -> io::Result<Crew> {
-        let launcher = &self.launch.launcher;
+        let launch = &self.launch;
         let Invited { input, lifeline, key_file, argument } = self.invite(invitation)?;
         let Some(&(_, function, seat)) = orders.first() else { return Err(io::ErrorKind::InvalidInput.into()) };
-        let values = Values { index: 0, count: orders.len(), host: launcher.host(seat.host), attempt: seat.attempt };
-        let arguments = [argument, format!("{}{function}", worker_args::ARGUMENT)];
-        let mut command = launched::command(launcher, values, &self.launch.program.harness(), arguments)?;
-        // Workers may print something before they know what they are.
-        let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
-        let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
-        let (errors, child_process) = launched::set_up(&mut child, |child| {
-            let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-            let (errors, mark) = (above_standard(OwnedFd::from(errors))?, launcher.name().to_owned());
-            let command = crate::id::WorkerId::Process { id: child.id(), host: None };
-            let errors = LineStream::new(errors, OutputStream::Stderr, command, mark, None)?;
-            errors.share();
-            Ok((errors, ChildProcess::new(child)?))
-        })?;
+        let values =
+            Values { index: 0, count: orders.len(), host: launch.launcher.host(seat.host), attempt: seat.attempt };
+        let command = launch.launcher_command(values, [argument, worker_args::argument(function)])?;
+        let (child, launched) = Launched::start_many(&launch.launcher, values, command, input)?;
         let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat.index)).collect();
         Ok(Crew {
-            launched: Launched::of_many(launcher, values, errors.clone()),
-            launcher: Some(child_process),
+            launcher: Some(child),
+            launched,
             lifeline,
             key_file,
-            errors,
             absent,
             present: 0,
             last_arrival: None,
@@ -128,26 +112,18 @@ impl Pool {
 
     /// Makes the invitation, together with the surroundings, available to the workers.
     fn invite(&self, invitation: &Invitation) -> io::Result<Invited> {
-        let surroundings = launched::surroundings(&self.launch.env, self.launch.current_dir.as_deref());
-        let surroundings = Request::Surroundings(surroundings);
+        let surroundings = Request::Surroundings(self.launch.surroundings());
         let line = invitation.to_line();
         let Some(path) = self.launch.launcher.key_file_of(invitation.terms.attempt) else {
-            let (ours, theirs) = UnixStream::pair()?;
-            let mut lifeline = Channel::new(ours)?;
+            let (mut lifeline, input) = Channel::pair()?;
             lifeline.send_first(line.as_bytes(), None)?;
             lifeline.outbox().request(surroundings);
-            let input = above_standard(OwnedFd::from(theirs))?;
             let argument = worker_args::CONNECTING.into();
             return Ok(Invited { input, lifeline: Some(lifeline), key_file: None, argument });
         };
         let (mut content, mut outbox) = (line.into_bytes(), Outbox::default());
         outbox.request(surroundings);
-        while !outbox.is_empty() {
-            let (slices, _) = outbox.slices();
-            let len = slices[0].len();
-            content.extend_from_slice(&slices[0]);
-            outbox.advance(len);
-        }
+        content.extend(outbox.into_bytes());
         let argument = format!("{}={}", worker_args::CONNECTING, path.display());
         let key_file = Some(KeyFile::create(path, &content)?);
         let input = above_standard(OwnedFd::from(File::open("/dev/null")?))?;
@@ -326,7 +302,7 @@ impl Driver {
             absent.len() + crew.present,
             self.pool.launch.launcher
         ));
-        let failure = Failure::absent(&self.pool.launch.launcher, STRAGGLING, &crew.errors.last_words());
+        let failure = Failure::absent(&self.pool.launch.launcher, STRAGGLING, &crew.launched.errors().last_words());
         for (worker, _) in absent {
             self.expect_one_less(number);
             self.tell(Event::NotStarted(worker, failure.clone()));
@@ -356,7 +332,7 @@ impl Driver {
         let is_over = |crew: &Crew| crew.launcher.is_none() && crew.is_empty();
         if self.crews.by_number.get(&number).is_some_and(|crew| is_over(crew)) {
             let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
-            crew.errors.leave();
+            crew.launched.errors().leave();
             self.pool.lock().relay.iter().for_each(|relay| relay.wake());
             crew.leaving.take().into_iter().for_each(|(worker, end)| self.tell_gone(worker, end));
         }

@@ -1,15 +1,14 @@
 //! One worker process: its start, its introduction, its end.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{env, process};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
@@ -24,14 +23,14 @@ use crate::process::pool::launched::{self, Launched, Remains, Site};
 use crate::process::pool::spoken::Spoken;
 use crate::process::pool::terms::{self, Seat, Worth};
 use crate::process::protocol::channel::Channel;
-use crate::process::protocol::descriptor::above_standard;
+use crate::process::protocol::descriptor::nowhere;
 use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::protocol::wire::{
-    self, Fingerprint, Hello, Origin, Outcome, Ready, Request, Run, VERSION, WireError,
+    self, Fingerprint, Hello, Origin, Outcome, Ready, Request, Run, Surroundings, VERSION, Variable, WireError,
 };
 use crate::process::registry::{TaskRegistry, fingerprint, portable_fingerprint};
-use crate::process::{program, worker_args};
+use crate::process::{program, trampoline, worker_args};
 use crate::task::remote::Record;
 
 /// How long the launcher of many workers may take to say how one of them has ended.
@@ -226,8 +225,7 @@ impl Launch {
     fn try_to_start(&self, task: &str, seat: Seat) -> io::Result<(Process, Channel)> {
         let (process, mut channel) = self.spawn(task, seat)?;
         if process.is_launcher() {
-            let surroundings = launched::surroundings(&self.env, self.current_dir.as_deref());
-            channel.outbox().request(Request::Surroundings(surroundings));
+            channel.outbox().request(Request::Surroundings(self.surroundings()));
             channel.outbox().request(Request::Hello(self.hello(false)));
         } else {
             let memory = if self.without_memory { None } else { Memory::new().ok() };
@@ -274,29 +272,24 @@ impl Launch {
         let is_exclusive = !cfg!(target_os = "linux");
         let _one_at_a_time = is_exclusive.then(|| SPAWNING.lock().unwrap_or_else(PoisonError::into_inner));
 
+        let (channel, theirs) = Channel::pair()?;
         if !self.launcher.is_local() {
             let Seat { index, attempt, host } = seat;
             let values = Values { index, count: self.max_workers, host: self.launcher.host(host), attempt };
-            let (mut child, channel, launched) =
-                launched::start(&self.launcher, values, &self.program.harness(), task)?;
-            let child = launched::set_up(&mut child, |child| ChildProcess::new(child))?;
+            let command = self.launcher_command(values, [worker_args::LAUNCHED.into(), worker_args::argument(task)])?;
+            let (child, launched) = Launched::start(&self.launcher, values, command, theirs)?;
             return Ok((Process::Launcher { child, launched }, channel));
         }
-        let (ours, theirs) = UnixStream::pair()?;
-        let channel = Channel::new(ours)?;
-        let theirs = above_standard(OwnedFd::from(theirs))?;
         let program = program::chosen();
-        let mut child = self.command(program, task)?.stdin(theirs).spawn()?;
-        let process = launched::set_up(&mut child, |child| {
-            let spoken = Spoken::of(child, matches!(self.program, Program::Test(_)))?;
-            Ok(Process::Worker { child: ChildProcess::new(child)?, program, spoken })
-        })?;
-        Ok((process, channel))
+        let child = self.command(program, task)?.stdin(theirs).spawn()?;
+        let is_test = matches!(self.program, Program::Test(_));
+        let (child, spoken) = ChildProcess::adopt(child, |child| Spoken::of(child, is_test))?;
+        Ok((Process::Worker { child, program, spoken }, channel))
     }
 
     fn command(&self, program: usize, task: &str) -> io::Result<Command> {
         let mut command = Command::new(program::path(program)?);
-        if let Some(name) = std::env::args_os().next() {
+        if let Some(name) = env::args_os().next() {
             command.arg0(name);
         }
         if matches!(self.program, Program::Test(_)) {
@@ -307,12 +300,39 @@ impl Launch {
             WorkerOutput::Null => _ = command.stdout(nowhere()?).stderr(nowhere()?),
             WorkerOutput::Lines(_) => _ = command.stdout(Stdio::piped()).stderr(Stdio::piped()),
         }
-        command.arg(format!("{}{task}", worker_args::ARGUMENT)).process_group(0);
+        command.arg(worker_args::argument(task)).process_group(0);
         command.envs(self.env.iter().map(|(key, value)| (key, value)));
         if let Some(directory) = &self.current_dir {
             command.current_dir(directory);
         }
         Ok(command)
+    }
+
+    /// The command that becomes the launcher, for a worker with these arguments.
+    pub(super) fn launcher_command(&self, values: Values<'_>, arguments: [String; 2]) -> io::Result<Command> {
+        let program = match self.launcher.remote_program(values) {
+            Some(program) => program,
+            None => program::location()?.to_string_lossy().into_owned(),
+        };
+        let harness = self.program.harness();
+        let mut command = Command::new(program::path(program::chosen())?);
+        command.args(&harness).arg(trampoline::argument(process::id(), arguments[0] == worker_args::LAUNCHED));
+        let worker = [program].into_iter().chain(harness).chain(arguments).collect();
+        command.args(self.launcher.command_line(values, worker));
+        Ok(command)
+    }
+
+    /// The directory and the variables for a worker that does not inherit them.
+    pub(super) fn surroundings(&self) -> Surroundings {
+        let directory = self.current_dir.clone().or_else(|| env::current_dir().ok());
+        let is_set = |name: &OsString| self.env.iter().any(|(other, _)| other == name);
+        let as_bytes = |(name, value): (OsString, OsString)| -> Variable { (name.into_vec(), value.into_vec()) };
+        Surroundings {
+            version: VERSION,
+            directory: directory.map(|path| path.into_os_string().into_vec()).unwrap_or_default(),
+            set: self.env.iter().cloned().map(as_bytes).collect(),
+            offered: env::vars_os().filter(|(name, _)| !is_set(name)).map(as_bytes).collect(),
+        }
     }
 
     /// Whether a worker that has said who it is can be used.
@@ -370,11 +390,6 @@ impl Launch {
         let error = RemoteError::from_chain([what].into_iter().chain(texts).collect());
         Err(Failure { kind: ending.kind(), error, worth: Worth::Attempts(1) })
     }
-}
-
-fn nowhere() -> io::Result<File> {
-    // A standard descriptor would be overwritten by the one for standard input.
-    above_standard(File::options().write(true).open("/dev/null")?)
 }
 
 impl Program {

@@ -1,28 +1,20 @@
 //! A worker behind a launcher: its start, its place, and what is known when it is lost.
 
-use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::{env, process};
 
 use crate::error::WorkerExit;
 use crate::id::WorkerId;
 use crate::process::launcher::{Launcher, Values};
 use crate::process::output::OutputStream;
+use crate::process::pool::child::ChildProcess;
 use crate::process::pool::line_stream::LineStream;
-use crate::process::program;
-use crate::process::protocol::channel::Channel;
-use crate::process::protocol::descriptor::above_standard;
-use crate::process::protocol::wire::{Origin, Surroundings, VERSION, Variable};
+use crate::process::protocol::descriptor::{above_standard, nowhere};
+use crate::process::protocol::wire::Origin;
 use crate::process::workers::WorkerStatus;
-use crate::process::{trampoline, worker_args};
 
 /// How many bytes are quoted of what came instead of a greeting.
 const QUOTED: usize = 400;
@@ -59,10 +51,30 @@ pub(crate) struct Remains {
 }
 
 impl Launched {
-    /// The launcher of many, which share its standard error.
+    /// Starts a worker by this command of a launcher.
+    pub(super) fn start(
+        launcher: &Launcher,
+        values: Values<'_>,
+        command: Command,
+        input: OwnedFd,
+    ) -> io::Result<(ChildProcess, Self)> {
+        let site = Site::new(launcher, values);
+        let (child, errors) = start(command, input, site.mark(), |_| site.worker())?;
+        Ok((child, Self { site, errors, is_member: false }))
+    }
+
+    /// Starts many, which share the standard error of the launcher.
     #[cfg(feature = "cluster")]
-    pub(super) fn of_many(launcher: &Launcher, values: Values<'_>, errors: Arc<LineStream>) -> Self {
-        Self { site: Site::new(launcher, values), errors, is_member: true }
+    pub(super) fn start_many(
+        launcher: &Launcher,
+        values: Values<'_>,
+        command: Command,
+        input: OwnedFd,
+    ) -> io::Result<(ChildProcess, Self)> {
+        let worker = |child: &Child| WorkerId::Process { id: child.id(), host: None };
+        let (child, errors) = start(command, input, launcher.name().to_owned(), worker)?;
+        errors.share();
+        Ok((child, Self { site: Site::new(launcher, values), errors, is_member: true }))
     }
 
     /// One of those, of this index.
@@ -192,98 +204,17 @@ pub(super) fn exit_behind(exit: WorkerExit) -> WorkerExit {
     }
 }
 
-/// Starts a launcher, with a channel as its standard input and output.
-///
-/// `harness` are the arguments by which a test program runs its worker.
-pub(super) fn start(
-    launcher: &Launcher,
-    values: Values<'_>,
-    harness: &[String],
-    task: &str,
-) -> io::Result<(process::Child, Channel, Launched)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let channel = Channel::new(ours)?;
-    let input = above_standard(OwnedFd::from(theirs))?;
-    // In a test program, the harness prints something before.
-    let nowhere = above_standard(File::options().write(true).open("/dev/null")?)?;
-    let mut command =
-        command(launcher, values, harness, [worker_args::LAUNCHED.into(), format!("{}{task}", worker_args::ARGUMENT)])?;
-    let mut child = command.stdin(input).stdout(nowhere).stderr(Stdio::piped()).spawn()?;
-    let site = Site::new(launcher, values);
-    let errors = set_up(&mut child, |child| {
-        let errors = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let errors = above_standard(OwnedFd::from(errors))?;
-        LineStream::new(errors, OutputStream::Stderr, site.worker(), site.mark(), None)
-    })?;
-    Ok((child, channel, Launched { site, errors, is_member: false }))
-}
-
-/// Sets up what is there for a process that was just started. Where that fails, the process is ended, and leaves nothing
-/// behind.
-pub(super) fn set_up<T>(
-    child: &mut process::Child,
-    set_up: impl FnOnce(&mut process::Child) -> io::Result<T>,
-) -> io::Result<T> {
-    let result = set_up(child);
-    if result.is_err() {
-        // It may have ended by itself.
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    result
-}
-
-/// The command that becomes the launcher, for a worker with these arguments.
-pub(super) fn command(
-    launcher: &Launcher,
-    values: Values<'_>,
-    harness: &[String],
-    arguments: [String; 2],
-) -> io::Result<Command> {
-    let program = match launcher.remote_program(values) {
-        Some(program) => program,
-        None => text_of(program::location()?.as_os_str()),
-    };
-    let mut worker = vec![program];
-    worker.extend_from_slice(harness);
-    let mut command = Command::new(program::path(program::chosen())?);
-    command.args(harness).arg(trampoline::argument(process::id(), arguments[0] == worker_args::LAUNCHED));
-    worker.extend(arguments);
-    command.args(launcher.command_line(values, worker));
-    Ok(command)
-}
-
-fn text_of(text: &OsStr) -> String {
-    text.to_string_lossy().into_owned()
-}
-
-/// The directory and the variables for a worker. `set` are those that the pool was given.
-pub(super) fn surroundings(set: &[(OsString, OsString)], directory: Option<&Path>) -> Surroundings {
-    let directory = directory.map(Path::to_owned).or_else(|| env::current_dir().ok());
-    let is_set = |name: &OsString| set.iter().any(|(other, _)| other == name);
-    let as_bytes = |(name, value): (OsString, OsString)| -> Variable { (name.into_vec(), value.into_vec()) };
-    Surroundings {
-        version: VERSION,
-        directory: directory.map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default(),
-        set: set.iter().cloned().map(as_bytes).collect(),
-        offered: env::vars_os().filter(|(name, _)| !is_set(name)).map(as_bytes).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::set_up;
-    use std::io;
-    use std::process::{Command, Stdio};
-
-    use rustix::process::{Pid, test_kill_process};
-
-    #[test]
-    fn a_process_that_cannot_be_set_up_leaves_nothing_behind() {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
-        let id = Pid::from_child(&child);
-        assert!(set_up(&mut child, |_| Ok(())).is_ok() && test_kill_process(id).is_ok());
-        assert!(set_up(&mut child, |_| Err::<(), _>(io::ErrorKind::Other.into())).is_err());
-        assert!(test_kill_process(id).is_err(), "it is not reaped");
-    }
+/// Starts a launcher, whose lines on standard error begin with this mark.
+fn start(
+    mut command: Command,
+    input: OwnedFd,
+    mark: String,
+    worker: impl FnOnce(&Child) -> WorkerId,
+) -> io::Result<(ChildProcess, Arc<LineStream>)> {
+    // A test harness, or a program that does not know yet that it is a worker, may print something.
+    let child = command.stdin(input).stdout(nowhere()?).stderr(Stdio::piped()).spawn()?;
+    ChildProcess::adopt(child, |child| {
+        let errors = OwnedFd::from(child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?);
+        LineStream::new(above_standard(errors)?, OutputStream::Stderr, worker(child), mark, None)
+    })
 }

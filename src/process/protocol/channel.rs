@@ -55,6 +55,12 @@ impl Channel {
         Ok(Self::over(Link::Socket(above_standard(socket)?.into())))
     }
 
+    /// A new one, and its other end, for the standard input of another process.
+    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        Ok((Self::new(ours)?, above_standard(OwnedFd::from(theirs))?))
+    }
+
     pub(crate) fn over(link: Link) -> Self {
         Self {
             link,

@@ -1,5 +1,6 @@
 //! Which numbers descriptors have, and how they are read from and written to.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread;
@@ -17,6 +18,12 @@ pub(super) const QUIETLY: SendFlags = SendFlags::empty();
 /// A program that has closed its standard descriptors must not print into a channel.
 pub(crate) fn above_standard<F: AsRawFd + AsFd + From<OwnedFd>>(fd: F) -> io::Result<F> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?.into()) }
+}
+
+/// For what a process writes to a standard stream, and nobody wants to see.
+pub(crate) fn nowhere() -> io::Result<File> {
+    // A standard descriptor would be overwritten by the one for standard input.
+    above_standard(File::options().write(true).open("/dev/null")?)
 }
 
 /// How often to try again where the system has no memory for it: after a millisecond, and then after twice as long each time,

@@ -34,9 +34,10 @@ impl Outbox {
         self.chunks.is_empty() && self.tail.is_empty()
     }
 
-    /// The bytes of small messages.
+    /// All that was never sent from here.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.tail
+        let chunks = self.chunks.iter().map(|chunk| chunk.as_slice());
+        chunks.chain([&*self.tail]).collect::<Vec<_>>().concat()
     }
 
     /// What is next to be sent, for a write of several slices at once.
