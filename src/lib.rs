@@ -260,7 +260,7 @@ pub use crate::group::progress::GroupProgress;
 pub use crate::group::report::{GroupReport, LostTry, TaskReport};
 pub use crate::id::{TaskId, WorkerId};
 pub use crate::inline::SyncExecutor;
-#[cfg(all(feature = "processes", unix))]
+#[cfg(feature = "processes")]
 pub use crate::process::builder::ProcessPoolBuilder;
 #[cfg(feature = "processes")]
 pub use crate::process::error::ProcessPoolError;
@@ -273,7 +273,7 @@ pub use crate::process::output::{LineCallback, OutputLine, OutputStream, WorkerO
 #[cfg(feature = "processes")]
 pub use crate::process::registry::TaskRegistry;
 #[cfg(all(feature = "processes", not(unix)))]
-pub use crate::process::unsupported::{ProcessPoolBuilder, ProcessPoolExecutor};
+pub use crate::process::unsupported::ProcessPoolExecutor;
 #[cfg(feature = "processes")]
 pub use crate::process::workers::{WorkerStatus, WorkersStatus};
 pub use crate::progress::{PartState, ProgressState, Status};

@@ -49,7 +49,6 @@
 //! progress call, where somebody wants to know of that, with one more bit of what is wanted.
 
 pub(crate) mod build_id;
-#[cfg(unix)]
 pub(crate) mod builder;
 pub(crate) mod error;
 #[cfg(unix)]
@@ -63,6 +62,10 @@ pub(crate) mod program;
 #[cfg(unix)]
 pub(crate) mod protocol;
 pub(crate) mod registry;
+#[cfg_attr(not(unix), allow(dead_code, reason = "only where there are worker processes"))]
+pub(crate) mod settings;
+#[cfg(unix)]
+mod setup;
 mod test_worker;
 #[cfg(unix)]
 mod this_process;

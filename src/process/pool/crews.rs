@@ -302,7 +302,7 @@ impl Driver {
             absent.len() + crew.present,
             self.pool.launch.launcher
         ));
-        let failure = Failure::absent(&self.pool.launch.launcher, STRAGGLING, &crew.launched.errors().last_words());
+        let failure = Failure::absent(&self.pool.launch, STRAGGLING, &crew.launched.errors().last_words());
         for (worker, _) in absent {
             self.expect_one_less(number);
             self.tell(Event::NotStarted(worker, failure.clone()));

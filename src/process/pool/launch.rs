@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,10 +12,9 @@ use std::{env, process};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
-use crate::codec::Encoded;
 use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
-use crate::process::launcher::{Launcher, Lifetime, Values};
+use crate::process::launcher::{Lifetime, Values};
 use crate::process::output::WorkerOutput;
 use crate::process::pool::child::{self, ChildProcess};
 use crate::process::pool::launched::{self, Launched, Remains, Site};
@@ -30,6 +28,7 @@ use crate::process::protocol::wire::{
     self, Fingerprint, Hello, Origin, Outcome, Ready, Request, Run, Surroundings, VERSION, Variable, WireError,
 };
 use crate::process::registry::{TaskRegistry, fingerprint, portable_fingerprint};
+use crate::process::settings::{Initializer, Launch, Program};
 use crate::process::{program, trampoline, worker_args};
 use crate::task::remote::Record;
 
@@ -37,42 +36,6 @@ use crate::task::remote::Record;
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
-
-/// How workers are started.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Launch {
-    pub(crate) program: Program,
-    pub(crate) launcher: Launcher,
-    pub(crate) max_workers: usize,
-    pub(crate) env: Vec<(OsString, OsString)>,
-    pub(crate) current_dir: Option<PathBuf>,
-    pub(crate) initializer: Option<Initializer>,
-    pub(crate) report_interval: Duration,
-    pub(crate) max_frame: u64,
-    /// The least severe records that they tell: 0 for none, 1 for errors, up to 5 for traces.
-    pub(crate) log_level: u8,
-    /// What becomes of what they write.
-    pub(crate) output: WorkerOutput,
-    /// Nothing but the channel is shared with workers.
-    pub(crate) without_memory: bool,
-}
-
-/// What kind of program this is.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Program {
-    /// Its `main` calls `init`.
-    #[default]
-    Main,
-    /// It is a test program; this test calls `init`.
-    Test(String),
-}
-
-/// A task that each worker runs before any other.
-#[derive(Clone, Debug)]
-pub(crate) struct Initializer {
-    pub(crate) function: &'static str,
-    pub(crate) input: Encoded,
-}
 
 /// A worker that is running, as far as this program can see it.
 pub(crate) enum Process {
@@ -140,9 +103,11 @@ impl Failure {
 
     /// A worker has not connected, though others have that the same command has started.
     #[cfg(feature = "cluster")]
-    pub(super) fn absent(launcher: &Launcher, patience: Duration, last_words: &str) -> Self {
-        let mut what =
-            format!("a worker has not connected within {patience:?} of the others that `{launcher}` has started");
+    pub(super) fn absent(launch: &Launch, patience: Duration, last_words: &str) -> Self {
+        let mut what = format!(
+            "a worker has not connected within {patience:?} of the others that `{}` has started",
+            launch.launcher
+        );
         launched::add_last_words(&mut what, last_words);
         Self { kind: TaskErrorKind::Rejected, error: what.into(), worth: Worth::Rounds(3) }
     }
@@ -389,16 +354,6 @@ impl Launch {
         let what = format!("the initializer `{name}` of its worker {}", ending.verb());
         let error = RemoteError::from_chain([what].into_iter().chain(texts).collect());
         Err(Failure { kind: ending.kind(), error, worth: Worth::Attempts(1) })
-    }
-}
-
-impl Program {
-    /// The arguments that a test program takes for its worker.
-    pub(super) fn harness(&self) -> Vec<String> {
-        match self {
-            Self::Main => Vec::new(),
-            Self::Test(test) => [test, "--exact", "--nocapture", "--test-threads=1", "--"].map(str::to_owned).to_vec(),
-        }
     }
 }
 

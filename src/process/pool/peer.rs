@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use crate::error::WorkerExit;
 use crate::process::pool::child::ChildProcess;
 use crate::process::pool::connection::Connection;
-use crate::process::pool::launch::{End, Launch, Process};
+use crate::process::pool::launch::{End, Process};
 use crate::process::pool::queued::{ItemsEnded, Kinds, News};
 use crate::process::pool::spoken::Spoken;
 use crate::process::pool::terms::{Event, WorkerId};
@@ -20,6 +20,7 @@ use crate::process::protocol::memory::Memory;
 use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{Reply, Request, WireError};
+use crate::process::settings::Launch;
 use crate::task::remote::Record;
 
 /// How much a launcher may say before the worker does.

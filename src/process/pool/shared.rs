@@ -21,7 +21,7 @@ use crate::process::pool::census::Counts;
 use crate::process::pool::connection::Connection;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::CrewNews;
-use crate::process::pool::launch::{Failure, Launch, Process};
+use crate::process::pool::launch::{Failure, Process};
 use crate::process::pool::leader::{Follower, Leadership};
 use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::Kinds;
@@ -35,6 +35,7 @@ use crate::process::pool::windows::Windows;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wire::Request;
 use crate::process::registry::any_function;
+use crate::process::settings::Launch;
 use crate::process::this_process::ThisProcess;
 use crate::process::workers::WorkersStatus;
 use crate::sync::block_on::{Reactor, Sleeper};

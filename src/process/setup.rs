@@ -1,0 +1,96 @@
+//! A process pool is made from its settings.
+
+use std::num::NonZero;
+use std::thread;
+use std::time::Duration;
+
+use crate::process::error::ProcessPoolError;
+use crate::process::executor::{ProcessPoolExecutor, check_size, function_id};
+use crate::process::pool::shared::Pool;
+use crate::process::pool::slot::Settings;
+use crate::process::pool::terms::START;
+use crate::process::registry::TaskRegistry;
+use crate::process::settings::{GivenInitializer, Initializer, Launch, PoolSettings, Program};
+use crate::process::{program, worker_args};
+
+/// How many pools may be inside of one another: a task of a pool that uses a pool, whose tasks use a pool, and so on.
+const MAX_DEPTH: u32 = 8;
+/// How long a worker on this machine may take to begin with a task.
+const SILENCE: Duration = Duration::from_secs(1);
+
+impl ProcessPoolExecutor {
+    pub(crate) fn set_up(settings: PoolSettings) -> Result<Self, ProcessPoolError> {
+        let mut launch = Launch { program: program()?, ..settings.launch };
+        if worker_args::depth() >= MAX_DEPTH {
+            return Err(ProcessPoolError::new(format!(
+                "{MAX_DEPTH} process pools are inside of one another, which is the most that is allowed: a task seems to \
+                 submit itself"
+            )));
+        }
+        if let Some(defect) = launch.launcher.defect() {
+            return Err(ProcessPoolError::new(defect));
+        }
+        if let Some(setup) = settings.initializer {
+            launch.initializer = Some(setup.check(launch.max_frame)?);
+        }
+        let max_workers = match settings.max_workers {
+            0 => thread::available_parallelism().map_or(1, NonZero::get),
+            workers => workers,
+        };
+        let settings = Settings {
+            max_workers,
+            max_tasks: settings.max_tasks_per_worker,
+            cancel_grace: settings.cancel_grace,
+            idle_timeout: settings.idle_timeout,
+            start_timeout: if launch.launcher.is_local() { Some(START) } else { launch.launcher.start_limit() },
+            silence: launch.launcher.heartbeat_interval().map_or(SILENCE, |interval| 3 * interval),
+            hosts: launch.launcher.host_count(),
+            #[cfg(feature = "cluster")]
+            starts_all: launch.launcher.is_bulk(),
+            #[cfg(not(feature = "cluster"))]
+            starts_all: false,
+        };
+        launch.max_workers = max_workers;
+        Ok(Self::of(Pool::new(launch, settings)))
+    }
+}
+
+impl GivenInitializer {
+    fn check(self, max_frame: u64) -> Result<Initializer, ProcessPoolError> {
+        let function =
+            function_id(self.function).map_err(|error| ProcessPoolError::new(format!("initializer: {error}")))?;
+        let input = self.input.and_then(|input| {
+            check_size((function, None), &input, max_frame)?;
+            Ok(input)
+        });
+        let input = input.map_err(|error| {
+            ProcessPoolError::new("the input of the initializer could not be encoded").with_source(error)
+        })?;
+        Ok(Initializer { function, input })
+    }
+}
+
+/// What a worker has to be started as.
+fn program() -> Result<Program, ProcessPoolError> {
+    if let Some(defect) = TaskRegistry::defect() {
+        return Err(ProcessPoolError::new(defect));
+    }
+    let role = worker_args::Role::of_this_process();
+    let is_test = role.as_ref().is_some_and(|role| role.is_test);
+    if TaskRegistry::of_this_process().is_some() && !is_test {
+        return Ok(Program::Main);
+    }
+    match program::test_workers() {
+        // A worker that has not become one would start another, and so on.
+        [test] if role.is_none() || TaskRegistry::of_this_process().is_some() => Ok(Program::Test(test.clone())),
+        [_, _, ..] => Err(ProcessPoolError::new(format!(
+            "a test program can have one `test_worker!`, with all functions; this has several: {}",
+            program::test_workers().join(", ")
+        ))),
+        _ => Err(ProcessPoolError::new(
+            "worker processes run this same program again, and it has not said what they can run. Call this first thing \
+             in `main`:\n\n    use progress_executor::TaskRegistry;\n    TaskRegistry::new().register(your_task).init();\n\n\
+             or write this in a test crate: `progress_executor::test_worker!(your_task);`",
+        )),
+    }
+}
