@@ -30,7 +30,7 @@ mod reception;
 mod relay;
 mod remark;
 mod remnants;
-pub(crate) mod remote;
+mod remote;
 mod roster;
 pub(crate) mod scheduler;
 pub(crate) mod shared;

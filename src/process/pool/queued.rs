@@ -1,5 +1,6 @@
 //! What the [scheduler](super::scheduler) handles here: tasks, and what is shared with workers.
 
+use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -72,6 +73,11 @@ impl Queued {
 
     pub(super) fn input(&self) -> MutexGuard<'_, Payload> {
         self.0.input.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it was sent, which nobody will send again.
+    pub(super) fn take_input(&self) -> Payload {
+        mem::take(&mut *self.input())
     }
 
     pub(super) fn references(&self) -> &[Arc<Image>] {

@@ -13,33 +13,147 @@ use crate::task::subscribers::Pace;
 use crate::task::transitions;
 use crate::task::{TaskRef, publish, state, watchdog};
 
-/// A task that was [lent](state::State::lend) has been started. Its worker tells of changes at intervals of
-/// `report_interval`.
-pub(crate) fn begin(task: &TaskRef, report_interval: Duration) {
-    begin_at(task, Pace::Remote(report_interval));
+/// A task that was [lent](state::State::lend) to a worker.
+pub(super) struct RemoteTask<'a> {
+    pub(super) task: &'a TaskRef,
+    /// The time between two changes that the worker tells of.
+    pub(super) report_interval: Duration,
 }
 
-fn begin_at(task: &TaskRef, pace: Pace) {
-    if task.core.state.begin() {
-        task.core.start_clock();
-        watchdog::watch(task);
-        show(task, pace);
+impl RemoteTask<'_> {
+    /// It has been started.
+    pub(super) fn begin(&self) {
+        self.begin_at(self.pace());
     }
-}
 
-/// Updates a running task to what its worker has reported.
-pub(crate) fn mirror(task: &TaskRef, snapshot: RemoteSnapshot, report_interval: Duration) {
-    record(task, snapshot);
-    if task.core.seen().is_some() {
-        // Read first, so that nobody is shown less than somebody has seen.
-        task.look();
+    fn begin_at(&self, pace: Pace) {
+        if self.task.core.state.begin() {
+            self.task.core.start_clock();
+            watchdog::watch(self.task);
+            self.show(pace);
+        }
     }
-    show(task, Pace::Remote(report_interval));
-}
 
-/// Shows what a task has said. Gives it back where that is for standard error.
-pub(crate) fn say(task: &TaskRef, text: &str) -> Option<Line> {
-    publish::say(&task.core, Line::new(task.core.id(), text))
+    fn pace(&self) -> Pace {
+        Pace::Remote(self.report_interval)
+    }
+
+    fn show(&self, pace: Pace) {
+        if self.task.core.state.load() & state::OBSERVED != 0 {
+            publish::due(self.task, pace);
+        }
+    }
+
+    /// Updates it, while it runs, to what its worker has reported.
+    pub(super) fn mirror(&self, snapshot: RemoteSnapshot) {
+        self.record(snapshot);
+        if self.task.core.seen().is_some() {
+            // Read first, so that nobody is shown less than somebody has seen.
+            self.task.look();
+        }
+        self.show(self.pace());
+    }
+
+    /// Shows what it has said. Gives it back where that is for standard error.
+    pub(super) fn say(&self, text: &str) -> Option<Line> {
+        publish::say(&self.task.core, Line::new(self.task.core.id(), text))
+    }
+
+    /// Takes the values of its items, as [`codec::items`](crate::codec::items) has them, while it runs.
+    pub(super) fn deliver_values(&self, values: &[u8]) {
+        let Some(items) = self.task.core.items() else { return };
+        items.accept_values(values, &|kind| self.task.error(kind));
+        self.task.core.begin_item();
+        self.go_on();
+    }
+
+    /// Takes what has come of its next item, while it runs.
+    pub(super) fn deliver(&self, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>) {
+        let core = &self.task.core;
+        let Some(items) = core.items() else { return };
+        let outcome = outcome.map_err(|loss| {
+            // What is known so far may be of an earlier item.
+            core.begin_item();
+            core.set_item_elapsed(snapshot.elapsed);
+            self.record(snapshot);
+            error(self.task, loss)
+        });
+        core.begin_item();
+        items.accept(outcome, &|kind| self.task.error(kind));
+        self.go_on();
+    }
+
+    /// An item of it has ended, and the next one begins.
+    fn go_on(&self) {
+        self.task.core.waiter.wake();
+        self.show(self.pace());
+    }
+
+    /// Ends it with the outcome that it had: its encoded output, or an error. `input` is what it was sent, where that is
+    /// kept. It was heard of at that moment of the clock.
+    pub(super) fn end(&self, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>, input: Vec<u8>, heard_at: u64) {
+        let core = &self.task.core;
+        let is_observed = core.state.load() & state::OBSERVED != 0;
+        let is_new = !is_observed && core.state.begin();
+        if is_observed {
+            self.begin();
+        }
+        if let Some(items) = core.items().filter(|_| outcome.is_ok()) {
+            items.end(input, &|kind| self.task.error(kind));
+        }
+        // A task that has run took some time, however coarse the clock; and no less than was shown here.
+        let shown = if is_new { 0 } else { core.running_for() };
+        let elapsed = snapshot.elapsed.max(shown).max(1);
+        let ended_at = if is_new { heard_at } else { clock::now() };
+        self.record(snapshot);
+        self.settle(Some((elapsed, ended_at)), outcome);
+    }
+
+    /// Ends it where nothing more will be heard of it than what was recorded. `input` is what it was sent; `is_exact` says
+    /// whether all of its items are known that have ended.
+    pub(super) fn lose(&self, record: Option<Record>, loss: Loss, input: Vec<u8>, is_exact: bool) {
+        let core = &self.task.core;
+        self.begin_at(Pace::EveryChange);
+        record.into_iter().for_each(|record| core.restore(record));
+        if let Some(items) = core.items() {
+            let is_cancelled = core.state.load() & state::CANCEL != 0;
+            items.lose(Lost { input, is_exact, is_cancelled }, &|kind| self.task.error(kind));
+        }
+        self.settle(None, Err(loss));
+    }
+
+    /// `ran` tells for how long it has been running, and until when, where that is known.
+    fn settle(&self, ran: Option<(u64, u64)>, outcome: Result<Encoded, Loss>) {
+        let core = &self.task.core;
+        if !core.state.decide() {
+            return;
+        }
+        match ran {
+            Some((elapsed, ended_at)) => core.close_after(elapsed, ended_at),
+            None => core.close(),
+        }
+        let ending = self.task.body.accept(core, outcome.map_err(|loss| error(self.task, loss)));
+        // It is its executor that settles it.
+        core.state.clear(state::ATTACHED | state::HALTED);
+        transitions::settle(self.task, ending);
+    }
+
+    fn record(&self, snapshot: RemoteSnapshot) {
+        let core = &self.task.core;
+        let bit = |is_set, bit| if is_set { bit } else { 0 };
+        core.mirror(&snapshot);
+        if snapshot.has_noticed {
+            core.notice();
+        }
+        core.state.set(bit(snapshot.is_halted, state::HALTED));
+        let cleared = bit(!snapshot.is_halted, state::HALTED) | bit(!snapshot.is_silent, state::PROBE);
+        if core.state.clear(cleared) & cleared & state::HALTED != 0 {
+            watchdog::watch(self.task);
+        }
+        if let Some(message) = snapshot.message {
+            core.set_message(message.into());
+        }
+    }
 }
 
 /// How a task ended, other than with a value.
@@ -62,76 +176,6 @@ impl Loss {
     }
 }
 
-/// Takes the values of items of a running task, as [`codec::items`](crate::codec::items) has them.
-pub(crate) fn deliver_values(task: &TaskRef, values: &[u8], report_interval: Duration) {
-    let core = &task.core;
-    let Some(items) = core.items() else { return };
-    items.accept_values(values, &|kind| task.error(kind));
-    core.begin_item();
-    core.waiter.wake();
-    show(task, Pace::Remote(report_interval));
-}
-
-/// Takes what has come of the next item of a running task.
-pub(crate) fn deliver(
-    task: &TaskRef,
-    snapshot: RemoteSnapshot,
-    outcome: Result<Encoded, Loss>,
-    report_interval: Duration,
-) {
-    let core = &task.core;
-    let Some(items) = core.items() else { return };
-    let outcome = outcome.map_err(|loss| {
-        // What is known so far may be of an earlier item.
-        core.begin_item();
-        core.set_item_elapsed(snapshot.elapsed);
-        record(task, snapshot);
-        error(task, loss)
-    });
-    core.begin_item();
-    items.accept(outcome, &|kind| task.error(kind));
-    core.waiter.wake();
-    show(task, Pace::Remote(report_interval));
-}
-
-/// Ends a task with the outcome that it had: its encoded output, or an error. With what it was sent, where that is kept;
-/// with the moment when that was heard, and the interval of reports.
-pub(crate) fn end(
-    task: &TaskRef,
-    snapshot: RemoteSnapshot,
-    outcome: Result<Encoded, Loss>,
-    input: Vec<u8>,
-    (heard_at, report_interval): (u64, Duration),
-) {
-    let core = &task.core;
-    let is_observed = core.state.load() & state::OBSERVED != 0;
-    let is_new = !is_observed && core.state.begin();
-    if is_observed {
-        begin(task, report_interval);
-    }
-    if let Some(items) = core.items().filter(|_| outcome.is_ok()) {
-        items.end(input, &|kind| task.error(kind));
-    }
-    // A task that has run took some time, however coarse the clock; and no less than was shown here.
-    let shown = if is_new { 0 } else { core.running_for() };
-    let elapsed = snapshot.elapsed.max(shown).max(1);
-    let ended_at = if is_new { heard_at } else { clock::now() };
-    record(task, snapshot);
-    settle(task, Some((elapsed, ended_at)), outcome);
-}
-
-/// Ends a task of which nothing more will be heard than what was recorded of it. With what it was sent, and whether all
-/// of its items are known that have ended.
-pub(crate) fn lose(task: &TaskRef, record: Option<Record>, loss: Loss, (input, is_exact): (Vec<u8>, bool)) {
-    begin_at(task, Pace::EveryChange);
-    record.into_iter().for_each(|record| task.core.restore(record));
-    if let Some(items) = task.core.items() {
-        let is_cancelled = task.core.state.load() & state::CANCEL != 0;
-        items.lose(Lost { input, is_exact, is_cancelled }, &|kind| task.error(kind));
-    }
-    settle(task, None, Err(loss));
-}
-
 fn error(task: &TaskRef, Loss { kind, source, panic, partial, place }: Loss) -> TaskError {
     let is_panic = kind == TaskErrorKind::Panicked;
     let mut error = task.error(kind);
@@ -149,44 +193,5 @@ fn error(task: &TaskRef, Loss { kind, source, panic, partial, place }: Loss) -> 
         Some(text) => error.with_panic(Box::new(text)),
         None if is_panic => error.with_panic(Box::new(())),
         None => error,
-    }
-}
-
-/// `ran` tells for how long it has been running, and until when, where that is known.
-fn settle(task: &TaskRef, ran: Option<(u64, u64)>, outcome: Result<Encoded, Loss>) {
-    let core = &task.core;
-    if !core.state.decide() {
-        return;
-    }
-    match ran {
-        Some((elapsed, ended_at)) => core.close_after(elapsed, ended_at),
-        None => core.close(),
-    }
-    let ending = task.body.accept(core, outcome.map_err(|loss| error(task, loss)));
-    // It is its executor that settles it.
-    core.state.clear(state::ATTACHED | state::HALTED);
-    transitions::settle(task, ending);
-}
-
-fn record(task: &TaskRef, snapshot: RemoteSnapshot) {
-    let core = &task.core;
-    let bit = |is_set, bit| if is_set { bit } else { 0 };
-    core.mirror(&snapshot);
-    if snapshot.has_noticed {
-        core.notice();
-    }
-    core.state.set(bit(snapshot.is_halted, state::HALTED));
-    let cleared = bit(!snapshot.is_halted, state::HALTED) | bit(!snapshot.is_silent, state::PROBE);
-    if core.state.clear(cleared) & cleared & state::HALTED != 0 {
-        watchdog::watch(task);
-    }
-    if let Some(message) = snapshot.message {
-        core.set_message(message.into());
-    }
-}
-
-fn show(task: &TaskRef, pace: Pace) {
-    if task.core.state.load() & state::OBSERVED != 0 {
-        publish::due(task, pace);
     }
 }

@@ -14,8 +14,8 @@ use std::sync::atomic::Ordering;
 use crate::process::pool::backlog::{Kept, Teller};
 use crate::process::pool::launch::Failure;
 use crate::process::pool::leader::Lead;
-use crate::process::pool::queued::{ItemsEnded, Kinds, News};
-use crate::process::pool::remote;
+use crate::process::pool::queued::{ItemsEnded, Kinds, News, Queued};
+use crate::process::pool::remote::RemoteTask;
 use crate::process::pool::shared::{Drive, Pool};
 use crate::process::pool::standby::Call;
 use crate::process::pool::terms::{Action, Event, Task};
@@ -106,16 +106,14 @@ impl Pool {
     pub(super) fn carry_out(&self, action: Action<Kinds>, heard_at: u64) {
         let caught = catch_unwind(AssertUnwindSafe(|| match action {
             Action::Begin(task) => {
-                remote::begin(task.task(), self.launch.report_interval);
+                self.remote(&task).begin();
                 // Items that have not begun go on elsewhere when the worker is lost.
                 if task.0.retries.load(Ordering::Relaxed) == 0 && task.task().core.items().is_none() {
-                    drop(mem::take(&mut *task.input()));
+                    drop(task.take_input());
                 }
             }
             Action::Resume(task) => watchdog::watch(task.task()),
-            Action::Show(task, News::Snapshot(snapshot)) => {
-                remote::mirror(task.task(), snapshot, self.launch.report_interval);
-            }
+            Action::Show(task, News::Snapshot(snapshot)) => self.remote(&task).mirror(snapshot),
             #[cfg(feature = "log")]
             Action::Show(task, News::Log(log)) => {
                 if let Some(relay) = self.lock().relay.clone() {
@@ -123,24 +121,20 @@ impl Pool {
                 }
             }
             Action::Show(task, News::Line(text)) => {
-                remote::say(task.task(), &text).into_iter().for_each(|line| self.print(line));
+                self.remote(&task).say(&text).into_iter().for_each(|line| self.print(line));
             }
-            Action::Deliver(task, ItemsEnded::Values(values)) => {
-                remote::deliver_values(task.task(), &values, self.launch.report_interval);
-            }
+            Action::Deliver(task, ItemsEnded::Values(values)) => self.remote(&task).deliver_values(&values),
             Action::Deliver(task, ItemsEnded::One(snapshot, outcome)) => {
-                let outcome = judge(task.task(), outcome);
-                remote::deliver(task.task(), snapshot, outcome, self.launch.report_interval);
+                self.remote(&task).deliver(snapshot, judge(task.task(), outcome));
             }
             Action::Settle(task, (snapshot, outcome)) => {
-                let (outcome, input) = (judge(task.task(), outcome), mem::take(&mut *task.input()).into());
-                remote::end(task.task(), snapshot, outcome, input, (heard_at, self.launch.report_interval));
+                let outcome = judge(task.task(), outcome);
+                self.remote(&task).end(snapshot, outcome, task.take_input().into(), heard_at);
             }
             Action::Lose(task, mut end, reason) => {
                 let record = end.record.take().filter(|record| record.task == task.id());
                 let (is_exact, loss) = (end.is_exact, loss(task.task(), self.cancel_grace, end, reason));
-                let input = mem::take(&mut *task.input()).into();
-                remote::lose(task.task(), record, loss, (input, is_exact));
+                self.remote(&task).lose(record, loss, task.take_input().into(), is_exact);
             }
             Action::ShowRetry(task) => publish::change(task.task()),
             Action::Refuse(task) => transitions::refuse(task.task(), cancelled_kind(task.task()), None),
@@ -154,6 +148,10 @@ impl Pool {
         }));
         // What was thrown may throw again when it is dropped.
         caught.unwrap_or_else(mem::forget);
+    }
+
+    fn remote<'a>(&self, task: &'a Queued) -> RemoteTask<'a> {
+        RemoteTask { task: task.task(), report_interval: self.launch.report_interval }
     }
 
     fn leave_to_resident(&self, kept: impl IntoIterator<Item = Kept>) {
