@@ -222,13 +222,13 @@ fn no_reading_shows_n_with_a_total_from_before_it() {
 #[derive(Default)]
 struct Words {
     sequence: loom::sync::atomic::AtomicU32,
-    others: [loom::sync::atomic::AtomicU64; 4],
+    others: [loom::sync::atomic::AtomicU64; 5],
 }
 
 impl Words {
     fn live(&self) -> Live<'_> {
-        let [task, n, total, spread] = &self.others;
-        Live { task, cells: Cells { n, total, sequence: Sequence(&self.sequence) }, spread }
+        let [task, n, total, spread, request] = &self.others;
+        Live { task, cells: Cells { n, total, sequence: Sequence(&self.sequence) }, spread, request }
     }
 }
 
@@ -264,6 +264,33 @@ fn what_a_task_has_handed_out_is_not_taken_for_done() {
         live.gather();
     };
     look_during(changes, &[0, 2]);
+}
+
+/// However late it comes, a request ends no other task than the one that it is for; and one for a task that has begun is
+/// not dropped by the one before.
+#[test]
+fn a_request_reaches_the_task_that_it_is_for_and_no_other() {
+    loom::model(|| {
+        let shared = Arc::new((Words::default(), loom::sync::atomic::AtomicU64::new(0)));
+        shared.0.live().turn_to(1);
+        Place::new(&shared.1, 2).offer();
+        let worker = beside(&shared, |(words, place)| {
+            let live = words.live();
+            let first = live.take_request(1);
+            assert!(Place::new(place, 2).begin());
+            live.turn_to(2);
+            (first, live.take_request(2))
+        });
+        let (words, place) = &*shared;
+        words.live().request_end(1, 3);
+        let is_requested = Place::new(place, 2).has_begun();
+        if is_requested {
+            words.live().request_end(2, 1);
+        }
+        let (first, second) = worker.join().unwrap();
+        assert!(first.is_none_or(|cause| cause == 3), "{first:?}");
+        assert_eq!(second.or_else(|| words.live().take_request(2)), is_requested.then_some(1));
+    });
 }
 
 #[test]

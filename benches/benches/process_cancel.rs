@@ -1,8 +1,9 @@
 //! From `cancel()` to the awaiting side being back, for a task in a worker process that makes a progress call every
 //! microsecond.
 
+use std::hint;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
@@ -24,6 +25,8 @@ fn main() {
     table.add("ours", move || repeat(|| cancel(&pool, REST)));
     let pool = processes::ours();
     table.add("ours, task has just started", move || repeat(|| cancel(&pool, SHORT_REST)));
+    let pool = processes::ours();
+    table.add("ours, task of 10 µs, one thread", move || repeat(|| cancel_young(&pool)));
     table.run(amount(40));
 }
 
@@ -38,6 +41,18 @@ fn cancel(pool: &ProcessPoolExecutor, rest: Duration) -> f64 {
     let task = pool.submit(run_on, ());
     let canceller = task.canceller();
     measure(rest, move || canceller.cancel(), || block_on(task).expect_err("it was cancelled"))
+}
+
+/// By the thread that awaits it, as soon as the task has made ten calls.
+fn cancel_young(pool: &ProcessPoolExecutor) -> f64 {
+    let task = pool.submit(run_on, ());
+    while task.progress().n < 10 {
+        hint::spin_loop();
+    }
+    let start = Instant::now();
+    task.cancel();
+    block_on(task).expect_err("it was cancelled");
+    start.elapsed().as_nanos() as f64
 }
 
 /// What ends a process that does not take part in it.

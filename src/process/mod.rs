@@ -31,7 +31,8 @@
 //!
 //! What the task that runs counts and says stands in that memory as well, where [whoever asks](pool::windows) looks it up.
 //! So a worker tells of it only where somebody observes the task, and else of what cannot be looked up: that it waits in a
-//! pause, knows of its cancellation, has made a progress call that somebody waits for, or has parts with a name.
+//! pause, knows of its cancellation, has made a progress call that somebody waits for, or has parts with a name. The other
+//! way round, a task sees in its progress calls that it [is to end](protocol::live::Live::request_end).
 //!
 //! # Launchers
 //!

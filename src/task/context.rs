@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Duration;
 
+use crate::error::CancelCause;
 use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::task::callbacks::Callbacks;
@@ -35,10 +36,12 @@ pub(crate) trait Recorder: Send + Sync {
     fn spread(&self, task: TaskId);
 }
 
-/// A recorder that can see to it that it hears of a task again and again.
+/// A recorder that can see to it that it hears of a task again and again, and whose other process may request something.
 pub(crate) trait Watcher: Recorder {
     /// The count is spread: it is to be recorded as often as it would be shown, although nobody may observe the task.
     fn watch(self: Arc<Self>, task: TaskId);
+    /// Takes the request that this task is to end, where there is one beside what it counts.
+    fn take_request(&self, task: TaskId) -> Option<CancelCause>;
 }
 
 /// Takes the lines of a task to another process.

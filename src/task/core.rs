@@ -15,7 +15,7 @@ use crate::sync::relief::before_waiting;
 use crate::sync::waiter::Waiter;
 use crate::task::bulk;
 use crate::task::context::Recorder;
-use crate::task::counts::{Counts, known};
+use crate::task::counts::{self, Counts, known};
 use crate::task::details::{Details, Totals, default_name};
 use crate::task::items::Items;
 use crate::task::limits::Limits;
@@ -178,6 +178,26 @@ impl Core {
     pub(crate) fn lend(&self) -> Result<u32, Unclaimed> {
         bulk::await_cancellers();
         self.state.lend()
+    }
+
+    /// Whether a progress call has more to do than to count: one of `bits` is set, or something is requested where it counts.
+    #[inline(always)]
+    pub(crate) fn needs_attention(&self, bits: u32) -> bool {
+        let word = self.state.peek() & (bits | state::LAID_OUT);
+        word != 0 && (word != state::LAID_OUT || counts::is_requested())
+    }
+
+    /// The task is about to run in a worker process: it counts where the program sees it, if there is such a place.
+    pub(crate) fn move_out(&self) {
+        if self.counts.move_out() {
+            self.state.set(state::LAID_OUT);
+        }
+    }
+
+    /// It has returned, and leaves that place to the next one.
+    pub(crate) fn move_in(&self) {
+        self.counts.move_in();
+        self.state.clear(state::LAID_OUT);
     }
 
     pub(crate) fn has_ended(&self) -> bool {

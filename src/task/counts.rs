@@ -4,7 +4,8 @@
 //! [sequence number](Sequence).
 //!
 //! In a worker process, the task that it runs counts in [memory](lay_out) that the program looks at: whoever counts has
-//! a plain pointer to the [place](Counts::counter) either way, and makes the same store.
+//! a plain pointer to the [place](Counts::counter) either way, and makes the same store. There it also sees whether the
+//! program [requests](is_requested) something.
 
 use std::sync::OnceLock;
 
@@ -47,12 +48,26 @@ pub(crate) struct Reading {
     pub(crate) total: u64,
 }
 
-static LAID_OUT: OnceLock<Cells<'static>> = OnceLock::new();
+/// What is laid out for the program to see.
+#[derive(Clone, Copy, Debug)]
+struct LaidOut {
+    cells: Cells<'static>,
+    /// Not 0 where the program requests something.
+    request: &'static AtomicU64,
+}
+
+static LAID_OUT: OnceLock<LaidOut> = OnceLock::new();
 
 /// Lets the one task at a time that this worker process runs count where its program sees it.
-pub(crate) fn lay_out(cells: Cells<'static>) {
+pub(crate) fn lay_out(cells: Cells<'static>, request: &'static AtomicU64) {
     // A worker has one program.
-    let _ = LAID_OUT.set(cells);
+    let _ = LAID_OUT.set(LaidOut { cells, request });
+}
+
+/// Whether the program of this worker process requests something, perhaps of a task that has ended.
+#[inline(always)]
+pub(crate) fn is_requested() -> bool {
+    LAID_OUT.get().is_some_and(|it| it.request.load(Ordering::Relaxed) != 0)
 }
 
 impl Counter<'_> {
@@ -116,9 +131,12 @@ impl Counts {
         cells.sequence.read(|| cells.load())
     }
 
-    /// The task is about to run in a worker process, where nobody has counted anything yet.
-    pub(crate) fn move_out(&self) {
-        self.is_laid_out.store(LAID_OUT.get().is_some(), Ordering::Release);
+    /// The task is about to run in a worker process, where nobody has counted anything yet. Returns whether there is
+    /// memory that the program looks at.
+    pub(crate) fn move_out(&self) -> bool {
+        let is_laid_out = LAID_OUT.get().is_some();
+        self.is_laid_out.store(is_laid_out, Ordering::Release);
+        is_laid_out
     }
 
     /// It has returned, and leaves that memory to the next one.
@@ -131,7 +149,7 @@ impl Counts {
     #[inline]
     fn cells(&self) -> Cells<'_> {
         if self.is_laid_out.load(Ordering::Acquire) {
-            LAID_OUT.get().copied().unwrap_or(self.own())
+            LAID_OUT.get().map_or(self.own(), |it| it.cells)
         } else {
             self.own()
         }

@@ -21,7 +21,8 @@
 //! A pending task that is *lent* waits in another process. Nobody here knows whether it is about to start there, so
 //! cancelling it is a request, and it is sealed only when the other process has given it back.
 //!
-//! The low byte holds what a progress call has to look at. While it is zero, the call has nothing to do.
+//! The low byte holds what a progress call has to look at. While it is zero, the call has nothing to do; in a worker
+//! process, while it holds nothing but `LAID_OUT`, and nothing is [requested](crate::task::counts::is_requested).
 
 use crate::sync::primitives::{AtomicU32, Ordering};
 
@@ -39,6 +40,8 @@ pub(crate) const ENDED: u32 = 1 << 3;
 pub(crate) const PROBE: u32 = 1 << 4;
 /// Several threads count, so that setting the position is not a mere store.
 pub(crate) const SHARED: u32 = 1 << 5;
+/// It counts in memory that another process sees, which may request something there.
+pub(crate) const LAID_OUT: u32 = 1 << 6;
 
 /// What makes a task that waits look up.
 pub(crate) const INTERRUPT: u32 = CANCEL | PAUSE | ENDED;

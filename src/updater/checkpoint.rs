@@ -10,16 +10,19 @@ use crate::sync::clock;
 use crate::task::TaskRef;
 use crate::task::context::Context;
 use crate::task::core::Core;
+use crate::task::counts;
 use crate::task::lines::{Line, to_standard_error};
 use crate::task::publish;
 use crate::task::state;
 use crate::task::subscribers::Pace;
+use crate::task::transitions;
 use crate::task::watchdog;
 
 /// Handles those of `bits` that are set in the control word.
 #[cold]
 pub(crate) fn checkpoint(task: &TaskRef, context: &Context, bits: u32) -> Result<(), Cancelled> {
     let core = &task.core;
+    heed_request(task, context);
     let word = core.state.peek();
     if word & state::PROBE != 0 {
         answer_probe(core);
@@ -41,6 +44,24 @@ pub(crate) fn checkpoint(task: &TaskRef, context: &Context, bits: u32) -> Result
             return Ok(());
         }
         halt(task);
+    }
+}
+
+/// Whether the task is to end. The slow path: it seems so.
+#[cold]
+pub(crate) fn is_to_end(task: &TaskRef, context: &Context) -> bool {
+    heed_request(task, context);
+    task.core.state.peek() & (state::CANCEL | state::ENDED) != 0
+}
+
+/// In a worker process: cancels the task where the program has requested that in the memory that both share.
+fn heed_request(task: &TaskRef, context: &Context) {
+    if task.core.state.peek() & state::LAID_OUT == 0 || !counts::is_requested() {
+        return;
+    }
+    let request = context.recorder.as_ref().and_then(|recorder| recorder.take_request(task.core.id()));
+    if let Some(cause) = request {
+        transitions::cancel(task, cause);
     }
 }
 

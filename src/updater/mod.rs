@@ -273,7 +273,7 @@ impl Updater {
     #[inline]
     #[must_use = "`?` ends the task here once it is cancelled; without it, the task goes on"]
     pub fn set_position(&self, n: u64) -> Result<(), Cancelled> {
-        if self.core().state.peek() & (state::ATTENTION | state::SHARED) == 0 {
+        if !self.core().needs_attention(state::ATTENTION | state::SHARED) {
             self.counter().set(n);
             return Ok(());
         }
@@ -479,7 +479,7 @@ impl Updater {
     #[inline]
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.core().state.peek() & (state::CANCEL | state::ENDED) != 0
+        self.core().needs_attention(state::CANCEL | state::ENDED) && checkpoint::is_to_end(self.task(), &self.context)
     }
 
     /// Sleeps, unless the task is cancelled: then it wakes at once.
@@ -675,8 +675,11 @@ impl Updater {
     /// The end of every progress call: nothing, unless one of `bits` wants attention.
     #[inline(always)]
     fn checkpoint(&self, bits: u32) -> Result<(), Cancelled> {
-        let needs_attention = self.core().state.peek() & bits != 0;
-        if needs_attention { checkpoint::checkpoint(self.task(), &self.context, bits) } else { Ok(()) }
+        if self.core().needs_attention(bits) {
+            checkpoint::checkpoint(self.task(), &self.context, bits)
+        } else {
+            Ok(())
+        }
     }
 
     fn record_and_report(&self) {

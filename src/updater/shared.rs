@@ -157,7 +157,8 @@ impl SharedUpdater {
     #[inline]
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.core.get().state.peek() & (state::CANCEL | state::ENDED) != 0
+        self.core.get().needs_attention(state::CANCEL | state::ENDED)
+            && checkpoint::is_to_end(self.task(), &self.context)
     }
 
     /// Sets how many units there are to do, for all threads; see [`Updater::set_total`](crate::Updater::set_total). The
@@ -281,8 +282,11 @@ impl SharedUpdater {
     /// Deals with those of `bits` that are set in the control word.
     #[inline(always)]
     pub(crate) fn checkpoint(&self, bits: u32) -> Result<(), Cancelled> {
-        let needs_attention = self.core.get().state.peek() & bits != 0;
-        if needs_attention { checkpoint::checkpoint(self.task(), &self.context, bits) } else { Ok(()) }
+        if self.core.get().needs_attention(bits) {
+            checkpoint::checkpoint(self.task(), &self.context, bits)
+        } else {
+            Ok(())
+        }
     }
 }
 

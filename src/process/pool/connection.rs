@@ -9,8 +9,10 @@ use crate::process::pool::line_stream::Speakers;
 use crate::process::pool::queued::{Entry, Queued};
 use crate::process::pool::terms::Task;
 use crate::process::protocol::channel::Channel;
+use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::outbox::Payload;
 use crate::process::protocol::wire::{Request, Run};
+use crate::task::state;
 
 pub(super) struct Connection {
     pub(super) channel: Arc<Channel>,
@@ -41,6 +43,14 @@ impl Connection {
             outbox.share(image.id, image.format, &Payload::Large(image.bytes.clone()));
         }
         outbox.run(run, (function, task.task().core.given_name()), format, &task.input());
+    }
+
+    /// Queues what is wanted of a task. That it is to end is also put where its next progress call sees it.
+    pub(super) fn want(&self, id: u64, wanted: u32) {
+        if let Some(live) = self.channel.memory().and_then(Memory::live).filter(|_| wanted & state::CANCEL != 0) {
+            live.request_end(id, state::cause(wanted));
+        }
+        self.channel.outbox().request(Request::Want { id, wanted });
     }
 
     /// Tells the worker to forget those of these shared values that it has. Returns whether it has any.

@@ -314,7 +314,7 @@ impl Pool {
                 connection.run(&task, place, wanted, || self.this.clone());
             }),
             Action::Want(worker, id, wanted) => state.write(worker, channels, |connection| {
-                connection.channel.outbox().request(Request::Want { id, wanted });
+                connection.want(id, wanted);
             }),
             Action::Dismiss(worker) => state.write(worker, channels, |connection| {
                 connection.channel.outbox().request(Request::Quit);

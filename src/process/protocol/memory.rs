@@ -110,12 +110,12 @@ impl Memory {
         self.0.get_atomic_ref(offset).ok()
     }
 
-    /// Where the task counts that the worker runs.
+    /// Where the task counts that the worker runs, and hears that it is to end.
     pub(crate) fn live(&self) -> Option<Live<'_>> {
         let sequence = self.0.get_atomic_ref::<AtomicU32>(LIVE).ok()?;
         let word = |index: usize| self.word(LIVE + 8 * index);
         let cells = Cells { n: word(2)?, total: word(3)?, sequence: Sequence(sequence) };
-        Some(Live { task: word(1)?, cells, spread: word(4)? })
+        Some(Live { task: word(1)?, cells, spread: word(4)?, request: word(5)? })
     }
 
     /// How far this task has come, and what it says, where it is the one that the worker runs, or has run last.
@@ -415,6 +415,23 @@ mod tests {
         assert_eq!(program.look(7), Some(record(7, None)));
         live.gather();
         assert_eq!(program.look(7).unwrap().n, 900);
+    }
+
+    #[test]
+    fn a_request_is_taken_once_by_the_task_that_it_is_for_and_dropped_by_another() {
+        let (program, worker) = pair();
+        let (program, worker) = (program.live().unwrap(), worker.live().unwrap());
+        assert_eq!(worker.take_request(7), None);
+        for cause in 0..4 {
+            program.request_end(7, cause);
+            assert_eq!(worker.take_request(7), Some(cause));
+            assert_eq!(worker.take_request(7), None);
+        }
+        for nonsense in [7, 3, u64::MAX] {
+            worker.request.store(nonsense, Ordering::Relaxed);
+            assert_eq!(worker.take_request(8), None, "{nonsense}");
+            assert_eq!(worker.request.load(Ordering::Relaxed), 0);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
+use crate::error::CancelCause;
 use crate::id::TaskId;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::live::Live;
@@ -53,7 +54,7 @@ impl Outlet {
         *self.current() = Some((task.id(), run));
         if let Some(live) = self.channel.memory().and_then(Memory::live) {
             live.turn_to(run);
-            task.counts.move_out();
+            task.move_out();
         }
     }
 
@@ -88,6 +89,15 @@ impl Outlet {
         if let Some((_, run)) = current.filter(|&(current, _)| current == task) {
             write(memory, run);
         }
+    }
+
+    /// Takes the request in the memory that this task is to end.
+    pub(super) fn take_request(&self, task: TaskId) -> Option<CancelCause> {
+        let live = self.channel.memory().and_then(Memory::live)?;
+        // Locked meanwhile: a thread that a task has left behind is not to drop the request for another one.
+        let current = self.current();
+        let (_, run) = current.filter(|&(current, _)| current == task)?;
+        live.take_request(run).map(CancelCause::from_bits)
     }
 
     fn add_lines(&self, run: u64, last: Option<Line>) {

@@ -327,7 +327,7 @@ impl Worker {
             // Nothing may be said of a task after its end.
             forwarder.close();
         }
-        task.core.counts.move_in();
+        task.core.move_in();
         if ends {
             wait_for_the_end();
         }

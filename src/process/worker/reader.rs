@@ -18,8 +18,8 @@ use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
 use crate::sync::unwind::drop_quietly;
 use crate::task::{TaskRef, state, transitions};
 
-/// How often the alarm checks the runner: a cancellation is received after twice that at the latest. A few times what
-/// it takes to wake a thread.
+/// How often the alarm checks the runner: what is sent is received after twice that at the latest. A few times what it takes
+/// to wake a thread.
 const LOOK: Duration = Duration::from_micros(200);
 /// The same where the program may be far away: a few times what a short task takes then.
 const REMOTE_LOOK: Duration = Duration::from_millis(1);

@@ -1,8 +1,9 @@
-//! What the program can read in shared memory without asking the [worker](super): how far its task has come, and its
-//! last message.
+//! What the program can read in shared memory without asking the [worker](super), how far its task has come and its last
+//! message, and what it can request there.
 
 use std::sync::Arc;
 
+use crate::error::CancelCause;
 use crate::id::TaskId;
 use crate::process::protocol::memory::Memory;
 use crate::process::worker::{Current, Worker};
@@ -16,7 +17,8 @@ impl Worker {
     pub(super) fn lay_out(self: &Arc<Self>) -> Option<Arc<dyn Watcher>> {
         // Leaked, as it is used until the process ends.
         let worker: &'static Arc<Self> = Box::leak(Box::new(self.clone()));
-        counts::lay_out(worker.channel().memory().and_then(Memory::live)?.cells);
+        let live = worker.channel().memory().and_then(Memory::live)?;
+        counts::lay_out(live.cells, live.request);
         Some(self.clone())
     }
 }
@@ -45,5 +47,9 @@ impl Watcher for Worker {
             forwarder.start(0);
         }
         forwarder.observe();
+    }
+
+    fn take_request(&self, task: TaskId) -> Option<CancelCause> {
+        self.outlet.take_request(task)
     }
 }
