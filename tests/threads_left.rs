@@ -2,6 +2,10 @@
 
 #![cfg(target_os = "linux")]
 
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "it/support.rs"]
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
@@ -10,6 +14,8 @@ use std::time::{Duration, Instant};
 use progress_executor::{
     ExecutorExt, Job, SyncExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
 };
+
+use crate::support::{count, within_deadline};
 
 /// A thread of this process.
 #[derive(Debug, PartialEq, Eq)]
@@ -53,13 +59,6 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
-    for step in progress.iter(0..n) {
-        step?;
-    }
-    Ok(n)
-}
-
 fn tick_forever((): (), progress: &Updater) -> TaskResult<()> {
     loop {
         progress.update(1)?;
@@ -70,77 +69,82 @@ fn tick_forever((): (), progress: &Updater) -> TaskResult<()> {
 /// One test, for its parts must not run at the same time.
 #[test]
 fn threads_come_and_go() {
-    let before = threads().len();
+    within_deadline(|| {
+        let before = threads().len();
 
-    let executor = SyncExecutor::new();
-    executor.submit(count, 1000).on_progress(|_, _| {}).wait().unwrap();
-    assert_eq!(threads().len(), before, "running inline needs no thread");
+        let executor = SyncExecutor::new();
+        executor.submit(count, 1000).on_progress(|_, _| {}).wait().unwrap();
+        assert_eq!(threads().len(), before, "running inline needs no thread");
 
-    let executor = ThreadPoolExecutor::new(3);
-    assert_eq!(threads().len(), before, "nor does a pool without tasks");
+        let executor = ThreadPoolExecutor::new(3);
+        assert_eq!(threads().len(), before, "nor does a pool without tasks");
 
-    executor.submit(count, 1000).wait().unwrap();
-    assert!(!has_thread("progress-timer"), "without an observer there is nothing to report");
+        executor.submit(count, 1000).wait().unwrap();
+        assert!(!has_thread("progress-timer"), "without an observer there is nothing to report");
 
-    let tasks: Vec<_> = (0..20).map(|_| executor.submit(count, 1000)).collect();
-    for task in tasks {
-        task.wait().unwrap();
-    }
-    executor.task(count, 1000).retries(3).submit().wait().unwrap();
-    assert!(!has_thread("progress-timer"), "nor without a limit anything to be watched");
-    let busy = threads().len();
-    assert!(busy > before && busy <= before + 3, "at most three workers");
-    idle_threads_use_no_processor_time();
+        let tasks: Vec<_> = (0..20).map(|_| executor.submit(count, 1000)).collect();
+        for task in tasks {
+            task.wait().unwrap();
+        }
+        executor.task(count, 1000).retries(3).submit().wait().unwrap();
+        assert!(!has_thread("progress-timer"), "nor without a limit anything to be watched");
+        let busy = threads().len();
+        assert!(busy > before && busy <= before + 3, "at most three workers");
+        idle_threads_use_no_processor_time();
 
-    let task = executor.submit(tick_forever, ());
-    let updates = task.updates();
-    eventually("an observed task is watched", || has_thread("progress-timer"));
-    task.cancel();
-    assert!(task.wait().unwrap_err().is_cancelled());
-    eventually("the reporter has nothing to watch any more", || !has_thread("progress-timer"));
-    drop(updates);
+        let task = executor.submit(tick_forever, ());
+        let updates = task.updates();
+        eventually("an observed task is watched", || has_thread("progress-timer"));
+        task.cancel();
+        assert!(task.wait().unwrap_err().is_cancelled());
+        eventually("the reporter has nothing to watch any more", || !has_thread("progress-timer"));
+        drop(updates);
 
-    let limit = Duration::from_secs(3600);
-    let task = executor.task(tick_forever, ()).timeout(limit).stall_timeout(limit).submit();
-    eventually("a task with a limit is watched", || has_thread("progress-timer"));
-    // Longer than it stays when there is nothing to wait for.
-    thread::sleep(Duration::from_millis(300));
-    assert!(has_thread("progress-timer"), "as long as it runs");
-    task.cancel();
-    assert!(task.wait().unwrap_err().is_cancelled());
-    eventually("there is no limit to be watched any more", || !has_thread("progress-timer"));
-    let task = executor.task(tick_forever, ()).timeout(Duration::from_millis(20)).submit();
-    assert!(task.wait().unwrap_err().is_timed_out());
-    eventually("nor is there after it has passed", || !has_thread("progress-timer"));
+        let limit = Duration::from_secs(3600);
+        let task = executor.task(tick_forever, ()).timeout(limit).stall_timeout(limit).submit();
+        eventually("a task with a limit is watched", || has_thread("progress-timer"));
+        // Longer than it stays when there is nothing to wait for.
+        thread::sleep(Duration::from_millis(300));
+        assert!(has_thread("progress-timer"), "as long as it runs");
+        task.cancel();
+        assert!(task.wait().unwrap_err().is_cancelled());
+        eventually("there is no limit to be watched any more", || !has_thread("progress-timer"));
+        let task = executor.task(tick_forever, ()).timeout(Duration::from_millis(20)).submit();
+        assert!(task.wait().unwrap_err().is_timed_out());
+        eventually("nor is there after it has passed", || !has_thread("progress-timer"));
 
-    let group: TaskGroup<_> = [executor.submit(tick_forever, ())].into_iter().collect();
-    drop(group.join_all());
-    assert!(!has_thread("progress-timer"), "a group that nobody looks at needs no thread");
-    let mut group = TaskGroup::new();
-    let updates = group.updates();
-    let start = Instant::now();
-    while !has_thread("progress-timer") {
-        // Two within an interval, unless this thread is held up: then what follows will be.
-        group.add(executor.submit(count, 1));
-        assert!(start.elapsed() < Duration::from_secs(60), "never: the updates of a group are shown when they are due");
-    }
-    drop(group);
-    eventually("there is nothing more to show", || !has_thread("progress-timer"));
-    drop(updates);
+        let group: TaskGroup<_> = [executor.submit(tick_forever, ())].into_iter().collect();
+        drop(group.join_all());
+        assert!(!has_thread("progress-timer"), "a group that nobody looks at needs no thread");
+        let mut group = TaskGroup::new();
+        let updates = group.updates();
+        let start = Instant::now();
+        while !has_thread("progress-timer") {
+            // Two within an interval, unless this thread is held up: then what follows will be.
+            group.add(executor.submit(count, 1));
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "never: the updates of a group are shown when they are due"
+            );
+        }
+        drop(group);
+        eventually("there is nothing more to show", || !has_thread("progress-timer"));
+        drop(updates);
 
-    executor.submit(count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();
-    drop(executor);
-    eventually("the threads end with their pool", || threads().len() == before);
+        executor.submit(count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();
+        drop(executor);
+        eventually("the threads end with their pool", || threads().len() == before);
 
-    let closure = executor_fn(|job: Job| drop(thread::spawn(move || job.run())));
-    closure.submit(count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();
-    eventually("the reporter of executors without one ends as well", || threads().len() == before);
+        let closure = executor_fn(|job: Job| drop(thread::spawn(move || job.run())));
+        closure.submit(count, 1_000_000).on_progress(|_, _| {}).wait().unwrap();
+        eventually("the reporter of executors without one ends as well", || threads().len() == before);
 
-    let executor = ThreadPoolExecutor::new(2);
-    let tasks: Vec<_> = (0..10).map(|_| executor.submit(count, u64::MAX)).collect();
-    drop(executor);
-    drop(tasks);
-    eventually("dropped futures end their tasks, and the threads", || threads().len() == before);
+        let executor = ThreadPoolExecutor::new(2);
+        let tasks: Vec<_> = (0..10).map(|_| executor.submit(count, u64::MAX)).collect();
+        drop(executor);
+        drop(tasks);
+        eventually("dropped futures end their tasks, and the threads", || threads().len() == before);
+    });
 }
 
 fn idle_threads_use_no_processor_time() {

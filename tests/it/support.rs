@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
 use rustix::process::Pid;
 
-/// Far more than any test takes, also on a busy machine.
+/// Far more than anything takes that a test waits for, also on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Longer, so that what hangs can say first what it has waited for.
+const TEST_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A task that counts to `n`.
 pub(crate) fn count(n: u64, progress: &Updater) -> TaskResult<u64> {
@@ -39,9 +42,9 @@ pub(crate) fn within_deadline<R: Send + 'static>(test: impl FnOnce() -> R + Send
     let thread = thread::spawn(move || {
         let _ = done.send(test());
     });
-    match result.recv_timeout(DEADLINE) {
+    match result.recv_timeout(TEST_DEADLINE) {
         Ok(result) => result,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended within {DEADLINE:?}"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("the test hangs: it has not ended within {TEST_DEADLINE:?}"),
         Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
             Err(payload) => std::panic::resume_unwind(payload),
             Ok(()) => unreachable!("a test that ends has sent its result"),
@@ -97,7 +100,8 @@ impl Barrier {
     pub(crate) fn pass(&self) {
         let _ = self.arrive.send(());
         // Also opened by a gate that is gone, so that a failed test leaves no thread behind.
-        let _ = self.opened.recv();
+        let opened = self.opened.recv_timeout(TEST_DEADLINE);
+        assert_ne!(opened, Err(mpsc::RecvTimeoutError::Timeout), "nobody has opened the gate within {TEST_DEADLINE:?}");
     }
 }
 
@@ -157,7 +161,9 @@ impl Hand {
 
     /// Waits for a wake-up beyond the first `seen`.
     pub(crate) fn wait_for_wake(&self, seen: usize) {
+        let start = Instant::now();
         while self.wakes() <= seen {
+            assert!(start.elapsed() < DEADLINE, "not woken within {DEADLINE:?}");
             thread::park_timeout(DEADLINE);
         }
     }

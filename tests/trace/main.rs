@@ -6,6 +6,9 @@
 #[allow(dead_code, reason = "not every test needs all of it")]
 #[path = "../browser/driver.rs"]
 mod driver;
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "../it/support.rs"]
+mod support;
 mod viewers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +18,8 @@ use progress_executor::{
     Updater,
 };
 use serde_json::{Map, Value};
+
+use crate::support::within_deadline;
 
 progress_executor::test_worker!(crash, double);
 
@@ -32,30 +37,32 @@ const NASTY_NAMES: [&str; 3] = ["\"日本語\" \\ \n\r\t\u{0}\u{1b}[31m\u{2028}�
 
 /// Of tasks on threads and in processes: finished, failed, lost, tried again, cancelled, refused.
 fn report_of_all_kinds() -> GroupReport {
-    let threads = ThreadPoolExecutor::new(2);
-    let processes = ProcessPoolExecutor::new(1).unwrap();
-    let mut group = TaskGroup::new();
-    let handle = group.handle();
-    for (n, name) in NASTY_NAMES.into_iter().enumerate() {
-        group.add(threads.task(double, n as u64).name(name).submit());
-    }
-    group.add(threads.task(|(), _| Err("out of paper".into()), ()).name("fails").submit());
-    group.add(processes.task(crash, ()).name("is lost").retries(1).submit());
-    group.add(processes.task(double, 3).name("is elsewhere").submit());
-    let late = threads.task(|(), progress| Ok(progress.sleep(std::time::Duration::MAX).map(|()| 0)?), ()).submit();
-    let canceller = late.canceller();
-    let is_running = late.updates();
-    group.add(late);
-    while is_running.recv_blocking().unwrap().status != Status::Running {}
-    canceller.cancel();
-    let closed = ThreadPoolExecutor::new(1);
-    closed.shutdown().wait();
-    group.add(closed.task(double, 5).name("is refused").submit());
-    let waiting = SyncExecutor::new().task(double, 6).name("never starts").submit();
-    waiting.cancel();
-    group.add(waiting);
-    group.join_all().wait();
-    handle.report()
+    within_deadline(|| {
+        let threads = ThreadPoolExecutor::new(2);
+        let processes = ProcessPoolExecutor::new(1).unwrap();
+        let mut group = TaskGroup::new();
+        let handle = group.handle();
+        for (n, name) in NASTY_NAMES.into_iter().enumerate() {
+            group.add(threads.task(double, n as u64).name(name).submit());
+        }
+        group.add(threads.task(|(), _| Err("out of paper".into()), ()).name("fails").submit());
+        group.add(processes.task(crash, ()).name("is lost").retries(1).submit());
+        group.add(processes.task(double, 3).name("is elsewhere").submit());
+        let late = threads.task(|(), progress| Ok(progress.sleep(std::time::Duration::MAX).map(|()| 0)?), ()).submit();
+        let canceller = late.canceller();
+        let is_running = late.updates();
+        group.add(late);
+        while is_running.recv_blocking().unwrap().status != Status::Running {}
+        canceller.cancel();
+        let closed = ThreadPoolExecutor::new(1);
+        closed.shutdown().wait();
+        group.add(closed.task(double, 5).name("is refused").submit());
+        let waiting = SyncExecutor::new().task(double, 6).name("never starts").submit();
+        waiting.cancel();
+        group.add(waiting);
+        group.join_all().wait();
+        handle.report()
+    })
 }
 
 fn events(report: &GroupReport) -> Vec<Map<String, Value>> {
@@ -187,25 +194,29 @@ fn a_trace_of_all_kinds_is_what_the_format_says() {
 
 #[test]
 fn traces_of_nothing_and_of_much_are_what_the_format_says() {
-    check(&events(&TaskGroup::<()>::new().report()));
-    let threads = ThreadPoolExecutor::new(4);
-    let group: TaskGroup<u64> = (0..2000).map(|n| threads.submit(double, n)).collect();
-    let handle = group.handle();
-    group.join().wait().unwrap();
-    let events = events(&handle.report());
-    check(&events);
-    assert_eq!(events.iter().filter(|event| event["ph"] == "X").count(), 2000);
+    within_deadline(|| {
+        check(&events(&TaskGroup::<()>::new().report()));
+        let threads = ThreadPoolExecutor::new(4);
+        let group: TaskGroup<u64> = (0..2000).map(|n| threads.submit(double, n)).collect();
+        let handle = group.handle();
+        group.join().wait().unwrap();
+        let events = events(&handle.report());
+        check(&events);
+        assert_eq!(events.iter().filter(|event| event["ph"] == "X").count(), 2000);
+    });
 }
 
 #[test]
 fn what_runs_is_in_a_trace_up_to_now() {
-    let threads = ThreadPoolExecutor::new(1);
-    let mut group = TaskGroup::new();
-    let task = threads.spawn(|progress| Ok(progress.sleep(std::time::Duration::MAX)?));
-    let is_running = task.updates();
-    group.add(task);
-    while is_running.recv_blocking().unwrap().status != Status::Running {}
-    let events = events(&group.report());
-    check(&events);
-    assert!(events.iter().any(|event| event["ph"] == "X" && event["cat"] == "running"), "{events:?}");
+    within_deadline(|| {
+        let threads = ThreadPoolExecutor::new(1);
+        let mut group = TaskGroup::new();
+        let task = threads.spawn(|progress| Ok(progress.sleep(std::time::Duration::MAX)?));
+        let is_running = task.updates();
+        group.add(task);
+        while is_running.recv_blocking().unwrap().status != Status::Running {}
+        let events = events(&group.report());
+        check(&events);
+        assert!(events.iter().any(|event| event["ph"] == "X" && event["cat"] == "running"), "{events:?}");
+    });
 }
