@@ -5,19 +5,20 @@
 mod support;
 
 use std::fmt;
+use std::fs;
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use progress_executor::{
-    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, SharedUpdater, SyncExecutor, TaskError,
+    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, SharedUpdater, Status, SyncExecutor, TaskError,
     TaskErrorKind, TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, WorkerExit,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{DEADLINE, eventually, gate, has_process, within_deadline};
+use crate::support::{DEADLINE, eventually, gate, has_process, with_time_enough, within_deadline};
 
 progress_executor::test_worker!(same, keep_few, process_id, length, leave_group, leave, stand_still);
 
@@ -219,25 +220,27 @@ fn whoever_looks_at_parts_of_parts_needs_no_more_stack_for_more_of_them() {
 
 #[test]
 fn parts_of_parts_may_be_dropped_in_any_order() {
-    let count = |is_reversed: bool| {
-        move |progress: &Updater| {
-            progress.set_total(2);
-            let mut parts = vec![progress.split(1)];
-            for _ in 0..100_000 {
-                parts.extend(parts.last().map(|part| part.split(1)));
+    within_deadline(|| {
+        let count = |is_reversed: bool| {
+            move |progress: &Updater| {
+                progress.set_total(2);
+                let mut parts = vec![progress.split(1)];
+                for _ in 0..100_000 {
+                    parts.extend(parts.last().map(|part| part.split(1)));
+                }
+                if is_reversed {
+                    parts.reverse();
+                }
+                drop(parts);
+                Ok(())
             }
-            if is_reversed {
-                parts.reverse();
-            }
-            drop(parts);
-            Ok(())
+        };
+        for is_reversed in [false, true] {
+            let mut task = ThreadPoolExecutor::new(1).spawn(count(is_reversed));
+            smol::block_on(&mut task).unwrap();
+            assert_eq!(task.progress().n, 1);
         }
-    };
-    for is_reversed in [false, true] {
-        let mut task = ThreadPoolExecutor::new(1).spawn(count(is_reversed));
-        smol::block_on(&mut task).unwrap();
-        assert_eq!(task.progress().n, 1);
-    }
+    });
 }
 
 // What is asked for twice, or is larger than anything.
@@ -301,6 +304,15 @@ fn process_id((): (), _: &Updater) -> TaskResult<u32> {
     Ok(std::process::id())
 }
 
+/// Returns once it stands still.
+fn stop(worker: u32) -> Pid {
+    let process = Pid::from_raw(worker as i32).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    let status = format!("/proc/{worker}/stat");
+    eventually("it is stopped", || fs::read_to_string(&status).is_ok_and(|text| text.contains(") T ")));
+    process
+}
+
 fn length(bytes: Vec<u8>, _: &Updater) -> TaskResult<usize> {
     Ok(bytes.len())
 }
@@ -310,11 +322,33 @@ fn a_stopped_worker_is_replaced_however_large_the_input_is_that_it_does_not_take
     let pool = ProcessPoolExecutor::new(1).unwrap();
     within_deadline(move || {
         let worker = pool.submit(process_id, ()).wait().unwrap();
-        kill_process(Pid::from_raw(worker as i32).unwrap(), Signal::STOP).unwrap();
+        stop(worker);
         // More than there is room for on the way.
         let tasks = [64 << 20, 3].map(|len| pool.submit(length, vec![0; len]));
         assert_eq!(tasks.map(|task| task.wait().unwrap()), [64 << 20, 3]);
     });
+}
+
+#[test]
+fn a_task_that_is_paused_on_its_way_to_a_worker_waits_there_and_comes_to_no_limit() {
+    for launcher in [Launcher::default(), "env".parse().unwrap()] {
+        let pool = ProcessPoolExecutor::builder().max_workers(1).launcher(launcher).build().unwrap();
+        within_deadline(move || {
+            let worker = pool.submit(process_id, ()).wait().unwrap();
+            let outcome = with_time_enough(Duration::from_millis(200), |limit| {
+                // It hears of both at once.
+                let process = stop(worker);
+                let task = pool.task(process_id, ()).timeout(limit).submit();
+                task.pause();
+                kill_process(process, Signal::CONT).unwrap();
+                thread::sleep(2 * limit);
+                assert_eq!(task.progress().status, Status::Paused);
+                task.resume();
+                task.wait().ok()
+            });
+            assert_eq!(outcome, worker);
+        });
+    }
 }
 
 /// Leaves its process group for that of the program, and takes no notice of anything.
@@ -447,12 +481,14 @@ impl Write for Breaks {
 /// A second panic in a `drop` would abort the program.
 #[test]
 fn what_panics_when_it_is_written_to_ends_a_join_and_not_the_program() {
-    let joined = thread::spawn(|| {
-        let mut group = TaskGroup::new();
-        let mut bars = group.show(GroupBars::lines(Breaks));
-        group.add(SyncExecutor::new().spawn(|_| Ok(())));
-        write!(bars, "a line that is not complete").unwrap();
-        group.join().wait()
+    within_deadline(|| {
+        let joined = thread::spawn(|| {
+            let mut group = TaskGroup::new();
+            let mut bars = group.show(GroupBars::lines(Breaks));
+            group.add(SyncExecutor::new().spawn(|_| Ok(())));
+            write!(bars, "a line that is not complete").unwrap();
+            group.join().wait()
+        });
+        assert!(joined.join().is_err());
     });
-    assert!(joined.join().is_err());
 }

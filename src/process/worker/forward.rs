@@ -253,15 +253,13 @@ impl Forwarder {
             // Lets go of the waker, which holds the task.
             return drop(core.waiter.take());
         }
-        if !core.has_run() {
-            return;
-        }
         let mut sent = self.lock();
         let _in_order = self.outlet.order();
         let mut state = self.see();
         // A suspension is not told. Nor is a pause that has just ended: the program knows, and the next one is news even
-        // if the task has not gone on in between.
-        if state.status == Status::Paused && !self.is_paused.load(Ordering::SeqCst) {
+        // if the task has not gone on in between. One that is about to start has done so for the program.
+        let is_told = state.status == Status::Paused && self.is_paused.load(Ordering::SeqCst);
+        if !is_told && matches!(state.status, Status::Paused | Status::Pending) {
             state.status = Status::Running;
         }
         let mut snapshot = snapshot_of(&self.task, &state, self.longest_message);
