@@ -449,6 +449,11 @@ impl Subscriber<ProgressState> for Observed {
         }
     }
 
+    /// Whoever asks how far the group has come looks at each task.
+    fn has_seen_other_than(&self, shown: &ProgressState) -> bool {
+        self.group.lock().tally.has_other_than(&self.task, shown)
+    }
+
     fn takes_lines(&self) -> bool {
         self.group.lock().subscribers.take_lines()
     }
@@ -505,7 +510,9 @@ impl View {
     /// The tasks that have started and not ended, and how far all have come.
     pub(crate) fn now(&self) -> (Vec<TaskRef>, GroupProgress) {
         let mut inner = self.group.lock();
-        (inner.tally.started().cloned().collect(), inner.tally.progress())
+        let progress = inner.tally.progress();
+        inner.subscribers.note(&*self.feed, &progress);
+        (inner.tally.started().cloned().collect(), progress)
     }
 
     pub(crate) fn report(&self) -> GroupReport {
@@ -519,5 +526,60 @@ impl View {
 
     pub(crate) fn waiter(&self) -> &Waiter {
         &self.group.waiter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GroupState;
+    #[cfg(feature = "indicatif")]
+    use super::View;
+    use crate::group::tally::Unit;
+    use crate::task::details::Details;
+    use crate::task::subscribers::Pace;
+    use crate::task::{TaskRef, idle, publish, state};
+    use std::iter;
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    /// A group of one task that has started.
+    fn group_of_one() -> (Arc<GroupState>, TaskRef) {
+        let (group, task) = (GroupState::new(Unit::OfTasks), idle::started(Details::default()));
+        group.know(iter::empty());
+        group.add(|| task.clone(), 0);
+        (group, task)
+    }
+
+    /// The task waits, and all are shown that.
+    fn halt(group: &GroupState, task: &TaskRef) {
+        task.core.state.set(state::HALTED);
+        publish::due(task, Pace::EveryChange);
+        group.show(group.lock(), Instant::now());
+    }
+
+    #[test]
+    fn a_pause_is_shown_again_after_somebody_has_seen_the_task_go_on() {
+        let (group, task) = group_of_one();
+        let updates = group.subscribe();
+        halt(&group, &task);
+        // For a moment, of which nobody is told.
+        task.core.state.clear(state::HALTED);
+        assert_eq!(group.progress().running, 1);
+        halt(&group, &task);
+        assert_eq!(updates.try_recv().unwrap().paused, 1);
+    }
+
+    #[cfg(feature = "indicatif")]
+    #[test]
+    fn bars_are_drawn_anew_after_they_have_shown_the_task_go_on() {
+        let (group, task) = group_of_one();
+        let view = View::new(group.clone());
+        halt(&group, &task);
+        assert!(view.take().1);
+        task.core.state.clear(state::HALTED);
+        assert_eq!(view.now().1.running, 1);
+        halt(&group, &task);
+        assert!(view.take().1);
+        assert_eq!(view.now().1.paused, 1);
     }
 }

@@ -18,7 +18,7 @@ use crate::task::record::TaskRecord;
 const ONE: u128 = 1 << 32;
 
 /// What one task contributes to the sums.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share {
     /// How many have this status: one task, or items of a chunk.
     status: (Status, usize),
@@ -255,6 +255,12 @@ impl Tally {
         } else {
             self.started.remove(&id);
         }
+    }
+
+    /// Whether something else is counted of a task that has started.
+    pub(crate) fn has_other_than(&self, task: &TaskRef, state: &ProgressState) -> bool {
+        let counted = self.started.get(&task.core.id());
+        counted.is_some_and(|(_, share)| *share != Share::of(task, state, self.unit))
     }
 
     fn replace(&mut self, before: Share, share: Share) {

@@ -47,6 +47,12 @@ pub(crate) trait Subscriber<S>: Send + Sync {
     /// Called with a lock held that the task needs: it must neither wait nor call foreign code.
     fn store(&self, old: &S, new: &S, interval: Option<Duration>);
 
+    /// Whether it has seen something else by itself since it was shown `shown`, which is news then. Called as
+    /// [`store`](Self::store) is.
+    fn has_seen_other_than(&self, _shown: &S) -> bool {
+        false
+    }
+
     /// Whether it shows lines. Called as [`store`](Self::store) is.
     fn takes_lines(&self) -> bool {
         false
@@ -127,7 +133,7 @@ impl<S: Snapshot> Subscribers<S> {
         let mut notices = Notices::NONE;
         self.remove_closed(&mut notices.gone);
         for Subscription { subscriber, seen } in &mut self.list {
-            if snapshot.says_more_than(seen) {
+            if snapshot.says_more_than(seen) || subscriber.has_seen_other_than(snapshot) {
                 let old = mem::replace(seen, snapshot.clone());
                 subscriber.store(&old, snapshot, interval);
                 notices.stored.push(subscriber.clone());
