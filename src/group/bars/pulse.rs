@@ -1,14 +1,15 @@
 //! Whether the program has stood still, as it does between Ctrl-Z and `fg`.
 //!
 //! This is detected by a timer that fires much too late, and not by a signal handler: signals belong to the program.
-//! The timer is set only when something is drawn, so a screen on which nothing changes causes no wake-ups.
+//! The timer goes on as long as something is drawn, so a screen on which nothing changes causes no wake-ups.
 
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::sync::timer::{TIMER, Timed};
 
-/// How long after a drawing a stop is noticed.
+/// How long after a drawing a stop is noticed, at the least.
 const BEAT: Duration = Duration::from_millis(500);
 /// How late it is then, at the least. On a busy machine a timer is late as well, but not so much.
 const LATE: Duration = Duration::from_millis(1500);
@@ -21,6 +22,8 @@ struct State {
     /// When the timer goes off, if it is set.
     due: Option<Instant>,
     was_late: bool,
+    /// Something was drawn since it went off last.
+    is_drawn: bool,
 }
 
 impl Pulse {
@@ -31,10 +34,11 @@ impl Pulse {
         if state.due.is_some_and(|due| is_late(due, now)) {
             (state.due, state.was_late) = (None, true);
         }
+        state.is_drawn = true;
         if state.due.is_none() {
             state.due = now.checked_add(BEAT).filter(|&due| TIMER.schedule(due, Box::new(self.clone())).is_some());
         }
-        std::mem::take(&mut state.was_late)
+        mem::take(&mut state.was_late)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -49,11 +53,14 @@ fn is_late(due: Instant, now: Instant) -> bool {
 impl Timed for Arc<Pulse> {
     fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
-        // Otherwise it was found to be late before.
-        if state.due == Some(due) {
-            (state.due, state.was_late) = (None, is_late(due, now));
+        if state.due != Some(due) {
+            // It was found to be late before.
+            return None;
         }
-        None
+        state.was_late |= is_late(due, now);
+        // At once, for there must be no gap in which a stop would go unnoticed.
+        state.due = now.checked_add(BEAT).filter(|_| mem::take(&mut state.is_drawn));
+        state.due
     }
 }
 
@@ -77,6 +84,18 @@ mod tests {
         let pulse = overdue(LATE);
         assert!(pulse.has_missed() && !pulse.has_missed());
         assert!(!overdue(LATE / 2).has_missed(), "the machine was busy");
+    }
+
+    #[test]
+    fn the_timer_goes_on_without_a_gap_as_long_as_something_is_drawn() {
+        let mut pulse = Arc::new(Pulse::default());
+        assert!(!pulse.has_missed());
+        let due = pulse.lock().due.unwrap();
+        let next = pulse.fire(due, due).unwrap();
+        assert_eq!(next, due + BEAT);
+        // Stopped right then.
+        assert_eq!(pulse.fire(next, next + LATE), None, "nothing was drawn");
+        assert!(pulse.has_missed());
     }
 
     #[test]
