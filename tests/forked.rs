@@ -54,7 +54,9 @@ fn what_a_forked_process_drops_is_still_there_for_the_program() {
         let waiting: TaskGroup<_> = (0..3).map(|_| pool.submit(length, shared.clone())).collect();
         let mut held = Some((running, waiting, pool, shared));
         in_fork(|| drop(held.take()));
-        let (running, waiting, pool, shared) = held.take().unwrap();
+        let (mut running, waiting, pool, shared) = held.take().unwrap();
+        // What the workers say is not for that process.
+        in_fork(|| assert!(running.wait_timeout(Duration::from_millis(20)).is_none()));
         in_fork(|| {
             running.cancel();
             running.pause();

@@ -692,6 +692,9 @@ impl<I: Iterator, O> fmt::Debug for Map<'_, I, O> {
 /// `next` blocks this thread until there is an outcome. While the map is paused by its [handle](Map::handle), it waits
 /// for somebody to resume it.
 ///
+/// As [`ProgressFuture::wait`] does, it works meanwhile: on a thread of a thread pool it runs tasks of that pool which have
+/// not started, and it reads what the workers of a process pool say, but for [chunks](Map::chunks).
+///
 /// # Examples
 ///
 /// ```

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_channel::Receiver;
 use futures::future::FusedFuture;
@@ -24,7 +24,7 @@ use crate::future::canceller::Canceller;
 use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::run::{self, CurrentPool};
-use crate::sync::block_on::{block_on_reacting, block_until};
+use crate::sync::block_on::{await_reactor, block_for, block_on};
 use crate::sync::relief;
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 use crate::task::context::Context;
@@ -519,7 +519,8 @@ impl<T> ProgressFuture<T> {
     ///
     /// While it waits for a task of a process pool, this thread reads what workers say, in place of the pool's own thread,
     /// which need not be woken then. It decodes small outputs, of up to 4 KiB, of tasks that nobody observes, and wakes
-    /// whoever waits for them. Larger ones, and tasks with callbacks, are left to the pool's own thread.
+    /// whoever waits for them. Larger ones are left to the pool's own thread, and so is all of it where the task that is
+    /// waited for is observed, as by a callback.
     ///
     /// # Examples
     ///
@@ -535,7 +536,7 @@ impl<T> ProgressFuture<T> {
             return Err(error.with_source("its outcome was handed out before".into()));
         }
         self.resume();
-        block_on_reacting(self, |task| task.task().reactor())
+        block_on(self)
     }
 
     /// Blocks this thread until the task has ended, but no longer than `timeout`; `None` if it has not ended by then, or if
@@ -555,6 +556,8 @@ impl<T> ProgressFuture<T> {
     /// A task that is run by this call, as [`wait`](Self::wait) does, or one of a
     /// [`SyncExecutor`](crate::SyncExecutor), takes as long as it takes.
     ///
+    /// As `wait` does, this reads what workers say, until a millisecond before the time is up.
+    ///
     /// # Examples
     ///
     /// ```
@@ -571,8 +574,7 @@ impl<T> ProgressFuture<T> {
         if self.resolved {
             return None;
         }
-        // A time beyond what an `Instant` can hold is no deadline.
-        block_until(self, Instant::now().checked_add(timeout), |_| None)
+        block_for(self, Some(timeout))
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -676,6 +678,7 @@ impl<T> Future for ProgressFuture<T> {
             callbacks.raise();
         }
         if !has_ended {
+            await_reactor(|| self.handle.task().reactor());
             return relief::pending();
         }
         self.resolved = true;

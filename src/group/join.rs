@@ -98,6 +98,11 @@ impl<T> Join<T> {
     ///
     /// The first error that a task has ended with.
     ///
+    /// # Blocking
+    ///
+    /// As [`ProgressFuture::wait`](crate::ProgressFuture::wait) does, this works meanwhile: on a thread of a thread pool it
+    /// runs tasks of that pool which have not started, and it reads what the workers of a process pool say.
+    ///
     /// # Examples
     ///
     /// ```
@@ -176,6 +181,10 @@ pub struct JoinAll<T> {
 impl<T> JoinAll<T> {
     /// Blocks this thread until every task has ended, for code without a runtime. A join that has resolved before has
     /// no outcomes left.
+    ///
+    /// # Blocking
+    ///
+    /// See [`Join::wait`].
     ///
     /// # Examples
     ///

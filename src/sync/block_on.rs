@@ -7,66 +7,101 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::sync::clock::{self, AtomicInstant};
 use crate::sync::spin::AdaptiveSpin;
 
 thread_local! {
     static SPIN_STATE: Cell<AdaptiveSpin> = const { Cell::new(AdaptiveSpin::new()) };
     /// Reused from call to call. `None` while it is in use: a nested call makes its own.
     static SLEEPER: Cell<Option<Arc<Sleeper>>> = const { Cell::new(None) };
+    /// What is polled on this thread, which blocks if it is not ready. `None` outside of such a poll.
+    static POLLED: Cell<Option<Polled>> = const { Cell::new(None) };
 }
 
 /// Work that some thread has to do before a future becomes ready: the one that waits for it, if there is one.
 pub(crate) trait Reactor: Send + Sync {
-    /// Works until the sleeper is woken. Returns early if there is nothing to do.
+    /// Works until the sleeper is [to leave](Sleeper::is_to_leave). Returns early if there is nothing to do.
     fn react(&self, sleeper: &Arc<Sleeper>);
     /// Makes a thread that blocks in `react` check whether it was woken.
     fn interrupt(&self);
 }
 
-/// Polls the future on this thread until it is ready.
-///
-/// Unlike `futures::executor::block_on` it can be called from within itself.
-pub(crate) fn block_on<F: Future + Unpin>(future: F) -> F::Output {
-    block_on_reacting(future, |_| None)
+/// A future that a thread blocks on. It may be made of many.
+struct Polled {
+    /// Of the one whose poll has told so last.
+    reactor: Option<Arc<dyn Reactor>>,
 }
 
-/// The same, and runs the reactor of the future meanwhile, which is known once it was polled.
-pub(crate) fn block_on_reacting<F: Future + Unpin>(
-    mut future: F,
-    reactor: impl Fn(&F) -> Option<Arc<dyn Reactor>>,
-) -> F::Output {
+/// Told by a poll that is not ready: the thread runs `reactor` if it blocks now. What is told last counts, also after polls
+/// that do not tell: of many futures, only those that were woken are polled again.
+pub(crate) fn await_reactor(reactor: impl FnOnce() -> Option<Arc<dyn Reactor>>) {
+    // A thread that is about to end has no thread-locals any more.
+    let _ = POLLED.try_with(|polled| {
+        if let Some(before) = polled.take() {
+            polled.set(Some(Polled { reactor: reactor() }));
+            drop(before);
+        }
+    });
+}
+
+/// Polls the future on this thread until it is ready, and does what it waits for meanwhile, where that is
+/// [known](await_reactor).
+///
+/// Unlike `futures::executor::block_on` it can be called from within itself.
+pub(crate) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
     loop {
         // No deadline passes.
-        if let Some(output) = block_until(&mut future, None, &reactor) {
+        if let Some(output) = block_for(&mut future, None) {
             return output;
         }
     }
 }
 
-/// The same until the deadline at the latest: then this returns `None`. The future is polled at least once.
-pub(crate) fn block_until<F: Future + Unpin>(
-    future: &mut F,
-    deadline: Option<Instant>,
-    reactor: impl Fn(&F) -> Option<Arc<dyn Reactor>>,
-) -> Option<F::Output> {
+/// The same for so long at most: then this returns `None`. The future is polled at least once.
+pub(crate) fn block_for<F: Future + Unpin>(future: &mut F, timeout: Option<Duration>) -> Option<F::Output> {
     let sleeper = take_sleeper();
+    sleeper.set_deadline(timeout);
     let waker = Waker::from(sleeper.clone());
+    let mut reactor = None;
     let output = loop {
-        if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&waker)) {
+        if let Poll::Ready(output) = poll_hearing(future, &waker, &mut reactor) {
             break Some(output);
         }
-        match reactor(future) {
-            Some(reactor) => sleeper.react(&reactor),
+        match &reactor {
+            Some(reactor) => sleeper.react(reactor),
             None => sleeper.spin(),
         }
-        if !sleeper.wait(deadline) {
+        if !sleeper.wait() {
             break None;
         }
     };
     keep_sleeper(sleeper);
     output
+}
+
+/// Polls, and replaces the reactor by the one that is told of.
+fn poll_hearing<F: Future + Unpin>(
+    future: &mut F,
+    waker: &Waker,
+    reactor: &mut Option<Arc<dyn Reactor>>,
+) -> Poll<F::Output> {
+    let polled = Polled { reactor: reactor.take() };
+    // Of the poll that this one is within.
+    let _outer = Restored(POLLED.try_with(|slot| slot.replace(Some(polled))).ok().flatten());
+    let poll = Pin::new(future).poll(&mut Context::from_waker(waker));
+    *reactor = POLLED.try_with(Cell::take).ok().flatten().and_then(|polled| polled.reactor);
+    poll
+}
+
+/// Restored when it is dropped: a poll may panic.
+struct Restored(Option<Polled>);
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        let _ = POLLED.try_with(|polled| polled.set(self.0.take()));
+    }
 }
 
 fn take_sleeper() -> Arc<Sleeper> {
@@ -85,6 +120,8 @@ fn keep_sleeper(sleeper: Arc<Sleeper>) {
 pub(crate) struct Sleeper {
     thread: Thread,
     woken: AtomicBool,
+    /// Of the clock; 0 for none.
+    deadline: AtomicInstant,
     /// Whether it blocks in a reactor.
     is_reacting: AtomicBool,
     reactor: Mutex<Option<Arc<dyn Reactor>>>,
@@ -95,6 +132,7 @@ impl Sleeper {
         Self {
             thread: thread::current(),
             woken: AtomicBool::new(false),
+            deadline: AtomicInstant::default(),
             is_reacting: AtomicBool::new(false),
             reactor: Mutex::new(None),
         }
@@ -106,10 +144,22 @@ impl Sleeper {
         SPIN_STATE.set(spin);
     }
 
+    /// A time that the clock cannot hold is no deadline.
+    fn set_deadline(&self, timeout: Option<Duration>) {
+        let timeout = timeout.and_then(|timeout| u64::try_from(timeout.as_nanos()).ok());
+        self.deadline.set(timeout.and_then(|timeout| clock::now().checked_add(timeout)).unwrap_or(0));
+    }
+
+    /// Until the deadline, if there is one.
+    fn time_left(&self) -> Option<Duration> {
+        let deadline = Some(self.deadline.get()).filter(|&deadline| deadline != 0);
+        deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock::now())))
+    }
+
     /// Waits for a wake-up, and consumes it. Returns `false` if the deadline passed first.
-    fn wait(&self, deadline: Option<Instant>) -> bool {
+    fn wait(&self) -> bool {
         while !self.woken.swap(false, Ordering::Acquire) {
-            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            match self.time_left() {
                 None => thread::park(),
                 Some(Duration::ZERO) => return false,
                 Some(left) => thread::park_timeout(left),
@@ -134,17 +184,30 @@ impl Sleeper {
     }
 }
 
+/// Before its deadline, a thread leaves the reactor by this: what that waits with may count in milliseconds.
+const AHEAD_OF_DEADLINE: Duration = Duration::from_millis(1);
+
 /// For a reactor.
 #[allow(dead_code, reason = "only pools of processes have one, where there are any")]
 impl Sleeper {
-    pub(crate) fn is_woken(&self) -> bool {
-        self.woken.load(Ordering::SeqCst)
+    /// Whether its thread is to leave the reactor: it was woken, or its deadline is near.
+    pub(crate) fn is_to_leave(&self) -> bool {
+        self.woken.load(Ordering::SeqCst) || self.time_to_react() == Some(Duration::ZERO)
     }
 
-    /// Parks until it is woken or unparked; may return early.
+    /// For how long its thread stays at the reactor, unless it is woken. Without a deadline, there is no limit.
+    pub(crate) fn time_to_react(&self) -> Option<Duration> {
+        self.time_left().map(|left| left.saturating_sub(AHEAD_OF_DEADLINE))
+    }
+
+    /// Parks until it is to leave or unparked; may return early.
     pub(crate) fn park(&self) {
-        if !self.is_woken() {
-            thread::park();
+        if self.is_to_leave() {
+            return;
+        }
+        match self.time_to_react() {
+            None => thread::park(),
+            Some(left) => thread::park_timeout(left),
         }
     }
 
@@ -153,10 +216,10 @@ impl Sleeper {
         self.thread.unpark();
     }
 
-    /// Runs a `wait` that [`Reactor::interrupt`] ends, unless it is woken already.
+    /// Runs a `wait` that [`Reactor::interrupt`] ends, unless it is to leave already.
     pub(crate) fn interruptibly(&self, wait: impl FnOnce()) {
         self.is_reacting.store(true, Ordering::SeqCst);
-        if !self.is_woken() {
+        if !self.is_to_leave() {
             wait();
         }
         self.is_reacting.store(false, Ordering::SeqCst);

@@ -61,8 +61,9 @@ pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn stopped(&self, _process: u32) -> Option<BoxError> {
         None
     }
-    /// Work that a thread which waits for one of its tasks can do meanwhile.
-    fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
+    /// Work that this thread can do while it blocks until one of its tasks has ended. `is_told_elsewhere`: its observers are
+    /// shown what it does, or its items are delivered, which is up to a thread of the executor.
+    fn reactor(self: Arc<Self>, _is_told_elsewhere: bool) -> Option<Arc<dyn Reactor>> {
         None
     }
 }

@@ -113,9 +113,10 @@ impl<B: Body + ?Sized> Task<B> {
         }
     }
 
-    /// Work that a thread which waits for the task can do meanwhile.
+    /// Work that this thread can do while it blocks until the task has ended.
     pub(crate) fn reactor(&self) -> Option<Arc<dyn Reactor>> {
-        self.owner().and_then(Owner::reactor)
+        let is_told_elsewhere = self.core.state.load() & state::OBSERVED != 0 || self.core.items().is_some();
+        self.owner()?.reactor(is_told_elsewhere)
     }
 
     /// Looks up how far the task has come, where it runs in another process that can be looked into. Returns what was seen

@@ -83,7 +83,8 @@ impl Drive for Driver {
         let left = next.map(|next| next.saturating_duration_since(time));
         // What was received must not wait for more.
         let now = (!self.heard.get_mut().is_empty()).then_some(Duration::ZERO);
-        let timeout = left.into_iter().chain(glance).chain(now).min();
+        let stay = guest.and_then(Sleeper::time_to_react);
+        let timeout = left.into_iter().chain(glance).chain(now).chain(stay).min();
         let mut ready = Vec::new();
         match guest {
             Some(sleeper) => sleeper.interruptibly(|| ready = self.wait_briefly(sleeper, timeout)),
@@ -158,11 +159,11 @@ impl Driver {
             let mut spin = self.spin;
             spin.spin_until(|| {
                 heard = self.wait(Some(Duration::ZERO));
-                !heard.is_empty() || sleeper.is_woken()
+                !heard.is_empty() || sleeper.is_to_leave()
             });
             self.spin = spin;
         }
-        if heard.is_empty() && !sleeper.is_woken() {
+        if heard.is_empty() && !sleeper.is_to_leave() {
             heard = self.wait(timeout);
         }
         if !heard.is_empty() {

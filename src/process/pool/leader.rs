@@ -41,7 +41,7 @@ pub(crate) struct Leadership<D, F> {
 
 /// A thread that waits.
 pub(crate) trait Follower {
-    /// Whether what it waits for has come.
+    /// Whether what it waits for has come, or it waits no longer.
     fn is_woken(&self) -> bool;
     /// Sleeps until that, or a promotion; perhaps shorter.
     fn sleep(&self);

@@ -416,10 +416,11 @@ impl Keeper for Pool {
     }
 }
 
-/// Whoever waits for a task drives meanwhile.
+/// Whoever blocks until tasks have ended drives meanwhile.
 impl Reactor for Pool {
     fn react(&self, sleeper: &Arc<Sleeper>) {
-        let Some(pool) = self.this.upgrade() else { return };
+        // A process that was forked is not to read what the workers say to this one.
+        let Some(pool) = self.this.upgrade().filter(|_| self.process.is_here()) else { return };
         self.leadership.wait(sleeper, || self.interrupt(), |lead| pool.turn(lead, Some(sleeper)), || self.vacate());
     }
 
@@ -430,7 +431,7 @@ impl Reactor for Pool {
 
 impl Follower for Sleeper {
     fn is_woken(&self) -> bool {
-        self.is_woken()
+        self.is_to_leave()
     }
 
     fn sleep(&self) {
@@ -459,8 +460,15 @@ impl Owner for Pool {
         self.launch.stopped(process).map(|signal| RemoteError::from(stopped_by(signal)).into())
     }
 
-    fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
-        self.standby.is_there().then_some(self as Arc<dyn Reactor>)
+    fn reactor(self: Arc<Self>, is_told_elsewhere: bool) -> Option<Arc<dyn Reactor>> {
+        if !is_told_elsewhere {
+            return self.standby.is_there().then_some(self as Arc<dyn Reactor>);
+        }
+        // The resident would have to be woken for what this thread hears. So it is to hear that itself, and at once.
+        if self.leadership.is_free() && self.process.is_here() {
+            self.standby.call(Call::Now);
+        }
+        None
     }
 }
 
