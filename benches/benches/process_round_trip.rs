@@ -1,9 +1,10 @@
 //! From submitting a trivial task to its value, one at a time, where another process runs it.
 
 use std::hint::black_box;
+use std::iter;
 use std::time::Duration;
 
-use progress_executor::{ExecutorExt, TaskRegistry, TaskResult, Updater};
+use progress_executor::{ExecutorExt, TaskGroup, TaskRegistry, TaskResult, Updater};
 use progress_executor_benches::processes::{self, IpcChannel};
 use progress_executor_benches::rounds::{Rounds, amount, time_each};
 
@@ -26,6 +27,18 @@ fn compare(title: &'static str, rounds: usize, trips: usize, rest: Duration) {
     let pool = processes::ours();
     table.add("ours, wait()", move || {
         time_each(trips, rest, || _ = black_box(pool.submit(identity, 1).wait().expect("the task returns a value")))
+    });
+    let pool = processes::ours();
+    table.add("ours, join().wait()", move || {
+        time_each(trips, rest, || {
+            let group: TaskGroup<_> = iter::once(pool.submit(identity, 1)).collect();
+            black_box(group.join().wait().expect("the task returns a value"));
+        })
+    });
+    let pool = processes::ours();
+    table.add("ours, map of one at a time", move || {
+        let mut map = pool.map(identity, iter::repeat(1)).buffer(1).blocking();
+        time_each(trips, rest, || _ = black_box(map.next().expect("it is endless").expect("the task returns a value")))
     });
     let pool = processes::ours();
     table.add("ours, smol", move || {
