@@ -6,7 +6,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
-use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
+use progress_executor::{ExecutorExt, ProcessPoolExecutor, ProgressFuture, TaskRegistry, TaskResult, Updater};
 use progress_executor_benches::latency::{measure, repeat, work};
 use progress_executor_benches::processes;
 use progress_executor_benches::rounds::{Rounds, amount};
@@ -18,7 +18,7 @@ const REST: Duration = Duration::from_millis(5);
 const SHORT_REST: Duration = Duration::from_micros(300);
 
 fn main() {
-    processes::init(TaskRegistry::new().register(run_on));
+    processes::init(TaskRegistry::new().register(run_on).register(fall_asleep));
     let mut table = Rounds::new("from cancel to resumed, processes");
     table.add("kill and wait", || repeat(kill));
     let pool = processes::ours();
@@ -26,7 +26,9 @@ fn main() {
     let pool = processes::ours();
     table.add("ours, task has just started", move || repeat(|| cancel(&pool, SHORT_REST)));
     let pool = processes::ours();
-    table.add("ours, task of 10 µs, one thread", move || repeat(|| cancel_young(&pool)));
+    table.add("ours, task of 10 µs, one thread", move || repeat(|| cancel_young(pool.submit(run_on, ()))));
+    let pool = processes::ours();
+    table.add("ours, the same, asleep", move || repeat(|| cancel_young(pool.submit(fall_asleep, ()))));
     table.run(amount(40));
 }
 
@@ -37,6 +39,11 @@ fn run_on((): (), progress: &Updater) -> TaskResult<()> {
     }
 }
 
+fn fall_asleep((): (), progress: &Updater) -> TaskResult<()> {
+    progress.update(10)?;
+    Ok(progress.sleep(Duration::MAX)?)
+}
+
 fn cancel(pool: &ProcessPoolExecutor, rest: Duration) -> f64 {
     let task = pool.submit(run_on, ());
     let canceller = task.canceller();
@@ -44,8 +51,7 @@ fn cancel(pool: &ProcessPoolExecutor, rest: Duration) -> f64 {
 }
 
 /// By the thread that awaits it, as soon as the task has made ten calls.
-fn cancel_young(pool: &ProcessPoolExecutor) -> f64 {
-    let task = pool.submit(run_on, ());
+fn cancel_young(task: ProgressFuture<()>) -> f64 {
     while task.progress().n < 10 {
         hint::spin_loop();
     }

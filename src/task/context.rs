@@ -42,6 +42,8 @@ pub(crate) trait Watcher: Recorder {
     fn watch(self: Arc<Self>, task: TaskId);
     /// Takes the request that this task is to end, where there is one beside what it counts.
     fn take_request(&self, task: TaskId) -> Option<CancelCause>;
+    /// This task is about to sleep for so long, and takes none meanwhile.
+    fn sleep(&self, task: TaskId, duration: Duration);
 }
 
 /// Takes the lines of a task to another process.

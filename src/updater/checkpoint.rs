@@ -169,6 +169,9 @@ pub(crate) fn sleep(task: &TaskRef, context: &Context, duration: Duration) -> Re
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Ok(());
         }
+        if let Some(recorder) = &context.recorder {
+            recorder.sleep(task.core.id(), duration);
+        }
         task.core.wait_until(|word| word & state::INTERRUPT != 0, deadline);
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::CancelCause;
+use crate::id::TaskId;
 use crate::process::protocol::alarm::Alarm;
 use crate::process::protocol::channel::Received;
 use crate::process::protocol::pulse::Pulse;
@@ -23,6 +24,8 @@ use crate::task::{TaskRef, state, transitions};
 const LOOK: Duration = Duration::from_micros(200);
 /// The same where the program may be far away: a few times what a short task takes then.
 const REMOTE_LOOK: Duration = Duration::from_millis(1);
+/// As soon as an alarm can come.
+const AT_ONCE: Duration = Duration::from_nanos(1);
 /// How long a task may take to end when the program is gone.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
@@ -74,6 +77,17 @@ impl Worker {
         if let (Some(alarm), Reader::Runner, Watch::Unset) = (&self.alarm, inbox.reader, inbox.watch) {
             alarm.set(self.look_after());
             inbox.watch = Watch::Set;
+        }
+    }
+
+    /// Has the watcher take the reading over at once for a task that sleeps, where it would do so during that.
+    pub(super) fn read_meanwhile(&self, task: TaskId, duration: Duration) {
+        let Some(alarm) = self.alarm.as_ref().filter(|_| duration > 2 * self.look_after()) else { return };
+        let mut inbox = self.lock();
+        let current = inbox.current.as_ref().filter(|current| current.task.core.id() == task);
+        if let (Some(run), Reader::Runner) = (current.map(|current| current.run.id), inbox.reader) {
+            inbox.watch = Watch::Seen(run);
+            alarm.set(AT_ONCE);
         }
     }
 

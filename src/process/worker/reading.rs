@@ -2,7 +2,7 @@
 //!
 //! Whoever waits reads. The runner reads for itself while it has nothing to do, so that what arrives wakes the thread that
 //! it is for, and no other. While it is busy, the watcher reads; but to call it for a short task would cost more than that.
-//! So an alarm calls it when one task has taken for a while:
+//! So an alarm calls it when one task has taken for a while, and at once when one goes to sleep for as long:
 //!
 //! ```text
 //!                  the alarm finds the task that it has found before

@@ -2,6 +2,7 @@
 //! message, and what it can request there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::CancelCause;
 use crate::id::TaskId;
@@ -51,5 +52,9 @@ impl Watcher for Worker {
 
     fn take_request(&self, task: TaskId) -> Option<CancelCause> {
         self.outlet.take_request(task)
+    }
+
+    fn sleep(&self, task: TaskId, duration: Duration) {
+        self.read_meanwhile(task, duration);
     }
 }
