@@ -33,7 +33,8 @@ use crate::task::state;
 /// there. They are also the places where a [paused](crate::ProgressFuture::pause) task waits.
 ///
 /// Progress is counted in units of the task's choice: steps, files, bytes. A call costs a store to memory and a look at
-/// one word, whether or not anybody observes the task; call it as often as there is something to count.
+/// one word, or two in a worker process, whether or not anybody observes the task; call it as often as there is
+/// something to count.
 ///
 /// There is one writer: an `Updater` can be sent to another thread but not shared between threads, and all of its
 /// methods take `&self`. Several threads of a task count with what [`shared`](Self::shared) returns.
