@@ -108,7 +108,7 @@ fn those_who_wait_at_once_hand_the_place_over() {
 }
 
 #[test]
-fn who_gives_up_waiting_leaves_the_place_to_others_and_in_time() {
+fn who_gives_up_waiting_leaves_the_place_to_others() {
     within_deadline(|| {
         let pool = ProcessPoolExecutor::new(2).unwrap();
         let is_over = AtomicBool::new(false);
@@ -133,6 +133,21 @@ fn who_gives_up_waiting_leaves_the_place_to_others_and_in_time() {
             }
             is_over.store(true, Ordering::SeqCst);
         });
+    });
+}
+
+/// Nothing comes but the end of its time.
+#[test]
+fn who_waits_alone_gives_up_in_time() {
+    within_deadline(|| {
+        let pool = ProcessPoolExecutor::new(1).unwrap();
+        pool.submit(double, 1).wait().unwrap();
+        let mut endless = pool.submit(tick_forever, ());
+        for timeout in [0, 500, 5_000, 50_000].map(Duration::from_micros) {
+            let start = Instant::now();
+            assert!(endless.wait_timeout(timeout).is_none());
+            assert!(start.elapsed() >= timeout);
+        }
     });
 }
 
