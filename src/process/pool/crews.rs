@@ -28,7 +28,7 @@ use crate::process::pool::ending::Ending;
 use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::launched::Launched;
 use crate::process::pool::peer::Peer;
-use crate::process::pool::poller::Ready;
+use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::reception::{Newcomer, Reception};
 use crate::process::pool::shared::{Pool, StartOrder};
 use crate::process::pool::terms::{Event, WorkerId};
@@ -69,7 +69,9 @@ impl Pool {
 
     fn start_crew(&self, recruiter: &mut Option<Recruiter>, number: u64, orders: &[StartOrder]) -> io::Result<()> {
         if recruiter.is_none() {
-            let reception = Reception::open(&self.launch.launcher.listen_addresses())?;
+            // There while the threads are, of which this is one.
+            let poller = self.poller().clone().ok_or(io::ErrorKind::NotConnected)?;
+            let reception = Reception::open(&self.launch.launcher.listen_addresses(), poller)?;
             let addresses = self.launch.launcher.advertised(reception.port());
             *recruiter = Some(Recruiter { pool: u64::from_le_bytes(random()?), addresses });
             self.tell_crews(CrewNews::Open(reception));
@@ -168,8 +170,8 @@ impl Driver {
             self.hear_of_crew(news);
         }
         self.see_to_stragglers();
-        let reception = self.crews.reception.iter().filter(|reception| reception.is_waiting());
-        let reception = reception.map(|_| Ready::Reception).collect::<Vec<_>>();
+        let is_to_be_served = |reception: &Reception| reception.is_waiting() || !Poller::TELLS_OF_ALL;
+        let reception = self.crews.reception.as_ref().filter(|it| is_to_be_served(it)).map(|_| Ready::Reception);
         let crews = self.crews.by_number.iter().filter(|(_, crew)| crew.needs_looks());
         let crews = crews.map(|(&number, _)| Ready::Crew(number));
         crews.chain(reception).collect()
@@ -177,11 +179,8 @@ impl Driver {
 
     fn hear_of_crew(&mut self, news: CrewNews) {
         match news {
-            CrewNews::Open(reception) => {
-                if let Some(fd) = reception.fd() {
-                    // If this fails, connections are noticed when something else happens.
-                    let _ = self.poller.add(fd, Ready::Reception);
-                }
+            CrewNews::Open(mut reception) => {
+                reception.listen(true);
                 self.crews.reception = Some(reception);
             }
             CrewNews::Expect(terms, count) => {

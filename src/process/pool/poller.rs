@@ -55,6 +55,10 @@ mod imp {
     }
 
     impl Poller {
+        /// Whether it tells of everything that was added.
+        #[cfg(feature = "cluster")]
+        pub(crate) const TELLS_OF_ALL: bool = true;
+
         pub(crate) fn new() -> io::Result<Self> {
             let epoll = above_standard(epoll::create(CreateFlags::CLOEXEC)?)?;
             let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
@@ -122,6 +126,8 @@ mod imp {
                         ready.push(Ready::Turn);
                     }
                     #[cfg(feature = "cluster")]
+                    RECEPTION if ready.contains(&Ready::Reception) => {}
+                    #[cfg(feature = "cluster")]
                     RECEPTION => ready.push(Ready::Reception),
                     #[cfg(feature = "cluster")]
                     data if data & CREW != 0 => ready.push(Ready::Crew(data & !CREW)),
@@ -165,6 +171,9 @@ mod imp {
     }
 
     impl Poller {
+        #[cfg(feature = "cluster")]
+        pub(crate) const TELLS_OF_ALL: bool = false;
+
         pub(crate) fn new() -> io::Result<Self> {
             Ok(Self { timer: Mutex::new(None), wake: WakePipe::new()? })
         }

@@ -3,13 +3,16 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::net::listen;
 
 use crate::process::pool::lobby::{CAPACITY, GuestId, Lobby, Verdict};
+use crate::process::pool::poller::{Poller, Ready};
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::link::Link;
 use crate::process::protocol::noise::{CONFIRMATION, OPENING, Terms};
@@ -26,7 +29,9 @@ pub(crate) struct Reception {
     next_guest: GuestId,
     /// The system has refused a descriptor.
     is_short: bool,
-    watch: Watch,
+    /// The driver is woken when somebody wants to connect.
+    is_listening: bool,
+    poller: Arc<Poller>,
 }
 
 /// A connection that has proved to be a worker's.
@@ -37,9 +42,9 @@ pub(crate) struct Newcomer {
 
 impl Reception {
     /// Listens on one port of all addresses: the first one given, or else any that is free.
-    pub(crate) fn open(addresses: &[(IpAddr, u16)]) -> io::Result<Self> {
+    pub(crate) fn open(addresses: &[(IpAddr, u16)], poller: Arc<Poller>) -> io::Result<Self> {
         let mut port = addresses.iter().map(|&(_, port)| port).find(|&port| port != 0).unwrap_or(0);
-        let (mut listeners, watch) = (Vec::new(), Watch::new()?);
+        let mut listeners = Vec::new();
         for &(address, _) in addresses {
             let named =
                 |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", SocketAddr::new(address, port)));
@@ -49,29 +54,38 @@ impl Reception {
             port = listener.local_addr()?.port();
             listeners.push(listener);
         }
-        let mut reception = Self {
+        Ok(Self {
             listeners,
             port,
             lobby: Lobby::default(),
             guests: HashMap::new(),
             next_guest: 0,
             is_short: false,
-            watch,
-        };
-        reception.watch.listen(&reception.listeners, true)?;
-        Ok(reception)
+            is_listening: false,
+            poller,
+        })
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Readable when there is something to do, on systems where one descriptor can stand for many.
-    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.watch.fd()
+    /// Has the driver woken when somebody wants to connect, or not any more.
+    pub(crate) fn listen(&mut self, is_listening: bool) {
+        if mem::replace(&mut self.is_listening, is_listening) == is_listening {
+            return;
+        }
+        for listener in &self.listeners {
+            if is_listening {
+                // If this fails, connections are noticed when something else happens.
+                let _ = self.poller.add(listener.as_fd(), Ready::Reception);
+            } else {
+                self.poller.remove(listener.as_fd());
+            }
+        }
     }
 
-    /// Whether to come back soon, whatever the descriptor tells: there are guests, whose time is limited, or connections that
+    /// Whether to come back soon, whether or not the driver is woken: there are guests, whose time is limited, or connections that
     /// could not be accepted.
     pub(crate) fn is_waiting(&self) -> bool {
         self.is_short || !self.lobby.is_empty()
@@ -101,7 +115,7 @@ impl Reception {
             }
         }
         // No need to hear of connections that there is no room for.
-        let _ = self.watch.listen(&self.listeners, self.lobby.has_room() && !self.is_short);
+        self.listen(self.lobby.has_room() && !self.is_short);
         newcomers
     }
 
@@ -123,7 +137,7 @@ impl Reception {
                 self.next_guest += 1;
                 let Ok(stream) = above_standard(stream) else { continue };
                 let is_fit = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-                if is_fit.and_then(|()| self.watch.add(&stream)).is_ok() {
+                if is_fit.and_then(|()| self.poller.add(stream.as_fd(), Ready::Reception)).is_ok() {
                     self.lobby.enter(guest, Instant::now());
                     self.guests.insert(guest, stream);
                 }
@@ -158,7 +172,7 @@ impl Reception {
                 }
                 Verdict::Worker(attempt, sealer, opener) => {
                     let stream = self.guests.remove(&guest)?;
-                    self.watch.remove(&stream);
+                    self.poller.remove(stream.as_fd());
                     let link = Link::Sealed(SealedStream::new(stream.into(), sealer, opener));
                     return Some(Newcomer { attempt, link });
                 }
@@ -173,72 +187,7 @@ impl Reception {
     fn dismiss(&mut self, guest: GuestId) {
         self.lobby.leave(guest);
         if let Some(stream) = self.guests.remove(&guest) {
-            self.watch.remove(&stream);
+            self.poller.remove(stream.as_fd());
         }
     }
-}
-
-/// One descriptor that stands for all of them.
-#[cfg(target_os = "linux")]
-#[derive(Debug)]
-struct Watch {
-    epoll: std::os::fd::OwnedFd,
-    is_listening: bool,
-}
-
-#[cfg(target_os = "linux")]
-impl Watch {
-    fn new() -> io::Result<Self> {
-        let epoll = rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC)?;
-        Ok(Self { epoll: above_standard(epoll)?, is_listening: false })
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.epoll.as_fd())
-    }
-
-    fn listen(&mut self, listeners: &[TcpListener], is_listening: bool) -> io::Result<()> {
-        if std::mem::replace(&mut self.is_listening, is_listening) == is_listening {
-            return Ok(());
-        }
-        for listener in listeners {
-            if is_listening { self.add(listener)? } else { self.remove(listener) }
-        }
-        Ok(())
-    }
-
-    fn add(&self, fd: impl AsFd) -> io::Result<()> {
-        use rustix::event::epoll::{EventData, EventFlags, add};
-        Ok(add(&self.epoll, fd, EventData::new_u64(0), EventFlags::IN)?)
-    }
-
-    fn remove(&self, fd: impl AsFd) {
-        let _ = rustix::event::epoll::delete(&self.epoll, fd);
-    }
-}
-
-/// There is none here: the driver looks now and then.
-#[cfg(not(target_os = "linux"))]
-#[derive(Debug)]
-struct Watch;
-
-#[cfg(not(target_os = "linux"))]
-impl Watch {
-    fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn listen(&mut self, _listeners: &[TcpListener], _is_listening: bool) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn add(&self, _fd: impl AsFd) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn remove(&self, _fd: impl AsFd) {}
 }
