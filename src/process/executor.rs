@@ -331,7 +331,8 @@ impl ProcessPoolExecutor {
             give_back(job.task(), input.bytes, max);
             return Err(refuse(error));
         }
-        references.iter().try_for_each(|image| check_image(image, max)).map_err(refuse)?;
+        let frame_of = |image: &Image| image.bytes.len() as u64 + outbox::BARE_OVERHEAD;
+        references.iter().try_for_each(|image| check_frame(frame_of(image), max)).map_err(refuse)?;
         Ok((function, (input, references)))
     }
 }
@@ -435,11 +436,6 @@ fn give_back(task: &TaskRef, input: Vec<u8>, max: u64) {
     if let Some(items) = gathered {
         items.end(input, &|kind| task.error(kind));
     }
-}
-
-/// The same for a shared value.
-fn check_image(image: &Image, max: u64) -> Result<(), BoxError> {
-    check_frame(image.bytes.len() as u64 + outbox::BARE_OVERHEAD, max)
 }
 
 fn check_frame(len: u64, max: u64) -> Result<(), BoxError> {

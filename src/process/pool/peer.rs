@@ -21,7 +21,6 @@ use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{Reply, Request, WireError};
 use crate::process::settings::Launch;
-use crate::task::remote::Record;
 
 /// How much a launcher may say before the worker does.
 const MOST_JUNK: usize = 64 * 1024;
@@ -84,10 +83,6 @@ impl Peer {
         (self.is_severed, self.is_asked, self.is_given_up) = (true, true, true);
     }
 
-    fn last_record(&self) -> Option<Record> {
-        self.channel.memory().and_then(Memory::last_look)
-    }
-
     /// How it has ended, as far as that is known.
     pub(super) fn end(&self, exit: WorkerExit) -> End {
         End {
@@ -95,7 +90,7 @@ impl Peer {
             fault: self.fault.clone(),
             stopped: self.stopped,
             program: self.process.program(),
-            record: self.last_record(),
+            record: self.channel.memory().and_then(Memory::last_look),
             // One that could not be ended may say more.
             is_exact: self.channel.memory().is_some() && self.fault.is_none() && exit != WorkerExit::Unknown,
             last_words: self.process.spoken().map(Spoken::last_words).unwrap_or_default(),

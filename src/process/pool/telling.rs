@@ -154,11 +154,6 @@ impl Pool {
         RemoteTask { task: task.task(), report_interval: self.launch.report_interval }
     }
 
-    fn leave_to_resident(&self, kept: impl IntoIterator<Item = Kept>) {
-        self.backlog.add(kept);
-        self.call_resident();
-    }
-
     fn call_resident(&self) {
         if self.standby.is_there() { self.standby.call(Call::Now) } else { self.wake_driver() }
     }
@@ -193,7 +188,8 @@ impl Telling {
         }
         let kept = self.rest.take();
         if !kept.is_empty() {
-            self.pool.leave_to_resident(kept);
+            self.pool.backlog.add(kept);
+            self.pool.call_resident();
         }
     }
 }
