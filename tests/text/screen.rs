@@ -15,15 +15,15 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use progress_executor::{
-    Executor, ExecutorExt, GroupBars, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Triggers, Units,
-    Updater, WorkerOutput, bars::Taskbar,
+    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor,
+    Triggers, Units, Updater, WorkerOutput, bars::Taskbar,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::keys;
 use crate::lines::say_much;
 use crate::parts;
-use crate::support::{NewFile, count, eventually, within_deadline};
+use crate::support::{DEADLINE, NewFile, count, eventually, within_deadline};
 use crate::terminal::{END_OF_FRAME, KINDS, Program, everywhere, is_bar};
 
 /// What may stand in names and messages, and how often.
@@ -94,7 +94,9 @@ pub(crate) fn executor(workers: usize) -> Pool {
     let mut builder = ProcessPoolExecutor::builder().max_workers(workers).output(WorkerOutput::above_bars());
     if kind == "launched" {
         // Behind any other command, as they are on other machines.
-        builder = builder.launcher("env".parse().unwrap());
+        // Tests stop their program, for longer than they mean to on a busy machine.
+        let launcher: Launcher = "env".parse().unwrap();
+        builder = builder.launcher(launcher.heartbeat(DEADLINE));
     }
     Pool::Processes(builder.build().unwrap())
 }

@@ -17,11 +17,10 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use vt100::Parser;
 
-use crate::support::within_deadline;
+use crate::support::{DEADLINE, within_deadline};
 
 pub(crate) const WIDTHS: [u16; 6] = [20, 30, 40, 60, 80, 140];
 pub(crate) const KINDS: [&str; 3] = ["threads", "processes", "launched"];
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Each drawing ends by erasing what is below.
 pub(crate) const END_OF_FRAME: &[u8] = b"\x1b[J";
