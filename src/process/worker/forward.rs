@@ -33,6 +33,8 @@ pub(crate) struct Outlet {
     current: Mutex<Option<(TaskId, u64)>>,
     /// Lines that there was no room for. Lock order: `current` before `unsent`.
     unsent: Mutex<Backlog>,
+    /// Something about the task was not sent, for there was no room for it.
+    is_behind: AtomicBool,
     /// Locked from when the state of the task is read until it is sent, and while a line is sent, so that no line
     /// overtakes the counts from before it. Locked before all others, except for what a forwarder has sent.
     order: Mutex<()>,
@@ -45,6 +47,7 @@ impl Outlet {
             wake: WakePipe::new()?,
             current: Mutex::default(),
             unsent: Mutex::default(),
+            is_behind: AtomicBool::new(false),
             order: Mutex::default(),
         })
     }
@@ -79,6 +82,20 @@ impl Outlet {
         }
         drop(current);
         self.channel.send_off();
+    }
+
+    /// Whether something about the task was not sent that there is room for by now. Says so once.
+    pub(super) fn has_room_again(&self) -> bool {
+        !self.channel.is_full() && self.is_behind.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether there is no room. Then the thread that reads [sees to it](Self::has_room_again) when there is.
+    fn falls_behind(&self) -> bool {
+        // Looked at again: whoever made room meanwhile may have looked before.
+        self.channel.is_full() && {
+            self.is_behind.store(true, Ordering::SeqCst);
+            self.channel.is_full()
+        }
     }
 
     /// Writes to the memory for this task, if it is the current one.
@@ -280,7 +297,7 @@ impl Forwarder {
         let is_news =
             is_shown || is_hidden || snapshot.has_noticed != sent.has_noticed || !snapshot.is_silent && sent.is_silent;
         // While there is no room, only the newest is kept: it is forwarded when there is.
-        if !is_news || self.outlet.channel.is_full() {
+        if !is_news || self.outlet.falls_behind() {
             return;
         }
         if state.message == sent.state.message {

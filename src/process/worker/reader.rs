@@ -113,7 +113,11 @@ impl Worker {
         if received == Received::Nothing {
             self.wait(reading.pulse.as_ref());
         }
-        if self.channel().is_full() && self.channel().send_off() {
+        if self.channel().is_full() {
+            self.channel().send_off();
+        }
+        // Also where another thread has made room.
+        if self.outlet.has_room_again() {
             self.show_the_newest();
         }
         self.outlet.send_unsent();
