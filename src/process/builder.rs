@@ -101,7 +101,6 @@ impl ProcessPoolExecutor {
     /// ```
     pub fn builder() -> ProcessPoolBuilder {
         let settings = PoolSettings {
-            max_workers: 0,
             cancel_grace: Duration::from_secs(5),
             max_tasks_per_worker: u64::MAX,
             idle_timeout: None,
@@ -116,7 +115,7 @@ impl ProcessPoolBuilder {
     /// The maximum number of processes; 0 stands for the [available parallelism](std::thread::available_parallelism), which
     /// is the default.
     pub fn max_workers(mut self, max_workers: usize) -> Self {
-        self.settings.max_workers = max_workers;
+        self.settings.launch.max_workers = max_workers;
         self
     }
 
@@ -279,7 +278,7 @@ impl ProcessPoolBuilder {
 impl fmt::Debug for ProcessPoolBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessPoolBuilder")
-            .field("max_workers", &self.settings.max_workers)
+            .field("max_workers", &self.settings.launch.max_workers)
             .field("cancel_grace", &self.settings.cancel_grace)
             .field("max_tasks_per_worker", &self.settings.max_tasks_per_worker)
             .field("idle_timeout", &self.settings.idle_timeout)

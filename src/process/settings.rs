@@ -12,7 +12,6 @@ use crate::task::RemoteFn;
 
 /// What a pool is set up from.
 pub(crate) struct PoolSettings {
-    pub(crate) max_workers: usize,
     pub(crate) cancel_grace: Duration,
     pub(crate) max_tasks_per_worker: u64,
     pub(crate) idle_timeout: Option<Duration>,
@@ -31,6 +30,7 @@ pub(crate) struct GivenInitializer {
 pub(crate) struct Launch {
     pub(crate) program: Program,
     pub(crate) launcher: Launcher,
+    /// 0 for the available parallelism, before the pool is set up.
     pub(crate) max_workers: usize,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) current_dir: Option<PathBuf>,

@@ -33,12 +33,11 @@ impl ProcessPoolExecutor {
         if let Some(setup) = settings.initializer {
             launch.initializer = Some(setup.check(launch.max_frame)?);
         }
-        let max_workers = match settings.max_workers {
-            0 => thread::available_parallelism().map_or(1, NonZero::get),
-            workers => workers,
-        };
+        if launch.max_workers == 0 {
+            launch.max_workers = thread::available_parallelism().map_or(1, NonZero::get);
+        }
         let settings = Settings {
-            max_workers,
+            max_workers: launch.max_workers,
             max_tasks: settings.max_tasks_per_worker,
             cancel_grace: settings.cancel_grace,
             idle_timeout: settings.idle_timeout,
@@ -50,7 +49,6 @@ impl ProcessPoolExecutor {
             #[cfg(not(feature = "cluster"))]
             starts_all: false,
         };
-        launch.max_workers = max_workers;
         Ok(Self::of(Pool::new(launch, settings)))
     }
 }
