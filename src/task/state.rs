@@ -11,6 +11,7 @@
 //!     └─────────────► LENT ─────────► RUNNING
 //!                      │                 │
 //!                      │                 └─ retry (its worker was lost) ─► pending
+//!                      ├─ retry, where nobody has heard that it had begun ─► pending
 //!                      └─ take_back ─► pending, or SEALED where it was cancelled meanwhile
 //! ```
 //!
@@ -170,9 +171,9 @@ impl State {
         self.transition(|word| if word & LENT == 0 { Err(()) } else { Ok(word & !LENT | RUNNING | PROBE) }).is_ok()
     }
 
-    /// `RUNNING` → pending, for another attempt, unless it was asked to end. Returns whether it is pending now.
+    /// `RUNNING` or `LENT` → pending, for another attempt, unless it was asked to end. Returns whether it is pending now.
     pub(crate) fn retry(&self) -> bool {
-        let undone = RUNNING | PROBE | HALTED;
+        let undone = RUNNING | LENT | PROBE | HALTED;
         let next = |word| if word & (CANCEL | ENDED | DECIDED) != 0 { Err(()) } else { Ok(word & !undone) };
         self.transition(next).is_ok()
     }

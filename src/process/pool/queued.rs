@@ -115,8 +115,6 @@ impl Task for Queued {
         if left == 0 {
             return false;
         }
-        // Its start may not have been reported.
-        self.task().core.state.begin();
         self.0.retries.store(left - 1, Ordering::Relaxed);
         transitions::retry(self.task())
     }

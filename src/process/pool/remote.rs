@@ -195,3 +195,42 @@ fn error(task: &TaskRef, Loss { kind, source, panic, partial, place }: Loss) -> 
         None => error,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{CancelCause, WorkerExit};
+    use crate::executor::job::Job;
+    use crate::process::pool::queued::Queued;
+    use crate::process::pool::terms::Task;
+    use crate::run;
+    use crate::task::details::Details;
+    use crate::task::idle::Idle;
+    use crate::task::record::TaskRecord;
+
+    #[test]
+    fn a_task_that_is_lost_before_anybody_has_heard_of_its_start_was_tried_all_the_same() {
+        for is_cancelled in [false, true] {
+            let mut details = Details::default();
+            details.limits.retries = 1;
+            let (task, _handle) = run::new(Idle, Some(Box::new(details)));
+            let queued = Queued::new(Job { task: task.clone() }, "idle", Encoded::default(), Vec::new());
+            queued.lend().unwrap();
+            if is_cancelled {
+                transitions::cancel(&task, CancelCause::Requested);
+            }
+
+            assert_eq!(queued.retry(), !is_cancelled);
+            if is_cancelled {
+                let lost = Loss::of(TaskErrorKind::WorkerLost(WorkerExit::Code(3)));
+                RemoteTask { task: &task, report_interval: Duration::ZERO }.lose(None, lost, Vec::new(), true);
+            } else {
+                queued.lend().expect("it waits for its next worker");
+            }
+
+            let record = TaskRecord::new(&task, 0, None);
+            assert_eq!(record.tries(), 1, "cancelled: {is_cancelled}");
+            assert_eq!(record.status.is_terminal(), is_cancelled);
+        }
+    }
+}
