@@ -1,7 +1,7 @@
 //! One end of the channel between a program and a worker: a [link](super::link), what is still to be sent, and the memory
 //! that both ends share, where there is any.
 //!
-//! Any thread may [send](Channel::send). One thread at a time [receives](Channel::receive), and sees to it that what the
+//! Any thread may [send](Channel::send_off). One thread at a time [receives](Channel::receive), and sees to it that what the
 //! link had no room for is sent later.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -138,12 +138,6 @@ impl Channel {
     /// What is to be sent. Whoever adds something sends it off afterwards.
     pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds frames to what is to be sent, and sends what the link has room for. Returns whether that was all.
-    pub(crate) fn send(&self, write: impl FnOnce(&mut Outbox)) -> bool {
-        write(&mut self.outbox());
-        self.send_off()
     }
 
     /// Sends what the link has room for; returns whether that was all.

@@ -71,6 +71,13 @@ impl Outlet {
         self.channel.outbox().reply(ended);
     }
 
+    /// Sends what there is room for, and leaves the rest to the thread that reads.
+    pub(super) fn send_off(&self) {
+        if !self.channel.send_off() {
+            self.wake.wake();
+        }
+    }
+
     /// Sends the lines that wait, if there is room for them again.
     pub(crate) fn send_unsent(&self) {
         if self.channel.is_full() || self.unsent().is_empty() {
@@ -165,9 +172,7 @@ impl Relay for Outlet {
             return self.unsent().push(line);
         }
         self.add_lines(run, Some(line));
-        if !self.channel.send_off() {
-            self.wake.wake();
-        }
+        self.send_off();
     }
 }
 
@@ -305,9 +310,8 @@ impl Forwarder {
         }
         (sent.state, sent.has_noticed, sent.is_silent) = (state, snapshot.has_noticed, snapshot.is_silent);
         // Under the lock, so that what was seen later is sent later.
-        if !self.outlet.channel.send(|outbox| outbox.reply(Reply::Progress { id: self.run.id, snapshot })) {
-            self.outlet.wake.wake();
-        }
+        self.outlet.channel.outbox().reply(Reply::Progress { id: self.run.id, snapshot });
+        self.outlet.send_off();
     }
 
     /// The task as it is now.

@@ -36,7 +36,7 @@ struct Relayed {
 impl Relayed {
     /// Sends a record. If there is no room, it is dropped, which is reported later.
     fn send(&self, level: Level, target: &str, text: &str) {
-        let Outlet { channel, wake, .. } = &*self.outlet;
+        let channel = &self.outlet.channel;
         // Whatever is logged while it is held waits; nothing is that is logged by it.
         let id = self.outlet.current().map_or(0, |(_, run)| run);
         if channel.is_full() {
@@ -55,9 +55,7 @@ impl Relayed {
         }
         reply(level, target, text);
         drop(outbox);
-        if !channel.send_off() {
-            wake.wake();
-        }
+        self.outlet.send_off();
     }
 }
 

@@ -142,8 +142,9 @@ impl Worker {
             pulse.hear(now);
         }
         // What fills the channel will be received as well.
-        if pulse.is_due(now) && !self.channel().is_full() && !self.channel().send(|outbox| outbox.reply(Reply::Beat)) {
-            self.outlet.wake.wake();
+        if pulse.is_due(now) && !self.channel().is_full() {
+            self.channel().outbox().reply(Reply::Beat);
+            self.outlet.send_off();
         }
         pulse.lost_at() > now
     }
