@@ -2,7 +2,7 @@
 
 use std::io;
 use std::iter;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -183,12 +183,10 @@ pub(crate) struct Forwarder {
     task: TaskRef,
     /// In bytes.
     longest_message: usize,
-    /// Whether the program wants to be sent progress, and not only to read it in shared memory.
-    is_observed: AtomicBool,
+    /// What the program wants of the task by now: bits of its control word.
+    wanted: AtomicU32,
     /// Whether this subscribes to the task, and does not only wait for its next progress call.
     observes: AtomicBool,
-    /// Whether the program has paused the task. It knows of no other reason to wait.
-    is_paused: AtomicBool,
     sent: Mutex<Sent>,
 }
 
@@ -202,28 +200,22 @@ struct Sent {
 
 impl Forwarder {
     pub(crate) fn new(outlet: Arc<Outlet>, run: Run, task: TaskRef, longest_message: usize) -> Arc<Self> {
-        // The start of the task is sent in another way.
-        let state = ProgressState { status: Status::Running, ..ProgressState::INITIAL };
-        let sent = Mutex::new(Sent { state, has_noticed: false, is_silent: true, is_closed: false });
-        let [is_observed, observes, is_paused] = [false; 3].map(AtomicBool::new);
-        Arc::new(Self { outlet, run, task, longest_message, is_observed, observes, is_paused, sent })
-    }
-
-    /// Starts to send what the program wants to hear of the task.
-    pub(crate) fn start(self: &Arc<Self>, wanted: u32) {
-        let core = &self.task.core;
+        let core = &task.core;
         // The program waits for the first progress call, and nobody else has asked for one before this is observed.
         core.state.set(state::ECHO);
         if core.has_run() && core.state.load() & state::PROBE == 0 {
             core.state.clear(state::ECHO);
         }
-        self.heed(wanted);
-        self.forward();
+        // The start of the task is sent in another way.
+        let state = ProgressState { status: Status::Running, ..ProgressState::INITIAL };
+        let sent = Mutex::new(Sent { state, has_noticed: false, is_silent: true, is_closed: false });
+        let (wanted, observes) = (AtomicU32::new(0), AtomicBool::new(false));
+        Arc::new(Self { outlet, run, task, longest_message, wanted, observes, sent })
     }
 
-    /// Changes what the program wants to hear of the task.
+    /// Changes what the program wants to hear of the task. The caller [forwards](Self::forward) it afterwards.
     pub(crate) fn heed(self: &Arc<Self>, wanted: u32) {
-        self.is_paused.store(wanted & state::PAUSE != 0, Ordering::SeqCst);
+        self.wanted.store(wanted, Ordering::SeqCst);
         // The program may have ended a pause and begun another one, of which only that is heard: it is told again. The end of
         // a pause is news by itself.
         let mut sent = self.lock();
@@ -231,13 +223,9 @@ impl Forwarder {
             sent.state.status = Status::Running;
         }
         drop(sent);
-        let is_new = wanted & state::OBSERVED != 0 && !self.is_observed.swap(true, Ordering::SeqCst);
         if wanted & (state::OBSERVED | state::PAUSE | state::CANCEL) != 0 {
             // It is also sent that the task waits, or has noticed its cancellation.
             self.observe();
-        }
-        if is_new {
-            self.forward();
         }
     }
 
@@ -245,7 +233,13 @@ impl Forwarder {
     pub(crate) fn observe(self: &Arc<Self>) {
         if !self.observes.swap(true, Ordering::SeqCst) {
             publish::admit(&self.task, self.clone(), |_| {});
+            self.forward();
         }
+    }
+
+    /// Whether the program wants this of the task by now.
+    fn is_wanted(&self, bit: u32) -> bool {
+        self.wanted.load(Ordering::SeqCst) & bit != 0
     }
 
     /// Sends its state at the next progress call.
@@ -277,13 +271,7 @@ impl Forwarder {
         }
         let mut sent = self.lock();
         let _in_order = self.outlet.order();
-        let mut state = self.see();
-        // A suspension is not told. Nor is a pause that has just ended: the program knows, and the next one is news even
-        // if the task has not gone on in between. One that is about to start has done so for the program.
-        let is_told = state.status == Status::Paused && self.is_paused.load(Ordering::SeqCst);
-        if !is_told && matches!(state.status, Status::Paused | Status::Pending) {
-            state.status = Status::Running;
-        }
+        let state = self.see();
         let mut snapshot = snapshot_of(&self.task, &state, self.longest_message);
         if snapshot.has_noticed && !sent.has_noticed {
             self.note_notice();
@@ -297,7 +285,7 @@ impl Forwarder {
             core.record(&*self.outlet);
         }
         // The rest can be read in shared memory.
-        let is_shown = says_more && self.is_observed.load(Ordering::SeqCst);
+        let is_shown = says_more && self.is_wanted(state::OBSERVED);
         let is_hidden = state.status != sent.state.status || state.parts != sent.state.parts;
         let is_news =
             is_shown || is_hidden || snapshot.has_noticed != sent.has_noticed || !snapshot.is_silent && sent.is_silent;
@@ -314,10 +302,22 @@ impl Forwarder {
         self.outlet.send_off();
     }
 
-    /// The task as it is now.
+    /// The task as it is now for the program, which knows of no other reason to wait than its pause.
     fn see(&self) -> ProgressState {
         let core = &self.task.core;
-        if self.observes.load(Ordering::SeqCst) { publish::refresh(core, self, |now| now) } else { core.snapshot() }
+        let state = if self.observes.load(Ordering::SeqCst) {
+            publish::refresh(core, self, |now| now)
+        } else {
+            core.snapshot()
+        };
+        let status = match state.status {
+            Status::Paused if self.is_wanted(state::PAUSE) => Status::Paused,
+            // A suspension is not told. Nor is a pause that has just ended: the program knows, and the next one is news
+            // even if the task has not gone on in between. A task that is about to start has done so for the program.
+            Status::Paused | Status::Pending => Status::Running,
+            status => status,
+        };
+        ProgressState { status, ..state }
     }
 
     /// From now on the worker is not killed for this task.

@@ -244,17 +244,12 @@ impl Worker {
     /// Passes requests on to the current task.
     fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, is_suspended: bool) -> Action {
         current.run.wanted = wanted;
-        let is_new = current.forwarder.is_none() && wanted & HEEDED != 0;
-        if is_new {
+        if current.forwarder.is_none() && wanted & HEEDED != 0 {
             current.forwarder = Some(self.forwarder(current.run, &current.task));
         }
         let Current { task, forwarder, .. } = current.clone();
         Box::new(move || {
-            match &forwarder {
-                Some(forwarder) if is_new => forwarder.start(wanted),
-                Some(forwarder) => forwarder.heed(wanted),
-                None => {}
-            }
+            forwarder.iter().for_each(|forwarder| forwarder.heed(wanted));
             if wanted & state::CANCEL != 0 {
                 transitions::cancel(&task, CancelCause::from_bits(state::cause(wanted)));
             }

@@ -39,14 +39,8 @@ impl Watcher for Worker {
         let mut inbox = self.lock();
         let current = inbox.current.as_mut().filter(|current| current.task.core.id() == task);
         let Some(Current { run, task, forwarder }) = current else { return };
-        let (is_new, forwarder) = match forwarder {
-            Some(forwarder) => (false, forwarder.clone()),
-            None => (true, forwarder.insert(self.forwarder(*run, task)).clone()),
-        };
+        let forwarder = forwarder.get_or_insert_with(|| self.forwarder(*run, task)).clone();
         drop(inbox);
-        if is_new {
-            forwarder.start(0);
-        }
         forwarder.observe();
     }
 
