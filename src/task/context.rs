@@ -9,7 +9,7 @@ use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::task::callbacks::Callbacks;
 use crate::task::lines::Line;
-use crate::task::parts::Position;
+use crate::task::remote::Position;
 
 /// How often a running task is shown, and who looks at it from the thread that it runs on.
 #[derive(Clone, Default)]

@@ -19,8 +19,7 @@ use crate::task::counts::{self, Counts, known};
 use crate::task::details::{Details, Totals, default_name};
 use crate::task::items::Items;
 use crate::task::limits::Limits;
-use crate::task::parts::Position;
-use crate::task::remote::{Record, RemoteSnapshot};
+use crate::task::remote::{Position, Record, RemoteSnapshot};
 use crate::task::state::{self, State, Unclaimed};
 
 /// Where a task is run, but for the host: a thread of the program, or a process.
@@ -443,10 +442,11 @@ impl Core {
     /// Sets what another process has counted. Called only by who receives its messages.
     pub(crate) fn mirror(&self, remote: &RemoteSnapshot) {
         let was_halted = self.state.load() & state::HALTED != 0;
-        let is_plain = !was_halted && !remote.is_halted && remote.part == 0.0;
+        let Position { n, total, part } = remote.position;
+        let is_plain = !was_halted && !remote.is_halted && part == 0.0;
         if is_plain && self.existing_details().is_none() {
             // Most tasks need no details. If some are made right now, they hold nothing older.
-            return self.counts.set_both(remote.n, remote.total);
+            return self.counts.set_both(n, total);
         }
         self.details().totals().mirror((&self.counts, &self.clock), remote, was_halted, clock::now());
     }

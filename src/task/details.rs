@@ -17,8 +17,8 @@ use crate::task::counts::{Counts, Reading, UNKNOWN, known};
 use crate::task::items::Items;
 use crate::task::limits::Limits;
 use crate::task::lines::Backlog;
-use crate::task::parts::{Parts, Position};
-use crate::task::remote::{Record, RecordedMessage, RemotePart, RemoteSnapshot};
+use crate::task::parts::Parts;
+use crate::task::remote::{Position, Record, RecordedMessage, RemotePart, RemoteSnapshot};
 use crate::task::subscribers::Reports;
 
 #[derive(Default)]
@@ -183,8 +183,9 @@ pub(crate) fn default_name(id: TaskId, function: &str) -> Box<str> {
 }
 
 impl From<&RemotePart> for PartState {
-    fn from(RemotePart { name, n, total, part, depth }: &RemotePart) -> Self {
-        Self { name: name.clone(), n: *n, total: known(*total), part: *part, depth: *depth }
+    fn from(RemotePart { name, position, depth }: &RemotePart) -> Self {
+        let Position { n, total, part } = *position;
+        Self { name: name.clone(), n, total: known(total), part, depth: *depth }
     }
 }
 
@@ -197,11 +198,11 @@ impl Totals {
     }
 
     /// Stores what was read in the memory of the process that runs the task.
-    pub(crate) fn see(&mut self, Record { n, total, part, message, .. }: Record) {
+    pub(crate) fn see(&mut self, Record { position, message, .. }: Record) {
         if self.is_closed() {
             return;
         }
-        self.seen = Some(Position { n, total, part });
+        self.seen = Some(position);
         self.hear(message);
     }
 
@@ -269,7 +270,7 @@ impl Totals {
         if self.is_closed() {
             return;
         }
-        self.set_remote(counts, Position { n: remote.n, total: remote.total, part: remote.part });
+        self.set_remote(counts, remote.position);
         self.remote_parts = remote.parts.iter().map(PartState::from).collect();
         if remote.is_halted {
             let started = clock.read().started;
@@ -289,10 +290,10 @@ impl Totals {
     }
 
     /// Sets what another process had recorded of the task before it was lost.
-    pub(crate) fn restore(&mut self, counts: &Counts, Record { n, total, part, message, .. }: Record) {
+    pub(crate) fn restore(&mut self, counts: &Counts, Record { position, message, .. }: Record) {
         if !self.is_closed() {
             self.seen = None;
-            self.set_remote(counts, Position { n, total, part });
+            self.set_remote(counts, position);
             self.hear(message);
         }
     }

@@ -33,7 +33,7 @@ use crate::sync::block_on::Reactor;
 use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::details::Owner;
-use crate::task::parts::Position;
+use crate::task::remote::Position;
 
 /// A task of any type.
 pub(crate) type TaskRef = Arc<Task<dyn Body>>;

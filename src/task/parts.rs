@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::progress::PartState;
 use crate::sync::stripes::Stripes;
 use crate::task::counts::{Counts, Reading, UNKNOWN, known};
-use crate::task::remote::beginning;
+use crate::task::remote::{Position, beginning};
 
 /// How many named parts are shown, and how many bytes of each name: snapshots are small, and made often.
 pub(crate) const MOST_NAMED: usize = 16;
@@ -29,14 +29,6 @@ const LONGEST_NAME: usize = 256;
 
 /// How many levels of parts are looked at: more might overflow the stack of who looks.
 const LEVELS: usize = 64;
-
-/// How far something has come: what was counted, and the part of the next unit that is done, from 0 to less than 1.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Position {
-    pub(crate) n: u64,
-    pub(crate) total: u64,
-    pub(crate) part: f64,
-}
 
 impl From<Reading> for Position {
     fn from(Reading { n, total }: Reading) -> Self {

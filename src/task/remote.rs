@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+/// How far something has come: what was counted, and the part of the next unit that is done, from 0 to less than 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Position {
+    pub(crate) n: u64,
+    pub(crate) total: u64,
+    pub(crate) part: f64,
+}
+
 /// What is known of a task in another process.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RemoteSnapshot {
-    pub(crate) n: u64,
-    pub(crate) total: u64,
-    /// How much of the next unit is done, from 0 to less than 1.
-    pub(crate) part: f64,
+    pub(crate) position: Position,
     /// For how long it has been running, in nanoseconds.
     pub(crate) elapsed: u64,
     /// It waits because it is paused.
@@ -27,10 +32,7 @@ pub(crate) struct RemoteSnapshot {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RemotePart {
     pub(crate) name: Arc<str>,
-    pub(crate) n: u64,
-    pub(crate) total: u64,
-    /// How much of the next unit is done, from 0 to less than 1.
-    pub(crate) part: f64,
+    pub(crate) position: Position,
     /// How many of the others it is a part of.
     pub(crate) depth: u8,
 }
@@ -49,9 +51,7 @@ pub(crate) struct RemoteLog {
 pub(crate) struct Record {
     /// Which task, as the program knows it.
     pub(crate) task: u64,
-    pub(crate) n: u64,
-    pub(crate) total: u64,
-    pub(crate) part: f64,
+    pub(crate) position: Position,
     pub(crate) message: Option<RecordedMessage>,
 }
 

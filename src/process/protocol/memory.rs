@@ -30,9 +30,8 @@ use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::live::{Live, Seen};
 use crate::process::protocol::page::Place;
 use crate::sync::seqlock::Sequence;
-use crate::task::counts::{Cells, Reading};
-use crate::task::parts::Position;
-use crate::task::remote::{Record, RecordedMessage, beginning};
+use crate::task::counts::Cells;
+use crate::task::remote::{Position, Record, RecordedMessage, beginning};
 
 /// How many tasks a worker has at most.
 pub(crate) const PLACES: usize = 256;
@@ -124,9 +123,9 @@ impl Memory {
         let recorded = self.last_recorded().filter(|recorded| recorded.record.task == task);
         let live = self.live()?;
         match (0..ATTEMPTS).find_map(|_| live.see(task))? {
-            Seen::Counted(Reading { n, total }) => {
+            Seen::Counted(reading) => {
                 let message = recorded.and_then(|recorded| recorded.record.message);
-                Some(Record { task, n, total, part: 0.0, message })
+                Some(Record { task, position: reading.into(), message })
             }
             Seen::Spread => recorded.filter(|recorded| recorded.is_spread).map(|recorded| recorded.record),
             Seen::Nothing => None,
@@ -195,7 +194,8 @@ impl Memory {
         let mut bytes = vec![0; len];
         self.0.as_volatile_slice().read_slice(&mut bytes, at + 8 * FIELDS).ok()?;
         let message = RecordedMessage { text: String::from_utf8_lossy(&bytes).into_owned(), is_cut: extent == CUT };
-        let record = Record { task, n, total, part, message: (extent != NO_MESSAGE).then_some(message) };
+        let position = Position { n, total, part };
+        let record = Record { task, position, message: (extent != NO_MESSAGE).then_some(message) };
         Some(Recorded { record, is_spread })
     }
 
@@ -256,8 +256,7 @@ mod tests {
     use super::{FIELDS, LIVE, MESSAGE, Memory, PLACES, SEQUENCE, record_at};
     use crate::process::protocol::page::Doomed;
     use crate::task::counts::{Counter, UNKNOWN};
-    use crate::task::parts::Position;
-    use crate::task::remote::{Record, RecordedMessage};
+    use crate::task::remote::{Position, Record, RecordedMessage};
 
     /// As both ends have it.
     fn pair() -> (Memory, Memory) {
@@ -301,7 +300,7 @@ mod tests {
 
     fn record(task: u64, message: Option<(&str, bool)>) -> Record {
         let message = message.map(|(text, is_cut)| RecordedMessage { text: text.into(), is_cut });
-        Record { task, n: 60, total: 1000, part: 0.25, message }
+        Record { task, position: POSITION, message }
     }
 
     #[test]
@@ -350,8 +349,8 @@ mod tests {
             }
         });
         while !writer.is_finished() {
-            if let Some(Record { task, n, total, message, .. }) = last(&program) {
-                assert_eq!((n, total), (task, task));
+            if let Some(Record { task, position, message }) = last(&program) {
+                assert_eq!((position.n, position.total), (task, task));
                 assert_eq!(message.unwrap().text, task.to_string().repeat(50));
             }
         }
@@ -388,7 +387,7 @@ mod tests {
         live.turn_to(7);
         let seen = |n, total, message: Option<&str>| {
             let message = message.map(|text| RecordedMessage { text: text.into(), is_cut: false });
-            Some(Record { task: 7, n, total, part: 0.0, message })
+            Some(Record { task: 7, position: Position { n, total, part: 0.0 }, message })
         };
         assert_eq!(program.look(7), seen(0, UNKNOWN, None));
         Counter(live.cells.n).advance(59);
@@ -414,7 +413,7 @@ mod tests {
         worker.record(7, POSITION, None, true);
         assert_eq!(program.look(7), Some(record(7, None)));
         live.gather();
-        assert_eq!(program.look(7).unwrap().n, 900);
+        assert_eq!(program.look(7).unwrap().position.n, 900);
     }
 
     #[test]

@@ -6,8 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::process::protocol::live::Live;
 use crate::process::protocol::page::Place;
-use crate::task::parts::Position;
-use crate::task::remote::Record;
+use crate::task::remote::{Position, Record};
 
 pub(crate) const PLACES: usize = 1;
 pub(crate) const NOTES: usize = 0;

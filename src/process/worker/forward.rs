@@ -19,8 +19,7 @@ use crate::sync::waiter::Waiter;
 use crate::task::context::{Recorder, Relay};
 use crate::task::core::Core;
 use crate::task::lines::{Backlog, Line, to_standard_error};
-use crate::task::parts::Position;
-use crate::task::remote::{RemotePart, RemoteSnapshot, beginning};
+use crate::task::remote::{Position, RemotePart, RemoteSnapshot, beginning};
 use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
 
@@ -358,15 +357,17 @@ pub(crate) fn snapshot_of(task: &TaskRef, state: &ProgressState, longest_message
 }
 
 fn remote_part(PartState { name, n, total, part, depth }: PartState) -> RemotePart {
-    RemotePart { name, n, total: total.unwrap_or(counts::UNKNOWN), part, depth }
+    RemotePart { name, position: position(n, total, part), depth }
+}
+
+fn position(n: u64, total: Option<u64>, part: f64) -> Position {
+    Position { n, total: total.unwrap_or(counts::UNKNOWN), part }
 }
 
 /// How far an item had come that has ended.
 pub(crate) fn snapshot_of_item(state: &ProgressState, longest_message: usize) -> RemoteSnapshot {
     RemoteSnapshot {
-        n: state.n,
-        total: state.total.unwrap_or(counts::UNKNOWN),
-        part: state.part,
+        position: position(state.n, state.total, state.part),
         elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
         message: state.message.as_deref().map(|message| shorten(message.to_owned(), longest_message)),
         ..RemoteSnapshot::default()

@@ -57,7 +57,7 @@ use crate::run::{self, Work, run_items};
 use crate::task::context::Context;
 use crate::task::details::Details;
 use crate::task::limits::Limits;
-use crate::task::remote::RemoteSnapshot;
+use crate::task::remote::{Position, RemoteSnapshot};
 use crate::task::transitions;
 use crate::task::{Handle, TaskRef, counts, state};
 use crate::updater::Updater;
@@ -359,7 +359,8 @@ impl Worker {
     }
 
     fn refuse(&self, run: Run) {
-        let snapshot = RemoteSnapshot { total: counts::UNKNOWN, ..RemoteSnapshot::default() };
+        let position = Position { total: counts::UNKNOWN, ..Position::default() };
+        let snapshot = RemoteSnapshot { position, ..RemoteSnapshot::default() };
         let text = "add it to `test_worker!`".into();
         self.end(run, snapshot, Outcome::Error(Ending::NotRegistered, vec![text]));
     }

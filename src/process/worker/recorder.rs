@@ -10,7 +10,7 @@ use crate::process::protocol::memory::Memory;
 use crate::process::worker::{Current, Worker};
 use crate::task::context::{Recorder, Watcher};
 use crate::task::counts;
-use crate::task::parts::Position;
+use crate::task::remote::Position;
 
 impl Worker {
     /// Lets tasks count in the memory that is shared with the program. Returns what records the rest there; `None`

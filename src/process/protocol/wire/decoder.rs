@@ -7,7 +7,7 @@ use super::{
     Ready, Reply, Request, Run, SILENT, Surroundings, WireError, kind,
 };
 use crate::codec::{Encoded, Format, items};
-use crate::task::remote::{RemoteLog, RemotePart, RemoteSnapshot};
+use crate::task::remote::{Position, RemoteLog, RemotePart, RemoteSnapshot};
 
 /// How much memory is kept for the frames to come, whatever those before have taken.
 const KEPT: usize = 2 * ROOM;
@@ -447,15 +447,12 @@ impl<'a> Fields<'a> {
     }
 
     fn snapshot(mut self) -> Result<RemoteSnapshot, WireError> {
-        let (n, total, part) = (self.u64()?, self.u64()?, self.fraction()?);
-        let (elapsed, bits) = (self.u64()?, self.u8()?);
+        let (position, elapsed, bits) = (self.position()?, self.u64()?, self.u8()?);
         let has = |bit| bits & bit != 0;
         let parts = if has(PARTS) { Fields { rest: self.bytes()?, ..self }.parts()? } else { Vec::new() };
         let message = if has(MESSAGE) { Some(self.text()?) } else { None };
         Ok(RemoteSnapshot {
-            n,
-            total,
-            part,
+            position,
             elapsed,
             is_halted: has(HALTED),
             has_noticed: has(NOTICED),
@@ -468,16 +465,14 @@ impl<'a> Fields<'a> {
     fn parts(mut self) -> Result<Vec<RemotePart>, WireError> {
         let mut parts = Vec::new();
         while !self.rest.is_empty() {
-            let (depth, n, total, part) = (self.u8()?, self.u64()?, self.u64()?, self.fraction()?);
-            let name = self.one_text()?.into();
-            parts.push(RemotePart { name, n, total, part, depth });
+            let (depth, position) = (self.u8()?, self.position()?);
+            parts.push(RemotePart { name: self.one_text()?.into(), position, depth });
         }
         Ok(parts)
     }
 
-    /// From 0 to less than 1.
-    fn fraction(&mut self) -> Result<f64, WireError> {
-        let fraction = self.array().map(f64::from_le_bytes)?;
-        if (0.0..1.0).contains(&fraction) { Ok(fraction) } else { Err(self.malformed()) }
+    fn position(&mut self) -> Result<Position, WireError> {
+        let (n, total, part) = (self.u64()?, self.u64()?, self.array().map(f64::from_le_bytes)?);
+        if (0.0..1.0).contains(&part) { Ok(Position { n, total, part }) } else { Err(self.malformed()) }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     SILENT, SNAPSHOT, Surroundings, kind,
 };
 use crate::codec::{Encoded, Format};
-use crate::task::remote::{RemoteLog, RemotePart, RemoteSnapshot};
+use crate::task::remote::{Position, RemoteLog, RemotePart, RemoteSnapshot};
 
 /// What is to be sent: small frames side by side, large payloads as they are.
 #[derive(Debug, Default)]
@@ -278,9 +278,7 @@ fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
 
 fn put_snapshot(to: &mut Vec<u8>, snapshot: &RemoteSnapshot) {
     let bit = |is_set, bit| if is_set { bit } else { 0 };
-    to.extend(snapshot.n.to_le_bytes());
-    to.extend(snapshot.total.to_le_bytes());
-    to.extend(snapshot.part.to_le_bytes());
+    put_position(to, snapshot.position);
     to.extend(snapshot.elapsed.to_le_bytes());
     to.push(
         bit(snapshot.is_halted, HALTED)
@@ -293,14 +291,18 @@ fn put_snapshot(to: &mut Vec<u8>, snapshot: &RemoteSnapshot) {
     to.extend(snapshot.message.as_deref().unwrap_or_default().as_bytes());
 }
 
+fn put_position(to: &mut Vec<u8>, Position { n, total, part }: Position) {
+    to.extend(n.to_le_bytes());
+    to.extend(total.to_le_bytes());
+    to.extend(part.to_le_bytes());
+}
+
 /// With their size, if there are any.
 fn parts_of(snapshot: &RemoteSnapshot) -> Vec<u8> {
     let (mut parts, mut bytes) = (Vec::new(), Vec::new());
-    for RemotePart { name, n, total, part, depth } in &snapshot.parts {
+    for RemotePart { name, position, depth } in &snapshot.parts {
         parts.push(*depth);
-        parts.extend(n.to_le_bytes());
-        parts.extend(total.to_le_bytes());
-        parts.extend(part.to_le_bytes());
+        put_position(&mut parts, *position);
         put_bytes(&mut parts, name.as_bytes());
     }
     if !parts.is_empty() {

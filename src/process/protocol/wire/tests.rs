@@ -12,7 +12,7 @@ use super::decoder::Decoder;
 use super::outbox::*;
 use super::*;
 use crate::codec::{Format, items};
-use crate::task::remote::RemotePart;
+use crate::task::remote::{Position, RemotePart};
 
 /// Where something changes about how a payload is sent and received.
 pub(super) const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
@@ -272,17 +272,13 @@ fn value() -> impl Strategy<Value = Encoded> {
 
 fn snapshot() -> impl Strategy<Value = RemoteSnapshot> {
     let message = prop_oneof![Just(None), text().prop_map(Some)];
-    let part = (text(), any::<(u64, u64, u8)>(), 0.0..1.0).prop_map(|(name, (n, total, depth), part)| RemotePart {
-        name: name.into(),
-        n,
-        total,
-        part,
-        depth,
-    });
-    let known = any::<(u64, u64, u64, bool, bool, bool)>();
-    (known, 0.0..1.0, vec(part, 0..4), message).prop_map(|(known, part, parts, message)| {
-        let (n, total, elapsed, is_halted, has_noticed, is_silent) = known;
-        RemoteSnapshot { n, total, part, elapsed, is_halted, has_noticed, is_silent, parts, message }
+    let position = || (any::<(u64, u64)>(), 0.0..1.0).prop_map(|((n, total), part)| Position { n, total, part });
+    let part = (text(), position(), any::<u8>());
+    let part = part.prop_map(|(name, position, depth)| RemotePart { name: name.into(), position, depth });
+    let known = any::<(u64, bool, bool, bool)>();
+    (position(), known, vec(part, 0..4), message).prop_map(|(position, known, parts, message)| {
+        let (elapsed, is_halted, has_noticed, is_silent) = known;
+        RemoteSnapshot { position, elapsed, is_halted, has_noticed, is_silent, parts, message }
     })
 }
 
