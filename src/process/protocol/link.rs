@@ -36,21 +36,20 @@ impl Link {
 
     /// Readable when something has arrived.
     pub(crate) fn input(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Socket(socket) => socket.as_fd(),
-            Self::Streams { input, .. } => input.as_fd(),
-            #[cfg(feature = "cluster")]
-            Self::Sealed(stream) => stream.as_fd(),
-        }
+        self.ends().0
     }
 
     /// Writable when there is room for something to be sent.
     pub(crate) fn output(&self) -> BorrowedFd<'_> {
+        self.ends().1
+    }
+
+    fn ends(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         match self {
-            Self::Socket(socket) => socket.as_fd(),
-            Self::Streams { output, .. } => output.as_fd(),
+            Self::Socket(socket) => (socket.as_fd(), socket.as_fd()),
+            Self::Streams { input, output } => (input.as_fd(), output.as_fd()),
             #[cfg(feature = "cluster")]
-            Self::Sealed(stream) => stream.as_fd(),
+            Self::Sealed(stream) => (stream.as_fd(), stream.as_fd()),
         }
     }
 
@@ -90,24 +89,18 @@ impl Link {
 
     /// Lets the other end see that nothing more is sent.
     pub(super) fn close_output(&self) {
-        if let Some(socket) = self.socket() {
-            let _ = shutdown(socket, Shutdown::Write);
-        }
+        self.shut_down(Shutdown::Write);
     }
 
     /// Lets both ends see the end.
     pub(super) fn close(&self) {
-        if let Some(socket) = self.socket() {
-            let _ = shutdown(socket, Shutdown::Both);
-        }
+        self.shut_down(Shutdown::Both);
     }
 
-    fn socket(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Socket(socket) => Some(socket.as_fd()),
-            Self::Streams { .. } => None,
-            #[cfg(feature = "cluster")]
-            Self::Sealed(stream) => Some(stream.as_fd()),
+    /// Streams are closed only when they are dropped.
+    fn shut_down(&self, how: Shutdown) {
+        if !matches!(self, Self::Streams { .. }) {
+            let _ = shutdown(self.output(), how);
         }
     }
 }
