@@ -46,6 +46,13 @@ struct Head {
     payload: usize,
 }
 
+impl Head {
+    /// The size of the whole frame; a head is one of a frame that a vector can hold.
+    fn frame_len(&self) -> usize {
+        HEAD + self.fields + self.payload + 1
+    }
+}
+
 impl Decoder {
     pub(crate) fn new(max_frame: u64) -> Self {
         Self { max_frame, buffer: Vec::new(), used: 0, large: None, decoded: 0, known: 0, before: 0 }
@@ -83,11 +90,8 @@ impl Decoder {
 
     /// How much of the first frame has not arrived, as far as is known, where that is read into the buffer.
     fn missing(&self) -> usize {
-        let rest = &self.buffer[self.used..];
-        let head = rest.first_chunk::<HEAD>().and_then(|head| self.head(head).ok());
-        let whole =
-            head.map_or(0, |head| HEAD.saturating_add(head.fields).saturating_add(head.payload).saturating_add(1));
-        whole.saturating_sub(rest.len())
+        let head = self.rest().first_chunk::<HEAD>().and_then(|head| self.head(head).ok());
+        head.map_or(0, |head| head.frame_len()).saturating_sub(self.rest().len())
     }
 
     /// Adds bytes that will still arrive, and are to be skipped then.
@@ -138,20 +142,25 @@ impl Decoder {
     ///
     /// What a launcher says on the way is of no form at all, but none of it looks like the head of that frame.
     pub(crate) fn skip_to_ready(&mut self, most: usize) -> Result<bool, WireError> {
-        let rest = &self.buffer[self.used..];
+        let rest = self.rest();
         let is_ready = |frame: &[u8]| frame[0] == kind::READY && frame[1..9] == [0; 8] && frame[HEAD..] == MAGIC;
         let found = rest.windows(HEAD + MAGIC.len()).position(is_ready);
         if found.unwrap_or(rest.len()) > most {
             return Err(WireError::NoHello);
         }
-        self.used += found.unwrap_or(0);
-        self.decoded += found.unwrap_or(0) as u64;
+        self.consume(found.unwrap_or(0));
         Ok(found.is_some())
     }
 
     /// What has arrived, and was not decoded.
     pub(crate) fn rest(&self) -> &[u8] {
         &self.buffer[self.used..]
+    }
+
+    /// So many bytes more of the buffer were decoded.
+    fn consume(&mut self, len: usize) {
+        self.used += len;
+        self.decoded += len as u64;
     }
 
     pub(crate) fn next_request(&mut self) -> Result<Option<Request>, WireError> {
@@ -173,8 +182,7 @@ impl Decoder {
                 break;
             }
             items::append_encoded(value, values);
-            self.used += len;
-            self.decoded += len as u64;
+            self.consume(len);
         }
         all
     }
@@ -183,11 +191,11 @@ impl Decoder {
     fn first_value(&self) -> Option<(u64, Encoded<&[u8]>, usize)> {
         let (head, rest) = self.rest().split_at_checked(HEAD).filter(|_| self.large.is_none())?;
         let is_value = |head: &Head| head.kind == kind::ITEM_VALUE && head.fields == 1;
-        let Head { id, payload, .. } = self.head(head).ok().filter(is_value)?;
+        let head = self.head(head).ok().filter(is_value)?;
         let (&format, rest) = rest.split_first()?;
-        let (bytes, rest) = rest.split_at_checked(payload)?;
+        let (bytes, rest) = rest.split_at_checked(head.payload)?;
         let value = Encoded { format: Format::from_byte(format)?, bytes };
-        (rest.first() == Some(&NEWLINE)).then_some((id, value, HEAD + 1 + payload + 1))
+        (rest.first() == Some(&NEWLINE)).then_some((head.id, value, head.frame_len()))
     }
 
     fn next<M>(
@@ -197,8 +205,7 @@ impl Decoder {
         if self.large.is_some() {
             return self.next_large(decode);
         }
-        let rest = &self.buffer[self.used..];
-        let Some((head, rest)) = rest.split_at_checked(HEAD) else { return Ok(None) };
+        let Some((head, rest)) = self.rest().split_at_checked(HEAD) else { return Ok(None) };
         let head = self.head(head)?;
         let Some((fields, rest)) = rest.split_at_checked(head.fields) else { return Ok(None) };
         if let Some((payload, rest)) = rest.split_at_checked(head.payload) {
@@ -207,8 +214,7 @@ impl Decoder {
                 return Err(WireError::NoNewline);
             }
             let message = decode(head, fields, payload.to_vec())?;
-            self.used += HEAD + head.fields + head.payload + 1;
-            self.decoded += (HEAD + head.fields + head.payload + 1) as u64;
+            self.consume(head.frame_len());
             return Ok(Some(message));
         }
         if head.payload >= LARGE {
@@ -231,13 +237,13 @@ impl Decoder {
         self.buffer.extend_from_slice(&payload[head.payload + 1..]);
         payload.truncate(head.payload);
         let message = decode(head, &fields, payload)?;
-        self.decoded += (HEAD + head.fields + head.payload + 1) as u64;
+        self.decoded += head.frame_len() as u64;
         Ok(Some(message))
     }
 
     /// The size of the frame that begins like this.
     pub(crate) fn frame_len(&self, head: &[u8; HEAD]) -> Result<usize, WireError> {
-        self.head(head).map(|head| HEAD + head.fields + head.payload + 1)
+        self.head(head).map(|head| head.frame_len())
     }
 
     fn head(&self, head: &[u8]) -> Result<Head, WireError> {
