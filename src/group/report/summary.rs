@@ -32,10 +32,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     pub(crate) fn add(&mut self, record: &TaskRecord) {
-        match record.items() {
-            Some(items) => self.add_items(record, items),
-            None => *self.count_mut(record) += 1,
-        }
+        self.add_items(record, record.items().copied().unwrap_or_else(|| one_item(record)));
         self.submitted = earlier(self.submitted, record.submitted);
         if let Some(started) = record.started() {
             self.note_run(record.worker().as_ref(), started, record.ended().unwrap_or(0), record.elapsed);
@@ -49,7 +46,7 @@ impl Summary {
     }
 
     /// Counts each item of a chunk. Items that are left at its end belong to other tasks.
-    fn add_items(&mut self, record: &TaskRecord, items: &ItemReading) {
+    fn add_items(&mut self, record: &TaskRecord, items: ItemReading) {
         let left = if record.status.is_terminal() { 0 } else { items.left };
         let running = left.min(record.started().is_some().into());
         self.finished += items.finished;
@@ -58,17 +55,6 @@ impl Summary {
         self.cancelled += items.cancelled;
         self.running += running;
         self.pending += left - running;
-    }
-
-    fn count_mut(&mut self, record: &TaskRecord) -> &mut usize {
-        match (record.status, record.error()) {
-            (Status::Failed, Some(TaskErrorKind::WorkerLost(_))) => &mut self.lost,
-            (Status::Failed, _) => &mut self.failed,
-            (Status::Finished, _) => &mut self.finished,
-            (Status::Cancelled, _) => &mut self.cancelled,
-            _ if record.started().is_some() => &mut self.running,
-            _ => &mut self.pending,
-        }
     }
 
     fn note_run(&mut self, worker: Option<&WorkerId>, started: u64, ended: u64, elapsed: u64) {
@@ -122,6 +108,12 @@ impl Summary {
         }
         line
     }
+}
+
+/// A task that is no chunk, as one of a single item.
+fn one_item(record: &TaskRecord) -> ItemReading {
+    let is_lost = record.status == Status::Failed && matches!(record.error(), Some(TaskErrorKind::WorkerLost(_)));
+    ItemReading { lost: is_lost.into(), ..ItemReading::of_one(record.status) }
 }
 
 fn earlier(known: Option<u64>, moment: u64) -> Option<u64> {
