@@ -402,7 +402,7 @@ impl GroupState {
         let notices = inner.subscribers.conclude(&progress, None);
         let due = inner.due.take();
         self.notify(inner, notices);
-        drop(due.and_then(|due| TIMER.cancel(due)));
+        TIMER.forget(due);
     }
 }
 

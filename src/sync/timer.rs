@@ -101,6 +101,11 @@ impl Timer {
         }
     }
 
+    /// The same where what was scheduled can be dropped at once, if there is something.
+    pub(crate) fn forget(&self, id: Option<TimerId>) {
+        drop_quietly(id.and_then(|id| self.cancel(id)));
+    }
+
     /// Puts another thread in the place of the one that is there, if there is one. Returns whether that went well.
     fn start_thread(&'static self, schedule: &mut Schedule) -> bool {
         let number = schedule.threads + 1;

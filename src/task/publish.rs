@@ -25,7 +25,6 @@ use async_channel::Receiver;
 
 use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed};
-use crate::sync::unwind::drop_quietly;
 use crate::task::TaskRef;
 use crate::task::core::Core;
 use crate::task::lines::{Line, to_standard_error};
@@ -220,9 +219,7 @@ fn leave_to_timer(task: &TaskRef, reports: &mut Reports, now: Instant) -> bool {
         Pace::Remote(_) if reports.watched.is_some() => return true,
         Pace::Timer(_) | Pace::Remote(_) => {}
     }
-    if let Some(watched) = reports.watched.take() {
-        drop_quietly(TIMER.cancel(watched));
-    }
+    TIMER.forget(reports.watched.take());
     watch(task, reports, now)
 }
 
@@ -267,9 +264,7 @@ pub(crate) fn conclude(core: &Core) -> bool {
         let interval = reports.pace.interval();
         let notices = reports.subscribers.conclude(&core.snapshot(), interval);
         notify(core, reports, notices);
-        if let Some(watched) = watched {
-            drop_quietly(TIMER.cancel(watched));
-        }
+        TIMER.forget(watched);
         reports = core.details().reports();
     }
     reports.notifying == 0

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::error::{BoxError, CancelCause, TaskError, TaskErrorKind};
 use crate::sync::clock;
 use crate::sync::timer::{TIMER, TimerId};
-use crate::sync::unwind::drop_quietly;
 use crate::task::core::Core;
 use crate::task::details::Owner;
 use crate::task::publish;
@@ -83,9 +82,7 @@ fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) {
 /// Cancels the timer entry that watches the limits of a task.
 pub(crate) fn forget_watchdog(core: &Core) {
     let watchdog = core.existing_details().and_then(|it| TimerId::from_bits(it.watchdog.swap(0, Ordering::AcqRel)));
-    if let Some(watchdog) = watchdog {
-        drop_quietly(TIMER.cancel(watchdog));
-    }
+    TIMER.forget(watchdog);
 }
 
 /// Requests cancellation, and ends the task right here where it has not started.
