@@ -678,7 +678,7 @@ impl<T> Future for ProgressFuture<T> {
             callbacks.raise();
         }
         if !has_ended {
-            await_reactor(|| self.handle.task().reactor());
+            await_reactor(|| self.handle.task().block());
             return relief::pending();
         }
         self.resolved = true;

@@ -61,11 +61,13 @@ pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn stopped(&self, _process: u32) -> Option<BoxError> {
         None
     }
-    /// Work that this thread can do while it blocks until one of its tasks has ended. `is_told_elsewhere`: its observers are
-    /// shown what it does, or its items are delivered, which is up to a thread of the executor.
-    fn reactor(self: Arc<Self>, _is_told_elsewhere: bool) -> Option<Arc<dyn Reactor>> {
+    /// Work that a thread can do while it blocks until one of its tasks has ended.
+    fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
         None
     }
+    /// A thread blocks that does none of this work, as observers are shown what its task does, or items are delivered. A
+    /// thread of the executor is to do it at once.
+    fn take_over(&self) {}
 }
 
 /// What of a task's progress is not in its own count, and what it says. Its clock is started and stopped under this

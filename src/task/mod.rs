@@ -113,10 +113,16 @@ impl<B: Body + ?Sized> Task<B> {
         }
     }
 
-    /// Work that this thread can do while it blocks until the task has ended.
-    pub(crate) fn reactor(&self) -> Option<Arc<dyn Reactor>> {
-        let is_told_elsewhere = self.core.state.load() & state::OBSERVED != 0 || self.core.items().is_some();
-        self.owner()?.reactor(is_told_elsewhere)
+    /// This thread blocks now until the task has ended. Returns work of the executor that it can do meanwhile; where that
+    /// is up to a thread of the executor, it is called.
+    pub(crate) fn block(&self) -> Option<Arc<dyn Reactor>> {
+        let owner = self.owner()?;
+        let tells_others = self.core.state.load() & state::OBSERVED != 0 || self.core.items().is_some();
+        if tells_others {
+            owner.take_over();
+            return None;
+        }
+        owner.reactor()
     }
 
     /// Looks up how far the task has come, where it runs in another process that can be looked into. Returns what was seen

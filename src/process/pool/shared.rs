@@ -460,15 +460,15 @@ impl Owner for Pool {
         self.launch.stopped(process).map(|signal| RemoteError::from(stopped_by(signal)).into())
     }
 
-    fn reactor(self: Arc<Self>, is_told_elsewhere: bool) -> Option<Arc<dyn Reactor>> {
-        if !is_told_elsewhere {
-            return self.standby.is_there().then_some(self as Arc<dyn Reactor>);
-        }
-        // The resident would have to be woken for what this thread hears. So it is to hear that itself, and at once.
+    fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
+        self.standby.is_there().then_some(self as Arc<dyn Reactor>)
+    }
+
+    /// The resident would have to be woken for what another thread hears. So it is to hear that itself.
+    fn take_over(&self) {
         if self.leadership.is_free() && self.process.is_here() {
             self.standby.call(Call::Now);
         }
-        None
     }
 }
 
