@@ -385,24 +385,30 @@ impl GroupBars {
 impl Bars {
     fn draw(&mut self, now: Instant, rows: impl FnOnce(usize, &Units) -> (Vec<Row>, Option<Row>)) {
         (self.drawn_at, self.is_dirty, self.is_alarm_set) = (Some(now), false, false);
-        let (height, columns) = self.screen.size();
-        let canvas = Canvas { columns: self.columns.unwrap_or(columns), has_colours: has_colours() };
+        let (height, canvas) = self.canvas();
         let (tasks, whole) = rows(height, &self.units);
         self.screen.show(canvas.draw(&tasks, whole.as_ref()));
     }
 
+    /// The rows that there are for bars, and the columns.
+    fn canvas(&self) -> (usize, Canvas) {
+        let (height, columns) = self.screen.size();
+        (height, Canvas { columns: self.columns.unwrap_or(columns), has_colours: has_colours() })
+    }
+
     /// The last line, of all that was shown.
     fn finish(&mut self, text: &str, has_failures: bool) {
-        let (_, columns) = self.screen.size();
-        let canvas = Canvas { columns: self.columns.unwrap_or(columns), has_colours: has_colours() };
+        let (_, canvas) = self.canvas();
         match &mut self.screen {
-            Screen::Plain(plain) if plain.summarizes => {
-                plain.say(&Canvas { columns: usize::MAX, ..canvas }.last_line(text, has_failures))
-            }
-            Screen::Plain(_) => {}
+            Screen::Plain(plain) => plain.summarize(text, has_failures),
             screen if !self.is_cleared => screen.show(vec![canvas.last_line(text, has_failures)]),
             _ => {}
         }
+        self.leave();
+    }
+
+    /// What is shown stays there.
+    fn leave(&self) {
         if let (Screen::Others(others), false) = (&self.screen, self.is_cleared) {
             others.bar.abandon();
         }

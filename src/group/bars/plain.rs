@@ -15,7 +15,7 @@ pub(super) struct Plain {
     out: Box<dyn Write + Send>,
     canvas: Canvas,
     /// Whether the last line is to be one for all tasks.
-    pub(super) summarizes: bool,
+    summarizes: bool,
     /// Those whose start was told.
     started: BTreeSet<TaskId>,
 }
@@ -49,6 +49,13 @@ impl Plain {
         let mark = if has_failed && !self.canvas.has_colours { MARK } else { "" };
         let line = self.canvas.paint(&line, has_failed.then(|| Style::new().red())) + mark;
         self.say(&line);
+    }
+
+    /// The last line, of all that was shown, where it is wanted.
+    pub(super) fn summarize(&mut self, text: &str, has_failures: bool) {
+        if self.summarizes {
+            self.say(&self.canvas.last_line(text, has_failures));
+        }
     }
 
     pub(super) fn say(&mut self, text: &str) {

@@ -93,9 +93,7 @@ impl ShownTask {
             // Parts that are still under way are not shown any more.
             bars.draw(Instant::now(), |_, units| (self.rows(1, units), None));
         }
-        if let (Screen::Others(others), false) = (&bars.screen, bars.is_cleared) {
-            others.bar.abandon();
-        }
+        bars.leave();
     }
 }
 
