@@ -27,7 +27,6 @@ use crate::group::report::GroupReport;
 use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::sync::block_on::block_on;
-use crate::sync::clock;
 use crate::sync::relief;
 use crate::task::TaskRef;
 use crate::task::limits::Limits;
@@ -505,7 +504,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         if let Some(bars) = &self.bars {
             bars.draw_within(task);
         }
-        let entry = self.state.add(|| task.task(), clock::now());
+        let entry = self.state.add(|| task.task());
         if self.state.is_cancelled() {
             // Since its inputs were taken.
             task.cancel();

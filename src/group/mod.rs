@@ -33,7 +33,6 @@ use crate::group::report::GroupReport;
 use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::id::TaskId;
-use crate::sync::clock;
 use crate::sync::relief;
 use crate::task::TaskRef;
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
@@ -185,7 +184,7 @@ impl<T> TaskGroup<T> {
         if let Some(callbacks) = &self.callbacks {
             call_back_within(&mut task, &self.state, callbacks);
         }
-        let entry = self.state.add(|| task.task(), clock::now());
+        let entry = self.state.add(|| task.task());
         self.members.push(Member { index: self.added, entry, future: task });
         self.added += 1;
     }

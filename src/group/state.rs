@@ -16,6 +16,7 @@ use crate::group::report::GroupReport;
 use crate::group::report::history::History;
 use crate::group::tally::{Tally, Unit};
 use crate::progress::ProgressState;
+use crate::sync::clock;
 use crate::sync::timer::{TIMER, Timed, TimerId};
 use crate::sync::waiter::Waiter;
 use crate::task::TaskRef;
@@ -165,9 +166,9 @@ impl GroupState {
         self.known.get().is_some()
     }
 
-    /// Adds a task, which `task` returns, at this moment of the clock.
-    pub(crate) fn add(self: &Arc<Self>, task: impl FnOnce() -> TaskRef, now: u64) -> Entry {
-        let entry = Entry { added_at: now, key: OnceLock::new() };
+    /// Adds a task, which `task` returns, as of now.
+    pub(crate) fn add(self: &Arc<Self>, task: impl FnOnce() -> TaskRef) -> Entry {
+        let entry = Entry { added_at: clock::now(), key: OnceLock::new() };
         if self.knows() {
             self.insert(task(), &entry);
         }
@@ -546,7 +547,7 @@ mod tests {
     fn group_of_one() -> (Arc<GroupState>, TaskRef) {
         let (group, task) = (GroupState::new(Unit::OfTasks), idle::started(Details::default()));
         group.know(iter::empty());
-        group.add(|| task.clone(), 0);
+        group.add(|| task.clone());
         (group, task)
     }
 
