@@ -263,28 +263,8 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireE
     let Head { kind, id, .. } = head;
     Ok(match kind {
         kind::SURROUNDINGS => Request::Surroundings(surroundings(fields, &payload)?),
-        kind::HELLO => {
-            let mut from = Fields { rest: fields, message: "Hello" };
-            from.magic()?;
-            let (version, depth) = (from.u32()?, from.u32()?);
-            let (report_interval, max_frame) = (from.u64()?, from.u64()?);
-            // Other versions may not have this.
-            let shares_memory = from.u8().is_ok_and(|flag| flag != 0);
-            let heartbeat = from.u64().unwrap_or(0);
-            let log_level = from.u8().unwrap_or(0);
-            Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level })
-        }
-        kind::RUN => {
-            let mut from = Fields { rest: fields, message: "Run" };
-            let (place, wanted, timeout, format) = (from.u64()?, from.u32()?, from.u64()?, from.format()?);
-            let function = from.one_text()?;
-            let name = if from.rest.is_empty() { None } else { Some(from.one_text()?) };
-            if !from.rest.is_empty() {
-                return Err(from.malformed());
-            }
-            let run = Run { id, place, wanted, timeout };
-            Request::Run { run, function, name, input: Encoded { format, bytes: payload } }
-        }
+        kind::HELLO => Request::Hello(hello(fields)?),
+        kind::RUN => run(id, fields, payload)?,
         kind::SHARE => {
             let format = Fields { rest: fields, message: "Share" }.format()?;
             Request::Share { id, value: Encoded { format, bytes: payload } }
@@ -332,6 +312,30 @@ fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError
         kind::GOODBYE => Reply::Goodbye,
         _ => return Err(WireError::UnknownKind(kind)),
     })
+}
+
+fn hello(fields: &[u8]) -> Result<Hello, WireError> {
+    let mut from = Fields { rest: fields, message: "Hello" };
+    from.magic()?;
+    let (version, depth) = (from.u32()?, from.u32()?);
+    let (report_interval, max_frame) = (from.u64()?, from.u64()?);
+    // Other versions may not have this.
+    let shares_memory = from.u8().is_ok_and(|flag| flag != 0);
+    let heartbeat = from.u64().unwrap_or(0);
+    let log_level = from.u8().unwrap_or(0);
+    Ok(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level })
+}
+
+fn run(id: u64, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireError> {
+    let mut from = Fields { rest: fields, message: "Run" };
+    let (place, wanted, timeout, format) = (from.u64()?, from.u32()?, from.u64()?, from.format()?);
+    let function = from.one_text()?;
+    let name = if from.rest.is_empty() { None } else { Some(from.one_text()?) };
+    if !from.rest.is_empty() {
+        return Err(from.malformed());
+    }
+    let run = Run { id, place, wanted, timeout };
+    Ok(Request::Run { run, function, name, input: Encoded { format, bytes: payload } })
 }
 
 fn surroundings(fields: &[u8], payload: &[u8]) -> Result<Surroundings, WireError> {
