@@ -39,27 +39,14 @@ const WELCOME: Duration = Duration::from_secs(60);
 /// How long to wait before the next round.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Reads the invitation, takes on the surroundings that the program wants, and connects.
+/// Connects to the program that has invited this worker, once its surroundings are those that the program wants.
 pub(super) fn join(
     registry: &'static TaskRegistry,
     role: &Role,
     is_settled: bool,
     parent: &mut Parent,
 ) -> Result<Link, Box<dyn Error>> {
-    let invitation = if is_settled {
-        Invitation::parse(&read_line(io::stdout())?)?
-    } else {
-        if let Some(path) = worker_args::key_file() {
-            let file = File::open(&path);
-            let file =
-                file.map_err(|error| format!("its invitation in {} could not be read: {error}", path.display()))?;
-            rustix::stdio::dup2_stdin(above_standard(file)?)?;
-        }
-        let line = read_line(io::stdin())?;
-        let invitation = Invitation::parse(&line).map_err(|error| uninvited(&error))?;
-        settle(|| leave_line(&line))?;
-        invitation
-    };
+    let invitation = if is_settled { Invitation::parse(&read_line(io::stdout())?)? } else { settle_invited()? };
     let (theirs, ours) = (invitation.terms.fingerprint.binary, portable_fingerprint(Some(registry)).binary);
     if theirs != ours {
         let program = program::location()?;
@@ -77,6 +64,19 @@ pub(super) fn join(
         let _ = io::stderr().write_all(signature::of(pid, &host).as_bytes());
     }
     Ok(connect(&invitation, parent)?)
+}
+
+/// Reads the invitation, and takes on the surroundings that the program wants.
+fn settle_invited() -> Result<Invitation, Box<dyn Error>> {
+    if let Some(path) = worker_args::key_file() {
+        let file = File::open(&path);
+        let file = file.map_err(|error| format!("its invitation in {} could not be read: {error}", path.display()))?;
+        rustix::stdio::dup2_stdin(above_standard(file)?)?;
+    }
+    let line = read_line(io::stdin())?;
+    let invitation = Invitation::parse(&line).map_err(|error| uninvited(&error))?;
+    settle(|| leave_line(&line))?;
+    Ok(invitation)
 }
 
 fn uninvited(found: &dyn Error) -> String {
