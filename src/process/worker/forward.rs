@@ -104,23 +104,19 @@ impl Outlet {
         }
     }
 
-    /// Writes to the memory for this task, if it is the current one.
-    fn write(&self, task: TaskId, write: impl FnOnce(&Memory, u64)) {
-        let Some(memory) = self.channel.memory() else { return };
-        // Threads that a task has left behind may still write. Locked while this is written, as there is one writer.
+    /// Uses the memory for this task, if it is the current one. Threads that a task has left behind may still call this:
+    /// locked meanwhile, so that they neither write besides another one nor drop a request for that.
+    fn use_memory<R>(&self, task: TaskId, act: impl FnOnce(&Memory, u64) -> R) -> Option<R> {
+        let memory = self.channel.memory()?;
         let current = self.current();
-        if let Some((_, run)) = current.filter(|&(current, _)| current == task) {
-            write(memory, run);
-        }
+        let (_, run) = current.filter(|&(current, _)| current == task)?;
+        Some(act(memory, run))
     }
 
     /// Takes the request in the memory that this task is to end.
     pub(super) fn take_request(&self, task: TaskId) -> Option<CancelCause> {
-        let live = self.channel.memory().and_then(Memory::live)?;
-        // Locked meanwhile: a thread that a task has left behind is not to drop the request for another one.
-        let current = self.current();
-        let (_, run) = current.filter(|&(current, _)| current == task)?;
-        live.take_request(run).map(CancelCause::from_bits)
+        let request = self.use_memory(task, |memory, run| memory.live()?.take_request(run));
+        request.flatten().map(CancelCause::from_bits)
     }
 
     fn add_lines(&self, run: u64, last: Option<Line>) {
@@ -146,14 +142,14 @@ impl Outlet {
 /// In the memory that is shared with the program.
 impl Recorder for Outlet {
     fn record(&self, task: TaskId, position: Position, message: Option<&str>, is_spread: bool) {
-        self.write(task, |memory, run| {
+        self.use_memory(task, |memory, run| {
             memory.record(run, position, message, is_spread);
             memory.live().filter(|_| !is_spread).into_iter().for_each(Live::gather);
         });
     }
 
     fn spread(&self, task: TaskId) {
-        self.write(task, |memory, _| memory.live().into_iter().for_each(Live::spread));
+        self.use_memory(task, |memory, _| memory.live().into_iter().for_each(Live::spread));
     }
 }
 
