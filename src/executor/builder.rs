@@ -39,12 +39,7 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn new(name: Option<String>, limits: Limits) -> Self {
-        let mut options = Self::default();
-        if name.is_some() || limits != Limits::default() {
-            options.details().name = name.map(Into::into);
-            options.details().limits = limits;
-        }
-        options
+        Self { details: Details::of(name, limits), deadline: None }
     }
 
     /// Those of a chunk of a map.

@@ -144,8 +144,10 @@ impl LostTries {
 }
 
 impl Details {
-    pub(crate) fn with_limits(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
+    /// Those of a task with this name and these limits, if it has any.
+    pub(crate) fn of(name: Option<String>, limits: Limits) -> Option<Box<Self>> {
+        let has_any = name.is_some() || limits != Limits::default();
+        has_any.then(|| Box::new(Self { name: name.map(Into::into), limits, ..Self::default() }))
     }
 
     /// The name that it was given, or else one that tells it apart from others of the same function.

@@ -155,7 +155,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn limited(limits: Limits) -> (TaskRef, Limited) {
-        let task = idle::started(Details::with_limits(limits));
+        let task = idle::started(*Details::of(None, limits).unwrap());
         task.core.state.set(state::LIMITED);
         (task.clone(), Limited(task))
     }

@@ -273,15 +273,10 @@ impl Worker {
     fn take_up(self: &Arc<Self>, inbox: &mut Inbox, queued: QueuedRun) -> Next {
         let QueuedRun { run, function, name, input } = queued;
         let Some(function) = self.registry.function(&function) else { return Next::Refuse(run) };
-        // The program enforces it; here it only tells the task.
+        // The program enforces it; here it only tells the task. That of items is how long they are begun.
         let is_limited = run.timeout != wire::NO_TIMEOUT && input.format != Format::Items;
-        let details = (is_limited || name.is_some()).then(|| {
-            let timeout = is_limited.then(|| Duration::from_nanos(run.timeout));
-            let limits = Limits { timeout, ..Limits::default() };
-            let mut details = Box::new(Details::with_limits(limits));
-            details.name = name.map(Into::into);
-            details
-        });
+        let timeout = is_limited.then(|| Duration::from_nanos(run.timeout));
+        let details = Details::of(name, Limits { timeout, ..Limits::default() });
         let called = function.name();
         // The initializer is nobody's task.
         let id = if run.id == 0 { TaskId::next() } else { TaskId::of_program(run.id) };
