@@ -298,25 +298,20 @@ impl Timed for Watched {
         if let Some(due) = reports.next_due().filter(|&due| now < due) {
             return Some(due);
         }
-        if matches!(reports.pace, Pace::TaskThread(_)) {
-            // Unless it has made no call since it was asked last time: then the next one begins anew.
-            let is_silent = core.state.set(state::REPORT) & state::REPORT != 0;
-            reports.watched = reports.watched.filter(|_| !is_silent);
-            return reports.watched.map(|_| after(now, interval));
-        }
-        let notices = reports.subscribers.store(&core.snapshot(), Some(interval));
-        if !notices.is_empty() {
-            reports.shown_at = Some(now);
-            core.state.clear(state::REPORT);
-            notify(core, reports, notices);
-        } else {
+        if !matches!(reports.pace, Pace::TaskThread(_)) {
+            let notices = reports.subscribers.store(&core.snapshot(), Some(interval));
+            if !notices.is_empty() {
+                reports.shown_at = Some(now);
+                core.state.clear(state::REPORT);
+                notify(core, reports, notices);
+                return Some(after(now, interval));
+            }
             // If the task falls silent, that counts from about now on.
             core.probe();
-            if core.state.set(state::REPORT) & state::REPORT != 0 {
-                reports.watched = None;
-                return None;
-            }
         }
-        Some(after(now, interval))
+        // The next call shows its change; unless none was made since it was asked last time, then that begins anew.
+        let is_silent = core.state.set(state::REPORT) & state::REPORT != 0;
+        reports.watched = reports.watched.filter(|_| !is_silent);
+        reports.watched.map(|_| after(now, interval))
     }
 }
