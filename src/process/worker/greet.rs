@@ -29,16 +29,11 @@ impl Worker {
         let link = link(registry, role, &mut parent)?;
         let mut channel = Channel::over(link);
         let mut decoder = Decoder::new(1024);
-        let Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level } =
-            hello(&mut channel, &mut decoder)?;
+        let hello = hello(&mut channel, &mut decoder)?;
         channel.outbox().reply(Reply::Ready(ready(registry, role)));
         parent.send_all(&channel);
-        if version != VERSION {
-            return Err(said(&WireError::Version(version)).into());
-        }
-        if shares_memory && channel.memory().is_none() {
-            return Err("the memory that it shares with the program that started it could not be mapped".into());
-        }
+        // An answer is sent in any case: it says who cannot understand whom.
+        let Hello { depth, report_interval, max_frame, heartbeat, log_level, .. } = check(hello, &channel)?;
         worker_args::set_depth(depth.saturating_add(1));
         TaskId::set_depth(worker_args::depth());
         decoder.set_max_frame(max_frame);
@@ -92,6 +87,17 @@ fn hello(channel: &mut Channel, decoder: &mut Decoder) -> Result<Hello, Box<dyn 
             None => {}
         }
     }
+}
+
+/// Gives back the introduction of a program that this worker can serve.
+fn check(hello: Hello, channel: &Channel) -> Result<Hello, Box<dyn Error>> {
+    if hello.version != VERSION {
+        return Err(said(&WireError::Version(hello.version)).into());
+    }
+    if hello.shares_memory && channel.memory().is_none() {
+        return Err("the memory that it shares with the program that started it could not be mapped".into());
+    }
+    Ok(hello)
 }
 
 fn ready(registry: &'static TaskRegistry, role: &Role) -> Ready {

@@ -318,15 +318,7 @@ impl Worker {
         references::use_store((run.id != 0).then(|| self.store.clone()));
         // It may have been paused or cancelled since it was said to have started.
         let context = run::claim_and_run(task.clone(), Context { function: Some(function), ..context });
-        let (forwarder, ends) = self.leave_task();
-        if let Some(forwarder) = forwarder {
-            // Nothing may be said of a task after its end.
-            forwarder.close();
-        }
-        task.core.move_in();
-        if ends {
-            wait_for_the_end();
-        }
+        self.leave_task(&task);
         // Where its output is expected before its outcome.
         let _ = io::stdout().flush();
         // With all items, where it has such.
@@ -343,14 +335,20 @@ impl Worker {
         context
     }
 
-    /// From now on there is no current task. Returns who has forwarded what it showed, and whether this worker ends now.
-    fn leave_task(&self) -> (Option<Arc<Forwarder>>, bool) {
+    /// From now on this is not the current task any more. Does not return where this worker ends now.
+    fn leave_task(&self, task: &TaskRef) {
         let mut inbox = self.lock();
-        let current = inbox.current.take();
-        if inbox.ends {
-            self.changed.notify_all();
+        let (current, ends) = (inbox.current.take(), inbox.ends);
+        drop(inbox);
+        if let Some(forwarder) = current.and_then(|current| current.forwarder) {
+            // Nothing may be said of a task after its end.
+            forwarder.close();
         }
-        (current.and_then(|current| current.forwarder), inbox.ends)
+        task.core.move_in();
+        if ends {
+            self.changed.notify_all();
+            wait_for_the_end();
+        }
     }
 
     fn refuse(&self, run: Run) {
