@@ -9,7 +9,7 @@ use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::task::callbacks::Callbacks;
 use crate::task::lines::Line;
-use crate::task::remote::Position;
+use crate::task::remote::Said;
 
 /// How often a running task is shown, and who looks at it from the thread that it runs on.
 #[derive(Clone, Default)]
@@ -21,23 +21,18 @@ pub(crate) struct Context {
     /// What its function is called, where the task does not know it.
     pub(crate) function: Option<&'static str>,
     /// Where what the task says is recorded.
-    pub(crate) recorder: Option<Arc<dyn Watcher>>,
+    pub(crate) recorder: Option<Arc<dyn Recorder>>,
     /// Where its lines go, if they are not shown in this process.
     pub(crate) relay: Option<Arc<dyn Relay>>,
 }
 
-/// Keeps what a task has said last, for another process, which may see what it counts by itself as well. Called with a
-/// lock of the task held.
+/// Keeps what a task has said last, for another process, which may see what it counts by itself as well, and may request
+/// something.
 pub(crate) trait Recorder: Send + Sync {
-    /// Called in the order in which it was said. Where the count `is_spread`, over parts or threads, nothing but this says
-    /// how far the task has come.
-    fn record(&self, task: TaskId, position: Position, message: Option<&str>, is_spread: bool);
-    /// The count is about to be spread.
+    /// Called in the order in which it was said, with a lock of the task held.
+    fn record(&self, task: TaskId, said: Said<'_>);
+    /// The count is about to be spread. Called with a lock of the task held.
     fn spread(&self, task: TaskId);
-}
-
-/// A recorder that can see to it that it hears of a task again and again, and whose other process may request something.
-pub(crate) trait Watcher: Recorder {
     /// The count is spread: it is to be recorded as often as it would be shown, although nobody may observe the task.
     fn watch(self: Arc<Self>, task: TaskId);
     /// Takes the request that this task is to end, where there is one beside what it counts.

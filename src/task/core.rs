@@ -14,12 +14,11 @@ use crate::sync::clock::{self, Clock, Span};
 use crate::sync::relief::before_waiting;
 use crate::sync::waiter::Waiter;
 use crate::task::bulk;
-use crate::task::context::Recorder;
 use crate::task::counts::{self, Counts, known};
 use crate::task::details::{Details, Totals, default_name};
 use crate::task::items::Items;
 use crate::task::limits::Limits;
-use crate::task::remote::{Position, Record, RemoteSnapshot};
+use crate::task::remote::{Position, Record, RemoteSnapshot, Said};
 use crate::task::state::{self, State, Unclaimed};
 
 /// Where a task is run, but for the host: a thread of the program, or a process.
@@ -478,12 +477,12 @@ impl Core {
         }
     }
 
-    /// Records what the task has said by now.
-    pub(crate) fn record(&self, recorder: &(impl Recorder + ?Sized)) {
+    /// Lets `record` have what the task has said by now.
+    pub(crate) fn record(&self, record: impl FnOnce(Said<'_>)) {
         let totals = self.details().totals();
-        let is_spread = !totals.parts.is_empty();
+        let (position, message) = (totals.position(&self.counts), totals.message.as_deref());
         // Under the lock, so that what was said later is recorded later.
-        recorder.record(self.id(), totals.position(&self.counts), totals.message.as_deref(), is_spread);
+        record(Said { position, message, is_spread: !totals.parts.is_empty() });
     }
 
     /// Sets what a process had recorded of the task before it was lost. Called only by who receives its messages.

@@ -46,6 +46,15 @@ pub(crate) struct RemoteLog {
     pub(crate) text: String,
 }
 
+/// How far a task has come, and what it says, on its way to a record of that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said<'a> {
+    pub(crate) position: Position,
+    pub(crate) message: Option<&'a str>,
+    /// The count is spread over parts or threads: nothing but this says how far the task has come.
+    pub(crate) is_spread: bool,
+}
+
 /// What a task had said last in another process that was lost.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Record {

@@ -91,15 +91,15 @@ pub(crate) fn record_and_report(task: &TaskRef, context: &Context) {
 
 pub(crate) fn record(task: &TaskRef, context: &Context) {
     if let Some(recorder) = &context.recorder {
-        task.core.record(&**recorder);
+        task.core.record(|said| recorder.record(task.core.id(), said));
     }
 }
 
 /// The count is spread over parts or threads: unlike a single count, it is seen from the program only if it is
 /// recorded.
 pub(crate) fn follow_spread(task: &TaskRef, context: &Context) {
+    record(task, context);
     if let Some(recorder) = &context.recorder {
-        task.core.record(&**recorder);
         recorder.clone().watch(task.core.id());
     }
 }

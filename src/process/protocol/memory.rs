@@ -31,7 +31,7 @@ use crate::process::protocol::live::{Live, Seen};
 use crate::process::protocol::page::Place;
 use crate::sync::seqlock::Sequence;
 use crate::task::counts::Cells;
-use crate::task::remote::{Position, Record, RecordedMessage, beginning};
+use crate::task::remote::{Position, Record, RecordedMessage, Said, beginning};
 
 /// How many tasks a worker has at most.
 pub(crate) const PLACES: usize = 256;
@@ -140,27 +140,20 @@ impl Memory {
     }
 
     /// Records what a task has said. Only the worker does this, one thread at a time.
-    pub(crate) fn record(&self, task: u64, position: Position, message: Option<&str>, is_spread: bool) {
+    pub(crate) fn record(&self, task: u64, said: Said<'_>) {
         let Some(sequence) = self.word(SEQUENCE) else { return };
         let next = sequence.load(Ordering::Relaxed).wrapping_add(1);
         // Whoever reads a record that is overwritten also sees that the other one is complete.
         fence(Ordering::Release);
-        if self.write_record(record_at(next), task, position, message, is_spread).is_some() {
+        if self.write_record(record_at(next), task, said).is_some() {
             sequence.store(next, Ordering::Release);
         }
     }
 
-    fn write_record(
-        &self,
-        at: usize,
-        task: u64,
-        position: Position,
-        message: Option<&str>,
-        is_spread: bool,
-    ) -> Option<()> {
+    fn write_record(&self, at: usize, task: u64, said: Said<'_>) -> Option<()> {
+        let Said { position: Position { n, total, part }, message, is_spread } = said;
         let text = beginning(message.unwrap_or_default(), MESSAGE);
         let extent = message.map_or(NO_MESSAGE, |message| if message.len() == text.len() { WHOLE } else { CUT });
-        let Position { n, total, part } = position;
         let fields = [task, n, total, part.to_bits(), is_spread.into(), extent, text.len() as u64];
         for (index, value) in fields.into_iter().enumerate() {
             self.word(at + 8 * index)?.store(value, Ordering::Relaxed);
@@ -256,7 +249,7 @@ mod tests {
     use super::{FIELDS, LIVE, MESSAGE, Memory, PLACES, SEQUENCE, record_at};
     use crate::process::protocol::page::Doomed;
     use crate::task::counts::{Counter, UNKNOWN};
-    use crate::task::remote::{Position, Record, RecordedMessage};
+    use crate::task::remote::{Position, Record, RecordedMessage, Said};
 
     /// As both ends have it.
     fn pair() -> (Memory, Memory) {
@@ -298,6 +291,10 @@ mod tests {
 
     const POSITION: Position = Position { n: 60, total: 1000, part: 0.25 };
 
+    fn said(position: Position, message: Option<&str>) -> Said<'_> {
+        Said { position, message, is_spread: false }
+    }
+
     fn record(task: u64, message: Option<(&str, bool)>) -> Record {
         let message = message.map(|(text, is_cut)| RecordedMessage { text: text.into(), is_cut });
         Record { task, position: POSITION, message }
@@ -307,13 +304,13 @@ mod tests {
     fn what_was_recorded_last_is_given_back() {
         let (program, worker) = pair();
         assert_eq!(last(&program), None);
-        worker.record(7, POSITION, None, false);
+        worker.record(7, said(POSITION, None));
         assert_eq!(last(&program), Some(record(7, None)));
         for message in ["file 60", "", "ß", "file 6"] {
-            worker.record(8, POSITION, Some(message), false);
+            worker.record(8, said(POSITION, Some(message)));
             assert_eq!(last(&program), Some(record(8, Some((message, false)))));
         }
-        worker.record(9, POSITION, None, false);
+        worker.record(9, said(POSITION, None));
         assert_eq!(last(&program), Some(record(9, None)), "the message was that of another task");
         assert!(program.notes(0).is_empty(), "records are no notes");
     }
@@ -322,10 +319,10 @@ mod tests {
     fn a_long_message_is_cut_at_a_character() {
         let (program, worker) = pair();
         let longest = "x".repeat(MESSAGE);
-        worker.record(7, POSITION, Some(&longest), false);
+        worker.record(7, said(POSITION, Some(&longest)));
         assert_eq!(last(&program), Some(record(7, Some((&longest, false)))));
         let odd = format!("x{}", "ß".repeat(MESSAGE));
-        worker.record(7, POSITION, Some(&odd), false);
+        worker.record(7, said(POSITION, Some(&odd)));
         assert_eq!(last(&program), Some(record(7, Some((&odd[..MESSAGE - 1], true)))));
     }
 
@@ -333,8 +330,8 @@ mod tests {
     fn a_record_that_is_being_written_leaves_the_one_before() {
         let (program, worker) = pair();
         for task in 1..5 {
-            worker.record(task, POSITION, Some("whole"), false);
-            worker.write_record(record_at(task + 1), task + 1, POSITION, Some("the worker ends in it"), false).unwrap();
+            worker.record(task, said(POSITION, Some("whole")));
+            worker.write_record(record_at(task + 1), task + 1, said(POSITION, Some("the worker ends in it"))).unwrap();
             assert_eq!(last(&program), Some(record(task, Some(("whole", false)))));
         }
     }
@@ -345,7 +342,7 @@ mod tests {
         let writer = thread::spawn(move || {
             for n in 1..20_000 {
                 let message = n.to_string().repeat(50);
-                worker.record(n, Position { n, total: n, part: 0.0 }, Some(&message), false);
+                worker.record(n, said(Position { n, total: n, part: 0.0 }, Some(&message)));
             }
         });
         while !writer.is_finished() {
@@ -361,7 +358,7 @@ mod tests {
     #[test]
     fn nonsense_in_a_record_is_nothing_or_a_text() {
         let (program, worker) = pair();
-        worker.record(7, POSITION, Some("file 60"), false);
+        worker.record(7, said(POSITION, Some("file 60")));
         let at = record_at(worker.word(SEQUENCE).unwrap().load(Ordering::Relaxed));
         let set = |index: usize, value: u64| worker.word(at + 8 * index).unwrap().swap(value, Ordering::Relaxed);
         for len in [MESSAGE as u64 + 1, u64::MAX] {
@@ -391,7 +388,7 @@ mod tests {
         };
         assert_eq!(program.look(7), seen(0, UNKNOWN, None));
         Counter(live.cells.n).advance(59);
-        worker.record(7, Position { n: 59, total: 1000, part: 0.0 }, Some("file 59"), false);
+        worker.record(7, said(Position { n: 59, total: 1000, part: 0.0 }, Some("file 59")));
         Counter(live.cells.n).advance(1);
         assert_eq!(program.look(7), seen(60, UNKNOWN, Some("file 59")));
         assert_eq!(program.last_look(), program.look(7));
@@ -406,11 +403,11 @@ mod tests {
         let (program, worker) = pair();
         let live = worker.live().unwrap();
         live.turn_to(7);
-        worker.record(7, Position { n: 3, ..POSITION }, None, false);
+        worker.record(7, said(Position { n: 3, ..POSITION }, None));
         live.spread();
         Counter(live.cells.n).advance(900);
         assert_eq!(program.look(7), None, "nothing says how far that is");
-        worker.record(7, POSITION, None, true);
+        worker.record(7, Said { is_spread: true, ..said(POSITION, None) });
         assert_eq!(program.look(7), Some(record(7, None)));
         live.gather();
         assert_eq!(program.look(7).unwrap().position.n, 900);
@@ -437,7 +434,7 @@ mod tests {
     fn what_is_written_for_ever_is_not_waited_for() {
         let (program, worker) = pair();
         worker.live().unwrap().turn_to(7);
-        worker.record(7, POSITION, None, false);
+        worker.record(7, said(POSITION, None));
         worker.0.get_atomic_ref::<AtomicU32>(LIVE).unwrap().store(1, Ordering::Relaxed);
         assert_eq!(program.look(7), None);
         assert_eq!(program.last_look(), Some(record(7, None)));

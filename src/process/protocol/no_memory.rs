@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::process::protocol::live::Live;
 use crate::process::protocol::page::Place;
-use crate::task::remote::{Position, Record};
+use crate::task::remote::{Record, Said};
 
 pub(crate) const PLACES: usize = 1;
 pub(crate) const NOTES: usize = 0;
@@ -43,7 +43,7 @@ impl Memory {
         match self.0 {}
     }
 
-    pub(crate) fn record(&self, _task: u64, _position: Position, _message: Option<&str>, _is_spread: bool) {
+    pub(crate) fn record(&self, _task: u64, _said: Said<'_>) {
         match self.0 {}
     }
 

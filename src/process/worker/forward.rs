@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use crate::error::CancelCause;
 use crate::id::TaskId;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::live::Live;
@@ -16,10 +15,10 @@ use crate::process::protocol::wake_pipe::WakePipe;
 use crate::process::protocol::wire::{Reply, Run};
 use crate::progress::{PartState, ProgressState, Status};
 use crate::sync::waiter::Waiter;
-use crate::task::context::{Recorder, Relay};
+use crate::task::context::Relay;
 use crate::task::core::Core;
 use crate::task::lines::{Backlog, Line, to_standard_error};
-use crate::task::remote::{Position, RemotePart, RemoteSnapshot, beginning};
+use crate::task::remote::{Position, RemotePart, RemoteSnapshot, Said, beginning};
 use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
 
@@ -106,17 +105,19 @@ impl Outlet {
 
     /// Uses the memory for this task, if it is the current one. Threads that a task has left behind may still call this:
     /// locked meanwhile, so that they neither write besides another one nor drop a request for that.
-    fn use_memory<R>(&self, task: TaskId, act: impl FnOnce(&Memory, u64) -> R) -> Option<R> {
+    pub(super) fn use_memory<R>(&self, task: TaskId, act: impl FnOnce(&Memory, u64) -> R) -> Option<R> {
         let memory = self.channel.memory()?;
         let current = self.current();
         let (_, run) = current.filter(|&(current, _)| current == task)?;
         Some(act(memory, run))
     }
 
-    /// Takes the request in the memory that this task is to end.
-    pub(super) fn take_request(&self, task: TaskId) -> Option<CancelCause> {
-        let request = self.use_memory(task, |memory, run| memory.live()?.take_request(run));
-        request.flatten().map(CancelCause::from_bits)
+    /// Records in the memory what this task has said, if it is the current one.
+    pub(super) fn record(&self, task: TaskId, said: Said<'_>) {
+        self.use_memory(task, |memory, run| {
+            memory.record(run, said);
+            memory.live().filter(|_| !said.is_spread).into_iter().for_each(Live::gather);
+        });
     }
 
     fn add_lines(&self, run: u64, last: Option<Line>) {
@@ -136,20 +137,6 @@ impl Outlet {
 
     pub(super) fn current(&self) -> MutexGuard<'_, Option<(TaskId, u64)>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// In the memory that is shared with the program.
-impl Recorder for Outlet {
-    fn record(&self, task: TaskId, position: Position, message: Option<&str>, is_spread: bool) {
-        self.use_memory(task, |memory, run| {
-            memory.record(run, position, message, is_spread);
-            memory.live().filter(|_| !is_spread).into_iter().for_each(Live::gather);
-        });
-    }
-
-    fn spread(&self, task: TaskId) {
-        self.use_memory(task, |memory, _| memory.live().into_iter().for_each(Live::spread));
     }
 }
 
@@ -277,7 +264,7 @@ impl Forwarder {
         let says_more = state.says_more_than(&sent.state);
         if says_more {
             // Recorded first, so that the record is never older than what is sent.
-            core.record(&*self.outlet);
+            core.record(|said| self.outlet.record(core.id(), said));
         }
         // The rest can be read in shared memory.
         let is_shown = says_more && self.is_wanted(state::OBSERVED);

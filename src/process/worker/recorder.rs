@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use crate::error::CancelCause;
 use crate::id::TaskId;
+use crate::process::protocol::live::Live;
 use crate::process::protocol::memory::Memory;
 use crate::process::worker::{Current, Worker};
-use crate::task::context::{Recorder, Watcher};
+use crate::task::context::Recorder;
 use crate::task::counts;
-use crate::task::remote::Position;
+use crate::task::remote::Said;
 
 impl Worker {
     /// Lets tasks count in the memory that is shared with the program. Returns what records the rest there; `None`
     /// without such memory.
-    pub(super) fn lay_out(self: &Arc<Self>) -> Option<Arc<dyn Watcher>> {
+    pub(super) fn lay_out(self: &Arc<Self>) -> Option<Arc<dyn Recorder>> {
         // Leaked, as it is used until the process ends.
         let worker: &'static Arc<Self> = Box::leak(Box::new(self.clone()));
         let live = worker.channel().memory().and_then(Memory::live)?;
@@ -25,16 +26,14 @@ impl Worker {
 }
 
 impl Recorder for Worker {
-    fn record(&self, task: TaskId, position: Position, message: Option<&str>, is_spread: bool) {
-        self.outlet.record(task, position, message, is_spread);
+    fn record(&self, task: TaskId, said: Said<'_>) {
+        self.outlet.record(task, said);
     }
 
     fn spread(&self, task: TaskId) {
-        self.outlet.spread(task);
+        self.outlet.use_memory(task, |memory, _| memory.live().into_iter().for_each(Live::spread));
     }
-}
 
-impl Watcher for Worker {
     fn watch(self: Arc<Self>, task: TaskId) {
         let mut inbox = self.lock();
         let current = inbox.current.as_mut().filter(|current| current.task.core.id() == task);
@@ -45,7 +44,8 @@ impl Watcher for Worker {
     }
 
     fn take_request(&self, task: TaskId) -> Option<CancelCause> {
-        self.outlet.take_request(task)
+        let request = self.outlet.use_memory(task, |memory, run| memory.live()?.take_request(run));
+        request.flatten().map(CancelCause::from_bits)
     }
 
     fn sleep(&self, task: TaskId, duration: Duration) {
