@@ -247,17 +247,23 @@ impl<C> Parts<C> {
     }
 }
 
-macro_rules! impl_elements {
-    ($($container:ident::$method:ident)*) => {
+/// Passes each value within a container on as a part of it.
+macro_rules! impl_parts {
+    ($($container:ident { $($method:ident($($key:ident)?)),+ $(; $skip:ident)? })*) => {
         $(impl<C: $container> $container for Parts<C> {
             type Ok = C::Ok;
             type Error = C::Error;
 
-            #[inline]
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
+            $(#[inline]
+            fn $method<T: Serialize + ?Sized>(&mut self, $($key: &'static str,)? value: &T) -> Result<(), C::Error> {
                 let part = self.part(value);
-                self.inner.$method(&part)
-            }
+                self.inner.$method($($key,)? &part)
+            })+
+
+            $(#[inline]
+            fn $skip(&mut self, key: &'static str) -> Result<(), C::Error> {
+                self.inner.$skip(key)
+            })?
 
             #[inline]
             fn end(self) -> Result<C::Ok, C::Error> {
@@ -267,58 +273,12 @@ macro_rules! impl_elements {
     };
 }
 
-macro_rules! impl_fields {
-    ($($container:ident)*) => {
-        $(impl<C: $container> $container for Parts<C> {
-            type Ok = C::Ok;
-            type Error = C::Error;
-
-            #[inline]
-            fn serialize_field<T: Serialize + ?Sized>(&mut self, key: &'static str, value: &T) -> Result<(), C::Error> {
-                let part = self.part(value);
-                self.inner.serialize_field(key, &part)
-            }
-
-            #[inline]
-            fn skip_field(&mut self, key: &'static str) -> Result<(), C::Error> {
-                self.inner.skip_field(key)
-            }
-
-            #[inline]
-            fn end(self) -> Result<C::Ok, C::Error> {
-                self.inner.end()
-            }
-        })*
-    };
-}
-
-impl_elements! {
-    SerializeSeq::serialize_element
-    SerializeTuple::serialize_element
-    SerializeTupleStruct::serialize_field
-    SerializeTupleVariant::serialize_field
-}
-
-impl_fields!(SerializeStruct SerializeStructVariant);
-
-impl<C: SerializeMap> SerializeMap for Parts<C> {
-    type Ok = C::Ok;
-    type Error = C::Error;
-
-    #[inline]
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), C::Error> {
-        let part = self.part(key);
-        self.inner.serialize_key(&part)
-    }
-
-    #[inline]
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), C::Error> {
-        let part = self.part(value);
-        self.inner.serialize_value(&part)
-    }
-
-    #[inline]
-    fn end(self) -> Result<C::Ok, C::Error> {
-        self.inner.end()
-    }
+impl_parts! {
+    SerializeSeq { serialize_element() }
+    SerializeTuple { serialize_element() }
+    SerializeTupleStruct { serialize_field() }
+    SerializeTupleVariant { serialize_field() }
+    SerializeMap { serialize_key(), serialize_value() }
+    SerializeStruct { serialize_field(key); skip_field }
+    SerializeStructVariant { serialize_field(key); skip_field }
 }
