@@ -473,28 +473,23 @@ impl Subscriber<ProgressState> for Observed {
     }
 }
 
-/// What the bars of a group have not shown yet.
+/// For bars, which show the tasks themselves.
 #[cfg(feature = "indicatif")]
-pub(crate) struct View {
-    group: Arc<GroupState>,
-    feed: Arc<Feed<GroupProgress>>,
-}
-
-#[cfg(feature = "indicatif")]
-impl View {
-    pub(crate) fn new(group: Arc<GroupState>) -> Arc<Self> {
+impl GroupState {
+    /// What bars have not shown yet, from now on.
+    pub(crate) fn feed_bars(self: &Arc<Self>) -> Arc<Feed<GroupProgress>> {
         let feed = Feed::new();
         feed.take_lines();
-        group.lock().has_details = Some(false);
-        group.admit_feed(&feed);
-        Arc::new(Self { group, feed })
+        self.lock().has_details = Some(false);
+        self.admit_feed(&feed);
+        feed
     }
 
     /// The lines that were said, and whether something else has changed.
-    pub(crate) fn take(&self) -> (Vec<Line>, bool) {
-        let has_details = self.group.lock().has_details.replace(false);
+    pub(crate) fn take_news(&self, feed: &Feed<GroupProgress>) -> (Vec<Line>, bool) {
+        let has_details = self.lock().has_details.replace(false);
         let (mut lines, mut has_changed) = (Vec::new(), has_details == Some(true));
-        while let Some(news) = self.feed.next() {
+        while let Some(news) = feed.next() {
             match news {
                 News::Line(line) => lines.push(line),
                 News::Snapshot(_) => has_changed = true,
@@ -503,38 +498,23 @@ impl View {
         (lines, has_changed)
     }
 
-    /// Nothing more will be shown.
-    pub(crate) fn close(&self) {
-        self.feed.close();
-    }
-
-    /// The tasks that have started and not ended, and how far all have come.
-    pub(crate) fn now(&self) -> (Vec<TaskRef>, GroupProgress) {
-        let mut inner = self.group.lock();
+    /// The tasks that have started and not ended, and how far all have come: that is no news for `feed` any more.
+    pub(crate) fn now(&self, feed: &Feed<GroupProgress>) -> (Vec<TaskRef>, GroupProgress) {
+        let mut inner = self.lock();
         let progress = inner.tally.progress();
-        inner.subscribers.note(&*self.feed, &progress);
+        inner.subscribers.note(feed, &progress);
         (inner.tally.started().cloned().collect(), progress)
-    }
-
-    pub(crate) fn report(&self) -> GroupReport {
-        self.group.report()
     }
 
     /// How many tasks there are, or will be, as far as that is known.
     pub(crate) fn tasks(&self, progress: &GroupProgress) -> u64 {
-        self.group.lock().tally.inputs().unwrap_or(progress.tasks() as u64)
-    }
-
-    pub(crate) fn waiter(&self) -> &Waiter {
-        &self.group.waiter
+        self.lock().tally.inputs().unwrap_or(progress.tasks() as u64)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::GroupState;
-    #[cfg(feature = "indicatif")]
-    use super::View;
     use crate::group::tally::Unit;
     use crate::task::details::Details;
     use crate::task::subscribers::Pace;
@@ -574,13 +554,13 @@ mod tests {
     #[test]
     fn bars_are_drawn_anew_after_they_have_shown_the_task_go_on() {
         let (group, task) = group_of_one();
-        let view = View::new(group.clone());
+        let feed = group.feed_bars();
         halt(&group, &task);
-        assert!(view.take().1);
+        assert!(group.take_news(&feed).1);
         task.core.state.clear(state::HALTED);
-        assert_eq!(view.now().1.running, 1);
+        assert_eq!(group.now(&feed).1.running, 1);
         halt(&group, &task);
-        assert!(view.take().1);
-        assert_eq!(view.now().1.paused, 1);
+        assert!(group.take_news(&feed).1);
+        assert_eq!(group.now(&feed).1.paused, 1);
     }
 }

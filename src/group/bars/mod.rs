@@ -28,14 +28,15 @@ use crate::group::bars::layout::{Canvas, Row};
 use crate::group::bars::plain::Plain;
 use crate::group::bars::terminal::{Block, Terminal, standard_error};
 use crate::group::bars::units::Units;
-use crate::group::state::{GroupState, View};
+use crate::group::progress::GroupProgress;
+use crate::group::state::GroupState;
 use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed};
 use crate::sync::unwind::quietly;
 use crate::sync::waiter::Waiter;
 use crate::task::TaskRef;
 use crate::task::callbacks::Observer;
-use crate::task::lines::{Line, LineTarget, whole_characters};
+use crate::task::lines::{Feed, Line, LineTarget, whole_characters};
 
 /// The bars of a [`TaskGroup`](crate::TaskGroup), a [`Map`](crate::Map) or a task, made and shown by
 /// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars), [`Map::show_bars`](crate::Map::show_bars) and
@@ -488,14 +489,17 @@ fn has_colours() -> bool {
 }
 
 /// Bars that follow a group or a map where that is polled.
+#[derive(Clone)]
 pub(crate) struct Shown {
     bars: GroupBars,
-    view: Arc<View>,
+    group: Arc<GroupState>,
+    /// What they have not shown yet.
+    feed: Arc<Feed<GroupProgress>>,
 }
 
 impl Shown {
     pub(crate) fn new(group: &Arc<GroupState>, bars: GroupBars) -> Self {
-        let shown = Self { bars, view: View::new(group.clone()) };
+        let shown = Self { bars, group: group.clone(), feed: group.feed_bars() };
         shown.catch_up(None);
         shown
     }
@@ -503,15 +507,14 @@ impl Shown {
     /// Draws also from within a task that runs where it is polled.
     pub(crate) fn draw_within<T>(&self, task: &mut ProgressFuture<T>) {
         if task.is_inline() {
-            let within = Shown { bars: self.bars.clone(), view: self.view.clone() };
-            task.observe(Box::new(within), ProgressState::INITIAL);
+            task.observe(Box::new(self.clone()), ProgressState::INITIAL);
         }
     }
 
     /// Draws what has changed; `ended` is a task whose outcome is handed out now.
     pub(crate) fn draw(&self, cx: &mut Context<'_>, ended: Option<&TaskRef>) {
         // Registered first: what changes after this wakes us.
-        self.view.waiter().register(cx.waker());
+        self.group.waiter.register(cx.waker());
         self.catch_up(Some(cx.waker()));
         if let (Some(task), Bars { screen: Screen::Plain(plain), units, .. }) = (ended, &mut *self.bars.lock()) {
             plain.note_ended(task.core.id(), task.name(), &task.core.snapshot(), units);
@@ -519,17 +522,17 @@ impl Shown {
     }
 
     fn catch_up(&self, waker: Option<&Waker>) {
-        let (lines, has_changed) = self.view.take();
+        let (lines, has_changed) = self.group.take_news(&self.feed);
         self.bars.say(&lines);
         if let (true, Screen::Plain(plain)) = (has_changed, &mut self.bars.lock().screen) {
-            self.view.now().0.iter().for_each(|task| plain.note_started(task.core.id(), task.name()));
+            self.group.now(&self.feed).0.iter().for_each(|task| plain.note_started(task.core.id(), task.name()));
         }
         self.bars.draw(has_changed, waker, |rows, units| {
-            let (started, progress) = self.view.now();
+            let (started, progress) = self.group.now(&self.feed);
             // The last row is for all of them.
             let (shown, hidden) = started.split_at(started.len().min(rows - 1));
             let tasks = shown.iter().map(|task| (task.name(), task.core.snapshot()));
-            let whole = Row::of_group(&progress, self.view.tasks(&progress), hidden.len(), units);
+            let whole = Row::of_group(&progress, self.group.tasks(&progress), hidden.len(), units);
             (Row::of_tasks(tasks, rows - 1 - shown.len(), units), Some(whole))
         });
     }
@@ -538,7 +541,7 @@ impl Shown {
     pub(crate) fn give_way(&self, others: &GroupBars) {
         // Lines that were printed before are not passed on to them.
         self.catch_up(None);
-        self.view.close();
+        self.feed.close();
         if !Arc::ptr_eq(&self.bars.shared, &others.shared) {
             self.bars.clear();
         }
@@ -546,12 +549,12 @@ impl Shown {
 
     /// The group is gone, maybe because what is written to has panicked, and would do so again.
     pub(crate) fn finish(&self) {
-        self.view.close();
+        self.feed.close();
         let _ = quietly(|| {
             self.catch_up(None);
-            let (_, progress) = self.view.now();
+            let (_, progress) = self.group.now(&self.feed);
             // Names of tasks are in it.
-            let summary = self.view.report().to_string();
+            let summary = self.group.report().to_string();
             self.bars.lock().finish(&one_line(&summary), progress.failed + progress.cancelled > 0);
         });
     }
