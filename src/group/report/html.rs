@@ -2,7 +2,6 @@
 //!
 //! The page is one file, so that it can be sent and kept. Its script draws the data that is written into it as JSON.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, SystemTime};
@@ -62,10 +61,8 @@ impl GroupReport {
         )?;
         write_list(out, lanes.iter(), |out, lane| write!(out, "{}", QuotedInScript(&lane.title)))?;
         write!(out, "],\n\"tasks\":[")?;
-        let lane_of = lanes_of_tasks(&lanes);
-        write_list(out, self.tasks().iter().enumerate(), |out, (index, task)| {
-            write_task(out, task, lane_of.get(&index).copied())
-        })?;
+        let tasks = self.tasks().iter().zip(lanes_of_tasks(&lanes, self.tasks().len()));
+        write_list(out, tasks, |out, (task, lane)| write_task(out, task, lane))?;
         write!(out, "],\n\"spans\":[")?;
         let spans = lanes.iter().enumerate().flat_map(|(lane, it)| it.spans.iter().map(move |span| (lane, span)));
         write_list(out, spans, |out, (lane, span)| {
@@ -77,9 +74,14 @@ impl GroupReport {
 }
 
 /// The lane that each task was on last.
-fn lanes_of_tasks(lanes: &[Lane<'_>]) -> BTreeMap<usize, usize> {
-    let spans = lanes.iter().enumerate().flat_map(|(lane, it)| it.spans.iter().map(move |span| (lane, span)));
-    spans.filter(|(_, span)| span.task.started == Some(span.started)).map(|(lane, span)| (span.index, lane)).collect()
+fn lanes_of_tasks(lanes: &[Lane<'_>], tasks: usize) -> Vec<Option<usize>> {
+    let mut lane_of = vec![None; tasks];
+    for (lane, it) in lanes.iter().enumerate() {
+        for span in it.spans.iter().filter(|span| span.task.started == Some(span.started)) {
+            lane_of[span.index] = Some(lane);
+        }
+    }
+    lane_of
 }
 
 fn write_task(out: &mut impl Write, task: &TaskReport, lane: Option<usize>) -> io::Result<()> {

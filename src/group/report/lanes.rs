@@ -1,6 +1,6 @@
 //! Which worker has run what, one after the other.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::error::TaskErrorKind;
@@ -53,11 +53,14 @@ impl Fate {
 /// A lane for each worker. One that was in a second task while the first went on, as a thread is that runs what it waits
 /// for, has another lane for that.
 pub(crate) fn lanes(report: &GroupReport) -> Vec<Lane<'_>> {
-    let mut workers: BTreeMap<&WorkerId, Vec<Span<'_>>> = BTreeMap::new();
-    for (worker, span) in report.tasks().iter().enumerate().flat_map(|(index, task)| spans(index, task, report)) {
-        workers.entry(worker).or_default().push(span);
-    }
-    workers.into_iter().flat_map(|(worker, spans)| side_by_side(worker, spans)).collect()
+    let tasks = report.tasks().iter().enumerate();
+    lanes_of(tasks.flat_map(|(index, task)| spans(index, task, report)).collect())
+}
+
+fn lanes_of<'a>(mut spans: Vec<(&'a WorkerId, Span<'a>)>) -> Vec<Lane<'a>> {
+    // Of two that start together, the one that goes on for longer is around the other one.
+    spans.sort_unstable_by_key(|(worker, span)| (*worker, span.started, Reverse(span.ended), span.index));
+    spans.chunk_by(|(one, _), (other, _)| one == other).flat_map(side_by_side).collect()
 }
 
 /// The tries of a task, with the workers that they were on.
@@ -74,11 +77,10 @@ fn spans<'a>(
     })
 }
 
-fn side_by_side<'a>(worker: &'a WorkerId, mut spans: Vec<Span<'a>>) -> Vec<Lane<'a>> {
-    // Of two that start together, the one that goes on for longer is around the other one.
-    spans.sort_by_key(|span| (span.started, std::cmp::Reverse(span.ended), span.index));
+/// The lanes of one worker.
+fn side_by_side<'a>(spans: &[(&'a WorkerId, Span<'a>)]) -> Vec<Lane<'a>> {
     let mut lanes: Vec<Lane<'a>> = Vec::new();
-    for span in spans {
+    for &(worker, span) in spans {
         let is_free = |lane: &&mut Lane<'_>| lane.spans.last().is_none_or(|last| last.ended <= span.started);
         match lanes.iter_mut().find(is_free) {
             Some(lane) => lane.spans.push(span),
@@ -96,7 +98,7 @@ fn side_by_side<'a>(worker: &'a WorkerId, mut spans: Vec<Span<'a>>) -> Vec<Lane<
 
 #[cfg(test)]
 mod tests {
-    use super::{Fate, Span, side_by_side};
+    use super::{Fate, Span, lanes_of};
     use crate::group::report::TaskReport;
     use crate::id::WorkerId;
     use crate::task::details::Details;
@@ -111,10 +113,9 @@ mod tests {
         let task = TaskReport::new(record, Duration::from_nanos);
         let span = |index, started, ended| {
             let (started, ended) = (Duration::from_millis(started), Duration::from_millis(ended));
-            Span { index, task: &task, started, ended, fate: Fate::Finished }
+            (&WorkerId::Thread(7), Span { index, task: &task, started, ended, fate: Fate::Finished })
         };
-        let spans = vec![span(0, 0, 2), span(1, 3, 5), span(2, 2, 9), span(3, 9, 10)];
-        let lanes = side_by_side(&WorkerId::Thread(7), spans);
+        let lanes = lanes_of(vec![span(0, 0, 2), span(1, 3, 5), span(2, 2, 9), span(3, 9, 10)]);
         let lanes: Vec<_> = lanes
             .iter()
             .map(|lane| (&*lane.title, lane.spans.iter().map(|span| span.index).collect::<Vec<_>>()))

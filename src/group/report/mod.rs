@@ -6,7 +6,6 @@ pub(crate) mod lanes;
 pub(crate) mod summary;
 pub(crate) mod trace;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -335,16 +334,16 @@ impl TaskReport {
 /// A process runs one task at a time, but reports in bursts. So the end of each task is moved back to the start of the
 /// next.
 fn one_at_a_time(records: &mut [TaskRecord]) {
-    let mut processes: BTreeMap<WorkerId, Vec<&mut TaskRecord>> = BTreeMap::new();
+    let mut processes: Vec<(WorkerId, &mut TaskRecord)> = Vec::new();
     for record in records.iter_mut().filter(|record| record.ended().is_some()) {
         if let Some(worker @ WorkerId::Process { .. }) = record.worker() {
-            processes.entry(worker).or_default().push(record);
+            processes.push((worker, record));
         }
     }
-    for mut records in processes.into_values() {
-        records.sort_by_key(|record| (record.ended(), record.id));
+    processes.sort_unstable_by(|(a, one), (b, other)| (a, one.ended(), one.id).cmp(&(b, other.ended(), other.id)));
+    for records in processes.chunk_by_mut(|(one, _), (other, _)| one == other) {
         let mut next_start = u64::MAX;
-        for record in records.into_iter().rev() {
+        for (_, record) in records.iter_mut().rev() {
             record.move_back(record.ended().map_or(0, |ended| ended.saturating_sub(next_start)));
             next_start = record.started().unwrap_or(next_start);
         }

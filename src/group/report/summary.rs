@@ -1,6 +1,6 @@
 //! How the tasks of a group have ended, in one line.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::error::TaskErrorKind;
@@ -19,7 +19,7 @@ pub(crate) struct Summary {
     cancelled: usize,
     running: usize,
     pending: usize,
-    workers: BTreeSet<WorkerId>,
+    workers: HashSet<WorkerId>,
     /// For how long all tasks together have been running, also those whose worker was lost.
     busy: u64,
     /// When the first task was submitted.

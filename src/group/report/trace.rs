@@ -2,7 +2,6 @@
 //!
 //! [trace event format]: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::ops::RangeFrom;
@@ -152,17 +151,15 @@ impl<W: Write> Trace<W> {
 
     /// How many were running, whenever that changes.
     fn count(&mut self, spans: &[Span<'_>]) -> io::Result<()> {
-        let mut changes: BTreeMap<Duration, i64> = BTreeMap::new();
-        for span in spans {
-            *changes.entry(span.started).or_default() += 1;
-            *changes.entry(span.ended).or_default() -= 1;
-        }
+        let mut changes: Vec<(Duration, i64)> =
+            spans.iter().flat_map(|span| [(span.started, 1), (span.ended, -1)]).collect();
+        changes.sort_unstable();
         let (mut running, pid) = (0, self.process(THIS_MACHINE)?);
-        for (at, change) in changes {
-            running += change;
+        for changes in changes.chunk_by(|(one, _), (other, _)| one == other) {
+            running += changes.iter().map(|(_, change)| change).sum::<i64>();
             self.event(format_args!(
                 r#""ph":"C","name":"running","pid":{pid},"ts":{},"args":{{"tasks":{running}}}"#,
-                Micros(at)
+                Micros(changes[0].0)
             ))?;
         }
         Ok(())
