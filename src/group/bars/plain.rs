@@ -1,6 +1,6 @@
 //! Where nothing can be drawn again: a line for each start and each end.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::io::Write;
 
 use console::Style;
@@ -17,13 +17,13 @@ pub(super) struct Plain {
     /// Whether the last line is to be one for all tasks.
     summarizes: bool,
     /// Those whose start was told.
-    started: BTreeSet<TaskId>,
+    started: HashSet<TaskId>,
 }
 
 impl Plain {
     pub(super) fn new(out: Box<dyn Write + Send>, has_colours: bool, summarizes: bool) -> Self {
         let canvas = Canvas { columns: usize::MAX, has_colours };
-        Self { out, canvas, summarizes, started: BTreeSet::new() }
+        Self { out, canvas, summarizes, started: HashSet::new() }
     }
 
     /// A task that is running.

@@ -17,8 +17,8 @@
 //!
 //! Deliberately not that of `indicatif`, which fills each line to its end and lets it wrap.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::mem;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use console::{Term, strip_ansi_codes, truncate_str};
@@ -61,7 +61,7 @@ pub(super) struct Terminal {
 
 #[derive(Debug, Default)]
 struct Screen {
-    blocks: BTreeMap<u64, Vec<String>>,
+    blocks: Vec<(u64, Vec<String>)>,
     created: u64,
     /// How wide the lines are that were drawn, and in how many columns.
     drawn: Vec<usize>,
@@ -88,14 +88,14 @@ impl Terminal {
         let mut screen = self.lock();
         screen.created += 1;
         let id = screen.created;
-        screen.blocks.insert(id, Vec::new());
+        screen.blocks.push((id, Vec::new()));
         Block { terminal: self.clone(), id }
     }
 
     /// Writes a line above the bars, if there are any.
     fn println_above(&self, line: &str) -> bool {
         let mut screen = self.lock();
-        let has_bars = screen.blocks.values().any(|lines| !lines.is_empty());
+        let has_bars = screen.blocks.iter().any(|(_, lines)| !lines.is_empty());
         if has_bars {
             self.write(&mut screen, line);
         }
@@ -147,7 +147,7 @@ impl Terminal {
         let is_to_be_erased = !text.is_empty() || columns < screen.columns;
         let mut frame = if is_to_be_erased { screen.clear(size) } else { up(screen.height(columns)) };
         frame += text;
-        let lines: Vec<&String> = screen.blocks.values().flatten().collect();
+        let lines: Vec<&String> = screen.blocks.iter().flat_map(|(_, lines)| lines).collect();
         // The last lines say most.
         let shown = &lines[lines.len().saturating_sub(rows.saturating_sub(1).max(1))..];
         screen.is_last_row = rows == 1;
@@ -173,7 +173,7 @@ impl Terminal {
     /// If the program was stopped or in the background, the shell has written an unknown number of lines below the bars:
     /// those bars are left as they are. Returns whether the bars have to be drawn anew.
     fn leave_to_the_shell(&self, screen: &mut Screen) -> bool {
-        let was_in_background = std::mem::replace(&mut screen.is_in_background, screen.job.is_in_background());
+        let was_in_background = mem::replace(&mut screen.is_in_background, screen.job.is_in_background());
         let is_left = self.pulse.has_missed() || was_in_background;
         if is_left {
             screen.drawn.clear();
@@ -210,7 +210,8 @@ impl Screen {
     }
 
     fn remove(&mut self, id: u64) -> Option<Vec<String>> {
-        self.blocks.remove(&id).filter(|lines| !lines.is_empty())
+        let found = self.blocks.iter().position(|(block, _)| *block == id)?;
+        Some(self.blocks.remove(found).1).filter(|lines| !lines.is_empty())
     }
 }
 
@@ -223,7 +224,7 @@ impl Block {
         let columns = if rows == 1 { columns.saturating_sub(KEY_ECHO).max(1) } else { columns };
         // One for the cursor.
         let rows = rows.saturating_sub(1);
-        let others: usize = screen.blocks.iter().filter(|(id, _)| **id != self.id).map(|(_, lines)| lines.len()).sum();
+        let others: usize = screen.blocks.iter().filter(|(id, _)| *id != self.id).map(|(_, lines)| lines.len()).sum();
         let share = rows / screen.blocks.len().max(1);
         (rows.saturating_sub(others).max(share).max(1), columns)
     }
@@ -232,8 +233,9 @@ impl Block {
     pub(super) fn show(&self, lines: Vec<String>) {
         let mut screen = self.terminal.lock();
         let is_left = self.terminal.leave_to_the_shell(&mut screen);
-        let before = screen.blocks.insert(self.id, lines);
-        if is_left || before.as_ref() != screen.blocks.get(&self.id) {
+        let Some((_, shown)) = screen.blocks.iter_mut().find(|(id, _)| *id == self.id) else { return };
+        let before = mem::replace(shown, lines);
+        if is_left || before != *shown {
             self.terminal.draw(&mut screen, "");
         }
     }
