@@ -1,9 +1,10 @@
 //! Many inputs of a map as one task, see [`task::items`](crate::task::items).
 
 use std::any::type_name;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
+use std::iter;
 use std::marker::PhantomData;
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,7 +58,7 @@ pub(crate) struct Labels {
 }
 
 /// Which inputs could not be encoded, and were not sent with the others. An error that was told is gone.
-type Unencodable = BTreeMap<usize, Option<BoxError>>;
+type Unencodable = Vec<(usize, Option<BoxError>)>;
 
 /// How often an item is started again when the process that runs it is lost.
 #[derive(Clone, Copy, Debug)]
@@ -125,8 +126,9 @@ impl Labels {
 
 /// Takes the inputs from this one on off those before it: as they are encoded, and those of them that could not be.
 fn split_off(inputs: &[u8], unencodable: &mut Unencodable, from: usize) -> Option<(Vec<u8>, Unencodable)> {
-    let inputs = items::skip(inputs, from - unencodable.range(..from).count())?.to_vec();
-    let unencodable = unencodable.split_off(&from).into_iter();
+    let before = unencodable.partition_point(|&(index, _)| index < from);
+    let inputs = items::skip(inputs, from - before)?.to_vec();
+    let unencodable = unencodable.split_off(before).into_iter();
     Some((inputs, unencodable.map(|(index, error)| (index - from, error)).collect()))
 }
 
@@ -232,7 +234,11 @@ impl<I, O> Chunk<I, O> {
     /// Tells of what could not be encoded, where that is next.
     fn push_unencodable(&self, error: &dyn Fn(TaskErrorKind) -> TaskError) {
         let mut unencodable = lock(&self.unencodable);
-        while let Some(source) = unencodable.get_mut(&self.counts.ended()).and_then(Option::take) {
+        let next = || {
+            let found = unencodable.binary_search_by_key(&self.counts.ended(), |&(index, _)| index).ok()?;
+            unencodable[found].1.take()
+        };
+        for source in iter::from_fn(next) {
             self.push(Err(error(TaskErrorKind::Encode).of_another().with_source(NotEncoded(source).into())));
         }
     }
@@ -399,7 +405,7 @@ where
             if let Err(error) = guard(|| C::append(input, &mut bytes)) {
                 // What there is of it.
                 bytes.truncate(end);
-                unencodable.insert(index, Some(error));
+                unencodable.push((index, Some(error)));
             }
         }
         self.chunk.encoded.store(bytes.len(), Ordering::Relaxed);
