@@ -1,6 +1,6 @@
 //! An executor without threads.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +15,7 @@ use crate::run;
 use crate::task::context::Context;
 use crate::task::details::Owner;
 use crate::task::transitions;
-use crate::task::{TaskRef, state};
+use crate::task::{TaskRef, in_order, state};
 
 /// Runs each task on the thread that polls its future, at the first poll: for tests, and where there are no threads.
 ///
@@ -56,8 +56,8 @@ struct Shared {
 #[derive(Default)]
 struct Tasks {
     is_shut_down: bool,
-    /// Those that have not ended, in the order in which they came.
-    live: BTreeMap<TaskId, TaskRef>,
+    /// Those that have not ended.
+    live: HashMap<TaskId, TaskRef>,
 }
 
 impl SyncExecutor {
@@ -108,9 +108,10 @@ impl SyncExecutor {
     /// ```
     pub fn shutdown_now(&self) -> Shutdown {
         let shutdown = self.shutdown();
-        let live = self.shared.lock();
-        let cancellations = transitions::request_cancel_all(live.live.values().rev().cloned(), CancelCause::Shutdown);
-        drop(live);
+        let tasks = self.shared.lock();
+        let live = in_order(tasks.live.values().cloned());
+        let cancellations = transitions::request_cancel_all(live.into_iter().rev(), CancelCause::Shutdown);
+        drop(tasks);
         cancellations.carry_out();
         shutdown
     }
@@ -155,7 +156,7 @@ impl Owner for Shared {
 
 impl Drain for Shared {
     fn drain(&self) -> bool {
-        let live: Vec<TaskRef> = self.lock().live.values().cloned().collect();
+        let live = in_order(self.lock().live.values().cloned());
         for task in live {
             if task.core.claim().is_ok() {
                 run::run(task, Context::default());

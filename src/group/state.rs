@@ -19,7 +19,6 @@ use crate::progress::ProgressState;
 use crate::sync::clock;
 use crate::sync::timer::{TIMER, Timed, TimerId};
 use crate::sync::waiter::Waiter;
-use crate::task::TaskRef;
 use crate::task::bulk::Standstill;
 use crate::task::core::Core;
 #[cfg(feature = "indicatif")]
@@ -29,6 +28,7 @@ use crate::task::publish;
 use crate::task::record::TaskRecord;
 use crate::task::subscribers::{Channel, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
 use crate::task::transitions;
+use crate::task::{TaskRef, in_order};
 
 /// Kept by the group and its handles, and by each task that it observes until that has ended.
 pub(crate) struct GroupState {
@@ -111,9 +111,7 @@ impl Members {
 
     /// In the order in which they were submitted.
     fn tasks(&self) -> Vec<TaskRef> {
-        let mut tasks: Vec<_> = self.tasks.iter().map(|(_, member)| member.task.clone()).collect();
-        tasks.sort_unstable_by_key(|task| task.core.id());
-        tasks
+        in_order(self.tasks.iter().map(|(_, member)| member.task.clone()))
     }
 }
 
@@ -503,7 +501,7 @@ impl GroupState {
         let mut inner = self.lock();
         let progress = inner.tally.progress();
         inner.subscribers.note(feed, &progress);
-        (inner.tally.started().cloned().collect(), progress)
+        (in_order(inner.tally.started().cloned()), progress)
     }
 
     /// How many tasks there are, or will be, as far as that is known.

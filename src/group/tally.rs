@@ -1,7 +1,7 @@
 //! How far many tasks have come together: incremental sums, so that a change costs the same however many tasks there
 //! are.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::mem;
 use std::time::Duration;
 
@@ -182,7 +182,7 @@ pub(crate) struct Tally {
     unit: Unit,
     sums: Sums,
     /// Those that have started and not ended, as they are known.
-    started: BTreeMap<TaskId, (TaskRef, Share)>,
+    started: HashMap<TaskId, (TaskRef, Share)>,
     /// The time during which something was running.
     clock: Clock,
     /// Of the tasks that were counted before the tally was kept: when the first was started, and the last one ended.

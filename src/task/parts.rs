@@ -14,7 +14,6 @@
 //! A part knows neither its parent nor its task: the updater that counts in it does, and takes it out of its parent when
 //! it is dropped.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -39,7 +38,8 @@ impl From<Reading> for Position {
 /// What was handed out of one count.
 #[derive(Default)]
 pub(crate) struct Parts {
-    under_way: BTreeMap<u64, Arc<Part>>,
+    /// In the order in which they were handed out, and so of their keys.
+    under_way: Vec<Arc<Part>>,
     handed_out: u64,
     shared: Option<Arc<Stripes>>,
     /// The total that one of the threads which share the count has set last, in place of that of the count.
@@ -70,7 +70,7 @@ impl Parts {
             return position;
         }
         let (mut n, mut part) = (i128::from(position.n), 0.0);
-        for child in self.under_way.values() {
+        for child in &self.under_way {
             let (whole, rest) = child.done(levels);
             n -= i128::from(child.units - whole);
             part += rest;
@@ -90,7 +90,7 @@ impl Parts {
     /// `depth` says how many parts with a name these are parts of.
     fn add_named(&self, levels: usize, depth: u8, named: &mut Vec<PartState>) {
         let Some(below) = levels.checked_sub(1) else { return };
-        for child in self.under_way.values() {
+        for child in &self.under_way {
             if named.len() == MOST_NAMED {
                 return;
             }
@@ -114,7 +114,7 @@ impl Parts {
         self.handed_out += 1;
         let key = self.handed_out;
         let part = Arc::new(Part { counts: Counts::new(), parts: Mutex::default(), units, name: OnceLock::new(), key });
-        self.under_way.insert(key, part.clone());
+        self.under_way.push(part.clone());
         // Whoever sees the new count also sees that there are details, and looks for the parts in them.
         fence(Ordering::Release);
         counts.counter().advance(units);
@@ -123,7 +123,8 @@ impl Parts {
 
     /// Takes back a part that is over, which makes it complete. The caller drops it without the lock.
     pub(crate) fn take_back(&mut self, part: &Part) -> Option<Arc<Part>> {
-        self.under_way.remove(&part.key)
+        let found = self.under_way.binary_search_by_key(&part.key, |part| part.key).ok()?;
+        Some(self.under_way.remove(found))
     }
 
     /// The count that several threads share, made if there is none yet.
