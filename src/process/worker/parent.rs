@@ -1,6 +1,6 @@
 //! The process that has started a worker. Its end is not the end of the channel, which other processes may hold as well.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -37,9 +37,14 @@ impl Parent {
         getppid() != self.pid || self.lifeline.as_ref().is_some_and(has_ended)
     }
 
-    /// Readable when it may be gone.
-    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.pidfd.iter().chain(&self.lifeline).map(AsFd::as_fd)
+    /// Waits until one of these is ready, or so long, and no longer than until this may be gone. May return early: whoever
+    /// waits looks again.
+    pub(crate) fn wait<'a>(&'a self, fds: &mut Vec<PollFd<'a>>, timeout: Option<Duration>) {
+        fds.extend(self.pidfd.iter().chain(&self.lifeline).map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let glance = self.pidfd.is_none().then_some(GLANCE);
+        let timeout = glance.into_iter().chain(timeout).min().and_then(|time| Timespec::try_from(time).ok());
+        // An error is as good as something that is ready.
+        let _ = poll(fds, timeout.as_ref());
     }
 
     /// Sends everything, for as long as the program is there to take it. Returns whether it was.
@@ -48,18 +53,9 @@ impl Parent {
             if self.is_gone() {
                 return false;
             }
-            let mut fds = vec![PollFd::from_borrowed_fd(channel.output(), PollFlags::OUT)];
-            fds.extend(self.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-            let timeout = self.glance().and_then(|time| Timespec::try_from(time).ok());
-            // An error is as good as some room: whoever waits looks again.
-            let _ = poll(&mut fds, timeout.as_ref());
+            self.wait(&mut vec![PollFd::from_borrowed_fd(channel.output(), PollFlags::OUT)], None);
         }
         true
-    }
-
-    /// How long to wait before another look.
-    pub(crate) fn glance(&self) -> Option<Duration> {
-        self.pidfd.is_none().then_some(GLANCE)
     }
 }
 

@@ -5,7 +5,7 @@ use std::process;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::error::CancelCause;
 use crate::id::TaskId;
@@ -154,11 +154,8 @@ impl Worker {
         if self.channel().is_full() {
             fds.push(PollFd::from_borrowed_fd(self.channel().output(), PollFlags::OUT));
         }
-        fds.extend(self.parent.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let beat = pulse.map(|pulse| pulse.next().saturating_duration_since(Instant::now()));
-        let timeout = self.parent.glance().into_iter().chain(beat).min().and_then(|time| Timespec::try_from(time).ok());
-        // After an error, the channel is looked at again.
-        let _ = poll(&mut fds, timeout.as_ref());
+        self.parent.wait(&mut fds, beat);
         if !fds[1].revents().is_empty() {
             self.outlet.wake.drain();
         }
