@@ -1,6 +1,7 @@
 //! The one place that runs tasks: here the work of a task is given its updater.
 
 use std::cell::Cell;
+use std::iter;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,9 +11,9 @@ use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::error::chain::is_cancellation;
-use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, panic_message};
+use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, guard};
 use crate::id::TaskId;
-use crate::sync::unwind::{drop_payload, drop_quietly};
+use crate::sync::unwind::{drop_each_quietly, drop_quietly};
 use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::details::{Details, Owner};
@@ -184,18 +185,6 @@ pub(crate) fn decode_outcome<T: Send + 'static>(
     }
 }
 
-/// Calls code of the user, and turns a panic into an error.
-pub(crate) fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        let error = match panic_message(&*payload) {
-            Some(message) => format!("it panicked: {message}").into(),
-            None => "it panicked".into(),
-        };
-        drop_payload(payload);
-        Err(error)
-    })
-}
-
 impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
     fn task(&self) -> &Task<dyn Body> {
         self
@@ -241,9 +230,13 @@ pub(crate) fn run_items<I, O: Send + 'static>(
     call: impl Fn(I, &Updater) -> TaskResult<O>,
     mut deliver: impl FnMut(Result<O, TaskError>, Duration),
 ) -> TaskResult<()> {
-    for item in items {
+    let mut items = items.into_iter();
+    while let Some(item) = items.next() {
         // Also where the function makes no call: the task ends or waits here, and shows how far it has come.
-        updater.update(0)?;
+        if let Err(cancelled) = updater.update(0) {
+            drop_each_quietly(iter::once(item).chain(items));
+            return Err(cancelled.into());
+        }
         let result = catch_unwind(AssertUnwindSafe(|| call(item, updater)));
         let outcome = judge(&updater.task().core, function, result);
         // First, or else what the item has counted would count twice for a moment.

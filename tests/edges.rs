@@ -7,20 +7,36 @@ mod support;
 use std::fmt;
 use std::fs;
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::stream::{FusedStream, StreamExt};
+use indicatif::{MultiProgress, ProgressDrawTarget};
 use progress_executor::{
-    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, SharedUpdater, Status, SyncExecutor, TaskError,
-    TaskErrorKind, TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, WorkerExit,
+    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, Shared, SharedUpdater, Status, SyncExecutor,
+    TaskError, TaskErrorKind, TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, WorkerExit,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::support::{DEADLINE, eventually, gate, has_process, with_time_enough, within_deadline};
 
-progress_executor::test_worker!(same, keep_few, process_id, length, leave_group, leave, stand_still);
+progress_executor::test_worker!(
+    same,
+    keep_few,
+    process_id,
+    length,
+    leave_group,
+    leave,
+    stand_still,
+    take_odd,
+    leave_early,
+    read_shared
+);
 
 // Values that are not to be taken for others.
 
@@ -478,6 +494,41 @@ impl Write for Breaks {
     }
 }
 
+/// A number of lines, of which every second one is not written.
+struct Stutters(u32);
+
+impl Write for Stutters {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0 += 1;
+        assert!(self.0 % 2 != 0, "it breaks");
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_panics_when_it_is_written_to_takes_no_outcome_from_a_map() {
+    for (is_inline, chunk) in [(false, 1), (false, 3), (true, 1), (true, 3)] {
+        let (threads, inline) = (ThreadPoolExecutor::new(2), SyncExecutor::new());
+        let executor: &dyn Executor = if is_inline { &inline } else { &threads };
+        let mut map = executor.map(|n: u64, _: &Updater| Ok(n), 0..10).chunks(chunk);
+        map.show(GroupBars::lines(Stutters(0)));
+        let (mut outcomes, mut panics) = (Vec::new(), 0);
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| smol::block_on(map.next()))) {
+                Ok(Some(outcome)) => outcomes.push(outcome.unwrap()),
+                Ok(None) => break,
+                Err(_) => panics += 1,
+            }
+        }
+        assert!(panics > 0);
+        assert_eq!(outcomes, (0..10).collect::<Vec<_>>(), "inline: {is_inline}, in chunks of {chunk}");
+    }
+}
+
 /// A second panic in a `drop` would abort the program.
 #[test]
 fn what_panics_when_it_is_written_to_ends_a_join_and_not_the_program() {
@@ -491,4 +542,111 @@ fn what_panics_when_it_is_written_to_ends_a_join_and_not_the_program() {
         });
         assert!(joined.join().is_err());
     });
+}
+
+#[test]
+fn bars_of_any_number_of_columns_are_drawn() {
+    for columns in [0, 1, usize::MAX] {
+        let screen = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        let mut group = TaskGroup::new();
+        group.show(GroupBars::on(screen, 10).columns(columns));
+        group.add(SyncExecutor::new().spawn(|progress| Ok(progress.set_counts(1, 2)?)));
+        within_deadline(|| group.join().wait()).unwrap();
+    }
+}
+
+// Values whose `drop` panics.
+
+#[derive(Debug)]
+struct Bomb(bool);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.0, "it goes off");
+    }
+}
+
+/// Two at once would abort the program.
+#[test]
+fn values_that_panic_when_they_are_dropped_do_not_keep_a_join_from_its_error() {
+    let joined = within_deadline(|| {
+        let mut group = TaskGroup::new();
+        for number in 0..4 {
+            let fail = move |_: &Updater| if number == 2 { Err("it failed".into()) } else { Ok(Bomb(true)) };
+            group.add(SyncExecutor::new().spawn(fail));
+        }
+        group.join().wait().map(drop)
+    });
+    assert!(joined.unwrap_err().is_failed());
+}
+
+#[test]
+fn inputs_and_outputs_of_a_chunk_that_panic_when_they_are_dropped_end_no_program() {
+    let drop_bombs = |is_begun: bool| {
+        let executor = SyncExecutor::new();
+        let mut map = executor.map(|bomb: Bomb, _: &Updater| Ok(bomb), (0..4).map(|_| Bomb(true))).chunks(4);
+        let first = is_begun.then(|| map.next().now_or_never().flatten().unwrap().unwrap());
+        map.handle().cancel();
+        first.into_iter().for_each(std::mem::forget);
+        drop(map);
+    };
+    within_deadline(move || [true, false].into_iter().for_each(drop_bombs));
+}
+
+#[test]
+fn a_chunk_that_is_cancelled_drops_what_has_not_begun_one_by_one() {
+    let outcomes = within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let (gate, barrier) = gate();
+        let barrier = Arc::new(Mutex::new(barrier));
+        let keep = move |bomb: Bomb, _: &Updater| {
+            barrier.lock().unwrap().pass();
+            std::mem::forget(bomb);
+            Ok(())
+        };
+        let map = executor.map(keep, (0..4).map(|_| Bomb(true))).chunks(4);
+        let handle = map.handle();
+        let canceller = thread::spawn(move || {
+            gate.wait();
+            handle.cancel();
+            gate.open();
+        });
+        let outcomes: Vec<_> = map.blocking().collect();
+        canceller.join().unwrap();
+        outcomes
+    });
+    let ended: Vec<bool> = outcomes.iter().map(Result::is_ok).collect();
+    assert_eq!(ended, [true, false, false, false]);
+}
+
+// Streams.
+
+#[test]
+fn a_map_is_at_its_end_once_it_knows_how_many_inputs_there_were() {
+    let executor = ThreadPoolExecutor::new(1);
+    // Nobody can tell how many there are.
+    let inputs = (0..3_u64).filter(|_| true);
+    let mut map = executor.map(|n: u64, _: &Updater| Ok(n), inputs).chunks(5).buffer(1);
+    while !map.is_terminated() {
+        smol::block_on(map.next());
+    }
+    assert_eq!((map.progress().n, map.progress().total), (3, Some(3)));
+}
+
+// Values that are shared.
+
+fn read_shared(shared: Shared<Read>, _: &Updater) -> TaskResult<u64> {
+    Ok(shared.0)
+}
+
+#[test]
+fn a_shared_value_that_panics_when_it_is_decoded_is_told_to_all_who_refer_to_it() {
+    let pool = ProcessPoolExecutor::builder().max_workers(1).build().unwrap();
+    let shared = Shared::new(Read(UNREAD));
+    for _ in 0..2 {
+        let task = pool.submit(read_shared, shared.clone());
+        let error = within_deadline(move || task.wait()).unwrap_err();
+        assert_eq!(*error.kind(), TaskErrorKind::Decode);
+        assert!(format!("{error:#}").contains("nor this one"), "{error:#}");
+    }
 }

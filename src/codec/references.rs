@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use serde::de::DeserializeOwned;
 
 use crate::codec::{Encoded, EncodedCow, Format, decode};
-use crate::error::BoxError;
+use crate::error::{BoxError, guard};
 
 /// A shared value as it is sent.
 pub(crate) struct Image {
@@ -186,7 +186,8 @@ impl Store {
         let decoded = stored.decoded.get_or_init(|| {
             let encoded = lock(&stored.encoded).take().unwrap_or_default();
             // What it has within itself came with it.
-            let value = decoding(false, || decode::<T>(encoded)).map_err(|error| error.to_string())?;
+            // Once, whatever comes of it: a panic is told to all who ask.
+            let value = guard(|| decoding(false, || decode::<T>(encoded))).map_err(|error| error.to_string())?;
             Ok(Arc::new(share(value)))
         });
         decoded.clone()?.downcast().map_err(|_| "a value that it shares is one of another type".into())

@@ -7,6 +7,7 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::error::brief::Brief;
 use crate::error::chain::{CANCELLED, CancellationMark, OneLine, fmt_causes, fmt_chain};
 use crate::id::TaskId;
 use crate::progress::ProgressState;
+use crate::sync::unwind::drop_payload;
 
 /// Any error that a task may return.
 ///
@@ -905,6 +907,18 @@ impl fmt::Display for TaskError {
 /// The message of a panic, if its payload is a string, as that of `panic!` is.
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+/// Calls code of the user, and turns a panic into an error.
+pub(crate) fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        let error = match panic_message(&*payload) {
+            Some(message) => format!("it panicked: {message}").into(),
+            None => "it panicked".into(),
+        };
+        drop_payload(payload);
+        Err(error)
+    })
 }
 
 /// Readable, for this is what a `main` that returns the error shows; `{:#?}` shows the structure.

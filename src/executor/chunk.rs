@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use crate::codec::references::{self, References};
 use crate::codec::{Encoded, EncodedCow, Format, items};
-use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult};
+use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult, guard};
 use crate::executor::call::{Crossing, short_name};
-use crate::run::{STAYS, Work, decode_outcome, guard, run_items};
-use crate::sync::unwind::drop_quietly;
+use crate::run::{STAYS, Work, decode_outcome, run_items};
+use crate::sync::unwind::drop_each_quietly;
 use crate::task::RemoteFn;
 use crate::task::details::default_name;
 use crate::task::items::{ItemCounts, Items, Lost};
@@ -113,7 +113,7 @@ impl<O> Outcomes<O> {
 impl<O> Drop for Outcomes<O> {
     fn drop(&mut self) {
         // On any thread that was the last to know of them.
-        drop_quietly(mem::take(&mut *lock(&self.0)));
+        drop_each_quietly(mem::take(&mut *lock(&self.0)));
     }
 }
 
@@ -354,7 +354,9 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
 
 impl<I, O> Drop for Chunk<I, O> {
     fn drop(&mut self) {
-        drop_quietly(self.take_inputs());
+        if let Inputs::Values(inputs) = self.take_inputs() {
+            drop_each_quietly(inputs);
+        }
     }
 }
 

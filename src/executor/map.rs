@@ -28,6 +28,7 @@ use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::sync::block_on::block_on;
 use crate::sync::relief;
+use crate::sync::unwind::drop_each_quietly;
 use crate::task::TaskRef;
 use crate::task::limits::Limits;
 
@@ -80,7 +81,7 @@ pub struct Map<'a, I: Iterator, O> {
     /// How many inputs were taken.
     taken: usize,
     handed_out: usize,
-    /// Outcomes of chunks that are to be handed out next.
+    /// Those that are to be handed out next.
     outcomes: VecDeque<Result<O, TaskError>>,
     in_flight: InFlight<I::Item, O>,
     /// Whether it is known that there are no more inputs.
@@ -512,15 +513,16 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         entry
     }
 
-    /// Takes note of a task that has ended. Returns its outcome, if it has only one.
-    fn note_ended(&mut self, ended: Ended<I::Item, O>) -> (TaskRef, Option<Result<O, TaskError>>) {
+    /// Takes note of a task that has ended, and takes its outcomes.
+    fn note_ended(&mut self, ended: Ended<I::Item, O>) -> TaskRef {
         self.buffer.note_outcome(Instant::now);
         let (entry, task, chunk, outcome) = match ended {
             Ended::Item(entry, task, outcome) => {
                 self.state.note_ended(&task, &entry, outcome.as_ref().err().map(TaskError::kind));
                 self.chunk_size.note_task(1, Duration::from_nanos(task.core.running_for()));
                 self.chunk_size.note_unknown();
-                return (task, Some(outcome));
+                self.outcomes.push_back(outcome);
+                return task;
             }
             Ended::Chunk(entry, task, chunk, outcome) => (entry, task, chunk, outcome),
         };
@@ -534,7 +536,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         if let Some(rest) = rest {
             self.submit_rest(rest);
         }
-        (task, None)
+        task
     }
 
     /// Takes outcomes of chunks that are still running, if they are next.
@@ -621,13 +623,11 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
             self.fill();
             let ended = self.in_flight.poll_next(cx);
             let is_pending = ended.is_pending();
-            let (task, outcome) = match ended {
+            // What it says is there even if something panics that bars write to.
+            let task = match ended {
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Ready(Some(ended)) => {
-                    let (task, outcome) = self.note_ended(ended);
-                    (Some(task), outcome)
-                }
-                Poll::Pending => (None, None),
+                Poll::Ready(Some(ended)) => Some(self.note_ended(ended)),
+                Poll::Pending => None,
             };
             #[cfg(feature = "indicatif")]
             if let Some(bars) = &self.bars {
@@ -635,10 +635,6 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
             }
             #[cfg(not(feature = "indicatif"))]
             drop(task);
-            if let Some(outcome) = outcome {
-                self.handed_out += 1;
-                return Poll::Ready(Some(outcome));
-            }
             // Looked at after it was polled: whatever comes later wakes us.
             self.take_outcomes();
             if is_pending && self.outcomes.is_empty() {
@@ -656,7 +652,7 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
 
 impl<I: Iterator, O> FusedStream for Map<'_, I, O> {
     fn is_terminated(&self) -> bool {
-        self.inputs.is_none() && self.taken == self.handed_out
+        self.is_closed && self.taken == self.handed_out
     }
 }
 
@@ -668,6 +664,8 @@ impl<I: Iterator, O> Drop for Map<'_, I, O> {
         if let Some(bars) = &self.bars {
             bars.finish();
         }
+        drop_each_quietly(mem::take(&mut self.gathered.0));
+        drop_each_quietly(mem::take(&mut self.outcomes));
     }
 }
 

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use console::{AnsiCodeIterator, strip_ansi_codes};
 
-/// No terminal is wider, and more need not be looked at.
-const LONGEST: usize = 4096;
+/// No terminal has more columns, and more of a text need not be looked at.
+pub(crate) const WIDEST: usize = 4096;
 
 /// The text without what would move the cursor, colour what follows, or need another line.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
-    let end = text.char_indices().nth(LONGEST).map_or(text.len(), |(end, _)| end);
+    let end = text.char_indices().nth(WIDEST).map_or(text.len(), |(end, _)| end);
     let text = &text[..end];
     if !text.contains(|character: char| character.is_control() || joins(character)) {
         return text.into();
@@ -44,7 +44,7 @@ fn joins(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST, one_line, printable};
+    use super::{WIDEST, one_line, printable};
 
     #[test]
     fn nothing_moves_the_cursor_or_colours_what_follows() {
@@ -80,6 +80,6 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_between_characters() {
-        assert_eq!(one_line(&"語".repeat(1_000_000)).chars().count(), LONGEST);
+        assert_eq!(one_line(&"語".repeat(1_000_000)).chars().count(), WIDEST);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,6 +11,7 @@ use futures::future::FusedFuture;
 use crate::error::{CancelCause, TaskError, TaskErrorKind};
 use crate::group::TaskGroup;
 use crate::sync::block_on::block_on;
+use crate::sync::unwind::drop_each_quietly;
 
 impl<T> TaskGroup<T> {
     /// Resolves when every task has ended: to all values in the order in which the tasks were added, or to the first
@@ -130,9 +132,9 @@ impl<T> Future for Join<T> {
                 Ok(value) if error.is_none() => values.push((index, value)),
                 Ok(_) => {}
                 Err(first) if error.is_none() => {
-                    values.clear();
                     *error = Some(first);
                     unended.cancel_because(CancelCause::GroupFailed);
+                    drop_each_quietly(mem::take(values));
                 }
                 Err(error) if *error.kind() == TaskErrorKind::Cancelled(CancelCause::GroupFailed) => {}
                 Err(_) => *others += 1,

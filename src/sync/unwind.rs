@@ -14,6 +14,11 @@ pub(crate) fn drop_quietly<T>(value: T) {
     let _ = quietly(|| drop(value));
 }
 
+/// Drops each of those by itself: in a collection, the second one whose `drop` panics would abort the program.
+pub(crate) fn drop_each_quietly<T>(values: impl IntoIterator<Item = T>) {
+    values.into_iter().for_each(drop_quietly);
+}
+
 /// Drops what a panic was raised with. That may panic with a payload of the same kind, which is leaked: there may be no
 /// end to them.
 pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {

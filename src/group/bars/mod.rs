@@ -23,7 +23,7 @@ use console::{Term, colors_enabled_stderr};
 use indicatif::{MultiProgress, ProgressStyle};
 
 use crate::future::ProgressFuture;
-use crate::future::text::{one_line, printable};
+use crate::future::text::{WIDEST, one_line, printable};
 use crate::group::bars::layout::{Canvas, Row};
 use crate::group::bars::plain::Plain;
 use crate::group::bars::terminal::{Block, Terminal, standard_error};
@@ -263,7 +263,7 @@ impl GroupBars {
     /// ```
     #[must_use]
     pub fn columns(self, columns: usize) -> Self {
-        self.lock().columns = Some(columns);
+        self.lock().columns = Some(columns.min(WIDEST));
         self
     }
 
@@ -537,6 +537,11 @@ impl Shown {
         });
     }
 
+    /// For a poll of a task, which would end with a panic: the group says the same where it is drawn itself.
+    fn catch_up_quietly(&self) {
+        let _ = quietly(|| self.catch_up(None));
+    }
+
     /// Others show the group from now on.
     pub(crate) fn give_way(&self, others: &GroupBars) {
         // Lines that were printed before are not passed on to them.
@@ -563,7 +568,7 @@ impl Shown {
 /// Draws a group while one of its tasks runs inside of the poll.
 impl Observer<ProgressState> for Shown {
     fn show(&mut self, _old: &ProgressState, _new: &ProgressState) {
-        self.catch_up(None);
+        self.catch_up_quietly();
     }
 
     fn takes_lines(&self) -> bool {
@@ -572,7 +577,7 @@ impl Observer<ProgressState> for Shown {
 
     /// The group has heard it as well.
     fn say(&mut self, _line: &Line) {
-        self.catch_up(None);
+        self.catch_up_quietly();
     }
 }
 
