@@ -633,7 +633,47 @@ fn a_map_is_at_its_end_once_it_knows_how_many_inputs_there_were() {
     assert_eq!((map.progress().n, map.progress().total), (3, Some(3)));
 }
 
-// Values that are shared.
+// What a pool of processes is set up with.
+
+fn take_odd(_: Read, _: &Updater) -> TaskResult<()> {
+    Ok(())
+}
+
+fn leave_early((): (), _: &Updater) -> TaskResult<()> {
+    std::process::exit(7)
+}
+
+#[test]
+fn an_initializer_that_brings_no_worker_is_named() {
+    #[derive(Deserialize)]
+    struct Unsendable;
+    impl Serialize for Unsendable {
+        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            panic!("not this one")
+        }
+    }
+    let builder = || ProcessPoolExecutor::builder().max_workers(1);
+    let unsent = builder().initializer(|_: Unsendable, _: &Updater| Ok(()), Unsendable).build().unwrap_err();
+    assert!(format!("{unsent:#}").contains("initializer"), "{unsent:#}");
+    let failed = |pool: ProcessPoolExecutor| within_deadline(move || pool.submit(process_id, ()).wait()).unwrap_err();
+    let error = format!("{:#}", failed(builder().initializer(leave_early, ()).build().unwrap()));
+    assert!(error.contains("in the initializer") && error.contains("leave_early"), "{error}");
+    let error = format!("{:#}", failed(builder().initializer(take_odd, Read(UNREAD)).build().unwrap()));
+    assert!(error.contains("take_odd") && error.contains("nor this one"), "{error}");
+}
+
+#[test]
+fn surroundings_that_no_worker_can_have_are_named() {
+    let builder = || ProcessPoolExecutor::builder().max_workers(1);
+    for (name, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0")] {
+        let error = builder().env(name, value).build().unwrap_err().to_string();
+        assert!(error.contains(&format!("{name:?}")), "{error}");
+    }
+    assert!(builder().current_dir("a\0b").build().unwrap_err().to_string().contains("current_dir"));
+    let pool = builder().current_dir("/nowhere/to/be/found").build().unwrap();
+    let error = format!("{:#}", within_deadline(move || pool.submit(process_id, ()).wait()).unwrap_err());
+    assert!(error.contains("`current_dir` \"/nowhere/to/be/found\": "), "{error}");
+}
 
 fn read_shared(shared: Shared<Read>, _: &Updater) -> TaskResult<u64> {
     Ok(shared.0)

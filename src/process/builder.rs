@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec;
-use crate::error::TaskResult;
+use crate::error::{TaskResult, guard};
 use crate::process::error::ProcessPoolError;
 #[cfg(unix)]
 use crate::process::executor::ProcessPoolExecutor;
@@ -153,7 +153,7 @@ impl ProcessPoolBuilder {
         // The worker calls the function that it has registered.
         drop(task);
         self.settings.initializer =
-            Some(GivenInitializer { function: RemoteFn::of::<F>(), input: codec::encode(input) });
+            Some(GivenInitializer { function: RemoteFn::of::<F>(), input: guard(|| codec::encode(input)) });
         self
     }
 

@@ -1,5 +1,6 @@
 //! A process pool is made from its settings.
 
+use std::ffi::OsStr;
 use std::num::NonZero;
 use std::thread;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl ProcessPoolExecutor {
                  submit itself"
             )));
         }
-        if let Some(defect) = launch.launcher.defect() {
+        if let Some(defect) = launch.launcher.defect().or_else(|| launch.defect()) {
             return Err(ProcessPoolError::new(defect));
         }
         if let Some(setup) = settings.initializer {
@@ -50,6 +51,26 @@ impl ProcessPoolExecutor {
             starts_all: false,
         };
         Ok(Self::of(Pool::new(launch, settings)))
+    }
+}
+
+impl Launch {
+    /// What no process can be started with.
+    fn defect(&self) -> Option<String> {
+        let has_nul = |text: &OsStr| text.as_encoded_bytes().contains(&0);
+        let is_name = |name: &OsStr| !name.is_empty() && !name.as_encoded_bytes().contains(&b'=') && !has_nul(name);
+        for (name, value) in &self.env {
+            if !is_name(name) {
+                return Some(format!("no environment can have a variable of the name {name:?}"));
+            }
+            if has_nul(value) {
+                return Some(format!(
+                    "the value of the variable {name:?} has a NUL in it, which no environment can have"
+                ));
+            }
+        }
+        let directory = self.current_dir.as_ref().filter(|directory| has_nul(directory.as_os_str()))?;
+        Some(format!("the `current_dir` {directory:?} has a NUL in it, as no directory has"))
     }
 }
 

@@ -135,6 +135,7 @@ impl Crew {
             exit,
             fault: None,
             stopped: None,
+            initializer: None,
             program: program::chosen(),
             record: None,
             is_exact: false,

@@ -56,6 +56,8 @@ pub(crate) struct End {
     pub(crate) fault: Option<WireError>,
     /// The signal that had stopped it when it was killed.
     pub(crate) stopped: Option<i32>,
+    /// What it was running to become ready.
+    pub(crate) initializer: Option<&'static str>,
     /// What it was started from.
     pub(crate) program: usize,
     /// What its task had said last.
@@ -118,14 +120,15 @@ impl Failure {
 }
 
 impl terms::Failure<End> for Failure {
-    fn lost(End { exit, fault, program, remains, .. }: End) -> Self {
+    fn lost(End { exit, fault, initializer, program, remains, .. }: End) -> Self {
         if let Some(remains) = remains {
             let what = format!("its worker{} could not be started: {}", remains.site, remains.story(exit));
             return Self::launch(&remains, exit, what);
         }
-        let what = match fault {
-            Some(fault) => format!("its worker has sent {fault} at its start: {exit}"),
-            None => format!(
+        let what = match (fault, initializer) {
+            (Some(fault), _) => format!("its worker has sent {fault} at its start: {exit}"),
+            (None, Some(name)) => format!("its worker ended in the initializer `{name}`: {exit}"),
+            (None, None) => format!(
                 "its worker, {}, ended before it was ready: {exit}; `TaskRegistry::init` has to be the first thing that \
                  `main` calls",
                 program::name(program)
@@ -246,7 +249,7 @@ impl Launch {
             return Ok((Process::Launcher { child, launched }, channel));
         }
         let program = program::chosen();
-        let child = self.command(program, task)?.stdin(theirs).spawn()?;
+        let child = self.command(program, task)?.stdin(theirs).spawn().map_err(|error| self.name_directory(error))?;
         let is_test = matches!(self.program, Program::Test(_));
         let (child, spoken) = ChildProcess::adopt(child, |child| Spoken::of(child, is_test))?;
         Ok((Process::Worker { child, program, spoken }, channel))
@@ -271,6 +274,17 @@ impl Launch {
             command.current_dir(directory);
         }
         Ok(command)
+    }
+
+    /// The error of a worker that was not started, which may be because of the directory.
+    fn name_directory(&self, error: io::Error) -> io::Error {
+        let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory, io::ErrorKind::PermissionDenied];
+        match &self.current_dir {
+            Some(directory) if kinds.contains(&error.kind()) => {
+                io::Error::new(error.kind(), format!("in the `current_dir` {directory:?}: {error}"))
+            }
+            _ => error,
+        }
     }
 
     /// The command that becomes the launcher, for a worker with these arguments.

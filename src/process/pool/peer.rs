@@ -53,7 +53,8 @@ pub(super) struct Peer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Introduction {
     Greeting,
-    Initializer,
+    /// It runs this function.
+    Initializer(&'static str),
     Done,
 }
 
@@ -89,6 +90,7 @@ impl Peer {
             exit,
             fault: self.fault.clone(),
             stopped: self.stopped,
+            initializer: if let Introduction::Initializer(name) = self.introduction { Some(name) } else { None },
             program: self.process.program(),
             record: self.channel.memory().and_then(Memory::last_look),
             // One that could not be ended may say more.
@@ -193,16 +195,21 @@ impl Peer {
                     program::prove();
                     self.process.spoken().into_iter().for_each(Spoken::listen);
                     self.expires = expires;
-                    let has_initializer = launch.initializer.is_some();
-                    self.introduction = if has_initializer { Introduction::Initializer } else { Introduction::Done };
-                    if has_initializer { Event::Greeted(worker) } else { Event::Ready(worker, expires) }
+                    let Some(initializer) = &launch.initializer else {
+                        self.introduction = Introduction::Done;
+                        return Event::Ready(worker, expires);
+                    };
+                    self.introduction = Introduction::Initializer(initializer.function);
+                    Event::Greeted(worker)
                 })
             }
-            (Introduction::Initializer, Reply::Ended { id: 0, outcome, .. }) => launch.judge(outcome).map(|()| {
+            (Introduction::Initializer(_), Reply::Ended { id: 0, outcome, .. }) => launch.judge(outcome).map(|()| {
                 self.introduction = Introduction::Done;
                 Event::Ready(worker, self.expires)
             }),
-            (Introduction::Initializer, Reply::Started { id: 0 } | Reply::Progress { id: 0, .. }) => return Ok(None),
+            (Introduction::Initializer(_), Reply::Started { id: 0 } | Reply::Progress { id: 0, .. }) => {
+                return Ok(None);
+            }
             (_, Reply::Goodbye | Reply::Beat | Reply::Log { .. }) => return Ok(None),
             _ => return Err(WireError::OutOfTurn),
         };
