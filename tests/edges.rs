@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use fork::{Fork, fork, waitpid};
 use futures::FutureExt;
 use futures::stream::{FusedStream, StreamExt};
 use indicatif::{MultiProgress, ProgressDrawTarget};
@@ -35,7 +36,8 @@ progress_executor::test_worker!(
     stand_still,
     take_odd,
     leave_early,
-    read_shared
+    read_shared,
+    return_twice
 );
 
 // Values that are not to be taken for others.
@@ -688,5 +690,28 @@ fn a_shared_value_that_panics_when_it_is_decoded_is_told_to_all_who_refer_to_it(
         let error = within_deadline(move || task.wait()).unwrap_err();
         assert_eq!(*error.kind(), TaskErrorKind::Decode);
         assert!(format!("{error:#}").contains("nor this one"), "{error:#}");
+    }
+}
+
+// Processes that come out of a task.
+
+/// Returns in two processes: in this one after the other has ended.
+fn return_twice((): (), _: &Updater) -> TaskResult<u32> {
+    if let Fork::Parent(child) = fork()? {
+        waitpid(child)?;
+    }
+    Ok(std::process::id())
+}
+
+#[test]
+fn a_process_that_was_forked_and_returns_from_its_task_is_no_worker() {
+    let builder = || ProcessPoolExecutor::builder().max_workers(1);
+    for builder in [builder(), builder().without_shared_memory()] {
+        let pool = builder.build().unwrap();
+        let (before, during, after) = within_deadline(move || {
+            let id = || pool.submit(process_id, ()).wait().unwrap();
+            (id(), pool.submit(return_twice, ()).wait().unwrap(), id())
+        });
+        assert_eq!([during, after], [before; 2]);
     }
 }

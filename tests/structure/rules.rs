@@ -47,7 +47,7 @@ const ORDER: &[(&str, &[&str])] = &[
             "error < launcher",
             "launcher | output < settings",
             "settings | this_process | trampoline | worker_args | workers < pool",
-            "error | worker_args < worker",
+            "error | this_process | worker_args < worker",
             "pool < executor < builder | setup",
             "trampoline | worker < init < test_worker",
             "settings | workers < unsupported < builder",

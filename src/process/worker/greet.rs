@@ -11,6 +11,7 @@ use crate::process::protocol::link::Link;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{Hello, Ready, Reply, Request, VERSION, WireError};
 use crate::process::registry::TaskRegistry;
+use crate::process::this_process::ThisProcess;
 #[cfg(feature = "cluster")]
 use crate::process::worker::connect;
 use crate::process::worker::forward::Outlet;
@@ -39,6 +40,7 @@ impl Worker {
         decoder.set_max_frame(max_frame);
         let heartbeat = (heartbeat > 0).then(|| Duration::from_nanos(heartbeat));
         let worker = Self {
+            process: ThisProcess::new(),
             registry,
             report_interval: Duration::from_nanos(report_interval),
             max_frame,

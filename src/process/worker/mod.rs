@@ -48,6 +48,7 @@ use crate::process::protocol::wire;
 use crate::process::protocol::wire::outbox;
 use crate::process::protocol::wire::{Ending, Outcome, Reply, Run, WireError};
 use crate::process::registry::{Call, Defect, TaskRegistry};
+use crate::process::this_process::ThisProcess;
 use crate::process::worker::batch::Unsent;
 use crate::process::worker::forward::{Forwarder, Outlet, snapshot_of, snapshot_of_item};
 use crate::process::worker::parent::Parent;
@@ -89,6 +90,7 @@ fn give_up(error: &dyn Error) -> ! {
 }
 
 struct Worker {
+    process: ThisProcess,
     registry: &'static TaskRegistry,
     report_interval: Duration,
     max_frame: u64,
@@ -318,6 +320,9 @@ impl Worker {
         references::use_store((run.id != 0).then(|| self.store.clone()));
         // It may have been paused or cancelled since it was said to have started.
         let context = run::claim_and_run(task.clone(), Context { function: Some(function), ..context });
+        if !self.process.is_here() {
+            end_copy();
+        }
         self.leave_task(&task);
         // Where its output is expected before its outcome.
         let _ = io::stdout().flush();
@@ -412,6 +417,12 @@ fn wait_for_the_end() -> ! {
     loop {
         thread::park();
     }
+}
+
+/// This is a process that the task has forked, and that has come out of it as well: it is nobody's worker, and says nothing.
+fn end_copy() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    wait_for_the_end()
 }
 
 fn said(error: &WireError) -> String {
