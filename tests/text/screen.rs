@@ -589,6 +589,7 @@ fn comings_and_goings() {
         groups.into_iter().for_each(|group| _ = group.join().unwrap());
     });
     bars.suspend(|| bars.suspend(|| bars.println("suspended twice")));
+    eprintln!("written below");
     drop(bars);
     hidden.println("cleared");
 }
@@ -612,8 +613,11 @@ fn bars_come_and_go_in_any_order() {
         program.wait();
         let lines = program.lines();
         assert!(
-            begin(&lines, &["1 ended: ", "1 ended: ", "1 ended: ", "suspended twice", "cleared"])
-                || begin(&lines, &["1 ended: ", "1 ended: ", "suspended twice", "1 ended: ", "cleared"]),
+            begin(&lines, &["1 ended: ", "1 ended: ", "1 ended: ", "suspended twice", "written below", "cleared"])
+                || begin(
+                    &lines,
+                    &["1 ended: ", "1 ended: ", "suspended twice", "1 ended: ", "written below", "cleared"]
+                ),
             "{lines:#?}"
         );
     });

@@ -213,6 +213,20 @@ impl Screen {
         let found = self.blocks.iter().position(|(block, _)| *block == id)?;
         Some(self.blocks.remove(found).1).filter(|lines| !lines.is_empty())
     }
+
+    /// Draws these lines no more, which stay where they are. Returns whether that will do: they stand above all others that
+    /// are drawn, as a whole.
+    fn leave(&mut self, lines: &[String]) -> bool {
+        let others: usize = self.blocks.values().map(Vec::len).sum();
+        let widths = lines.iter().map(|line| width(&strip_ansi_codes(line)));
+        let is_first = !self.is_last_row
+            && self.drawn.len() == lines.len() + others
+            && self.drawn.iter().copied().zip(widths).all(|(drawn, width)| drawn == width);
+        if is_first {
+            self.drawn.drain(..lines.len());
+        }
+        is_first
+    }
 }
 
 impl Block {
@@ -245,11 +259,12 @@ impl Block {
     }
 }
 
-/// What it shows stays, above what is drawn from now on.
+/// What it shows stays, above what is drawn from now on; and so does what was written below it, where it was the last.
 impl Drop for Block {
     fn drop(&mut self) {
         let mut screen = self.terminal.lock();
-        if let Some(lines) = screen.remove(self.id) {
+        let is_first = screen.blocks.range(..self.id).all(|(_, lines)| lines.is_empty());
+        if let Some(lines) = screen.remove(self.id).filter(|lines| !is_first || !screen.leave(lines)) {
             let text: String = lines.iter().map(|line| format!("{line}{END_OF_LINE}")).collect();
             self.terminal.draw(&mut screen, &text);
         }
