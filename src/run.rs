@@ -54,25 +54,48 @@ pub(crate) const STAYS: &str = "it stays in this process";
 /// A body in its stages: the work, the executor that does it elsewhere and the outcome never exist at the same time, so
 /// they share memory.
 enum Stage<W: Work> {
-    Waiting(W),
+    Waiting(Unaligned<W>),
     /// Running, or done with.
     Empty,
     /// The work was taken out, to be done by this executor.
-    Elsewhere(RemoteOwner),
-    Ended(Result<W::Output, TaskError>),
+    Elsewhere(Unaligned<RemoteOwner>),
+    Returned(Unaligned<W::Output>),
+    Failed(Unaligned<TaskError>),
 }
 
+/// A value without padding before it, so that what tells the stages apart fits beside the flags of the mutex. It can be
+/// moved in and out, but not be borrowed.
+#[repr(Rust, packed)]
+struct Unaligned<T>(T);
+
 struct Slot<W: Work>(Mutex<Stage<W>>);
+
+impl<W: Work> Stage<W> {
+    fn of(outcome: Result<W::Output, TaskError>) -> Self {
+        match outcome {
+            Ok(output) => Self::Returned(Unaligned(output)),
+            Err(error) => Self::Failed(Unaligned(error)),
+        }
+    }
+}
 
 impl<W: Work> Slot<W> {
     fn keep(&self, outcome: Result<W::Output, TaskError>) -> u32 {
         let ending = outcome.as_ref().map_or_else(ending, |_| 0);
-        self.replace(Stage::Ended(outcome));
+        self.replace(Stage::of(outcome));
         ending
     }
 
     fn replace(&self, stage: Stage<W>) -> Stage<W> {
         mem::replace(&mut *self.lock(), stage)
+    }
+
+    /// Puts the stage that `change` returns in the place of the one that it is given.
+    fn change<R>(&self, change: impl FnOnce(Stage<W>) -> (Stage<W>, R)) -> R {
+        let mut place = self.lock();
+        let (stage, result) = change(mem::replace(&mut *place, Stage::Empty));
+        *place = stage;
+        result
     }
 
     /// Calls the function, and keeps what came of it, unless somebody else has ended the task meanwhile.
@@ -89,15 +112,11 @@ impl<W: Work> Slot<W> {
     }
 
     fn take_work(&self) -> Option<W> {
-        let mut stage = self.lock();
-        match mem::replace(&mut *stage, Stage::Empty) {
-            Stage::Waiting(work) => Some(work),
+        self.change(|stage| match stage {
+            Stage::Waiting(Unaligned(work)) => (Stage::Empty, Some(work)),
             // It may have been ended already.
-            other => {
-                *stage = other;
-                None
-            }
-        }
+            other => (other, None),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Stage<W>> {
@@ -119,8 +138,8 @@ impl<W: Work> Body for Slot<W> {
     }
 
     fn refuse(&self, error: TaskError) -> Option<Arc<dyn Owner>> {
-        match self.replace(Stage::Ended(Err(error))) {
-            Stage::Elsewhere(owner) => Some((*owner).clone()),
+        match self.replace(Stage::Failed(Unaligned(error))) {
+            Stage::Elsewhere(Unaligned(owner)) => Some((*owner).clone()),
             other => {
                 drop_quietly(other);
                 None
@@ -138,15 +157,21 @@ impl<W: Work> Body for Slot<W> {
     }
 
     fn hand_over(&self, owner: RemoteOwner) {
-        let mut stage = self.lock();
-        // It may have been ended meanwhile.
-        if let Stage::Empty = *stage {
-            *stage = Stage::Elsewhere(owner);
-        }
+        self.change(|stage| match stage {
+            Stage::Empty => (Stage::Elsewhere(Unaligned(owner)), ()),
+            // It may have been ended meanwhile.
+            other => (other, ()),
+        });
     }
 
     fn owner(&self) -> Option<Arc<dyn Owner>> {
-        if let Stage::Elsewhere(owner) = &*self.lock() { Some((**owner).clone()) } else { None }
+        self.change(|stage| match stage {
+            Stage::Elsewhere(Unaligned(owner)) => {
+                let found = (*owner).clone();
+                (Stage::Elsewhere(Unaligned(owner)), Some(found))
+            }
+            other => (other, None),
+        })
     }
 
     fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32 {
@@ -154,7 +179,13 @@ impl<W: Work> Body for Slot<W> {
     }
 
     fn error_kind(&self) -> Option<TaskErrorKind> {
-        if let Stage::Ended(Err(error)) = &*self.lock() { Some(error.kind().clone()) } else { None }
+        self.change(|stage| match stage {
+            Stage::Failed(Unaligned(error)) => {
+                let kind = error.kind().clone();
+                (Stage::Failed(Unaligned(error)), Some(kind))
+            }
+            other => (other, None),
+        })
     }
 
     fn discard(&self) {
@@ -191,7 +222,11 @@ impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
     }
 
     fn take(&self) -> Option<Result<W::Output, TaskError>> {
-        if let Stage::Ended(outcome) = self.body.replace(Stage::Empty) { Some(outcome) } else { None }
+        match self.body.replace(Stage::Empty) {
+            Stage::Returned(Unaligned(output)) => Some(Ok(output)),
+            Stage::Failed(Unaligned(error)) => Some(Err(error)),
+            _ => None,
+        }
     }
 
     fn to_task(self: Arc<Self>) -> TaskRef {
@@ -257,7 +292,7 @@ pub(crate) fn with_id<W: Work>(
     work: W,
     details: Option<Box<Details>>,
 ) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
-    let task = Arc::new(Task { core: Core::new(id, details), body: Slot(Mutex::new(Stage::Waiting(work))) });
+    let task = Arc::new(Task { core: Core::new(id, details), body: Slot(Mutex::new(Stage::Waiting(Unaligned(work)))) });
     (task.clone(), task)
 }
 
