@@ -3,8 +3,7 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::sync::primitives::{AtomicU32, AtomicU64, Ordering};
-use crate::sync::seqlock::Sequence;
+use crate::sync::primitives::{AtomicU64, Ordering, fence, spin_loop};
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -39,15 +38,18 @@ impl AtomicInstant {
 
 /// A stopwatch: for how long something has been running, without the time for which it was stopped.
 ///
-/// Any thread may read it. Those who start or stop it exclude each other.
+/// Any thread may read it. Those who start or stop it exclude each other. Its start is the number of a
+/// [seqlock](crate::sync::seqlock): while that is the same, a new reading differs in one word. It never comes back, but to 0,
+/// before which nothing was stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
-    /// When it was started, moved forward by each stop; 0 before that.
+    /// When it was started, moved forward by each stop; 0 before that, [`CHANGING`] during a write.
     started: AtomicU64,
     /// When it was stopped; 0 while it runs.
     stopped: AtomicU64,
-    sequence: AtomicU32,
 }
+
+const CHANGING: u64 = u64::MAX;
 
 /// One consistent reading of a [`Clock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,17 +82,22 @@ impl Clock {
     }
 
     pub(crate) fn set(&self, Span { started, stopped }: Span) {
-        Sequence(&self.sequence).write(|| {
-            self.started.store(started, Ordering::Relaxed);
-            self.stopped.store(stopped, Ordering::Relaxed);
-        });
+        self.started.store(CHANGING, Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.stopped.store(stopped, Ordering::Relaxed);
+        self.started.store(started, Ordering::Release);
     }
 
     pub(crate) fn read(&self) -> Span {
-        Sequence(&self.sequence).read(|| Span {
-            started: self.started.load(Ordering::Relaxed),
-            stopped: self.stopped.load(Ordering::Relaxed),
-        })
+        loop {
+            let started = self.started.load(Ordering::Acquire);
+            let stopped = self.stopped.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            if started != CHANGING && started == self.started.load(Ordering::Relaxed) {
+                return Span { started, stopped };
+            }
+            spin_loop();
+        }
     }
 }
 
