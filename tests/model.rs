@@ -27,6 +27,20 @@ mod sync {
         pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
         pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
         pub(crate) use loom::thread::yield_now as spin_loop;
+
+        /// As far as it is used: one place, whose value is swapped as a whole.
+        #[derive(Default)]
+        pub(crate) struct AtomicCell<T>(Mutex<T>);
+
+        impl<T: Default> AtomicCell<T> {
+            pub(crate) fn swap(&self, value: T) -> T {
+                std::mem::replace(&mut self.0.lock().unwrap(), value)
+            }
+
+            pub(crate) fn take(&self) -> T {
+                self.swap(T::default())
+            }
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //! those files again with the ones of `loom` in their place.
 
 pub(crate) use std::hint::spin_loop;
-pub(crate) use std::sync::Mutex;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 #[allow(unused_imports, reason = "only pools of processes, where there are any, have a leader")]
-pub(crate) use std::sync::{Arc, MutexGuard};
+pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
+
+pub(crate) use crossbeam_utils::atomic::AtomicCell;

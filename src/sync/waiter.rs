@@ -5,45 +5,38 @@
 //!
 //! `futures::task::AtomicWaker` would do, but for wakers that panic when they are cloned: it never wakes again then.
 
-use std::mem;
-use std::sync::PoisonError;
 use std::task::Waker;
 
-use crate::sync::primitives::Mutex;
+use crate::sync::primitives::AtomicCell;
 use crate::sync::unwind::quietly;
 
-#[derive(Debug)]
-pub(crate) struct Waiter(Mutex<Option<Waker>>);
+/// Boxed, for most tasks that wait for their turn have no waker.
+#[derive(Default)]
+pub(crate) struct Waiter(AtomicCell<Option<Box<Waker>>>);
 
 impl Waiter {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(None))
+        Self::default()
     }
 
     /// Remembers `waker` in place of the one before. The caller looks again afterwards.
     pub(crate) fn register(&self, waker: &Waker) {
-        if self.swap(|slot| slot.as_ref().is_some_and(|old| old.will_wake(waker))) {
-            return;
-        }
-        // Cloned and dropped outside of the lock: both are foreign code, which may come back here.
-        let new = waker.clone();
-        let old = self.swap(|slot| slot.replace(new));
-        drop(old);
+        // A wake-up that finds nothing meanwhile came before the caller looks.
+        let kept = self.0.take().filter(|old| old.will_wake(waker));
+        let new = kept.unwrap_or_else(|| Box::new(waker.clone()));
+        drop(self.0.swap(Some(new)));
     }
 
     /// Wakes the waker, if there is one, and forgets it. A waker that panics is on its own: this thread goes on.
     pub(crate) fn wake(&self) {
-        if let Some(waker) = self.take() {
-            let _ = quietly(|| waker.wake());
+        if let Some(waker) = self.0.take() {
+            // The box is dropped afterwards: somebody waits.
+            let _ = quietly(move || waker.wake_by_ref());
         }
     }
 
     /// Forgets the waker without waking it.
     pub(crate) fn take(&self) -> Option<Waker> {
-        self.swap(mem::take)
-    }
-
-    fn swap<R>(&self, change: impl FnOnce(&mut Option<Waker>) -> R) -> R {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.0.take().map(|waker| *waker)
     }
 }
