@@ -111,6 +111,16 @@ struct Worker {
     wake: Condvar,
 }
 
+impl Intake {
+    fn push(&mut self, job: Job) {
+        if self.jobs.len() == self.jobs.capacity() {
+            // By a half only: what is empty counts as memory of the tasks that wait.
+            self.jobs.reserve_exact(self.jobs.len() / 2 + 4);
+        }
+        self.jobs.push_back(job);
+    }
+}
+
 impl<T> Padded<T> {
     fn new(part: T) -> Self {
         Self { part: Mutex::new(part), len: AtomicUsize::new(0) }
@@ -153,7 +163,7 @@ impl Pool {
     }
 
     fn push(self: &Arc<Self>, mut intake: MutexGuard<'_, Intake>, job: Job) {
-        intake.jobs.push_back(job);
+        intake.push(job);
         self.intake.set_len(intake.jobs.len());
         let ended = self.sweep(&mut intake);
         self.summon(intake);

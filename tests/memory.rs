@@ -1,0 +1,59 @@
+//! How much memory a task takes while it waits for its turn, with its place in the queue.
+
+use std::alloc::System;
+use std::pin::Pin;
+use std::sync::mpsc::channel;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use progress_executor::{ProgressFuture, ThreadPoolExecutor};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// For each task.
+const MOST: usize = 128;
+/// In addition, for each whose future was polled.
+const WAKER: usize = 2 * size_of::<usize>();
+
+const TIME: Duration = Duration::from_secs(60);
+
+/// What so many tasks take, each of which captures a number and returns it, and what those take when they were polled.
+fn bytes(tasks: usize) -> [usize; 2] {
+    let executor = ThreadPoolExecutor::new(1);
+    let (begin, begun) = channel();
+    let (end, ended) = channel::<()>();
+    let busy = executor.spawn(move |_| {
+        begin.send(())?;
+        Ok(ended.recv_timeout(TIME)?)
+    });
+    begun.recv_timeout(TIME).expect("the thread begins to work");
+
+    let mut futures = Vec::<ProgressFuture<usize>>::with_capacity(tasks);
+    let region = Region::new(ALLOCATOR);
+    let taken = || region.change().bytes_allocated.wrapping_sub(region.change().bytes_deallocated);
+    futures.extend((0..tasks).map(|n| executor.spawn(move |_| Ok(n))));
+    let waiting = taken();
+    for future in &mut futures {
+        assert!(Pin::new(future).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    let polled = taken();
+
+    end.send(()).expect("the thread waits for this");
+    busy.wait().expect("it is told to end");
+    let sum: usize = futures.into_iter().map(|task| task.wait().expect("it returns its number")).sum();
+    assert_eq!(sum, tasks * (tasks - 1) / 2);
+    [waiting, polled]
+}
+
+/// One test, for the allocator counts what others allocate as well.
+#[test]
+fn a_task_that_waits_takes_at_most_so_much() {
+    // Wherever the queue has grown last.
+    for tasks in [100, 1_000, 1_025, 2_049, 5_000, 10_000] {
+        let [waiting, polled] = bytes(tasks);
+        assert!(waiting <= MOST * tasks, "{tasks} tasks take {waiting} bytes");
+        assert!(polled <= (MOST + WAKER) * tasks, "{tasks} tasks that were polled take {polled} bytes");
+    }
+}
