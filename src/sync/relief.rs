@@ -8,7 +8,6 @@
 //! A poll that is not ready counts as waiting: nobody can tell whether the thread sleeps next.
 
 use std::cell::RefCell;
-use std::mem;
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -40,9 +39,11 @@ pub(crate) fn on_duty(duty: Rc<dyn Relief>, call: impl FnOnce()) -> bool {
 
 /// Hands over what this thread is there for, for it is about to wait.
 pub(crate) fn before_waiting() {
+    // Most threads never have any.
+    let take = |duties: &RefCell<Vec<_>>| (!duties.borrow().is_empty()).then(|| duties.take());
     // A thread that is about to end has no duties.
-    let duties = DUTIES.try_with(|duties| mem::take(&mut *duties.borrow_mut())).unwrap_or_default();
-    duties.into_iter().for_each(|duty| duty.hand_over());
+    let duties = DUTIES.try_with(take).ok().flatten();
+    duties.into_iter().flatten().for_each(|duty| duty.hand_over());
 }
 
 /// What a poll returns that is not ready.
