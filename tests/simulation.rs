@@ -48,6 +48,7 @@ mod process {
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -60,7 +61,7 @@ use terms::{Action, Effects, Event, Failure, KillReason, Page, Report, START, Se
 
 const SCENARIOS: u64 = 10_000;
 /// No scenario takes that many steps, or that long, unless something goes round in circles.
-const MOST_STEPS: usize = 20_000;
+const MOST_STEPS: usize = 100_000;
 const MOST_TIME: Duration = Duration::from_secs(3_600);
 
 /// The same numbers for the same seed.
@@ -425,6 +426,10 @@ struct World {
     /// Workers may take as long to come as they like.
     is_patient: bool,
     has_pages: bool,
+    /// Tasks take nanoseconds, but for one in so many, and come many at a time.
+    long_tasks: Option<u64>,
+    /// Since when a task waits though a worker has none, and none was sent or has ended.
+    waits_since: Option<Instant>,
     /// The system never starts a worker.
     is_short: bool,
     /// One in so many things goes wrong.
@@ -458,6 +463,8 @@ impl World {
         };
         Self {
             has_pages: dice.one_in(2),
+            long_tasks: dice.one_in(3).then(|| 2 + dice.below(100)),
+            waits_since: None,
             is_short: dice.one_in(50),
             mishaps: [4, 20, 1_000_000][dice.below(3) as usize],
             dice,
@@ -538,6 +545,7 @@ impl World {
         for action in effects {
             match action {
                 Action::Send(worker, task, place, wanted) => {
+                    self.waits_since = None;
                     let is_assumed = wanted & state::RUNNING != 0;
                     task.0.assumed.set(task.0.assumed.get() + u32::from(is_assumed));
                     self.order(worker, Order::Run(task, place, wanted));
@@ -581,13 +589,13 @@ impl World {
                 }
                 Action::Post(terms::Order::Stop(worker)) => {
                     if let Some(it) = self.workers.get_mut(&worker) {
-                        assert!(!std::mem::replace(&mut it.is_stopped, true), "a worker is stopped twice");
+                        assert!(!mem::replace(&mut it.is_stopped, true), "a worker is stopped twice");
                     }
                 }
                 Action::Post(terms::Order::Continue(worker)) => {
                     let Some(it) = self.workers.get_mut(&worker) else { continue };
-                    assert!(std::mem::replace(&mut it.is_stopped, false), "a worker is continued that was not stopped");
-                    for happening in std::mem::take(&mut it.postponed) {
+                    assert!(mem::replace(&mut it.is_stopped, false), "a worker is continued that was not stopped");
+                    for happening in mem::take(&mut it.postponed) {
                         self.soon(happening);
                     }
                 }
@@ -689,6 +697,9 @@ impl World {
     /// Takes in what was read at once, up to something that makes no sense. What comes then is never heard.
     fn hear(&mut self, worker: WorkerId, frames: Vec<Frame>) {
         let Some(it) = self.workers.get_mut(&worker).filter(|it| !it.is_unheard) else { return };
+        if frames.iter().any(|frame| matches!(frame, Frame::Ended(..))) {
+            self.waits_since = None;
+        }
         it.has_said_goodbye |= frames.iter().any(|frame| matches!(frame, Frame::Goodbye));
         let result = frames.into_iter().try_for_each(|frame| {
             let event = match frame {
@@ -751,7 +762,8 @@ impl World {
                 self.tell(Event::Prestarted(workers));
             }
             (0..=5, _) | (_, None) => {
-                for _ in 0..1 + self.dice.below(6) {
+                let most = if self.long_tasks.is_some() { 20 } else { 6 };
+                for _ in 0..1 + self.dice.below(most) {
                     self.submit();
                 }
             }
@@ -783,7 +795,7 @@ impl World {
             return;
         }
         let task = TaskRef(Rc::new(SimTask {
-            takes: (!self.dice.one_in(8)).then(|| self.dice.time(Duration::from_millis(50))),
+            takes: self.duration(),
             listens: self.dice.one_in(2),
             crashes: !self.calm && self.dice.one_in(self.mishaps * 4),
             retries: Cell::new(self.dice.below(3) as u32),
@@ -794,6 +806,14 @@ impl World {
         }
         self.tasks.push(task.clone());
         self.tell(Event::Submitted(task));
+    }
+
+    fn duration(&mut self) -> Option<Duration> {
+        let is_short = self.long_tasks.is_some_and(|chances| !self.dice.one_in(chances));
+        if is_short {
+            return Some(Duration::from_nanos(self.dice.below(500)));
+        }
+        (!self.dice.one_in(8)).then(|| self.dice.time(Duration::from_millis(50)))
     }
 
     fn cancel(&mut self, task: &TaskRef) {
@@ -1214,8 +1234,18 @@ impl World {
         assert!(self.scheduler.counts().queued <= queued, "tasks that have ended are said to wait");
     }
 
+    /// A worker has nothing to do only while another one is expected to do what is queued at once.
+    fn check_idle(&mut self) {
+        let counts = self.scheduler.counts();
+        let waits = !self.is_suspended && counts.queued > 0 && counts.busy < counts.ready;
+        self.waits_since = self.waits_since.or(Some(self.now)).filter(|_| waits);
+        let waited = self.waits_since.map_or(Duration::ZERO, |since| self.now - since);
+        assert!(waited <= slot::FIRST_LOOK, "a task waits for {waited:?}, and a worker has none");
+    }
+
     /// Nothing that can be done is left undone.
-    fn check(&self) {
+    fn check(&mut self) {
+        self.check_idle();
         if self.is_suspended {
             return self.check_standstill();
         }
@@ -1436,4 +1466,116 @@ fn is_killed_after_standstill(has_noticed: bool) -> bool {
 fn what_a_worker_has_said_while_the_program_stood_still_is_heard_before_it_is_killed() {
     assert!(is_killed_after_standstill(false));
     assert!(!is_killed_after_standstill(true));
+}
+
+/// A pool of three workers, of which each has ended a task that took so long, one after the other.
+struct Three {
+    scheduler: Scheduler<Kind>,
+    pages: Vec<Rc<SharedPage>>,
+    now: Instant,
+    submitted: u64,
+    /// The tasks that each has been sent, with their places.
+    sent: [Vec<(u64, u64)>; 3],
+}
+
+impl Three {
+    fn new(took: Duration) -> Self {
+        let now = Instant::now();
+        let scheduler = Scheduler::new(Settings { max_workers: 3, ..settings() }, now);
+        let new_page = |_| Rc::new(SharedPage { places: Some(RefCell::default()), sending: Cell::new(None) });
+        let pages: Vec<_> = (0..3).map(new_page).collect();
+        let mut three = Self { scheduler, pages, now, submitted: 0, sent: Default::default() };
+        three.submit(3);
+        for worker in 0..3 {
+            three.tell(Event::Started(worker, three.pages[worker as usize].clone()));
+            three.tell(Event::Ready(worker, None));
+            three.end_all(worker, took);
+        }
+        three
+    }
+
+    fn tell(&mut self, event: Event<Kind>) {
+        assert_eq!(self.scheduler.handle(event, self.now), Ok(()));
+        for action in self.scheduler.take_effects() {
+            match action {
+                Action::Send(worker, task, place, _) => self.sent[worker as usize].push((task.id(), place)),
+                Action::Post(terms::Order::Look(worker)) => self.tell(Event::Looked(worker)),
+                _ => {}
+            }
+        }
+    }
+
+    fn submit(&mut self, count: u64) {
+        for _ in 0..count {
+            self.submitted += 1;
+            self.tell(Event::Submitted(TaskRef(Rc::new(SimTask::new(self.submitted)))));
+        }
+    }
+
+    /// The outcomes of all that it was sent so far are read at once.
+    fn end_all(&mut self, worker: WorkerId, took: Duration) {
+        for (task, _) in mem::take(&mut self.sent[worker as usize]) {
+            assert_eq!(self.scheduler.note(Event::Ended(worker, task, took, "value"), self.now), Ok(()));
+        }
+        self.tell(Event::Time);
+    }
+
+    fn begin_first(&self, worker: WorkerId) {
+        let (_, place) = self.sent[worker as usize][0];
+        assert!(self.pages[worker as usize].change(place, Place::Sent, Place::Running));
+    }
+
+    /// A millisecond passes, after which the program looks what has become of the tasks.
+    fn pass_time(&mut self) {
+        self.now += slot::FIRST_LOOK;
+        self.tell(Event::Time);
+    }
+
+    /// The workers that have tasks.
+    fn busy(&self) -> Vec<WorkerId> {
+        (0..3).filter(|&worker| self.scheduler.is_busy(worker)).collect()
+    }
+}
+
+const SHORT: Duration = Duration::from_nanos(100);
+
+#[test]
+fn tasks_that_are_shorter_than_to_send_them_go_to_one_worker() {
+    let mut three = Three::new(SHORT);
+    three.submit(10_000);
+    let busy = three.busy();
+    assert_eq!(busy.len(), 1, "{busy:?}");
+    for _ in 0..20 {
+        three.end_all(busy[0], SHORT);
+        assert_eq!(three.busy(), busy, "it has done what it was sent, and so waits for the program");
+    }
+}
+
+#[test]
+fn longer_tasks_go_to_all_workers() {
+    for took in [Duration::from_micros(5), Duration::from_micros(100), Duration::from_millis(10)] {
+        let mut three = Three::new(took);
+        three.submit(1_000);
+        assert_eq!(three.busy(), [0, 1, 2], "{took:?}");
+    }
+}
+
+#[test]
+fn what_waits_for_a_worker_that_is_at_a_long_task_goes_to_all_others() {
+    let mut three = Three::new(SHORT);
+    three.submit(10);
+    let busy = three.busy();
+    assert_eq!(busy.len(), 1, "{busy:?}");
+    three.begin_first(busy[0]);
+    three.pass_time();
+    assert_eq!(three.busy(), [0, 1, 2]);
+}
+
+#[test]
+fn what_is_queued_does_not_wait_for_a_worker_that_does_not_go_on() {
+    let mut three = Three::new(SHORT);
+    three.submit(10);
+    assert_eq!(three.busy().len(), 1);
+    three.pass_time();
+    assert_eq!(three.busy().len(), 2, "another one gets what is queued");
 }

@@ -1,7 +1,7 @@
 //! Who is given which task, and how many workers are started for them.
 
-use crate::process::pool::scheduler::{FIRST_LOOK, Scheduler, WANTED};
-use crate::process::pool::slot::{Phase, Serving, Slot};
+use crate::process::pool::scheduler::{Scheduler, WANTED};
+use crate::process::pool::slot::{FIRST_LOOK, Phase, Serving, Slot};
 use crate::process::pool::terms::{Action, Task, Types, WorkerId};
 use crate::task::state::{self, Unclaimed};
 
@@ -10,6 +10,8 @@ use crate::task::state::{self, Unclaimed};
 const AHEAD: u64 = 1_000_000;
 /// To wake a worker for less work than this, in nanoseconds, costs more than to queue it at one that is awake.
 const WAKING: u64 = 40_000;
+/// What a task costs the program at least, in nanoseconds: to send it, and to make known what has come of it.
+const SENDING: u64 = 1_000;
 
 impl<K: Types> Scheduler<K> {
     pub(super) fn has_queued(&self) -> bool {
@@ -60,9 +62,20 @@ impl<K: Types> Scheduler<K> {
         self.queue.iter().filter(|task| !task.has_ended()).nth(starting).is_some()
     }
 
+    /// The worker that was given tasks last, if the queued ones are so short that a second worker would wait for the program
+    /// as well.
+    fn sole_worker(&self) -> Option<WorkerId> {
+        let is_short = self.pace.is_some_and(|pace| pace < SENDING);
+        let worker = self.last_given.filter(|_| is_short)?;
+        self.slots.get(&worker)?.keeps_up(self.now, self.settings.max_tasks).then_some(worker)
+    }
+
     /// Gives a task to each worker that has none, unless one that is awake will have done it sooner.
     pub(super) fn share_out(&mut self) {
         while let Some(&worker) = self.idle.last().filter(|_| !self.queue.is_empty()) {
+            if self.sole_worker().is_some() {
+                return;
+            }
             let work = self.pace.map_or(WAKING, |pace| pace.saturating_mul(self.queue.len() as u64));
             if work < WAKING
                 && self.ahead() >= 2
@@ -89,9 +102,10 @@ impl<K: Types> Scheduler<K> {
         if ahead < 2 || self.queue.is_empty() {
             return;
         }
+        let (first, last) = self.sole_worker().map_or((0, WorkerId::MAX), |worker| (worker, worker));
         let takers: Vec<WorkerId> = self
             .slots
-            .iter()
+            .range(first..=last)
             .filter(|(_, slot)| slot.takes_more(ahead, max_tasks))
             .map(|(&worker, _)| worker)
             .collect();
@@ -131,6 +145,9 @@ impl<K: Types> Scheduler<K> {
                     self.effects.push(Action::Forget(task));
                 }
             }
+        }
+        if given > 0 {
+            self.last_given = Some(worker);
         }
         if was_idle && given > 0 {
             slot.phase = Phase::Serving(Serving::new(self.now, Some(self.now + FIRST_LOOK)));

@@ -26,13 +26,18 @@
 //! Where a [`Page`] is shared with the worker, a task that has not begun is taken back at once and exactly, and a worker
 //! is killed only for the task that it is running. Without one, a worker is sent one task at a time, so that there is
 //! nothing else that a kill could hit; and one that follows at once on another is taken for begun when it is sent.
+//!
+//! Long tasks go to all workers, and short ones to as few as will do: to wake a worker takes longer than many of them. Where
+//! they take less time than the program needs to send them, one worker does, for a second one would wait for the program
+//! as well. That is so only while it is seen to go on: where it has not ended a task within a millisecond, the others are
+//! given what is queued.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::process::pool::roster::Roster;
-use crate::process::pool::slot::{Phase, Sent, Serving, Settings, Slot};
+use crate::process::pool::slot::{FIRST_LOOK, Phase, Sent, Serving, Settings, Slot};
 use crate::process::pool::starts::Starts;
 use crate::process::pool::terms::{
     Action, Effects, Event, KillReason, Order, OutOfTurn, Page, Report, Task, Types, WorkerId,
@@ -40,8 +45,6 @@ use crate::process::pool::terms::{
 use crate::process::protocol::page::Doomed;
 use crate::task::state;
 
-/// When to look first at what a silent worker has begun. A task that still runs then is long: nothing waits behind it.
-pub(super) const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// How often to look at what a worker has begun.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often to check whether somebody has stopped a worker whose task is slow to end.
@@ -72,6 +75,8 @@ pub(crate) struct Scheduler<K: Types> {
     pub(super) is_suspended: bool,
     /// How long tasks take, in nanoseconds: the least estimate that is not too small.
     pub(super) pace: Option<u64>,
+    /// The worker that was given tasks last.
+    pub(super) last_given: Option<WorkerId>,
     pub(super) starts: Starts,
     pub(super) roster: Roster,
     /// How many workers ended that were ready and not asked to.
@@ -97,6 +102,7 @@ impl<K: Types> Scheduler<K> {
             is_closed: false,
             is_suspended: false,
             pace: None,
+            last_given: None,
             starts: Starts::default(),
             roster: Roster::new(settings.hosts),
             lost: 0,
@@ -402,11 +408,15 @@ impl<K: Types> Scheduler<K> {
         let Some(slot) = self.slots.get_mut(&worker) else { return Ok(()) };
         slot.done += 1;
         self.effects.extend(slot.sent.pop_front().map(|sent| Action::Settle(sent.task, outcome)));
-        // Long tasks count at once, short ones gradually: to keep tasks waiting is worse than to send them one by one.
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.pace = Some(self.pace.map_or(took, |pace| took.max((pace - pace / 8).saturating_add(took / 8))));
+        self.keep_pace(took);
         self.next_first(worker);
         Ok(())
+    }
+
+    /// Long tasks count at once, short ones gradually: to keep tasks waiting is worse than to send them one by one.
+    fn keep_pace(&mut self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.pace = Some(self.pace.map_or(took, |pace| took.max((pace - pace / 8).saturating_add(took / 8))));
     }
 
     /// Another task is the first of those that were sent to a worker, or there is none any more.
@@ -439,7 +449,12 @@ impl<K: Types> Scheduler<K> {
         let sending = slot.page.as_ref().and_then(Page::sending);
         if slot.has_begun_with(first.place) {
             self.begin(worker);
-            self.see_to_long(worker);
+            if waited >= FIRST_LOOK {
+                self.keep_pace(waited);
+                self.see_to_long(worker);
+            } else {
+                self.update(worker, |serving| serving.look = Some(serving.since + FIRST_LOOK));
+            }
         } else if slot.stopped_since.is_some() {
             // It cannot begin.
         } else if sending != serving.sending {

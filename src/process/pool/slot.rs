@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::process::pool::terms::{Action, KillReason, Page, Types, WorkerId};
 
+/// When to look first at what a silent worker has begun. A task that still runs then is long: nothing waits behind it.
+pub(crate) const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// After this time without being ready, a worker is mentioned to the user.
 const SLOW_START: Duration = Duration::from_secs(3);
 
@@ -113,6 +115,12 @@ impl Serving {
             is_last_call: false,
         }
     }
+
+    /// Whether the first look is still to come.
+    fn is_fresh(&self, now: Instant) -> bool {
+        let first_look = self.since + FIRST_LOOK;
+        self.look == Some(first_look) && now < first_look
+    }
 }
 
 impl<K: Types> Slot<K> {
@@ -166,6 +174,15 @@ impl<K: Types> Slot<K> {
         let room = self.room(ahead);
         let has_room = room > 1 && (1..=room / 2).contains(&self.sent.len());
         is_fit && has_room && self.done + (self.sent.len() as u64) < max_tasks
+    }
+
+    /// Whether it takes in what it is sent, goes on with that as far as is known, and will take more.
+    pub(crate) fn keeps_up(&self, now: Instant, max_tasks: u64) -> bool {
+        let takes_in = |page: &K::Page| page.places() > 1 && page.sending().is_none();
+        self.serving().is_some_and(|serving| serving.is_fresh(now))
+            && self.page.as_ref().is_some_and(takes_in)
+            && !self.is_expired(now)
+            && self.done + (self.sent.len() as u64) < max_tasks
     }
 
     pub(crate) fn send(&mut self, worker: WorkerId, task: K::Task, wanted: u32) -> Action<K> {
