@@ -217,7 +217,7 @@ impl Screen {
     /// Draws these lines no more, which stay where they are. Returns whether that will do: they stand above all others that
     /// are drawn, as a whole.
     fn leave(&mut self, lines: &[String]) -> bool {
-        let others: usize = self.blocks.values().map(Vec::len).sum();
+        let others: usize = self.blocks.iter().map(|(_, lines)| lines.len()).sum();
         let widths = lines.iter().map(|line| width(&strip_ansi_codes(line)));
         let is_first = !self.is_last_row
             && self.drawn.len() == lines.len() + others
@@ -263,7 +263,7 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         let mut screen = self.terminal.lock();
-        let is_first = screen.blocks.range(..self.id).all(|(_, lines)| lines.is_empty());
+        let is_first = screen.blocks.iter().take_while(|(id, _)| *id != self.id).all(|(_, lines)| lines.is_empty());
         if let Some(lines) = screen.remove(self.id).filter(|lines| !is_first || !screen.leave(lines)) {
             let text: String = lines.iter().map(|line| format!("{line}{END_OF_LINE}")).collect();
             self.terminal.draw(&mut screen, &text);
