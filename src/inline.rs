@@ -1,6 +1,6 @@
 //! An executor without threads.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +15,7 @@ use crate::run;
 use crate::task::context::Context;
 use crate::task::details::Owner;
 use crate::task::transitions;
-use crate::task::{TaskRef, in_order, state};
+use crate::task::{TaskRef, state};
 
 /// Runs each task on the thread that polls its future, at the first poll: for tests, and where there are no threads.
 ///
@@ -56,8 +56,8 @@ struct Shared {
 #[derive(Default)]
 struct Tasks {
     is_shut_down: bool,
-    /// Those that have not ended.
-    live: HashMap<TaskId, TaskRef>,
+    /// Those that have not ended, in the order in which they came.
+    live: VecDeque<TaskRef>,
 }
 
 impl SyncExecutor {
@@ -109,8 +109,7 @@ impl SyncExecutor {
     pub fn shutdown_now(&self) -> Shutdown {
         let shutdown = self.shutdown();
         let tasks = self.shared.lock();
-        let live = in_order(tasks.live.values().cloned());
-        let cancellations = transitions::request_cancel_all(live.into_iter().rev(), CancelCause::Shutdown);
+        let cancellations = transitions::request_cancel_all(tasks.live.iter().rev().cloned(), CancelCause::Shutdown);
         drop(tasks);
         cancellations.carry_out();
         shutdown
@@ -126,13 +125,21 @@ impl Executor for SyncExecutor {
         let is_accepted = transitions::attach(task, self.shared.clone(), |_| {
             let mut tasks = self.shared.lock();
             if !tasks.is_shut_down {
-                tasks.live.insert(task.core.id(), task.clone());
+                let place = tasks.find(task.core.id()).unwrap_or_else(|place| place);
+                tasks.live.insert(place, task.clone());
             }
             !tasks.is_shut_down
         });
         if !is_accepted {
             job.reject(Refusal::ShutDown);
         }
+    }
+}
+
+impl Tasks {
+    /// The place of a task, or else the one that it is to have.
+    fn find(&self, task: TaskId) -> Result<usize, usize> {
+        self.live.binary_search_by_key(&task, |task| task.core.id())
     }
 }
 
@@ -148,7 +155,9 @@ impl Owner for Shared {
     }
 
     fn ended(self: Arc<Self>, task: TaskId) {
-        let task = self.lock().live.remove(&task);
+        let mut tasks = self.lock();
+        let task = tasks.find(task).ok().and_then(|place| tasks.live.remove(place));
+        drop(tasks);
         self.progress.notify(usize::MAX);
         drop(task);
     }
@@ -156,7 +165,7 @@ impl Owner for Shared {
 
 impl Drain for Shared {
     fn drain(&self) -> bool {
-        let live = in_order(self.lock().live.values().cloned());
+        let live: Vec<TaskRef> = self.lock().live.iter().cloned().collect();
         for task in live {
             if task.core.claim().is_ok() {
                 run::run(task, Context::default());

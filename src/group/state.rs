@@ -19,6 +19,7 @@ use crate::progress::ProgressState;
 use crate::sync::clock;
 use crate::sync::timer::{TIMER, Timed, TimerId};
 use crate::sync::waiter::Waiter;
+use crate::task::TaskRef;
 use crate::task::bulk::Standstill;
 use crate::task::core::Core;
 #[cfg(feature = "indicatif")]
@@ -28,7 +29,6 @@ use crate::task::publish;
 use crate::task::record::TaskRecord;
 use crate::task::subscribers::{Channel, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
 use crate::task::transitions;
-use crate::task::{TaskRef, in_order};
 
 /// Kept by the group and its handles, and by each task that it observes until that has ended.
 pub(crate) struct GroupState {
@@ -113,6 +113,13 @@ impl Members {
     fn tasks(&self) -> Vec<TaskRef> {
         in_order(self.tasks.iter().map(|(_, member)| member.task.clone()))
     }
+}
+
+/// Tasks in the order in which they were submitted.
+fn in_order(tasks: impl Iterator<Item = TaskRef>) -> Vec<TaskRef> {
+    let mut tasks: Vec<TaskRef> = tasks.collect();
+    tasks.sort_unstable_by_key(|task| task.core.id());
+    tasks
 }
 
 impl Snapshot for GroupProgress {

@@ -96,13 +96,6 @@ pub(crate) trait Handle<T>: Send + Sync {
     fn to_task(self: Arc<Self>) -> TaskRef;
 }
 
-/// Tasks in the order in which they were made.
-pub(crate) fn in_order(tasks: impl Iterator<Item = TaskRef>) -> Vec<TaskRef> {
-    let mut tasks: Vec<TaskRef> = tasks.collect();
-    tasks.sort_unstable_by_key(|task| task.core.id());
-    tasks
-}
-
 impl<B: Body + ?Sized> Task<B> {
     pub(crate) fn name(&self) -> &str {
         self.core.name(self.body.function()())
