@@ -116,11 +116,7 @@ impl Worker {
         if self.channel().is_full() {
             self.channel().send_off();
         }
-        // Also where another thread has made room.
-        if self.outlet.has_room_again() {
-            self.show_the_newest();
-        }
-        self.outlet.send_unsent();
+        self.catch_up();
         if received == Received::Nothing {
             received = self.channel().receive(&mut reading.decoder);
         }
@@ -169,16 +165,16 @@ impl Worker {
         if !self.parent.send_all(self.channel()) {
             self.see_it_end();
         }
-        self.show_the_newest();
-        self.outlet.send_unsent();
+        self.catch_up();
     }
 
-    /// Forwards what the task has shown while there was no room for it.
-    fn show_the_newest(&self) {
-        let forwarder = self.lock().current.as_ref().and_then(|current| current.forwarder.clone());
-        if let Some(forwarder) = forwarder {
-            forwarder.forward();
+    /// Sends what there was no room for, where there is some again: also where another thread has made it.
+    fn catch_up(&self) {
+        if self.outlet.has_room_again() {
+            let forwarder = self.lock().current.as_ref().and_then(|current| current.forwarder.clone());
+            forwarder.iter().for_each(Forwarder::forward);
         }
+        self.outlet.send_unsent();
     }
 
     fn take_in(self: &Arc<Self>, reading: &mut Reading) -> Result<(), WireError> {
