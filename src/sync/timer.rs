@@ -4,7 +4,8 @@
 //! Entries run without the timer's lock, so they may use the timer. If one panics, the others go on. If one is about to wait,
 //! perhaps for what the timer is to do next, another thread [takes over](crate::sync::relief).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::mem;
 use std::num::NonZero;
 use std::rc::Rc;
@@ -25,7 +26,7 @@ pub(crate) trait Timed: Send {
 }
 
 /// Names what was scheduled, to cancel it. Never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TimerId(NonZero<u64>);
 
 /// What all of this library is scheduled with.
@@ -39,7 +40,7 @@ pub(crate) struct Timer {
 struct Schedule {
     /// In the order in which they are due; what fires right now is not among them.
     queue: BTreeSet<(Instant, TimerId)>,
-    entries: BTreeMap<TimerId, Entry>,
+    entries: HashMap<TimerId, Entry, BuildHasherDefault<DefaultHasher>>,
     next: TimerId,
     /// The number of the thread that is there for it; 0 where there is none.
     thread: u64,
@@ -65,8 +66,8 @@ impl TimerId {
 impl Timer {
     const fn new() -> Self {
         let first = TimerId(NonZero::<u64>::MIN);
-        let schedule =
-            Schedule { queue: BTreeSet::new(), entries: BTreeMap::new(), next: first, thread: 0, threads: 0 };
+        let entries = HashMap::with_hasher(BuildHasherDefault::new());
+        let schedule = Schedule { queue: BTreeSet::new(), entries, next: first, thread: 0, threads: 0 };
         Self { schedule: Mutex::new(schedule), changed: Condvar::new() }
     }
 
