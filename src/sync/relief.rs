@@ -39,8 +39,11 @@ pub(crate) fn on_duty(duty: Rc<dyn Relief>, call: impl FnOnce()) -> bool {
 
 /// Hands over what this thread is there for, for it is about to wait.
 pub(crate) fn before_waiting() {
-    // Most threads never have any.
-    let take = |duties: &RefCell<Vec<_>>| (!duties.borrow().is_empty()).then(|| duties.take());
+    let take = |duties: &RefCell<Vec<_>>| {
+        // Most threads never have any. No borrow lasts while they are taken.
+        let has_any = !duties.borrow().is_empty();
+        has_any.then(|| duties.take())
+    };
     // A thread that is about to end has no duties.
     let duties = DUTIES.try_with(take).ok().flatten();
     duties.into_iter().flatten().for_each(|duty| duty.hand_over());
