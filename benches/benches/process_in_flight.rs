@@ -1,9 +1,9 @@
-//! Trivial tasks for one worker process, all of them submitted before the first is awaited.
+//! Trivial tasks for worker processes, all of them submitted before the first is awaited.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::Throughput;
 use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
@@ -19,8 +19,10 @@ fn main() {
     let mut table = Rounds::new("one of 20 000 tasks in flight").throughput(Throughput::Elements(1));
     let (_child, socket) = processes::start(processes::ECHO);
     table.add("pair of sockets, in batches", move || per_task(tasks, || stream(&socket, tasks)));
-    let pool = processes::ours();
-    table.add("ours", move || per_task(tasks, || flood(&pool, tasks)));
+    for (name, workers) in [("ours", 1), ("ours, 2 workers", 2), ("ours, 4 workers", 4), ("ours, 16 workers", 16)] {
+        let pool = started(workers);
+        table.add(name, move || per_task(tasks, || flood(&pool, tasks)));
+    }
     let channel = IpcChannel::start();
     table.add("ipc-channel", move || per_task(tasks, || pass(&channel, tasks)));
     let pool = processes::procspawn_pool();
@@ -56,6 +58,18 @@ fn stream(socket: &UnixStream, frames: usize) {
             received += reader.read(&mut batch).expect("the process writes");
         }
     });
+}
+
+/// A pool with all of its workers.
+fn started(workers: usize) -> ProcessPoolExecutor {
+    let pool = ProcessPoolExecutor::new(workers).expect("`init` was called");
+    pool.prestart(workers);
+    let by = Instant::now() + Duration::from_secs(60);
+    while pool.workers().started < workers {
+        assert!(Instant::now() < by, "the workers do not start");
+        thread::sleep(Duration::from_millis(1));
+    }
+    pool
 }
 
 fn flood(pool: &ProcessPoolExecutor, tasks: usize) {
