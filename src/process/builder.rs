@@ -113,7 +113,8 @@ impl ProcessPoolExecutor {
 
 impl ProcessPoolBuilder {
     /// The maximum number of processes; 0 stands for the [available parallelism](std::thread::available_parallelism), which
-    /// is the default.
+    /// is the default. Those that there are share the tasks, but for ones that take less than a microsecond: one process does them
+    /// as fast as the program sends them.
     pub fn max_workers(mut self, max_workers: usize) -> Self {
         self.settings.launch.max_workers = max_workers;
         self
