@@ -1,5 +1,7 @@
 //! Who is given which task, and how many workers are started for them.
 
+use std::time::Duration;
+
 use crate::process::pool::scheduler::{Scheduler, WANTED};
 use crate::process::pool::slot::{FIRST_LOOK, Phase, Serving, Slot};
 use crate::process::pool::terms::{Action, Task, Types, WorkerId};
@@ -89,6 +91,12 @@ impl<K: Types> Scheduler<K> {
                 return;
             }
         }
+    }
+
+    /// Long tasks count at once, short ones gradually: to keep tasks waiting is worse than to send them one by one.
+    pub(super) fn keep_pace(&mut self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.pace = Some(self.pace.map_or(took, |pace| took.max((pace - pace / 8).saturating_add(took / 8))));
     }
 
     /// How many tasks may wait in a worker that has one.

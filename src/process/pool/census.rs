@@ -20,6 +20,11 @@ impl<K: Types> Scheduler<K> {
         self.is_closed
     }
 
+    /// Whether something is to be done.
+    pub(crate) fn has_effects(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
     /// Whether every task has ended, and every worker.
     pub(crate) fn is_done(&self) -> bool {
         self.is_closed && self.slots.is_empty() && self.held.is_empty() && !self.has_queued()

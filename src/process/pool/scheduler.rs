@@ -131,11 +131,6 @@ impl<K: Types> Scheduler<K> {
         mem::take(&mut self.effects)
     }
 
-    /// Whether something is to be done.
-    pub(crate) fn has_effects(&self) -> bool {
-        !self.effects.is_empty()
-    }
-
     /// Makes room for as many effects as are to be expected.
     pub(crate) fn expect_effects(&mut self, count: usize) {
         self.effects.reserve(count);
@@ -411,12 +406,6 @@ impl<K: Types> Scheduler<K> {
         self.keep_pace(took);
         self.next_first(worker);
         Ok(())
-    }
-
-    /// Long tasks count at once, short ones gradually: to keep tasks waiting is worse than to send them one by one.
-    fn keep_pace(&mut self, took: Duration) {
-        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.pace = Some(self.pace.map_or(took, |pace| took.max((pace - pace / 8).saturating_add(took / 8))));
     }
 
     /// Another task is the first of those that were sent to a worker, or there is none any more.
