@@ -48,10 +48,7 @@ pub(crate) struct RemoteLog {
 
 /// How far a task has come, and what it says, on its way to a record of that.
 #[derive(Clone, Copy, Debug)]
-#[cfg_attr(
-    not(target_os = "linux"),
-    allow(dead_code, reason = "it is recorded in memory that is shared, on Linux only")
-)]
+#[allow(dead_code, reason = "it is recorded in memory that is shared, on Linux only")]
 pub(crate) struct Said<'a> {
     pub(crate) position: Position,
     pub(crate) message: Option<&'a str>,
