@@ -28,6 +28,8 @@ pub(crate) struct Outbox {
 
 /// The maximum number of slices that are written at once.
 const SLICES: usize = 16;
+/// How much room the fields of most messages take, at the most.
+const FIELDS: usize = 64;
 
 impl Outbox {
     pub(crate) fn is_empty(&self) -> bool {
@@ -203,10 +205,12 @@ impl Outbox {
     }
 
     fn push(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>), payload: &Payload) {
-        let len = match payload {
-            Payload::Small(bytes) => bytes.len(),
-            Payload::Large(bytes) => bytes.len(),
+        let (len, copied) = match payload {
+            Payload::Small(bytes) => (bytes.len(), bytes.len()),
+            Payload::Large(bytes) => (bytes.len(), 0),
         };
+        // At once, and not little by little.
+        self.tail.reserve(HEAD + FIELDS + copied + 1);
         let start = self.tail.len();
         self.tail.push(kind);
         self.tail.extend(id.to_le_bytes());
