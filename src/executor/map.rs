@@ -625,7 +625,11 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
             let is_pending = ended.is_pending();
             // What it says is there even if something panics that bars write to.
             let task = match ended {
-                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(None) => {
+                    #[cfg(feature = "indicatif")]
+                    self.bars.take().into_iter().for_each(|bars| bars.finish());
+                    return Poll::Ready(None);
+                }
                 Poll::Ready(Some(ended)) => Some(self.note_ended(ended)),
                 Poll::Pending => None,
             };

@@ -483,6 +483,9 @@ impl<T> TaskGroup<T> {
             #[cfg(feature = "indicatif")]
             if let Some(bars) = &self.bars {
                 bars.draw(cx, self.ended.as_ref().map(|(_, task, _)| task));
+                if is_over {
+                    bars.rest();
+                }
             }
         }
         // If this panics, the outcome is still there.

@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use futures::stream::StreamExt;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use progress_executor::{
     Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor,
@@ -158,6 +159,7 @@ fn scene() {
         "in the background" => keys::play_in_background(),
         "below text" => below_text(),
         "lines of two bars" => lines_of_two_bars(),
+        "written below" => written_below(),
         "speeds" => speeds(),
         "panics" => panics(),
         "parts" => parts::play_group(),
@@ -330,6 +332,33 @@ fn each_task_has_one_clean_line_and_keys_and_sizes_tear_none() {
 
 /// What is written above the bars, before these are looked at.
 const TEXT: [(&str, usize); 3] = [("a", 10), ("b", 60), ("c", 130)];
+
+/// A group and a map that are there when all has ended, and something is written then.
+fn written_below() {
+    let executor = executor(2);
+    let mut group: TaskGroup<()> = (0..2).map(|_| executor.submit(play, part())).collect();
+    let bars = group.show_bars();
+    smol::block_on(async { while group.next().await.is_some() {} });
+    eprintln!("below the group");
+    drop((bars, group));
+    let mut map = executor.map(play, [part(), part()]);
+    let bars = map.show_bars();
+    smol::block_on(async { while map.next().await.is_some() {} });
+    eprintln!("below the map");
+    drop((map, bars));
+}
+
+#[test]
+fn what_is_written_below_bars_of_what_has_ended_stays() {
+    everywhere(|kind, columns| {
+        let mut program = Program::start("written below", kind, (24, columns), &[]);
+        program.wait();
+        let (lines, begins) = (program.lines(), ["2 ended: ", "below the group", "2 ended: ", "below the map"]);
+        let is_whole =
+            lines.len() == begins.len() && lines.iter().zip(begins).all(|(line, begin)| line.starts_with(begin));
+        assert!(is_whole, "{lines:#?}");
+    });
+}
 
 /// Two groups, of which one changes all the time and the other does not, below some text.
 fn below_text() {

@@ -124,6 +124,8 @@ struct Bars {
     alarm: Arc<Waiter>,
     is_alarm_set: bool,
     is_cleared: bool,
+    /// All that was shown has ended, and that is what is shown.
+    is_at_rest: bool,
 }
 
 /// Where progress is shown.
@@ -219,6 +221,7 @@ impl GroupBars {
             alarm: Arc::new(Waiter::new()),
             is_alarm_set: false,
             is_cleared: false,
+            is_at_rest: false,
         };
         Self { shared: Arc::new(Mutex::new(bars)), unfinished: Vec::new() }
     }
@@ -385,7 +388,7 @@ impl GroupBars {
 
 impl Bars {
     fn draw(&mut self, now: Instant, rows: impl FnOnce(usize, &Units) -> (Vec<Row>, Option<Row>)) {
-        (self.drawn_at, self.is_dirty, self.is_alarm_set) = (Some(now), false, false);
+        (self.drawn_at, self.is_dirty, self.is_alarm_set, self.is_at_rest) = (Some(now), false, false, false);
         let (height, canvas) = self.canvas();
         let (tasks, whole) = rows(height, &self.units);
         self.screen.show(canvas.draw(&tasks, whole.as_ref()));
@@ -397,13 +400,20 @@ impl Bars {
         (height, Canvas { columns: self.columns.unwrap_or(columns), has_colours: has_colours() })
     }
 
+    /// Shows a line in place of all bars.
+    fn summarize(&mut self, text: &str, has_failures: bool) {
+        if !self.is_cleared {
+            (self.is_dirty, self.is_at_rest) = (false, true);
+            let (_, canvas) = self.canvas();
+            self.screen.show(vec![canvas.last_line(text, has_failures)]);
+        }
+    }
+
     /// The last line, of all that was shown.
     fn finish(&mut self, text: &str, has_failures: bool) {
-        let (_, canvas) = self.canvas();
         match &mut self.screen {
             Screen::Plain(plain) => plain.summarize(text, has_failures),
-            screen if !self.is_cleared => screen.show(vec![canvas.last_line(text, has_failures)]),
-            _ => {}
+            _ => self.summarize(text, has_failures),
         }
         self.leave();
     }
@@ -552,17 +562,39 @@ impl Shown {
         }
     }
 
+    /// All that there was has ended. More may come; until then it is shown as at the end, for the program may write below it.
+    pub(crate) fn rest(&self) {
+        let bars = self.bars.lock();
+        let is_plain = matches!(bars.screen, Screen::Plain(_));
+        let is_at_rest = bars.is_at_rest && !bars.is_dirty;
+        drop(bars);
+        if !is_plain && !is_at_rest {
+            let (summary, progress) = self.summary();
+            if progress.tasks() > 0 {
+                self.bars.lock().summarize(&summary, has_failures(&progress));
+            }
+        }
+    }
+
+    /// What has become of all, on one line: names of tasks are in it.
+    fn summary(&self) -> (String, GroupProgress) {
+        let (_, progress) = self.group.now(&self.feed);
+        (one_line(&self.group.report().to_string()).into_owned(), progress)
+    }
+
     /// The group is gone, maybe because what is written to has panicked, and would do so again.
     pub(crate) fn finish(&self) {
         self.feed.close();
         let _ = quietly(|| {
             self.catch_up(None);
-            let (_, progress) = self.group.now(&self.feed);
-            // Names of tasks are in it.
-            let summary = self.group.report().to_string();
-            self.bars.lock().finish(&one_line(&summary), progress.failed + progress.cancelled > 0);
+            let (summary, progress) = self.summary();
+            self.bars.lock().finish(&summary, has_failures(&progress));
         });
     }
+}
+
+fn has_failures(progress: &GroupProgress) -> bool {
+    progress.failed + progress.cancelled > 0
 }
 
 /// Draws a group while one of its tasks runs inside of the poll.
