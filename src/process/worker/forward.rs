@@ -2,6 +2,8 @@
 
 use std::io;
 use std::iter;
+#[cfg(feature = "log")]
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
@@ -12,12 +14,16 @@ use crate::process::protocol::channel::Channel;
 use crate::process::protocol::live::Live;
 use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wake_pipe::WakePipe;
+#[cfg(feature = "log")]
+use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::protocol::wire::{Reply, Run};
 use crate::progress::{PartState, ProgressState, Status};
 use crate::sync::waiter::Waiter;
 use crate::task::context::Relay;
 use crate::task::core::Core;
 use crate::task::lines::{Backlog, Line, to_standard_error};
+#[cfg(feature = "log")]
+use crate::task::remote::RemoteLog;
 use crate::task::remote::{Position, RemotePart, RemoteSnapshot, Said, beginning};
 use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
@@ -33,6 +39,9 @@ pub(crate) struct Outlet {
     unsent: Mutex<Backlog>,
     /// Something about the task was not sent, for there was no room for it.
     is_behind: AtomicBool,
+    /// How many records of logs there was no room for since that was told.
+    #[cfg(feature = "log")]
+    pub(super) dropped_records: AtomicU64,
     /// Locked from when the state of the task is read until it is sent, and while a line is sent, so that no line
     /// overtakes the counts from before it. Locked before all others, except for what a forwarder has sent.
     order: Mutex<()>,
@@ -46,6 +55,8 @@ impl Outlet {
             current: Mutex::default(),
             unsent: Mutex::default(),
             is_behind: AtomicBool::new(false),
+            #[cfg(feature = "log")]
+            dropped_records: AtomicU64::new(0),
             order: Mutex::default(),
         })
     }
@@ -65,6 +76,8 @@ impl Outlet {
         let mut current = self.current();
         if let Some((_, run)) = current.take() {
             self.add_lines(run, None);
+            #[cfg(feature = "log")]
+            self.tell_of_dropped(run, &mut self.channel.outbox());
         }
         self.channel.outbox().reply(ended);
     }
@@ -124,6 +137,17 @@ impl Outlet {
         let (mut unsent, mut outbox) = (self.unsent(), self.channel.outbox());
         for line in iter::from_fn(|| unsent.pop()).chain(last) {
             outbox.reply(Reply::Line { id: run, text: line.text.to_string() });
+        }
+    }
+
+    /// Says how many records there was no room for, as one of this task.
+    #[cfg(feature = "log")]
+    pub(super) fn tell_of_dropped(&self, run: u64, outbox: &mut Outbox) {
+        let dropped = self.dropped_records.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            let text = format!("{dropped} records were dropped: there was no room for them");
+            let (level, target) = (log::Level::Warn as u8, env!("CARGO_CRATE_NAME").to_owned());
+            outbox.reply(Reply::Log { id: run, log: RemoteLog { level, target, text } });
         }
     }
 

@@ -1,7 +1,7 @@
 //! A logger whose records go to the program.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use log::{Level, LevelFilter, Log, Metadata, Record, set_boxed_logger, set_max_level};
 
@@ -11,6 +11,8 @@ use crate::task::remote::{RemoteLog, beginning};
 
 /// Longer records are cut off.
 const LONGEST_RECORD: usize = 64 << 10;
+/// How many bytes may wait for room in the channel when another record comes.
+const MOST_WAITING: usize = 1 << 20;
 
 /// Levels from 1 for errors to 5 for traces, as they are sent.
 fn filter(level: u8) -> LevelFilter {
@@ -20,7 +22,7 @@ fn filter(level: u8) -> LevelFilter {
 /// Sends records of this level, or of a lower one, to the program from now on. A logger that `main` has set before
 /// stays.
 pub(super) fn install(level: u8, outlet: Arc<Outlet>) {
-    let relayed = Relayed { level: filter(level), outlet, dropped: AtomicU64::new(0) };
+    let relayed = Relayed { level: filter(level), outlet };
     if level > 0 && set_boxed_logger(Box::new(relayed)).is_ok() {
         set_max_level(filter(level));
     }
@@ -29,31 +31,25 @@ pub(super) fn install(level: u8, outlet: Arc<Outlet>) {
 struct Relayed {
     level: LevelFilter,
     outlet: Arc<Outlet>,
-    /// How many records there was no room for since the last that was sent.
-    dropped: AtomicU64,
 }
 
 impl Relayed {
-    /// Sends a record. If there is no room, it is dropped, which is reported later.
+    /// Sends a record. If there is no room, it is dropped, which is told with the next one, or with the end of the task.
     fn send(&self, level: Level, target: &str, text: &str) {
-        let channel = &self.outlet.channel;
+        let Outlet { channel, dropped_records, .. } = &*self.outlet;
         // Whatever is logged while it is held waits; nothing is that is logged by it.
         let id = self.outlet.current().map_or(0, |(_, run)| run);
-        if channel.is_full() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        let mut outbox = channel.outbox();
+        let (waiting, count) = outbox.slices();
+        let waiting: usize = waiting[..count].iter().map(|slice| slice.len()).sum();
+        // Many short ones fill the channel although they are few bytes.
+        if channel.is_full() && waiting > MOST_WAITING {
+            dropped_records.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let mut outbox = channel.outbox();
-        let mut reply = |level: Level, target: &str, text: &str| {
-            let [target, text] = [target, text].map(|text| beginning(text, LONGEST_RECORD).to_owned());
-            outbox.reply(Reply::Log { id, log: RemoteLog { level: level as u8, target, text } });
-        };
-        let dropped = self.dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            let text = format!("{dropped} records were dropped: there was no room for them");
-            reply(Level::Warn, env!("CARGO_CRATE_NAME"), &text);
-        }
-        reply(level, target, text);
+        self.outlet.tell_of_dropped(id, &mut outbox);
+        let [target, text] = [target, text].map(|text| beginning(text, LONGEST_RECORD).to_owned());
+        outbox.reply(Reply::Log { id, log: RemoteLog { level: level as u8, target, text } });
         drop(outbox);
         self.outlet.send_off();
     }
@@ -71,4 +67,62 @@ impl Log for Relayed {
     }
 
     fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_WAITING, Relayed};
+    use crate::id::TaskId;
+    use crate::process::protocol::channel::{Channel, Received};
+    use crate::process::protocol::wire::decoder::Decoder;
+    use crate::process::protocol::wire::{Ending, Outcome, Reply};
+    use crate::process::worker::forward::Outlet;
+    use crate::task::remote::RemoteSnapshot;
+    use log::{Level, LevelFilter};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    /// A logger, and where its records go, which is not read from yet.
+    fn relayed() -> (Relayed, Channel) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let outlet = Arc::new(Outlet::new(Channel::new(ours).unwrap()).unwrap());
+        *outlet.current() = Some((TaskId::next(), 7));
+        (Relayed { level: LevelFilter::Trace, outlet }, Channel::new(theirs).unwrap())
+    }
+
+    /// All that was sent, up to the end of the task.
+    fn read(relayed: &Relayed, channel: &Channel) -> Vec<String> {
+        let outcome = Outcome::Error(Ending::Failed, Vec::new());
+        relayed.outlet.end(Reply::Ended { id: 7, snapshot: RemoteSnapshot::default(), outcome });
+        let (mut decoder, mut texts) = (Decoder::new(1 << 20), Vec::new());
+        loop {
+            relayed.outlet.channel.send_off();
+            assert_eq!(channel.receive(&mut decoder), Received::Some);
+            while let Some(reply) = decoder.next_reply().unwrap() {
+                match reply {
+                    Reply::Log { id: 7, log } => texts.push(log.text),
+                    _ => return texts,
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_records_wait_than_the_channel_has_room_for() {
+        let (relayed, channel) = relayed();
+        let sent: Vec<String> = (0..5000).map(|number| number.to_string()).collect();
+        sent.iter().for_each(|text| relayed.send(Level::Info, "test", text));
+        assert!(relayed.outlet.channel.is_full(), "all have found room");
+        assert_eq!(read(&relayed, &channel), sent);
+    }
+
+    #[test]
+    fn records_that_there_is_no_room_for_are_told_at_the_end_of_the_task_at_the_latest() {
+        let (relayed, channel) = relayed();
+        let (long, many) = ("x".repeat(1000), 3 * MOST_WAITING / 1000);
+        (0..many).for_each(|_| relayed.send(Level::Info, "test", &long));
+        let told = read(&relayed, &channel);
+        let last = told.last().unwrap();
+        assert_eq!(*last, format!("{} records were dropped: there was no room for them", many + 1 - told.len()));
+    }
 }
