@@ -662,7 +662,7 @@ impl<I: Iterator, O> FusedStream for Map<'_, I, O> {
 
 impl<I: Iterator, O> Drop for Map<'_, I, O> {
     fn drop(&mut self) {
-        self.state.cancel(CancelCause::Dropped);
+        self.state.cancel(iter::empty(), CancelCause::Dropped);
         self.state.close();
         #[cfg(feature = "indicatif")]
         if let Some(bars) = &self.bars {

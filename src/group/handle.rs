@@ -1,6 +1,7 @@
 //! A group from elsewhere.
 
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 
 use async_channel::Receiver;
@@ -51,7 +52,7 @@ impl GroupHandle {
     /// ```
     #[doc(alias("abort", "kill"))]
     pub fn cancel(&self) {
-        self.0.cancel(CancelCause::Requested);
+        self.0.cancel(iter::empty(), CancelCause::Requested);
     }
 
     /// Makes every task wait, also those that are added later; see [`TaskGroup::pause`](crate::TaskGroup::pause).

@@ -435,7 +435,9 @@ impl<T> TaskGroup<T> {
     }
 
     pub(crate) fn cancel_because(&self, cause: CancelCause) {
-        self.known().cancel(cause);
+        // They need not be known for that, which takes some time for each: others would start meanwhile.
+        let unknown = (!self.state.knows()).then(|| self.members.iter());
+        self.state.cancel(unknown.into_iter().flatten().map(|member| member.future.task()), cause);
     }
 
     /// Makes every task wait, also those that are added later; see [`ProgressFuture::pause`].
@@ -656,5 +658,28 @@ impl<T> fmt::Debug for TaskGroup<T> {
             .field("len", &self.len())
             .field("is_paused", &self.state.is_paused())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run;
+    use crate::task::idle::Idle;
+
+    #[test]
+    fn tasks_need_not_be_known_to_be_cancelled() {
+        let mut group = TaskGroup::new();
+        let tasks: Vec<TaskRef> = (0..3)
+            .map(|_| {
+                let (task, handle) = run::new(Idle, None);
+                group.add(ProgressFuture::new(handle));
+                task
+            })
+            .collect();
+        group.cancel();
+        assert!(!group.state.knows());
+        assert!(tasks.iter().all(|task| task.core.has_ended()));
+        assert_eq!(group.progress().cancelled, 3);
     }
 }

@@ -243,12 +243,13 @@ impl GroupState {
         });
     }
 
-    /// Asks every task to end. None of them starts from now on.
-    pub(crate) fn cancel(&self, cause: CancelCause) {
+    /// Asks every task to end that is known here, and these `others`. None of them starts from now on.
+    pub(crate) fn cancel(&self, others: impl Iterator<Item = TaskRef>, cause: CancelCause) {
         let standstill = Standstill::begin();
         let mut members = self.members();
         members.is_cancelled = true;
-        let cancellations = transitions::request_cancel_all(members.tasks().into_iter().rev(), cause);
+        let tasks = members.tasks().into_iter().rev().chain(others);
+        let cancellations = transitions::request_cancel_all(tasks, cause);
         drop(members);
         drop(standstill);
         cancellations.carry_out();
