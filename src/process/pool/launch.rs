@@ -79,19 +79,35 @@ pub(crate) struct Failure {
     worth: Worth,
 }
 
+/// What the system lacks, maybe only for a while.
+fn missing(error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error().map(Errno::from_raw_os_error)? {
+        Errno::MFILE => Some("the limit on open files, `ulimit -n`, is reached"),
+        Errno::NFILE => Some("the system has no more open files"),
+        Errno::AGAIN => Some("the limit on processes, `ulimit -u`, is reached"),
+        Errno::NOMEM => Some("there is not enough memory"),
+        _ => None,
+    }
+}
+
+/// Whether the same may go well a moment later.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    missing(error).is_some()
+}
+
 impl Failure {
     /// The system did not start it.
     pub(crate) fn of_system(what: &str, error: &io::Error) -> Self {
-        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-        let (hint, worth) = match errno {
-            Some(Errno::MFILE) => (" (the limit on open files, `ulimit -n`, is reached)", Worth::Patience),
-            Some(Errno::NFILE) => (" (the system has no more open files)", Worth::Patience),
-            Some(Errno::AGAIN) => (" (the limit on processes, `ulimit -u`, is reached)", Worth::Patience),
-            Some(Errno::NOMEM) => (" (there is not enough memory)", Worth::Patience),
-            _ => ("", Worth::Attempts(3)),
-        };
+        let missing = missing(error);
+        let worth = if missing.is_some() { Worth::Patience } else { Worth::Attempts(3) };
+        let hint = missing.map_or(String::new(), |missing| format!(" ({missing})"));
         let error = RemoteError::new(&format!("its executor could not start {what}{hint}"), error);
         Self { kind: TaskErrorKind::Rejected, error, worth }
+    }
+
+    /// The system did not start those, also after a while where that might have helped.
+    pub(super) fn of_threads(error: &io::Error) -> Self {
+        Self { worth: Worth::Attempts(1), ..Self::of_system("the threads that see to its workers", error) }
     }
 
     /// A launcher has brought no worker, or one that was lost before it was ready.

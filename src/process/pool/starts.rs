@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::pool::terms::{START, Worth};
+use crate::process::pool::terms::{SHORTAGE, START, Worth};
 
-/// How long the system may refuse to start workers before the pool gives up.
-const SHORTAGE: Duration = Duration::from_secs(5);
 /// The pool gives up after so many workers in a row that became ready, and were gone before they had begun with a task.
 const MOST_FRUITLESS: u32 = 10;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::codec::Encoded;
 use crate::codec::references::References;
@@ -14,17 +15,19 @@ use crate::error::CancelCause;
 use crate::executor::job::{Job, Refusal};
 use crate::process::output::WorkerOutput;
 use crate::process::pool::driver::Driver;
-use crate::process::pool::launch::{Failure, Process};
+use crate::process::pool::launch::{Failure, Process, is_shortage};
 use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::Queued;
 use crate::process::pool::shared::{Pool, StartOrder, State};
 use crate::process::pool::standby::Call;
-use crate::process::pool::terms::{Event, Failure as _};
+use crate::process::pool::terms::{Event, Failure as _, SHORTAGE};
 use crate::task::transitions;
 
 /// The stack of the thread that drives, which decodes outputs: as much as the one of `main` mostly has, for large arrays
 /// lie on it.
 const DECODER_STACK: usize = 8 << 20;
+/// How long to wait until the driver's thread is started again, which the system had no room for.
+const NEXT_TRY: Duration = Duration::from_millis(50);
 
 impl Pool {
     pub(crate) fn submit(
@@ -48,7 +51,7 @@ impl Pool {
         }
         if let Err(error) = self.start_threads(&mut state) {
             drop(state);
-            let Failure { kind, error, .. } = Failure::of_system("the threads that see to its workers", &error);
+            let Failure { kind, error, .. } = Failure::of_threads(&error);
             return transitions::reject(job.task(), kind, error.into());
         }
         let queued = Queued::new(job, function, input, references);
@@ -70,6 +73,16 @@ impl Pool {
         if state.starter.is_some() {
             return Ok(());
         }
+        let (starter, orders) = channel();
+        let starting = self.clone();
+        thread::Builder::new().name("progress-start".into()).spawn(move || starting.start_workers(&orders))?;
+        // What the system lacks now, it may have a moment later: the other thread tries again.
+        self.start_driver(state).or_else(|error| if is_shortage(&error) { Ok(()) } else { Err(error) })?;
+        state.starter = Some(starter);
+        Ok(())
+    }
+
+    fn start_driver(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         let poller = Arc::new(Poller::new()?);
         self.standby.open()?;
         let has_lines = !self.launch.launcher.is_local() || matches!(self.launch.output, WorkerOutput::Lines(_));
@@ -77,21 +90,49 @@ impl Pool {
         if has_lines && state.relay.as_ref().is_none_or(|relay| relay.is_finishing()) {
             state.relay = Some(self.start_relay()?);
         }
-        let (starter, orders) = channel();
         *self.poller() = Some(poller.clone());
-        let (starting, driving) = (self.clone(), self.clone());
-        let thread = thread::Builder::new().name("progress-start".into());
-        let started = thread.spawn(move || starting.start_workers(&orders));
-        let started = started.and_then(|_| spawn_resident(move || driving.drive(poller)));
-        match started {
-            Ok(()) => state.starter = Some(starter),
+        let driving = self.clone();
+        let started = spawn_resident(move || driving.drive(poller));
+        if started.is_err() {
             // Nobody else would end it.
-            Err(_) => {
-                state.relay.take().into_iter().for_each(|relay| relay.finish());
-                self.release();
-            }
+            state.relay.take().into_iter().for_each(|relay| relay.finish());
+            self.release();
         }
         started
+    }
+
+    /// Where the driver could not be started yet, tries that again while it may help, and somebody needs it.
+    fn await_driver(self: &Arc<Self>) -> io::Result<()> {
+        let since = Instant::now();
+        loop {
+            // Once it is locked, whoever has started this thread is done.
+            let mut state = self.lock();
+            if state.starter.is_none() || self.poller().is_some() {
+                return Ok(());
+            }
+            match self.start_driver(&mut state) {
+                Ok(()) => {
+                    drop(state);
+                    self.wake_driver();
+                    return Ok(());
+                }
+                Err(error) if !is_shortage(&error) || since.elapsed() >= SHORTAGE => return Err(error),
+                Err(_) => {}
+            }
+            drop(state);
+            thread::sleep(NEXT_TRY);
+        }
+    }
+
+    /// There will be no driver: those who wait for the workers of these orders are told why. What is submitted later has threads
+    /// started anew.
+    fn give_up(&self, orders: &Receiver<StartOrder>, error: &io::Error) {
+        let failure = Failure::of_threads(error);
+        let mut state = self.lock();
+        (state.starter, state.unanswered) = (None, 0);
+        let failed = orders.try_iter().map(|(worker, ..)| Event::NotStarted(worker, failure.clone()));
+        let failed: Vec<_> = failed.collect();
+        self.tell_locked(state, failed);
     }
 
     /// Closes what the threads wait with.
@@ -103,6 +144,9 @@ impl Pool {
     /// The life of the thread that starts workers. It lives as long as they do, for the system may tell them when it
     /// ends.
     fn start_workers(self: Arc<Self>, orders: &Receiver<StartOrder>) {
+        if let Err(error) = self.await_driver() {
+            return self.give_up(orders, &error);
+        }
         #[cfg(feature = "cluster")]
         if self.launch.launcher.is_bulk() {
             return self.start_crews(orders);
