@@ -126,6 +126,8 @@ struct Bars {
     is_cleared: bool,
     /// All that was shown has ended, and that is what is shown.
     is_at_rest: bool,
+    /// When that was put together last, and how long it took.
+    rested: Option<(Instant, Duration)>,
 }
 
 /// Where progress is shown.
@@ -222,6 +224,7 @@ impl GroupBars {
             is_alarm_set: false,
             is_cleared: false,
             is_at_rest: false,
+            rested: None,
         };
         Self { shared: Arc::new(Mutex::new(bars)), unfinished: Vec::new() }
     }
@@ -564,15 +567,20 @@ impl Shown {
 
     /// All that there was has ended. More may come; until then it is shown as at the end, for the program may write below it.
     pub(crate) fn rest(&self) {
-        let bars = self.bars.lock();
+        let (bars, now) = (self.bars.lock(), Instant::now());
         let is_plain = matches!(bars.screen, Screen::Plain(_));
         let is_at_rest = bars.is_at_rest && !bars.is_dirty;
+        // All tasks are looked at each time: where groups end and go on again and again, that takes a tenth of the time at most.
+        let is_costly = bars.rested.is_some_and(|(at, took)| now < at + 10 * took);
         drop(bars);
-        if !is_plain && !is_at_rest {
-            let (summary, progress) = self.summary();
-            if progress.tasks() > 0 {
-                self.bars.lock().summarize(&summary, has_failures(&progress));
-            }
+        if is_plain || is_at_rest || is_costly {
+            return;
+        }
+        let (summary, progress) = self.summary();
+        let mut bars = self.bars.lock();
+        bars.rested = Some((now, now.elapsed()));
+        if progress.tasks() > 0 {
+            bars.summarize(&summary, has_failures(&progress));
         }
     }
 
