@@ -79,10 +79,9 @@ impl<K: Types> Scheduler<K> {
                 return;
             }
             let work = self.pace.map_or(WAKING, |pace| pace.saturating_mul(self.queue.len() as u64));
-            if work < WAKING
-                && self.ahead() >= 2
-                && self.slots.values().any(|slot| slot.takes_more(self.ahead(), self.settings.max_tasks))
-            {
+            let (ahead, max_tasks) = (self.ahead(), self.settings.max_tasks);
+            let will_do = |slot: &Slot<K>| slot.takes_more(ahead, max_tasks) && slot.keeps_up(self.now, max_tasks);
+            if work < WAKING && ahead >= 2 && self.slots.values().any(will_do) {
                 return;
             }
             let before = self.queue.len();
