@@ -1535,6 +1535,14 @@ impl Three {
     fn busy(&self) -> Vec<WorkerId> {
         (0..3).filter(|&worker| self.scheduler.is_busy(worker)).collect()
     }
+
+    /// The worker that all tasks were sent to, after so many were submitted.
+    fn sole_taker_of(&mut self, count: u64) -> WorkerId {
+        self.submit(count);
+        let busy = self.busy();
+        assert_eq!(busy.len(), 1, "{busy:?}");
+        busy[0]
+    }
 }
 
 const SHORT: Duration = Duration::from_nanos(100);
@@ -1542,12 +1550,10 @@ const SHORT: Duration = Duration::from_nanos(100);
 #[test]
 fn tasks_that_are_shorter_than_to_send_them_go_to_one_worker() {
     let mut three = Three::new(SHORT);
-    three.submit(10_000);
-    let busy = three.busy();
-    assert_eq!(busy.len(), 1, "{busy:?}");
+    let taker = three.sole_taker_of(10_000);
     for _ in 0..20 {
-        three.end_all(busy[0], SHORT);
-        assert_eq!(three.busy(), busy, "it has done what it was sent, and so waits for the program");
+        three.end_all(taker, SHORT);
+        assert_eq!(three.busy(), [taker], "it has done what it was sent, and so waits for the program");
     }
 }
 
@@ -1563,10 +1569,8 @@ fn longer_tasks_go_to_all_workers() {
 #[test]
 fn what_waits_for_a_worker_that_is_at_a_long_task_goes_to_all_others() {
     let mut three = Three::new(SHORT);
-    three.submit(10);
-    let busy = three.busy();
-    assert_eq!(busy.len(), 1, "{busy:?}");
-    three.begin_first(busy[0]);
+    let taker = three.sole_taker_of(10);
+    three.begin_first(taker);
     three.pass_time();
     assert_eq!(three.busy(), [0, 1, 2]);
 }
@@ -1574,8 +1578,16 @@ fn what_waits_for_a_worker_that_is_at_a_long_task_goes_to_all_others() {
 #[test]
 fn what_is_queued_does_not_wait_for_a_worker_that_does_not_go_on() {
     let mut three = Three::new(SHORT);
-    three.submit(10);
-    assert_eq!(three.busy().len(), 1);
+    three.sole_taker_of(10);
     three.pass_time();
     assert_eq!(three.busy().len(), 2, "another one gets what is queued");
+}
+
+#[test]
+fn short_tasks_do_not_wait_behind_a_large_input_that_is_on_its_way() {
+    let mut three = Three::new(SHORT);
+    let taker = three.sole_taker_of(1);
+    three.pages[taker as usize].sending.set(Some(0));
+    three.submit(1);
+    assert_eq!(three.busy().len(), 2, "another one gets what comes after it");
 }
