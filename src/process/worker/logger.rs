@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use log::{Level, LevelFilter, Log, Metadata, Record, set_boxed_logger, set_max_level};
 
 use crate::process::protocol::wire::Reply;
+use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::worker::forward::Outlet;
 use crate::task::remote::{RemoteLog, beginning};
 
@@ -40,10 +41,8 @@ impl Relayed {
         // Whatever is logged while it is held waits; nothing is that is logged by it.
         let id = self.outlet.current().map_or(0, |(_, run)| run);
         let mut outbox = channel.outbox();
-        let (waiting, count) = outbox.slices();
-        let waiting: usize = waiting[..count].iter().map(|slice| slice.len()).sum();
         // Many short ones fill the channel although they are few bytes.
-        if channel.is_full() && waiting > MOST_WAITING {
+        if channel.is_full() && waiting_in(&outbox) > MOST_WAITING {
             dropped_records.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -53,6 +52,12 @@ impl Relayed {
         drop(outbox);
         self.outlet.send_off();
     }
+}
+
+/// How many bytes are next to be sent.
+fn waiting_in(outbox: &Outbox) -> usize {
+    let (slices, count) = outbox.slices();
+    slices[..count].iter().map(|slice| slice.len()).sum()
 }
 
 impl Log for Relayed {
