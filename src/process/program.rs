@@ -78,9 +78,9 @@ pub(crate) fn name(choice: usize) -> String {
     path.map_or_else(|error| format!("which was not found ({error})"), |path| format!("`{}`", path.display()))
 }
 
-/// Changes when the program is built again.
-pub(crate) fn identity() -> Option<(u64, SystemTime)> {
-    identity_of(path(chosen()).ok()?)
+/// Of the files that this program may be. They change when it is built again.
+pub(crate) fn identities() -> impl Iterator<Item = (u64, SystemTime)> {
+    candidates().iter().filter_map(|path| identity_of(path))
 }
 
 fn identity_of(path: &Path) -> Option<(u64, SystemTime)> {

@@ -241,7 +241,18 @@ pub(crate) fn any_function() -> &'static str {
 
 /// What tells this program, with these tasks, from others on the same machine.
 pub(crate) fn fingerprint(registry: Option<&TaskRegistry>) -> Fingerprint {
-    Fingerprint { binary: hash((env!("CARGO_PKG_VERSION"), program::identity())), tasks: tasks_of(registry) }
+    // 0 stands for an unknown one.
+    Fingerprint { binary: binaries().next().unwrap_or(0), tasks: tasks_of(registry) }
+}
+
+/// Whether what a worker on the same machine has said is this program. If another one runs both, such as valgrind, the
+/// worker knows no better than that it is that.
+pub(crate) fn is_this_program(binary: u64) -> bool {
+    binaries().any(|ours| ours == binary)
+}
+
+fn binaries() -> impl Iterator<Item = u64> {
+    program::identities().map(|identity| hash((env!("CARGO_PKG_VERSION"), identity)))
 }
 
 /// What tells this program, with these tasks, from others on any machine.
@@ -249,7 +260,7 @@ pub(crate) fn portable_fingerprint(registry: Option<&TaskRegistry>) -> Fingerpri
     Fingerprint { binary: build_id::of_this_process(), tasks: tasks_of(registry) }
 }
 
-fn tasks_of(registry: Option<&TaskRegistry>) -> u64 {
+pub(crate) fn tasks_of(registry: Option<&TaskRegistry>) -> u64 {
     registry.map_or(0, |registry| hash(registry.ids().collect::<Vec<_>>()))
 }
 

@@ -335,6 +335,18 @@ fn a_program_that_the_dynamic_loader_runs_has_workers() {
     });
 }
 
+/// Where it is another program in the workers as well.
+#[test]
+fn a_program_that_valgrind_runs_has_workers_that_it_runs_too() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        return;
+    }
+    within_deadline(|| {
+        let valgrind = "exec valgrind -q --tool=none --trace-children=yes";
+        run_program("program_with_a_pool", &format!("{valgrind} \"$0\" \"$@\";"));
+    });
+}
+
 #[test]
 fn program_with_a_pool() {
     if is_run_as("program_with_a_pool") {

@@ -25,11 +25,11 @@ use crate::process::protocol::descriptor::nowhere;
 use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::protocol::wire::{
-    self, Fingerprint, Hello, Origin, Outcome, Ready, Request, Run, Surroundings, VERSION, Variable, WireError,
+    self, Hello, Origin, Outcome, Ready, Request, Run, Surroundings, VERSION, Variable, WireError,
 };
-use crate::process::registry::{TaskRegistry, fingerprint, portable_fingerprint};
+use crate::process::registry::{TaskRegistry, is_this_program, tasks_of};
 use crate::process::settings::{Initializer, Launch, Program};
-use crate::process::{program, trampoline, worker_args};
+use crate::process::{build_id, program, trampoline, worker_args};
 use crate::task::remote::Record;
 
 /// How long the launcher of many workers may take to say how one of them has ended.
@@ -332,32 +332,37 @@ impl Launch {
 
     /// Whether a worker that has said who it is can be used.
     pub(crate) fn compare(&self, ready: &Ready) -> Result<(), Failure> {
-        let Ready { version, fingerprint: theirs, origin } = ready;
-        let unfit = |what: &str| Err(Failure::unfit(what.to_string().into()));
+        let Ready { version, fingerprint: theirs, .. } = ready;
+        let unfit = |what: String| Err(Failure::unfit(what.into()));
         if *version != VERSION {
-            return unfit(&WireError::Version(*version).to_string());
+            return unfit(WireError::Version(*version).to_string());
         }
-        let registry = TaskRegistry::of_this_process();
-        let is_local = self.launcher.is_local();
-        let ours = if is_local { fingerprint(registry) } else { portable_fingerprint(registry) };
-        let Fingerprint { binary, tasks } = ours;
-        if theirs.binary != binary && is_local {
-            return unfit("its worker runs another build of the program");
-        }
-        if theirs.binary != binary {
-            return unfit(&format!(
-                "its worker on {} runs another build of the program: {} is {:016x}, and this is {binary:016x}; copy this one \
-                 there, or say where it is with `Launcher::program`",
-                origin.host, origin.program, theirs.binary
-            ));
+        if let Some(difference) = self.difference(ready) {
+            return unfit(difference);
         }
         // A test program does not know its tasks.
-        if matches!(self.program, Program::Main) && theirs.tasks != tasks {
-            return unfit(
-                "its worker has registered other tasks than this process; register the same ones in every process",
-            );
+        if matches!(self.program, Program::Main) && theirs.tasks != tasks_of(TaskRegistry::of_this_process()) {
+            let what =
+                "its worker has registered other tasks than this process; register the same ones in every process";
+            return unfit(what.into());
         }
         Ok(())
+    }
+
+    /// Whether a worker runs another build of the program.
+    fn difference(&self, Ready { fingerprint, origin, .. }: &Ready) -> Option<String> {
+        let theirs = fingerprint.binary;
+        if self.launcher.is_local() {
+            return (!is_this_program(theirs)).then(|| "its worker runs another build of the program".into());
+        }
+        let ours = build_id::of_this_process();
+        (theirs != ours).then(|| {
+            format!(
+                "its worker on {} runs another build of the program: {} is {theirs:016x}, and this is {ours:016x}; copy this \
+                 one there, or say where it is with `Launcher::program`",
+                origin.host, origin.program
+            )
+        })
     }
 
     /// From when on a worker takes no task any more, if that is limited.
