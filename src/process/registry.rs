@@ -1,7 +1,7 @@
 //! Which functions worker processes know: id → how to decode the input, call the function, and encode the output.
 
 use std::any::{TypeId, type_name};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -58,7 +58,7 @@ use crate::updater::Updater;
 #[must_use = "functions are not registered before `init` is called"]
 pub struct TaskRegistry {
     tasks: BTreeMap<String, Registered>,
-    ids: HashMap<TypeId, String>,
+    ids: BTreeMap<TypeId, String>,
     pub(crate) defect: Option<String>,
 }
 

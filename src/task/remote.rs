@@ -23,9 +23,9 @@ pub(crate) struct RemoteSnapshot {
     /// It has made no progress call since it was started, or since somebody wanted to know.
     pub(crate) is_silent: bool,
     /// Those under way that have a name.
-    pub(crate) parts: Vec<RemotePart>,
+    pub(crate) parts: Box<[RemotePart]>,
     /// The message, where there is another one than before.
-    pub(crate) message: Option<String>,
+    pub(crate) message: Option<Box<str>>,
 }
 
 /// A part of a task's work that has a name.

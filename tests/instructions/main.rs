@@ -127,7 +127,7 @@ fn frames(count: u64) {
     for id in 0..count {
         let input = encode((id, "some text".to_owned())).expect("plain values can be encoded");
         let run = Run { id, place: id, wanted: 0, timeout: NO_TIMEOUT };
-        outbox.request(Request::Run { run, function: "app::work".to_owned(), name: None, input });
+        outbox.request(Request::Run { run, function: "app::work".into(), name: None, input });
         let bytes = std::mem::take(&mut outbox).into_bytes();
         decoder.append(&bytes);
         let received: Encoded = match decoder.next_request() {

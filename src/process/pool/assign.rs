@@ -131,6 +131,8 @@ impl<K: Types> Scheduler<K> {
             // An idle one is asked to end when its time has come, and one that is busy when it becomes idle.
             return;
         }
+        // As many as mostly follow: to be sent, and to be taken for begun.
+        self.effects.reserve(2 * count.min(self.queue.len()));
         let mut given = 0;
         while given < count && slot.done + (slot.sent.len() as u64) < self.settings.max_tasks {
             let Some(task) = self.queue.pop_front() else { break };

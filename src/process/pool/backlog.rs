@@ -48,7 +48,7 @@ struct Queue {
 pub(super) enum Kept {
     Do(Action<Kinds>),
     /// A worker is gone. What its tasks have shown before comes first: they may be started again.
-    Gone(WorkerId, End),
+    Gone(WorkerId, Box<End>),
 }
 
 /// Who makes something known.
@@ -78,8 +78,8 @@ impl Backlog {
         if self.is_empty() { batch.iter().take_while(is_light).count() } else { 0 }
     }
 
-    pub(super) fn add(&self, kept: impl IntoIterator<Item = Kept>) {
-        self.change(|queue| queue.kept.extend(kept));
+    pub(super) fn add(&self, mut kept: VecDeque<Kept>) {
+        self.change(|queue| queue.kept.append(&mut kept));
     }
 
     /// What the resident is to do next. It [says](Self::be_done) when it has.

@@ -27,7 +27,7 @@ use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::remnants::Remnants;
 use crate::process::pool::shared::{Drive, Pool, State};
-use crate::process::pool::terms::{Event, Order, WorkerId};
+use crate::process::pool::terms::{Action, Event, Order, WorkerId};
 use crate::process::pool::unwatched::{GLANCE, Unwatched};
 use crate::process::program;
 use crate::process::protocol::channel::Received;
@@ -192,7 +192,18 @@ impl Driver {
         if state.scheduler.has_effects() {
             self.pool.is_telling.store(true, Ordering::SeqCst);
         }
-        self.pool.follow(state, |actions| self.heard.borrow_mut().extend(actions.into_iter().map(Kept::Do)));
+        self.pool.follow(state, |actions| self.keep(actions));
+    }
+
+    /// Until the end of this turn.
+    fn keep(&self, actions: Vec<Action<Kinds>>) {
+        let (mut heard, kept) = (self.heard.borrow_mut(), actions.into_iter().map(Kept::Do));
+        if heard.is_empty() {
+            // In the memory that they are in.
+            *heard = kept.collect();
+        } else {
+            heard.extend(kept);
+        }
     }
 
     /// Returns until when to wait then, unless it is told that it is sooner.
@@ -491,6 +502,7 @@ impl Driver {
     }
 
     pub(super) fn tell_gone(&self, worker: WorkerId, end: End) {
+        let end = Box::new(end);
         let mut heard = self.heard.borrow_mut();
         if !heard.is_empty() || !self.pool.backlog.is_empty() {
             return heard.push(Kept::Gone(worker, end));

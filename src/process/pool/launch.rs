@@ -135,8 +135,9 @@ impl Failure {
     }
 }
 
-impl terms::Failure<End> for Failure {
-    fn lost(End { exit, fault, initializer, program, remains, .. }: End) -> Self {
+impl terms::Failure<Box<End>> for Failure {
+    fn lost(end: Box<End>) -> Self {
+        let End { exit, fault, initializer, program, remains, .. } = *end;
         if let Some(remains) = remains {
             let what = format!("its worker{} could not be started: {}", remains.site, remains.story(exit));
             return Self::launch(&remains, exit, what);
@@ -171,7 +172,8 @@ impl terms::Failure<End> for Failure {
         Self { kind: TaskErrorKind::Rejected, error: what.into(), worth: Worth::Attempts(1) }
     }
 
-    fn not_ready(End { exit, remains, .. }: End) -> Self {
+    fn not_ready(end: Box<End>) -> Self {
+        let End { exit, remains, .. } = *end;
         if let Some(remains) = remains {
             let what = format!(
                 "its worker{} has not started within the `start_timeout`: {}",

@@ -27,7 +27,8 @@ impl Types for Kinds {
     type Report = News;
     type Outcome = (RemoteSnapshot, Outcome);
     type Items = ItemsEnded;
-    type Exit = End;
+    /// It is rare, and large.
+    type Exit = Box<End>;
     type Failure = Failure;
 }
 

@@ -133,7 +133,7 @@ impl Pool {
             }
             Action::Lose(task, mut end, reason) => {
                 let record = end.record.take().filter(|record| record.task == task.id());
-                let (is_exact, loss) = (end.is_exact, loss(task.task(), self.cancel_grace, end, reason));
+                let (is_exact, loss) = (end.is_exact, loss(task.task(), self.cancel_grace, *end, reason));
                 self.remote(&task).lose(record, loss, task.take_input().into(), is_exact);
             }
             Action::ShowRetry(task) => publish::change(task.task()),

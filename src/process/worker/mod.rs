@@ -121,7 +121,7 @@ struct Inbox {
 
 struct QueuedRun {
     run: Run,
-    function: String,
+    function: Arc<str>,
     name: Option<String>,
     input: Encoded,
 }
@@ -320,14 +320,14 @@ impl Worker {
         references::use_store((run.id != 0).then(|| self.store.clone()));
         // It may have been paused or cancelled since it was said to have started.
         let context = run::claim_and_run(task.clone(), Context { function: Some(function), ..context });
-        if !self.process.is_here() {
+        // With all items, where it has such.
+        let elapsed = task.core.running_for();
+        if !self.process.is_here_after(Duration::from_nanos(elapsed)) {
             end_copy();
         }
         self.leave_task(&task);
         // Where its output is expected before its outcome.
         let _ = io::stdout().flush();
-        // With all items, where it has such.
-        let elapsed = task.core.running_for();
         let snapshot = RemoteSnapshot { elapsed, ..snapshot_of(&task, &task.core.snapshot(), self.longest_text()) };
         unsent.add(Duration::from_nanos(snapshot.elapsed));
         let overhead = outbox::value_overhead(&snapshot);

@@ -1,6 +1,8 @@
 //! Bytes that have arrived, and the messages that they are.
 
 use std::mem;
+use std::str;
+use std::sync::Arc;
 
 use super::{
     ENDINGS, Fingerprint, HALTED, HEAD, Hello, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, PARTS, ROOM,
@@ -28,6 +30,8 @@ pub(crate) struct Decoder {
     known: u64,
     /// How long the buffer was before the last bytes arrived.
     before: usize,
+    /// That of the last task, which is mostly the one of the next.
+    function: Arc<str>,
 }
 
 /// A frame whose payload is read into its final place.
@@ -55,7 +59,8 @@ impl Head {
 
 impl Decoder {
     pub(crate) fn new(max_frame: u64) -> Self {
-        Self { max_frame, buffer: Vec::new(), used: 0, large: None, decoded: 0, known: 0, before: 0 }
+        let (buffer, function) = (Vec::new(), Arc::default());
+        Self { max_frame, buffer, used: 0, large: None, decoded: 0, known: 0, before: 0, function }
     }
 
     pub(crate) fn set_max_frame(&mut self, max_frame: u64) {
@@ -164,7 +169,10 @@ impl Decoder {
     }
 
     pub(crate) fn next_request(&mut self) -> Result<Option<Request>, WireError> {
-        self.next(request)
+        let mut function = mem::take(&mut self.function);
+        let request = self.next(|head, fields, payload| request(head, fields, payload, &mut function));
+        self.function = function;
+        request
     }
 
     pub(crate) fn next_reply(&mut self) -> Result<Option<Reply>, WireError> {
@@ -259,12 +267,13 @@ impl Decoder {
     }
 }
 
-fn request(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireError> {
+/// `function` is that of the task before.
+fn request(head: Head, fields: &[u8], payload: Vec<u8>, function: &mut Arc<str>) -> Result<Request, WireError> {
     let Head { kind, id, .. } = head;
     Ok(match kind {
         kind::SURROUNDINGS => Request::Surroundings(surroundings(fields, &payload)?),
         kind::HELLO => Request::Hello(hello(fields)?),
-        kind::RUN => run(id, fields, payload)?,
+        kind::RUN => run(id, fields, payload, function)?,
         kind::SHARE => {
             let format = Fields { rest: fields, message: "Share" }.format()?;
             Request::Share { id, value: Encoded { format, bytes: payload } }
@@ -326,16 +335,16 @@ fn hello(fields: &[u8]) -> Result<Hello, WireError> {
     Ok(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level })
 }
 
-fn run(id: u64, fields: &[u8], payload: Vec<u8>) -> Result<Request, WireError> {
+fn run(id: u64, fields: &[u8], payload: Vec<u8>, function: &mut Arc<str>) -> Result<Request, WireError> {
     let mut from = Fields { rest: fields, message: "Run" };
     let (place, wanted, timeout, format) = (from.u64()?, from.u32()?, from.u64()?, from.format()?);
-    let function = from.one_text()?;
+    from.one_text_into(function)?;
     let name = if from.rest.is_empty() { None } else { Some(from.one_text()?) };
     if !from.rest.is_empty() {
         return Err(from.malformed());
     }
     let run = Run { id, place, wanted, timeout };
-    Ok(Request::Run { run, function, name, input: Encoded { format, bytes: payload } })
+    Ok(Request::Run { run, function: function.clone(), name, input: Encoded { format, bytes: payload } })
 }
 
 fn surroundings(fields: &[u8], payload: &[u8]) -> Result<Surroundings, WireError> {
@@ -446,6 +455,15 @@ impl<'a> Fields<'a> {
         Fields { rest: self.bytes()?, ..*self }.text()
     }
 
+    /// The same in place of one that may be equal to it.
+    fn one_text_into(&mut self, text: &mut Arc<str>) -> Result<(), WireError> {
+        let bytes = self.bytes()?;
+        if bytes != text.as_bytes() {
+            *text = str::from_utf8(bytes).map_err(|_| self.malformed())?.into();
+        }
+        Ok(())
+    }
+
     /// All the rest.
     fn text(self) -> Result<String, WireError> {
         String::from_utf8(self.rest.to_vec()).map_err(|_| self.malformed())
@@ -459,8 +477,8 @@ impl<'a> Fields<'a> {
     fn snapshot(mut self) -> Result<RemoteSnapshot, WireError> {
         let (position, elapsed, bits) = (self.position()?, self.u64()?, self.u8()?);
         let has = |bit| bits & bit != 0;
-        let parts = if has(PARTS) { Fields { rest: self.bytes()?, ..self }.parts()? } else { Vec::new() };
-        let message = if has(MESSAGE) { Some(self.text()?) } else { None };
+        let parts = if has(PARTS) { Fields { rest: self.bytes()?, ..self }.parts()? } else { Box::default() };
+        let message = if has(MESSAGE) { Some(self.text()?.into()) } else { None };
         Ok(RemoteSnapshot {
             position,
             elapsed,
@@ -472,13 +490,13 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn parts(mut self) -> Result<Vec<RemotePart>, WireError> {
+    fn parts(mut self) -> Result<Box<[RemotePart]>, WireError> {
         let mut parts = Vec::new();
         while !self.rest.is_empty() {
             let (depth, position) = (self.u8()?, self.position()?);
             parts.push(RemotePart { name: self.one_text()?.into(), position, depth });
         }
-        Ok(parts)
+        Ok(parts.into())
     }
 
     fn position(&mut self) -> Result<Position, WireError> {

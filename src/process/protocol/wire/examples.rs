@@ -137,7 +137,7 @@ fn a_frame_that_claims_to_be_large_costs_nothing_before_it_is() {
 #[test]
 fn a_frame_of_long_fields_takes_its_size_and_gives_it_back() {
     let Request::Run { run, input, .. } = run_of(1) else { unreachable!() };
-    let long = Request::Run { run, function: "x".repeat(8 << 20), name: None, input };
+    let long = Request::Run { run, function: "x".repeat(8 << 20).into(), name: None, input };
     let bytes = encoded(&[long]);
     let mut decoder = Decoder::new(1 << 30);
     for piece in bytes.chunks(ROOM) {

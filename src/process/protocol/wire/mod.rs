@@ -19,6 +19,7 @@ pub(crate) mod outbox;
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::Encoded;
@@ -50,7 +51,7 @@ pub(crate) enum Request {
     /// Run a task, after those that were sent before.
     Run {
         run: Run,
-        function: String,
+        function: Arc<str>,
         /// Where it was given one.
         name: Option<String>,
         input: Encoded,

@@ -271,7 +271,7 @@ pub(crate) const BARE_OVERHEAD: u64 = (HEAD + 1 + 1) as u64;
 
 /// The size of the frame for an output, without the payload; for its bound.
 pub(crate) fn value_overhead(snapshot: &RemoteSnapshot) -> u64 {
-    (HEAD + 1 + SNAPSHOT + parts_of(snapshot).len() + snapshot.message.as_ref().map_or(0, String::len) + 1) as u64
+    (HEAD + 1 + SNAPSHOT + parts_of(snapshot).len() + snapshot.message.as_deref().map_or(0, str::len) + 1) as u64
 }
 
 /// With their length, as one of several.

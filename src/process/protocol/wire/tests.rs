@@ -271,14 +271,14 @@ fn value() -> impl Strategy<Value = Encoded> {
 }
 
 fn snapshot() -> impl Strategy<Value = RemoteSnapshot> {
-    let message = prop_oneof![Just(None), text().prop_map(Some)];
+    let message = prop_oneof![Just(None), text().prop_map(|text| Some(text.into()))];
     let position = || (any::<(u64, u64)>(), 0.0..1.0).prop_map(|((n, total), part)| Position { n, total, part });
     let part = (text(), position(), any::<u8>());
     let part = part.prop_map(|(name, position, depth)| RemotePart { name: name.into(), position, depth });
     let known = any::<(u64, bool, bool, bool)>();
     (position(), known, vec(part, 0..4), message).prop_map(|(position, known, parts, message)| {
         let (elapsed, is_halted, has_noticed, is_silent) = known;
-        RemoteSnapshot { position, elapsed, is_halted, has_noticed, is_silent, parts, message }
+        RemoteSnapshot { position, elapsed, is_halted, has_noticed, is_silent, parts: parts.into(), message }
     })
 }
 
@@ -295,7 +295,7 @@ fn request() -> impl Strategy<Value = Request> {
     let run = (any::<(u64, u64, u32, u64)>(), text(), option::of(text()), value()).prop_map(
         |(run, function, name, input)| {
             let (id, place, wanted, timeout) = run;
-            Request::Run { run: Run { id, place, wanted, timeout }, function, name, input }
+            Request::Run { run: Run { id, place, wanted, timeout }, function: function.into(), name, input }
         },
     );
     prop_oneof![
