@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crossbeam_utils::CachePadded;
 use serde::Serialize;
 
 /// Which task: unique within the process. Serialized as a number.
@@ -19,7 +20,8 @@ use serde::Serialize;
 #[serde(transparent)]
 pub struct TaskId(u64);
 
-static NEXT: AtomicU64 = AtomicU64::new(1);
+/// On a cache line of its own: beside it there may be what every task reads.
+static NEXT: CachePadded<AtomicU64> = CachePadded::new(AtomicU64::new(1));
 
 impl TaskId {
     pub(crate) fn next() -> Self {

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::error::TaskErrorKind;
 use crate::id::TaskId;
@@ -70,7 +70,8 @@ impl Job {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn run(self) {
-        run::claim_and_run(self.task.clone(), Context::with_interval(REPORT_INTERVAL));
+        static CONTEXT: LazyLock<Context> = LazyLock::new(|| Context::with_interval(REPORT_INTERVAL));
+        run::claim_and_run(self.task.clone(), CONTEXT.clone());
     }
 
     /// Which task this is.

@@ -27,7 +27,7 @@ use crate::run::{self, CurrentPool};
 use crate::sync::block_on::{await_reactor, block_for, block_on};
 use crate::sync::relief;
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
-use crate::task::context::Context;
+use crate::task::context::{Context, Surroundings};
 use crate::task::core::Core;
 use crate::task::transitions;
 use crate::task::{Handle, TaskRef, publish, state};
@@ -628,7 +628,9 @@ impl<T> ProgressFuture<T> {
         if self.core().claim().is_ok() {
             let callbacks = self.callbacks.clone().map(|callbacks| (thread::current().id(), callbacks));
             let report_interval = self.current_pool().map(|pool| pool.report_interval);
-            run::run(self.task(), Context { report_interval, callbacks, ..Context::default() });
+            let is_default = report_interval.is_none() && callbacks.is_none();
+            let surroundings = || Surroundings { report_interval, callbacks, ..Surroundings::default() };
+            run::run(self.task(), if is_default { Context::default() } else { Context::new(surroundings()) });
         }
     }
 

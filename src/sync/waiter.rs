@@ -27,12 +27,13 @@ impl Waiter {
         drop(self.0.swap(Some(new)));
     }
 
-    /// Wakes the waker, if there is one, and forgets it. A waker that panics is on its own: this thread goes on.
-    pub(crate) fn wake(&self) {
-        if let Some(waker) = self.0.take() {
-            // The box is dropped afterwards: somebody waits.
-            let _ = quietly(move || waker.wake_by_ref());
-        }
+    /// Wakes the waker, if there is one, and forgets it. Returns whether there was. A waker that panics is on its own: this
+    /// thread goes on.
+    pub(crate) fn wake(&self) -> bool {
+        let Some(waker) = self.0.take() else { return false };
+        // The box is dropped afterwards: somebody waits.
+        let _ = quietly(move || waker.wake_by_ref());
+        true
     }
 
     /// Forgets the waker without waking it.

@@ -11,9 +11,15 @@ use crate::task::callbacks::Callbacks;
 use crate::task::lines::Line;
 use crate::task::remote::Said;
 
-/// How often a running task is shown, and who looks at it from the thread that it runs on.
+/// How often a running task is shown, and who looks at it from where it runs. By default, every change is shown, to nobody
+/// there.
+///
+/// A thread moves its context into each task and out again, so this is one pointer.
 #[derive(Clone, Default)]
-pub(crate) struct Context {
+pub(crate) struct Context(Option<Arc<Surroundings>>);
+
+#[derive(Clone, Default)]
+pub(crate) struct Surroundings {
     /// The time between two snapshots. Without one, every change is shown.
     pub(crate) report_interval: Option<Duration>,
     /// The callbacks of its future, where that is polled by the thread that runs it.
@@ -48,12 +54,46 @@ pub(crate) trait Relay: Send + Sync {
 }
 
 impl Context {
-    /// The count is about to be spread over parts or threads. With a lock of the task held.
-    pub(crate) fn spread(&self, task: TaskId) {
-        self.recorder.iter().for_each(|recorder| recorder.spread(task));
+    pub(crate) fn new(surroundings: Surroundings) -> Self {
+        Self(Some(Arc::new(surroundings)))
     }
 
     pub(crate) fn with_interval(report_interval: Duration) -> Self {
-        Self { report_interval: Some(report_interval), ..Self::default() }
+        Self::new(Surroundings { report_interval: Some(report_interval), ..Surroundings::default() })
+    }
+
+    /// The same around a function that is called so.
+    #[cfg_attr(not(feature = "processes"), allow(dead_code, reason = "only workers run what does not know its name"))]
+    pub(crate) fn calling(self, function: &'static str) -> Self {
+        if self.function() == Some(function) {
+            return self;
+        }
+        let surroundings = self.0.map(Arc::unwrap_or_clone).unwrap_or_default();
+        Self::new(Surroundings { function: Some(function), ..surroundings })
+    }
+
+    pub(crate) fn report_interval(&self) -> Option<Duration> {
+        self.0.as_ref()?.report_interval
+    }
+
+    pub(crate) fn callbacks(&self) -> Option<&(ThreadId, Arc<Callbacks<ProgressState>>)> {
+        self.0.as_ref()?.callbacks.as_ref()
+    }
+
+    pub(crate) fn function(&self) -> Option<&'static str> {
+        self.0.as_ref()?.function
+    }
+
+    pub(crate) fn recorder(&self) -> Option<&Arc<dyn Recorder>> {
+        self.0.as_ref()?.recorder.as_ref()
+    }
+
+    pub(crate) fn relay(&self) -> Option<&Arc<dyn Relay>> {
+        self.0.as_ref()?.relay.as_ref()
+    }
+
+    /// The count is about to be spread over parts or threads. With a lock of the task held.
+    pub(crate) fn spread(&self, task: TaskId) {
+        self.recorder().into_iter().for_each(|recorder| recorder.spread(task));
     }
 }

@@ -72,6 +72,7 @@ pub(crate) struct Moment {
 }
 
 impl Core {
+    #[inline]
     pub(crate) fn new(id: TaskId, details: Option<Box<Details>>) -> Self {
         Self {
             counts: Counts::new(),
@@ -396,11 +397,18 @@ impl Core {
         }
     }
 
-    /// Starts the clock.
-    pub(crate) fn start_clock(&self) {
+    /// Starts the clock, as of this moment if that is not 0.
+    pub(crate) fn start_clock(&self, as_of: u64) {
         // Locked, as its limit may pass just now.
-        let _totals = self.existing_details().map(Details::totals);
-        self.clock.start(clock::now());
+        let totals = self.existing_details().map(Details::totals);
+        // No limit takes effect early.
+        let is_exact = as_of == 0 || totals.is_some();
+        self.clock.start(if is_exact { clock::now() } else { as_of });
+    }
+
+    /// When its clock was stopped; 0 where it was not.
+    pub(crate) fn stopped_at(&self) -> u64 {
+        self.clock.read().stopped
     }
 
     /// Ends the counting, now. A task that has run took some time, however coarse the clock.

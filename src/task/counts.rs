@@ -101,6 +101,7 @@ impl Cells<'_> {
 }
 
 impl Counts {
+    #[inline]
     pub(crate) fn new() -> Self {
         Self {
             n: AtomicU64::new(0),
@@ -111,6 +112,7 @@ impl Counts {
     }
 
     /// For whoever counts up many times.
+    #[inline]
     pub(crate) fn counter(&self) -> Counter<'_> {
         Counter(self.cells().n)
     }

@@ -65,9 +65,9 @@ pub(crate) type RemoteOwner = Arc<Arc<dyn Owner>>;
 pub(crate) trait Body: Send + Sync {
     /// What tells the name of its function, which takes a while.
     fn function(&self) -> fn() -> &'static str;
-    /// Runs the work of `task`, which this is the body of, and keeps its outcome. Gives back what it was given, with how
-    /// the task is to be [settled](state::State::settle); `None` where somebody else has ended it meanwhile.
-    fn execute(&self, task: TaskRef, context: Context) -> (TaskRef, Context, Option<u32>);
+    /// Runs the work of `task`, which this is the body of, and keeps its outcome. Gives back the context, with how the task
+    /// is to be [settled](state::State::settle); `None` where somebody else has ended it meanwhile.
+    fn execute(&self, task: TaskRef, context: Context) -> (Context, Option<u32>);
     /// Drops the work, and keeps `error` as the outcome. Returns to whom the work was [handed over](Self::hand_over).
     fn refuse(&self, error: TaskError) -> Option<Arc<dyn Owner>>;
     /// Which function it calls, where that may be called in another process.
@@ -184,7 +184,7 @@ pub(crate) mod idle {
     pub(crate) fn started(details: Details) -> TaskRef {
         let (task, _) = run::new(Idle, Some(Box::new(details)));
         assert_eq!(task.core.state.claim(), Ok(()));
-        task.core.start_clock();
+        task.core.start_clock(0);
         task
     }
 }

@@ -125,6 +125,7 @@ pub(crate) enum Cancel {
 pub(crate) struct State(AtomicU32);
 
 impl State {
+    #[inline]
     pub(crate) fn new() -> Self {
         Self(AtomicU32::new(0))
     }
@@ -136,10 +137,12 @@ impl State {
     }
 
     /// The word; whoever sees `ENDED` in it sees the outcome and the last counts too.
+    #[inline]
     pub(crate) fn load(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
 
+    #[inline]
     pub(crate) fn set(&self, bits: u32) -> u32 {
         self.0.fetch_or(bits, Ordering::AcqRel)
     }
@@ -179,6 +182,7 @@ impl State {
     }
 
     /// Whether the caller is to write the outcome of a task that was running, and [settle](Self::settle) it.
+    #[inline]
     pub(crate) fn decide(&self) -> bool {
         // It may be pending again when its limit passes.
         let next = |word| if word & (RUNNING | DECIDED) == RUNNING { Ok(word | DECIDED) } else { Err(()) };
@@ -226,6 +230,7 @@ impl State {
     }
 
     /// `RUNNING` or `SEALED` → `ENDED`, with `FAILED`, `CANCELLED` or neither. Returns the word before.
+    #[inline]
     pub(crate) fn settle(&self, ending: u32) -> u32 {
         self.0.fetch_or(ENDED | ending, Ordering::AcqRel)
     }

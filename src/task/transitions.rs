@@ -51,13 +51,25 @@ pub(crate) fn ending(error: &TaskError) -> u32 {
     if error.is_cancelled() { state::CANCELLED } else { state::FAILED }
 }
 
+/// All that the control word holds of a task that was run and polled, and that nobody has observed or asked anything of.
+const PLAIN: u32 = state::RUNNING | state::PROBE | state::ATTENDED;
+
+/// What it took to make an outcome known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Next to no time: there was nobody to be told.
+    Quietly,
+    /// Perhaps code of the user was called.
+    Aloud,
+}
+
 /// Makes the outcome known: to the subscribers, to the future, to the executor.
-pub(crate) fn settle(task: &TaskRef, ending: u32) {
-    settle_for(task, ending, None);
+pub(crate) fn settle(task: &TaskRef, ending: u32) -> Settled {
+    settle_for(task, ending, None)
 }
 
 /// The same for a task whose work was handed over to `owner`, if it was.
-fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) {
+fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) -> Settled {
     let core = &task.core;
     let before = core.state.settle(ending);
     if before & state::OBSERVED != 0 {
@@ -66,9 +78,12 @@ fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) {
     if before & state::ABANDONED != 0 {
         task.body.discard();
     }
-    core.waiter.wake();
+    let has_woken = core.waiter.wake();
     // A thread may wait to run it, while it is paused.
     core.interrupt();
+    if before & !PLAIN == 0 && core.existing_details().is_none() {
+        return if has_woken { Settled::Aloud } else { Settled::Quietly };
+    }
     if before & state::LIMITED != 0 {
         forget_watchdog(core);
     }
@@ -77,6 +92,7 @@ fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) {
     if let Some(owner) = owner.or(attached).filter(|_| before & state::ATTACHED != 0) {
         owner.ended(core.id());
     }
+    Settled::Aloud
 }
 
 /// Cancels the timer entry that watches the limits of a task.

@@ -257,13 +257,18 @@ impl Pool {
         // Whoever waits for the first task may need this processor.
         let mut spin = AdaptiveSpin::after_passing(1);
         let mut next = self.next(worker, &mut spin);
+        let mut free_since = 0;
         while let Some(task) = next {
+            let since = mem::take(&mut free_since);
             match task.core.claim() {
-                Ok(()) => context = run::run(task, context),
+                Ok(()) => (context, free_since) = run::run_from(task, context, since),
                 Err(Unclaimed::Paused) => self.hold(worker, &task),
                 Err(Unclaimed::Taken) => self.note(task),
             }
-            next = self.next_ready(worker).or_else(|| self.next(worker, &mut spin));
+            next = self.next_ready(worker).or_else(|| {
+                free_since = 0;
+                self.next(worker, &mut spin)
+            });
         }
     }
 
@@ -276,6 +281,7 @@ impl Pool {
         Some(task)
     }
 
+    #[inline]
     fn take_ready(&self, worker: &Worker) -> Option<Started> {
         let mut ready = self.ready.lock();
         let job = ready.pop_front()?;
@@ -414,6 +420,7 @@ impl Worker {
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline(always)]
     fn start(&self, job: Job) -> Started {
         let task = job.task().clone();
         (task, self.job().replace(job))

@@ -59,7 +59,7 @@ fn heed_request(task: &TaskRef, context: &Context) {
     if task.core.state.peek() & state::LAID_OUT == 0 || !counts::is_requested() {
         return;
     }
-    let request = context.recorder.as_ref().and_then(|recorder| recorder.take_request(task.core.id()));
+    let request = context.recorder().and_then(|recorder| recorder.take_request(task.core.id()));
     if let Some(cause) = request {
         transitions::cancel(task, cause);
     }
@@ -90,7 +90,7 @@ pub(crate) fn record_and_report(task: &TaskRef, context: &Context) {
 }
 
 pub(crate) fn record(task: &TaskRef, context: &Context) {
-    if let Some(recorder) = &context.recorder {
+    if let Some(recorder) = context.recorder() {
         task.core.record(|said| recorder.record(task.core.id(), said));
     }
 }
@@ -99,7 +99,7 @@ pub(crate) fn record(task: &TaskRef, context: &Context) {
 /// recorded.
 pub(crate) fn follow_spread(task: &TaskRef, context: &Context) {
     record(task, context);
-    if let Some(recorder) = &context.recorder {
+    if let Some(recorder) = context.recorder() {
         recorder.clone().watch(task.core.id());
     }
 }
@@ -107,13 +107,13 @@ pub(crate) fn follow_spread(task: &TaskRef, context: &Context) {
 #[cold]
 pub(crate) fn report(task: &TaskRef, context: &Context) {
     record(task, context);
-    publish::due(task, Pace::of_this_process(context.report_interval, context.callbacks.is_some()));
+    publish::due(task, Pace::of_this_process(context.report_interval(), context.callbacks().is_some()));
     catch_up(context);
 }
 
 /// Calls the callbacks of a task that runs where its future is polled.
 fn catch_up(context: &Context) {
-    if let Some((polling_thread, callbacks)) = &context.callbacks {
+    if let Some((polling_thread, callbacks)) = context.callbacks() {
         // Another thread of the task must not call what belongs to the one that polls.
         if *polling_thread == thread::current().id() {
             callbacks.catch_up();
@@ -125,7 +125,7 @@ fn catch_up(context: &Context) {
 pub(crate) fn println(task: &TaskRef, context: &Context, text: &str) {
     report_if_due(task, context);
     let line = Line::new(task.core.id(), text);
-    match &context.relay {
+    match context.relay() {
         Some(relay) => relay.say(line),
         None => {
             if let Some(line) = publish::say(&task.core, line) {
@@ -169,7 +169,7 @@ pub(crate) fn sleep(task: &TaskRef, context: &Context, duration: Duration) -> Re
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Ok(());
         }
-        if let Some(recorder) = &context.recorder {
+        if let Some(recorder) = context.recorder() {
             recorder.sleep(task.core.id(), duration);
         }
         task.core.wait_until(|word| word & state::INTERRUPT != 0, deadline);

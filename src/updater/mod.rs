@@ -131,6 +131,7 @@ impl Count<'_> {
 }
 
 impl Updater {
+    #[inline]
     pub(crate) fn new(task: TaskRef, context: Context) -> Self {
         let count = Yoke::attach_to_cart(task, |task| (task.core.counts.counter().0, &task.core));
         let count = count.wrap_cart_in_either_a();
@@ -145,12 +146,8 @@ impl Updater {
         Self { count, context, _completion: Some(Box::new(completion)), total_is_counted: Cell::new(false) }
     }
 
-    pub(crate) fn into_parts(self) -> (TaskRef, Context) {
-        let task = match self.count.into_backing_cart() {
-            EitherCart::A(task) => task,
-            EitherCart::B(handle) => handle.task.clone(),
-        };
-        (task, self.context)
+    pub(crate) fn into_context(self) -> Context {
+        self.context
     }
 
     #[inline(always)]
@@ -185,6 +182,7 @@ impl Updater {
     }
 
     /// Shows those who observe the task that it is running now.
+    #[inline]
     pub(crate) fn announce(&self) {
         if self.core().state.load() & state::OBSERVED != 0 {
             checkpoint::report(self.task(), &self.context);
@@ -219,7 +217,7 @@ impl Updater {
     /// ```
     #[must_use]
     pub fn name(&self) -> &str {
-        match self.context.function {
+        match self.context.function() {
             Some(function) => self.core().name(function),
             None => self.task().name(),
         }

@@ -28,7 +28,7 @@ impl RemoteTask<'_> {
 
     fn begin_at(&self, pace: Pace) {
         if self.task.core.state.begin() {
-            self.task.core.start_clock();
+            self.task.core.start_clock(0);
             watchdog::watch(self.task);
             self.show(pace);
         }

@@ -55,7 +55,7 @@ use crate::process::worker::parent::Parent;
 use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker_args::Role;
 use crate::run::{self, Work, run_items};
-use crate::task::context::Context;
+use crate::task::context::{Context, Surroundings};
 use crate::task::details::Details;
 use crate::task::limits::Limits;
 use crate::task::remote::{Position, RemoteSnapshot};
@@ -219,13 +219,19 @@ impl Worker {
 
     /// The life of the thread that runs the tasks.
     fn run_tasks(self: Arc<Self>) {
-        let mut context = Context::with_interval(self.report_interval);
-        context.recorder = self.lay_out();
-        context.relay = Some(self.outlet.clone());
+        let mut context = Context::new(Surroundings {
+            report_interval: Some(self.report_interval),
+            recorder: self.lay_out(),
+            relay: Some(self.outlet.clone()),
+            ..Surroundings::default()
+        });
         let mut unsent = Unsent::default();
         loop {
             match self.next(&mut unsent) {
-                Next::Run(prepared) => context = self.run(prepared, context, &mut unsent),
+                Next::Run(prepared) => {
+                    context = context.calling(prepared.function);
+                    self.run(prepared, context.clone(), &mut unsent);
+                }
                 Next::Refuse(run) => self.refuse(run),
                 Next::Quit => break,
             }
@@ -304,8 +310,8 @@ impl Worker {
         Next::Run(Prepared { run, function: called, task, handle })
     }
 
-    fn run(&self, prepared: Prepared, context: Context, unsent: &mut Unsent) -> Context {
-        let Prepared { run, function, task, handle } = prepared;
+    fn run(&self, prepared: Prepared, context: Context, unsent: &mut Unsent) {
+        let Prepared { run, task, handle, .. } = prepared;
         let is_known = self.place(run).is_some() || run.wanted & state::RUNNING != 0;
         let is_awaited = !is_known || task.core.state.load() & state::OBSERVED != 0;
         if is_awaited {
@@ -319,7 +325,7 @@ impl Worker {
         // The initializer comes before anything is shared.
         references::use_store((run.id != 0).then(|| self.store.clone()));
         // It may have been paused or cancelled since it was said to have started.
-        let context = run::claim_and_run(task.clone(), Context { function: Some(function), ..context });
+        run::claim_and_run(task.clone(), context);
         // With all items, where it has such.
         let elapsed = task.core.running_for();
         if !self.process.is_here_after(Duration::from_nanos(elapsed)) {
@@ -337,7 +343,6 @@ impl Worker {
             None => Outcome::Error(Ending::Failed, vec!["its outcome is gone".into()]),
         };
         self.end(run, snapshot, outcome);
-        context
     }
 
     /// From now on this is not the current task any more. Does not return where this worker ends now.
