@@ -178,6 +178,11 @@ impl Pool {
             return Vec::new();
         }
         intake.unrun = unrun;
+        self.take_ended(intake)
+    }
+
+    #[cold]
+    fn take_ended(&self, intake: &mut Intake) -> Vec<Job> {
         let mut ready = self.ready.lock();
         let mut ended = Vec::new();
         for jobs in [&mut *ready, &mut intake.jobs] {
@@ -198,17 +203,17 @@ impl Pool {
 
     /// Wakes or starts a worker, if there are more jobs than workers that look for one.
     fn summon(self: &Arc<Self>, mut intake: MutexGuard<'_, Intake>) {
-        let has_more = !intake.asleep.is_empty() || intake.threads < self.settings.max_workers;
+        let has_sleeper = !intake.asleep.is_empty();
+        let has_more = if has_sleeper { !intake.is_waking } else { intake.threads < self.settings.max_workers };
         // In this order: to read how many are ready contends with those who take them.
-        if !has_more || self.waiting() <= intake.looking {
+        if !has_more || intake.jobs.len() <= intake.looking && self.waiting() <= intake.looking {
             return;
         }
-        if !intake.asleep.is_empty() {
-            if !mem::replace(&mut intake.is_waking, true) {
-                let worker = intake.asleep.pop();
-                drop(intake);
-                worker.iter().for_each(|worker| worker.wake.notify_one());
-            }
+        if has_sleeper {
+            intake.is_waking = true;
+            let worker = intake.asleep.pop();
+            drop(intake);
+            worker.iter().for_each(|worker| worker.wake.notify_one());
         } else {
             intake.threads += 1;
             let index = intake.vacant.pop().unwrap_or(intake.workers.len());
@@ -221,6 +226,7 @@ impl Pool {
         }
     }
 
+    #[cold]
     fn start_thread(self: &Arc<Self>, index: usize, worker: Arc<Worker>) {
         let mut builder = thread::Builder::new().name(format!("{}-{index}", self.settings.thread_name));
         if let Some(bytes) = self.settings.stack_size {
