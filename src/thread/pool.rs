@@ -292,7 +292,7 @@ impl Pool {
         let mut ready = self.ready.lock();
         let job = ready.pop_front()?;
         self.ready.set_len(ready.len());
-        Some(worker.start(job))
+        Some(worker.start(job, ready))
     }
 
     /// Waits for the next task; `None` when the thread is to end. Wakes another worker for what is left.
@@ -330,7 +330,7 @@ impl Pool {
                 return Some(started);
             }
         }
-        let started = worker.start(intake.jobs.pop_front()?);
+        let started = worker.start(intake.jobs.pop_front()?, ());
         if intake.jobs.len() > FEW {
             let mut ready = self.ready.lock();
             mem::swap(&mut *ready, &mut intake.jobs);
@@ -426,10 +426,15 @@ impl Worker {
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Works on this job from now on, and then unlocks the queue that it was taken from: to look at the job itself takes a
+    /// while, as another processor has written it.
     #[inline(always)]
-    fn start(&self, job: Job) -> Started {
-        let task = job.task().clone();
-        (task, self.job().replace(job))
+    fn start<Q>(&self, job: Job, queue: Q) -> Started {
+        let mut place = self.job();
+        let ended = place.take();
+        let job = place.insert(job);
+        drop(queue);
+        (job.task().clone(), ended)
     }
 
     /// Drops the job that it was working on.
