@@ -63,7 +63,7 @@ impl Context {
     }
 
     /// The same around a function that is called so.
-    #[cfg_attr(not(feature = "processes"), allow(dead_code, reason = "only workers run what does not know its name"))]
+    #[allow(dead_code, reason = "only workers run what does not know its name, where there are any")]
     pub(crate) fn calling(self, function: &'static str) -> Self {
         if self.function() == Some(function) {
             return self;
