@@ -155,6 +155,8 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 ///   its task is cancelled or has a limit. One that is stopped while it has no task is replaced when it would get one.
 /// - *A worker by hand*: `program --progress-executor-task=x` says which tasks are registered. It cannot do more, because
 ///   nothing is at the other end of its standard input.
+/// - *Workers in valgrind*: with `--trace-children=yes`, they run in it as the program does. What it says first, of a program
+///   that cannot be run, is of an attempt to start itself.
 /// - *A lost worker*: the [error](crate::TaskErrorKind::WorkerLost) has its exit code or signal, and [how far](#progress) the
 ///   task got. Whatever the worker itself had to say is on standard error. A task that may be run twice can have
 ///   [retries](crate::TaskBuilder::retries).
