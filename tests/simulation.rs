@@ -10,6 +10,9 @@ mod sync {
     pub(crate) mod primitives {
         pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     }
+    pub(crate) mod shortage {
+        pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+    }
 }
 #[path = "../src/task/state.rs"]
 mod state;

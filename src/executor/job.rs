@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use crate::error::TaskErrorKind;
 use crate::id::TaskId;
 use crate::run;
+use crate::sync::shortage;
 use crate::task::context::Context;
 use crate::task::subscribers::REPORT_INTERVAL;
 use crate::task::transitions;
@@ -133,11 +134,14 @@ pub(crate) enum Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Dropped => "its executor dropped it",
-            Self::ShutDown => "its executor had been shut down",
-            Self::NoThread(_) => "its executor could not start a thread",
-        })
+        match self {
+            Self::Dropped => f.write_str("its executor dropped it"),
+            Self::ShutDown => f.write_str("its executor had been shut down"),
+            Self::NoThread(error) => {
+                f.write_str("its executor could not start a thread")?;
+                shortage::missing(error).map_or(Ok(()), |missing| write!(f, " ({missing})"))
+            }
+        }
     }
 }
 

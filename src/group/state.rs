@@ -356,7 +356,7 @@ impl GroupState {
         }
         let interval = inner.interval.unwrap_or(REPORT_INTERVAL);
         if let Some(due) = inner.shown_at.and_then(|shown| shown.checked_add(interval)).filter(|&due| now < due) {
-            inner.due = TIMER.schedule(due, Box::new(Arc::downgrade(self)));
+            inner.due = TIMER.schedule(due, Box::new(Arc::downgrade(self))).ok();
             if inner.due.is_some() {
                 return;
             }

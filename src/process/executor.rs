@@ -73,6 +73,10 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 /// A process that the program forks, without starting another program in it, has copies of its pools and futures. It may
 /// drop them, which does nothing to tasks or workers, and is to use none of them: a pool of its own is as good as any.
 ///
+/// What the system lacks to start workers, such as descriptors or memory, it may have a moment later: tasks wait for it for
+/// 5 s, and are then rejected with an error that says what was missing. Where not even the first thread of the pool can be
+/// started, nobody else is there to try again, so `submit` itself waits.
+///
 /// Worker processes need Unix. On other systems the types exist, so that code which mentions them compiles, and
 /// [`build`](crate::ProcessPoolBuilder::build) returns an error that says so.
 ///

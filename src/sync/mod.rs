@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod primitives;
 pub(crate) mod relief;
 pub(crate) mod seqlock;
+pub(crate) mod shortage;
 pub(crate) mod spin;
 pub(crate) mod stripes;
 pub(crate) mod timer;

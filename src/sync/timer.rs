@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::io;
 use std::mem;
 use std::num::NonZero;
 use std::rc::Rc;
@@ -71,11 +72,11 @@ impl Timer {
         Self { schedule: Mutex::new(schedule), changed: Condvar::new() }
     }
 
-    /// Does something at that time; `None` where the system could not start the thread for it.
-    pub(crate) fn schedule(&'static self, due: Instant, timed: Box<dyn Timed>) -> Option<TimerId> {
+    /// Does something at that time, unless the system could not start the thread for it.
+    pub(crate) fn schedule(&'static self, due: Instant, timed: Box<dyn Timed>) -> io::Result<TimerId> {
         let mut schedule = self.lock();
-        if schedule.thread == 0 && !self.start_thread(&mut schedule) {
-            return None;
+        if schedule.thread == 0 {
+            self.start_thread(&mut schedule)?;
         }
         let is_first = schedule.queue.first().is_none_or(|&(first, _)| due < first);
         let id = schedule.next;
@@ -86,7 +87,7 @@ impl Timer {
             // A thread whose place another one has may not have left yet.
             self.changed.notify_all();
         }
-        Some(id)
+        Ok(id)
     }
 
     /// Forgets what was scheduled; what fires at this very moment still ends, and is not done again. Returns what the
@@ -107,14 +108,12 @@ impl Timer {
         drop_quietly(id.and_then(|id| self.cancel(id)));
     }
 
-    /// Puts another thread in the place of the one that is there, if there is one. Returns whether that went well.
-    fn start_thread(&'static self, schedule: &mut Schedule) -> bool {
+    /// Puts another thread in the place of the one that is there, if there is one.
+    fn start_thread(&'static self, schedule: &mut Schedule) -> io::Result<()> {
         let number = schedule.threads + 1;
-        let started = thread::Builder::new().name("progress-timer".into()).spawn(move || self.work(number)).is_ok();
-        if started {
-            (schedule.thread, schedule.threads) = (number, number);
-        }
-        started
+        thread::Builder::new().name("progress-timer".into()).spawn(move || self.work(number))?;
+        (schedule.thread, schedule.threads) = (number, number);
+        Ok(())
     }
 
     /// The life of the thread, until another one has its place.
@@ -187,7 +186,7 @@ impl Relief for Duty {
         let mut schedule = timer.lock();
         if schedule.thread == *number {
             // Where the system has no thread for it, this one goes on when it has waited.
-            timer.start_thread(&mut schedule);
+            let _ = timer.start_thread(&mut schedule);
         }
     }
 }
@@ -247,7 +246,7 @@ mod tests {
         for _ in 0..3 {
             let (is_due, due) = channel();
             let panicking = Panicking { is_due, _dropped: Explosive(3) };
-            assert!(TIMER.schedule(Instant::now(), Box::new(panicking)).is_some());
+            assert!(TIMER.schedule(Instant::now(), Box::new(panicking)).is_ok());
             due.recv_timeout(DEADLINE).unwrap();
             let so_far = counted.try_iter().last().unwrap_or_default();
             assert!(counted.recv_timeout(DEADLINE).unwrap() > so_far);

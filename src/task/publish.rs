@@ -228,7 +228,7 @@ fn watch(task: &TaskRef, reports: &mut Reports, due: Instant) -> bool {
     if reports.pace.interval().is_none_or(|interval| interval.is_zero()) {
         return false;
     }
-    reports.watched = TIMER.schedule(due, Box::new(Watched(task.clone())));
+    reports.watched = TIMER.schedule(due, Box::new(Watched(task.clone()))).ok();
     reports.watched.is_some()
 }
 

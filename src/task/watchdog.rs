@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::{CancelCause, TaskError, TaskErrorKind};
+use crate::sync::shortage::{self, Shortage};
 use crate::sync::timer::{TIMER, Timed};
 use crate::task::TaskRef;
 use crate::task::limits::Limits;
@@ -23,6 +24,9 @@ const SHORTEST: Duration = Duration::from_millis(1);
 const FIRST: Duration = Duration::from_millis(20);
 /// A look that is later than this says that the program was stopped.
 const TOLERANCE: Duration = Duration::from_millis(20);
+
+/// Of the timer's thread.
+static SHORTAGE: Shortage = Shortage::new();
 
 struct Limited(TaskRef);
 
@@ -38,13 +42,14 @@ pub(crate) fn watch(task: &TaskRef) {
 fn begin_to_watch(task: &TaskRef) {
     transitions::forget_watchdog(&task.core);
     let now = Instant::now();
-    let mut limited = Limited(task.clone());
-    let Some(due) = limited.fire(now, now) else { return };
-    match TIMER.schedule(due, Box::new(limited)) {
-        Some(watchdog) => task.core.details().watchdog.store(watchdog.to_bits(), Ordering::Release),
-        None => {
-            let error = "its limits could not be watched: the system could not start a thread";
-            transitions::reject(task, TaskErrorKind::Rejected, error.into());
+    let Some(due) = Limited(task.clone()).fire(now, now) else { return };
+    let scheduled = SHORTAGE.outlast(shortage::of_threads, || TIMER.schedule(due, Box::new(Limited(task.clone()))));
+    match scheduled {
+        Ok(watchdog) => task.core.details().watchdog.store(watchdog.to_bits(), Ordering::Release),
+        Err(error) => {
+            let error =
+                shortage::explain("its limits could not be watched: the system could not start a thread", &error);
+            transitions::reject(task, TaskErrorKind::Rejected, error.clone().into());
             end(task, TaskErrorKind::Rejected, |rejected| rejected.with_source(error.into()));
         }
     }

@@ -21,6 +21,9 @@ use crate::thread::pool::Pool;
 ///
 /// None of them blocks; the threads end when there is nothing left to do.
 ///
+/// Where the system cannot start a thread, the others do the work. For the first one, `submit` tries again for 5 s, since
+/// nobody else is there to do so; after that the tasks are rejected with an error that says what was missing.
+///
 /// # Tasks that wait for tasks of their own pool
 ///
 /// A future that is polled or [waited](crate::ProgressFuture::wait) for on a thread of the pool that its task was

@@ -25,6 +25,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::io;
 use std::mem;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,7 @@ use crate::executor::job::{Job, Refusal};
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
 use crate::run::{self, CurrentPool};
+use crate::sync::shortage::{self, Shortage};
 use crate::sync::spin::AdaptiveSpin;
 use crate::task::context::Context;
 use crate::task::details::Owner;
@@ -66,6 +68,7 @@ pub(super) struct Pool {
     /// Jobs that come before those of the intake. Lock order: `intake` before `ready`, which is filled only with both
     /// locked.
     ready: Padded<VecDeque<Job>>,
+    shortage: Shortage,
     progress: Event,
 }
 
@@ -86,6 +89,8 @@ struct Intake {
     /// Jobs that were paused when their turn came.
     held: HashMap<TaskId, Job>,
     threads: usize,
+    /// Those of them that are not there yet.
+    starting: usize,
     /// The numbers of threads that could not be started.
     vacant: Vec<usize>,
     looking: usize,
@@ -148,6 +153,7 @@ impl Pool {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             intake: Padded::new(Intake::default()),
             ready: Padded::new(VecDeque::new()),
+            shortage: Shortage::new(),
             progress: Event::new(),
         }
     }
@@ -216,25 +222,25 @@ impl Pool {
             worker.iter().for_each(|worker| worker.wake.notify_one());
         } else {
             intake.threads += 1;
+            intake.starting += 1;
             let index = intake.vacant.pop().unwrap_or(intake.workers.len());
             if index == intake.workers.len() {
                 intake.workers.push(Arc::default());
             }
             let worker = intake.workers[index].clone();
             drop(intake);
-            self.start_thread(index, worker);
+            self.start_thread(index, &worker);
         }
     }
 
+    /// Where the system lacks what it takes, and no other thread does the work, tries again for a while.
     #[cold]
-    fn start_thread(self: &Arc<Self>, index: usize, worker: Arc<Worker>) {
-        let mut builder = thread::Builder::new().name(format!("{}-{index}", self.settings.thread_name));
-        if let Some(bytes) = self.settings.stack_size {
-            builder = builder.stack_size(bytes);
-        }
-        let pool = self.clone();
-        let Err(error) = builder.spawn(move || pool.work(&worker)) else { return };
+    fn start_thread(self: &Arc<Self>, index: usize, worker: &Arc<Worker>) {
+        let is_worth_it = |error: &io::Error| shortage::of_threads(error) && self.is_stranded();
+        let started = self.shortage.outlast(is_worth_it, || self.spawn(index, worker.clone()));
         let mut intake = self.intake.lock();
+        intake.starting -= 1;
+        let Err(error) = started else { return };
         intake.threads -= 1;
         intake.vacant.push(index);
         // The other threads do the work, if there are any.
@@ -245,6 +251,21 @@ impl Pool {
             job.reject(Refusal::NoThread(error.clone()));
         }
         self.progress.notify(usize::MAX);
+    }
+
+    fn spawn(self: &Arc<Self>, index: usize, worker: Arc<Worker>) -> io::Result<()> {
+        let mut builder = thread::Builder::new().name(format!("{}-{index}", self.settings.thread_name));
+        if let Some(bytes) = self.settings.stack_size {
+            builder = builder.stack_size(bytes);
+        }
+        let pool = self.clone();
+        builder.spawn(move || pool.work(&worker)).map(drop)
+    }
+
+    /// Whether there are jobs, and no thread that would come to them.
+    fn is_stranded(&self) -> bool {
+        let intake = self.intake.lock();
+        intake.threads == intake.starting && self.waiting() > 0
     }
 
     /// Takes every job that waits, in their order.

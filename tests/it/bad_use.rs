@@ -186,7 +186,7 @@ fn a_pool_that_cannot_start_a_thread_rejects_its_tasks() {
         let error = executor.submit(answer, 1).wait().unwrap_err();
         assert!(error.is_rejected());
         let source = error.source().unwrap();
-        assert_eq!(source.to_string(), "its executor could not start a thread");
+        assert!(source.to_string().starts_with("its executor could not start a thread"), "{source}");
         assert!(source.source().is_some(), "and says why");
         executor.shutdown().wait();
     });

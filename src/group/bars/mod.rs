@@ -378,8 +378,9 @@ impl GroupBars {
             // A waker is foreign code.
             drop(bars);
             alarm.register(waker);
-            if !is_set {
-                TIMER.schedule(due, Box::new(Alarm(alarm)));
+            if !is_set && TIMER.schedule(due, Box::new(Alarm(alarm))).is_err() {
+                // Nobody would come back to draw it.
+                self.lock().draw(now, rows);
             }
         }
     }

@@ -36,7 +36,7 @@ impl Pulse {
         }
         state.is_drawn = true;
         if state.due.is_none() {
-            state.due = now.checked_add(BEAT).filter(|&due| TIMER.schedule(due, Box::new(self.clone())).is_some());
+            state.due = now.checked_add(BEAT).filter(|&due| TIMER.schedule(due, Box::new(self.clone())).is_ok());
         }
         mem::take(&mut state.was_late)
     }

@@ -30,6 +30,7 @@ use crate::process::protocol::wire::{
 use crate::process::registry::{TaskRegistry, is_this_program, tasks_of};
 use crate::process::settings::{Initializer, Launch, Program};
 use crate::process::{build_id, program, trampoline, worker_args};
+use crate::sync::shortage;
 use crate::task::remote::Record;
 
 /// How long the launcher of many workers may take to say how one of them has ended.
@@ -81,12 +82,10 @@ pub(crate) struct Failure {
 
 /// What the system lacks, maybe only for a while.
 fn missing(error: &io::Error) -> Option<&'static str> {
-    match error.raw_os_error().map(Errno::from_raw_os_error)? {
-        Errno::MFILE => Some("the limit on open files, `ulimit -n`, is reached"),
-        Errno::NFILE => Some("the system has no more open files"),
-        Errno::AGAIN => Some("the limit on processes, `ulimit -u`, is reached"),
-        Errno::NOMEM => Some("there is not enough memory"),
-        _ => None,
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE) => Some("the limit on open files, `ulimit -n`, is reached"),
+        Some(Errno::NFILE) => Some("the system has no more open files"),
+        _ => shortage::missing(error),
     }
 }
 

@@ -39,6 +39,7 @@ use crate::process::settings::Launch;
 use crate::process::this_process::ThisProcess;
 use crate::process::workers::WorkersStatus;
 use crate::sync::block_on::{Reactor, Sleeper};
+use crate::sync::shortage::Shortage;
 use crate::task::details::Owner;
 use crate::task::remote::Record;
 use crate::task::transitions;
@@ -71,6 +72,8 @@ pub(crate) struct Pool {
     pub(super) windows: Windows,
     /// Shared values that nobody needs any more, and workers still have.
     forgotten: Mutex<Vec<u64>>,
+    /// Of its first thread.
+    pub(super) shortage: Shortage,
     this: Weak<Self>,
 }
 
@@ -150,6 +153,7 @@ impl Pool {
             has_remarked: AtomicBool::new(false),
             windows: Windows::default(),
             forgotten: Mutex::default(),
+            shortage: Shortage::new(),
             this: this.clone(),
         })
     }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::pool::terms::{SHORTAGE, START, Worth};
+use crate::process::pool::terms::{START, Worth};
+use crate::sync::shortage::PATIENCE;
 
 /// The pool gives up after so many workers in a row that became ready, and were gone before they had begun with a task.
 const MOST_FRUITLESS: u32 = 10;
@@ -65,7 +66,7 @@ impl Starts {
         let since = *self.failing_since.get_or_insert(now);
         match worth {
             Worth::Attempts(attempts) | Worth::Rounds(attempts) => self.failed >= attempts,
-            Worth::Patience => now.saturating_duration_since(since) >= SHORTAGE,
+            Worth::Patience => now.saturating_duration_since(since) >= PATIENCE,
         }
     }
 

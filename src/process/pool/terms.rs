@@ -7,8 +7,6 @@ use crate::task::state::{self, Unclaimed};
 
 /// How long the system may take to start a worker, and a worker on this machine to be ready.
 pub(crate) const START: Duration = Duration::from_secs(60);
-/// How long the system may refuse to start what a pool needs before that gives up.
-pub(crate) const SHORTAGE: Duration = Duration::from_secs(5);
 
 /// Where a worker is to be started: its index in the pool, how many workers had that index before, and the index of its
 /// host.

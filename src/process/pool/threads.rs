@@ -3,11 +3,10 @@
 //! chunk then.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, MutexGuard};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::codec::Encoded;
 use crate::codec::references::References;
@@ -20,14 +19,13 @@ use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::Queued;
 use crate::process::pool::shared::{Pool, StartOrder, State};
 use crate::process::pool::standby::Call;
-use crate::process::pool::terms::{Event, Failure as _, SHORTAGE};
+use crate::process::pool::terms::{Event, Failure as _};
+use crate::sync::shortage::Shortage;
 use crate::task::transitions;
 
 /// The stack of the thread that drives, which decodes outputs: as much as the one of `main` mostly has, for large arrays
 /// lie on it.
 const DECODER_STACK: usize = 8 << 20;
-/// How long to wait until the driver's thread is started again, which the system had no room for.
-const NEXT_TRY: Duration = Duration::from_millis(50);
 
 impl Pool {
     pub(crate) fn submit(
@@ -36,27 +34,29 @@ impl Pool {
         function: &'static str,
         (input, references): (Encoded, References),
     ) {
-        let mut state = self.lock();
-        if state.scheduler.is_closed() {
-            // What is left of a chunk was accepted before, and so it is to be run, even if all else has ended.
-            let was_accepted = job.task().core.items().is_some_and(|items| items.are_rest());
-            if !was_accepted || state.is_cancelled {
-                drop(state);
-                return if was_accepted {
-                    transitions::cancel(job.task(), CancelCause::Shutdown)
-                } else {
-                    job.reject(Refusal::ShutDown)
-                };
+        match self.shortage.outlast(is_shortage, || self.admit(&job)) {
+            Ok(Some(state)) => {
+                let queued = Queued::new(job, function, input, references);
+                self.tell_locked(state, [Event::Submitted(queued)]);
+                self.expect_news();
+            }
+            Ok(None) if was_accepted(&job) => transitions::cancel(job.task(), CancelCause::Shutdown),
+            Ok(None) => job.reject(Refusal::ShutDown),
+            Err(error) => {
+                let Failure { kind, error, .. } = Failure::of_threads(&error);
+                transitions::reject(job.task(), kind, error.into());
             }
         }
-        if let Err(error) = self.start_threads(&mut state) {
-            drop(state);
-            let Failure { kind, error, .. } = Failure::of_threads(&error);
-            return transitions::reject(job.task(), kind, error.into());
+    }
+
+    /// Has the threads started that a job needs, if it is to be run.
+    fn admit(self: &Arc<Self>, job: &Job) -> io::Result<Option<MutexGuard<'_, State>>> {
+        let mut state = self.lock();
+        if state.scheduler.is_closed() && (!was_accepted(job) || state.is_cancelled) {
+            return Ok(None);
         }
-        let queued = Queued::new(job, function, input, references);
-        self.tell_locked(state, [Event::Submitted(queued)]);
-        self.expect_news();
+        self.start_threads(&mut state)?;
+        Ok(Some(state))
     }
 
     /// Has workers started ahead of need, until there are so many.
@@ -103,25 +103,20 @@ impl Pool {
 
     /// Where the driver could not be started yet, tries that again while it may help, and somebody needs it.
     fn await_driver(self: &Arc<Self>) -> io::Result<()> {
-        let since = Instant::now();
-        loop {
+        // Nobody is held up, so the tasks that follow a failure have as much time again.
+        let was_started = Shortage::new().outlast(is_shortage, || {
             // Once it is locked, whoever has started this thread is done.
             let mut state = self.lock();
-            if state.starter.is_none() || self.poller().is_some() {
-                return Ok(());
+            let is_needed = state.starter.is_some() && self.poller().is_none();
+            if is_needed {
+                self.start_driver(&mut state)?;
             }
-            match self.start_driver(&mut state) {
-                Ok(()) => {
-                    drop(state);
-                    self.wake_driver();
-                    return Ok(());
-                }
-                Err(error) if !is_shortage(&error) || since.elapsed() >= SHORTAGE => return Err(error),
-                Err(_) => {}
-            }
-            drop(state);
-            thread::sleep(NEXT_TRY);
+            Ok(is_needed)
+        })?;
+        if was_started {
+            self.wake_driver();
         }
+        Ok(())
     }
 
     /// There will be no driver: those who wait for the workers of these orders are told why. What is submitted later has threads
@@ -223,6 +218,11 @@ impl Pool {
             self.standby.call(Call::Late);
         }
     }
+}
+
+/// What is left of a chunk was accepted before, and so it is to be run, even if all else has ended.
+fn was_accepted(job: &Job) -> bool {
+    job.task().core.items().is_some_and(|items| items.are_rest())
 }
 
 fn spawn_resident(life: impl FnOnce() + Send + 'static) -> io::Result<()> {

@@ -121,11 +121,12 @@ fn connect(Invitation { terms, addresses }: &Invitation, parent: &Parent) -> Res
     loop {
         let (answered, answers) = channel();
         for address in addresses {
-            let (address, terms, answered) = (address.clone(), terms.clone(), answered.clone());
             let thread = thread::Builder::new().name("progress-connect".into());
-            thread
-                .spawn(move || reach(address, &terms, &answered))
-                .map_err(|error| format!("it could not start a thread: {error}"))?;
+            let (target, terms, answer) = (address.clone(), terms.clone(), answered.clone());
+            if let Err(error) = thread.spawn(move || reach(target, &terms, &answer)) {
+                // There may be room for one when all are tried again.
+                let _ = answered.send((address.clone(), Err(error)));
+            }
         }
         drop(answered);
         let mut failures = Vec::new();

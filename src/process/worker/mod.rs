@@ -55,6 +55,7 @@ use crate::process::worker::parent::Parent;
 use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker_args::Role;
 use crate::run::{self, Work, run_items};
+use crate::sync::shortage::{self, Shortage};
 use crate::task::context::{Context, Surroundings};
 use crate::task::details::Details;
 use crate::task::limits::Limits;
@@ -74,7 +75,7 @@ pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
     let error = match Worker::connect(registry, &role) {
         Ok(worker) => match worker.start_runner() {
             Ok(()) => worker.watch(),
-            Err(error) => format!("it could not start a thread: {error}").into(),
+            Err(error) => shortage::explain("it could not start a thread", &error).into(),
         },
         Err(error) => error,
     };
@@ -212,9 +213,11 @@ impl Worker {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Stack).current;
         // As much as it would have had in `main`.
         let stack = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(STACK).clamp(STACK / 4, 8 * STACK);
-        let worker = self.clone();
-        let thread = thread::Builder::new().name("progress-task".into()).stack_size(stack);
-        thread.spawn(move || worker.run_tasks()).map(drop)
+        Shortage::new().outlast(shortage::of_threads, || {
+            let worker = self.clone();
+            let thread = thread::Builder::new().name("progress-task".into()).stack_size(stack);
+            thread.spawn(move || worker.run_tasks()).map(drop)
+        })
     }
 
     /// The life of the thread that runs the tasks.

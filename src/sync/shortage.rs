@@ -1,0 +1,107 @@
+//! What the system refuses to start now, and may start a moment later.
+//!
+//! Where not even a thread can be started, nobody is there to try again but the thread that asks for it. So that waits.
+
+use std::io::{self, ErrorKind};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::sync::relief;
+
+/// For how long that is tried.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+const NEXT_TRY: Duration = Duration::from_millis(20);
+
+/// What the system lacks to start a thread.
+pub(crate) fn missing(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        // As the C library also says where there is no memory for the stack.
+        ErrorKind::WouldBlock => Some("the limit on processes and threads, `ulimit -u`, or that on memory is reached"),
+        ErrorKind::OutOfMemory => Some("there is not enough memory"),
+        _ => None,
+    }
+}
+
+/// Says what the system lacks, or else what it has said.
+pub(crate) fn explain(what: &str, error: &io::Error) -> String {
+    missing(error).map_or_else(|| format!("{what}: {error}"), |missing| format!("{what} ({missing})"))
+}
+
+pub(crate) fn of_threads(error: &io::Error) -> bool {
+    missing(error).is_some()
+}
+
+/// For how long something could not be started, whoever has tried.
+#[derive(Debug, Default)]
+pub(crate) struct Shortage(Mutex<Option<Failing>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    since: Instant,
+    last: Instant,
+}
+
+impl Shortage {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Tries until it goes well, or fails for another reason than a shortage, or has failed for [`PATIENCE`]. Where others
+    /// have just given up, it is tried once.
+    pub(crate) fn outlast<T>(
+        &self,
+        is_shortage: impl Fn(&io::Error) -> bool,
+        mut attempt: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut outcome = attempt();
+        while outcome.as_ref().is_err_and(&is_shortage) && !self.lasts(Instant::now()) {
+            relief::before_waiting();
+            thread::sleep(NEXT_TRY);
+            outcome = attempt();
+            if outcome.is_ok() {
+                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+        }
+        outcome
+    }
+
+    /// Takes note of a failure. Returns whether to give up.
+    fn lasts(&self, now: Instant) -> bool {
+        let mut failing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What it was like longer ago says nothing about now.
+        let recent = failing.filter(|failing| now.saturating_duration_since(failing.last) < PATIENCE);
+        let since = recent.map_or(now, |failing| failing.since);
+        *failing = Some(Failing { since, last: now });
+        now.saturating_duration_since(since) >= PATIENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PATIENCE, Shortage, of_threads};
+    use std::io::{self, ErrorKind};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_shortage_lasts_from_its_first_failure_until_nobody_has_tried_for_a_while() {
+        let (shortage, start, step) = (Shortage::new(), Instant::now(), PATIENCE / 2);
+        let lasts = [0, 1, 2, 3, 5, 6, 7].map(|steps| shortage.lasts(start + steps * step));
+        assert_eq!(lasts, [false, false, true, true, false, false, true]);
+    }
+
+    #[test]
+    fn only_a_shortage_is_outlasted() {
+        let shortage = Shortage::new();
+        let mut outcomes = [Err(ErrorKind::WouldBlock), Err(ErrorKind::OutOfMemory), Ok(1)].into_iter();
+        let attempt = || outcomes.next().unwrap().map_err(io::Error::from);
+        assert_eq!(shortage.outlast(of_threads, attempt).unwrap(), 1);
+        assert!(!shortage.lasts(Instant::now() + PATIENCE - Duration::from_nanos(1)), "it was over");
+        let mut attempts = 0;
+        let refused = shortage.outlast(of_threads, || {
+            attempts += 1;
+            Err::<(), _>(io::Error::from(ErrorKind::PermissionDenied))
+        });
+        assert_eq!((refused.unwrap_err().kind(), attempts), (ErrorKind::PermissionDenied, 1));
+    }
+}

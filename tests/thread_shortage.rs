@@ -1,0 +1,117 @@
+//! A program that cannot start a thread when it needs the first one of something.
+
+#![cfg(target_os = "linux")]
+
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "it/support.rs"]
+mod support;
+
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use std::{fs, iter};
+
+use progress_executor::{
+    ExecutorExt, ProcessPoolExecutor, SyncExecutor, TaskError, TaskErrorKind, TaskResult, ThreadPoolExecutor, Updater,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::support::{eventually, within_deadline};
+
+progress_executor::test_worker!(double);
+
+fn double(n: u64, _: &Updater) -> TaskResult<u64> {
+    Ok(2 * n)
+}
+
+/// All threads that there is memory for, until this is dropped. A limit on their number would not hold for root.
+struct TakenThreads {
+    before: Rlimit,
+    threads: Vec<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl TakenThreads {
+    /// Where there are so many threads of this test by themselves.
+    fn new(own: usize) -> Self {
+        // The stack of one that ends later could be had by another.
+        eventually("no thread of an executor is left", || {
+            own_threads() == own && !thread_names().any(|name| name.starts_with("progress-"))
+        });
+        let before = getrlimit(Resource::As);
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+        let size: u64 = size.trim_end_matches("kB").trim().parse().unwrap();
+        // Enough for what the tests allocate, and too little for the stack of a thread.
+        setrlimit(Resource::As, Rlimit { current: Some((size + 1024) << 10), ..before }).unwrap();
+        let take = || {
+            let (hold, held) = channel::<()>();
+            thread::Builder::new().spawn(move || _ = held.recv()).map(|thread| (hold, thread))
+        };
+        Self { before, threads: iter::repeat_with(take).map_while(Result::ok).collect() }
+    }
+}
+
+fn thread_names() -> impl Iterator<Item = String> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+}
+
+/// Those of this test, and those that it has started and that have no other name yet.
+fn own_threads() -> usize {
+    let own = fs::read_to_string("/proc/thread-self/comm").unwrap();
+    thread_names().filter(|name| *name == own).count()
+}
+
+impl Drop for TakenThreads {
+    fn drop(&mut self) {
+        setrlimit(Resource::As, self.before).unwrap();
+        for (hold, thread) in self.threads.drain(..) {
+            drop(hold);
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// `submit` needs a thread that is not there, and may be had a moment later.
+fn check_short_lack(submit: impl FnOnce() -> Result<u64, TaskError>) {
+    let own = own_threads();
+    let (send, taken) = channel::<TakenThreads>();
+    let letting_go = thread::spawn(move || {
+        let taken = taken.recv();
+        // Nobody can tell when the first attempt has failed. If it has not by then, this test shows nothing.
+        thread::sleep(Duration::from_millis(300));
+        drop(taken);
+    });
+    send.send(TakenThreads::new(own + 1)).unwrap();
+    assert_eq!(submit().unwrap(), 2);
+    letting_go.join().unwrap();
+}
+
+#[track_caller]
+fn assert_names_the_lack(outcome: Result<u64, TaskError>) {
+    let error = outcome.unwrap_err();
+    assert_eq!(*error.kind(), TaskErrorKind::Rejected);
+    assert!(format!("{error:#}").contains("`ulimit -u`"), "{error:#}");
+}
+
+#[test]
+fn threads_are_waited_for() {
+    within_deadline(|| {
+        let limited = || SyncExecutor::new().task(double, 1).timeout(Duration::from_secs(60)).submit().wait();
+        let own = own_threads();
+        check_short_lack(|| ProcessPoolExecutor::new(1).unwrap().submit(double, 1).wait());
+        check_short_lack(|| ThreadPoolExecutor::new(1).submit(double, 1).wait());
+        check_short_lack(limited);
+
+        let (processes, threads) = (ProcessPoolExecutor::new(1).unwrap(), ThreadPoolExecutor::new(1));
+        let taken = TakenThreads::new(own);
+        // Only the first of each kind waits.
+        (0..100).for_each(|_| assert_names_the_lack(processes.submit(double, 1).wait()));
+        (0..100).for_each(|_| assert_names_the_lack(threads.submit(double, 1).wait()));
+        (0..100).for_each(|_| assert_names_the_lack(limited()));
+        drop(taken);
+        assert_eq!(processes.submit(double, 1).wait().unwrap(), 2, "it is tried again for those that follow");
+        assert_eq!(threads.submit(double, 1).wait().unwrap(), 2);
+        assert_eq!(limited().unwrap(), 2);
+    });
+}
