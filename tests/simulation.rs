@@ -338,7 +338,6 @@ struct Worker {
     /// On its way to the program.
     sent: VecDeque<Frame>,
     /// Its initializer runs.
-    is_preparing: bool,
     is_ready: bool,
     quits: bool,
     /// It was heard that it is about to end, true or not.
@@ -890,7 +889,6 @@ impl World {
             running: None,
             noted: VecDeque::new(),
             sent: VecDeque::new(),
-            is_preparing: false,
             is_ready: false,
             quits: false,
             has_said_goodbye: false,
@@ -1110,14 +1108,6 @@ impl World {
         self.soon(Happening::Buried(worker));
     }
 
-    /// Somebody else kills a worker, in the end with success.
-    fn put_down(&mut self, worker: WorkerId) {
-        if let Some(it) = self.workers.get_mut(&worker) {
-            it.is_immortal = false;
-        }
-        self.die(worker, "killed");
-    }
-
     fn misspeak(&mut self, worker: WorkerId) {
         let id = 1 + self.dice.below(self.tasks.len() as u64 + 1);
         let frame = match self.dice.below(4) {
@@ -1153,9 +1143,6 @@ impl World {
             Happening::Greets(worker) => {
                 if self.awake(worker, || Happening::Greets(worker)).is_some() {
                     if self.dice.one_in(3) {
-                        if let Some(it) = self.workers.get_mut(&worker) {
-                            it.is_preparing = true;
-                        }
                         self.say(worker, Frame::Greeting);
                         self.send_off(worker);
                     }
@@ -1164,7 +1151,7 @@ impl World {
             }
             Happening::Prepared(worker) => {
                 if let Some(it) = self.awake(worker, || Happening::Prepared(worker)) {
-                    (it.is_preparing, it.is_ready) = (false, true);
+                    it.is_ready = true;
                     self.say(worker, Frame::Ready);
                     self.send_off(worker);
                     self.read(worker);
@@ -1303,12 +1290,9 @@ impl World {
     fn end_what_stands_still(&mut self) -> bool {
         let stands_still = |it: &&Worker| it.frozen_until.is_some_and(|until| until > self.now);
         let still: Vec<TaskRef> = self.workers.values().filter(stands_still).filter_map(Worker::task).collect();
-        let preparing = |(&worker, it): (&WorkerId, &Worker)| (it.is_preparing && stands_still(&it)).then_some(worker);
-        let preparing: Vec<WorkerId> = self.workers.iter().filter_map(preparing).collect();
         // Nobody knows when they come, so that whoever waits for one has to lose patience.
         let never_come = self.is_patient && self.workers.values().any(|it| !it.is_ready);
-        // One that is being started is as good as a place, for whoever waits for it.
-        let is_full = still.len() == self.max_workers || !preparing.is_empty() || never_come;
+        let is_full = still.len() == self.max_workers || never_come;
         for task in self.tasks.iter().filter(|task| task.0.outcome.get().is_none()) {
             let is_still = still.iter().any(|other| other.id() == task.id());
             let waits = is_full && state::is_pending(task.word());
@@ -1319,14 +1303,11 @@ impl World {
             assert_eq!(task.word() & state::CANCEL, 0, "task {} stands still, though it is cancelled", task.0.id);
             self.cancel(task);
         }
-        for &worker in &preparing {
-            self.put_down(worker);
-        }
         let has_waited = never_come && self.tasks.iter().any(|task| task.0.outcome.get().is_none());
         if never_come {
             self.cancel_all();
         }
-        !still.is_empty() || !preparing.is_empty() || has_waited
+        !still.is_empty() || has_waited
     }
 
     fn check_end(&self) {

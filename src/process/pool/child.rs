@@ -105,6 +105,11 @@ pub(super) fn stopped(pid: Pid) -> Option<i32> {
     look(pid, WaitIdOptions::STOPPED).ok()??.stopping_signal()
 }
 
+/// Why a worker makes no progress that somebody has stopped.
+pub(super) fn stopped_by(signal: i32) -> String {
+    format!("it was stopped ({}), as by a debugger or because it had touched the terminal", WorkerExit::Signal(signal))
+}
+
 fn look(pid: Pid, what: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
     let look = what | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), look))

@@ -150,7 +150,7 @@ impl<K: Types> Scheduler<K> {
         let is_over = self.is_closed && self.held.is_empty();
         let is_unwanted = |slot: &Slot<K>| match slot.phase {
             Phase::Greeting { is_slow, .. } => is_slow && !slot.is_ahead || is_over,
-            phase => is_over && phase == Phase::Preparing,
+            phase => is_over && matches!(phase, Phase::Preparing { .. }),
         };
         // Mostly there is none, and this is done at every turn.
         if self.ready < self.slots.len() {

@@ -136,14 +136,17 @@ impl Failure {
 
 impl terms::Failure<Box<End>> for Failure {
     fn lost(end: Box<End>) -> Self {
-        let End { exit, fault, initializer, program, remains, .. } = *end;
+        let End { exit, fault, stopped, initializer, program, remains, .. } = *end;
         if let Some(remains) = remains {
             let what = format!("its worker{} could not be started: {}", remains.site, remains.story(exit));
             return Self::launch(&remains, exit, what);
         }
         let what = match (fault, initializer) {
             (Some(fault), _) => format!("its worker has sent {fault} at its start: {exit}"),
-            (None, Some(name)) => format!("its worker ended in the initializer `{name}`: {exit}"),
+            (None, Some(name)) => {
+                let stopped = stopped.map_or(String::new(), |signal| format!("; {}", child::stopped_by(signal)));
+                format!("its worker ended in the initializer `{name}`: {exit}{stopped}")
+            }
             (None, None) => format!(
                 "its worker, {}, ended before it was ready: {exit}; `TaskRegistry::init` has to be the first thing that \
                  `main` calls",
@@ -152,6 +155,8 @@ impl terms::Failure<Box<End>> for Failure {
         };
         let worth = match exit {
             _ if program::chosen() != program => Worth::Patience,
+            // What has stopped it may do so again, and each time takes a while.
+            _ if stopped.is_some() => Worth::Attempts(2),
             // A process that somebody else has killed may survive the next time; one that dies by itself hardly ever
             // does.
             KILLED => Worth::Attempts(10),

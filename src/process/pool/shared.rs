@@ -18,6 +18,7 @@ use crate::id::TaskId;
 use crate::process::error::RemoteError;
 use crate::process::pool::backlog::{Backlog, Kept};
 use crate::process::pool::census::Counts;
+use crate::process::pool::child::stopped_by;
 use crate::process::pool::connection::Connection;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::CrewNews;
@@ -30,7 +31,6 @@ use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::Settings;
 use crate::process::pool::standby::{Call, Standby};
 use crate::process::pool::terms::{Action, Event, Order, Seat, WorkerId};
-use crate::process::pool::verdict::stopped_by;
 use crate::process::pool::windows::Windows;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wire::Request;

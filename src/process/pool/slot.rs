@@ -74,11 +74,23 @@ pub(crate) struct Sent<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Starting,
-    Greeting { since: Instant, is_slow: bool },
-    Preparing,
+    Greeting {
+        since: Instant,
+        is_slow: bool,
+    },
+    /// When to check whether somebody has stopped it, and how often in a row somebody had.
+    Preparing {
+        glance: Instant,
+        stopped: u32,
+    },
     Serving(Serving),
-    Leaving { until: Instant },
-    Dying { until: Instant, reason: KillReason },
+    Leaving {
+        until: Instant,
+    },
+    Dying {
+        until: Instant,
+        reason: KillReason,
+    },
 }
 
 /// What is known of the first task that was sent to a worker.
@@ -141,7 +153,7 @@ impl<K: Types> Slot<K> {
     }
 
     pub(crate) fn is_starting(&self) -> bool {
-        matches!(self.phase, Phase::Starting | Phase::Greeting { .. } | Phase::Preparing)
+        matches!(self.phase, Phase::Starting | Phase::Greeting { .. } | Phase::Preparing { .. })
     }
 
     pub(crate) fn serving(&self) -> Option<&Serving> {
@@ -210,10 +222,11 @@ impl<K: Types> Slot<K> {
     /// Moves its deadlines on by the time that it stood still.
     pub(crate) fn postpone(&mut self, by: Duration) {
         match &mut self.phase {
-            Phase::Starting | Phase::Preparing => {}
-            Phase::Greeting { since: at, .. } | Phase::Leaving { until: at } | Phase::Dying { until: at, .. } => {
-                *at += by
-            }
+            Phase::Starting => {}
+            Phase::Greeting { since: at, .. }
+            | Phase::Preparing { glance: at, .. }
+            | Phase::Leaving { until: at }
+            | Phase::Dying { until: at, .. } => *at += by,
             Phase::Serving(serving) => {
                 serving.since += by;
                 let deadlines = [&mut serving.look, &mut serving.grace, &mut serving.glance, &mut serving.stop_grace];
@@ -232,7 +245,8 @@ impl<K: Types> Slot<K> {
     pub(crate) fn next_deadline(&self, settings: &Settings) -> Option<Instant> {
         match self.phase {
             _ if self.stopped_since.is_some() => None,
-            Phase::Starting | Phase::Preparing => None,
+            Phase::Starting => None,
+            Phase::Preparing { glance, .. } => Some(glance),
             // A time beyond what an `Instant` can hold never comes.
             Phase::Greeting { since, is_slow } => since.checked_add(settings.patience(is_slow)?),
             Phase::Leaving { until } | Phase::Dying { until, .. } => Some(until),

@@ -8,6 +8,10 @@ use crate::process::pool::slot::Phase;
 use crate::process::pool::terms::{Action, KillReason, Order, Task, Types, WorkerId};
 use crate::task::state;
 
+/// A worker that somebody has stopped in its initializer is killed when it was found to be so often enough in a row: a program
+/// that has stood still itself looks once.
+const MOST_STOPPED: u32 = 4;
+
 impl<K: Types> Scheduler<K> {
     pub(super) fn suspend(&mut self) {
         self.is_suspended = true;
@@ -37,7 +41,8 @@ impl<K: Types> Scheduler<K> {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         // One that has not arrived yet is stopped when it does.
         let is_there = slot.page.is_some();
-        let is_live = is_there && matches!(slot.phase, Phase::Greeting { .. } | Phase::Preparing | Phase::Serving(_));
+        let is_live =
+            is_there && matches!(slot.phase, Phase::Greeting { .. } | Phase::Preparing { .. } | Phase::Serving(_));
         let ends = slot.sent.iter().any(|sent| sent.task.word() & state::CANCEL != 0);
         if !is_live || ends || slot.stopped_since.is_some() {
             return;
@@ -75,12 +80,19 @@ impl<K: Types> Scheduler<K> {
         });
     }
 
-    /// Takes the answer whether a worker is stopped whose task has noticed its cancellation.
+    /// Takes the answer whether a worker is stopped that runs its initializer, or whose task has noticed its cancellation.
     pub(super) fn glanced(&mut self, worker: WorkerId, is_stopped: bool) {
         let now = self.now;
-        let serving =
-            self.slots.get(&worker).filter(|slot| slot.stopped_since.is_none()).and_then(|slot| slot.serving());
-        let Some(serving) = serving.filter(|serving| serving.glance.is_some()) else { return };
+        let slot = self.slots.get_mut(&worker).filter(|slot| slot.stopped_since.is_none());
+        let Some(slot) = slot else { return };
+        if let Phase::Preparing { stopped, .. } = &mut slot.phase {
+            *stopped = if is_stopped { *stopped + 1 } else { 0 };
+            // Others may wait for it, and it is none that takes as long as it takes.
+            return if *stopped >= MOST_STOPPED {
+                self.kill(worker, KillReason::Stopped)
+            };
+        }
+        let Some(serving) = slot.serving().filter(|serving| serving.glance.is_some()) else { return };
         // A time beyond what an `Instant` can hold never comes.
         let over = serving.stop_grace.or(now.checked_add(self.settings.cancel_grace)).filter(|_| is_stopped);
         if over.is_some_and(|over| over <= now) {

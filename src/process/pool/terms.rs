@@ -199,7 +199,8 @@ pub(crate) enum Order {
 pub(crate) enum KillReason {
     /// Its task took no notice of its cancellation.
     Unheeded,
-    /// Its task has noticed its cancellation, and could not end because somebody has stopped the worker.
+    /// Its task has noticed its cancellation, and could not end because somebody has stopped the worker; or it could not get
+    /// ready because of that.
     Stopped,
     /// It did not begin with what it was sent.
     Silent,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::codec::Encoded;
-use crate::error::{CancelCause, Cancelled, TaskErrorKind, WorkerExit};
+use crate::error::{CancelCause, Cancelled, TaskErrorKind};
 use crate::process::error::RemoteError;
+use crate::process::pool::child::stopped_by;
 use crate::process::pool::launch::End;
 use crate::process::pool::remote::Loss;
 use crate::process::pool::terms::KillReason;
@@ -29,11 +30,6 @@ pub(super) fn judge(task: &TaskRef, outcome: Outcome) -> Result<Encoded, Loss> {
 
 pub(super) fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
     TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(task.core.state.load())))
-}
-
-/// Why a worker makes no progress that somebody has stopped.
-pub(super) fn stopped_by(signal: i32) -> String {
-    format!("it was stopped ({}), as by a debugger or because it had touched the terminal", WorkerExit::Signal(signal))
 }
 
 /// What the error output of a worker ends with.
