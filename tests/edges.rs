@@ -37,6 +37,7 @@ progress_executor::test_worker!(
     take_odd,
     leave_early,
     read_shared,
+    return_twice_once,
     return_twice
 );
 
@@ -713,5 +714,24 @@ fn a_process_that_was_forked_and_returns_from_its_task_is_no_worker() {
             (id(), pool.submit(return_twice, ()).wait().unwrap(), id())
         });
         assert_eq!([during, after], [before; 2]);
+    }
+}
+
+/// The same with one of several inputs of a chunk.
+fn return_twice_once(n: u32, progress: &Updater) -> TaskResult<u32> {
+    if n == 1 { return_twice((), progress) } else { process_id((), progress) }
+}
+
+#[test]
+fn a_process_that_was_forked_and_returns_from_an_input_of_a_chunk_is_no_worker() {
+    let builder = || ProcessPoolExecutor::builder().max_workers(1);
+    for builder in [builder(), builder().without_shared_memory()] {
+        let pool = builder.build().unwrap();
+        let (before, during) = within_deadline(move || {
+            let before = pool.submit(process_id, ()).wait().unwrap();
+            let during: Result<Vec<u32>, _> = pool.map(return_twice_once, 0..4).chunks(4).blocking().collect();
+            (before, during.unwrap())
+        });
+        assert_eq!(during, [before; 4]);
     }
 }

@@ -20,7 +20,8 @@ impl ThisProcess {
         self.0 == process::id()
     }
 
-    /// The same, where it is known that it was so long ago. In a shorter time than a fork takes, there was none.
+    /// The same, where it is known that it was so long ago. To ask the system takes as long as a short task, which has had no
+    /// time to fork.
     pub(super) fn is_here_after(self, time: Duration) -> bool {
         time < FORK || self.is_here()
     }

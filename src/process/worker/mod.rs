@@ -191,6 +191,7 @@ impl Work for RemoteItems {
         let items = items.take_while(|_| now.get() < patience);
         let call = |input: Encoded<&[u8]>, progress: &Updater| self.function.call(input.into(), progress);
         run_items(updater, Self::function, items, call, |outcome, elapsed| {
+            self.worker.end_copies(elapsed.saturating_sub(now.get()));
             self.worker.end_item(self.run, outcome);
             now.set(elapsed);
             if elapsed.saturating_sub(sent) > batch::LONGEST {
@@ -331,9 +332,7 @@ impl Worker {
         run::claim_and_run(task.clone(), context);
         // With all items, where it has such.
         let elapsed = task.core.running_for();
-        if !self.process.is_here_after(Duration::from_nanos(elapsed)) {
-            end_copy();
-        }
+        self.end_copies(Duration::from_nanos(elapsed));
         self.leave_task(&task);
         // Where its output is expected before its outcome.
         let _ = io::stdout().flush();
@@ -360,6 +359,15 @@ impl Worker {
         task.core.move_in();
         if ends {
             self.changed.notify_all();
+            wait_for_the_end();
+        }
+    }
+
+    /// A process that the task has forked in the time that it took, and that has come out of it as well, is nobody's worker,
+    /// and says nothing.
+    fn end_copies(&self, took: Duration) {
+        if !self.process.is_here_after(took) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             wait_for_the_end();
         }
     }
@@ -425,12 +433,6 @@ fn wait_for_the_end() -> ! {
     loop {
         thread::park();
     }
-}
-
-/// This is a process that the task has forked, and that has come out of it as well: it is nobody's worker, and says nothing.
-fn end_copy() -> ! {
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    wait_for_the_end()
 }
 
 fn said(error: &WireError) -> String {
