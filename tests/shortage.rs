@@ -29,6 +29,10 @@ fn take_descriptors() -> Vec<File> {
 #[test]
 fn tasks_wait_for_descriptors() {
     within_deadline(|| {
+        let taken = take_descriptors();
+        let error = ProcessPoolExecutor::new(2).unwrap_err();
+        assert!(format!("{error:#}").contains("`ulimit -n`"), "{error:#}");
+        drop(taken);
         let pools = [(); 3].map(|()| ProcessPoolExecutor::new(2).unwrap());
         let taken = take_descriptors();
         let [pool, ..] = &pools;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -56,7 +56,7 @@ pub(crate) fn pass_over(choice: usize) {
 /// What workers run.
 pub(crate) fn path(choice: usize) -> io::Result<&'static Path> {
     let path = candidates().get(choice).map(PathBuf::as_path);
-    path.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the file of this program was not found"))
+    path.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "the file of this program was not found"))
 }
 
 /// Where this program is, for workers on other machines to find it at the same place.
@@ -131,12 +131,31 @@ impl fmt::Debug for TestWorker {
 }
 
 /// The names of the tests in this program that are workers.
-pub(crate) fn test_workers() -> &'static [String] {
+pub(crate) fn test_workers() -> io::Result<&'static [String]> {
     static FOUND: OnceLock<Vec<String>> = OnceLock::new();
-    FOUND.get_or_init(|| {
-        let names = |path| File::open(path).and_then(|file| find_marks(&file)).unwrap_or_default();
-        candidates().iter().map(names).find(|names| !names.is_empty()).unwrap_or_default()
-    })
+    let found = match FOUND.get() {
+        Some(found) => found,
+        None => {
+            let names = find_test_workers()?;
+            FOUND.get_or_init(|| names)
+        }
+    };
+    Ok(found)
+}
+
+fn find_test_workers() -> io::Result<Vec<String>> {
+    for path in candidates() {
+        let names = match File::open(path) {
+            Ok(file) => find_marks(&file)?,
+            // It is not this one.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => continue,
+            Err(error) => return Err(error),
+        };
+        if !names.is_empty() {
+            return Ok(names);
+        }
+    }
+    Ok(Vec::new())
 }
 
 fn find_marks(mut file: &File) -> io::Result<Vec<String>> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::process::error::ProcessPoolError;
 use crate::process::executor::{ProcessPoolExecutor, check_size, function_id};
+use crate::process::pool::launch::missing;
 use crate::process::pool::shared::Pool;
 use crate::process::pool::slot::Settings;
 use crate::process::pool::terms::START;
@@ -99,12 +100,17 @@ fn program() -> Result<Program, ProcessPoolError> {
     if TaskRegistry::of_this_process().is_some() && !is_test {
         return Ok(Program::Main);
     }
-    match program::test_workers() {
+    let tests = program::test_workers().map_err(|error| {
+        let hint = missing(&error).map_or(String::new(), |missing| format!(" ({missing})"));
+        let what = format!("the file of this program could not be searched for a `test_worker!`{hint}");
+        ProcessPoolError::new(what).with_source(error.into())
+    })?;
+    match tests {
         // A worker that has not become one would start another, and so on.
         [test] if role.is_none() || TaskRegistry::of_this_process().is_some() => Ok(Program::Test(test.clone())),
         [_, _, ..] => Err(ProcessPoolError::new(format!(
             "a test program can have one `test_worker!`, with all functions; this has several: {}",
-            program::test_workers().join(", ")
+            tests.join(", ")
         ))),
         _ => Err(ProcessPoolError::new(
             "worker processes run this same program again, and it has not said what they can run. Call this first thing \

@@ -81,7 +81,7 @@ pub(crate) struct Failure {
 }
 
 /// What the system lacks, maybe only for a while.
-fn missing(error: &io::Error) -> Option<&'static str> {
+pub(crate) fn missing(error: &io::Error) -> Option<&'static str> {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::MFILE) => Some("the limit on open files, `ulimit -n`, is reached"),
         Some(Errno::NFILE) => Some("the system has no more open files"),
