@@ -90,9 +90,17 @@ impl<W: Work> Slot<W> {
         mem::replace(&mut *self.lock(), stage)
     }
 
-    /// Puts the stage that `change` returns in the place of the one that it is given.
-    fn change<R>(&self, change: impl FnOnce(Stage<W>) -> (Stage<W>, R)) -> R {
+    /// Puts the stage that `change` returns in the place of the one that it is given, if that is one which `is_wanted`. Others
+    /// are left where they are: an input may be large.
+    fn change<R>(
+        &self,
+        is_wanted: impl FnOnce(&Stage<W>) -> bool,
+        change: impl FnOnce(Stage<W>) -> (Stage<W>, Option<R>),
+    ) -> Option<R> {
         let mut place = self.lock();
+        if !is_wanted(&place) {
+            return None;
+        }
         let (stage, result) = change(mem::replace(&mut *place, Stage::Empty));
         *place = stage;
         result
@@ -112,9 +120,10 @@ impl<W: Work> Slot<W> {
     }
 
     fn take_work(&self) -> Option<W> {
-        self.change(|stage| match stage {
+        // It may have been ended already.
+        let is_waiting = |stage: &Stage<W>| matches!(stage, Stage::Waiting(_));
+        self.change(is_waiting, |stage| match stage {
             Stage::Waiting(Unaligned(work)) => (Stage::Empty, Some(work)),
-            // It may have been ended already.
             other => (other, None),
         })
     }
@@ -156,15 +165,16 @@ impl<W: Work> Body for Slot<W> {
     }
 
     fn hand_over(&self, owner: RemoteOwner) {
-        self.change(|stage| match stage {
-            Stage::Empty => (Stage::Elsewhere(Unaligned(owner)), ()),
-            // It may have been ended meanwhile.
-            other => (other, ()),
-        });
+        let mut place = self.lock();
+        // It may have been ended meanwhile.
+        if matches!(*place, Stage::Empty) {
+            *place = Stage::Elsewhere(Unaligned(owner));
+        }
     }
 
     fn owner(&self) -> Option<Arc<dyn Owner>> {
-        self.change(|stage| match stage {
+        let is_elsewhere = |stage: &Stage<W>| matches!(stage, Stage::Elsewhere(_));
+        self.change(is_elsewhere, |stage| match stage {
             Stage::Elsewhere(Unaligned(owner)) => {
                 let found = (*owner).clone();
                 (Stage::Elsewhere(Unaligned(owner)), Some(found))
@@ -178,7 +188,8 @@ impl<W: Work> Body for Slot<W> {
     }
 
     fn error_kind(&self) -> Option<TaskErrorKind> {
-        self.change(|stage| match stage {
+        let has_failed = |stage: &Stage<W>| matches!(stage, Stage::Failed(_));
+        self.change(has_failed, |stage| match stage {
             Stage::Failed(Unaligned(error)) => {
                 let kind = error.kind().clone();
                 (Stage::Failed(Unaligned(error)), Some(kind))
