@@ -366,14 +366,19 @@ pub(crate) fn current_pool(id: u32) -> Option<CurrentPool> {
 
 #[cfg(test)]
 mod tests {
-    use super::new;
+    use super::{new, run_from};
     use crate::error::{CancelCause, TaskErrorKind};
     use crate::id::TaskId;
-    use crate::task::details::Owner;
+    use crate::sync::clock;
+    use crate::task::context::Context;
+    use crate::task::details::{Details, Owner};
     use crate::task::idle::Idle;
-    use crate::task::{RemoteOwner, state, transitions};
+    use crate::task::limits::Limits;
+    use crate::task::{RemoteOwner, TaskRef, publish, state, transitions};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Waker;
+    use std::time::Duration;
 
     #[derive(Default)]
     struct Pool {
@@ -426,5 +431,41 @@ mod tests {
         assert_eq!(pool.heard(), (2, 1));
         assert!(task.core.existing_details().is_none());
         assert_eq!(Arc::strong_count(&owner), 1, "a task that has ended keeps no executor");
+    }
+
+    /// When it has started, and what a task can start from that comes next on its thread.
+    fn run(task: &TaskRef, free_since: u64) -> (u64, u64) {
+        assert_eq!(task.core.claim(), Ok(()));
+        let (_, free_since) = run_from(task.clone(), Context::default(), free_since);
+        let (started, ended) = task.core.span().unwrap();
+        assert!(free_since == 0 || free_since == ended);
+        (started, free_since)
+    }
+
+    #[test]
+    fn a_task_starts_when_the_one_before_it_has_ended_unless_code_of_the_user_was_called_in_between() {
+        let (_, free_since) = run(&new(Idle, None).0, 0);
+        let (started, next) = run(&new(Idle, None).0, free_since);
+        assert_eq!(started, free_since);
+        assert!(next > free_since);
+
+        let (awaited, _) = new(Idle, None);
+        awaited.core.waiter.register(Waker::noop());
+        assert_eq!(run(&awaited, 0).1, 0);
+        let (observed, _) = new(Idle, None);
+        let _updates = publish::subscribe(&observed);
+        assert_eq!(run(&observed, 0).1, 0);
+        let (abandoned, _) = new(Idle, None);
+        transitions::abandon(&abandoned);
+        assert_eq!(run(&abandoned, 0).1, 0);
+    }
+
+    #[test]
+    fn a_task_with_a_limit_starts_no_earlier_than_now() {
+        let limits = Limits { timeout: Some(Duration::MAX), ..Limits::default() };
+        let (limited, _) = new(Idle, Details::of(None, limits));
+        let before = clock::now();
+        while clock::now() == before {}
+        assert!(run(&limited, before).0 > before);
     }
 }
