@@ -17,11 +17,13 @@
 //!  Starting ──► Greeting ──► Preparing ──► Serving ──────────────► Leaving ──┐
 //!     │ 60 s    60 s, or none  its          a task sent that does     5 s     │ the process has ended
 //!     │         has use for it initializer  not begin: 1 s; one       │       ├──────────────────────► gone
-//!     │            │           takes, 60 s  that does not listen:     │       │
-//!     │            ▼           if stopped   the grace                 ▼       │
+//!     │            │           takes what   that does not listen:     │       │
+//!     │            ▼           it takes     the grace                 ▼       │
 //!     └─► gone   Dying ◄──────────────────────── or its channel is closed ────┘
 //!                 1 s, then it is given up
 //! ```
+//!
+//! One that somebody has stopped in its initializer is killed when it has been so for 60 s.
 //!
 //! Where a [`Page`] is shared with the worker, a task that has not begun is taken back at once and exactly, and a worker
 //! is killed only for the task that it is running. Without one, a worker is sent one task at a time, so that there is
@@ -49,8 +51,6 @@ use crate::task::state;
 const LOOK: Duration = Duration::from_secs(1);
 /// How often to check whether somebody has stopped a worker whose task is slow to end.
 pub(super) const GLANCE: Duration = Duration::from_millis(250);
-/// The same while it runs its initializer.
-const PREPARING_GLANCE: Duration = Duration::from_secs(15);
 /// How long a worker may take to end when it is asked to, and a launcher when its worker is gone.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a process may take to end when it is killed.
@@ -322,9 +322,7 @@ impl<K: Types> Scheduler<K> {
 
     fn greeted(&mut self, worker: WorkerId) -> Result<(), OutOfTurn> {
         match self.slots.get_mut(&worker).map(|slot| &mut slot.phase) {
-            Some(phase @ Phase::Greeting { .. }) => {
-                *phase = Phase::Preparing { glance: self.now + PREPARING_GLANCE, stopped: 0 }
-            }
+            Some(phase @ Phase::Greeting { .. }) => *phase = Phase::preparing(self.now),
             Some(Phase::Leaving { .. } | Phase::Dying { .. }) => {}
             _ => return Err(OutOfTurn),
         }
@@ -334,10 +332,9 @@ impl<K: Types> Scheduler<K> {
 
     fn ready(&mut self, worker: WorkerId, expires: Option<Instant>) -> Result<(), OutOfTurn> {
         let slot = self.slots.get_mut(&worker).ok_or(OutOfTurn)?;
+        let serving = Phase::Serving(Serving::new(self.now, None));
         match slot.phase {
-            Phase::Greeting { .. } | Phase::Preparing { .. } => {
-                slot.phase = Phase::Serving(Serving::new(self.now, None))
-            }
+            Phase::Greeting { .. } | Phase::Preparing { .. } => slot.phase = serving,
             Phase::Leaving { .. } | Phase::Dying { .. } if !slot.was_ready => {}
             _ => return Err(OutOfTurn),
         }
@@ -539,11 +536,7 @@ impl<K: Types> Scheduler<K> {
             let Some(slot) = self.slots.get_mut(&worker) else { continue };
             slot.deadline = None;
             match slot.phase {
-                Phase::Starting => {}
-                Phase::Preparing { stopped, .. } => {
-                    slot.phase = Phase::Preparing { glance: now + PREPARING_GLANCE, stopped };
-                    self.effects.push(Action::Post(Order::Glance(worker)));
-                }
+                Phase::Starting | Phase::Preparing { .. } => self.glance_at_preparing(worker),
                 Phase::Greeting { since, .. } if self.settings.is_late(since, now) => {
                     self.kill(worker, KillReason::NotReady);
                 }

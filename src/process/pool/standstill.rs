@@ -3,6 +3,8 @@
 //! Time stands still as well for a worker of a suspended pool: its deadlines move on. One whose task is to end goes on
 //! until it has ended, as the pool may never be resumed.
 
+use std::time::{Duration, Instant};
+
 use crate::process::pool::scheduler::{GLANCE, Scheduler};
 use crate::process::pool::slot::Phase;
 use crate::process::pool::terms::{Action, KillReason, Order, Task, Types, WorkerId};
@@ -11,6 +13,15 @@ use crate::task::state;
 /// A worker that somebody has stopped in its initializer is killed when it was found to be so often enough in a row: a program
 /// that has stood still itself looks once.
 const MOST_STOPPED: u32 = 4;
+/// How often to check that.
+const PREPARING_GLANCE: Duration = Duration::from_secs(15);
+
+impl Phase {
+    /// It begins with its initializer.
+    pub(super) fn preparing(now: Instant) -> Self {
+        Self::Preparing { glance: now + PREPARING_GLANCE, stopped: 0 }
+    }
+}
 
 impl<K: Types> Scheduler<K> {
     pub(super) fn suspend(&mut self) {
@@ -78,6 +89,15 @@ impl<K: Types> Scheduler<K> {
             serving.grace = None;
             serving.glance = serving.glance.or(Some(now + GLANCE));
         });
+    }
+
+    /// It is time to check whether somebody has stopped a worker, if that runs its initializer.
+    pub(super) fn glance_at_preparing(&mut self, worker: WorkerId) {
+        let Some(slot) = self.slots.get_mut(&worker) else { return };
+        if let Phase::Preparing { glance, .. } = &mut slot.phase {
+            *glance = self.now + PREPARING_GLANCE;
+            self.effects.push(Action::Post(Order::Glance(worker)));
+        }
     }
 
     /// Takes the answer whether a worker is stopped that runs its initializer, or whose task has noticed its cancellation.
