@@ -7,11 +7,16 @@ use std::time::Duration;
 use progress_executor::{ExecutorExt, TaskGroup, TaskRegistry, TaskResult, Updater};
 use progress_executor_benches::processes::{self, IpcChannel};
 use progress_executor_benches::rounds::{Rounds, amount, time_each};
+use progress_executor_benches::table;
 
 fn main() {
     processes::init(TaskRegistry::new().register(identity));
     compare("process round trip back to back", 200, 50, Duration::ZERO);
     compare("process round trip after 2 ms", 60, 8, Duration::from_millis(2));
+    // To wake a thread costs several times more on another CPU, and the system decides which one it is.
+    table::pin_to(1);
+    compare("process round trip back to back, on one CPU", 100, 50, Duration::ZERO);
+    compare("process round trip after 2 ms, on one CPU", 60, 8, Duration::from_millis(2));
 }
 
 fn identity(n: u64, _: &Updater) -> TaskResult<u64> {

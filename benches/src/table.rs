@@ -22,16 +22,19 @@ pub fn is_wanted() -> bool {
 /// Keeps this process, and those that it starts, on the same CPUs: what is compared differs by them otherwise.
 pub fn pin() {
     static PINNED: Once = Once::new();
-    PINNED.call_once(|| {
-        let pinned = allowed_cpus().and_then(|allowed| {
-            let mut few = CpuSet::new();
-            allowed.into_iter().take(CPUS).for_each(|cpu| few.set(cpu));
-            Ok(sched_setaffinity(None, &few)?)
-        });
-        if let Err(error) = pinned {
-            eprintln!("not pinned to {CPUS} CPUs: {error}");
-        }
+    PINNED.call_once(|| pin_to(CPUS));
+}
+
+/// The same for this thread, and what it starts, on so many of them.
+pub fn pin_to(cpus: usize) {
+    let pinned = allowed_cpus().and_then(|allowed| {
+        let mut few = CpuSet::new();
+        allowed.into_iter().take(cpus).for_each(|cpu| few.set(cpu));
+        Ok(sched_setaffinity(None, &few)?)
     });
+    if let Err(error) = pinned {
+        eprintln!("not pinned to {cpus} CPUs: {error}");
+    }
 }
 
 fn allowed_cpus() -> io::Result<Vec<usize>> {
