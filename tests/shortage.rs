@@ -58,7 +58,12 @@ fn tasks_wait_for_descriptors() {
         left.wait();
 
         let [.., pool] = &pools;
-        assert!(pool.submit(double, 1).wait().is_err());
+        let paused = pool.submit(double, 1);
+        paused.pause();
+        for task in 0..2 {
+            assert!(pool.submit(double, 1).wait().is_err(), "task {task}, right after a failure");
+        }
+        assert!(paused.progress().status.is_terminal(), "nobody would start it");
         drop(taken);
         assert_eq!(pool.submit(double, 1).wait().unwrap(), 2, "it is tried again for those that follow");
     });

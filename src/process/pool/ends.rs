@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::process::pool::scheduler::{FAREWELL, LAST_MOMENT, Scheduler};
 use crate::process::pool::slot::{Phase, Slot};
+use crate::process::pool::starts::Starts;
 use crate::process::pool::terms::{Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId};
 
 impl<K: Types> Scheduler<K> {
@@ -135,6 +136,17 @@ impl<K: Types> Scheduler<K> {
             self.starts.begin_anew();
             self.give_up_on_queue(failure);
         }
+    }
+
+    /// No worker can be started, and nobody is there to try that again: all tasks fail, also those that are paused.
+    pub(crate) fn give_up(&mut self, failure: K::Failure) {
+        for worker in self.slots.keys().copied().collect::<Vec<WorkerId>>() {
+            self.remove(worker);
+            self.roster.leave(worker);
+        }
+        self.starts = Starts::default();
+        self.queue.extend(self.held.drain().map(|(_, task)| task));
+        self.give_up_on_queue(failure);
     }
 
     pub(super) fn give_up_on_queue(&mut self, failure: K::Failure) {

@@ -119,15 +119,12 @@ impl Pool {
         Ok(())
     }
 
-    /// There will be no driver: those who wait for the workers of these orders are told why. What is submitted later has threads
-    /// started anew.
-    fn give_up(&self, orders: &Receiver<StartOrder>, error: &io::Error) {
-        let failure = Failure::of_threads(error);
+    /// There will be no driver: whatever waits is told why. What is submitted later has threads started anew.
+    fn give_up(&self, error: &io::Error) {
         let mut state = self.lock();
         (state.starter, state.unanswered) = (None, 0);
-        let failed = orders.try_iter().map(|(worker, ..)| Event::NotStarted(worker, failure.clone()));
-        let failed: Vec<_> = failed.collect();
-        self.tell_locked(state, failed);
+        state.scheduler.give_up(Failure::of_threads(error));
+        self.follow(state, |actions| self.carry_out_all(actions));
     }
 
     /// Closes what the threads wait with.
@@ -140,7 +137,7 @@ impl Pool {
     /// ends.
     fn start_workers(self: Arc<Self>, orders: &Receiver<StartOrder>) {
         if let Err(error) = self.await_driver() {
-            return self.give_up(orders, &error);
+            return self.give_up(&error);
         }
         #[cfg(feature = "cluster")]
         if self.launch.launcher.is_bulk() {
