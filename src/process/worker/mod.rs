@@ -55,7 +55,7 @@ use crate::process::worker::parent::Parent;
 use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker_args::Role;
 use crate::run::{self, Work, run_items};
-use crate::sync::shortage::{self, Shortage};
+use crate::sync::shortage;
 use crate::task::context::{Context, Surroundings};
 use crate::task::details::Details;
 use crate::task::limits::Limits;
@@ -214,11 +214,9 @@ impl Worker {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Stack).current;
         // As much as it would have had in `main`.
         let stack = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(STACK).clamp(STACK / 4, 8 * STACK);
-        Shortage::new().outlast(shortage::of_threads, || {
-            let worker = self.clone();
-            let thread = thread::Builder::new().name("progress-task".into()).stack_size(stack);
-            thread.spawn(move || worker.run_tasks()).map(drop)
-        })
+        let worker = self.clone();
+        let thread = thread::Builder::new().name("progress-task".into()).stack_size(stack);
+        thread.spawn(move || worker.run_tasks()).map(drop)
     }
 
     /// The life of the thread that runs the tasks.
