@@ -66,6 +66,7 @@ impl<K: Types> Scheduler<K> {
         let is_leaving = matches!(slot.phase, Phase::Leaving { .. });
         self.lost += u64::from(slot.was_ready && !is_leaving && reason != Some(KillReason::Unwanted));
         let begun = slot.begun();
+        let mut fruitless = None;
         if begun > 0 {
             for sent in slot.sent.drain(..begun) {
                 self.lose(sent.task, exit.clone(), reason);
@@ -75,12 +76,14 @@ impl<K: Types> Scheduler<K> {
             let failure = if is_late { K::Failure::not_ready(exit) } else { K::Failure::lost(exit) };
             self.start_failed(worker, failure);
         } else if !slot.sent.is_empty() && slot.done == 0 {
-            self.see_to_fruitless(exit);
+            fruitless = Some(exit);
         }
         // From the last to the first, so that each finds its place at the front.
         for sent in slot.sent.into_iter().rev() {
             self.take_back(sent.task);
         }
+        // What it was sent may be all that there is to give up.
+        fruitless.into_iter().for_each(|exit| self.see_to_fruitless(exit));
         self.roster.leave(worker);
     }
 
