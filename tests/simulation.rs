@@ -1575,3 +1575,25 @@ fn short_tasks_do_not_wait_behind_a_large_input_that_is_on_its_way() {
     three.submit(1);
     assert_eq!(three.busy().len(), 2, "another one gets what comes after it");
 }
+
+#[test]
+fn the_only_task_is_not_tried_for_ever_on_workers_that_are_gone_before_they_begin() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::<Kind>::new(settings(), now);
+    assert_eq!(scheduler.handle(Event::Submitted(TaskRef(Rc::new(SimTask::new(1)))), now), Ok(()));
+    for worker in 0..100 {
+        let is_given_up = |action: &Action<Kind>| matches!(action, Action::Reject(tasks, _) if tasks.len() == 1);
+        if scheduler.take_effects().iter().any(is_given_up) {
+            assert_eq!(worker, 10);
+            return;
+        }
+        let page = Rc::new(SharedPage { places: Some(RefCell::default()), sending: Cell::new(None) });
+        for event in [Event::Started(worker, page), Event::Ready(worker, None), Event::Severed(worker, true)] {
+            assert_eq!(scheduler.handle(event, now), Ok(()));
+        }
+        assert_eq!(scheduler.handle(Event::Gone(worker, "gone"), now), Ok(()));
+        now += Duration::from_secs(1);
+        assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
+    }
+    panic!("it is tried for ever");
+}
