@@ -463,8 +463,9 @@ impl<K: Types> Scheduler<K> {
     /// The task of this worker takes long: nothing waits behind it, and how far it comes is worth to be known. Where a page
     /// is shared, that is there to be looked at, but for whether it has made a progress call.
     fn see_to_long(&mut self, worker: WorkerId) {
-        self.recall_behind(worker);
         self.update(worker, |serving| (serving.is_long, serving.look) = (true, None));
+        // If one of them has begun, the first has ended by now, and there is to be another look.
+        self.recall_behind(worker);
         let slot = &self.slots[&worker];
         let told = if slot.shares_page() { state::ECHO } else { state::OBSERVED };
         if let Some(word) = slot.sent.front().map(|sent| sent.task.word()) {
