@@ -1504,8 +1504,9 @@ impl Three {
         self.tell(Event::Time);
     }
 
-    fn begin_first(&self, worker: WorkerId) {
-        let (_, place) = self.sent[worker as usize][0];
+    /// The worker begins with the task at this index of those that it was sent.
+    fn begin(&self, worker: WorkerId, index: usize) {
+        let (_, place) = self.sent[worker as usize][index];
         assert!(self.pages[worker as usize].change(place, Place::Sent, Place::Running));
     }
 
@@ -1554,9 +1555,20 @@ fn longer_tasks_go_to_all_workers() {
 fn what_waits_for_a_worker_that_is_at_a_long_task_goes_to_all_others() {
     let mut three = Three::new(SHORT);
     let taker = three.sole_taker_of(10);
-    three.begin_first(taker);
+    three.begin(taker, 0);
     three.pass_time();
     assert_eq!(three.busy(), [0, 1, 2]);
+}
+
+#[test]
+fn a_worker_that_goes_on_while_it_is_looked_at_is_looked_at_again() {
+    let mut three = Three::new(SHORT);
+    let taker = three.sole_taker_of(2);
+    three.begin(taker, 0);
+    // What it has noted of the end of the first was not read any more.
+    three.begin(taker, 1);
+    three.pass_time();
+    assert!(three.scheduler.next_deadline().is_some_and(|next| next <= three.now));
 }
 
 #[test]
