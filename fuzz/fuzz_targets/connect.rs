@@ -33,6 +33,11 @@ mod wire;
 /// What the files need of their crate.
 mod error {
     pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+    /// What panics is a finding.
+    pub(crate) fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
+        call()
+    }
 }
 mod process {
     pub(crate) mod protocol {

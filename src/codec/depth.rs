@@ -82,6 +82,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::is_deeper_than;
+    use crate::codec::payload::Payload;
     use crate::codec::{Encoded, Format, decode, encode};
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -97,7 +98,7 @@ mod tests {
     #[test]
     fn a_chain_without_end_is_an_error_and_not_the_end_of_the_process() {
         for (count, is_fine) in [(0, true), (127, true), (128, false), (1_000_000, false)] {
-            let encoded = Encoded { format: Format::MessagePack, bytes: links(count) };
+            let encoded = Encoded { format: Format::MessagePack, bytes: Payload::from(links(count)) };
             let decoded = decode::<Chain>(encoded);
             assert_eq!(decoded.is_ok(), is_fine, "{count} links");
             if let Err(error) = decoded {

@@ -12,6 +12,7 @@ mod message_pack;
 #[cfg(not(feature = "processes"))]
 #[path = "no_message_pack.rs"]
 mod message_pack;
+pub(crate) mod payload;
 pub mod plain;
 pub(crate) mod references;
 pub(crate) mod shared;
@@ -25,12 +26,13 @@ use std::cell::Cell;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::codec::payload::Payload;
 use crate::codec::plain::for_numbers;
 use crate::error::BoxError;
 
 /// An encoded value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Encoded<B = Vec<u8>> {
+pub(crate) struct Encoded<B = Payload> {
     pub(crate) format: Format,
     pub(crate) bytes: B,
 }
@@ -40,7 +42,14 @@ pub(crate) type EncodedCow<'a> = Encoded<Cow<'a, [u8]>>;
 
 impl From<Encoded> for EncodedCow<'_> {
     fn from(Encoded { format, bytes }: Encoded) -> Self {
-        Self { format, bytes: bytes.into() }
+        Self { format, bytes: Vec::from(bytes).into() }
+    }
+}
+
+impl Encoded {
+    /// To be decoded; see [`Payload::lend`].
+    pub(crate) fn lend(&mut self) -> EncodedCow<'_> {
+        Encoded { format: self.format, bytes: self.bytes.lend() }
     }
 }
 
@@ -71,33 +80,33 @@ pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxErr
     // An option, so that a value that is sent as it is can be moved out.
     let mut slot = Some(value);
     if let Some(bytes) = encode_plain(&mut slot) {
-        return Ok(Encoded { format: Format::Plain, bytes });
+        return Ok(Encoded { format: Format::Plain, bytes: bytes.into() });
     }
-    let bytes = slot.as_ref().map_or_else(|| Ok(Vec::new()), message_pack)?;
+    let bytes = slot.as_ref().map_or_else(|| Ok(Payload::default()), message_pack)?;
     Ok(Encoded { format: Format::MessagePack, bytes })
 }
 
 /// The same for a value that stays.
 pub(crate) fn encode_ref<T: Serialize + 'static>(value: &T) -> Result<Encoded, BoxError> {
     if let Some(bytes) = plain_bytes(value) {
-        return Ok(Encoded { format: Format::Plain, bytes });
+        return Ok(Encoded { format: Format::Plain, bytes: bytes.into() });
     }
     Ok(Encoded { format: Format::MessagePack, bytes: message_pack(value)? })
 }
 
-/// More than this is not copied once more to take no more memory than it needs.
-const LARGE: usize = 4096;
+/// Up to this size, bytes are copied once more to take no more memory than they need.
+const COPIED: usize = 4096;
 
 /// Takes no more memory than it needs, for it may wait for long.
-fn message_pack<T: Serialize>(value: &T) -> Result<Vec<u8>, BoxError> {
+fn message_pack<T: Serialize>(value: &T) -> Result<Payload, BoxError> {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
     // A new one where the value encodes others meanwhile, or where the thread is about to end.
     let mut bytes = BUFFER.try_with(Cell::take).unwrap_or_default();
     message_pack::append(value, &mut bytes)?;
-    if bytes.len() > LARGE {
-        return Ok(bytes);
+    if bytes.len() > COPIED {
+        return Ok(bytes.into());
     }
     let exact = bytes.as_slice().into();
     bytes.clear();
@@ -204,7 +213,7 @@ mod tests {
     #[test]
     fn a_small_value_takes_no_more_memory_than_its_encoding() {
         for value in [vec![(1_u64, "one".to_owned())], vec![]] {
-            let bytes = encode(value).unwrap().bytes;
+            let bytes = Vec::from(encode(value).unwrap().bytes);
             assert_eq!(bytes.capacity(), bytes.len());
         }
     }
@@ -297,7 +306,7 @@ mod tests {
         for depth in 1..300 {
             let is_decoded = |list| {
                 let bytes = rmp_serde::to_vec_named(&list).unwrap();
-                decode::<List>(Encoded { format: Format::MessagePack, bytes }).is_ok()
+                decode::<List>(Encoded { format: Format::MessagePack, bytes: &*bytes }).is_ok()
             };
             assert_eq!(encode(list(depth)).is_ok(), is_decoded(list(depth)), "{depth} lists");
         }
@@ -391,11 +400,15 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_an_error() {
-        let plain = |bytes: &[u8]| Encoded { format: Format::Plain, bytes: bytes.to_vec() };
+        fn plain(bytes: &[u8]) -> Encoded<&[u8]> {
+            Encoded { format: Format::Plain, bytes }
+        }
         assert!(decode::<Vec<u32>>(plain(&[1, 2, 3])).is_err());
         assert!(decode::<String>(plain(&[255])).is_err());
         assert!(decode::<u64>(plain(&[1])).is_err());
-        let packed = |bytes: &[u8]| Encoded { format: Format::MessagePack, bytes: bytes.to_vec() };
+        fn packed(bytes: &[u8]) -> Encoded<&[u8]> {
+            Encoded { format: Format::MessagePack, bytes }
+        }
         assert!(decode::<u64>(packed(&[])).is_err());
         assert!(decode::<Vec<u64>>(packed(&[0xdd, 255, 255, 255, 255])).is_err(), "an array that claims to be huge");
         assert!(decode::<Nested>(packed(&[0x91; 100_000])).is_err(), "arrays in arrays in arrays");

@@ -59,7 +59,7 @@ impl Image {
     pub(crate) fn new(Encoded { format, bytes }: Encoded) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { id, format, bytes: Arc::new(bytes), keepers: Mutex::default() })
+        Arc::new(Self { id, format, bytes: bytes.into(), keepers: Mutex::default() })
     }
 
     /// Registers `keeper`, to be told when nobody needs it any more.

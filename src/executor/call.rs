@@ -50,8 +50,8 @@ where
         C::encode(self.input)
     }
 
-    fn decode(output: Encoded) -> Result<O, BoxError> {
-        C::decode(output.into())
+    fn decode(mut output: Encoded) -> Result<O, BoxError> {
+        C::decode(output.lend())
     }
 }
 

@@ -320,7 +320,7 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
         self.push_unencodable(error);
         // A worker that tells of more is out of its mind.
         if self.counts.read().left > 0 {
-            let decode = |output: Encoded| (self.decode)(output.into());
+            let decode = |mut output: Encoded| (self.decode)(output.lend());
             self.push(decode_outcome(outcome, decode, || error(TaskErrorKind::Decode)));
         }
     }
@@ -397,7 +397,7 @@ where
             Inputs::Values(inputs) => inputs,
             Inputs::Encoded(bytes) => {
                 lock(&self.chunk.references).iter().for_each(references::add);
-                return Ok(Encoded { format: Format::Items, bytes });
+                return Ok(Encoded { format: Format::Items, bytes: bytes.into() });
             }
             Inputs::Taken => return Err(STAYS.into()),
         };
@@ -413,7 +413,7 @@ where
         self.chunk.encoded.store(bytes.len(), Ordering::Relaxed);
         *lock(&self.chunk.unencodable) = unencodable;
         *lock(&self.chunk.references) = references::known();
-        Ok(Encoded { format: Format::Items, bytes })
+        Ok(Encoded { format: Format::Items, bytes: bytes.into() })
     }
 
     fn decode(_nothing: Encoded) -> Result<(), BoxError> {

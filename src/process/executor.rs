@@ -334,7 +334,7 @@ impl ProcessPoolExecutor {
         };
         let input = input.map_err(refuse)?;
         if let Err(error) = check_size(called, &input, max) {
-            give_back(job.task(), input.bytes, max);
+            give_back(job.task(), input.bytes.into(), max);
             return Err(refuse(error));
         }
         let frame_of = |image: &Image| image.bytes.len() as u64 + outbox::BARE_OVERHEAD;

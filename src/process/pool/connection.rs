@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
+use crate::codec::payload::Payload;
 use crate::codec::references::Keeper;
 use crate::process::pool::launched::Site;
 use crate::process::pool::line_stream::Speakers;
@@ -10,7 +11,6 @@ use crate::process::pool::queued::{Entry, Queued};
 use crate::process::pool::terms::Task;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::memory::Memory;
-use crate::process::protocol::wire::outbox::Payload;
 use crate::process::protocol::wire::{Request, Run};
 use crate::task::state;
 

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::codec::payload::Payload;
 use crate::codec::references::{Image, References};
 use crate::codec::{Encoded, Format};
 use crate::executor::job::Job;
@@ -12,7 +13,6 @@ use crate::process::pool::terms::{Page, Report, Task, Types};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::memory;
 use crate::process::protocol::page::Doomed;
-use crate::process::protocol::wire::outbox::Payload;
 use crate::process::protocol::wire::{self, Outcome};
 use crate::task::remote::{RemoteLog, RemoteSnapshot};
 use crate::task::state::Unclaimed;
@@ -62,7 +62,7 @@ impl Queued {
             job,
             function,
             format: input.format,
-            input: Mutex::new(input.bytes.into()),
+            input: Mutex::new(input.bytes),
             references: (!references.is_empty()).then(|| Box::new(references)),
             retries: AtomicU32::new(retries),
         }))

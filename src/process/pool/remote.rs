@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::codec::Encoded;
+use crate::codec::payload::Payload;
 use crate::error::{BoxError, TaskError, TaskErrorKind};
 use crate::sync::clock;
 use crate::task::items::Lost;
@@ -91,7 +92,7 @@ impl RemoteTask<'_> {
 
     /// Ends it with the outcome that it had: its encoded output, or an error. `input` is what it was sent, where that is
     /// kept. It was heard of at that moment of the clock.
-    pub(super) fn end(&self, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>, input: Vec<u8>, heard_at: u64) {
+    pub(super) fn end(&self, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>, input: Payload, heard_at: u64) {
         let core = &self.task.core;
         let is_observed = core.state.load() & state::OBSERVED != 0;
         let is_new = !is_observed && core.state.begin();
@@ -99,7 +100,7 @@ impl RemoteTask<'_> {
             self.begin();
         }
         if let Some(items) = core.items().filter(|_| outcome.is_ok()) {
-            items.end(input, &|kind| self.task.error(kind));
+            items.end(input.into(), &|kind| self.task.error(kind));
         }
         // A task that has run took some time, however coarse the clock; and no less than was shown here.
         let shown = if is_new { 0 } else { core.running_for() };
@@ -111,13 +112,13 @@ impl RemoteTask<'_> {
 
     /// Ends it where nothing more will be heard of it than what was recorded. `input` is what it was sent; `is_exact` says
     /// whether all of its items are known that have ended.
-    pub(super) fn lose(&self, record: Option<Record>, loss: Loss, input: Vec<u8>, is_exact: bool) {
+    pub(super) fn lose(&self, record: Option<Record>, loss: Loss, input: Payload, is_exact: bool) {
         let core = &self.task.core;
         self.begin_at(Pace::EveryChange);
         record.into_iter().for_each(|record| core.restore(record));
         if let Some(items) = core.items() {
             let is_cancelled = core.state.load() & state::CANCEL != 0;
-            items.lose(Lost { input, is_exact, is_cancelled }, &|kind| self.task.error(kind));
+            items.lose(Lost { input: input.into(), is_exact, is_cancelled }, &|kind| self.task.error(kind));
         }
         self.settle(None, Err(loss));
     }
@@ -223,7 +224,7 @@ mod tests {
             assert_eq!(queued.retry(), !is_cancelled);
             if is_cancelled {
                 let lost = Loss::of(TaskErrorKind::WorkerLost(WorkerExit::Code(3)));
-                RemoteTask { task: &task, report_interval: Duration::ZERO }.lose(None, lost, Vec::new(), true);
+                RemoteTask { task: &task, report_interval: Duration::ZERO }.lose(None, lost, Payload::default(), true);
             } else {
                 queued.lend().expect("it waits for its next worker");
             }

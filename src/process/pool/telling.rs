@@ -129,12 +129,12 @@ impl Pool {
             }
             Action::Settle(task, (snapshot, outcome)) => {
                 let outcome = judge(task.task(), outcome);
-                self.remote(&task).end(snapshot, outcome, task.take_input().into(), heard_at);
+                self.remote(&task).end(snapshot, outcome, task.take_input(), heard_at);
             }
             Action::Lose(task, mut end, reason) => {
                 let record = end.record.take().filter(|record| record.task == task.id());
                 let (is_exact, loss) = (end.is_exact, loss(task.task(), self.cancel_grace, *end, reason));
-                self.remote(&task).lose(record, loss, task.take_input().into(), is_exact);
+                self.remote(&task).lose(record, loss, task.take_input(), is_exact);
             }
             Action::ShowRetry(task) => publish::change(task.task()),
             Action::Refuse(task) => transitions::refuse(task.task(), cancelled_kind(task.task()), None),

@@ -163,8 +163,8 @@ impl Work for Remote {
         "task"
     }
 
-    fn call(self, updater: &Updater) -> TaskResult<Encoded> {
-        self.function.call(self.input.into(), updater)
+    fn call(mut self, updater: &Updater) -> TaskResult<Encoded> {
+        self.function.call(self.input.lend(), updater)
     }
 }
 

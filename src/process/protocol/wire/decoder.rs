@@ -5,9 +5,10 @@ use std::str;
 use std::sync::Arc;
 
 use super::{
-    ENDINGS, Fingerprint, HALTED, HEAD, Hello, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, PARTS, ROOM,
-    Ready, Reply, Request, Run, SILENT, Surroundings, WireError, kind,
+    ENDINGS, Fingerprint, HALTED, HEAD, Hello, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, PARTS, ROOM, Ready,
+    Reply, Request, Run, SILENT, Surroundings, WireError, kind,
 };
+use crate::codec::payload::{LARGE, Payload};
 use crate::codec::{Encoded, Format, items};
 use crate::task::remote::{Position, RemoteLog, RemotePart, RemoteSnapshot};
 
@@ -208,7 +209,7 @@ impl Decoder {
 
     fn next<M>(
         &mut self,
-        decode: impl FnOnce(Head, &[u8], Vec<u8>) -> Result<M, WireError>,
+        decode: impl FnOnce(Head, &[u8], Payload) -> Result<M, WireError>,
     ) -> Result<Option<M>, WireError> {
         if self.large.is_some() {
             return self.next_large(decode);
@@ -221,7 +222,7 @@ impl Decoder {
             if last != NEWLINE {
                 return Err(WireError::NoNewline);
             }
-            let message = decode(head, fields, payload.to_vec())?;
+            let message = decode(head, fields, payload.into())?;
             self.consume(head.frame_len());
             return Ok(Some(message));
         }
@@ -235,7 +236,7 @@ impl Decoder {
 
     fn next_large<M>(
         &mut self,
-        decode: impl FnOnce(Head, &[u8], Vec<u8>) -> Result<M, WireError>,
+        decode: impl FnOnce(Head, &[u8], Payload) -> Result<M, WireError>,
     ) -> Result<Option<M>, WireError> {
         let is_whole = |large: &mut Large| large.payload.len() > large.head.payload;
         let Some(Large { head, fields, mut payload }) = self.large.take_if(is_whole) else { return Ok(None) };
@@ -244,7 +245,7 @@ impl Decoder {
         }
         self.buffer.extend_from_slice(&payload[head.payload + 1..]);
         payload.truncate(head.payload);
-        let message = decode(head, &fields, payload)?;
+        let message = decode(head, &fields, payload.into())?;
         self.decoded += head.frame_len() as u64;
         Ok(Some(message))
     }
@@ -268,7 +269,7 @@ impl Decoder {
 }
 
 /// `function` is that of the task before.
-fn request(head: Head, fields: &[u8], payload: Vec<u8>, function: &mut Arc<str>) -> Result<Request, WireError> {
+fn request(head: Head, fields: &[u8], payload: Payload, function: &mut Arc<str>) -> Result<Request, WireError> {
     let Head { kind, id, .. } = head;
     Ok(match kind {
         kind::SURROUNDINGS => Request::Surroundings(surroundings(fields, &payload)?),
@@ -288,7 +289,7 @@ fn request(head: Head, fields: &[u8], payload: Vec<u8>, function: &mut Arc<str>)
     })
 }
 
-fn reply(head: Head, fields: &[u8], payload: Vec<u8>) -> Result<Reply, WireError> {
+fn reply(head: Head, fields: &[u8], payload: Payload) -> Result<Reply, WireError> {
     let Head { kind, id, .. } = head;
     Ok(match kind {
         kind::READY => {
@@ -335,7 +336,7 @@ fn hello(fields: &[u8]) -> Result<Hello, WireError> {
     Ok(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level })
 }
 
-fn run(id: u64, fields: &[u8], payload: Vec<u8>, function: &mut Arc<str>) -> Result<Request, WireError> {
+fn run(id: u64, fields: &[u8], payload: Payload, function: &mut Arc<str>) -> Result<Request, WireError> {
     let mut from = Fields { rest: fields, message: "Run" };
     let (place, wanted, timeout, format) = (from.u64()?, from.u32()?, from.u64()?, from.format()?);
     from.one_text_into(function)?;
@@ -370,7 +371,7 @@ fn origin(mut from: Fields<'_>, payload: &[u8]) -> Result<Origin, WireError> {
 }
 
 /// The outcome of a task or of an item; that of an item comes without a snapshot if it is a value.
-fn outcome(kind: u8, fields: &[u8], payload: Vec<u8>) -> Result<(RemoteSnapshot, Outcome), WireError> {
+fn outcome(kind: u8, fields: &[u8], payload: Payload) -> Result<(RemoteSnapshot, Outcome), WireError> {
     match kind {
         kind::VALUE => {
             let (snapshot, value) = Fields { rest: fields, message: "Value" }.value(payload)?;
@@ -469,7 +470,7 @@ impl<'a> Fields<'a> {
         String::from_utf8(self.rest.to_vec()).map_err(|_| self.malformed())
     }
 
-    fn value(mut self, bytes: Vec<u8>) -> Result<(RemoteSnapshot, Encoded), WireError> {
+    fn value(mut self, bytes: Payload) -> Result<(RemoteSnapshot, Encoded), WireError> {
         let format = self.format()?;
         Ok((self.snapshot()?, Encoded { format, bytes }))
     }

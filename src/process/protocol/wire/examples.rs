@@ -7,6 +7,7 @@ use super::outbox::*;
 use super::tests::{Delivery, KINDS, SIZES, decoded, encoded, frame, head, held};
 use super::*;
 use crate::codec::Format;
+use crate::codec::payload::LARGE;
 
 fn request_of(bytes: &[u8]) -> Result<Option<Request>, WireError> {
     let mut decoder = Decoder::new(1024);
@@ -21,7 +22,7 @@ fn reply_of(bytes: &[u8]) -> Result<Option<Reply>, WireError> {
 }
 
 fn run_of(len: usize) -> Request {
-    let input = Encoded { format: Format::Plain, bytes: vec![7; len] };
+    let input = Encoded { format: Format::Plain, bytes: vec![7; len].into() };
     Request::Run {
         run: Run { id: 1, place: 4, wanted: 2, timeout: 3 },
         function: "f".into(),
@@ -92,7 +93,7 @@ fn a_frame_is_as_large_as_its_bound_says() {
     let snapshot = RemoteSnapshot { message: Some("what it is at".into()), ..RemoteSnapshot::default() };
     for len in SIZES {
         assert_eq!(encoded(&[run_of(len)]).len() as u64, len as u64 + run_overhead(("f", Some("name"))));
-        let outcome = Outcome::Value(Encoded { format: Format::Plain, bytes: vec![7; len] });
+        let outcome = Outcome::Value(Encoded { format: Format::Plain, bytes: vec![7; len].into() });
         let ended = Reply::Ended { id: 1, snapshot: snapshot.clone(), outcome };
         assert_eq!(encoded(&[ended]).len() as u64, len as u64 + value_overhead(&snapshot));
     }

@@ -37,9 +37,6 @@ const MAGIC: [u8; 8] = *b"progexec";
 pub(crate) const HEAD: usize = 21;
 const NEWLINE: u8 = b'\n';
 
-/// From this size on, a payload is neither copied nor read through a buffer.
-const LARGE: usize = 32 * 1024;
-
 /// How much is read at once, at the least.
 const ROOM: usize = 64 * 1024;
 

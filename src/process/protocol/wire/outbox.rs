@@ -6,9 +6,10 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{
-    HALTED, HEAD, LARGE, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, PARTS, ROOM, Ready, Reply, Request, Run,
-    SILENT, SNAPSHOT, Surroundings, kind,
+    HALTED, HEAD, MAGIC, MESSAGE, NEWLINE, NOTICED, Origin, Outcome, PARTS, ROOM, Ready, Reply, Request, Run, SILENT,
+    SNAPSHOT, Surroundings, kind,
 };
+use crate::codec::payload::Payload;
 use crate::codec::{Encoded, Format};
 use crate::task::remote::{Position, RemoteLog, RemotePart, RemoteSnapshot};
 
@@ -115,9 +116,9 @@ impl Outbox {
                 to.push(hello.log_level);
             }),
             Request::Run { run, function, name, input } => {
-                self.run(run, (&function, name.as_deref()), input.format, &input.bytes.into());
+                self.run(run, (&function, name.as_deref()), input.format, &input.bytes);
             }
-            Request::Share { id, value } => self.share(id, value.format, &value.bytes.into()),
+            Request::Share { id, value } => self.share(id, value.format, &value.bytes),
             Request::Forget { id } => self.push_small(kind::FORGET, id, |_| {}),
             Request::Want { id, wanted } => self.push_small(kind::WANT, id, |to| to.extend(wanted.to_le_bytes())),
             Request::Suspend => self.push_small(kind::SUSPEND, 0, |_| {}),
@@ -190,25 +191,23 @@ impl Outbox {
             Outcome::Error(ending, texts) => {
                 let mut payload = Vec::new();
                 texts.iter().for_each(|text| put_bytes(&mut payload, text.as_bytes()));
-                (error, ending as u8, payload)
+                (error, ending as u8, payload.into())
             }
         };
         let fields = |to: &mut Vec<u8>| {
             to.push(first);
             snapshot.into_iter().for_each(|snapshot| put_snapshot(to, snapshot));
         };
-        self.push(kind, id, fields, &payload.into());
+        self.push(kind, id, fields, &payload);
     }
 
     fn push_small(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>)) {
-        self.push(kind, id, fields, &Payload::Small(Vec::new()));
+        self.push(kind, id, fields, &Payload::default());
     }
 
     fn push(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>), payload: &Payload) {
-        let (len, copied) = match payload {
-            Payload::Small(bytes) => (bytes.len(), bytes.len()),
-            Payload::Large(bytes) => (bytes.len(), 0),
-        };
+        let len = payload.len();
+        let copied = if let Payload::Large(_) = payload { 0 } else { len };
         // At once, and not little by little.
         self.tail.reserve(HEAD + FIELDS + copied + 1);
         let start = self.tail.len();
@@ -220,7 +219,7 @@ impl Outbox {
         let fields_len = u32::try_from(self.tail.len() - start - HEAD).unwrap_or(u32::MAX);
         self.tail[start + 9..start + 13].copy_from_slice(&fields_len.to_le_bytes());
         match payload {
-            Payload::Small(bytes) => self.tail.extend(bytes),
+            Payload::Tiny(..) | Payload::Small(_) => self.tail.extend_from_slice(payload),
             Payload::Large(bytes) => {
                 self.tail_at += (self.tail.len() + len) as u64;
                 self.chunks.push_back(Arc::new(mem::take(&mut self.tail)));
@@ -228,35 +227,6 @@ impl Outbox {
             }
         }
         self.tail.push(NEWLINE);
-    }
-}
-
-/// An encoded value to be sent, maybe more than once.
-#[derive(Clone, Debug)]
-pub(crate) enum Payload {
-    /// It is copied.
-    Small(Vec<u8>),
-    Large(Arc<Vec<u8>>),
-}
-
-impl From<Vec<u8>> for Payload {
-    fn from(bytes: Vec<u8>) -> Self {
-        if bytes.len() < LARGE { Self::Small(bytes) } else { Self::Large(Arc::new(bytes)) }
-    }
-}
-
-impl From<Payload> for Vec<u8> {
-    fn from(payload: Payload) -> Self {
-        match payload {
-            Payload::Small(bytes) => bytes,
-            Payload::Large(bytes) => Arc::unwrap_or_clone(bytes),
-        }
-    }
-}
-
-impl Default for Payload {
-    fn default() -> Self {
-        Self::Small(Vec::new())
     }
 }
 

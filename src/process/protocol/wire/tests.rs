@@ -11,6 +11,7 @@ use proptest::sample::{Index, select};
 use super::decoder::Decoder;
 use super::outbox::*;
 use super::*;
+use crate::codec::payload::LARGE;
 use crate::codec::{Format, items};
 use crate::task::remote::{Position, RemotePart};
 
@@ -267,7 +268,7 @@ fn text() -> impl Strategy<Value = String> {
 
 fn value() -> impl Strategy<Value = Encoded> {
     let format = select(&[Format::MessagePack, Format::Plain]);
-    (format, bytes()).prop_map(|(format, bytes)| Encoded { format, bytes })
+    (format, bytes()).prop_map(|(format, bytes)| Encoded { format, bytes: bytes.into() })
 }
 
 fn snapshot() -> impl Strategy<Value = RemoteSnapshot> {
