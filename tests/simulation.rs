@@ -26,6 +26,8 @@ mod assign;
 mod census;
 #[path = "../src/process/pool/ends.rs"]
 mod ends;
+#[path = "../src/process/pool/looks.rs"]
+mod looks;
 #[path = "../src/process/protocol/page.rs"]
 mod page;
 #[path = "../src/process/pool/roster.rs"]

@@ -20,6 +20,12 @@ impl<K: Types> Scheduler<K> {
         !self.queue.iter().all(Task::has_ended)
     }
 
+    /// Whether one more task can only wait as well: workers have as much as they are given ahead, and there are as many as
+    /// there may be.
+    pub(super) fn is_saturated(&self) -> bool {
+        !self.queue.is_empty() && self.idle.is_empty() && self.slots.len() >= self.settings.max_workers
+    }
+
     /// Assigns tasks to workers, and starts as many workers as there is work and room for.
     pub(super) fn assign(&mut self) {
         if self.queue.is_empty() || self.is_suspended {
@@ -131,8 +137,6 @@ impl<K: Types> Scheduler<K> {
             // An idle one is asked to end when its time has come, and one that is busy when it becomes idle.
             return;
         }
-        // As many as mostly follow: to be sent, and to be taken for begun.
-        self.effects.reserve(2 * count.min(self.queue.len()));
         let mut given = 0;
         while given < count && slot.done + (slot.sent.len() as u64) < self.settings.max_tasks {
             let Some(task) = self.queue.pop_front() else { break };

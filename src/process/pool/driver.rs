@@ -42,9 +42,6 @@ const LAST_READS: usize = 256;
 /// For how long to spin after a message, in case another one follows.
 const RECENTLY: Duration = Duration::from_micros(20);
 
-/// The most room that is reserved for what follows from a message.
-const MOST_EFFECTS: usize = 256;
-
 /// Reads from workers, and handles their ends.
 pub(super) struct Driver {
     pub(super) pool: Arc<Pool>,
@@ -59,8 +56,6 @@ pub(super) struct Driver {
     /// Workers that were given up, which still have time to end, or their launchers have.
     lingering: BTreeMap<WorkerId, Ending>,
     remnants: Remnants,
-    /// How many actions mostly follow from a message.
-    usual_effects: usize,
     /// When heartbeats are due next.
     pub(super) next_beat: Option<Instant>,
     #[cfg(feature = "cluster")]
@@ -145,7 +140,6 @@ impl Driver {
             unwatched: Unwatched::default(),
             lingering: BTreeMap::new(),
             remnants: Remnants::default(),
-            usual_effects: 0,
             next_beat: None,
             #[cfg(feature = "cluster")]
             crews: Crews::default(),
@@ -324,7 +318,6 @@ impl Driver {
             Err(error) => return self.sever(worker, Some(error)),
         }
         let mut state = self.pool.lock();
-        state.scheduler.expect_effects(self.usual_effects);
         let mut has_just_begun = false;
         let result = loop {
             match peer.next_event(worker, &self.pool.launch, &mut state.connections) {
@@ -341,7 +334,7 @@ impl Driver {
                 Err(error) => break Err(error),
             }
         };
-        self.usual_effects = state.scheduler.see_to_work(now).min(MOST_EFFECTS);
+        state.scheduler.see_to_work(now);
         if has_just_begun && peer.process.is_launcher() {
             peer.answer();
             self.pool.send_off(worker, &peer.channel);

@@ -21,6 +21,7 @@ mod line_stream;
 mod lobby;
 #[cfg(feature = "log")]
 mod logs;
+mod looks;
 mod peer;
 mod poller;
 mod pulses;

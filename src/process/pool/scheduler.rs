@@ -48,13 +48,15 @@ use crate::process::protocol::page::Doomed;
 use crate::task::state;
 
 /// How often to look at what a worker has begun.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// How often to check whether somebody has stopped a worker whose task is slow to end.
 pub(super) const GLANCE: Duration = Duration::from_millis(250);
 /// How long a worker may take to end when it is asked to, and a launcher when its worker is gone.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a process may take to end when it is killed.
 pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// For how many effects memory is kept: for those of one worker that has ended all that it had, and is given as much.
+const MOST_EFFECTS: usize = 512;
 
 /// The requests that a worker hears of.
 pub(super) const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | state::PROBE | state::CAUSE;
@@ -123,8 +125,11 @@ impl<K: Types> Scheduler<K> {
 
     /// Takes in what has happened, and decides [what is to be done](Self::take_effects) about it.
     pub(crate) fn handle(&mut self, event: Event<K>, now: Instant) -> Result<(), OutOfTurn> {
+        let is_one_more = matches!(event, Event::Submitted(_)) && self.is_saturated();
         self.note(event, now)?;
-        self.see_to_work(now);
+        if !is_one_more {
+            self.see_to_work(now);
+        }
         Ok(())
     }
 
@@ -133,17 +138,18 @@ impl<K: Types> Scheduler<K> {
         mem::take(&mut self.effects)
     }
 
-    /// Makes room for as many effects as are to be expected.
-    pub(crate) fn expect_effects(&mut self, count: usize) {
-        self.effects.reserve(count);
+    /// Takes the memory back that effects were in, for those to come.
+    pub(crate) fn reuse(&mut self, effects: Effects<K>) {
+        if effects.capacity() <= MOST_EFFECTS {
+            self.effects = effects;
+        }
     }
 
-    /// Assigns tasks as far as there is room, and dismisses workers that are not needed. Returns how much is to be done.
-    pub(crate) fn see_to_work(&mut self, now: Instant) -> usize {
+    /// Assigns tasks as far as there is room, and dismisses workers that are not needed.
+    pub(crate) fn see_to_work(&mut self, now: Instant) {
         self.now = now;
         self.assign();
         self.dismiss_unwanted();
-        self.effects.len()
     }
 
     /// The same as [`handle`](Self::handle) for one of several events: after the last one, [work](Self::see_to_work) is seen to.
@@ -223,7 +229,7 @@ impl<K: Types> Scheduler<K> {
         self.start_grace(worker);
     }
 
-    fn want(&mut self, worker: WorkerId, index: usize, wanted: u32) {
+    pub(super) fn want(&mut self, worker: WorkerId, index: usize, wanted: u32) {
         let Some(sent) = self.slots.get_mut(&worker).and_then(|slot| slot.sent.get_mut(index)) else { return };
         // A worker that was asked to observe a task does so to the end.
         let wanted = wanted | sent.told & (state::OBSERVED | state::ECHO);
@@ -429,58 +435,6 @@ impl<K: Types> Scheduler<K> {
         self.schedule(worker);
         if self.is_suspended {
             self.stop(worker);
-        }
-    }
-
-    /// Everything that this worker has sent so far was received.
-    fn looked(&mut self, worker: WorkerId) {
-        let now = self.now;
-        let Some(slot) = self.slots.get(&worker) else { return };
-        let (Some(&serving), Some(first)) = (slot.serving(), slot.sent.front()) else { return };
-        let waited = now.saturating_duration_since(serving.since);
-        let sending = slot.page.as_ref().and_then(Page::sending);
-        if slot.has_begun_with(first.place) {
-            self.begin(worker);
-            if waited >= FIRST_LOOK {
-                self.keep_pace(waited);
-                self.see_to_long(worker);
-            } else {
-                self.update(worker, |serving| serving.look = Some(serving.since + FIRST_LOOK));
-            }
-        } else if slot.stopped_since.is_some() {
-            // It cannot begin.
-        } else if sending != serving.sending {
-            // A large input or a slow connection: its time starts when all of it is sent, or when sending has stalled.
-            self.update(worker, |it| (it.since, it.look, it.sending) = (now, Some(now + LOOK), sending));
-        } else if waited >= self.settings.silence {
-            self.see_to_silent(worker);
-        } else {
-            let next = (now + waited.clamp(FIRST_LOOK, LOOK)).min(serving.since + self.settings.silence);
-            self.update(worker, |serving| serving.look = Some(next));
-        }
-    }
-
-    /// The task of this worker takes long: nothing waits behind it, and how far it comes is worth to be known. Where a page
-    /// is shared, that is there to be looked at, but for whether it has made a progress call.
-    fn see_to_long(&mut self, worker: WorkerId) {
-        self.update(worker, |serving| (serving.is_long, serving.look) = (true, None));
-        // If one of them has begun, the first has ended by now, and there is to be another look.
-        self.recall_behind(worker);
-        let slot = &self.slots[&worker];
-        let told = if slot.shares_page() { state::ECHO } else { state::OBSERVED };
-        if let Some(word) = slot.sent.front().map(|sent| sent.task.word()) {
-            self.want(worker, 0, word & WANTED | told);
-        }
-    }
-
-    /// This worker does not start what it was sent. Its tasks move on, and it is replaced.
-    fn see_to_silent(&mut self, worker: WorkerId) {
-        self.recall_behind(worker);
-        let is_empty = self.recall(worker, 0);
-        let has_begun =
-            self.slots[&worker].sent.front().is_some_and(|sent| self.slots[&worker].has_begun_with(sent.place));
-        if is_empty || !has_begun {
-            self.kill(worker, KillReason::Silent);
         }
     }
 

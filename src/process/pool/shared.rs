@@ -290,11 +290,18 @@ impl Pool {
     /// Does what is to be done, and lets go of the lock for all but what has to be in order. What the user may notice is
     /// given to `carry_out`.
     pub(super) fn follow(&self, mut state: MutexGuard<'_, State>, carry_out: impl FnOnce(Vec<Action<Kinds>>)) {
-        let (effects, mut channels) = (state.scheduler.take_effects(), Vec::new());
+        let (mut effects, mut channels, mut others) = (state.scheduler.take_effects(), Vec::new(), Vec::new());
         let had_posted = !state.posted.is_empty();
-        let others = effects.into_iter().filter_map(|action| self.do_in_order(&mut state, &mut channels, action));
-        // In the memory that they were in.
-        let others: Vec<_> = others.collect();
+        let mut actions = effects.drain(..);
+        while let Some(action) = actions.next() {
+            if let Some(other) = self.do_in_order(&mut state, &mut channels, action) {
+                // For all that may follow, at once.
+                others.reserve(1 + actions.len());
+                others.push(other);
+            }
+        }
+        drop(actions);
+        state.scheduler.reuse(effects);
         self.set_timer(&mut state);
         let (is_done, has_posted) = (state.scheduler.is_done(), !state.posted.is_empty());
         self.is_done.store(is_done, Ordering::SeqCst);

@@ -1,0 +1,60 @@
+//! What is made of a look at a worker from which nothing has come for a while.
+
+use crate::process::pool::scheduler::{LOOK, Scheduler, WANTED};
+use crate::process::pool::slot::FIRST_LOOK;
+use crate::process::pool::terms::{KillReason, Page, Task, Types, WorkerId};
+use crate::task::state;
+
+impl<K: Types> Scheduler<K> {
+    /// Everything that this worker has sent so far was received.
+    pub(super) fn looked(&mut self, worker: WorkerId) {
+        let now = self.now;
+        let Some(slot) = self.slots.get(&worker) else { return };
+        let (Some(&serving), Some(first)) = (slot.serving(), slot.sent.front()) else { return };
+        let waited = now.saturating_duration_since(serving.since);
+        let sending = slot.page.as_ref().and_then(Page::sending);
+        if slot.has_begun_with(first.place) {
+            self.begin(worker);
+            if waited >= FIRST_LOOK {
+                self.keep_pace(waited);
+                self.see_to_long(worker);
+            } else {
+                self.update(worker, |serving| serving.look = Some(serving.since + FIRST_LOOK));
+            }
+        } else if slot.stopped_since.is_some() {
+            // It cannot begin.
+        } else if sending != serving.sending {
+            // A large input or a slow connection: its time starts when all of it is sent, or when sending has stalled.
+            self.update(worker, |it| (it.since, it.look, it.sending) = (now, Some(now + LOOK), sending));
+        } else if waited >= self.settings.silence {
+            self.see_to_silent(worker);
+        } else {
+            let next = (now + waited.clamp(FIRST_LOOK, LOOK)).min(serving.since + self.settings.silence);
+            self.update(worker, |serving| serving.look = Some(next));
+        }
+    }
+
+    /// The task of this worker takes long: nothing waits behind it, and how far it comes is worth to be known. Where a page
+    /// is shared, that is there to be looked at, but for whether it has made a progress call.
+    fn see_to_long(&mut self, worker: WorkerId) {
+        self.update(worker, |serving| (serving.is_long, serving.look) = (true, None));
+        // If one of them has begun, the first has ended by now, and there is to be another look.
+        self.recall_behind(worker);
+        let slot = &self.slots[&worker];
+        let told = if slot.shares_page() { state::ECHO } else { state::OBSERVED };
+        if let Some(word) = slot.sent.front().map(|sent| sent.task.word()) {
+            self.want(worker, 0, word & WANTED | told);
+        }
+    }
+
+    /// This worker does not start what it was sent. Its tasks move on, and it is replaced.
+    fn see_to_silent(&mut self, worker: WorkerId) {
+        self.recall_behind(worker);
+        let is_empty = self.recall(worker, 0);
+        let has_begun =
+            self.slots[&worker].sent.front().is_some_and(|sent| self.slots[&worker].has_begun_with(sent.place));
+        if is_empty || !has_begun {
+            self.kill(worker, KillReason::Silent);
+        }
+    }
+}
