@@ -18,6 +18,7 @@ use crate::executor::builder::Options;
 use crate::executor::chunk::{Batch, Chunk, Labels, Outcomes};
 use crate::executor::chunk_size::{ChunkSize, PATIENCE};
 use crate::executor::in_flight::{Ended, InFlight};
+use crate::executor::job::Job;
 use crate::future::ProgressFuture;
 #[cfg(feature = "indicatif")]
 use crate::group::bars::{GroupBars, Shown};
@@ -99,12 +100,14 @@ type Name<'a, I> = Box<dyn FnMut(usize, &I) -> String + Send + 'a>;
 
 /// Makes tasks of inputs.
 pub(crate) trait Submit<I, O>: Send {
-    fn item(&mut self, input: I, options: Options) -> ProgressFuture<O>;
-    fn chunk(&mut self, batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O>;
+    fn item(&mut self, input: I, options: Options) -> Made<O>;
+    fn chunk(&mut self, batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> (Made<()>, Arc<Chunk<I, O>>);
+    /// Hands it to the executor, once it is among those that are cancelled together.
+    fn hand_over(&mut self, job: Option<Job>);
 }
 
-/// A chunk that was submitted.
-pub(crate) type Submitted<I, O> = (ProgressFuture<()>, Arc<Chunk<I, O>>);
+/// A new task. There is no job for it where its limits leave no time at all.
+pub(crate) type Made<O> = (ProgressFuture<O>, Option<Job>);
 
 impl<'a, I: Iterator, O> Map<'a, I, O> {
     pub(crate) fn new(inputs: I, submit: Box<dyn Submit<I::Item, O> + 'a>, max_workers: usize, sends: bool) -> Self {
@@ -470,17 +473,19 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     }
 
     fn submit_item(&mut self, input: I::Item, name: Option<String>) {
-        let mut task = self.submit.item(input, Options::new(name, self.limits));
+        let (mut task, job) = self.submit.item(input, Options::new(name, self.limits));
         let entry = self.admit(&mut task);
         self.in_flight.push_item(entry, task);
+        self.submit.hand_over(job);
     }
 
     fn submit_chunk(&mut self, inputs: Vec<I::Item>, labels: Labels) {
         let patience = self.chunk_size.is_adaptive().then_some(PATIENCE);
         let batch = Batch::new(inputs, labels, self.limits.retries, patience);
-        let (mut task, chunk) = self.submit.chunk(batch, self.in_flight.outcomes());
+        let ((mut task, job), chunk) = self.submit.chunk(batch, self.in_flight.outcomes());
         let entry = self.admit(&mut task);
         self.in_flight.push_chunk(entry, task, chunk);
+        self.submit.hand_over(job);
     }
 
     /// Submits what is left of a chunk again, ahead of all others.
@@ -493,10 +498,11 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         parts.push(rest);
         for part in parts.into_iter().rev() {
             let count = part.len();
-            let (mut task, chunk) = self.submit.chunk(part, self.in_flight.outcomes());
+            let ((mut task, job), chunk) = self.submit.chunk(part, self.in_flight.outcomes());
             let entry = self.admit(&mut task);
             self.state.withdraw(count);
             self.in_flight.push_chunk_first(entry, task, chunk);
+            self.submit.hand_over(job);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::executor::builder::{Options, TaskBuilder};
 use crate::executor::call::{Call, Crosses, Crossing};
 use crate::executor::chunk::{Batch, Chunk, ChunkCall, Outcomes};
 use crate::executor::job::Job;
-use crate::executor::map::{Map, Submit, Submitted};
+use crate::executor::map::{Made, Map, Submit};
 use crate::future::ProgressFuture;
 use crate::run;
 use crate::run::Work;
@@ -218,11 +218,22 @@ pub trait ExecutorExt: Executor {
 impl<E: Executor + ?Sized> ExecutorExt for E {}
 
 /// Makes a task and hands it to the executor.
-pub(crate) fn start<E, W>(executor: &E, work: W, mut options: Options) -> ProgressFuture<W::Output>
+pub(crate) fn start<E, W>(executor: &E, work: W, options: Options) -> ProgressFuture<W::Output>
 where
     E: Executor + ?Sized,
     W: Work,
 {
+    let (future, job) = make(work, options);
+    hand_to(executor, job);
+    future
+}
+
+fn hand_to<E: Executor + ?Sized>(executor: &E, job: Option<Job>) {
+    // The executor may be foreign code. If it panics, it drops the job, which ends the task.
+    let _ = job.map(|job| quietly(|| executor.execute(job)));
+}
+
+fn make<W: Work>(work: W, mut options: Options) -> Made<W::Output> {
     options.start_deadline();
     let limits = options.details.as_ref().map(|details| details.limits);
     let (task, handle) = run::new(work, options.details);
@@ -230,18 +241,15 @@ where
         task.core.state.set(state::LIMITED);
     }
     let passed = if options.deadline == Some(Duration::ZERO) { Some(TaskErrorKind::TimedOut) } else { None };
-    match passed.or_else(|| limits.and_then(|limits| limits.passed_at_once())) {
-        Some(kind) => transitions::reject(&task, kind, "the limit leaves no time at all".into()),
-        None => {
-            if limits.is_some_and(|limits| limits.deadline.is_some()) {
-                watchdog::watch(&task);
-            }
-            let job = Job { task };
-            // The executor may be foreign code. If it panics, it drops the job, which ends the task.
-            let _ = quietly(|| executor.execute(job));
-        }
+    let future = ProgressFuture::new(handle);
+    if let Some(kind) = passed.or_else(|| limits.and_then(|limits| limits.passed_at_once())) {
+        transitions::reject(&task, kind, "the limit leaves no time at all".into());
+        return (future, None);
     }
-    ProgressFuture::new(handle)
+    if limits.is_some_and(|limits| limits.deadline.is_some()) {
+        watchdog::watch(&task);
+    }
+    (future, Some(Job { task }))
 }
 
 pub(crate) fn prepare<'a, E, W>(executor: &'a E, work: W) -> TaskBuilder<'a, W::Output>
@@ -273,15 +281,19 @@ where
     O: Send + 'static,
     C: Crossing<I, O>,
 {
-    fn item(&mut self, input: I, options: Options) -> ProgressFuture<O> {
-        start(self.executor, Call::<F, I, C>::new(self.task.clone(), input), options)
+    fn item(&mut self, input: I, options: Options) -> Made<O> {
+        make(Call::<F, I, C>::new(self.task.clone(), input), options)
     }
 
-    fn chunk(&mut self, batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> Submitted<I, O> {
+    fn chunk(&mut self, batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> (Made<()>, Arc<Chunk<I, O>>) {
         let chunk = Arc::new(Chunk::new::<C>(batch, outcomes));
         let options = Options::of_chunk(chunk.name(), chunk.clone());
         let call = ChunkCall { task: self.task.clone(), chunk: chunk.clone(), crossing: self.crossing };
-        (start(self.executor, call, options), chunk)
+        (make(call, options), chunk)
+    }
+
+    fn hand_over(&mut self, job: Option<Job>) {
+        hand_to(self.executor, job);
     }
 }
 

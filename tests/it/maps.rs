@@ -5,7 +5,7 @@ use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use async_channel::{Receiver, Sender};
 use futures::stream::FusedStream as _;
 use futures::{Stream as _, StreamExt, TryStreamExt};
 use progress_executor::{
-    Executor, ExecutorExt, Job, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
+    Executor, ExecutorExt, GroupHandle, Job, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
 };
 
 use crate::support::{Hand, count, eventually, gate, tick_forever, within_deadline};
@@ -131,6 +131,30 @@ fn no_more_are_in_flight_than_the_buffer_holds() {
         takes(&threads().with_max_workers(4), None, 8);
         takes(&threads().with_max_workers(0), None, 2);
         takes(&threads(), None, 2 * thread::available_parallelism().unwrap().get() as u64);
+    });
+}
+
+#[test]
+fn a_handle_reaches_what_runs_within_its_submission() {
+    within_deadline(|| {
+        for size in [1, 4] {
+            let executor = executor_fn(Job::run);
+            let handle = Arc::new(OnceLock::<GroupHandle>::new());
+            let cancel = handle.clone();
+            let map = executor.map(
+                move |n: u64, progress: &Updater| {
+                    cancel.get().unwrap().cancel();
+                    progress.check()?;
+                    Ok(n)
+                },
+                0..4,
+            );
+            let map = map.chunks(size);
+            handle.set(map.handle()).unwrap();
+            let outcomes: Vec<_> = map.blocking().collect();
+            assert_eq!(outcomes.len(), size);
+            assert!(outcomes.into_iter().all(|outcome| outcome.unwrap_err().is_cancelled()));
+        }
     });
 }
 
