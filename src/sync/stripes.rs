@@ -2,17 +2,21 @@
 
 use std::array;
 use std::cell::Cell;
+use std::iter;
 use std::marker::PhantomData;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// How many threads have a place of their own to count in.
+/// For how many threads there are places from the beginning.
 const PLACES: usize = 32;
-/// The place for all other threads.
-const COMMON: usize = PLACES;
 
 /// A counter that is sharded by thread, so that threads neither contend for a cache line nor need a locked instruction.
-pub(crate) struct Stripes([Stripe; PLACES + 1]);
+pub(crate) struct Stripes {
+    places: [Stripe; PLACES],
+    /// Those of further threads.
+    more: OnceLock<Box<Stripes>>,
+}
 
 /// Two cache lines, for some processors fetch them in pairs.
 #[repr(align(128))]
@@ -21,8 +25,7 @@ struct Stripe(AtomicU64);
 /// Where one thread adds.
 #[derive(Clone, Copy)]
 pub(crate) struct LocalStripe<'a> {
-    stripe: &'a Stripe,
-    is_common: bool,
+    count: &'a AtomicU64,
     /// Another thread has another place.
     not_send: PhantomData<*const ()>,
 }
@@ -30,19 +33,14 @@ pub(crate) struct LocalStripe<'a> {
 impl LocalStripe<'_> {
     #[inline(always)]
     pub(crate) fn add(self, delta: u64) {
-        let Stripe(count) = self.stripe;
-        if self.is_common {
-            count.fetch_add(delta, Ordering::Relaxed);
-        } else {
-            // Nobody else writes there.
-            count.store(count.load(Ordering::Relaxed).wrapping_add(delta), Ordering::Relaxed);
-        }
+        // Nobody else writes there.
+        self.count.store(self.count.load(Ordering::Relaxed).wrapping_add(delta), Ordering::Relaxed);
     }
 }
 
 impl Stripes {
     pub(crate) fn new() -> Self {
-        Self(array::from_fn(|_| Stripe(AtomicU64::new(0))))
+        Self { places: array::from_fn(|_| Stripe(AtomicU64::new(0))), more: OnceLock::new() }
     }
 
     #[inline]
@@ -54,11 +52,21 @@ impl Stripes {
     #[inline]
     pub(crate) fn local(&self) -> LocalStripe<'_> {
         let place = place();
-        LocalStripe { stripe: &self.0[place], is_common: place == COMMON, not_send: PhantomData }
+        let Stripe(count) = self.places.get(place).unwrap_or_else(|| self.further(place));
+        LocalStripe { count, not_send: PhantomData }
+    }
+
+    #[cold]
+    fn further(&self, place: usize) -> &Stripe {
+        let more = || Box::new(Self::new());
+        let stripes = (0..place / PLACES).fold(self, |stripes, _| stripes.more.get_or_init(more));
+        &stripes.places[place % PLACES]
     }
 
     pub(crate) fn sum(&self) -> u64 {
-        self.0.iter().fold(0, |sum, stripe| sum.wrapping_add(stripe.0.load(Ordering::Relaxed)))
+        let all = iter::successors(Some(self), |stripes| stripes.more.get().map(|more| &**more));
+        let counts = all.flat_map(|stripes| &stripes.places).map(|Stripe(count)| count.load(Ordering::Relaxed));
+        counts.fold(0, u64::wrapping_add)
     }
 }
 
@@ -70,36 +78,64 @@ thread_local! {
     static LEASE: Lease = Lease::take();
 }
 
-/// The place of this thread, from 0 to [`COMMON`].
+/// The place of this thread.
 #[inline(always)]
 fn place() -> usize {
     let place = PLACE.get();
-    if place <= COMMON { place } else { find_place() }
+    if place == NONE { find_place() } else { place }
 }
 
 #[cold]
 fn find_place() -> usize {
-    // A thread that is about to end has no thread-locals any more.
-    let place = LEASE.try_with(|lease| lease.0).unwrap_or(COMMON);
+    let place = LEASE.try_with(|lease| lease.0).unwrap_or_else(|_| {
+        // A thread that is about to end has no thread-locals any more, and nobody would give this back.
+        let lease = mem::ManuallyDrop::new(Lease::take());
+        lease.0
+    });
     PLACE.set(place);
     place
 }
 
 struct Lease(usize);
 
-static FREE: LazyLock<Mutex<Vec<usize>>> = LazyLock::new(|| Mutex::new((0..PLACES).rev().collect()));
+/// The places that were given back, and the next one that nobody has had.
+static FREE: Mutex<(Vec<usize>, usize)> = Mutex::new((Vec::new(), 0));
 
 impl Lease {
     fn take() -> Self {
-        Self(FREE.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or(COMMON))
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (returned, next) = &mut *free;
+        Self(returned.pop().unwrap_or_else(|| mem::replace(next, *next + 1)))
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        PLACE.set(COMMON);
-        if self.0 != COMMON {
-            FREE.lock().unwrap_or_else(PoisonError::into_inner).push(self.0);
-        }
+        PLACE.set(NONE);
+        FREE.lock().unwrap_or_else(PoisonError::into_inner).0.push(self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::{PLACES, Stripes};
+
+    #[test]
+    fn each_thread_counts_however_many_there_are() {
+        const THREADS: usize = 3 * PLACES + 1;
+        let (stripes, all_are_there) = (Stripes::new(), Barrier::new(THREADS));
+        thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    stripes.add(1);
+                    all_are_there.wait();
+                    (0..1000).for_each(|_| stripes.local().add(1));
+                });
+            }
+        });
+        assert_eq!(stripes.sum(), 1001 * THREADS as u64);
     }
 }

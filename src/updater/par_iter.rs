@@ -1,6 +1,6 @@
 //! A parallel iterator that counts.
 
-use std::mem;
+use std::cell::Cell;
 
 use rayon::iter::plumbing::{Consumer, Folder, UnindexedConsumer};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -152,11 +152,19 @@ impl<T, F: Folder<Result<T, Cancelled>>> Folder<T> for CountedFolder<'_, F> {
             return self;
         }
         let (shared, local) = (self.shared, self.local);
-        let mut items =
-            CountedItems { shared, local, items: items.into_iter(), is_one_out: false, is_cancelled: false };
-        self.base = self.base.consume_iter(&mut items);
-        items.count_last();
-        self.is_cancelled = items.is_cancelled;
+        let (is_one_out, is_cancelled) = (Cell::new(false), Cell::new(false));
+        let items = items.into_iter();
+        self.base = self.base.consume_iter(CountedItems {
+            shared,
+            local,
+            items,
+            is_one_out: &is_one_out,
+            is_cancelled: &is_cancelled,
+        });
+        if is_one_out.get() {
+            local.add(1);
+        }
+        self.is_cancelled = is_cancelled.get();
         self
     }
 
@@ -176,15 +184,27 @@ struct CountedItems<'a, I> {
     local: LocalStripe<'a>,
     items: I,
     /// Whether an item was handed out and not counted.
-    is_one_out: bool,
-    is_cancelled: bool,
+    is_one_out: &'a Cell<bool>,
+    is_cancelled: &'a Cell<bool>,
 }
 
 impl<I> CountedItems<'_, I> {
     #[inline(always)]
-    fn count_last(&mut self) {
-        if mem::take(&mut self.is_one_out) {
+    fn count_last(&self) {
+        if self.is_one_out.take() {
             self.local.add(1);
+        }
+    }
+
+    /// The item, unless nothing more is to be done.
+    #[inline(always)]
+    fn checked<T>(&self, item: T) -> Result<T, Cancelled> {
+        match self.shared.checkpoint(state::ATTENTION) {
+            Ok(()) => Ok(item),
+            Err(cancelled) => {
+                self.is_cancelled.set(true);
+                Err(self.shared.cut_short(cancelled))
+            }
         }
     }
 }
@@ -195,16 +215,33 @@ impl<I: Iterator> Iterator for CountedItems<'_, I> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         self.count_last();
-        if self.is_cancelled {
+        if self.is_cancelled.get() {
             return None;
         }
         let item = self.items.next()?;
-        if let Err(cancelled) = self.shared.checkpoint(state::ATTENTION) {
-            self.is_cancelled = true;
-            return Some(Err(self.shared.cut_short(cancelled)));
+        let item = self.checked(item);
+        self.is_one_out.set(item.is_ok());
+        Some(item)
+    }
+
+    /// Without a look at what is kept between two calls of [`next`](Self::next).
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(mut self, init: B, mut f: F) -> B {
+        self.count_last();
+        if self.is_cancelled.get() {
+            return init;
         }
-        self.is_one_out = true;
-        Some(Ok(item))
+        let mut folded = init;
+        while let Some(item) = self.items.next() {
+            let item = self.checked(item);
+            let is_cancelled = item.is_err();
+            folded = f(folded, item);
+            if is_cancelled {
+                break;
+            }
+            self.local.add(1);
+        }
+        folded
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
