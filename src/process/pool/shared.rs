@@ -190,7 +190,7 @@ impl Pool {
         // Without a driver there are no workers.
         let has_driver = state.starter.is_some();
         state.waiting.extend(has_driver.then_some(posted));
-        self.tell_locked(state, [Event::Suspended]);
+        self.tell_locked(state, Event::Suspended);
         self.wake_driver();
         let _ = done.recv_timeout(PATIENCE);
     }
@@ -264,26 +264,24 @@ impl Pool {
         if !self.process.is_here() {
             return;
         }
-        self.tell_locked(self.lock(), [event]);
+        self.tell_locked(self.lock(), event);
         self.expect_news();
     }
 
-    pub(super) fn tell_locked(&self, state: MutexGuard<'_, State>, events: impl IntoIterator<Item = Event<Kinds>>) {
-        self.tell_with(state, events, |actions| self.carry_out_all(actions));
+    pub(super) fn tell_locked(&self, state: MutexGuard<'_, State>, event: Event<Kinds>) {
+        self.tell_with(state, event, |actions| self.carry_out_all(actions));
     }
 
     /// The same. What the user may notice of it is given to `carry_out`.
     pub(super) fn tell_with(
         &self,
         mut state: MutexGuard<'_, State>,
-        events: impl IntoIterator<Item = Event<Kinds>>,
+        event: Event<Kinds>,
         carry_out: impl FnOnce(Vec<Action<Kinds>>),
     ) {
         let now = Instant::now();
-        for event in events {
-            // Events of callers are never out of turn.
-            let _ = state.scheduler.handle(event, now);
-        }
+        // Events of callers are never out of turn.
+        let _ = state.scheduler.handle(event, now);
         self.follow(state, carry_out);
     }
 

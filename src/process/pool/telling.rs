@@ -169,7 +169,7 @@ impl Telling {
                 None => return,
                 Some(Kept::Gone(worker, end)) => {
                     let pool = &self.pool;
-                    pool.tell_with(pool.lock_without(worker), [Event::Gone(worker, end)], |actions| {
+                    pool.tell_with(pool.lock_without(worker), Event::Gone(worker, end), |actions| {
                         let mut rest = self.rest.borrow_mut();
                         actions.into_iter().rev().for_each(|action| rest.push_front(Kept::Do(action)));
                     });

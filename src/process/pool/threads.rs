@@ -37,7 +37,7 @@ impl Pool {
         match self.shortage.outlast(is_shortage, || self.admit(&job)) {
             Ok(Some(state)) => {
                 let queued = Queued::new(job, function, input, references);
-                self.tell_locked(state, [Event::Submitted(queued)]);
+                self.tell_locked(state, Event::Submitted(queued));
                 self.expect_news();
             }
             Ok(None) if was_accepted(&job) => transitions::cancel(job.task(), CancelCause::Shutdown),
@@ -64,7 +64,7 @@ impl Pool {
         let mut state = self.lock();
         // Where that fails, it does so again for the first task, which says why.
         if !state.scheduler.is_closed() && self.start_threads(&mut state).is_ok() {
-            self.tell_locked(state, [Event::Prestarted(workers)]);
+            self.tell_locked(state, Event::Prestarted(workers));
             self.expect_news();
         }
     }
