@@ -218,8 +218,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The maximum size of an encoded input or output; 1 GiB by default. A larger one is an
-    /// [error](crate::TaskErrorKind::Encode) of its task.
+    /// The maximum size of an encoded input or output, with what goes along with it, such as a name or the last message;
+    /// 1 GiB by default, and 64 KiB at the least. A larger one is an [error](crate::TaskErrorKind::Encode) of its task.
     ///
     /// Memory is taken as the bytes arrive, whatever this is set to.
     pub fn max_frame_bytes(mut self, bytes: u64) -> Self {

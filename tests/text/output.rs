@@ -1,13 +1,16 @@
 //! What workers write to their standard output and error, and what they log.
 
 use std::error::Error as _;
+use std::future::ready;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Mutex, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
+use futures::StreamExt;
 use log::{LevelFilter, Log, Metadata, Record};
 use progress_executor::{
-    ExecutorExt, Launcher, OutputLine, OutputStream, ProcessPoolExecutor, TaskResult, Updater, WorkerId, WorkerOutput,
+    ExecutorExt, Launcher, OutputLine, OutputStream, ProcessPoolExecutor, TaskEvent, TaskResult, Updater, WorkerId,
+    WorkerOutput,
 };
 
 use crate::support::{Gate, count, eventually, gate, within_deadline};
@@ -54,6 +57,14 @@ pub(crate) fn log_levels(text: String, _: &Updater) -> TaskResult<()> {
     log::error!(target: "levels", "{text} error");
     log::info!(target: "levels", "{text} info");
     log::debug!(target: "levels", "{text} debug");
+    Ok(())
+}
+
+/// Says and logs so many bytes at once.
+pub(crate) fn say_at_length(bytes: usize, progress: &Updater) -> TaskResult<()> {
+    let text = "x".repeat(bytes);
+    progress.println(&text);
+    log::info!(target: &text, "{text}");
     Ok(())
 }
 
@@ -211,6 +222,28 @@ impl Log for Keep {
     }
 
     fn flush(&self) {}
+}
+
+#[test]
+fn however_long_a_line_or_a_record_is_it_costs_no_worker() {
+    within_deadline(|| {
+        let builder = ProcessPoolExecutor::builder().max_workers(1).relay_logs(LevelFilter::Info);
+        let executor = builder.max_frame_bytes(0).build().unwrap();
+        for bytes in [60_000, 65_536, 100_000] {
+            let said = Arc::new(Mutex::new(Vec::new()));
+            let heard = said.clone();
+            let events = executor.submit(say_at_length, bytes).events();
+            smol::block_on(events.for_each(|event| {
+                match event {
+                    TaskEvent::Line(line) => heard.lock().unwrap().push(line.len()),
+                    TaskEvent::Done(outcome) => outcome.unwrap(),
+                    _ => {}
+                }
+                ready(())
+            }));
+            assert_eq!(*said.lock().unwrap(), [bytes.min(64 * 1024)]);
+        }
+    });
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::process::protocol::channel::Channel;
 use crate::process::protocol::memory::Memory;
 use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::decoder::Decoder;
-use crate::process::protocol::wire::{Reply, Request, WireError};
+use crate::process::protocol::wire::{MOST_SAID, Reply, Request, WireError};
 use crate::process::settings::Launch;
 
 /// How much a launcher may say before the worker does.
@@ -65,7 +65,7 @@ impl Peer {
             #[cfg(feature = "cluster")]
             crew: None,
             channel,
-            decoder: Decoder::new(launch.max_frame),
+            decoder: Decoder::new(launch.max_frame.max(MOST_SAID)),
             introduction: Introduction::Greeting,
             pulse: None,
             expires: None,

@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 
 use log::{Level, LevelFilter, Log, Metadata, Record, set_boxed_logger, set_max_level};
 
-use crate::process::protocol::wire::Reply;
 use crate::process::protocol::wire::outbox::Outbox;
+use crate::process::protocol::wire::{MOST_SAID, Reply};
 use crate::process::worker::forward::Outlet;
 use crate::task::remote::{RemoteLog, beginning};
 
 /// Longer records are cut off.
 const LONGEST_RECORD: usize = 64 << 10;
+const _: () = assert!(2 * LONGEST_RECORD as u64 + 1024 < MOST_SAID, "there is room for a record and its target");
 /// How many bytes may wait for room in the channel when another record comes.
 const MOST_WAITING: usize = 1 << 20;
 

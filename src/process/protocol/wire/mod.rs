@@ -37,6 +37,10 @@ const MAGIC: [u8; 8] = *b"progexec";
 pub(crate) const HEAD: usize = 21;
 const NEWLINE: u8 = b'\n';
 
+/// How large a frame of a worker may be, whatever is allowed for values: a line or a record that a task has said, with the
+/// target of that.
+pub(crate) const MOST_SAID: u64 = 192 * 1024;
+
 /// How much is read at once, at the least.
 const ROOM: usize = 64 * 1024;
 
