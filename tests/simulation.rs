@@ -464,6 +464,7 @@ impl World {
             start_timeout: (!is_patient).then_some(START),
             silence: Duration::from_secs(1),
             hosts: hosts.len(),
+            gives_ahead: !dice.one_in(8),
         };
         Self {
             has_pages: dice.one_in(2),
@@ -1376,6 +1377,7 @@ fn settings() -> Settings {
         silence: Duration::from_secs(1),
         hosts: 0,
         starts_all: false,
+        gives_ahead: true,
     }
 }
 

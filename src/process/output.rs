@@ -76,6 +76,9 @@ impl WorkerOutput {
     /// arrive a moment after its task has ended; when a [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved
     /// all have. If `f` panics, that line is lost and no other.
     ///
+    /// So that it is known which task has written what, a worker is sent one task at a time, which costs something where they
+    /// take microseconds.
+    ///
     /// A line is one without its newline, or 8 KiB of one that is longer; what a task has left of a line at its end is one as
     /// well. The last 4 KiB of standard error are also told by the error of a task whose worker is lost.
     ///

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::process::error::ProcessPoolError;
 use crate::process::executor::{ProcessPoolExecutor, check_size, function_id};
+use crate::process::output::WorkerOutput;
 use crate::process::pool::launch::missing;
 use crate::process::pool::shared::Pool;
 use crate::process::pool::slot::Settings;
@@ -50,6 +51,8 @@ impl ProcessPoolExecutor {
             starts_all: launch.launcher.is_bulk(),
             #[cfg(not(feature = "cluster"))]
             starts_all: false,
+            // What is written is read when its task ends, and the next one is not to have written anything by then.
+            gives_ahead: !matches!(launch.output, WorkerOutput::Lines(_)),
         };
         Ok(Self::of(Pool::new(launch, settings)))
     }

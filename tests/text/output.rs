@@ -109,6 +109,31 @@ fn each_line_is_passed_on_with_its_worker_and_its_task() {
     });
 }
 
+/// Writes it, without a newline to standard error.
+pub(crate) fn write_number(number: u32, _: &Updater) -> TaskResult<()> {
+    println!("{number}");
+    eprint!("{number}");
+    Ok(())
+}
+
+#[test]
+fn what_short_tasks_write_one_after_the_other_is_of_each_of_them() {
+    within_deadline(|| {
+        let (executor, lines) = pool(Launcher::default());
+        let tasks: Vec<_> = (0..300).map(|number| executor.submit(write_number, number)).collect();
+        let ids: Vec<_> = tasks.iter().map(|task| Some(task.id())).collect();
+        tasks.into_iter().for_each(|task| task.wait().unwrap());
+        executor.shutdown().wait();
+        let said: Vec<OutputLine> = lines.try_iter().collect();
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            let of_stream = said.iter().filter(|line| line.stream == stream);
+            let (texts, tasks): (Vec<_>, Vec<_>) = of_stream.map(|line| (line.text.clone(), line.task)).unzip();
+            assert_eq!(texts, (0..300).map(|number| number.to_string()).collect::<Vec<_>>());
+            assert_eq!(tasks, ids);
+        }
+    });
+}
+
 /// Launchers forward all of it in one stream, and say nothing of tasks.
 #[test]
 fn each_line_of_a_launched_worker_is_passed_on_with_the_worker() {

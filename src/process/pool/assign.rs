@@ -100,6 +100,9 @@ impl<K: Types> Scheduler<K> {
 
     /// Long tasks count at once, short ones gradually: to keep tasks waiting is worse than to send them one by one.
     pub(super) fn keep_pace(&mut self, took: Duration) {
+        if !self.settings.gives_ahead {
+            return;
+        }
         let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.pace = Some(self.pace.map_or(took, |pace| took.max((pace - pace / 8).saturating_add(took / 8))));
     }

@@ -77,7 +77,7 @@ pub(crate) struct Scheduler<K: Types> {
     pub(super) next_worker: WorkerId,
     pub(super) is_closed: bool,
     pub(super) is_suspended: bool,
-    /// How long tasks take, in nanoseconds: the least estimate that is not too small.
+    /// How long tasks take, in nanoseconds, where they may wait in workers: the least estimate that is not too small.
     pub(super) pace: Option<u64>,
     /// The worker that was given tasks last.
     pub(super) last_given: Option<WorkerId>,

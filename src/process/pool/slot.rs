@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) hosts: usize,
     /// Whether all workers are started where one is wanted, because one command starts them.
     pub(crate) starts_all: bool,
+    /// Whether tasks may wait in a worker that has one: not where it matters which one has written what.
+    pub(crate) gives_ahead: bool,
 }
 
 impl Settings {
