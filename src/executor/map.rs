@@ -207,8 +207,9 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     ///
     /// A map over worker processes whose inputs take less than about 20 µs gathers as many of them as take about 200 µs, and at
     /// most a thousand or about 32 KiB, unless it was asked for [chunks](Self::chunks), a [buffer](Self::buffer), or outcomes
-    /// [in any order](Self::unordered); `chunks(1)` keeps it from that. It begins with single inputs; when some
-    /// take longer than those before, what waits behind them in their chunk moves on within 2 ms of work. No input
+    /// [in any order](Self::unordered), or workers are replaced after
+    /// [some tasks](crate::ProcessPoolBuilder::max_tasks_per_worker); `chunks(1)` keeps it from that. It begins with single
+    /// inputs; when some take longer than those before, what waits behind them in their chunk moves on within 2 ms of work. No input
     /// waits for more than 100 µs, and the one call of the iterator under way, for others that it is sent with. Up to the
     /// inputs of [as many tasks](Self::buffer) as without chunks are taken ahead.
     ///

@@ -130,6 +130,9 @@ impl ProcessPoolBuilder {
     }
 
     /// Replaces a worker by a new one after this many tasks; by default there is no limit. 0 means 1.
+    ///
+    /// Each input of a [map](crate::ExecutorExt::map) is a task, unless it was asked for
+    /// [chunks](crate::Map::chunks): then a chunk is.
     pub fn max_tasks_per_worker(mut self, tasks: u64) -> Self {
         self.settings.max_tasks_per_worker = tasks.max(1);
         self

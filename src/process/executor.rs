@@ -362,8 +362,9 @@ impl Executor for ProcessPoolExecutor {
         self.pool.launch.max_workers
     }
 
+    /// Unless it matters how many of them a worker has run.
     fn gathers_inputs(&self) -> bool {
-        true
+        !self.pool.limits_tasks()
     }
 }
 

@@ -373,6 +373,17 @@ fn a_worker_is_replaced_after_so_many_tasks() {
 }
 
 #[test]
+fn a_worker_is_replaced_after_so_many_inputs_of_a_map() {
+    within_deadline(|| {
+        let pool = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_worker(25).build().unwrap();
+        // Many enough to be gathered, as short as they are.
+        let workers: Vec<u32> = pool.map(process_id, [(); 200]).blocking().map(Result::unwrap).collect();
+        let runs: Vec<usize> = workers.chunk_by(|a, b| a == b).map(<[u32]>::len).collect();
+        assert_eq!(runs, [25; 8]);
+    });
+}
+
+#[test]
 fn an_idle_worker_ends_after_its_time() {
     within_deadline(|| {
         let pool =

@@ -20,6 +20,11 @@ impl<K: Types> Scheduler<K> {
         self.is_closed
     }
 
+    /// Whether a worker is replaced after some tasks.
+    pub(crate) fn limits_tasks(&self) -> bool {
+        self.settings.max_tasks < u64::MAX
+    }
+
     /// Whether something is to be done.
     pub(crate) fn has_effects(&self) -> bool {
         !self.effects.is_empty()

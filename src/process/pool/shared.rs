@@ -222,6 +222,10 @@ impl Pool {
         WorkersStatus { wanted, started, busy, lost, queued, workers: workers.collect() }
     }
 
+    pub(crate) fn limits_tasks(&self) -> bool {
+        self.lock().scheduler.limits_tasks()
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().scheduler.is_closed()
     }
