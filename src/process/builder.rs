@@ -161,9 +161,12 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Sets a variable in the environment of the workers; the others are those of this process.
+    /// Sets a variable in the environment of the workers, in place of what was set before; the others are those of this
+    /// process.
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.settings.launch.env.push((key.into(), value.into()));
+        let key = key.into();
+        self.settings.launch.env.retain(|(set, _)| *set != key);
+        self.settings.launch.env.push((key, value.into()));
         self
     }
 

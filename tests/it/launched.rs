@@ -107,6 +107,15 @@ fn variables_and_directory_arrive_whatever_the_launcher_has_done_to_them() {
 }
 
 #[test]
+fn of_a_variable_that_is_set_twice_the_last_value_counts_also_where_the_program_has_that() {
+    within_deadline(|| {
+        let path = std::env::var("PATH").unwrap();
+        let pool = builder(Launcher::command(["env"])).env("PATH", "/first").env("PATH", &path).build().unwrap();
+        assert_eq!(pool.submit(variable, "PATH".into()).wait().unwrap(), Some(path));
+    });
+}
+
+#[test]
 fn a_directory_that_is_not_there_is_an_error_that_says_so() {
     within_deadline(|| {
         let pool = builder(Launcher::command(["env"])).current_dir("/is/not/there").build().unwrap();
