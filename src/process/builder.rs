@@ -211,7 +211,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The current directory of the workers; by default it is that of this process when the worker is started.
+    /// The current directory of the workers; by default it is that of this process when the worker is started,
+    /// and one that is relative begins there.
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.settings.launch.current_dir = Some(directory.into());
         self

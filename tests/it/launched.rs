@@ -103,6 +103,8 @@ fn variables_and_directory_arrive_whatever_the_launcher_has_done_to_them() {
         let here = pool(script("cd / && PATH=$PATH:/launcher exec \"$@\""));
         assert!(here.submit(variable, "PATH".into()).wait().unwrap().unwrap().ends_with(":/launcher"));
         assert_eq!(here.submit(directory, ()).wait().unwrap(), std::env::current_dir().unwrap());
+        let same = builder(script("cd / && exec \"$@\"")).current_dir(".").build().unwrap();
+        assert_eq!(same.submit(directory, ()).wait().unwrap(), std::env::current_dir().unwrap());
     });
 }
 

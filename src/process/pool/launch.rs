@@ -325,7 +325,12 @@ impl Launch {
 
     /// The directory and the variables for a worker that does not inherit them.
     pub(super) fn surroundings(&self) -> Surroundings {
-        let directory = self.current_dir.clone().or_else(|| env::current_dir().ok());
+        let here = env::current_dir().ok();
+        let directory = match (&self.current_dir, here) {
+            // The launcher may have gone somewhere else.
+            (Some(directory), Some(here)) => Some(here.join(directory)),
+            (directory, here) => directory.clone().or(here),
+        };
         let is_set = |name: &OsString| self.env.iter().any(|(other, _)| other == name);
         let as_bytes = |(name, value): (OsString, OsString)| -> Variable { (name.into_vec(), value.into_vec()) };
         Surroundings {
