@@ -310,6 +310,21 @@ mod tests {
             };
             assert_eq!(encode(list(depth)).is_ok(), is_decoded(list(depth)), "{depth} lists");
         }
+        let wraps: [fn(Chain) -> Chain; 7] = [
+            |rest| Chain::Link(Box::new(rest)),
+            |rest| Chain::Pair((Box::new(rest),)),
+            |rest| Chain::Several(0, Box::new(rest)),
+            |rest| Chain::Named { rest: Box::new(rest) },
+            |rest| Chain::Layered(vec![Some(rest)]),
+            |rest| Chain::Map(BTreeMap::from([(1, rest)])),
+            |rest| Chain::Map(BTreeMap::from([(1, Chain::Link(Box::new(rest)))])),
+        ];
+        for (wrap, depth) in wraps.into_iter().flat_map(|wrap| (1..150).map(move |depth| (wrap, depth))) {
+            let chain = (0..depth).fold(Chain::End, |rest, _| wrap(rest));
+            let bytes = rmp_serde::to_vec_named(&chain).unwrap();
+            let is_decoded = decode::<Chain>(Encoded { format: Format::MessagePack, bytes: bytes.clone() }).is_ok();
+            assert_eq!(encode(chain).is_ok(), is_decoded, "{depth} levels, beginning with {:?}", &bytes[..8]);
+        }
         assert!(encode(list(127)).is_ok());
         let error = encode(list(128)).unwrap_err().to_string();
         assert!(error.contains("nested more than 127 deep"), "{error}");
@@ -324,6 +339,7 @@ mod tests {
         End,
         Link(Box<Chain>),
         Pair((Box<Chain>,)),
+        Several(u8, Box<Chain>),
         Named { rest: Box<Chain> },
         Layered(Vec<Option<Chain>>),
         Map(BTreeMap<u8, Chain>),

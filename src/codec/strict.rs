@@ -65,6 +65,12 @@ impl Nesting {
             containers => Self { containers: containers - 1, ..self }.enter_call(),
         }
     }
+
+    /// A variant is a map around the array or the map of its fields.
+    #[inline]
+    fn enter_variant<E: Error>(self) -> Result<Self, E> {
+        self.enter_container()?.enter_container()
+    }
 }
 
 #[cold]
@@ -105,10 +111,10 @@ macro_rules! scalars {
 }
 
 macro_rules! containers {
-    ($($method:ident($($name:ident: $argument:ty),*) -> $container:ident;)*) => {
+    ($($enter:ident: $method:ident($($name:ident: $argument:ty),*) -> $container:ident;)*) => {
         $(#[inline]
         fn $method(self, $($name: $argument),*) -> Result<Parts<S::$container>, S::Error> {
-            let nesting = self.nesting.enter_container()?;
+            let nesting = self.nesting.$enter()?;
             Ok(Parts { inner: self.inner.$method($($name),*)?, nesting })
         })*
     };
@@ -135,13 +141,13 @@ impl<S: Serializer> Serializer for Strict<S> {
     }
 
     containers! {
-        serialize_seq(len: Option<usize>) -> SerializeSeq;
-        serialize_tuple(len: usize) -> SerializeTuple;
-        serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct;
-        serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeTupleVariant;
-        serialize_map(len: Option<usize>) -> SerializeMap;
-        serialize_struct(name: &'static str, len: usize) -> SerializeStruct;
-        serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeStructVariant;
+        enter_container: serialize_seq(len: Option<usize>) -> SerializeSeq;
+        enter_container: serialize_tuple(len: usize) -> SerializeTuple;
+        enter_container: serialize_tuple_struct(name: &'static str, len: usize) -> SerializeTupleStruct;
+        enter_variant: serialize_tuple_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeTupleVariant;
+        enter_container: serialize_map(len: Option<usize>) -> SerializeMap;
+        enter_container: serialize_struct(name: &'static str, len: usize) -> SerializeStruct;
+        enter_variant: serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeStructVariant;
     }
 
     #[inline]

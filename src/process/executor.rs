@@ -91,9 +91,10 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 ///
 /// - a `Some` around something that has no bytes of its own, as it would arrive as `None`, like in JSON: `Some(None)`,
 ///   `Some(())`, `Some(serde_json::Value::Null)`. Use an enum with a variant for each case;
-/// - a value that is nested more than 127 deep, counting sequences, maps, structs and variants with content. That keeps
-///   the stacks of both processes from overflowing, except where a `Serialize` or `Deserialize` of your own calls itself
-///   before it calls its serializer. To *drop* a deep value may take a lot of stack as well, which is up to its type;
+/// - a value that is nested more than 127 deep, counting sequences, maps, structs and variants with content, and twice
+///   those with several or with named fields. That keeps the stacks of both processes from overflowing, except where a
+///   `Serialize` or `Deserialize` of your own calls itself before it calls its serializer. To *drop* a deep value may take
+///   a lot of stack as well, which is up to its type;
 /// - a path that is not UTF-8, which is a limit of serde. Use an `OsString`.
 ///
 /// Integers of 128 bits do not work with `flatten` or in untagged or internally tagged enums, which is a limit of serde.
