@@ -49,7 +49,8 @@ fn what_a_forked_process_drops_is_still_there_for_the_program() {
         let worker = |pool: &ProcessPoolExecutor| pool.workers().workers[0].pid;
         pool.submit(length, shared.clone()).wait().unwrap();
         let before = worker(&pool);
-        let running = pool.submit(until, path.clone());
+        // Something is timed meanwhile.
+        let running = pool.task(until, path.clone()).timeout(Duration::from_secs(600)).submit();
         support::eventually("it runs", || running.silent_for().is_some());
         let waiting: TaskGroup<_> = (0..3).map(|_| pool.submit(length, shared.clone())).collect();
         let mut held = Some((running, waiting, pool, shared));
@@ -62,6 +63,17 @@ fn what_a_forked_process_drops_is_still_there_for_the_program() {
             running.pause();
             drop(pool.shutdown());
         });
+        let timed_out = support::NewFile::new();
+        in_fork(|| {
+            // One of its own is as good as any.
+            let own = ProcessPoolExecutor::new(1).unwrap();
+            let mut task = own.task(until, path.clone()).timeout(Duration::from_millis(1)).submit();
+            let outcome = task.wait_timeout(Duration::from_secs(30));
+            if outcome.is_some_and(|outcome| outcome.is_err_and(|error| error.is_timed_out())) {
+                timed_out.remove();
+            }
+        });
+        assert!(!timed_out.exists(), "no time-out passes in a process that was forked");
         std::fs::write(&path, "").unwrap();
         assert!(running.wait().is_ok());
         assert_eq!(waiting.join().wait().unwrap(), [100; 3]);

@@ -9,6 +9,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::mem;
 use std::num::NonZero;
+use std::process;
 use std::rc::Rc;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -46,6 +47,8 @@ struct Schedule {
     /// The number of the thread that is there for it; 0 where there is none.
     thread: u64,
     threads: u64,
+    /// The process that this thread is in; 0 before there was one.
+    process: u32,
 }
 
 enum Entry {
@@ -68,13 +71,14 @@ impl Timer {
     const fn new() -> Self {
         let first = TimerId(NonZero::<u64>::MIN);
         let entries = HashMap::with_hasher(BuildHasherDefault::new());
-        let schedule = Schedule { queue: BTreeSet::new(), entries, next: first, thread: 0, threads: 0 };
+        let schedule = Schedule { queue: BTreeSet::new(), entries, next: first, thread: 0, threads: 0, process: 0 };
         Self { schedule: Mutex::new(schedule), changed: Condvar::new() }
     }
 
     /// Does something at that time, unless the system could not start the thread for it.
     pub(crate) fn schedule(&'static self, due: Instant, timed: Box<dyn Timed>) -> io::Result<TimerId> {
         let mut schedule = self.lock();
+        schedule.leave_to_parent();
         if schedule.thread == 0 {
             self.start_thread(&mut schedule)?;
         }
@@ -192,6 +196,17 @@ impl Relief for Duty {
 }
 
 impl Schedule {
+    /// In a process that was forked, what was scheduled before is that of another one, and so is the thread.
+    fn leave_to_parent(&mut self) {
+        let process = process::id();
+        if mem::replace(&mut self.process, process) != process {
+            self.thread = 0;
+            self.queue.clear();
+            // Not dropped: it has code of the user.
+            mem::forget(mem::take(&mut self.entries));
+        }
+    }
+
     fn insert(&mut self, id: TimerId, due: Instant, timed: Box<dyn Timed>) {
         self.queue.insert((due, id));
         self.entries.insert(id, Entry::Waiting(due, timed));
