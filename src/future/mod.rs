@@ -631,6 +631,10 @@ impl<T> ProgressFuture<T> {
             let is_default = report_interval.is_none() && callbacks.is_none();
             let surroundings = || Surroundings { report_interval, callbacks, ..Surroundings::default() };
             run::run(self.task(), if is_default { Context::default() } else { Context::new(surroundings()) });
+            if report_interval.is_some() {
+                // Its pool still has it in the queue.
+                transitions::leave_behind();
+            }
         }
     }
 

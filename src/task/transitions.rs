@@ -12,12 +12,18 @@ use crate::task::publish;
 use crate::task::state::{self, Cancel};
 use crate::task::{RemoteOwner, TaskRef};
 
-/// How many tasks of this process have ended without having begun.
-static UNRUN: AtomicUsize = AtomicUsize::new(0);
+/// How many tasks of this process have ended that nobody has taken out of a queue for that: they had not begun, or have been
+/// run by whoever waited for them.
+static LEFT_BEHIND: AtomicUsize = AtomicUsize::new(0);
 
 /// A hint, for whoever has tasks in a queue, that some of them may be among these: nobody is told of each.
-pub(crate) fn unrun() -> usize {
-    UNRUN.load(Ordering::Relaxed)
+pub(crate) fn left_behind() -> usize {
+    LEFT_BEHIND.load(Ordering::Relaxed)
+}
+
+/// A task has ended, and may still be in a queue.
+pub(crate) fn leave_behind() {
+    LEFT_BEHIND.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Ends a task that the caller has [sealed](state::State::seal) or [decided](state::State::decide) on, because of `kind`.
@@ -40,7 +46,7 @@ pub(crate) fn refuse_with(task: &TaskRef, error: TaskError) {
     let ending = ending(&error);
     if !task.core.has_run() {
         task.core.close_unstarted();
-        UNRUN.fetch_add(1, Ordering::Relaxed);
+        leave_behind();
     }
     let owner = task.body.refuse(error);
     settle_for(task, ending, owner);

@@ -206,4 +206,20 @@ mod tests {
         live.into_iter().for_each(|task| task.wait().unwrap());
         assert_eq!(*order.lock().unwrap(), (0..count).map(|n| 100 * n).collect::<Vec<_>>());
     }
+
+    #[test]
+    fn neither_does_what_a_task_waits_for_and_so_runs_itself() {
+        let executor = Arc::new(ThreadPoolExecutor::new(1));
+        let inner = executor.clone();
+        let outer = executor.spawn(move |_| {
+            let mut most = 0;
+            for n in 0..1_000 {
+                assert_eq!(inner.spawn(move |_| Ok(n)).wait()?, n);
+                most = most.max(inner.pool.waiting());
+            }
+            Ok(most)
+        });
+        let most = outer.wait().unwrap();
+        assert!(most <= 100, "{most} wait where none is to run");
+    }
 }

@@ -49,7 +49,7 @@ use crate::task::{TaskRef, state};
 
 /// More jobs than this are made ready: a second lock only pays for many.
 const FEW: usize = 8;
-/// Fewer tasks than this that were cancelled while they waited are left in the queue until their turn comes.
+/// Fewer tasks than this that have ended while they waited are left in the queue until their turn comes.
 const SWEEP: usize = 64;
 
 #[derive(Clone, Debug)]
@@ -100,8 +100,8 @@ struct Intake {
     is_waking: bool,
     /// Whether no more tasks are accepted, so that threads end when there is nothing left to do.
     is_closed: bool,
-    /// How many tasks had [ended without having begun](transitions::unrun) when the queue was swept last.
-    unrun: usize,
+    /// How many tasks had [ended in a queue](transitions::left_behind) when this one was swept last.
+    left_behind: usize,
     /// How many callers are cancelling what has been waiting.
     cancelling: usize,
 }
@@ -176,14 +176,15 @@ impl Pool {
         drop(ended);
     }
 
-    /// Takes out what was cancelled while it waited, once that may be half of all: no thread may come to it for long.
+    /// Takes out what was cancelled while it waited, or run by whoever waited for it, once that may be half of all: no thread
+    /// may come to it for long.
     fn sweep(&self, intake: &mut Intake) -> Vec<Job> {
-        let unrun = transitions::unrun();
-        let most = unrun.wrapping_sub(intake.unrun);
+        let left_behind = transitions::left_behind();
+        let most = left_behind.wrapping_sub(intake.left_behind);
         if most < SWEEP || most < self.waiting() / 2 {
             return Vec::new();
         }
-        intake.unrun = unrun;
+        intake.left_behind = left_behind;
         self.take_ended(intake)
     }
 
