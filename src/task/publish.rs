@@ -101,7 +101,8 @@ pub(crate) fn due(task: &TaskRef, pace: Pace) {
         reports.pace = pace;
     }
     let now = Instant::now();
-    if reports.subscribers.len() > FEW && leave_to_timer(task, &mut reports, now) {
+    let is_left = reports.subscribers.len() > FEW && leave_to_timer(task, &mut reports, now);
+    if is_left || is_for_callbacks(&reports, now) {
         task.core.state.clear(state::REPORT);
         return;
     }
@@ -223,6 +224,12 @@ fn leave_to_timer(task: &TaskRef, reports: &mut Reports, now: Instant) -> bool {
     watch(task, reports, now)
 }
 
+/// Whether the timer has just shown the task, and only the callbacks are still to be called.
+fn is_for_callbacks(reports: &Reports, now: Instant) -> bool {
+    let is_watched = matches!(reports.pace, Pace::TaskThread(_)) && reports.watched.is_some();
+    is_watched && reports.next_due().is_some_and(|due| now < due)
+}
+
 /// Has the task looked at from `due` on, in regular intervals, where there are any. Returns whether that was arranged.
 fn watch(task: &TaskRef, reports: &mut Reports, due: Instant) -> bool {
     if reports.pace.interval().is_none_or(|interval| interval.is_zero()) {
@@ -298,17 +305,19 @@ impl Timed for Watched {
         if let Some(due) = reports.next_due().filter(|&due| now < due) {
             return Some(due);
         }
-        if !matches!(reports.pace, Pace::TaskThread(_)) {
-            let notices = reports.subscribers.store(&core.snapshot(), Some(interval));
-            if !notices.is_empty() {
-                reports.shown_at = Some(now);
-                core.state.clear(state::REPORT);
-                notify(core, reports, notices);
-                return Some(after(now, interval));
-            }
-            // If the task falls silent, that counts from about now on.
-            core.probe();
+        let notices = reports.subscribers.store(&core.snapshot(), Some(interval));
+        if !notices.is_empty() {
+            reports.shown_at = Some(now);
+            match reports.pace {
+                // The next call shows it to the callbacks.
+                Pace::TaskThread(_) => core.state.set(state::REPORT),
+                _ => core.state.clear(state::REPORT),
+            };
+            notify(core, reports, notices);
+            return Some(after(now, interval));
         }
+        // If the task falls silent, that counts from about now on.
+        core.probe();
         // The next call shows its change; unless none was made since it was asked last time, then that begins anew.
         let is_silent = core.state.set(state::REPORT) & state::REPORT != 0;
         reports.watched = reports.watched.filter(|_| !is_silent);

@@ -274,7 +274,7 @@ pub(crate) enum Pace {
     EveryChange,
     /// The timer, which also shows what has changed meanwhile.
     Timer(Duration),
-    /// The timer, which leaves it to the task's own thread to show what has changed, as that also calls callbacks.
+    /// The timer as well. The task's own thread calls the callbacks, in the next progress call.
     TaskThread(Duration),
     /// The process that runs the task: it reports no more often.
     Remote(Duration),

@@ -1,15 +1,15 @@
 //! Tasks of a thread pool that are run by a thread of it that waits for them: they are like those that a thread has
 //! taken from the queue.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use futures::StreamExt;
-use progress_executor::{ProgressFuture, TaskGroup, TaskResult, ThreadPoolExecutor, Updater};
+use progress_executor::{ProgressFuture, Status, TaskGroup, TaskResult, ThreadPoolExecutor, Updater};
 
-use crate::support::within_deadline;
+use crate::support::{gate, within_deadline};
 
 const MANY: u64 = 100_000;
 
@@ -89,5 +89,37 @@ fn a_group_is_shown_once_an_interval_while_its_tasks_are_run_by_who_joins_it() {
         // For each task its start, its first change and its end.
         let shown = shown.wait().unwrap();
         assert!((1..=12).contains(&shown), "{shown}");
+    });
+}
+
+#[test]
+fn others_are_shown_what_it_counted_before_it_fell_silent_and_that_it_is_paused() {
+    within_deadline(|| {
+        let interval = Duration::from_millis(50);
+        let pool = Arc::new(ThreadPoolExecutor::builder().max_workers(1).report_interval(interval).build());
+        let (submitter, (gate, barrier)) = (pool.clone(), gate());
+        let (hand_out, handed_out) = mpsc::channel();
+        let outer = pool.spawn(move |_| {
+            let task = submitter.spawn(move |progress| {
+                progress.set_counts(1, 5)?;
+                progress.set_counts(5, 5)?;
+                barrier.pass();
+                progress.check()?;
+                Ok(())
+            });
+            let task = task.on_progress(|_, _| ());
+            let (mut group, updates) = (TaskGroup::new(), task.updates());
+            group.add(task);
+            hand_out.send((updates, group.handle()))?;
+            Ok(group.join().wait().map(drop)?)
+        });
+        let (updates, handle) = handed_out.recv().unwrap();
+        gate.wait();
+        while updates.recv_blocking().unwrap().n < 5 {}
+        handle.pause();
+        gate.open();
+        while updates.recv_blocking().unwrap().status != Status::Paused {}
+        handle.resume();
+        outer.wait().unwrap();
     });
 }
