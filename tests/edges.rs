@@ -584,6 +584,56 @@ fn values_that_panic_when_they_are_dropped_do_not_keep_a_join_from_its_error() {
 }
 
 #[test]
+fn nor_do_those_of_tasks_that_end_after_the_first_failure() {
+    let joined = within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let (gate, barrier) = gate();
+        let late = executor.spawn(move |_| {
+            barrier.pass();
+            Ok(Bomb(true))
+        });
+        gate.wait();
+        let mut group: TaskGroup<Bomb> = [SyncExecutor::new().spawn(|_| Err("it failed".into()))].into_iter().collect();
+        group.add(late);
+        let mut join = group.join();
+        assert!((&mut join).now_or_never().is_none());
+        gate.open();
+        join.wait().map(drop)
+    });
+    assert!(joined.unwrap_err().is_failed());
+}
+
+#[test]
+fn values_that_wait_for_others_and_panic_when_they_are_dropped_end_no_program() {
+    let pending = || {
+        let executor = ThreadPoolExecutor::new(1);
+        let task = executor.spawn(|progress| progress.sleep(Duration::MAX).map(|()| Bomb(false)).map_err(Into::into));
+        (0..2).map(|_| SyncExecutor::new().spawn(|_| Ok(Bomb(true)))).chain([task]).collect::<TaskGroup<Bomb>>()
+    };
+    within_deadline(move || {
+        let mut join = pending().join();
+        assert!((&mut join).now_or_never().is_none());
+        drop(join);
+        let mut join = pending().join_all();
+        assert!((&mut join).now_or_never().is_none());
+        drop(join);
+        // In order, of which the first one is missing.
+        let executor = ThreadPoolExecutor::new(3);
+        let bomb = |n: u64, progress: &Updater| {
+            if n == 0 {
+                progress.sleep(Duration::MAX)?;
+            }
+            Ok(Bomb(n > 0))
+        };
+        let mut map = executor.map(bomb, 0..3).buffer(3);
+        assert!(map.next().now_or_never().is_none());
+        eventually("the others have ended", || map.progress().finished == 2);
+        assert!(map.next().now_or_never().is_none());
+        drop(map);
+    });
+}
+
+#[test]
 fn inputs_and_outputs_of_a_chunk_that_panic_when_they_are_dropped_end_no_program() {
     let drop_bombs = |is_begun: bool| {
         let executor = SyncExecutor::new();

@@ -13,6 +13,7 @@ use crate::error::TaskError;
 use crate::executor::chunk::{Chunk, Outcomes};
 use crate::future::ProgressFuture;
 use crate::group::state::Entry;
+use crate::sync::unwind::Quiet;
 use crate::task::TaskRef;
 
 pub(crate) struct InFlight<I, O> {
@@ -38,17 +39,18 @@ pub(crate) enum Ended<I, O> {
 }
 
 impl<I, O> Future for Member<I, O> {
-    type Output = Ended<I, O>;
+    /// Those that have ended out of order are kept by what polls them.
+    type Output = Quiet<Ended<I, O>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
             Self::Item(entry, future) => {
                 let outcome = Pin::new(&mut *future).poll(cx);
-                outcome.map(|outcome| Ended::Item(mem::take(entry), future.task(), outcome))
+                outcome.map(|outcome| Quiet::new(Ended::Item(mem::take(entry), future.task(), outcome)))
             }
             Self::Chunk(entry, future, chunk) => {
                 let outcome = Pin::new(&mut *future).poll(cx);
-                outcome.map(|outcome| Ended::Chunk(mem::take(entry), future.task(), chunk.clone(), outcome))
+                outcome.map(|outcome| Quiet::new(Ended::Chunk(mem::take(entry), future.task(), chunk.clone(), outcome)))
             }
         }
     }
@@ -113,12 +115,13 @@ impl<I, O> InFlight<I, O> {
 
     /// Returns `None` if there are none.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<I, O>>> {
-        let first = self.ordered.poll_next_unpin(cx);
+        let take = |ended: Option<Quiet<_>>| ended.and_then(Quiet::take);
+        let first = self.ordered.poll_next_unpin(cx).map(take);
         if let Poll::Ready(Some(_)) = first {
             self.chunks.pop_front();
             return first;
         }
-        let next = self.unordered.poll_next_unpin(cx);
+        let next = self.unordered.poll_next_unpin(cx).map(take);
         if let Poll::Ready(None) = next { first } else { next }
     }
 }

@@ -11,7 +11,7 @@ use futures::future::FusedFuture;
 use crate::error::{CancelCause, TaskError, TaskErrorKind};
 use crate::group::TaskGroup;
 use crate::sync::block_on::block_on;
-use crate::sync::unwind::drop_each_quietly;
+use crate::sync::unwind::{drop_each_quietly, drop_quietly};
 
 impl<T> TaskGroup<T> {
     /// Resolves when every task has ended: to all values in the order in which the tasks were added, or to the first
@@ -130,14 +130,15 @@ impl<T> Future for Join<T> {
         while let Some((index, _, outcome)) = ready!(unended.poll_ended(cx)) {
             match outcome {
                 Ok(value) if error.is_none() => values.push((index, value)),
-                Ok(_) => {}
                 Err(first) if error.is_none() => {
                     *error = Some(first);
                     unended.cancel_because(CancelCause::GroupFailed);
                     drop_each_quietly(mem::take(values));
                 }
-                Err(error) if *error.kind() == TaskErrorKind::Cancelled(CancelCause::GroupFailed) => {}
-                Err(_) => *others += 1,
+                late => {
+                    *others += usize::from(late.as_ref().is_err_and(is_failure_of_its_own));
+                    drop_quietly(late);
+                }
             }
         }
         ready!(unended.poll_close(cx));
@@ -146,6 +147,17 @@ impl<T> Future for Join<T> {
             Some(error) => Err(error.with_others(*others)),
             None => Ok(in_order(values)),
         })
+    }
+}
+
+/// Whether it is not because of the first failure of its group.
+fn is_failure_of_its_own(error: &TaskError) -> bool {
+    *error.kind() != TaskErrorKind::Cancelled(CancelCause::GroupFailed)
+}
+
+impl<T> Drop for Join<T> {
+    fn drop(&mut self) {
+        drop_each_quietly(mem::take(&mut self.values));
     }
 }
 
@@ -216,6 +228,12 @@ impl<T> Future for JoinAll<T> {
         ready!(unended.poll_close(cx));
         *group = None;
         Poll::Ready(in_order(outcomes))
+    }
+}
+
+impl<T> Drop for JoinAll<T> {
+    fn drop(&mut self) {
+        drop_each_quietly(mem::take(&mut self.outcomes));
     }
 }
 

@@ -34,6 +34,7 @@ use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::id::TaskId;
 use crate::sync::relief;
+use crate::sync::unwind::drop_quietly;
 use crate::task::TaskRef;
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 
@@ -619,6 +620,7 @@ impl<T> FusedStream for TaskGroup<T> {
 impl<T> Drop for TaskGroup<T> {
     fn drop(&mut self) {
         self.cancel_because(CancelCause::Dropped);
+        drop_quietly(self.ended.take());
         self.state.close();
         if let Some(callbacks) = &self.callbacks {
             callbacks.leave(&self.known().progress());

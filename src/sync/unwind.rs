@@ -19,6 +19,26 @@ pub(crate) fn drop_each_quietly<T>(values: impl IntoIterator<Item = T>) {
     values.into_iter().for_each(drop_quietly);
 }
 
+/// A value that is [dropped quietly](drop_quietly) by whatever holds it: a collection of someone else, for example.
+pub(crate) struct Quiet<T>(Option<T>);
+
+impl<T> Quiet<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    /// The value, which is always there.
+    pub(crate) fn take(mut self) -> Option<T> {
+        self.0.take()
+    }
+}
+
+impl<T> Drop for Quiet<T> {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(drop_quietly);
+    }
+}
+
 /// Drops what a panic was raised with. That may panic with a payload of the same kind, which is leaked: there may be no
 /// end to them.
 pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
