@@ -655,9 +655,10 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let (least, most) = self.inputs.as_ref().map_or((0, Some(0)), Iterator::size_hint);
+        let most = self.inputs.as_ref().map_or(Some(0), |inputs| inputs.size_hint().1);
         let taken = self.taken - self.handed_out;
-        (least.saturating_add(taken), most.and_then(|most| most.checked_add(taken)))
+        // Cancellation may end it at any time, before it has taken what is left.
+        (taken, most.and_then(|most| most.checked_add(taken)))
     }
 }
 

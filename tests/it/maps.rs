@@ -281,17 +281,35 @@ fn an_iterator_that_blocks_keeps_nobody_waiting_but_the_one_who_polls() {
 }
 
 #[test]
-fn the_size_is_what_is_to_come_and_what_is_in_flight() {
+fn the_size_is_what_is_in_flight_and_perhaps_what_is_to_come() {
     let executor = SyncExecutor::new();
-    let mut map = executor.map(count, 0..10);
+    let mut map = executor.map(count, 0..10).buffer(2);
+    assert_eq!(map.size_hint(), (0, Some(10)));
     for left in (0..10).rev() {
-        assert_eq!(map.size_hint(), (left + 1, Some(left + 1)));
         smol::block_on(map.next()).unwrap().unwrap();
+        assert_eq!(map.size_hint(), (left.min(1), Some(left)));
     }
-    assert_eq!(map.size_hint(), (0, Some(0)));
-    let mut endless = executor.map(count, iter::repeat(1));
+    let mut endless = executor.map(count, iter::repeat(1)).buffer(2);
     smol::block_on(endless.next()).unwrap().unwrap();
-    assert_eq!(endless.size_hint(), (usize::MAX, None));
+    assert_eq!(endless.size_hint(), (1, None));
+}
+
+#[test]
+fn what_an_endless_map_has_done_until_it_is_cancelled_can_be_collected() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let map = executor.map(count, iter::repeat(1)).buffer(2);
+        let handle = map.handle();
+        let mut outcomes = 0;
+        let until_the_third = map.blocking().inspect(|_| {
+            outcomes += 1;
+            if outcomes == 3 {
+                handle.cancel();
+            }
+        });
+        let all: Vec<_> = until_the_third.collect();
+        assert!(all[..3].iter().all(Result::is_ok) && all.len() <= 4, "{all:?}");
+    });
 }
 
 #[test]
