@@ -171,7 +171,7 @@ pub(crate) struct Subject {
 ///
 /// # When several things happen
 ///
-/// What comes first decides, but a cancellation is a request: it decides nothing until the task notices.
+/// What comes first decides, but a cancellation is a request: it decides nothing until the task ends because of it.
 ///
 /// | first | and then | the task |
 /// |---|---|---|
@@ -180,7 +180,7 @@ pub(crate) struct Subject {
 /// | it is cancelled while it runs | a progress call tells it so | is cancelled, for the cause of the first request |
 /// | | it returns a value nevertheless | has finished, or is cancelled with a [partial result](TaskError::into_partial) if that was cut short |
 /// | | it returns another error, panics, or loses its worker | has failed, panicked, or lost its worker, and is not started [again](crate::TaskBuilder::retries) |
-/// | | a limit passes before it has noticed | has timed out, or stalled |
+/// | | a limit passes before it has ended | has timed out, or stalled, also where it has noticed |
 /// | it waits for its turn, or in a pause, or its pool is suspended | a time-out or a stall time-out would pass | goes on later: no time passes for these |
 /// | | its deadline passes | has timed out |
 /// | | it is cancelled | is cancelled: neither keeps it from noticing |
