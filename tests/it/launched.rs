@@ -220,7 +220,11 @@ fn a_copy_of_the_program_is_the_same_build() {
 
 /// Starts nobody, for longer than any test takes; with this file among its arguments.
 fn stuck(file: &NewFile) -> Launcher {
-    Launcher::command(["sh", "-c", "sleep 1000; true", &*file.path().to_string_lossy()])
+    stuck_with(&file.path().to_string_lossy())
+}
+
+fn stuck_with(argument: &str) -> Launcher {
+    Launcher::command(["sh", "-c", "sleep 1000; true", argument])
 }
 
 /// The processes that have this file among their arguments, and those that are started for them.
@@ -471,7 +475,7 @@ fn a_program_that_is_killed_takes_its_launchers_with_it_though_they_have_started
 #[test]
 fn program_whose_workers_never_come() {
     if let Ok(file) = std::env::var("TEST_NEVER_COME") {
-        let _ = pool(Launcher::command(["sleep".into(), "1000".into(), file])).submit(count, 1).wait();
+        let _ = pool(stuck_with(&file)).submit(count, 1).wait();
     }
 }
 
