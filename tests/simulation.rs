@@ -256,6 +256,9 @@ enum Place {
     Ended,
 }
 
+/// How many places a page has.
+const PLACES: u64 = 8;
+
 struct SharedPage {
     /// `None` where nothing is shared.
     places: Option<RefCell<HashMap<u64, Place>>>,
@@ -282,11 +285,14 @@ impl SharedPage {
 
 impl Page for Rc<SharedPage> {
     fn places(&self) -> usize {
-        if self.places.is_some() { 8 } else { 1 }
+        if self.places.is_some() { PLACES as usize } else { 1 }
     }
     fn offer(&self, place: u64) {
         if let Some(places) = &self.places {
-            places.borrow_mut().insert(place, Place::Sent);
+            let mut places = places.borrow_mut();
+            // They are used again.
+            places.retain(|other, _| other % PLACES != place % PLACES);
+            places.insert(place, Place::Sent);
         }
     }
     fn take_back(&self, place: u64) -> bool {
@@ -1573,6 +1579,20 @@ fn a_worker_that_goes_on_while_it_is_looked_at_is_looked_at_again() {
     three.begin(taker, 1);
     three.pass_time();
     assert!(three.scheduler.next_deadline().is_some_and(|next| next <= three.now));
+}
+
+#[test]
+fn the_place_of_a_task_that_runs_is_not_used_again_for_one_behind_it() {
+    let mut three = Three::new(SHORT);
+    let taker = three.sole_taker_of(PLACES);
+    three.begin(taker, 0);
+    let (_, place) = three.sent[taker as usize][0];
+    for _ in 0..3 {
+        // What has not begun is taken back, and sent again.
+        three.tell(Event::Suspended);
+        three.tell(Event::Resumed);
+    }
+    assert_eq!(three.pages[taker as usize].get(place), Some(Place::Running));
 }
 
 #[test]

@@ -141,7 +141,7 @@ impl<K: Types> Scheduler<K> {
             return;
         }
         let mut given = 0;
-        while given < count && slot.done + (slot.sent.len() as u64) < self.settings.max_tasks {
+        while given < count && slot.may_have_another(self.settings.max_tasks) {
             let Some(task) = self.queue.pop_front() else { break };
             match task.lend() {
                 // Where it is limited or observed, it matters when it begins.

@@ -187,7 +187,15 @@ impl<K: Types> Slot<K> {
         let is_fit = self.serving().is_some_and(|serving| !serving.is_long);
         let room = self.room(ahead);
         let has_room = room > 1 && (1..=room / 2).contains(&self.sent.len());
-        is_fit && has_room && self.done + (self.sent.len() as u64) < max_tasks
+        is_fit && has_room && self.may_have_another(max_tasks)
+    }
+
+    /// Whether it may be given a task: it is not replaced before that, and the place is not that of one that it still has. Those
+    /// in between may have been taken back.
+    pub(crate) fn may_have_another(&self, max_tasks: u64) -> bool {
+        let places = self.page.as_ref().map_or(1, Page::places) as u64;
+        let has_place = self.sent.front().is_none_or(|first| self.place - first.place < places);
+        has_place && self.done + (self.sent.len() as u64) < max_tasks
     }
 
     /// Whether it takes in what it is sent, goes on with that as far as is known, and will take more.
@@ -196,7 +204,7 @@ impl<K: Types> Slot<K> {
         self.serving().is_some_and(|serving| serving.is_fresh(now))
             && self.page.as_ref().is_some_and(takes_in)
             && !self.is_expired(now)
-            && self.done + (self.sent.len() as u64) < max_tasks
+            && self.may_have_another(max_tasks)
     }
 
     pub(crate) fn send(&mut self, worker: WorkerId, task: K::Task, wanted: u32) -> Action<K> {
