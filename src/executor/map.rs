@@ -29,7 +29,7 @@ use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::sync::block_on::block_on;
 use crate::sync::relief;
-use crate::sync::unwind::drop_each_quietly;
+use crate::sync::unwind::{drop_each_quietly, drop_quietly};
 use crate::task::TaskRef;
 use crate::task::limits::Limits;
 
@@ -671,6 +671,7 @@ impl<I: Iterator, O> FusedStream for Map<'_, I, O> {
 impl<I: Iterator, O> Drop for Map<'_, I, O> {
     fn drop(&mut self) {
         self.state.cancel(iter::empty(), CancelCause::Dropped);
+        drop_quietly(self.state.waiter.take());
         self.state.close();
         #[cfg(feature = "indicatif")]
         if let Some(bars) = &self.bars {

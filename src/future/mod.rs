@@ -26,6 +26,7 @@ use crate::progress::ProgressState;
 use crate::run::{self, CurrentPool};
 use crate::sync::block_on::{await_reactor, block_for, block_on};
 use crate::sync::relief;
+use crate::sync::unwind::drop_quietly;
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 use crate::task::context::{Context, Surroundings};
 use crate::task::core::Core;
@@ -651,8 +652,9 @@ impl<T> ProgressFuture<T> {
         }
     }
 
-    /// Tells callbacks and bars that nothing will follow.
+    /// Tells callbacks and bars that nothing will follow, and lets go of whoever has polled: the task may go on for long.
     fn leave(&self) {
+        drop_quietly(self.core().waiter.take());
         if let Some(callbacks) = &self.callbacks {
             callbacks.leave(&self.progress());
         }

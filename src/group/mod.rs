@@ -621,6 +621,8 @@ impl<T> Drop for TaskGroup<T> {
     fn drop(&mut self) {
         self.cancel_because(CancelCause::Dropped);
         drop_quietly(self.ended.take());
+        // Its tasks may go on for long.
+        drop_quietly(self.state.waiter.take());
         self.state.close();
         if let Some(callbacks) = &self.callbacks {
             callbacks.leave(&self.known().progress());

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake};
 
-use progress_executor::{ProgressFuture, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater};
+use futures::{FutureExt, StreamExt};
+use progress_executor::{ProgressFuture, SyncExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Updater};
 
 use crate::support::{eventually, gate, within_deadline};
 
@@ -227,6 +229,49 @@ fn dropped_while_it_runs_and_a_canceller_is_kept() {
             executor.shutdown().wait();
             assert_eq!((ledger.made(), ledger.alive()), (1, 0));
             drop(canceller);
+        }
+    });
+}
+
+/// The waker of a poll is dropped with what was polled, and not with the task, which may take its time.
+#[test]
+fn whoever_has_polled_is_let_go_of_with_the_future_while_its_task_runs() {
+    struct Poller;
+
+    impl Wake for Poller {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    let ways: [fn(ProgressFuture<()>, &mut Context<'_>); 5] = [
+        |mut task, cx| assert!(task.poll_unpin(cx).is_pending()),
+        |mut task, cx| {
+            assert!(task.poll_unpin(cx).is_pending());
+            task.detach();
+        },
+        |task, cx| {
+            let mut events = task.events();
+            while events.poll_next_unpin(cx).is_ready() {}
+        },
+        |task, cx| {
+            let mut group: TaskGroup<()> = [task].into_iter().collect();
+            group.add_progress_callback(|_, _| ());
+            assert!(group.next().poll_unpin(cx).is_pending());
+        },
+        |task, cx| assert!([task].into_iter().collect::<TaskGroup<()>>().join().poll_unpin(cx).is_pending()),
+    ];
+    within_deadline(move || {
+        for (way, poll_and_drop) in ways.into_iter().enumerate() {
+            let executor = ThreadPoolExecutor::new(1);
+            let (gate, barrier) = gate();
+            let task = executor.spawn(move |_| {
+                barrier.pass();
+                Ok(())
+            });
+            gate.wait();
+            let poller = Arc::new(Poller);
+            poll_and_drop(task, &mut Context::from_waker(&poller.clone().into()));
+            assert_eq!(Arc::strong_count(&poller), 1, "way {way}");
+            gate.open();
         }
     });
 }
