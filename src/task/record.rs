@@ -64,7 +64,7 @@ impl TaskRecord {
             total: position.total,
             place: if has_started { core.place() } else { Place::NONE },
             status,
-            rest: Rest::new(core, past, error),
+            rest: Rest::new(core, started, past, error),
         }
     }
 
@@ -123,7 +123,7 @@ impl TaskRecord {
 
 impl Rest {
     /// `None` where there is nothing of it.
-    fn new(core: &Core, past: Past, error: Option<TaskErrorKind>) -> Option<Box<Self>> {
+    fn new(core: &Core, started: u64, past: Past, error: Option<TaskErrorKind>) -> Option<Box<Self>> {
         let details = core.existing_details();
         if details.is_none() && error.is_none() {
             return None;
@@ -131,6 +131,8 @@ impl Rest {
         let Past { lost_tries, host, .. } = past;
         let name = details.and_then(|details| details.name.clone());
         let cancel_requested = details.map(|details| details.requested_at.get()).filter(|&at| at > 0);
+        // It counts as running a moment before its clock is started.
+        let cancel_requested = cancel_requested.map(|at| at.max(started));
         let items = core.items().map(|items| items.counts().read());
         let has_more = name.is_some() || cancel_requested.is_some() || lost_tries.count > 0 || items.is_some();
         let is_plain = !has_more && host.is_none() && error.is_none();
@@ -157,6 +159,17 @@ mod tests {
         let record = TaskRecord::new(&task, 0, None);
         assert_eq!(core.running_for() + 100, core.span().map_or(0, |(_, end)| end - started));
         assert_eq!((record.started, record.elapsed), (started, core.running_for()));
+    }
+
+    #[test]
+    fn it_is_not_asked_to_end_before_it_has_started() {
+        let task = idle::started(Details::default());
+        let started = task.core.moment().span.started;
+        // By somebody who has seen that it was about to.
+        task.core.details().requested_at.set(started - 1);
+        assert_eq!(TaskRecord::new(&task, 0, None).cancel_requested(), Some(started));
+        task.core.details().requested_at.set(started + 1);
+        assert_eq!(TaskRecord::new(&task, 0, None).cancel_requested(), Some(started + 1));
     }
 
     #[test]
