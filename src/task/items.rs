@@ -106,7 +106,8 @@ impl ItemCounts {
     pub(crate) fn read(&self) -> ItemReading {
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let [finished, failed, cancelled] = [&self.finished, &self.failed, &self.cancelled].map(read);
-        let (moved, lost) = (read(&self.moved), read(&self.lost));
+        // It may have been lost since that was read.
+        let (moved, lost) = (read(&self.moved), read(&self.lost).min(failed));
         let left = self.total.saturating_sub(finished + failed + cancelled + moved);
         ItemReading { finished, failed, lost, cancelled, moved, left }
     }
@@ -122,5 +123,20 @@ impl ItemReading {
 
     pub(crate) fn ended(&self) -> usize {
         self.finished + self.failed + self.cancelled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::ItemCounts;
+
+    #[test]
+    fn no_more_items_are_lost_than_have_failed_as_of_one_moment() {
+        // As whoever reads may see it while the first one is noted.
+        let counts = ItemCounts { lost: AtomicUsize::new(1), ..ItemCounts::new(3) };
+        let reading = counts.read();
+        assert_eq!((reading.failed, reading.lost, reading.left), (0, 0, 3));
     }
 }
