@@ -40,16 +40,18 @@ pub(crate) trait Work: Send + 'static {
     where
         Self: Sized,
     {
-        Err(STAYS.into())
+        Err(stays())
     }
     /// The output of that process.
     fn decode(_output: Encoded) -> Result<Self::Output, BoxError> {
-        Err(STAYS.into())
+        Err(stays())
     }
 }
 
 /// Why something is not encoded or decoded.
-pub(crate) const STAYS: &str = "it stays in this process";
+pub(crate) fn stays() -> BoxError {
+    "it stays in this process".into()
+}
 
 /// A body in its stages: the work, the executor that does it elsewhere and the outcome never exist at the same time, so
 /// they share memory.
@@ -219,7 +221,7 @@ pub(crate) fn decode_outcome<T: Send + 'static>(
         Ok(output) => decode(output).map_err(|source| error().with_source(source)),
         Err(mut error) => Err(match error.take_partial().map(decode) {
             None => error,
-            Some(Ok(partial)) => error.with_partial(partial),
+            Some(Ok(partial)) => error.with_partial(Box::new(partial)),
             // It was cancelled all the same.
             Some(Err(source)) => error.with_source(source),
         }),
@@ -244,26 +246,32 @@ impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
     }
 }
 
-/// The outcome of a task whose function has returned, or panicked.
+/// The outcome of a task whose function has returned, or panicked. The function has to search for its name.
 fn judge<O: Send + 'static>(
     core: &Core,
     function: fn() -> &'static str,
     result: thread::Result<TaskResult<O>>,
 ) -> Result<O, TaskError> {
-    let word = core.state.load();
-    // The function has to search for the name.
-    let error = |kind| core.error(kind, function());
-    let cancelled = || error(TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(word))));
     match result {
-        Ok(Ok(value)) if word & state::CUT_SHORT == 0 => Ok(value),
+        Ok(Ok(value)) if core.state.load() & state::CUT_SHORT == 0 => Ok(value),
         // It may be incomplete.
-        Ok(Ok(value)) => Err(cancelled().with_source(Cancelled.into()).with_partial(value)),
-        Ok(Err(source)) if word & state::CANCEL != 0 && is_cancellation(&*source) => {
-            Err(cancelled().with_source(source))
-        }
-        Ok(Err(source)) => Err(error(TaskErrorKind::Failed).with_source(source)),
-        Err(payload) => Err(error(TaskErrorKind::Panicked).with_panic(payload)),
+        Ok(Ok(value)) => Err(cancelled(core, function, Cancelled.into()).with_partial(Box::new(value))),
+        Ok(Err(source)) => Err(failed(core, function, source)),
+        Err(payload) => Err(core.error(TaskErrorKind::Panicked, function()).with_panic(payload)),
     }
+}
+
+/// What an error that the function has returned makes of its task.
+fn failed(core: &Core, function: fn() -> &'static str, source: BoxError) -> TaskError {
+    if core.state.load() & state::CANCEL != 0 && is_cancellation(&*source) {
+        return cancelled(core, function, source);
+    }
+    core.error(TaskErrorKind::Failed, function()).with_source(source)
+}
+
+fn cancelled(core: &Core, function: fn() -> &'static str, source: BoxError) -> TaskError {
+    let cause = CancelCause::from_bits(state::cause(core.state.load()));
+    core.error(TaskErrorKind::Cancelled(cause), function()).with_source(source)
 }
 
 /// Calls `call` with each item of a task that is a chunk, until that is asked to end, and delivers what comes of each: its

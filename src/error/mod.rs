@@ -390,8 +390,8 @@ impl TaskError {
         self
     }
 
-    pub(crate) fn with_partial<T: Send + 'static>(mut self, value: T) -> Self {
-        self.0.partial = Mutex::new(Some(Box::new(value)));
+    pub(crate) fn with_partial(mut self, value: Box<dyn Any + Send>) -> Self {
+        self.0.partial = Mutex::new(Some(value));
         self
     }
 
@@ -911,14 +911,16 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
 
 /// Calls code of the user, and turns a panic into an error.
 pub(crate) fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        let error = match panic_message(&*payload) {
-            Some(message) => format!("it panicked: {message}").into(),
-            None => "it panicked".into(),
-        };
-        drop_payload(payload);
-        Err(error)
-    })
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(panic_error(payload)))
+}
+
+fn panic_error(payload: Box<dyn Any + Send>) -> BoxError {
+    let error = match panic_message(&*payload) {
+        Some(message) => format!("it panicked: {message}").into(),
+        None => "it panicked".into(),
+    };
+    drop_payload(payload);
+    error
 }
 
 /// Readable, for this is what a `main` that returns the error shows; `{:#?}` shows the structure.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::codec::{self, Encoded, EncodedCow};
 use crate::error::{BoxError, TaskResult};
-use crate::run::{STAYS, Work};
+use crate::run::{Work, stays};
 use crate::task::RemoteFn;
 use crate::updater::Updater;
 
@@ -75,15 +75,15 @@ impl<I, O> Crossing<I, O> for Stays {
     const CROSSES: bool = false;
 
     fn encode(_input: I) -> Result<Encoded, BoxError> {
-        Err(STAYS.into())
+        Err(stays())
     }
 
     fn decode(_output: EncodedCow<'_>) -> Result<O, BoxError> {
-        Err(STAYS.into())
+        Err(stays())
     }
 
     fn append(_input: I, _to: &mut Vec<u8>) -> Result<(), BoxError> {
-        Err(STAYS.into())
+        Err(stays())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::codec::references::{self, References};
 use crate::codec::{Encoded, EncodedCow, Format, items};
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult, guard};
 use crate::executor::call::{Crossing, short_name};
-use crate::run::{STAYS, Work, decode_outcome, run_items};
+use crate::run::{Work, decode_outcome, run_items, stays};
 use crate::sync::unwind::drop_each_quietly;
 use crate::task::RemoteFn;
 use crate::task::details::default_name;
@@ -399,7 +399,7 @@ where
                 lock(&self.chunk.references).iter().for_each(references::add);
                 return Ok(Encoded { format: Format::Items, bytes: bytes.into() });
             }
-            Inputs::Taken => return Err(STAYS.into()),
+            Inputs::Taken => return Err(stays()),
         };
         let (mut bytes, mut unencodable) = (Vec::new(), Unencodable::new());
         for (index, input) in inputs.into_iter().enumerate() {

@@ -28,6 +28,8 @@ use crate::future::ProgressFuture;
 use crate::run;
 use crate::run::Work;
 use crate::sync::unwind::quietly;
+use crate::task::TaskRef;
+use crate::task::details::Details;
 use crate::task::state;
 use crate::task::transitions;
 use crate::task::watchdog;
@@ -235,21 +237,28 @@ fn hand_to<E: Executor + ?Sized>(executor: &E, job: Option<Job>) {
 
 fn make<W: Work>(work: W, mut options: Options) -> Made<W::Output> {
     options.start_deadline();
-    let limits = options.details.as_ref().map(|details| details.limits);
     let (task, handle) = run::new(work, options.details);
-    if limits.is_some_and(|limits| limits.are_timed()) {
-        task.core.state.set(state::LIMITED);
+    let job = begin(task, options.deadline);
+    (ProgressFuture::new(handle), job)
+}
+
+/// Watches the limits of a task that is submitted, if it has any. There is no job where they leave it no time at all.
+/// Compiled once, and not for each function.
+fn begin(task: TaskRef, deadline: Option<Duration>) -> Option<Job> {
+    if let Some(Details { limits, .. }) = task.core.existing_details() {
+        if limits.are_timed() {
+            task.core.state.set(state::LIMITED);
+        }
+        let has_passed = (deadline == Some(Duration::ZERO)).then_some(TaskErrorKind::TimedOut);
+        if let Some(kind) = has_passed.or_else(|| limits.passed_at_once()) {
+            transitions::reject(&task, kind, "the limit leaves no time at all".into());
+            return None;
+        }
+        if limits.deadline.is_some() {
+            watchdog::watch(&task);
+        }
     }
-    let passed = if options.deadline == Some(Duration::ZERO) { Some(TaskErrorKind::TimedOut) } else { None };
-    let future = ProgressFuture::new(handle);
-    if let Some(kind) = passed.or_else(|| limits.and_then(|limits| limits.passed_at_once())) {
-        transitions::reject(&task, kind, "the limit leaves no time at all".into());
-        return (future, None);
-    }
-    if limits.is_some_and(|limits| limits.deadline.is_some()) {
-        watchdog::watch(&task);
-    }
-    (future, Some(Job { task }))
+    Some(Job { task })
 }
 
 pub(crate) fn prepare<'a, E, W>(executor: &'a E, work: W) -> TaskBuilder<'a, W::Output>

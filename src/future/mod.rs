@@ -5,6 +5,7 @@ pub(crate) mod canceller;
 pub(crate) mod events;
 #[cfg(feature = "indicatif")]
 pub(crate) mod text;
+mod untyped;
 
 use std::fmt;
 use std::future::Future;
@@ -12,23 +13,19 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::thread;
 use std::time::Duration;
 
 use async_channel::Receiver;
 use futures::future::FusedFuture;
 
-use crate::error::{CancelCause, TaskError, TaskErrorKind};
+use crate::error::{CancelCause, TaskError};
 use crate::future::bar::{LazyBar, ProgressBar, Triggers};
 use crate::future::canceller::Canceller;
+use crate::future::untyped::Observers;
 use crate::id::TaskId;
 use crate::progress::ProgressState;
-use crate::run::{self, CurrentPool};
-use crate::sync::block_on::{await_reactor, block_for, block_on};
-use crate::sync::relief;
-use crate::sync::unwind::drop_quietly;
-use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
-use crate::task::context::{Context, Surroundings};
+use crate::sync::block_on::{block_for, block_on};
+use crate::task::callbacks::{Callback, CallbackId, Observer};
 use crate::task::core::Core;
 use crate::task::transitions;
 use crate::task::{Handle, TaskRef, publish, state};
@@ -74,7 +71,7 @@ use crate::task::{Handle, TaskRef, publish, state};
 #[must_use = "dropping the future cancels its task; `detach` lets it run on"]
 pub struct ProgressFuture<T> {
     handle: Arc<dyn Handle<T>>,
-    callbacks: Option<Arc<Callbacks<ProgressState>>>,
+    callbacks: Option<Observers>,
     /// Whether the outcome was handed out.
     resolved: bool,
 }
@@ -138,8 +135,7 @@ impl<T> ProgressFuture<T> {
     /// ```
     #[must_use]
     pub fn progress(&self) -> ProgressState {
-        self.handle.task().look();
-        self.core().snapshot()
+        untyped::progress(self.handle.task())
     }
 
     /// A new receiver of the task's progress: of its current state, then of changes, and of the last state, after which
@@ -234,7 +230,7 @@ impl<T> ProgressFuture<T> {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn remove_progress_callback(&mut self, id: CallbackId) -> bool {
-        self.callbacks.as_ref().is_some_and(|callbacks| callbacks.remove(id))
+        self.callbacks.as_ref().is_some_and(|callbacks| untyped::remove(callbacks, id))
     }
 
     /// [Adds a callback](Self::add_progress_callback), and returns the future.
@@ -488,12 +484,12 @@ impl<T> ProgressFuture<T> {
     /// ```
     pub fn detach(mut self) {
         self.resume();
-        self.attend();
+        untyped::attend(self.core());
         if self.is_inline() {
             self.run_here();
         }
         transitions::abandon(&self.task());
-        self.leave();
+        untyped::leave(self.handle.task(), self.callbacks.as_deref());
         self.resolved = true;
     }
 
@@ -533,8 +529,7 @@ impl<T> ProgressFuture<T> {
     #[doc(alias = "result")]
     pub fn wait(self) -> Result<T, TaskError> {
         if self.resolved {
-            let error = self.task().error(TaskErrorKind::Failed);
-            return Err(error.with_source("its outcome was handed out before".into()));
+            return Err(untyped::handed_out(self.handle.task()));
         }
         self.resume();
         block_on(self)
@@ -599,64 +594,13 @@ impl<T> ProgressFuture<T> {
 
     /// Adds an observer that has seen `seen`.
     pub(crate) fn observe(&mut self, observer: Box<dyn Observer<ProgressState>>, seen: ProgressState) -> CallbackId {
-        let task = self.task();
-        let is_first = self.callbacks.is_none();
-        let callbacks = self.callbacks.get_or_insert_with(Callbacks::new);
-        // Added first, so that it is shown the lines that were printed before.
-        let id = callbacks.add(observer, seen);
-        if is_first {
-            publish::admit(&task, callbacks.latest.clone(), |seen| callbacks.latest.set(seen.clone()));
-        } else {
-            publish::refresh(&task.core, &*callbacks.latest, |now| callbacks.latest.set(now));
-        }
-        // Whoever polls the future has something to show.
-        task.core.waiter.wake();
-        id
-    }
-
-    /// The pool that this thread works for, where that is the one of the task.
-    fn current_pool(&self) -> Option<CurrentPool> {
-        run::current_pool(self.core().pool_id())
-    }
-
-    /// Whether the task runs where its future is polled, if it has not been started elsewhere.
-    fn belongs_here(&self) -> bool {
-        self.is_inline() || self.current_pool().is_some()
+        untyped::observe(&self.task(), &mut self.callbacks, observer, seen)
     }
 
     /// Runs the task on this thread, if it is still to be run.
     fn run_here(&self) {
         if self.core().claim().is_ok() {
-            let callbacks = self.callbacks.clone().map(|callbacks| (thread::current().id(), callbacks));
-            let report_interval = self.current_pool().map(|pool| pool.report_interval);
-            let is_default = report_interval.is_none() && callbacks.is_none();
-            let surroundings = || Surroundings { report_interval, callbacks, ..Surroundings::default() };
-            run::run(self.task(), if is_default { Context::default() } else { Context::new(surroundings()) });
-            if report_interval.is_some() {
-                // Its pool still has it in the queue.
-                transitions::leave_behind();
-            }
-        }
-    }
-
-    /// Whether the task has ended, and everybody who observes it has been shown the last state.
-    fn has_settled(&self) -> bool {
-        let word = self.core().state.load();
-        word & state::ENDED != 0 && (word & state::OBSERVED == 0 || publish::conclude(self.core()))
-    }
-
-    /// Shows the lines of the task that have waited for the future to be polled; later ones do not wait.
-    fn attend(&self) {
-        if self.core().state.peek() & state::ATTENDED == 0 {
-            publish::attend(self.core());
-        }
-    }
-
-    /// Tells callbacks and bars that nothing will follow, and lets go of whoever has polled: the task may go on for long.
-    fn leave(&self) {
-        drop_quietly(self.core().waiter.take());
-        if let Some(callbacks) = &self.callbacks {
-            callbacks.leave(&self.progress());
+            untyped::run_here(self.task(), self.callbacks.clone());
         }
     }
 }
@@ -668,26 +612,24 @@ impl<T> Future for ProgressFuture<T> {
         if self.resolved {
             return Poll::Pending;
         }
-        self.attend();
-        if self.belongs_here() {
+        untyped::attend(self.core());
+        if untyped::belongs_here(self.core()) {
             self.run_here();
         }
-        let has_ended = self.has_settled() || {
+        let has_ended = untyped::has_settled(self.core()) || {
             // Registered first: what happens after this wakes us, and what happened before it is seen below.
             self.core().waiter.register(cx.waker());
-            if self.belongs_here() {
+            if untyped::belongs_here(self.core()) {
                 self.run_here();
             }
-            self.has_settled()
+            untyped::has_settled(self.core())
         };
         if let Some(callbacks) = &self.callbacks {
-            callbacks.catch_up();
-            callbacks.poll(cx.waker());
-            callbacks.raise();
+            untyped::show(callbacks, cx.waker());
         }
         if !has_ended {
-            await_reactor(|| self.handle.task().block());
-            return relief::pending();
+            untyped::before_waiting(self.handle.task());
+            return Poll::Pending;
         }
         self.resolved = true;
         match self.handle.take() {
@@ -706,11 +648,7 @@ impl<T> FusedFuture for ProgressFuture<T> {
 impl<T> Drop for ProgressFuture<T> {
     fn drop(&mut self) {
         if !self.resolved {
-            self.attend();
-            let task = self.task();
-            transitions::abandon(&task);
-            transitions::cancel(&task, CancelCause::Dropped);
-            self.leave();
+            untyped::abandon(&self.task(), self.callbacks.as_deref());
         }
     }
 }

@@ -96,7 +96,7 @@ pub(crate) trait Handle<T>: Send + Sync {
     fn to_task(self: Arc<Self>) -> TaskRef;
 }
 
-impl<B: Body + ?Sized> Task<B> {
+impl Task<dyn Body> {
     pub(crate) fn name(&self) -> &str {
         self.core.name(self.body.function()())
     }

@@ -43,7 +43,7 @@ struct Rest {
 
 impl TaskRecord {
     /// Of a task that was submitted then, at the latest. `error` is what it has ended with.
-    pub(crate) fn new<B: Body + ?Sized>(task: &Task<B>, submitted: u64, error: Option<TaskErrorKind>) -> Self {
+    pub(crate) fn new(task: &Task<dyn Body>, submitted: u64, error: Option<TaskErrorKind>) -> Self {
         let core = &task.core;
         // Whoever sees that it has ended sees when.
         let status = core.status();

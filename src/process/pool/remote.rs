@@ -188,7 +188,7 @@ fn error(task: &TaskRef, Loss { kind, source, panic, partial, place }: Loss) -> 
     }
     if let Some(partial) = partial {
         // Decoded by whoever knows its type.
-        error = error.with_partial(partial);
+        error = error.with_partial(Box::new(partial));
     }
     match panic {
         Some(text) => error.with_panic(Box::new(text)),

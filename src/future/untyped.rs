@@ -1,0 +1,117 @@
+//! What a future does whatever the type of its output is: a program compiles it once, and not for each of its tasks.
+
+use std::sync::Arc;
+use std::task::Waker;
+use std::thread;
+
+use crate::error::{CancelCause, TaskError, TaskErrorKind};
+use crate::progress::ProgressState;
+use crate::run;
+use crate::sync::block_on::await_reactor;
+use crate::sync::relief;
+use crate::sync::unwind::drop_quietly;
+use crate::task::callbacks::{CallbackId, Callbacks, Observer};
+use crate::task::context::{Context, Surroundings};
+use crate::task::core::Core;
+use crate::task::{Body, Task, TaskRef, publish, state, transitions};
+
+/// The observers of a future.
+pub(super) type Observers = Arc<Callbacks<ProgressState>>;
+
+/// Adds an observer that has seen `seen`.
+pub(super) fn observe(
+    task: &TaskRef,
+    place: &mut Option<Observers>,
+    observer: Box<dyn Observer<ProgressState>>,
+    seen: ProgressState,
+) -> CallbackId {
+    let is_first = place.is_none();
+    let observers = place.get_or_insert_with(Callbacks::new);
+    // Added first, so that it is shown the lines that were printed before.
+    let id = observers.add(observer, seen);
+    if is_first {
+        publish::admit(task, observers.latest.clone(), |seen| observers.latest.set(seen.clone()));
+    } else {
+        publish::refresh(&task.core, &*observers.latest, |now| observers.latest.set(now));
+    }
+    // Whoever polls the future has something to show.
+    task.core.waiter.wake();
+    id
+}
+
+pub(super) fn remove(observers: &Callbacks<ProgressState>, id: CallbackId) -> bool {
+    observers.remove(id)
+}
+
+/// Shows the observers what is new, where the future is polled.
+pub(super) fn show(observers: &Callbacks<ProgressState>, waker: &Waker) {
+    observers.catch_up();
+    observers.poll(waker);
+    observers.raise();
+}
+
+/// Shows the lines of the task that have waited for the future to be polled; later ones do not wait.
+#[inline]
+pub(super) fn attend(core: &Core) {
+    if core.state.peek() & state::ATTENDED == 0 {
+        publish::attend(core);
+    }
+}
+
+/// Whether the task runs where its future is polled, if it has not been started elsewhere.
+#[inline]
+pub(super) fn belongs_here(core: &Core) -> bool {
+    core.state.load() & state::INLINE != 0 || run::current_pool(core.pool_id()).is_some()
+}
+
+/// Runs a task that was claimed on this thread.
+pub(super) fn run_here(task: TaskRef, observers: Option<Observers>) {
+    let callbacks = observers.map(|observers| (thread::current().id(), observers));
+    let report_interval = run::current_pool(task.core.pool_id()).map(|pool| pool.report_interval);
+    let is_default = report_interval.is_none() && callbacks.is_none();
+    let surroundings = || Surroundings { report_interval, callbacks, ..Surroundings::default() };
+    run::run(task, if is_default { Context::default() } else { Context::new(surroundings()) });
+    if report_interval.is_some() {
+        // Its pool still has it in the queue.
+        transitions::leave_behind();
+    }
+}
+
+/// Whether the task has ended, and everybody who observes it has been shown the last state.
+#[inline]
+pub(super) fn has_settled(core: &Core) -> bool {
+    let word = core.state.load();
+    word & state::ENDED != 0 && (word & state::OBSERVED == 0 || publish::conclude(core))
+}
+
+/// The future is not ready, and its thread may block.
+pub(super) fn before_waiting(task: &Task<dyn Body>) {
+    await_reactor(|| task.block());
+    relief::before_waiting();
+}
+
+/// The future was dropped before it was ready.
+pub(super) fn abandon(task: &TaskRef, observers: Option<&Callbacks<ProgressState>>) {
+    attend(&task.core);
+    transitions::abandon(task);
+    transitions::cancel(task, CancelCause::Dropped);
+    leave(task, observers);
+}
+
+/// Tells callbacks and bars that nothing will follow, and lets go of whoever has polled: the task may go on for long.
+pub(super) fn leave(task: &Task<dyn Body>, observers: Option<&Callbacks<ProgressState>>) {
+    drop_quietly(task.core.waiter.take());
+    if let Some(observers) = observers {
+        observers.leave(&progress(task));
+    }
+}
+
+pub(super) fn progress(task: &Task<dyn Body>) -> ProgressState {
+    task.look();
+    task.core.snapshot()
+}
+
+/// For one who waits for an outcome that is gone.
+pub(super) fn handed_out(task: &Task<dyn Body>) -> TaskError {
+    task.error(TaskErrorKind::Failed).with_source("its outcome was handed out before".into())
+}
