@@ -1,6 +1,9 @@
 //! An input of a map.
 
 use std::fs;
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use progress_executor::{ExecutorExt, GroupHandle, Map};
@@ -14,11 +17,17 @@ use crate::support::NewFile;
 struct Input {
     handle: GroupHandle,
     inputs: usize,
+    /// The map has asked for more.
+    is_submitted: Arc<AtomicBool>,
 }
 
 impl Subject for Input {
     fn handle(&self) -> &GroupHandle {
         &self.handle
+    }
+
+    fn is_submitted(&self) -> bool {
+        self.is_submitted.load(Ordering::SeqCst)
     }
 
     fn cancel(&self) {
@@ -62,8 +71,14 @@ impl Case {
         let mut inputs = vec![other; others];
         inputs.push(site.part(self));
         let (submitted, count) = (Instant::now(), inputs.len());
+        let is_submitted = Arc::new(AtomicBool::new(false));
+        let asked_for_more = is_submitted.clone();
+        let inputs = inputs.into_iter().chain(iter::from_fn(move || {
+            asked_for_more.store(true, Ordering::SeqCst);
+            None
+        }));
         let executor = site.pool.executor();
-        let mut map: Map<'_, _, u32> = executor.map(play, inputs).chunks(count).retries(self.retries());
+        let mut map: Map<'_, _, u32> = executor.map(play, inputs).chunks(count).buffer(2).retries(self.retries());
         for (event, limit) in self.limits() {
             map = match event {
                 Event::TimeOut => map.timeout(limit),
@@ -71,7 +86,7 @@ impl Case {
                 _ => map,
             };
         }
-        let mut input = Input { handle: map.handle(), inputs: count };
+        let mut input = Input { handle: map.handle(), inputs: count, is_submitted };
         let poll = move || map.blocking().last();
         let Some((found, documented)) = site.play(self, &mut input, poll) else { return Ok(()) };
         let (expected, _) = documented.in_the_end(self.end);
