@@ -397,10 +397,13 @@ impl Core {
         }
     }
 
-    /// Starts the clock, as of this moment if that is not 0.
+    /// Starts the clock, as of this moment if that is not 0; does nothing where the deadline has passed since it was claimed.
     pub(crate) fn start_clock(&self, as_of: u64) {
         // Locked, as its limit may pass just now.
         let totals = self.existing_details().map(Details::totals);
+        if totals.as_ref().is_some_and(|totals| totals.is_closed()) {
+            return;
+        }
         // No limit takes effect early.
         let is_exact = as_of == 0 || totals.is_some();
         self.clock.start(if is_exact { clock::now() } else { as_of });

@@ -150,11 +150,12 @@ fn end(task: &TaskRef, kind: TaskErrorKind, complete: impl FnOnce(TaskError) -> 
 #[cfg(test)]
 mod tests {
     use super::{FIRST, Limited, SHORTEST, TOLERANCE};
+    use crate::run;
     use crate::sync::clock::Span;
     use crate::sync::timer::Timed;
     use crate::task::TaskRef;
     use crate::task::details::Details;
-    use crate::task::idle;
+    use crate::task::idle::{self, Idle};
     use crate::task::limits::Limits;
     use crate::task::state;
     use std::time::{Duration, Instant};
@@ -229,6 +230,20 @@ mod tests {
             assert_eq!(watch.fire(now, now), None);
             assert_ne!(task.core.state.peek() & state::ENDED, 0);
         }
+    }
+
+    #[test]
+    fn the_clock_of_a_task_whose_deadline_passes_as_it_is_about_to_start_stands_still() {
+        let now = Instant::now();
+        let limits = Limits { deadline: Some(now), ..Limits::default() };
+        let (task, _handle) = run::new(Idle, Details::of(None, limits));
+        task.core.state.set(state::LIMITED);
+        assert_eq!(task.core.claim(), Ok(()));
+        assert_eq!(Limited(task.clone()).fire(now, now), None);
+        assert!(task.core.has_ended());
+        task.core.start_clock(0);
+        assert_eq!(task.core.span(), None, "it has never started");
+        assert!(task.core.stopped_at() > 0);
     }
 
     #[test]
