@@ -6,6 +6,7 @@ use std::iter;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -192,6 +193,22 @@ pub(crate) fn let_another_task_run() {
 pub(crate) fn with_time_enough<R>(limit: Duration, attempt: impl Fn(Duration) -> Option<R>) -> R {
     let limits = iter::successors(Some(limit), |&limit| limit.checked_mul(2)).take_while(|&limit| limit < DEADLINE / 4);
     limits.into_iter().find_map(attempt).expect("it takes too long, whatever the limit")
+}
+
+/// Tells how long a thread that wants to go on every millisecond had to wait meanwhile, at the most: how busy the machine is.
+pub(crate) fn longest_wait_during<R>(run: impl FnOnce() -> R) -> (R, Duration) {
+    let (end, is_over) = mpsc::channel::<()>();
+    let watcher = thread::spawn(move || {
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+        while is_over.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        longest
+    });
+    let result = run();
+    drop(end);
+    (result, watcher.join().unwrap())
 }
 
 /// A file under a name that nobody else has, gone when this is dropped.
