@@ -10,17 +10,25 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// For how many threads there are places from the beginning.
 const PLACES: usize = 32;
+/// How often their number may double: up to more threads than systems have.
+const DOUBLINGS: usize = 27;
 
 /// A counter that is sharded by thread, so that threads neither contend for a cache line nor need a locked instruction.
 pub(crate) struct Stripes {
     places: [Stripe; PLACES],
-    /// Those of further threads.
-    more: OnceLock<Box<Stripes>>,
+    /// Those of further threads: as many as there are before, each time.
+    more: [OnceLock<Box<[Stripe]>>; DOUBLINGS],
 }
 
 /// Two cache lines, for some processors fetch them in pairs.
 #[repr(align(128))]
 struct Stripe(AtomicU64);
+
+impl Stripe {
+    fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+}
 
 /// Where one thread adds.
 #[derive(Clone, Copy)]
@@ -40,7 +48,7 @@ impl LocalStripe<'_> {
 
 impl Stripes {
     pub(crate) fn new() -> Self {
-        Self { places: array::from_fn(|_| Stripe(AtomicU64::new(0))), more: OnceLock::new() }
+        Self { places: array::from_fn(|_| Stripe::new()), more: [const { OnceLock::new() }; DOUBLINGS] }
     }
 
     #[inline]
@@ -58,15 +66,15 @@ impl Stripes {
 
     #[cold]
     fn further(&self, place: usize) -> &Stripe {
-        let more = || Box::new(Self::new());
-        let stripes = (0..place / PLACES).fold(self, |stripes, _| stripes.more.get_or_init(more));
-        &stripes.places[place % PLACES]
+        let doublings = (place / PLACES).ilog2();
+        let before = PLACES << doublings;
+        let more = || iter::repeat_with(Stripe::new).take(before).collect();
+        &self.more[doublings as usize].get_or_init(more)[place - before]
     }
 
     pub(crate) fn sum(&self) -> u64 {
-        let all = iter::successors(Some(self), |stripes| stripes.more.get().map(|more| &**more));
-        let counts = all.flat_map(|stripes| &stripes.places).map(|Stripe(count)| count.load(Ordering::Relaxed));
-        counts.fold(0, u64::wrapping_add)
+        let all = self.places.iter().chain(self.more.iter().filter_map(OnceLock::get).flatten());
+        all.fold(0, |sum, Stripe(count)| sum.wrapping_add(count.load(Ordering::Relaxed)))
     }
 }
 
