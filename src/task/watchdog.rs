@@ -73,8 +73,10 @@ impl Timed for Limited {
         }
         let silence = limits.stall_timeout.map(|_| task.silence());
         if was_stopped {
-            // Its answer may be on the way.
-            return now.checked_add(FIRST.max(limits.stall_timeout.unwrap_or_default() / 8));
+            // Its answer may be on the way. None of its limits is to wait for the longest one.
+            let eighth = limits.shortest() / 8;
+            let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(now));
+            return now.checked_add(left.map_or(eighth, |left| left.min(eighth)).max(FIRST));
         }
         let elapsed = Duration::from_nanos(core.running_for().saturating_sub(standstill.total));
         look_at_running(task, limits, elapsed, silence, now)
@@ -200,6 +202,23 @@ mod tests {
             assert!(again <= now + TOLERANCE + hour + FIRST);
             assert_eq!(task.core.state.peek() & state::ENDED, 0);
             assert_eq!(task.core.silent_for().unwrap_or_default(), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn after_a_look_that_came_late_no_limit_waits_for_a_longer_one() {
+        let (short, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
+        let now = Instant::now();
+        let late = now + short;
+        for stall_timeout in [hour, Duration::MAX] {
+            let stalls = Limits { stall_timeout: Some(stall_timeout), ..Limits::default() };
+            let timed = Limits { timeout: Some(short), ..stalls };
+            let due = Limits { deadline: Some(late + short), ..stalls };
+            for limits in [timed, due] {
+                let (_task, mut watch) = limited(limits);
+                let again = watch.fire(now, late).unwrap();
+                assert!(again <= late + short, "{limits:?}: after {:?}", again - late);
+            }
         }
     }
 
