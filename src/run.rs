@@ -312,7 +312,21 @@ pub(crate) fn with_id<W: Work>(
     work: W,
     details: Option<Box<Details>>,
 ) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
-    let task = Arc::new(Task { core: Core::new(id, details), body: Slot(Mutex::new(Stage::Waiting(Unaligned(work)))) });
+    at_stage::<W>(id, Stage::Waiting(Unaligned(work)), details)
+}
+
+/// A task whose work could not be made, and that is to be refused.
+pub(crate) fn without_work<W: Work>(details: Option<Box<Details>>) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
+    at_stage::<W>(TaskId::next(), Stage::Empty, details)
+}
+
+#[inline]
+fn at_stage<W: Work>(
+    id: TaskId,
+    stage: Stage<W>,
+    details: Option<Box<Details>>,
+) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
+    let task = Arc::new(Task { core: Core::new(id, details), body: Slot(Mutex::new(stage)) });
     (task.clone(), task)
 }
 

@@ -252,8 +252,8 @@ impl<I, O> Chunk<I, O> {
     ) -> Option<Batch<I>> {
         let End { is_lost, rest } = lock(&self.end).take().unwrap_or(End { is_lost: false, rest: None });
         let mut cause = outcome.err().unwrap_or_else(|| error(TaskErrorKind::Decode).with_source(MISSING.into()));
-        // One item was running then; the others have not begun.
-        let mut is_that_of_next = is_lost;
+        // One item was running then, or has the panic for which there was no function; the others have not begun.
+        let mut is_that_of_next = is_lost || cause.is_panic();
         loop {
             self.push_unencodable(error);
             if self.counts.read().left == 0 {

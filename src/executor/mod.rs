@@ -11,8 +11,11 @@ pub(crate) mod job;
 pub(crate) mod map;
 pub(crate) mod shutdown;
 
+use std::any::Any;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -27,7 +30,7 @@ use crate::executor::map::{Made, Map, Submit};
 use crate::future::ProgressFuture;
 use crate::run;
 use crate::run::Work;
-use crate::sync::unwind::quietly;
+use crate::sync::unwind::{drop_quietly, quietly};
 use crate::task::TaskRef;
 use crate::task::details::Details;
 use crate::task::state;
@@ -280,6 +283,24 @@ impl<'a, E: ?Sized, F, C> Submitter<'a, E, F, C> {
     pub(crate) fn new(executor: &'a E, task: F) -> Self {
         Self { executor, task, crossing: PhantomData }
     }
+
+    /// The function of one more task.
+    fn function(&self) -> thread::Result<F>
+    where
+        F: Clone,
+    {
+        catch_unwind(AssertUnwindSafe(|| self.task.clone()))
+    }
+}
+
+/// A task that has ended, for the function that it was to call has panicked when it was cloned.
+fn unmade<W: Work>(payload: Box<dyn Any + Send>, options: Options) -> Made<W::Output> {
+    let (task, handle) = run::without_work::<W>(options.details);
+    let error = task.error(TaskErrorKind::Panicked).with_panic(payload);
+    if task.core.state.seal() {
+        transitions::refuse_with(&task, error);
+    }
+    (ProgressFuture::new(handle), None)
 }
 
 impl<E, F, I, O, C> Submit<I, O> for Submitter<'_, E, F, C>
@@ -291,14 +312,23 @@ where
     C: Crossing<I, O>,
 {
     fn item(&mut self, input: I, options: Options) -> Made<O> {
-        make(Call::<F, I, C>::new(self.task.clone(), input), options)
+        match self.function() {
+            Ok(task) => make(Call::<F, I, C>::new(task, input), options),
+            Err(payload) => {
+                drop_quietly(input);
+                unmade::<Call<F, I, C>>(payload, options)
+            }
+        }
     }
 
     fn chunk(&mut self, batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> (Made<()>, Arc<Chunk<I, O>>) {
         let chunk = Arc::new(Chunk::new::<C>(batch, outcomes));
         let options = Options::of_chunk(chunk.name(), chunk.clone());
-        let call = ChunkCall { task: self.task.clone(), chunk: chunk.clone(), crossing: self.crossing };
-        (make(call, options), chunk)
+        let made = match self.function() {
+            Ok(task) => make(ChunkCall { task, chunk: chunk.clone(), crossing: self.crossing }, options),
+            Err(payload) => unmade::<ChunkCall<F, I, O, C>>(payload, options),
+        };
+        (made, chunk)
     }
 
     fn hand_over(&mut self, job: Option<Job>) {

@@ -244,6 +244,49 @@ fn an_iterator_that_panics_is_not_asked_again_and_what_it_gave_is_kept() {
     });
 }
 
+/// Panics when it is cloned for the third time.
+struct Fragile(Arc<AtomicUsize>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert_ne!(self.0.fetch_add(1, Ordering::Relaxed), 2, "no third one");
+        Self(self.0.clone())
+    }
+}
+
+#[test]
+fn a_function_that_panics_when_it_is_cloned_fails_what_it_was_cloned_for_and_nothing_else() {
+    within_deadline(|| {
+        fails_alone(&ThreadPoolExecutor::new(2), 1);
+        fails_alone(&ThreadPoolExecutor::new(2), 3);
+        fails_alone(&SyncExecutor::new(), 1);
+        fails_alone(&SyncExecutor::new(), 3);
+    });
+}
+
+fn fails_alone(executor: &dyn Executor, chunk: usize) {
+    let fragile = Fragile(Arc::default());
+    let square = move |n: u64, _: &Updater| {
+        let _ = &fragile;
+        Ok(n * n)
+    };
+    let mut map = executor.map(square, 0..12).chunks(chunk);
+    let outcomes: Vec<_> = smol::block_on(map.by_ref().collect());
+    let unmade = 2 * chunk..3 * chunk;
+    assert_eq!(outcomes.len(), 12);
+    for (n, outcome) in outcomes.iter().enumerate() {
+        match outcome {
+            Ok(value) => assert!(*value == (n * n) as u64 && !unmade.contains(&n)),
+            Err(error) => assert!(error.is_panic() && unmade.contains(&n), "{error}"),
+        }
+    }
+    let first = outcomes[unmade.start].as_ref().unwrap_err().to_string();
+    assert!(first.contains("no third one"), "{first}");
+    let progress = map.progress();
+    assert_eq!((progress.finished, progress.failed), (12 - chunk, chunk));
+    assert!(map.is_terminated());
+}
+
 #[test]
 fn an_iterator_that_is_over_is_not_asked_again() {
     let calls = Cell::new(0);
