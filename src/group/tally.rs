@@ -123,8 +123,9 @@ impl Share {
 /// What all tasks contribute.
 #[derive(Default)]
 struct Sums {
-    /// The counts per status, and `n`.
+    /// The counts per status.
     counts: GroupProgress,
+    n: i128,
     /// The tasks that are known to have some work, how much that is, and how much of it is done.
     known: i64,
     work: i128,
@@ -141,7 +142,7 @@ impl Sums {
             let counted = self.counts.count_mut(status);
             *counted = counted.wrapping_add_signed(times as isize * count as isize);
         }
-        self.counts.n = self.counts.n.wrapping_add_signed(times.wrapping_mul(share.n as i64));
+        self.n += i128::from(times) * i128::from(share.n);
         match share.work {
             Some((work, done)) => {
                 self.known += times;
@@ -155,7 +156,7 @@ impl Sums {
 
     fn total(&self) -> Option<u64> {
         let is_known = self.unknown == 0 && self.counts.tasks() > 0;
-        is_known.then(|| u64::try_from(self.work).unwrap_or(u64::MAX))
+        is_known.then(|| saturated(self.work))
     }
 
     /// How much is done of so many units.
@@ -174,6 +175,11 @@ impl Sums {
         let done = self.done as f64 / ONE as f64 + average * self.unknown_ended as f64;
         Some(if whole > 0.0 { (done / whole).min(1.0) } else { 1.0 })
     }
+}
+
+/// A sum of counts, as one of them.
+fn saturated(sum: i128) -> u64 {
+    u64::try_from(sum.max(0)).unwrap_or(u64::MAX)
 }
 
 /// The sums of a group, and what they are made of.
@@ -325,6 +331,7 @@ impl Tally {
         let computed = fraction.unwrap_or_default();
         self.peak = if mem::take(&mut self.has_grown) { computed } else { self.peak.max(computed) };
         GroupProgress {
+            n: saturated(self.sums.n),
             total,
             elapsed: Duration::from_nanos(self.clock.read().elapsed()),
             fraction: fraction.map(|_| self.peak),

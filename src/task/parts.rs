@@ -110,7 +110,8 @@ impl Parts {
         let Reading { n, total } = counts.read();
         let counted = n.wrapping_add(self.shared());
         let total = self.shared_total.unwrap_or(total);
-        let units = if total == UNKNOWN { units } else { units.min(total.saturating_sub(counted)) };
+        // Of an unknown total, all that can be counted is left.
+        let units = units.min(total.saturating_sub(counted));
         self.handed_out += 1;
         let key = self.handed_out;
         let part = Arc::new(Part { counts: Counts::new(), parts: Mutex::default(), units, name: OnceLock::new(), key });

@@ -23,6 +23,20 @@ use crate::support::{
     Gate, Hand, busy_pool, count, eventually, gate, let_another_task_run, tick_forever, within_deadline,
 };
 
+#[test]
+fn counts_that_are_too_large_together_are_as_much_as_can_be_told() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(2);
+        let mut group = TaskGroup::new();
+        let (handle, most) = (group.handle(), u64::MAX - 1);
+        let _ = handle.progress();
+        group.extend((0..3).map(|_| executor.spawn(move |progress| Ok(progress.set_counts(most, most)?))));
+        group.join().wait().unwrap();
+        let progress = handle.progress();
+        assert_eq!((progress.n, progress.total, progress.fraction()), (u64::MAX, Some(u64::MAX), Some(1.0)));
+    });
+}
+
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn pool(report_interval: Duration) -> ThreadPoolExecutor {

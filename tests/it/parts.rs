@@ -260,6 +260,22 @@ fn a_part_of_an_unknown_total_is_worth_all_its_units() {
 }
 
 #[test]
+fn a_part_is_worth_no_more_than_can_be_counted() {
+    let states = seen(|progress| {
+        progress.update(7)?;
+        let (part, other) = (progress.split(u64::MAX), progress.split(1));
+        part.set_total(4);
+        drop(other);
+        part.update(2)?;
+        drop(part);
+        Ok(())
+    });
+    let counts: Vec<_> = states.iter().map(|state| state.n).collect();
+    assert!(counts.is_sorted(), "{counts:?}");
+    assert_eq!(counts.last(), Some(&u64::MAX));
+}
+
+#[test]
 fn a_part_without_a_total_has_not_begun() {
     let shown = positions(|progress| {
         progress.set_total(10);
