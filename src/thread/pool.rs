@@ -41,6 +41,7 @@ use crate::id::TaskId;
 use crate::run::{self, CurrentPool};
 use crate::sync::shortage::{self, Shortage};
 use crate::sync::spin::AdaptiveSpin;
+use crate::task::bulk::Standstill;
 use crate::task::context::Context;
 use crate::task::details::Owner;
 use crate::task::state::Unclaimed;
@@ -420,9 +421,10 @@ impl Pool {
         asleep.iter().for_each(|worker| worker.wake.notify_one());
     }
 
-    /// Accepts no more jobs, and cancels all tasks. Those that wait are taken first, so that no thread starts one while the
-    /// others are cancelled.
+    /// Accepts no more jobs, and cancels all tasks. None of those that wait is started meanwhile, neither by a thread of the
+    /// pool nor by a task that waits for it.
     pub(super) fn close_now(&self) {
+        let standstill = Standstill::begin();
         self.close();
         let mut intake = self.intake.lock();
         let mut waiting = self.take_all(&mut intake);
@@ -431,9 +433,10 @@ impl Pool {
         let running: Vec<TaskRef> = running.chain(intake.helped.iter().cloned()).collect();
         intake.cancelling += 1;
         drop(intake);
-        for task in waiting.iter().map(Job::task).chain(&running) {
-            transitions::cancel(task, CancelCause::Shutdown);
-        }
+        let tasks = waiting.iter().map(Job::task).chain(&running).cloned();
+        let cancellations = transitions::request_cancel_all(tasks, CancelCause::Shutdown);
+        drop(standstill);
+        cancellations.carry_out();
         drop((waiting, running));
         self.intake.lock().cancelling -= 1;
         self.progress.notify(usize::MAX);

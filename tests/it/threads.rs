@@ -270,6 +270,46 @@ fn shutdown_now_starts_no_task_that_waits_however_long_it_takes_to_cancel_them()
     });
 }
 
+/// Lets somebody else do something while it is dropped.
+struct Aside(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+        let _ = self.1.get_mut().unwrap().recv();
+    }
+}
+
+#[test]
+fn shutdown_now_starts_no_task_that_waits_where_another_task_waits_for_it() {
+    within_deadline(|| {
+        let executor = Arc::new(ThreadPoolExecutor::new(1));
+        let (gate, barrier) = gate();
+        let (begun, has_begun) = mpsc::channel();
+        let (done, is_done) = mpsc::channel();
+        let inner = executor.clone();
+        let outer = executor.spawn(move |_| {
+            let aside = Aside(begun, Mutex::new(is_done));
+            let cancelled_first = inner.spawn(move |_| {
+                drop(aside);
+                Ok(())
+            });
+            let mut helped = inner.spawn(|_| Ok(()));
+            barrier.pass();
+            // The first one is being cancelled.
+            has_begun.recv()?;
+            let is_started = helped.poll_unpin(&mut Context::from_waker(Waker::noop())).is_ready();
+            done.send(())?;
+            drop(cancelled_first);
+            Ok(!is_started && helped.wait().is_err_and(|error| error.is_cancelled()))
+        });
+        gate.wait();
+        gate.open();
+        executor.shutdown_now().wait();
+        assert!(outer.wait().unwrap(), "it was started");
+    });
+}
+
 #[test]
 fn shutdown_resolves_when_all_are_cancelled_although_no_thread_is_left() {
     within_deadline(|| {
