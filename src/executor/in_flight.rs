@@ -104,13 +104,12 @@ impl<I, O> InFlight<I, O> {
         }
     }
 
-    /// Moves the outcomes of chunks that are next in order to `to`.
+    /// Moves the outcomes of chunks that are next in order to `to`, and those in any order.
     pub(crate) fn take_outcomes(&self, to: &mut VecDeque<Result<O, TaskError>>) {
-        match self.chunks.front() {
-            Some(Some(chunk)) => chunk.outcomes().move_to(to),
-            Some(None) => {}
-            None => self.outcomes.move_to(to),
+        if let Some(Some(chunk)) = self.chunks.front() {
+            chunk.outcomes().move_to(to);
         }
+        self.outcomes.move_to(to);
     }
 
     /// Returns `None` if there are none.

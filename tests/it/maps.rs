@@ -92,6 +92,32 @@ fn a_map_that_becomes_unordered_keeps_what_it_has_taken() {
     });
 }
 
+#[test]
+fn outcomes_of_chunks_come_at_once_where_a_map_has_become_unordered_behind_a_longer_one() {
+    within_deadline(|| {
+        let (doors, waits): (Vec<_>, Vec<_>) = (0..2).map(|_| async_channel::bounded::<()>(1)).unzip();
+        let executor = ThreadPoolExecutor::new(2);
+        let pass = move |n: usize, _: &Updater| {
+            if n == 3 || n == 5 {
+                let _ = waits[(n - 3) / 2].recv_blocking();
+            }
+            Ok(n)
+        };
+        let mut map = executor.map(pass, 0..6).chunks(2).buffer(2);
+        let ordered: Vec<_> = smol::block_on(map.by_ref().take(2).try_collect()).unwrap();
+        assert_eq!(ordered, [0, 1]);
+        // The chunk of 2 and 3 is ordered, and goes on; that of 4 and 5 is not.
+        let mut map = map.unordered();
+        let mut next: Vec<_> = smol::block_on(map.by_ref().take(2).try_collect()).unwrap();
+        next.sort();
+        assert_eq!(next, [2, 4]);
+        drop(doors);
+        let mut rest: Vec<_> = smol::block_on(map.try_collect()).unwrap();
+        rest.sort();
+        assert_eq!(rest, [3, 5]);
+    });
+}
+
 /// Checks how many inputs a map takes, which has an effect on those in flight only.
 fn takes(executor: &dyn Executor, buffer: Option<usize>, expected: u64) {
     for is_ordered in [true, false] {
