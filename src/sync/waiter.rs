@@ -8,7 +8,7 @@
 use std::task::Waker;
 
 use crate::sync::primitives::AtomicCell;
-use crate::sync::unwind::quietly;
+use crate::sync::unwind::{drop_quietly, quietly};
 
 /// Boxed, for most tasks that wait for their turn have no waker.
 #[derive(Default)]
@@ -22,9 +22,14 @@ impl Waiter {
     /// Remembers `waker` in place of the one before. The caller looks again afterwards.
     pub(crate) fn register(&self, waker: &Waker) {
         // A wake-up that finds nothing meanwhile came before the caller looks.
-        let kept = self.0.take().filter(|old| old.will_wake(waker));
+        let (kept, replaced) = match self.0.take() {
+            Some(old) if old.will_wake(waker) => (Some(old), None),
+            other => (None, other),
+        };
+        // It may be of somebody else, whom a panic of it concerns, and not the caller.
+        drop_quietly(replaced);
         let new = kept.unwrap_or_else(|| Box::new(waker.clone()));
-        drop(self.0.swap(Some(new)));
+        drop_quietly(self.0.swap(Some(new)));
     }
 
     /// Wakes the waker, if there is one, and forgets it. Returns whether there was. A waker that panics is on its own: this

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use async_channel::{Receiver, Recv};
 use progress_executor::{Canceller, ProgressFuture, TaskGroup, ThreadPoolExecutor};
 
-use crate::support::{Gate, eventually, gate, within_deadline};
+use crate::support::{Gate, Hand, eventually, gate, within_deadline};
 
 /// Does something when it is woken, and when it is dropped.
 struct Acting {
@@ -152,6 +152,26 @@ fn a_waker_that_is_replaced_may_ask_while_it_is_dropped() {
         gate.open();
         gate.wait();
         gate.open();
+        task.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_waker_that_is_replaced_may_panic_when_it_is_dropped() {
+    within_deadline(|| {
+        let pool = ThreadPoolExecutor::new(1);
+        let (mut task, gate) = counter(&pool);
+        let (waker, _) = acting(|| panic!("on purpose"));
+        assert!(poll(&mut task, &waker).is_pending());
+        drop(waker);
+        // Now the task has the last one.
+        let hand = Hand::new();
+        assert!(hand.poll(&mut task).is_pending());
+        let seen = hand.wakes();
+        gate.open();
+        gate.wait();
+        gate.open();
+        hand.wait_for_wake(seen);
         task.wait().unwrap();
     });
 }
