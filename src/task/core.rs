@@ -18,6 +18,7 @@ use crate::task::counts::{self, Counts, known};
 use crate::task::details::{Details, Totals, default_name};
 use crate::task::items::Items;
 use crate::task::limits::Limits;
+use crate::task::parts::Parts;
 use crate::task::remote::{Position, Record, RemoteSnapshot, Said};
 use crate::task::state::{self, State, Unclaimed};
 
@@ -480,10 +481,10 @@ impl Core {
         }
     }
 
-    pub(crate) fn set_message(&self, message: Arc<str>) {
+    pub(crate) fn set_message(&self, message: Arc<str>, is_current: impl FnOnce(&Parts) -> bool) {
         let mut totals = self.details().totals();
         // What a task says after its end is not part of its outcome, nor what it says while that is written.
-        if self.state.load() & (state::ENDED | state::DECIDED) == 0 {
+        if self.state.load() & (state::ENDED | state::DECIDED) == 0 && is_current(&totals.parts) {
             totals.message = Some(message);
         }
     }

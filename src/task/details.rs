@@ -327,6 +327,7 @@ impl Totals {
         let Reading { n, total } = counts.read();
         let had_said = n != 0 || total != UNKNOWN || self.message.is_some() || !self.parts.is_empty();
         let was_shared = self.parts.is_shared();
+        self.parts.begin_item();
         if had_said {
             self.parts.clear();
             self.remote_part = 0.0;

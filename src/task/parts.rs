@@ -41,6 +41,8 @@ pub(crate) struct Parts {
     /// In the order in which they were handed out, and so of their keys.
     under_way: Vec<Arc<Part>>,
     handed_out: u64,
+    /// How many of them the items before this one have handed out.
+    of_others: u64,
     shared: Option<Arc<Stripes>>,
     /// The total that one of the threads which share the count has set last, in place of that of the count.
     pub(crate) shared_total: Option<u64>,
@@ -143,7 +145,22 @@ impl Parts {
 
     /// Forgets what was handed out: whoever has it counts for nobody. Keys are not used again.
     pub(crate) fn clear(&mut self) {
-        *self = Self { handed_out: self.handed_out, ..Self::default() };
+        *self = Self { handed_out: self.handed_out, of_others: self.of_others, ..Self::default() };
+    }
+
+    /// Parts are handed out by another item from now on.
+    pub(crate) fn begin_item(&mut self) {
+        self.of_others = self.handed_out;
+    }
+
+    /// Whether the part was handed out by the item that counts now.
+    pub(crate) fn have_handed_out(&self, part: &Part) -> bool {
+        part.key > self.of_others
+    }
+
+    /// Whether this is the count that is shared now.
+    pub(crate) fn share_in(&self, stripes: &Arc<Stripes>) -> bool {
+        self.shared.as_ref().is_some_and(|shared| Arc::ptr_eq(shared, stripes))
     }
 
     pub(crate) fn is_shared(&self) -> bool {

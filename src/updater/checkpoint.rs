@@ -12,6 +12,7 @@ use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::counts;
 use crate::task::lines::{Line, to_standard_error};
+use crate::task::parts::Parts;
 use crate::task::publish;
 use crate::task::state;
 use crate::task::subscribers::Pace;
@@ -176,11 +177,16 @@ pub(crate) fn sleep(task: &TaskRef, context: &Context, duration: Duration) -> Re
     }
 }
 
-pub(crate) fn set_message(task: &TaskRef, context: &Context, message: Cow<'static, str>) {
+pub(crate) fn set_message(
+    task: &TaskRef,
+    context: &Context,
+    message: Cow<'static, str>,
+    is_current: impl FnOnce(&Parts) -> bool,
+) {
     let message: Arc<str> = match message {
         Cow::Borrowed(text) => text.into(),
         Cow::Owned(text) => text.into(),
     };
-    task.core.set_message(message);
+    task.core.set_message(message, is_current);
     record_and_report(task, context);
 }

@@ -82,6 +82,15 @@ impl PartHandle {
     fn parent(&self) -> Count<'_> {
         self.parent.as_ref().map_or(Count::Task(&self.task), Count::Part)
     }
+
+    /// The part of the task itself that this one belongs to.
+    fn root(&self) -> &Part {
+        let mut handle = self;
+        while let Some(parent) = &handle.parent {
+            handle = parent;
+        }
+        &handle.part
+    }
 }
 
 impl Drop for PartHandle {
@@ -363,7 +372,10 @@ impl Updater {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn set_message(&self, message: impl Into<Cow<'static, str>>) {
-        checkpoint::set_message(self.task(), &self.context, message.into());
+        checkpoint::set_message(self.task(), &self.context, message.into(), |parts| match self.count_in() {
+            Count::Task(_) => true,
+            Count::Part(handle) => parts.have_handed_out(handle.root()),
+        });
     }
 
     /// Shows a line, whole and in order with the progress, wherever the task runs: above the [bars](crate::TaskGroup) if

@@ -179,7 +179,12 @@ impl SharedUpdater {
     /// ```
     pub fn set_total(&self, total: u64) {
         let count = self.part.as_ref().map_or(Count::Task(self.task()), Count::Part);
-        count.with_parts(|parts, _| parts.shared_total = Some(total));
+        count.with_parts(|parts, _| {
+            // An input of a chunk may have left this behind.
+            if parts.share_in(&self.stripes) {
+                parts.shared_total = Some(total);
+            }
+        });
         checkpoint::record_and_report(self.task(), &self.context);
     }
 
@@ -199,7 +204,10 @@ impl SharedUpdater {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn set_message(&self, message: impl Into<Cow<'static, str>>) {
-        checkpoint::set_message(self.task(), &self.context, message.into());
+        checkpoint::set_message(self.task(), &self.context, message.into(), |parts| match &self.part {
+            None => parts.share_in(&self.stripes),
+            Some(handle) => parts.have_handed_out(handle.root()),
+        });
     }
 
     /// Shows a line; see [`Updater::println`](crate::Updater::println).

@@ -5,7 +5,7 @@ use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -449,4 +449,35 @@ fn an_inline_map_runs_its_tasks_as_they_are_asked_for() {
         smol::block_on(map.next()).unwrap().unwrap();
         assert_eq!(runs.try_iter().collect::<Vec<_>>(), [n]);
     }
+}
+
+#[test]
+fn what_an_input_of_a_chunk_has_left_behind_says_nothing_for_the_next_one() {
+    within_deadline(|| {
+        let left = Arc::new(Mutex::new(None));
+        let task = move |n: u64, progress: &Updater| -> TaskResult<()> {
+            if n == 0 {
+                let (shared, part) = (progress.shared(), progress.split(1));
+                let shared_part = part.shared();
+                part.set_message("of the part");
+                *left.lock().unwrap() = Some((shared, part.split(1), shared_part));
+                return Err("one".into());
+            }
+            let own = (progress.shared(), progress.split(1).shared());
+            own.0.set_total(3);
+            own.1.set_message("its own");
+            let left = left.lock().unwrap().take();
+            let (shared, part, shared_part) = left.unwrap();
+            shared.set_total(7);
+            shared.set_message("shared");
+            part.set_message("part");
+            shared_part.set_message("shared part");
+            Err("two".into())
+        };
+        let executor = ThreadPoolExecutor::new(1);
+        let outcomes: Vec<_> = executor.map(task, 0..2).chunks(2).blocking().collect();
+        let said = |n: usize| outcomes[n].as_ref().unwrap_err().progress();
+        assert_eq!(said(0).message.as_deref(), Some("of the part"));
+        assert_eq!((said(1).message.as_deref(), said(1).total), (Some("its own"), Some(3)));
+    });
 }

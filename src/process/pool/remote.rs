@@ -152,7 +152,7 @@ impl RemoteTask<'_> {
             watchdog::watch(self.task);
         }
         if let Some(message) = snapshot.message {
-            core.set_message(message.into());
+            core.set_message(message.into(), |_| true);
         }
     }
 }
