@@ -53,7 +53,8 @@ struct Schedule {
 
 enum Entry {
     Waiting(Instant, Box<dyn Timed>),
-    Firing,
+    /// When it is to fire again at the latest, where somebody has said so meanwhile.
+    Firing(Option<Instant>),
 }
 
 impl TimerId {
@@ -94,6 +95,26 @@ impl Timer {
         Ok(id)
     }
 
+    /// Has an entry fire at `due` at the latest; one that is firing, if it is to fire again. Returns whether it is there.
+    pub(crate) fn hasten(&self, id: TimerId, due: Instant) -> bool {
+        let mut schedule = self.lock();
+        schedule.leave_to_parent();
+        let Schedule { queue, entries, .. } = &mut *schedule;
+        match entries.get_mut(&id) {
+            None => return false,
+            Some(Entry::Firing(latest)) => *latest = Some(latest.map_or(due, |latest| latest.min(due))),
+            Some(Entry::Waiting(before, _)) if *before <= due => {}
+            Some(Entry::Waiting(before, _)) => {
+                queue.remove(&(*before, id));
+                queue.insert((due, id));
+                *before = due;
+                drop(schedule);
+                self.changed.notify_all();
+            }
+        }
+        true
+    }
+
     /// Forgets what was scheduled; what fires at this very moment still ends, and is not done again. Returns what the
     /// caller is to drop where it holds no lock.
     pub(crate) fn cancel(&self, id: TimerId) -> Option<Box<dyn Timed>> {
@@ -103,7 +124,7 @@ impl Timer {
                 schedule.queue.remove(&(due, id));
                 Some(timed)
             }
-            Entry::Firing => None,
+            Entry::Firing(_) => None,
         }
     }
 
@@ -153,17 +174,18 @@ impl Timer {
         duty: &Rc<Duty>,
     ) -> MutexGuard<'static, Schedule> {
         schedule.queue.pop_first();
-        let entry = schedule.entries.get_mut(&id).map(|entry| mem::replace(entry, Entry::Firing));
+        let entry = schedule.entries.get_mut(&id).map(|entry| mem::replace(entry, Entry::Firing(None)));
         let Some(Entry::Waiting(due, mut timed)) = entry else { return schedule };
         drop(schedule);
         let mut next = None;
         on_duty(duty.clone(), || next = quietly(|| timed.fire(due, now)).flatten());
         let mut schedule = self.lock();
         // It is gone where it was cancelled meanwhile.
-        let is_wanted = schedule.entries.remove(&id).is_some();
-        match next.filter(|_| is_wanted) {
-            Some(next) => {
-                schedule.insert(id, next, timed);
+        let entry = schedule.entries.remove(&id);
+        match next.zip(entry) {
+            Some((next, entry)) => {
+                let latest = if let Entry::Firing(latest) = entry { latest } else { None };
+                schedule.insert(id, latest.map_or(next, |latest| next.min(latest)), timed);
                 // Another thread may have taken over, and wait for something later.
                 self.changed.notify_all();
             }
@@ -174,6 +196,12 @@ impl Timer {
             }
         }
         schedule
+    }
+
+    /// Whether an entry is firing right now.
+    #[cfg(test)]
+    pub(crate) fn is_firing(&self, id: TimerId) -> bool {
+        matches!(self.lock().entries.get(&id), Some(Entry::Firing(_)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Schedule> {
@@ -217,7 +245,7 @@ impl Schedule {
 mod tests {
     use super::{TIMER, Timed};
     use std::panic::panic_any;
-    use std::sync::mpsc::{Sender, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::{Duration, Instant};
 
     /// Panics when it is dropped, with one of its kind.
@@ -269,5 +297,31 @@ mod tests {
         // What fires right now goes on until it is over.
         let _ = TIMER.cancel(counting);
         while counted.recv_timeout(DEADLINE).is_ok() {}
+    }
+
+    /// Tells when it has fired, and is due again when it is told.
+    struct Told(Sender<Instant>, Receiver<Instant>);
+
+    impl Timed for Told {
+        fn fire(&mut self, due: Instant, _now: Instant) -> Option<Instant> {
+            self.0.send(due).ok()?;
+            self.1.recv_timeout(DEADLINE).ok()
+        }
+    }
+
+    #[test]
+    fn an_entry_can_be_hastened_while_it_waits_and_while_it_fires() {
+        let (fired, has_fired) = channel();
+        let (next, is_next) = channel();
+        let (now, far) = (Instant::now(), Instant::now() + 60 * DEADLINE);
+        let id = TIMER.schedule(far, Box::new(Told(fired, is_next))).unwrap();
+        assert!(TIMER.hasten(id, now));
+        assert_eq!(has_fired.recv_timeout(DEADLINE), Ok(now));
+        assert!(TIMER.hasten(id, now + Duration::from_millis(2)) && TIMER.hasten(id, now + Duration::from_millis(1)));
+        next.send(far).unwrap();
+        assert_eq!(has_fired.recv_timeout(DEADLINE), Ok(now + Duration::from_millis(1)));
+        let _ = TIMER.cancel(id);
+        drop(next);
+        assert!(!TIMER.hasten(id, now));
     }
 }

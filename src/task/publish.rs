@@ -220,8 +220,8 @@ fn leave_to_timer(task: &TaskRef, reports: &mut Reports, now: Instant) -> bool {
         Pace::Remote(_) if reports.watched.is_some() => return true,
         Pace::Timer(_) | Pace::Remote(_) => {}
     }
-    TIMER.forget(reports.watched.take());
-    watch(task, reports, now)
+    // It is not replaced: it may be firing, and would go on beside the new one.
+    reports.watched.is_some_and(|watched| TIMER.hasten(watched, now)) || watch(task, reports, now)
 }
 
 /// Whether the timer has just shown the task, and only the callbacks are still to be called.
@@ -322,5 +322,38 @@ impl Timed for Watched {
         let is_silent = core.state.set(state::REPORT) & state::REPORT != 0;
         reports.watched = reports.watched.filter(|_| !is_silent);
         reports.watched.map(|_| after(now, interval))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{leave_to_timer, watch};
+    use crate::sync::timer::TIMER;
+    use crate::task::details::Details;
+    use crate::task::idle;
+    use crate::task::subscribers::{Channel, Pace};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_task_is_watched_once_also_where_more_is_left_to_the_timer_while_it_looks() {
+        let task = idle::started(Details::default());
+        let (channel, updates) = Channel::new();
+        let now = Instant::now();
+        let mut reports = task.core.details().reports();
+        reports.pace = Pace::Timer(Duration::from_millis(1));
+        let _ = reports.subscribers.add(channel, task.core.snapshot());
+        assert!(watch(&task, &mut reports, now));
+        let watched = reports.watched;
+        // It waits for the lock.
+        while !TIMER.is_firing(watched.unwrap()) {
+            thread::yield_now();
+        }
+        assert!(leave_to_timer(&task, &mut reports, now));
+        assert_eq!(reports.watched, watched);
+        task.core.counts.set_both(3, 4);
+        drop(reports);
+        assert_eq!(updates.recv_blocking().unwrap().n, 3);
+        super::conclude(&task.core);
     }
 }
