@@ -34,7 +34,7 @@ pub(crate) struct Outlet {
     /// Wakes the thread that reads.
     pub(crate) wake: WakePipe,
     /// The task that runs, as it is known here and in the program. No other is recorded or heard.
-    current: Mutex<Option<(TaskId, u64)>>,
+    pub(super) current: Mutex<Option<(TaskId, u64)>>,
     /// Lines that there was no room for. Lock order: `current` before `unsent`.
     unsent: Mutex<Backlog>,
     /// Something about the task was not sent, for there was no room for it.

@@ -39,8 +39,9 @@ impl Relayed {
     /// Sends a record. If there is no room, it is dropped, which is told with the next one, or with the end of the task.
     fn send(&self, level: Level, target: &str, text: &str) {
         let Outlet { channel, dropped_records, .. } = &*self.outlet;
-        // Whatever is logged while it is held waits; nothing is that is logged by it.
-        let id = self.outlet.current().map_or(0, |(_, run)| run);
+        // Locked until the record is among what is sent: after the end of the task, it would be out of turn.
+        let current = self.outlet.current();
+        let id = current.map_or(0, |(_, run)| run);
         let mut outbox = channel.outbox();
         // Many short ones fill the channel although they are few bytes.
         if channel.is_full() && waiting_in(&outbox) > MOST_WAITING {
@@ -50,7 +51,7 @@ impl Relayed {
         self.outlet.tell_of_dropped(id, &mut outbox);
         let [target, text] = [target, text].map(|text| beginning(text, LONGEST_RECORD).to_owned());
         outbox.reply(Reply::Log { id, log: RemoteLog { level: level as u8, target, text } });
-        drop(outbox);
+        drop((outbox, current));
         self.outlet.send_off();
     }
 }
@@ -87,6 +88,8 @@ mod tests {
     use log::{Level, LevelFilter};
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     /// A logger, and where its records go, which is not read from yet.
     fn relayed() -> (Relayed, Channel) {
@@ -120,6 +123,22 @@ mod tests {
         sent.iter().for_each(|text| relayed.send(Level::Info, "test", text));
         assert!(relayed.outlet.channel.is_full(), "all have found room");
         assert_eq!(read(&relayed, &channel), sent);
+    }
+
+    #[test]
+    fn a_task_does_not_end_between_a_look_at_which_it_is_and_its_record() {
+        let (relayed, _channel) = relayed();
+        let outlet = relayed.outlet.clone();
+        let outbox = outlet.channel.outbox();
+        let logging = thread::spawn(move || relayed.send(Level::Info, "test", "from a thread that is left behind"));
+        let is_at_it = || outlet.current.try_lock().is_err();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_at_it() && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        assert!((0..1000).all(|_| is_at_it()), "the task could end now");
+        drop(outbox);
+        logging.join().unwrap();
     }
 
     #[test]
