@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::support::{DEADLINE, tick_forever, within_deadline};
 
-progress_executor::test_worker!(double, text, waiting, tick_forever);
+progress_executor::test_worker!(double, text, waiting, losing, exit, tick_forever);
 
 fn double(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
@@ -31,6 +31,26 @@ fn text(len: usize, _: &Updater) -> TaskResult<String> {
 
 fn waiting(n: u64, _: &Updater) -> TaskResult<Waiting> {
     Ok(Waiting(n))
+}
+
+fn losing(n: u64, _: &Updater) -> TaskResult<Losing> {
+    Ok(Losing(n))
+}
+
+fn exit((): (), _: &Updater) -> TaskResult<()> {
+    std::process::exit(3)
+}
+
+/// Waits for a task that is lost where it is decoded.
+#[derive(Debug, Serialize)]
+struct Losing(u64);
+
+impl<'de> Deserialize<'de> for Losing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let n = u64::deserialize(deserializer)?;
+        assert!(pool().submit(exit, ()).wait().unwrap_err().is_worker_lost());
+        Ok(Self(n))
+    }
 }
 
 /// Waits for another task where it is decoded, or dropped, in the program.
@@ -151,6 +171,16 @@ fn an_output_may_wait_where_it_is_decoded_or_dropped() {
         }
         let values = pool().map(waiting, 0..100).chunks(10).blocking().map(|value| value.unwrap().0);
         assert!(values.eq((0..100).map(|n| 2 * n)), "in order, and each once");
+    });
+}
+
+#[test]
+fn an_output_of_a_chunk_may_wait_for_a_task_that_is_lost_with_another_worker() {
+    within_deadline(|| {
+        let values = pool().map(losing, 0..3).chunks(3).blocking().map(|value| value.unwrap().0);
+        assert!(values.eq(0..3));
+        let values = smol::block_on(pool().map(losing, 0..3).chunks(3).collect::<Vec<_>>());
+        assert!(values.into_iter().map(|value| value.unwrap().0).eq(0..3));
     });
 }
 

@@ -47,8 +47,8 @@ struct Queue {
 /// What is to be done in order.
 pub(super) enum Kept {
     Do(Action<Kinds>),
-    /// A worker is gone. What its tasks have shown before comes first: they may be started again.
-    Gone(WorkerId, Box<End>),
+    /// A worker is gone. What the task has shown before that it was running comes first: it may be started again.
+    Gone(WorkerId, Box<End>, Option<u64>),
 }
 
 /// Who makes something known.
@@ -135,7 +135,8 @@ impl Queue {
     fn holds(&self, kept: &Kept) -> bool {
         match kept {
             Kept::Do(action) => action.task().is_some_and(|task| self.held.contains(&task.id())),
-            Kept::Gone(..) => !self.held.is_empty(),
+            // Only then: whoever is at an outcome may wait for what comes of the loss of another worker.
+            Kept::Gone(_, _, running) => running.is_some_and(|task| self.held.contains(&task)),
         }
     }
 }

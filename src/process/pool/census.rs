@@ -69,6 +69,11 @@ impl<K: Types> Scheduler<K> {
         self.slots.get(&worker).is_some_and(|slot| !slot.sent.is_empty())
     }
 
+    /// The task that a worker runs, or is about to.
+    pub(crate) fn first_of(&self, worker: WorkerId) -> Option<u64> {
+        self.slots.get(&worker)?.sent.front().map(|sent| sent.task.id())
+    }
+
     /// The last ones first, or else workers that become free would begin with them.
     pub(crate) fn unended(&self) -> Vec<K::Task> {
         let sent = self.slots.values().flat_map(|slot| &slot.sent).map(|sent| &sent.task);

@@ -498,7 +498,8 @@ impl Driver {
         let end = Box::new(end);
         let mut heard = self.heard.borrow_mut();
         if !heard.is_empty() || !self.pool.backlog.is_empty() {
-            return heard.push(Kept::Gone(worker, end));
+            let running = self.pool.lock().scheduler.first_of(worker);
+            return heard.push(Kept::Gone(worker, end, running));
         }
         drop(heard);
         self.tell_locked(self.pool.lock_without(worker), Event::Gone(worker, end));

@@ -167,7 +167,7 @@ impl Telling {
             let next = self.rest.borrow_mut().pop_front();
             match next {
                 None => return,
-                Some(Kept::Gone(worker, end)) => {
+                Some(Kept::Gone(worker, end, _)) => {
                     let pool = &self.pool;
                     pool.tell_with(pool.lock_without(worker), Event::Gone(worker, end), |actions| {
                         let mut rest = self.rest.borrow_mut();
