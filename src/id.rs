@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use serde::Serialize;
 
-/// Which task: unique within the process. Serialized as a number.
+/// Which task: unique within the process. Serialized (with the feature `serde`) as a number.
 ///
 /// # Examples
 ///
@@ -16,8 +15,8 @@ use serde::Serialize;
 /// let (first, second) = (executor.spawn(|_| Ok(1)), executor.spawn(|_| Ok(2)));
 /// assert_ne!(first.id(), second.id());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct TaskId(u64);
 
 /// On a cache line of its own: beside it there may be what every task reads.
@@ -66,8 +65,8 @@ impl fmt::Display for TaskId {
 /// assert!(matches!(report.tasks()[0].worker, Some(WorkerId::Thread(_))));
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum WorkerId {
     /// A thread of this program. Threads are numbered, from 1, in the order in which they run their first task.

@@ -161,6 +161,8 @@
 //!   `indicatif::ProgressBar`.
 //! - `log`: relays what worker processes log to the logger of the program (`ProcessPoolBuilder::relay_logs`).
 //! - `rayon`: counts the items of rayon's parallel iterators (`Updater::par_iter`).
+//! - `serde`, on by default: implements serde's traits for the types of this crate, such as [`ProgressState`],
+//!   [`TaskEvent`] and [`GroupReport`]. Without it, serde's `derive` is not built; worker processes do not need it.
 //!
 //! # Origin
 //!
@@ -169,8 +171,11 @@
 
 #![cfg_attr(
     not(all(feature = "processes", unix)),
-    allow(dead_code, reason = "what only worker processes need stands beside what every executor needs"),
-    allow(rustdoc::broken_intra_doc_links, reason = "the guide names all executors")
+    allow(dead_code, reason = "what only worker processes need stands beside what every executor needs")
+)]
+#![cfg_attr(
+    not(all(feature = "processes", feature = "serde", unix)),
+    allow(rustdoc::broken_intra_doc_links, reason = "the documentation names what features add")
 )]
 // The types of worker processes are there on every system.
 #![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(unix))))]

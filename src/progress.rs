@@ -4,16 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::id::TaskId;
 
 /// How far a task has come: a plain snapshot, taken at one moment.
 ///
 /// Snapshots come from [`ProgressFuture::progress`](crate::ProgressFuture::progress), from
 /// [`updates`](crate::ProgressFuture::updates), as arguments of progress callbacks, and with every
-/// [`TaskError`](crate::TaskError). They can be sent elsewhere: serde knows them. To make one, for the test of a bar say,
-/// start with the [default](Self::default), a task that has not started, and set its fields.
+/// [`TaskError`](crate::TaskError). They can be sent elsewhere: with the feature `serde`, they implement
+/// its traits. To make one, for the test of a bar say, start with the [default](Self::default), a task that has not
+/// started, and set its fields.
 ///
 /// `n` and `total` are what the task said, in units of its choice. A task may say more than it announced (`n > total`)
 /// and may go back (to count again from the start, say); [`fraction`](Self::fraction) stays within 0 and 1. Where a
@@ -33,7 +32,8 @@ use crate::id::TaskId;
 /// assert_eq!(error.progress().status, Status::Failed);
 /// assert_eq!(error.progress().fraction(), Some(0.75));
 /// ```
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ProgressState {
     /// The units done so far.
@@ -49,16 +49,16 @@ pub struct ProgressState {
     pub elapsed: Duration,
     /// How much of the next unit is done, from 0 to less than 1. Only where a [part](crate::Updater::split) of the work
     /// is under way is this other than 0.
-    #[serde(default)]
+    #[cfg_attr(feature = "serde", serde(default))]
     pub part: f64,
     /// The [parts](crate::Updater::split) of the work that are under way and have a [name](crate::Updater::named), in the
     /// order in which they were handed out, each followed by its own parts; the first 16 of them. None at the end.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub parts: Vec<PartState>,
-    #[serde(skip)]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) origin: Origin,
     /// Of a task that is a chunk of a map: how many of its items have ended.
-    #[serde(skip)]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) ended_items: usize,
 }
 
@@ -79,7 +79,10 @@ impl fmt::Debug for ProgressState {
 
 /// Which task a state is of, where it is to be told with the state. No part of what the state says: all compare equal.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Origin(pub(crate) Option<(TaskId, Arc<str>)>);
+pub(crate) struct Origin(
+    #[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "only what is serialized tells it"))]
+    pub(crate)  Option<(TaskId, Arc<str>)>,
+);
 
 impl PartialEq for Origin {
     fn eq(&self, _: &Self) -> bool {
@@ -187,7 +190,8 @@ impl ProgressState {
 /// task.wait()?;
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PartState {
     /// The name that the task has given it.
@@ -228,7 +232,7 @@ fn fraction(n: u64, total: Option<u64>, part: f64) -> Option<f64> {
     }
 }
 
-/// What a task is doing. Displayed and serialized as one lower-case word.
+/// What a task is doing. Displayed and serialized (with the feature `serde`) as one lower-case word.
 ///
 /// ```text
 /// Pending ──► Running ──► Finished | Failed | Cancelled
@@ -251,8 +255,8 @@ fn fraction(n: u64, total: Option<u64>, part: f64) -> Option<f64> {
 /// # task.wait()?;
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Status {
     /// Not started yet.

@@ -6,7 +6,7 @@
 //! └────────┴──────────┴───────┴────────┴──────────┴───────┴───
 //! ```
 
-use serde::Serialize;
+use serde_core::Serialize;
 
 use crate::codec::{Encoded, Format, encode_plain, message_pack};
 use crate::error::BoxError;

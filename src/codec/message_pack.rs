@@ -1,7 +1,7 @@
 //! The encoding of what is not sent as it is.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
 
 use crate::codec::depth::is_deeper_than;
 use crate::codec::strict::{MAX_DEPTH, strict};

@@ -23,8 +23,8 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::cell::Cell;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
 
 use crate::codec::payload::Payload;
 use crate::codec::plain::for_numbers;

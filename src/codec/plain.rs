@@ -25,8 +25,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Error, SeqAccess, Visitor};
-use serde::{Deserializer, Serializer};
+use serde_core::de::{Error, SeqAccess, Visitor};
+use serde_core::{Deserializer, Serializer};
 
 /// A number without anything else in its bytes.
 pub trait Number: Copy + private::Bytes {}

@@ -7,11 +7,11 @@
 use std::any::type_name;
 use std::fmt::Display;
 
-use serde::ser::{
+use serde_core::ser::{
     Error, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple, SerializeTupleStruct,
     SerializeTupleVariant,
 };
-use serde::{Serialize, Serializer};
+use serde_core::{Serialize, Serializer};
 
 /// How deeply values may be nested: whoever encodes or decodes them must not run out of stack.
 pub(super) const MAX_DEPTH: u16 = 128;

@@ -3,8 +3,8 @@
 use std::any::type_name;
 use std::marker::PhantomData;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
 
 use crate::codec::{self, Encoded, EncodedCow};
 use crate::error::{BoxError, TaskResult};

@@ -2,6 +2,8 @@
 
 pub(crate) mod bar;
 pub(crate) mod canceller;
+#[cfg(feature = "serde")]
+pub(crate) mod event_record;
 pub(crate) mod events;
 #[cfg(feature = "indicatif")]
 pub(crate) mod text;

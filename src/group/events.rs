@@ -4,13 +4,11 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures::stream::{FusedStream, Stream, StreamExt};
-use serde::{Serialize, Serializer};
 
 use crate::error::TaskError;
-use crate::future::events::{Label, poll_event, serialize_error, serialize_line, serialize_output};
+use crate::future::events::poll_event;
 use crate::group::TaskGroup;
 use crate::group::progress::GroupProgress;
 use crate::id::TaskId;
@@ -18,8 +16,8 @@ use crate::task::lines::{Feed, News};
 
 /// What has happened in a group, from [`GroupEvents`].
 ///
-/// It can be serialized, as a line of JSON for example. A line of progress has `event`, `n`, `total`, `fraction`, `elapsed` and
-/// `eta` (in seconds), and the number of tasks for each status. The line of a task that has ended is that of a
+/// With the feature `serde` it can be serialized, as a line of JSON for example. A line of progress has `event`, `n`, `total`,
+/// `fraction`, `elapsed` and `eta` (in seconds), and the number of tasks for each status. The line of a task that has ended is that of a
 /// [`TaskEvent`](crate::TaskEvent), named `ended`, with the `id` of the task also where it has an `output`, as has that of a
 /// `line`.
 ///
@@ -53,55 +51,6 @@ pub enum GroupEvent<T> {
     Line(TaskId, String),
     /// A task has ended.
     Ended(TaskId, Result<T, TaskError>),
-}
-
-#[derive(Serialize)]
-struct Record {
-    event: &'static str,
-    n: u64,
-    total: Option<u64>,
-    fraction: Option<f64>,
-    elapsed: f64,
-    eta: Option<f64>,
-    pending: usize,
-    running: usize,
-    paused: usize,
-    cancelling: usize,
-    finished: usize,
-    failed: usize,
-    cancelled: usize,
-}
-
-impl From<&GroupProgress> for Record {
-    fn from(progress: &GroupProgress) -> Self {
-        Self {
-            event: "progress",
-            n: progress.n,
-            total: progress.total,
-            fraction: progress.fraction(),
-            elapsed: progress.elapsed.as_secs_f64(),
-            eta: progress.eta().as_ref().map(Duration::as_secs_f64),
-            pending: progress.pending,
-            running: progress.running,
-            paused: progress.paused,
-            cancelling: progress.cancelling,
-            finished: progress.finished,
-            failed: progress.failed,
-            cancelled: progress.cancelled,
-        }
-    }
-}
-
-impl<T: Serialize> Serialize for GroupEvent<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let label = |id| Label { id: Some(id), name: None };
-        match self {
-            Self::Progress(progress) => Record::from(progress).serialize(serializer),
-            Self::Line(id, line) => serialize_line(label(*id), line, serializer),
-            Self::Ended(id, Ok(output)) => serialize_output("ended", label(*id), output, serializer),
-            Self::Ended(_, Err(error)) => serialize_error("ended", error, serializer),
-        }
-    }
 }
 
 /// A stream of a group's progress and of the outcomes of its tasks, made by [`TaskGroup::events`].

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "indicatif")]
 pub(crate) mod bars;
+#[cfg(feature = "serde")]
+mod event_record;
 pub(crate) mod events;
 pub(crate) mod handle;
 pub(crate) mod join;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::progress::Status;
 
 /// How far the tasks of a [`TaskGroup`](crate::TaskGroup) have come together: a plain snapshot.
@@ -27,7 +25,8 @@ use crate::progress::Status;
 /// assert_eq!((progress.n, progress.finished, progress.pending), (10, 1, 1));
 /// assert_eq!(progress.fraction(), Some(0.5)); // the other one is taken to be as large
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct GroupProgress {
     /// The units that all tasks have done.

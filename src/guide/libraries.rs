@@ -115,4 +115,5 @@
 //! # Features
 //!
 //! A library that does not need processes depends on this crate with `default-features = false`. To support them optionally,
-//! it puts `register` behind a feature of its own that turns on `processes`.
+//! it puts `register` behind a feature of its own that turns on `processes`. If it serializes types of this crate, such as
+//! [`TaskEvent`](crate::TaskEvent), it asks for the feature `serde`.

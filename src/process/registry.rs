@@ -9,8 +9,8 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::OnceLock;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
 
 use crate::codec;
 use crate::codec::references;

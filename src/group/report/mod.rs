@@ -3,13 +3,13 @@
 pub(crate) mod history;
 pub(crate) mod html;
 pub(crate) mod lanes;
+#[cfg(feature = "serde")]
+mod serialized;
 pub(crate) mod summary;
 pub(crate) mod trace;
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
-
-use serde::{Serialize, Serializer};
 
 use crate::error::TaskErrorKind;
 use crate::group::report::history::History;
@@ -34,8 +34,8 @@ use crate::task::record::TaskRecord;
 /// A task has *failed* with an error or a panic, because of a limit, or without having been run; it is *lost* with its
 /// worker. Of a map, each input is one. Workers are those that have run something, and *busy* while they did, from the first start to the last end.
 ///
-/// Moments are told as the time since the first task was [submitted](Self::started_at). It can be serialized: there all
-/// times are seconds. It is a copy that keeps no task alive and does not change.
+/// Moments are told as the time since the first task was [submitted](Self::started_at). With the feature `serde` it
+/// can be serialized: there all times are seconds. It is a copy that keeps no task alive and does not change.
 ///
 /// # Examples
 ///
@@ -54,11 +54,12 @@ use crate::task::record::TaskRecord;
 /// }
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GroupReport {
-    #[serde(serialize_with = "since_epoch")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::since_epoch"))]
     started_at: SystemTime,
-    #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     elapsed: Duration,
     summary: String,
     pending: usize,
@@ -83,7 +84,8 @@ pub struct GroupReport {
 /// assert_eq!((&**name, *n, *total, *tries), ("dig", 7, Some(8), 1));
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TaskReport {
     /// Which task.
@@ -95,29 +97,29 @@ pub struct TaskReport {
     /// The worker that has run it last; `None` where it was never started.
     pub worker: Option<WorkerId>,
     /// When it was submitted, or rather added to the group.
-    #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     pub submitted: Duration,
     /// When it was started for the last time, if it was. Of a task in another process this is known to the millisecond, more
     /// or less: that of a short one is told only when it has ended.
-    #[serde(serialize_with = "maybe_seconds")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_seconds"))]
     pub started: Option<Duration>,
     /// When it ended, if it has.
-    #[serde(serialize_with = "maybe_seconds")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_seconds"))]
     pub ended: Option<Duration>,
     /// For how long it has been running: from its start to its end, or to now, without the time it was paused.
-    #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     pub elapsed: Duration,
     /// What it is doing, or how it has ended.
     pub status: Status,
     /// How it has ended, if not with a value. Not known of a task that was dropped before its end.
-    #[serde(serialize_with = "maybe_text")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_text"))]
     pub error: Option<TaskErrorKind>,
     /// How often it was started.
     pub tries: u32,
     /// Its earlier tries, whose workers were lost; the first 32 of them.
     pub lost_tries: Vec<LostTry>,
     /// When it was asked to end, if it was running then.
-    #[serde(serialize_with = "maybe_seconds")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_seconds"))]
     pub cancel_requested: Option<Duration>,
     /// The units that it has done.
     pub n: u64,
@@ -155,16 +157,17 @@ pub struct TaskReport {
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LostTry {
     /// The worker that was lost.
     pub worker: Option<WorkerId>,
     /// When it was started.
-    #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     pub started: Duration,
     /// When its worker was found to be lost.
-    #[serde(serialize_with = "seconds")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     pub ended: Duration,
 }
 
@@ -355,20 +358,4 @@ impl fmt::Display for GroupReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.summary)
     }
-}
-
-fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(time.as_secs_f64())
-}
-
-fn maybe_seconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    time.as_ref().map(Duration::as_secs_f64).serialize(serializer)
-}
-
-fn since_epoch<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    seconds(&time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(), serializer)
-}
-
-fn maybe_text<S: Serializer>(kind: &Option<TaskErrorKind>, serializer: S) -> Result<S::Ok, S::Error> {
-    kind.as_ref().map(TaskErrorKind::to_string).serialize(serializer)
 }
