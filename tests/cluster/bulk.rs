@@ -80,6 +80,15 @@ fn a_worker_that_takes_its_program_for_gone_is_lost_and_its_task_was_not_cancell
 }
 
 #[test]
+fn a_launcher_that_passes_on_only_the_first_line_is_told_what_is_missing() {
+    alone(|| {
+        let pool = pool(Launcher::bulk(["sh", "-c", "head -n 1 | \"$@\"", "sh"]), 1);
+        let text = format!("{:#}", pool.submit(double, 1).wait().unwrap_err());
+        assert!(text.contains("standard input does not tell the directory"), "{text}");
+    });
+}
+
+#[test]
 fn what_the_launcher_has_said_is_in_the_error_of_a_lost_task() {
     alone(|| {
         // It becomes its only worker, and has said all by then; when srun says something depends on how busy the machine is.

@@ -30,7 +30,7 @@ use crate::process::worker_args::Role;
 
 /// How long to try again: a program may have a thousand workers that connect at once.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long to wait for an invitation.
+/// How long to wait for an invitation, and for what follows its first line.
 const INVITED: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 /// How long to wait for a connection, and then for an answer.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -75,7 +75,7 @@ fn settle_invited() -> Result<Invitation, Box<dyn Error>> {
     }
     let line = read_line(io::stdin())?;
     let invitation = Invitation::parse(&line).map_err(|error| uninvited(&error))?;
-    settle(|| leave_line(&line))?;
+    settle(Some(&INVITED), || leave_line(&line))?;
     Ok(invitation)
 }
 

@@ -72,7 +72,7 @@ fn link(registry: &'static TaskRegistry, role: &Role, parent: &mut Parent) -> Re
         Transport::Connecting { is_settled } => return connect::join(registry, role, is_settled, parent),
     };
     if !is_settled {
-        settle::settle(|| Ok(()))?;
+        settle::settle(None, || Ok(()))?;
     }
     Ok(role.take_channel().map_err(by_hand)?)
 }

@@ -6,12 +6,13 @@
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::{env, io};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::process::program;
@@ -23,9 +24,12 @@ use crate::process::worker_args;
 const MOST: u64 = 64 << 20;
 
 /// Returns once the surroundings are those that the program wants: at once, or in the process that this one becomes, just after
-/// `become_another` was called.
-pub(super) fn settle(become_another: impl FnOnce() -> io::Result<()>) -> Result<(), Box<dyn Error>> {
-    let Surroundings { version, directory, set, offered } = receive()?;
+/// `become_another` was called. `patience` is for what somebody else passes on; the program itself may stand still for any time.
+pub(super) fn settle(
+    patience: Option<&Timespec>,
+    become_another: impl FnOnce() -> io::Result<()>,
+) -> Result<(), Box<dyn Error>> {
+    let Surroundings { version, directory, set, offered } = receive(patience)?;
     if version != VERSION {
         return Err(WireError::Version(version).into());
     }
@@ -46,13 +50,14 @@ pub(super) fn settle(become_another: impl FnOnce() -> io::Result<()>) -> Result<
 }
 
 /// Reads the first frame and nothing of what follows, which another process may have to read.
-fn receive() -> Result<Surroundings, Box<dyn Error>> {
+fn receive(patience: Option<&Timespec>) -> Result<Surroundings, Box<dyn Error>> {
+    let stdin = io::stdin();
     let mut decoder = Decoder::new(MOST);
     let mut bytes = vec![0; HEAD];
-    read_exact(&mut bytes)?;
+    read_exact(&stdin, &mut bytes, patience).map_err(missing_input)?;
     let head = bytes.first_chunk().ok_or(WireError::NoHello)?;
     bytes.resize(decoder.frame_len(head)?, 0);
-    read_exact(&mut bytes[HEAD..])?;
+    read_exact(&stdin, &mut bytes[HEAD..], patience).map_err(missing_input)?;
     decoder.append(&bytes);
     match decoder.next_request()? {
         Some(Request::Surroundings(surroundings)) => Ok(surroundings),
@@ -60,14 +65,23 @@ fn receive() -> Result<Surroundings, Box<dyn Error>> {
     }
 }
 
-fn read_exact(mut bytes: &mut [u8]) -> io::Result<()> {
-    let stdin = io::stdin();
+fn missing_input(error: io::Error) -> String {
+    format!(
+        "its standard input does not tell the directory and the variables of the program ({error}): a launcher passes all of its \
+         own on to each worker"
+    )
+}
+
+fn read_exact(from: impl AsFd, mut bytes: &mut [u8], patience: Option<&Timespec>) -> io::Result<()> {
     while !bytes.is_empty() {
-        match retry_on_intr(|| rustix::io::read(&stdin, &mut *bytes)) {
+        // Also because whoever has opened it may have made it non-blocking.
+        if retry_on_intr(|| poll(&mut [PollFd::new(&from, PollFlags::IN)], patience))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match retry_on_intr(|| rustix::io::read(&from, &mut *bytes)) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(len) => bytes = &mut bytes[len..],
-            // Whoever has opened it may have made it non-blocking.
-            Err(Errno::AGAIN) => _ = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None)?,
+            Err(Errno::AGAIN) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -119,5 +133,28 @@ pub(super) fn origin() -> Origin {
         job: variable("SLURM_JOB_ID"),
         step: variable("SLURM_STEP_ID"),
         program: program::location().map_or_else(|_| String::new(), |path| path.to_string_lossy().into_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_exact;
+    use rustix::event::Timespec;
+    use std::io::{ErrorKind, Write};
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn who_passes_on_a_part_of_it_only_is_not_waited_for_without_end() {
+        let moment = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+        let (mut theirs, ours) = UnixStream::pair().unwrap();
+        let mut bytes = [0; 4];
+        theirs.write_all(b"abcdef").unwrap();
+        read_exact(&ours, &mut bytes, Some(&moment)).unwrap();
+        assert_eq!(&bytes, b"abcd");
+        let error = read_exact(&ours, &mut bytes, Some(&moment)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        drop(theirs);
+        let error = read_exact(&ours, &mut bytes, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
     }
 }
