@@ -17,10 +17,10 @@ use crate::task::lines::{Feed, News};
 ///
 /// With the feature `serde` it can be serialized, as a line of JSON for example. A line of progress, and one of an
 /// error, has `event`, `id`, `name`, `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and
-/// `message`; what is not known is null. Parts that have a [name](crate::Updater::named) are listed as `parts` while there are some: a list of objects
-/// with `name`, `n`, `total`, `fraction` and `depth`. An error is added as `error`, on one line with its sources. A
-/// line that the task has printed is its `line`, and a value its `output`; [`TaskEvents::labelled`] adds the id and the
-/// name to these two.
+/// `message`; what is not known is null. Parts that have a [name](crate::Updater::named) are listed as `parts` while
+/// there are some: a list of objects with `name`, `n`, `total`, `fraction` and `depth`. An error is added as `error`,
+/// on one line with its sources. A line that the task has printed is its `line`, and a value its `output`;
+/// [`TaskEvents::labelled`] adds the id and the name to these two.
 ///
 /// ```text
 /// {"event":"progress","id":7,"name":"dig","status":"running","n":3,"total":4,"fraction":0.75,"elapsed":6.0,"eta":2.0,"message":null}

@@ -16,10 +16,10 @@ use crate::task::lines::{Feed, News};
 
 /// What has happened in a group, from [`GroupEvents`].
 ///
-/// With the feature `serde` it can be serialized, as a line of JSON for example. A line of progress has `event`, `n`, `total`,
-/// `fraction`, `elapsed` and `eta` (in seconds), and the number of tasks for each status. The line of a task that has ended is that of a
-/// [`TaskEvent`](crate::TaskEvent), named `ended`, with the `id` of the task also where it has an `output`, as has that of a
-/// `line`.
+/// With the feature `serde` it can be serialized, as a line of JSON for example. A line of progress has `event`, `n`,
+/// `total`, `fraction`, `elapsed` and `eta` (in seconds), and the number of tasks for each status. The line of a task that
+/// has ended is that of a [`TaskEvent`](crate::TaskEvent), named `ended`, with the `id` of the task also where it has an
+/// `output`, as has that of a `line`.
 ///
 /// # Examples
 ///
