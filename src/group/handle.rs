@@ -39,7 +39,8 @@ impl GroupHandle {
         Self(state)
     }
 
-    /// Asks every task to end; see [`TaskGroup::cancel`](crate::TaskGroup::cancel). A map takes no more inputs.
+    /// Asks every task to end; see [`TaskGroup::cancel`](crate::TaskGroup::cancel): tasks that are added to a group afterwards are
+    /// not affected. A map takes no more inputs.
     ///
     /// # Examples
     ///

@@ -421,7 +421,8 @@ impl<T> TaskGroup<T> {
         GroupHandle::new(self.known().clone())
     }
 
-    /// Asks every task to end; see [`ProgressFuture::cancel`]. None that waits is started while the others are being told.
+    /// Asks every task to end that is in the group by now; see [`ProgressFuture::cancel`]. None that waits is started while the
+    /// others are being told. Tasks that are added afterwards are not affected, so that a group can be used again.
     ///
     /// # Examples
     ///
