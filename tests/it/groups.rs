@@ -37,6 +37,23 @@ fn counts_that_are_too_large_together_are_as_much_as_can_be_told() {
     });
 }
 
+#[test]
+fn what_is_added_after_a_group_was_cancelled_runs_and_what_is_added_while_it_is_paused_waits() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let mut group = TaskGroup::new();
+        let handle = group.handle();
+        group.add(executor.submit(tick_forever, ()));
+        handle.cancel();
+        handle.pause();
+        group.add(executor.spawn(|_| Ok(())));
+        assert_eq!(handle.progress().paused, 1);
+        handle.resume();
+        let outcomes = group.join_all().wait();
+        assert!(outcomes[0].as_ref().is_err_and(|error| error.is_cancelled()) && outcomes[1].is_ok(), "{outcomes:?}");
+    });
+}
+
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn pool(report_interval: Duration) -> ThreadPoolExecutor {
