@@ -46,7 +46,8 @@ fn what_is_added_after_a_group_was_cancelled_runs_and_what_is_added_while_it_is_
         group.add(executor.submit(tick_forever, ()));
         handle.cancel();
         handle.pause();
-        group.add(executor.spawn(|_| Ok(())));
+        // It begins when it is waited for.
+        group.add(SyncExecutor::new().spawn(|_| Ok(())));
         assert_eq!(handle.progress().paused, 1);
         handle.resume();
         let outcomes = group.join_all().wait();
