@@ -79,10 +79,8 @@ impl fmt::Debug for ProgressState {
 
 /// Which task a state is of, where it is to be told with the state. No part of what the state says: all compare equal.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Origin(
-    #[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "only what is serialized tells it"))]
-    pub(crate)  Option<(TaskId, Arc<str>)>,
-);
+#[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "only what is serialized tells it"))]
+pub(crate) struct Origin(pub(crate) Option<(TaskId, Arc<str>)>);
 
 impl PartialEq for Origin {
     fn eq(&self, _: &Self) -> bool {

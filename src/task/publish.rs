@@ -346,14 +346,20 @@ mod tests {
         assert!(watch(&task, &mut reports, now));
         let watched = reports.watched;
         // It waits for the lock.
-        while !TIMER.is_firing(watched.unwrap()) {
-            thread::yield_now();
-        }
+        eventually("the timer looks", || TIMER.is_firing(watched.unwrap()));
         assert!(leave_to_timer(&task, &mut reports, now));
         assert_eq!(reports.watched, watched);
         task.core.counts.set_both(3, 4);
         drop(reports);
-        assert_eq!(updates.recv_blocking().unwrap().n, 3);
+        eventually("the state is shown", || updates.try_recv().is_ok_and(|state| state.n == 3));
         super::conclude(&task.core);
+    }
+
+    fn eventually(what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !holds() {
+            assert!(Instant::now() < deadline, "never: {what}");
+            thread::yield_now();
+        }
     }
 }
