@@ -330,6 +330,20 @@ fn each_task_has_one_clean_line_and_keys_and_sizes_tear_none() {
     });
 }
 
+#[test]
+fn a_key_that_is_shown_while_a_frame_is_written_harms_no_line() {
+    everywhere(|kind, columns| {
+        let mut program = Program::start("names", kind, (30, columns), &[]);
+        program.wait_until(|lines| lines.len() == NAMES.len() + 1);
+        program.wait_for_end_of_frame();
+        let screens = program.screens_with("^C");
+        assert!(screens.len() > NAMES.len());
+        screens.iter().for_each(|screen| assert_eq!(screen, &program.screens_with("")[0]));
+        program.step();
+        program.wait();
+    });
+}
+
 /// What is written above the bars, before these are looked at.
 const TEXT: [(&str, usize); 3] = [("a", 10), ("b", 60), ("c", 130)];
 

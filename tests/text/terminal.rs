@@ -123,6 +123,21 @@ impl Program {
         process
     }
 
+    /// The screen at the end of the last whole frame, for each moment at which Linux may have let a key be shown: before it
+    /// makes a new line of a line feed.
+    pub(crate) fn screens_with(&self, key: &str) -> Vec<String> {
+        let end = self.raw.windows(END_OF_FRAME.len()).rposition(|bytes| bytes == END_OF_FRAME).unwrap();
+        let (rows, columns) = self.terminal.screen().size();
+        let moments = (0..end).filter(|&at| self.raw[at..end].starts_with(b"\r\n"));
+        let screen_with_key_at = |at| {
+            let (mut terminal, mut cut) = (Parser::new(rows, columns, 0), Cut::default());
+            let written = [&self.raw[..at], key.as_bytes(), &self.raw[at..end], END_OF_FRAME].concat();
+            written.into_iter().for_each(|byte| cut.process(byte, &mut terminal));
+            terminal.screen().contents()
+        };
+        moments.map(screen_with_key_at).collect()
+    }
+
     pub(crate) fn step(&mut self) {
         self.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
@@ -175,6 +190,13 @@ impl Program {
         let (seen, until) = (self.raw.len(), Instant::now() + DEADLINE);
         let is_end = |bytes: &&[u8]| *bytes == END_OF_FRAME;
         while self.raw[seen..].windows(END_OF_FRAME.len()).filter(is_end).count() < frames {
+            assert!(self.read(until), "it has ended: {:#?}", self.lines());
+        }
+    }
+
+    pub(crate) fn wait_for_end_of_frame(&mut self) {
+        let until = Instant::now() + DEADLINE;
+        while !self.raw.ends_with(END_OF_FRAME) {
             assert!(self.read(until), "it has ended: {:#?}", self.lines());
         }
     }

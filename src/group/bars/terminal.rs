@@ -10,7 +10,8 @@
 //! ```
 //!
 //! No line reaches the last column, and the cursor stands below them: so nothing wraps, and what the terminal shows of its
-//! own, as `^C`, harms no line. A frame is one write, so that nothing comes in between.
+//! own, as `^C`, harms no line: a frame is one write, and Linux lets nothing come into one of up to 2 kB but where it begins a
+//! new line. So room is made first, with new lines, and what is drawn then moves between lines that are there.
 //!
 //! Most terminals that become narrower wrap what is there: the lines of the last frame then take as many rows as can be
 //! computed. A terminal that cuts them off instead, as xterm does, loses as many rows of what stands above.
@@ -31,6 +32,8 @@ use crate::task::lines;
 
 const ERASE_REST: &str = "\x1b[K";
 const END_OF_LINE: &str = "\r\n";
+/// To a line that is there.
+const NEXT_LINE: &str = "\r\x1b[B";
 /// Lines that are too wide are cut off, or go on in the next row.
 const CUT: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
@@ -152,6 +155,9 @@ impl Terminal {
         let shown = &lines[lines.len().saturating_sub(rows.saturating_sub(1).max(1))..];
         screen.is_last_row = rows == 1;
         screen.drawn.clear();
+        if !screen.is_last_row {
+            frame += &[END_OF_LINE.repeat(shown.len()), up(shown.len())].concat();
+        }
         // The terminal may have become narrower without having said so yet. Lines that are cut off still take one row
         // each, as is assumed here.
         frame += CUT;
@@ -162,7 +168,7 @@ impl Terminal {
             // The whole line is erased first: some terminals wrap columns that were erased like text.
             frame += ERASE_REST;
             frame += &line;
-            frame += if screen.is_last_row { "" } else { END_OF_LINE };
+            frame += if screen.is_last_row { "" } else { NEXT_LINE };
         }
         frame += WRAP;
         frame += "\x1b[J";
@@ -205,7 +211,7 @@ impl Screen {
         // Lines that have left a screen that was made lower cannot be erased.
         let height = self.height(columns).min(rows - 1);
         self.drawn.clear();
-        let erased = [ERASE_REST, END_OF_LINE].concat().repeat(height);
+        let erased = [ERASE_REST, NEXT_LINE].concat().repeat(height);
         up(height) + &erased + ERASE_REST + &up(height)
     }
 
