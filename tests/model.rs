@@ -3,6 +3,7 @@
 //!
 //! The files are compiled again here, with the primitives of loom in place of those of the standard library.
 
+#![cfg(target_pointer_width = "64")]
 #![allow(dead_code)] // Not every function of the files is part of a model.
 
 #[path = "../src/task/counts.rs"]

@@ -6,11 +6,14 @@ pub(crate) mod descriptor;
 #[cfg(feature = "cluster")]
 pub(crate) mod invitation;
 pub(crate) mod link;
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only memory that is shared can be looked at"))]
+#[cfg_attr(
+    not(all(target_os = "linux", target_pointer_width = "64")),
+    expect(dead_code, reason = "only memory that is shared can be looked at")
+)]
 pub(crate) mod live;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) mod memory;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 #[path = "no_memory.rs"]
 pub(crate) mod memory;
 #[cfg(feature = "cluster")]

@@ -21,8 +21,8 @@ const NOTICED: u64 = 4;
 const DOOMED: u64 = 5;
 const ENDED: u64 = 6;
 
-/// Memory is shared on Linux only.
-#[cfg(target_os = "linux")]
+/// Memory is shared on Linux only, where that has 64 bits.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const STATE_BITS: u32 = 3;
 
 /// What has become of a task that was to be doomed.
@@ -44,7 +44,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
     pub(crate) fn new(word: &'a AtomicU64, number: u64) -> Self {
         Self { word, number: number << STATE_BITS }
     }
