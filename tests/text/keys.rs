@@ -51,8 +51,17 @@ fn are_whole(lines: &[String]) -> bool {
     lines.len() == names.len() && lines.iter().zip(names).all(|(line, name)| line.starts_with(name) && is_bar(line))
 }
 
-/// Starts the program, and stops it as Ctrl-Z does in a terminal.
-fn stopped(kind: &str, columns: u16, variables: &[(&str, &str)]) -> (Program, Pid) {
+/// Starts the program, and stops it between two frames, as Ctrl-Z does in a terminal.
+fn stopped(kind: &str, columns: u16) -> (Program, Pid) {
+    loop {
+        let (program, process) = stopped_anywhere(kind, columns, &[]);
+        if program.stood_between_frames("^Z") {
+            return (program, process);
+        }
+    }
+}
+
+fn stopped_anywhere(kind: &str, columns: u16, variables: &[(&str, &str)]) -> (Program, Pid) {
     let mut program = Program::start("stopped", kind, (24, columns), variables);
     program.wait_until(are_whole);
     program.press(b"\x1a", "^Z");
@@ -70,7 +79,7 @@ fn go_on(program: &mut Program, process: Pid) {
 #[test]
 fn bars_that_are_taken_away_on_ctrl_z_leave_the_screen_to_the_shell() {
     everywhere(|kind, columns| {
-        let (mut program, process) = stopped(kind, columns, &[("HANDLES", "")]);
+        let (mut program, process) = stopped_anywhere(kind, columns, &[("HANDLES", "")]);
         program.wait_until(<[String]>::is_empty);
         go_on(&mut program, process);
         program.wait_until(|lines| lines.strip_prefix(&SHELL.map(str::to_owned)).is_some_and(are_whole));
@@ -84,7 +93,7 @@ fn bars_that_are_taken_away_on_ctrl_z_leave_the_screen_to_the_shell() {
 #[test]
 fn bars_that_stay_there_are_not_torn_when_the_program_goes_on() {
     everywhere(|kind, columns| {
-        let (mut program, process) = stopped(kind, columns, &[]);
+        let (mut program, process) = stopped(kind, columns);
         go_on(&mut program, process);
         program.step();
         program.wait();
@@ -102,7 +111,7 @@ const STOP: Duration = Duration::from_millis(2200);
 fn bars_that_stay_there_begin_anew_below_what_the_shell_has_written() {
     for kind in KINDS {
         within_deadline(move || {
-            let mut all = WIDTHS.map(|columns| stopped(kind, columns, &[]));
+            let mut all = WIDTHS.map(|columns| stopped(kind, columns));
             // What is looked for is that time has passed.
             thread::sleep(STOP);
             for (program, process) in &mut all {
@@ -145,12 +154,17 @@ fn a_program_in_the_background_does_not_draw_over_what_the_shell_writes() {
             let [say, end] = [NewFile::new(), NewFile::new()];
             let files = [say.path(), end.path()].map(|path| path.into_os_string().into_string().unwrap());
             let variables = [("SAY", &*files[0]), ("END", &*files[1])];
-            let mut program = Program::start_in_shell("in the background", kind, (24, columns), &variables);
             let ends_with_bars = |lines: &[String]| are_whole(&lines[lines.len().saturating_sub(3)..]);
             let has = |what: &'static str| move |lines: &[String]| lines.iter().any(|line| line.contains(what));
-            program.wait_until(ends_with_bars);
-            program.press(b"\x1a", "^Z");
-            program.wait_until(has("Stopped"));
+            let mut program = loop {
+                let mut program = Program::start_in_shell("in the background", kind, (24, columns), &variables);
+                program.wait_until(ends_with_bars);
+                program.press(b"\x1a", "^Z");
+                program.wait_until(has("Stopped"));
+                if program.stood_between_frames("^Z") {
+                    break program;
+                }
+            };
 
             program.enter("bg; echo $((40 + 2))");
             program.wait_until(has("42"));

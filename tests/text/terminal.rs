@@ -123,6 +123,14 @@ impl Program {
         process
     }
 
+    /// Whether each frame was whole when this was shown of a key, and is now. A program that is ahead of its terminal, by all
+    /// that the system keeps for that, stands within one.
+    pub(crate) fn stood_between_frames(&self, shown: &str) -> bool {
+        let at = self.raw.windows(shown.len()).rposition(|bytes| bytes == shown.as_bytes()).unwrap();
+        let (before, after) = self.raw.split_at(at);
+        before.ends_with(END_OF_FRAME) && (!after.contains(&0x1b) || after.ends_with(END_OF_FRAME))
+    }
+
     /// The screen at the end of the last whole frame, for each moment at which Linux may have let a key be shown: before it
     /// makes a new line of a line feed.
     pub(crate) fn screens_with(&self, key: &str) -> Vec<String> {
