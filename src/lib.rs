@@ -180,6 +180,11 @@
 // The types of worker processes are there on every system.
 #![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(unix))))]
 
+#[cfg(not(target_has_atomic = "64"))]
+compile_error!("progress-executor counts with atomic numbers of 64 bits, which this target does not have");
+#[cfg(target_family = "wasm")]
+compile_error!("progress-executor blocks threads, as tasks do that are paused or sleep, which WebAssembly cannot");
+
 // In reading order: each builds on those above it only. `docs/ARCHITECTURE.md` draws how they work together.
 //
 // - Where does a progress call go? To `Updater::update`, and on to `updater::checkpoint` if something wants attention.

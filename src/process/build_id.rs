@@ -40,17 +40,57 @@ fn hash_all(file: &mut File, hasher: &mut DefaultHasher) -> io::Result<()> {
     }
 }
 
-/// The id in an ELF file of 64 bits whose numbers have their lowest byte first, where there is one.
+/// Where an ELF file whose numbers have their lowest byte first says what its segments are.
+struct Layout {
+    start: &'static [u8],
+    header: u64,
+    /// The length of an address.
+    word: usize,
+    table: usize,
+    entry_len: usize,
+    entries: usize,
+    entry: u64,
+    offset: usize,
+    len: usize,
+}
+
+/// Of 32 and of 64 bits.
+const LAYOUTS: [Layout; 2] = [
+    Layout {
+        start: b"\x7fELF\x01\x01",
+        header: 52,
+        word: 4,
+        table: 28,
+        entry_len: 42,
+        entries: 44,
+        entry: 32,
+        offset: 4,
+        len: 16,
+    },
+    Layout {
+        start: b"\x7fELF\x02\x01",
+        header: 64,
+        word: 8,
+        table: 32,
+        entry_len: 54,
+        entries: 56,
+        entry: 56,
+        offset: 8,
+        len: 32,
+    },
+];
+
+/// The id in an ELF file, where there is one.
 fn note_of(file: &mut File) -> io::Result<Option<Vec<u8>>> {
-    let header = read_at(file, 0, 64)?;
-    if !header.starts_with(b"\x7fELF\x02\x01") {
-        return Ok(None);
-    }
-    let (table, size, count) = (number(&header, 32, 8), number(&header, 54, 2), number(&header, 56, 2));
+    let start = read_at(file, 0, 6)?;
+    let Some(layout) = LAYOUTS.iter().find(|layout| start == layout.start) else { return Ok(None) };
+    let header = read_at(file, 0, layout.header)?;
+    let table = number(&header, layout.table, layout.word);
+    let (size, count) = (number(&header, layout.entry_len, 2), number(&header, layout.entries, 2));
     for index in 0..count {
-        let entry = read_at(file, table.saturating_add(index * size), 56)?;
-        let (kind, offset, len) = (number(&entry, 0, 4), number(&entry, 8, 8), number(&entry, 32, 8));
-        if kind == PT_NOTE && len <= LONGEST_NOTE {
+        let entry = read_at(file, table.saturating_add(index * size), layout.entry)?;
+        let (offset, len) = (number(&entry, layout.offset, layout.word), number(&entry, layout.len, layout.word));
+        if number(&entry, 0, 4) == PT_NOTE && len <= LONGEST_NOTE {
             let notes = read_at(file, offset, len)?;
             if let Some(id) = build_id_in(&notes) {
                 return Ok(Some(id.to_vec()));
@@ -89,7 +129,7 @@ fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{build_id_in, of_file, of_this_process};
+    use super::{LAYOUTS, build_id_in, note_of, of_file, of_this_process};
     use std::fs::{self, File};
     use std::{env, process};
 
@@ -108,13 +148,46 @@ mod tests {
         fs::remove_file(&copy).unwrap();
     }
 
+    fn note(kind: u8, name: &[u8], id: &[u8]) -> Vec<u8> {
+        let pad = |bytes: &[u8]| [bytes, &vec![0; bytes.len().next_multiple_of(4) - bytes.len()]].concat();
+        let head = [name.len() as u8, 0, 0, 0, id.len() as u8, 0, 0, 0, kind, 0, 0, 0];
+        [&head[..], &pad(name), &pad(id)].concat()
+    }
+
+    #[test]
+    fn a_note_is_found_in_files_of_32_and_of_64_bits() {
+        let path = env::temp_dir().join(format!("progress-executor-note-{}", process::id()));
+        for layout in LAYOUTS {
+            // The second segment holds the note.
+            let (note, mut file) = (note(3, b"GNU\0", b"id"), vec![0; 400]);
+            file[..6].copy_from_slice(layout.start);
+            let (table, at) = (100, 300);
+            let entry = table + layout.entry as usize;
+            let numbers = [
+                (layout.table, table),
+                (layout.entry_len, layout.entry as usize),
+                (layout.entries, 2),
+                (entry, 4),
+                (entry + layout.offset, at),
+                (entry + layout.len, note.len()),
+            ];
+            numbers
+                .into_iter()
+                .for_each(|(at, number)| file[at..at + 2].copy_from_slice(&(number as u16).to_le_bytes()));
+            file[at..at + note.len()].copy_from_slice(&note);
+            fs::write(&path, file).unwrap();
+            assert_eq!(
+                note_of(&mut File::open(&path).unwrap()).unwrap().as_deref(),
+                Some(&b"id"[..]),
+                "{}",
+                layout.word
+            );
+        }
+        fs::remove_file(&path).unwrap();
+    }
+
     #[test]
     fn the_id_is_found_among_other_notes() {
-        let note = |kind: u8, name: &[u8], id: &[u8]| {
-            let pad = |bytes: &[u8]| [bytes, &vec![0; bytes.len().next_multiple_of(4) - bytes.len()]].concat();
-            let head = [name.len() as u8, 0, 0, 0, id.len() as u8, 0, 0, 0, kind, 0, 0, 0];
-            [&head[..], &pad(name), &pad(id)].concat()
-        };
         let notes = [note(1, b"GNU\0", b"abi"), note(3, b"Go\0", b"other"), note(3, b"GNU\0", b"id")].concat();
         assert_eq!(build_id_in(&notes), Some(&b"id"[..]));
         for len in 0..notes.len() - 2 {

@@ -268,6 +268,9 @@ impl Launch {
             let values = Values { index, count: self.max_workers, host: self.launcher.host(host), attempt };
             let command = self.launcher_command(values, [worker_args::LAUNCHED.into(), worker_args::argument(task)])?;
             let (child, launched) = Launched::start(&self.launcher, values, command, theirs)?;
+            // All of the file may have to be read for it: not where it is compared, with the lock of the pool, while no
+            // heartbeats are sent.
+            let _ = build_id::of_this_process();
             return Ok((Process::Launcher { child, launched }, channel));
         }
         let program = program::chosen();
