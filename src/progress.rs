@@ -88,6 +88,9 @@ impl PartialEq for Origin {
     }
 }
 
+/// Makes up for rounding errors in hundredths that are computed from fractions.
+pub(crate) const ROUNDING: f64 = 1e-9;
+
 impl ProgressState {
     /// The state of a task before anything has happened.
     pub(crate) const INITIAL: Self = Self {
@@ -120,6 +123,14 @@ impl ProgressState {
     #[must_use]
     pub fn fraction(&self) -> Option<f64> {
         fraction(self.n, self.total, self.part)
+    }
+
+    /// The same in percent, rounded down: what is not complete is not at 100. Computed with whole numbers, as 100 times 0.29
+    /// is less than 29.
+    pub(crate) fn percent(&self) -> Option<u8> {
+        let hundred_parts = (100.0 * self.part.clamp(0.0, 1.0) + ROUNDING) as u128;
+        let done = 100 * u128::from(self.n) + hundred_parts;
+        Some(done.checked_div(self.total?.into()).map_or(100, |percent| percent.min(100) as u8))
     }
 
     /// Units per second, over the whole time that the task has been running; zero before any time has passed.

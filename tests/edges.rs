@@ -17,9 +17,11 @@ use fork::{Fork, fork, waitpid};
 use futures::FutureExt;
 use futures::stream::{FusedStream, StreamExt};
 use indicatif::{MultiProgress, ProgressDrawTarget};
+use progress_executor::bars::{Taskbar, WorkDoneProgress};
 use progress_executor::{
-    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, Shared, SharedUpdater, Status, SyncExecutor,
-    TaskError, TaskErrorKind, TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, WorkerExit,
+    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, ProgressBar, ProgressState, Shared, SharedUpdater,
+    Status, SyncExecutor, TaskError, TaskErrorKind, TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor, Updater,
+    WorkerExit,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -440,6 +442,36 @@ fn an_error_is_told_on_one_line_however_many_its_parts_have() {
     assert!(panicked.to_string().starts_with("task `two lines` ("));
     // Where there are lines anyway, they are as they were said.
     assert!(format!("{failed:?}").ends_with("Caused by:\n    first\n  second"), "{failed:?}");
+}
+
+#[test]
+fn a_percentage_is_rounded_down_and_no_further() {
+    for total in [100, 300, 1000, 4000, 7, 1 << 60, u64::MAX - 1] {
+        for n in (0..=100).flat_map(|percent| [-1, 0, 1].map(|by| whole_share(percent, total).checked_add_signed(by))) {
+            let n = n.unwrap_or_default();
+            let percent = u128::min(100 * u128::from(n) / u128::from(total), 100);
+            let count = move |progress: &Updater| -> TaskResult<()> {
+                progress.set_counts(n, total)?;
+                Err("out of paper".into())
+            };
+            let error = SyncExecutor::new().spawn(count).wait().unwrap_err().to_string();
+            assert!(error.ends_with(&format!(" failed at {percent} %")), "{n} of {total}: {error}");
+
+            let mut state = ProgressState::default();
+            (state.n, state.total, state.status) = (n, Some(total), Status::Running);
+            let (mut terminal, mut editor) = (Vec::new(), Vec::new());
+            Taskbar::new(&mut terminal).update(&state);
+            assert_eq!(terminal, format!("\x1b]9;4;1;{percent}\x1b\\").into_bytes(), "{n} of {total}");
+            WorkDoneProgress::new(&mut editor, "1", "").update(&state);
+            let told = format!(r#""percentage":{percent}}}"#);
+            assert!(String::from_utf8_lossy(&editor).contains(&told), "{n} of {total}");
+        }
+    }
+}
+
+/// The least count that is so many percent of a total.
+fn whole_share(percent: u64, total: u64) -> u64 {
+    u64::try_from((u128::from(percent) * u128::from(total)).div_ceil(100)).unwrap()
 }
 
 /// Has its own process stopped, as one that touches the terminal in the background.

@@ -73,8 +73,7 @@ impl<W: Write> Taskbar<W> {
 
 impl<W: Write + Send> ProgressBar for Taskbar<W> {
     fn update(&mut self, state: &ProgressState) {
-        let percent = state.fraction().map(|fraction| (100.0 * fraction) as u8);
-        self.show(match (state.status, percent) {
+        self.show(match (state.status, state.percent()) {
             (Status::Paused, percent) => Shown::Paused(percent.unwrap_or_default()),
             (_, Some(percent)) => Shown::Percent(percent),
             (_, None) => Shown::Activity,

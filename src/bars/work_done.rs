@@ -58,7 +58,7 @@ impl<W: Write> WorkDoneProgress<W> {
     }
 
     fn tell(&mut self, state: &ProgressState) {
-        let percentage = state.fraction().map_or(0, |fraction| (100.0 * fraction) as u8);
+        let percentage = state.percent().unwrap_or(0);
         let (before, known) =
             self.told.as_ref().map_or((0, None), |(percentage, message)| (*percentage, Some(message)));
         let percentage = percentage.max(before);

@@ -816,10 +816,9 @@ impl TaskError {
     /// Where the task ended: ` at 61 %`.
     fn fmt_place(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         let progress = &self.0.progress;
-        match progress.fraction() {
+        match progress.percent() {
             _ if progress.elapsed.is_zero() => f.write_str(" before it started"),
-            // Rounded down: what is not complete is not at 100 %.
-            Some(fraction) => write!(f, " at {:.0} %", (fraction * 100.0).floor()),
+            Some(percent) => write!(f, " at {percent} %"),
             None if progress.n > 0 => write!(f, " after {} units", progress.n),
             None => Ok(()),
         }

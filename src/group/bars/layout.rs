@@ -17,7 +17,7 @@ use unicode_width::UnicodeWidthChar;
 use crate::future::text::one_line;
 use crate::group::bars::units::Units;
 use crate::group::progress::GroupProgress;
-use crate::progress::{PartState, ProgressState, Status};
+use crate::progress::{PartState, ProgressState, ROUNDING, Status};
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -278,8 +278,7 @@ impl Canvas {
 /// Rounded down, and less than all of what has not ended well.
 fn percent(fraction: f64, status: Status) -> String {
     let most = if matches!(status, Status::Failed | Status::Cancelled) { 99 } else { 100 };
-    // Makes up for rounding errors.
-    format!("{} %", ((fraction * 100.0 + 1e-9) as u32).min(most))
+    format!("{} %", ((fraction * 100.0 + ROUNDING) as u32).min(most))
 }
 
 /// A column of this width, if there is room for it.
