@@ -474,6 +474,16 @@ fn whole_share(percent: u64, total: u64) -> u64 {
     u64::try_from((u128::from(percent) * u128::from(total)).div_ceil(100)).unwrap()
 }
 
+#[test]
+fn how_many_others_have_failed_is_told_also_of_what_was_not_run() {
+    let executor = SyncExecutor::new();
+    drop(executor.shutdown());
+    let group: TaskGroup<()> = (0..3).map(|_| executor.spawn(|_| Ok(()))).collect();
+    let error = within_deadline(|| group.join().wait()).unwrap_err();
+    assert_eq!(error.others(), 2);
+    assert!(error.to_string().ends_with(" was not run, and 2 other tasks of its group failed"), "{error}");
+}
+
 /// Has its own process stopped, as one that touches the terminal in the background.
 fn stand_still((): (), progress: &Updater) -> TaskResult<()> {
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?;

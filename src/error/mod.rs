@@ -862,19 +862,8 @@ impl fmt::Display for TaskErrorKind {
 }
 
 impl TaskError {
-    fn fmt_message(&self, f: &mut dyn fmt::Write) -> fmt::Result {
-        let Subject { name, is_default, function, .. } = &self.0.subject;
-        match is_default {
-            true => write!(f, "task `{name}` ")?,
-            false => write!(f, "task `{name}` ({function}) ")?,
-        }
-        match (&self.0.kind, &self.0.place) {
-            (TaskErrorKind::WorkerLost(exit), Some(place)) => write!(f, "lost its worker{place}: {exit}")?,
-            (kind, _) => write!(f, "{kind}")?,
-        }
-        if matches!(self.0.kind, TaskErrorKind::NotRegistered | TaskErrorKind::Rejected) {
-            return Ok(());
-        }
+    /// Where, why and how late a task has ended that was not refused.
+    fn fmt_end(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         self.fmt_place(f)?;
         match self.0.kind {
             TaskErrorKind::Cancelled(CancelCause::Dropped) => f.write_str(": its future was dropped")?,
@@ -887,7 +876,22 @@ impl TaskError {
         if let Some(message) = self.payload().as_deref().and_then(panic_message) {
             write!(f, ": {message}")?;
         }
-        self.fmt_response(f)?;
+        self.fmt_response(f)
+    }
+
+    fn fmt_message(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+        let Subject { name, is_default, function, .. } = &self.0.subject;
+        match is_default {
+            true => write!(f, "task `{name}` ")?,
+            false => write!(f, "task `{name}` ({function}) ")?,
+        }
+        match (&self.0.kind, &self.0.place) {
+            (TaskErrorKind::WorkerLost(exit), Some(place)) => write!(f, "lost its worker{place}: {exit}")?,
+            (kind, _) => write!(f, "{kind}")?,
+        }
+        if !matches!(self.0.kind, TaskErrorKind::NotRegistered | TaskErrorKind::Rejected) {
+            self.fmt_end(f)?;
+        }
         match self.0.others {
             0 => Ok(()),
             1 => f.write_str(", and another task of its group failed"),
