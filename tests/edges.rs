@@ -484,6 +484,20 @@ fn how_many_others_have_failed_is_told_also_of_what_was_not_run() {
     assert!(error.to_string().ends_with(" was not run, and 2 other tasks of its group failed"), "{error}");
 }
 
+// What is said of groups.
+
+#[test]
+fn nobody_can_tell_how_long_the_rest_of_a_group_will_take_before_anything_has_run() {
+    let executor = SyncExecutor::new();
+    let (first, second) = (executor.spawn(|_| Ok(())), executor.spawn(|_| Ok(())));
+    first.cancel();
+    let mut group: TaskGroup<()> = [first, second].into_iter().collect();
+    let progress = group.progress();
+    assert_eq!((progress.fraction(), progress.elapsed, progress.eta()), (Some(0.5), Duration::ZERO, None));
+    while group.next().now_or_never().flatten().is_some() {}
+    assert_eq!(group.progress().eta(), Some(Duration::ZERO), "nothing is left");
+}
+
 /// Has its own process stopped, as one that touches the terminal in the background.
 fn stand_still((): (), progress: &Updater) -> TaskResult<()> {
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?;

@@ -163,6 +163,10 @@ impl GroupProgress {
         if fraction >= 1.0 {
             return Some(Duration::ZERO);
         }
+        // What has ended without having been run tells nothing of the rest.
+        if self.elapsed.is_zero() {
+            return None;
+        }
         Duration::try_from_secs_f64(self.elapsed.as_secs_f64() * (1.0 - fraction) / fraction).ok()
     }
 
