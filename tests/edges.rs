@@ -475,6 +475,16 @@ fn whole_share(percent: u64, total: u64) -> u64 {
 }
 
 #[test]
+fn a_report_is_told_on_one_line_whatever_its_tasks_are_called() {
+    let mut group = TaskGroup::new();
+    group.add(SyncExecutor::new().spawn_named("two\r\nlines", |_| Ok(())));
+    let handle = group.handle();
+    group.join().wait().unwrap();
+    let report = handle.report().to_string();
+    assert!(report.contains("the longest: two") && !report.contains(['\n', '\r']), "{report}");
+}
+
+#[test]
 fn how_many_others_have_failed_is_told_also_of_what_was_not_run() {
     let executor = SyncExecutor::new();
     drop(executor.shutdown());
@@ -496,6 +506,17 @@ fn nobody_can_tell_how_long_the_rest_of_a_group_will_take_before_anything_has_ru
     assert_eq!((progress.fraction(), progress.elapsed, progress.eta()), (Some(0.5), Duration::ZERO, None));
     while group.next().now_or_never().flatten().is_some() {}
     assert_eq!(group.progress().eta(), Some(Duration::ZERO), "nothing is left");
+}
+
+#[test]
+fn a_report_reaches_to_the_last_end_also_of_a_task_that_was_never_started() {
+    let executor = SyncExecutor::new();
+    let mut group: TaskGroup<()> = (0..3).map(|_| executor.spawn(|_| Ok(()))).collect();
+    assert!(group.next().now_or_never().is_some());
+    group.cancel();
+    let report = group.report();
+    assert_eq!(report.tasks().len(), 3);
+    assert_eq!(Some(report.elapsed()), report.tasks().iter().filter_map(|task| task.ended).max());
 }
 
 /// Has its own process stopped, as one that touches the terminal in the background.

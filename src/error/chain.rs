@@ -51,9 +51,9 @@ pub(crate) fn fmt_chain(error: &(dyn Error + 'static), f: &mut fmt::Formatter<'_
 }
 
 /// Joins lines by spaces: names, panics and the errors of users may have several.
-pub(crate) struct OneLine<'a, 'b>(pub(crate) &'a mut fmt::Formatter<'b>);
+pub(crate) struct OneLine<'a, W>(pub(crate) &'a mut W);
 
-impl fmt::Write for OneLine<'_, '_> {
+impl<W: fmt::Write> fmt::Write for OneLine<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut lines = text.split(['\n', '\r']);
         self.0.write_str(lines.next().unwrap_or_default())?;

@@ -1,10 +1,12 @@
 //! How the tasks of a group have ended, in one line.
 
 use std::collections::HashSet;
+use std::fmt::Write;
 use std::time::Duration;
 
 use crate::error::TaskErrorKind;
 use crate::error::brief::Brief;
+use crate::error::chain::OneLine;
 use crate::id::WorkerId;
 use crate::progress::Status;
 use crate::task::items::ItemReading;
@@ -24,8 +26,10 @@ pub(crate) struct Summary {
     busy: u64,
     /// When the first task was submitted.
     pub(crate) submitted: Option<u64>,
-    /// When the first task was started, and when the last one ended.
+    /// When the first task was started, and when the last of those that were ended.
     started: Option<u64>,
+    ran_until: u64,
+    /// When the last task ended, also one that was never started.
     ended: u64,
     longest: Option<(Box<str>, u64)>,
 }
@@ -34,6 +38,7 @@ impl Summary {
     pub(crate) fn add(&mut self, record: &TaskRecord) {
         self.add_items(record, record.items().copied().unwrap_or_else(|| one_item(record)));
         self.submitted = earlier(self.submitted, record.submitted);
+        self.ended = self.ended.max(record.ended().unwrap_or(0));
         if let Some(started) = record.started() {
             self.note_run(record.worker().as_ref(), started, record.ended().unwrap_or(0), record.elapsed);
             if self.longest.as_ref().is_none_or(|(_, longest)| record.elapsed > *longest) {
@@ -62,7 +67,7 @@ impl Summary {
             self.workers.insert(worker.clone());
         }
         self.started = earlier(self.started, started);
-        self.ended = self.ended.max(ended);
+        self.ran_until = self.ran_until.max(ended);
         self.busy = self.busy.saturating_add(elapsed);
     }
 
@@ -74,9 +79,14 @@ impl Summary {
         self.pending
     }
 
-    /// Until when something was running: now, if something is.
+    /// When the last task, or a try of one, ended: now, if something is running.
     pub(crate) fn end(&self, now: u64) -> u64 {
-        if self.running > 0 { now } else { self.ended }
+        self.run_end(now).max(self.ended)
+    }
+
+    /// Until when something was running: now, if something is.
+    fn run_end(&self, now: u64) -> u64 {
+        if self.running > 0 { now } else { self.ran_until }
     }
 
     /// In one line, as of then.
@@ -96,7 +106,7 @@ impl Summary {
             line += &format!("; {running} running");
         }
         if let Some(started) = self.started {
-            let time = self.end(now).saturating_sub(started);
+            let time = self.run_end(now).saturating_sub(started);
             let workers = self.workers.len();
             let capacity = workers as f64 * time as f64;
             let busy = if capacity > 0.0 { (100.0 * self.busy as f64 / capacity).min(100.0) } else { 100.0 };
@@ -104,7 +114,8 @@ impl Summary {
             line += &format!("; {workers} {noun} busy {busy:.0} % of {}", Brief(Duration::from_nanos(time)));
         }
         if let Some((name, elapsed)) = &self.longest {
-            line += &format!("; the longest: {name}, {}", Brief(Duration::from_nanos(*elapsed)));
+            // A `String` takes whatever is written.
+            let _ = write!(OneLine(&mut line), "; the longest: {name}, {}", Brief(Duration::from_nanos(*elapsed)));
         }
         line
     }
