@@ -519,6 +519,26 @@ fn a_report_reaches_to_the_last_end_also_of_a_task_that_was_never_started() {
     assert_eq!(Some(report.elapsed()), report.tasks().iter().filter_map(|task| task.ended).max());
 }
 
+#[test]
+fn lines_that_are_written_for_a_log_move_no_cursor() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let bars = GroupBars::lines(Log(log.clone()));
+    bars.println("red \x1b[31mred\x1b[0m\x1b[2J\rgone\n\tand more\x08");
+    assert_eq!(String::from_utf8_lossy(&log.lock().unwrap()), "red \x1b[31mred\x1b[0mgone\x1b[0m\n\tand more\n");
+}
+
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Has its own process stopped, as one that touches the terminal in the background.
 fn stand_still((): (), progress: &Updater) -> TaskResult<()> {
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?;

@@ -460,11 +460,10 @@ impl Screen {
         match self {
             Self::Terminal(block) => block.terminal().println(text),
             Self::Others(others) => {
-                let text: Vec<String> = text.lines().map(printable).collect();
                 // An error says that nobody reads it.
-                let _ = others.all.println(text.join("\n"));
+                let _ = others.all.println(printable_lines(text));
             }
-            Self::Plain(plain) => plain.say(text),
+            Self::Plain(plain) => plain.say(&printable_lines(text)),
         }
     }
 
@@ -494,6 +493,10 @@ impl Screen {
             Self::Plain(_) => {}
         }
     }
+}
+
+fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// `NO_COLOR` takes precedence over all other variables.
