@@ -121,7 +121,7 @@ submit_methods!(SyncExecutor);
 impl Executor for SyncExecutor {
     fn execute(&self, job: Job) {
         let task = job.task();
-        task.core.state.set(state::INLINE);
+        let before = task.core.state.set(state::INLINE);
         let is_accepted = transitions::attach(task, self.shared.clone(), |_| {
             let mut tasks = self.shared.lock();
             if !tasks.is_shut_down {
@@ -131,7 +131,14 @@ impl Executor for SyncExecutor {
             !tasks.is_shut_down
         });
         if !is_accepted {
-            job.reject(Refusal::ShutDown);
+            return job.reject(Refusal::ShutDown);
+        }
+        // Another executor may have kept it until now.
+        if before & state::ABANDONED == 0 {
+            task.core.waiter.wake();
+        } else if task.core.claim().is_ok() {
+            // It was detached, so nobody will poll it.
+            run::run(task.clone(), Context::default());
         }
     }
 }

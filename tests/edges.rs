@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use futures::stream::{FusedStream, StreamExt};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use progress_executor::bars::{Taskbar, WorkDoneProgress};
 use progress_executor::{
-    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, ProgressBar, ProgressState, Shared, SharedUpdater,
-    Status, SyncExecutor, TaskError, TaskErrorKind, TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor, Updater,
-    WorkerExit,
+    Executor, ExecutorExt, GroupBars, Job, Launcher, ProcessPoolExecutor, ProgressBar, ProgressState, Shared,
+    SharedUpdater, Status, SyncExecutor, TaskError, TaskErrorKind, TaskEvent, TaskGroup, TaskResult,
+    ThreadPoolExecutor, Updater, WorkerExit, executor_fn,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{DEADLINE, eventually, gate, has_process, with_time_enough, within_deadline};
+use crate::support::{DEADLINE, Hand, eventually, gate, has_process, with_time_enough, within_deadline};
 
 progress_executor::test_worker!(
     same,
@@ -537,6 +537,36 @@ impl Write for Log {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+// Executors that pass their tasks on.
+
+/// Keeps its jobs for another executor.
+fn keeping() -> (impl Executor, Receiver<Job>) {
+    let (queue, jobs) = channel();
+    let queue = Mutex::new(queue);
+    (executor_fn(move |job: Job| queue.lock().unwrap().send(job).unwrap()), jobs)
+}
+
+#[test]
+fn a_task_that_is_passed_on_after_somebody_has_polled_it_is_run_by_whoever_does() {
+    let (executor, jobs) = keeping();
+    let (inline, hand) = (SyncExecutor::new(), Hand::new());
+    let mut task = executor.submit(|(), _: &Updater| Ok(()), ());
+    assert!(hand.poll(&mut task).is_pending());
+    inline.execute(jobs.recv().unwrap());
+    assert_eq!(hand.wakes(), 1);
+    assert!(hand.poll(&mut task).is_ready());
+}
+
+#[test]
+fn a_task_that_is_passed_on_after_it_was_detached_is_run_then_and_there() {
+    let (executor, jobs) = keeping();
+    let (done, is_done) = channel();
+    let done = Mutex::new(done);
+    executor.submit(move |(), _: &Updater| Ok(done.lock().unwrap().send(())?), ()).detach();
+    SyncExecutor::new().execute(jobs.recv().unwrap());
+    assert_eq!(is_done.try_recv(), Ok(()));
 }
 
 /// Has its own process stopped, as one that touches the terminal in the background.

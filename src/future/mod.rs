@@ -487,10 +487,11 @@ impl<T> ProgressFuture<T> {
     pub fn detach(mut self) {
         self.resume();
         untyped::attend(self.core());
+        // First: from now on, an executor that is given the task late knows that nobody will poll it.
+        transitions::abandon(&self.task());
         if self.is_inline() {
             self.run_here();
         }
-        transitions::abandon(&self.task());
         untyped::leave(self.handle.task(), self.callbacks.as_deref());
         self.resolved = true;
     }
