@@ -799,6 +799,24 @@ fn a_chunk_that_is_cancelled_drops_what_has_not_begun_one_by_one() {
     assert_eq!(ended, [true, false, false, false]);
 }
 
+#[test]
+fn what_callbacks_capture_and_panics_when_it_is_dropped_costs_a_group_no_outcome() {
+    let group = |task_bomb: bool, group_bomb: bool| {
+        let task = |n| {
+            let bomb = Bomb(task_bomb);
+            SyncExecutor::new().spawn(move |_| Ok(n)).on_progress(move |_, _| _ = &bomb)
+        };
+        let bomb = Bomb(group_bomb);
+        (0..3).map(task).collect::<TaskGroup<u32>>().on_progress(move |_, _| _ = &bomb)
+    };
+    for (of_tasks, of_group) in [(true, false), (false, true)] {
+        let joined = within_deadline(move || group(of_tasks, of_group).join().wait());
+        assert_eq!(joined.unwrap(), [0, 1, 2]);
+        let outcomes = within_deadline(move || group(of_tasks, of_group).join_all().wait());
+        assert_eq!(outcomes.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+}
+
 // Streams.
 
 #[test]

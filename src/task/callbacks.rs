@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
 
-use crate::sync::unwind::{drop_payload, drop_quietly, quietly};
+use crate::sync::unwind::{drop_each_quietly, drop_payload, drop_quietly, quietly};
 use crate::task::lines::{Feed, Line, News};
 use crate::task::subscribers::Snapshot;
 
@@ -81,6 +81,15 @@ struct List<S> {
     added: u64,
     /// What the first observer that panicked said.
     panic: Option<Box<dyn Any + Send>>,
+}
+
+impl<S> Drop for List<S> {
+    /// Where the future or the group goes, or its outcome comes: what the second one panics with that is dropped would
+    /// abort the program.
+    fn drop(&mut self) {
+        drop_each_quietly(mem::take(&mut self.entries));
+        self.panic.take().into_iter().for_each(drop_payload);
+    }
 }
 
 struct Entry<S> {
