@@ -10,7 +10,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crate::sync::clock::{self, AtomicInstant};
-use crate::sync::spin::AdaptiveSpin;
+use crate::sync::spin::{AdaptiveSpin, SPIN};
 
 thread_local! {
     static SPIN_STATE: Cell<AdaptiveSpin> = const { Cell::new(AdaptiveSpin::new()) };
@@ -138,7 +138,11 @@ impl Sleeper {
         }
     }
 
+    /// Unless that would outlast its deadline.
     fn spin(&self) {
+        if self.time_left().is_some_and(|left| left < SPIN) {
+            return;
+        }
         let mut spin = SPIN_STATE.get();
         spin.spin_until(|| self.woken.load(Ordering::Relaxed));
         SPIN_STATE.set(spin);
@@ -238,5 +242,35 @@ impl Wake for Sleeper {
                 self.interrupt();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AdaptiveSpin, SPIN, SPIN_STATE, block_for};
+    use std::future;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    /// Whether a thread spins before it sleeps that waits for so long at most.
+    fn spins(timeout: Duration) -> bool {
+        let before = AdaptiveSpin::after_passing(1);
+        SPIN_STATE.set(before);
+        let mut has_been_polled = false;
+        let mut future = future::poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            if std::mem::replace(&mut has_been_polled, true) { Poll::Ready(()) } else { Poll::Pending }
+        });
+        assert_eq!(block_for(&mut future, Some(timeout)), Some(()));
+        // It has passed by that chance, or was not given it.
+        SPIN_STATE.get() != before
+    }
+
+    #[test]
+    fn whoever_has_no_time_to_wait_does_not_spin() {
+        assert_eq!(
+            [Duration::ZERO, SPIN / 2, Duration::from_secs(3600), Duration::MAX].map(spins),
+            [false, false, true, true]
+        );
     }
 }

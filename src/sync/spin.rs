@@ -4,7 +4,7 @@ use std::hint;
 use std::time::{Duration, Instant};
 
 /// How long to spin: somewhat longer than a wake-up takes.
-const SPIN: Duration = Duration::from_micros(50);
+pub(crate) const SPIN: Duration = Duration::from_micros(50);
 
 /// The maximum number of chances that are skipped in a row.
 const MOST_PASSED: u32 = 63;
@@ -17,7 +17,7 @@ const MOST_PASSED: u32 = 63;
 /// one chance in 64.
 ///
 /// Yielding the processor instead of spinning would lose a whole time slice on a busy machine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AdaptiveSpin {
     misses: u32,
     /// How many chances are still to be skipped.
