@@ -11,6 +11,7 @@ impl fmt::Display for Brief {
         let Self(time) = self;
         let (seconds, minutes) = (time.as_secs_f64(), (time.as_secs_f64() / 60.0).round() as u64);
         match time.as_nanos() {
+            nanos @ 1..1_000 => write!(f, "{nanos} ns"),
             0..1_000_000 => write!(f, "{} µs", time.as_micros()),
             1_000_000..1_000_000_000 => write!(f, "{} ms", time.as_millis()),
             1_000_000_000..9_950_000_000 => write!(f, "{seconds:.1} s"),
@@ -30,6 +31,9 @@ mod tests {
     fn times_are_brief() {
         let times = [
             (0, "0 µs"),
+            (1, "1 ns"),
+            (999, "999 ns"),
+            (1_000, "1 µs"),
             (999_999, "999 µs"),
             (1_000_000, "1 ms"),
             (999_999_999, "999 ms"),
