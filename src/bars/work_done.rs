@@ -71,7 +71,10 @@ impl<W: Write> WorkDoneProgress<W> {
             Some(_) => r#""kind":"report""#.to_owned(),
             None => format!(r#""kind":"begin","title":{},"cancellable":{}"#, Quoted(&self.title), self.is_cancellable),
         };
-        self.notify(&format!(r#"{begin},"percentage":{percentage}{}"#, field(message.as_deref())));
+        // An editor keeps the message before where there is none.
+        let has_message = known.is_some_and(Option::is_some);
+        let shown = message.as_deref().or(has_message.then_some(""));
+        self.notify(&format!(r#"{begin},"percentage":{percentage}{}"#, field(shown)));
         self.told = Some((percentage, message));
     }
 
@@ -146,11 +149,13 @@ mod tests {
         bar.update(&state(Status::Running, 1, Some(2), Some("größe")));
         bar.update(&state(Status::Running, 1, Some(4), Some("größe")));
         bar.update(&state(Status::Running, 1, Some(4), None));
+        bar.update(&state(Status::Running, 3, Some(4), None));
         bar.finish(&state(Status::Failed, 1, Some(4), None));
         let expected = [
             json!({ "kind": "begin", "title": "Indexing", "cancellable": true, "percentage": 0 }),
             json!({ "kind": "report", "percentage": 50, "message": "größe" }),
-            json!({ "kind": "report", "percentage": 50 }),
+            json!({ "kind": "report", "percentage": 50, "message": "" }),
+            json!({ "kind": "report", "percentage": 75 }),
             json!({ "kind": "end", "message": "failed" }),
         ];
         assert_eq!(values(&sent), expected);
@@ -165,8 +170,9 @@ mod tests {
         bar.update(&ProgressState { parts: parts.clone(), ..state(Status::Running, 0, None, None) });
         bar.update(&ProgressState { parts: parts.clone(), ..state(Status::Running, 0, None, None) });
         bar.update(&ProgressState { parts, ..state(Status::Running, 0, None, Some("all")) });
+        bar.update(&state(Status::Running, 0, None, None));
         let messages: Vec<_> = values(&sent).into_iter().map(|mut value| value["message"].take()).collect();
-        assert_eq!(messages, ["read, hash", "all"]);
+        assert_eq!(messages, ["read, hash", "all", ""]);
     }
 
     #[test]
