@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use crate::error::TaskErrorKind;
 use crate::id::TaskId;
 use crate::run;
-use crate::sync::shortage;
+use crate::sync::shortage::{hinted, missing};
 use crate::task::context::Context;
 use crate::task::subscribers::REPORT_INTERVAL;
 use crate::task::transitions;
@@ -137,10 +137,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Dropped => f.write_str("its executor dropped it"),
             Self::ShutDown => f.write_str("its executor had been shut down"),
-            Self::NoThread(error) => {
-                f.write_str("its executor could not start a thread")?;
-                shortage::missing(error).map_or(Ok(()), |missing| write!(f, " ({missing})"))
-            }
+            Self::NoThread(error) => f.write_str(&hinted("its executor could not start a thread", missing(error))),
         }
     }
 }

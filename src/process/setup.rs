@@ -15,6 +15,7 @@ use crate::process::pool::terms::START;
 use crate::process::registry::TaskRegistry;
 use crate::process::settings::{GivenInitializer, Initializer, Launch, PoolSettings, Program};
 use crate::process::{program, worker_args};
+use crate::sync::shortage::hinted;
 
 /// How many pools may be inside of one another: a task of a pool that uses a pool, whose tasks use a pool, and so on.
 const MAX_DEPTH: u32 = 8;
@@ -104,9 +105,8 @@ fn program() -> Result<Program, ProcessPoolError> {
         return Ok(Program::Main);
     }
     let tests = program::test_workers().map_err(|error| {
-        let hint = missing(&error).map_or(String::new(), |missing| format!(" ({missing})"));
-        let what = format!("the file of this program could not be searched for a `test_worker!`{hint}");
-        ProcessPoolError::new(what).with_source(error.into())
+        let what = "the file of this program could not be searched for a `test_worker!`";
+        ProcessPoolError::new(hinted(what, missing(&error))).with_source(error.into())
     })?;
     match tests {
         // A worker that has not become one would start another, and so on.

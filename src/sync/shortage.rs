@@ -25,7 +25,15 @@ pub(crate) fn missing(error: &io::Error) -> Option<&'static str> {
 
 /// Says what the system lacks, or else what it has said.
 pub(crate) fn explain(what: &str, error: &io::Error) -> String {
-    missing(error).map_or_else(|| format!("{what}: {error}"), |missing| format!("{what} ({missing})"))
+    match missing(error) {
+        None => format!("{what}: {error}"),
+        missing => hinted(what, missing),
+    }
+}
+
+/// Says what is missing for that as well, where it is known.
+pub(crate) fn hinted(what: &str, missing: Option<&str>) -> String {
+    missing.map_or_else(|| what.to_owned(), |missing| format!("{what} ({missing})"))
 }
 
 pub(crate) fn of_threads(error: &io::Error) -> bool {

@@ -99,8 +99,8 @@ impl Failure {
     pub(crate) fn of_system(what: &str, error: &io::Error) -> Self {
         let missing = missing(error);
         let worth = if missing.is_some() { Worth::Patience } else { Worth::Attempts(3) };
-        let hint = missing.map_or(String::new(), |missing| format!(" ({missing})"));
-        let error = RemoteError::new(&format!("its executor could not start {what}{hint}"), error);
+        let message = shortage::hinted(&format!("its executor could not start {what}"), missing);
+        let error = RemoteError::new(&message, error);
         Self { kind: TaskErrorKind::Rejected, error, worth }
     }
 
