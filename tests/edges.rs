@@ -520,6 +520,15 @@ fn a_report_reaches_to_the_last_end_also_of_a_task_that_was_never_started() {
 }
 
 #[test]
+fn nothing_ends_before_it_was_submitted_whenever_it_was_added_to_its_group() {
+    let task = SyncExecutor::new().spawn(|_| Ok(()));
+    task.cancel();
+    let group: TaskGroup<()> = [task].into_iter().collect();
+    let report = group.report();
+    assert!(report.tasks()[0].ended >= Some(report.tasks()[0].submitted), "{report:?}");
+}
+
+#[test]
 fn lines_that_are_written_for_a_log_move_no_cursor() {
     let log = Arc::new(Mutex::new(Vec::new()));
     let bars = GroupBars::lines(Log(log.clone()));

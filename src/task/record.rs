@@ -52,13 +52,17 @@ impl TaskRecord {
         });
         let position = if status.is_terminal() { position } else { task.look().unwrap_or(position) };
         let started = span.started.saturating_sub(past.paused);
+        let ended = if status.is_terminal() { span.stopped } else { 0 };
         let has_started = started > 0;
+        // It may have been added to its group later than all of this.
+        let first_try = past.lost_tries.first.first().map(|lost| lost.started);
+        let known = [started, ended].into_iter().filter(|&at| at > 0).chain(first_try);
         Self {
             id: core.id(),
             function: task.body.function(),
-            submitted: if has_started { submitted.min(started) } else { submitted },
+            submitted: known.fold(submitted, u64::min),
             started,
-            ended: if status.is_terminal() { span.stopped } else { 0 },
+            ended,
             elapsed: span.elapsed(),
             n: position.n,
             total: position.total,
@@ -96,7 +100,9 @@ impl TaskRecord {
 
     /// When it was asked to end while it was running.
     pub(crate) fn cancel_requested(&self) -> Option<u64> {
-        self.rest.as_ref()?.cancel_requested
+        let at = self.rest.as_ref()?.cancel_requested?;
+        // It may have returned just before, or its end was moved back since.
+        Some(self.ended().map_or(at, |ended| at.min(ended)))
     }
 
     pub(crate) fn lost_tries(&self) -> Option<&LostTries> {
@@ -115,8 +121,10 @@ impl TaskRecord {
 
     /// Moves start and end back by the time that the message of its end took.
     pub(crate) fn move_back(&mut self, by: u64) {
+        let lost = self.lost_tries().and_then(|lost| lost.first.last());
+        let earliest = lost.map_or(self.submitted, |lost| lost.ended.max(self.submitted));
         for moment in [&mut self.started, &mut self.ended] {
-            *moment = moment.saturating_sub(by).max(self.submitted);
+            *moment = moment.saturating_sub(by).max(earliest);
         }
     }
 }
@@ -144,8 +152,10 @@ impl Rest {
 mod tests {
     use super::TaskRecord;
     use crate::id::WorkerId;
-    use crate::task::details::Details;
-    use crate::task::idle;
+    use crate::run;
+    use crate::task::details::{Details, LostTries, TrySpan};
+    use crate::task::idle::{self, Idle};
+    use crate::task::state;
 
     #[test]
     fn a_pause_lies_between_start_and_end_and_is_no_part_of_the_time_that_it_ran() {
@@ -170,6 +180,42 @@ mod tests {
         assert_eq!(TaskRecord::new(&task, 0, None).cancel_requested(), Some(started));
         task.core.details().requested_at.set(started + 1);
         assert_eq!(TaskRecord::new(&task, 0, None).cancel_requested(), Some(started + 1));
+    }
+
+    #[test]
+    fn it_is_not_asked_to_end_after_it_has_ended() {
+        let task = idle::started(Details::default());
+        task.core.close();
+        // Just before everybody knows that it has ended.
+        task.core.details().requested_at.set(task.core.stopped_at() + 1);
+        task.core.state.settle(0);
+        let mut record = TaskRecord::new(&task, 0, None);
+        assert_eq!((record.cancel_requested(), record.ended), (record.ended(), task.core.stopped_at()));
+        record.move_back(1);
+        assert_eq!((record.cancel_requested(), record.ended), (record.ended(), task.core.stopped_at() - 1));
+    }
+
+    #[test]
+    fn whatever_happened_to_it_came_after_it_was_submitted_and_a_try_after_the_one_before() {
+        let (waiting, _handle) = run::new(Idle, None);
+        waiting.core.close_unstarted();
+        assert!(waiting.core.state.seal());
+        waiting.core.state.settle(state::CANCELLED);
+        // Added to its group only then.
+        let record = TaskRecord::new(&waiting, u64::MAX, None);
+        assert_eq!(Some(record.submitted), record.ended());
+
+        let task = idle::started(Details::default());
+        let started = task.core.moment().span.started;
+        let lost = TrySpan { worker: None, started: started - 3, ended: started - 2 };
+        task.core.details().totals().past.get_or_insert_default().lost_tries =
+            LostTries { count: 1, first: vec![lost] };
+        task.core.close();
+        task.core.state.settle(0);
+        let mut record = TaskRecord::new(&task, u64::MAX, None);
+        assert_eq!(record.submitted, started - 3);
+        record.move_back(u64::MAX);
+        assert_eq!(record.started(), Some(started - 2));
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub struct TaskReport {
     pub function: &'static str,
     /// The worker that has run it last; `None` where it was never started.
     pub worker: Option<WorkerId>,
-    /// When it was submitted, or rather added to the group.
+    /// When it was submitted, or rather added to the group; if it had started or ended before, when it did.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     pub submitted: Duration,
     /// When it was started for the last time, if it was. Of a task in another process this is known to the millisecond, more
