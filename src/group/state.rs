@@ -27,7 +27,7 @@ use crate::task::lines::News;
 use crate::task::lines::{Feed, Line};
 use crate::task::publish;
 use crate::task::record::TaskRecord;
-use crate::task::subscribers::{Channel, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers};
+use crate::task::subscribers::{Channel, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers, after};
 use crate::task::transitions;
 
 /// Kept by the group and its handles, and by each task that it observes until that has ended.
@@ -355,7 +355,7 @@ impl GroupState {
             return;
         }
         let interval = inner.interval.unwrap_or(REPORT_INTERVAL);
-        if let Some(due) = inner.shown_at.and_then(|shown| shown.checked_add(interval)).filter(|&due| now < due) {
+        if let Some(due) = inner.shown_at.map(|shown| after(shown, interval)).filter(|&due| now < due) {
             inner.due = TIMER.schedule(due, Box::new(Arc::downgrade(self))).ok();
             if inner.due.is_some() {
                 return;

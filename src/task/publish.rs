@@ -19,7 +19,7 @@
 
 use std::iter;
 use std::sync::{Arc, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_channel::Receiver;
 
@@ -29,10 +29,7 @@ use crate::task::TaskRef;
 use crate::task::core::Core;
 use crate::task::lines::{Line, to_standard_error};
 use crate::task::state;
-use crate::task::subscribers::{Channel, Notices, Pace, Reports, Subscriber};
-
-/// As good as never, and short enough to be added to the present.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+use crate::task::subscribers::{Channel, Notices, Pace, Reports, Subscriber, after};
 
 /// A task notifies no more subscribers than these from within its own progress call: the rest is left to the timer.
 const FEW: usize = 16;
@@ -275,11 +272,6 @@ pub(crate) fn conclude(core: &Core) -> bool {
         reports = core.details().reports();
     }
     reports.notifying == 0
-}
-
-/// The end of an interval, which may be longer than time can tell.
-fn after(now: Instant, interval: Duration) -> Instant {
-    now + interval.min(LONGEST_INTERVAL)
 }
 
 /// A task that is looked at in regular intervals.

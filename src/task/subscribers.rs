@@ -22,6 +22,14 @@ use crate::task::lines::{Feed, Line};
 /// The time between two snapshots, unless set otherwise.
 pub(crate) const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
+/// As good as never, and short enough to be added to the present.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The end of an interval that begins then, which may be longer than time can tell.
+pub(crate) fn after(moment: Instant, interval: Duration) -> Instant {
+    moment + interval.min(LONGEST_INTERVAL)
+}
+
 /// Something that is shown as it changes.
 pub(crate) trait Snapshot: Clone + Send + 'static {
     /// Whether this shows anything that `earlier` does not, time aside.
@@ -324,7 +332,7 @@ pub(crate) struct Reports {
 impl Reports {
     /// When the next snapshot may be shown.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.shown_at?.checked_add(self.pace.limit()?)
+        Some(after(self.shown_at?, self.pace.limit()?))
     }
 }
 

@@ -915,8 +915,13 @@ fn an_update_is_due_elsewhere() {
 
 #[test]
 fn there_is_one_update_per_report_interval() {
-    within_deadline(|| {
-        let (gate, task) = stepping(&pool(NEVER), 2);
+    shows_the_first_and_the_last_change_only(NEVER);
+    shows_the_first_and_the_last_change_only(Duration::MAX);
+}
+
+fn shows_the_first_and_the_last_change_only(report_interval: Duration) {
+    within_deadline(move || {
+        let (gate, task) = stepping(&pool(report_interval), 2);
         let mut group = TaskGroup::new();
         let updates = group.updates();
         updates.try_recv().unwrap();

@@ -68,6 +68,30 @@ fn shows_the_first_and_the_last_only(report_interval: Duration) {
 }
 
 #[test]
+fn what_is_asked_of_a_task_within_an_interval_is_not_shown_before_its_end() {
+    for report_interval in [NEVER, Duration::MAX] {
+        within_deadline(move || {
+            let (gate, barrier) = gate();
+            let task = pool(report_interval).spawn(move |progress| {
+                barrier.pass();
+                let shown = progress.set_position(1);
+                barrier.pass();
+                Ok(shown?)
+            });
+            gate.wait();
+            let updates = task.updates();
+            gate.open();
+            gate.wait();
+            assert_eq!(updates.try_recv().unwrap().n, 1, "the first change is shown at once");
+            task.cancel();
+            assert_eq!((updates.len(), task.progress().status), (0, Status::Cancelling));
+            gate.open();
+            task.wait().unwrap();
+        });
+    }
+}
+
+#[test]
 fn what_was_counted_before_the_task_fell_silent_is_picked_up() {
     within_deadline(|| {
         let (gate, barrier) = gate();
