@@ -569,6 +569,27 @@ fn a_task_that_is_passed_on_after_somebody_has_polled_it_is_run_by_whoever_does(
 }
 
 #[test]
+fn a_task_of_a_pool_may_wait_for_one_that_is_passed_on_to_its_pool_meanwhile() {
+    let outcome = within_deadline(|| {
+        let ((executor, jobs), pool) = (keeping(), ThreadPoolExecutor::new(1));
+        let mut inner = executor.submit(|(), _: &Updater| Ok(7), ());
+        let (gate, barrier) = gate();
+        let outer = pool.spawn(move |_| {
+            let hand = Hand::new();
+            assert!(hand.poll(&mut inner).is_pending());
+            barrier.pass();
+            assert_eq!(hand.wakes(), 1);
+            Ok(inner.wait()?)
+        });
+        gate.wait();
+        pool.execute(jobs.recv().unwrap());
+        gate.open();
+        outer.wait()
+    });
+    assert_eq!(outcome.unwrap(), 7);
+}
+
+#[test]
 fn a_task_that_is_passed_on_after_it_was_detached_is_run_then_and_there() {
     let (executor, jobs) = keeping();
     let (done, is_done) = channel();

@@ -78,6 +78,12 @@ pub trait Executor: Send + Sync {
         1
     }
 
+    /// The same with a job whose future nobody has yet, and so nobody waits for.
+    #[doc(hidden)]
+    fn execute_new(&self, job: Job) {
+        self.execute(job);
+    }
+
     /// Whether to send a job costs so much that a [map](ExecutorExt::map) is to gather short inputs for one.
     #[doc(hidden)]
     fn gathers_inputs(&self) -> bool {
@@ -91,6 +97,10 @@ macro_rules! delegate {
         $(impl<E: Executor + ?Sized> Executor for $pointer {
             fn execute(&self, job: Job) {
                 (**self).execute(job);
+            }
+
+            fn execute_new(&self, job: Job) {
+                (**self).execute_new(job);
             }
 
             fn max_workers(&self) -> usize {
@@ -235,7 +245,7 @@ where
 
 fn hand_to<E: Executor + ?Sized>(executor: &E, job: Option<Job>) {
     // The executor may be foreign code. If it panics, it drops the job, which ends the task.
-    let _ = job.map(|job| quietly(|| executor.execute(job)));
+    let _ = job.map(|job| quietly(|| executor.execute_new(job)));
 }
 
 fn make<W: Work>(work: W, mut options: Options) -> Made<W::Output> {

@@ -123,6 +123,13 @@ impl Default for ThreadPoolExecutor {
 
 impl Executor for ThreadPoolExecutor {
     fn execute(&self, job: Job) {
+        let task = job.task().clone();
+        self.pool.add(job);
+        // Another executor may have kept it until now, and a thread of this pool may wait for it: that is to run it.
+        task.core.waiter.wake();
+    }
+
+    fn execute_new(&self, job: Job) {
         self.pool.add(job);
     }
 
