@@ -500,12 +500,20 @@ fn words(line: &str) -> Option<Vec<String>> {
                 loop {
                     match chars.next()? {
                         end if end == c => break,
-                        '\\' if c == '"' => word.push(chars.next()?),
+                        // Before anything else, it stands for itself.
+                        '\\' if c == '"' => match chars.next()? {
+                            '\n' => {}
+                            special @ ('"' | '\\' | '$' | '`') => word.push(special),
+                            other => word.extend(['\\', other]),
+                        },
                         other => word.push(other),
                     }
                 }
             }
-            '\\' => word.get_or_insert_default().push(chars.next()?),
+            '\\' => match chars.next()? {
+                '\n' => {}
+                quoted => word.get_or_insert_default().push(quoted),
+            },
             c if c.is_whitespace() => words.extend(word.take()),
             c => word.get_or_insert_default().push(c),
         }
@@ -559,6 +567,12 @@ mod tests {
         assert_eq!(parsed("srun --exact  -n1 -Q"), Launcher::command(["srun", "--exact", "-n1", "-Q"]));
         assert_eq!(parsed(r#"env 'A=b c' "D=\"e" f\ g"#), Launcher::command(["env", "A=b c", "D=\"e", "f g"]));
         assert_eq!(parsed("/usr/bin/ssh -T a"), Launcher::shell(["/usr/bin/ssh", "-T", "a"]));
+        // Within double quotes, not every backslash quotes.
+        assert_eq!(
+            parsed(r#"sh -c "printf 'a\n\t' \$0 \\ \`""#),
+            Launcher::command(["sh", "-c", r"printf 'a\n\t' $0 \ `"])
+        );
+        assert_eq!(parsed("a \\\n b\\\nc \"d\\\ne\""), Launcher::command(["a", "bc", "de"]));
         assert!(parsed("  ").is_local());
         for unended in ["sh -c 'x", "\"", "a \\"] {
             assert!(unended.parse::<Launcher>().is_err(), "{unended}");
