@@ -11,7 +11,7 @@ use std::{fs, iter};
 use progress_executor::{ExecutorExt, Launcher, TaskErrorKind};
 
 use crate::support::{
-    Gate, alone, assert_lost_and_told, double, echo_bytes, eventually, nodes_of, on_slurm, pool, spin,
+    Gate, alone, assert_lost_and_told, double, echo_bytes, eventually, nodes_of, on_slurm, pool, skip, spin,
 };
 
 /// A port of this machine that is free, and that the system gives to nobody who does not ask for it.
@@ -200,6 +200,21 @@ fn dead_addresses_that_are_advertised_first_do_no_harm() {
         let dead = ["192.0.2.1:9".into(), format!("127.0.0.1:{}", free_port())].into_iter().chain(silent);
         let advertised: Vec<String> = dead.chain([format!("127.0.0.1:{port}")]).collect();
         assert_eq!(pool(local(port, &advertised), 1).submit(double, 4).wait().unwrap(), 8);
+    });
+}
+
+#[test]
+fn a_program_listens_on_all_addresses_that_it_is_to_listen_on() {
+    alone(|| {
+        if TcpListener::bind("[::1]:0").is_err() {
+            return skip("IPv6", "start-slurm");
+        }
+        for listen in [&["0.0.0.0", "::"][..], &["::", "127.0.0.1"], &["127.0.0.1", "::1", "127.0.0.1"]] {
+            for advertised in ["127.0.0.1", "::1"] {
+                let pool = pool(Launcher::bulk(["env"]).listen(listen).advertise([advertised]), 1);
+                assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "{listen:?} by way of {advertised}");
+            }
+        }
     });
 }
 

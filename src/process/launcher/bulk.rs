@@ -52,8 +52,8 @@ impl Launcher {
     ///
     /// # Errors
     ///
-    /// [`build`](crate::ProcessPoolBuilder::build) refuses what is not an address; and all interfaces, unless
-    /// [`advertise`](Self::advertise) says which of them workers can reach.
+    /// [`build`](crate::ProcessPoolBuilder::build) refuses what is not an address; more than one port; and all interfaces,
+    /// unless [`advertise`](Self::advertise) says which of them workers can reach.
     ///
     /// # Examples
     ///
@@ -145,7 +145,13 @@ impl Launcher {
                 "the launcher is to listen on `{text}`, which is no address: write `10.0.0.5` or `[::1]:7000`"
             ));
         }
-        let is_any = self.listen_addresses().iter().any(|(address, _)| address.is_unspecified());
+        let (_, ports) = self.listening();
+        if let [first, second, ..] = ports[..] {
+            return Some(format!(
+                "the launcher is to listen on the ports {first} and {second}: it listens on one, which all its addresses have"
+            ));
+        }
+        let is_any = self.listen_addresses().iter().any(IpAddr::is_unspecified);
         if is_any && self.advertise.is_empty() {
             return Some(
                 "the launcher is to listen on all interfaces: say which of them workers reach with `Launcher::advertise`"
@@ -159,19 +165,41 @@ impl Launcher {
             .map(|text| format!("the launcher is to advertise `{text}`, which is neither an address nor a name"))
     }
 
-    /// Each with its port, or 0.
-    pub(crate) fn listen_addresses(&self) -> Vec<(IpAddr, u16)> {
+    /// Each once, and none that is one of all: the port of that would be taken.
+    pub(crate) fn listen_addresses(&self) -> Vec<IpAddr> {
+        let (addresses, _) = self.listening();
+        let all: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_unspecified).collect();
+        let is_one_of = |all: &IpAddr, address: &IpAddr| all != address && all.is_ipv4() == address.is_ipv4();
+        addresses.into_iter().filter(|address| !all.iter().any(|all| is_one_of(all, address))).collect()
+    }
+
+    /// The port that the program listens on, or 0 for any.
+    pub(crate) fn listen_port(&self) -> u16 {
+        self.listening().1.first().copied().unwrap_or(0)
+    }
+
+    /// The addresses and the ports that were given, each once.
+    fn listening(&self) -> (Vec<IpAddr>, Vec<u16>) {
         let listen: Vec<&str> = self.listen.iter().map(String::as_str).collect();
         let listen = if listen.is_empty() { vec![LOOPBACK] } else { listen };
+        let (mut addresses, mut ports) = (Vec::new(), Vec::new());
         // That all of them are addresses was seen to when the pool was built.
-        listen.into_iter().filter_map(parse).collect()
+        for (address, port) in listen.into_iter().filter_map(parse) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+            if port != 0 && !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
+        (addresses, ports)
     }
 
     /// What workers are told, where the program listens on this port.
     pub(crate) fn advertised(&self, port: u16) -> Vec<String> {
         if self.advertise.is_empty() {
             let listen = self.listen_addresses();
-            return listen.iter().map(|&(address, _)| with_port(&address.to_string(), port)).collect();
+            return listen.iter().map(|address| with_port(&address.to_string(), port)).collect();
         }
         self.advertise.iter().map(|host| with_port(host, port)).collect()
     }
@@ -194,6 +222,7 @@ fn with_port(host: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::Launcher;
+    use std::net::IpAddr;
 
     fn bulk() -> Launcher {
         Launcher::bulk(["/usr/bin/srun", "-n{count}"])
@@ -205,14 +234,27 @@ mod tests {
         assert_eq!(bulk().listen(["10.0.0.5", "::1"]).advertised(7), ["10.0.0.5:7", "[::1]:7"]);
         let launcher = bulk().listen(["0.0.0.0:7"]).advertise(["login", "gate:8", "10.0.0.5", "::1", "[::1]:9"]);
         assert_eq!(launcher.advertised(7), ["login:7", "gate:8", "10.0.0.5:7", "[::1]:7", "[::1]:9"]);
-        assert_eq!(launcher.listen_addresses(), [("0.0.0.0".parse().unwrap(), 7)]);
-        assert_eq!(launcher.defect(), None);
+        assert_eq!(launcher.listen_addresses(), ["0.0.0.0".parse::<IpAddr>().unwrap()]);
+        assert_eq!((launcher.listen_port(), launcher.defect()), (7, None));
+    }
+
+    #[test]
+    fn no_address_is_listened_on_twice() {
+        let listen = |addresses: &[&str]| -> Vec<String> {
+            bulk().listen(addresses).listen_addresses().iter().map(IpAddr::to_string).collect()
+        };
+        assert_eq!(listen(&["127.0.0.1:7", "[::1]", "127.0.0.1", "10.0.0.5:7"]), ["127.0.0.1", "::1", "10.0.0.5"]);
+        assert_eq!(listen(&["0.0.0.0", "127.0.0.1", "::1"]), ["0.0.0.0", "::1"]);
+        assert_eq!(listen(&["::1", "127.0.0.1", "0.0.0.0", "::"]), ["0.0.0.0", "::"]);
+        let one_port = bulk().listen(["10.0.0.5:7", "127.0.0.1:0", "[::1]:7"]);
+        assert_eq!((one_port.listen_port(), one_port.defect()), (7, None));
     }
 
     #[test]
     fn addresses_that_lead_nowhere_are_named() {
         let defect = |launcher: Launcher| launcher.defect().unwrap();
         assert!(defect(bulk().listen(["login1"])).contains("`login1`"));
+        assert!(defect(bulk().listen(["10.0.0.5:7", "[::1]:8"])).contains("ports 7 and 8"));
         assert!(defect(bulk().listen(["0.0.0.0"])).contains("Launcher::advertise"));
         assert!(defect(bulk().listen(["::"])).contains("Launcher::advertise"));
         assert!(defect(bulk().advertise(["a, b"])).contains("`a, b`"));

@@ -71,8 +71,9 @@ impl Pool {
         if recruiter.is_none() {
             // There while the threads are, of which this is one.
             let poller = self.poller().clone().ok_or(io::ErrorKind::NotConnected)?;
-            let reception = Reception::open(&self.launch.launcher.listen_addresses(), poller)?;
-            let addresses = self.launch.launcher.advertised(reception.port());
+            let launcher = &self.launch.launcher;
+            let reception = Reception::open(&launcher.listen_addresses(), launcher.listen_port(), poller)?;
+            let addresses = launcher.advertised(reception.port());
             *recruiter = Some(Recruiter { pool: u64::from_le_bytes(random()?), addresses });
             self.tell_crews(CrewNews::Open(reception));
         }

@@ -9,7 +9,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustix::net::listen;
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
 use crate::process::pool::lobby::{CAPACITY, GuestId, Lobby, Verdict};
 use crate::process::pool::poller::{Poller, Ready};
@@ -34,6 +35,17 @@ pub(crate) struct Reception {
     poller: Arc<Poller>,
 }
 
+/// Binds an address of IPv6, and nothing of IPv4.
+fn bind_apart(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(AddressFamily::INET6, SocketType::STREAM, None)?;
+    // Not for the processes that this one starts.
+    let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3)?;
+    set_socket_reuseaddr(&socket, true)?;
+    set_ipv6_v6only(&socket, true)?;
+    bind(&socket, &address)?;
+    Ok(socket.into())
+}
+
 /// A connection that has proved to be a worker's.
 pub(crate) struct Newcomer {
     pub(crate) attempt: u64,
@@ -41,14 +53,17 @@ pub(crate) struct Newcomer {
 }
 
 impl Reception {
-    /// Listens on one port of all addresses: the first one given, or else any that is free.
-    pub(crate) fn open(addresses: &[(IpAddr, u16)], poller: Arc<Poller>) -> io::Result<Self> {
-        let mut port = addresses.iter().map(|&(_, port)| port).find(|&port| port != 0).unwrap_or(0);
+    /// Listens on one port of all addresses: this one, or, if it is 0, any that is free.
+    pub(crate) fn open(addresses: &[IpAddr], mut port: u16, poller: Arc<Poller>) -> io::Result<Self> {
+        // Elsewhere, all interfaces of the newer kind are those of the older one as well, whose port would be taken.
+        let is_apart = addresses.iter().any(IpAddr::is_ipv4);
         let mut listeners = Vec::new();
-        for &(address, _) in addresses {
-            let named =
-                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", SocketAddr::new(address, port)));
-            let listener = above_standard(TcpListener::bind((address, port)).map_err(named)?)?;
+        for &address in addresses {
+            let address = SocketAddr::new(address, port);
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
+            let is_apart = is_apart && address.is_ipv6();
+            let listener = if is_apart { bind_apart(address) } else { TcpListener::bind(address) };
+            let listener = above_standard(listener.map_err(named)?)?;
             listener.set_nonblocking(true)?;
             listen(&listener, BACKLOG)?;
             port = listener.local_addr()?.port();
