@@ -91,13 +91,13 @@ impl Launcher {
     /// on to them, such as job arrays, HyperQueue and Kubernetes.
     ///
     /// The file is readable by this user only. It has to be on a file system, or a volume, that workers see under the same
-    /// path. Each launch has a file of its own, with the number of the launch appended: `key-1`, `key-2`. It is removed once
-    /// all of its workers have connected. A file that another pool uses is left alone, and the launch is tried again with the
-    /// next number.
+    /// path; a relative one begins at the current directory of the program. Each launch has a file of its own, with the number
+    /// of the launch appended: `key-1`, `key-2`. It is removed once all of its workers have connected. A file that another pool
+    /// uses is left alone, and the launch is tried again with the next number.
     ///
-    /// The launcher may end while its workers wait in a queue; that is a failure only if its exit code says so. A worker that
-    /// starts when it is no longer expected ends at once. Workers see the end of the program by that of their connection, or by
-    /// its [silence](Self::heartbeat).
+    /// The launcher may end while its workers wait in a queue, or serve; that is a failure only if its exit code says so. A
+    /// worker that starts when it is no longer expected ends at once. Workers see the end of the program by that of their
+    /// connection, or by its [silence](Self::heartbeat).
     ///
     /// # Examples
     ///
@@ -131,7 +131,9 @@ impl Launcher {
     pub(crate) fn key_file_of(&self, launch: u64) -> Option<PathBuf> {
         let mut path = self.key_file.clone()?.into_os_string();
         path.push(format!("-{launch}"));
-        Some(path.into())
+        // Workers, and this program when it removes it, may be in another directory.
+        let path = PathBuf::from(path);
+        Some(std::path::absolute(&path).unwrap_or(path))
     }
 
     /// What is wrong with its addresses, if anything is.
@@ -259,5 +261,11 @@ mod tests {
         assert!(defect(bulk().listen(["::"])).contains("Launcher::advertise"));
         assert!(defect(bulk().advertise(["a, b"])).contains("`a, b`"));
         assert_eq!(bulk().name(), "srun");
+    }
+
+    #[test]
+    fn the_file_of_a_launch_is_found_from_any_directory() {
+        let file = std::env::current_dir().unwrap().join("key-2");
+        assert_eq!(bulk().key_file("key").key_file_of(2), Some(file));
     }
 }

@@ -65,7 +65,7 @@ pub(super) struct Crew {
 pub(super) struct KeyFile {
     path: PathBuf,
     process: ThisProcess,
-    _locked: File,
+    locked: File,
 }
 
 impl KeyFile {
@@ -74,11 +74,13 @@ impl KeyFile {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         // Locked until there is another one, so that nobody else replaces that.
         let _left_behind = remove_left_behind(&path).map_err(named)?;
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(named)?;
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(named)?;
         // Not all file systems have locks.
         let _ = is_locked(&file);
-        file.write_all(content).map_err(named)?;
-        Ok(Self { path, process: ThisProcess::new(), _locked: file })
+        // What could not be written whole is removed as well.
+        let key_file = Self { path: path.clone(), process: ThisProcess::new(), locked: file };
+        (&key_file.locked).write_all(content).map_err(named)?;
+        Ok(key_file)
     }
 }
 
@@ -211,6 +213,24 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         drop(file);
         assert!(!path.exists());
+    }
+
+    /// In a process of its own, which may not write to files.
+    #[test]
+    fn what_cannot_be_written_is_not_left_behind() {
+        let name = "process::pool::crew::tests::what_cannot_be_written_is_not_left_behind";
+        if std::env::var_os("TEST_NO_SPACE").is_some() {
+            let path = path("no-space");
+            assert_eq!(create(&path).map(drop).unwrap_err().kind(), ErrorKind::FileTooLarge);
+            assert!(!path.exists());
+            return;
+        }
+        let script = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
+        let mut again = Command::new("sh");
+        again.args(["-c", script, "sh"]).arg(std::env::current_exe().unwrap()).args([name, "--exact"]);
+        let output = again.env("TEST_NO_SPACE", "yes").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
     }
 
     #[test]
