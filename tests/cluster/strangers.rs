@@ -118,6 +118,8 @@ struct Proxy {
     cuts: AtomicUsize,
     /// How many confirmations are lost.
     losses: AtomicUsize,
+    /// Of how many workers nothing comes from their greeting on, not even the end of their connections.
+    mutes: AtomicUsize,
     is_over: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
     /// What workers have said.
@@ -154,6 +156,15 @@ impl Proxy {
                 if has_confirmed && self.losses.load(Ordering::SeqCst) > 0 {
                     self.losses.fetch_sub(1, Ordering::SeqCst);
                     continue;
+                }
+                let is_muted = is_worker && pieces == INTRODUCTION && self.mutes.load(Ordering::SeqCst) > 0;
+                if is_muted {
+                    self.mutes.fetch_sub(1, Ordering::SeqCst);
+                    while let Ok(1..) = from.read(&mut bytes) {}
+                    while !self.is_over.load(Ordering::SeqCst) {
+                        thread::sleep(Duration::from_millis(10));
+                    }
+                    break;
                 }
                 let is_cut = pieces == INTRODUCTION && self.cuts.load(Ordering::SeqCst) > 0;
                 if is_cut {
@@ -254,6 +265,19 @@ fn workers_that_are_gone_right_after_their_greeting_cost_no_task() {
         assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "the sixth one serves");
         assert_eq!(proxy.cuts.load(Ordering::SeqCst), 0);
         assert_eq!(pool.workers().lost, 5);
+        proxy.stop(by_way_of);
+    });
+}
+
+#[test]
+fn a_worker_that_falls_silent_before_its_greeting_costs_no_task_and_is_replaced() {
+    alone(|| {
+        let port = free_port();
+        let (proxy, by_way_of) = Proxy::start(port);
+        proxy.mutes.store(1, Ordering::SeqCst);
+        let pool = pool(local(port, &[format!("127.0.0.1:{by_way_of}")]), 1);
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+        assert_eq!(proxy.mutes.load(Ordering::SeqCst), 0);
         proxy.stop(by_way_of);
     });
 }

@@ -36,6 +36,7 @@ use crate::process::protocol::channel::Channel;
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::invitation::Invitation;
 use crate::process::protocol::noise::{Key, Terms};
+use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::Request;
 use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::registry::{TaskRegistry, portable_fingerprint};
@@ -44,6 +45,8 @@ use crate::process::worker_args;
 /// How long to wait for more workers to replace before a command starts them: many are lost together, as with a node, and each
 /// command may be a job of its own.
 const GATHERING: Duration = Duration::from_millis(200);
+/// The least interval of silence of a worker that has connected and not greeted: many come at once, and each takes a while.
+const GREETING: Duration = Duration::from_secs(5);
 
 // The thread that starts them.
 
@@ -240,8 +243,11 @@ impl Driver {
         }
         let channel = Channel::over(link);
         self.pool.launch.welcome(&channel);
+        // It knows the program, and is about to greet it, unless it has fallen out of reach.
+        let interval = self.pool.launch.launcher.heartbeat_interval().map(|interval| interval.max(GREETING));
+        let pulse = interval.map(|interval| Pulse::new(interval, Instant::now()));
         let peer = Peer::new(process, Arc::new(channel), &self.pool.launch);
-        self.admit(worker, Peer { crew: Some(attempt), ..peer });
+        self.admit(worker, Peer { crew: Some(attempt), pulse, ..peer });
     }
 
     /// A worker of a crew is gone. Returns its end, unless that will be told with the end of the launcher.

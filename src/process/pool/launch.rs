@@ -138,7 +138,14 @@ impl terms::Failure<Box<End>> for Failure {
     fn lost(end: Box<End>) -> Self {
         let End { exit, fault, stopped, initializer, program, remains, .. } = *end;
         if let Some(remains) = remains {
-            let what = format!("its worker{} could not be started: {}", remains.site, remains.story(exit));
+            let mut what = format!("its worker{} could not be started: ", remains.site);
+            match fault {
+                Some(silence @ WireError::Silence(_)) => {
+                    what += &format!("it has said {silence}");
+                    launched::add_last_words(&mut what, &remains.last_words);
+                }
+                _ => what += &remains.story(exit),
+            }
             return Self::launch(&remains, exit, what);
         }
         let what = match (fault, initializer) {

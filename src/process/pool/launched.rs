@@ -25,6 +25,8 @@ pub(crate) struct Launched {
     errors: Arc<LineStream>,
     /// Its launcher has started others as well, which share its standard error.
     is_member: bool,
+    /// It has come by a connection of its own, so its launcher may go on when it has ended.
+    has_connected: bool,
 }
 
 /// Where a worker is.
@@ -46,8 +48,8 @@ pub(crate) struct Remains {
     pub(crate) last_words: String,
     /// What came instead of a greeting.
     pub(crate) junk: String,
-    /// Its connection has ended, while its launcher, which has started others as well, may still run.
-    is_member: bool,
+    /// What has ended is its connection: its launcher, which has started others as well, may still run.
+    has_connected: bool,
 }
 
 impl Launched {
@@ -60,7 +62,7 @@ impl Launched {
     ) -> io::Result<(ChildProcess, Self)> {
         let site = Site::new(launcher, values);
         let (child, errors) = start(command, input, site.mark(), |_| site.worker())?;
-        Ok((child, Self { site, errors, is_member: false }))
+        Ok((child, Self { site, errors, is_member: false, has_connected: false }))
     }
 
     /// Starts many, which share the standard error of the launcher.
@@ -74,14 +76,14 @@ impl Launched {
         let worker = |child: &Child| WorkerId::Process { id: child.id(), host: None };
         let (child, errors) = start(command, input, launcher.name().to_owned(), worker)?;
         errors.share();
-        Ok((child, Self { site: Site::new(launcher, values), errors, is_member: true }))
+        Ok((child, Self { site: Site::new(launcher, values), errors, is_member: true, has_connected: false }))
     }
 
-    /// One of those, of this index.
+    /// One of those, of this index, which has connected.
     #[cfg(feature = "cluster")]
     pub(super) fn member(&self, index: usize) -> Self {
         let site = Site { index, ..self.site.clone() };
-        Self { site, errors: self.errors.clone(), is_member: true }
+        Self { site, errors: self.errors.clone(), is_member: true, has_connected: true }
     }
 
     pub(crate) fn errors(&self) -> &Arc<LineStream> {
@@ -116,7 +118,7 @@ impl Launched {
             site: self.site.clone(),
             last_words,
             junk: String::from_utf8_lossy(junk).trim().to_owned(),
-            is_member: is_one_of_many,
+            has_connected: self.has_connected,
         }
     }
 }
@@ -176,8 +178,8 @@ impl fmt::Display for Site {
 /// What the launcher did, and what it said.
 impl Remains {
     pub(crate) fn story(&self, ended: impl fmt::Display) -> String {
-        let Self { site, last_words, junk, is_member } = self;
-        let mut story = if *is_member {
+        let Self { site, last_words, junk, has_connected } = self;
+        let mut story = if *has_connected {
             format!("its connection has ended, and `{}` has started it", site.launcher)
         } else {
             format!("its launcher, `{}`, has ended: {ended}", site.launcher)

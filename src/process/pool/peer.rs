@@ -34,7 +34,7 @@ pub(super) struct Peer {
     pub(super) channel: Arc<Channel>,
     pub(super) decoder: Decoder,
     pub(super) introduction: Introduction,
-    /// Where it could fall out of reach, and was heard at all.
+    /// Where it could fall out of reach, and was heard at all or has connected.
     pub(super) pulse: Option<Pulse>,
     /// From when on it takes no task.
     pub(super) expires: Option<Instant>,

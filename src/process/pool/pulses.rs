@@ -37,8 +37,8 @@ impl Driver {
         let Some(peer) = self.peers.get(&worker).filter(|peer| !peer.is_severed) else { return };
         let Some(pulse) = &peer.pulse else { return };
         if pulse.lost_at() <= Instant::now() {
-            let millis = u64::try_from(pulse.patience().as_millis()).unwrap_or(u64::MAX);
-            return self.sever(worker, Some(WireError::Silence(millis)));
+            let silence = WireError::silence(pulse.patience());
+            return self.sever(worker, Some(silence));
         }
         // What is still to be sent is as good as a heartbeat.
         if !peer.channel.is_full() {

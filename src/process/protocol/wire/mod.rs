@@ -235,6 +235,12 @@ pub(crate) enum WireError {
     Silence(u64),
 }
 
+impl WireError {
+    pub(crate) fn silence(of: Duration) -> Self {
+        Self::Silence(u64::try_from(of.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
