@@ -8,7 +8,8 @@ use std::process::Command;
 use progress_executor::{ExecutorExt, Launcher};
 
 use crate::support::{
-    Gate, alone, children_called, double, eventually, kill, on_slurm, pool, processes, said_by, skip, spin,
+    Gate, alone, children_called, count_forever, double, eventually, kill, on_slurm, pool, processes, said_by, skip,
+    spin,
 };
 
 fn key_file(name: &str) -> PathBuf {
@@ -43,6 +44,24 @@ fn a_worker_that_was_only_submitted_comes_and_its_file_goes() {
         assert_eq!(pool.submit(double, 5).wait().unwrap(), 10);
         drop(pool);
         fs::remove_file(&go).unwrap();
+    });
+}
+
+#[test]
+fn a_launcher_may_end_while_its_workers_serve() {
+    alone(|| {
+        let (file, gate) = (key_file("left"), Gate::new());
+        let script = "\"$@\" & while [ -e \"$0\" ]; do sleep 0.05; done";
+        let launcher = Launcher::bulk(["sh", "-c", script, gate.path().to_str().unwrap()]).key_file(&file);
+        let pool = pool(launcher, 1);
+        let task = pool.submit(count_forever, ());
+        eventually("it counts", || task.progress().n > 0);
+        gate.open();
+        eventually("its launcher has ended", || children_called("sh").is_empty());
+        let n = task.progress().n;
+        // A second, in which its worker could see that.
+        eventually("it counts on", || task.progress().n > n + 1000 || task.is_done());
+        assert!(!task.is_done() && pool.workers().lost == 0);
     });
 }
 

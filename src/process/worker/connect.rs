@@ -57,11 +57,14 @@ pub(super) fn join(
         )
         .into());
     }
-    if let Some(lifeline) = role.take_lifeline()? {
-        parent.set_lifeline(lifeline);
-        // Tells the program the label that the launcher puts in front of this worker's lines. Nobody may read it.
-        let Origin { pid, host, .. } = origin();
-        let _ = io::stderr().write_all(signature::of(pid, &host).as_bytes());
+    match role.take_lifeline()? {
+        Some(lifeline) => {
+            parent.set_lifeline(lifeline);
+            // Tells the program the label that the launcher puts in front of this worker's lines. Nobody may read it.
+            let Origin { pid, host, .. } = origin();
+            let _ = io::stderr().write_all(signature::of(pid, &host).as_bytes());
+        }
+        None => parent.may_leave(),
     }
     Ok(connect(&invitation, parent)?)
 }

@@ -14,17 +14,29 @@ const GLANCE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(crate) struct Parent {
+    /// Unless this one may outlive it.
+    process: Option<ParentProcess>,
+    /// Ends with the program, where that is somewhere else.
+    lifeline: Option<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct ParentProcess {
     pid: Option<Pid>,
     /// Readable once it has ended, where there are such descriptors.
     pidfd: Option<OwnedFd>,
-    /// Ends with the program, where that is somewhere else.
-    lifeline: Option<OwnedFd>,
 }
 
 impl Parent {
     pub(crate) fn of_this_process() -> Self {
         let pid = getppid();
-        Self { pid, pidfd: pid.and_then(open), lifeline: None }
+        Self { process: Some(ParentProcess { pid, pidfd: pid.and_then(open) }), lifeline: None }
+    }
+
+    /// It has only submitted this process, and may end as soon as it has.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn may_leave(&mut self) {
+        self.process = None;
     }
 
     #[cfg(feature = "cluster")]
@@ -34,14 +46,16 @@ impl Parent {
 
     /// Whether it has ended, or the program has.
     pub(crate) fn is_gone(&self) -> bool {
-        getppid() != self.pid || self.lifeline.as_ref().is_some_and(has_ended)
+        self.process.as_ref().is_some_and(|parent| getppid() != parent.pid)
+            || self.lifeline.as_ref().is_some_and(has_ended)
     }
 
     /// Waits until one of these is ready, or so long, and no longer than until this may be gone. May return early: whoever
     /// waits looks again.
     pub(crate) fn wait<'a>(&'a self, fds: &mut Vec<PollFd<'a>>, timeout: Option<Duration>) {
-        fds.extend(self.pidfd.iter().chain(&self.lifeline).map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let glance = self.pidfd.is_none().then_some(GLANCE);
+        let pidfd = self.process.as_ref().and_then(|parent| parent.pidfd.as_ref());
+        fds.extend(pidfd.into_iter().chain(&self.lifeline).map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let glance = (self.process.is_some() && pidfd.is_none()).then_some(GLANCE);
         let timeout = glance.into_iter().chain(timeout).min().and_then(|time| Timespec::try_from(time).ok());
         // An error is as good as something that is ready.
         let _ = poll(fds, timeout.as_ref());
