@@ -316,6 +316,31 @@ fn the_job_and_the_step_are_named() {
 }
 
 #[test]
+fn the_node_and_the_step_of_the_program_are_not_those_of_its_workers() {
+    within_deadline(|| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["launched::program_on_a_node", "--exact", "--nocapture"])
+            .envs([("TEST_PROGRAM", "program_on_a_node"), ("SLURM_JOB_ID", "17")])
+            .envs([("SLURMD_NODENAME", "n1"), ("SLURM_STEP_ID", "3")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    });
+}
+
+/// Not a test, but what the one above starts.
+#[test]
+fn program_on_a_node() {
+    if std::env::var("TEST_PROGRAM").is_ok_and(|program| program == "program_on_a_node") {
+        // As where ssh has started it.
+        let pool = pool(Launcher::command(["env", "-i"]));
+        assert_eq!(pool.submit(variable, "SLURM_JOB_ID".into()).wait().unwrap().as_deref(), Some("17"));
+        let worker = &pool.workers().workers[0];
+        assert!(worker.host != "n1" && worker.step.is_none(), "{worker:?}");
+    }
+}
+
+#[test]
 fn a_launcher_that_is_killed_takes_its_worker_with_it() {
     within_deadline(|| {
         let pool = pool(script("\"$@\"; true"));

@@ -342,12 +342,14 @@ impl Launch {
             (directory, here) => directory.clone().or(here),
         };
         let is_set = |name: &OsString| self.env.iter().any(|(other, _)| other == name);
+        // A worker that lacks it is somewhere else.
+        let is_of_here = |name: &OsString| wire::OF_A_PLACE.iter().any(|other| name == other);
         let as_bytes = |(name, value): (OsString, OsString)| -> Variable { (name.into_vec(), value.into_vec()) };
         Surroundings {
             version: VERSION,
             directory: directory.map(|path| path.into_os_string().into_vec()).unwrap_or_default(),
             set: self.env.iter().cloned().map(as_bytes).collect(),
-            offered: env::vars_os().filter(|(name, _)| !is_set(name)).map(as_bytes).collect(),
+            offered: env::vars_os().filter(|(name, _)| !is_set(name) && !is_of_here(name)).map(as_bytes).collect(),
         }
     }
 

@@ -17,7 +17,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::process::program;
 use crate::process::protocol::wire::decoder::Decoder;
-use crate::process::protocol::wire::{HEAD, Origin, Request, Surroundings, VERSION, Variable, WireError};
+use crate::process::protocol::wire::{HEAD, NODE, Origin, Request, STEP, Surroundings, VERSION, Variable, WireError};
 use crate::process::worker_args;
 
 /// The most bytes that directory and environment may take: more than systems allow.
@@ -122,7 +122,7 @@ fn begin_again(variables: Vec<(OsString, OsString)>) -> String {
 /// Where this worker is.
 pub(super) fn origin() -> Origin {
     let variable = |name| env::var(name).unwrap_or_default();
-    let node = variable("SLURMD_NODENAME");
+    let node = variable(NODE);
     let uname = rustix::system::uname();
     let ends = variable("SLURM_JOB_END_TIME").parse().ok();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs());
@@ -131,7 +131,7 @@ pub(super) fn origin() -> Origin {
         lifetime: ends.map_or(u64::MAX, |ends: u64| ends.saturating_sub(now)),
         host: if node.is_empty() { uname.nodename().to_string_lossy().into_owned() } else { node },
         job: variable("SLURM_JOB_ID"),
-        step: variable("SLURM_STEP_ID"),
+        step: variable(STEP),
         program: program::location().map_or_else(|_| String::new(), |path| path.to_string_lossy().into_owned()),
     }
 }

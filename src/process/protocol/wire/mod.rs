@@ -181,12 +181,17 @@ pub(crate) struct Origin {
     /// How long it lives from now on, in seconds; `u64::MAX` where nobody knows.
     pub(crate) lifetime: u64,
     pub(crate) host: String,
-    /// Those of Slurm, where it runs under that; else they are empty.
+    /// Those of Slurm, where it runs under that; else they are empty. See [`OF_A_PLACE`].
     pub(crate) job: String,
     pub(crate) step: String,
     /// The file that it runs.
     pub(crate) program: String,
 }
+
+/// The variables of Slurm by which a process knows its place, which is not that of another: its node and its step.
+pub(crate) const OF_A_PLACE: [&str; 2] = [NODE, STEP];
+pub(crate) const NODE: &str = "SLURMD_NODENAME";
+pub(crate) const STEP: &str = "SLURM_STEP_ID";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
