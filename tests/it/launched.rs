@@ -436,6 +436,17 @@ fn a_worker_of_which_nothing_is_heard_is_lost() {
 }
 
 #[test]
+fn a_worker_that_is_not_heard_says_what_its_launcher_is_to_do() {
+    within_deadline(|| {
+        for output in ["/dev/null", "&-"] {
+            let launcher = script(&format!("exec \"$@\" >{output}")).heartbeat(BEAT / 10);
+            let error = format!("{:#}", failure(launcher));
+            assert!(error.contains("has sent nothing for 150ms") && error.contains("standard output"), "{error}");
+        }
+    });
+}
+
+#[test]
 fn a_worker_that_only_computes_is_not_lost() {
     within_deadline(|| {
         let pool = pool(Launcher::command(["env"]).heartbeat(BEAT));

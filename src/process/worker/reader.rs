@@ -125,14 +125,21 @@ impl Worker {
             self.see_it_end();
         }
         reading.note(received);
-        if received == Received::End || reading.pulse.as_mut().is_some_and(|pulse| !self.keep_pulse(pulse, received)) {
+        if received == Received::End {
+            self.see_it_end();
+        }
+        if let Some(Err(silence)) = reading.pulse.as_mut().map(|pulse| self.keep_pulse(pulse, received)) {
+            // If it was never answered, it may never have been heard: somebody is to be told.
+            if !reading.has_heard() && self.lock().current.is_none() {
+                return Err(silence);
+            }
             self.see_it_end();
         }
         self.take_in(&mut reading)
     }
 
-    /// Lets the program hear from this worker, if that is due. Returns whether the program was heard as well.
-    fn keep_pulse(&self, pulse: &mut Pulse, received: Received) -> bool {
+    /// Lets the program hear from this worker, if that is due. An error is that nothing is heard of the program.
+    fn keep_pulse(&self, pulse: &mut Pulse, received: Received) -> Result<(), WireError> {
         let now = Instant::now();
         if received == Received::Some {
             pulse.hear(now);
@@ -142,7 +149,7 @@ impl Worker {
             self.channel().outbox().reply(Reply::Beat);
             self.outlet.send_off();
         }
-        pulse.lost_at() > now
+        if pulse.lost_at() > now { Ok(()) } else { Err(WireError::silence(pulse.patience())) }
     }
 
     fn wait(&self, pulse: Option<&Pulse>) {

@@ -64,6 +64,11 @@ impl Reading {
         }
     }
 
+    /// Whether anything has come since the program has introduced itself.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard.is_some()
+    }
+
     /// Spins for a moment if something has just arrived: the next may come sooner than a thread is woken.
     pub(super) fn spin(&mut self, mut found: impl FnMut(&mut Decoder) -> bool) {
         if self.heard.is_some_and(|heard| heard.elapsed() < RECENTLY) {
