@@ -1,6 +1,7 @@
 //! Workers that one command starts, and that connect.
 
 use std::fs;
+use std::time::Duration;
 
 use progress_executor::{ExecutorExt, Launcher, Status, TaskErrorKind, WorkerExit};
 
@@ -163,6 +164,26 @@ fn a_launcher_that_keeps_its_standard_input_to_itself_is_an_error_that_says_what
         let launcher = Launcher::bulk(["sh", "-c", "exec \"$@\" </dev/null", "sh"]);
         let error = format!("{:#}", pool(launcher, 1).submit(double, 1).wait().unwrap_err());
         assert!(error.contains("use `Launcher::key_file`"), "{error}");
+    });
+}
+
+#[test]
+fn an_invitation_that_is_no_text_is_an_error_that_says_what_to_do() {
+    alone(|| {
+        let launcher = Launcher::bulk(["sh", "-c", "printf '\\377\\n' | \"$@\"", "sh"]);
+        let error = format!("{:#}", pool(launcher, 1).submit(double, 1).wait().unwrap_err());
+        assert!(error.contains("use `Launcher::key_file`"), "{error}");
+    });
+}
+
+#[test]
+fn workers_that_do_not_come_in_time_are_an_error_that_quotes_their_launcher() {
+    alone(|| {
+        let launcher = Launcher::bulk(["sh", "-c", "echo queued >&2; sleep 100"]);
+        let launcher = launcher.start_timeout(Duration::from_millis(500));
+        let error = format!("{:#}", pool(launcher, 2).submit(double, 1).wait().unwrap_err());
+        assert!(error.contains("within the `start_timeout`: its launcher is `sh -c"), "{error}");
+        assert!(error.contains("the last that was said: queued") && !error.contains("ended"), "{error}");
     });
 }
 

@@ -186,11 +186,9 @@ impl terms::Failure<Box<End>> for Failure {
     fn not_ready(end: Box<End>) -> Self {
         let End { exit, remains, .. } = *end;
         if let Some(remains) = remains {
-            let what = format!(
-                "its worker{} has not started within the `start_timeout`: {}",
-                remains.site,
-                remains.story(exit)
-            );
+            // That of many others is not ended for one of them.
+            let story = if exit == WorkerExit::Unknown { remains.story_so_far() } else { remains.story(exit) };
+            let what = format!("its worker{} has not started within the `start_timeout`: {story}", remains.site);
             return Self::launch(&remains, exit, what);
         }
         let what = format!(

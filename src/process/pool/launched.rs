@@ -190,6 +190,13 @@ impl Remains {
         add_last_words(&mut story, last_words);
         story
     }
+
+    /// The same of one that is not known to have ended.
+    pub(crate) fn story_so_far(&self) -> String {
+        let mut story = format!("its launcher is `{}`", self.site.launcher);
+        add_last_words(&mut story, &self.last_words);
+        story
+    }
 }
 
 pub(super) fn add_last_words(story: &mut String, last_words: &str) {

@@ -72,8 +72,7 @@ pub(super) fn join(
 /// Reads the invitation, and takes on the surroundings that the program wants.
 fn settle_invited() -> Result<Invitation, Box<dyn Error>> {
     if let Some(path) = worker_args::key_file() {
-        let file = File::open(&path);
-        let file = file.map_err(|error| format!("its invitation in {} could not be read: {error}", path.display()))?;
+        let file = File::open(&path).map_err(|error| unread(&error))?;
         rustix::stdio::dup2_stdin(above_standard(file)?)?;
     }
     let line = read_line(io::stdin())?;
@@ -92,6 +91,11 @@ fn uninvited(found: &dyn Error) -> String {
     }
 }
 
+fn unread(error: &dyn Error) -> String {
+    let place = worker_args::key_file().map_or("its standard input".into(), |path| path.display().to_string());
+    format!("its invitation in {place} could not be read: {error}")
+}
+
 /// Reads to the end of the line, and nothing of what follows.
 fn read_line(from: impl AsFd) -> Result<String, Box<dyn Error>> {
     let mut line = Vec::new();
@@ -102,12 +106,12 @@ fn read_line(from: impl AsFd) -> Result<String, Box<dyn Error>> {
         if retry_on_intr(|| poll(&mut fds, Some(&INVITED)))? == 0 {
             return Err(uninvited(&NoInvitation::Nothing).into());
         }
-        if retry_on_intr(|| rustix::io::read(&from, &mut byte))? == 0 {
+        if retry_on_intr(|| rustix::io::read(&from, &mut byte)).map_err(|error| unread(&error))? == 0 {
             break;
         }
         line.extend(byte);
     }
-    Ok(String::from_utf8(line)?)
+    Ok(String::from_utf8(line).map_err(|_| uninvited(&NoInvitation::Other))?)
 }
 
 /// Leaves the line as standard output, where the process finds it that this one becomes, and nobody else does.
@@ -178,9 +182,25 @@ fn introduce(address: SocketAddr, terms: &Terms) -> io::Result<Answer> {
     let (initiator, opening) = Initiator::new(terms).map_err(io::Error::other)?;
     stream.write_all(&opening)?;
     let mut answer = [0; ANSWER];
-    stream.read_exact(&mut answer)?;
-    let (sealer, opener, confirmation) = initiator.finish(&answer).map_err(io::Error::other)?;
+    stream.read_exact(&mut answer).map_err(|error| silent(error, ATTEMPT))?;
+    let finished = initiator.finish(&answer);
+    let (sealer, opener, confirmation) =
+        finished.map_err(|error| io::Error::other(format!("what is there has sent {error}")))?;
     Ok(Answer { stream, sealer, opener, confirmation })
+}
+
+/// Names what the system does not: that nothing came in time, or that nothing will.
+fn silent(error: io::Error, patience: Duration) -> io::Error {
+    let what = match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("what is there has said nothing for {patience:?}")
+        }
+        io::ErrorKind::UnexpectedEof => {
+            "what is there has hung up: it is no program that has invited this worker, or expects it no more".into()
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), what)
 }
 
 impl Answer {
@@ -189,9 +209,47 @@ impl Answer {
         let Self { mut stream, sealer, opener, confirmation } = self;
         stream.write_all(&confirmation)?;
         stream.set_read_timeout(Some(WELCOME))?;
-        if retry_on_intr(|| recv(&stream, &mut [0], RecvFlags::PEEK))?.1 == 0 {
+        let welcome = retry_on_intr(|| recv(&stream, &mut [0], RecvFlags::PEEK));
+        if welcome.map_err(|error| silent(error.into(), WELCOME))?.1 == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the program did not wait for the confirmation"));
         }
         Ok(Link::Sealed(SealedStream::new(above_standard(stream)?.into(), sealer, opener)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{introduce, silent};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+    use std::time::Duration;
+
+    use crate::process::protocol::noise::{ANSWER, Key, OPENING, Terms};
+    use crate::process::protocol::wire::Fingerprint;
+
+    #[test]
+    fn who_answers_wrongly_or_not_at_all_is_an_error_that_says_so() {
+        let terms = || {
+            let fingerprint = Fingerprint { binary: 1, tasks: 2 };
+            Terms { fingerprint, pool: 3, attempt: 4, key: Key::from_bytes([5; 32]) }
+        };
+        for (answer, expected) in [(0, "has hung up"), (ANSWER - 1, "has hung up"), (ANSWER, "has sent something")] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let stranger = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.read_exact(&mut [0; OPENING]).unwrap();
+                stream.write_all(&vec![0; answer]).unwrap();
+            });
+            let error = introduce(address, &terms()).map(drop).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            stranger.join().unwrap();
+        }
+        let (mut ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let error = silent(ours.read(&mut [0]).unwrap_err(), Duration::from_secs(10)).to_string();
+        assert!(error.contains("has said nothing for 10s"), "{error}");
     }
 }
