@@ -146,7 +146,8 @@
 //!   environment, so workers have the modules of the program. ssh does not, and a worker has to start before it can be
 //!   told anything: let a shell load them, as below, or link the program so that it needs none.
 //! - *Variables* are passed on once the worker has started: those of the program that the worker lacks, and all that
-//!   [`env`](crate::ProcessPoolBuilder::env) names.
+//!   [`env`](crate::ProcessPoolBuilder::env) names; but not `SLURMD_NODENAME` and `SLURM_STEP_ID`, which say where the program
+//!   is.
 //!
 //! ```
 //! use progress_executor::Launcher;

@@ -1,7 +1,7 @@
 //! Workers that one command starts, and that connect.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use progress_executor::{ExecutorExt, Launcher, Status, TaskErrorKind, WorkerExit};
 
@@ -198,6 +198,26 @@ fn what_a_launcher_has_started_is_gone_with_it() {
         eventually("it waits", || sleepers() == 1);
         drop((task, pool));
         eventually("nothing is left", || sleepers() == 0);
+    });
+}
+
+#[test]
+fn nobody_waits_for_what_a_launcher_has_left_where_there_is_nothing() {
+    alone(|| {
+        let waiting = ["sh", "-c", "exec sleep 1000"];
+        for launcher in [Launcher::command(waiting), Launcher::bulk(waiting)] {
+            // Where there is something, it has 2 s. This machine may be busy.
+            let durations = (0..10).map(|_| {
+                let pool = pool(launcher.clone(), 1);
+                let task = pool.submit(double, 1);
+                eventually("its launcher waits", || children_called("sleep").len() == 1);
+                let start = Instant::now();
+                pool.shutdown_now().wait();
+                assert!(task.wait().unwrap_err().is_cancelled());
+                start.elapsed()
+            });
+            assert!(durations.min() < Some(Duration::from_millis(500)), "{launcher:?}");
+        }
     });
 }
 

@@ -65,7 +65,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// # Environment
 ///
 /// The variables of the program and its current directory are sent to the worker, and set before any task runs. A variable
-/// that the worker has already keeps its value, unless [`env`](crate::ProcessPoolBuilder::env) sets it;
+/// that the worker has already keeps its value, unless [`env`](crate::ProcessPoolBuilder::env) sets it; those by which Slurm
+/// tells a process its node and its step (`SLURMD_NODENAME`, `SLURM_STEP_ID`) are not sent;
 /// [`current_dir`](crate::ProcessPoolBuilder::current_dir) chooses another directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a launcher does nothing before a `ProcessPoolBuilder` has it"]

@@ -484,7 +484,12 @@ impl Driver {
     /// Ends the launchers that have had their time.
     fn see_to_lingering(&mut self) {
         let now = Instant::now();
+        let had_remnants = !self.remnants.is_empty();
         let mut next = self.remnants.see_to(now);
+        if had_remnants && self.remnants.is_empty() {
+            // This may have been all that was left to do, which is seen after this turn.
+            next = Some(now);
+        }
         self.lingering.retain(|worker, ending| {
             let due = self.peers.get(worker).and_then(|peer| ending.press(peer.process.child(), now));
             next = next.into_iter().chain(due).min();
