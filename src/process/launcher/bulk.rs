@@ -160,10 +160,9 @@ impl Launcher {
                     .into(),
             );
         }
-        let odd = |text: &&String| text.is_empty() || text.contains([' ', ',', '\t', '\n']);
         self.advertise
             .iter()
-            .find(odd)
+            .find(|text| !is_address_or_name(text))
             .map(|text| format!("the launcher is to advertise `{text}`, which is neither an address nor a name"))
     }
 
@@ -213,6 +212,14 @@ fn parse(text: &str) -> Option<(IpAddr, u16)> {
     address.or_else(|_| text.parse().map(|address: std::net::SocketAddr| (address.ip(), address.port()))).ok()
 }
 
+/// Whether this is one, with a port or without.
+fn is_address_or_name(text: &str) -> bool {
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
+    let name = text.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(text, |(name, _)| name);
+    let is_name = !name.is_empty() && !name.contains([' ', ',', '\t', '\n', ':', '/', '[', ']']);
+    is_name || parse(text).is_some()
+}
+
 fn with_port(host: &str, port: u16) -> String {
     if let Some((address, _)) = parse(host).filter(|&(_, port)| port == 0) {
         return std::net::SocketAddr::new(address, port).to_string();
@@ -259,7 +266,11 @@ mod tests {
         assert!(defect(bulk().listen(["10.0.0.5:7", "[::1]:8"])).contains("ports 7 and 8"));
         assert!(defect(bulk().listen(["0.0.0.0"])).contains("Launcher::advertise"));
         assert!(defect(bulk().listen(["::"])).contains("Launcher::advertise"));
-        assert!(defect(bulk().advertise(["a, b"])).contains("`a, b`"));
+        for odd in
+            ["a, b", "", "login1:", "login1:70000", "login1:0", ":7000", "[login1]:7", "http://login1", "fe80::1%eth0"]
+        {
+            assert!(defect(bulk().advertise([odd])).contains(&format!("`{odd}`")), "{odd}");
+        }
         assert_eq!(bulk().name(), "srun");
     }
 
