@@ -554,7 +554,26 @@ fn a_worker_takes_no_task_in_the_last_of_its_time() {
         let long = Launcher::command(["env", &*ends]).lifetime(Duration::ZERO, margin);
         assert_eq!(self::pool(long).submit(count, 7).wait().unwrap(), 7);
         let over = Launcher::command(["env", "SLURM_JOB_END_TIME=1"]).lifetime(Duration::MAX, margin);
-        assert!(format!("{:#}", failure(over)).contains("no task in the last 3600s of its `lifetime`"));
+        let none = Launcher::command(["env"]).lifetime(margin, margin);
+        for useless in [over, none] {
+            assert!(format!("{:#}", failure(useless)).contains("no task in the last 3600s of its `lifetime`"));
+        }
+    });
+}
+
+#[test]
+fn a_worker_whose_time_is_over_once_it_is_ready_is_an_error() {
+    within_deadline(|| {
+        let (margin, useful, gate) = (Duration::from_secs(3600), Duration::from_millis(50), NewFile::new());
+        let brief = Launcher::command(["env"]).lifetime(margin + useful, margin);
+        let pool = builder(brief).initializer(hold, gate.path()).build().unwrap();
+        let task = pool.submit(count, 7);
+        eventually("it runs its initializer", || !pool.workers().workers.is_empty());
+        // Its time has to pass.
+        std::thread::sleep(2 * useful);
+        gate.remove();
+        let error = format!("{:#}", task.wait().unwrap_err());
+        assert!(error.contains("hold`") && error.contains("its `lifetime`"), "{error}");
     });
 }
 

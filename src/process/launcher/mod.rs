@@ -293,8 +293,8 @@ impl Launcher {
 
     /// How long a worker lives, `of`, and for how long before its end it is given no more tasks, `margin`.
     ///
-    /// If `SLURM_JOB_END_TIME` is set where the worker runs, that is when it ends, and `of` is ignored. If a worker has less
-    /// than `margin` left when it starts, that is an error, as if it could not be started.
+    /// If `SLURM_JOB_END_TIME` is set where the worker runs, that is when it ends, and `of` is ignored. If a worker has no more
+    /// than `margin` left when it starts, or when its initializer has run, that is an error, as if it could not be started.
     ///
     /// # Examples
     ///

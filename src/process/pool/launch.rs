@@ -390,7 +390,7 @@ impl Launch {
     pub(crate) fn expiry(&self, origin: &Origin, now: Instant) -> Result<Option<Instant>, Failure> {
         let Some(Lifetime { of, margin }) = self.launcher.worker_lifetime() else { return Ok(None) };
         let left = if origin.lifetime == u64::MAX { of } else { Duration::from_secs(origin.lifetime) };
-        match left.checked_sub(margin) {
+        match left.checked_sub(margin).filter(|useful| !useful.is_zero()) {
             // A time beyond what an `Instant` can hold never comes.
             Some(useful) => Ok(now.checked_add(useful)),
             None => Err(Failure::unfit(
@@ -403,10 +403,16 @@ impl Launch {
         }
     }
 
-    /// Whether the initializer of a worker has left it fit for use.
-    pub(crate) fn judge(&self, outcome: Outcome) -> Result<(), Failure> {
-        let Outcome::Error(ending, texts) = outcome else { return Ok(()) };
+    /// Whether the initializer of a worker has left it fit for use. It takes no task from that time on.
+    pub(crate) fn judge(&self, outcome: Outcome, expires: Option<Instant>) -> Result<(), Failure> {
         let name = self.initializer.as_ref().map_or("", |initializer| initializer.function);
+        let Outcome::Error(ending, texts) = outcome else {
+            // Another one would come to the same end.
+            let is_over = expires.is_some_and(|at| at <= Instant::now());
+            let what =
+                || format!("the initializer `{name}` of its worker took all the time of its `lifetime` for tasks");
+            return if is_over { Err(Failure::unfit(what().into())) } else { Ok(()) };
+        };
         let what = format!("the initializer `{name}` of its worker {}", ending.verb());
         let error = RemoteError::from_chain([what].into_iter().chain(texts).collect());
         Err(Failure { kind: ending.kind(), error, worth: Worth::Attempts(1) })

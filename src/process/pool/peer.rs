@@ -203,10 +203,12 @@ impl Peer {
                     Event::Greeted(worker)
                 })
             }
-            (Introduction::Initializer(_), Reply::Ended { id: 0, outcome, .. }) => launch.judge(outcome).map(|()| {
-                self.introduction = Introduction::Done;
-                Event::Ready(worker, self.expires)
-            }),
+            (Introduction::Initializer(_), Reply::Ended { id: 0, outcome, .. }) => {
+                launch.judge(outcome, self.expires).map(|()| {
+                    self.introduction = Introduction::Done;
+                    Event::Ready(worker, self.expires)
+                })
+            }
             (Introduction::Initializer(_), Reply::Started { id: 0 } | Reply::Progress { id: 0, .. }) => {
                 return Ok(None);
             }
