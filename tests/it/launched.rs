@@ -179,8 +179,9 @@ fn a_launcher_that_fails_is_quoted_whatever_its_exit_code_and_tried_again() {
 #[test]
 fn hosts_on_which_nothing_starts_are_passed_over() {
     within_deadline(|| {
-        let launcher = script("[ {host} = good ] && exec env HOST={host} \"$@\"").hosts(["bad", "worse", "good"]);
-        let pool = pool(launcher);
+        let launcher = script("[ {host} = good ] && exec env HOST={host} \"$@\"");
+        // More of them than there are attempts with one.
+        let pool = pool(launcher.hosts(["bad", "worse", "down", "gone", "good"]));
         for _ in 0..3 {
             assert_eq!(pool.submit(variable, "HOST".into()).wait().unwrap().unwrap(), "good");
             kill(pool.workers().workers[0].pid);

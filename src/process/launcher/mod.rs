@@ -50,7 +50,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// # Life and death
 ///
 /// - A launcher that ends before its worker has answered is started again, with growing pauses; no task fails for it. After
-///   three such failures in a row, with no other worker up, the waiting tasks fail, quoting what the launcher said last.
+///   three such failures in a row, and one on each of the [hosts](Self::hosts), with no other worker up, the waiting tasks
+///   fail, quoting what the launcher said last.
 /// - A task has succeeded only if its result has arrived, whatever the launcher reports: some exit with 0 though the worker
 ///   was killed.
 /// - A worker that is lost costs one task at most: the one that it ran, or was sent as soon as it had ended another.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::process::pool::scheduler::{FAREWELL, LAST_MOMENT, Scheduler};
 use crate::process::pool::slot::{Phase, Slot};
 use crate::process::pool::starts::Starts;
-use crate::process::pool::terms::{Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId};
+use crate::process::pool::terms::{Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId, Worth};
 
 impl<K: Types> Scheduler<K> {
     pub(super) fn kill(&mut self, worker: WorkerId, reason: KillReason) {
@@ -132,8 +132,10 @@ impl<K: Types> Scheduler<K> {
 
     /// A worker could not be started. If there is no use in another attempt, tasks that no other worker will run fail.
     pub(super) fn start_failed(&mut self, worker: WorkerId, failure: K::Failure) {
-        let begun = self.roster.fail(worker).unwrap_or(self.now);
-        let is_hopeless = self.starts.fail(failure.worth(), begun, self.now);
+        let (begun, worth) = (self.roster.fail(worker).unwrap_or(self.now), failure.worth());
+        // What has failed on some hosts may go well on another one.
+        let is_hostless = !matches!(worth, Worth::Rounds(_)) || self.roster.has_failed_everywhere();
+        let is_hopeless = self.starts.fail(worth, begun, self.now) && is_hostless;
         let has_others = self.slots.values().any(|slot| slot.is_starting() || slot.serving().is_some());
         if is_hopeless && !has_others {
             self.starts.begin_anew();

@@ -85,6 +85,11 @@ impl Roster {
         Some(since)
     }
 
+    /// Whether the last start has failed on each host.
+    pub(super) fn has_failed_everywhere(&self) -> bool {
+        self.hosts.iter().all(|host| host.failed > 0)
+    }
+
     fn find(&self, worker: WorkerId) -> Option<Taken> {
         self.seats.iter().find(|place| place.is_of(worker))?.taken
     }
@@ -123,8 +128,10 @@ mod tests {
         assert_eq!(hosts(&mut roster, 1..4), [1, 1, 1]);
         roster.fail(1);
         roster.fail(1);
+        assert!(roster.has_failed_everywhere());
         assert_eq!(hosts(&mut roster, 4..5), [0]);
         roster.succeed(1);
+        assert!(!roster.has_failed_everywhere());
         assert_eq!(hosts(&mut roster, 5..6), [1]);
     }
 }
