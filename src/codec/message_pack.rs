@@ -16,7 +16,7 @@ pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BoxError> {
     if is_deeper_than(usize::from(MAX_DEPTH) - 1, bytes) {
         return Err(format!("it is nested more than {} deep", MAX_DEPTH - 1).into());
     }
-    let mut bytes = rmp_serde::Deserializer::from_read_ref(bytes);
+    let mut bytes = rmp_serde::Deserializer::from_read_ref(bytes).with_human_readable();
     bytes.set_max_depth(MAX_DEPTH.into());
     Ok(T::deserialize(&mut bytes)?)
 }

@@ -192,6 +192,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
     use std::collections::BTreeMap;
     use std::fmt::Debug;
+    use std::net::IpAddr;
 
     fn crosses<T: Serialize + DeserializeOwned + PartialEq + Debug + Clone + 'static>(value: T, format: Format) {
         let encoded = encode(value.clone()).unwrap();
@@ -276,6 +277,43 @@ mod tests {
         crosses(Some(3_u8), Format::MessagePack);
         crosses(Option::<u8>::None, Format::MessagePack);
         crosses(Result::<u8, String>::Err("no".into()), Format::MessagePack);
+    }
+
+    /// Has a form for people, and another one.
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    struct Host {
+        address: IpAddr,
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    struct Flattened {
+        #[serde(flatten)]
+        host: Host,
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    #[serde(untagged)]
+    enum Any {
+        Host(Host),
+    }
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    #[serde(tag = "type")]
+    enum Internal {
+        Host(Host),
+        Named { host: Host },
+    }
+
+    #[test]
+    fn types_with_a_form_for_people_cross_wherever_they_stand() {
+        let host = || Host { address: "::1".parse().unwrap() };
+        crosses(host(), Format::MessagePack);
+        crosses(Some(host().address), Format::MessagePack);
+        crosses(BTreeMap::from([(host().address, vec![host().address])]), Format::MessagePack);
+        crosses(Flattened { host: host() }, Format::MessagePack);
+        crosses(Any::Host(host()), Format::MessagePack);
+        crosses(Internal::Host(host()), Format::MessagePack);
+        crosses(Internal::Named { host: host() }, Format::MessagePack);
     }
 
     /// Arrays in arrays.

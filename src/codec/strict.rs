@@ -212,9 +212,11 @@ impl<S: Serializer> Serializer for Strict<S> {
         self.inner.collect_str(value)
     }
 
+    /// For what serde keeps in between, for `flatten` and for untagged and internally tagged enums, says so when it is
+    /// decoded, whatever it comes from.
     #[inline]
     fn is_human_readable(&self) -> bool {
-        self.inner.is_human_readable()
+        true
     }
 }
 
