@@ -22,7 +22,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::support::{eventually, within_deadline};
 
-progress_executor::test_worker!(look_at, sum, end_at, hand_back, look_up, keep, answer, look_within);
+progress_executor::test_worker!(look_at, sum, end_at, hand_back, look_up, keep, answer, look_within, take_apart);
 
 /// What happens to tables is counted in each process.
 static ENCODED: AtomicUsize = AtomicUsize::new(0);
@@ -101,6 +101,48 @@ fn sum(input: Input, _: &Updater) -> TaskResult<f64> {
     let bytes: f64 = input.more.values().flat_map(|bytes| bytes.iter().copied()).map(f64::from).sum();
     let text = input.picked.map_or(0, |Picked::One { of }| of.len());
     Ok(input.numbers.iter().sum::<f64>() + bytes + text as f64)
+}
+
+/// A value may be part of what is around it, or compete with others to be what it is.
+#[derive(Clone, Serialize, Deserialize)]
+struct Woven {
+    number: u8,
+    #[serde(flatten)]
+    place: Shared<Place>,
+    #[serde(flatten)]
+    time: Shared<Time>,
+    #[serde(flatten)]
+    nothing: Option<Shared<Place>>,
+    tagged: Tagged,
+    any: Vec<Any>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Place {
+    x: i32,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Time {
+    hour: u8,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "type")]
+enum Tagged {
+    Place(Shared<Place>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Any {
+    Number(u64),
+    Text(Shared<String>),
+}
+
+fn take_apart(input: Woven, _: &Updater) -> TaskResult<String> {
+    let Woven { number, place, time, nothing, tagged: Tagged::Place(tagged), any } = input;
+    Ok(format!("{number} {} {} {nothing:?} {} {any:?}", place.x, time.hour, tagged.x))
 }
 
 /// Ends its process at that number, once in the program.
@@ -189,6 +231,27 @@ fn it_may_stand_anywhere_within_an_input() {
         let input = Input { numbers, more, picked };
         for _ in 0..3 {
             assert_eq!(executor.submit(sum, input.clone()).wait().unwrap(), 4.0 + 6.0 + 3.0);
+        }
+    });
+}
+
+#[test]
+fn it_may_be_flattened_tagged_and_untagged_as_the_value_may() {
+    within_deadline(|| {
+        let place = |x| Shared::new(Place { x });
+        let any = vec![Any::Number(7), Any::Text("abc".to_owned().into())];
+        let input = Woven {
+            number: 1,
+            place: place(2),
+            time: Time { hour: 3 }.into(),
+            nothing: None,
+            tagged: Tagged::Place(place(4)),
+            any,
+        };
+        let executors: [&dyn Executor; 2] = [&SyncExecutor::new(), &ProcessPoolExecutor::new(1).unwrap()];
+        for executor in executors {
+            let seen = executor.submit(take_apart, input.clone()).wait().unwrap();
+            assert_eq!(seen, "1 2 3 None 4 [Number(7), Text(\"abc\")]");
         }
     });
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
-use serde_core::de::{DeserializeOwned, Error as _};
-use serde_core::ser::Error as _;
+use serde_core::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_core::ser::{Error as _, SerializeStruct};
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec::encode_ref;
@@ -88,7 +88,7 @@ impl<T: Serialize + 'static> Serialize for Shared<T> {
         if references::are_wanted() {
             let image = self.image().map_err(S::Error::custom)?;
             references::add(image);
-            return image.id.serialize(serializer);
+            return Reference(image.id).serialize(serializer);
         }
         self.0.value.serialize(serializer)
     }
@@ -97,11 +97,78 @@ impl<T: Serialize + 'static> Serialize for Shared<T> {
 impl<'de, T: DeserializeOwned + Send + Sync + 'static> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if let Some(store) = references::store() {
-            let id = u64::deserialize(deserializer)?;
+            let Reference(id) = Reference::deserialize(deserializer)?;
             let shared: Arc<Self> = store.get(id, Self::new).map_err(D::Error::custom)?;
             return Ok((*shared).clone());
         }
         T::deserialize(deserializer).map(Self::new)
+    }
+}
+
+/// What stands for the value with this id. As a struct, it can be flattened and be the content of an internally tagged
+/// enum, as the value can; and no variant of an untagged one takes it for its own.
+struct Reference(u64);
+
+impl Reference {
+    const NAME: &str = "Shared";
+    /// No field of users is called so.
+    const FIELD: &str = "\0";
+}
+
+impl Serialize for Reference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct(Self::NAME, 1)?;
+        fields.serialize_field(Self::FIELD, &self.0)?;
+        fields.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Reference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_struct(Self::NAME, &[Self::FIELD], ReferenceVisitor)
+    }
+}
+
+struct ReferenceVisitor;
+
+impl<'de> Visitor<'de> for ReferenceVisitor {
+    type Value = Reference;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a reference to a shared value")
+    }
+
+    /// Where several are flattened, those of the others follow.
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Reference, A::Error> {
+        let id = fields.next_key::<Field>()?.map(|Field| fields.next_value()).transpose()?;
+        id.map(Reference).ok_or_else(|| A::Error::missing_field(Reference::FIELD))
+    }
+
+    /// As formats that do not name fields have it.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<Reference, A::Error> {
+        let id = fields.next_element()?;
+        id.map(Reference).ok_or_else(|| A::Error::invalid_length(0, &self))
+    }
+}
+
+/// The name of the only field.
+struct Field;
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_identifier(Self)
+    }
+}
+
+impl Visitor<'_> for Field {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ReferenceVisitor.expecting(f)
+    }
+
+    fn visit_str<E: serde_core::de::Error>(self, name: &str) -> Result<Self, E> {
+        if name == Reference::FIELD { Ok(self) } else { Err(E::unknown_field(name, &[Reference::FIELD])) }
     }
 }
 
