@@ -11,7 +11,10 @@ mod support;
 mod terminal;
 
 use lines::{say_much, say_numbers, say_numbers_elsewhere};
-use output::{complain_and_die, leave_a_talker, log_levels, say_at_length, write_for_ever, write_lines, write_number};
+use output::{
+    complain_and_die, leave_a_talker, log_levels, say_at_length, write_for_ever, write_kilobytes, write_lines,
+    write_number,
+};
 use parts::{have_many_parts, have_parts};
 use screen::{fall, grow, play};
 use support::count;
@@ -31,6 +34,7 @@ progress_executor::test_worker!(
     say_numbers,
     say_numbers_elsewhere,
     write_for_ever,
+    write_kilobytes,
     write_lines,
     write_number,
 );

@@ -134,6 +134,44 @@ fn what_short_tasks_write_one_after_the_other_is_of_each_of_them() {
     });
 }
 
+/// Writes so many lines of a kilobyte, the last one without its end, to either stream.
+pub(crate) fn write_kilobytes(count: usize, _: &Updater) -> TaskResult<()> {
+    let text = vec!["x".repeat(999); count].join("\n");
+    print!("{text}");
+    eprint!("{text}");
+    Ok(())
+}
+
+#[test]
+fn what_a_task_has_written_is_its_own_also_if_it_is_taken_when_others_run() {
+    within_deadline(|| {
+        let (gate, barrier) = gate();
+        let mut barrier = Some(barrier);
+        let (send, lines) = mpsc::channel();
+        let output = WorkerOutput::lines(move |line| {
+            barrier.take().into_iter().for_each(|barrier| barrier.pass());
+            send.send((line.stream, line.task)).unwrap();
+        });
+        let executor = ProcessPoolExecutor::builder().max_workers(1).output(output).build().unwrap();
+        // More than is read while nobody takes it, and less than there is room for.
+        let counts = [1, 50, 10, 0, 15, 30, 1];
+        let tasks: Vec<_> = counts.iter().map(|&count| executor.submit(write_kilobytes, count)).collect();
+        let mut expected = Vec::new();
+        for (task, count) in tasks.iter().zip(counts) {
+            expected.extend(vec![Some(task.id()); count]);
+        }
+        gate.wait();
+        tasks.into_iter().for_each(|task| task.wait().unwrap());
+        gate.open();
+        executor.shutdown().wait();
+        let said: Vec<_> = lines.try_iter().collect();
+        for wanted in [OutputStream::Stdout, OutputStream::Stderr] {
+            let tasks: Vec<_> = said.iter().filter(|(stream, _)| *stream == wanted).map(|(_, task)| *task).collect();
+            assert_eq!(tasks, expected, "{wanted:?}");
+        }
+    });
+}
+
 /// Launchers forward all of it in one stream, and say nothing of tasks.
 #[test]
 fn each_line_of_a_launched_worker_is_passed_on_with_the_worker() {

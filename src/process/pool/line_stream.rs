@@ -6,9 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{io, mem};
 
-use rustix::buffer::spare_capacity;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, ioctl_fionread, retry_on_intr};
 
 use crate::id::{TaskId, WorkerId};
 use crate::process::output::{OutputLine, OutputStream};
@@ -48,12 +47,23 @@ struct Said {
     /// Lines that were not passed on yet, and their size.
     lines: VecDeque<OutputLine>,
     waiting: usize,
+    /// What tasks that have ended have written and was not read yet.
+    left: VecDeque<Left>,
     /// What is written now is dropped.
     is_muted: bool,
     /// Its process is gone: what others may still write to it is dropped.
     is_left: bool,
     is_over: bool,
 }
+
+/// So much of what was written is of this task.
+#[derive(Debug)]
+struct Left {
+    bytes: usize,
+    speaker: Option<Speaker>,
+}
+
+type Speaker = (TaskId, Arc<str>);
 
 /// The tasks that were sent to a worker, of which it runs one.
 pub(crate) struct Speakers {
@@ -83,7 +93,7 @@ impl Speakers {
         }
     }
 
-    fn current(&self) -> Option<(TaskId, Arc<str>)> {
+    fn current(&self) -> Option<Speaker> {
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = channel.as_ref()?.memory();
         // Without shared memory, a worker has one task at a time.
@@ -115,6 +125,7 @@ impl LineStream {
             unfinished: Vec::new(),
             lines: VecDeque::new(),
             waiting: 0,
+            left: VecDeque::new(),
             is_muted: false,
             is_left: false,
             is_over: false,
@@ -142,14 +153,14 @@ impl LineStream {
     /// The end of what was written so far, at most 4 KiB.
     pub(crate) fn last_words(&self) -> String {
         let mut said = self.lock();
-        while self.read(&mut said) {}
+        self.catch_up(&mut said);
         said.last_words().trim().to_owned()
     }
 
     /// The same, without lines that are known to be of other workers.
     pub(crate) fn last_words_of(&self, worker: &WorkerId) -> String {
         let mut said = self.lock();
-        while self.read(&mut said) {}
+        self.catch_up(&mut said);
         let last = said.last_words();
         let lines = last.lines().filter_map(|line| match said.split(line) {
             Some((speaker, text)) => (speaker == worker).then_some(text),
@@ -169,7 +180,15 @@ impl LineStream {
     pub(crate) fn end_task(&self) {
         let mut said = self.lock();
         while self.read(&mut said) {}
-        self.finish_line(&mut said);
+        match self.unread() {
+            0 => self.finish_line(&mut said),
+            unread => {
+                let before: usize = said.left.iter().map(|left| left.bytes).sum();
+                if unread > before {
+                    said.left.push_back(Left { bytes: unread - before, speaker: self.speaker() });
+                }
+            }
+        }
     }
 
     /// Its process is gone, and writes nothing more.
@@ -177,23 +196,57 @@ impl LineStream {
         self.lock().is_left = true;
     }
 
+    /// Reads all that was written so far, also what there is no room for.
+    fn catch_up(&self, said: &mut Said) {
+        while self.read(said) {}
+        let mut unread = self.unread();
+        while unread > 0 {
+            match self.take(said, unread) {
+                0 => return,
+                len => unread -= len,
+            }
+        }
+    }
+
+    /// How much was written that was not read yet.
+    fn unread(&self) -> usize {
+        ioctl_fionread(&self.fd).map_or(0, |len| len as usize)
+    }
+
     /// Reads some of it, if there is room. Returns whether there was something.
     fn read(&self, said: &mut Said) -> bool {
-        if said.is_over || said.waiting >= MOST_WAITING {
-            return false;
+        said.waiting < MOST_WAITING && self.take(said, ROOM) > 0
+    }
+
+    /// Reads at most so much of it, and returns how much.
+    fn take(&self, said: &mut Said, most: usize) -> usize {
+        if said.is_over {
+            return 0;
         }
-        let mut bytes = Vec::with_capacity(ROOM);
-        match retry_on_intr(|| rustix::io::read(&self.fd, spare_capacity(&mut bytes))) {
-            Ok(1..) => {
-                self.take_in(said, &bytes);
-                true
+        let most = said.left.front().map_or(most, |left| left.bytes.min(most));
+        let mut bytes = vec![0; most.min(ROOM)];
+        match retry_on_intr(|| rustix::io::read(&self.fd, &mut *bytes)) {
+            Ok(len @ 1..) => {
+                self.take_in(said, &bytes[..len]);
+                self.take_off(said, len);
+                len
             }
-            Err(Errno::AGAIN) if !said.is_left => false,
+            Err(Errno::AGAIN) if !said.is_left => 0,
             Ok(0) | Err(_) => {
                 self.finish_line(said);
                 said.is_over = true;
-                false
+                0
             }
+        }
+    }
+
+    /// So much was read of what the first of the tasks that have ended has left.
+    fn take_off(&self, said: &mut Said, len: usize) {
+        let Some(left) = said.left.front_mut() else { return };
+        left.bytes -= len;
+        if left.bytes == 0 {
+            self.finish_line(said);
+            said.left.pop_front();
         }
     }
 
@@ -203,34 +256,47 @@ impl LineStream {
         }
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             said.unfinished.extend_from_slice(piece);
+            while let Some(beginning) = said.unfinished.get(..LONGEST_LINE) {
+                if without_ending(&said.unfinished).len() <= LONGEST_LINE {
+                    break;
+                }
+                let rest = said.unfinished.split_off(whole_characters(beginning));
+                let beginning = mem::replace(&mut said.unfinished, rest);
+                self.add_line(said, &beginning, beginning.len());
+            }
             if piece.ends_with(b"\n") {
                 self.finish_line(said);
-            } else if said.unfinished.len() > LONGEST_LINE {
-                let rest = said.unfinished.split_off(whole_characters(&said.unfinished));
-                self.finish_line(said);
-                said.unfinished = rest;
             }
         }
     }
 
     fn finish_line(&self, said: &mut Said) {
         let line = mem::take(&mut said.unfinished);
-        if line.is_empty() {
-            return;
+        if !line.is_empty() {
+            self.add_line(said, &line, without_ending(&line).len());
         }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let text = String::from_utf8_lossy(text.strip_suffix(b"\r").unwrap_or(text));
+    }
+
+    /// Adds a line, or a part of a long one, whose text has this length.
+    fn add_line(&self, said: &mut Said, line: &[u8], len: usize) {
+        let text = String::from_utf8_lossy(&line[..len]);
         if said.labels.as_mut().is_some_and(|labels| labels.learn(&text)) {
             return;
         }
         said.waiting += line.len();
         if self.stream == OutputStream::Stderr {
-            said.keep(&line);
+            said.keep(line);
         }
+        let speaker = said.left.front().map_or_else(|| self.speaker(), |left| left.speaker.clone());
         let (worker, text) = said.split(&text).unwrap_or((&said.worker, &text));
         let (worker, text) = (worker.clone(), text.to_owned());
-        let (task, name) = self.speakers.as_ref().and_then(|speakers| speakers.current()).unzip();
+        let (task, name) = speaker.unzip();
         said.lines.push_back(OutputLine { worker, stream: self.stream, task, name, text });
+    }
+
+    /// Who writes now.
+    fn speaker(&self) -> Option<Speaker> {
+        self.speakers.as_ref()?.current()
     }
 
     /// The lines that are to be passed on. Reads some more before.
@@ -289,9 +355,15 @@ impl Said {
     }
 }
 
+/// The line without what ends it.
+fn without_ending(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{LAST_WORDS, LineStream, MOST_WAITING};
+    use super::{LAST_WORDS, LONGEST_LINE, LineStream, MOST_WAITING};
     use crate::id::WorkerId;
     use crate::process::output::OutputStream;
     use std::io::{ErrorKind, Write};
@@ -335,7 +407,37 @@ mod tests {
             lines.extend(texts(&stream));
         }
         sender.join().unwrap();
-        assert_eq!((lines.concat(), lines.len() > 2), (text, true));
+        assert!(lines.iter().all(|line| line.len() <= LONGEST_LINE));
+        assert_eq!((lines.concat(), lines.len()), (text, 8));
+    }
+
+    #[test]
+    fn a_line_is_as_long_as_is_said() {
+        let (mut writer, stream) = stream();
+        let line = |len| "x".repeat(len);
+        for ending in ["\n", "\r\n"] {
+            for len in [LONGEST_LINE - 1, LONGEST_LINE, LONGEST_LINE + 1, 2 * LONGEST_LINE, 2 * LONGEST_LINE + 1] {
+                writer.write_all((line(len) + ending).as_bytes()).unwrap();
+                stream.end_task();
+                let lens: Vec<usize> = texts(&stream).iter().map(String::len).collect();
+                let rest = (len - 1) % LONGEST_LINE + 1;
+                let expected = [vec![LONGEST_LINE; (len - 1) / LONGEST_LINE], vec![rest]].concat();
+                assert_eq!(lens, expected, "{len} {ending:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_said_last_is_known_also_where_nobody_takes_what_was_said_before() {
+        let (mut writer, stream) = stream();
+        let line = [b"x".repeat(999), b"\n".to_vec()].concat();
+        while stream.lock().waiting < MOST_WAITING {
+            writer.write_all(&line).unwrap();
+            stream.end_task();
+        }
+        writer.write_all(b"the end").unwrap();
+        stream.end_task();
+        assert!(stream.last_words().ends_with("the end"));
     }
 
     #[cfg(feature = "cluster")]
@@ -360,7 +462,7 @@ mod tests {
         writer.set_nonblocking(true).unwrap();
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         let is_full = (0..100_000).any(|_| {
-            stream.last_words();
+            stream.end_task();
             writer.write_all(&line).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
         });
         assert!(is_full && stream.lock().waiting <= 2 * MOST_WAITING);
