@@ -1,13 +1,12 @@
 //! The one place that runs tasks: here the work of a task is given its updater.
 
 use std::cell::Cell;
-use std::iter;
-use std::mem;
+use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
+use std::{fmt, iter, mem, thread};
 
 use crate::codec::Encoded;
 use crate::error::chain::is_cancellation;
@@ -209,6 +208,27 @@ impl<W: Work> Body for Slot<W> {
     }
 }
 
+/// What could not be decoded.
+#[derive(Debug)]
+struct NotDecoded(BoxError);
+
+impl fmt::Display for NotDecoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("its output")
+    }
+}
+
+impl Error for NotDecoded {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// Decodes what a function has returned in another process.
+pub(crate) fn decode_output<T>(decode: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
+    guard(decode).map_err(|source| NotDecoded(source).into())
+}
+
 /// Decodes the outcome that a function had in another process: its output, or what it returned although it was cancelled.
 /// `error` makes an error for an output that cannot be decoded.
 pub(crate) fn decode_outcome<T: Send + 'static>(
@@ -216,7 +236,7 @@ pub(crate) fn decode_outcome<T: Send + 'static>(
     decode: impl Fn(Encoded) -> Result<T, BoxError>,
     error: impl FnOnce() -> TaskError,
 ) -> Result<T, TaskError> {
-    let decode = |output| guard(|| decode(output));
+    let decode = |output| decode_output(|| decode(output));
     match outcome {
         Ok(output) => decode(output).map_err(|source| error().with_source(source)),
         Err(mut error) => Err(match error.take_partial().map(decode) {

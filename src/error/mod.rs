@@ -202,7 +202,8 @@ pub enum TaskErrorKind {
     Cancelled(CancelCause),
     /// Its function returned an error, which is the [source](Error::source) of the [`TaskError`].
     Failed,
-    /// Its function panicked; see [`TaskError::into_panic`].
+    /// Its function panicked, or in a worker process what decodes its input or encodes its output did; see
+    /// [`TaskError::into_panic`].
     Panicked,
     /// It took longer than its [time-out](crate::TaskBuilder::timeout) allows.
     TimedOut,

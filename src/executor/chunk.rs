@@ -15,7 +15,7 @@ use crate::codec::references::{self, References};
 use crate::codec::{Encoded, EncodedCow, Format, items};
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult, guard};
 use crate::executor::call::{Crossing, short_name};
-use crate::run::{Work, decode_outcome, run_items, stays};
+use crate::run::{Work, decode_outcome, decode_output, run_items, stays};
 use crate::sync::unwind::drop_each_quietly;
 use crate::task::RemoteFn;
 use crate::task::details::default_name;
@@ -329,7 +329,7 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
         for value in items::read(values).into_iter().flatten() {
             self.push_unencodable(error);
             if self.counts.read().left > 0 {
-                let output = guard(|| (self.decode)(value.into()));
+                let output = decode_output(|| (self.decode)(value.into()));
                 self.push(output.map_err(|source| error(TaskErrorKind::Decode).with_source(source)));
             }
         }

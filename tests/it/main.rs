@@ -57,7 +57,7 @@ use crashes::{
 };
 use launched::{directory, length, say, variable};
 use limits::{check_later, see_the_deadline_move};
-use odd_code::{deepen, fail_oddly, is_list, name_of, panic_oddly};
+use odd_code::{deepen, fail_oddly, is_list, name_of, panic_oddly, turn_round};
 use partial::take_a_part;
 use processes::{
     append, clean_up_slowly, fail_with_sources, generic, hold, make_large, nest, spin, spin_with_a_child,
@@ -141,6 +141,7 @@ progress_executor::test_worker!(
     talk_much,
     thread_name,
     tick_forever,
+    turn_round,
     variable,
     time_left,
     who_it_is,

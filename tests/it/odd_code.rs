@@ -10,7 +10,9 @@ use std::sync::Arc;
 use progress_executor::{
     Executor, ExecutorExt, ProcessPoolExecutor, TaskErrorKind, TaskResult, ThreadPoolExecutor, Updater,
 };
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::crashes::{echo_bytes, process_id};
 use crate::support::{eventually, within_deadline};
@@ -112,7 +114,87 @@ pub(crate) fn is_list(_: List, _: &Updater) -> TaskResult<bool> {
     Ok(true)
 }
 
+/// Where a value does not cross.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Step {
+    EncodeInput,
+    DecodeInput,
+    EncodeOutput,
+    DecodeOutput,
+}
+
+/// A value that does not cross there, by an error or by a panic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traveller {
+    stumbles: Option<Step>,
+    panics: bool,
+    is_output: bool,
+}
+
+impl Traveller {
+    fn take(&self, step: Step) -> Result<(), &'static str> {
+        match self.stumbles == Some(step) {
+            true if self.panics => panic!("as intended"),
+            true => Err("as intended"),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Serialize for Traveller {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let step = if self.is_output { Step::EncodeOutput } else { Step::EncodeInput };
+        self.take(step).map_err(S::Error::custom)?;
+        (self.stumbles, self.panics, self.is_output).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Traveller {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (stumbles, panics, is_output) = Deserialize::deserialize(deserializer)?;
+        let traveller = Self { stumbles, panics, is_output };
+        let step = if is_output { Step::DecodeOutput } else { Step::DecodeInput };
+        traveller.take(step).map_err(D::Error::custom)?;
+        Ok(traveller)
+    }
+}
+
+pub(crate) fn turn_round(traveller: Traveller, _: &Updater) -> TaskResult<Traveller> {
+    Ok(Traveller { is_output: true, ..traveller })
+}
+
 // The tests.
+
+#[test]
+fn what_does_not_cross_is_told_with_what_it_is() {
+    within_deadline(|| {
+        let pool = ProcessPoolExecutor::new(1).unwrap();
+        let traveller = |stumbles, panics| Traveller { stumbles, panics, is_output: false };
+        for (step, kind, what) in [
+            (Step::EncodeInput, TaskErrorKind::Encode, "its input"),
+            (Step::DecodeInput, TaskErrorKind::Decode, "its input"),
+            (Step::EncodeOutput, TaskErrorKind::Encode, "its output"),
+            (Step::DecodeOutput, TaskErrorKind::Decode, "its output"),
+        ] {
+            let is_here = matches!(step, Step::EncodeInput | Step::DecodeOutput);
+            // In the worker that would be a panic of the task.
+            for panics in [false, true].into_iter().filter(|panics| is_here || !panics) {
+                let input = traveller(Some(step), panics);
+                let single = pool.submit(turn_round, input).wait().map(drop);
+                let inputs = [traveller(None, panics), input, traveller(None, panics)];
+                let mut outcomes = pool.map(turn_round, inputs).chunks(3).blocking().map(|outcome| outcome.map(drop));
+                assert!(outcomes.next().unwrap().is_ok());
+                for outcome in [single, outcomes.next().unwrap()] {
+                    let error = outcome.unwrap_err();
+                    assert_eq!(error.kind(), &kind, "{step:?}, {panics}");
+                    assert_eq!(error.source().unwrap().to_string(), what, "{step:?}, {panics}");
+                    assert!(format!("{error:#}").ends_with("as intended"), "{error:#}");
+                }
+                assert!(outcomes.next().unwrap().is_ok());
+            }
+        }
+    });
+}
 
 #[test]
 fn an_error_or_a_payload_with_odd_code_costs_no_worker() {
