@@ -106,7 +106,7 @@ impl<'de, T: DeserializeOwned + Send + Sync + 'static> Deserialize<'de> for Shar
 }
 
 /// What stands for the value with this id. As a struct, it can be flattened and be the content of an internally tagged
-/// enum, as the value can; and no variant of an untagged one takes it for its own.
+/// enum, as the value can; and a variant of an untagged one that holds a number does not take it for its own.
 struct Reference(u64);
 
 impl Reference {
