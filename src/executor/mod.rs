@@ -78,7 +78,7 @@ pub trait Executor: Send + Sync {
         1
     }
 
-    /// The same with a job whose future nobody has yet, and so nobody waits for.
+    /// [Executes](Self::execute) a job whose future nobody has yet, so that nobody waits for it.
     #[doc(hidden)]
     fn execute_new(&self, job: Job) {
         self.execute(job);
