@@ -1,15 +1,15 @@
 //! The one place that runs tasks: here the work of a task is given its updater.
 
 use std::cell::Cell;
-use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fmt, iter, mem, thread};
+use std::{iter, mem, thread};
 
 use crate::codec::Encoded;
 use crate::error::chain::is_cancellation;
+use crate::error::defect::Defect;
 use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, guard};
 use crate::id::TaskId;
 use crate::sync::unwind::{drop_each_quietly, drop_quietly};
@@ -208,25 +208,9 @@ impl<W: Work> Body for Slot<W> {
     }
 }
 
-/// What could not be decoded.
-#[derive(Debug)]
-struct NotDecoded(BoxError);
-
-impl fmt::Display for NotDecoded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("its output")
-    }
-}
-
-impl Error for NotDecoded {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0)
-    }
-}
-
 /// Decodes what a function has returned in another process.
 pub(crate) fn decode_output<T>(decode: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
-    guard(decode).map_err(|source| NotDecoded(source).into())
+    guard(decode).map_err(|source| Defect::Output(source).into())
 }
 
 /// Decodes the outcome that a function had in another process: its output, or what it returned although it was cancelled.

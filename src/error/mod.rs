@@ -2,6 +2,7 @@
 
 pub(crate) mod brief;
 pub(crate) mod chain;
+pub(crate) mod defect;
 
 use std::any::Any;
 use std::error::Error;

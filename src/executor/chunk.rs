@@ -2,8 +2,6 @@
 
 use std::any::type_name;
 use std::collections::VecDeque;
-use std::error::Error;
-use std::fmt;
 use std::iter;
 use std::marker::PhantomData;
 use std::mem;
@@ -13,6 +11,7 @@ use std::time::Duration;
 
 use crate::codec::references::{self, References};
 use crate::codec::{Encoded, EncodedCow, Format, items};
+use crate::error::defect::Defect;
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult, guard};
 use crate::executor::call::{Crossing, short_name};
 use crate::run::{Work, decode_outcome, decode_output, run_items, stays};
@@ -239,7 +238,7 @@ impl<I, O> Chunk<I, O> {
             unencodable[found].1.take()
         };
         for source in iter::from_fn(next) {
-            self.push(Err(error(TaskErrorKind::Encode).of_another().with_source(NotEncoded(source).into())));
+            self.push(Err(error(TaskErrorKind::Encode).of_another().with_source(Defect::Input(source).into())));
         }
     }
 
@@ -423,19 +422,3 @@ where
 
 /// Why a chunk that was lost in another process cannot go on in this one.
 const STAYED: &str = "its inputs are encoded for another process";
-
-/// Why an item has no outcome of its function.
-#[derive(Debug)]
-struct NotEncoded(BoxError);
-
-impl fmt::Display for NotEncoded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("its input")
-    }
-}
-
-impl Error for NotEncoded {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0)
-    }
-}

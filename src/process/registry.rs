@@ -2,7 +2,6 @@
 
 use std::any::{TypeId, type_name};
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
@@ -15,7 +14,8 @@ use serde_core::de::DeserializeOwned;
 use crate::codec;
 use crate::codec::references;
 use crate::codec::{Encoded, EncodedCow};
-use crate::error::{BoxError, TaskResult};
+use crate::error::TaskResult;
+use crate::error::defect::Defect;
 use crate::executor::call::short_name;
 use crate::process::build_id;
 use crate::process::program;
@@ -79,29 +79,6 @@ struct Function<F, I, O> {
     name: &'static str,
     task: F,
     types: PhantomData<fn(I) -> O>,
-}
-
-/// What went wrong around a task, and not in it.
-#[derive(Debug)]
-pub(crate) enum Defect {
-    Input(BoxError),
-    Output(BoxError),
-}
-
-impl fmt::Display for Defect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Input(_) => "its input",
-            Self::Output(_) => "its output",
-        })
-    }
-}
-
-impl Error for Defect {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        let (Self::Input(source) | Self::Output(source)) = self;
-        Some(&**source)
-    }
 }
 
 impl<F, I, O> Call for Function<F, I, O>

@@ -39,6 +39,7 @@ use std::{env, process};
 
 use crate::codec::references::{self, Store};
 use crate::codec::{self, Encoded, Format};
+use crate::error::defect::Defect;
 use crate::error::{CancelCause, TaskError, TaskResult};
 use crate::id::TaskId;
 use crate::process::protocol::alarm::Alarm;
@@ -47,7 +48,7 @@ use crate::process::protocol::page::Place;
 use crate::process::protocol::wire;
 use crate::process::protocol::wire::outbox;
 use crate::process::protocol::wire::{Ending, Outcome, Reply, Run, WireError};
-use crate::process::registry::{Call, Defect, TaskRegistry};
+use crate::process::registry::{Call, TaskRegistry};
 use crate::process::this_process::ThisProcess;
 use crate::process::worker::batch::Unsent;
 use crate::process::worker::forward::{Forwarder, Outlet, snapshot_of, snapshot_of_item};

@@ -4,9 +4,9 @@ use std::error::Error;
 
 use crate::codec::Encoded;
 use crate::error::chain::texts;
+use crate::error::defect::Defect;
 use crate::error::{TaskError, TaskErrorKind};
 use crate::process::protocol::wire::{Ending, Outcome, WireError};
-use crate::process::registry::Defect;
 use crate::process::worker::Worker;
 use crate::process::worker::forward::shorten;
 use crate::sync::unwind::drop_quietly;
