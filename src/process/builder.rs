@@ -265,10 +265,11 @@ impl ProcessPoolBuilder {
     /// # Errors
     ///
     /// If this program has not called [`TaskRegistry::init`](crate::TaskRegistry::init), or has registered functions that
-    /// contradict each other; if the [launcher](Self::launcher) has an unknown placeholder; if no process can have a
-    /// [variable](Self::env) or a [directory](Self::current_dir) of that name; if the initializer is not registered, or its
-    /// input cannot be encoded or is larger than [`max_frame_bytes`](Self::max_frame_bytes); or if pools are nested too
-    /// deeply. Always, where there are no worker processes: they are for Unix.
+    /// contradict each other; if the [launcher](Self::launcher) has an unknown placeholder, or an address that makes no sense
+    /// for it; if no process can have a [variable](Self::env) or a [directory](Self::current_dir) of that name; if the
+    /// initializer is not registered, or its input cannot be encoded or is larger than
+    /// [`max_frame_bytes`](Self::max_frame_bytes); or if pools are nested too deeply. Always, where there are no worker
+    /// processes: they are for Unix.
     ///
     /// # Examples
     ///

@@ -53,7 +53,8 @@ impl Launcher {
     /// # Errors
     ///
     /// [`build`](crate::ProcessPoolBuilder::build) refuses what is not an address; more than one port; and all interfaces,
-    /// unless [`advertise`](Self::advertise) says which of them workers can reach.
+    /// unless [`advertise`](Self::advertise) says which of them workers can reach. So it does for a launcher whose workers do
+    /// not connect.
     ///
     /// # Examples
     ///
@@ -139,7 +140,14 @@ impl Launcher {
     /// What is wrong with its addresses, if anything is.
     pub(super) fn defect_of_addresses(&self) -> Option<String> {
         if !self.is_bulk() {
-            return None;
+            // Where there is no launcher, as for an empty variable, nothing that was set for one counts.
+            let is_set = !self.listen.is_empty() || !self.advertise.is_empty() || self.key_file.is_some();
+            return (is_set && !self.is_local()).then(|| {
+                format!(
+                    "the launcher `{self}` has an address or a key file: only workers of `Launcher::bulk` connect, others are \
+                     reached through the launcher's standard input and output"
+                )
+            });
         }
         let wrong = self.listen.iter().find(|text| parse(text).is_none());
         if let Some(text) = wrong {
@@ -272,6 +280,22 @@ mod tests {
             assert!(defect(bulk().advertise([odd])).contains(&format!("`{odd}`")), "{odd}");
         }
         assert_eq!(bulk().name(), "srun");
+    }
+
+    #[test]
+    fn only_workers_that_connect_have_addresses() {
+        let ways = [
+            |launcher: Launcher| launcher.listen(["127.0.0.1"]),
+            |launcher: Launcher| launcher.advertise(["login1"]),
+            |launcher: Launcher| launcher.key_file("key"),
+        ];
+        for set in ways {
+            let defect = set(Launcher::command(["srun", "-n1"])).defect().unwrap();
+            assert!(defect.contains("`srun -n1`") && defect.contains("Launcher::bulk"), "{defect}");
+            assert!(set(Launcher::shell(["ssh", "a"])).defect().is_some());
+            assert_eq!(set(Launcher::default()).defect(), None);
+            assert_eq!(set(bulk()).defect(), None);
+        }
     }
 
     #[test]

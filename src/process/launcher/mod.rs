@@ -41,7 +41,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 ///
 /// | | |
 /// |---|---|
-/// | `{index}` | the number of the worker, from 0; a worker that replaces another has the same |
+/// | `{index}` | the number of the worker, from 0; a worker that replaces another has the same. 0 in a command that starts many |
 /// | `{count}` | the most workers that the pool has at a time |
 /// | `{host}` | the next of the [`hosts`](Self::hosts) |
 /// | `{attempt}` | how many workers of this index were started before |
@@ -191,7 +191,7 @@ impl Launcher {
     }
 
     /// The launcher in the environment variable `PROGRESS_EXECUTOR_LAUNCHER`, such as `srun --exact -n1 -Q`. If it is empty or
-    /// not set, workers are started on this machine.
+    /// not set, workers are started on this machine, and what else is set for the launcher does not count.
     ///
     /// It is [parsed](#impl-FromStr-for-Launcher) like any other text.
     ///
