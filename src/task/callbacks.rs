@@ -1,13 +1,14 @@
 //! Observers that are called where a task or a group is polled: callbacks and bars.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::iter;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
 
-use crate::sync::unwind::{drop_each_quietly, drop_payload, drop_quietly, quietly};
+use crate::sync::unwind::{drop_each_quietly, drop_payload, quietly};
 use crate::task::lines::{Feed, Line, News};
 use crate::task::subscribers::Snapshot;
 
@@ -77,7 +78,8 @@ pub(crate) struct Callbacks<S> {
 }
 
 struct List<S> {
-    entries: Vec<Entry<S>>,
+    /// By the numbers of their [`CallbackId`]s, which is the order in which they were added.
+    entries: BTreeMap<u64, Entry<S>>,
     added: u64,
     /// What the first observer that panicked said.
     panic: Option<Box<dyn Any + Send>>,
@@ -87,13 +89,12 @@ impl<S> Drop for List<S> {
     /// Where the future or the group goes, or its outcome comes: what the second one panics with that is dropped would
     /// abort the program.
     fn drop(&mut self) {
-        drop_each_quietly(mem::take(&mut self.entries));
+        drop_each_quietly(mem::take(&mut self.entries).into_values());
         self.panic.take().into_iter().for_each(drop_payload);
     }
 }
 
 struct Entry<S> {
-    id: CallbackId,
     observer: Box<dyn Observer<S>>,
     seen: S,
 }
@@ -113,7 +114,7 @@ impl<S: Snapshot> Entry<S> {
 
 impl<S: Snapshot> Callbacks<S> {
     pub(crate) fn new() -> Arc<Self> {
-        let list = Mutex::new(List { entries: Vec::new(), added: 0, panic: None });
+        let list = Mutex::new(List { entries: BTreeMap::new(), added: 0, panic: None });
         Arc::new(Self { latest: Feed::new(), list })
     }
 
@@ -124,16 +125,14 @@ impl<S: Snapshot> Callbacks<S> {
         }
         let mut list = self.lock();
         list.added += 1;
-        let id = CallbackId(list.added);
-        list.entries.push(Entry { id, observer, seen });
-        id
+        let id = list.added;
+        list.entries.insert(id, Entry { observer, seen });
+        CallbackId(id)
     }
 
     pub(crate) fn remove(&self, id: CallbackId) -> bool {
-        let mut list = self.lock();
-        let found = list.entries.iter().position(|entry| entry.id == id);
-        let removed = found.map(|index| list.entries.remove(index));
-        drop(list);
+        // Dropped without the lock.
+        let removed = self.lock().entries.remove(&id.0);
         removed.is_some()
     }
 
@@ -153,31 +152,29 @@ impl<S: Snapshot> Callbacks<S> {
         };
         let Some(news) = self.latest.next() else { return false };
         let mut panics = Vec::new();
-        for (index, entry) in list.entries.iter_mut().enumerate() {
+        for (&id, entry) in &mut list.entries {
             let shown = catch_unwind(AssertUnwindSafe(|| entry.show(&news)));
-            panics.extend(shown.err().map(|payload| (index, payload)));
+            panics.extend(shown.err().map(|payload| (id, payload)));
         }
-        // From the last one on, so that the places of the others stay what they were.
-        let mut gone = Vec::new();
-        for (index, payload) in panics.into_iter().rev() {
-            gone.push((list.entries.remove(index), Some(payload)));
-        }
-        if list.panic.is_none() {
-            list.panic = gone.last_mut().and_then(|(_, payload)| payload.take());
+        let (mut gone, mut unheard) = (Vec::new(), Vec::new());
+        for (id, payload) in panics {
+            gone.extend(list.entries.remove(&id));
+            match list.panic {
+                None => list.panic = Some(payload),
+                Some(_) => unheard.push(payload),
+            }
         }
         // Without the lock: what users gave may come back here.
         drop(list);
-        for (entry, payload) in gone {
-            drop_quietly(entry);
-            payload.into_iter().for_each(drop_payload);
-        }
+        drop_each_quietly(gone);
+        unheard.into_iter().for_each(drop_payload);
         true
     }
 
     /// Polls every observer. One that panics here has shown all that it will.
     pub(crate) fn poll(&self, waker: &Waker) {
         if let Ok(mut list) = self.list.try_lock() {
-            for entry in &mut list.entries {
+            for entry in list.entries.values_mut() {
                 let _ = quietly(|| entry.observer.poll(waker));
             }
         }
@@ -196,11 +193,11 @@ impl<S: Snapshot> Callbacks<S> {
         self.latest.close();
         let mut list = self.lock();
         for news in iter::from_fn(|| self.latest.next()).filter(|news| matches!(news, News::Line(_))) {
-            for entry in &mut list.entries {
+            for entry in list.entries.values_mut() {
                 let _ = quietly(|| entry.show(&news));
             }
         }
-        for entry in &mut list.entries {
+        for entry in list.entries.values_mut() {
             let _ = quietly(|| entry.observer.leave(last));
         }
     }
