@@ -92,7 +92,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// within the poll, the future resolves when the task reaches that call.
     ///
     /// The limit never takes effect early, and about a millisecond late unless the machine is overloaded. Time in which the
-    /// whole program was stopped does not count.
+    /// whole program was stopped does not count, but for an eighth of the limit at most, each time.
     ///
     /// A time-out of zero has passed before the task could start: it is not run.
     ///

@@ -1,11 +1,12 @@
 //! Enforces the limits of a task.
 //!
-//! The timer looks at a task when its time-out may have passed, and eight times per stall time-out. Each look asks the
-//! next progress call to clear a bit ([`PROBE`](state::PROBE)), so no call ever reads a clock. A task that waits (for
-//! its turn, in a pause, in a suspended process pool) is only looked at when its deadline has passed.
+//! The timer looks at a task at least eight times per limit. Each look asks the next progress call to clear a bit
+//! ([`PROBE`](state::PROBE)), so no call ever reads a clock. A task that waits (for its turn, in a pause, in a suspended
+//! process pool) is only looked at when its deadline has passed.
 //!
-//! If the program itself was stopped for a while, so were its tasks: a look that comes late ends no task, excludes that
-//! time, and is repeated.
+//! If the program itself was stopped for a while, so were its tasks: the time by which a look comes late does not count, and
+//! where that is much, the look ends no task, and is repeated. So what counts of a stop is less than the time between two
+//! looks.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use crate::task::transitions;
 const SHORTEST: Duration = Duration::from_millis(1);
 /// When a task is looked at for the first time, at the latest.
 const FIRST: Duration = Duration::from_millis(20);
-/// A look that is later than this says that the program was stopped.
+/// How late a look may be for other reasons than that the program was stopped.
 const TOLERANCE: Duration = Duration::from_millis(20);
 
 /// Of the timer's thread.
@@ -68,7 +69,7 @@ impl Timed for Limited {
             // Its other limits are watched again when it starts or goes on.
             return look_at_waiting(task, limits.deadline?, was_stopped, now);
         }
-        if was_stopped {
+        if lateness > TOLERANCE {
             core.excuse(lateness);
         }
         let silence = limits.stall_timeout.map(|_| task.silence());
@@ -112,10 +113,11 @@ fn look_at_running(
         end(task, TaskErrorKind::Stalled, |error| error.with_silence(silence));
         return None;
     }
-    // After twice the time, so that it is noticed where the program stood still.
-    let until_timeout = until_timeout.map(|left| left.min(elapsed.max(FIRST)));
+    // Most tasks end before they are looked at. Those that take long are looked at so that it is noticed where the program
+    // stood still.
+    let again = limits.timeout.map(|limit| elapsed.min(limit / 8).max(FIRST));
     let eighth = limits.stall_timeout.map(|limit| limit / 8);
-    let next = [until_timeout, until_deadline, until_stalled, eighth].into_iter().flatten().min()?;
+    let next = [until_timeout, again, until_deadline, until_stalled, eighth].into_iter().flatten().min()?;
     now.checked_add(next.max(SHORTEST))
 }
 
@@ -236,6 +238,24 @@ mod tests {
         let now = Instant::now();
         assert!(Limited(task.clone()).fire(now, now).is_some());
         assert_eq!(task.core.state.peek() & state::ENDED, 0);
+    }
+
+    #[test]
+    fn what_counts_of_a_stop_is_an_eighth_of_the_limit_at_most() {
+        let hour = Duration::from_secs(3600);
+        for minutes in 0..60 {
+            let (task, mut watch) = times_out_after(hour);
+            let started = task.core.clock.read().started;
+            let elapsed = u64::try_from(Duration::from_secs(60 * minutes).as_nanos()).unwrap();
+            task.core.clock.set(Span { started, stopped: started + elapsed });
+            let now = Instant::now();
+            let next = watch.fire(now, now).unwrap();
+            assert!(next - now <= hour / 8, "after {minutes} minutes: {:?}", next - now);
+            // Less than what makes a look judge nobody.
+            let late = Duration::from_secs(60);
+            assert!(watch.fire(next, next + late).is_some(), "after {minutes} minutes");
+            assert_eq!(task.core.details().totals().standstill.total, u64::try_from(late.as_nanos()).unwrap());
+        }
     }
 
     #[test]
