@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{CancelCause, TaskError, TaskErrorKind};
 use crate::progress::ProgressState;
@@ -14,6 +15,9 @@ use crate::task::callbacks::{CallbackId, Callbacks, Observer};
 use crate::task::context::{Context, Surroundings};
 use crate::task::core::Core;
 use crate::task::{Body, Task, TaskRef, publish, state, transitions};
+
+/// Far more than it takes to write an outcome.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The observers of a future.
 pub(super) type Observers = Arc<Callbacks<ProgressState>>;
@@ -70,7 +74,12 @@ pub(super) fn run_here(task: TaskRef, observers: Option<Observers>) {
     let report_interval = run::current_pool(task.core.pool_id()).map(|pool| pool.report_interval);
     let is_default = report_interval.is_none() && callbacks.is_none();
     let surroundings = || Surroundings { report_interval, callbacks, ..Surroundings::default() };
-    run::run(task, if is_default { Context::default() } else { Context::new(surroundings()) });
+    run::run(task.clone(), if is_default { Context::default() } else { Context::new(surroundings()) });
+    let has_ended = |word| word & state::ENDED != 0;
+    if !has_ended(task.core.state.load()) {
+        // One of its limits has passed, and another thread is about to write that: the future is ready when this is done.
+        task.core.wait_until(has_ended, Some(Instant::now() + MOMENT));
+    }
     if report_interval.is_some() {
         // Its pool still has it in the queue.
         transitions::leave_behind();
@@ -114,4 +123,38 @@ pub(super) fn progress(task: &Task<dyn Body>) -> ProgressState {
 /// For one who waits for an outcome that is gone.
 pub(super) fn handed_out(task: &Task<dyn Body>) -> TaskError {
     task.error(TaskErrorKind::Failed).with_source("its outcome was handed out before".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run_here;
+    use crate::error::TaskErrorKind;
+    use crate::task::details::Details;
+    use crate::task::idle;
+    use crate::task::limits::Limits;
+    use crate::task::{state, transitions};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_task_that_was_run_here_has_ended_even_if_another_thread_ends_it() {
+        let limits = Limits { timeout: Some(Duration::MAX), ..Limits::default() };
+        let task = idle::started(*Details::of(None, limits).unwrap());
+        task.core.state.set(state::LIMITED);
+        // As the thread does that has seen the limit pass, which then takes its time.
+        assert!(task.core.state.decide());
+        task.core.close();
+        let late = task.clone();
+        let watchdog = thread::spawn(move || {
+            let start = Instant::now();
+            while late.core.state.load() & state::WAITS == 0 {
+                assert!(start.elapsed() < Duration::from_secs(20), "nobody waits for it");
+                thread::yield_now();
+            }
+            transitions::refuse(&late, TaskErrorKind::TimedOut, None);
+        });
+        run_here(task.clone(), None);
+        assert!(task.core.has_ended());
+        watchdog.join().unwrap();
+    }
 }
