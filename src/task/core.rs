@@ -319,6 +319,11 @@ impl Core {
         timed_out.into_iter().chain(deadline).min()
     }
 
+    /// Whether its deadline has passed while it waited in another process, or before that was known to run it.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.existing_details().is_some_and(|details| details.is_overdue.load(Ordering::Acquire))
+    }
+
     /// For how long, at least, the task has made no progress call; `None` if nobody has asked for that yet.
     pub(crate) fn silent_for(&self) -> Option<Duration> {
         let word = self.state.load();

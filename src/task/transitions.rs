@@ -29,8 +29,7 @@ pub(crate) fn leave_behind() {
 /// Ends a task that the caller has [sealed](state::State::seal) or [decided](state::State::decide) on, because of `kind`.
 pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
     // One that waited in another process could only be asked to end when its deadline passed.
-    let is_overdue = task.core.existing_details().is_some_and(|it| it.is_overdue.load(Ordering::Acquire));
-    let kind = if is_overdue { TaskErrorKind::TimedOut } else { kind };
+    let kind = if task.core.is_overdue() { TaskErrorKind::TimedOut } else { kind };
     let error = task.error(kind);
     refuse_with(
         task,

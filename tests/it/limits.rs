@@ -244,6 +244,22 @@ fn a_pause_moves_the_deadline_on() {
 }
 
 #[test]
+fn a_task_whose_deadline_passes_as_its_worker_begins_with_it_has_timed_out() {
+    within_deadline(|| {
+        let pool = ProcessPoolExecutor::new(1).unwrap();
+        pool.submit(count, 1).wait().unwrap();
+        for round in 0..200 {
+            let deadline = Duration::from_micros(50 + 5 * round);
+            let mut task = pool.task(tick_forever, ()).deadline(deadline).submit();
+            // Not waited for, for whoever waits hears at once that it has begun.
+            eventually("it has ended", || task.is_done());
+            let error = task.wait_timeout(Duration::ZERO).unwrap().unwrap_err();
+            assert!(error.is_timed_out(), "{deadline:?}: {error:?}");
+        }
+    });
+}
+
+#[test]
 fn limits_are_never_early() {
     within_deadline(|| {
         let executor = ThreadPoolExecutor::new(16);

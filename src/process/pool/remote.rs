@@ -99,6 +99,8 @@ impl RemoteTask<'_> {
         if is_observed {
             self.begin();
         }
+        // Whatever it has done then.
+        let outcome = if core.is_overdue() { Err(Loss::of(TaskErrorKind::TimedOut)) } else { outcome };
         if let Some(items) = core.items().filter(|_| outcome.is_ok()) {
             items.end(input.into(), &|kind| self.task.error(kind));
         }
