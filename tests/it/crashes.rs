@@ -13,7 +13,7 @@ use std::time::Duration;
 use progress_executor::{
     BoxError, ExecutorExt, ProcessPoolExecutor, TaskError, TaskErrorKind, TaskResult, Updater, WorkerExit,
 };
-use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_process, pidfd_getfd, pidfd_open};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, Signal, getpid, getppid, kill_process, pidfd_getfd, pidfd_open};
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -163,6 +163,11 @@ pub(crate) fn start() {
         loop {
             thread::park();
         }
+    }
+    if let Some(log) = std::env::var_os("TEST_STARTS_LATE").filter(|_| is_worker()) {
+        let program = getppid();
+        fs::write(log, process::id().to_string()).unwrap();
+        eventually("its program is gone", || getppid() != program);
     }
     let Ok(order) = std::env::var("TEST_CRASH_AT_START") else { return };
     let (way, file, is_for_once): (Way, PathBuf, bool) = serde_json::from_str(&order).unwrap();

@@ -524,6 +524,36 @@ fn program_whose_tasks_never_end() {
     let _ = task.wait();
 }
 
+#[test]
+fn a_worker_whose_program_ends_while_it_starts_ends_though_another_process_holds_its_channel() {
+    within_deadline(|| {
+        let log = NewFile::new();
+        let mut program = Command::new(std::env::current_exe().unwrap())
+            .args(["processes::program_that_ends_before_its_worker_has_started", "--exact", "--nocapture"])
+            .env("TEST_ENDS_EARLY", log.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(program.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let child = lines.find_map(|line| line.strip_prefix("process ")?.parse().ok()).unwrap();
+        program.wait().unwrap();
+        let worker = fs::read_to_string(log.path()).unwrap().parse().unwrap();
+        eventually("the worker is gone", || !has_process(worker));
+        crate::retries::kill(child);
+    });
+}
+
+/// Not a test, but what the one above runs.
+#[test]
+fn program_that_ends_before_its_worker_has_started() {
+    let Ok(log) = std::env::var("TEST_ENDS_EARLY") else { return };
+    let pool = ProcessPoolExecutor::builder().max_workers(1).env("TEST_STARTS_LATE", &log).build().unwrap();
+    let _task = pool.submit(count, 1);
+    eventually("its worker is about to start", || !fs::read(&log).unwrap().is_empty());
+    println!("\nprocess {}", leave_a_child());
+    process::exit(0);
+}
+
 // Errors.
 
 #[test]

@@ -257,6 +257,7 @@ impl Launch {
             shares_memory,
             heartbeat: self.launcher.heartbeat_interval().map_or(0, nanos),
             log_level: self.log_level,
+            parent: if self.launcher.is_local() { process::id() } else { 0 },
         }
     }
 

@@ -24,7 +24,7 @@ use crate::process::protocol::memory::{self, Memory};
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox::Outbox;
 
-/// How long the first message may take where a launcher, or a network, is in between.
+/// How long the first message may take: who was to send it may have ended, and another process hold its end of the channel.
 const FIRST: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 pub(crate) struct Channel {
@@ -102,12 +102,12 @@ impl Channel {
 
     /// Waits for what comes first, and receives it, and the memory with it.
     pub(crate) fn receive_first(&mut self, decoder: &mut Decoder) -> Received {
-        let Link::Socket(socket) = &self.link else {
-            let mut fds = [PollFd::from_borrowed_fd(self.link.input(), PollFlags::IN)];
-            let found = retry_on_intr(|| poll(&mut fds, Some(&FIRST)));
-            // After an error, it is read all the same.
-            return if found == Ok(0) { Received::End } else { self.receive(decoder) };
-        };
+        let mut fds = [PollFd::from_borrowed_fd(self.link.input(), PollFlags::IN)];
+        // After an error, it is read all the same.
+        if retry_on_intr(|| poll(&mut fds, Some(&FIRST))) == Ok(0) {
+            return Received::End;
+        }
+        let Link::Socket(socket) = &self.link else { return self.receive(decoder) };
         let mut bytes = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);

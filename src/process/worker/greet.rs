@@ -34,7 +34,7 @@ impl Worker {
         channel.outbox().reply(Reply::Ready(ready(registry, role)));
         parent.send_all(&channel);
         // An answer is sent in any case: it says who cannot understand whom.
-        let Hello { depth, report_interval, max_frame, heartbeat, log_level, .. } = check(hello, &channel)?;
+        let Hello { depth, report_interval, max_frame, heartbeat, log_level, .. } = check(hello, &channel, &parent)?;
         worker_args::set_depth(depth.saturating_add(1));
         TaskId::set_depth(worker_args::depth());
         decoder.set_max_frame(max_frame);
@@ -92,9 +92,13 @@ fn hello(channel: &mut Channel, decoder: &mut Decoder) -> Result<Hello, Box<dyn 
 }
 
 /// Gives back the introduction of a program that this worker can serve.
-fn check(hello: Hello, channel: &Channel) -> Result<Hello, Box<dyn Error>> {
+fn check(hello: Hello, channel: &Channel, parent: &Parent) -> Result<Hello, Box<dyn Error>> {
     if hello.version != VERSION {
         return Err(said(&WireError::Version(hello.version)).into());
+    }
+    if parent.is_other_than(hello.parent) {
+        // Another process may hold its end of the channel.
+        return Err("the program that started this worker is gone".into());
     }
     if hello.shares_memory && channel.memory().is_none() {
         return Err("the memory that it shares with the program that started it could not be mapped".into());

@@ -33,6 +33,13 @@ impl Parent {
         Self { process: Some(ParentProcess { pid, pidfd: pid.and_then(open) }), lifeline: None }
     }
 
+    /// Whether another process than this has started this one, as far as its number means anything here: it has ended before
+    /// anybody looked.
+    pub(crate) fn is_other_than(&self, program: u32) -> bool {
+        let parent = self.process.as_ref().and_then(|parent| parent.pid);
+        program != 0 && parent.is_some_and(|parent| u32::try_from(parent.as_raw_nonzero().get()) != Ok(program))
+    }
+
     /// It has only submitted this process, and may end as soon as it has.
     #[cfg(feature = "cluster")]
     pub(crate) fn may_leave(&mut self) {

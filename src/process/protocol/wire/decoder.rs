@@ -333,7 +333,8 @@ fn hello(fields: &[u8]) -> Result<Hello, WireError> {
     let shares_memory = from.u8().is_ok_and(|flag| flag != 0);
     let heartbeat = from.u64().unwrap_or(0);
     let log_level = from.u8().unwrap_or(0);
-    Ok(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level })
+    let parent = from.u32().unwrap_or(0);
+    Ok(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level, parent })
 }
 
 fn run(id: u64, fields: &[u8], payload: Payload, function: &mut Arc<str>) -> Result<Request, WireError> {

@@ -261,9 +261,16 @@ fn something_else_than_an_introduction_is_refused() {
 
 #[test]
 fn the_version_of_another_protocol_can_be_read() {
-    let (version, heartbeat) = (VERSION + 1, 4);
-    let hello =
-        Hello { version, depth: 1, report_interval: 2, max_frame: 3, shares_memory: true, heartbeat, log_level: 5 };
+    let hello = Hello {
+        version: VERSION + 1,
+        depth: 1,
+        report_interval: 2,
+        max_frame: 3,
+        shares_memory: true,
+        heartbeat: 4,
+        log_level: 5,
+        parent: 6,
+    };
     let mut bytes = encoded(&[Request::Hello(hello.clone())]);
     assert_eq!(request_of(&bytes), Ok(Some(Request::Hello(hello.clone()))));
     // A later version may say more.

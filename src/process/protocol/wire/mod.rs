@@ -26,7 +26,7 @@ use crate::codec::Encoded;
 use crate::task::remote::{RemoteLog, RemoteSnapshot};
 
 /// Changes with every change of a frame, a message or the [memory](super::memory) that both ends share.
-pub(crate) const VERSION: u32 = 8;
+pub(crate) const VERSION: u32 = 9;
 
 /// A time-out that never passes.
 pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
@@ -163,6 +163,8 @@ pub(crate) struct Hello {
     pub(crate) heartbeat: u64,
     /// The least severe records that the program wants to be told: 0 for none, 1 for errors, up to 5 for traces.
     pub(crate) log_level: u8,
+    /// Which process has started the worker, on the same machine; 0 where that is a launcher.
+    pub(crate) parent: u32,
 }
 
 /// The worker says who it is.

@@ -114,6 +114,7 @@ impl Outbox {
                 to.push(hello.shares_memory.into());
                 to.extend(hello.heartbeat.to_le_bytes());
                 to.push(hello.log_level);
+                to.extend(hello.parent.to_le_bytes());
             }),
             Request::Run { run, function, name, input } => {
                 self.run(run, (&function, name.as_deref()), input.format, &input.bytes);

@@ -289,9 +289,18 @@ fn request() -> impl Strategy<Value = Request> {
         (any::<u32>(), bytes(), variables(), variables()).prop_map(|(version, directory, set, offered)| {
             Request::Surroundings(Surroundings { version, directory, set, offered })
         });
-    let hello = any::<(u32, u32, u64, u64, bool, u64, u8)>().prop_map(|known| {
-        let (version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level) = known;
-        Request::Hello(Hello { version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level })
+    let hello = any::<(u32, u32, u64, u64, bool, u64, u8, u32)>().prop_map(|known| {
+        let (version, depth, report_interval, max_frame, shares_memory, heartbeat, log_level, parent) = known;
+        Request::Hello(Hello {
+            version,
+            depth,
+            report_interval,
+            max_frame,
+            shares_memory,
+            heartbeat,
+            log_level,
+            parent,
+        })
     });
     let run = (any::<(u64, u64, u32, u64)>(), text(), option::of(text()), value()).prop_map(
         |(run, function, name, input)| {
