@@ -13,7 +13,7 @@ mod terminal;
 use lines::{say_much, say_numbers, say_numbers_elsewhere};
 use output::{
     complain_and_die, leave_a_talker, log_levels, say_at_length, write_for_ever, write_kilobytes, write_lines,
-    write_number,
+    write_number, write_when_it_is_to_end,
 };
 use parts::{have_many_parts, have_parts};
 use screen::{fall, grow, play};
@@ -37,4 +37,5 @@ progress_executor::test_worker!(
     write_kilobytes,
     write_lines,
     write_number,
+    write_when_it_is_to_end,
 );

@@ -134,6 +134,30 @@ fn what_short_tasks_write_one_after_the_other_is_of_each_of_them() {
     });
 }
 
+/// Writes to either stream once it is to end.
+pub(crate) fn write_when_it_is_to_end((): (), progress: &Updater) -> TaskResult<()> {
+    let end = progress.sleep(Duration::MAX);
+    println!("out");
+    eprintln!("err");
+    Ok(end?)
+}
+
+#[test]
+fn what_a_task_writes_that_has_timed_out_is_its_own() {
+    within_deadline(|| {
+        let (executor, lines) = pool(Launcher::default());
+        let task = executor.task(write_when_it_is_to_end, ()).timeout(Duration::from_millis(10)).submit();
+        let id = task.id();
+        assert!(task.wait().unwrap_err().is_timed_out());
+        for _ in 0..2 {
+            let line = next(&lines);
+            assert_eq!(line.task, Some(id), "{line:?}");
+        }
+        executor.submit(write_number, 7).wait().unwrap();
+        assert_ne!(next(&lines).task, Some(id));
+    });
+}
+
 /// Writes so many lines of a kilobyte, the last one without its end, to either stream.
 pub(crate) fn write_kilobytes(count: usize, _: &Updater) -> TaskResult<()> {
     let text = vec!["x".repeat(999); count].join("\n");

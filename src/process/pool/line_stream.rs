@@ -88,7 +88,8 @@ impl Speakers {
     /// This task has ended, as have those before it: they write nothing more.
     pub(crate) fn end(&self, id: u64) {
         let mut sent = self.sent();
-        if let Some(index) = sent.iter().position(|(_, task)| task.core.id().to_u64() == id) {
+        // It may have been sent before, and taken back.
+        if let Some(index) = sent.iter().rposition(|(_, task)| task.core.id().to_u64() == id) {
             sent.drain(..=index);
         }
     }
@@ -99,7 +100,8 @@ impl Speakers {
         // Without shared memory, a worker has one task at a time.
         let has_begun = |place| memory.is_none_or(|memory| memory.place(place).is_some_and(|place| place.has_begun()));
         let sent = self.sent();
-        let (_, task) = sent.iter().find(|(place, task)| !task.core.has_ended() && has_begun(*place))?;
+        // One that has timed out still runs there.
+        let (_, task) = sent.iter().find(|(place, _)| has_begun(*place))?;
         Some((task.core.id(), task.name().into()))
     }
 
