@@ -3,6 +3,8 @@
 use std::error::Error as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::sync::mpsc::channel;
@@ -19,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::bars::Log;
 use crate::contract::{count_forever, crash, echo, fail};
 use crate::crashes::process_id;
-use crate::silence::{leave_a_child, stop};
+use crate::silence::{leave_a_child, print_without_an_end, stop};
 use crate::support::{Hand, NewFile, count, eventually, has_process, within_deadline};
 
 // The tasks.
@@ -522,6 +524,43 @@ fn program_whose_tasks_never_end() {
     }
     let [task, _other] = tasks;
     let _ = task.wait();
+}
+
+/// All that is left to do of the task is to print that.
+#[test]
+fn a_program_that_is_killed_takes_a_worker_with_it_that_cannot_print_what_a_task_has_left() {
+    within_deadline(|| {
+        let (ours, mut full) = UnixStream::pair().unwrap();
+        full.set_nonblocking(true).unwrap();
+        while full.write(b"x").is_ok() {}
+        full.set_nonblocking(false).unwrap();
+        let mut program = Command::new(std::env::current_exe().unwrap())
+            .args(["processes::program_whose_task_prints_something", "--exact", "--nocapture"])
+            .env("TEST_PRINTS_SOMETHING", "1")
+            .stdout(Stdio::piped())
+            .stderr(OwnedFd::from(full))
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(program.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let worker = lines.find_map(|line| line.strip_prefix("process ")?.parse().ok()).unwrap();
+        program.kill().unwrap();
+        program.wait().unwrap();
+        eventually("the worker is gone", || !has_process(worker));
+        drop(ours);
+    });
+}
+
+/// Not a test, but what the one above kills.
+#[test]
+fn program_whose_task_prints_something() {
+    if std::env::var_os("TEST_PRINTS_SOMETHING").is_some() {
+        let pool = pool(1);
+        let worker = pool.submit(process_id, ()).wait().unwrap();
+        let task = pool.submit(print_without_an_end, "something".into());
+        eventually("it has begun for a while", || task.progress().status == Status::Running);
+        println!("\nprocess {worker}");
+        let _ = task.wait();
+    }
 }
 
 #[test]

@@ -332,8 +332,8 @@ impl Worker {
         // With all items, where it has such.
         let elapsed = task.core.running_for();
         self.end_copies(Duration::from_nanos(elapsed));
-        self.leave_task(&task);
-        // Where its output is expected before its outcome.
+        // Where its output is expected before its outcome. It is still the current task, of which the watcher takes over the
+        // reading: to print may wait, and errors are of the user.
         let _ = io::stdout().flush();
         let snapshot = RemoteSnapshot { elapsed, ..snapshot_of(&task, &task.core.snapshot(), self.longest_text()) };
         unsent.add(Duration::from_nanos(snapshot.elapsed));
@@ -343,6 +343,7 @@ impl Worker {
             Some(Err(error)) => self.error(error, overhead),
             None => Outcome::Error(Ending::Failed, vec!["its outcome is gone".into()]),
         };
+        self.leave_task(&task);
         self.end(run, snapshot, outcome);
     }
 
