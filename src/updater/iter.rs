@@ -3,7 +3,7 @@
 use std::iter::FusedIterator;
 
 use crate::error::Cancelled;
-use crate::updater::Updater;
+use crate::updater::{Turn, Updater};
 
 /// An iterator that counts its items as progress, made by [`Updater::iter`].
 ///
@@ -32,6 +32,9 @@ pub struct ProgressIter<'a, I> {
     items: I,
     /// How many items were handed out.
     n: u64,
+    turn: Turn,
+    /// Whether the total is its length, and not one that the task has set.
+    total_is_counted: bool,
     ended: bool,
 }
 
@@ -42,6 +45,10 @@ impl Updater {
     /// the total that the task has [set](Self::set_total) before stays; that of an earlier iterator does not. An item counts
     /// as done when the next one is asked for. Items come as `Ok(item)`; after cancellation was requested one
     /// `Err(Cancelled)` follows, and then nothing.
+    ///
+    /// The count is that of the iterator that was asked last: of two, one within the loop of the other, the inner one is shown
+    /// until the outer one goes on. To have both in one count, give the inner loop a [part](Self::split):
+    /// `progress.split(1).iter(..)`.
     ///
     /// A part is never taken for the whole: once that error was handed out, a task that returns a value nevertheless,
     /// because it ignores the error or leaves out what is not `Ok`, has ended as cancelled. What it returned is kept:
@@ -65,8 +72,9 @@ impl Updater {
     pub fn iter<I: IntoIterator>(&self, items: I) -> ProgressIter<'_, I::IntoIter> {
         let items = items.into_iter();
         let (least, most) = items.size_hint();
-        self.start_count(most.filter(|&most| most == least).map(|len| len as u64));
-        ProgressIter { updater: self, items, n: 0, ended: false }
+        let total = most.filter(|&most| most == least).map(|len| len as u64);
+        let turn = self.start_count(total);
+        ProgressIter { updater: self, items, n: 0, turn, total_is_counted: total.is_some(), ended: false }
     }
 }
 
@@ -77,6 +85,9 @@ impl<I: Iterator> Iterator for ProgressIter<'_, I> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
             return None;
+        }
+        if self.turn.number != self.updater.turn.get() {
+            self.turn = self.updater.resume_count(self.turn, self.total_is_counted, self.n);
         }
         // All that was handed out is done, now that more is asked for.
         if let Err(cancelled) = self.updater.set_position(self.n) {

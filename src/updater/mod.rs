@@ -22,7 +22,7 @@ use crate::id::TaskId;
 use crate::task::TaskRef;
 use crate::task::context::Context;
 use crate::task::core::Core;
-use crate::task::counts::{Counter, Counts, UNKNOWN};
+use crate::task::counts::{Counter, Counts, UNKNOWN, known};
 use crate::task::parts::{Part, Parts};
 use crate::task::state;
 
@@ -68,6 +68,16 @@ pub struct Updater {
     _completion: Option<Box<Completion>>,
     /// Whether the total is that of an iterator, and not one that the task has set. A cell, for the counts have one writer.
     total_is_counted: Cell<bool>,
+    /// The number of the last [`Turn`].
+    turn: Cell<u64>,
+}
+
+/// An iterator's time to count, until another one is started: it may be within the loop of the first. Passed in registers,
+/// as an iterator that is kept in them takes half the time.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    number: u64,
+    total: u64,
 }
 
 /// A part of a task's work, and what it is a part of.
@@ -144,7 +154,7 @@ impl Updater {
     pub(crate) fn new(task: TaskRef, context: Context) -> Self {
         let count = Yoke::attach_to_cart(task, |task| (task.core.counts.counter().0, &task.core));
         let count = count.wrap_cart_in_either_a();
-        Self { count, context, _completion: None, total_is_counted: Cell::new(false) }
+        Self { count, context, _completion: None, total_is_counted: Cell::new(false), turn: Cell::new(0) }
     }
 
     fn of_part(handle: PartHandle, context: Context) -> Self {
@@ -152,7 +162,13 @@ impl Updater {
         let completion = Completion { handle: handle.clone(), context: context.clone() };
         let count = Yoke::attach_to_cart(handle, |handle| (handle.part.counts.counter().0, &handle.task.core));
         let count = count.wrap_cart_in_either_b();
-        Self { count, context, _completion: Some(Box::new(completion)), total_is_counted: Cell::new(false) }
+        Self {
+            count,
+            context,
+            _completion: Some(Box::new(completion)),
+            total_is_counted: Cell::new(false),
+            turn: Cell::new(0),
+        }
     }
 
     pub(crate) fn into_context(self) -> Context {
@@ -650,21 +666,43 @@ impl Updater {
     }
 
     /// Starts a count from 0. Where its total is not known, one that the task has set stays.
-    pub(crate) fn start_count(&self, total: Option<u64>) {
+    fn start_count(&self, total: Option<u64>) -> Turn {
         let own = self.own(0);
-        let is_total_set = !self.total_is_counted.get() || self.is_total_shared();
-        match total {
-            None if is_total_set => self.counter().set(own),
-            total => self.write_counts(|counts| counts.set_both(own, total.unwrap_or(UNKNOWN))),
+        let set_before = self.total_of_task();
+        match (total, set_before) {
+            (None, Some(_)) => self.counter().set(own),
+            _ => self.write_counts(|counts| counts.set_both(own, total.unwrap_or(UNKNOWN))),
         }
         self.total_is_counted.set(total.is_some());
         self.record_and_report();
+        self.next_turn(total.or(set_before).unwrap_or(UNKNOWN))
     }
 
-    /// Whether another thread of the task has set the total last.
-    fn is_total_shared(&self) -> bool {
-        self.core().state.peek() & state::SHARED != 0
-            && self.count_in().with_parts(|parts, _| parts.shared_total.is_some())
+    /// Goes on with a count where another one has been started since. A total that the task has set meanwhile stays.
+    #[cold]
+    fn resume_count(&self, turn: Turn, total_is_counted: bool, n: u64) -> Turn {
+        let own = self.own(n);
+        if self.total_of_task().is_some() {
+            self.counter().set(own);
+        } else {
+            self.write_counts(|counts| counts.set_both(own, turn.total));
+            self.total_is_counted.set(total_is_counted);
+        }
+        checkpoint::record(self.task(), &self.context);
+        self.next_turn(turn.total)
+    }
+
+    fn next_turn(&self, total: u64) -> Turn {
+        let number = self.turn.get() + 1;
+        self.turn.set(number);
+        Turn { number, total }
+    }
+
+    /// The total, where the task has set it, on whichever thread, and not an iterator.
+    fn total_of_task(&self) -> Option<u64> {
+        let is_shared = self.core().state.peek() & state::SHARED != 0;
+        let shared = if is_shared { self.count_in().with_parts(|parts, _| parts.shared_total) } else { None };
+        shared.or_else(|| known(self.counts().read().total).filter(|_| !self.total_is_counted.get()))
     }
 
     /// Wakes whoever waits for the task, which has something to hand out before its end.

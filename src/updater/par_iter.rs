@@ -37,7 +37,7 @@ impl Updater {
     pub fn par_iter<I: IntoParallelIterator>(&self, items: I) -> ProgressParIter<I::Iter> {
         let items = items.into_par_iter();
         let shared = self.shared();
-        self.start_count(items.opt_len().map(|len| len as u64));
+        let _ = self.start_count(items.opt_len().map(|len| len as u64));
         ProgressParIter { shared, items }
     }
 }
