@@ -224,19 +224,25 @@ fn run(options: &Options) -> Result<ExitCode, BoxError> {
     bars.clear();
     let rows = names.into_iter().zip(sizes()).zip(outcomes);
     let rows: Vec<Row> = rows.map(|((name, size), outcome)| Row { name, size, outcome }).collect();
-    finish_output(print_table(&rows, started.elapsed()))?;
+    let is_read = is_read(print_table(&rows, started.elapsed()))?;
     options.write_report(&handle.report())?;
     let has_failed = |row: &Row| row.outcome.as_ref().is_err_and(|error| !error.is_cancelled());
     Ok(match rows.iter().any(has_failed) {
         _ if interrupted.load(Ordering::Relaxed) => ExitCode::from(cli::INTERRUPTED),
+        _ if !is_read => ExitCode::from(cli::BROKEN_PIPE),
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
 }
 
-/// A reader of the table that has seen enough, such as `head`, is not an error.
-fn finish_output(result: io::Result<()>) -> io::Result<()> {
-    result.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
+/// A reader of the table that has seen enough, such as `head`, keeps nothing else from being written. Returns whether it has
+/// read all.
+fn is_read(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Cancels every task on Ctrl-C. Returns whether that has happened.
