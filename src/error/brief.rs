@@ -1,4 +1,4 @@
-//! Times, for people.
+//! Times and numbers, for people.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,9 +22,22 @@ impl fmt::Display for Brief {
     }
 }
 
+/// So many of what is called this, one of it and several.
+pub(crate) struct Counted(pub(crate) u64, pub(crate) [&'static str; 2]);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Self(number, [one, several]) = self;
+        write!(f, "{number} {}", if number == 1 { one } else { several })
+    }
+}
+
+/// What tasks count, where nobody says what that is.
+pub(crate) const UNITS: [&str; 2] = ["unit", "units"];
+
 #[cfg(test)]
 mod tests {
-    use super::Brief;
+    use super::{Brief, Counted, UNITS};
     use std::time::Duration;
 
     #[test]
@@ -48,5 +61,10 @@ mod tests {
         for (time, shown) in times {
             assert_eq!(Brief(Duration::from_nanos(time)).to_string(), shown);
         }
+    }
+
+    #[test]
+    fn one_is_not_called_as_several_are() {
+        assert_eq!([0, 1, 2].map(|n| Counted(n, UNITS).to_string()), ["0 units", "1 unit", "2 units"]);
     }
 }

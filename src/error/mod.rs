@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::error::brief::Brief;
+use crate::error::brief::{Brief, Counted, UNITS};
 use crate::error::chain::{CANCELLED, CancellationMark, OneLine, fmt_causes, fmt_chain};
 use crate::id::TaskId;
 use crate::progress::ProgressState;
@@ -821,7 +821,7 @@ impl TaskError {
         match progress.percent() {
             _ if progress.elapsed.is_zero() => f.write_str(" before it started"),
             Some(percent) => write!(f, " at {percent} %"),
-            None if progress.n > 0 => write!(f, " after {} units", progress.n),
+            None if progress.n > 0 => write!(f, " after {}", Counted(progress.n, UNITS)),
             None => Ok(()),
         }
     }

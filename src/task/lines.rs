@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::error::brief::Counted;
 use crate::id::TaskId;
 use crate::task::remote::beginning;
 
@@ -47,8 +48,8 @@ impl Line {
 
     /// Stands for lines that there was no room for.
     pub(crate) fn of_dropped(task: TaskId, dropped: u64) -> Self {
-        let lines = if dropped == 1 { "line was" } else { "lines were" };
-        let text = format!("({dropped} {lines} dropped here: there was no room for more)").into();
+        let lines = Counted(dropped, ["line was", "lines were"]);
+        let text = format!("({lines} dropped here: there was no room for more)").into();
         Self { task, text, stands_for: dropped, targets: Arc::default() }
     }
 

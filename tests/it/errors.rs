@@ -93,3 +93,18 @@ fn an_exit_status_is_the_exit_of_a_worker() {
     assert_eq!(exit("exit 3"), WorkerExit::Code(3));
     assert_eq!(exit("kill -9 $$"), WorkerExit::Signal(9));
 }
+
+#[test]
+fn one_unit_is_not_told_as_several() {
+    let told = |units: u64| {
+        let task = SyncExecutor::new().spawn_named("dig", move |progress| {
+            progress.update(units)?;
+            Err::<(), _>("a rock".into())
+        });
+        task.wait().unwrap_err().to_string()
+    };
+    for (units, end) in [(1, " failed after 1 unit"), (2, " failed after 2 units")] {
+        let message = told(units);
+        assert!(message.ends_with(end), "{message}");
+    }
+}

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use console::Style;
 
+use crate::error::brief::{Counted, UNITS};
 use crate::future::text::one_line;
 use crate::group::bars::layout::{Canvas, MARK, told};
 use crate::group::bars::units::Units;
@@ -37,7 +38,7 @@ impl Plain {
         self.started.remove(&id);
         let (name, status) = (one_line(name), state.status);
         let count = match (units, units.count(state.n, None)) {
-            (Units::Numbers, _) => format!("{} units", state.n),
+            (Units::Numbers, _) => Counted(state.n, UNITS).to_string(),
             (_, count) if count.is_empty() => "nothing".into(),
             (_, count) => count,
         };

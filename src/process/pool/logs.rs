@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use log::{Level, Metadata, Record, logger, max_level};
 
+use crate::error::brief::Counted;
 use crate::id::TaskId;
 use crate::sync::unwind::quietly;
 use crate::task::remote::RemoteLog;
@@ -41,7 +42,8 @@ impl Records {
             let _ = quietly(|| log_record(&log, id, &name));
         }
         if self.dropped > 0 {
-            let _ = quietly(|| log::warn!("{} records of workers were dropped: they came too fast", self.dropped));
+            let dropped = Counted(self.dropped, ["record of a worker was", "records of workers were"]);
+            let _ = quietly(|| log::warn!("{dropped} dropped: there was no room for more"));
         }
     }
 }

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
+#[cfg(feature = "log")]
+use crate::error::brief::Counted;
 use crate::id::TaskId;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::live::Live;
@@ -145,7 +147,8 @@ impl Outlet {
     pub(super) fn tell_of_dropped(&self, run: u64, outbox: &mut Outbox) {
         let dropped = self.dropped_records.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let text = format!("{dropped} records were dropped: there was no room for them");
+            let text =
+                format!("{} dropped: there was no room for more", Counted(dropped, ["record was", "records were"]));
             let (level, target) = (log::Level::Warn as u8, env!("CARGO_CRATE_NAME").to_owned());
             outbox.reply(Reply::Log { id: run, log: RemoteLog { level, target, text } });
         }

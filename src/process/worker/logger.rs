@@ -148,6 +148,6 @@ mod tests {
         (0..many).for_each(|_| relayed.send(Level::Info, "test", &long));
         let told = read(&relayed, &channel);
         let last = told.last().unwrap();
-        assert_eq!(*last, format!("{} records were dropped: there was no room for them", many + 1 - told.len()));
+        assert_eq!(*last, format!("{} records were dropped: there was no room for more", many + 1 - told.len()));
     }
 }
