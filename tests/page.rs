@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process;
+use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
@@ -19,6 +20,19 @@ use progress_executor::{
 use serde::{Deserialize, Serialize};
 
 use crate::support::{DEADLINE, NewFile, eventually, within_deadline};
+
+/// A test that looks at all threads of this process has that to itself.
+static PROCESS: RwLock<()> = RwLock::new(());
+
+fn alone(test: impl FnOnce() + Send + 'static) {
+    let _all = PROCESS.write().unwrap_or_else(PoisonError::into_inner);
+    within_deadline(test);
+}
+
+fn beside_others(test: impl FnOnce() + Send + 'static) {
+    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    within_deadline(test);
+}
 
 progress_executor::test_worker!(
     process_id,
@@ -115,7 +129,7 @@ fn shown(task: &ProgressFuture<()>) -> (u64, Option<u64>, Option<String>, Status
 
 #[test]
 fn every_count_is_seen_at_once_although_nobody_observes_the_task() {
-    within_deadline(|| {
+    beside_others(|| {
         // Observed or not, nothing is shown for an hour.
         let pool = pool(|builder| builder);
         for round in 0..20 {
@@ -141,7 +155,7 @@ fn every_count_is_seen_at_once_although_nobody_observes_the_task() {
 
 #[test]
 fn whoever_comes_late_is_shown_first_what_was_counted_by_then() {
-    within_deadline(|| {
+    beside_others(|| {
         let pool = pool(|builder| builder);
         let (mut test, task) = Test::submit(|meeting| pool.submit(count_step_by_step, meeting));
         test.wait();
@@ -151,7 +165,7 @@ fn whoever_comes_late_is_shown_first_what_was_counted_by_then() {
 
 #[test]
 fn a_group_sees_what_its_tasks_have_counted_by_now() {
-    within_deadline(|| {
+    beside_others(|| {
         let pool = pool(|builder| builder);
         let (mut test, task) = Test::submit(|meeting| pool.submit(count_step_by_step, meeting));
         let group = TaskGroup::from_iter([task]);
@@ -185,7 +199,7 @@ fn hand_out_parts(meeting: Meeting, progress: &Updater) -> TaskResult<()> {
 
 #[test]
 fn a_task_never_shows_what_a_part_has_not_done() {
-    within_deadline(|| {
+    beside_others(|| {
         let pool = pool(|builder| builder);
         let (mut test, task) = Test::submit(|meeting| pool.submit(hand_out_parts, meeting));
         for n in [10, 10, 35, 60, 61] {
@@ -215,7 +229,7 @@ fn share(meeting: Meeting, progress: &Updater) -> TaskResult<()> {
 
 #[test]
 fn what_several_threads_have_counted_is_seen_after_an_interval() {
-    within_deadline(|| {
+    beside_others(|| {
         let pool = ProcessPoolExecutor::new(1).unwrap();
         let (mut test, task) = Test::submit(|meeting| pool.submit(share, meeting));
         for n in [60, 7] {
@@ -244,7 +258,7 @@ fn count_and_die(kind: u8, progress: &Updater) -> TaskResult<()> {
 
 #[test]
 fn how_far_a_lost_worker_had_come_is_known_to_the_unit() {
-    within_deadline(|| {
+    beside_others(|| {
         let pool = pool(|builder| builder);
         for (kind, n, total, message) in
             [(0, 40, None, None), (1, 60, Some(200), Some("file 20")), (2, 110, Some(200), Some("file 20"))]
@@ -272,7 +286,7 @@ fn count_and_hang(meeting: Meeting, progress: &Updater) -> TaskResult<()> {
 
 #[test]
 fn a_task_that_is_killed_or_given_up_has_come_as_far_as_it_has() {
-    within_deadline(|| {
+    beside_others(|| {
         let pool = pool(|builder| builder.cancel_grace(Duration::from_millis(50)));
         let (mut test, task) = Test::submit(|meeting| pool.submit(count_and_hang, meeting));
         test.wait();
@@ -322,7 +336,7 @@ fn wake_ups(process: u32) -> u64 {
 
 #[test]
 fn a_task_that_nobody_observes_wakes_nobody_however_much_it_counts() {
-    within_deadline(|| {
+    alone(|| {
         let pool = ProcessPoolExecutor::new(1).unwrap();
         let worker = pool.submit(process_id, ()).wait().unwrap();
         let (mut test, task) = Test::submit(|meeting| pool.submit(count_until_told, meeting));
@@ -364,7 +378,7 @@ fn count_a_little(steps: u64, progress: &Updater) -> TaskResult<u64> {
 
 #[test]
 fn progress_never_goes_back() {
-    within_deadline(|| {
+    beside_others(|| {
         let pool = ProcessPoolExecutor::new(2).unwrap();
         let tasks: Vec<_> = (0..5_000).map(|n| pool.submit(count_a_little, n % 100)).collect();
         let mut seen_under_way = 0;
