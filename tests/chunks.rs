@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::{Stream as _, StreamExt, TryStreamExt};
 use progress_executor::{
@@ -32,7 +32,8 @@ progress_executor::test_worker!(
     measure,
     dawdle,
     refuse,
-    refuse_slowly_from
+    refuse_slowly_from,
+    take_so_long
 );
 
 fn executors() -> Vec<(&'static str, Box<dyn Executor>)> {
@@ -319,6 +320,38 @@ fn a_cancellation_ends_a_chunk_at_the_next_input() {
             assert_eq!((outcomes.len(), site.marks()), (2, vec![0, 1]), "{name}");
             assert_eq!((map.progress().finished, map.progress().cancelled), (2, 1), "{name}");
             site.remove();
+        }
+    });
+}
+
+fn take_so_long((millis, site): (u64, Option<Site>), progress: &Updater) -> TaskResult<u64> {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(millis) {
+        std::hint::spin_loop();
+    }
+    if let Some(site) = site {
+        eventually("the gate is opened", || site.gate.exists() || progress.is_cancelled());
+    }
+    Ok(millis)
+}
+
+#[test]
+fn outcomes_come_before_the_rest_of_their_chunk_however_long_the_items_take() {
+    within_deadline(|| {
+        for (name, executor) in executors().into_iter().filter(|(name, _)| *name != "inline") {
+            // Those that come at once are sent together, and so are those after a longer one.
+            for times in [&[0, 0][..], &[5, 0], &[5, 5, 0, 0], &[0, 5, 0]] {
+                let site = Site::new();
+                let waits = (0, Some(site.clone()));
+                let inputs: Vec<_> = times.iter().map(|&time| (time, None)).chain([waits]).collect();
+                let mut map = executor.map(take_so_long, inputs).chunks(times.len() + 1);
+                for &time in times {
+                    assert_eq!(smol::block_on(map.next()).unwrap().unwrap(), time, "{name}: {times:?}");
+                }
+                fs::write(&site.gate, "").unwrap();
+                assert_eq!(smol::block_on(map.next()).unwrap().unwrap(), 0, "{name}: {times:?}");
+                site.remove();
+            }
         }
     });
 }

@@ -5,7 +5,7 @@ pub(crate) use imp::Alarm;
 #[cfg(target_os = "linux")]
 mod imp {
     use std::io;
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
     use std::time::Duration;
 
     use rustix::io::{read, retry_on_intr};
@@ -41,11 +41,19 @@ mod imp {
             let _ = retry_on_intr(|| read(&self.0, &mut [0; 8]));
         }
     }
+
+    /// Readable once it is due.
+    impl AsFd for Alarm {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
 mod imp {
     use std::io;
+    use std::os::fd::{AsFd, BorrowedFd};
     use std::time::Duration;
 
     /// There is none here.
@@ -64,6 +72,12 @@ mod imp {
         }
 
         pub(crate) fn wait(&self) {
+            match *self {}
+        }
+    }
+
+    impl AsFd for Alarm {
+        fn as_fd(&self) -> BorrowedFd<'_> {
             match *self {}
         }
     }

@@ -1,6 +1,7 @@
 //! How a worker comes to its channel, and exchanges introductions with its program.
 
 use std::error::Error;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ impl Worker {
             parent,
             reading: Mutex::new(Reading::new(decoder, heartbeat)),
             alarm: Alarm::new()?,
+            is_watched: AtomicBool::new(false),
+            is_to_send: AtomicBool::new(false),
             store: Arc::default(),
             inbox: Mutex::default(),
             changed: Condvar::new(),

@@ -32,6 +32,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{self, Write};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -101,6 +102,10 @@ struct Worker {
     /// Locked by the one who reads.
     reading: Mutex<Reading>,
     alarm: Option<Alarm>,
+    /// Whether the watcher reads, which then sends what is pending when the alarm comes.
+    is_watched: AtomicBool,
+    /// Whether the alarm was set for that.
+    is_to_send: AtomicBool,
     /// What inputs refer to.
     store: Arc<Store>,
     inbox: Mutex<Inbox>,
@@ -198,6 +203,8 @@ impl Work for RemoteItems {
             if elapsed.saturating_sub(sent) > batch::LONGEST {
                 self.worker.send_what_was_said();
                 sent = elapsed;
+            } else {
+                self.worker.send_soon();
             }
         })?;
         Ok(Encoded::default())

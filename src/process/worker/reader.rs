@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::process;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ use crate::task::{TaskRef, state, transitions};
 const LOOK: Duration = Duration::from_micros(200);
 /// The same where the program may be far away: a few times what a short task takes then.
 const REMOTE_LOOK: Duration = Duration::from_millis(1);
+/// When outcomes of items that are over are sent, at the latest.
+const SOON: Duration = Duration::from_millis(1);
 /// As soon as an alarm can come.
 const AT_ONCE: Duration = Duration::from_nanos(1);
 /// How long a task may take to end when the program is gone.
@@ -63,6 +66,7 @@ impl Worker {
             (None, _) => Watch::Unset,
             (Some(task), Watch::Seen(seen)) if task == seen => {
                 inbox.reader = Reader::Watcher;
+                self.is_watched.store(true, Ordering::Relaxed);
                 Watch::Unset
             }
             (Some(task), _) => {
@@ -70,6 +74,28 @@ impl Worker {
                 Watch::Seen(task)
             }
         };
+        drop(inbox);
+        if self.is_watched.load(Ordering::Relaxed) {
+            self.send_pending();
+        }
+    }
+
+    /// Sends what has come of items that are over, of a task that goes on: the next one may take long.
+    fn send_pending(&self) {
+        // First, so that whoever adds something after this sets the alarm again.
+        self.is_to_send.store(false, Ordering::Relaxed);
+        self.channel().send_off();
+    }
+
+    /// Has the watcher send what was said, unless something else does so before.
+    pub(super) fn send_soon(&self) {
+        let Some(alarm) = &self.alarm else { return };
+        // What was said before the watcher has taken over the reading is sent by it then. Which of both came first is seen by
+        // the lock of the outbox.
+        let is_up_to_watcher = self.is_watched.load(Ordering::Relaxed) && !self.is_to_send.load(Ordering::Relaxed);
+        if is_up_to_watcher && !self.is_to_send.swap(true, Ordering::Relaxed) {
+            alarm.set(SOON);
+        }
     }
 
     /// Sets the alarm for the runner, which is about to be busy.
@@ -111,7 +137,7 @@ impl Worker {
             });
         }
         if received == Received::Nothing {
-            self.wait(reading.pulse.as_ref());
+            self.wait(reading.pulse.as_ref(), is_runner);
         }
         if self.channel().is_full() {
             self.channel().send_off();
@@ -152,8 +178,10 @@ impl Worker {
         if pulse.lost_at() > now { Ok(()) } else { Err(WireError::silence(pulse.patience())) }
     }
 
-    fn wait(&self, pulse: Option<&Pulse>) {
+    fn wait(&self, pulse: Option<&Pulse>, is_runner: bool) {
         let mut fds = vec![PollFd::new(self.channel(), PollFlags::IN), PollFd::new(&self.outlet.wake, PollFlags::IN)];
+        let alarm = self.alarm.as_ref().filter(|_| !is_runner);
+        fds.extend(alarm.map(|alarm| PollFd::new(alarm, PollFlags::IN)));
         if self.channel().is_full() {
             fds.push(PollFd::from_borrowed_fd(self.channel().output(), PollFlags::OUT));
         }
@@ -161,6 +189,10 @@ impl Worker {
         self.parent.wait(&mut fds, beat);
         if !fds[1].revents().is_empty() {
             self.outlet.wake.drain();
+        }
+        if let Some(alarm) = alarm.filter(|_| !fds[2].revents().is_empty()) {
+            alarm.wait();
+            self.send_pending();
         }
     }
 
@@ -194,6 +226,8 @@ impl Worker {
         let is_for_other = is_work && inbox.current.is_none() && inbox.reader == Reader::Watcher;
         if is_for_other && self.alarm.is_some() {
             inbox.reader = Reader::Runner;
+            self.is_watched.store(false, Ordering::Relaxed);
+            self.is_to_send.store(false, Ordering::Relaxed);
         }
         drop(inbox);
         if is_for_other {
