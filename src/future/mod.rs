@@ -603,7 +603,7 @@ impl<T> ProgressFuture<T> {
     /// Runs the task on this thread, if it is still to be run.
     fn run_here(&self) {
         if self.core().claim().is_ok() {
-            untyped::run_here(self.task(), self.callbacks.clone());
+            untyped::run_here(self.core(), self.task(), self.callbacks.clone());
         }
     }
 }

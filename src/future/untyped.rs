@@ -68,17 +68,17 @@ pub(super) fn belongs_here(core: &Core) -> bool {
     core.state.load() & state::INLINE != 0 || run::current_pool(core.pool_id()).is_some()
 }
 
-/// Runs a task that was claimed on this thread.
-pub(super) fn run_here(task: TaskRef, observers: Option<Observers>) {
+/// Runs a task that was claimed on this thread. The `core` is that of the task.
+pub(super) fn run_here(core: &Core, task: TaskRef, observers: Option<Observers>) {
     let callbacks = observers.map(|observers| (thread::current().id(), observers));
-    let report_interval = run::current_pool(task.core.pool_id()).map(|pool| pool.report_interval);
+    let report_interval = run::current_pool(core.pool_id()).map(|pool| pool.report_interval);
     let is_default = report_interval.is_none() && callbacks.is_none();
     let surroundings = || Surroundings { report_interval, callbacks, ..Surroundings::default() };
-    run::run(task.clone(), if is_default { Context::default() } else { Context::new(surroundings()) });
+    run::run(task, if is_default { Context::default() } else { Context::new(surroundings()) });
     let has_ended = |word| word & state::ENDED != 0;
-    if !has_ended(task.core.state.load()) {
+    if !has_ended(core.state.load()) {
         // One of its limits has passed, and another thread is about to write that: the future is ready when this is done.
-        task.core.wait_until(has_ended, Some(Instant::now() + MOMENT));
+        core.wait_until(has_ended, Some(Instant::now() + MOMENT));
     }
     if report_interval.is_some() {
         // Its pool still has it in the queue.
@@ -153,7 +153,7 @@ mod tests {
             }
             transitions::refuse(&late, TaskErrorKind::TimedOut, None);
         });
-        run_here(task.clone(), None);
+        run_here(&task.core, task.clone(), None);
         assert!(task.core.has_ended());
         watchdog.join().unwrap();
     }

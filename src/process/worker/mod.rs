@@ -102,7 +102,8 @@ struct Worker {
     /// Locked by the one who reads.
     reading: Mutex<Reading>,
     alarm: Option<Alarm>,
-    /// Whether the watcher reads, which then sends what is pending when the alarm comes.
+    /// Whether the watcher has taken the reading over, for those who would have to lock the inbox for each item. It sends what
+    /// is pending when the alarm comes then.
     is_watched: AtomicBool,
     /// Whether the alarm was set for that.
     is_to_send: AtomicBool,

@@ -89,7 +89,8 @@ impl Worker {
 
     /// Has the watcher send what was said, unless something else does so before.
     pub(super) fn send_soon(&self) {
-        let Some(alarm) = &self.alarm else { return };
+        // Where no memory is shared, it was sent.
+        let Some(alarm) = self.alarm.as_ref().filter(|_| self.channel().memory().is_some()) else { return };
         // What was said before the watcher has taken over the reading is sent by it then. Which of both came first is seen by
         // the lock of the outbox.
         let is_up_to_watcher = self.is_watched.load(Ordering::Relaxed) && !self.is_to_send.load(Ordering::Relaxed);
