@@ -5,7 +5,6 @@
 mod support;
 
 use std::fmt;
-use std::fs;
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, channel};
@@ -26,7 +25,7 @@ use progress_executor::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{DEADLINE, Hand, eventually, gate, has_process, with_time_enough, within_deadline};
+use crate::support::{DEADLINE, Hand, eventually, gate, has_process, is_stopped, with_time_enough, within_deadline};
 
 progress_executor::test_worker!(
     same,
@@ -329,8 +328,7 @@ fn process_id((): (), _: &Updater) -> TaskResult<u32> {
 fn stop(worker: u32) -> Pid {
     let process = Pid::from_raw(worker as i32).unwrap();
     kill_process(process, Signal::STOP).unwrap();
-    let status = format!("/proc/{worker}/stat");
-    eventually("it is stopped", || fs::read_to_string(&status).is_ok_and(|text| text.contains(") T ")));
+    eventually("it is stopped", || is_stopped(worker));
     process
 }
 

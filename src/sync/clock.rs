@@ -61,16 +61,15 @@ pub(crate) struct Span {
 }
 
 impl Clock {
-    /// Starts the clock, or restarts it. Returns for how long it was stopped.
-    pub(crate) fn start(&self, now: u64) -> u64 {
+    /// Starts the clock, or restarts it.
+    pub(crate) fn start(&self, now: u64) {
         let Span { started, stopped } = self.read();
-        let (started, pause) = match (started, stopped) {
-            (0, _) => (now, 0),
-            (_, 0) => (started, 0),
-            _ => (started, now.saturating_sub(stopped)),
+        let started = match (started, stopped) {
+            (0, _) => now,
+            (_, 0) => started,
+            _ => started + now.saturating_sub(stopped),
         };
-        self.set(Span { started: started + pause, stopped: 0 });
-        pause
+        self.set(Span { started, stopped: 0 });
     }
 
     /// Stops the clock; does nothing where it stands still.

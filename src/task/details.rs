@@ -109,11 +109,26 @@ pub(crate) struct Standstill {
 /// What has happened to a task, for its report.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
-    /// The time that it was paused, in nanoseconds, by which its start was moved forward.
-    pub(crate) paused: u64,
+    /// When it was started, where pauses have moved that forward since; 0 elsewhere.
+    first_start: u64,
     pub(crate) lost_tries: LostTries,
     /// The host of the process that it was sent to, where that is another one.
     pub(crate) host: Option<Arc<str>>,
+}
+
+impl Past {
+    /// A pause will move it.
+    fn note_start(&mut self, span: Span) {
+        if self.first_start == 0 {
+            self.first_start = span.started;
+        }
+    }
+
+    /// When the task was started, whose clock says `span`; 0 where it was not. Not the sum of what ran and of its pauses: of
+    /// a task in another process these are measured by two clocks, and may overlap.
+    pub(crate) fn started(&self, span: Span) -> u64 {
+        if self.first_start == 0 { span.started } else { span.started.min(self.first_start) }
+    }
 }
 
 /// When it was running before, on workers that were lost.
@@ -255,7 +270,8 @@ impl Totals {
 
     /// A pause is over.
     fn go_on_at(&mut self, clock: &Clock, now: u64) {
-        self.past.get_or_insert_default().paused += clock.start(now);
+        self.past.get_or_insert_default().note_start(clock.read());
+        clock.start(now);
     }
 
     /// The task ends there, with its clock stopped.
@@ -308,8 +324,8 @@ impl Totals {
         let ended = clock::now();
         // Nobody may have heard that it had begun.
         let past = self.past.get_or_insert_default();
-        let paused = std::mem::take(&mut past.paused);
-        let started = if span.started == 0 { ended } else { span.started.saturating_sub(paused) };
+        let started = if span.started == 0 { ended } else { past.started(span) };
+        past.first_start = 0;
         past.lost_tries.add(TrySpan { worker, started, ended });
         self.remote_part = 0.0;
         self.seen = None;

@@ -51,7 +51,7 @@ impl TaskRecord {
             (position, span, totals.and_then(|totals| totals.past.as_deref().cloned()).unwrap_or_default())
         });
         let position = if status.is_terminal() { position } else { task.look().unwrap_or(position) };
-        let started = span.started.saturating_sub(past.paused);
+        let started = past.started(span);
         let ended = if status.is_terminal() { span.stopped } else { 0 };
         let has_started = started > 0;
         // It may have been added to its group later than all of this.

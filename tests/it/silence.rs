@@ -19,7 +19,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_pro
 use crate::contract::{count_forever, sleep_for_ever};
 use crate::crashes::process_id;
 use crate::processes::hold;
-use crate::support::{NewFile, count, eventually, has_process, within_deadline};
+use crate::support::{NewFile, count, eventually, has_process, is_stopped, within_deadline};
 
 /// What a stopped worker may take beyond the grace, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -78,9 +78,7 @@ fn kill_child(log: &NewFile) {
 
 pub(crate) fn stop(process: u32) {
     signal(process, Signal::STOP);
-    let status = format!("/proc/{process}/stat");
-    let is_stopped = || fs::read_to_string(&status).is_ok_and(|text| text.contains(") T "));
-    eventually("the worker is stopped", is_stopped);
+    eventually("the worker is stopped", || is_stopped(process));
 }
 
 /// Pools of one worker: with memory that it shares with the program, and without.

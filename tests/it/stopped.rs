@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{env, thread};
 
 use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{eventually, within_deadline};
+use crate::support::{eventually, is_stopped, within_deadline};
 
 const CHILD: &str = "PROGRESS_EXECUTOR_TEST_STOPPED";
 const LIMIT: Duration = Duration::from_millis(400);
@@ -74,8 +74,7 @@ fn tasks_that_are_lively_are_not_ended_because_their_program_was_stopped() {
         line("ready");
         for round in 0..ROUNDS {
             kill_process(id, Signal::STOP).unwrap();
-            let stat = format!("/proc/{}/stat", child.id());
-            eventually("it stands still", || fs::read_to_string(&stat).unwrap().contains(") T "));
+            eventually("it stands still", || is_stopped(child.id()));
             // Time has to pass that it is not given.
             thread::sleep(STOPPED);
             kill_process(id, Signal::CONT).unwrap();

@@ -1,7 +1,8 @@
 //! What the tests are written with.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::future::Future;
+use std::io;
 use std::iter;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -245,4 +246,12 @@ impl Drop for NewFile {
 /// Whether there is a process of this number that has not been reaped.
 pub(crate) fn has_process(id: u32) -> bool {
     rustix::process::test_kill_process(Pid::from_raw(id as i32).unwrap()).is_ok()
+}
+
+/// Whether somebody has stopped this process. Its threads stop one after the other, and it has with the last one.
+pub(crate) fn is_stopped(process: u32) -> bool {
+    let stands_still = |thread: io::Result<DirEntry>| {
+        thread.and_then(|thread| fs::read_to_string(thread.path().join("stat"))).is_ok_and(|text| text.contains(") T "))
+    };
+    fs::read_dir(format!("/proc/{process}/task")).is_ok_and(|mut threads| threads.all(stands_still))
 }

@@ -1,7 +1,6 @@
 //! Workers that stand still: those of a suspended pool, and one that somebody else has stopped while its task ends.
 
 use std::error::Error;
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use progress_executor::{
 use crate::contract::count_forever;
 use crate::crashes::process_id;
 use crate::silence::stop;
-use crate::support::{count, eventually, has_process, within_deadline};
+use crate::support::{count, eventually, has_process, is_stopped, within_deadline};
 
 /// Hears that it is cancelled, and does not end.
 pub(crate) fn notice_and_stay((): (), progress: &Updater) -> TaskResult<()> {
@@ -31,10 +30,6 @@ fn for_each_pool(check: impl Fn(ProcessPoolBuilder) + Send + 'static) {
         check(builder());
         check(builder().without_shared_memory());
     });
-}
-
-fn is_stopped(process: u32) -> bool {
-    fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| stat.contains(") T "))
 }
 
 /// A pool that is suspended, its worker, and the task that this runs.

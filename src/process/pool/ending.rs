@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::process::pool::child::ChildProcess;
-use crate::process::pool::scheduler::LAST_MOMENT;
 
-/// How long it may take after it was asked. It has to end its workers and its job, which it leaves behind when it is killed.
+/// How long it may take after it was asked: it has to end its workers and its job, which it leaves behind when it is killed.
+/// The same after it was killed: on a machine that is busy, that takes its time as well.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ impl Ending {
 
     /// It was killed.
     pub(super) fn killed(now: Instant) -> Self {
-        Self { step: Step::Killed, until: now + LAST_MOMENT }
+        Self { step: Step::Killed, until: now + PATIENCE }
     }
 
     /// Takes the next step if it is due, and returns when the one after it is; `None` if it was killed and does not end.

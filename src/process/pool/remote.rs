@@ -212,6 +212,25 @@ mod tests {
     use crate::task::record::TaskRecord;
 
     #[test]
+    fn it_has_started_when_it_did_although_its_worker_had_it_run_while_it_was_known_to_be_paused() {
+        let (task, _handle) = run::new(Idle, None);
+        Queued::new(Job { task: task.clone() }, "idle", Encoded::default(), Vec::new()).lend().unwrap();
+        let remote = RemoteTask { task: &task, report_interval: Duration::ZERO };
+        remote.begin();
+        let started = task.core.span().unwrap().0;
+        remote.mirror(RemoteSnapshot { elapsed: 1, is_halted: true, ..RemoteSnapshot::default() });
+        let heard_at = clock::now();
+        // It went on at once, and has run ever since.
+        let elapsed = heard_at - started;
+        let at_its_end = RemoteSnapshot { elapsed, ..RemoteSnapshot::default() };
+        remote.end(at_its_end, Err(Loss::of(TaskErrorKind::Failed)), Payload::default(), heard_at);
+
+        let record = TaskRecord::new(&task, 0, None);
+        assert!(record.tries() == 1 && record.started() >= Some(started) && record.ended() > record.started());
+        assert_eq!(record.elapsed, elapsed);
+    }
+
+    #[test]
     fn a_task_that_is_lost_before_anybody_has_heard_of_its_start_was_tried_all_the_same() {
         for is_cancelled in [false, true] {
             let mut details = Details::default();
