@@ -1,16 +1,16 @@
-//! How much of what has come of tasks a [worker](super) sends at a time, while more tasks wait.
+//! How many outcomes a [worker](super) collects before it sends them, while more tasks wait.
 
 use std::time::Duration;
 
 use crate::process::protocol::memory::PLACES;
 
-/// For how long tasks may run before what has come of them is sent.
+/// How long tasks may run in total before their outcomes are sent.
 pub(super) const LONGEST: Duration = Duration::from_micros(100);
-/// How many they may be: so that the program takes in what has come of some, and sends others, while there are still some to
-/// do.
+/// How many tasks may end before their outcomes are sent: few enough for the program to take them in, and to send more tasks,
+/// while the worker still has some to run.
 const MOST: usize = PLACES / 4;
 
-/// The tasks that have ended since something was sent, and the time that they took.
+/// How many tasks have ended since outcomes were last sent, and how long they ran.
 #[derive(Default)]
 pub(super) struct Unsent {
     tasks: usize,

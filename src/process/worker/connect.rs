@@ -1,4 +1,4 @@
-//! How an invited worker connects: it tries all addresses at once, and takes the first behind which somebody knows the key.
+//! How an invited worker connects: it tries all addresses at once, and takes the first where a program proves to know the key.
 
 use std::error::Error;
 use std::fs::File;
@@ -28,18 +28,18 @@ use crate::process::worker::settle::{origin, settle};
 use crate::process::worker_args;
 use crate::process::worker_args::Role;
 
-/// How long to try again: a program may have a thousand workers that connect at once.
+/// How long to keep trying: a program may have a thousand workers that connect at once.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait for an invitation, and for what follows its first line.
 const INVITED: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 /// How long to wait for a connection, and then for an answer.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// How long to wait for the program to say something once it knows who this is: unless it stands still, it does so at once.
+/// How long to wait for the program's first message once it knows this worker. Unless the program is stopped, it comes at once.
 const WELCOME: Duration = Duration::from_secs(60);
 /// How long to wait before the next round.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Connects to the program that has invited this worker, once its surroundings are those that the program wants.
+/// Connects to the program that invited this worker, after taking on the surroundings that the program wants.
 pub(super) fn join(
     registry: &'static TaskRegistry,
     role: &Role,
@@ -60,7 +60,7 @@ pub(super) fn join(
     match role.take_lifeline()? {
         Some(lifeline) => {
             parent.set_lifeline(lifeline);
-            // Tells the program the label that the launcher puts in front of this worker's lines. Nobody may read it.
+            // Shows the program which label the launcher puts in front of this worker's lines. Standard error may have no reader.
             let Origin { pid, host, .. } = origin();
             let _ = io::stderr().write_all(signature::of(pid, &host).as_bytes());
         }
@@ -114,14 +114,14 @@ fn read_line(from: impl AsFd) -> Result<String, Box<dyn Error>> {
     Ok(String::from_utf8(line).map_err(|_| uninvited(&NoInvitation::Other))?)
 }
 
-/// Leaves the line as standard output, where the process finds it that this one becomes, and nobody else does.
+/// Makes standard output a socket that holds the line, so that only the process that this one becomes can read it.
 fn leave_line(line: &str) -> io::Result<()> {
     let (mut ours, theirs) = UnixStream::pair()?;
     ours.write_all(line.as_bytes())?;
     Ok(rustix::stdio::dup2_stdout(above_standard(OwnedFd::from(theirs))?)?)
 }
 
-/// Takes no longer than [`PATIENCE`] and two [`ATTEMPT`]s, unless the program stands still. An error says what was wrong with
+/// Takes no longer than [`PATIENCE`] and two [`ATTEMPT`]s, unless the program is stopped. The error says what was wrong with
 /// each address.
 fn connect(Invitation { terms, addresses }: &Invitation, parent: &Parent) -> Result<Link, String> {
     let until = Instant::now() + PATIENCE;
@@ -131,7 +131,7 @@ fn connect(Invitation { terms, addresses }: &Invitation, parent: &Parent) -> Res
             let thread = thread::Builder::new().name("progress-connect".into());
             let (target, terms, answer) = (address.clone(), terms.clone(), answered.clone());
             if let Err(error) = thread.spawn(move || reach(target, &terms, &answer)) {
-                // There may be room for one when all are tried again.
+                // There may be room for another thread in the next round.
                 let _ = answered.send((address.clone(), Err(error)));
             }
         }
@@ -156,7 +156,7 @@ fn connect(Invitation { terms, addresses }: &Invitation, parent: &Parent) -> Res
 
 type Answered = Sender<(String, io::Result<Answer>)>;
 
-/// Tries all addresses of a name. Nobody may be waiting for the result any more.
+/// Tries all addresses of a name. The receiver of the results may be gone by then.
 fn reach(address: String, terms: &Terms, answered: &Answered) {
     let found: Vec<SocketAddr> = match address.to_socket_addrs() {
         Ok(found) => found.collect(),
@@ -167,7 +167,7 @@ fn reach(address: String, terms: &Terms, answered: &Answered) {
     }
 }
 
-/// Somebody who knows the key has answered, and waits for the confirmation, which only one of those who have gets.
+/// A program that has proved to know the key and waits for the confirmation, which is sent to only one of those that answer.
 struct Answer {
     stream: TcpStream,
     sealer: Sealer,
@@ -189,7 +189,7 @@ fn introduce(address: SocketAddr, terms: &Terms) -> io::Result<Answer> {
     Ok(Answer { stream, sealer, opener, confirmation })
 }
 
-/// Names what the system does not: that nothing came in time, or that nothing will.
+/// Puts into words what the system's error does not say: that nothing came in time, or that nothing will come.
 fn silent(error: io::Error, patience: Duration) -> io::Error {
     let what = match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
@@ -204,7 +204,7 @@ fn silent(error: io::Error, patience: Duration) -> io::Error {
 }
 
 impl Answer {
-    /// Returns once the program has said something. It turns away who takes long to confirm, as on a busy machine.
+    /// Returns once the program has sent something. It turns away a worker that takes long to confirm, as on a busy machine.
     fn confirm(self) -> io::Result<Link> {
         let Self { mut stream, sealer, opener, confirmation } = self;
         stream.write_all(&confirmation)?;

@@ -1,4 +1,4 @@
-//! What the program is told of a task while it runs in a worker.
+//! What a worker tells the program about a task while it runs.
 
 use std::io;
 use std::iter;
@@ -30,22 +30,22 @@ use crate::task::remote::{Position, RemotePart, RemoteSnapshot, Said, beginning}
 use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
 
-/// The channel, and who sends what it had no room for.
+/// The channel, with what it had no room for, and a way to wake the thread that sends that later.
 pub(crate) struct Outlet {
     pub(crate) channel: Channel,
     /// Wakes the thread that reads.
     pub(crate) wake: WakePipe,
-    /// The task that runs, as it is known here and in the program. No other is recorded or heard.
+    /// The running task, by its id here and its id in the program. No other task is recorded or relayed.
     pub(super) current: Mutex<Option<(TaskId, u64)>>,
     /// Lines that there was no room for. Lock order: `current` before `unsent`.
     unsent: Mutex<Backlog>,
-    /// Something about the task was not sent, for there was no room for it.
+    /// Whether a report on the task was held back for lack of room.
     is_behind: AtomicBool,
-    /// How many records of logs there was no room for since that was told.
+    /// How many log records were dropped for lack of room and have not been reported yet.
     #[cfg(feature = "log")]
     pub(super) dropped_records: AtomicU64,
-    /// Locked from when the state of the task is read until it is sent, and while a line is sent, so that no line
-    /// overtakes the counts from before it. Locked before all others, except for what a forwarder has sent.
+    /// Held from reading the state of the task until it is sent, and while a line is sent, so that no line overtakes the
+    /// counts that precede it. Locked before all other locks except `Forwarder::sent`.
     order: Mutex<()>,
 }
 
@@ -63,7 +63,7 @@ impl Outlet {
         })
     }
 
-    /// Records, from now on, what this task says, which is the one with the id `run` in the program. It has not begun.
+    /// Makes this the task that is recorded from now on. It has not begun; its id in the program is `run`.
     pub(crate) fn turn_to(&self, task: &Core, run: u64) {
         *self.current() = Some((task.id(), run));
         if let Some(live) = self.channel.memory().and_then(Memory::live) {
@@ -72,7 +72,7 @@ impl Outlet {
         }
     }
 
-    /// Sends the end of the current task: after the lines that wait, and before nothing more of the task, even if a
+    /// Adds the end of the current task to the outbox, after the lines that wait. Nothing more of the task follows, even if a
     /// thread that it has left behind prints something.
     pub(crate) fn end(&self, ended: Reply) {
         let mut current = self.current();
@@ -104,22 +104,22 @@ impl Outlet {
         self.channel.send_off();
     }
 
-    /// Whether something about the task was not sent that there is room for by now. Says so once.
+    /// Whether there is room again for a report that was held back. Returns `true` once.
     pub(super) fn has_room_again(&self) -> bool {
         !self.channel.is_full() && self.is_behind.swap(false, Ordering::SeqCst)
     }
 
-    /// Whether there is no room. Then the thread that reads [sees to it](Self::has_room_again) when there is.
+    /// Whether there is no room. If so, the thread that reads [sends the report](Self::has_room_again) once there is.
     fn falls_behind(&self) -> bool {
-        // Looked at again: whoever made room meanwhile may have looked before.
+        // Checked again: a thread that has just made room may have looked before the flag was set.
         self.channel.is_full() && {
             self.is_behind.store(true, Ordering::SeqCst);
             self.channel.is_full()
         }
     }
 
-    /// Uses the memory for this task, if it is the current one. Threads that a task has left behind may still call this:
-    /// locked meanwhile, so that they neither write besides another one nor drop a request for that.
+    /// Uses the memory for this task, if it is the current one. Threads that a task has left behind may still call this. The
+    /// lock is held meanwhile, so that they neither write beside the next task nor drop a request that is meant for that.
     pub(super) fn use_memory<R>(&self, task: TaskId, act: impl FnOnce(&Memory, u64) -> R) -> Option<R> {
         let memory = self.channel.memory()?;
         let current = self.current();
@@ -142,7 +142,7 @@ impl Outlet {
         }
     }
 
-    /// Says how many records there was no room for, as one of this task.
+    /// Reports how many records were dropped for lack of room, as a record of this task.
     #[cfg(feature = "log")]
     pub(super) fn tell_of_dropped(&self, run: u64, outbox: &mut Outbox) {
         let dropped = self.dropped_records.swap(0, Ordering::Relaxed);
@@ -173,7 +173,7 @@ impl Relay for Outlet {
         let current = self.current();
         // The initializer is no task of the program, and threads that a task has left behind belong to none.
         let Some((_, run)) = current.filter(|&(task, run)| task == line.task && run != 0) else {
-            // Standard error may be slow, and the current task is not to wait for it.
+            // Standard error may be slow, and the current task must not wait for it.
             drop((current, in_order));
             return to_standard_error(&line.text);
         };
@@ -185,16 +185,16 @@ impl Relay for Outlet {
     }
 }
 
-/// Forwards what can be seen of a task.
+/// Forwards the visible state of a task to the program.
 pub(crate) struct Forwarder {
     outlet: Arc<Outlet>,
     run: Run,
     task: TaskRef,
     /// In bytes.
     longest_message: usize,
-    /// What the program wants of the task by now: bits of its control word.
+    /// What the program currently wants of the task: bits of its control word.
     wanted: AtomicU32,
-    /// Whether this subscribes to the task, and does not only wait for its next progress call.
+    /// Whether this has subscribed to the task, rather than only waiting for its next progress call.
     observes: AtomicBool,
     sent: Mutex<Sent>,
 }
@@ -203,37 +203,37 @@ struct Sent {
     state: ProgressState,
     has_noticed: bool,
     is_silent: bool,
-    /// The end of the task is sent in another way.
+    /// Nothing more is sent from here: the end of the task is sent separately.
     is_closed: bool,
 }
 
 impl Forwarder {
     pub(crate) fn new(outlet: Arc<Outlet>, run: Run, task: TaskRef, longest_message: usize) -> Arc<Self> {
         let core = &task.core;
-        // The program waits for the first progress call, and nobody else has asked for one before this is observed.
+        // The program waits for the first progress call, and nothing else has asked for one before the task is observed here.
         core.state.set(state::ECHO);
         if core.has_run() && core.state.load() & state::PROBE == 0 {
             core.state.clear(state::ECHO);
         }
-        // The start of the task is sent in another way.
+        // The start of the task is sent separately.
         let state = ProgressState { status: Status::Running, ..ProgressState::INITIAL };
         let sent = Mutex::new(Sent { state, has_noticed: false, is_silent: true, is_closed: false });
         let (wanted, observes) = (AtomicU32::new(0), AtomicBool::new(false));
         Arc::new(Self { outlet, run, task, longest_message, wanted, observes, sent })
     }
 
-    /// Changes what the program wants to hear of the task. The caller [forwards](Self::forward) it afterwards.
+    /// Changes what the program wants to know about the task. The caller [forwards](Self::forward) it afterwards.
     pub(crate) fn heed(self: &Arc<Self>, wanted: u32) {
         self.wanted.store(wanted, Ordering::SeqCst);
-        // The program may have ended a pause and begun another one, of which only that is heard: it is told again. The end of
-        // a pause is news by itself.
+        // The program may have ended a pause and begun another, and only the latter has arrived here: it is reported again. The
+        // end of a pause is news anyway.
         let mut sent = self.lock();
         if wanted & state::PAUSE != 0 && sent.state.status == Status::Paused {
             sent.state.status = Status::Running;
         }
         drop(sent);
         if wanted & (state::OBSERVED | state::PAUSE | state::CANCEL) != 0 {
-            // It is also sent that the task waits, or has noticed its cancellation.
+            // A wait of the task, or that it has noticed its cancellation, is reported as well.
             self.observe();
         }
     }
@@ -246,12 +246,12 @@ impl Forwarder {
         }
     }
 
-    /// Whether the program wants this of the task by now.
+    /// Whether the program currently wants this of the task.
     fn is_wanted(&self, bit: u32) -> bool {
         self.wanted.load(Ordering::SeqCst) & bit != 0
     }
 
-    /// Sends its state at the next progress call.
+    /// Has the state of the task sent at its next progress call.
     pub(crate) fn probe(&self) {
         let mut sent = self.lock();
         let word = self.task.core.state.load();
@@ -275,7 +275,7 @@ impl Forwarder {
         let core = &self.task.core;
         core.waiter.register(&Waker::from(self.clone()));
         if core.has_ended() {
-            // Lets go of the waker, which holds the task.
+            // Drops the waker, which holds the task.
             return drop(core.waiter.take());
         }
         let mut sent = self.lock();
@@ -293,12 +293,12 @@ impl Forwarder {
             // Recorded first, so that the record is never older than what is sent.
             core.record(|said| self.outlet.record(core.id(), said));
         }
-        // The rest can be read in shared memory.
+        // The program can read the rest in shared memory.
         let is_shown = says_more && self.is_wanted(state::OBSERVED);
         let is_hidden = state.status != sent.state.status || state.parts != sent.state.parts;
         let is_news =
             is_shown || is_hidden || snapshot.has_noticed != sent.has_noticed || !snapshot.is_silent && sent.is_silent;
-        // While there is no room, only the newest is kept: it is forwarded when there is.
+        // While there is no room, only the newest state is kept, and forwarded once there is.
         if !is_news || self.outlet.falls_behind() {
             return;
         }
@@ -311,7 +311,7 @@ impl Forwarder {
         self.outlet.send_off();
     }
 
-    /// The task as it is now for the program, which knows of no other reason to wait than its pause.
+    /// The task as the program should see it now: the program knows no reason to wait other than its own pause.
     fn see(&self) -> ProgressState {
         let core = &self.task.core;
         let state = if self.observes.load(Ordering::SeqCst) {
@@ -321,15 +321,15 @@ impl Forwarder {
         };
         let status = match state.status {
             Status::Paused if self.is_wanted(state::PAUSE) => Status::Paused,
-            // A suspension is not told. Nor is a pause that has just ended: the program knows, and the next one is news
-            // even if the task has not gone on in between. A task that is about to start has done so for the program.
+            // A suspension is not reported, nor is a pause that the program has just ended: it knows, and the next pause is news
+            // even if the task has not gone on in between. A task that is about to start has started for the program.
             Status::Paused | Status::Pending => Status::Running,
             status => status,
         };
         ProgressState { status, ..state }
     }
 
-    /// From now on the worker is not killed for this task.
+    /// Notes in shared memory that the task has noticed its cancellation, so that the worker is no longer killed for it.
     fn note_notice(&self) {
         if let Some(place) = self.outlet.channel.memory().and_then(|memory| memory.place(self.run.place)) {
             place.notice();
@@ -340,7 +340,7 @@ impl Forwarder {
 impl Subscriber<ProgressState> for Forwarder {
     fn store(&self, _old: &ProgressState, _new: &ProgressState, _interval: Option<Duration>) {}
 
-    /// Wakes the forwarder, which is what waits for the task here.
+    /// Wakes the forwarder, which is what waits for the task in a worker.
     fn notify(&self, owner: &Waiter) {
         owner.wake();
     }
@@ -352,12 +352,12 @@ impl Wake for Forwarder {
     }
 }
 
-/// What can be seen of a task in this state.
+/// What the program is shown of a task in this state.
 pub(crate) fn snapshot_of(task: &TaskRef, state: &ProgressState, longest_message: usize) -> RemoteSnapshot {
     let word = task.core.state.load();
     let progress = snapshot_of_item(state, longest_message);
     RemoteSnapshot {
-        // One that is to end goes on.
+        // A task that has been told to end does not stay in a pause.
         is_halted: state.status == Status::Paused,
         has_noticed: word & state::NOTICED != 0,
         is_silent: word & state::ECHO != 0,
@@ -374,7 +374,7 @@ fn position(n: u64, total: Option<u64>, part: f64) -> Position {
     Position { n, total: total.unwrap_or(counts::UNKNOWN), part }
 }
 
-/// How far an item had come that has ended.
+/// How far an item had come when it ended.
 pub(crate) fn snapshot_of_item(state: &ProgressState, longest_message: usize) -> RemoteSnapshot {
     RemoteSnapshot {
         position: position(state.n, state.total, state.part),
@@ -384,7 +384,7 @@ pub(crate) fn snapshot_of_item(state: &ProgressState, longest_message: usize) ->
     }
 }
 
-/// The beginning of a text, if it is longer than that.
+/// Shortens a text to at most this many bytes, at a character boundary.
 pub(crate) fn shorten(mut text: String, room: usize) -> String {
     text.truncate(beginning(&text, room).len());
     text

@@ -1,4 +1,4 @@
-//! How a worker comes to its channel, and exchanges introductions with its program.
+//! How a worker obtains its channel, and exchanges introductions with its program.
 
 use std::error::Error;
 use std::sync::atomic::AtomicBool;
@@ -25,7 +25,7 @@ use crate::process::worker_args::{Role, Transport};
 use crate::process::{registry, worker_args};
 
 impl Worker {
-    /// Takes the channel for itself, and exchanges introductions.
+    /// Takes over the channel, and exchanges introductions.
     pub(super) fn connect(registry: &'static TaskRegistry, role: &Role) -> Result<Arc<Self>, Box<dyn Error>> {
         let mut parent = Parent::of_this_process();
         let link = link(registry, role, &mut parent)?;
@@ -34,7 +34,7 @@ impl Worker {
         let hello = hello(&mut channel, &mut decoder)?;
         channel.outbox().reply(Reply::Ready(ready(registry, role)));
         parent.send_all(&channel);
-        // An answer is sent in any case: it says who cannot understand whom.
+        // Checked only after the answer was sent, so that the program learns of a mismatch as well.
         let Hello { depth, report_interval, max_frame, heartbeat, log_level, .. } = check(hello, &channel, &parent)?;
         worker_args::set_depth(depth.saturating_add(1));
         TaskId::set_depth(worker_args::depth());
@@ -63,7 +63,7 @@ impl Worker {
     }
 }
 
-/// The way to the program that the arguments of this process say.
+/// The link to the program that the arguments of this process specify.
 #[cfg_attr(not(feature = "cluster"), allow(unused_variables, reason = "only who connects has a lifeline"))]
 fn link(registry: &'static TaskRegistry, role: &Role, parent: &mut Parent) -> Result<Link, Box<dyn Error>> {
     let by_hand = |error| worker_args::by_hand(registry, &error);
@@ -94,13 +94,13 @@ fn hello(channel: &mut Channel, decoder: &mut Decoder) -> Result<Hello, Box<dyn 
     }
 }
 
-/// Gives back the introduction of a program that this worker can serve.
+/// Returns the introduction, if this worker can serve the program.
 fn check(hello: Hello, channel: &Channel, parent: &Parent) -> Result<Hello, Box<dyn Error>> {
     if hello.version != VERSION {
         return Err(said(&WireError::Version(hello.version)).into());
     }
     if parent.is_other_than(hello.parent) {
-        // Another process may hold its end of the channel.
+        // The channel does not show that: another process may hold the program's end.
         return Err("the program that started this worker is gone".into());
     }
     if hello.shares_memory && channel.memory().is_none() {

@@ -13,15 +13,15 @@ use crate::task::remote::{RemoteLog, beginning};
 /// Longer records are cut off.
 const LONGEST_RECORD: usize = 64 << 10;
 const _: () = assert!(2 * LONGEST_RECORD as u64 + 1024 < MOST_SAID, "there is room for a record and its target");
-/// How many bytes may wait for room in the channel when another record comes.
+/// How many bytes may wait in a full channel before records are dropped.
 const MOST_WAITING: usize = 1 << 20;
 
-/// Levels from 1 for errors to 5 for traces, as they are sent.
+/// The filter for a level as it is sent: 0 for none, 1 for errors, up to 5 for traces.
 fn filter(level: u8) -> LevelFilter {
     LevelFilter::iter().nth(level.into()).unwrap_or(LevelFilter::Trace)
 }
 
-/// Sends records of this level, or of a lower one, to the program from now on. A logger that `main` has set before
+/// Sends records of this level, or of a more severe one, to the program from now on. A logger that `main` has set before
 /// stays.
 pub(super) fn install(level: u8, outlet: Arc<Outlet>) {
     let relayed = Relayed { level: filter(level), outlet };
@@ -36,14 +36,14 @@ struct Relayed {
 }
 
 impl Relayed {
-    /// Sends a record. If there is no room, it is dropped, which is told with the next one, or with the end of the task.
+    /// Sends a record. If there is no room, drops it; the next record, or the end of the task, reports that.
     fn send(&self, level: Level, target: &str, text: &str) {
         let Outlet { channel, dropped_records, .. } = &*self.outlet;
-        // Locked until the record is among what is sent: after the end of the task, it would be out of turn.
+        // Locked until the record is in the outbox: after the end of the task, it would be out of turn.
         let current = self.outlet.current();
         let id = current.map_or(0, |(_, run)| run);
         let mut outbox = channel.outbox();
-        // Many short ones fill the channel although they are few bytes.
+        // Being full is not enough: many short records fill the channel with few bytes.
         if channel.is_full() && waiting_in(&outbox) > MOST_WAITING {
             dropped_records.fetch_add(1, Ordering::Relaxed);
             return;
@@ -56,7 +56,7 @@ impl Relayed {
     }
 }
 
-/// How many bytes are next to be sent.
+/// How many bytes the next write would send.
 fn waiting_in(outbox: &Outbox) -> usize {
     let (slices, count) = outbox.slices();
     slices[..count].iter().map(|slice| slice.len()).sum()
@@ -91,7 +91,7 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    /// A logger, and where its records go, which is not read from yet.
+    /// A logger, and the channel that its records go to, from which nothing has been read yet.
     fn relayed() -> (Relayed, Channel) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let outlet = Arc::new(Outlet::new(Channel::new(ours).unwrap()).unwrap());

@@ -1,9 +1,10 @@
-//! The worker's end: a client of the same core. It runs each task with an ordinary [`Updater`], observes it as any
+//! The worker's end: a client of the same core. It runs each task with an ordinary [`Updater`], observes it as any other
 //! observer would, and forwards what it sees.
 //!
 //! Two threads share the work. The *runner* runs the tasks, away from whatever surrounds the call of `init`: an async
-//! runtime, a lock, a span. It reads for itself while it has nothing to do. The *watcher*, which is the thread that has called
-//! `init`, [reads](reading) while a task takes longer, and does at once what is wanted of that. Neither waits with a time-out.
+//! runtime, a lock, a span. While it is idle, it reads from the channel itself. The *watcher*, the thread that called `init`,
+//! [reads](reading) while a task takes longer, and passes requests for that task on at once. Neither polls: a wait has a
+//! timeout only where heartbeats are due or no descriptor tells when the parent ends.
 //!
 //! ```text
 //!  channel ──► whoever reads ──► inbox ──► runner: Updater ─► task
@@ -11,8 +12,8 @@
 //!     └───────────────────── outbox ◄──────────────────────────┘ what it shows, how it ends
 //! ```
 //!
-//! That a task begins is seen in the [memory](super::protocol::memory) that both ends share, and there, too, is what was
-//! said of the tasks before it. While tasks are short, what was said about many of them is sent at once.
+//! In the [memory](super::protocol::memory) that both ends share, the program sees that a task has begun, and finds what the
+//! worker has said about earlier tasks but not sent yet. While tasks are short, the replies about many of them are sent together.
 
 mod batch;
 #[cfg(feature = "cluster")]
@@ -66,13 +67,13 @@ use crate::task::transitions;
 use crate::task::{Handle, TaskRef, counts, state};
 use crate::updater::Updater;
 
-/// The stack of tasks, where the one of `main` has no limit.
+/// The stack size for tasks where that of `main` is unlimited.
 const STACK: usize = 8 << 20;
 
-/// The exit code of a worker that cannot do what it is for.
+/// The exit code of a worker that cannot serve.
 const MISUSED: i32 = 2;
 
-/// Serves the program that has started this process, until that dismisses it.
+/// Serves the program that started this process, until the program dismisses it.
 pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
     let error = match Worker::connect(registry, &role) {
         Ok(worker) => match worker.start_runner() {
@@ -84,10 +85,10 @@ pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
     give_up(&*error)
 }
 
-/// Prints why this process cannot work, and ends it.
+/// Prints why this process cannot serve, and exits.
 fn give_up(error: &dyn Error) -> ! {
     let name = env::args_os().next().unwrap_or_default();
-    // Nobody may read it.
+    // Standard error may have no reader.
     let _ = writeln!(io::stderr(), "{}: {error}", name.to_string_lossy());
     process::exit(MISUSED)
 }
@@ -99,18 +100,18 @@ struct Worker {
     max_frame: u64,
     outlet: Arc<Outlet>,
     parent: Parent,
-    /// Locked by the one who reads.
+    /// Locked by the thread that reads from the channel.
     reading: Mutex<Reading>,
     alarm: Option<Alarm>,
-    /// Whether the watcher has taken the reading over, for those who would have to lock the inbox for each item. It sends what
-    /// is pending when the alarm comes then.
+    /// Whether the watcher has taken over reading; saves locking the inbox for each item. The watcher then sends what is
+    /// pending when the alarm goes off.
     is_watched: AtomicBool,
-    /// Whether the alarm was set for that.
+    /// Whether the alarm has been set for that.
     is_to_send: AtomicBool,
-    /// What inputs refer to.
+    /// The shared values that inputs refer to.
     store: Arc<Store>,
     inbox: Mutex<Inbox>,
-    /// The inbox has changed, or its current task.
+    /// Notified when the inbox or its current task has changed.
     changed: Condvar,
 }
 
@@ -120,7 +121,7 @@ struct Inbox {
     current: Option<Current>,
     reader: Reader,
     watch: Watch,
-    /// No task is to make progress.
+    /// The pool is suspended: no task may make progress.
     is_suspended: bool,
     quits: bool,
     /// The program is gone.
@@ -141,7 +142,7 @@ struct Current {
     forwarder: Option<Arc<Forwarder>>,
 }
 
-/// A task as it was made here, seen from both of its sides.
+/// A task made from a request: the side that runs it, and the side that takes its outcome.
 struct Prepared {
     run: Run,
     function: &'static str,
@@ -149,10 +150,10 @@ struct Prepared {
     handle: Arc<dyn Handle<Encoded>>,
 }
 
-/// What is next for the runner.
+/// What the runner does next.
 enum Next {
     Run(Prepared),
-    /// There is no such function.
+    /// The function is not registered.
     Refuse(Run),
     Quit,
 }
@@ -175,7 +176,7 @@ impl Work for Remote {
     }
 }
 
-/// A registered function with several inputs, of which each has an outcome of its own.
+/// A registered function with several inputs, each of which has its own outcome.
 struct RemoteItems {
     function: &'static dyn Call,
     input: Encoded,
@@ -221,14 +222,14 @@ impl Worker {
 
     fn start_runner(self: &Arc<Self>) -> io::Result<()> {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Stack).current;
-        // As much as it would have had in `main`.
+        // As much as `main` has.
         let stack = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(STACK).clamp(STACK / 4, 8 * STACK);
         let worker = self.clone();
         let thread = thread::Builder::new().name("progress-task".into()).stack_size(stack);
         thread.spawn(move || worker.run_tasks()).map(drop)
     }
 
-    /// The life of the thread that runs the tasks.
+    /// The runner's loop. Ends the process when the program dismisses the worker.
     fn run_tasks(self: Arc<Self>) {
         let mut context = Context::new(Surroundings {
             report_interval: Some(self.report_interval),
@@ -252,7 +253,7 @@ impl Worker {
         process::exit(0)
     }
 
-    /// Waits for something to do. Before that, sends all that is pending.
+    /// Waits for something to do. Before it waits, sends all that is pending.
     fn next(self: &Arc<Self>, unsent: &mut Unsent) -> Next {
         let mut inbox = self.lock();
         loop {
@@ -283,21 +284,21 @@ impl Worker {
         }
     }
 
-    /// Where both ends see what has become of a task. The initializer has no place.
+    /// The place where both ends see the state of a task. The initializer has none.
     fn place(&self, run: Run) -> Option<Place<'_>> {
         self.channel().memory().filter(|_| run.id != 0).and_then(|memory| memory.place(run.place))
     }
 
-    /// Makes a task out of what was received.
+    /// Makes a task from a request.
     fn take_up(self: &Arc<Self>, inbox: &mut Inbox, queued: QueuedRun) -> Next {
         let QueuedRun { run, function, name, input } = queued;
         let Some(function) = self.registry.function(&function) else { return Next::Refuse(run) };
-        // The program enforces it; here it only tells the task. That of items is how long they are begun.
+        // The program enforces it; here it only sets the task's deadline. For a task with items, it says when to begin no more.
         let is_limited = run.timeout != wire::NO_TIMEOUT && input.format != Format::Items;
         let timeout = is_limited.then(|| Duration::from_nanos(run.timeout));
         let details = Details::of(name, Limits { timeout, ..Limits::default() });
         let called = function.name();
-        // The initializer is nobody's task.
+        // The initializer is no task of the program.
         let id = if run.id == 0 { TaskId::next() } else { TaskId::of_program(run.id) };
         let (task, handle) = match input.format {
             Format::Items => run::with_id(id, RemoteItems { function, input, run, worker: self.clone() }, details),
@@ -311,7 +312,7 @@ impl Worker {
         }
         inbox.current = Some(Current { run, task: task.clone(), forwarder });
         self.set_alarm(inbox);
-        // Since it was sent: where nothing else is shared, the program could not take it back.
+        // Requested since the task was sent: without shared memory, the program could not take it back.
         if run.wanted & state::PAUSE != 0 || inbox.is_suspended {
             transitions::pause(&task);
         }
@@ -333,15 +334,15 @@ impl Worker {
             *unsent = Unsent::default();
         }
         self.outlet.turn_to(&task.core, run.id);
-        // The initializer comes before anything is shared.
+        // The initializer runs before any value is shared.
         references::use_store((run.id != 0).then(|| self.store.clone()));
-        // It may have been paused or cancelled since it was said to have started.
+        // The task may have been paused or cancelled since `Started` was sent.
         run::claim_and_run(task.clone(), context);
-        // With all items, where it has such.
+        // Includes all items, if the task has items.
         let elapsed = task.core.running_for();
         self.end_copies(Duration::from_nanos(elapsed));
-        // Where its output is expected before its outcome. It is still the current task, of which the watcher takes over the
-        // reading: to print may wait, and errors are of the user.
+        // What the task printed must appear before its outcome. The task is still the current one, so the watcher takes over
+        // reading if this takes long: printing may block, and errors are user code.
         let _ = io::stdout().flush();
         let snapshot = RemoteSnapshot { elapsed, ..snapshot_of(&task, &task.core.snapshot(), self.longest_text()) };
         unsent.add(Duration::from_nanos(snapshot.elapsed));
@@ -355,13 +356,13 @@ impl Worker {
         self.end(run, snapshot, outcome);
     }
 
-    /// From now on this is not the current task any more. Does not return where this worker ends now.
+    /// Makes this no longer the current task. Does not return if the program is gone: then the process ends.
     fn leave_task(&self, task: &TaskRef) {
         let mut inbox = self.lock();
         let (current, ends) = (inbox.current.take(), inbox.ends);
         drop(inbox);
         if let Some(forwarder) = current.and_then(|current| current.forwarder) {
-            // Nothing may be said of a task after its end.
+            // Nothing may be sent about a task after its end.
             forwarder.close();
         }
         task.core.move_in();
@@ -371,8 +372,8 @@ impl Worker {
         }
     }
 
-    /// A process that the task has forked in the time that it took, and that has come out of it as well, is nobody's worker,
-    /// and says nothing.
+    /// Ends a forked copy of this process: a task that ran for this long may have forked, and if the child returns from the
+    /// task function as well, it is no worker of the program and must send nothing.
     fn end_copies(&self, took: Duration) {
         if !self.process.is_here_after(took) {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
@@ -389,14 +390,14 @@ impl Worker {
 
     fn end(&self, run: Run, snapshot: RemoteSnapshot, outcome: Outcome) {
         if self.place(run).is_some_and(|place| !place.end()) {
-            // The program is about to kill this process for it, which must hit nothing else.
+            // The program is about to kill this process because of this task. No other task may be hit by that.
             wait_for_the_end();
         }
         self.outlet.end(Reply::Ended { id: run.id, snapshot, outcome });
         self.note();
     }
 
-    /// An item of the task that runs has ended.
+    /// Adds the outcome of an item of the running task.
     fn end_item(&self, run: Run, outcome: Result<Encoded, TaskError>) {
         if outcome.is_err() && self.lock().ends {
             wait_for_the_end();
@@ -413,7 +414,7 @@ impl Worker {
         self.note();
     }
 
-    /// Makes what is to be sent outlive this process.
+    /// Makes pending replies outlive this process: notes them in shared memory, or else sends them.
     fn note(&self) {
         if !self.channel().note() {
             self.send_all();
@@ -421,7 +422,7 @@ impl Worker {
     }
 
     fn send_what_was_said(&self) {
-        // Where its output is expected before its outcome.
+        // What the task printed must appear before the outcomes.
         let _ = io::stdout().flush();
         self.send_all();
     }
@@ -435,8 +436,8 @@ impl Worker {
     }
 }
 
-/// The process ends for other reasons than its task. The program may still be there, if something in between has ended:
-/// it must not be told that its task was cancelled, which nobody has requested.
+/// Waits for the end of the process, which ends for a reason other than its task. If only something in between has ended,
+/// such as a launcher, the program is still there: it must not be told that its task was cancelled, which nobody requested.
 fn wait_for_the_end() -> ! {
     loop {
         thread::park();

@@ -1,4 +1,4 @@
-//! What has come of a task, in terms of the protocol.
+//! The outcomes of tasks, in terms of the protocol.
 
 use std::error::Error;
 
@@ -11,7 +11,7 @@ use crate::process::worker::Worker;
 use crate::process::worker::forward::shorten;
 use crate::sync::unwind::drop_quietly;
 
-/// How many errors, each the source of the one before, are told.
+/// How many errors of a chain of sources are sent.
 const MOST_SOURCES: usize = 64;
 
 impl Worker {
@@ -34,7 +34,7 @@ impl Worker {
         }
     }
 
-    /// Says so where a frame has no room for an output.
+    /// Returns texts for the error if a frame has no room for an output.
     fn check_size(&self, output: &Encoded, overhead: u64) -> Result<(), Vec<String>> {
         let (len, max) = (output.bytes.len() as u64 + overhead, self.max_frame);
         if len <= max {
@@ -63,7 +63,7 @@ impl Worker {
         Outcome::Error(ending, texts)
     }
 
-    /// A frame has to have room for it, and for something else.
+    /// The longest text: its frame must also have room for something else.
     pub(super) fn longest_text(&self) -> usize {
         usize::try_from(self.max_frame / 4).unwrap_or(usize::MAX)
     }

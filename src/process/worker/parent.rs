@@ -1,4 +1,4 @@
-//! The process that has started a worker. Its end is not the end of the channel, which other processes may hold as well.
+//! The process that started a worker. Its end does not always end the channel, which other processes may hold open as well.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use rustix::process::{Pid, getppid};
 
 use crate::process::protocol::channel::Channel;
 
-/// How often to look where nothing tells.
+/// How often to check on the parent where no descriptor tells when it ends.
 const GLANCE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(crate) struct Parent {
-    /// Unless this one may outlive it.
+    /// `None` if this worker may outlive it.
     process: Option<ParentProcess>,
-    /// Ends with the program, where that is somewhere else.
+    /// A stream that ends with the program, where the program runs elsewhere.
     lifeline: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
 struct ParentProcess {
     pid: Option<Pid>,
-    /// Readable once it has ended, where there are such descriptors.
+    /// Readable once the process has ended; `None` where such descriptors are not available.
     pidfd: Option<OwnedFd>,
 }
 
@@ -33,14 +33,14 @@ impl Parent {
         Self { process: Some(ParentProcess { pid, pidfd: pid.and_then(open) }), lifeline: None }
     }
 
-    /// Whether another process than this has started this one, as far as its number means anything here: it has ended before
-    /// anybody looked.
+    /// Whether the parent is not this program, which has then ended before the worker first looked. 0 stands for a number that
+    /// means nothing here.
     pub(crate) fn is_other_than(&self, program: u32) -> bool {
         let parent = self.process.as_ref().and_then(|parent| parent.pid);
         program != 0 && parent.is_some_and(|parent| u32::try_from(parent.as_raw_nonzero().get()) != Ok(program))
     }
 
-    /// It has only submitted this process, and may end as soon as it has.
+    /// Lets the parent end without ending this worker: it has only submitted it.
     #[cfg(feature = "cluster")]
     pub(crate) fn may_leave(&mut self) {
         self.process = None;
@@ -51,24 +51,24 @@ impl Parent {
         self.lifeline = Some(lifeline);
     }
 
-    /// Whether it has ended, or the program has.
+    /// Whether the parent or the program has ended.
     pub(crate) fn is_gone(&self) -> bool {
         self.process.as_ref().is_some_and(|parent| getppid() != parent.pid)
             || self.lifeline.as_ref().is_some_and(has_ended)
     }
 
-    /// Waits until one of these is ready, or so long, and no longer than until this may be gone. May return early: whoever
-    /// waits looks again.
+    /// Waits until one of the descriptors is ready, the timeout has passed, or the parent may be gone. May return early: the
+    /// caller checks again.
     pub(crate) fn wait<'a>(&'a self, fds: &mut Vec<PollFd<'a>>, timeout: Option<Duration>) {
         let pidfd = self.process.as_ref().and_then(|parent| parent.pidfd.as_ref());
         fds.extend(pidfd.into_iter().chain(&self.lifeline).map(|fd| PollFd::new(fd, PollFlags::IN)));
         let glance = (self.process.is_some() && pidfd.is_none()).then_some(GLANCE);
         let timeout = glance.into_iter().chain(timeout).min().and_then(|time| Timespec::try_from(time).ok());
-        // An error is as good as something that is ready.
+        // After an error, the caller checks as well.
         let _ = poll(fds, timeout.as_ref());
     }
 
-    /// Sends everything, for as long as the program is there to take it. Returns whether it was.
+    /// Sends everything that is pending. Returns `false` if the program is gone before all is sent.
     pub(crate) fn send_all(&self, channel: &Channel) -> bool {
         while !channel.send_off() {
             if self.is_gone() {
@@ -80,7 +80,7 @@ impl Parent {
     }
 }
 
-/// Skips what is said there, as long as something is.
+/// Whether the stream is at its end. Skips what arrives on it.
 fn has_ended(lifeline: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(lifeline, PollFlags::IN)];
     let nothing = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -92,8 +92,8 @@ fn has_ended(lifeline: &OwnedFd) -> bool {
 fn open(parent: Pid) -> Option<OwnedFd> {
     use rustix::process::{PidfdFlags, Signal, pidfd_open, set_parent_process_death_signal};
 
-    // Wakes a worker that is stopped, and does nothing else. It also comes when only the thread ends that has started
-    // this process.
+    // Continues a worker that is stopped, and does nothing else. The signal also comes when only the thread ends that
+    // started this process.
     let _ = set_parent_process_death_signal(Some(Signal::CONT));
     pidfd_open(parent, PidfdFlags::empty()).ok()
 }

@@ -20,28 +20,28 @@ use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
 use crate::sync::unwind::drop_quietly;
 use crate::task::{TaskRef, state, transitions};
 
-/// How often the alarm checks the runner: what is sent is received after twice that at the latest. A few times what it takes
-/// to wake a thread.
+/// How often the alarm checks the runner: while that is busy, requests are received after twice this time at the latest. A
+/// few times as long as it takes to wake a thread.
 const LOOK: Duration = Duration::from_micros(200);
-/// The same where the program may be far away: a few times what a short task takes then.
+/// The same where the program may be far away: a few times as long as a short task takes there.
 const REMOTE_LOOK: Duration = Duration::from_millis(1);
-/// When outcomes of items that are over are sent, at the latest.
+/// How long the outcomes of items that have ended may wait to be sent.
 const SOON: Duration = Duration::from_millis(1);
-/// As soon as an alarm can come.
+/// The shortest delay of an alarm: zero would disarm it.
 const AT_ONCE: Duration = Duration::from_nanos(1);
-/// How long a task may take to end when the program is gone.
+/// How long a task may take to end once the program is gone.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
-/// What the program is to be told about.
+/// The requests that make the worker report on a task.
 const HEEDED: u32 = state::OBSERVED | state::ECHO | state::PROBE | state::PAUSE | state::CANCEL;
 
-/// What a request leaves to be done without the lock.
+/// The part of a request that is done without the lock of the inbox.
 type Action = Box<dyn FnOnce()>;
 
 impl Worker {
-    /// The life of the watcher: reads while it is the one to do so. Returns what the program has sent that makes no sense.
+    /// The watcher's loop: reads while it is the watcher's turn. Returns what was wrong with what the program has sent.
     pub(super) fn watch(self: &Arc<Self>) -> Box<dyn Error> {
-        // What came with the greeting.
+        // Requests that arrived together with the greeting.
         if let Err(error) = self.take_in(&mut self.reading()) {
             return said(&error).into();
         }
@@ -57,7 +57,7 @@ impl Worker {
         }
     }
 
-    /// Waits for the alarm, and takes the reading over from a runner that has no time for it.
+    /// Waits for the alarm, and takes over reading if the runner is still busy with the task that the last alarm found.
     fn look(&self, alarm: &Alarm) {
         alarm.wait();
         let mut inbox = self.lock();
@@ -80,19 +80,19 @@ impl Worker {
         }
     }
 
-    /// Sends what has come of items that are over, of a task that goes on: the next one may take long.
+    /// Sends the outcomes of items that have ended while their task goes on: the next item may take long.
     fn send_pending(&self) {
-        // First, so that whoever adds something after this sets the alarm again.
+        // Cleared first, so that a thread that adds something after this sets the alarm again.
         self.is_to_send.store(false, Ordering::Relaxed);
         self.channel().send_off();
     }
 
-    /// Has the watcher send what was said, unless something else does so before.
+    /// Has the watcher send pending replies soon, unless they are sent before.
     pub(super) fn send_soon(&self) {
-        // Where no memory is shared, it was sent.
+        // Without shared memory, they have already been sent.
         let Some(alarm) = self.alarm.as_ref().filter(|_| self.channel().memory().is_some()) else { return };
-        // What was said before the watcher has taken over the reading is sent by it then. Which of both came first is seen by
-        // the lock of the outbox.
+        // What was added before the watcher took over reading is sent by the watcher when it does. The lock of the outbox decides
+        // which came first.
         let is_up_to_watcher = self.is_watched.load(Ordering::Relaxed) && !self.is_to_send.load(Ordering::Relaxed);
         if is_up_to_watcher && !self.is_to_send.swap(true, Ordering::Relaxed) {
             alarm.set(SOON);
@@ -107,7 +107,7 @@ impl Worker {
         }
     }
 
-    /// Has the watcher take the reading over at once for a task that sleeps, where it would do so during that.
+    /// Has the watcher take over reading at once for a task that is about to sleep, if it would do so during that sleep anyway.
     pub(super) fn read_meanwhile(&self, task: TaskId, duration: Duration) {
         let Some(alarm) = self.alarm.as_ref().filter(|_| duration > 2 * self.look_after()) else { return };
         let mut inbox = self.lock();
@@ -126,8 +126,8 @@ impl Worker {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to read, or to be sent, and does what the program asks for. A runner expects
-    /// another task where it has just been given one.
+    /// Waits until something can be read or sent, and handles the requests. The runner spins first: where it has just been given
+    /// a task, another one may follow.
     pub(super) fn read(self: &Arc<Self>, is_runner: bool) -> Result<(), WireError> {
         let mut reading = self.reading();
         let mut received = Received::Nothing;
@@ -147,7 +147,7 @@ impl Worker {
         if received == Received::Nothing {
             received = self.channel().receive(&mut reading.decoder);
         }
-        // A program that has just said something may have gone since: the next look sees it.
+        // Not checked if something has arrived: should the program be gone since then, the next call notices.
         if received != Received::Some && self.parent.is_gone() {
             self.see_it_end();
         }
@@ -156,7 +156,7 @@ impl Worker {
             self.see_it_end();
         }
         if let Some(Err(silence)) = reading.pulse.as_mut().map(|pulse| self.keep_pulse(pulse, received)) {
-            // If it was never answered, it may never have been heard: somebody is to be told.
+            // A program that has never answered may never have heard this worker: end with an error that the user can see.
             if !reading.has_heard() && self.lock().current.is_none() {
                 return Err(silence);
             }
@@ -165,13 +165,13 @@ impl Worker {
         self.take_in(&mut reading)
     }
 
-    /// Lets the program hear from this worker, if that is due. An error is that nothing is heard of the program.
+    /// Sends a heartbeat, if one is due. Returns an error if the program has been silent for too long.
     fn keep_pulse(&self, pulse: &mut Pulse, received: Received) -> Result<(), WireError> {
         let now = Instant::now();
         if received == Received::Some {
             pulse.hear(now);
         }
-        // What fills the channel will be received as well.
+        // A full channel needs none: what fills it will be received as well.
         if pulse.is_due(now) && !self.channel().is_full() {
             self.channel().outbox().reply(Reply::Beat);
             self.outlet.send_off();
@@ -197,7 +197,7 @@ impl Worker {
         }
     }
 
-    /// Sends all that is pending, as long as the program is there.
+    /// Sends all that is pending. Ends the process if the program is gone.
     pub(super) fn send_all(&self) {
         if self.channel().send_off() {
             return;
@@ -208,7 +208,7 @@ impl Worker {
         self.catch_up();
     }
 
-    /// Sends what there was no room for, where there is some again: also where another thread has made it.
+    /// Sends what there was no room for if there is room again, whichever thread made it.
     fn catch_up(&self) {
         if self.outlet.has_room_again() {
             let forwarder = self.lock().current.as_ref().and_then(|current| current.forwarder.clone());
@@ -259,18 +259,18 @@ impl Worker {
             Request::Suspend => self.suspend(inbox, true, actions),
             Request::Resume => self.suspend(inbox, false, actions),
             Request::Quit => inbox.quits = true,
-            // Only valid as an introduction.
+            // Introductions are valid only in the greeting, and a heartbeat has served its purpose by arriving.
             Request::Surroundings(_) | Request::Hello(_) | Request::Beat => {}
         }
     }
 
-    /// Lets the current task, and those that follow, make progress or not. That is a pause which the program does not see.
+    /// Keeps the current task and those that follow from making progress, or lets them. The program does not see this pause.
     fn suspend(&self, inbox: &mut Inbox, is_suspended: bool, actions: &mut Vec<Action>) {
         inbox.is_suspended = is_suspended;
         if let Some(Current { run, task, forwarder }) = inbox.current.clone() {
             actions.push(Box::new(move || {
                 set_paused(&task, is_suspended || run.wanted & state::PAUSE != 0);
-                // A task that goes on waiting says nothing of its own accord.
+                // A task that keeps waiting reports nothing of its own accord.
                 forwarder.iter().for_each(Forwarder::forward);
             }));
         }
@@ -296,7 +296,7 @@ impl Worker {
         })
     }
 
-    /// The program is gone: gives the task a moment to end, and ends.
+    /// The program is gone: gives the task a moment to end, then ends the process.
     fn see_it_end(&self) -> ! {
         let mut inbox = self.lock();
         inbox.ends = true;
@@ -321,7 +321,7 @@ fn set_paused(task: &TaskRef, is_paused: bool) {
     if is_paused { transitions::pause(task) } else { transitions::resume(task) }
 }
 
-/// Ends at once, with everything that the tasks have started.
+/// Ends the process at once, and with it everything that the tasks have started in its process group.
 fn die() -> ! {
     if rustix::process::getpgrp() == rustix::process::getpid() {
         let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);

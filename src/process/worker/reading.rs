@@ -1,8 +1,8 @@
-//! Whose turn it is to read in a [worker](super), and what it takes.
+//! Which thread of a [worker](super) reads, and the state that reading takes.
 //!
-//! Whoever waits reads. The runner reads for itself while it has nothing to do, so that what arrives wakes the thread that
-//! it is for, and no other. While it is busy, the watcher reads; but to call it for a short task would cost more than that.
-//! So an alarm calls it when one task has taken for a while, and at once when one goes to sleep for as long:
+//! The thread that waits reads. An idle runner reads for itself, so that what arrives wakes only the thread that needs it.
+//! While the runner is busy, the watcher reads; but waking the watcher costs more than a short task takes. So an alarm wakes
+//! it once a task has run for a while, or at once if a task goes to sleep for at least as long:
 //!
 //! ```text
 //!                  the alarm finds the task that it has found before
@@ -12,7 +12,7 @@
 //!                  the watcher has something for a runner that has nothing to do
 //! ```
 //!
-//! Where there are no such alarms, the watcher reads always.
+//! Where there are no such alarms, the watcher always reads.
 
 use std::time::{Duration, Instant};
 
@@ -21,14 +21,14 @@ use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::sync::spin::AdaptiveSpin;
 
-/// For how long after a request the next one may be waited for without sleeping.
+/// How soon after a request the runner spins for the next one before it sleeps.
 const RECENTLY: Duration = Duration::from_micros(20);
 
-/// What only the thread that reads uses.
+/// The state that only the thread that reads uses.
 pub(super) struct Reading {
     pub(super) decoder: Decoder,
     pub(super) pulse: Option<Pulse>,
-    /// When something has come last.
+    /// When something last arrived.
     heard: Option<Instant>,
     spin: AdaptiveSpin,
 }
@@ -37,18 +37,18 @@ pub(super) struct Reading {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Reader {
     Runner,
-    /// Also from the beginning, until it has something for the runner.
+    /// The initial reader, until it has something for the runner to do.
     #[default]
     Watcher,
 }
 
-/// What the watcher knows of the runner; the alarm is set while that is not `Unset`.
+/// What the watcher knows about the runner. The alarm is set unless this is `Unset`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Watch {
     #[default]
     Unset,
     Set,
-    /// It was found to be busy with this task.
+    /// The runner was seen busy with this task.
     Seen(u64),
 }
 
@@ -64,12 +64,12 @@ impl Reading {
         }
     }
 
-    /// Whether anything has come since the program has introduced itself.
+    /// Whether anything has arrived since the program introduced itself.
     pub(super) fn has_heard(&self) -> bool {
         self.heard.is_some()
     }
 
-    /// Spins for a moment if something has just arrived: the next may come sooner than a thread is woken.
+    /// Spins briefly if something has just arrived: the next request may come sooner than a thread could be woken.
     pub(super) fn spin(&mut self, mut found: impl FnMut(&mut Decoder) -> bool) {
         if self.heard.is_some_and(|heard| heard.elapsed() < RECENTLY) {
             self.spin.spin_until(|| found(&mut self.decoder));

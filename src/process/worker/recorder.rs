@@ -1,5 +1,5 @@
-//! What the program can read in shared memory without asking the [worker](super), how far its task has come and its last
-//! message, and what it can request there.
+//! What the program can do in shared memory without asking the [worker](super): read how far its task has come and its last
+//! message, and request its end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::task::counts;
 use crate::task::remote::Said;
 
 impl Worker {
-    /// Lets tasks count in the memory that is shared with the program. Returns what records the rest there; `None`
+    /// Lets tasks count in the memory that is shared with the program. Returns the recorder for everything else; `None`
     /// without such memory.
     pub(super) fn lay_out(self: &Arc<Self>) -> Option<Arc<dyn Recorder>> {
         // Leaked, as it is used until the process ends.

@@ -1,7 +1,7 @@
 //! The first thing that a launched worker does: it reads which directory and variables the program wants, and executes itself
 //! again if variables are missing.
 //!
-//! To change the environment of a running process is unsafe, since another thread may be reading it. A new process can be
+//! Changing the environment of a running process is unsafe, since another thread may be reading it. A new process can be
 //! given any.
 
 use std::error::Error;
@@ -23,8 +23,8 @@ use crate::process::worker_args;
 /// The most bytes that directory and environment may take: more than systems allow.
 const MOST: u64 = 64 << 20;
 
-/// Returns once the surroundings are those that the program wants: at once, or in the process that this one becomes, just after
-/// `become_another` was called. `patience` is for what somebody else passes on; the program itself may stand still for any time.
+/// Returns once the surroundings are those that the program wants: at once, or else in the process that this one becomes, right
+/// after a call of `become_another`. `patience` is for what a launcher passes on; the program itself may be stopped for any time.
 pub(super) fn settle(
     patience: Option<&Timespec>,
     become_another: impl FnOnce() -> io::Result<()>,
@@ -74,7 +74,7 @@ fn missing_input(error: io::Error) -> String {
 
 fn read_exact(from: impl AsFd, mut bytes: &mut [u8], patience: Option<&Timespec>) -> io::Result<()> {
     while !bytes.is_empty() {
-        // Also because whoever has opened it may have made it non-blocking.
+        // Also polled without `patience`: another process may have made the descriptor non-blocking.
         if retry_on_intr(|| poll(&mut [PollFd::new(&from, PollFlags::IN)], patience))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -88,7 +88,7 @@ fn read_exact(from: impl AsFd, mut bytes: &mut [u8], patience: Option<&Timespec>
     Ok(())
 }
 
-/// The variables that are to be set and are not.
+/// The variables that have yet to be set.
 fn missing(set: Vec<Variable>, offered: Vec<Variable>) -> Vec<(OsString, OsString)> {
     let is_name = |name: &[u8]| !name.is_empty() && !name.contains(&b'=') && !name.contains(&0);
     let as_text = |(name, value): Variable| (OsString::from_vec(name), OsString::from_vec(value));
@@ -97,7 +97,7 @@ fn missing(set: Vec<Variable>, offered: Vec<Variable>) -> Vec<(OsString, OsStrin
     set.chain(offered).filter(|(name, _)| is_name(name.as_bytes())).collect()
 }
 
-/// Executes this program again with these variables. Returns only if that fails, and why.
+/// Executes this program again with these variables. Returns only if that fails, with the reason.
 fn begin_again(variables: Vec<(OsString, OsString)>) -> String {
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
