@@ -15,7 +15,7 @@ mod imp {
 
     use crate::process::protocol::descriptor::above_standard;
 
-    /// Setting it costs a system call, and wakes nobody before it is due.
+    /// A timer of the system. Setting it costs a system call, and wakes no thread before it is due.
     #[derive(Debug)]
     pub(crate) struct Alarm(OwnedFd);
 
@@ -30,7 +30,7 @@ mod imp {
         pub(crate) fn set(&self, after: Duration) {
             let never = Timespec { tv_sec: 0, tv_nsec: 0 };
             if let Ok(it_value) = Timespec::try_from(after) {
-                // The only errors are those of a wrong argument.
+                // It fails only for wrong arguments.
                 let once = Itimerspec { it_interval: never, it_value };
                 let _ = timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once);
             }
@@ -56,7 +56,7 @@ mod imp {
     use std::os::fd::{AsFd, BorrowedFd};
     use std::time::Duration;
 
-    /// There is none here.
+    /// This system has none.
     #[derive(Debug)]
     pub(crate) enum Alarm {}
 

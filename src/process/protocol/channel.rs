@@ -1,8 +1,8 @@
 //! One end of the channel between a program and a worker: a [link](super::link), what is still to be sent, and the memory
 //! that both ends share, where there is any.
 //!
-//! Any thread may [send](Channel::send_off). One thread at a time [receives](Channel::receive), and sees to it that what the
-//! link had no room for is sent later.
+//! Any thread may [send](Channel::send_off). One thread at a time [receives](Channel::receive); later, it also sends what the
+//! link had no room for.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -24,18 +24,18 @@ use crate::process::protocol::memory::{self, Memory};
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox::Outbox;
 
-/// How long the first message may take: who was to send it may have ended, and another process hold its end of the channel.
+/// How long to wait for the first message: its sender may have ended while another process holds its end of the channel.
 const FIRST: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
 pub(crate) struct Channel {
     link: Link,
     outbox: Mutex<Outbox>,
-    /// The link had no room for all that was to be sent.
+    /// Whether the link had no room for everything that was to be sent.
     is_full: AtomicBool,
-    /// How much it has taken.
+    /// How many bytes the link has taken.
     taken: AtomicU64,
     memory: Option<Memory>,
-    /// Who is at the other end, once that is known.
+    /// The worker at the other end, once that is known.
     worker: OnceLock<WorkerId>,
 }
 
@@ -55,7 +55,7 @@ impl Channel {
         Ok(Self::over(Link::Socket(above_standard(socket)?.into())))
     }
 
-    /// A new one, and its other end, for the standard input of another process.
+    /// A new channel, and its other end for the standard input of another process.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = UnixStream::pair()?;
         Ok((Self::new(ours)?, above_standard(OwnedFd::from(theirs))?))
@@ -86,7 +86,7 @@ impl Channel {
         self.memory.as_ref()
     }
 
-    /// Sends a message that comes first, and the memory with it.
+    /// Sends the first message, and the memory with it.
     pub(crate) fn send_first(&mut self, bytes: &[u8], memory: Option<Memory>) -> io::Result<()> {
         self.memory = memory;
         let fds: Vec<BorrowedFd<'_>> = self.memory.iter().filter_map(Memory::file).collect();
@@ -95,15 +95,15 @@ impl Channel {
         if !fds.is_empty() {
             ancillary.push(SendAncillaryMessage::ScmRights(&fds));
         }
-        // The socket is empty, and has room for more than that.
+        // The socket is empty, and has room for more than this.
         patiently(|| sendmsg(self.link.output(), &[IoSlice::new(bytes)], &mut ancillary, QUIETLY))?;
         Ok(())
     }
 
-    /// Waits for what comes first, and receives it, and the memory with it.
+    /// Waits for the first message and receives it, and the memory with it.
     pub(crate) fn receive_first(&mut self, decoder: &mut Decoder) -> Received {
         let mut fds = [PollFd::from_borrowed_fd(self.link.input(), PollFlags::IN)];
-        // After an error, it is read all the same.
+        // After an error, the read is tried all the same.
         if retry_on_intr(|| poll(&mut fds, Some(&FIRST))) == Ok(0) {
             return Received::End;
         }
@@ -120,7 +120,7 @@ impl Channel {
         decoder.append(bytes);
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(mut fds) = message {
-                // Not for the processes that tasks start.
+                // Not inherited by the processes that tasks start.
                 let keep = |fd: &OwnedFd| rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC).is_ok();
                 self.memory = fds.next().filter(keep).and_then(|fd| Memory::open(fd).ok());
             }
@@ -128,14 +128,14 @@ impl Channel {
         Received::Some
     }
 
-    /// Notes what is to be sent in shared memory, so that it outlives this process. Returns whether that has worked: if
-    /// not, it has to be sent.
+    /// Notes in shared memory what is still to be sent, so that it outlives this process. Returns whether that worked; if not,
+    /// it must be sent.
     pub(crate) fn note(&self) -> bool {
         let note = |at, bytes: &[u8]| self.memory.as_ref().is_some_and(|memory| memory.note(at, bytes));
         self.outbox().note(memory::NOTES, note)
     }
 
-    /// What is to be sent. Whoever adds something sends it off afterwards.
+    /// What is to be sent. Callers that add something must send it off afterwards.
     pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,8 +145,8 @@ impl Channel {
         self.send_off_telling(|_| {})
     }
 
-    /// The same. Whether the rest waits for room is told as often as that changes, under the lock of the outbox: two who
-    /// send at once must not tell it in another order than it has come about.
+    /// Like [`send_off`](Self::send_off). Also calls `await_room` each time that the rest begins or ceases to wait for room,
+    /// under the lock of the outbox, so that threads that send at the same time cannot report this out of order.
     pub(crate) fn send_off_telling(&self, await_room: impl FnOnce(bool)) -> bool {
         let mut outbox = self.outbox();
         while !outbox.is_empty() || self.link.held() > 0 {
@@ -162,7 +162,7 @@ impl Channel {
                     }
                     return false;
                 }
-                // Nobody will read it. What the other end had sent before is still there, and then comes its end.
+                // Nothing will read it. What the other end has sent can still be received, and then its end.
                 Err(Errno::PIPE | Errno::CONNRESET) => *outbox = Outbox::default(),
                 Err(_) => {
                     *outbox = Outbox::default();
@@ -181,17 +181,17 @@ impl Channel {
         self.is_full.load(Ordering::SeqCst)
     }
 
-    /// Changes while something is sent.
+    /// How many bytes have left this process. Changes as long as something is being sent.
     pub(crate) fn departed(&self) -> u64 {
         self.taken.load(Ordering::Relaxed).wrapping_sub(self.link.held() as u64)
     }
 
-    /// Lets both ends see the end.
+    /// Closes both directions, which both ends see.
     pub(crate) fn close(&self) {
         self.link.close();
     }
 
-    /// Lets the other end see that nothing more is sent. What it still has to say is heard.
+    /// Closes the outgoing direction, which the other end sees. What the other end still sends can be received.
     pub(crate) fn close_output(&self) {
         self.link.close_output();
     }
@@ -204,7 +204,7 @@ impl Channel {
                 decoder.skip_known();
                 Received::Some
             }
-            // An error is what a socket says whose other end went with data unread.
+            // A socket reports an error if its other end was closed with data unread.
             Ok(0) | Err(_) => Received::End,
         }
     }

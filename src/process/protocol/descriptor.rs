@@ -9,28 +9,28 @@ use std::time::Duration;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::SendFlags;
 
-/// A worker that has just died must not become a signal in the program.
+/// Keeps the death of a worker from raising a signal in the program that writes to it.
 #[cfg(not(target_vendor = "apple"))]
 pub(super) const QUIETLY: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 pub(super) const QUIETLY: SendFlags = SendFlags::empty();
 
-/// A program that has closed its standard descriptors must not print into a channel.
+/// Moves a descriptor above the standard ones: a program that has closed those must not print into a channel.
 pub(crate) fn above_standard<F: AsRawFd + AsFd + From<OwnedFd>>(fd: F) -> io::Result<F> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?.into()) }
 }
 
-/// For what a process writes to a standard stream, and nobody wants to see.
+/// A sink for what a process writes to a standard stream and nobody wants to see.
 pub(crate) fn nowhere() -> io::Result<File> {
     // A standard descriptor would be overwritten by the one for standard input.
     above_standard(File::options().write(true).open("/dev/null")?)
 }
 
-/// How often to try again where the system has no memory for it: after a millisecond, and then after twice as long each time,
-/// half a second in all.
+/// How often to try again when the system is out of memory: after a millisecond, and then after twice as long each time, half
+/// a second in all.
 const SHORTAGES: u32 = 9;
 
-/// Reads or writes once, for which the system may lack memory at the moment, or be interrupted: neither is worth a worker.
+/// Reads or writes once. An interruption, or a system that is short of memory for a moment, is no reason to lose a worker.
 pub(super) fn patiently<T>(mut transfer: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     for shortage in 0..SHORTAGES {
         match retry_on_intr(&mut transfer) {
@@ -46,7 +46,7 @@ mod tests {
     use super::{SHORTAGES, patiently};
     use rustix::io::Errno;
 
-    /// What comes of a transfer that fails so often, and how often it is tried.
+    /// The result of a transfer that fails this many times, and how often it is tried.
     fn transfer(failures: u32, error: Errno) -> (Result<(), Errno>, u32) {
         let mut tries = 0;
         let result = patiently(|| {

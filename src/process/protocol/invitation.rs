@@ -23,7 +23,7 @@ pub(crate) struct Invitation {
     pub(crate) addresses: Vec<String>,
 }
 
-/// Why a line is no invitation.
+/// Why a line is not an invitation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoInvitation {
     /// It is empty.
@@ -56,7 +56,7 @@ impl Invitation {
         let Fingerprint { binary, tasks } = fingerprint;
         let mut line = format!("{MAGIC} {VERSION} {binary:x} {tasks:x} {pool:x} {attempt:x} ");
         for byte in key.as_bytes() {
-            // A string takes everything.
+            // Writing to a string cannot fail.
             let _ = write!(line, "{byte:02x}");
         }
         line.push(' ');

@@ -1,7 +1,7 @@
 //! What carries the bytes of a [channel](super::channel), without waiting.
 //!
-//! A local worker has one end of a pair of sockets, and so does a launcher. A launched worker has what its launcher has given
-//! it as standard input and output: pipes, sockets, whatever there is.
+//! A local worker has one end of a pair of sockets, and so does a launcher. A launched worker has what its launcher gave it as
+//! standard input and output: pipes, sockets, or anything else.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,13 +20,13 @@ pub(crate) enum Link {
     Socket(OwnedFd),
     /// One direction each. Neither blocks.
     Streams { input: OwnedFd, output: OwnedFd },
-    /// A connection, encrypted.
+    /// An encrypted connection.
     #[cfg(feature = "cluster")]
     Sealed(SealedStream),
 }
 
 impl Link {
-    /// Takes two streams, which do not block from now on.
+    /// Takes two streams, and makes them non-blocking.
     pub(crate) fn of_streams(input: OwnedFd, output: OwnedFd) -> io::Result<Self> {
         for stream in [&input, &output] {
             fcntl_setfl(stream, fcntl_getfl(stream)? | OFlags::NONBLOCK)?;
@@ -53,7 +53,7 @@ impl Link {
         }
     }
 
-    /// Appends what has arrived, as far as there is room; 0 bytes are the end.
+    /// Appends what has arrived, as far as there is room. 0 bytes mean the end.
     pub(super) fn read(&self, bytes: &mut Vec<u8>) -> rustix::io::Result<usize> {
         match self {
             Self::Socket(socket) => {
@@ -65,7 +65,7 @@ impl Link {
         }
     }
 
-    /// Sends some of it, in one write.
+    /// Sends some of the bytes, in one write.
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
         match self {
             Self::Socket(socket) => {
@@ -78,7 +78,7 @@ impl Link {
         }
     }
 
-    /// How much that was written is still to be sent: write again, if only nothing.
+    /// How many of the written bytes are still to be sent: write again, even if there is nothing to add.
     pub(super) fn held(&self) -> usize {
         match self {
             Self::Socket(_) | Self::Streams { .. } => 0,
@@ -92,7 +92,7 @@ impl Link {
         self.shut_down(Shutdown::Write);
     }
 
-    /// Lets both ends see the end.
+    /// Lets both ends see that the connection has ended.
     pub(super) fn close(&self) {
         self.shut_down(Shutdown::Both);
     }

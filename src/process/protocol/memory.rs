@@ -7,15 +7,15 @@
 //! └──────────┴───────┴─────┴──────────────────┴─────────┴──────────┴────────┴─────────────────────────────────────┘
 //! ```
 //!
-//! The words say which tasks have begun, see [`page`](super::page). Behind them the worker notes what it has said and not
-//! sent: a copy, no system call, and nobody is woken. The program looks there when a worker is lost, or has been silent
-//! for a while.
+//! The words say which tasks have begun, see [`page`](super::page). In the last part, the worker notes what it has to say and
+//! has not sent: that takes a copy, but no system call, and wakes no thread. The program reads the notes when a worker is lost,
+//! or has been silent for a while.
 //!
-//! The task that runs counts in there, see [`live`](super::live). What it says is recorded at once. There are two records, so
-//! that one is whole wherever the worker ends: the record of the number `sequence`, modulo 2. So how far a task has come is
-//! known whenever somebody looks, and when the worker is gone, without a word from it.
+//! The task that runs counts in this memory, see [`live`](super::live). What it says is recorded immediately. There are two
+//! records, so that one is complete wherever the worker ends: the record with the number `sequence`, modulo 2. So the program
+//! can see how far a task has come at any time, also when the worker is gone, without a frame from it.
 //!
-//! Where there is no such memory, workers are sent one task at a time, and send at once what they have to say.
+//! Without such memory, workers are sent one task at a time, and send what they have to say immediately.
 
 use std::fs::File;
 use std::io;
@@ -37,15 +37,15 @@ use crate::task::remote::{Position, Record, RecordedMessage, Said, beginning};
 pub(crate) const PLACES: usize = 256;
 /// How many unsent bytes can be noted.
 pub(crate) const NOTES: usize = 64 * 1024;
-/// How much of a message is recorded.
+/// How many bytes of a message are recorded.
 const MESSAGE: usize = 4 * 1024;
 
-/// Whether there is a message, and whether all of it is there.
+/// Whether a record has a message, and whether that is complete.
 const NO_MESSAGE: u64 = 0;
 const WHOLE: u64 = 1;
 const CUT: u64 = 2;
 
-/// How often a read is tried that is overwritten meanwhile by a live worker.
+/// How often to try a read that a live worker overwrites meanwhile.
 const ATTEMPTS: usize = 16;
 
 const RESERVED: usize = 0;
@@ -72,25 +72,25 @@ struct Recorded {
 
 impl Memory {
     pub(crate) fn new() -> io::Result<Self> {
-        // To exceed the limit on the size of files raises a signal instead of an error.
+        // Exceeding the limit on the size of files raises a signal instead of an error.
         if getrlimit(Resource::Fsize).current.is_some_and(|limit| limit < SIZE as u64) {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         let file = memfd_create("progress-executor", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let file = File::from(above_standard(file)?);
         file.set_len(SIZE as u64)?;
-        // To access a file that was shortened would raise a signal.
+        // Accessing a file that was shortened would raise a signal.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Self::open(file.into())
     }
 
-    /// The memory behind a file that came from the other end.
+    /// Maps the file that came from the other end.
     pub(crate) fn open(file: OwnedFd) -> io::Result<Self> {
         let region = MmapRegion::from_file(FileOffset::new(file.into(), 0), SIZE).map_err(io::Error::other)?;
         Ok(Self(region))
     }
 
-    /// The file behind it, for the other end.
+    /// The file behind the memory, for the other end.
     pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
         self.0.file_offset().map(|offset| offset.file().as_fd())
     }
@@ -109,7 +109,7 @@ impl Memory {
         self.0.get_atomic_ref(offset).ok()
     }
 
-    /// Where the task counts that the worker runs, and hears that it is to end.
+    /// Where the task that the worker runs counts, and learns that it must end.
     pub(crate) fn live(&self) -> Option<Live<'_>> {
         let sequence = self.0.get_atomic_ref::<AtomicU32>(LIVE).ok()?;
         let word = |index: usize| self.word(LIVE + 8 * index);
@@ -117,7 +117,7 @@ impl Memory {
         Some(Live { task: word(1)?, cells, spread: word(4)?, request: word(5)? })
     }
 
-    /// How far this task has come, and what it says, where it is the one that the worker runs, or has run last.
+    /// How far this task has come, and its message, if it is the one that the worker runs or last ran.
     pub(crate) fn look(&self, task: u64) -> Option<Record> {
         // Read first, so that the counts are no older than the message.
         let recorded = self.last_recorded().filter(|recorded| recorded.record.task == task);
@@ -132,18 +132,18 @@ impl Memory {
         }
     }
 
-    /// The same of whichever task it was, once the worker is lost.
+    /// Like [`look`](Self::look), for whichever task a lost worker last ran.
     pub(crate) fn last_look(&self) -> Option<Record> {
         let seen = self.live().and_then(|live| self.look(live.task()));
-        // It may have ended within a write.
+        // The worker may have ended in the middle of a write.
         seen.or_else(|| Some(self.last_recorded()?.record))
     }
 
-    /// Records what a task has said. Only the worker does this, one thread at a time.
+    /// Records what a task has said. Only the worker calls this, from one thread at a time.
     pub(crate) fn record(&self, task: u64, said: Said<'_>) {
         let Some(sequence) = self.word(SEQUENCE) else { return };
         let next = sequence.load(Ordering::Relaxed).wrapping_add(1);
-        // Whoever reads a record that is overwritten also sees that the other one is complete.
+        // A reader that sees any byte of this record change also sees that `sequence` has moved to the other one.
         fence(Ordering::Release);
         if self.write_record(record_at(next), task, said).is_some() {
             sequence.store(next, Ordering::Release);
@@ -161,7 +161,7 @@ impl Memory {
         self.0.as_volatile_slice().write_slice(text.as_bytes(), at + 8 * FIELDS).ok()
     }
 
-    /// What was recorded last, where that makes sense.
+    /// The last record, if it makes sense.
     fn last_recorded(&self) -> Option<Recorded> {
         let sequence = self.word(SEQUENCE)?;
         for _ in 0..ATTEMPTS {
@@ -192,7 +192,7 @@ impl Memory {
         Some(Recorded { record, is_spread })
     }
 
-    /// Notes the bytes from `at` on; returns whether that has worked. Only the worker does this.
+    /// Notes bytes whose position in all that is ever sent is `at`. Returns whether that worked. Only the worker calls this.
     pub(crate) fn note(&self, at: u64, bytes: &[u8]) -> bool {
         let Some([reserved, start, end]) = self.bounds() else { return false };
         let memory = self.0.as_volatile_slice();
@@ -200,10 +200,10 @@ impl Memory {
         let until = at + bytes.len() as u64;
         reserved.store(until, Ordering::Relaxed);
         if end.load(Ordering::Relaxed) != at {
-            // What comes before was sent, and never noted.
+            // What comes before was sent without being noted.
             start.store(at, Ordering::Relaxed);
         }
-        // Whoever reads a byte that is overwritten also sees the new start.
+        // A reader that sees an overwritten byte also sees the new `reserved` and `start`.
         fence(Ordering::Release);
         let is_noted =
             memory.write_slice(first, NOTES_AT + offset(at)).is_ok() && memory.write_slice(rest, NOTES_AT).is_ok();
@@ -213,11 +213,11 @@ impl Memory {
         is_noted
     }
 
-    /// The bytes from `at` on, as far as they are noted.
+    /// The noted bytes from position `at` on; empty unless all of them are there.
     pub(crate) fn notes(&self, at: u64) -> Vec<u8> {
         let Some([reserved, start, end]) = self.bounds() else { return Vec::new() };
         let len = end.load(Ordering::Acquire).saturating_sub(at);
-        // More was sent than was noted, or else the worker has written something there that makes no sense.
+        // They are more than can be noted, because some were sent without that, or because the worker has written nonsense.
         let Some(len) = usize::try_from(len).ok().filter(|&len| len <= NOTES) else { return Vec::new() };
         let mut bytes = vec![0; len];
         let (first, rest) = bytes.split_at_mut(len.min(NOTES - offset(at)));
@@ -251,7 +251,7 @@ mod tests {
     use crate::task::counts::{Counter, UNKNOWN};
     use crate::task::remote::{Position, Record, RecordedMessage, Said};
 
-    /// As both ends have it.
+    /// The memory as each end maps it.
     fn pair() -> (Memory, Memory) {
         let ours = Memory::new().unwrap();
         let theirs = Memory::open(ours.file().unwrap().try_clone_to_owned().unwrap()).unwrap();

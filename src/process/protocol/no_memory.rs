@@ -1,4 +1,4 @@
-//! Stands in for the [`memory`](super::memory) that a worker and its program share, where there is none.
+//! Stands in for the [`memory`](super::memory) that a worker and its program share, on systems that have none.
 
 use std::convert::Infallible;
 use std::io;

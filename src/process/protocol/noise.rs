@@ -39,10 +39,10 @@ const HANDSHAKE: usize = LEN + KEY + TAG;
 pub(crate) const OPENING: usize = MAGIC.len() + size_of::<u64>() + HANDSHAKE;
 /// How many bytes the program answers.
 pub(crate) const ANSWER: usize = HANDSHAKE;
-/// How many bytes the worker sends then, before anything else of it is read.
+/// How many bytes the worker sends next, before the program reads anything else of it.
 pub(crate) const CONFIRMATION: usize = LEN + TAG;
 
-/// How many bytes are read at once: while there is little to read, and otherwise.
+/// How many bytes are read at once: while little arrives, and otherwise.
 const ROOM: (usize, usize) = (4 * 1024, 256 * 1024);
 
 /// The secret of one launch.
@@ -72,7 +72,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What both ends have to agree on.
+/// What both ends must agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) fingerprint: Fingerprint,
@@ -102,14 +102,14 @@ impl Terms {
     }
 }
 
-/// Why there is no channel, or no longer one.
+/// Why there is no channel, or no channel any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NoiseError {
-    /// It does not begin as it should.
+    /// What was received does not have the form that it should.
     NotOurs,
-    /// The other end has another key or other [`Terms`], or somebody has changed a message on its way.
+    /// The other end has another key or other [`Terms`], or a message was changed on its way.
     NotAuthentic,
-    /// The system has no random numbers, or a channel was used up.
+    /// The system has no random numbers, or a channel is used up.
     Unavailable,
 }
 
@@ -231,7 +231,7 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
-    /// Appends this, in as many messages as it takes.
+    /// Appends the text, encrypted, in as many messages as it takes.
     pub(crate) fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), NoiseError> {
         plain.chunks(MAX_PLAIN).try_for_each(|chunk| self.seal_one(chunk, wire))
     }
@@ -253,18 +253,18 @@ pub(crate) struct Opener {
     nonce: u64,
     /// The beginning of a message that is not complete.
     wire: Vec<u8>,
-    /// The last read has filled the room.
+    /// Whether the last read has filled the room.
     is_busy: bool,
 }
 
 impl Opener {
-    /// Where bytes that arrive are to be appended; it has room for some, and for more while there is more.
+    /// The buffer to append arriving bytes to. It has room for some, and for more while more keeps arriving.
     pub(crate) fn space(&mut self) -> &mut Vec<u8> {
         self.wire.reserve(if self.is_busy { ROOM.1 } else { ROOM.0 });
         &mut self.wire
     }
 
-    /// Appends what the messages hold that are complete.
+    /// Appends the plain text of the messages that are complete.
     pub(crate) fn open(&mut self, plain: &mut Vec<u8>) -> Result<(), NoiseError> {
         self.is_busy = !self.wire.is_empty() && self.wire.len() == self.wire.capacity();
         let mut rest = &self.wire[..];
@@ -289,7 +289,7 @@ impl Opener {
         Ok(())
     }
 
-    /// Keeps no memory for what is to come, if nothing has: there may be a thousand of these, and one at a time is read.
+    /// Frees the buffer if it is empty: there may be a thousand of these, and one at a time is read.
     pub(crate) fn release(&mut self) {
         if self.wire.is_empty() {
             self.wire = Vec::new();
@@ -343,7 +343,7 @@ mod tests {
     fn both_ends_do_not_say_the_same() {
         let [(mut worker, mut from_program), (mut program, _)] = pair();
         assert_ne!(sealed(&mut worker, b"text"), sealed(&mut program, b"text"));
-        // What one has said is not taken by itself.
+        // Neither end accepts what it has sent itself.
         from_program.space().extend(sealed(&mut worker, b"text"));
         assert_eq!(from_program.open(&mut Vec::new()), Err(NoiseError::NotAuthentic));
     }

@@ -8,8 +8,8 @@
 //!    └───────► TAKEN       └───────► DOOMED
 //! ```
 //!
-//! So a task that is taken back never runs, and a worker that is killed for its task has neither ended that nor begun
-//! with the next one. The word also holds the number of the task, as places are used again. Neither end trusts the word
+//! So a task that is taken back never runs, and a worker that is killed because of its task has neither ended that task nor
+//! begun the next one. The word also holds the number of the task, since places are reused. Neither end trusts the word
 //! beyond that: one that makes no sense cannot be changed.
 
 use crate::sync::primitives::{AtomicU64, Ordering};
@@ -28,15 +28,15 @@ const STATE_BITS: u32 = 3;
 /// What has become of a task that was to be doomed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doomed {
-    /// It will not end by itself, nor will another one begin.
+    /// The task cannot end by itself any more, and no other will begin.
     Yes,
-    /// It knows that it is to end.
+    /// The task knows that it must end.
     Noticed,
-    /// It has ended, or never begun.
+    /// The task has ended, or has never begun.
     Ended,
 }
 
-/// One place, while it holds the task of this number.
+/// A place, while it holds the task with this number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     word: &'a AtomicU64,
@@ -62,12 +62,12 @@ impl<'a> Place<'a> {
 
     // The program.
 
-    /// Before the task is sent.
+    /// Puts the task into the place, before it is sent.
     pub(crate) fn offer(&self) {
         self.word.store(self.number | SENT, Ordering::Release);
     }
 
-    /// Whether the task will not run, nor has.
+    /// Takes the task back, unless it has begun. Returns whether that worked: then the task never runs.
     pub(crate) fn take_back(&self) -> bool {
         self.change(SENT, TAKEN)
     }
@@ -76,7 +76,7 @@ impl<'a> Place<'a> {
         (RUNNING..=ENDED).contains(&self.state())
     }
 
-    /// Keeps a task that runs from ending, unless it has noticed that it is to.
+    /// Keeps a running task from ending, unless it has noticed that it must end.
     pub(crate) fn doom(&self) -> Doomed {
         if self.change(RUNNING, DOOMED) || self.state() == DOOMED {
             Doomed::Yes
@@ -89,17 +89,17 @@ impl<'a> Place<'a> {
 
     // The worker.
 
-    /// Whether the task is to be run: it was not taken back.
+    /// Begins the task, unless it was taken back. Returns whether that worked: then the task must run.
     pub(crate) fn begin(&self) -> bool {
         self.change(SENT, RUNNING)
     }
 
-    /// The task knows that it is to end.
+    /// Notes that the task knows that it must end.
     pub(crate) fn notice(&self) {
         self.change(RUNNING, NOTICED);
     }
 
-    /// Whether the task may end: the worker is not about to be killed for it.
+    /// Ends the task. Returns `false` if the worker is about to be killed because of it.
     pub(crate) fn end(&self) -> bool {
         self.change(RUNNING, ENDED) || self.change(NOTICED, ENDED) || self.state() != DOOMED
     }

@@ -1,15 +1,15 @@
-//! Heartbeats: how each side of a launched worker knows that the other one is there.
+//! Heartbeats: how a launched worker and its program know that the other side is there.
 
 use std::time::{Duration, Instant};
 
-/// After so many silent intervals, the other side is given up.
+/// After this many silent intervals, the other side counts as lost.
 const PATIENCE: u32 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Pulse {
     interval: Duration,
     heard: Instant,
-    /// When the next word is due from here.
+    /// When the next heartbeat of this side is due.
     due: Instant,
 }
 
@@ -18,8 +18,8 @@ impl Pulse {
         Self { interval, heard: now, due: now + interval }
     }
 
-    /// Something has come from the other side, whatever it was. Unless there was a word to it a moment ago, it is answered at
-    /// once: so a side that waits is woken once in an interval, and not a second time for a word of its own.
+    /// Notes that something has arrived from the other side. Unless this side has sent a heartbeat a moment ago, one is due at
+    /// once, as an answer: so a side that waits wakes up once per interval, and not a second time for a heartbeat of its own.
     pub(crate) fn hear(&mut self, now: Instant) {
         self.heard = now;
         if self.due <= now + self.interval {
@@ -27,7 +27,7 @@ impl Pulse {
         }
     }
 
-    /// Whether to say something now. Then the next word is due later: somewhat later than the other side is heard.
+    /// Whether to send a heartbeat now. The next one is then due somewhat later than the other side is expected to be heard.
     pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.due <= now;
         if is_due {
@@ -36,7 +36,7 @@ impl Pulse {
         is_due
     }
 
-    /// When the other side will have been silent for too long. To be asked when all that has arrived was heard.
+    /// When the other side will have been silent for too long. Valid once all that has arrived was [heard](Self::hear).
     pub(crate) fn lost_at(&self) -> Instant {
         self.heard + self.patience()
     }
@@ -45,7 +45,7 @@ impl Pulse {
         PATIENCE * self.interval
     }
 
-    /// When to look again.
+    /// When to check again.
     pub(crate) fn next(&self) -> Instant {
         self.due.min(self.lost_at())
     }

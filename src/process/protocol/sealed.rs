@@ -33,11 +33,11 @@ impl SealedStream {
         Self { socket, outgoing: Mutex::new(outgoing), incoming: Mutex::new(opener) }
     }
 
-    /// Appends what has arrived and is authentic; 0 bytes are the end.
+    /// Appends what has arrived and is authentic. 0 bytes mean the end.
     pub(super) fn read(&self, bytes: &mut Vec<u8>) -> rustix::io::Result<usize> {
         let mut opener = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
         let before = bytes.len();
-        // A message may not be complete, or may say nothing.
+        // A message may be incomplete, or empty.
         while bytes.len() == before {
             let received = patiently(|| recv(&self.socket, spare_capacity(opener.space()), RecvFlags::DONTWAIT));
             let Ok((1.., _)) = received else {
@@ -49,18 +49,18 @@ impl SealedStream {
         Ok(bytes.len() - before)
     }
 
-    /// Seals some of it, and sends what there is room for: the rest of that is [still to be sent](Self::held).
+    /// Seals some of the bytes, and sends what there is room for: the rest of what was sealed is [still to be sent](Self::held).
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> rustix::io::Result<usize> {
         let mut outgoing = self.outgoing();
         let written = outgoing.write(&self.socket, slices);
         if written.is_err_and(|error| error != Errno::AGAIN) {
-            // Nobody will read it.
+            // Nothing will read it.
             outgoing.forget();
         }
         written
     }
 
-    /// How much that was sealed is still to be sent.
+    /// How many sealed bytes are still to be sent.
     pub(super) fn held(&self) -> usize {
         let outgoing = self.outgoing();
         outgoing.wire.len() - outgoing.sent

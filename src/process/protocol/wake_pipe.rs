@@ -26,7 +26,7 @@ impl WakePipe {
     /// Makes the thread that waits, or the next one to wait, return at once.
     pub(crate) fn wake(&self) {
         if !self.is_woken.swap(true, Ordering::SeqCst) {
-            // Full means that it is woken.
+            // If it is full, the thread has been woken.
             let _ = (&self.write).write(&[0]);
         }
     }
@@ -43,7 +43,7 @@ impl WakePipe {
     }
 }
 
-/// Readable while somebody is to be woken.
+/// Readable while a thread is to be woken.
 impl AsFd for WakePipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.read.as_fd()

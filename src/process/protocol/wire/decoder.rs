@@ -1,4 +1,4 @@
-//! Bytes that have arrived, and the messages that they are.
+//! Decodes the bytes that arrive into messages.
 
 use std::mem;
 use std::str;
@@ -12,12 +12,12 @@ use crate::codec::payload::{LARGE, Payload};
 use crate::codec::{Encoded, Format, items};
 use crate::task::remote::{Position, RemoteLog, RemotePart, RemoteSnapshot};
 
-/// How much memory is kept for the frames to come, whatever those before have taken.
+/// How much memory is kept for later frames, however much the earlier ones have taken.
 const KEPT: usize = 2 * ROOM;
 
-/// What has arrived, on its way to become frames.
+/// Collects arriving bytes, and makes messages of them.
 ///
-/// Memory is taken as the bytes come: a frame that claims to be large costs nothing before it is.
+/// Memory is allocated as the bytes arrive: a frame that claims to be large costs nothing until it is.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     max_frame: u64,
@@ -27,11 +27,11 @@ pub(crate) struct Decoder {
     pub(super) large: Option<Large>,
     /// How many bytes were decoded so far.
     decoded: u64,
-    /// How many bytes are known already that are still to arrive.
+    /// How many bytes that are still to arrive are known already.
     known: u64,
     /// How long the buffer was before the last bytes arrived.
     before: usize,
-    /// That of the last task, which is mostly the one of the next.
+    /// The function of the last task, which is mostly that of the next one.
     function: Arc<str>,
 }
 
@@ -52,7 +52,7 @@ struct Head {
 }
 
 impl Head {
-    /// The size of the whole frame; a head is one of a frame that a vector can hold.
+    /// The size of the whole frame. It cannot overflow: a head belongs to a frame that a vector can hold.
     fn frame_len(&self) -> usize {
         HEAD + self.fields + self.payload + 1
     }
@@ -68,7 +68,7 @@ impl Decoder {
         self.max_frame = max_frame;
     }
 
-    /// Where bytes that arrive are to be appended; it has room for some. More than that is fine.
+    /// The buffer to append arriving bytes to. It has room for some; to append more is fine.
     pub(crate) fn space(&mut self) -> &mut Vec<u8> {
         let missing = self.missing();
         if let Some(large) = &mut self.large {
@@ -94,19 +94,19 @@ impl Decoder {
         &mut self.buffer
     }
 
-    /// How much of the first frame has not arrived, as far as is known, where that is read into the buffer.
+    /// How much of the first frame has not arrived, as far as that is known, if the frame is read into the buffer.
     fn missing(&self) -> usize {
         let head = self.rest().first_chunk::<HEAD>().and_then(|head| self.head(head).ok());
         head.map_or(0, |head| head.frame_len()).saturating_sub(self.rest().len())
     }
 
-    /// Adds bytes that will still arrive, and are to be skipped then.
+    /// Adds bytes that have not arrived yet, and that will be skipped when they do.
     pub(crate) fn foresee(&mut self, bytes: &[u8]) {
         self.append(bytes);
         self.known += bytes.len() as u64;
     }
 
-    /// Skips what is known of the bytes that have just arrived.
+    /// Skips those of the bytes that have just arrived that were known already.
     pub(crate) fn skip_known(&mut self) {
         if self.known == 0 {
             return;
@@ -118,7 +118,7 @@ impl Decoder {
         self.known -= skipped as u64;
     }
 
-    /// How many bytes have arrived so far.
+    /// How many bytes have arrived so far, or were known before that.
     pub(crate) fn taken(&self) -> u64 {
         let large = self.large.as_ref().map_or(0, |large| HEAD + large.fields.len() + large.payload.len());
         self.decoded + (self.buffer.len() - self.used + large) as u64
@@ -131,7 +131,7 @@ impl Decoder {
         self.large = None;
     }
 
-    /// Keeps no memory for what is to come, if nothing has come that was not decoded.
+    /// Frees the buffer, if all that has arrived was decoded.
     #[cfg(feature = "cluster")]
     pub(crate) fn release(&mut self) {
         if self.large.is_none() && self.used == self.buffer.len() {
@@ -144,9 +144,10 @@ impl Decoder {
         self.space().extend_from_slice(bytes);
     }
 
-    /// Drops what comes before the first [`Ready`], up to so many bytes. Returns whether that has arrived.
+    /// Drops what comes before the first [`Ready`]. Returns whether that frame has begun to arrive, or an error if it is
+    /// preceded by more than `most` bytes.
     ///
-    /// What a launcher says on the way is of no form at all, but none of it looks like the head of that frame.
+    /// What a launcher prints has no particular form, but none of it looks like the head of that frame.
     pub(crate) fn skip_to_ready(&mut self, most: usize) -> Result<bool, WireError> {
         let rest = self.rest();
         let is_ready = |frame: &[u8]| frame[0] == kind::READY && frame[1..9] == [0; 8] && frame[HEAD..] == MAGIC;
@@ -158,12 +159,12 @@ impl Decoder {
         Ok(found.is_some())
     }
 
-    /// What has arrived, and was not decoded.
+    /// What has arrived and was not decoded.
     pub(crate) fn rest(&self) -> &[u8] {
         &self.buffer[self.used..]
     }
 
-    /// So many bytes more of the buffer were decoded.
+    /// Notes that this many more bytes of the buffer were decoded.
     fn consume(&mut self, len: usize) {
         self.used += len;
         self.decoded += len as u64;
@@ -180,9 +181,8 @@ impl Decoder {
         self.next(reply)
     }
 
-    /// Takes off the values of items that have ended one after the other, all of one task, as
-    /// [`codec::items`](crate::codec::items) has them. `None` where something else comes first, which may be a value that
-    /// makes no sense.
+    /// Takes the values of consecutive items of one task, encoded together as [`codec::items`](crate::codec::items) does it.
+    /// `None` if something else comes first, which may be a malformed value.
     pub(crate) fn next_values(&mut self) -> Option<(u64, Vec<u8>)> {
         let mut all: Option<(u64, Vec<u8>)> = None;
         while let Some((task, value, len)) = self.first_value() {
@@ -196,7 +196,7 @@ impl Decoder {
         all
     }
 
-    /// The value of an item whose frame is the next one, and all there; with its task, and the size of that frame.
+    /// The value in the next frame, if that has arrived in full and is the value of an item; with its task and the frame's size.
     fn first_value(&self) -> Option<(u64, Encoded<&[u8]>, usize)> {
         let (head, rest) = self.rest().split_at_checked(HEAD).filter(|_| self.large.is_none())?;
         let is_value = |head: &Head| head.kind == kind::ITEM_VALUE && head.fields == 1;
@@ -250,7 +250,7 @@ impl Decoder {
         Ok(Some(message))
     }
 
-    /// The size of the frame that begins like this.
+    /// The size of the frame that begins with this head.
     pub(crate) fn frame_len(&self, head: &[u8; HEAD]) -> Result<usize, WireError> {
         self.head(head).map(|head| head.frame_len())
     }
@@ -259,7 +259,7 @@ impl Decoder {
         let mut from = Fields { rest: head, message: "head" };
         let (kind, id, fields, payload) = (from.u8()?, from.u64()?, from.u32()?, from.u64()?);
         let len = (HEAD as u64 + 1).saturating_add(fields.into()).saturating_add(payload);
-        // Whatever is allowed, a vector holds no more.
+        // A vector cannot hold more, whatever is allowed.
         let whole = isize::try_from(len).ok().filter(|_| len <= self.max_frame);
         match (whole, usize::try_from(payload)) {
             (Some(_), Ok(payload)) => Ok(Head { kind, id, fields: fields as usize, payload }),
@@ -268,7 +268,7 @@ impl Decoder {
     }
 }
 
-/// `function` is that of the task before.
+/// `function` is that of the previous task.
 fn request(head: Head, fields: &[u8], payload: Payload, function: &mut Arc<str>) -> Result<Request, WireError> {
     let Head { kind, id, .. } = head;
     Ok(match kind {
@@ -446,18 +446,18 @@ impl<'a> Fields<'a> {
         Format::from_byte(self.u8()?).ok_or(self.malformed())
     }
 
-    /// As many bytes as it says.
+    /// Bytes that follow their length.
     fn bytes(&mut self) -> Result<&'a [u8], WireError> {
         let len = usize::try_from(self.u64()?).map_err(|_| self.malformed())?;
         self.take(len)
     }
 
-    /// A text among others.
+    /// A text that follows its length.
     fn one_text(&mut self) -> Result<String, WireError> {
         Fields { rest: self.bytes()?, ..*self }.text()
     }
 
-    /// The same in place of one that may be equal to it.
+    /// Replaces `text` by a text that follows its length, unless they are equal.
     fn one_text_into(&mut self, text: &mut Arc<str>) -> Result<(), WireError> {
         let bytes = self.bytes()?;
         if bytes != text.as_bytes() {
@@ -466,7 +466,7 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// All the rest.
+    /// The rest, as a text.
     fn text(self) -> Result<String, WireError> {
         String::from_utf8(self.rest.to_vec()).map_err(|_| self.malformed())
     }

@@ -74,7 +74,7 @@ fn what_has_arrived_of_a_message_can_be_forgotten_and_arrive_again() {
         let bytes = encoded(&messages);
         for cut in [0, 1, HEAD, 40, 60, bytes.len() / 2, bytes.len() - HEAD - 2, bytes.len() - 1] {
             let (mut decoder, mut arrived) = (Decoder::new(1 << 30), Vec::new());
-            // In two pieces, so that also a large frame has begun.
+            // In two pieces, so that a large frame may have begun as well.
             for piece in [&bytes[..cut / 2], &bytes[cut / 2..cut]] {
                 decoder.append(piece);
                 arrived.extend(from_fn(|| decoder.next_request().unwrap()));
@@ -281,7 +281,7 @@ fn the_version_of_another_protocol_can_be_read() {
     assert!(error.contains(&format!("{}", VERSION + 1)) && error.contains(&VERSION.to_string()), "{error}");
 }
 
-/// What is known of the bytes that follow before they arrive is not taken twice, wherever that ends.
+/// Bytes that are known before they arrive are not decoded twice, wherever they end.
 #[test]
 fn what_was_foreseen_is_skipped_when_it_arrives() {
     for len in [5, LARGE + 1, ROOM + 1] {

@@ -1,4 +1,4 @@
-//! Frames and messages: all that a program and its workers have in common. Nothing in here does any input or output.
+//! Frames and messages: all that a program and its workers have in common. Nothing here does any I/O.
 //!
 //! ```text
 //! ┌──────┬────────┬─────────────┬─────────────┬────────┬─────────┬────┐
@@ -7,12 +7,12 @@
 //! └──────┴────────┴─────────────┴─────────────┴────────┴─────────┴────┘
 //! ```
 //!
-//! Numbers have their lowest byte first. `id` is the task that the frame is about, 0 for the initializer, and `fields` is
-//! what the kind of message asks for. The payload is an encoded value; it stands alone so that a large one can be
-//! written from, and read into, its final place. The newline is for launchers that forward whole lines.
+//! Numbers are little-endian. `id` is the task that the frame is about, 0 for the initializer; `fields` depends on the kind of
+//! message. The payload is an encoded value; it is separate so that a large one can be written from, and read into, its final
+//! place. The newline is for launchers that forward whole lines.
 //!
-//! The first frame of each side is of the same form in every version of the protocol: [`Hello`] and [`Ready`]. Before it, a
-//! launched worker is sent its [`Surroundings`], and whatever its launcher says on the way is skipped.
+//! The first frame of each side, [`Hello`] or [`Ready`], has the same form in every version of the protocol. Before that, a
+//! launched worker is sent its [`Surroundings`], and whatever its launcher prints is skipped.
 
 pub(crate) mod decoder;
 pub(crate) mod outbox;
@@ -28,20 +28,20 @@ use crate::task::remote::{RemoteLog, RemoteSnapshot};
 /// Changes with every change of a frame, a message or the [memory](super::memory) that both ends share.
 pub(crate) const VERSION: u32 = 9;
 
-/// A time-out that never passes.
+/// A timeout that never passes.
 pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
 
 const MAGIC: [u8; 8] = *b"progexec";
 
-/// The size of what every frame begins with.
+/// The size of the head, with which every frame begins.
 pub(crate) const HEAD: usize = 21;
 const NEWLINE: u8 = b'\n';
 
-/// How large a frame of a worker may be, whatever is allowed for values: a line or a record that a task has said, with the
-/// target of that.
+/// The size that a worker's frame may have in any case, even if values are limited to less: enough for a line or for a log
+/// record with its target.
 pub(crate) const MOST_SAID: u64 = 192 * 1024;
 
-/// How much is read at once, at the least.
+/// How many bytes are read at once, at least.
 const ROOM: usize = 64 * 1024;
 
 /// What a program tells a worker.
@@ -53,20 +53,20 @@ pub(crate) enum Request {
     Run {
         run: Run,
         function: Arc<str>,
-        /// Where it was given one.
+        /// The name that the task was given, if any.
         name: Option<String>,
         input: Encoded,
     },
-    /// A value that inputs refer to which come after it.
+    /// A value that later inputs refer to.
     Share {
         id: u64,
         value: Encoded,
     },
-    /// No input will refer to that any more.
+    /// No later input refers to this value.
     Forget {
         id: u64,
     },
-    /// What is requested of a task by now.
+    /// What is currently requested of a task.
     Want {
         id: u64,
         wanted: u32,
@@ -80,17 +80,17 @@ pub(crate) enum Request {
     Quit,
 }
 
-/// Which task, and how it is to be run.
+/// Which task to run, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) id: u64,
-    /// Its number among those that were sent to this worker.
+    /// The number of the task among those that were sent to this worker.
     pub(crate) place: u64,
-    /// What is requested of it by now: bits of its control word. `RUNNING` where it is taken for begun, which so need not be
-    /// said.
+    /// What is currently requested of the task: bits of its control word. `RUNNING` if the program already takes it for begun,
+    /// so that the worker need not say so.
     pub(crate) wanted: u32,
-    /// How long it may take, in nanoseconds; [`NO_TIMEOUT`] stands for as long as it likes. A task of several items begins
-    /// none any more then, and gives back what is left.
+    /// How long the task may take, in nanoseconds; [`NO_TIMEOUT`] for as long as it likes. After this time, a task of several
+    /// items begins no further item, and gives back the rest.
     pub(crate) timeout: u64,
 }
 
@@ -98,7 +98,7 @@ pub(crate) struct Run {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
     Ready(Ready),
-    /// Said before it is done, where nothing shows it or somebody waits to see it.
+    /// Sent before the task runs, if shared memory does not show its start or an observer waits for it.
     Started {
         id: u64,
     },
@@ -106,12 +106,12 @@ pub(crate) enum Reply {
         id: u64,
         snapshot: RemoteSnapshot,
     },
-    /// The task has said something.
+    /// The task has printed a line.
     Line {
         id: u64,
         text: String,
     },
-    /// Something was logged, by this task if it is not 0.
+    /// A log record, of this task unless it is 0.
     Log {
         id: u64,
         log: RemoteLog,
@@ -133,14 +133,14 @@ pub(crate) enum Reply {
     Goodbye,
 }
 
-/// What a worker is to find around it that was not started by the program itself.
+/// The surroundings that the program wants for a worker that it has not started itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Surroundings {
     pub(crate) version: u32,
     pub(crate) directory: Vec<u8>,
     /// Variables that are set in any case.
     pub(crate) set: Vec<Variable>,
-    /// Variables that are set where there is no other value.
+    /// Variables that are set unless they already have a value.
     pub(crate) offered: Vec<Variable>,
 }
 
@@ -151,19 +151,19 @@ pub(crate) type Variable = (Vec<u8>, Vec<u8>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) version: u32,
-    /// How many programs of this kind are above the worker, which may be a program to other workers.
+    /// How deeply the program is nested: 0 unless it is a worker of another program itself.
     pub(crate) depth: u32,
     /// In nanoseconds.
     pub(crate) report_interval: u64,
-    /// The most that a frame may hold, in bytes.
+    /// The size of the largest frame, in bytes.
     pub(crate) max_frame: u64,
     /// Whether the [memory](super::memory) that both ends share comes with this.
     pub(crate) shares_memory: bool,
-    /// How often each side says something, in nanoseconds; 0 where nothing but the end of the channel tells.
+    /// How often each side sends a heartbeat, in nanoseconds; 0 for never.
     pub(crate) heartbeat: u64,
-    /// The least severe records that the program wants to be told: 0 for none, 1 for errors, up to 5 for traces.
+    /// The level of the least severe records that the program wants: 0 for none, 1 for errors, up to 5 for traces.
     pub(crate) log_level: u8,
-    /// Which process has started the worker, on the same machine; 0 where that is a launcher.
+    /// The process that started the worker, on the same machine; 0 if that was a launcher.
     pub(crate) parent: u32,
 }
 
@@ -180,17 +180,17 @@ pub(crate) struct Ready {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) pid: u32,
-    /// How long it lives from now on, in seconds; `u64::MAX` where nobody knows.
+    /// How long the worker will live, in seconds; `u64::MAX` if that is unknown.
     pub(crate) lifetime: u64,
     pub(crate) host: String,
-    /// Those of Slurm, where it runs under that; else they are empty. See [`OF_A_PLACE`].
+    /// The job and the step in Slurm; empty where the worker does not run under it. See [`OF_A_PLACE`].
     pub(crate) job: String,
     pub(crate) step: String,
     /// The file that it runs.
     pub(crate) program: String,
 }
 
-/// The variables of Slurm by which a process knows its place, which is not that of another: its node and its step.
+/// The variables by which Slurm tells a process where it runs: its node and its step. They do not hold for another process.
 pub(crate) const OF_A_PLACE: [&str; 2] = [NODE, STEP];
 pub(crate) const NODE: &str = "SLURMD_NODENAME";
 pub(crate) const STEP: &str = "SLURM_STEP_ID";
@@ -207,11 +207,11 @@ pub(crate) enum Outcome {
     Value(Encoded),
     /// It was cancelled, and has returned a value nevertheless.
     Partial(Encoded),
-    /// It did not end with a value, but with an error: its message, and those of its sources.
+    /// It ended without a value: the message of its error, and those of the sources.
     Error(Ending, Vec<String>),
 }
 
-/// How a task ended that has no value.
+/// How a task without a value ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     Cancelled,
@@ -238,7 +238,7 @@ pub(crate) enum WireError {
     NoHello,
     OutOfTurn,
     Version(u32),
-    /// Nothing at all, for so many milliseconds.
+    /// Nothing arrived for this many milliseconds.
     Silence(u64),
 }
 
@@ -301,7 +301,7 @@ mod kind {
     pub(super) const GOODBYE: u8 = b'g';
 }
 
-// They are compiled by `tests/wire.rs`, so that the crate itself is built without what they take.
+// `tests/wire.rs` compiles them, so that the crate itself is built without their dependencies.
 #[cfg(all(test, feature = "property-tests"))]
 mod examples;
 #[cfg(all(test, feature = "property-tests"))]

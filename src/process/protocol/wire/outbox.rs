@@ -1,4 +1,4 @@
-//! Messages on their way out: encoded, and put together for few writes.
+//! Messages on their way out: encoded, and combined so that few writes send them.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -13,23 +13,23 @@ use crate::codec::payload::Payload;
 use crate::codec::{Encoded, Format};
 use crate::task::remote::{Position, RemoteLog, RemotePart, RemoteSnapshot};
 
-/// What is to be sent: small frames side by side, large payloads as they are.
+/// What is to be sent: small frames in one buffer, large payloads as they are.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     chunks: VecDeque<Arc<Vec<u8>>>,
     /// The frames after all chunks.
     tail: Vec<u8>,
-    /// How much of the first of them was sent.
+    /// How many bytes of the first chunk, or else of the tail, were sent.
     sent: usize,
-    /// Where in all that is ever sent the tail begins.
+    /// The position of the tail in all that is ever sent.
     tail_at: u64,
-    /// Up to where all that is ever sent was noted in shared memory.
+    /// The position in all that is ever sent up to which it was noted in shared memory.
     noted: u64,
 }
 
 /// The maximum number of slices that are written at once.
 const SLICES: usize = 16;
-/// How much room the fields of most messages take, at the most.
+/// How many bytes the fields of most messages take, at most.
 const FIELDS: usize = 64;
 
 impl Outbox {
@@ -37,13 +37,13 @@ impl Outbox {
         self.chunks.is_empty() && self.tail.is_empty()
     }
 
-    /// All that was never sent from here.
+    /// All bytes, of an outbox that has not sent any.
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         let chunks = self.chunks.iter().map(|chunk| chunk.as_slice());
         chunks.chain([&*self.tail]).collect::<Vec<_>>().concat()
     }
 
-    /// What is next to be sent, for a write of several slices at once.
+    /// The bytes to send next, for a vectored write.
     pub(crate) fn slices(&self) -> ([IoSlice<'_>; SLICES], usize) {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let all = self.chunks.iter().map(|chunk| &**chunk).chain([&self.tail]);
@@ -56,7 +56,7 @@ impl Outbox {
         (slices, count)
     }
 
-    /// So many bytes more were sent.
+    /// Notes that this many more bytes were sent.
     pub(crate) fn advance(&mut self, bytes: usize) {
         self.sent += bytes;
         while let Some(first) = self.chunks.front() {
@@ -66,15 +66,15 @@ impl Outbox {
             self.sent -= first.len();
             self.chunks.pop_front();
         }
-        // What was sent goes when that costs little: always in the end, and else when it is most of it.
+        // Drops what was sent when that is cheap: when it is everything, or else most of it.
         if self.sent == self.tail.len() || self.sent > ROOM && self.sent > self.tail.len() / 2 {
             self.tail.drain(..self.sent);
             self.tail_at += mem::take(&mut self.sent) as u64;
         }
     }
 
-    /// Lets `note` have what is neither sent nor noted before, with its place in all that is ever sent. Returns whether
-    /// everything is noted now: not where there is more than `room`, or where `note` did not take it.
+    /// Passes what is neither sent nor noted yet to `note`, with its position in all that is ever sent. Returns whether
+    /// everything is noted now: it is not if there is a large payload or more than `room`, or if `note` has failed.
     pub(crate) fn note(&mut self, room: usize, note: impl FnOnce(u64, &[u8]) -> bool) -> bool {
         let from = self.noted.max(self.tail_at + self.sent as u64);
         let skip = (from - self.tail_at) as usize;
@@ -209,7 +209,7 @@ impl Outbox {
     fn push(&mut self, kind: u8, id: u64, fields: impl FnOnce(&mut Vec<u8>), payload: &Payload) {
         let len = payload.len();
         let copied = if let Payload::Large(_) = payload { 0 } else { len };
-        // At once, and not little by little.
+        // In one allocation.
         self.tail.reserve(HEAD + FIELDS + copied + 1);
         let start = self.tail.len();
         self.tail.push(kind);
@@ -231,21 +231,21 @@ impl Outbox {
     }
 }
 
-/// The size of the frame for an input, without the payload; for its bound.
+/// The size of an input's frame without the payload, to keep the frame within its bound.
 pub(crate) fn run_overhead((function, name): (&str, Option<&str>)) -> u64 {
     let name = name.map_or(0, |name| 8 + name.len());
     (HEAD + 29 + function.len() + name + 1) as u64
 }
 
-/// The size of the frame for a shared value, or for that of an item, without the payload; for its bound.
+/// The size of a shared value's or an item's frame without the payload, to keep the frame within its bound.
 pub(crate) const BARE_OVERHEAD: u64 = (HEAD + 1 + 1) as u64;
 
-/// The size of the frame for an output, without the payload; for its bound.
+/// The size of an output's frame without the payload, to keep the frame within its bound.
 pub(crate) fn value_overhead(snapshot: &RemoteSnapshot) -> u64 {
     (HEAD + 1 + SNAPSHOT + parts_of(snapshot).len() + snapshot.message.as_deref().map_or(0, str::len) + 1) as u64
 }
 
-/// With their length, as one of several.
+/// Appends the bytes after their length, as one of several.
 fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
     to.extend((bytes.len() as u64).to_le_bytes());
     to.extend(bytes);
@@ -272,7 +272,7 @@ fn put_position(to: &mut Vec<u8>, Position { n, total, part }: Position) {
     to.extend(part.to_le_bytes());
 }
 
-/// With their size, if there are any.
+/// The encoded parts after their size; empty if there are none.
 fn parts_of(snapshot: &RemoteSnapshot) -> Vec<u8> {
     let (mut parts, mut bytes) = (Vec::new(), Vec::new());
     for RemotePart { name, position, depth } in &snapshot.parts {

@@ -1,4 +1,4 @@
-//! Tests of the [wire](super): what it makes of messages, and of any bytes.
+//! Tests of the [wire](super): what it does with messages, and with arbitrary bytes.
 
 use std::iter::repeat;
 use std::slice;
@@ -15,7 +15,7 @@ use crate::codec::payload::LARGE;
 use crate::codec::{Format, items};
 use crate::task::remote::{Position, RemotePart};
 
-/// Where something changes about how a payload is sent and received.
+/// The sizes at which something changes about how a payload is sent and received.
 pub(super) const SIZES: [usize; 9] = [0, 1, LARGE - 1, LARGE, LARGE + 1, ROOM - 1, ROOM, ROOM + 1, 300_000];
 
 pub(super) const KINDS: [u8; 23] = [
@@ -72,7 +72,7 @@ impl Message for Reply {
 
 // What is sent.
 
-/// A frame, in the words of the documentation.
+/// A frame, as the documentation describes it.
 pub(super) fn frame(kind: u8, id: u64, fields: &[u8], payload: &[u8]) -> Vec<u8> {
     let head = head(kind, id, fields.len() as u32, payload.len() as u64);
     [&head, fields, payload, b"\n"].concat()
@@ -82,7 +82,7 @@ pub(super) fn head(kind: u8, id: u64, fields: u32, payload: u64) -> Vec<u8> {
     [&[kind][..], &id.to_le_bytes(), &fields.to_le_bytes(), &payload.to_le_bytes()].concat()
 }
 
-/// Sends some of what is to be sent: as much as the socket takes at once.
+/// Sends as much of the outbox as the socket takes at once.
 fn send(outbox: &mut Outbox, takes: usize, sent: &mut Vec<u8>) {
     let (slices, count) = outbox.slices();
     let (mut left, before) = (takes.max(1), sent.len());
@@ -104,7 +104,7 @@ pub(super) fn encoded<M: Message>(messages: &[M]) -> Vec<u8> {
     sent
 }
 
-/// Whatever the socket takes at once, and whenever it does, the same is sent; and what is noted on the way is that.
+/// Whatever the socket takes at once, and whenever it does, the same bytes are sent, and the same are noted on the way.
 fn is_sent_as_a_whole<M: Message>(messages: &[M], takes: &[usize], rooms: &[usize]) {
     let whole = encoded(messages);
     let mut takes = takes.iter().copied().cycle().take(500).chain(repeat(usize::MAX));
@@ -113,12 +113,12 @@ fn is_sent_as_a_whole<M: Message>(messages: &[M], takes: &[usize], rooms: &[usiz
     for message in messages {
         message.clone().put(&mut outbox);
         put += encoded(slice::from_ref(message)).len();
-        // 0 is for a socket that is full.
+        // 0 stands for a full socket.
         let bytes = takes.next().unwrap_or(0);
         if bytes > 0 {
             send(&mut outbox, bytes, &mut sent);
         }
-        // 0 is for a journal that cannot be written to.
+        // 0 stands for notes that cannot be written.
         let room = rooms.next().unwrap_or(0);
         let is_noted = outbox.note(room, |at, bytes| {
             let place = at as usize..at as usize + bytes.len();
@@ -142,10 +142,9 @@ fn is_sent_as_a_whole<M: Message>(messages: &[M], takes: &[usize], rooms: &[usiz
 /// How bytes arrive.
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
-    /// How many at a time. All that is left comes at once, after so many pieces that the rest would be more of the
-    /// same.
+    /// How many at a time. After so many pieces that more would show nothing new, all that is left comes at once.
     pub(super) sizes: Vec<usize>,
-    /// Also where the decoder has room for fewer.
+    /// Whether more may arrive at a time than the decoder has room for.
     pub(super) beyond_room: bool,
 }
 
@@ -155,8 +154,8 @@ impl Delivery {
     }
 }
 
-/// Decodes what arrives, until there is an error; on the way, sees to it that each step makes progress, and that
-/// memory is taken only for what has arrived.
+/// Decodes what arrives, until there is an error. Checks on the way that each step makes progress, and that memory is
+/// allocated only for what has arrived.
 pub(super) fn decoded<M: Message>(
     max_frame: u64,
     mut bytes: &[u8],
@@ -184,7 +183,7 @@ pub(super) fn decoded<M: Message>(
             let before = undecoded(&decoder);
             let next = M::next(&mut decoder);
             let after = undecoded(&decoder);
-            // What has arrived, as it grows: once for a buffer, once for the fields of a large frame.
+            // What has arrived, while its buffer grows: once in a buffer, once in the fields of a large frame.
             assert!(held(&decoder) <= 3 * arrived + 4 * ROOM, "{} bytes for {arrived}", held(&decoder));
             assert!(next.is_err() || decoder.taken() == arrived as u64);
             match next {
@@ -217,7 +216,7 @@ fn arrives<M: Message>(messages: &[M], delivery: &Delivery) {
     assert!(decoded(1 << 30, &encoded(messages), delivery) == (messages.to_vec(), None));
 }
 
-/// Whatever it is that arrives, it is decoded or refused, and the same however it is cut.
+/// Whatever arrives is decoded or refused, and in the same way however it is cut.
 fn is_withstood<M: Message>(max_frame: u64, bytes: &[u8], delivery: &Delivery) {
     let (messages, error) = decoded::<M>(max_frame, bytes, delivery);
     assert!(decoded::<M>(max_frame, bytes, &Delivery::at_once()) == (messages.clone(), error));
@@ -225,7 +224,7 @@ fn is_withstood<M: Message>(max_frame: u64, bytes: &[u8], delivery: &Delivery) {
     assert!(again == (messages, None));
 }
 
-/// What a worker says, until there is an error: with the values of items taken off one by one, or several at a time.
+/// What a worker says, until there is an error; the values of items are taken one by one, or several at a time.
 fn said(pieces: [&[u8]; 2], takes_several: bool) -> (Vec<Reply>, Option<WireError>) {
     let (mut decoder, mut replies) = (Decoder::new(1 << 30), Vec::new());
     for piece in pieces {
@@ -246,12 +245,12 @@ fn said(pieces: [&[u8]; 2], takes_several: bool) -> (Vec<Reply>, Option<WireErro
     (replies, None)
 }
 
-// Messages, and what is none.
+// Messages, and bytes that are none.
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     let len = prop_oneof![9 => 0..40_usize, 1 => select(&SIZES)];
     (len, any::<u8>()).prop_map(|(len, first)| {
-        // So many that a piece of them in the wrong place differs.
+        // A period long enough that a piece in the wrong place makes a difference.
         let some: Vec<u8> = (0..251.min(len)).map(|i| i as u8 ^ first).collect();
         let mut bytes = some.repeat(len / 251 + 1);
         bytes.truncate(len);
@@ -320,7 +319,7 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 fn item(id: u64, snapshot: RemoteSnapshot, outcome: Outcome) -> Reply {
-    // Nobody asks how far an item had come that has a value.
+    // The position of an item with a value is not sent.
     let is_value = matches!(outcome, Outcome::Value(_));
     Reply::Item { id, snapshot: if is_value { RemoteSnapshot::default() } else { snapshot }, outcome }
 }
@@ -351,7 +350,7 @@ fn reply() -> impl Strategy<Value = Reply> {
     ]
 }
 
-/// What a worker says of a map, mostly.
+/// Mostly what a worker says about a map.
 fn reply_of_items() -> impl Strategy<Value = Reply> {
     let value = (0..2_u64, value()).prop_map(|(id, value)| item(id, RemoteSnapshot::default(), Outcome::Value(value)));
     prop_oneof![4 => value, 1 => reply()]
@@ -363,12 +362,12 @@ fn delivery() -> impl Strategy<Value = Delivery> {
     (sizes, any::<bool>()).prop_map(|(sizes, beyond_room)| Delivery { sizes, beyond_room })
 }
 
-/// The most that a frame may hold, which may be too little, and as good as no limit.
+/// The limit for frames: it may be too low, or as good as none.
 fn max_frame() -> impl Strategy<Value = u64> {
     prop_oneof![4 => Just(1 << 30), 1 => select(vec![0, HEAD as u64 + 1, 60, 1024, 64 * 1024, u64::MAX])]
 }
 
-/// A frame with anything in it, which may claim to be of another length than it is.
+/// A frame with arbitrary contents, which may claim a length other than its own.
 fn wild_frame() -> impl Strategy<Value = Vec<u8>> {
     let kind = prop_oneof![9 => select(&KINDS), 1 => any::<u8>()];
     let some = || prop_oneof![any::<u8>(), 0..8_u8];
