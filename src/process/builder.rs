@@ -51,11 +51,11 @@ impl ProcessPoolExecutor {
     /// A pool of at most `max_workers` processes; 0 stands for the [available
     /// parallelism](std::thread::available_parallelism).
     ///
-    /// Starts no process yet: they are started as they are needed, and kept.
+    /// Starts no process yet: workers are started when they are needed, and kept.
     ///
     /// # Errors
     ///
-    /// As [`build`](ProcessPoolBuilder::build), mostly that this program has not called
+    /// Those of [`build`](ProcessPoolBuilder::build), most often that this program has not called
     /// [`TaskRegistry::init`](crate::TaskRegistry::init):
     ///
     /// ```
@@ -67,7 +67,7 @@ impl ProcessPoolExecutor {
         Self::builder().max_workers(max_workers).build()
     }
 
-    /// A pool with other settings.
+    /// A builder for a pool with other settings.
     ///
     /// # Examples
     ///
@@ -113,8 +113,8 @@ impl ProcessPoolExecutor {
 
 impl ProcessPoolBuilder {
     /// The maximum number of processes; 0 stands for the [available parallelism](std::thread::available_parallelism), which
-    /// is the default. Those that there are share the tasks, but for ones that take less than a microsecond: one process does them
-    /// as fast as the program sends them.
+    /// is the default. The processes that have started share the tasks, except those that take less than a microsecond: one
+    /// process runs them as fast as the program sends them.
     pub fn max_workers(mut self, max_workers: usize) -> Self {
         self.settings.launch.max_workers = max_workers;
         self
@@ -131,8 +131,8 @@ impl ProcessPoolBuilder {
 
     /// Replaces a worker by a new one after this many tasks; by default there is no limit. 0 means 1.
     ///
-    /// Each input of a [map](crate::ExecutorExt::map) is a task, unless it was asked for
-    /// [chunks](crate::Map::chunks): then a chunk is.
+    /// Each input of a [map](crate::ExecutorExt::map) counts as a task. If the map was asked for
+    /// [chunks](crate::Map::chunks), each chunk does.
     pub fn max_tasks_per_worker(mut self, tasks: u64) -> Self {
         self.settings.max_tasks_per_worker = tasks.max(1);
         self
@@ -144,7 +144,7 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// A task that each worker runs before any other. It has to be registered as well.
+    /// A task that each worker runs before any other. It must be registered as well.
     ///
     /// If it fails, so do the tasks that needed the worker: in the same way, with its error as their
     /// [source](std::error::Error::source).
@@ -161,8 +161,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Sets a variable in the environment of the workers, in place of what was set before; the others are those of this
-    /// process.
+    /// Sets a variable in the environment of the workers, replacing what was set for it before. All other variables are those of
+    /// this process.
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         let key = key.into();
         self.settings.launch.env.retain(|(set, _)| *set != key);
@@ -186,11 +186,11 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Relays what tasks log in workers, through the crate `log`, to the logger of this program: records up to this level
-    /// that the logger lets through. With the feature `log`.
+    /// Relays what tasks in workers log through the crate `log` to the logger of this program: records up to this level that the
+    /// logger accepts. Needs the feature `log`.
     ///
     /// The message says which task logged it, `[walk 04, task 7] ..`, and so do the key-value pairs `task_id` and `task_name`
-    /// of the record. The logger is called on a thread of its own; records that come faster than it can take them are dropped
+    /// of the record. The logger is called on a thread of its own; records that arrive faster than it can take them are dropped
     /// and counted. What is logged between tasks and by the initializer is not relayed.
     ///
     /// A worker logs to this relay only if the program has set no other logger before
@@ -211,33 +211,33 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The current directory of the workers; by default it is that of this process when the worker is started,
-    /// and one that is relative begins there.
+    /// The current directory of the workers. By default, it is that of this process when the worker is started; a relative path
+    /// is resolved against that.
     pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
         self.settings.launch.current_dir = Some(directory.into());
         self
     }
 
-    /// The time between two snapshots of a task that observers are shown; 20 ms by default. Zero shows every change, at
-    /// the cost of the task.
+    /// The time between two snapshots of a task that observers see; 20 ms by default. With zero, they see every change, at the
+    /// expense of the task.
     pub fn report_interval(mut self, interval: Duration) -> Self {
         self.settings.launch.report_interval = interval;
         self
     }
 
-    /// The maximum size of an encoded input or output, with what goes along with it, such as a name or the last message;
-    /// 1 GiB by default, and 64 KiB at the least. A larger one is an [error](crate::TaskErrorKind::Encode) of its task.
+    /// The maximum size of an encoded input or output, with what is sent along with it, such as a name or the last message;
+    /// 1 GiB by default, and at least 64 KiB. A larger one is an [error](crate::TaskErrorKind::Encode) of its task.
     ///
-    /// Memory is taken as the bytes arrive, whatever this is set to.
+    /// Memory is allocated only as the bytes arrive, whatever this is set to.
     pub fn max_frame_bytes(mut self, bytes: u64) -> Self {
-        /// What the smallest value, with a long message, takes.
+        /// Room for the smallest value with a long message.
         const LEAST: u64 = 64 * 1024;
         self.settings.launch.max_frame = bytes.max(LEAST);
         self
     }
 
-    /// Starts the workers through a command such as `srun` or `ssh`, on this machine or on others. Without one they are
-    /// processes that this one starts.
+    /// Starts the workers through a command such as `srun` or `ssh`, on this machine or on others. Without a launcher, this
+    /// process starts them itself.
     ///
     /// # Examples
     ///
@@ -253,7 +253,7 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Shares nothing with the workers but the channel, as where there is no memory that could be shared.
+    /// Shares only the channel with the workers, as on systems without shared memory.
     #[doc(hidden)]
     pub fn without_shared_memory(mut self) -> Self {
         self.settings.launch.without_memory = true;
@@ -264,12 +264,12 @@ impl ProcessPoolBuilder {
     ///
     /// # Errors
     ///
-    /// If this program has not called [`TaskRegistry::init`](crate::TaskRegistry::init), or has registered functions that
-    /// contradict each other; if the [launcher](Self::launcher) has an unknown placeholder, or an address that makes no sense
-    /// for it; if no process can have a [variable](Self::env) or a [directory](Self::current_dir) of that name; if the
-    /// initializer is not registered, or its input cannot be encoded or is larger than
-    /// [`max_frame_bytes`](Self::max_frame_bytes); or if pools are nested too deeply. Always, where there are no worker
-    /// processes: they are for Unix.
+    /// Fails if this program has not called [`TaskRegistry::init`](crate::TaskRegistry::init), or has registered functions that
+    /// contradict each other; if the [launcher](Self::launcher) has an unknown placeholder, or an address that is invalid or that
+    /// it has no use for; if a [variable](Self::env) or a [directory](Self::current_dir) has a name that no process can have; if
+    /// the initializer is not registered, or its input cannot be encoded or is larger than
+    /// [`max_frame_bytes`](Self::max_frame_bytes); or if pools are nested too deeply. Always fails on systems other than Unix,
+    /// which have no worker processes.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! Errors of this module: what came from a worker as text, and why there is no pool.
+//! Errors of this module: those that a worker has sent as text, and why there is no pool.
 
 use std::error::Error;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::process::protocol::wire::Ending;
 /// The maximum number of errors in a chain.
 const LONGEST: usize = 100;
 
-/// An error as it is told in another process: messages, each the source of the one before.
+/// An error as text: messages, each the source of the one before.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RemoteError {
     message: String,
@@ -27,7 +27,7 @@ impl RemoteError {
     }
 
     pub(crate) fn from_chain(mut messages: Vec<String>) -> Self {
-        // Whoever drops a chain goes down it: one from a worker that is out of its mind must not exhaust the stack.
+        // Dropping a chain recurses: a chain from a worker that has gone wrong must not exhaust the stack.
         messages.truncate(LONGEST);
         let chain = messages.into_iter().rev().fold(None, |source, message| Some(Box::new(Self { message, source })));
         *chain.unwrap_or_default()

@@ -23,8 +23,8 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 
 /// Runs tasks in worker processes.
 ///
-/// A task has a process to itself while it runs, with the same progress and cancellation as on a thread. A worker that
-/// crashes, exits or is killed costs the one task that it was running, and is replaced. Even a task that ignores its
+/// While it runs, a task has a process to itself, with the same progress and cancellation as on a thread. A worker that
+/// crashes, exits or is killed costs only the task that it was running, and is replaced. Even a task that ignores its
 /// cancellation can be ended.
 ///
 /// A worker is this same program, started again with `--progress-executor-task=<id>`. So `main` begins with a
@@ -70,81 +70,81 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 /// Workers can also be on other machines: a [`Launcher`](crate::Launcher) such as `srun` or `ssh` is put in front of their
 /// command. See [From threads to a cluster in one line](crate::guide::cluster).
 ///
-/// A process that the program forks, without starting another program in it, has copies of its pools and futures. It may
-/// drop them, which does nothing to tasks or workers, and is to use none of them: a pool of its own is as good as any.
+/// A process that the program forks, without executing another program, has copies of its pools and futures. It may drop
+/// them, which affects neither tasks nor workers, but must not use them. It can make a pool of its own.
 ///
-/// What the system lacks to start workers, such as descriptors or memory, it may have a moment later: tasks wait for it for
-/// 5 s, and are then rejected with an error that says what was missing. Where not even the first thread of the pool can be
-/// started, nobody else is there to try again, so `submit` itself waits.
+/// If the system lacks something to start workers, such as descriptors or memory, tasks wait for it for up to 5 s, and are
+/// then rejected with an error that says what was missing. If not even the first thread of the pool can be started, no other
+/// thread could try again, so `submit` itself waits.
 ///
 /// Worker processes need Unix. On other systems the types exist, so that code which mentions them compiles, and
 /// [`build`](crate::ProcessPoolBuilder::build) returns an error that says so.
 ///
 /// # Inputs and outputs
 ///
-/// They cross as [MessagePack](https://msgpack.org) with field names, which supports every attribute of serde. `Vec<u8>`,
-/// `String` and vectors of plain numbers cross at the speed of a copy if they are the whole input or output; as fields they
-/// need [`plain`](crate::plain) or `serde_bytes` for that. A value that many inputs need is sent once to each worker as a
-/// [`Shared`](crate::Shared). [`submit`](crate::ExecutorExt::submit) encodes the input, on the thread that calls it.
+/// Inputs and outputs are sent as [MessagePack](https://msgpack.org) with field names, which supports every attribute of serde.
+/// `Vec<u8>`, `String` and vectors of plain numbers are as fast as a copy if they are the whole input or output; as fields they
+/// need [`plain`](crate::plain) or `serde_bytes` for that. A value that many inputs need is sent to each worker only once if it
+/// is a [`Shared`](crate::Shared). [`submit`](crate::ExecutorExt::submit) encodes the input, on the thread that calls it.
 ///
-/// What would arrive as another value is an [error](crate::TaskErrorKind::Encode) instead:
+/// A value that would not arrive as it was is an [error](crate::TaskErrorKind::Encode) instead:
 ///
-/// - a `Some` around something that has no bytes of its own, as it would arrive as `None`, like in JSON: `Some(None)`,
+/// - a `Some` around something that is encoded as nothing, since it would arrive as `None`, like in JSON: `Some(None)`,
 ///   `Some(())`, `Some(serde_json::Value::Null)`. Use an enum with a variant for each case;
-/// - a value that is nested more than 127 deep, counting sequences, maps, structs and variants with content, and twice
-///   those with several or with named fields. That keeps the stacks of both processes from overflowing, except where a
-///   `Serialize` or `Deserialize` of your own calls itself before it calls its serializer. To *drop* a deep value may take
-///   a lot of stack as well, which is up to its type;
+/// - a value that is nested more than 127 levels deep. Sequences, maps, structs and variants with content count as one level,
+///   variants with several or with named fields as two. This keeps the stacks of both processes from overflowing, unless a
+///   hand-written `Serialize` or `Deserialize` calls itself before it calls its serializer. *Dropping* a deep value may also
+///   take a lot of stack, depending on its type;
 /// - a path that is not UTF-8, which is a limit of serde. Use an `OsString`.
 ///
 /// Integers of 128 bits do not work with `flatten` or in untagged or internally tagged enums, which is a limit of serde.
 ///
-/// Errors of tasks keep their message, and those of their [sources](std::error::Error::source), at most 64 of them, as text;
-/// so [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing.
+/// Errors of tasks arrive as text: their message, and those of their [sources](std::error::Error::source), at most 64 of them.
+/// So [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing.
 ///
 /// # Cancellation
 ///
 /// [`cancel`](crate::ProgressFuture::cancel) is a request, as on threads: the next progress call of the task returns
-/// [`Cancelled`](crate::Cancelled). If there is none for the time of the [grace](crate::ProcessPoolBuilder::cancel_grace), the
-/// worker is killed, and the task ends as cancelled. A task that has noticed may take its time to clean up. A kill never
-/// hits another task than the one it is meant for. The same happens to a worker whose task has exceeded a
-/// [limit](crate::TaskBuilder::timeout), although the future has resolved by then.
+/// [`Cancelled`](crate::Cancelled). If the task makes none within the [grace period](crate::ProcessPoolBuilder::cancel_grace),
+/// its worker is killed, and the task ends as cancelled. A task that has noticed its cancellation may take its time to clean up.
+/// A kill never hits any task but the one that it is meant for. A worker whose task has exceeded a
+/// [limit](crate::TaskBuilder::timeout) is treated in the same way, although the future has resolved by then.
 ///
 /// A kill reaches the worker's process group: the worker and the processes that its task has started. Processes in a group
 /// or session of their own survive, as with `process_group(0)`, `setsid`, or in a shell with job control: a task that
-/// starts such processes has to end them itself, for instance with a pipe that they read.
+/// starts such processes must end them itself, for instance with a pipe that they read.
 ///
-/// Where tasks take microseconds, the next ones wait inside of their worker. They are still pending: cancelled, they do
-/// not run; and they move on when their worker is lost, or is busy while another is idle.
+/// If tasks take microseconds, the next ones wait inside their worker. They are still pending: they do not run if they are
+/// cancelled, and they move to another worker if theirs is lost, or is busy while another is idle.
 ///
 /// # Progress
 ///
 /// On Linux, a task counts in memory that its worker shares with the program. So
-/// [`progress`](crate::ProgressFuture::progress) returns every count at once, the error of a task whose worker was lost tells
-/// exactly how far the task got, and a task that nobody observes sends nothing and wakes nobody, however much it counts.
-/// What [parts](crate::Updater::split) and [several threads](crate::Updater::shared) count is noted there once per
-/// [report interval](crate::ProcessPoolBuilder::report_interval). Messages are kept there too, up to 4 KiB of them.
+/// [`progress`](crate::ProgressFuture::progress) shows every count immediately, the error of a task whose worker was lost says
+/// exactly how far the task got, and a task that is not observed sends nothing and wakes no thread, however much it counts.
+/// The counts of [parts](crate::Updater::split) and of [several threads](crate::Updater::shared) are recorded there once per
+/// [report interval](crate::ProcessPoolBuilder::report_interval). Messages are kept there too, up to 4 KiB of each.
 ///
-/// On other systems, and on workers behind a launcher, the worker sends what has changed once per report interval, and the
-/// program knows no more than that.
+/// On other systems, and with workers behind a launcher, the worker sends what has changed once per report interval, and the
+/// program knows nothing more recent than that.
 ///
 /// # What a worker is like
 ///
-/// - *Standard output and standard error* are those of the program, so that `println!` in a task, and what a panic
-///   says, appear where they would on a thread; what is left without a newline appears when the task ends. *Standard
-///   input* is empty. Both outputs of a worker that was launched appear on standard error, behind where it is.
+/// - *Standard output and standard error* are those of the program, so `println!` in a task and the message of a panic
+///   appear where they would on a thread; output without a newline at its end appears when the task ends. *Standard
+///   input* is empty. Both outputs of a launched worker appear on standard error, after a mark of where the worker is.
 /// - *Threads*: tasks run on a thread of their own, away from what surrounds the call of `init`.
-/// - *Logging* has to be set up in each process: do it before `init` if workers are to log as well. Whatever `main` does
+/// - *Logging* must be set up in each process: do that before `init` if workers should log as well. Whatever `main` does
 ///   before it calls `init` happens in every worker, and delays its start.
 /// - *Environment* and *current directory* are those of the program when the worker is started, unless
-///   [set](crate::ProcessPoolBuilder::env). Statics have the values that `main` had given them before `init`; nothing else is
+///   [set](crate::ProcessPoolBuilder::env). Statics have the values that `main` gave them before `init`; nothing else is
 ///   shared, and what a task leaves in a static is there for the next one in the same worker.
 /// - *Signals*: a worker leads a process group of its own, so Ctrl-C in a terminal reaches the program, and not its
-///   workers. The program decides, with [`cancel`](crate::ProgressFuture::cancel) or
-///   [`shutdown_now`](Self::shutdown_now); or it ends, and its workers with it, within a quarter of a second.
+///   workers. The program decides what to do, with [`cancel`](crate::ProgressFuture::cancel) or
+///   [`shutdown_now`](Self::shutdown_now); or it ends, and its workers end with it, within a quarter of a second.
 /// - *Descriptors*: processes that tasks start do not inherit the channel.
-/// - *Pools within pools*: a task may use a `ProcessPoolExecutor` of its own. They may be nested eight deep; more is a sign
-///   that a task submits itself.
+/// - *Pools within pools*: a task may use a `ProcessPoolExecutor` of its own. Pools may be nested eight levels deep; more is a
+///   sign that a task submits itself.
 ///
 /// # Tests
 ///
@@ -157,13 +157,13 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 ///   [`ThreadPoolExecutor`](crate::ThreadPoolExecutor). Code that takes a `&dyn Executor` needs no other change.
 /// - *A worker in a debugger*: let the task say which process it is in, `progress.set_message(format!("process {}",
 ///   std::process::id()))`, and attach the debugger to that. A worker that is stopped in a debugger is not killed, unless
-///   its task is cancelled or has a limit. One that is stopped while it has no task is replaced when it would get one.
+///   its task is cancelled or has a limit. A worker that is stopped without a task is replaced when it would get one.
 /// - *A worker by hand*: `program --progress-executor-task=x` says which tasks are registered. It cannot do more, because
-///   nothing is at the other end of its standard input.
-/// - *Workers in valgrind*: with `--trace-children=yes`, they run in it as the program does. What it says first, of a program
-///   that cannot be run, is of an attempt to start itself.
+///   no program is at the other end of its standard input.
+/// - *Workers in valgrind*: with `--trace-children=yes`, they run in it as the program does. Its first message, about a program
+///   that cannot be run, comes from an attempt to start valgrind itself.
 /// - *A lost worker*: the [error](crate::TaskErrorKind::WorkerLost) has its exit code or signal, and [how far](#progress) the
-///   task got. Whatever the worker itself had to say is on standard error. A task that may be run twice can have
+///   task got. Whatever the worker itself wrote is on standard error. A task that may be run twice can have
 ///   [retries](crate::TaskBuilder::retries).
 pub struct ProcessPoolExecutor {
     pool: Arc<Pool>,
@@ -176,20 +176,21 @@ impl ProcessPoolExecutor {
         Self { owner: Arc::new(pool.clone() as Arc<dyn Owner>), pool }
     }
 
-    /// Refuses new tasks from now on, and resolves when the accepted ones, and all workers, have ended.
+    /// Refuses new tasks from now on. The returned future resolves when the accepted ones, and all workers, have ended.
     ///
-    /// Tasks that are paused have not ended. Inputs of a [map](crate::ExecutorExt::map) that were sent to a worker together, and
-    /// that it has given back or was lost with, go on when the map is polled. If that is after this has resolved, workers are
-    /// started for them, and end with them: where none is to be left, the map comes first.
+    /// Tasks that are paused have not ended. Inputs of a [map](crate::ExecutorExt::map) may be sent to a worker together; those
+    /// that it gives back or is lost with go on when the map is polled. If that is only after the shutdown, workers are started
+    /// for them, and end with them: to be left with no worker, finish the map first.
     pub fn shutdown(&self) -> Shutdown {
         self.pool.close();
         Shutdown::new(self.pool.clone())
     }
 
-    /// Refuses new tasks from now on, cancels the accepted ones, and resolves when they, and all workers, have ended.
+    /// Refuses new tasks from now on, and cancels the accepted ones. The returned future resolves when they, and all workers,
+    /// have ended.
     ///
-    /// That takes no longer than the [grace](crate::ProcessPoolBuilder::cancel_grace), unless a task has noticed and takes
-    /// longer to clean up, or a [launcher](crate::Launcher) to end its job, for which it has 20 s.
+    /// This takes no longer than the [grace period](crate::ProcessPoolBuilder::cancel_grace), unless a task that has noticed its
+    /// cancellation takes longer to clean up, or a [launcher](crate::Launcher) to end its job, for which it has 20 s.
     ///
     /// # Examples
     ///
@@ -216,21 +217,21 @@ impl ProcessPoolExecutor {
         Shutdown::new(self.pool.clone())
     }
 
-    /// Stops all workers, with the processes that their tasks have started, until [`resume`](Self::resume). Returns when
-    /// the system was asked to, or after a second.
+    /// Stops all workers, and the processes that their tasks have started, until [`resume`](Self::resume). Returns once the
+    /// system has been asked to stop them, or after a second.
     ///
-    /// - A task that was running keeps its [status](crate::Status), and goes on later from where it was. For its
-    ///   [time-out](crate::TaskBuilder::timeout) and its [stall time-out](crate::TaskBuilder::stall_timeout) no time passes; a
+    /// - A running task keeps its [status](crate::Status), and later goes on from where it was. Its
+    ///   [timeout](crate::TaskBuilder::timeout) and [stall timeout](crate::TaskBuilder::stall_timeout) do not run meanwhile; a
     ///   [deadline](crate::TaskBuilder::deadline) is a point in time, and does not move.
-    /// - Tasks that wait are not started, and new ones wait as well.
-    /// - A task that is cancelled goes on, to notice that within the [grace](crate::ProcessPoolBuilder::cancel_grace), and to
-    ///   clean up; then its worker is stopped. One that was cancelled before goes on in the same way.
+    /// - Waiting tasks are not started, and new ones wait as well.
+    /// - A task that is cancelled goes on, so that it can notice this within the
+    ///   [grace period](crate::ProcessPoolBuilder::cancel_grace) and clean up; then its worker is stopped. A task that was
+    ///   cancelled before goes on in the same way.
     /// - Shutting the pool down, or dropping it, resumes it.
     ///
-    /// Workers are not in the process group of the program, so that Ctrl-Z in a terminal stops the program alone. A
-    /// program that wants its tasks to stop with it handles that signal, here with the crate
-    /// [`signal-hook`](https://docs.rs/signal-hook), and in the example `full_example` as a stream, with
-    /// [`async-signal`](https://docs.rs/async-signal):
+    /// Workers are not in the process group of the program, so Ctrl-Z in a terminal stops only the program. A program whose tasks
+    /// should stop with it handles that signal: here with the crate [`signal-hook`](https://docs.rs/signal-hook), and in the
+    /// example `full_example` as a stream, with [`async-signal`](https://docs.rs/async-signal):
     ///
     /// ```ignore
     /// let mut signals = Signals::new([SIGTSTP])?;
@@ -273,22 +274,22 @@ impl ProcessPoolExecutor {
         self.pool.suspend();
     }
 
-    /// Lets the workers go on that [`suspend`](Self::suspend) has stopped, and starts tasks again.
+    /// Continues the workers that [`suspend`](Self::suspend) has stopped, and starts tasks again.
     pub fn resume(&self) {
         self.pool.resume();
     }
 
-    /// Starts workers ahead of need, until there are so many, and at most the pool's
-    /// [maximum](crate::ProcessPoolBuilder::max_workers). Returns at once, and not when they have started.
+    /// Starts workers ahead of need, until there are this many, or as many as the pool's
+    /// [maximum](crate::ProcessPoolBuilder::max_workers). Returns immediately, before they have started.
     ///
-    /// Without this, a worker is started for the first task that has none. One that was started ahead costs that task
-    /// nothing: call this where the pool is made, and do what else is to be done before the first task. An
+    /// Without this, a worker is started for the first task that has none, and that task waits for it. To spare it the wait, call
+    /// this where the pool is made, and do other work before the first task. An
     /// [initializer](crate::ProcessPoolBuilder::initializer) runs ahead as well.
     ///
-    /// Workers that are there already count. Those that have no task end as others do, after the
-    /// [idle time-out](crate::ProcessPoolBuilder::idle_timeout) if there is one. One that fails to start is not started
-    /// once more: whether workers can be started is told by the outcome of a task. A pool that is shut down or
-    /// [suspended](Self::suspend) starts none. Where one command starts all workers, all are.
+    /// Workers that exist already count. Those that have no task end as others do, after the
+    /// [idle timeout](crate::ProcessPoolBuilder::idle_timeout) if there is one. A worker that fails to start is not started
+    /// again: whether workers can be started is shown by the outcome of a task. A pool that is shut down or
+    /// [suspended](Self::suspend) starts none. If the launcher starts all workers with one command, all are started.
     ///
     /// # Examples
     ///
@@ -316,12 +317,12 @@ impl ProcessPoolExecutor {
     ///
     /// # Examples
     ///
-    /// As of [`WorkersStatus`].
+    /// See [`WorkersStatus`].
     pub fn workers(&self) -> WorkersStatus {
         self.pool.workers()
     }
 
-    /// The task's function and its input, for another process.
+    /// Prepares the task's function and its input for another process.
     fn prepare(&self, job: &Job) -> Result<Prepared, (TaskErrorKind, BoxError)> {
         let body = &job.task().body;
         let function = body.remote_fn().ok_or_else(not_portable).and_then(function_id);
@@ -351,7 +352,7 @@ impl Executor for ProcessPoolExecutor {
     fn execute(&self, job: Job) {
         match self.prepare(&job) {
             Ok((function, input)) => {
-                // It hears of whatever is requested of the task from now on.
+                // From now on, the pool learns of everything that is requested of the task.
                 transitions::hand_over(job.task(), &self.owner);
                 self.pool.submit(job, function, input);
             }
@@ -363,7 +364,7 @@ impl Executor for ProcessPoolExecutor {
         self.pool.launch.max_workers
     }
 
-    /// Unless it matters how many of them a worker has run.
+    /// Not if the number of tasks per worker is limited.
     fn gathers_inputs(&self) -> bool {
         !self.pool.limits_tasks()
     }
@@ -391,7 +392,7 @@ fn not_portable() -> String {
     "it was submitted in a way that keeps it in this process".into()
 }
 
-/// What the workers know the function as.
+/// The id by which workers know the function.
 pub(crate) fn function_id(function: RemoteFn) -> Result<&'static str, String> {
     let RemoteFn { type_id, path, captures } = function;
     if captures {
@@ -406,7 +407,7 @@ pub(crate) fn function_id(function: RemoteFn) -> Result<&'static str, String> {
         });
     }
     let Some(registry) = TaskRegistry::of_this_process() else {
-        // A test program: its worker knows, or says that it does not.
+        // This is a test program: its worker knows the function, or reports that it does not.
         return Ok(path);
     };
     registry.id(type_id).ok_or_else(|| unknown(path))
@@ -431,14 +432,14 @@ fn is_closure(path: &str) -> bool {
     path.ends_with(CLOSURE)
 }
 
-/// Holds an input for a function, and the name that its task was given, against the most that a frame may take.
+/// Checks the frame of an input, with its function and the name that its task was given, against the maximum size.
 pub(crate) fn check_size(called: (&str, Option<&str>), input: &Encoded, max: u64) -> Result<(), BoxError> {
     check_frame(input.bytes.len() as u64 + outbox::run_overhead(called), max)
 }
 
-/// Inputs that a map has gathered by itself, and that are too large together, go on in smaller chunks.
+/// Gives inputs that a map has gathered itself, and that are too large together, back to it, to go on in smaller chunks.
 fn give_back(task: &TaskRef, input: Vec<u8>, max: u64) {
-    // A name may be what is too large.
+    // What is too large may be the name.
     let is_large = input.len() as u64 > max / 2;
     let gathered = task.core.items().filter(|items| is_large && items.counts().total() > 1);
     if let Some(items) = gathered {

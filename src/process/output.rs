@@ -1,4 +1,4 @@
-//! What becomes of what workers write to their standard output and error.
+//! What happens to what workers write to their standard output and error.
 
 use std::fmt;
 #[cfg(unix)]
@@ -10,10 +10,10 @@ use crate::id::{TaskId, WorkerId};
 use crate::sync::unwind::quietly;
 use crate::task::lines::to_standard_error;
 
-/// What becomes of what the workers of a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) write to their standard output
+/// What happens to what the workers of a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) write to their standard output
 /// and error; for [`ProcessPoolBuilder::output`](crate::ProcessPoolBuilder::output).
 ///
-/// What a *launched* worker writes to its standard output comes with its standard error, for the former is its channel.
+/// What a *launched* worker writes to standard output arrives with its standard error, since its standard output is its channel.
 ///
 /// # Examples
 ///
@@ -40,8 +40,8 @@ use crate::task::lines::to_standard_error;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum WorkerOutput {
-    /// It appears where this program's does. That of a [launched](crate::Launcher) worker appears on standard error, line by
-    /// line, with a mark of where it came from.
+    /// It appears where this program's does. The output of a [launched](crate::Launcher) worker appears on standard error, line
+    /// by line, with a mark of where it came from.
     #[default]
     Inherit,
     /// It is dropped.
@@ -50,7 +50,7 @@ pub enum WorkerOutput {
     Lines(LineCallback),
 }
 
-/// What is called with each line; see [`WorkerOutput::lines`].
+/// The function that is called with each line; see [`WorkerOutput::lines`].
 ///
 /// # Examples
 ///
@@ -66,24 +66,24 @@ pub struct LineCallback(Arc<Mutex<Callback>>);
 type Callback = dyn FnMut(&OutputLine) + Send;
 
 impl WorkerOutput {
-    /// Calls `f` with each line that a worker writes. With `GroupBars` they go above the bars:
+    /// Calls `f` with each line that a worker writes. With `GroupBars`, the lines can go above the bars:
     /// `WorkerOutput::lines(move |line| bars.println(line))`.
     ///
-    /// It is called on a thread of its own, one for all workers of the pool, with one line after the other. So it may
-    /// take its time: meanwhile workers write until the pipe is full (64 KiB on Linux, and as much again waits in this
-    /// program) and then wait, as they would for a slow terminal. No memory is taken beyond that, and neither the pool
-    /// nor a task that writes nothing is held up. It must not wait for a task that writes more than that. A line may
-    /// arrive a moment after its task has ended; when a [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved
-    /// all have. If `f` panics, that line is lost and no other.
+    /// `f` is called on a thread of its own, one for all workers of the pool, with one line after the other. So it may take its
+    /// time: meanwhile, workers write until the pipe is full (64 KiB on Linux, and as much again waits in this program) and
+    /// then wait, as they would for a slow terminal. No memory is used beyond that, and neither the pool nor a task that writes
+    /// nothing is held up. `f` must not wait for a task that writes more than that. A line may arrive a moment after its task
+    /// has ended; when a [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved, all have arrived. If `f` panics, only
+    /// that line is lost.
     ///
-    /// So that it is known which task has written what, a worker is sent one task at a time, which costs something where they
+    /// So that it is known which task has written what, a worker is sent only one task at a time, which is slower for tasks that
     /// take microseconds.
     ///
-    /// A line is one without its newline, or 8 KiB of one that is longer; what a task has left of a line at its end is one as
-    /// well. The last 4 KiB of standard error are also told by the error of a task whose worker is lost.
+    /// Lines come without their newline. A longer line comes in pieces of 8 KiB, and what a task has left of a line when it ends
+    /// comes as a line as well. The last 4 KiB of standard error are also part of the error of a task whose worker is lost.
     ///
-    /// What a [launched](crate::Launcher) worker writes comes as standard error of its launcher, without the task, and what a
-    /// task has left of a line there is the beginning of the next one.
+    /// What a [launched](crate::Launcher) worker writes arrives as standard error of its launcher, without the task. There, what
+    /// a task has left of a line becomes the beginning of the next one.
     pub fn lines(f: impl FnMut(&OutputLine) + Send + 'static) -> Self {
         Self::Lines(LineCallback(Arc::new(Mutex::new(f))))
     }
@@ -137,15 +137,15 @@ impl fmt::Debug for LineCallback {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutputLine {
-    /// The process that has written it, or the launcher of that.
+    /// The process that has written it, or its launcher.
     pub worker: WorkerId,
-    /// What it was written to.
+    /// The stream that it was written to.
     pub stream: OutputStream,
-    /// The task that the worker was running, where that is known.
+    /// The task that the worker was running, if that is known.
     pub task: Option<TaskId>,
     /// The name of that task.
     pub name: Option<Arc<str>>,
-    /// The line, without its newline. What is no UTF-8 is replaced.
+    /// The line, without its newline. Invalid UTF-8 is replaced.
     pub text: String,
 }
 

@@ -24,8 +24,8 @@ use crate::updater::Updater;
 
 /// The functions that [worker processes](crate::ProcessPoolExecutor) can run.
 ///
-/// A worker is this same program, started again. So a program that wants workers says, as the first thing in its
-/// `main`, which functions they are to know:
+/// A worker is this same program, started again. So a program that uses workers says, as the first thing in its `main`,
+/// which functions they must know:
 ///
 /// ```no_run
 /// use progress_executor::{TaskRegistry, TaskResult, Updater};
@@ -45,8 +45,8 @@ use crate::updater::Updater;
 /// # fn resize((): (), _: &Updater) -> TaskResult<()> { Ok(()) }
 /// ```
 ///
-/// A function is a plain `fn` item, or a closure that captures nothing. Its id is its path, as
-/// [`type_name`] has it, or what it is registered as. A function that captures something cannot be
+/// A function is a plain `fn` item, or a closure that captures nothing. Its id is its path, as returned by
+/// [`type_name`], or the id that it is registered as. A function that captures something cannot be
 /// registered:
 ///
 /// ```compile_fail
@@ -69,13 +69,13 @@ struct Registered {
 
 /// A registered function, with its types erased.
 pub(crate) trait Call: Send + Sync {
-    /// What people call it.
+    /// The function's short name, for people.
     fn name(&self) -> &'static str;
     fn call(&self, input: EncodedCow<'_>, progress: &Updater) -> TaskResult<Encoded>;
 }
 
 struct Function<F, I, O> {
-    /// Told of each task.
+    /// The name that is shown for each of its tasks.
     name: &'static str,
     task: F,
     types: PhantomData<fn(I) -> O>,
@@ -104,7 +104,7 @@ const LONGEST_ID: usize = 64 * 1024;
 /// How much of a wrong id is shown, in characters.
 const SHOWN_ID: usize = 60;
 
-/// Why no process can be started with an argument that has this id in it.
+/// Why no process can be started with an argument that contains this id.
 fn fault_of(id: &str) -> Option<&'static str> {
     if id.contains('\0') {
         Some("has a NUL character")
@@ -115,7 +115,7 @@ fn fault_of(id: &str) -> Option<&'static str> {
     }
 }
 
-/// What `init` has made known to this process.
+/// The registry that `init` has made known to this process.
 pub(crate) static REGISTRY: OnceLock<TaskRegistry> = OnceLock::new();
 pub(crate) static DEFECT: OnceLock<String> = OnceLock::new();
 
@@ -138,12 +138,12 @@ impl TaskRegistry {
         self.register_as(type_name::<F>(), task)
     }
 
-    /// Adds a function under an id of its own, which stays the same when the function is moved or renamed.
+    /// Adds a function under a given id, which stays the same when the function is moved or renamed.
     ///
-    /// An id is an argument of the workers: it has no NUL characters, and at most 64 KiB.
+    /// The id becomes an argument of the workers: it must contain no NUL characters, and have at most 64 KiB.
     ///
-    /// To add a function again does nothing, but that workers know it by a second id. No two functions can have one id;
-    /// that is an error of [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor::new), which says where it is:
+    /// Adding a function again has no effect other than that workers know it by a second id. No two functions can have the same
+    /// id; that is an error of [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor::new), which says where it is:
     ///
     /// ```standalone_crate
     /// # use progress_executor::{ProcessPoolExecutor, TaskRegistry, TaskResult, Updater};
@@ -211,19 +211,19 @@ impl TaskRegistry {
     }
 }
 
-/// Some function that workers know, where this program knows any: a worker that is started ahead of need has no other.
+/// The id of some registered function, if there is any: a worker that is started ahead of need has no task to be named after.
 pub(crate) fn any_function() -> &'static str {
     TaskRegistry::of_this_process().and_then(|registry| registry.ids().next()).unwrap_or_default()
 }
 
-/// What tells this program, with these tasks, from others on the same machine.
+/// Distinguishes this program, with these tasks, from others on the same machine.
 pub(crate) fn fingerprint(registry: Option<&TaskRegistry>) -> Fingerprint {
-    // 0 stands for an unknown one.
+    // 0 stands for an unknown program.
     Fingerprint { binary: binaries().next().unwrap_or(0), tasks: tasks_of(registry) }
 }
 
-/// Whether what a worker on the same machine has said is this program. If another one runs both, such as valgrind, the
-/// worker knows no better than that it is that.
+/// Whether a worker on the same machine that reports this fingerprint runs this program. If both run inside another program,
+/// such as valgrind, that may be what the worker reports.
 pub(crate) fn is_this_program(binary: u64) -> bool {
     binaries().any(|ours| ours == binary)
 }
@@ -232,7 +232,7 @@ fn binaries() -> impl Iterator<Item = u64> {
     program::identities().map(|identity| hash((env!("CARGO_PKG_VERSION"), identity)))
 }
 
-/// What tells this program, with these tasks, from others on any machine.
+/// Distinguishes this program, with these tasks, from others on any machine.
 pub(crate) fn portable_fingerprint(registry: Option<&TaskRegistry>) -> Fingerprint {
     Fingerprint { binary: build_id::of_this_process(), tasks: tasks_of(registry) }
 }
@@ -244,7 +244,7 @@ pub(crate) fn tasks_of(registry: Option<&TaskRegistry>) -> u64 {
 fn hash(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
-    // 0 stands for an unknown one.
+    // 0 stands for an unknown value.
     hasher.finish().max(1)
 }
 

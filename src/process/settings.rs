@@ -1,4 +1,4 @@
-//! What is set of a process pool.
+//! The settings of a process pool.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -37,11 +37,11 @@ pub(crate) struct Launch {
     pub(crate) initializer: Option<Initializer>,
     pub(crate) report_interval: Duration,
     pub(crate) max_frame: u64,
-    /// The least severe records that they tell: 0 for none, 1 for errors, up to 5 for traces.
+    /// The level of the least severe records that workers relay: 0 for none, 1 for errors, up to 5 for traces.
     pub(crate) log_level: u8,
-    /// What becomes of what they write.
+    /// What happens to what the workers write.
     pub(crate) output: WorkerOutput,
-    /// Nothing but the channel is shared with workers.
+    /// Only the channel is shared with workers.
     pub(crate) without_memory: bool,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Initializer {
 
 #[cfg(unix)]
 impl Program {
-    /// The arguments that a test program takes for its worker.
+    /// The arguments that make a test program run its worker.
     pub(crate) fn harness(&self) -> Vec<String> {
         match self {
             Self::Main => Vec::new(),

@@ -1,4 +1,4 @@
-//! Who works for a process pool, and where.
+//! The workers of a process pool, and where they are.
 
 /// The workers of a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) at one moment, from its
 /// [`workers`](crate::ProcessPoolExecutor::workers).
@@ -28,18 +28,18 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkersStatus {
-    /// How many are wanted: those that were asked for and have not ended, be they there yet or not. Workers are asked for as
-    /// there are tasks for them, or [ahead](crate::ProcessPoolExecutor::prestart), up to the most that the pool may have.
+    /// How many are wanted: those that were requested and have not ended, whether they have started yet or not. The pool
+    /// requests workers as there are tasks for them, or [ahead](crate::ProcessPoolExecutor::prestart), up to its maximum.
     pub wanted: usize,
-    /// How many of them are there, and take tasks.
+    /// How many of the wanted workers have started, and take tasks.
     pub started: usize,
-    /// How many of those have a task.
+    /// How many of the started workers have a task.
     pub busy: usize,
-    /// How many were there and were lost, so far: they ended, or were ended, and not because they were no longer wanted.
+    /// How many started workers were lost so far: they ended, or were ended, for another reason than being no longer wanted.
     pub lost: u64,
     /// How many tasks wait for a worker.
     pub queued: usize,
-    /// Those that have said where they are, in the order of their starts.
+    /// The workers that have said where they are, in the order of their starts.
     pub workers: Vec<WorkerStatus>,
 }
 
@@ -66,13 +66,13 @@ pub struct WorkersStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerStatus {
-    /// Which of the workers it is, for one that was [launched](crate::Launcher): what `{index}` stands for.
+    /// The number of a [launched](crate::Launcher) worker: what `{index}` stands for.
     pub index: usize,
-    /// The machine, or the node of Slurm, that it runs on.
+    /// The machine that it runs on, or the Slurm node.
     pub host: String,
-    /// The number of its process there.
+    /// Its process id there.
     pub pid: u32,
-    /// The job of Slurm that it belongs to.
+    /// The Slurm job that it belongs to.
     pub job: Option<String>,
     /// The step within that job.
     pub step: Option<String>,

@@ -5,28 +5,27 @@ use std::path::PathBuf;
 
 use crate::process::launcher::{Form, Launcher};
 
-/// Where workers connect unless something else is said.
+/// Where the program listens by default.
 const LOOPBACK: &str = "127.0.0.1";
 
 impl Launcher {
     /// One command that starts all workers, which then connect to the program.
     ///
-    /// For `srun -n`, and whatever else starts a command many times and passes its standard input on to each of them. That
-    /// begins with a line that says where to connect and with which key, and when it ends, so do the workers. Each command has
-    /// a key of its own. Connections without it are refused, and all traffic is encrypted: see the
+    /// For `srun -n`, and whatever else starts a command many times and passes its standard input on to each of them. The input
+    /// begins with a line that says where to connect and with which key, and when it ends, so do the workers. Each launch has a
+    /// key of its own. Connections without it are refused, and all traffic is encrypted: see the
     /// [chapter on security](crate::guide::security).
     ///
     /// The first task starts all workers, and runs as soon as one of them has connected. Workers that are lost are replaced by
-    /// another command, while there are tasks for them. So is a worker that has not connected within 60 s of the one before,
-    /// though the same command has started both; [`start_timeout`](Self::start_timeout) allows more or less. `{count}` is the
-    /// number of workers to start.
+    /// another launch, while there are tasks for them. So is a worker that has not connected within 60 s of the previous one of
+    /// the same launch; [`start_timeout`](Self::start_timeout) allows more or less. `{count}` is the number of workers to start.
     ///
     /// Workers may connect from this machine only, unless [`listen`](Self::listen) says otherwise.
     ///
-    /// What workers write to standard error arrives together with what the command itself writes, marked with its name: `[srun]
-    /// warning: ..`. If the command labels each line, as `srun --label` and `mpirun --tag-output` do, the label is replaced by
-    /// the place of the worker: `[node7/3] warning: ..`. For this, each worker first writes a line that tells its label, which
-    /// is not passed on.
+    /// What workers write to standard error arrives together with what the command itself writes, marked with the command's name:
+    /// `[srun] warning: ..`. If the command labels each line, as `srun --label` and `mpirun --tag-output` do, the label is
+    /// replaced by the place of the worker: `[node7/3] warning: ..`. For this, each worker first writes a line that shows its
+    /// label; that line is not passed on.
     ///
     /// Needs the feature `cluster`.
     ///
@@ -47,14 +46,14 @@ impl Launcher {
 
     /// The addresses of this machine that workers may connect to, all on one port. The default is the loopback interface.
     ///
-    /// `0.0.0.0` and `[::]` stand for all interfaces. The system chooses a free port, unless one of the addresses names it, as
+    /// `0.0.0.0` and `[::]` stand for all interfaces. The system chooses a free port, unless one of the addresses names one, as
     /// in `10.0.0.5:7000`, for instance because a firewall lets only that one through.
     ///
     /// # Errors
     ///
-    /// [`build`](crate::ProcessPoolBuilder::build) refuses what is not an address; more than one port; and all interfaces,
-    /// unless [`advertise`](Self::advertise) says which of them workers can reach. So it does for a launcher whose workers do
-    /// not connect.
+    /// [`build`](crate::ProcessPoolBuilder::build) refuses anything that is not an address; more than one port; and all
+    /// interfaces, unless [`advertise`](Self::advertise) says which of them workers can reach. It also refuses addresses for a
+    /// launcher whose workers do not connect.
     ///
     /// # Examples
     ///
@@ -72,8 +71,8 @@ impl Launcher {
     /// The addresses or names by which the machines of the workers know this one. The default is those that the program
     /// [listens](Self::listen) on.
     ///
-    /// A worker tries all of them at once and uses the first behind which it finds the program, so one that leads nowhere does
-    /// no harm. The port is the one that the program listens on, unless it is given, as in `gateway:7000`.
+    /// A worker tries all of them at once and uses the first where it finds the program, so an address that leads nowhere does no
+    /// harm. The port is the one that the program listens on, unless one is given, as in `gateway:7000`.
     ///
     /// # Examples
     ///
@@ -91,14 +90,14 @@ impl Launcher {
     /// Tells workers in a file where to connect and with which key: for engines that do not pass the launcher's standard input
     /// on to them, such as job arrays, HyperQueue and Kubernetes.
     ///
-    /// The file is readable by this user only. It has to be on a file system, or a volume, that workers see under the same
-    /// path; a relative one begins at the current directory of the program. Each launch has a file of its own, with the number
-    /// of the launch appended: `key-1`, `key-2`. It is removed once all of its workers have connected. A file that another pool
-    /// uses is left alone, and the launch is tried again with the next number.
+    /// The file is readable by this user only. It must be on a file system, or a volume, that workers see under the same path; a
+    /// relative path is resolved against the current directory of the program. Each launch has a file of its own, with the number
+    /// of the launch appended: `key-1`, `key-2`. The file is removed once all workers of the launch have connected. A file that
+    /// another pool uses is left alone, and the launch is tried again with the next number.
     ///
     /// The launcher may end while its workers wait in a queue, or serve; that is a failure only if its exit code says so. A
-    /// worker that starts when it is no longer expected ends at once. Workers see the end of the program by that of their
-    /// connection, or by its [silence](Self::heartbeat).
+    /// worker that starts when it is no longer expected ends at once. Workers notice the end of the program when their connection
+    /// ends, or by its [silence](Self::heartbeat).
     ///
     /// # Examples
     ///
@@ -123,24 +122,24 @@ impl Launcher {
         matches!(self.form, Form::Bulk(_))
     }
 
-    /// What it is called, for messages.
+    /// The name of the command, for messages.
     pub(crate) fn name(&self) -> &str {
         self.words().first().and_then(|word| word.rsplit('/').next()).unwrap_or_default()
     }
 
-    /// The file for the launch of this number, if there is to be one.
+    /// The key file for the launch of this number, if there is to be one.
     pub(crate) fn key_file_of(&self, launch: u64) -> Option<PathBuf> {
         let mut path = self.key_file.clone()?.into_os_string();
         path.push(format!("-{launch}"));
-        // Workers, and this program when it removes it, may be in another directory.
+        // Workers, and this program when it removes the file, may have another current directory.
         let path = PathBuf::from(path);
         Some(std::path::absolute(&path).unwrap_or(path))
     }
 
-    /// What is wrong with its addresses, if anything is.
+    /// What is wrong with the addresses, if anything.
     pub(super) fn defect_of_addresses(&self) -> Option<String> {
         if !self.is_bulk() {
-            // Where there is no launcher, as for an empty variable, nothing that was set for one counts.
+            // Without a launcher, as for an empty variable, its other settings are ignored.
             let is_set = !self.listen.is_empty() || !self.advertise.is_empty() || self.key_file.is_some();
             return (is_set && !self.is_local()).then(|| {
                 format!(
@@ -174,7 +173,7 @@ impl Launcher {
             .map(|text| format!("the launcher is to advertise `{text}`, which is neither an address nor a name"))
     }
 
-    /// Each once, and none that is one of all: the port of that would be taken.
+    /// The addresses to listen on, each once, and without those that a wildcard address covers, whose port would be taken.
     pub(crate) fn listen_addresses(&self) -> Vec<IpAddr> {
         let (addresses, _) = self.listening();
         let all: Vec<IpAddr> = addresses.iter().copied().filter(IpAddr::is_unspecified).collect();
@@ -192,7 +191,7 @@ impl Launcher {
         let listen: Vec<&str> = self.listen.iter().map(String::as_str).collect();
         let listen = if listen.is_empty() { vec![LOOPBACK] } else { listen };
         let (mut addresses, mut ports) = (Vec::new(), Vec::new());
-        // That all of them are addresses was seen to when the pool was built.
+        // `build` has checked that all of them are addresses.
         for (address, port) in listen.into_iter().filter_map(parse) {
             if !addresses.contains(&address) {
                 addresses.push(address);
@@ -204,7 +203,7 @@ impl Launcher {
         (addresses, ports)
     }
 
-    /// What workers are told, where the program listens on this port.
+    /// The addresses that workers are told, if the program listens on this port.
     pub(crate) fn advertised(&self, port: u16) -> Vec<String> {
         if self.advertise.is_empty() {
             let listen = self.listen_addresses();
@@ -220,7 +219,7 @@ fn parse(text: &str) -> Option<(IpAddr, u16)> {
     address.or_else(|_| text.parse().map(|address: std::net::SocketAddr| (address.ip(), address.port()))).ok()
 }
 
-/// Whether this is one, with a port or without.
+/// Whether this is an address or a name, with a port or without.
 fn is_address_or_name(text: &str) -> bool {
     let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0);
     let name = text.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(text, |(name, _)| name);

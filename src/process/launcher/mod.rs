@@ -13,7 +13,7 @@ use crate::process::error::ProcessPoolError;
 /// The variable that [`Launcher::from_env`] reads.
 const VARIABLE: &str = "PROGRESS_EXECUTOR_LAUNCHER";
 
-/// How often each side of a launched worker lets the other one hear from it, unless set.
+/// The default interval of the heartbeats between a launched worker and its program.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Starts the workers of a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) somewhere else: through a command such as
@@ -21,8 +21,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 ///
 /// The program and its worker communicate through the launcher's standard input and output, so there is no port to open and
 /// no secret to keep. Tasks, progress, cancellation and errors are those of a local worker; an error also says where the
-/// worker was, and quotes what the launcher said last. What the launcher and the worker write to standard error appears on
-/// the program's, line by line, marked with the worker it came from: `[node7/3] warning: ..`; or goes where
+/// worker was, and quotes what the launcher last wrote. What the launcher and the worker write to standard error appears on
+/// the program's, line by line, marked with the worker that it came from, `[node7/3] warning: ..`, or goes where
 /// [`WorkerOutput`](crate::WorkerOutput) says.
 ///
 /// ```
@@ -37,37 +37,37 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 ///
 /// # Placeholders
 ///
-/// They are replaced in every argument of the launcher, and in [`program`](Self::program):
+/// Placeholders are replaced in every argument of the launcher, and in [`program`](Self::program):
 ///
 /// | | |
 /// |---|---|
-/// | `{index}` | the number of the worker, from 0; a worker that replaces another has the same. 0 in a command that starts many |
-/// | `{count}` | the most workers that the pool has at a time |
+/// | `{index}` | the number of the worker, from 0; a replacement has the same number. 0 in a command that starts many |
+/// | `{count}` | the maximum number of workers of the pool |
 /// | `{host}` | the next of the [`hosts`](Self::hosts) |
 /// | `{attempt}` | how many workers of this index were started before |
 /// | `{{`, `}}` | a brace |
 ///
 /// # Life and death
 ///
-/// - A launcher that ends before its worker has answered is started again, with growing pauses; no task fails for it. After
-///   three such failures in a row, and one on each of the [hosts](Self::hosts), with no other worker up, the waiting tasks
-///   fail, quoting what the launcher said last.
-/// - A task has succeeded only if its result has arrived, whatever the launcher reports: some exit with 0 though the worker
+/// - A launcher that ends before its worker has answered is started again, with growing pauses; no task fails because of it.
+///   After three such failures in a row, and at least one on each of the [hosts](Self::hosts), while no other worker is up, the
+///   waiting tasks fail with an error that quotes what the launcher last wrote.
+/// - A task has succeeded only if its result has arrived, whatever the launcher reports: some exit with 0 although the worker
 ///   was killed.
-/// - A worker that is lost costs one task at most: the one that it ran, or was sent as soon as it had ended another.
-/// - A worker that is silent for three [heartbeats](Self::heartbeat) is lost, and one that hears nothing for as long ends
-///   itself. So a program that is stopped for longer than that loses its workers.
-/// - To end a worker, its input is closed and its launcher gets `SIGTERM`. A launcher may have a job to end first, and gets
-///   `SIGKILL` 20 s later; neither the task nor the worker's place in the pool waits for that. Launchers are in a session of
-///   their own, so that Ctrl-C reaches only the program, and on Linux they get `SIGTERM` when it is gone.
+/// - A lost worker costs one task at most: the one that it was running, or that it was sent just after it had ended another.
+/// - A worker that is silent for three [heartbeats](Self::heartbeat) is considered lost, and one that hears nothing for as long
+///   ends itself. So a program that is stopped for longer than that loses its workers.
+/// - To end a worker, the pool closes its input and sends `SIGTERM` to its launcher. The launcher may have a job to end first,
+///   and gets `SIGKILL` 20 s later; neither the task nor the worker's place in the pool waits for that. Launchers run in a
+///   session of their own, so Ctrl-C reaches only the program, and on Linux they get `SIGTERM` when the program is gone.
 /// - [`suspend`](crate::ProcessPoolExecutor::suspend) pauses tasks at their next progress call, since a process on another
 ///   machine cannot be stopped from here.
 ///
 /// # Environment
 ///
-/// The variables of the program and its current directory are sent to the worker, and set before any task runs. A variable
-/// that the worker has already keeps its value, unless [`env`](crate::ProcessPoolBuilder::env) sets it; those by which Slurm
-/// tells a process its node and its step (`SLURMD_NODENAME`, `SLURM_STEP_ID`) are not sent;
+/// The environment variables and the current directory of the program are sent to the worker, and set before any task runs. A
+/// variable that the worker already has keeps its value, unless [`env`](crate::ProcessPoolBuilder::env) sets it. The variables
+/// by which Slurm tells a process its node and its step (`SLURMD_NODENAME`, `SLURM_STEP_ID`) are not sent.
 /// [`current_dir`](crate::ProcessPoolBuilder::current_dir) chooses another directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a launcher does nothing before a `ProcessPoolBuilder` has it"]
@@ -94,7 +94,7 @@ enum Form {
     Local,
     Command(Vec<String>),
     Shell(Vec<String>),
-    /// It starts many of them.
+    /// One launcher starts many workers.
     #[cfg(feature = "cluster")]
     Bulk(Vec<String>),
 }
@@ -133,17 +133,17 @@ impl Launcher {
         }
     }
 
-    /// No launcher: workers are started on this machine, as without any of this.
+    /// No launcher: workers are started on this machine.
     pub(crate) fn local() -> Self {
         Self::new(Form::Local)
     }
 
     /// A command that takes the worker's command as further arguments.
     ///
-    /// For `srun`, `mpirun`, `nice`, `taskset`, `env`, `valgrind`, `docker run`. Use [`shell`](Self::shell) for one that passes
-    /// its arguments to a shell, such as `ssh`.
+    /// For `srun`, `mpirun`, `nice`, `taskset`, `env`, `valgrind`, `docker run`. Use [`shell`](Self::shell) for a command that
+    /// passes its arguments to a shell, such as `ssh`.
     ///
-    /// An empty command is no launcher: workers are started on this machine.
+    /// An empty command stands for no launcher: workers are started on this machine.
     ///
     /// # Examples
     ///
@@ -190,14 +190,14 @@ impl Launcher {
         Self::new(Form::of(command, Form::Shell))
     }
 
-    /// The launcher in the environment variable `PROGRESS_EXECUTOR_LAUNCHER`, such as `srun --exact -n1 -Q`. If it is empty or
-    /// not set, workers are started on this machine, and what else is set for the launcher does not count.
+    /// The launcher in the environment variable `PROGRESS_EXECUTOR_LAUNCHER`, such as `srun --exact -n1 -Q`. If the variable is
+    /// empty or not set, workers are started on this machine, and all other settings of the launcher are ignored.
     ///
-    /// It is [parsed](#impl-FromStr-for-Launcher) like any other text.
+    /// The value is [parsed](#impl-FromStr-for-Launcher) like any other text.
     ///
     /// # Errors
     ///
-    /// If a quote in it does not end, or if it is not UTF-8.
+    /// Fails if a quote in the variable does not end, or if it is not UTF-8.
     ///
     /// # Examples
     ///
@@ -223,7 +223,7 @@ impl Launcher {
 
     /// Where this program is on the worker's side. The default is the same path as here.
     ///
-    /// It has to be the same build; a different one is an error that names both.
+    /// It must be the same build; a different one is an error that names both.
     ///
     /// # Examples
     ///
@@ -238,8 +238,8 @@ impl Launcher {
         self
     }
 
-    /// What `{host}` stands for: the hosts in turn, so that each has as many workers as the others. A host on which a worker
-    /// could not be started is tried again after the others.
+    /// What `{host}` stands for: the hosts in turn, so that workers are spread evenly over them. A host on which a worker could
+    /// not be started is tried again after the others.
     ///
     /// # Examples
     ///
@@ -254,11 +254,11 @@ impl Launcher {
         self
     }
 
-    /// How long a worker may take from the start of its launcher until it is heard of. The default is no limit, since in a
-    /// queue that may be hours.
+    /// How long a worker may take from the start of its launcher until its first message. There is no limit by default, since a
+    /// queue may take hours.
     ///
-    /// A worker that takes longer is given up like one that could not be started. In the meantime
-    /// [`workers`](crate::ProcessPoolExecutor::workers) tells how many have started, and a pool that waits says so once on
+    /// A worker that takes longer is given up like one that could not be started. In the meantime,
+    /// [`workers`](crate::ProcessPoolExecutor::workers) shows how many have started, and a pool that waits says so once on
     /// standard error.
     ///
     /// # Examples
@@ -275,8 +275,8 @@ impl Launcher {
         self
     }
 
-    /// How often the program and a worker tell each other that they are there, when they have nothing else to say: every 5 s
-    /// by default, at least 10 ms, and at most a day. Each takes the other for lost after three intervals of silence.
+    /// How often the program and a worker show each other that they are still there: every 5 s by default, at least 10 ms, and at
+    /// most a day. Each considers the other lost after three intervals of silence.
     ///
     /// # Examples
     ///
@@ -292,10 +292,10 @@ impl Launcher {
         self
     }
 
-    /// How long a worker lives, `of`, and for how long before its end it is given no more tasks, `margin`.
+    /// How long a worker lives, `of`, and how long before its end it gets no more tasks, `margin`.
     ///
-    /// If `SLURM_JOB_END_TIME` is set where the worker runs, that is when it ends, and `of` is ignored. If a worker has no more
-    /// than `margin` left when it starts, or when its initializer has run, that is an error, as if it could not be started.
+    /// If `SLURM_JOB_END_TIME` is set where the worker runs, the worker ends at that time, and `of` is ignored. A worker that has
+    /// no more than `margin` left when it starts, or when its initializer has run, is treated like one that could not be started.
     ///
     /// # Examples
     ///
@@ -321,7 +321,7 @@ impl Launcher {
         self.form == Form::Local
     }
 
-    /// What is wrong with it, if anything is.
+    /// What is wrong with the launcher, if anything.
     pub(crate) fn defect(&self) -> Option<String> {
         let path = self.program.as_ref().map(|path| path.to_string_lossy().into_owned());
         let values = Values { index: 0, count: 1, host: self.host(0), attempt: 0 };
@@ -331,7 +331,7 @@ impl Launcher {
         defect
     }
 
-    /// The host of this number, if there are any.
+    /// The host with this number, if there is one.
     pub(crate) fn host(&self, number: usize) -> Option<&str> {
         self.hosts.get(number).map(String::as_str)
     }
@@ -344,7 +344,7 @@ impl Launcher {
         self.start_timeout
     }
 
-    /// `None` for workers that need none, as they cannot be out of reach.
+    /// `None` for local workers, which cannot be out of reach.
     pub(crate) fn heartbeat_interval(&self) -> Option<Duration> {
         (!self.is_local()).then_some(self.heartbeat)
     }
@@ -353,13 +353,13 @@ impl Launcher {
         self.lifetime
     }
 
-    /// Where the program is on the worker's side, if that was said.
+    /// Where the program is on the worker's side, if that is set.
     pub(crate) fn remote_program(&self, values: Values<'_>) -> Option<String> {
         let path = self.program.as_ref()?.to_string_lossy();
         Some(fill(&path, values).unwrap_or_else(|_| path.into_owned()))
     }
 
-    /// The whole command, for a worker's own.
+    /// The whole command: that of the launcher, followed by the worker's.
     pub(crate) fn command_line(&self, values: Values<'_>, worker: Vec<String>) -> Vec<String> {
         let mut line: Vec<String> = self.filled(values).collect();
         match &self.form {
@@ -369,13 +369,13 @@ impl Launcher {
         line
     }
 
-    /// Its own part of the command, as it would be typed, for messages.
+    /// The launcher's part of the command as it would be typed, for messages.
     pub(crate) fn typed(&self, values: Values<'_>) -> String {
         self.filled(values).map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
     }
 
     fn filled(&self, values: Values<'_>) -> impl Iterator<Item = String> {
-        // That all of them can be filled was seen to when the pool was built.
+        // `build` has checked that all of them can be filled.
         self.words().iter().map(move |word| fill(word, values).unwrap_or_else(|_| word.clone()))
     }
 
@@ -389,9 +389,9 @@ impl Launcher {
     }
 }
 
-/// A line as one would type it, split at white space; `'..'`, `".."` and `\` quote, as in a shell, and nothing else has a
-/// special meaning. It becomes a [`command`](Launcher::command), or for `ssh` a [`shell`](Launcher::shell). An empty line is no
-/// launcher: workers are started on this machine.
+/// Parses a line as one would type it, split at white space; `'..'`, `".."` and `\` quote, as in a shell, and nothing else has a
+/// special meaning. It becomes a [`command`](Launcher::command), or for `ssh` a [`shell`](Launcher::shell). An empty line stands
+/// for no launcher: workers are started on this machine.
 ///
 /// ```
 /// use progress_executor::Launcher;
@@ -413,14 +413,14 @@ impl FromStr for Launcher {
     }
 }
 
-/// None, as without any of this.
+/// No launcher: workers are started on this machine.
 impl Default for Launcher {
     fn default() -> Self {
         Self::local()
     }
 }
 
-/// Its words, with their placeholders, for messages.
+/// The words of the command, with their placeholders, for messages.
 impl fmt::Display for Launcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words().join(" "))
@@ -481,7 +481,7 @@ fn unknown(name: &str, text: &str) -> String {
     )
 }
 
-/// One word of a POSIX shell.
+/// Quotes a word for a POSIX shell.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@%+".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -490,7 +490,7 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// The words of a line, as a POSIX shell takes it apart; `None` where a quote does not end.
+/// The words of a line, split as by a POSIX shell; `None` if a quote does not end.
 fn words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -502,7 +502,7 @@ fn words(line: &str) -> Option<Vec<String>> {
                 loop {
                     match chars.next()? {
                         end if end == c => break,
-                        // Before anything else, it stands for itself.
+                        // Before any other character, the backslash stands for itself.
                         '\\' if c == '"' => match chars.next()? {
                             '\n' => {}
                             special @ ('"' | '\\' | '$' | '`') => word.push(special),
