@@ -1,4 +1,4 @@
-//! What tells one build of a program from another, wherever the file is, and however it came there.
+//! Identifies one build of a program, wherever its file is and however it got there.
 
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
@@ -9,23 +9,23 @@ use crate::process::program;
 
 const PT_NOTE: u64 = 4;
 const NT_GNU_BUILD_ID: u64 = 3;
-/// More than any linker writes.
+/// More than any linker writes, in bytes.
 const LONGEST_NOTE: u64 = 64 * 1024;
 
-/// The build that this process runs. 0 where its file cannot be read.
+/// The id of the build that this process runs; 0 if its file cannot be read.
 pub(crate) fn of_this_process() -> u64 {
     static BUILD: OnceLock<u64> = OnceLock::new();
     *BUILD.get_or_init(|| program::open().and_then(|mut file| of_file(&mut file)).unwrap_or(0))
 }
 
-/// What the linker has noted as the id of the build, or else all of the file.
+/// Hashes the build id that the linker has noted in the file, or else the whole file.
 fn of_file(file: &mut File) -> io::Result<u64> {
     let mut hasher = DefaultHasher::new();
     match note_of(file) {
         Ok(Some(id)) => hasher.write(&id),
         _ => hash_all(file, &mut hasher)?,
     }
-    // 0 stands for an unknown one.
+    // 0 stands for an unknown build.
     Ok(hasher.finish().max(1))
 }
 
@@ -40,7 +40,7 @@ fn hash_all(file: &mut File, hasher: &mut DefaultHasher) -> io::Result<()> {
     }
 }
 
-/// Where an ELF file whose numbers have their lowest byte first says what its segments are.
+/// Where a little-endian ELF file describes its segments.
 struct Layout {
     start: &'static [u8],
     header: u64,
@@ -54,7 +54,7 @@ struct Layout {
     len: usize,
 }
 
-/// Of 32 and of 64 bits.
+/// For 32 and for 64 bits.
 const LAYOUTS: [Layout; 2] = [
     Layout {
         start: b"\x7fELF\x01\x01",
@@ -80,7 +80,7 @@ const LAYOUTS: [Layout; 2] = [
     },
 ];
 
-/// The id in an ELF file, where there is one.
+/// The build id in an ELF file, if it has one.
 fn note_of(file: &mut File) -> io::Result<Option<Vec<u8>>> {
     let start = read_at(file, 0, 6)?;
     let Some(layout) = LAYOUTS.iter().find(|layout| start == layout.start) else { return Ok(None) };
@@ -122,7 +122,7 @@ fn read_at(file: &mut File, at: u64, len: u64) -> io::Result<Vec<u8>> {
     if (bytes.len() as u64) < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
 }
 
-/// A number of so many bytes. What reads it has seen to it that they are there.
+/// A number of this many bytes. The caller has checked that they are there.
 fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
     bytes[at..at + len].iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }

@@ -8,11 +8,10 @@ use crate::process::registry::{DEFECT, REGISTRY, TaskRegistry};
 use crate::process::{trampoline, worker, worker_args::Role};
 
 impl TaskRegistry {
-    /// Makes the functions known to this process. In a worker process it serves tasks, and never returns.
+    /// Makes the functions known to this process. In a worker process, serves tasks and never returns.
     ///
-    /// Call this once, first thing in `main`: what comes before it happens in every worker as well. In a second call of
-    /// the same process nothing is registered, which is an error of
-    /// [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor::new).
+    /// Call this once, first thing in `main`: what comes before it happens in every worker as well. A second call in the same
+    /// process registers nothing, and makes [`ProcessPoolExecutor::new`](crate::ProcessPoolExecutor::new) fail.
     #[track_caller]
     pub fn init(mut self) {
         if let Some(defect) = self.defect.take() {
@@ -29,7 +28,7 @@ impl TaskRegistry {
         }
     }
 
-    /// What [`test_worker!`](crate::test_worker) calls: does nothing, but in a worker process.
+    /// Called by [`test_worker!`](crate::test_worker): does nothing, except in a worker process.
     #[doc(hidden)]
     pub fn init_test_worker(self, mark: &'static TestWorker) {
         std::hint::black_box(mark);
@@ -42,7 +41,7 @@ impl TaskRegistry {
     }
 }
 
-/// In a worker process, and on the way to a launcher, this never returns.
+/// Never returns in a worker process, or on the way to a launcher.
 fn serve_in_worker() {
     #[cfg(unix)]
     trampoline::run_if_asked();

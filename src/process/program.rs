@@ -1,4 +1,4 @@
-//! The program that this process runs: where to find it, to start it again.
+//! The program that this process runs: where its file is, so that it can be started again.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,12 +11,12 @@ use std::{env, fmt, fs, path, str};
 
 /// Which of the candidates workers are started from.
 static CHOSEN: AtomicUsize = AtomicUsize::new(0);
-/// A worker was ready, so that this is the right one.
+/// Whether a worker has become ready, which proves that the candidate is right.
 static IS_PROVEN: AtomicBool = AtomicBool::new(false);
 
-/// The files that this program may be, the likeliest first: on Linux the running image itself, even if its file was
-/// replaced. If another program runs this one, such as valgrind or the dynamic loader, that image is wrong: then it is
-/// what the system reports, or how it was called.
+/// The files that this program may be, the likeliest first: on Linux, the running image itself, even if its file was
+/// replaced. If another program runs this one, such as valgrind or the dynamic loader, that image is wrong: then the file is
+/// the one that the system reports, or the one by whose name the program was called.
 fn candidates() -> &'static [PathBuf] {
     static FOUND: OnceLock<Vec<PathBuf>> = OnceLock::new();
     FOUND.get_or_init(|| {
@@ -34,26 +34,26 @@ fn candidates() -> &'static [PathBuf] {
     })
 }
 
-/// What is chosen, to be named later.
+/// The current choice, for later reference.
 pub(crate) fn chosen() -> usize {
     CHOSEN.load(Ordering::SeqCst)
 }
 
-/// A worker of this choice was ready.
+/// Notes that a worker of this choice has become ready.
 pub(crate) fn prove() {
     IS_PROVEN.store(true, Ordering::SeqCst);
 }
 
-/// A worker of this choice has ended before it was ready: the next ones are started from another candidate, if there is
-/// one and none was ever ready.
+/// Notes that a worker of this choice has ended before it was ready: the next ones are started from the next candidate, if
+/// there is one and no worker was ever ready.
 pub(crate) fn pass_over(choice: usize) {
     if !IS_PROVEN.load(Ordering::SeqCst) && choice + 1 < candidates().len() {
-        // Others may have passed it over already.
+        // Another worker may have led to the same already.
         let _ = CHOSEN.compare_exchange(choice, choice + 1, Ordering::SeqCst, Ordering::SeqCst);
     }
 }
 
-/// What workers run.
+/// The file that workers run.
 pub(crate) fn path(choice: usize) -> io::Result<&'static Path> {
     let path = candidates().get(choice).map(PathBuf::as_path);
     path.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "the file of this program was not found"))
@@ -62,7 +62,7 @@ pub(crate) fn path(choice: usize) -> io::Result<&'static Path> {
 /// Where this program is, for workers on other machines to find it at the same place.
 pub(crate) fn location() -> io::Result<PathBuf> {
     let path = env::current_exe()?;
-    // What Linux says of a file that was replaced meanwhile.
+    // What Linux reports for a file that was replaced meanwhile.
     let replaced = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
     Ok(replaced.filter(|_| !path.exists()).unwrap_or(path))
 }
@@ -72,13 +72,13 @@ pub(crate) fn open() -> io::Result<File> {
     env::current_exe().and_then(File::open).or_else(|_| File::open(path(chosen())?))
 }
 
-/// What is started as a worker, for people.
+/// The file that is started as a worker, for people.
 pub(crate) fn name(choice: usize) -> String {
     let path = path(choice).map(|path| fs::read_link(path).unwrap_or_else(|_| path.to_owned()));
     path.map_or_else(|error| format!("which was not found ({error})"), |path| format!("`{}`", path.display()))
 }
 
-/// Of the files that this program may be. They change when it is built again.
+/// The identities of the files that this program may be. They change when it is built again.
 pub(crate) fn identities() -> impl Iterator<Item = (u64, SystemTime)> {
     candidates().iter().filter_map(|path| identity_of(path))
 }
@@ -91,16 +91,16 @@ fn identity_of(path: &Path) -> Option<(u64, SystemTime)> {
 const MARK: [u8; 32] = *b"\x7fprogress-executor test worker\x01\n";
 const MARK_LEN: usize = MARK.len();
 const PATH_LEN: usize = 448;
-/// A page of memory: a static so aligned is also at a multiple of it within the file.
+/// The size of a page of memory: a static that is aligned to it is also at a multiple of it within the file.
 const PAGE: u64 = 4096;
 
 /// The name of the test that [`test_worker!`](crate::test_worker) makes.
 const TEST: &str = "::progress_executor_test_worker";
 
-/// A mark in the program, which tells that it is a test program, and how to make it a worker.
+/// A mark in the file of a program: it says that this is a test program, and how to make it a worker.
 ///
 /// A test program has no `main` that could call `init`, and its tests run in any order, or each in a process of its own.
-/// So whatever wants to start a worker looks for this mark in the file of the program. Nothing has to run for that.
+/// So code that wants to start a worker looks for this mark in the file of the program. Nothing has to run for that.
 #[doc(hidden)]
 #[repr(C, align(4096))]
 pub struct TestWorker {
@@ -147,7 +147,7 @@ fn find_test_workers() -> io::Result<Vec<String>> {
     for path in candidates() {
         let names = match File::open(path) {
             Ok(file) => find_marks(&file)?,
-            // It is not this one.
+            // The program is not this file.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => continue,
             Err(error) => return Err(error),
         };
@@ -170,7 +170,7 @@ fn find_marks(mut file: &File) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// What the test is called for its harness, which leaves out the crate.
+/// The name of the test in its harness, which leaves out the crate.
 fn test_name(path: &[u8]) -> Option<String> {
     let module = str::from_utf8(path.split(|&byte| byte == 0).next()?).ok()?;
     let is_path = !module.is_empty() && module.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ':'));

@@ -1,4 +1,4 @@
-//! A process pool is made from its settings.
+//! Makes a process pool from its settings.
 
 use std::ffi::OsStr;
 use std::num::NonZero;
@@ -17,9 +17,9 @@ use crate::process::settings::{GivenInitializer, Initializer, Launch, PoolSettin
 use crate::process::{program, worker_args};
 use crate::sync::shortage::hinted;
 
-/// How many pools may be inside of one another: a task of a pool that uses a pool, whose tasks use a pool, and so on.
+/// How deeply pools may be nested: a task of a pool uses a pool, whose tasks use a pool, and so on.
 const MAX_DEPTH: u32 = 8;
-/// How long a worker on this machine may take to begin with a task.
+/// How long a worker on this machine may take to begin a task.
 const SILENCE: Duration = Duration::from_secs(1);
 
 impl ProcessPoolExecutor {
@@ -52,7 +52,7 @@ impl ProcessPoolExecutor {
             starts_all: launch.launcher.is_bulk(),
             #[cfg(not(feature = "cluster"))]
             starts_all: false,
-            // What is written is read when its task ends, and the next one is not to have written anything by then.
+            // A task's output is read when the task ends, and the next task must not have written anything by then.
             gives_ahead: !matches!(launch.output, WorkerOutput::Lines(_)),
         };
         Ok(Self::of(Pool::new(launch, settings)))
@@ -60,7 +60,7 @@ impl ProcessPoolExecutor {
 }
 
 impl Launch {
-    /// What no process can be started with.
+    /// What makes it impossible to start a process with these settings, if anything does.
     fn defect(&self) -> Option<String> {
         let has_nul = |text: &OsStr| text.as_encoded_bytes().contains(&0);
         let is_name = |name: &OsStr| !name.is_empty() && !name.as_encoded_bytes().contains(&b'=') && !has_nul(name);
@@ -94,7 +94,7 @@ impl GivenInitializer {
     }
 }
 
-/// What a worker has to be started as.
+/// How a worker of this program must be started.
 fn program() -> Result<Program, ProcessPoolError> {
     if let Some(defect) = TaskRegistry::defect() {
         return Err(ProcessPoolError::new(defect));
@@ -109,7 +109,7 @@ fn program() -> Result<Program, ProcessPoolError> {
         ProcessPoolError::new(hinted(what, missing(&error))).with_source(error.into())
     })?;
     match tests {
-        // A worker that has not become one would start another, and so on.
+        // Otherwise, a worker process that has not become a worker would start another, and so on.
         [test] if role.is_none() || TaskRegistry::of_this_process().is_some() => Ok(Program::Test(test.clone())),
         [_, _, ..] => Err(ProcessPoolError::new(format!(
             "a test program can have one `test_worker!`, with all functions; this has several: {}",

@@ -1,8 +1,8 @@
-//! How a test program says what its workers can run.
+//! How a test program declares what its workers can run.
 
-/// Makes a test program able to start worker processes, which know these functions.
+/// Lets a test program start worker processes, which know these functions.
 ///
-/// Once in each test program (in `lib.rs` or `main.rs` for unit tests, in each file of `tests` that has a
+/// Write this once in each test program (in `lib.rs` or `main.rs` for unit tests, in each file of `tests` that has a
 /// [`ProcessPoolExecutor`](crate::ProcessPoolExecutor)), with all functions that its tests submit:
 ///
 /// ```no_run
@@ -22,8 +22,8 @@
 /// # fn main() {}
 /// ```
 ///
-/// Functions that are private to a library are added by the function that registers them, as
-/// [libraries](crate::guide::libraries) have it, together with your own:
+/// Functions that are private to a library are added by the function with which the library registers them, as described for
+/// [libraries](crate::guide::libraries), together with your own:
 ///
 /// ```no_run
 /// # mod thumbnails {
@@ -34,9 +34,9 @@
 /// # fn main() {}
 /// ```
 ///
-/// It makes a test, `progress_executor_test_worker`, which does nothing by itself and is what the workers run. This works
+/// The macro makes a test, `progress_executor_test_worker`, which does nothing on its own and is what the workers run. This works
 /// with `cargo test` and with `cargo nextest`, whichever tests are run. The standard output of the workers goes to standard
-/// error, because a test program has its own things to say on standard output.
+/// error, because the test harness writes to standard output itself.
 #[macro_export]
 macro_rules! test_worker {
     (with $register:expr) => {

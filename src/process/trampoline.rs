@@ -12,12 +12,12 @@ use std::process::{self, Command};
 
 use rustix::process::{Pid, getppid, setsid};
 
-/// Marks the argument that the launcher's command follows; what it is to know is in it.
+/// Marks the argument before the launcher's command; it holds what this process must know.
 const ARGUMENT: &str = "--progress-executor-launch=";
-/// Follows the number of the program's process where the launcher's input is also its output.
+/// Follows the program's process id if the launcher's input is also its output.
 const BOTH_WAYS: &str = ":both";
 
-/// The exit code of what could not become a launcher, as of a shell.
+/// The exit code of a process that could not become a launcher, as in a shell.
 const NOT_FOUND: i32 = 127;
 
 /// Becomes the launcher, if the arguments of this process say so.
@@ -26,25 +26,25 @@ pub(crate) fn run_if_asked() {
     let Some((parent, is_both_ways)) = arguments.next().and_then(|argument| order_in(&argument)) else { return };
     let command: Vec<OsString> = arguments.collect();
     let Some((name, arguments)) = command.split_first() else { return };
-    // It leads no group, so that it can have a session of its own.
+    // This process leads no group, so it can have a session of its own.
     let _ = setsid();
     end_with_parent();
     if getppid() != Pid::from_raw(parent) {
-        // The program has ended before it could be seen to.
+        // The program ended before the death signal was set.
         process::exit(NOT_FOUND)
     }
-    // It was kept from what is said on the way.
+    // Only now, so that nothing that is printed on the way gets there.
     let output = if is_both_ways { rustix::stdio::dup2_stdout(io::stdin()) } else { Ok(()) };
     let error = match output {
         Ok(()) => Command::new(name).args(arguments).exec(),
         Err(error) => error.into(),
     };
-    // Nobody may read it.
+    // Standard error may have no reader.
     let _ = writeln!(io::stderr(), "the launcher `{}` could not be started: {error}", name.to_string_lossy());
     process::exit(NOT_FOUND)
 }
 
-/// The argument for a launcher of the program that is this process. It may speak into what it hears from.
+/// The argument for a launcher of the program with this process id. It says whether the launcher's input is also its output.
 pub(crate) fn argument(program: u32, is_both_ways: bool) -> String {
     format!("{ARGUMENT}{program}{}", if is_both_ways { BOTH_WAYS } else { "" })
 }
@@ -59,8 +59,8 @@ fn order_in(argument: &OsString) -> Option<(i32, bool)> {
 fn end_with_parent() {
     use rustix::process::{Signal, set_parent_process_death_signal};
 
-    // It stays with the process that this becomes. It also comes when only the thread ends that has started this process,
-    // and that lives as long as the workers do.
+    // The setting survives the `exec` of the launcher. The signal also comes when only the thread ends that has started this
+    // process, but that thread lives as long as the workers do.
     let _ = set_parent_process_death_signal(Some(Signal::TERM));
 }
 

@@ -10,7 +10,7 @@ use crate::process::error::ProcessPoolError;
 use crate::process::settings::PoolSettings;
 use crate::process::workers::WorkersStatus;
 
-/// Runs tasks in worker processes, on Unix; on this system nobody can have one.
+/// Runs tasks in worker processes, on Unix; on this system it cannot be made.
 #[derive(Debug)]
 pub struct ProcessPoolExecutor {
     never: Infallible,
@@ -49,7 +49,7 @@ impl ProcessPoolExecutor {
         match self.never {}
     }
 
-    /// Lets the workers go on, on Unix.
+    /// Continues the workers, on Unix.
     pub fn resume(&self) {
         match self.never {}
     }

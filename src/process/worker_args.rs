@@ -16,17 +16,17 @@ use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::link::Link;
 use crate::process::registry::TaskRegistry;
 
-/// What marks the argument that makes a process a worker; the id of a task follows.
+/// Marks the argument that makes a process a worker; the id of a task follows.
 pub(crate) const ARGUMENT: &str = "--progress-executor-task=";
-/// The argument before it where a launcher has started the worker.
+/// The argument before that one, if a launcher has started the worker.
 pub(crate) const LAUNCHED: &str = "--progress-executor-stdio";
-/// The same, once it has found the surroundings that it is to have.
+/// The same, once the worker has the surroundings that the program wants.
 pub(crate) const SETTLED: &str = "--progress-executor-settled";
-/// The argument before it where the worker is to connect: standard input begins with its invitation, or a file does that
-/// is named after `=`.
+/// The argument before that one, if the worker must connect: its invitation is the first line of standard input, or of the
+/// file that is named after `=`.
 #[cfg(feature = "cluster")]
 pub(crate) const CONNECTING: &str = "--progress-executor-connect";
-/// The same, once it has found its surroundings: the invitation is where standard output will be.
+/// The same, once the worker has its surroundings: the invitation is where standard output will be.
 #[cfg(feature = "cluster")]
 pub(crate) const SETTLED_CONNECTING: &str = "--progress-executor-connect-settled";
 
@@ -35,7 +35,7 @@ pub(crate) fn argument(task: &str) -> String {
     format!("{ARGUMENT}{task}")
 }
 
-/// How many programs are above this one: 0 where it is not a worker.
+/// How many programs this one is nested in: 0 unless it is a worker.
 static DEPTH: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) fn depth() -> u32 {
@@ -46,15 +46,15 @@ pub(crate) fn set_depth(depth: u32) {
     DEPTH.store(depth, Ordering::Relaxed);
 }
 
-/// What the arguments of this process say it is, if it is a worker.
+/// What kind of worker this process is, by its arguments.
 #[derive(Debug)]
 pub(crate) struct Role {
-    /// Whether a test harness has the first word on standard output.
+    /// Whether a test harness writes to standard output first.
     pub(crate) is_test: bool,
     pub(crate) transport: Transport,
 }
 
-/// How a worker and its program reach one another.
+/// How a worker and its program reach each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     /// Standard input is a socket, and its other end is the program's.
@@ -88,7 +88,7 @@ impl Role {
         is_worker.then(|| Self { is_test: env::args_os().any(|argument| argument == "--exact"), transport })
     }
 
-    /// Says so where standard input cannot be the channel.
+    /// Returns an error if standard input cannot be the channel.
     pub(crate) fn check_input(&self) -> io::Result<()> {
         let stdin = io::stdin();
         match self.transport {
@@ -115,7 +115,7 @@ impl Role {
         Ok(link)
     }
 
-    /// Takes away what shows that the program is there: the end of standard input is its end, unless that is a file.
+    /// Takes the stream that shows whether the program is there: standard input, which ends with it. `None` if that is a file.
     #[cfg(feature = "cluster")]
     pub(crate) fn take_lifeline(&self) -> io::Result<Option<OwnedFd>> {
         let input = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
@@ -126,10 +126,10 @@ impl Role {
 
     fn leave_standard_streams(&self) -> io::Result<()> {
         rustix::stdio::dup2_stdin(above_standard(nothing_from("/dev/null")?)?)?;
-        // Somebody may read it, and skips what a test harness has written.
+        // A reader of this pipe skips what a test harness has written.
         let is_read = file_type(io::stdout()).is_ok_and(|output| output.is_fifo());
         if self.transport != Transport::Inherited || self.is_test && !is_read {
-            // Nobody wants to see what a test harness writes there; and the output of a launcher is the channel.
+            // What a test harness writes there is of no interest, and the standard output of a launched worker is the channel.
             rustix::stdio::dup2_stdout(io::stderr())?;
         }
         Ok(())
@@ -141,14 +141,14 @@ pub(crate) fn is_connecting(argument: &str) -> bool {
     argument.strip_prefix(CONNECTING).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
 }
 
-/// The file in which the invitation of this process is, where it is not in standard input.
+/// The file that holds the invitation of this process, unless standard input does.
 #[cfg(feature = "cluster")]
 pub(crate) fn key_file() -> Option<PathBuf> {
     let argument = env::args_os().skip(1).rev().nth(1)?;
     argument.to_str()?.strip_prefix(CONNECTING)?.strip_prefix('=').map(PathBuf::from)
 }
 
-/// What reads as empty: this file, or, where there is none, as in a `chroot`, a connection without another end.
+/// What reads as empty: this file, or, if there is none, as in a `chroot`, a connection without another end.
 fn nothing_from(path: &str) -> io::Result<OwnedFd> {
     File::open(path).map(OwnedFd::from).or_else(|_| Ok(UnixStream::pair()?.0.into()))
 }
@@ -157,7 +157,7 @@ fn file_type(fd: impl AsFd) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode))
 }
 
-/// What somebody is told who starts a worker by hand, under whatever name:
+/// The message for a user who starts a worker by hand, whatever the program is called:
 ///
 /// ```standalone_crate
 /// use std::ffi::OsStr;
