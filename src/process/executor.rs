@@ -179,8 +179,8 @@ impl ProcessPoolExecutor {
     /// Refuses new tasks from now on. The returned future resolves when the accepted ones, and all workers, have ended.
     ///
     /// Tasks that are paused have not ended. Inputs of a [map](crate::ExecutorExt::map) may be sent to a worker together; those
-    /// that the worker gives back or is lost with go on when the map is polled. If that is only after the shutdown, workers are started
-    /// for them, and end with them: to be left with no worker, finish the map first.
+    /// that the worker gives back or is lost with go on when the map is polled. If that is only after the shutdown, workers are
+    /// started for them, and end with them: to be left with no worker, finish the map first.
     pub fn shutdown(&self) -> Shutdown {
         self.pool.close();
         Shutdown::new(self.pool.clone())
