@@ -45,9 +45,8 @@ use crate::updater::Updater;
 /// # fn resize((): (), _: &Updater) -> TaskResult<()> { Ok(()) }
 /// ```
 ///
-/// A function is a plain `fn` item, or a closure that captures nothing. Its id is its path, as returned by
-/// [`type_name`], or the id that it is registered as. A function that captures something cannot be
-/// registered:
+/// A function is a plain `fn` item, or a closure that captures nothing. Its id is its path, as returned by [`type_name`], or
+/// the id that it is registered as. A function that captures something cannot be registered:
 ///
 /// ```compile_fail
 /// # use progress_executor::TaskRegistry;

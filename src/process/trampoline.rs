@@ -12,7 +12,7 @@ use std::process::{self, Command};
 
 use rustix::process::{Pid, getppid, setsid};
 
-/// Marks the argument before the launcher's command; it holds what this process must know.
+/// Marks the argument before the launcher's command; the program's process id follows.
 const ARGUMENT: &str = "--progress-executor-launch=";
 /// Follows the program's process id if the launcher's input is also its output.
 const BOTH_WAYS: &str = ":both";

@@ -26,7 +26,7 @@ pub(crate) const SETTLED: &str = "--progress-executor-settled";
 /// file that is named after `=`.
 #[cfg(feature = "cluster")]
 pub(crate) const CONNECTING: &str = "--progress-executor-connect";
-/// The same, once the worker has its surroundings: the invitation is where standard output will be.
+/// The same, once the worker has its surroundings. It then reads the invitation from the descriptor of standard output.
 #[cfg(feature = "cluster")]
 pub(crate) const SETTLED_CONNECTING: &str = "--progress-executor-connect-settled";
 

@@ -1,8 +1,8 @@
 //! One end of the channel between a program and a worker: a [link](super::link), what is still to be sent, and the memory
 //! that both ends share, where there is any.
 //!
-//! Any thread may [send](Channel::send_off). One thread at a time [receives](Channel::receive); later, it also sends what the
-//! link had no room for.
+//! Any thread may [send](Channel::send_off). One thread at a time [receives](Channel::receive); that thread also sends, later,
+//! what the link had no room for.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

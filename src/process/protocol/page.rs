@@ -25,7 +25,7 @@ const ENDED: u64 = 6;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const STATE_BITS: u32 = 3;
 
-/// What has become of a task that was to be doomed.
+/// The result of dooming a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doomed {
     /// The task cannot end by itself any more, and no other will begin.

@@ -80,7 +80,7 @@ fn link(registry: &'static TaskRegistry, role: &Role, parent: &mut Parent) -> Re
     Ok(role.take_channel().map_err(by_hand)?)
 }
 
-/// Waits for the introduction of the program.
+/// Waits for the program to introduce itself.
 fn hello(channel: &mut Channel, decoder: &mut Decoder) -> Result<Hello, Box<dyn Error>> {
     loop {
         if channel.receive_first(decoder) == Received::End {

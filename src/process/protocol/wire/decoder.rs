@@ -106,7 +106,7 @@ impl Decoder {
         self.known += bytes.len() as u64;
     }
 
-    /// Skips those of the bytes that have just arrived that were known already.
+    /// Skips bytes that have just arrived but were known already.
     pub(crate) fn skip_known(&mut self) {
         if self.known == 0 {
             return;
