@@ -79,7 +79,7 @@ pub(crate) mod worker;
 pub(crate) mod worker_args;
 pub(crate) mod workers;
 
-// Where there are no worker processes, there are the types all the same.
+// On systems without worker processes, the types exist all the same.
 #[cfg(not(unix))]
 pub(crate) mod unsupported;
 #[cfg(not(unix))]

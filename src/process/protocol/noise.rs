@@ -130,7 +130,7 @@ impl Error for NoiseError {}
 impl From<snow::Error> for NoiseError {
     fn from(error: snow::Error) -> Self {
         match error {
-            // Nobody who knows the key sends a point that is not on the curve.
+            // No peer that knows the key sends a point that is not on the curve.
             snow::Error::Decrypt | snow::Error::Input | snow::Error::Dh => Self::NotAuthentic,
             _ => Self::Unavailable,
         }

@@ -43,7 +43,7 @@ impl WakePipe {
     }
 }
 
-/// Readable while a thread is to be woken.
+/// Readable while a wake-up is pending.
 impl AsFd for WakePipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.read.as_fd()
