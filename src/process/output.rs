@@ -79,8 +79,9 @@ impl WorkerOutput {
     /// So that it is known which task has written what, a worker is sent only one task at a time, which is slower for tasks that
     /// take microseconds.
     ///
-    /// Lines come without their newline. A longer line comes in pieces of 8 KiB, and what a task has left of a line when it ends
-    /// comes as a line as well. The last 4 KiB of standard error are also part of the error of a task whose worker is lost.
+    /// Lines come without their newline. A line of more than 8 KiB comes in pieces of that size, and what a task has left of a
+    /// line when it ends comes as a line as well. The last 4 KiB of standard error are also part of the error of a task whose
+    /// worker is lost.
     ///
     /// What a [launched](crate::Launcher) worker writes arrives as standard error of its launcher, without the task. There, what
     /// a task has left of a line becomes the beginning of the next one.
