@@ -1,5 +1,5 @@
-//! What must not compile, each beside something that differs in that one point and does: documentation tests, as
-//! `rayon-core` has them.
+//! Code that must not compile, each with a counterpart that differs in just that point and does compile. These are
+//! documentation tests, as in `rayon-core`.
 
 /// An updater has one writer: it cannot be shared between threads.
 ///
@@ -33,7 +33,7 @@ mod updater_is_not_shared {}
 /// ```
 mod updater_does_not_escape {}
 
-/// What a task holds goes to another thread.
+/// What a task captures moves to another thread.
 ///
 /// ```compile_fail,E0277
 /// let counter = std::rc::Rc::new(1);
@@ -59,7 +59,7 @@ mod captures_are_send {}
 /// ```
 mod unused_futures_are_warned_of {}
 
-/// Code that works with any executor has inputs that could cross to another process.
+/// Code that works with any executor needs inputs that can cross to another process.
 ///
 /// ```compile_fail,E0277
 /// use progress_executor::{Executor, ExecutorExt, SyncExecutor};
@@ -74,7 +74,7 @@ mod unused_futures_are_warned_of {}
 /// ```
 mod portable_inputs_are_serializable {}
 
-/// The events of a task end with its outcome, so that no group can have that as well.
+/// The events of a task end with its outcome, so a group cannot have the outcome as well.
 ///
 /// ```compile_fail,E0382
 /// let task = progress_executor::SyncExecutor::new().spawn(|_| Ok(()));

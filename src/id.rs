@@ -1,4 +1,4 @@
-//! Which task, and which worker.
+//! The identities of tasks and workers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// Which task: unique within the process. Serialized (with the feature `serde`) as a number.
+/// Identifies a task; unique within the process. Serialized (with the feature `serde`) as a number.
 ///
 /// # Examples
 ///
@@ -19,7 +19,7 @@ use crossbeam_utils::CachePadded;
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct TaskId(u64);
 
-/// On a cache line of its own: beside it there may be what every task reads.
+/// On a cache line of its own, so that it does not share one with data that every task reads.
 static NEXT: CachePadded<AtomicU64> = CachePadded::new(AtomicU64::new(1));
 
 impl TaskId {
@@ -27,12 +27,13 @@ impl TaskId {
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// That of a task of another process, whose worker this one is.
+    /// The id of a task of another process, whose worker this process is.
     pub(crate) fn of_program(id: u64) -> Self {
         Self(id)
     }
 
-    /// Keeps the ids of this process, so many levels of workers below the program, apart from those that it is sent.
+    /// Keeps the ids of this process, which is `depth` levels of workers below the program, apart from those it is
+    /// sent.
     pub(crate) fn set_depth(depth: u32) {
         NEXT.fetch_max(u64::from(depth) << 48, Ordering::Relaxed);
     }
@@ -49,7 +50,7 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// Which worker a task was run by. Displayed in a few words: `thread 2`, `process 4711 on node7`.
+/// Identifies the worker that ran a task. Displayed in a few words: `thread 2`, `process 4711 on node7`.
 ///
 /// # Examples
 ///
@@ -74,9 +75,9 @@ pub enum WorkerId {
     /// A worker process.
     #[non_exhaustive]
     Process {
-        /// Its number in the system that it runs on.
+        /// Its process id on the machine it runs on.
         id: u32,
-        /// Where that is, if not here.
+        /// The name of that machine, if it is another one.
         host: Option<Arc<str>>,
     },
 }

@@ -37,9 +37,9 @@ use crate::task::{TaskRef, state};
 /// assert_eq!(error.progress().n, 5);
 /// ```
 ///
-/// The poll that runs a task takes as long as the task does. A future that is never polled never runs its task; one
-/// that is [detached](crate::ProgressFuture::detach) runs it then and there. Tasks do not run at the same time, so one
-/// that waits for another one's doing waits for ever, unless it awaits the other's future.
+/// The poll that runs a task takes as long as the task does. A future that is never polled never runs its task;
+/// [`detach`](crate::ProgressFuture::detach) runs it on the spot. Tasks do not run concurrently, so a task that waits
+/// for something another task does waits for ever, unless it awaits the other task's future.
 ///
 /// Dropping the executor changes nothing.
 #[derive(Default)]
@@ -56,7 +56,7 @@ struct Shared {
 #[derive(Default)]
 struct Tasks {
     is_shut_down: bool,
-    /// Those that have not ended, in the order in which they came.
+    /// Tasks that have not ended, in the order of their ids.
     live: VecDeque<TaskRef>,
 }
 
@@ -78,7 +78,7 @@ impl SyncExecutor {
 
     /// Refuses new tasks from now on, and resolves when the accepted ones have ended.
     ///
-    /// Those that have not run yet are run where this is polled. Their futures keep the outcomes.
+    /// Tasks that have not run yet run where this is polled. Their futures keep the outcomes.
     ///
     /// # Examples
     ///
@@ -133,18 +133,18 @@ impl Executor for SyncExecutor {
         if !is_accepted {
             return job.reject(Refusal::ShutDown);
         }
-        // Another executor may have kept it until now.
+        // Another executor may have held the job until now: its future may already wait, or be detached.
         if before & state::ABANDONED == 0 {
             task.core.waiter.wake();
         } else if task.core.claim().is_ok() {
-            // It was detached, so nobody will poll it.
+            // It was detached, so no future will poll it.
             run::run(task.clone(), Context::default());
         }
     }
 }
 
 impl Tasks {
-    /// The place of a task, or else the one that it is to have.
+    /// The index of a task, or else the one to insert it at.
     fn find(&self, task: TaskId) -> Result<usize, usize> {
         self.live.binary_search_by_key(&task, |task| task.core.id())
     }

@@ -1,11 +1,11 @@
-//! Strings as JSON writes them.
+//! JSON strings.
 //!
-//! Nothing else is needed here: what this crate writes as JSON is flat, numbers and strings in an order that is fixed. A
+//! Nothing more is needed: the JSON that this crate writes is flat, with numbers and strings in a fixed order. A
 //! serializer would be one more dependency of every program that uses the crate, for these few lines.
 
 use std::fmt::{self, Write};
 
-/// Displays a text as a string of JSON.
+/// Displays a text as a JSON string.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -14,7 +14,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// The same, where it stands in a script element of HTML: nothing in it ends that or begins a comment.
+/// Displays a text as a JSON string inside an HTML script element: nothing in it ends the element or begins a comment.
 pub(crate) struct QuotedInScript<'a>(pub(crate) &'a str);
 
 impl fmt::Display for QuotedInScript<'_> {
@@ -23,7 +23,7 @@ impl fmt::Display for QuotedInScript<'_> {
     }
 }
 
-/// What JSON asks for, and line ends of other languages. No more than that: Perfetto does not decode `\u003c`.
+/// What JSON requires, and the line ends of other languages. No more than that: Perfetto does not decode `\u003c`.
 fn needs_escape(character: char) -> bool {
     character.is_control() || matches!(character, '"' | '\\' | '\u{2028}' | '\u{2029}')
 }
@@ -45,7 +45,7 @@ fn write_quoted(text: &str, f: &mut fmt::Formatter<'_>, needs_escape: impl Fn(ch
     f.write_char('"')
 }
 
-/// Displays a value of JSON, or `null`.
+/// Displays a JSON value, or `null`.
 pub(crate) struct OrNull<T>(pub(crate) Option<T>);
 
 impl<T: fmt::Display> fmt::Display for OrNull<T> {

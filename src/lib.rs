@@ -40,8 +40,8 @@
 //! **A task** is a function of an input and an [`Updater`]. It counts what it has done ([`update`](Updater::update),
 //! [`iter`](Updater::iter), [`reader`](Updater::reader) and others), says what it is doing
 //! ([`set_message`](Updater::set_message)) and waits where it has to ([`sleep`](Updater::sleep)). Calls that count, check
-//! or wait return [`Cancelled`] once the task is to end, and `?` passes that on. Counting is one store and one load: no
-//! lock, no clock, no system call.
+//! or wait return [`Cancelled`] once the task has been asked to end, and `?` passes that on. Counting is one store and
+//! one load: no lock, no clock, no system call.
 //!
 //! **The caller** has a [`ProgressFuture`], which resolves to the task's value, or to a [`TaskError`] that says how else
 //! the task ended and how far it got. There are four ways to observe progress:
@@ -53,8 +53,8 @@
 //!   thread that polls the future and nowhere else, so that an event loop remains the only place that touches its screen;
 //! - stream it together with the outcome: [`events`](ProgressFuture::events).
 //!
-//! A [`TaskGroup`] has one progress for many tasks, and its first error can cancel the rest. A [`map`](ExecutorExt::map)
-//! runs one function over any number of inputs.
+//! A [`TaskGroup`] has one progress for many tasks, and can cancel the rest after the first error. A
+//! [`map`](ExecutorExt::map) runs one function over any number of inputs.
 //!
 //! A task can also [print lines](Updater::println), which appear above the bars wherever it runs. What worker processes
 //! print themselves appears where the program's own output does, or is [passed on](ProcessPoolBuilder::output) line by
@@ -99,7 +99,7 @@
 //!
 //! # Drop, cancel, detach, shut down
 //!
-//! | | a task that waits | a task that runs | its future |
+//! | | a pending task | a running task | its future |
 //! |---|---|---|---|
 //! | drop the future | never runs | is asked to end | |
 //! | [`cancel`](ProgressFuture::cancel) | never runs | is asked to end | resolves when the task has ended: cancelled, or finished anyway |
@@ -122,8 +122,8 @@
 //!   callbacks: a test can cancel at exactly `n == 5`.
 //! - [`executor_fn`]`(|job: Job| rayon::spawn(move || job.run()))` runs tasks on a pool that exists already.
 //!
-//! Each of them is an [`Executor`] and has the methods of [`ExecutorExt`], so code that takes a `&dyn Executor` runs on
-//! all of them. Threads and the inline executor also have inherent methods that take any closure, such as
+//! Each of them is an [`Executor`] and has the methods of [`ExecutorExt`], so code that takes a `&dyn Executor` runs
+//! on all of them. The thread pool and the inline executor also have inherent methods that take any closure, such as
 //! `spawn(|progress| ..)`. Worker processes take plain functions that are [registered](TaskRegistry).
 //!
 //! # Tests
@@ -166,8 +166,8 @@
 //!
 //! # Origin
 //!
-//! The Python package [`progress-executor`](https://pypi.org/project/progress-executor/) had the idea, for the
-//! executors of `concurrent.futures`.
+//! The idea comes from the Python package [`progress-executor`](https://pypi.org/project/progress-executor/), which
+//! brought it to the executors of `concurrent.futures`.
 
 #![cfg_attr(
     not(all(feature = "processes", unix)),
@@ -177,7 +177,7 @@
     not(all(feature = "processes", feature = "serde", unix)),
     allow(rustdoc::broken_intra_doc_links, reason = "the documentation names what features add")
 )]
-// The types of worker processes are there on every system.
+// The types of worker processes exist on every platform.
 #![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(unix))))]
 
 #[cfg(not(target_has_atomic = "64"))]
@@ -185,21 +185,21 @@ compile_error!("progress-executor counts with atomic numbers of 64 bits, which t
 #[cfg(target_family = "wasm")]
 compile_error!("progress-executor blocks threads, as tasks do that are paused or sleep, which WebAssembly cannot");
 
-// In reading order: each builds on those above it only. `docs/ARCHITECTURE.md` draws how they work together.
+// In reading order: each module builds only on those above it. `docs/ARCHITECTURE.md` draws how they work together.
 //
 // - Where does a progress call go? To `Updater::update`, and on to `updater::checkpoint` if something wants attention.
 // - Where does a cancel go? To `task::transitions::cancel`, which sets a bit of the control word (`task::state`).
 // - What happens when a task ends? `task::transitions::settle` tells its subscribers, its future and its executor.
-// - What would I write for a new executor? An `Executor` that runs the jobs that it is given; `inline` is the smallest.
+// - What would I write for a new executor? An `Executor` that runs the jobs it is given; `inline` is the smallest.
 
-// Plain data: how far a task has come, how else than with a value it can end, which one it is.
+// Plain data: a task's progress, its error, its id.
 mod progress;
 
 mod error;
 
 mod id;
 
-// Strings as JSON writes them.
+// JSON strings.
 mod json;
 
 // Values to bytes and back.
@@ -223,13 +223,13 @@ mod future;
 // Bars other than those on a screen.
 pub mod bars;
 
-// What every executor is, and maps.
+// The executor traits, and maps.
 mod executor;
 
 // Many tasks as one.
 mod group;
 
-// The executors, which do not know each other.
+// The executors, which are independent of each other.
 mod inline;
 
 mod thread;

@@ -11,12 +11,13 @@ use crate::id::TaskId;
 /// Snapshots come from [`ProgressFuture::progress`](crate::ProgressFuture::progress), from
 /// [`updates`](crate::ProgressFuture::updates), as arguments of progress callbacks, and with every
 /// [`TaskError`](crate::TaskError). They can be sent elsewhere: with the feature `serde`, they implement
-/// its traits. To make one, for the test of a bar say, start with the [default](Self::default), a task that has not
-/// started, and set its fields.
+/// its traits. To construct one, for example to test a bar, start with the [default](Self::default), a task that has
+/// not started, and set its fields.
 ///
-/// `n` and `total` are what the task said, in units of its choice. A task may say more than it announced (`n > total`)
-/// and may go back (to count again from the start, say); [`fraction`](Self::fraction) stays within 0 and 1. Where a
-/// [part](crate::Updater::split) of the work is under way, `n` is in the midst of it, rounded down.
+/// `n` and `total` are what the task has reported, in units of its own choice. A task may exceed its total
+/// (`n > total`) and may go back, for example to count again from the start; [`fraction`](Self::fraction) stays
+/// between 0 and 1. While a [part](crate::Updater::split) of the work is under way, `n` includes what it has done so
+/// far, rounded down.
 ///
 /// # Examples
 ///
@@ -38,31 +39,31 @@ use crate::id::TaskId;
 pub struct ProgressState {
     /// The units done so far.
     pub n: u64,
-    /// The units to do, where the task has said so.
+    /// The units to do, if the task has set a total.
     pub total: Option<u64>,
     /// What the task is doing.
     pub status: Status,
     /// The last message that the task has set.
     pub message: Option<Arc<str>>,
-    /// The time for which the task has been running: from its start to its end, without the time it was paused.
-    /// Zero before the start.
+    /// How long the task has been running: from its start to its end, without the time it was paused. Zero before the
+    /// start.
     pub elapsed: Duration,
-    /// How much of the next unit is done, from 0 to less than 1. Only where a [part](crate::Updater::split) of the work
-    /// is under way is this other than 0.
+    /// How much of the next unit is done, from 0 to less than 1. Other than 0 only while a
+    /// [part](crate::Updater::split) of the work is under way.
     #[cfg_attr(feature = "serde", serde(default))]
     pub part: f64,
-    /// The [parts](crate::Updater::split) of the work that are under way and have a [name](crate::Updater::named), in the
-    /// order in which they were handed out, each followed by its own parts; the first 16 of them. None at the end.
+    /// The [parts](crate::Updater::split) of the work that are under way and have a [name](crate::Updater::named), in the order
+    /// in which they were split off, each followed by its own parts; at most the first 16. Empty once the task has ended.
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
     pub parts: Vec<PartState>,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) origin: Origin,
-    /// Of a task that is a chunk of a map: how many of its items have ended.
+    /// For a chunk of a map: how many of its items have ended.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) ended_items: usize,
 }
 
-/// What a task says, and not what goes with it within the library.
+/// Shows the public fields only.
 impl fmt::Debug for ProgressState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProgressState")
@@ -77,7 +78,8 @@ impl fmt::Debug for ProgressState {
     }
 }
 
-/// Which task a state is of, where it is to be told with the state. No part of what the state says: all compare equal.
+/// The task that a state belongs to, if it is serialized with the state. Not part of the state itself: all origins
+/// compare equal.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(not(feature = "serde"), expect(dead_code, reason = "only what is serialized tells it"))]
 pub(crate) struct Origin(pub(crate) Option<(TaskId, Arc<str>)>);
@@ -88,7 +90,7 @@ impl PartialEq for Origin {
     }
 }
 
-/// Makes up for rounding errors in hundredths that are computed from fractions.
+/// Compensates for rounding errors in hundredths that are computed from fractions.
 pub(crate) const ROUNDING: f64 = 1e-9;
 
 impl ProgressState {
@@ -105,7 +107,7 @@ impl ProgressState {
         ended_items: 0,
     };
 
-    /// The part that is done, from 0 to 1; `None` where the total is not known. Nothing to do counts as done.
+    /// The fraction that is done, from 0 to 1; `None` if the total is unknown. A total of 0 counts as done.
     ///
     /// # Examples
     ///
@@ -125,15 +127,15 @@ impl ProgressState {
         fraction(self.n, self.total, self.part)
     }
 
-    /// The same in percent, rounded down: what is not complete is not at 100. Computed with whole numbers, as 100 times 0.29
-    /// is less than 29.
+    /// The fraction in percent, rounded down, so that only complete work is at 100. Computed with integers, since 100 times
+    /// 0.29 is less than 29.
     pub(crate) fn percent(&self) -> Option<u8> {
         let hundred_parts = (100.0 * self.part.clamp(0.0, 1.0) + ROUNDING) as u128;
         let done = 100 * u128::from(self.n) + hundred_parts;
         Some(done.checked_div(self.total?.into()).map_or(100, |percent| percent.min(100) as u8))
     }
 
-    /// Units per second, over the whole time that the task has been running; zero before any time has passed.
+    /// Units per second, averaged over the whole time that the task has been running; zero before any time has passed.
     ///
     /// # Examples
     ///
@@ -152,8 +154,8 @@ impl ProgressState {
         if seconds > 0.0 { (self.n as f64 + self.part) / seconds } else { 0.0 }
     }
 
-    /// The time that the rest will take at the [`rate`](Self::rate) so far: zero when nothing is left, `None` where
-    /// that cannot be told, because the total is not known or nothing has been done yet.
+    /// The time that the rest will take at the [`rate`](Self::rate) so far: zero when nothing is left, `None` if that
+    /// cannot be told, because the total is unknown or nothing has been done yet.
     ///
     /// # Examples
     ///
@@ -177,8 +179,8 @@ impl ProgressState {
     }
 }
 
-/// How far a part of a task's work has come that has a [name](crate::Updater::named); one of the
-/// [parts](ProgressState::parts) of a [`ProgressState`].
+/// How far a [named](crate::Updater::named) part of a task's work has come; one of the [parts](ProgressState::parts)
+/// of a [`ProgressState`].
 ///
 /// # Examples
 ///
@@ -203,20 +205,20 @@ impl ProgressState {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PartState {
-    /// The name that the task has given it.
+    /// The name that the task has given the part.
     pub name: Arc<str>,
-    /// The units done so far. They are its own, and not those of the task.
+    /// The units done so far, in the part's own units rather than the task's.
     pub n: u64,
-    /// The units to do, where it has said so.
+    /// The units to do, if the part has a total.
     pub total: Option<u64>,
     /// How much of the next unit is done, from 0 to less than 1.
     pub part: f64,
-    /// How many parts with a name it is a part of.
+    /// How many named parts this one is nested in.
     pub depth: u8,
 }
 
 impl PartState {
-    /// What is done of it, from 0 to 1; `None` where the total is not known. Nothing to do counts as done.
+    /// The fraction that is done, from 0 to 1; `None` if the total is unknown. A total of 0 counts as done.
     ///
     /// # Examples
     ///
@@ -251,7 +253,7 @@ fn fraction(n: u64, total: Option<u64>, part: f64) -> Option<f64> {
 ///    └──► Paused (before it starts), Failed (refused), Cancelled
 /// ```
 ///
-/// A task that has lost its worker and is to be started [again](crate::TaskBuilder::retries) is pending once more.
+/// A task that has lost its worker and will be started [again](crate::TaskBuilder::retries) is pending once more.
 ///
 /// # Examples
 ///
@@ -273,14 +275,13 @@ pub enum Status {
     Pending,
     /// Its function is running.
     Running,
-    /// It waits inside a progress call, or has not been started, because it was
-    /// [paused](crate::ProgressFuture::pause).
+    /// Waits inside a progress call, or has not been started, because it was [paused](crate::ProgressFuture::pause).
     Paused,
-    /// It is running, and was asked to end.
+    /// Running, and asked to end.
     Cancelling,
     /// Ended with a value.
     Finished,
-    /// Ended with an error, a panic, because of a limit, or without having been run.
+    /// Ended with an error or a panic, because of a limit, or without having run.
     Failed,
     /// Ended because it was asked to.
     Cancelled,

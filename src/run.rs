@@ -1,4 +1,4 @@
-//! The one place that runs tasks: here the work of a task is given its updater.
+//! The one place that runs tasks: it calls the work of a task with an updater.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,42 +30,42 @@ pub(crate) trait Work: Send + 'static {
     fn function() -> &'static str;
     fn call(self, updater: &Updater) -> TaskResult<Self::Output>;
 
-    /// Which function that is, where it may be called in another process.
+    /// The function as another process knows it; `None` if it cannot be called there.
     fn remote_fn() -> Option<RemoteFn> {
         None
     }
-    /// The input, encoded for that process.
+    /// Encodes the input for that process.
     fn encode(self) -> Result<Encoded, BoxError>
     where
         Self: Sized,
     {
         Err(stays())
     }
-    /// The output of that process.
+    /// Decodes the output of that process.
     fn decode(_output: Encoded) -> Result<Self::Output, BoxError> {
         Err(stays())
     }
 }
 
-/// Why something is not encoded or decoded.
+/// The error for work that is never encoded or decoded.
 pub(crate) fn stays() -> BoxError {
     "it stays in this process".into()
 }
 
-/// A body in its stages: the work, the executor that does it elsewhere and the outcome never exist at the same time, so
-/// they share memory.
+/// The stages of a task's body: the work, the executor that does it elsewhere, and the outcome never exist at the same
+/// time, so they share memory.
 enum Stage<W: Work> {
     Waiting(Unaligned<W>),
-    /// Running, or done with.
+    /// The task is running, or its outcome is gone.
     Empty,
-    /// The work was taken out, to be done by this executor.
+    /// The work was taken out, and this executor does it.
     Elsewhere(Unaligned<RemoteOwner>),
     Returned(Unaligned<W::Output>),
     Failed(Unaligned<TaskError>),
 }
 
-/// A value without padding before it, so that what tells the stages apart fits beside the flags of the mutex. It can be
-/// moved in and out, but not be borrowed.
+/// A value without padding before it, so that the discriminant of the stage fits beside the flags of the mutex. It can
+/// be moved in and out, but not borrowed.
 #[repr(Rust, packed)]
 struct Unaligned<T>(T);
 
@@ -91,8 +91,8 @@ impl<W: Work> Slot<W> {
         mem::replace(&mut *self.lock(), stage)
     }
 
-    /// Puts the stage that `change` returns in the place of the one that it is given, if that is one which `is_wanted`. Others
-    /// are left where they are: an input may be large.
+    /// Replaces a stage that `is_wanted` by the one that `change` makes of it. Other stages stay where they are, unmoved: an
+    /// input may be large.
     fn change<R>(
         &self,
         is_wanted: impl FnOnce(&Stage<W>) -> bool,
@@ -107,7 +107,8 @@ impl<W: Work> Slot<W> {
         result
     }
 
-    /// Calls the function, and keeps what came of it, unless somebody else has ended the task meanwhile.
+    /// Calls the function and keeps its outcome. Returns `None` if another thread has ended the task before or
+    /// meanwhile.
     fn call(&self, updater: &Updater) -> Option<u32> {
         let work = self.take_work()?;
         let result = catch_unwind(AssertUnwindSafe(|| work.call(updater)));
@@ -121,7 +122,7 @@ impl<W: Work> Slot<W> {
     }
 
     fn take_work(&self) -> Option<W> {
-        // It may have been ended already.
+        // The task may have ended already.
         let is_waiting = |stage: &Stage<W>| matches!(stage, Stage::Waiting(_));
         self.change(is_waiting, |stage| match stage {
             Stage::Waiting(Unaligned(work)) => (Stage::Empty, Some(work)),
@@ -167,7 +168,7 @@ impl<W: Work> Body for Slot<W> {
 
     fn hand_over(&self, owner: RemoteOwner) {
         let mut place = self.lock();
-        // It may have been ended meanwhile.
+        // The task may have ended meanwhile.
         if matches!(*place, Stage::Empty) {
             *place = Stage::Elsewhere(Unaligned(owner));
         }
@@ -208,13 +209,13 @@ impl<W: Work> Body for Slot<W> {
     }
 }
 
-/// Decodes what a function has returned in another process.
+/// Decodes what a function returned in another process.
 pub(crate) fn decode_output<T>(decode: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
     guard(decode).map_err(|source| Defect::Output(source).into())
 }
 
-/// Decodes the outcome that a function had in another process: its output, or what it returned although it was cancelled.
-/// `error` makes an error for an output that cannot be decoded.
+/// Decodes the outcome of a function in another process: its output, or what it returned although it was cancelled. `error`
+/// makes the error for an output that cannot be decoded.
 pub(crate) fn decode_outcome<T: Send + 'static>(
     outcome: Result<Encoded, TaskError>,
     decode: impl Fn(Encoded) -> Result<T, BoxError>,
@@ -226,7 +227,7 @@ pub(crate) fn decode_outcome<T: Send + 'static>(
         Err(mut error) => Err(match error.take_partial().map(decode) {
             None => error,
             Some(Ok(partial)) => error.with_partial(Box::new(partial)),
-            // It was cancelled all the same.
+            // The task was still cancelled.
             Some(Err(source)) => error.with_source(source),
         }),
     }
@@ -250,7 +251,8 @@ impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
     }
 }
 
-/// The outcome of a task whose function has returned, or panicked. The function has to search for its name.
+/// The outcome of a task whose function has returned or panicked. `function` is called for errors only, as it has to
+/// search for the name.
 fn judge<O: Send + 'static>(
     core: &Core,
     function: fn() -> &'static str,
@@ -258,14 +260,14 @@ fn judge<O: Send + 'static>(
 ) -> Result<O, TaskError> {
     match result {
         Ok(Ok(value)) if core.state.load() & state::CUT_SHORT == 0 => Ok(value),
-        // It may be incomplete.
+        // The value may be incomplete.
         Ok(Ok(value)) => Err(cancelled(core, function, Cancelled.into()).with_partial(Box::new(value))),
         Ok(Err(source)) => Err(failed(core, function, source)),
         Err(payload) => Err(core.error(TaskErrorKind::Panicked, function()).with_panic(payload)),
     }
 }
 
-/// What an error that the function has returned makes of its task.
+/// The outcome of a task whose function has returned this error: cancelled or failed.
 fn failed(core: &Core, function: fn() -> &'static str, source: BoxError) -> TaskError {
     if core.state.load() & state::CANCEL != 0 && is_cancellation(&*source) {
         return cancelled(core, function, source);
@@ -278,8 +280,8 @@ fn cancelled(core: &Core, function: fn() -> &'static str, source: BoxError) -> T
     core.error(TaskErrorKind::Cancelled(cause), function()).with_source(source)
 }
 
-/// Calls `call` with each item of a task that is a chunk, until that is asked to end, and delivers what comes of each: its
-/// errors and panics are its own. With for how long the task has been running then.
+/// Calls `call` with each item of a chunk until the task is asked to end, and delivers each outcome, together with how long the
+/// task has been running by then. An error or a panic ends its own item only.
 pub(crate) fn run_items<I, O: Send + 'static>(
     updater: &Updater,
     function: fn() -> &'static str,
@@ -289,27 +291,27 @@ pub(crate) fn run_items<I, O: Send + 'static>(
 ) -> TaskResult<()> {
     let mut items = items.into_iter();
     while let Some(item) = items.next() {
-        // Also where the function makes no call: the task ends or waits here, and shows how far it has come.
+        // Even if the function makes no progress call, the task ends or pauses here, and reports its progress.
         if let Err(cancelled) = updater.update(0) {
             drop_each_quietly(iter::once(item).chain(items));
             return Err(cancelled.into());
         }
         let result = catch_unwind(AssertUnwindSafe(|| call(item, updater)));
         let outcome = judge(&updater.task().core, function, result);
-        // First, or else what the item has counted would count twice for a moment.
+        // Before the delivery, or else what the item has counted would count twice for a moment.
         let elapsed = updater.begin_item();
         deliver(outcome, elapsed);
     }
     Ok(())
 }
 
-/// Makes a task, seen from both of its sides.
+/// Makes a task, and returns both sides of it.
 #[inline]
 pub(crate) fn new<W: Work>(work: W, details: Option<Box<Details>>) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
     with_id(TaskId::next(), work, details)
 }
 
-/// The same of one that has an id already.
+/// Like [`new`], for a task that has an id already.
 #[inline]
 pub(crate) fn with_id<W: Work>(
     id: TaskId,
@@ -319,7 +321,7 @@ pub(crate) fn with_id<W: Work>(
     at_stage::<W>(id, Stage::Waiting(Unaligned(work)), details)
 }
 
-/// A task whose work could not be made, and that is to be refused.
+/// A task whose work could not be made; the caller refuses it.
 pub(crate) fn without_work<W: Work>(details: Option<Box<Details>>) -> (TaskRef, Arc<dyn Handle<W::Output>>) {
     at_stage::<W>(TaskId::next(), Stage::Empty, details)
 }
@@ -334,7 +336,7 @@ fn at_stage<W: Work>(
     (task.clone(), task)
 }
 
-/// Runs a task, unless it has ended or somebody else runs it. One that is paused is run when it is resumed.
+/// Runs a task, unless it has ended or another thread runs it. Waits until a paused task is resumed.
 pub(crate) fn claim_and_run(task: TaskRef, context: Context) {
     loop {
         match task.core.claim() {
@@ -352,8 +354,9 @@ pub(crate) fn run(task: TaskRef, context: Context) -> Context {
     run_from(task, context, 0).0
 }
 
-/// The same where the thread has had nothing else to do since this moment of the clock, if it is not 0: for a short task, to
-/// read the clock is a quarter of all that it takes. Returns that moment for the next task as well.
+/// Like [`run`], but starts the task's clock at `free_since` if that is not 0: the moment since which the thread has had
+/// nothing else to do. For a short task, reading the clock is a quarter of the whole cost. Returns that moment for the next
+/// task, or 0.
 pub(crate) fn run_from(task: TaskRef, context: Context, free_since: u64) -> (Context, u64) {
     task.core.set_thread(THREAD.with(|number| *number));
     task.core.start_clock(free_since);
@@ -363,7 +366,7 @@ pub(crate) fn run_from(task: TaskRef, context: Context, free_since: u64) -> (Con
     (context, if is_free { task.core.stopped_at() } else { 0 })
 }
 
-/// A pool of threads that run what they wait for.
+/// A pool whose threads run the tasks they wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CurrentPool {
     /// Never 0.
@@ -379,12 +382,12 @@ thread_local! {
     static CURRENT_POOL: Cell<Option<CurrentPool>> = const { Cell::new(None) };
 }
 
-/// Makes this thread one of those that work for `pool`.
+/// Makes this thread one of the threads of `pool`.
 pub(crate) fn enter_pool(pool: CurrentPool) {
     CURRENT_POOL.set(Some(pool));
 }
 
-/// The pool that this thread works for, if it has that id.
+/// The pool that this thread belongs to, if it has this id.
 #[inline]
 pub(crate) fn current_pool(id: u32) -> Option<CurrentPool> {
     CURRENT_POOL.get().filter(|pool| pool.id == id)
@@ -459,7 +462,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&owner), 1, "a task that has ended keeps no executor");
     }
 
-    /// When it has started, and what a task can start from that comes next on its thread.
+    /// When the task started, and the `free_since` of the next task on its thread.
     fn run(task: &TaskRef, free_since: u64) -> (u64, u64) {
         assert_eq!(task.core.claim(), Ok(()));
         let (_, free_since) = run_from(task.clone(), Context::default(), free_since);

@@ -1,4 +1,4 @@
-//! What every executor is: it is given jobs, and gives futures.
+//! The executor traits: executors are given jobs, and give futures.
 
 pub(crate) mod buffer;
 pub(crate) mod builder;
@@ -40,11 +40,11 @@ use crate::updater::Updater;
 
 /// Something that runs tasks.
 ///
-/// An executor is given [`Job`]s and runs them, somewhere. Programs submit tasks with [`ExecutorExt`], which every
-/// executor has; this trait is for those who write one. A closure will do, with
+/// An executor is given [`Job`]s and runs them somewhere. Programs submit tasks with [`ExecutorExt`], which every
+/// executor implements. Implement this trait to write an executor; often a closure will do, with
 /// [`executor_fn`](crate::executor_fn()).
 ///
-/// The trait can be used as `dyn Executor`, and whatever points to an executor is one, so that a
+/// The trait can be used as `dyn Executor`, and a pointer to an executor is an executor too, so that a
 /// `struct App<E: Executor>` can hold an `Arc<dyn Executor>`:
 ///
 /// ```
@@ -60,9 +60,9 @@ use crate::updater::Updater;
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
 pub trait Executor: Send + Sync {
-    /// Sees to it that the job is [run](Job::run), once, on some thread. Returns without waiting for it.
+    /// Makes sure that the job is [run](Job::run) once, on some thread. Returns without waiting for it.
     ///
-    /// An executor that cannot do that drops the job.
+    /// An executor that cannot run the job drops it.
     fn execute(&self, job: Job);
 
     /// The maximum number of jobs that run at the same time.
@@ -78,20 +78,20 @@ pub trait Executor: Send + Sync {
         1
     }
 
-    /// [Executes](Self::execute) a job whose future nobody has yet, so that nobody waits for it.
+    /// [Executes](Self::execute) a job whose future has not been handed out yet, so that no thread can wait for it.
     #[doc(hidden)]
     fn execute_new(&self, job: Job) {
         self.execute(job);
     }
 
-    /// Whether to send a job costs so much that a [map](ExecutorExt::map) is to gather short inputs for one.
+    /// Whether sending a job costs so much that a [map](ExecutorExt::map) should gather short inputs into one job.
     #[doc(hidden)]
     fn gathers_inputs(&self) -> bool {
         false
     }
 }
 
-/// A pointer to an executor is one.
+/// A pointer to an executor is an executor.
 macro_rules! delegate {
     ($($pointer:ty),*) => {
         $(impl<E: Executor + ?Sized> Executor for $pointer {
@@ -116,11 +116,11 @@ macro_rules! delegate {
 
 delegate!(&E, Box<E>, Arc<E>);
 
-/// How tasks are submitted to any [`Executor`], also to a `dyn Executor`.
+/// Submits tasks to any [`Executor`], including a `dyn Executor`.
 ///
-/// Inputs and outputs of tasks that are submitted in this way can be serialized, so that code that is generic over its
-/// executor also works with those whose workers are other processes. [`ThreadPoolExecutor`](crate::ThreadPoolExecutor)
-/// and [`SyncExecutor`](crate::SyncExecutor) also have methods of the same names without that condition.
+/// Inputs and outputs of these tasks must be serializable, so that code that is generic over its executor also works
+/// with executors whose workers are other processes. [`ThreadPoolExecutor`](crate::ThreadPoolExecutor) and
+/// [`SyncExecutor`](crate::SyncExecutor) also have methods of the same names without that condition.
 ///
 /// Submitting never panics, blocks or returns an error: what goes wrong is the outcome of the future.
 ///
@@ -173,7 +173,7 @@ pub trait ExecutorExt: Executor {
         start(self, Call::<F, I, Crosses>::new(task, input), Options::default())
     }
 
-    /// Prepares a task that is to have a name, or limits.
+    /// Prepares a task, to give it a name or limits.
     ///
     /// # Examples
     ///
@@ -255,8 +255,8 @@ fn make<W: Work>(work: W, mut options: Options) -> Made<W::Output> {
     (ProgressFuture::new(handle), job)
 }
 
-/// Watches the limits of a task that is submitted, if it has any. There is no job where they leave it no time at all.
-/// Compiled once, and not for each function.
+/// Watches the limits of a submitted task, if it has any. Returns no job if they leave it no time at all. Compiled
+/// once, not for each function.
 fn begin(task: TaskRef, deadline: Option<Duration>) -> Option<Job> {
     if let Some(Details { limits, .. }) = task.core.existing_details() {
         if limits.are_timed() {
@@ -294,7 +294,7 @@ impl<'a, E: ?Sized, F, C> Submitter<'a, E, F, C> {
         Self { executor, task, crossing: PhantomData }
     }
 
-    /// The function of one more task.
+    /// The function for one more task, or the panic of cloning it.
     fn function(&self) -> thread::Result<F>
     where
         F: Clone,
@@ -303,7 +303,7 @@ impl<'a, E: ?Sized, F, C> Submitter<'a, E, F, C> {
     }
 }
 
-/// A task that has ended, for the function that it was to call has panicked when it was cloned.
+/// A task that has ended because cloning its function has panicked.
 fn unmade<W: Work>(payload: Box<dyn Any + Send>, options: Options) -> Made<W::Output> {
     let (task, handle) = run::without_work::<W>(options.details);
     let error = task.error(TaskErrorKind::Panicked).with_panic(payload);
@@ -409,7 +409,7 @@ macro_rules! submit_methods {
                 $crate::executor::prepare(self, $crate::executor::call::Spawn(task)).name(name).submit()
             }
 
-            /// Prepares a task that is to have a name, or limits.
+            /// Prepares a task, to give it a name or limits.
             ///
             /// # Examples
             ///

@@ -39,17 +39,16 @@ use crate::task::lines::{Line, to_standard_error};
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
 pub trait ProgressBar: Send {
-    /// Shows a state; not the last one.
+    /// Shows a state that is not the last one.
     fn update(&mut self, state: &ProgressState);
 
-    /// Shows the last state. Nothing is called after that.
+    /// Shows the last state. No method is called after this one.
     ///
-    /// The state is [terminal](Status::is_terminal), unless the future was dropped or detached before the task had
-    /// ended.
+    /// The state is [terminal](Status::is_terminal), unless the future was dropped or detached before the task ended.
     fn finish(&mut self, state: &ProgressState);
 
-    /// Shows a line that the task has [said](crate::Updater::println): whole, and so that the bar is not harmed. Unless a
-    /// bar has a way of its own, it is written to standard error: once, however many bars the task has.
+    /// Shows a line that the task has [printed](crate::Updater::println), whole and without damaging the bar. By default, the
+    /// line is written to standard error: once, however many bars the task has.
     fn println(&mut self, line: &str) {
         to_standard_error(line);
     }
@@ -69,7 +68,7 @@ impl<B: ProgressBar + ?Sized> ProgressBar for Box<B> {
     }
 }
 
-/// When a bar is made: as soon as one of these has happened. The default has none of them, so no bar is made.
+/// When a bar is made: as soon as one of these has happened. The default is empty, so no bar is made.
 ///
 /// # Examples
 ///
@@ -92,10 +91,10 @@ impl Triggers {
     pub const NOW: Self = Self(1);
     /// The task has started.
     pub const RUNNING: Self = Self(1 << 1);
-    /// The task was asked to end, be it before or after its start.
+    /// The task was asked to end, before or after its start.
     pub const CANCELLED: Self = Self(1 << 2);
 
-    /// Whether these are all among `self`.
+    /// Whether `self` contains all of `triggers`.
     #[must_use]
     pub const fn contains(self, triggers: Self) -> bool {
         self.0 & triggers.0 == triggers.0
@@ -180,9 +179,9 @@ impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer<ProgressState> for LazyBa
     }
 }
 
-/// Shows position, length and message; of the latter without control characters and colours, which would spoil the bars
-/// around it. At the end of the task the bar is finished if there is a value, and else
-/// abandoned where it stands; its `ProgressFinish` plays no part.
+/// Shows position, length and message, the message without control characters and colours, which would spoil the bars
+/// around it. When the task ends, the bar is finished if the task has a value, and otherwise abandoned where it
+/// stands; its `ProgressFinish` plays no part.
 ///
 /// `indicatif::ProgressBar` has methods of its own by these names, so a wrapper has to call
 /// `progress_executor::ProgressBar::update(&mut self.0, state)`.

@@ -9,8 +9,8 @@ use crate::task::{TaskRef, state};
 
 /// Cancels a task from anywhere; made by [`ProgressFuture::canceller`](crate::ProgressFuture::canceller).
 ///
-/// It can be cloned and sent, and outlives the future and the task harmlessly. Two are equal where they are of the same
-/// task.
+/// It can be cloned and sent, and outlives the future and the task harmlessly. Two cancellers are equal if they belong
+/// to the same task.
 ///
 /// Three things can be told apart: whether cancellation was [requested](Self::is_cancelled), whether the task has
 /// [acknowledged](Self::is_acknowledged) it, and whether the task has [ended](crate::ProgressFuture::is_done).
@@ -52,8 +52,8 @@ impl Canceller {
         transitions::cancel(&self.task, CancelCause::Requested);
     }
 
-    /// Whether cancellation was requested before the task had ended, by whomever: also by dropping the future. The task
-    /// may still run, and may have finished all the same.
+    /// Whether cancellation was requested before the task ended, in any way, including by dropping the future. The
+    /// task may still be running, or may have finished nevertheless.
     ///
     /// # Examples
     ///

@@ -9,7 +9,7 @@ use crate::future::events::{TaskEvent, TaskEvents};
 use crate::id::TaskId;
 use crate::progress::{PartState, ProgressState, Status};
 
-/// Progress, or an error.
+/// A record of progress, or of an error.
 #[derive(Serialize)]
 struct Record<'a> {
     event: &'static str,
@@ -54,7 +54,7 @@ struct LineRecord<'a> {
     line: &'a str,
 }
 
-/// Which task an event is of, as far as that is serialized.
+/// The task that an event belongs to, as far as it is serialized.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Label<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,12 +101,12 @@ impl<'a> From<&'a PartState> for PartRecord<'a> {
     }
 }
 
-/// A line that a task has said.
+/// Serializes a line that a task has printed.
 pub(crate) fn serialize_line<S: Serializer>(label: Label<'_>, line: &str, serializer: S) -> Result<S::Ok, S::Error> {
     LineRecord { event: "line", label, line }.serialize(serializer)
 }
 
-/// A task that has ended with a value.
+/// Serializes the end of a task with a value.
 pub(crate) fn serialize_output<T: Serialize, S: Serializer>(
     event: &'static str,
     label: Label<'_>,
@@ -116,7 +116,7 @@ pub(crate) fn serialize_output<T: Serialize, S: Serializer>(
     OutputRecord { event, label, status: Status::Finished, output }.serialize(serializer)
 }
 
-/// A task that has ended in another way.
+/// Serializes the end of a task without a value.
 pub(crate) fn serialize_error<S: Serializer>(
     event: &'static str,
     error: &TaskError,
@@ -143,7 +143,7 @@ impl<T: Serialize> Serialize for Labelled<'_, T> {
 }
 
 impl<T> TaskEvents<T> {
-    /// Wraps an event of this stream, so that it is always serialized with the `id` and the `name` of its task: for
+    /// Wraps an event of this stream so that it is always serialized with the `id` and the `name` of its task, for
     /// logs that several tasks share.
     ///
     /// # Examples

@@ -13,14 +13,14 @@ use crate::future::ProgressFuture;
 use crate::progress::{Origin, ProgressState};
 use crate::task::lines::{Feed, News};
 
-/// What has happened to a task, from [`TaskEvents`].
+/// An event of a task, from [`TaskEvents`].
 ///
-/// With the feature `serde` it can be serialized, as a line of JSON for example. A line of progress, and one of an
-/// error, has `event`, `id`, `name`, `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and
-/// `message`; what is not known is null. Parts that have a [name](crate::Updater::named) are listed as `parts` while
-/// there are some: a list of objects with `name`, `n`, `total`, `fraction` and `depth`. An error is added as `error`,
-/// on one line with its sources. A line that the task has printed is its `line`, and a value its `output`;
-/// [`TaskEvents::labelled`] adds the id and the name to these two.
+/// With the feature `serde` it can be serialized, for example as a line of JSON. Progress and errors have the fields
+/// `event`, `id`, `name`, `status`, `n`, `total`, `fraction`, `elapsed` and `eta` (both in seconds), and `message`;
+/// unknown values are null. Parts that have a [name](crate::Updater::named) are listed as `parts` while there are any:
+/// objects with `name`, `n`, `total`, `fraction` and `depth`. An error is added as `error`, on one line with its
+/// sources. A printed line has the field `line`, and a value has `output`; [`TaskEvents::labelled`] adds the id and
+/// the name to these two.
 ///
 /// ```text
 /// {"event":"progress","id":7,"name":"dig","status":"running","n":3,"total":4,"fraction":0.75,"elapsed":6.0,"eta":2.0,"message":null}
@@ -53,7 +53,8 @@ use crate::task::lines::{Feed, News};
 pub enum TaskEvent<T> {
     /// The task's progress has changed.
     Progress(ProgressState),
-    /// The task has [said](crate::Updater::println) this, after the progress before it and before the one that follows.
+    /// The task has [printed](crate::Updater::println) this line, after the progress before it and before the progress
+    /// that follows.
     Line(String),
     /// The task has ended. This is the last event.
     Done(Result<T, TaskError>),
@@ -64,10 +65,10 @@ pin_project! {
     ///
     /// It starts with the current state, shows changes as [`updates`](ProgressFuture::updates) does (at most one per
     /// report interval, always the newest), then the last state, and then [`TaskEvent::Done`]. Lines that the task
-    /// [says](crate::Updater::println) come in between, and are not written to standard error.
+    /// [prints](crate::Updater::println) come in between, and are not written to standard error.
     ///
-    /// Dropping it drops the future, and so cancels the task. The future can be reached by
-    /// [`get_ref`](Self::get_ref), and its callbacks and bars are served while the stream is polled.
+    /// Dropping it drops the future, and so cancels the task. [`get_ref`](Self::get_ref) gives access to the future,
+    /// whose callbacks and bars are served while the stream is polled.
     ///
     /// # Examples
     ///
@@ -92,9 +93,9 @@ pin_project! {
     pub struct TaskEvents<T> {
         #[pin]
         future: ProgressFuture<T>,
-        // What is to be handed out next.
+        // What the stream yields next.
         feed: Arc<Feed<ProgressState>>,
-        // What each state is told with.
+        // Attached to each state.
         origin: Origin,
         outcome: Option<Result<T, TaskError>>,
     }
@@ -128,7 +129,7 @@ impl<T> ProgressFuture<T> {
         let (now, feed) = (self.progress(), Feed::new());
         feed.take_lines();
         if now.status.is_terminal() {
-            // The lines that it has printed come before its last state.
+            // The lines that the task has printed come before its last state.
             self.observe(Box::new(feed.clone()), ProgressState::INITIAL);
         } else {
             self.observe(Box::new(feed.clone()), now.clone());
@@ -170,8 +171,8 @@ impl<T> Stream for TaskEvents<T> {
     }
 }
 
-/// What a stream of events hands out next: what is to be shown, and only then what has ended by then. `poll` tells what
-/// has, or that nothing is left.
+/// The next event of a stream: first news, and only then an outcome that was there before them. `poll` returns an
+/// outcome, or `None` if nothing is left.
 pub(crate) fn poll_event<S, O, E>(
     feed: &Feed<S>,
     ended: &mut Option<O>,
@@ -190,7 +191,7 @@ pub(crate) fn poll_event<S, O, E>(
             Poll::Pending => {}
         }
     }
-    // It may have come while that was polled.
+    // News may have arrived during the poll.
     if let Some(news) = feed.next() {
         return Poll::Ready(Some(show(news)));
     }

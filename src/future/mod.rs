@@ -34,10 +34,10 @@ use crate::task::{Handle, TaskRef, publish, state};
 
 /// The future of a task: its outcome, its progress, and the means to end it.
 ///
-/// It resolves to the task's value, or to a [`TaskError`] that tells how else the task ended. It may be polled by any
-/// runtime, and move from one to another.
+/// It resolves to the task's value, or to a [`TaskError`] that tells how else the task ended. Any runtime may poll it,
+/// and it may move from one runtime to another.
 ///
-/// | | a task that waits | a task that runs |
+/// | | a pending task | a running task |
 /// |---|---|---|
 /// | drop the future | will not run | is asked to end; the outcome is dropped |
 /// | [`cancel`](Self::cancel) | will not run, the future resolves at once | is asked to end; the future resolves when it has |
@@ -45,14 +45,14 @@ use crate::task::{Handle, TaskRef, publish, state};
 ///
 /// # Cancel safety
 ///
-/// Dropping the future cancels the task. To give up waiting without that, poll it by reference
+/// Dropping the future cancels the task. To stop waiting without cancelling, poll it by reference
 /// (`futures::select! { outcome = &mut task => .., .. }`) or [`detach`](Self::detach) it.
 ///
 /// # Panics
 ///
-/// Polling panics when a progress callback or bar of this future does, after all of them have been called; the task is
-/// not harmed, the callback is removed, and the future can be polled again. Polled after it has resolved, it stays
-/// pending.
+/// Polling panics if a progress callback or bar of this future panics, after all of them have been called. The task is
+/// not harmed, the callback is removed, and the future can be polled again. A future that is polled after it has
+/// resolved stays pending.
 ///
 /// # Examples
 ///
@@ -74,7 +74,7 @@ use crate::task::{Handle, TaskRef, publish, state};
 pub struct ProgressFuture<T> {
     handle: Arc<dyn Handle<T>>,
     callbacks: Option<Observers>,
-    /// Whether the outcome was handed out.
+    /// Whether the outcome was handed out, or will never be.
     resolved: bool,
 }
 
@@ -99,8 +99,8 @@ impl<T> ProgressFuture<T> {
         self.core().id()
     }
 
-    /// The name that the task was [given](crate::TaskBuilder::name), or else that of its function with its id, as `work #7`.
-    /// A closure is called as the function that it stands in.
+    /// The name that the task was [given](crate::TaskBuilder::name), or else the name of its function with its id, such as
+    /// `work #7`. A closure goes by the name of the function that contains it.
     ///
     /// # Examples
     ///
@@ -121,8 +121,8 @@ impl<T> ProgressFuture<T> {
         self.handle.task().name()
     }
 
-    /// How far the task has come, right now; in a worker process, as far as that can be [seen](crate::ProcessPoolExecutor#progress)
-    /// from here.
+    /// How far the task has come, right now. For a task in a worker process, this is as far as it can be
+    /// [seen](crate::ProcessPoolExecutor#progress) from here.
     ///
     /// # Examples
     ///
@@ -140,18 +140,17 @@ impl<T> ProgressFuture<T> {
         untyped::progress(self.handle.task())
     }
 
-    /// A new receiver of the task's progress: of its current state, then of changes, and of the last state, after which
-    /// it is closed.
+    /// A new receiver of the task's progress: it yields the current state, then changes, and finally the last state,
+    /// after which it is closed.
     ///
     /// The first change comes at once, further ones at most once per report interval of the executor (20 ms unless
-    /// set). A receiver has room for one state, and a new one replaces it if nobody has received it. So a receiver is
-    /// always up to date, costs no more memory the longer it is not read, and never holds up the task;
-    /// dropping it is harmless. Clones of a receiver share its states among them; call this again for a receiver of
-    /// one's own.
+    /// set). A receiver holds one state, and a newer one replaces it if it has not been received. So a receiver is
+    /// always up to date, takes no more memory the longer it is not read, and never holds up the task; dropping it is
+    /// harmless. Clones of a receiver share its states: call this method again for an independent receiver.
     ///
-    /// The receiver outlives the future, and gets the last state even if that is dropped or detached. It is closed a moment
-    /// after that: its end is the `None` that it yields, for `is_terminated` may not say so yet. It is a stream
-    /// that is to be pinned, with [`std::pin::pin!`], before it can be used in `select!`.
+    /// The receiver outlives the future, and gets the last state even if the future is dropped or detached. It is closed a
+    /// moment after that state: its end is the `None` that it yields, since `is_terminated` may not say so yet. As a stream, it
+    /// must be pinned, with [`std::pin::pin!`], before it can be used in `select!`.
     ///
     /// # Examples
     ///
@@ -166,7 +165,7 @@ impl<T> ProgressFuture<T> {
     /// assert_eq!(states.last().unwrap().status, Status::Finished);
     /// ```
     ///
-    /// Beside the outcome; [`events`](Self::events) would have the last state come before that:
+    /// Together with the outcome (with [`events`](Self::events), the last state would come before it):
     ///
     /// ```
     /// use futures::{StreamExt, select};
@@ -190,13 +189,13 @@ impl<T> ProgressFuture<T> {
         publish::subscribe(&self.task())
     }
 
-    /// Calls `f` with the state before and the new state whenever the task's progress changes, at most once per report
+    /// Calls `f` with the old and the new state whenever the task's progress changes, at most once per report
     /// interval.
     ///
-    /// Callbacks run where the future is polled, in the order in which they were added; so a future that is not polled
-    /// calls none. The first `old` is that of a task that has not started, so that nothing is missed between submitting
-    /// the task and this call; each further one is the `new` before it. The last state of the task is always shown,
-    /// before the future resolves.
+    /// Callbacks run where the future is polled, in the order in which they were added; a future that is not polled
+    /// calls none. The first `old` is that of a task that has not started, so that nothing is missed between
+    /// submitting the task and this call; each further `old` is the previous `new`. The last state of the task is
+    /// always shown, before the future resolves.
     ///
     /// # Examples
     ///
@@ -253,8 +252,8 @@ impl<T> ProgressFuture<T> {
 
     /// Makes a bar when the task reaches one of `triggers`, and lets it follow the task's state from then on.
     ///
-    /// As callbacks are, `make` and the bar are called where the future is polled; for what is reached already, such as
-    /// [`Triggers::NOW`], also by this call.
+    /// Like callbacks, `make` and the bar are called where the future is polled. If a trigger has been reached
+    /// already, as [`Triggers::NOW`] always has, this call calls them as well.
     ///
     /// # Examples
     ///
@@ -316,11 +315,11 @@ impl<T> ProgressFuture<T> {
 
     /// Asks the task to end.
     ///
-    /// This is a request, and returns at once; the outcome tells what came of it. A task that has not started never
-    /// will, and its input is dropped by this call. A running one is told by its next progress call, and wakes from
-    /// [`sleep`](crate::Updater::sleep) and from a pause. It may finish all the same, and keeps its value then, unless an
-    /// [iterator](crate::Updater::iter), a reader or a writer of it has ended early: then it is cancelled, with a
-    /// [partial result](TaskError::into_partial). Cancelling again, or after the end, does nothing.
+    /// This is a request, and returns at once; the outcome tells what came of it. A task that has not started never will, and
+    /// this call drops its input. A running task is told by its next progress call, and wakes from
+    /// [`sleep`](crate::Updater::sleep) and from a pause. It may still finish, and then keeps its value, unless one of its
+    /// [iterators](crate::Updater::iter), readers or writers has ended early: then it is cancelled, with a [partial
+    /// result](TaskError::into_partial). Cancelling again, or after the end, does nothing.
     ///
     /// # Examples
     ///
@@ -359,7 +358,7 @@ impl<T> ProgressFuture<T> {
 
     /// Makes the task wait: before it starts, or else in its next progress call.
     ///
-    /// A task that is paused before it starts leaves its place in the pool's queue to others. One that waits in a
+    /// A task that is paused before it starts leaves its place in the pool's queue to others. A task that waits in a
     /// progress call keeps its thread. Cancelling wakes it.
     ///
     /// # Examples
@@ -397,12 +396,12 @@ impl<T> ProgressFuture<T> {
     /// For how long, at least, the running task has made no progress call; `None` if it is not running. Pauses do not
     /// count.
     ///
-    /// Progress calls read no clock. Instead, each call of this asks for the task's next progress call to be noted, and
-    /// returns zero if one was noted since the call before. Asked at intervals, it is late by no more than one
-    /// interval. Even the first answer is late by no more than the report interval if the task is observed, and is not
-    /// late at all if the task has made no progress call yet. It is never longer than the silence was.
+    /// Progress calls read no clock. Instead, each call of this method asks for the task's next progress call to be
+    /// noted, and returns zero if one was noted since the previous call. Called at intervals, it lags behind by at
+    /// most one interval. The first answer lags by at most the report interval if the task is observed, and not at all
+    /// if the task has made no progress call yet. The answer is never longer than the actual silence.
     ///
-    /// A task that stays silent cannot be cancelled: this finds it. See also
+    /// A task that stays silent cannot be cancelled; this method detects it. See also
     /// [`stall_timeout`](crate::TaskBuilder::stall_timeout), which ends it.
     ///
     /// # Examples
@@ -429,8 +428,8 @@ impl<T> ProgressFuture<T> {
     }
 
     /// How long it took the task to notice its cancellation: from the request until a progress call returned
-    /// [`Cancelled`](crate::Cancelled). `None` where cancellation was not requested while the task was running, or where
-    /// it has not noticed yet.
+    /// [`Cancelled`](crate::Cancelled). `None` if cancellation was not requested while the task was running, or if the
+    /// task has not noticed it yet.
     ///
     /// # Examples
     ///
@@ -471,12 +470,12 @@ impl<T> ProgressFuture<T> {
         self.core().has_ended()
     }
 
-    /// Lets the task run on without its future; its outcome is dropped. A paused task is resumed, for nobody else
-    /// could.
+    /// Lets the task run on without its future; its outcome is dropped. A paused task is resumed, since no future is
+    /// left to resume it.
     ///
     /// # Blocking
     ///
-    /// A task of a [`SyncExecutor`](crate::SyncExecutor) that has not run yet is run by this call.
+    /// This call runs a task of a [`SyncExecutor`](crate::SyncExecutor) that has not run yet.
     ///
     /// # Examples
     ///
@@ -487,7 +486,7 @@ impl<T> ProgressFuture<T> {
     pub fn detach(mut self) {
         self.resume();
         untyped::attend(self.core());
-        // First: from now on, an executor that is given the task late knows that nobody will poll it.
+        // First, so that an executor that is given the task later knows that no future will poll it.
         transitions::abandon(&self.task());
         if self.is_inline() {
             self.run_here();
@@ -497,12 +496,12 @@ impl<T> ProgressFuture<T> {
     }
 
     /// Blocks this thread until the task has ended, for code without a runtime. In async code, `.await` the future instead:
-    /// this call would keep everything else on the runtime's thread from running. A paused task is resumed, since nobody
-    /// else could do that any more.
+    /// this call would keep everything else on the runtime's thread from running. A paused task is resumed, since no future is
+    /// left to resume it.
     ///
     /// # Errors
     ///
-    /// How the task ended, if not with a value. Where its outcome was handed out before, an error that says so.
+    /// The error says how the task ended, if not with a value, or that its outcome was handed out before.
     ///
     /// # Panics
     ///
@@ -510,17 +509,17 @@ impl<T> ProgressFuture<T> {
     ///
     /// # Blocking
     ///
-    /// On a thread of a [`ThreadPoolExecutor`](crate::ThreadPoolExecutor), a task of the same pool that has not started
-    /// yet is run by this call: so tasks may wait for tasks of their own pool, however few threads it has.
+    /// On a thread of a [`ThreadPoolExecutor`](crate::ThreadPoolExecutor), this call runs a task of the same pool that
+    /// has not started yet, so tasks may wait for tasks of their own pool, however few threads it has.
     ///
-    /// Code of the user that this library calls elsewhere (a waker, where an output is decoded or dropped) may wait for
-    /// other tasks as well: what its thread was there for is done by another one meanwhile. It may not wait for the very
+    /// User code that this library calls elsewhere (a waker, or the code that decodes or drops an output) may wait for
+    /// other tasks as well: another thread takes over its thread's duties meanwhile. It must not wait for the very
     /// task whose outcome it holds up.
     ///
-    /// While it waits for a task of a process pool, this thread reads what workers say, in place of the pool's own thread,
-    /// which need not be woken then. It decodes small outputs, of up to 4 KiB, of tasks that nobody observes, and wakes
-    /// whoever waits for them. Larger ones are left to the pool's own thread, and so is all of it where the task that is
-    /// waited for is observed, as by a callback.
+    /// While it waits for a task of a process pool, this thread reads what the workers send, in place of the pool's own thread,
+    /// which then need not be woken. It decodes outputs of up to 4 KiB of tasks that are not observed, and wakes whatever waits
+    /// for them. Larger outputs are left to the pool's own thread. So is all of this if the task that is waited for is
+    /// observed, for example by a callback.
     ///
     /// # Examples
     ///
@@ -541,10 +540,10 @@ impl<T> ProgressFuture<T> {
     /// Blocks this thread until the task has ended, but no longer than `timeout`; `None` if it has not ended by then, or if
     /// its outcome was handed out before. The task is not affected.
     ///
-    /// A `timeout` of zero only asks, for loops that must never block, such as that of a game. Callbacks and bars are served
-    /// by that as well.
+    /// A `timeout` of zero only checks, for loops that must never block, such as a game's. Callbacks and bars are served as
+    /// well.
     ///
-    /// Unlike [`wait`](Self::wait) this does not resume a paused task: the future is there to do it.
+    /// Unlike [`wait`](Self::wait), this does not resume a paused task: the future remains, and can resume it.
     ///
     /// # Panics
     ///
@@ -552,10 +551,10 @@ impl<T> ProgressFuture<T> {
     ///
     /// # Blocking
     ///
-    /// A task that is run by this call, as [`wait`](Self::wait) does, or one of a
-    /// [`SyncExecutor`](crate::SyncExecutor), takes as long as it takes.
+    /// The timeout does not interrupt a task that this call runs itself, as [`wait`](Self::wait) does, or as it runs
+    /// one of a [`SyncExecutor`](crate::SyncExecutor).
     ///
-    /// As `wait` does, this reads what workers say, until a millisecond before the time is up.
+    /// Like `wait`, this reads what workers send, until a millisecond before the time is up.
     ///
     /// # Examples
     ///
@@ -584,7 +583,7 @@ impl<T> ProgressFuture<T> {
         self.handle.clone().to_task()
     }
 
-    /// Whether the task runs inside of the poll.
+    /// Whether the task runs inside the poll.
     pub(crate) fn is_inline(&self) -> bool {
         self.core().state.load() & state::INLINE != 0
     }
@@ -595,12 +594,12 @@ impl<T> ProgressFuture<T> {
         Self { handle: self.handle.clone(), callbacks: self.callbacks.take(), resolved }
     }
 
-    /// Adds an observer that has seen `seen`.
+    /// Adds an observer that has already seen `seen`.
     pub(crate) fn observe(&mut self, observer: Box<dyn Observer<ProgressState>>, seen: ProgressState) -> CallbackId {
         untyped::observe(&self.task(), &mut self.callbacks, observer, seen)
     }
 
-    /// Runs the task on this thread, if it is still to be run.
+    /// Runs the task on this thread, if it can be claimed.
     fn run_here(&self) {
         if self.core().claim().is_ok() {
             untyped::run_here(self.core(), self.task(), self.callbacks.clone());

@@ -1,20 +1,20 @@
-//! Texts of tasks on a terminal: on one line, whatever is in them.
+//! Texts of tasks on a terminal: kept to one line, whatever they contain.
 
 use std::borrow::Cow;
 
 use console::{AnsiCodeIterator, strip_ansi_codes};
 
-/// No terminal has more columns, and more of a text need not be looked at.
+/// No terminal has more columns, so longer texts are cut here.
 pub(crate) const WIDEST: usize = 4096;
 
-/// The text without what would move the cursor, colour what follows, or need another line.
+/// The text without anything that would move the cursor, colour what follows, or need another line.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
     let end = text.char_indices().nth(WIDEST).map_or(text.len(), |(end, _)| end);
     let text = &text[..end];
     if !text.contains(|character: char| character.is_control() || joins(character)) {
         return text.into();
     }
-    // Sequences that do not end remain, and so do their controls.
+    // Unterminated sequences remain, and so do their control characters.
     strip_ansi_codes(text).trim_end().replace(joins, "").replace(char::is_control, " ").into()
 }
 

@@ -1,4 +1,4 @@
-//! What a future does whatever the type of its output is: a program compiles it once, and not for each of its tasks.
+//! The part of a future that does not depend on the type of its output: a program compiles it once, not for each task.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -22,7 +22,7 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// The observers of a future.
 pub(super) type Observers = Arc<Callbacks<ProgressState>>;
 
-/// Adds an observer that has seen `seen`.
+/// Adds an observer that has already seen `seen`.
 pub(super) fn observe(
     task: &TaskRef,
     place: &mut Option<Observers>,
@@ -31,14 +31,14 @@ pub(super) fn observe(
 ) -> CallbackId {
     let is_first = place.is_none();
     let observers = place.get_or_insert_with(Callbacks::new);
-    // Added first, so that it is shown the lines that were printed before.
+    // Added first, so that the observer is shown the lines printed before.
     let id = observers.add(observer, seen);
     if is_first {
         publish::admit(task, observers.latest.clone(), |seen| observers.latest.set(seen.clone()));
     } else {
         publish::refresh(&task.core, &*observers.latest, |now| observers.latest.set(now));
     }
-    // Whoever polls the future has something to show.
+    // The next poll of the future has something to show.
     task.core.waiter.wake();
     id
 }
@@ -54,7 +54,7 @@ pub(super) fn show(observers: &Callbacks<ProgressState>, waker: &Waker) {
     observers.raise();
 }
 
-/// Shows the lines of the task that have waited for the future to be polled; later ones do not wait.
+/// Shows the lines that were kept until the future of the task was polled; later ones are not kept.
 #[inline]
 pub(super) fn attend(core: &Core) {
     if core.state.peek() & state::ATTENDED == 0 {
@@ -62,13 +62,13 @@ pub(super) fn attend(core: &Core) {
     }
 }
 
-/// Whether the task runs where its future is polled, if it has not been started elsewhere.
+/// Whether the task runs where its future is polled, unless it has been started elsewhere.
 #[inline]
 pub(super) fn belongs_here(core: &Core) -> bool {
     core.state.load() & state::INLINE != 0 || run::current_pool(core.pool_id()).is_some()
 }
 
-/// Runs a task that was claimed on this thread. The `core` is that of the task.
+/// Runs a task that this thread has claimed. `core` is that of the task.
 pub(super) fn run_here(core: &Core, task: TaskRef, observers: Option<Observers>) {
     let callbacks = observers.map(|observers| (thread::current().id(), observers));
     let report_interval = run::current_pool(core.pool_id()).map(|pool| pool.report_interval);
@@ -77,29 +77,29 @@ pub(super) fn run_here(core: &Core, task: TaskRef, observers: Option<Observers>)
     run::run(task, if is_default { Context::default() } else { Context::new(surroundings()) });
     let has_ended = |word| word & state::ENDED != 0;
     if !has_ended(core.state.load()) {
-        // One of its limits has passed, and another thread is about to write that: the future is ready when this is done.
+        // A limit has passed, and another thread is about to write that outcome: the future must be ready when this returns.
         core.wait_until(has_ended, Some(Instant::now() + MOMENT));
     }
     if report_interval.is_some() {
-        // Its pool still has it in the queue.
+        // The pool still has the task in its queue.
         transitions::leave_behind();
     }
 }
 
-/// Whether the task has ended, and everybody who observes it has been shown the last state.
+/// Whether the task has ended, and all its observers have been shown the last state.
 #[inline]
 pub(super) fn has_settled(core: &Core) -> bool {
     let word = core.state.load();
     word & state::ENDED != 0 && (word & state::OBSERVED == 0 || publish::conclude(core))
 }
 
-/// The future is not ready, and its thread may block.
+/// Called when the future is not ready and its thread may block.
 pub(super) fn before_waiting(task: &Task<dyn Body>) {
     await_reactor(|| task.block());
     relief::before_waiting();
 }
 
-/// The future was dropped before it was ready.
+/// Abandons and cancels a task whose future was dropped before it was ready.
 pub(super) fn abandon(task: &TaskRef, observers: Option<&Callbacks<ProgressState>>) {
     attend(&task.core);
     transitions::abandon(task);
@@ -107,7 +107,8 @@ pub(super) fn abandon(task: &TaskRef, observers: Option<&Callbacks<ProgressState
     leave(task, observers);
 }
 
-/// Tells callbacks and bars that nothing will follow, and lets go of whoever has polled: the task may go on for long.
+/// Tells callbacks and bars that nothing will follow, and drops the waker of the last poll: the task may go on for
+/// long.
 pub(super) fn leave(task: &Task<dyn Body>, observers: Option<&Callbacks<ProgressState>>) {
     drop_quietly(task.core.waiter.take());
     if let Some(observers) = observers {
@@ -120,7 +121,7 @@ pub(super) fn progress(task: &Task<dyn Body>) -> ProgressState {
     task.core.snapshot()
 }
 
-/// For one who waits for an outcome that is gone.
+/// The error for waiting for an outcome that is gone.
 pub(super) fn handed_out(task: &Task<dyn Body>) -> TaskError {
     task.error(TaskErrorKind::Failed).with_source("its outcome was handed out before".into())
 }
@@ -141,7 +142,7 @@ mod tests {
         let limits = Limits { timeout: Some(Duration::MAX), ..Limits::default() };
         let task = idle::started(*Details::of(None, limits).unwrap());
         task.core.state.set(state::LIMITED);
-        // As the thread does that has seen the limit pass, which then takes its time.
+        // As the watchdog does when the limit passes. Here it then takes its time.
         assert!(task.core.state.decide());
         task.core.close();
         let late = task.clone();
