@@ -1,15 +1,15 @@
-//! How many tasks a map has under way.
+//! How many tasks a map has in flight.
 
 use std::time::{Duration, Instant};
 
-/// For how long the tasks in flight are to keep the workers busy, at least: longer than it takes until the map is
-/// polled again.
+/// How long the tasks in flight should keep the workers busy, at least: longer than it takes until the map is polled
+/// again.
 const AHEAD: Duration = Duration::from_millis(1);
 /// Tasks per worker at first, and if tasks take long.
 const LEAST_PER_WORKER: usize = 2;
 /// Tasks per worker at most, however short they are.
 const MOST_PER_WORKER: usize = 64;
-/// The least number of outcomes by which the pace is measured.
+/// The minimum number of outcomes for a measurement of the pace.
 const FEWEST_OUTCOMES: usize = 32;
 
 /// How many tasks are in flight: fixed, or adapted to how fast outcomes come.
@@ -19,11 +19,11 @@ pub(crate) struct Buffer {
     pace: Option<Pace>,
 }
 
-/// What is known of how fast outcomes come.
+/// A measurement of how fast outcomes come.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     max_workers: usize,
-    /// Outcomes since then.
+    /// Outcomes since `since`.
     outcomes: usize,
     since: Option<Instant>,
 }
@@ -44,7 +44,7 @@ impl Buffer {
         self.tasks
     }
 
-    /// Takes note of an outcome. The clock is read once for many.
+    /// Notes an outcome. The clock is read once for many.
     pub(crate) fn note_outcome(&mut self, now: impl FnOnce() -> Instant) {
         let Some(pace) = &mut self.pace else { return };
         pace.outcomes += 1;
@@ -56,7 +56,7 @@ impl Buffer {
             let least = pace.max_workers.saturating_mul(LEAST_PER_WORKER);
             let most = pace.max_workers.saturating_mul(MOST_PER_WORKER);
             let wanted = outcomes_within(AHEAD, pace.outcomes, now - since);
-            // Step by step: how fast they come depends on how many there are.
+            // Step by step: how fast outcomes come depends on how many tasks there are.
             self.tasks = wanted.clamp(self.tasks / 2, self.tasks.saturating_mul(2)).clamp(least, most);
         }
         *pace = Pace { outcomes: 0, since: Some(now), ..*pace };
@@ -74,7 +74,7 @@ mod tests {
 
     use super::Buffer;
 
-    /// What the buffer has become after so many outcomes, one each `every`.
+    /// The buffer after this many outcomes, one each `every`.
     fn after(mut buffer: Buffer, outcomes: u32, every: Duration) -> Buffer {
         let start = Instant::now();
         (1..=outcomes).for_each(|n| buffer.note_outcome(|| start + every * n));

@@ -1,4 +1,4 @@
-//! What a task can have beside its function: a name, and limits.
+//! What a task can have besides its function: a name, and limits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub struct TaskBuilder<'a, O> {
 pub(crate) struct Options {
     /// If the task needs any.
     pub(crate) details: Option<Box<Details>>,
-    /// The time that it has from its submission on.
+    /// The time that the task has, from its submission on.
     pub(crate) deadline: Option<Duration>,
 }
 
@@ -42,7 +42,7 @@ impl Options {
         Self { details: Details::of(name, limits), deadline: None }
     }
 
-    /// Those of a chunk of a map.
+    /// The options of a chunk of a map.
     pub(crate) fn of_chunk(name: Option<String>, items: Arc<dyn Items>) -> Self {
         let mut options = Self::default();
         options.details().name = name.map(Into::into);
@@ -50,7 +50,7 @@ impl Options {
         options
     }
 
-    /// Starts the time of the deadline, as the task is submitted.
+    /// Starts the deadline's time when the task is submitted.
     pub(crate) fn start_deadline(&mut self) {
         // A time beyond what an `Instant` can hold never comes.
         if let Some(deadline) = self.deadline.and_then(|limit| Instant::now().checked_add(limit)) {
@@ -68,7 +68,7 @@ impl<'a, O> TaskBuilder<'a, O> {
         Self { start, options: Options::default() }
     }
 
-    /// Names the task, for people: the name stands in its errors.
+    /// Names the task, for people: the name appears in its errors.
     ///
     /// # Examples
     ///
@@ -91,10 +91,10 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// [grace](crate::ProcessPoolBuilder::cancel_grace). With a [`SyncExecutor`](crate::SyncExecutor), which runs the task
     /// within the poll, the future resolves when the task reaches that call.
     ///
-    /// The limit never takes effect early, and about a millisecond late unless the machine is overloaded. Time in which the
-    /// whole program was stopped does not count, but for an eighth of the limit at most, each time.
+    /// The limit never takes effect early, and about a millisecond late unless the machine is overloaded. Time during which the
+    /// whole program was stopped does not count, except for an eighth of the limit at most, each time.
     ///
-    /// A time-out of zero has passed before the task could start: it is not run.
+    /// A time-out of zero passes before the task can start: the task is not run.
     ///
     /// # Examples
     ///
@@ -118,13 +118,13 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// Ends the task as [timed out](crate::TaskErrorKind::TimedOut) this long after it was submitted, whatever it is doing
     /// then.
     ///
-    /// Unlike a [time-out](Self::timeout), the time counts while the task waits for its turn, while it is paused, and over
-    /// all its [tries](Self::retries). A task that has not started by then never will. What follows for one that is
-    /// running is the same as for a time-out; one that runs inside of the poll of a
-    /// [`SyncExecutor`](crate::SyncExecutor) ends at its next progress call. A running task can see the earlier one of
-    /// both as [`Updater::deadline`](crate::Updater::deadline); in a worker process, that of the time-out only.
+    /// Unlike for a [time-out](Self::timeout), the time counts while the task waits for its turn, while it is paused, and over
+    /// all its [tries](Self::retries). A task that has not started by then never will. For a running task, the consequences are
+    /// those of a time-out; a task that runs inside the poll of a [`SyncExecutor`](crate::SyncExecutor) ends at its next
+    /// progress call. A running task sees the earlier of the two as [`Updater::deadline`](crate::Updater::deadline); in a
+    /// worker process, it sees the time-out only.
     ///
-    /// A deadline of zero has passed before the task could start: it is not run.
+    /// A deadline of zero passes before the task can start: the task is not run.
     ///
     /// # Examples
     ///
@@ -150,7 +150,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     }
 
     /// Ends the task as [stalled](crate::TaskErrorKind::Stalled) when it has made no progress call for this long while it was
-    /// running and not paused. What follows is the same as for a [time-out](Self::timeout).
+    /// running and not paused. The consequences are those of a [time-out](Self::timeout).
     ///
     /// Any call of the [`Updater`](crate::Updater) that counts, prints or checks something will do, even one that changes
     /// nothing. A [sleep](crate::Updater::sleep) is two calls: one at its start and one at its end. The limit never takes
@@ -158,7 +158,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// is overloaded or the program was stopped meanwhile: a check that comes late ends no task, and the lost time does not
     /// count as silence. After a pause, the silence starts afresh.
     ///
-    /// A limit of zero has passed before the task could start: it is not run.
+    /// A limit of zero passes before the task can start: the task is not run.
     ///
     /// # Examples
     ///
@@ -182,12 +182,12 @@ impl<'a, O> TaskBuilder<'a, O> {
         self
     }
 
-    /// Starts the task again, up to this many times, when the worker process that ran it is lost: when it has crashed, exited,
-    /// or been killed by somebody else. Its input is kept until then.
+    /// Starts the task again, up to this many times, when the worker process that ran it is lost: when it crashed, exited, or
+    /// was killed from outside. The input is kept for that.
     ///
-    /// An error of the task, a panic, a time-out or a cancellation ends it as usual, and one that was asked to end before its
-    /// worker was lost is not started again. A task that is started again counts from the beginning, and so does its
-    /// time-out. Threads are never lost, so this changes nothing there.
+    /// An error of the task, a panic, a time-out or a cancellation ends it as usual, and a task that was asked to end before
+    /// its worker was lost is not started again. A restarted task counts from the beginning, and its time-out starts afresh.
+    /// Threads are never lost, so this changes nothing there.
     ///
     /// **Whatever the task did before its worker was lost is done twice**: use this for functions that can be called again
     /// without harm, and not for those that send, append or pay.

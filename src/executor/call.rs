@@ -61,14 +61,14 @@ pub(crate) trait Crossing<I, O>: 'static {
 
     fn encode(input: I) -> Result<Encoded, BoxError>;
     fn decode(output: EncodedCow<'_>) -> Result<O, BoxError>;
-    /// Encodes an input behind others. Where that fails, the caller cuts off what there is of it.
+    /// Appends an encoded input. If that fails, the caller cuts off what was written of it.
     fn append(input: I, to: &mut Vec<u8>) -> Result<(), BoxError>;
 }
 
-/// Not at all: they may be of any type.
+/// Neither crosses, so they may be of any type.
 pub(crate) enum Stays {}
 
-/// Through serde.
+/// Both cross by way of serde.
 pub(crate) enum Crosses {}
 
 impl<I, O> Crossing<I, O> for Stays {
@@ -126,8 +126,8 @@ where
     }
 }
 
-/// The short name of a function whose [`type_name`] this is: the end of its path, such as `collatz` or `parse<f32>`. A
-/// closure is named after the function that it stands in, and a function pointer by its parameters.
+/// The short name of a function that has this [`type_name`]: the end of its path, such as `collatz` or `parse<f32>`. A
+/// closure is named after the function that contains it, and a function pointer by its parameters.
 pub(crate) fn short_name(path: &'static str) -> &'static str {
     if let Some(signature) = pointer_signature(path) {
         return signature;
@@ -156,7 +156,7 @@ pub(crate) fn short_name(path: &'static str) -> &'static str {
 
 pub(crate) const CLOSURE: &str = "{{closure}}";
 
-/// The signature of a function pointer without what it returns: `fn(u64, &Updater)`.
+/// The signature of a function pointer without its return type: `fn(u64, &Updater)`.
 pub(crate) fn pointer_signature(path: &'static str) -> Option<&'static str> {
     let start = if path.starts_with("for<") { path.find("> ")? + 2 } else { 0 };
     let signature = &path[start..];

@@ -21,20 +21,20 @@ use crate::task::details::default_name;
 use crate::task::items::{ItemCounts, Items, Lost};
 use crate::updater::Updater;
 
-/// The inputs of a chunk, and what has come of them.
+/// The inputs of a chunk, and their outcomes.
 pub(crate) struct Chunk<I, O> {
     inputs: Mutex<Inputs<I>>,
-    /// To what the encoded inputs refer.
+    /// The values that the encoded inputs refer to.
     references: Mutex<References>,
     labels: Labels,
     is_rest: bool,
     counts: ItemCounts,
-    /// What the inputs take in bytes, where they were encoded.
+    /// The size of the encoded inputs in bytes; 0 if they were not encoded.
     encoded: AtomicUsize,
     outcomes: Arc<Outcomes<O>>,
     unencodable: Mutex<Unencodable>,
     retries: Retries,
-    /// After what time it gives back what has not begun.
+    /// The time after which the worker gives back the items that have not begun.
     patience: Option<Duration>,
     end: Mutex<Option<End<I>>>,
     decode: fn(EncodedCow<'_>) -> Result<O, BoxError>,
@@ -42,40 +42,40 @@ pub(crate) struct Chunk<I, O> {
 
 enum Inputs<I> {
     Values(Vec<I>),
-    /// As they were encoded before.
+    /// Encoded by an earlier chunk.
     Encoded(Vec<u8>),
     Taken,
 }
 
-/// What the items are called.
+/// The names of the items.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Labels {
     /// The number of the first input in the map.
     pub(crate) first: usize,
-    /// Where they were given names.
+    /// Empty unless the items were given names.
     pub(crate) names: Vec<String>,
 }
 
-/// Which inputs could not be encoded, and were not sent with the others. An error that was told is gone.
+/// The inputs that could not be encoded, and were not sent with the others. An error is taken when it is delivered.
 type Unencodable = Vec<(usize, Option<BoxError>)>;
 
 /// How often an item is started again when the process that runs it is lost.
 #[derive(Clone, Copy, Debug)]
 struct Retries {
     each: u32,
-    /// How often that may still happen to the first one.
+    /// How often the first item may still be started again.
     first: u32,
 }
 
-/// How the process that ran the chunk has ended that.
+/// How the chunk ended in the process that ran it.
 struct End<I> {
-    /// It is lost, and with it the item that was running.
+    /// The process was lost, and with it the item that was running.
     is_lost: bool,
-    /// The items that have not begun, or are to begin again.
+    /// The items that have not begun, or must begin again.
     rest: Option<Batch<I>>,
 }
 
-/// Inputs that are to be a chunk: as a map has gathered them, or what is left of another chunk.
+/// The inputs of a chunk to be: gathered by a map, or left over from another chunk.
 pub(crate) struct Batch<I> {
     inputs: Inputs<I>,
     references: References,
@@ -86,7 +86,7 @@ pub(crate) struct Batch<I> {
     patience: Option<Duration>,
 }
 
-/// Outcomes on their way from whoever runs items to the map.
+/// Outcomes on their way to the map, from the thread that runs the items or hears of them.
 pub(crate) struct Outcomes<O>(Mutex<VecDeque<Result<O, TaskError>>>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,7 +102,7 @@ impl<O> Outcomes<O> {
         lock(&self.0).push_back(outcome);
     }
 
-    /// Moves all that there are behind those in `to`.
+    /// Appends all outcomes to `to`.
     pub(crate) fn move_to(&self, to: &mut VecDeque<Result<O, TaskError>>) {
         let mut outcomes = lock(&self.0);
         if to.is_empty() { mem::swap(&mut *outcomes, to) } else { to.append(&mut outcomes) }
@@ -111,19 +111,19 @@ impl<O> Outcomes<O> {
 
 impl<O> Drop for Outcomes<O> {
     fn drop(&mut self) {
-        // On any thread that was the last to know of them.
+        // This may be any thread.
         drop_each_quietly(mem::take(&mut *lock(&self.0)));
     }
 }
 
 impl Labels {
-    /// Those from this one on.
+    /// The labels of the items from `from` on.
     fn from(&self, from: usize) -> Self {
         Self { first: self.first + from, names: self.names.iter().skip(from).cloned().collect() }
     }
 }
 
-/// Takes the inputs from this one on off those before it: as they are encoded, and those of them that could not be.
+/// The encoded inputs from `from` on, and the unencodable ones from there on, which are removed from `unencodable`.
 fn split_off(inputs: &[u8], unencodable: &mut Unencodable, from: usize) -> Option<(Vec<u8>, Unencodable)> {
     let before = unencodable.partition_point(|&(index, _)| index < from);
     let inputs = items::skip(inputs, from - before)?.to_vec();
@@ -132,8 +132,8 @@ fn split_off(inputs: &[u8], unencodable: &mut Unencodable, from: usize) -> Optio
 }
 
 impl<I> Batch<I> {
-    /// Each input is started again so often when the process that runs it is lost. After `patience`, what has not begun is
-    /// given back.
+    /// Each input is started again up to `retries` times when the process that runs it is lost. After `patience`, the inputs
+    /// that have not begun are given back.
     pub(crate) fn new(inputs: Vec<I>, labels: Labels, retries: u32, patience: Option<Duration>) -> Self {
         Self {
             count: inputs.len(),
@@ -150,7 +150,7 @@ impl<I> Batch<I> {
         self.count
     }
 
-    /// Takes the first inputs off what is left of a chunk, where there are more than that.
+    /// Splits the first `count` inputs off the rest of a chunk, if it has more than that.
     pub(crate) fn split_off_first(&mut self, count: usize) -> Option<Self> {
         let left = self.count.checked_sub(count).filter(|&left| left > 0)?;
         let Inputs::Encoded(bytes) = &mut self.inputs else { return None };
@@ -191,7 +191,7 @@ impl<I, O> Chunk<I, O> {
         }
     }
 
-    /// How many items there are, and what they take in bytes, where they were encoded.
+    /// The number of items, and their encoded size in bytes; 0 if they were not encoded.
     pub(crate) fn size(&self) -> (usize, usize) {
         (self.counts.total(), self.encoded.load(Ordering::Relaxed))
     }
@@ -201,7 +201,7 @@ impl<I, O> Chunk<I, O> {
         self.counts.ended()
     }
 
-    /// What the whole chunk is called, where its items have names.
+    /// The name of the whole chunk, if its items have names.
     pub(crate) fn name(&self) -> Option<String> {
         let names = &self.labels.names;
         let (first, last) = (names.first()?, names.last()?);
@@ -218,7 +218,7 @@ impl<I, O> Chunk<I, O> {
         self.outcomes.push(outcome);
     }
 
-    /// The error as that of the next item.
+    /// Makes the error that of the next item.
     fn label(&self, error: TaskError) -> TaskError {
         let index = self.counts.ended();
         match self.labels.names.get(index) {
@@ -230,7 +230,7 @@ impl<I, O> Chunk<I, O> {
         }
     }
 
-    /// Tells of what could not be encoded, where that is next.
+    /// Delivers errors for the next items, as far as these could not be encoded.
     fn push_unencodable(&self, error: &dyn Fn(TaskErrorKind) -> TaskError) {
         let mut unencodable = lock(&self.unencodable);
         let next = || {
@@ -242,7 +242,7 @@ impl<I, O> Chunk<I, O> {
         }
     }
 
-    /// The task has ended. The items that have no outcome then have its error, but for those that go on in another chunk,
+    /// Called when the task has ended. Items without an outcome get the task's error, except those that go on in another chunk,
     /// which are returned. `error` makes an error of the task.
     pub(crate) fn conclude(
         &self,
@@ -251,7 +251,7 @@ impl<I, O> Chunk<I, O> {
     ) -> Option<Batch<I>> {
         let End { is_lost, rest } = lock(&self.end).take().unwrap_or(End { is_lost: false, rest: None });
         let mut cause = outcome.err().unwrap_or_else(|| error(TaskErrorKind::Decode).with_source(MISSING.into()));
-        // One item was running then, or has the panic for which there was no function; the others have not begun.
+        // One item was running, or gets the panic of cloning the function; the others have not begun.
         let mut is_that_of_next = is_lost || cause.is_panic();
         loop {
             self.push_unencodable(error);
@@ -264,11 +264,11 @@ impl<I, O> Chunk<I, O> {
         }
     }
 
-    /// What is left of a chunk whose next item is lost.
+    /// The rest of a chunk whose next item is lost.
     fn rest_of_lost(&self, Lost { input, is_exact, is_cancelled }: Lost) -> Option<Batch<I>> {
         let lost = self.counts.ended();
         let tries = if lost == 0 { self.retries.first } else { self.retries.each };
-        // What may have begun does not begin again, unless that was asked for.
+        // An item that may have begun does not begin again without retries.
         if is_cancelled || !is_exact && self.retries.each == 0 {
             return None;
         }
@@ -278,7 +278,7 @@ impl<I, O> Chunk<I, O> {
         }
     }
 
-    /// The items from this one on, which can be started again so often.
+    /// The items from `from` on, the first of which may be started again `first` times.
     fn rest(&self, input: &[u8], from: usize, first: u32) -> Option<Batch<I>> {
         let count = self.counts.total().checked_sub(from).filter(|&count| count > 0)?;
         let (inputs, unencodable) = split_off(input, &mut lock(&self.unencodable), from)?;
@@ -303,7 +303,7 @@ impl<I, O> Chunk<I, O> {
     }
 }
 
-/// What it is said of an item whose worker has ended the chunk without it.
+/// The error of an item whose worker has ended the chunk without it.
 const MISSING: &str = "its worker has told of fewer outcomes than it was sent inputs";
 
 impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
@@ -317,7 +317,7 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
 
     fn accept(&self, outcome: Result<Encoded, TaskError>, error: &dyn Fn(TaskErrorKind) -> TaskError) {
         self.push_unencodable(error);
-        // A worker that tells of more is out of its mind.
+        // A faulty worker may send more outcomes than there are items.
         if self.counts.read().left > 0 {
             let decode = |mut output: Encoded| (self.decode)(output.lend());
             self.push(decode_outcome(outcome, decode, || error(TaskErrorKind::Decode)));
@@ -404,7 +404,7 @@ where
         for (index, input) in inputs.into_iter().enumerate() {
             let end = bytes.len();
             if let Err(error) = guard(|| C::append(input, &mut bytes)) {
-                // What there is of it.
+                // Cuts off the part that was written.
                 bytes.truncate(end);
                 unencodable.push((index, Some(error)));
             }

@@ -1,27 +1,27 @@
-//! How many inputs of a map are one task.
+//! How many inputs of a map make one task.
 
 use std::time::Duration;
 
-/// How long a task is to take, at least, so that the cost of sending it is negligible.
+/// How long a task should take, at least, so that the cost of sending it is negligible.
 const WORTH_SENDING: Duration = Duration::from_micros(200);
 /// The cost of sending a task to another process and its outcome back. Inputs that take longer are sent one by one.
 const SENDING: Duration = Duration::from_micros(20);
 /// The most inputs of a chunk, however short they are.
 const MOST: usize = 1000;
-/// The most bytes of a chunk: to copy more costs more than to send the inputs one by one.
+/// The most bytes of a chunk: copying more costs more than sending the inputs one by one.
 const MOST_BYTES: usize = 32 * 1024;
 /// After this time, a chunk that takes longer than expected gives back the inputs that have not begun.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(2);
 
-/// How many inputs are one task: fixed, or adapted to how long they take.
+/// How many inputs make one task: fixed, or adapted to how long they take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ChunkSize {
     Fixed(usize),
     Adaptive {
         size: usize,
-        /// How long inputs take: the least estimate that is not too small.
+        /// The estimated time per input: it rises at once, and falls little by little.
         pace: Option<Duration>,
-        /// How large they are, in the same way, as far as that is known.
+        /// The estimated bytes per input, in the same way; 0 if unknown.
         weight: usize,
     },
 }
@@ -45,28 +45,28 @@ impl ChunkSize {
         matches!(self, Self::Adaptive { .. })
     }
 
-    /// Takes note of a task that has run so many inputs.
+    /// Notes how long a task took that ran this many inputs.
     pub(crate) fn note_task(&mut self, inputs: usize, took: Duration) {
         let Self::Adaptive { size, pace, .. } = self else { return };
         let Some(each) = u32::try_from(inputs).ok().and_then(|inputs| took.checked_div(inputs)) else { return };
-        // Long ones count at once, short ones little by little: to keep inputs waiting is worse than to send them one by
-        // one.
+        // Long times count at once, short ones little by little: keeping inputs waiting is worse than sending them one
+        // by one.
         let each = pace.map_or(each, |pace| each.max((7 * pace + each) / 8));
         *pace = Some(each);
         let wanted = WORTH_SENDING.as_nanos() / each.as_nanos().max(1);
         let wanted = if each > SENDING { 1 } else { usize::try_from(wanted).unwrap_or(MOST).clamp(1, MOST) };
-        // Step by step: the first ones may be unlike the others.
+        // Step by step: the first inputs may be unlike the others.
         *size = wanted.min(2 * *size);
     }
 
-    /// Takes note of how large so many inputs were together.
+    /// Notes how large this many inputs were together.
     pub(crate) fn note_bytes(&mut self, inputs: usize, bytes: usize) {
         let Self::Adaptive { weight, .. } = self else { return };
         let each = bytes.div_ceil(inputs.max(1));
         *weight = each.max((7 * *weight + each) / 8);
     }
 
-    /// Takes note of a single input, whose size is not known: later ones may be smaller than those before.
+    /// Notes a single input, whose size is unknown: later inputs may be smaller than earlier ones.
     pub(crate) fn note_unknown(&mut self) {
         self.note_bytes(1, 0);
     }
@@ -78,7 +78,7 @@ mod tests {
 
     use super::ChunkSize;
 
-    /// What the size has become after so many tasks whose inputs take so long.
+    /// The size after this many tasks whose inputs take this long.
     fn after(mut size: ChunkSize, tasks: usize, each: Duration) -> ChunkSize {
         for _ in 0..tasks {
             let inputs = size.inputs();
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(size.inputs(), 32);
         size.note_bytes(32, 32 << 20);
         assert_eq!(size.inputs(), 1);
-        // It may be the only one that is so large.
+        // That input may be the only large one.
         (0..100).for_each(|_| size.note_unknown());
         assert_eq!(size.inputs(), 1000);
     }

@@ -7,12 +7,12 @@ use std::thread;
 use crate::executor::Executor;
 use crate::executor::job::Job;
 
-/// Makes an executor of a closure that sees to it that a job is [run](Job::run): brings tasks with progress and
-/// cancellation to any pool there is.
+/// Makes an executor from a closure that makes sure that a job is [run](Job::run): brings tasks with progress and
+/// cancellation to any existing pool.
 ///
-/// It is taken to run as many jobs at a time as the system has [parallelism](thread::available_parallelism); where that is
-/// not so, say it by [`with_max_workers`](ExecutorFn::with_max_workers). If the closure panics or drops the job, the task
-/// ends as [rejected](crate::TaskErrorKind::Rejected).
+/// It is assumed to run as many jobs at a time as the system has [parallelism](thread::available_parallelism); if that is
+/// wrong, set the number with [`with_max_workers`](ExecutorFn::with_max_workers). If the closure panics or drops the job, the
+/// task ends as [rejected](crate::TaskErrorKind::Rejected).
 ///
 /// # Examples
 ///
@@ -52,8 +52,8 @@ pub struct ExecutorFn<F> {
 }
 
 impl<F> ExecutorFn<F> {
-    /// Says how many jobs run at the same time, at most: a [`map`](crate::ExecutorExt::map) keeps twice as many in
-    /// flight. 0 means 1.
+    /// Sets the maximum number of jobs that run at the same time: a [`map`](crate::ExecutorExt::map) keeps twice as
+    /// many in flight. 0 means 1.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! The tasks of a map that were submitted, and whose outcomes were not handed out yet.
+//! The submitted tasks of a map whose outcomes have not been handed out yet.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,13 +17,13 @@ use crate::sync::unwind::Quiet;
 use crate::task::TaskRef;
 
 pub(crate) struct InFlight<I, O> {
-    /// Also those that were submitted before the map became unordered.
+    /// Includes the tasks that were submitted before the map became unordered.
     ordered: FuturesOrdered<Member<I, O>>,
     unordered: FuturesUnordered<Member<I, O>>,
     pub(crate) is_ordered: bool,
-    /// Which of the ordered ones are chunks, in their order.
+    /// The chunks among the ordered tasks, one entry for each task.
     chunks: VecDeque<Option<Arc<Chunk<I, O>>>>,
-    /// Outcomes of chunks in any order.
+    /// The outcomes of the unordered chunks.
     outcomes: Arc<Outcomes<O>>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) enum Ended<I, O> {
 }
 
 impl<I, O> Future for Member<I, O> {
-    /// Those that have ended out of order are kept by what polls them.
+    /// `Quiet`, since `FuturesOrdered` keeps what has ended out of order.
     type Output = Quiet<Ended<I, O>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -72,7 +72,7 @@ impl<I, O> InFlight<I, O> {
         self.ordered.len() + self.unordered.len()
     }
 
-    /// Where the next chunk is to put its outcomes.
+    /// Where the next chunk puts its outcomes.
     pub(crate) fn outcomes(&self) -> Arc<Outcomes<O>> {
         if self.is_ordered { Outcomes::new() } else { self.outcomes.clone() }
     }
@@ -104,7 +104,7 @@ impl<I, O> InFlight<I, O> {
         }
     }
 
-    /// Moves the outcomes of chunks that are next in order to `to`, and those in any order.
+    /// Moves to `to` the outcomes of the chunk that is next in order, and those of all unordered chunks.
     pub(crate) fn take_outcomes(&self, to: &mut VecDeque<Result<O, TaskError>>) {
         if let Some(Some(chunk)) = self.chunks.front() {
             chunk.outcomes().move_to(to);
@@ -112,7 +112,7 @@ impl<I, O> InFlight<I, O> {
         self.outcomes.move_to(to);
     }
 
-    /// Returns `None` if there are none.
+    /// Returns `None` if no task is in flight.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<I, O>>> {
         let take = |ended: Option<Quiet<_>>| ended.and_then(Quiet::take);
         let first = self.ordered.poll_next_unpin(cx).map(take);

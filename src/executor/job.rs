@@ -47,7 +47,7 @@ pub struct Job {
 impl Job {
     /// Runs the task on this thread, and returns when it has ended.
     ///
-    /// A task that was cancelled meanwhile is not run. Panics of the task become its outcome; none gets out of here.
+    /// A task that was cancelled meanwhile is not run. A panic of the task becomes its outcome and does not propagate.
     ///
     /// # Blocking
     ///

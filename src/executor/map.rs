@@ -35,16 +35,16 @@ use crate::task::limits::Limits;
 
 /// A stream of the outcomes of one function over many inputs, made by [`ExecutorExt::map`](crate::ExecutorExt::map).
 ///
-/// It is lazy: while it is being polled, it takes an input whenever there is room for one more task. So there may be no end
-/// of inputs, and a million take no more memory than a few. Outcomes come in the order of the inputs, or, if it
-/// is [`unordered`](Self::unordered), as the tasks end. Its items are `Result`s: with `futures::TryStreamExt`,
-/// `try_collect` and others stop at the first error.
+/// It is lazy: while it is being polled, it takes an input whenever there is room for one more task. So the inputs may be
+/// endless, and a million of them take no more memory than a few. Outcomes come in the order of the inputs, or, if the map is
+/// [`unordered`](Self::unordered), as the tasks end. The items are `Result`s: with `futures::TryStreamExt`, `try_collect` and
+/// others stop at the first error.
 ///
-/// The iterator is called where the stream is polled: one that blocks keeps that waiting. If it panics, so does the
-/// poll; no more is taken from it, and the tasks that were submitted can still be awaited.
+/// The iterator is called where the stream is polled: an iterator that blocks also blocks the poll. If it panics, so
+/// does the poll; no more inputs are taken, and the tasks that were submitted can still be awaited.
 ///
-/// Where there is no runtime, [`blocking`](Self::blocking) makes it an ordinary iterator. A [`handle`](Self::handle)
-/// cancels or pauses it from elsewhere, and tells how many inputs are done.
+/// Without a runtime, [`blocking`](Self::blocking) makes it an ordinary iterator. A [`handle`](Self::handle) cancels
+/// or pauses it from elsewhere, and tells how many inputs are done.
 ///
 /// # Cancel safety
 ///
@@ -70,19 +70,19 @@ use crate::task::limits::Limits;
 /// ```
 #[must_use = "a stream takes no input unless it is polled; dropping it cancels its tasks"]
 pub struct Map<'a, I: Iterator, O> {
-    /// Until there are no more.
+    /// `None` once there are no more.
     inputs: Option<I>,
     submit: Box<dyn Submit<I::Item, O> + 'a>,
     name: Option<Name<'a, I::Item>>,
     limits: Limits,
     buffer: Buffer,
     chunk_size: ChunkSize,
-    /// Inputs that were taken and not submitted, for the next chunk, and what they are called.
+    /// Inputs that were taken but not submitted, for the next chunk, and their names.
     gathered: (Vec<I::Item>, Labels),
     /// How many inputs were taken.
     taken: usize,
     handed_out: usize,
-    /// Those that are to be handed out next.
+    /// The outcomes to hand out next.
     outcomes: VecDeque<Result<O, TaskError>>,
     in_flight: InFlight<I::Item, O>,
     /// Whether it is known that there are no more inputs.
@@ -92,21 +92,22 @@ pub struct Map<'a, I: Iterator, O> {
     bars: Option<Shown>,
 }
 
-/// For how long inputs are gathered for one chunk, if the map chooses its size.
+/// How long inputs are gathered for one chunk, if the map chooses its size.
 const GATHERING: Duration = Duration::from_micros(100);
 
 /// Names the task of an input.
 type Name<'a, I> = Box<dyn FnMut(usize, &I) -> String + Send + 'a>;
 
-/// Makes tasks of inputs.
+/// Makes inputs into tasks.
 pub(crate) trait Submit<I, O>: Send {
     fn item(&mut self, input: I, options: Options) -> Made<O>;
     fn chunk(&mut self, batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> (Made<()>, Arc<Chunk<I, O>>);
-    /// Hands it to the executor, once it is among those that are cancelled together.
+    /// Hands the job to the executor, once its task is among those that are cancelled together.
     fn hand_over(&mut self, job: Option<Job>);
 }
 
-/// A new task. There is no job for it where its limits leave no time at all.
+/// A new task. It has no job if it has ended already: if its limits leave no time at all, or its function could not be
+/// cloned.
 pub(crate) type Made<O> = (ProgressFuture<O>, Option<Job>);
 
 impl<'a, I: Iterator, O> Map<'a, I, O> {
@@ -135,8 +136,8 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         }
     }
 
-    /// Yields each outcome as soon as there is one, and not in the order of the inputs: so that one that takes long keeps
-    /// no others waiting.
+    /// Yields each outcome as soon as there is one, not in the order of the inputs, so that a slow input keeps no others
+    /// waiting.
     ///
     /// # Examples
     ///
@@ -159,11 +160,12 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
-    /// The most tasks at a time that are waiting, running, or ended with an outcome that has not been asked for. 0 means 1.
+    /// Sets the most tasks at a time that are waiting, running, or ended with an outcome that has not been asked for. 0 means
+    /// 1.
     ///
-    /// By default this is twice the number of workers, so that each finds the next task when it has done one. Where outcomes
-    /// come and are asked for at short intervals it grows to what takes about a millisecond, but to no more than 64 times the
-    /// number of workers.
+    /// By default this is twice the number of workers, so that each worker finds its next task when it has finished one. If
+    /// outcomes come and are asked for at short intervals, it grows to as many tasks as take about a millisecond, but to no
+    /// more than 64 times the number of workers.
     ///
     /// # Examples
     ///
@@ -182,36 +184,37 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
 
     /// Runs this many inputs as one task, one after the other. 0 means 1, which is the default except for worker processes.
     ///
-    /// This is for inputs that take less time than it takes to hand a task to a worker and to wake somebody for its outcome.
-    /// Inputs for a worker process are sent all at once; the function is registered as usual. Otherwise nothing changes: each
-    /// input has its own outcome, in its place, and its own name; a panic or an error affects one input;
-    /// [progress](Self::progress) counts inputs; and each outcome is handed out as soon as it is there, before the rest of
-    /// its chunk.
+    /// This is for inputs that take less time than handing a task to a worker and waking a thread for its outcome. The inputs
+    /// of a chunk are sent to a worker process all at once; the function is registered as usual. Otherwise nothing changes:
+    /// each input has its own outcome, in its place, and its own name; a panic or an error affects one input;
+    /// [progress](Self::progress) counts inputs; and each outcome is handed out as soon as there is one, before the rest of its
+    /// chunk.
     ///
     /// - A cancellation ends a chunk at the next input that has not begun, whether or not the function makes progress calls.
     /// - When a worker process is lost, so is the one input that it was running. Those behind it continue in another worker,
     ///   and so does that input if it has [retries](Self::retries). But if no memory is shared with the worker (it is on
-    ///   another machine, or the system is not Linux), nobody knows which input that was: then all without an outcome are lost,
-    ///   unless they have retries.
-    /// - The inputs of a chunk cross to a worker process as one, so [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes)
-    ///   limits them together: if they take more, each of them ends with
-    ///   [`TaskErrorKind::Encode`](crate::TaskErrorKind::Encode).
+    ///   another machine, or the system is not Linux), it is unknown which input that was: then all inputs without an outcome
+    ///   are lost, unless they have retries.
+    /// - The inputs of a chunk cross to a worker process together, so
+    ///   [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes) limits their total size: if they take more, each of
+    ///   them ends with [`TaskErrorKind::Encode`](crate::TaskErrorKind::Encode).
     /// - With a [time-out](Self::timeout) or a [stall time-out](Self::stall_timeout), each input is a task of its own after all,
     ///   since limits apply to tasks.
     /// - The [buffer](Self::buffer) counts tasks: with `chunks(100).buffer(4)`, up to 400 inputs are taken.
-    /// - An input that takes long keeps those behind it in the chunk waiting, even while other workers are idle. The last
-    ///   chunk has as many inputs as are left. The iterator is asked for all inputs of a chunk before it is submitted.
-    /// - [`Updater::id`](crate::Updater::id) and [`Updater::name`](crate::Updater::name) are those of the task, and so is the [id](TaskError::id) of an error.
+    /// - A slow input keeps those behind it in the chunk waiting, even while other workers are idle. The last chunk has as many
+    ///   inputs as are left. The iterator is asked for all inputs of a chunk before it is submitted.
+    /// - [`Updater::id`](crate::Updater::id) and [`Updater::name`](crate::Updater::name) are those of the task, and so is the
+    ///   [id](TaskError::id) of an error.
     ///
-    /// # By itself
+    /// # Automatic chunks
     ///
     /// A map over worker processes whose inputs take less than about 20 µs gathers as many of them as take about 200 µs, and at
-    /// most a thousand or about 32 KiB, unless it was asked for [chunks](Self::chunks), a [buffer](Self::buffer), or outcomes
-    /// [in any order](Self::unordered), or workers are replaced after
-    /// [some tasks](crate::ProcessPoolBuilder::max_tasks_per_worker); `chunks(1)` keeps it from that. It begins with single
-    /// inputs; when some take longer than those before, what waits behind them in their chunk moves on within 2 ms of work. No input
-    /// waits for more than 100 µs, and the one call of the iterator under way, for others that it is sent with. Up to the
-    /// inputs of [as many tasks](Self::buffer) as without chunks are taken ahead.
+    /// most a thousand or about 32 KiB. It does not do so if it was asked for [chunks](Self::chunks) (`chunks(1)` is enough), a
+    /// [buffer](Self::buffer), or outcomes [in any order](Self::unordered), or if workers are replaced after [some
+    /// tasks](crate::ProcessPoolBuilder::max_tasks_per_worker). It begins with single inputs. When some inputs take longer than
+    /// those before, those behind them in their chunk move on to another task within 2 ms of work. No input waits for the
+    /// others that it is sent with for more than 100 µs and the one call of the iterator under way. The map takes inputs ahead
+    /// for up to [as many tasks](Self::buffer) as without chunks.
     ///
     /// # Examples
     ///
@@ -229,10 +232,10 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
-    /// Names each task, for people: by what `name` makes of the number of its input, from 0, and of the input itself. The
-    /// name stands in its errors.
+    /// Names each task, for people: by what `name` returns for the number of its input, from 0, and the input itself. The name
+    /// appears in its errors.
     ///
-    /// As the iterator is, `name` is called where the stream is polled; if it panics, no more inputs are taken.
+    /// Like the iterator, `name` is called where the stream is polled; if it panics, no more inputs are taken.
     ///
     /// # Examples
     ///
@@ -258,7 +261,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
-    /// Ends each task as timed out when it has been running for so long; see
+    /// Ends each task as timed out when it has been running for this long; see
     /// [`TaskBuilder::timeout`](crate::TaskBuilder::timeout). The others are not affected.
     ///
     /// # Examples
@@ -282,7 +285,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
-    /// Ends each task as stalled when it has made no progress call for so long; see
+    /// Ends each task as stalled when it has made no progress call for this long; see
     /// [`TaskBuilder::stall_timeout`](crate::TaskBuilder::stall_timeout).
     ///
     /// # Examples
@@ -301,8 +304,8 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
-    /// Starts each task again, up to so many times, when its worker process is lost; see
-    /// [`TaskBuilder::retries`](crate::TaskBuilder::retries), also for what is done twice then.
+    /// Starts each task again, up to this many times, when its worker process is lost; see
+    /// [`TaskBuilder::retries`](crate::TaskBuilder::retries), also for what is then done twice.
     ///
     /// # Examples
     ///
@@ -318,9 +321,9 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
-    /// How far the inputs have come, right now: `n` of them have ended, of a `total` that is known where the iterator
-    /// knows its size, or has come to its end. A task that is running counts for the fraction that it has done. The
-    /// counts per status are of the inputs that were taken.
+    /// How far the inputs have come, right now: `n` of them have ended, out of a `total` that is known if the iterator
+    /// knows its size or has ended. A running task counts for the fraction that it has done. The counts per status are
+    /// those of the inputs that were taken.
     ///
     /// # Examples
     ///
@@ -342,9 +345,9 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self.state.progress()
     }
 
-    /// A new receiver of the [progress](Self::progress): of the current one, then of changes, at most one per report
-    /// interval, always the newest. It is closed after the last one, when every input has been taken and every task has
-    /// ended, or the stream was dropped.
+    /// A new receiver of the [progress](Self::progress): it yields the current one, then changes, at most one per
+    /// report interval, always the newest. It is closed after the last one, when every input has been taken and every
+    /// task has ended, or when the stream was dropped.
     ///
     /// # Examples
     ///
@@ -361,11 +364,11 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self.state.subscribe()
     }
 
-    /// When and where the task of each input has run, and how it has ended: of all that have started or ended, right now.
-    /// See [`TaskGroup::report`](crate::TaskGroup::report). Inputs that are run as [one task](Self::chunks) are told as one.
+    /// When and where the task of each input has run, and how it has ended, for all that have started or ended by now. See
+    /// [`TaskGroup::report`](crate::TaskGroup::report). Inputs that are run as [one task](Self::chunks) are listed as one.
     ///
-    /// Of tasks that have ended, and whose outcomes were handed out, it tells the last 10,000 one by one, so that a map takes
-    /// no more memory the longer it is; the [summary](GroupReport) is of all.
+    /// Of tasks whose outcomes were handed out, it lists the last 10,000, so that a map takes no more memory the longer it is;
+    /// the [summary](GroupReport) covers all.
     ///
     /// # Examples
     ///
@@ -386,9 +389,9 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self.state.report()
     }
 
-    /// A handle to the stream from elsewhere. Once that [cancels](GroupHandle::cancel), no more inputs are taken, and the
-    /// stream ends after the outcomes of those that were. While it [pauses](GroupHandle::pause), those that are taken wait as
-    /// well: before they start, or in their next progress call.
+    /// A handle to control the stream from elsewhere. Once it [cancels](GroupHandle::cancel) the map, no more inputs are taken,
+    /// and the stream ends after the outcomes of those that were. While it [pauses](GroupHandle::pause) the map, inputs that
+    /// are taken wait as well: before they start, or in their next progress call.
     ///
     /// # Examples
     ///
@@ -439,7 +442,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         }
     }
 
-    /// Makes each input a task, unless the size of chunks was given.
+    /// Makes each input a task of its own, unless the size of chunks was given.
     fn gather_no_more_by_itself(&mut self) {
         if self.chunk_size.is_adaptive() {
             self.chunk_size = ChunkSize::fixed(1);
@@ -448,11 +451,11 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
 
     /// Gathers the inputs of the next task. Returns whether there are any.
     fn gather(&mut self) -> bool {
-        // A limit is that of one task, which is to be one item then.
+        // Limits apply to tasks, so a task with limits must be a single item.
         let size = if self.limits.are_timed() { 1 } else { self.chunk_size.inputs() };
         let until = (size > 1 && self.chunk_size.is_adaptive()).then(|| Instant::now() + GATHERING);
         while self.gathered.0.len() < size {
-            // Taken out, so that one that panics is not asked again.
+            // Taken out, so that an iterator that panics is not called again.
             let Some(mut inputs) = self.inputs.take() else { break };
             let next = if self.state.is_cancelled() { None } else { inputs.next() };
             let Some(input) = next else { break };
@@ -489,11 +492,11 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self.submit.hand_over(job);
     }
 
-    /// Submits what is left of a chunk again, ahead of all others.
+    /// Submits the rest of a chunk again, ahead of all others.
     fn submit_rest(&mut self, mut rest: Batch<I::Item>) {
         let mut parts = Vec::new();
         if self.chunk_size.is_adaptive() {
-            // It was too much for one.
+            // The chunk took longer than expected.
             parts.extend(iter::from_fn(|| rest.split_off_first(self.chunk_size.inputs())));
         }
         parts.push(rest);
@@ -514,13 +517,13 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         }
         let entry = self.state.add(|| task.task());
         if self.state.is_cancelled() {
-            // Since its inputs were taken.
+            // Cancelled since the inputs were taken.
             task.cancel();
         }
         entry
     }
 
-    /// Takes note of a task that has ended, and takes its outcomes.
+    /// Notes a task that has ended, and takes its outcomes.
     fn note_ended(&mut self, ended: Ended<I::Item, O>) -> TaskRef {
         self.buffer.note_outcome(Instant::now);
         let (entry, task, chunk, outcome) = match ended {
@@ -593,8 +596,8 @@ impl<I: Iterator, O> Map<'_, I, O> {
         self
     }
 
-    /// The same with bars that were made before, to show them elsewhere than on standard error. Bars that have shown the map until
-    /// now are cleared.
+    /// [Shows the tasks](Self::show_bars) with the given bars, to show them elsewhere than on standard error. Bars that have
+    /// shown the map until now are cleared.
     ///
     /// # Examples
     ///
@@ -615,7 +618,7 @@ impl<I: Iterator, O> Map<'_, I, O> {
     }
 }
 
-/// Nothing in it is pinned.
+/// Nothing in a map is pinned.
 impl<I: Iterator, O> Unpin for Map<'_, I, O> {}
 
 impl<I: Iterator, O> Stream for Map<'_, I, O> {
@@ -630,7 +633,7 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
             self.fill();
             let ended = self.in_flight.poll_next(cx);
             let is_pending = ended.is_pending();
-            // What it says is there even if something panics that bars write to.
+            // Its outcome is kept even if something that bars write to panics.
             let task = match ended {
                 Poll::Ready(None) => {
                     #[cfg(feature = "indicatif")]
@@ -646,7 +649,7 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
             }
             #[cfg(not(feature = "indicatif"))]
             drop(task);
-            // Looked at after it was polled: whatever comes later wakes us.
+            // Taken after the poll: whatever comes later wakes us.
             self.take_outcomes();
             if is_pending && self.outcomes.is_empty() {
                 return relief::pending();
@@ -657,7 +660,7 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         let most = self.inputs.as_ref().map_or(Some(0), |inputs| inputs.size_hint().1);
         let taken = self.taken - self.handed_out;
-        // Cancellation may end it at any time, before it has taken what is left.
+        // Cancellation may end the stream at any time, before it has taken the remaining inputs.
         (taken, most.and_then(|most| most.checked_add(taken)))
     }
 }
@@ -694,16 +697,16 @@ impl<I: Iterator, O> fmt::Debug for Map<'_, I, O> {
 
 /// An iterator over the outcomes of one function over many inputs, made by [`Map::blocking`].
 ///
-/// It takes inputs while it waits for an outcome, and not in between; the tasks that were submitted run on. Dropping it
-/// cancels them, as dropping the stream does.
+/// It takes inputs only while it waits for an outcome; the submitted tasks run on in between. Dropping it cancels
+/// them, as dropping the stream does.
 ///
 /// # Blocking
 ///
 /// `next` blocks this thread until there is an outcome. While the map is paused by its [handle](Map::handle), it waits
-/// for somebody to resume it.
+/// until it is resumed.
 ///
-/// As [`ProgressFuture::wait`] does, it works meanwhile: on a thread of a thread pool it runs tasks of that pool which have
-/// not started, and it reads what the workers of a process pool say, but for [chunks](Map::chunks).
+/// Like [`ProgressFuture::wait`], it works meanwhile: on a thread of a thread pool it runs tasks of that pool that have not
+/// started, and it reads what the workers of a process pool send, except for [chunks](Map::chunks).
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! The end of an executor.
+//! The shutdown of an executor.
 
 use std::fmt;
 use std::future::Future;
@@ -12,18 +12,18 @@ use futures::future::FusedFuture;
 use crate::sync::block_on::block_on;
 use crate::sync::relief;
 
-/// An executor that comes to an end.
+/// An executor that is being shut down.
 pub(crate) trait Drain: Send + Sync {
     /// Does what is left to do on this thread; returns whether all tasks have ended.
     fn drain(&self) -> bool;
-    /// Notified when there may be more to drain, or nothing any more.
+    /// Notified when there may be more to drain, or nothing left.
     fn progress(&self) -> &Event;
 }
 
 /// Resolves when every task that an executor had accepted has ended; made by `shutdown` and `shutdown_now`.
 ///
-/// The executor refuses new tasks from the call on, whether this is awaited or not. Dropping it is harmless. Polled after
-/// it has resolved, it is ready again.
+/// The executor refuses new tasks from that call on, whether or not this future is awaited. Dropping it is harmless. Polled
+/// after it has resolved, it is ready again.
 ///
 /// # Examples
 ///
@@ -49,7 +49,7 @@ impl Shutdown {
     ///
     /// # Blocking
     ///
-    /// Called by a task of the executor itself, this waits for its own end, for ever.
+    /// Called by a task of the executor itself, this waits for the end of that very task, for ever.
     ///
     /// # Examples
     ///
@@ -77,7 +77,7 @@ impl Future for Shutdown {
             let Some(listener) = &mut self.listener else {
                 let listener = self.executor.progress().listen();
                 self.listener = Some(listener);
-                // It may have ended before there was a listener to hear of it.
+                // The last task may have ended before there was a listener.
                 continue;
             };
             if Pin::new(listener).poll(cx).is_pending() {
