@@ -160,8 +160,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
-    /// Sets the most tasks at a time that are waiting, running, or ended with an outcome that has not been asked for. 0 means
-    /// 1.
+    /// Sets how many tasks at most are waiting, running, or ended with an outcome that has not been asked for. 0 means 1.
     ///
     /// By default this is twice the number of workers, so that each worker finds its next task when it has finished one. If
     /// outcomes come and are asked for at short intervals, it grows to as many tasks as take about a millisecond, but to no
@@ -232,8 +231,8 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self
     }
 
-    /// Names each task, for people: by what `name` returns for the number of its input, from 0, and the input itself. The name
-    /// appears in its errors.
+    /// Names each task, for people: `name` gets the number of the input, from 0, and the input itself. The name appears in
+    /// errors.
     ///
     /// Like the iterator, `name` is called where the stream is polled; if it panics, no more inputs are taken.
     ///

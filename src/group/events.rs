@@ -14,12 +14,12 @@ use crate::group::progress::GroupProgress;
 use crate::id::TaskId;
 use crate::task::lines::{Feed, News};
 
-/// What has happened in a group, from [`GroupEvents`].
+/// An event of a group, from [`GroupEvents`].
 ///
-/// With the feature `serde` it can be serialized, as a line of JSON for example. A line of progress has `event`, `n`,
-/// `total`, `fraction`, `elapsed` and `eta` (in seconds), and the number of tasks for each status. The line of a task that
-/// has ended is that of a [`TaskEvent`](crate::TaskEvent), named `ended`, with the `id` of the task also where it has an
-/// `output`, as has that of a `line`.
+/// With the feature `serde` it can be serialized, for example as a line of JSON. Progress has the fields `event`, `n`, `total`,
+/// `fraction`, `elapsed` and `eta` (both in seconds), and the number of tasks for each status. The end of a task is serialized
+/// as for a [`TaskEvent`](crate::TaskEvent), but named `ended`. If it has an `output`, it also has the `id` of the task, and so
+/// has a `line`.
 ///
 /// # Examples
 ///
@@ -47,7 +47,7 @@ use crate::task::lines::{Feed, News};
 pub enum GroupEvent<T> {
     /// The group's progress has changed.
     Progress(GroupProgress),
-    /// A task has [said](crate::Updater::println) this.
+    /// A task has [printed](crate::Updater::println) this line.
     Line(TaskId, String),
     /// A task has ended.
     Ended(TaskId, Result<T, TaskError>),
@@ -56,11 +56,12 @@ pub enum GroupEvent<T> {
 /// A stream of a group's progress and of the outcomes of its tasks, made by [`TaskGroup::events`].
 ///
 /// It starts with the current progress and shows changes as [`updates`](TaskGroup::updates) does (at most one per report
-/// interval, always the newest), the lines that tasks [say](crate::Updater::println), and each outcome as soon as there is
-/// one. The last progress comes before the last outcome, whatever else a `select!` waits for, and all that a task has said
-/// before its own.
+/// interval, always the newest), the lines that tasks [print](crate::Updater::println), and each outcome as soon as there is
+/// one. The last progress comes before the last outcome, whatever else a `select!` waits for, and all lines of a task come
+/// before its outcome.
 ///
-/// Tasks can be added by [`get_mut`](Self::get_mut), also while the stream is being read; it ends when all of them have.
+/// Tasks can be added with [`get_mut`](Self::get_mut), even while the stream is being read; the stream ends when all
+/// of them have ended.
 ///
 /// Dropping it drops the group, and so cancels its tasks. `events.next()` can be dropped at any time; nothing is lost.
 ///
@@ -87,7 +88,7 @@ pub enum GroupEvent<T> {
 #[must_use = "dropping the stream cancels the tasks of its group"]
 pub struct GroupEvents<T> {
     group: TaskGroup<T>,
-    /// What is to be handed out next, and then the outcome that has come with it.
+    /// What the stream yields next, and then the outcome in `ended`.
     feed: Arc<Feed<GroupProgress>>,
     ended: Option<(TaskId, Result<T, TaskError>)>,
 }
@@ -115,7 +116,7 @@ impl<T> TaskGroup<T> {
     pub fn events(mut self) -> GroupEvents<T> {
         let feed = Feed::new();
         feed.take_lines();
-        // Before the tasks are observed, so that what they have said by then is heard.
+        // Before the tasks are observed, so that no line that they have printed by then is missed.
         self.callbacks(true);
         let now = self.progress();
         self.show_to(Box::new(feed.clone()), now.clone());

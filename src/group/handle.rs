@@ -1,4 +1,4 @@
-//! A group from elsewhere.
+//! Controls a group from elsewhere.
 
 use std::fmt;
 use std::iter;
@@ -11,12 +11,12 @@ use crate::group::progress::GroupProgress;
 use crate::group::report::GroupReport;
 use crate::group::state::GroupState;
 
-/// The tasks of a [`TaskGroup`](crate::TaskGroup) or of a [`Map`](crate::Map), from anywhere: made by
-/// [`TaskGroup::handle`](crate::TaskGroup::handle) and [`Map::handle`](crate::Map::handle).
+/// Controls and observes the tasks of a [`TaskGroup`](crate::TaskGroup) or a [`Map`](crate::Map) from anywhere; made
+/// by [`TaskGroup::handle`](crate::TaskGroup::handle) and [`Map::handle`](crate::Map::handle).
 ///
-/// It can be cloned and sent, and works on every task, also on those that are added after it was made, and while the
-/// group is being joined. It outlives the group and the tasks harmlessly, and keeps no task running: dropping the group
-/// cancels its tasks all the same.
+/// It can be cloned and sent, and applies to every task, including tasks that are added after it was made, even while
+/// the group is being joined. It outlives the group and the tasks harmlessly, and keeps no task running: dropping the
+/// group still cancels its tasks.
 ///
 /// # Examples
 ///
@@ -39,8 +39,8 @@ impl GroupHandle {
         Self(state)
     }
 
-    /// Asks every task to end; see [`TaskGroup::cancel`](crate::TaskGroup::cancel): tasks that are added to a group afterwards are
-    /// not affected. A map takes no more inputs.
+    /// Asks every task to end; see [`TaskGroup::cancel`](crate::TaskGroup::cancel). Tasks that are added to a group afterwards
+    /// are not affected. A map takes no more inputs.
     ///
     /// # Examples
     ///
@@ -56,9 +56,9 @@ impl GroupHandle {
         self.0.cancel(iter::empty(), CancelCause::Requested);
     }
 
-    /// Makes every task wait, also those that are added later; see [`TaskGroup::pause`](crate::TaskGroup::pause).
+    /// Makes every task wait, including those that are added later; see [`TaskGroup::pause`](crate::TaskGroup::pause).
     ///
-    /// A group that is joined waits then, until somebody resumes it: keep a handle for that.
+    /// A group that is being joined then waits until it is resumed: keep a handle for that.
     ///
     /// # Examples
     ///
@@ -103,7 +103,7 @@ impl GroupHandle {
     }
 
     /// When and where each task has run, and how it has ended; see [`TaskGroup::report`](crate::TaskGroup::report) and
-    /// [`Map::report`](crate::Map::report). Also after the group has been joined.
+    /// [`Map::report`](crate::Map::report). This works after the group has been joined as well.
     ///
     /// # Examples
     ///
@@ -142,7 +142,7 @@ impl GroupHandle {
     }
 }
 
-/// Two are equal where they are of the same group.
+/// Two handles are equal if they belong to the same group.
 impl PartialEq for GroupHandle {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -17,10 +17,10 @@ impl<T> TaskGroup<T> {
     /// Resolves when every task has ended: to all values in the order in which the tasks were added, or to the first
     /// error. The first failure cancels the rest ([`CancelCause::GroupFailed`]): structured concurrency.
     ///
-    /// A failure is any outcome but a value; so is a task that somebody else has cancelled. The error tells how many
-    /// [other](TaskError::others) tasks have failed as well. Values of tasks that had ended before are dropped then.
-    /// Outcomes that the stream has handed out before are not part of this. A paused group is resumed, for nobody else
-    /// could.
+    /// A failure is any outcome but a value, including the cancellation of a task by other means. The error tells how
+    /// many [other](TaskError::others) tasks have failed as well. The values of tasks that ended before the failure
+    /// are dropped. Outcomes that the stream has already handed out are not included. A paused group is resumed, since
+    /// it can no longer be resumed afterwards, except by a [handle](Self::handle).
     ///
     /// # Examples
     ///
@@ -50,8 +50,8 @@ impl<T> TaskGroup<T> {
         Join { values: Vec::with_capacity(self.len()), group: Some(self), error: None, others: 0 }
     }
 
-    /// Resolves when every task has ended, to all outcomes in the order in which the tasks were added. Outcomes that the
-    /// stream has handed out before are not among them. A paused group is resumed, for nobody else could.
+    /// Resolves when every task has ended, to all outcomes in the order in which the tasks were added. Outcomes that
+    /// the stream has already handed out are not included. A paused group is resumed, as by [`join`](Self::join).
     ///
     /// # Examples
     ///
@@ -69,7 +69,7 @@ impl<T> TaskGroup<T> {
     }
 }
 
-/// Waits for every task of a group, and cancels them once one has failed; made by [`TaskGroup::join`].
+/// Waits for every task of a group, and cancels the rest once one has failed; made by [`TaskGroup::join`].
 ///
 /// # Examples
 ///
@@ -84,7 +84,7 @@ impl<T> TaskGroup<T> {
 /// ```
 #[must_use = "dropping it cancels the tasks of its group"]
 pub struct Join<T> {
-    /// Until it has resolved.
+    /// `None` once it has resolved.
     group: Option<TaskGroup<T>>,
     values: Vec<(usize, T)>,
     error: Option<TaskError>,
@@ -102,8 +102,8 @@ impl<T> Join<T> {
     ///
     /// # Blocking
     ///
-    /// As [`ProgressFuture::wait`](crate::ProgressFuture::wait) does, this works meanwhile: on a thread of a thread pool it
-    /// runs tasks of that pool which have not started, and it reads what the workers of a process pool say.
+    /// Like [`ProgressFuture::wait`](crate::ProgressFuture::wait), this works meanwhile: on a thread of a thread pool it runs
+    /// tasks of that pool that have not started, and it reads what the workers of a process pool send.
     ///
     /// # Examples
     ///
@@ -150,7 +150,7 @@ impl<T> Future for Join<T> {
     }
 }
 
-/// Whether it is not because of the first failure of its group.
+/// Whether the error is not a consequence of the first failure of its group.
 fn is_failure_of_its_own(error: &TaskError) -> bool {
     *error.kind() != TaskErrorKind::Cancelled(CancelCause::GroupFailed)
 }
@@ -187,7 +187,7 @@ impl<T> fmt::Debug for Join<T> {
 /// ```
 #[must_use = "dropping it cancels the tasks of its group"]
 pub struct JoinAll<T> {
-    /// Until it has resolved.
+    /// `None` once it has resolved.
     group: Option<TaskGroup<T>>,
     outcomes: Vec<(usize, Result<T, TaskError>)>,
 }
@@ -249,7 +249,7 @@ impl<T> fmt::Debug for JoinAll<T> {
     }
 }
 
-/// In the order in which the tasks were added.
+/// The results in the order in which the tasks were added.
 fn in_order<R>(results: &mut Vec<(usize, R)>) -> Vec<R> {
     results.sort_unstable_by_key(|(index, _)| *index);
     results.drain(..).map(|(_, result)| result).collect()

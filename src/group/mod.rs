@@ -42,9 +42,10 @@ use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 
 /// Tasks that belong together: a stream of their outcomes in the order in which they end, with one progress for all.
 ///
-/// Tasks can be added at any time, also while the stream is being read; it ends when all of them have. The group takes no
-/// part in running them: they run whether or not it is polled, except those of a [`SyncExecutor`](crate::SyncExecutor), each
-/// of which runs within a poll, and keeps the group from noticing anything else.
+/// Tasks can be added at any time, even while the stream is being read; the stream ends when all of them have ended. The group
+/// takes no part in running them: they run whether or not it is polled, except those of a
+/// [`SyncExecutor`](crate::SyncExecutor), each of which runs within a poll, and meanwhile keeps the group from noticing
+/// anything else.
 ///
 /// | | the tasks | resolves when |
 /// |---|---|---|
@@ -58,14 +59,14 @@ use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
 ///
 /// # Cancel safety
 ///
-/// An outcome is lost by no `select!`: `group.next()` can be dropped at any time. Dropping a [`Join`](crate::Join) drops the group
-/// within, and so cancels its tasks. A `select!` over [`updates`](Self::updates) and `join` may take the end before the last
-/// state; [callbacks](Self::add_progress_callback) and [`events`](Self::events) always show that first.
+/// No `select!` loses an outcome: `group.next()` can be dropped at any time. Dropping a [`Join`](crate::Join) drops the group
+/// in it, and so cancels its tasks. A `select!` over [`updates`](Self::updates) and `join` may see the end before the last
+/// state; [callbacks](Self::add_progress_callback) and [`events`](Self::events) always show the last state first.
 ///
 /// # Panics
 ///
-/// Polling the group panics where [polling](ProgressFuture#panics) one of its futures does, or a callback of the group; no
-/// outcome is lost, and the group can be polled again.
+/// Polling the group panics if [polling](ProgressFuture#panics) one of its futures does, or if a callback of the group panics;
+/// no outcome is lost, and the group can be polled again.
 ///
 /// # Examples
 ///
@@ -95,14 +96,14 @@ pub struct TaskGroup<T> {
     state: Arc<GroupState>,
     /// How many tasks were added.
     added: usize,
-    /// An outcome that is to be handed out next.
+    /// The outcome to hand out next.
     ended: Option<Ended<T>>,
     callbacks: Option<Arc<Callbacks<GroupProgress>>>,
     #[cfg(feature = "indicatif")]
     bars: Option<Shown>,
 }
 
-/// A task, and which one it is in the order in which they were added.
+/// A task, and its index in the order in which tasks were added.
 struct Member<T> {
     index: usize,
     entry: Entry,
@@ -175,7 +176,8 @@ impl<T> TaskGroup<T> {
         id
     }
 
-    /// Does not touch the memory of the task if nobody has asked for anything yet: a thread may be at work on it.
+    /// Does not touch the memory of the task unless the group has been asked for something: a thread may be at work on
+    /// it.
     fn push(&mut self, mut task: ProgressFuture<T>) {
         if task.is_terminated() {
             return;
@@ -198,7 +200,7 @@ impl<T> TaskGroup<T> {
         &self.state
     }
 
-    /// How many tasks there are whose outcomes were not handed out yet.
+    /// How many tasks there are whose outcomes have not been handed out.
     ///
     /// # Examples
     ///
@@ -233,8 +235,9 @@ impl<T> TaskGroup<T> {
 
     /// How far all tasks that were ever added have come, right now.
     ///
-    /// From the first call of this or of [`updates`](Self::updates) on, the group observes its tasks. Each of their
-    /// reports then costs the same, however many tasks there are, and so does this, but for those that are running.
+    /// From the first call of this method or of [`updates`](Self::updates) on, the group observes its tasks. Each of
+    /// their reports then has a constant cost, however many tasks there are, and so has this method, apart from a cost
+    /// for each running task.
     ///
     /// # Examples
     ///
@@ -253,11 +256,11 @@ impl<T> TaskGroup<T> {
         self.known().progress()
     }
 
-    /// A new receiver of the group's progress: of its current state, then of changes, at most one per report interval,
-    /// always the newest. See [`ProgressFuture::updates`].
+    /// A new receiver of the group's progress: it yields the current state, then changes, at most one per report
+    /// interval, always the newest. See [`ProgressFuture::updates`].
     ///
-    /// It needs nobody to poll the group, and outlives it. It is closed after the last state, when the group is gone and
-    /// its tasks have ended.
+    /// It works even if the group is not polled, and outlives it. It is closed after the last state, when the group is
+    /// gone and its tasks have ended.
     ///
     /// # Examples
     ///
@@ -282,12 +285,11 @@ impl<T> TaskGroup<T> {
         self.known().subscribe()
     }
 
-    /// Calls `f` with the progress before and the new progress whenever that changes, at most once per report interval.
+    /// Calls `f` with the old and the new progress whenever it changes, at most once per report interval.
     ///
-    /// Callbacks run where the group is polled, in the order in which they were added: also within
-    /// [`join`](Self::join). The first `old` is that of a group without tasks, so that nothing is missed; each further one
-    /// is the `new` before it. Tasks of a [`SyncExecutor`](crate::SyncExecutor), which run inside of the poll, show every
-    /// single change.
+    /// Callbacks run where the group is polled, including within [`join`](Self::join), in the order in which they were added.
+    /// The first `old` is that of a group without tasks, so that nothing is missed; each further `old` is the previous `new`.
+    /// Tasks of a [`SyncExecutor`](crate::SyncExecutor), which run inside the poll, show every single change.
     ///
     /// The last progress is always shown before the end: before the last outcome is handed out, and before a `join`
     /// resolves.
@@ -345,17 +347,17 @@ impl<T> TaskGroup<T> {
         self
     }
 
-    /// Adds an observer that has seen `seen`.
+    /// Adds an observer that has already seen `seen`.
     pub(crate) fn show_to(&mut self, observer: Box<dyn Observer<GroupProgress>>, seen: GroupProgress) -> CallbackId {
         let callbacks = self.callbacks(observer.takes_lines());
         self.state.refresh(&callbacks.latest);
         let id = callbacks.add(observer, seen);
-        // Whoever polls the group has something to show.
+        // The next poll of the group has something to show.
         self.state.waiter.wake();
         id
     }
 
-    /// The callbacks, made if there are none yet. Where they take lines, also those that were said before.
+    /// The callbacks, made if there are none yet. With `take_lines`, they also get the lines that were printed before.
     pub(crate) fn callbacks(&mut self, take_lines: bool) -> Arc<Callbacks<GroupProgress>> {
         let callbacks = self.callbacks.clone().unwrap_or_else(Callbacks::new);
         if take_lines {
@@ -371,10 +373,10 @@ impl<T> TaskGroup<T> {
         callbacks
     }
 
-    /// When and where each task has run, and how it has ended: of all that have started or ended, right now.
+    /// When and where each task has run, and how it has ended, for all that have started or ended by now.
     ///
-    /// Nobody has to ask for it beforehand. Of tasks whose outcomes were handed out, it lists the last 131,072; the
-    /// [summary](GroupReport) is of all.
+    /// It need not be asked for beforehand. Of tasks whose outcomes were handed out, it lists the last 131,072; the
+    /// [summary](GroupReport) covers all.
     ///
     /// # Examples
     ///
@@ -396,7 +398,7 @@ impl<T> TaskGroup<T> {
         self.known().report()
     }
 
-    /// A handle to the group from elsewhere, also while it is being joined.
+    /// A handle to control the group from elsewhere, even while it is being joined.
     ///
     /// # Examples
     ///
@@ -421,8 +423,8 @@ impl<T> TaskGroup<T> {
         GroupHandle::new(self.known().clone())
     }
 
-    /// Asks every task to end that is in the group by now; see [`ProgressFuture::cancel`]. None that waits is started while the
-    /// others are being told. Tasks that are added afterwards are not affected, so that a group can be used again.
+    /// Asks every task to end that is in the group now; see [`ProgressFuture::cancel`]. No pending task is started while the
+    /// others are being told. Tasks that are added afterwards are not affected, so the group can be used again.
     ///
     /// # Examples
     ///
@@ -439,12 +441,12 @@ impl<T> TaskGroup<T> {
     }
 
     pub(crate) fn cancel_because(&self, cause: CancelCause) {
-        // They need not be known for that, which takes some time for each: others would start meanwhile.
+        // Making them known first would take some time for each: others would start meanwhile.
         let unknown = (!self.state.knows()).then(|| self.members.iter());
         self.state.cancel(unknown.into_iter().flatten().map(|member| member.future.task()), cause);
     }
 
-    /// Makes every task wait, also those that are added later; see [`ProgressFuture::pause`].
+    /// Makes every task wait, including those that are added later; see [`ProgressFuture::pause`].
     ///
     /// # Examples
     ///
@@ -471,9 +473,9 @@ impl<T> TaskGroup<T> {
         }
     }
 
-    /// Ready when all observers of the group have been shown its last state. No task may be added.
+    /// Ready when all observers of the group have been shown its last state. No task may be added any more.
     pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Registered first: who notifies now wakes us, and who has done so is seen below.
+        // Registered first: a thread that is still notifying wakes us, and one that has done so is seen below.
         self.state.waiter.register(cx.waker());
         if self.state.close() { Poll::Ready(()) } else { relief::pending() }
     }
@@ -494,7 +496,7 @@ impl<T> TaskGroup<T> {
                 }
             }
         }
-        // If this panics, the outcome is still there.
+        // If this panics, the outcome is kept.
         self.call_back(cx);
         match self.ended.take() {
             None if !is_over => relief::pending(),
@@ -523,7 +525,7 @@ impl<T> TaskGroup<T> {
         // Registered first: what changes after this wakes us.
         self.state.waiter.register(cx.waker());
         if self.members.is_empty() {
-            // Nothing else will come that would show the last change.
+            // No event will follow that would show the last change.
             self.state.refresh(&callbacks.latest);
         }
         callbacks.catch_up();
@@ -533,12 +535,11 @@ impl<T> TaskGroup<T> {
 
 #[cfg(feature = "indicatif")]
 impl<T> TaskGroup<T> {
-    /// Shows the group on the terminal: a bar for each task that is running, as far as they fit, and one for all of
-    /// them.
+    /// Shows the group on the terminal: a bar for each running task, as many as fit, and one for the whole group.
     ///
-    /// They are drawn where the group is polled, at most 20 times a second. A bar appears when its task starts
-    /// and goes when that ends; the last one stays, until it is [cleared](crate::GroupBars::clear). Where standard error
-    /// is no terminal there is a line for each start and each end instead.
+    /// They are drawn where the group is polled, at most 20 times a second. A bar appears when its task starts and
+    /// disappears when it ends; the last one stays, until it is [cleared](crate::GroupBars::clear). If standard error
+    /// is not a terminal, there is a line for each start and each end instead.
     ///
     /// # Examples
     ///
@@ -557,8 +558,8 @@ impl<T> TaskGroup<T> {
         self.show(GroupBars::new())
     }
 
-    /// The same with bars that were made before, to show them elsewhere than on standard error. Bars that have shown the group
-    /// until now are cleared.
+    /// [Shows the group](Self::show_bars) with the given bars, to show it elsewhere than on standard error. Bars that have
+    /// shown the group until now are cleared.
     ///
     /// # Examples
     ///
@@ -598,7 +599,7 @@ fn call_back_within<T>(
     }
 }
 
-/// Nothing in it is pinned.
+/// Nothing in a group is pinned.
 impl<T> Unpin for TaskGroup<T> {}
 
 impl<T> Stream for TaskGroup<T> {
@@ -613,7 +614,7 @@ impl<T> Stream for TaskGroup<T> {
     }
 }
 
-/// Ended once it has said so; until a task is added.
+/// Terminated once it has yielded `None`, until a task is added.
 impl<T> FusedStream for TaskGroup<T> {
     fn is_terminated(&self) -> bool {
         self.members.is_terminated() && self.ended.is_none()
@@ -624,7 +625,7 @@ impl<T> Drop for TaskGroup<T> {
     fn drop(&mut self) {
         self.cancel_because(CancelCause::Dropped);
         drop_quietly(self.ended.take());
-        // Its tasks may go on for long.
+        // The tasks may go on for long.
         drop_quietly(self.state.waiter.take());
         self.state.close();
         if let Some(callbacks) = &self.callbacks {

@@ -6,7 +6,7 @@ use crate::progress::Status;
 
 /// How far the tasks of a [`TaskGroup`](crate::TaskGroup) have come together: a plain snapshot.
 ///
-/// The progress of a [`Map`](crate::Map) counts inputs: each task is one unit.
+/// The progress of a [`Map`](crate::Map) counts inputs: each input is one unit.
 ///
 /// # Examples
 ///
@@ -31,8 +31,8 @@ use crate::progress::Status;
 pub struct GroupProgress {
     /// The units that all tasks have done.
     pub n: u64,
-    /// The units that there are to do, where every task that has not ended has said so. Of a task that has ended, this
-    /// is what it has done.
+    /// The units to do, if every task that has not ended has set a total. A task that has ended counts with what it
+    /// has done.
     pub total: Option<u64>,
     /// How many tasks have not started.
     pub pending: usize,
@@ -44,7 +44,7 @@ pub struct GroupProgress {
     pub cancelling: usize,
     /// How many have ended with a value.
     pub finished: usize,
-    /// How many have ended with an error, a panic, because of a limit, or without having been run.
+    /// How many have ended with an error or a panic, because of a limit, or without having run.
     pub failed: usize,
     /// How many have ended because they were asked to.
     pub cancelled: usize,
@@ -54,7 +54,7 @@ pub struct GroupProgress {
 }
 
 impl GroupProgress {
-    /// How many tasks there are, also those that have ended.
+    /// How many tasks there are, including those that have ended.
     ///
     /// # Examples
     ///
@@ -102,13 +102,13 @@ impl GroupProgress {
         *self.clone().count_mut(status)
     }
 
-    /// The part that is done, from 0 to 1; `None` for a group without tasks, and for a map that does not know how many
-    /// inputs there are.
+    /// The fraction that is done, from 0 to 1; `None` for a group without tasks, and for a map with an unknown number
+    /// of inputs.
     ///
-    /// Where every task counts and says its total, this is `n / total`. A task whose total is not known is taken to be as
-    /// large as the others are on average, and counts as not begun; so is one that has ended without having counted
-    /// anything, and counts as done. If it turns out that a task is larger, the fraction stands still until that is made
-    /// up for: it goes back only when work is added, by a new task or by a total that grows.
+    /// If every task counts and has a total, this is `n / total`. A task whose total is unknown is assumed to be as large as
+    /// the others are on average, and counts as not begun; a task that has ended without counting anything is assumed to be as
+    /// large, and counts as done. If a task turns out to be larger, the fraction stands still until that is made up for: it
+    /// goes back only when work is added, by a new task or by a total that grows.
     ///
     /// # Examples
     ///
@@ -125,7 +125,8 @@ impl GroupProgress {
         self.fraction
     }
 
-    /// Units per second, over the time that the group has been [running](Self::elapsed); zero before any has passed.
+    /// Units per second, over the time that the group has been [running](Self::elapsed); zero before any time has
+    /// passed.
     ///
     /// # Examples
     ///
@@ -142,8 +143,8 @@ impl GroupProgress {
         if seconds > 0.0 { self.n as f64 / seconds } else { 0.0 }
     }
 
-    /// The time that the rest will take, if it goes on as before: zero when nothing is left, `None` where that cannot be
-    /// told because nothing has been done yet.
+    /// The time that the rest will take if it goes on as before: zero when nothing is left, `None` if that cannot be
+    /// told, because nothing has been done yet or the [fraction](Self::fraction) is unknown.
     ///
     /// # Examples
     ///
@@ -163,7 +164,7 @@ impl GroupProgress {
         if fraction >= 1.0 {
             return Some(Duration::ZERO);
         }
-        // What has ended without having been run tells nothing of the rest.
+        // Tasks that have ended without having run tell nothing about the rest.
         if self.elapsed.is_zero() {
             return None;
         }

@@ -1,7 +1,7 @@
-//! What a group or a map knows of its tasks, what it does to all of them, and who is shown how far they have come.
+//! What a group or a map knows of its tasks, what it does to all of them, and who is shown their progress.
 //!
-//! The tally is kept only from the first time on that somebody asks for it. From then on the group subscribes to each
-//! task, and what a task shows replaces what it has shown before.
+//! The tally is kept only from the first request for it on. From then on the group subscribes to each task, and each
+//! snapshot of a task replaces the one before.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -30,16 +30,16 @@ use crate::task::record::TaskRecord;
 use crate::task::subscribers::{Channel, Notices, REPORT_INTERVAL, Snapshot, Subscriber, Subscribers, after};
 use crate::task::transitions;
 
-/// Kept by the group and its handles, and by each task that it observes until that has ended.
+/// Kept alive by the group and its handles, and by each task that it observes until that task has ended.
 pub(crate) struct GroupState {
     /// Lock order: `members` before `inner`.
     members: Mutex<Members>,
     inner: Mutex<Inner>,
     /// Whether the tasks are [known](Self::know) here.
     known: OnceLock<()>,
-    /// Whether somebody has asked for the tally, so that each task is observed.
+    /// Whether the tally has been asked for, so that each task is observed.
     kept: OnceLock<()>,
-    /// Wakes whoever polls the group, when there is something for that to see.
+    /// Wakes the poller of the group when there is something for it to see.
     pub(crate) waiter: Waiter,
 }
 
@@ -49,9 +49,9 @@ struct Members {
     tasks: Slab<Member>,
     history: History,
     is_paused: bool,
-    /// Whether they were all asked to end.
+    /// Whether all tasks were asked to end.
     is_cancelled: bool,
-    /// Whether those that are added are to be observed.
+    /// Whether tasks that are added must be observed.
     are_observed: bool,
 }
 
@@ -64,7 +64,7 @@ struct Member {
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     added_at: u64,
-    /// Where it is among those that are known.
+    /// Its key among the known tasks.
     key: OnceLock<usize>,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Entry {
 struct Inner {
     tally: Tally,
     subscribers: Subscribers<GroupProgress>,
-    /// The time between two snapshots, as far as the tasks have told.
+    /// The time between two snapshots, if a task has told it.
     interval: Option<Duration>,
     shown_at: Option<Instant>,
     /// The timer entry that shows the group at the end of the interval, if something has changed in it.
@@ -81,15 +81,15 @@ struct Inner {
     is_closed: bool,
     /// How many threads are notifying subscribers right now.
     notifying: usize,
-    /// Whether a task has another message or other parts, which the progress of the group does not show; `None` if
-    /// nobody shows them.
+    /// Whether the message or the parts of a task have changed, which the progress of the group does not include;
+    /// `None` if no bars show them.
     has_details: Option<bool>,
-    /// Whether whoever polls the group is to be woken for a line, or such details.
+    /// Whether the poller of the group must be woken for a line, or for such details.
     has_news: bool,
 }
 
-/// How many of the tasks that have ended a report lists: the latest. A map keeps fewer, so that a million inputs take
-/// no more memory than a few.
+/// How many ended tasks a report lists: the latest ones. A map keeps fewer, so that a million inputs take no more
+/// memory than a few.
 const TASKS_KEPT: usize = 1 << 17;
 const INPUTS_KEPT: usize = 10_000;
 
@@ -109,7 +109,7 @@ impl Members {
         entry.key.get_or_init(|| key);
     }
 
-    /// In the order in which they were submitted.
+    /// The tasks in the order in which they were submitted.
     fn tasks(&self) -> Vec<TaskRef> {
         in_order(self.tasks.iter().map(|(_, member)| member.task.clone()))
     }
@@ -139,7 +139,7 @@ impl GroupState {
             waiter: Waiter::new(),
         };
         if let Unit::Inputs(_) = unit {
-            // There are never many at a time.
+            // A map never has many at a time.
             state.know(iter::empty());
         }
         Arc::new(state)
@@ -153,10 +153,10 @@ impl GroupState {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the tasks known here, and all that are added from now on.
+    /// Makes the tasks known here, and all that are added later.
     ///
-    /// Until somebody wants something of all of them, nothing is done for each: whoever submits tasks would have to touch
-    /// them again, while threads are at work on them.
+    /// Until something is requested of all of them, nothing is done for each: the thread that submits tasks would have to touch
+    /// them again, while other threads are at work on them.
     pub(crate) fn know<'a>(&self, tasks: impl Iterator<Item = (TaskRef, &'a Entry)>) {
         self.known.get_or_init(|| {
             let mut members = self.members();
@@ -171,7 +171,7 @@ impl GroupState {
         self.known.get().is_some()
     }
 
-    /// Adds a task, which `task` returns, as of now.
+    /// Adds the task that `task` returns, with the current time.
     pub(crate) fn add(self: &Arc<Self>, task: impl FnOnce() -> TaskRef) -> Entry {
         let entry = Entry { added_at: clock::now(), key: OnceLock::new() };
         if self.knows() {
@@ -195,7 +195,7 @@ impl GroupState {
         }
     }
 
-    /// Takes note of a task whose outcome is handed out: this error, or a value.
+    /// Notes a task whose outcome is handed out: this error, or a value.
     pub(crate) fn note_ended(&self, task: &TaskRef, entry: &Entry, error: Option<&TaskErrorKind>) {
         let record = TaskRecord::new(task, entry.added_at, error.cloned());
         let mut members = self.members();
@@ -208,7 +208,7 @@ impl GroupState {
         drop(member);
     }
 
-    /// What is known of each task.
+    /// A report of what is known of each task.
     pub(crate) fn report(&self) -> GroupReport {
         let members = self.members();
         let history = members.history.clone();
@@ -220,7 +220,7 @@ impl GroupState {
         GroupReport::new(history, present)
     }
 
-    /// Items of a task whose outcome was handed out go on in another task, which was added.
+    /// Notes that items of a task whose outcome was handed out go on in another task, which was added.
     pub(crate) fn withdraw(&self, items: usize) {
         self.lock().tally.withdraw(items);
     }
@@ -259,7 +259,7 @@ impl GroupState {
         self.members().is_cancelled
     }
 
-    /// Makes every task wait, also those that are added later.
+    /// Makes every task wait, including those that are added later.
     pub(crate) fn pause(&self) {
         self.change(true, transitions::request_pause).iter().for_each(transitions::tell_paused);
     }
@@ -269,7 +269,7 @@ impl GroupState {
         self.change(false, transitions::request_resume).iter().for_each(transitions::tell_resumed);
     }
 
-    /// Requests the same of all under one lock. Returns those that the caller is to tell without it.
+    /// Makes the same request of all tasks under one lock. Returns those that the caller must tell without the lock.
     fn change(&self, is_paused: bool, request: impl Fn(&Core) -> bool) -> Vec<TaskRef> {
         let mut members = self.members();
         members.is_paused = is_paused;
@@ -280,7 +280,7 @@ impl GroupState {
         self.members().is_paused
     }
 
-    /// How many inputs there are, of which each is a task, where that is known.
+    /// Sets how many inputs there are, if that is known.
     pub(crate) fn set_inputs(&self, inputs: Option<u64>) {
         self.lock().tally.set_unit(Unit::Inputs(inputs));
     }
@@ -298,14 +298,14 @@ impl GroupState {
         self.lock().tally.progress()
     }
 
-    /// A new receiver of what changes.
+    /// A new receiver of changes.
     pub(crate) fn subscribe(self: &Arc<Self>) -> Receiver<GroupProgress> {
         let (channel, receiver) = Channel::new();
         self.admit(channel.clone(), |seen| channel.start_with(seen.clone()));
         receiver
     }
 
-    /// Shows every change from now on to `subscriber`, which has seen what `first` is given.
+    /// Shows every change from now on to `subscriber`, which has already seen what `first` is given.
     pub(crate) fn admit(
         self: &Arc<Self>,
         subscriber: Arc<dyn Subscriber<GroupProgress>>,
@@ -322,9 +322,9 @@ impl GroupState {
         self.notify(inner, notices);
     }
 
-    /// The same for whoever polls the group.
+    /// Like [`admit`](Self::admit), for a feed that the poller of the group reads.
     pub(crate) fn admit_feed(self: &Arc<Self>, feed: &Arc<Feed<GroupProgress>>) {
-        // Before the tasks are observed, so that what they have said by then is heard.
+        // Before the tasks are observed, so that no line that they have printed by then is missed.
         let notices = self.lock().subscribers.add(feed.clone(), GroupProgress::default());
         notices.notify(&self.waiter);
         self.keep();
@@ -334,7 +334,7 @@ impl GroupState {
         }
     }
 
-    /// Puts the state as it is now into a place that was [admitted](Self::admit) before.
+    /// Puts the current state into a feed that was [admitted](Self::admit) before.
     pub(crate) fn refresh(&self, latest: &Feed<GroupProgress>) {
         // Under the lock, so that nothing older comes after it.
         let mut inner = self.lock();
@@ -371,7 +371,7 @@ impl GroupState {
         self.notify(inner, notices);
     }
 
-    /// Notifies those for whom something was stored, without the lock.
+    /// Notifies the subscribers for which something was stored, without the lock.
     fn notify(&self, mut inner: MutexGuard<'_, Inner>, notices: Notices<GroupProgress>) {
         if notices.is_empty() {
             return;
@@ -384,7 +384,7 @@ impl GroupState {
         let is_over = inner.is_over() && inner.notifying == 0;
         drop(inner);
         if is_over {
-            // It may wait for the last state to be everywhere.
+            // The poller may be waiting for the last state to be everywhere.
             self.waiter.wake();
         }
     }
@@ -395,7 +395,7 @@ impl GroupState {
         let mut inner = self.lock();
         inner.is_closed = true;
         if inner.is_over() {
-            // Others may still hold the group.
+            // Not left to `drop`, as handles may still hold the group.
             self.conclude(inner);
         } else {
             self.show(inner, Instant::now());
@@ -403,7 +403,7 @@ impl GroupState {
         self.lock().notifying == 0
     }
 
-    /// Shows the last state, and lets go of every subscriber.
+    /// Shows the last state, and drops every subscriber.
     fn conclude(&self, mut inner: MutexGuard<'_, Inner>) {
         let progress = inner.tally.known();
         let notices = inner.subscribers.conclude(&progress, None);
@@ -433,12 +433,12 @@ impl Timed for Weak<GroupState> {
 
 impl Drop for GroupState {
     fn drop(&mut self) {
-        // Where nobody has observed the last tasks.
+        // In case the last tasks were not observed.
         self.conclude(self.lock());
     }
 }
 
-/// A task that is observed for the group it belongs to.
+/// A task that is observed on behalf of its group.
 struct Observed {
     group: Arc<GroupState>,
     task: TaskRef,
@@ -456,7 +456,7 @@ impl Subscriber<ProgressState> for Observed {
         }
     }
 
-    /// Whoever asks how far the group has come looks at each task.
+    /// A request for the group's progress looks at each task itself.
     fn has_seen_other_than(&self, shown: &ProgressState) -> bool {
         self.group.lock().tally.has_other_than(&self.task, shown)
     }
@@ -482,7 +482,7 @@ impl Subscriber<ProgressState> for Observed {
 /// For bars, which show the tasks themselves.
 #[cfg(feature = "indicatif")]
 impl GroupState {
-    /// What bars have not shown yet, from now on.
+    /// A feed of what bars have not shown yet.
     pub(crate) fn feed_bars(self: &Arc<Self>) -> Arc<Feed<GroupProgress>> {
         let feed = Feed::new();
         feed.take_lines();
@@ -491,7 +491,7 @@ impl GroupState {
         feed
     }
 
-    /// The lines that were said, and whether something else has changed.
+    /// The lines that were printed, and whether something else has changed.
     pub(crate) fn take_news(&self, feed: &Feed<GroupProgress>) -> (Vec<Line>, bool) {
         let has_details = self.lock().has_details.replace(false);
         let (mut lines, mut has_changed) = (Vec::new(), has_details == Some(true));
@@ -504,7 +504,7 @@ impl GroupState {
         (lines, has_changed)
     }
 
-    /// The tasks that have started and not ended, and how far all have come: that is no news for `feed` any more.
+    /// The tasks that have started and not ended, and the progress of all, which is then no news for `feed` any more.
     pub(crate) fn now(&self, feed: &Feed<GroupProgress>) -> (Vec<TaskRef>, GroupProgress) {
         let mut inner = self.lock();
         let progress = inner.tally.progress();
@@ -512,7 +512,7 @@ impl GroupState {
         (in_order(inner.tally.started().cloned()), progress)
     }
 
-    /// How many tasks there are, or will be, as far as that is known.
+    /// How many tasks there are, or will be, if that is known.
     pub(crate) fn tasks(&self, progress: &GroupProgress) -> u64 {
         self.lock().tally.inputs().unwrap_or(progress.tasks() as u64)
     }
@@ -537,7 +537,7 @@ mod tests {
         (group, task)
     }
 
-    /// The task waits, and all are shown that.
+    /// Makes the task wait, and shows that to all observers.
     fn halt(group: &GroupState, task: &TaskRef) {
         task.core.state.set(state::HALTED);
         publish::due(task, Pace::EveryChange);
@@ -549,7 +549,7 @@ mod tests {
         let (group, task) = group_of_one();
         let updates = group.subscribe();
         halt(&group, &task);
-        // For a moment, of which nobody is told.
+        // For a moment, of which no observer is told.
         task.core.state.clear(state::HALTED);
         assert_eq!(group.progress().running, 1);
         halt(&group, &task);

@@ -13,41 +13,41 @@ use crate::task::TaskRef;
 use crate::task::items::ItemReading;
 use crate::task::record::TaskRecord;
 
-/// One unit, in fixed-point numbers with 32 binary places. Their sums are exact, so that what is subtracted again
+/// One unit, in fixed-point numbers with 32 fractional bits. Their sums are exact, so that subtracting a share again
 /// leaves nothing behind.
 const ONE: u128 = 1 << 32;
 
 /// What one task contributes to the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share {
-    /// How many have this status: one task, or items of a chunk.
+    /// A status, and how many have it: one task, or items of a chunk.
     status: (Status, usize),
-    /// Items of a chunk that have another.
+    /// The items of a chunk that have another status.
     others: ItemReading,
     n: u64,
-    /// What the task has said that there is to do.
+    /// The total that the task has set.
     total: Option<u64>,
-    /// How much there is to do, and how much of that is done, in units of 1 / `ONE`; where that is known.
+    /// How many units there are to do, and how much of that is done, in units of 1 / `ONE`; `None` if unknown.
     work: Option<(u64, u128)>,
 }
 
 /// What the tasks of a group are counted in.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Unit {
-    /// In the units that each task counts.
+    /// The units that each task counts.
     #[default]
     OfTasks,
-    /// Each task is one input, or a chunk of them, of so many where that is known.
+    /// Inputs, and how many there are, if that is known: each task is one input, or a chunk of them.
     Inputs(Option<u64>),
 }
 
 impl Share {
-    /// What is to be counted of a task right now.
+    /// What a task contributes right now.
     fn of(task: &TaskRef, state: &ProgressState, unit: Unit) -> Self {
         Self::new(state, unit, task.core.items().map(|items| items.counts().read()))
     }
 
-    /// What was counted of it before it began.
+    /// What a task contributed before it began.
     fn of_pending(task: &TaskRef, state: &ProgressState, unit: Unit) -> Self {
         let items = task.core.items().map(|items| ItemReading { left: items.counts().total(), ..Default::default() });
         Self::new(state, unit, items)
@@ -65,11 +65,11 @@ impl Share {
         let at_hand = match state.status {
             Status::Running | Status::Cancelling => items.left.min(1),
             Status::Paused if state.elapsed > Duration::ZERO => items.left.min(1),
-            // All of them wait, or will never run.
+            // All items wait, or will never run.
             _ => items.left,
         };
         let ended = items.ended();
-        // The shown state may be older, and of another item.
+        // The given state may be older, and that of another item.
         let is_of_this_item = ended == state.ended_items && !state.status.is_terminal();
         let part = if is_of_this_item { state.fraction().unwrap_or_default() } else { 0.0 };
         let gone = if state.status.is_terminal() { items.left } else { 0 };
@@ -111,7 +111,7 @@ impl Share {
         ]
     }
 
-    /// Whether the task has said that there is more to do than it said before.
+    /// Whether the task has set a larger total than before.
     fn has_grown(&self, before: &Self) -> bool {
         match (self.total, before.total) {
             (Some(now), Some(before)) => now > before && !self.has_ended(),
@@ -126,17 +126,17 @@ struct Sums {
     /// The counts per status.
     counts: GroupProgress,
     n: i128,
-    /// The tasks that are known to have some work, how much that is, and how much of it is done.
+    /// How many tasks have a known amount of work, how much that is, and how much of it is done.
     known: i64,
     work: i128,
     done: i128,
-    /// The others: those to be done, and those that have ended.
+    /// How many others there are: those that have not ended, and those that have.
     unknown: i64,
     unknown_ended: i64,
 }
 
 impl Sums {
-    /// Counts a share once more, or once less where `times` is -1.
+    /// Counts a share once more, or once less if `times` is -1.
     fn count(&mut self, share: &Share, times: i64) {
         for (status, count) in share.statuses() {
             let counted = self.counts.count_mut(status);
@@ -159,7 +159,7 @@ impl Sums {
         is_known.then(|| saturated(self.work))
     }
 
-    /// How much is done of so many units.
+    /// The fraction that is done of this many units.
     fn fraction_of(&self, units: u64) -> f64 {
         if units == 0 { 1.0 } else { (self.done as f64 / ONE as f64 / units as f64).min(1.0) }
     }
@@ -177,7 +177,7 @@ impl Sums {
     }
 }
 
-/// A sum of counts, as one of them.
+/// A sum of counts, saturated to the range of one.
 fn saturated(sum: i128) -> u64 {
     u64::try_from(sum.max(0)).unwrap_or(u64::MAX)
 }
@@ -187,11 +187,11 @@ fn saturated(sum: i128) -> u64 {
 pub(crate) struct Tally {
     unit: Unit,
     sums: Sums,
-    /// Those that have started and not ended, as they are known.
+    /// The tasks that have started and not ended, with the shares that are counted.
     started: HashMap<TaskId, (TaskRef, Share)>,
     /// The time during which something was running.
     clock: Clock,
-    /// Of the tasks that were counted before the tally was kept: when the first was started, and the last one ended.
+    /// For tasks that ran before the tally was kept: when the first one started, and when the last one ended.
     before: Option<(u64, u64)>,
     /// The largest fraction that was shown since work was added.
     peak: f64,
@@ -214,13 +214,13 @@ impl Tally {
         self.note_span(record.started().zip(record.ended()));
     }
 
-    /// So many items that had not begun go on in another task, and count there.
+    /// Notes that this many items that had not begun go on in another task, and count there.
     pub(crate) fn withdraw(&mut self, items: usize) {
-        // The first one may be counted later: until then, the number is below zero.
+        // The task that they came from may be counted later: until then, the number is below zero.
         self.sums.counts.pending = self.sums.counts.pending.wrapping_sub(items);
     }
 
-    /// Notes when a task was running that was not counted then.
+    /// Notes when a task ran that was not counted at the time.
     pub(crate) fn note_span(&mut self, span: Option<(u64, u64)>) {
         if let Some((start, end)) = span {
             let (first, last) = self.before.unwrap_or((start, end));
@@ -228,7 +228,7 @@ impl Tally {
         }
     }
 
-    /// Starts the clock as if something had been running all the time that was noted.
+    /// Starts the clock as if something had been running throughout the time that was noted.
     pub(crate) fn start_clock(&mut self) {
         if let Some((started, stopped)) = self.before {
             let stopped = if self.is_anything_running() { 0 } else { stopped };
@@ -236,7 +236,7 @@ impl Tally {
         }
     }
 
-    /// Counts a task from now on, whose state this is.
+    /// Counts a task, which has this state, from now on.
     pub(crate) fn add(&mut self, task: &TaskRef, state: &ProgressState) {
         let share = Share::of(task, state, self.unit);
         self.sums.count(&share, 1);
@@ -247,7 +247,7 @@ impl Tally {
         self.tick();
     }
 
-    /// A task has changed.
+    /// Replaces the share of a task that has changed.
     pub(crate) fn change(&mut self, task: &TaskRef, old: &ProgressState, new: &ProgressState) {
         let id = task.core.id();
         let before = self.started.get(&id).map_or_else(|| Share::of_pending(task, old, self.unit), |(_, share)| *share);
@@ -263,7 +263,7 @@ impl Tally {
         }
     }
 
-    /// Whether something else is counted of a task that has started.
+    /// Whether a task that has started is counted with another share than that of this state.
     pub(crate) fn has_other_than(&self, task: &TaskRef, state: &ProgressState) -> bool {
         let counted = self.started.get(&task.core.id());
         counted.is_some_and(|(_, share)| *share != Share::of(task, state, self.unit))
@@ -294,7 +294,7 @@ impl Tally {
         [pending, running, paused, cancelling] == [0; 4]
     }
 
-    /// How many inputs there are, where that is what is counted, and known.
+    /// How many inputs there are, if inputs are counted and their number is known.
     #[cfg(feature = "indicatif")]
     pub(crate) fn inputs(&self) -> Option<u64> {
         if let Unit::Inputs(inputs) = self.unit { inputs } else { None }
@@ -322,7 +322,7 @@ impl Tally {
         self.known()
     }
 
-    /// How far they have come, as far as they have shown it.
+    /// How far the tasks have come, by the last states that they have shown.
     pub(crate) fn known(&mut self) -> GroupProgress {
         let (total, fraction) = match self.unit {
             Unit::OfTasks => (self.sums.total(), self.sums.fraction()),
