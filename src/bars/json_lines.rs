@@ -12,19 +12,20 @@ use crate::progress::{PartState, ProgressState};
 
 /// A bar for programs: a line of JSON for each update, and one for the end.
 ///
-/// A line is that of a [`TaskEvent`](crate::TaskEvent): `event` (`progress`, and `done` for the last one), `id` (if it was
-/// [given](Self::with_id)), `name`, `status`, `n`, `total`, `fraction`, `elapsed`, `eta` (both in seconds) and `message`; what
-/// is not known is null. Parts that have a [name](crate::Updater::named) are told as `parts` while there are some: a list of
-/// objects with `name`, `n`, `total`, `fraction` and `depth`. What the task [says](crate::Updater::println) is a line with `event` (`line`), `id`, `name` and `line`.
-/// The last line tells no output and no error, which the bar does not get to see. It is of a task that has
-/// not ended, where its future was dropped or detached before.
+/// A line has the fields of a [`TaskEvent`](crate::TaskEvent): `event` (`progress`, and `done` for the last one), `id` (if it
+/// was [given](Self::with_id)), `name`, `status`, `n`, `total`, `fraction`, `elapsed` and `eta` (both in seconds), and
+/// `message`; unknown values are null. Parts that have a [name](crate::Updater::named) are listed as `parts` while there are
+/// any: objects with `name`, `n`, `total`, `fraction` and `depth`. What the task [prints](crate::Updater::println) is a line
+/// with `event` (`line`), `id`, `name` and `line`. The last line has no output and no error, which the bar does not get to see.
+/// If the future was dropped or detached before the end, it is the line of a task that has not ended.
 ///
 /// ```text
 /// {"event":"progress","id":null,"name":"dig","status":"running","n":3,"total":4,"fraction":0.75,"elapsed":6.0,"eta":2.0,"message":null}
 /// {"event":"done","id":null,"name":"dig","status":"finished","n":4,"total":4,"fraction":1.0,"elapsed":8.1,"eta":0.0,"message":null}
 /// ```
 ///
-/// Each line is written at once and flushed. After an error of the writer nothing more is [written](crate::bars#errors).
+/// Each line is written in one go and flushed. After an error of the writer nothing more is
+/// [written](crate::bars#errors).
 ///
 /// # Examples
 ///
@@ -50,12 +51,12 @@ pub struct JsonLines<W> {
 }
 
 impl<W: Write> JsonLines<W> {
-    /// One that writes to `out` of a task that is called so.
+    /// A bar that writes to `out`, for a task of this name.
     pub fn new(out: W, name: impl Into<String>) -> Self {
         Self { out: Out::new(out), id: None, name: name.into() }
     }
 
-    /// Tells which task it is as well, for names may not be unique.
+    /// Adds the id of the task to each line, since names may not be unique.
     #[must_use]
     pub fn with_id(mut self, id: TaskId) -> Self {
         self.id = Some(id);
@@ -97,7 +98,7 @@ impl<W: Write + Send> ProgressBar for JsonLines<W> {
     }
 }
 
-/// The last field of a line, if there is something to be told.
+/// The last field of a line, if there are any parts.
 struct Parts<'a>(&'a [PartState]);
 
 impl fmt::Display for Parts<'_> {
@@ -112,7 +113,7 @@ impl fmt::Display for Parts<'_> {
     }
 }
 
-/// As a serializer writes it: also a whole number is one with a point.
+/// Written as by a serializer: even a whole number has a decimal point.
 struct Number(f64);
 
 impl fmt::Display for Number {

@@ -1,22 +1,23 @@
-//! Bars for those who do not look at a terminal: wrappers and editors, and the terminal itself.
+//! Bars beyond the screen: for wrappers and editors, and for the tab or task bar of the terminal itself.
 //!
 //! Each is a [`ProgressBar`](crate::ProgressBar), given to a task with [`with_bar`](crate::ProgressFuture::with_bar), and
-//! writes to anything that is [`io::Write`](std::io::Write):
+//! writes to any [`io::Write`](std::io::Write):
 //!
-//! - [`JsonLines`]: an object of JSON for each update, a line each, for wrappers and CI;
+//! - [`JsonLines`]: a line with a JSON object for each update, for wrappers and CI;
 //! - [`Taskbar`]: the progress that the terminal shows in its tab, its title or its task bar (OSC 9;4);
-//! - [`WorkDoneProgress`]: the messages of the Language Server Protocol by which a server shows an editor what it does.
+//! - [`WorkDoneProgress`]: the messages of the Language Server Protocol with which a server shows its progress in an
+//!   editor.
 //!
 //! # The end
 //!
-//! A task that was given a bar [finishes](crate::ProgressBar::finish) it, when it has ended or when its future is dropped or
-//! detached before: then there is a last line, the notification that ends the progress, and nothing more in the tab. A bar
-//! that somebody else uses and drops without that leaves what it has shown.
+//! A bar that was given to a task is [finished](crate::ProgressBar::finish) when the task has ended, or when its future is
+//! dropped or detached before: it then writes a last line or the notification that ends the progress, or clears the tab. A bar
+//! that is used in another way, and dropped without that, leaves what it has shown.
 //!
 //! # Errors
 //!
-//! A bar that cannot write has nobody who looks at it, and its task is not to end because of that. So the first error is
-//! the end of what is written: the bar lets go of its writer, and the task goes on.
+//! A bar that cannot write has no reader left, and its task must not end because of that. So the first error is the
+//! end of what is written: the bar drops its writer, and the task goes on.
 //!
 //! # Examples
 //!

@@ -1,4 +1,4 @@
-//! Where bars write to.
+//! What bars write to.
 
 use std::io::Write;
 
@@ -11,12 +11,12 @@ impl<W: Write> Out<W> {
         Self(Some(out))
     }
 
-    /// One that nothing is written to.
+    /// A writer that discards everything.
     pub(super) fn nowhere() -> Self {
         Self(None)
     }
 
-    /// Writes in one go, so that those who share a writer do not come in between.
+    /// Writes in one go, so that other users of the writer do not come in between.
     pub(super) fn say(&mut self, text: &str) {
         if let Some(out) = &mut self.0 {
             if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
@@ -32,7 +32,7 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::Arc;
 
-    /// Fails, and counts who holds it.
+    /// Fails, and shows whether it is still held.
     struct Broken {
         _held: Arc<()>,
     }

@@ -7,15 +7,15 @@ use crate::bars::out::Out;
 use crate::future::bar::ProgressBar;
 use crate::progress::{ProgressState, Status};
 
-/// A bar that the terminal draws: in its tab, its title or the task bar. Terminals are told by the sequence OSC 9;4, which
+/// A bar that the terminal draws: in its tab, its title or the task bar. It is controlled by the escape sequence OSC 9;4, which
 /// comes from ConEmu.
 ///
-/// It shows a fraction, in which what [parts](crate::Updater::split) have done is counted, or that something is going on where the
-/// total is not known, and that the task is paused. It goes when the task ends, in whatever way. A terminal has one such bar: of
-/// several tasks, the last one to say something is seen.
+/// It shows the fraction that is done, including what [parts](crate::Updater::split) have done, or just that something is going
+/// on if the total is unknown; and whether the task is paused. It disappears when the task ends, in whatever way. A terminal
+/// has one such bar: of several tasks, the last one to report is seen.
 ///
-/// The sequence moves no cursor and needs no line, so it goes well with other bars. After an error of the writer nothing more is
-/// [written](crate::bars#errors).
+/// The sequence moves no cursor and needs no line, so it goes well with other bars. After an error of the writer nothing more
+/// is [written](crate::bars#errors).
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ pub struct Taskbar<W> {
     shown: Shown,
 }
 
-/// What the terminal shows. The numbers are those of the sequence.
+/// What the terminal shows. The numbers are percentages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     Nothing,
@@ -42,8 +42,8 @@ enum Shown {
 }
 
 impl Taskbar<Stderr> {
-    /// On standard error, where that is a terminal which is known to draw such a bar. Elsewhere nothing is written: some
-    /// take the sequence for a message to their user.
+    /// On standard error, if that is a terminal that is known to draw such a bar. Otherwise nothing is written: some
+    /// terminals take the sequence for a message to their user.
     #[must_use]
     pub fn stderr() -> Self {
         let is_known = stderr().is_terminal() && draws_it(|variable| env::var(variable).ok());
@@ -88,7 +88,7 @@ impl<W: Write + Send> ProgressBar for Taskbar<W> {
 /// Whether the terminal that set these variables draws the bar.
 fn draws_it(variable: impl Fn(&str) -> Option<String>) -> bool {
     let is = |name, value| variable(name).is_some_and(|it| it == value);
-    // iTerm2 says in letters with numbers what it can: P is for progress bars.
+    // iTerm2 lists its features as letters with numbers: P stands for progress bars.
     let iterm_can = || variable("TERM_FEATURES").is_some_and(|features| features.contains('P'));
     variable("WT_SESSION").is_some()
         || is("ConEmuANSI", "ON")

@@ -8,17 +8,17 @@ use crate::future::bar::ProgressBar;
 use crate::json::Quoted;
 use crate::progress::ProgressState;
 
-/// A bar in an editor: what the Language Server Protocol calls work done progress, notifications `$/progress` with `begin`,
+/// A bar in an editor: the work done progress of the Language Server Protocol, `$/progress` notifications with `begin`,
 /// `report` and `end`.
 ///
-/// The notifications are framed as that protocol wants it, with a `Content-Length` each, and written in one go: a server may
-/// write its other messages to the same writer. The token is one that the client has sent along with a request
+/// The notifications are framed as that protocol requires, each with a `Content-Length`, and each is written in one go: a
+/// server may write its other messages to the same writer. The token is one that the client has sent with a request
 /// (`workDoneToken`), or has agreed to (`window/workDoneProgress/create`).
 ///
-/// `begin` and `report` have a `percentage`, which is 0 until the total is known, and does not go back: editors may ignore one that
-/// comes later, or falls. The message is that of the task, or else names the [parts](crate::Updater::named) that are under way; at
-/// the end it is how the task ended. Nothing is written where neither changes. After an error of the writer nothing more is
-/// [written](crate::bars#errors).
+/// `begin` and `report` have a `percentage`, which is 0 until the total is known, and never falls: editors may ignore a
+/// percentage that falls, or that only comes later. The message is that of the task, or else names the
+/// [parts](crate::Updater::named) that are under way; at the end it says how the task ended. Nothing is written if neither
+/// changes. After an error of the writer nothing more is [written](crate::bars#errors).
 ///
 /// # Examples
 ///
@@ -39,18 +39,18 @@ pub struct WorkDoneProgress<W> {
     token: String,
     title: String,
     is_cancellable: bool,
-    /// What was told last, once it has begun.
+    /// The percentage and the message that were sent last; `None` before `begin`.
     told: Option<(u8, Option<Arc<str>>)>,
 }
 
 impl<W: Write> WorkDoneProgress<W> {
-    /// One that writes to `out`, with this token and this title.
+    /// A bar that writes to `out`, with this token and this title.
     pub fn new(out: W, token: impl Into<String>, title: impl Into<String>) -> Self {
         Self { out: Out::new(out), token: token.into(), title: title.into(), is_cancellable: false, told: None }
     }
 
-    /// Lets the editor offer to cancel the task. When its user does, it sends `window/workDoneProgress/cancel`: for the program to
-    /// hear, which then [cancels](crate::Canceller::cancel).
+    /// Lets the editor offer to cancel the task. If its user does so, it sends `window/workDoneProgress/cancel`: the program
+    /// must receive that, and [cancel](crate::Canceller::cancel) the task.
     #[must_use]
     pub fn cancellable(mut self) -> Self {
         self.is_cancellable = true;
@@ -71,7 +71,7 @@ impl<W: Write> WorkDoneProgress<W> {
             Some(_) => r#""kind":"report""#.to_owned(),
             None => format!(r#""kind":"begin","title":{},"cancellable":{}"#, Quoted(&self.title), self.is_cancellable),
         };
-        // An editor keeps the message before where there is none.
+        // An editor keeps the previous message if there is none.
         let has_message = known.is_some_and(Option::is_some);
         let shown = message.as_deref().or(has_message.then_some(""));
         self.notify(&format!(r#"{begin},"percentage":{percentage}{}"#, field(shown)));
@@ -100,7 +100,7 @@ impl<W: Write + Send> ProgressBar for WorkDoneProgress<W> {
     }
 }
 
-/// What the task is doing, by its message, or else by the parts that are no parts of others.
+/// What the task is doing: its message, or else the names of its outermost parts.
 fn message_of(state: &ProgressState) -> Option<Arc<str>> {
     let names = || {
         let parts = state.parts.iter().filter(|part| part.depth == 0).map(|part| &*part.name);

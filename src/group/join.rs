@@ -19,8 +19,8 @@ impl<T> TaskGroup<T> {
     ///
     /// A failure is any outcome but a value, including the cancellation of a task by other means. The error tells how
     /// many [other](TaskError::others) tasks have failed as well. The values of tasks that ended before the failure
-    /// are dropped. Outcomes that the stream has already handed out are not included. A paused group is resumed, since
-    /// it can no longer be resumed afterwards, except by a [handle](Self::handle).
+    /// are dropped. Outcomes that the stream has already handed out are not included. A paused group is resumed; from
+    /// then on, only a [handle](Self::handle) can pause and resume it.
     ///
     /// # Examples
     ///

@@ -26,7 +26,7 @@ pub struct ThreadPoolBuilder {
 }
 
 impl ThreadPoolExecutor {
-    /// A pool with other settings.
+    /// A builder for a pool with other settings.
     ///
     /// # Examples
     ///
@@ -121,7 +121,7 @@ impl ThreadPoolBuilder {
         if self.settings.max_workers == 0 {
             self.settings.max_workers = thread::available_parallelism().map_or(1, NonZero::get);
         }
-        // Part of a C string below.
+        // The name becomes a C string.
         self.settings.thread_name.retain(|character| character != '\0');
         ThreadPoolExecutor { pool: Arc::new(Pool::new(self.settings)) }
     }

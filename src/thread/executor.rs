@@ -1,4 +1,4 @@
-//! The pool as its users have it.
+//! The public side of the pool.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,22 +13,23 @@ use crate::thread::pool::Pool;
 /// Threads are started as they are needed, up to a maximum, and are kept until the executor is dropped. A task that
 /// panics costs no thread. Idle threads use no CPU.
 ///
-/// | | new tasks | tasks that wait | tasks that run |
+/// | | new tasks | pending tasks | running tasks |
 /// |---|---|---|---|
 /// | drop the executor | – | are run | keep running |
 /// | [`shutdown`](Self::shutdown) | rejected | are run | keep running |
 /// | [`shutdown_now`](Self::shutdown_now) | rejected | cancelled | asked to end |
 ///
-/// None of them blocks; the threads end when there is nothing left to do.
+/// None of these blocks; the threads end when there is nothing left to do.
 ///
-/// Where the system cannot start a thread, the others do the work. For the first one, `submit` tries again for 5 s, since
-/// nobody else is there to do so; after that the tasks are rejected with an error that says what was missing.
+/// If the system cannot start a thread, the others do the work. If there are no others, `submit` tries again for 5 s; after
+/// that the tasks are rejected with an error that says what was missing.
 ///
 /// # Tasks that wait for tasks of their own pool
 ///
 /// A future that is polled or [waited](crate::ProgressFuture::wait) for on a thread of the pool that its task was
-/// submitted to runs the task right there, if no other thread has started it. So tasks can submit tasks to their own
-/// pool and wait for them, even if it has one thread only; what a task waits for counts on the stack of its thread.
+/// submitted to runs the task right there, unless another thread has started it. So tasks can submit tasks to their
+/// own pool and wait for them, even if it has only one thread. A task that is run in this way uses the stack of the
+/// thread that waits.
 ///
 /// # Examples
 ///
@@ -125,7 +126,8 @@ impl Executor for ThreadPoolExecutor {
     fn execute(&self, job: Job) {
         let task = job.task().clone();
         self.pool.add(job);
-        // Another executor may have kept it until now, and a thread of this pool may wait for it: that is to run it.
+        // Another executor may have held the job until now, and a thread of this pool may wait for it: that thread
+        // must then run it.
         task.core.waiter.wake();
     }
 

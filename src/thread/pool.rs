@@ -1,11 +1,11 @@
 //! The threads of a pool, and their queue.
 //!
-//! Jobs are added at the *intake*. A thread that finds more than a few there makes all of them *ready*, at a second lock,
-//! where threads take them without meeting those who add. Nothing is taken from the intake while anything is ready, so the
-//! order is still that of one queue; while there are few, there is one lock to pass and no other.
+//! Jobs are added at the *intake*. A thread that finds more than a few there makes all of them *ready*, behind a second lock,
+//! where threads take them without contending with those that add jobs. Nothing is taken from the intake while anything is
+//! ready, so the order is still that of one queue; with few jobs, there is only one lock to pass.
 //!
-//! The lock of the intake also guards how many workers look for jobs or sleep, so that whoever adds a job or takes one
-//! can tell whether another worker has to be woken ([`Pool::summon`]):
+//! The lock of the intake also guards how many workers look for jobs or sleep, so that a thread that adds or takes a
+//! job can tell whether another worker has to be woken ([`Pool::summon`]):
 //!
 //! ```text
 //!             takes a job                  finds none for some microseconds
@@ -15,12 +15,12 @@
 //!            ends the job                         is called
 //! ```
 //!
-//! A worker that looks spares its caller a wake-up, which costs more than all the rest of a small task. The worker that
-//! fell asleep last is called first: its stack and its processor are the warmest. At most one worker is being woken at a
-//! time: it calls the next one, if there still is something to do. So one that was started or woken takes its first
-//! job with the lock of the intake held.
+//! A worker that is looking saves the thread that adds a job a wake-up, which costs more than all the rest of a small
+//! task. The worker that fell asleep last is woken first: its stack and its processor are the warmest. At most one
+//! worker is being woken at a time: it wakes the next one, if there still is something to do. For this, a worker that
+//! was started or woken takes its first job with the lock of the intake held.
 //!
-//! Deliberately absent: work stealing and shares of the queue (tasks are long; first in, first out is what users can reason
+//! Deliberately absent: work stealing and per-thread queues (tasks are long; first in, first out is what users can reason
 //! about), idle time-outs (a sleeping thread costs nothing but its stack).
 
 use std::collections::{HashMap, VecDeque};
@@ -50,7 +50,7 @@ use crate::task::{TaskRef, state};
 
 /// More jobs than this are made ready: a second lock only pays for many.
 const FEW: usize = 8;
-/// Fewer tasks than this that have ended while they waited are left in the queue until their turn comes.
+/// Fewer tasks than this that have ended in the queue are left there until their turn comes.
 const SWEEP: usize = 64;
 
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ pub(super) struct Settings {
 
 pub(super) struct Pool {
     pub(super) settings: Settings,
-    /// By which its tasks know it.
+    /// Identifies the pool to its tasks.
     id: u32,
     intake: Padded<Intake>,
     /// Jobs that come before those of the intake. Lock order: `intake` before `ready`, which is filled only with both
@@ -73,7 +73,7 @@ pub(super) struct Pool {
     progress: Event,
 }
 
-/// A part of the queue on cache lines of its own, with its length for those who look without the lock.
+/// A part of the queue on cache lines of its own, with its length for threads that look without the lock.
 #[repr(align(128))]
 struct Padded<T> {
     part: Mutex<T>,
@@ -83,19 +83,19 @@ struct Padded<T> {
 #[derive(Default)]
 struct Intake {
     jobs: VecDeque<Job>,
-    /// Of all threads, by their numbers.
+    /// The workers of all threads, by their numbers.
     workers: Vec<Arc<Worker>>,
     /// Tasks that are running on a thread that waits for them.
     helped: Vec<TaskRef>,
     /// Jobs that were paused when their turn came.
     held: HashMap<TaskId, Job>,
     threads: usize,
-    /// Those of them that are not there yet.
+    /// How many of these are still being started.
     starting: usize,
     /// The numbers of threads that could not be started.
     vacant: Vec<usize>,
     looking: usize,
-    /// Workers that sleep; the last of them fell asleep last.
+    /// Workers that sleep; the one that fell asleep last is at the end.
     asleep: Vec<Arc<Worker>>,
     /// Whether a sleeper was woken, and does not run yet.
     is_waking: bool,
@@ -103,16 +103,16 @@ struct Intake {
     is_closed: bool,
     /// How many tasks had [ended in a queue](transitions::left_behind) when this one was swept last.
     left_behind: usize,
-    /// How many callers are cancelling what has been waiting.
+    /// How many callers are cancelling tasks that were waiting.
     cancelling: usize,
 }
 
-/// What others share with a thread, on cache lines of its own.
+/// What a thread shares with others, on cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
 struct Worker {
-    /// What it is working on. Locked last: a job is put here before its queue is unlocked, so that a shutdown sees it
-    /// at every moment.
+    /// The job that the worker is working on. Locked last: a job is put here before its queue is unlocked, so that a
+    /// shutdown sees it at every moment.
     job: Mutex<Option<Job>>,
     wake: Condvar,
 }
@@ -120,7 +120,7 @@ struct Worker {
 impl Intake {
     fn push(&mut self, job: Job) {
         if self.jobs.len() == self.jobs.capacity() {
-            // By a half only: what is empty counts as memory of the tasks that wait.
+            // By a half only: unused capacity counts as memory of the waiting tasks.
             self.jobs.reserve_exact(self.jobs.len() / 2 + 4);
         }
         self.jobs.push_back(job);
@@ -177,8 +177,8 @@ impl Pool {
         drop(ended);
     }
 
-    /// Takes out what was cancelled while it waited, or run by whoever waited for it, once that may be half of all: no thread
-    /// may come to it for long.
+    /// Takes out tasks that were cancelled while they waited, or run by a thread that waited for them, once they may be half of
+    /// all: it may take long until a thread comes to them.
     fn sweep(&self, intake: &mut Intake) -> Vec<Job> {
         let left_behind = transitions::left_behind();
         let most = left_behind.wrapping_sub(intake.left_behind);
@@ -204,16 +204,16 @@ impl Pool {
         ended
     }
 
-    /// Jobs that wait. With the intake locked, this is exact, except that ready ones may have been taken.
+    /// How many jobs wait. With the intake locked, this is exact, except that ready ones may have been taken.
     pub(super) fn waiting(&self) -> usize {
         self.intake.len() + self.ready.len()
     }
 
-    /// Wakes or starts a worker, if there are more jobs than workers that look for one.
+    /// Wakes or starts a worker if there are more jobs than workers that look for one.
     fn summon(self: &Arc<Self>, mut intake: MutexGuard<'_, Intake>) {
         let has_sleeper = !intake.asleep.is_empty();
         let has_more = if has_sleeper { !intake.is_waking } else { intake.threads < self.settings.max_workers };
-        // In this order: to read how many are ready contends with those who take them.
+        // In this order: reading how many are ready contends with the threads that take them.
         if !has_more || intake.jobs.len() <= intake.looking && self.waiting() <= intake.looking {
             return;
         }
@@ -235,7 +235,8 @@ impl Pool {
         }
     }
 
-    /// Where the system lacks what it takes, and no other thread does the work, tries again for a while.
+    /// Starts a thread. If the system lacks resources for it, and no other thread does the work, tries again for a
+    /// while.
     #[cold]
     fn start_thread(self: &Arc<Self>, index: usize, worker: &Arc<Worker>) {
         let is_worth_it = |error: &io::Error| shortage::of_threads(error) && self.is_stranded();
@@ -264,13 +265,13 @@ impl Pool {
         builder.spawn(move || pool.work(&worker)).map(drop)
     }
 
-    /// Whether there are jobs, and no thread that would come to them.
+    /// Whether there are jobs, and no thread that would get to them.
     fn is_stranded(&self) -> bool {
         let intake = self.intake.lock();
         intake.threads == intake.starting && self.waiting() > 0
     }
 
-    /// Takes every job that waits, in their order.
+    /// Takes all waiting jobs, in order.
     fn take_all(&self, intake: &mut Intake) -> Vec<Job> {
         let mut ready = self.ready.lock();
         self.intake.set_len(0);
@@ -283,7 +284,7 @@ impl Pool {
         let report_interval = self.settings.report_interval;
         run::enter_pool(CurrentPool { id: self.id, report_interval });
         let mut context = Context::with_interval(report_interval);
-        // Whoever waits for the first task may need this processor.
+        // The thread that waits for the first task may need this processor.
         let mut spin = AdaptiveSpin::after_passing(1);
         let mut next = self.next(worker, &mut spin);
         let mut free_since = 0;
@@ -301,7 +302,7 @@ impl Pool {
         }
     }
 
-    /// The next of the tasks that are ready.
+    /// Takes the next of the ready tasks.
     fn next_ready(&self, worker: &Worker) -> Option<TaskRef> {
         if self.ready.len() == 0 {
             return None;
@@ -318,7 +319,7 @@ impl Pool {
         Some(worker.start(job, ready))
     }
 
-    /// Waits for the next task; `None` when the thread is to end. Wakes another worker for what is left.
+    /// Waits for the next task; `None` if the thread must end. Wakes another worker for what is left.
     fn next(self: &Arc<Self>, worker: &Arc<Worker>, spin: &mut AdaptiveSpin) -> Option<TaskRef> {
         let mut intake = self.intake.lock();
         if self.waiting() == 0 && !intake.is_closed {
@@ -346,7 +347,7 @@ impl Pool {
         }
     }
 
-    /// Takes the first job for a worker, and makes the others ready if they are many.
+    /// Takes the first job for a worker, and makes the others ready if there are many.
     fn take(&self, intake: &mut Intake, worker: &Worker) -> Option<Started> {
         if self.ready.len() > 0 {
             if let Some(started) = self.take_ready(worker) {
@@ -398,8 +399,8 @@ impl Pool {
         }
     }
 
-    /// Keeps track of a task that somebody else has started. One that was cancelled before it could start needs no tracking,
-    /// and there may be many of them at a time.
+    /// Keeps track of a task that another thread has started. A task that was cancelled before it could start needs no
+    /// tracking, and there may be many of those at a time.
     fn note(&self, task: TaskRef) {
         let mut intake = self.intake.lock();
         let (ended, helped): (Vec<_>, _) =
@@ -421,8 +422,8 @@ impl Pool {
         asleep.iter().for_each(|worker| worker.wake.notify_one());
     }
 
-    /// Accepts no more jobs, and cancels all tasks. None of those that wait is started meanwhile, neither by a thread of the
-    /// pool nor by a task that waits for it.
+    /// Accepts no more jobs, and cancels all tasks. No waiting task is started meanwhile, neither by a thread of the pool nor
+    /// by a task that waits for it.
     pub(super) fn close_now(&self) {
         let standstill = Standstill::begin();
         self.close();
@@ -443,7 +444,8 @@ impl Pool {
     }
 }
 
-/// A task that is being started by a thread, and what that has ended before, to be dropped without the locks.
+/// A task that a thread is starting, and the job that the thread has ended before, which must be dropped without the
+/// locks.
 type Started = (TaskRef, Option<Job>);
 
 impl Worker {
@@ -451,8 +453,8 @@ impl Worker {
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Works on this job from now on, and then unlocks the queue that it was taken from: to look at the job itself takes a
-    /// while, as another processor has written it.
+    /// Makes this the job that the worker works on, and only then unlocks the queue it was taken from. Looks at the job itself
+    /// after that, which takes a while, as another processor has written it.
     #[inline(always)]
     fn start<Q>(&self, job: Job, queue: Q) -> Started {
         let mut place = self.job();
@@ -462,7 +464,7 @@ impl Worker {
         (job.task().clone(), ended)
     }
 
-    /// Drops the job that it was working on.
+    /// Drops the job that the worker was working on.
     fn forget_ended(&self) {
         let ended = self.job().take();
         // Without the lock: this may drop values of the user.

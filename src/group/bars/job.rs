@@ -1,14 +1,14 @@
-//! Whether the shell has moved the program to the background, as `bg` does after Ctrl-Z.
+//! Detects that the shell has moved the program to the background, as `bg` does after Ctrl-Z.
 
-/// A program with job control.
+/// The state of the program under job control.
 #[derive(Debug, Default)]
 pub(super) struct Job {
     was_in_foreground: bool,
 }
 
 impl Job {
-    /// A program that never was in the foreground does not count: `timeout` and the like give it a process group of its
-    /// own, and leave the terminal to it all the same.
+    /// A program that was never in the foreground does not count: `timeout` and the like give it a process group of
+    /// its own, and still leave the terminal to it.
     pub(super) fn is_in_background(&mut self) -> bool {
         let is_in_foreground = is_in_foreground();
         self.was_in_foreground |= is_in_foreground == Some(true);
@@ -16,7 +16,7 @@ impl Job {
     }
 }
 
-/// Not known if standard error is not the terminal that controls the program.
+/// `None` if standard error is not the controlling terminal of the program.
 #[cfg(unix)]
 fn is_in_foreground() -> Option<bool> {
     let foreground = rustix::termios::tcgetpgrp(std::io::stderr()).ok()?;

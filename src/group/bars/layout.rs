@@ -1,4 +1,4 @@
-//! The line of each task, laid out in the columns that there are.
+//! The line of each task, laid out in the available columns.
 //!
 //! ```text
 //! hash a.iso            25 %  ━━━━━━━━╸──────────────────────  0.5/2.0 GiB  35.2 MiB/s, 43 s left
@@ -6,8 +6,8 @@
 //! total                 12 %  ━━━━╸──────────────────────────  5 of 16 ended: 4 finished, 1 failed
 //! ```
 //!
-//! What there is no room for is left out: first the message, then the bar, then the count. A name and how much is done are
-//! always there. The last column is never written to: a terminal that wraps there, or shows `^C`, would tear the line.
+//! What does not fit is left out: first the message, then the bar, then the count. The name and how much is done are always
+//! shown. The last column is never written to: a terminal that wraps there, or shows `^C`, would tear the line.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const SHORTEST_NOTE: usize = 8;
 /// How far parts of a task are indented.
 const INDENT: usize = 2;
 
-/// What ends a line of something that has failed, where there are no colours.
+/// Ends the line of something that has failed, if there are no colours.
 pub(super) const MARK: &str = " ✗";
 
 /// How many columns there are, and whether there are colours.
@@ -37,20 +37,20 @@ pub(super) struct Canvas {
     pub(super) has_colours: bool,
 }
 
-/// What is to be said of a task, or of a part of one.
+/// What is shown of a task, or of a part of one.
 pub(super) struct Row {
     name: String,
     indent: usize,
-    /// How much is done, from 0 to 1, where that is known.
+    /// How much is done, from 0 to 1, if that is known.
     fraction: Option<f64>,
     status: Status,
     count: String,
-    /// The longest comes first.
+    /// Alternatives, the longest first.
     notes: Vec<String>,
 }
 
 impl Row {
-    /// One for each task, and for parts of them that have a name, as long as there is room for these.
+    /// A row for each task, and for its parts that have a name as long as there is room for these.
     pub(super) fn of_tasks<'a>(
         tasks: impl Iterator<Item = (&'a str, ProgressState)>,
         mut room_for_parts: usize,
@@ -72,7 +72,7 @@ impl Row {
             indent: INDENT * (usize::from(part.depth) + 1),
             fraction: part.fraction(),
             status,
-            // The units are those of the task, which only the task knows.
+            // `units` are those of tasks; those of a part only the task knows.
             count: Units::Numbers.count(part.n, part.total),
             notes: Vec::new(),
         }
@@ -95,7 +95,7 @@ impl Row {
         Self { name: one_line(name).into_owned(), indent: 0, fraction, status: state.status, count, notes }
     }
 
-    /// For all of `tasks`, of which some may not be shown.
+    /// The row for all of `tasks`, of which some may be hidden.
     pub(super) fn of_group(progress: &GroupProgress, tasks: u64, hidden: usize, units: &Units) -> Self {
         let (ended, eta) = (progress.ended(), worth_telling(progress.eta()));
         let failures = counts(&[(progress.failed, "failed"), (progress.cancelled, "cancelled")]);
@@ -129,26 +129,26 @@ impl Row {
     }
 }
 
-/// The part that is done, without what was cancelled or has failed: that is never all.
+/// The fraction that is done, less what was cancelled or has failed: with failures, it never reaches 1.
 fn achieved(progress: &GroupProgress, tasks: u64) -> Option<f64> {
     let lost = (progress.failed + progress.cancelled) as f64 / tasks.max(1) as f64;
     progress.fraction().map(|fraction| fraction * (1.0 - lost).max(0.0))
 }
 
-/// `12 finished, 3 failed`, without those of which there are none.
+/// `12 finished, 3 failed`, without counts of zero.
 fn counts(counts: &[(usize, &str)]) -> String {
     let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     counts.collect::<Vec<_>>().join(", ")
 }
 
-/// The longest comes first. The last is empty, as a time that is cut off says nothing.
+/// Alternatives, the longest first. The last is empty, as a time that is cut off says nothing.
 fn speeds(rate: String, eta: Option<Duration>) -> [String; 3] {
     let left = worth_telling(eta).map_or(String::new(), |eta| format!("{} left", told(eta)));
     let both = if rate.is_empty() || left.is_empty() { rate + &left } else { format!("{rate}, {left}") };
     [both, left, String::new()]
 }
 
-/// Less than a moment is nothing.
+/// Drops a time of less than a moment.
 fn worth_telling(eta: Option<Duration>) -> Option<Duration> {
     eta.filter(|eta| eta.as_millis() >= 50)
 }
@@ -163,7 +163,7 @@ pub(super) fn told(time: Duration) -> String {
     }
 }
 
-/// The columns of one line; none where there is no room for it.
+/// The widths of the columns of a line; 0 for a column without room.
 struct Widths {
     name: usize,
     percent: usize,
@@ -214,7 +214,7 @@ impl Canvas {
             None => " ".repeat(widths.bar),
         };
         let note = row.notes.iter().find(|note| width(note) <= widths.note).or(row.notes.last());
-        // However deep it is, half of the column is for the name.
+        // However deep the part is, half of the column is for the name.
         let indent = " ".repeat(row.indent.min(widths.name / 2));
         let cells = [
             fit(&(indent + &row.name), widths.name),
@@ -230,7 +230,7 @@ impl Canvas {
     fn whole(self, row: &Row, name: usize) -> String {
         let percent = row.fraction.map_or(String::new(), |fraction| percent(fraction, row.status));
         let mark = if row.status == Status::Failed && !self.has_colours { MARK } else { "" };
-        // In line with the names above, if there is room for more than them.
+        // Aligned with the names above, if there is room for more than them.
         let name = if self.columns >= 60 { name } else { width(&row.name) };
         let left = self.room().saturating_sub(name + gapped(PERCENT) + GAP + width(mark));
         let note = row.notes.iter().find(|note| width(note) <= left).or(row.notes.last());
@@ -242,7 +242,7 @@ impl Canvas {
         join(&[self.paint(&fit(&row.name, name), Some(Style::new().bold())), align_right(&percent, PERCENT), bar, note])
     }
 
-    /// A line that stays, of a text.
+    /// The line of a text that stays.
     pub(super) fn last_line(self, text: &str, has_failures: bool) -> String {
         let mark = if has_failures && !self.has_colours { MARK } else { "" };
         let text = cut(text, self.room().saturating_sub(width(mark)));
@@ -258,7 +258,7 @@ impl Canvas {
         self.paint(&filled, Some(style.clone())) + &self.paint(&track, Some(Style::new().color256(238)))
     }
 
-    /// What makes a status stand out.
+    /// The style that makes a status stand out.
     fn shade(self, status: Status) -> Option<Style> {
         match status {
             Status::Failed => Some(Style::new().red()),
@@ -275,13 +275,13 @@ impl Canvas {
     }
 }
 
-/// Rounded down, and less than all of what has not ended well.
+/// Rounded down, and less than 100 for what has not ended well.
 fn percent(fraction: f64, status: Status) -> String {
     let most = if matches!(status, Status::Failed | Status::Cancelled) { 99 } else { 100 };
     format!("{} %", ((fraction * 100.0 + ROUNDING) as u32).min(most))
 }
 
-/// A column of this width, if there is room for it.
+/// Takes a column of this width, if there is room for it. Returns its width, or 0.
 fn take(left: &mut usize, width: usize) -> usize {
     if width == 0 || gapped(width) > *left {
         return 0;
@@ -304,7 +304,7 @@ pub(super) fn width(text: &str) -> usize {
     text.chars().filter_map(UnicodeWidthChar::width).sum()
 }
 
-/// Cuts what is too wide.
+/// Cuts a text that is too wide.
 fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -320,14 +320,14 @@ fn cut(text: &str, columns: usize) -> String {
     if columns == 0 { String::new() } else { format!("{}…", text[..end].trim_end()) }
 }
 
-/// Cuts what is too wide, and fills up what is not wide enough.
+/// Cuts a text that is too wide, and pads one that is too narrow.
 fn fit(text: &str, columns: usize) -> String {
     let text = cut(text, columns);
     let missing = columns.saturating_sub(width(&text));
     text + &" ".repeat(missing)
 }
 
-/// Left out where it does not fit.
+/// Left blank if it does not fit.
 fn align_right(text: &str, columns: usize) -> String {
     match columns.checked_sub(width(text)) {
         Some(missing) => " ".repeat(missing) + text,

@@ -1,8 +1,8 @@
 //! Tasks on a terminal: what is shown of them, and where.
 //!
-//! - [`layout`] makes lines of what is known, [`units`] of what is counted.
-//! - [`terminal`] draws them on standard error; [`plain`] writes lines where nothing can be drawn again. Bars of
-//!   `indicatif` that somebody else has made are drawn by that.
+//! - [`layout`] makes lines of the states of tasks, and [`units`] formats what they count.
+//! - [`terminal`] draws the lines on standard error; [`plain`] writes lines where nothing can be redrawn. Bars among
+//!   those of a `MultiProgress` of the program are drawn by `indicatif`.
 
 mod job;
 mod layout;
@@ -42,21 +42,21 @@ use crate::task::lines::{Feed, Line, LineTarget, whole_characters};
 /// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars), [`Map::show_bars`](crate::Map::show_bars) and
 /// [`ProgressFuture::show_bar`]. With the feature `indicatif`.
 ///
-/// It can be cloned and sent; all clones are the same bars. They are drawn where what they show is polled, at most 20
-/// times a second; all that are shown on standard error share the terminal. Each task takes one line, whatever its name
-/// and its messages hold; below it, while they are under way, stand its parts that have a [name](crate::Updater::named),
-/// indented, if there is room for them.
+/// It can be cloned and sent; all clones are the same bars. They are drawn where the group, map or task is polled, at
+/// most 20 times a second; all bars on standard error share the terminal. Each task takes one line, whatever its name
+/// and its messages contain. Below it, its parts that have a [name](crate::Updater::named) are shown while they are
+/// under way, indented, if there is room for them.
 ///
-/// Dropping it takes nothing away. The bars go on while their group, map or task is there, and when that is gone, what they
-/// showed last stays on the screen, unless they were [cleared](Self::clear).
+/// Dropping it removes nothing from the screen. The bars go on while their group, map or task exists, and what they showed last
+/// then stays on the screen, unless they were [cleared](Self::clear).
 ///
 /// # Text
 ///
-/// What the program writes while bars are there goes above them, whole, if it is written [by them](Self::println): a
-/// `GroupBars` is an [`io::Write`], which keeps what is written until its line is complete. So it is a target for loggers:
-/// `env_logger::Target::Pipe(Box::new(bars.clone()))`, `.with_writer(move || bars.clone())` of `tracing-subscriber`. Lines
-/// that tasks [say](crate::Updater::println) appear there as well, and what worker processes write, with
-/// `WorkerOutput::above_bars`. For all else there is [`suspend`](Self::suspend), such as for the messages of panics:
+/// What the program writes [through the bars](Self::println) while they are shown appears above them, whole: a `GroupBars` is
+/// an [`io::Write`] that keeps what is written until its line is complete. So it is a target for loggers:
+/// `env_logger::Target::Pipe(Box::new(bars.clone()))`, `.with_writer(move || bars.clone())` of `tracing-subscriber`. Lines that
+/// tasks [print](crate::Updater::println) appear there as well, and so does what worker processes write, with
+/// `WorkerOutput::above_bars`. For everything else, such as the messages of panics, there is [`suspend`](Self::suspend):
 ///
 /// ```
 /// use std::panic;
@@ -71,8 +71,8 @@ use crate::task::lines::{Feed, Line, LineTarget, whole_characters};
 ///
 /// While a program is stopped, the shell writes to the terminal. Bars that go on after two seconds or more are drawn
 /// anew below that, and what they showed before stays above. After `bg`, nothing is drawn until `fg`; lines are still
-/// written above the prompt or into it, as those of any program. A program that handles the signal takes its bars away
-/// before it stops, and has them back when it goes on; here with the crate
+/// written above the prompt or into it, as for any program. A program that handles the signal can remove its bars
+/// before it stops, and restore them when it goes on; here with the crate
 /// [`signal-hook`](https://docs.rs/signal-hook), and in the example `full_example` as a stream, with
 /// [`async-signal`](https://docs.rs/async-signal):
 ///
@@ -89,7 +89,8 @@ use crate::task::lines::{Feed, Line, LineTarget, whole_characters};
 /// # Colours
 ///
 /// By the usual conventions: none if `NO_COLOR` is set or `CLICOLOR` is 0, and colours even without a terminal if
-/// `CLICOLOR_FORCE` is not 0. If standard error is no terminal, or `TERM` is `dumb`, there are lines instead of bars.
+/// `CLICOLOR_FORCE` is not 0. If standard error is not a terminal, or `TERM` is `dumb`, there are lines instead of
+/// bars.
 ///
 /// # Examples
 ///
@@ -107,7 +108,7 @@ use crate::task::lines::{Feed, Line, LineTarget, whole_characters};
 /// ```
 pub struct GroupBars {
     shared: Arc<Mutex<Bars>>,
-    /// The beginning of a line that was written by this clone.
+    /// The beginning of a line that this clone has not completed.
     unfinished: Vec<u8>,
 }
 
@@ -118,15 +119,15 @@ struct Bars {
     /// The columns of the terminal, if that is not standard error.
     columns: Option<usize>,
     drawn_at: Option<Instant>,
-    /// Whether something has changed since.
+    /// Whether something has changed since `drawn_at`.
     is_dirty: bool,
-    /// Wakes whoever draws that, and whether the timer is set for it.
+    /// Wakes the poller that draws the change, and whether the timer is set for it.
     alarm: Arc<Waiter>,
     is_alarm_set: bool,
     is_cleared: bool,
-    /// All that was shown has ended, and that is what is shown.
+    /// Whether all tasks have ended, and the summary is shown.
     is_at_rest: bool,
-    /// When that was put together last, and how long it took.
+    /// When the summary was last put together, and how long that took.
     rested: Option<(Instant, Duration)>,
 }
 
@@ -137,26 +138,27 @@ enum Screen {
     Plain(Plain),
 }
 
-/// Lines among the bars of others.
+/// Lines among the other bars of a `MultiProgress`.
 struct Others {
     all: MultiProgress,
-    /// All lines, for it draws at each of its changes.
+    /// Holds all lines, since `indicatif` draws at each change.
     bar: indicatif::ProgressBar,
     rows: usize,
     shown: String,
 }
 
-/// The rows that are not for tasks: the line for all of them, and the one that the cursor is in.
+/// The rows that are not for tasks: the line for all of them, and the row of the cursor.
 const OTHER_ROWS: usize = 2;
 /// The columns of a terminal of unknown width: few enough for most.
 const NARROW: usize = 60;
 /// The time between two drawings.
 const FRAME: Duration = Duration::from_millis(50);
-/// How much of a line without an end is kept.
+/// How much of an unfinished line is kept.
 const LONGEST_LINE: usize = 64 << 10;
 
 impl GroupBars {
-    /// On standard error: bars, or lines where that is no terminal. All that are made in this way share one screen.
+    /// Bars on standard error, or lines if that is not a terminal. All bars that are made in this way share one
+    /// screen.
     #[must_use]
     pub fn new() -> Self {
         let screen = match standard_error() {
@@ -166,10 +168,10 @@ impl GroupBars {
         Self::of(screen, true)
     }
 
-    /// Among others, or on another terminal, which has that many rows: no more are drawn. At least one task is shown.
+    /// Bars among others, or on another terminal, with at most this many rows. At least one task is shown.
     ///
-    /// How wide that terminal is, [`columns`](Self::columns) says; else it is taken to be as wide as standard output or
-    /// error is, or 60 columns where neither is a terminal.
+    /// [`columns`](Self::columns) sets the width of that terminal; by default, it is assumed to be as wide as standard
+    /// error or standard output, or 60 columns if neither is a terminal.
     ///
     /// # Examples
     ///
@@ -192,8 +194,8 @@ impl GroupBars {
         Self::of(Screen::Others(Others { all, bar, rows, shown: String::new() }), false)
     }
 
-    /// A line for each task that has started, and for each that has ended. One that was over before anybody could look
-    /// has the latter only. Errors of `out` are ignored.
+    /// A line for each task that has started, and for each that has ended. A task that starts and ends between two
+    /// polls has the latter only. Errors of `out` are ignored.
     ///
     /// # Examples
     ///
@@ -229,7 +231,7 @@ impl GroupBars {
         Self { shared: Arc::new(Mutex::new(bars)), unfinished: Vec::new() }
     }
 
-    /// Says what the tasks count; numbers without a name by default.
+    /// Sets what the tasks count; numbers without a name by default.
     ///
     /// # Examples
     ///
@@ -251,7 +253,7 @@ impl GroupBars {
         self
     }
 
-    /// Says how wide the terminal is that the bars were put [on](Self::on). Lines that are shown take one column less.
+    /// Sets the width of the terminal that the bars were put [on](Self::on). Lines take one column less.
     ///
     /// # Examples
     ///
@@ -273,9 +275,9 @@ impl GroupBars {
         self
     }
 
-    /// Writes a line above the bars, without tearing them. It goes where they do.
+    /// Writes a line above the bars, without tearing them, to the same place as the bars.
     ///
-    /// Colours are kept; what else would move the cursor is left out.
+    /// Colours are kept; anything that would move the cursor is left out.
     ///
     /// # Examples
     ///
@@ -292,10 +294,10 @@ impl GroupBars {
         self.lock().screen.println(line.as_ref());
     }
 
-    /// Takes the bars away while `f` runs, so that it may write to the terminal as it likes, ask something of the user, or
-    /// run another program. They come back as they are by then; nothing is drawn meanwhile, and the tasks go on.
+    /// Removes the bars while `f` runs, so that it may write to the terminal as it likes, ask the user something, or run
+    /// another program. Nothing is drawn meanwhile, and the tasks go on; afterwards the bars come back, up to date.
     ///
-    /// Where the bars are among [others](Self::on), `f` must not write by them, nor end what they show.
+    /// If the bars are among [others](Self::on), `f` must not write through them, nor end what they show.
     ///
     /// # Examples
     ///
@@ -313,7 +315,7 @@ impl GroupBars {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn suspend<R>(&self, f: impl FnOnce() -> R) -> R {
-        // Without the lock: others may go on to show something, and `f` to write something.
+        // Without the lock: other threads may go on to show something, and `f` may write something.
         let screen = self.lock().screen.handle();
         match screen {
             Handle::Terminal(terminal) => terminal.suspend(f),
@@ -322,7 +324,7 @@ impl GroupBars {
         }
     }
 
-    /// Takes the bars away, for good. Lines that were written stay, and more can be.
+    /// Removes the bars for good. Lines that were written stay, and more can be written.
     ///
     /// # Examples
     ///
@@ -344,7 +346,7 @@ impl GroupBars {
         }
     }
 
-    /// Shows lines of tasks, except those that others have shown in the same place.
+    /// Shows lines of tasks, except those that other bars have shown in the same place.
     fn say(&self, lines: &[Line]) {
         let mut bars = self.lock();
         let target = match bars.is_standard_error {
@@ -357,7 +359,7 @@ impl GroupBars {
         }
     }
 
-    /// Draws what has changed, now or when the next frame is due: then `waker` is woken.
+    /// Draws what has changed now, or has `waker` woken when the next frame is due.
     fn draw(
         &self,
         has_changed: bool,
@@ -379,7 +381,7 @@ impl GroupBars {
             drop(bars);
             alarm.register(waker);
             if !is_set && TIMER.schedule(due, Box::new(Alarm(alarm))).is_err() {
-                // Nobody would come back to draw it.
+                // Nothing would wake the poller to draw it later.
                 self.lock().draw(now, rows);
             }
         }
@@ -398,7 +400,7 @@ impl Bars {
         self.screen.show(canvas.draw(&tasks, whole.as_ref()));
     }
 
-    /// The rows that there are for bars, and the columns.
+    /// The number of rows for bars, and the canvas.
     fn canvas(&self) -> (usize, Canvas) {
         let (height, columns) = self.screen.size();
         (height, Canvas { columns: self.columns.unwrap_or(columns), has_colours: has_colours() })
@@ -413,7 +415,7 @@ impl Bars {
         }
     }
 
-    /// The last line, of all that was shown.
+    /// Shows the last line, which summarizes all tasks.
     fn finish(&mut self, text: &str, has_failures: bool) {
         match &mut self.screen {
             Screen::Plain(plain) => plain.summarize(text, has_failures),
@@ -422,7 +424,7 @@ impl Bars {
         self.leave();
     }
 
-    /// What is shown stays there.
+    /// Leaves what is shown where it is.
     fn leave(&self) {
         if let (Screen::Others(others), false) = (&self.screen, self.is_cleared) {
             others.bar.abandon();
@@ -430,7 +432,7 @@ impl Bars {
     }
 }
 
-/// Wakes whoever has something to draw.
+/// Wakes the poller that has something to draw.
 struct Alarm(Arc<Waiter>);
 
 impl Timed for Alarm {
@@ -460,14 +462,14 @@ impl Screen {
         match self {
             Self::Terminal(block) => block.terminal().println(text),
             Self::Others(others) => {
-                // An error says that nobody reads it.
+                // An error means that the output has no reader.
                 let _ = others.all.println(printable_lines(text));
             }
             Self::Plain(plain) => plain.say(&printable_lines(text)),
         }
     }
 
-    /// How many rows there are, and how many columns.
+    /// Rows and columns.
     fn size(&self) -> (usize, usize) {
         match self {
             Self::Terminal(block) => block.size(),
@@ -505,12 +507,12 @@ fn has_colours() -> bool {
     !is_unwanted && colors_enabled_stderr()
 }
 
-/// Bars that follow a group or a map where that is polled.
+/// Bars that follow a group or a map where it is polled.
 #[derive(Clone)]
 pub(crate) struct Shown {
     bars: GroupBars,
     group: Arc<GroupState>,
-    /// What they have not shown yet.
+    /// What the bars have not shown yet.
     feed: Arc<Feed<GroupProgress>>,
 }
 
@@ -521,7 +523,7 @@ impl Shown {
         shown
     }
 
-    /// Draws also from within a task that runs where it is polled.
+    /// Makes a task that runs inside the poll draw as well.
     pub(crate) fn draw_within<T>(&self, task: &mut ProgressFuture<T>) {
         if task.is_inline() {
             task.observe(Box::new(self.clone()), ProgressState::INITIAL);
@@ -554,14 +556,14 @@ impl Shown {
         });
     }
 
-    /// For a poll of a task, which would end with a panic: the group says the same where it is drawn itself.
+    /// For the poll of a task, which a panic would end: drawing the group itself raises that panic again.
     fn catch_up_quietly(&self) {
         let _ = quietly(|| self.catch_up(None));
     }
 
-    /// Others show the group from now on.
+    /// Lets other bars show the group from now on.
     pub(crate) fn give_way(&self, others: &GroupBars) {
-        // Lines that were printed before are not passed on to them.
+        // Lines that were printed before are not passed on to the other bars.
         self.catch_up(None);
         self.feed.close();
         if !Arc::ptr_eq(&self.bars.shared, &others.shared) {
@@ -569,12 +571,14 @@ impl Shown {
         }
     }
 
-    /// All that there was has ended. More may come; until then it is shown as at the end, for the program may write below it.
+    /// Called when all tasks have ended. More may come; until then the summary is shown as at the end, since the program may
+    /// write below it.
     pub(crate) fn rest(&self) {
         let (bars, now) = (self.bars.lock(), Instant::now());
         let is_plain = matches!(bars.screen, Screen::Plain(_));
         let is_at_rest = bars.is_at_rest && !bars.is_dirty;
-        // All tasks are looked at each time: where groups end and go on again and again, that takes a tenth of the time at most.
+        // The summary looks at all tasks: for a group that ends and goes on again and again, it takes a tenth of the time at
+        // most.
         let is_costly = bars.rested.is_some_and(|(at, took)| now < at + 10 * took);
         drop(bars);
         if is_plain || is_at_rest || is_costly {
@@ -588,13 +592,13 @@ impl Shown {
         }
     }
 
-    /// What has become of all, on one line: names of tasks are in it.
+    /// The summary, kept to one line as it contains names of tasks, and the progress.
     fn summary(&self) -> (String, GroupProgress) {
         let (_, progress) = self.group.now(&self.feed);
         (one_line(&self.group.report().to_string()).into_owned(), progress)
     }
 
-    /// The group is gone, maybe because what is written to has panicked, and would do so again.
+    /// Called when the group is gone, perhaps because a writer has panicked, which would do so again.
     pub(crate) fn finish(&self) {
         self.feed.close();
         let _ = quietly(|| {
@@ -609,7 +613,7 @@ fn has_failures(progress: &GroupProgress) -> bool {
     progress.failed + progress.cancelled > 0
 }
 
-/// Draws a group while one of its tasks runs inside of the poll.
+/// Draws a group while one of its tasks runs inside the poll.
 impl Observer<ProgressState> for Shown {
     fn show(&mut self, _old: &ProgressState, _new: &ProgressState) {
         self.catch_up_quietly();
@@ -619,7 +623,7 @@ impl Observer<ProgressState> for Shown {
         true
     }
 
-    /// The group has heard it as well.
+    /// The group has got the line as well.
     fn say(&mut self, _line: &Line) {
         self.catch_up_quietly();
     }
@@ -631,8 +635,8 @@ impl Clone for GroupBars {
     }
 }
 
-/// Each line that is complete goes above the bars. What there is of a line without an end is shown as one when it is flushed,
-/// or dropped, or longer than 64 KiB. Clones have lines of their own. No write fails.
+/// Each complete line goes above the bars. An unfinished line is shown when it is flushed or dropped, or exceeds 64 KiB. Each
+/// clone has an unfinished line of its own. No write fails.
 impl Write for GroupBars {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // The bytes that were kept have no newline.
@@ -690,7 +694,7 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(60);
 
-    /// A waker of a task that has the bars: with the last one they may go, which write what they hold.
+    /// The waker of a task that holds the bars: the last waker may drop the bars, which then write what they hold.
     struct Holder(GroupBars, Sender<&'static str>);
 
     impl Wake for Holder {
@@ -716,7 +720,7 @@ mod tests {
             let waker = Waker::from(Arc::new(Holder(bars.clone(), send.clone())));
             draw(&bars, Some(&waker));
             drop(waker);
-            // Unless so much time has passed that it was drawn at once.
+            // Unless it was drawn at once, because enough time had passed.
             if events.recv_timeout(DEADLINE) == Ok("woken") {
                 break;
             }

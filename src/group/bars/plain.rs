@@ -1,4 +1,4 @@
-//! Where nothing can be drawn again: a line for each start and each end.
+//! For output on which nothing can be redrawn: a line for each start and each end.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -15,9 +15,9 @@ use crate::progress::{ProgressState, Status};
 pub(super) struct Plain {
     out: Box<dyn Write + Send>,
     canvas: Canvas,
-    /// Whether the last line is to be one for all tasks.
+    /// Whether the last line summarizes all tasks.
     summarizes: bool,
-    /// Those whose start was told.
+    /// The tasks whose start was written.
     started: HashSet<TaskId>,
 }
 
@@ -27,7 +27,7 @@ impl Plain {
         Self { out, canvas, summarizes, started: HashSet::new() }
     }
 
-    /// A task that is running.
+    /// Writes, once, that a task has started.
     pub(super) fn note_started(&mut self, id: TaskId, name: &str) {
         if self.started.insert(id) {
             self.say(&format!("{}: started", one_line(name)));
@@ -52,7 +52,7 @@ impl Plain {
         self.say(&line);
     }
 
-    /// The last line, of all that was shown, where it is wanted.
+    /// Writes the last line, which summarizes all tasks, if that is wanted.
     pub(super) fn summarize(&mut self, text: &str, has_failures: bool) {
         if self.summarizes {
             self.say(&self.canvas.last_line(text, has_failures));

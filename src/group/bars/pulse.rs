@@ -1,7 +1,7 @@
-//! Whether the program has stood still, as it does between Ctrl-Z and `fg`.
+//! Detects that the program was stopped, as between Ctrl-Z and `fg`.
 //!
-//! This is detected by a timer that fires much too late, and not by a signal handler: signals belong to the program.
-//! The timer goes on as long as something is drawn, so a screen on which nothing changes causes no wake-ups.
+//! A timer that fires much too late reveals it, not a signal handler: signals belong to the program. The timer goes on
+//! as long as something is drawn, so a screen on which nothing changes causes no wake-ups.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::sync::timer::{TIMER, Timed};
 
-/// How long after a drawing a stop is noticed, at the least.
+/// How long after a drawing a stop is still noticed, at least.
 const BEAT: Duration = Duration::from_millis(500);
-/// How late it is then, at the least. On a busy machine a timer is late as well, but not so much.
+/// How late the timer must be to reveal a stop. On a busy machine a timer is late as well, but not that much.
 const LATE: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Default)]
@@ -22,12 +22,12 @@ struct State {
     /// When the timer goes off, if it is set.
     due: Option<Instant>,
     was_late: bool,
-    /// Something was drawn since it went off last.
+    /// Whether something was drawn since the timer last went off.
     is_drawn: bool,
 }
 
 impl Pulse {
-    /// Whether the program has stood still since this was called before.
+    /// Whether the program was stopped since the previous call.
     pub(super) fn has_missed(self: &Arc<Self>) -> bool {
         let (mut state, now) = (self.lock(), Instant::now());
         // The timer may not have fired yet.
@@ -54,11 +54,11 @@ impl Timed for Arc<Pulse> {
     fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
         if state.due != Some(due) {
-            // It was found to be late before.
+            // `has_missed` has found it to be late before.
             return None;
         }
         state.was_late |= is_late(due, now);
-        // At once, for there must be no gap in which a stop would go unnoticed.
+        // Set again at once, as a stop would go unnoticed in a gap.
         state.due = now.checked_add(BEAT).filter(|_| mem::take(&mut state.is_drawn));
         state.due
     }
@@ -71,7 +71,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    /// One whose timer was due so long ago, and goes off now.
+    /// A pulse whose timer was due this long ago, and goes off now.
     fn overdue(by: std::time::Duration) -> Arc<Pulse> {
         let (mut pulse, now) = (Arc::new(Pulse::default()), Instant::now() + LATE);
         pulse.lock().due = Some(now - by);

@@ -15,14 +15,15 @@ use crate::task::callbacks::Observer;
 use crate::task::lines::Line;
 
 impl<T> ProgressFuture<T> {
-    /// Shows the task on the terminal, under this name, with how much is done, how fast, and for how long it will go on; in
-    /// the style of the bars of a [group](crate::TaskGroup::show_bars), and on the same screen. With the feature `indicatif`.
+    /// Shows the task on the terminal under this name, with how much is done, how fast, and how long the rest will take; in the
+    /// style of the bars of a [group](crate::TaskGroup::show_bars), and on the same screen. With the feature `indicatif`.
     ///
-    /// It is drawn where the future is polled, from its start on, at most 20 times a second. What it says last stays, also
-    /// where the future is dropped or detached before the end, until it is [cleared](GroupBars::clear). Where standard error
-    /// is no terminal there is a line for its start and one for its end.
+    /// It is drawn where the future is polled, from the start of the task on, at most 20 times a second. What it showed last
+    /// stays until it is [cleared](GroupBars::clear), even if the future is dropped or detached before the end. If standard
+    /// error is not a terminal, there is a line for the start and one for the end.
     ///
-    /// Lines that the task [says](crate::Updater::println) appear above the bars: once, also where it is in a group with bars.
+    /// Lines that the task [prints](crate::Updater::println) appear above the bars: once, even if the task is in a group with
+    /// bars.
     ///
     /// # Examples
     ///
@@ -37,7 +38,7 @@ impl<T> ProgressFuture<T> {
         self.show(name, GroupBars::new())
     }
 
-    /// The same with bars that were made before, to show it elsewhere than on standard error.
+    /// [Shows the task](Self::show_bar) with the given bars, to show it elsewhere than on standard error.
     ///
     /// # Examples
     ///
@@ -74,7 +75,7 @@ impl ShownTask {
         self.bars.draw(has_changed, waker, |rows, units| (self.rows(rows, units), None));
     }
 
-    /// None while it waits, as among many tasks those that run are of interest.
+    /// None while the task is pending: among many tasks, those that run are of interest.
     fn rows(&self, rows: usize, units: &Units) -> Vec<Row> {
         if self.state.status == Status::Pending {
             return Vec::new();

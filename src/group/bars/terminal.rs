@@ -9,14 +9,14 @@
 //!   █                                              the cursor
 //! ```
 //!
-//! No line reaches the last column, and the cursor stands below them: so nothing wraps, and what the terminal shows of its
-//! own, as `^C`, harms no line: a frame is one write, and Linux lets nothing come into one of up to 2 kB but where it begins a
-//! new line. So room is made first, with new lines, and what is drawn then moves between lines that are there.
+//! No line reaches the last column, and the cursor stands below the lines. So nothing wraps, and what the terminal itself
+//! shows, such as `^C`, damages no line: a frame is one write, and Linux inserts nothing into a write of up to 2 kB except
+//! where a new line begins. So line feeds make room first, and the drawing that follows moves between lines that exist.
 //!
-//! Most terminals that become narrower wrap what is there: the lines of the last frame then take as many rows as can be
-//! computed. A terminal that cuts them off instead, as xterm does, loses as many rows of what stands above.
+//! Most terminals that become narrower wrap the existing lines: how many rows the lines of the last frame then take
+//! can be computed. A terminal that cuts them off instead, as xterm does, loses that many rows of the text above.
 //!
-//! Deliberately not that of `indicatif`, which fills each line to its end and lets it wrap.
+//! The drawing of `indicatif` is deliberately not used: it fills each line to its end and lets it wrap.
 
 use std::io::{self, Write};
 use std::mem;
@@ -32,18 +32,18 @@ use crate::task::lines;
 
 const ERASE_REST: &str = "\x1b[K";
 const END_OF_LINE: &str = "\r\n";
-/// To a line that is there.
+/// To a line that exists.
 const NEXT_LINE: &str = "\r\x1b[B";
-/// Lines that are too wide are cut off, or go on in the next row.
+/// Lines that are too wide are cut off, or continue in the next row.
 const CUT: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";
-/// The size of a terminal that does not say it.
+/// The size of a terminal that does not report it.
 const ROWS: usize = 24;
 const COLUMNS: usize = 80;
 /// The columns that `^C` takes.
 const KEY_ECHO: usize = 2;
 
-/// Standard error, where that is a terminal that lines can be drawn on again.
+/// Standard error, if that is a terminal on which lines can be redrawn.
 pub(super) fn standard_error() -> Option<Arc<Terminal>> {
     static STANDARD_ERROR: LazyLock<Option<Arc<Terminal>>> = LazyLock::new(|| {
         let term = Term::stderr();
@@ -66,10 +66,10 @@ pub(super) struct Terminal {
 struct Screen {
     blocks: Vec<(u64, Vec<String>)>,
     created: u64,
-    /// How wide the lines are that were drawn, and in how many columns.
+    /// The widths of the lines that were drawn, and in how many columns.
     drawn: Vec<usize>,
     columns: usize,
-    /// Whether the cursor stands at the end of the last line, for there is no other below it.
+    /// Whether the cursor stands at the end of the last line, because there is no row below it.
     is_last_row: bool,
     /// How many callers have suspended the bars.
     suspended: usize,
@@ -78,7 +78,7 @@ struct Screen {
     is_in_background: bool,
 }
 
-/// Lines that belong together; gone when this is dropped.
+/// Lines that belong together, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Block {
     terminal: Arc<Terminal>,
@@ -86,7 +86,7 @@ pub(super) struct Block {
 }
 
 impl Terminal {
-    /// Lines below all others; none yet.
+    /// A block below all others, without lines yet.
     pub(super) fn new_block(self: &Arc<Self>) -> Block {
         let mut screen = self.lock();
         screen.created += 1;
@@ -109,9 +109,9 @@ impl Terminal {
         self.write(&mut self.lock(), text);
     }
 
-    /// Takes the bars away while `f` runs.
+    /// Removes the bars while `f` runs.
     pub(super) fn suspend<R>(&self, f: impl FnOnce() -> R) -> R {
-        /// Also where `f` panics.
+        /// Even if `f` panics.
         struct Resume<'a>(&'a Terminal);
         impl Drop for Resume<'_> {
             fn drop(&mut self) {
@@ -126,7 +126,7 @@ impl Terminal {
             emit(&screen.clear(self.size()));
         }
         screen.suspended += 1;
-        // Not held while `f` runs, which may have something to write.
+        // Not held while `f` runs, which may write something.
         drop(screen);
         let _resume = Resume(self);
         f()
@@ -137,7 +137,7 @@ impl Terminal {
         self.draw(screen, if lines.is_empty() { END_OF_LINE } else { &lines });
     }
 
-    /// Draws all lines, below a text that stays. Writes no more than that text where nothing may be drawn.
+    /// Draws all lines below a text that stays. Writes only that text if nothing may be drawn.
     fn draw(&self, screen: &mut Screen, text: &str) {
         self.leave_to_the_shell(screen);
         if screen.suspended > 0 || screen.is_in_background {
@@ -162,7 +162,7 @@ impl Terminal {
         // each, as is assumed here.
         frame += CUT;
         for line in shown {
-            // Some were made when the terminal was wider.
+            // Some lines were made when the terminal was wider.
             let line = truncate_str(line, columns - 1, "");
             screen.drawn.push(width(&strip_ansi_codes(&line)));
             // The whole line is erased first: some terminals wrap columns that were erased like text.
@@ -208,7 +208,7 @@ impl Screen {
     /// Erases the lines that were drawn, and moves the cursor to where the first one was. Line by line, as some
     /// terminals keep what is erased at once.
     fn clear(&mut self, (rows, columns): (usize, usize)) -> String {
-        // Lines that have left a screen that was made lower cannot be erased.
+        // Lines that have left the screen because it was made lower cannot be erased.
         let height = self.height(columns).min(rows - 1);
         self.drawn.clear();
         let erased = [ERASE_REST, NEXT_LINE].concat().repeat(height);
@@ -220,8 +220,8 @@ impl Screen {
         Some(self.blocks.remove(found).1).filter(|lines| !lines.is_empty())
     }
 
-    /// Draws these lines no more, which stay where they are. Returns whether that will do: they stand above all others that
-    /// are drawn, as a whole.
+    /// Stops drawing these lines, which stay where they are. Returns whether that is possible: they must stand, as a whole,
+    /// above all others that are drawn.
     fn leave(&mut self, lines: &[String]) -> bool {
         let others: usize = self.blocks.iter().map(|(_, lines)| lines.len()).sum();
         let widths = lines.iter().map(|line| width(&strip_ansi_codes(line)));
@@ -236,13 +236,13 @@ impl Screen {
 }
 
 impl Block {
-    /// How many rows there are for this, and how many columns.
+    /// The number of rows for this block, and of columns.
     pub(super) fn size(&self) -> (usize, usize) {
         let (rows, columns) = self.terminal.size();
         let screen = self.terminal.lock();
         // If the cursor stands at the end of the line, `^C` needs room there.
         let columns = if rows == 1 { columns.saturating_sub(KEY_ECHO).max(1) } else { columns };
-        // One for the cursor.
+        // One row is for the cursor.
         let rows = rows.saturating_sub(1);
         let others: usize = screen.blocks.iter().filter(|(id, _)| *id != self.id).map(|(_, lines)| lines.len()).sum();
         let share = rows / screen.blocks.len().max(1);
@@ -265,7 +265,7 @@ impl Block {
     }
 }
 
-/// What it shows stays, above what is drawn from now on; and so does what was written below it, where it was the last.
+/// What it shows stays above what is drawn from now on; so does what was written below it, if it was the last.
 impl Drop for Block {
     fn drop(&mut self) {
         let mut screen = self.terminal.lock();
@@ -287,6 +287,6 @@ fn emit(frame: &str) {
         return;
     }
     let mut out = io::stderr().lock();
-    // An error says that nobody reads it.
+    // An error means that the output has no reader.
     let _ = out.write_all(frame.as_bytes()).and_then(|()| out.flush());
 }

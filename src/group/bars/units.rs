@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// What the tasks of [bars](crate::GroupBars) count. With the feature `indicatif`.
+/// The units that tasks count in, as [bars](crate::GroupBars) show them. With the feature `indicatif`.
 ///
 /// # Examples
 ///
@@ -28,7 +28,7 @@ pub enum Units {
     Numbers,
     /// Bytes, in powers of 1024.
     Bytes,
-    /// Things that are called so, in the plural.
+    /// Things of this name, in the plural.
     Named(Cow<'static, str>),
 }
 
@@ -36,7 +36,7 @@ pub enum Units {
 const BINARY: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 impl Units {
-    /// Things that are called so, in the plural.
+    /// Things of this name, in the plural.
     ///
     /// # Examples
     ///
@@ -50,7 +50,7 @@ impl Units {
         Self::Named(name.into())
     }
 
-    /// How many are done, and of how many. Nothing, while there is nothing to be said.
+    /// How many are done, and out of how many. Empty while there is nothing to tell.
     pub(super) fn count(&self, n: u64, total: Option<u64>) -> String {
         if n == 0 && total.unwrap_or(0) == 0 {
             return String::new();
@@ -80,7 +80,7 @@ impl Units {
         }
     }
 
-    /// With the space before it.
+    /// The name with a space before it.
     fn name(&self) -> String {
         if let Self::Named(name) = self { format!(" {name}") } else { String::new() }
     }
@@ -97,7 +97,7 @@ fn scaled(bytes: f64, power: usize) -> String {
     if power == 0 { format!("{scaled:.0}") } else { format!("{scaled:.1}") }
 }
 
-/// With two digits at least.
+/// In short, with at least two digits.
 fn short(number: f64) -> String {
     match number {
         1e9.. => format!("{:.1}G", number / 1e9),

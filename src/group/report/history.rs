@@ -1,4 +1,4 @@
-//! What is kept of the tasks of a group that have ended: the latest ones, and sums of all others.
+//! What is kept of the ended tasks of a group: the latest ones, and sums of all others.
 
 use std::collections::VecDeque;
 
@@ -10,12 +10,12 @@ use crate::task::record::TaskRecord;
 pub(crate) struct History {
     latest: VecDeque<TaskRecord>,
     most: usize,
-    /// Those for which there was no room.
+    /// The sums of those for which there was no room.
     omitted: Summary,
 }
 
 impl History {
-    /// One that keeps so many tasks.
+    /// A history that keeps up to `most` tasks.
     pub(crate) fn new(most: usize) -> Self {
         Self { latest: VecDeque::new(), most, omitted: Summary::default() }
     }
@@ -28,7 +28,7 @@ impl History {
         displaced
     }
 
-    /// Those that are kept.
+    /// The records that are kept.
     pub(crate) fn latest(&self) -> impl Iterator<Item = &TaskRecord> {
         self.latest.iter()
     }

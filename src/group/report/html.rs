@@ -11,7 +11,7 @@ use crate::group::report::{GroupReport, TaskReport};
 use crate::json::{OrNull, QuotedInScript};
 
 const PAGE: &str = include_str!("page.html");
-/// What is put in their places.
+/// Placeholders for the summary and the data.
 const SUMMARY: &str = "<!--summary-->";
 const DATA: &str = "<!--data-->";
 
@@ -19,12 +19,12 @@ impl GroupReport {
     /// Writes the report as a page for a browser: a lane per worker, a curve of how many tasks were running, and a table of
     /// all tasks, which can be sorted and filtered.
     ///
-    /// It is one file that needs nothing else, least of all a network, and follows the reader's choice of a light or a dark
+    /// The page is one file that needs nothing else, not even a network, and follows the reader's choice of a light or a dark
     /// screen. It is written piece by piece, and buffered.
     ///
     /// # Errors
     ///
-    /// Those of `w`.
+    /// The errors of `w`.
     ///
     /// # Examples
     ///
@@ -127,7 +127,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A text as HTML writes it.
+/// A text escaped for HTML.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {

@@ -1,4 +1,4 @@
-//! Which worker has run what, one after the other.
+//! What each worker has run, one task after the other.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::group::report::{GroupReport, TaskReport};
 use crate::id::WorkerId;
 use crate::progress::Status;
 
-/// What has become of a task, or of one of its tries, in as many words as there are colours.
+/// How a task or one of its tries has ended, as far as its colour tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Finished,
@@ -21,7 +21,7 @@ pub(crate) enum Fate {
 /// A task on a worker, from its start to its end, or to the end of the report.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span<'a> {
-    /// Which one it is in the report.
+    /// The index of the task in the report.
     pub(crate) index: usize,
     pub(crate) task: &'a TaskReport,
     pub(crate) started: Duration,
@@ -50,7 +50,7 @@ impl Fate {
     }
 }
 
-/// A lane for each worker. One that was in a second task while the first went on, as a thread is that runs what it waits
+/// A lane for each worker. A worker that ran a second task within the first, like a thread that runs what it waits
 /// for, has another lane for that.
 pub(crate) fn lanes(report: &GroupReport) -> Vec<Lane<'_>> {
     let tasks = report.tasks().iter().enumerate();
@@ -58,12 +58,12 @@ pub(crate) fn lanes(report: &GroupReport) -> Vec<Lane<'_>> {
 }
 
 fn lanes_of<'a>(mut spans: Vec<(&'a WorkerId, Span<'a>)>) -> Vec<Lane<'a>> {
-    // Of two that start together, the one that goes on for longer is around the other one.
+    // Of two spans that start together, the longer one encloses the other.
     spans.sort_unstable_by_key(|(worker, span)| (*worker, span.started, Reverse(span.ended), span.index));
     spans.chunk_by(|(one, _), (other, _)| one == other).flat_map(side_by_side).collect()
 }
 
-/// The tries of a task, with the workers that they were on.
+/// The tries of a task, with the workers that ran them.
 fn spans<'a>(
     index: usize,
     task: &'a TaskReport,
@@ -106,7 +106,7 @@ mod tests {
     use crate::task::record::TaskRecord;
     use std::time::Duration;
 
-    /// As a thread has that runs what its task waits for.
+    /// As on a thread that runs what its task waits for.
     #[test]
     fn what_runs_within_another_task_has_a_lane_beside_it() {
         let record = TaskRecord::new(&idle::started(Details::default()), 0, None);

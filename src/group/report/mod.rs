@@ -1,4 +1,4 @@
-//! The report of a run: when and where each task of a group has run, and how it has ended.
+//! The report of a run: when and where each task of a group ran, and how it ended.
 
 pub(crate) mod history;
 pub(crate) mod html;
@@ -21,7 +21,7 @@ use crate::task::details::TrySpan;
 use crate::task::items::ItemReading;
 use crate::task::record::TaskRecord;
 
-/// When and where the tasks of a group or a map have run, and how they have ended: plain data, made by
+/// When and where the tasks of a group or a map ran, and how they ended: plain data, made by
 /// [`TaskGroup::report`](crate::TaskGroup::report), [`Map::report`](crate::Map::report) and
 /// [`GroupHandle::report`](crate::GroupHandle::report).
 ///
@@ -31,11 +31,12 @@ use crate::task::record::TaskRecord;
 /// 16 ended: 12 finished, 3 failed, 1 lost; 3 workers busy 87 % of 41 s; the longest: walk 04, 6.1 s
 /// ```
 ///
-/// A task has *failed* with an error or a panic, because of a limit, or without having been run; it is *lost* with its
-/// worker. Of a map, each input is one. Workers are those that have run something, and *busy* while they did, from the first start to the last end.
+/// A task has *failed* if it ended with an error or a panic, because of a limit, or without having run; it is *lost* if its
+/// worker was. For a map, each input counts as a task. Workers are those that have run something. They were *busy* while they
+/// did: that is a share of the time from the first start to the last end.
 ///
-/// Moments are told as the time since the first task was [submitted](Self::started_at). With the feature `serde` it
-/// can be serialized: there all times are seconds. It is a copy that keeps no task alive and does not change.
+/// Moments are given as the time since the first task was [submitted](Self::started_at). With the feature `serde` it
+/// can be serialized, with all times in seconds. It is a copy that keeps no task alive and does not change.
 ///
 /// # Examples
 ///
@@ -67,7 +68,7 @@ pub struct GroupReport {
     tasks: Vec<TaskReport>,
 }
 
-/// When and where a task has run, and how it has ended; see [`GroupReport`].
+/// When and where a task ran, and how it ended; see [`GroupReport`].
 ///
 /// # Examples
 ///
@@ -88,46 +89,46 @@ pub struct GroupReport {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TaskReport {
-    /// Which task.
+    /// The id of the task.
     pub id: TaskId,
-    /// The name that it was given, or else that of its function with its id.
+    /// The name that it was given, or else the name of its function with its id.
     pub name: String,
     /// The name of its function, for people.
     pub function: &'static str,
-    /// The worker that has run it last; `None` where it was never started.
+    /// The worker that ran it last; `None` if it was never started.
     pub worker: Option<WorkerId>,
-    /// When it was submitted, or rather added to the group; if it had started or ended before, when it did.
+    /// When it was submitted, or more exactly added to the group; if it had started or ended before that, when it did.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     pub submitted: Duration,
-    /// When it was started for the last time, if it was. Of a task in another process this is known to the millisecond, more
-    /// or less: that of a short one is told only when it has ended.
+    /// When it was last started, if it was. For a task in another process, this is known to about a millisecond: the start of a
+    /// short task is reported only when it has ended.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_seconds"))]
     pub started: Option<Duration>,
     /// When it ended, if it has.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_seconds"))]
     pub ended: Option<Duration>,
-    /// For how long it has been running: from its start to its end, or to now, without the time it was paused.
+    /// How long it has been running: from its start to its end, or to now, without the time it was paused.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     pub elapsed: Duration,
     /// What it is doing, or how it has ended.
     pub status: Status,
-    /// How it has ended, if not with a value. Not known of a task that was dropped before its end.
+    /// How it has ended, if not with a value. Unknown for a task that was dropped before its end.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_text"))]
     pub error: Option<TaskErrorKind>,
     /// How often it was started.
     pub tries: u32,
-    /// Its earlier tries, whose workers were lost; the first 32 of them.
+    /// Its earlier tries, whose workers were lost; at most the first 32.
     pub lost_tries: Vec<LostTry>,
     /// When it was asked to end, if it was running then.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_seconds"))]
     pub cancel_requested: Option<Duration>,
     /// The units that it has done.
     pub n: u64,
-    /// The units that there were to do, where it has said so.
+    /// The units to do, if it has set a total.
     pub total: Option<u64>,
-    /// How many inputs of a [map](crate::Map::chunks) it has run: 1, if it is no chunk of several.
+    /// How many inputs of a [map](crate::Map::chunks) it has run: 1 unless it is a chunk of several.
     pub inputs: usize,
-    /// How many of them have failed. That is no failure of a chunk.
+    /// How many of them have failed. Failed inputs do not make a chunk a failure.
     pub failed_inputs: usize,
 }
 
@@ -163,7 +164,7 @@ pub struct TaskReport {
 pub struct LostTry {
     /// The worker that was lost.
     pub worker: Option<WorkerId>,
-    /// When it was started.
+    /// When the try was started.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     pub started: Duration,
     /// When its worker was found to be lost.
@@ -172,7 +173,7 @@ pub struct LostTry {
 }
 
 impl GroupReport {
-    /// Of the tasks whose outcomes were handed out, and of those that are there.
+    /// The report of the tasks whose outcomes were handed out, and of those that are present.
     pub(crate) fn new(history: History, present: Vec<TaskRecord>) -> Self {
         let (now, now_at) = (clock::now(), SystemTime::now());
         let (mut records, mut summary) = history.into_parts();
@@ -234,8 +235,7 @@ impl GroupReport {
         self.pending
     }
 
-    /// How many tasks have ended that are not listed, because there were too many: of a map, only the latest 10,000
-    /// inputs are.
+    /// How many ended tasks are not listed, because there were too many: of a map, only the latest 10,000 inputs are.
     ///
     /// # Examples
     ///
@@ -255,7 +255,7 @@ impl GroupReport {
         self.omitted
     }
 
-    /// When the first task was submitted: to this moment, all others are relative.
+    /// When the first task was submitted; all other moments are relative to this.
     ///
     /// # Examples
     ///
@@ -276,7 +276,7 @@ impl GroupReport {
         self.started_at
     }
 
-    /// The time from when the first task was submitted until the last one ended; until now where one is running.
+    /// The time from when the first task was submitted until the last one ended, or until now if one is running.
     ///
     /// # Examples
     ///

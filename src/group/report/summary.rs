@@ -22,14 +22,14 @@ pub(crate) struct Summary {
     running: usize,
     pending: usize,
     workers: HashSet<WorkerId>,
-    /// For how long all tasks together have been running, also those whose worker was lost.
+    /// How long all tasks together have been running, including tries whose worker was lost.
     busy: u64,
     /// When the first task was submitted.
     pub(crate) submitted: Option<u64>,
-    /// When the first task was started, and when the last of those that were ended.
+    /// When the first task was started, and when the last of the started ones ended.
     started: Option<u64>,
     ran_until: u64,
-    /// When the last task ended, also one that was never started.
+    /// When the last task ended, even if it was never started.
     ended: u64,
     longest: Option<(Box<str>, u64)>,
 }
@@ -89,7 +89,7 @@ impl Summary {
         if self.running > 0 { now } else { self.ran_until }
     }
 
-    /// In one line, as of then.
+    /// The summary in one line, as of `now`.
     pub(crate) fn line(&self, now: u64) -> String {
         let Self { running, pending, .. } = self;
         let mut line = match running + pending {
@@ -114,14 +114,14 @@ impl Summary {
             line += &format!("; {workers} {noun} busy {busy:.0} % of {}", Brief(Duration::from_nanos(time)));
         }
         if let Some((name, elapsed)) = &self.longest {
-            // A `String` takes whatever is written.
+            // Writing to a `String` cannot fail.
             let _ = write!(OneLine(&mut line), "; the longest: {name}, {}", Brief(Duration::from_nanos(*elapsed)));
         }
         line
     }
 }
 
-/// A task that is no chunk, as one of a single item.
+/// A task that is not a chunk, as a single item.
 fn one_item(record: &TaskRecord) -> ItemReading {
     let is_lost = record.status == Status::Failed && matches!(record.error(), Some(TaskErrorKind::WorkerLost(_)));
     ItemReading { lost: is_lost.into(), ..ItemReading::of_one(record.status) }

@@ -15,17 +15,17 @@ use crate::progress::Status;
 
 impl GroupReport {
     /// Writes the report as a trace, for [Perfetto](https://ui.perfetto.dev) or `chrome://tracing`: a lane per worker, a span
-    /// for each task, coloured by how it ended, marks where one was asked to end, was lost, is started again, or has failed
+    /// for each task, coloured by how it ended, marks where a task was asked to end, was lost, was started again, or failed
     /// without a start, and a curve of how many were running.
     ///
     /// Perfetto colours spans by their names alone, whatever a trace says. There, the category of a span tells how its task
     /// ended, as in `select ts, dur, name from slice where category = 'failed'`.
     ///
-    /// It is written piece by piece, and buffered.
+    /// The trace is written piece by piece, and buffered.
     ///
     /// # Errors
     ///
-    /// Those of `w`.
+    /// The errors of `w`.
     ///
     /// # Examples
     ///
@@ -77,9 +77,9 @@ fn host(worker: &WorkerId) -> &str {
 struct Trace<W: Write> {
     out: BufWriter<W>,
     is_first: bool,
-    /// Those that have a name, and the number that stands for each.
+    /// The machines that have a name by now, and the number that stands for each.
     hosts: Vec<(String, usize)>,
-    /// Of machines and lanes: Perfetto takes a thread with the number of its process for the main one.
+    /// For machines and lanes alike: Perfetto takes a thread with the number of its process for the main one.
     numbers: RangeFrom<usize>,
 }
 
@@ -139,7 +139,7 @@ impl<W: Write> Trace<W> {
         Ok(())
     }
 
-    /// A moment on a lane, or of all lanes of a machine.
+    /// Marks a moment on a lane, or on all lanes of a machine.
     fn mark(&mut self, what: &str, pid: usize, tid: Option<usize>, at: Duration, task: &TaskReport) -> io::Result<()> {
         let (scope, tid) = tid.map_or(("p", 0), |tid| ("t", tid));
         self.event(format_args!(
@@ -149,7 +149,7 @@ impl<W: Write> Trace<W> {
         ))
     }
 
-    /// How many were running, whenever that changes.
+    /// Writes how many tasks were running, whenever that changes.
     fn count(&mut self, spans: &[Span<'_>]) -> io::Result<()> {
         let mut changes: Vec<(Duration, i64)> =
             spans.iter().flat_map(|span| [(span.started, 1), (span.ended, -1)]).collect();
@@ -189,7 +189,7 @@ impl Fate {
     }
 }
 
-/// The unit of the format, with all digits.
+/// Microseconds, the unit of the format, with all digits.
 struct Micros(Duration);
 
 impl fmt::Display for Micros {
