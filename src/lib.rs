@@ -110,8 +110,8 @@
 //! | [`shutdown`](ThreadPoolExecutor::shutdown) | runs; new ones are rejected | keeps running | resolves as usual |
 //! | [`shutdown_now`](ThreadPoolExecutor::shutdown_now) | never runs | is asked to end | resolves when the task has ended |
 //!
-//! None of these blocks, except `detach` on a task of a [`SyncExecutor`], which runs it. *Asked to end* means: the next progress call
-//! returns [`Cancelled`]. A task that makes none cannot be cancelled, except in a worker process, which is
+//! None of these blocks, except `detach` on a task of a [`SyncExecutor`], which runs it. *Asked to end* means: the next
+//! progress call returns [`Cancelled`]. A task that makes none cannot be cancelled, except in a worker process, which is
 //! [killed](ProcessPoolBuilder::cancel_grace).
 //!
 //! # Executors

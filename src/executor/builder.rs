@@ -183,7 +183,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     }
 
     /// Starts the task again, up to this many times, when the worker process that ran it is lost: when it crashed, exited, or
-    /// was killed from outside. The input is kept for that.
+    /// was killed from outside. The program keeps the input for that.
     ///
     /// An error of the task, a panic, a time-out or a cancellation ends it as usual, and a task that was asked to end before
     /// its worker was lost is not started again. A restarted task counts from the beginning, and its time-out starts afresh.

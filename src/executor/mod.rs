@@ -1,4 +1,4 @@
-//! The executor traits: executors are given jobs, and give futures.
+//! The executor traits: executors get jobs, and callers get futures.
 
 pub(crate) mod buffer;
 pub(crate) mod builder;

@@ -171,8 +171,8 @@ impl<T> Stream for TaskEvents<T> {
     }
 }
 
-/// The next event of a stream: first news, and only then an outcome that was there before them. `poll` returns an
-/// outcome, or `None` if nothing is left.
+/// The next event of a stream: news first, and an outcome only when there are no more. `poll` returns an outcome, or
+/// `None` if nothing is left.
 pub(crate) fn poll_event<S, O, E>(
     feed: &Feed<S>,
     ended: &mut Option<O>,

@@ -475,7 +475,7 @@ impl<T> TaskGroup<T> {
 
     /// Ready when all observers of the group have been shown its last state. No task may be added any more.
     pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // Registered first: a thread that is still notifying wakes us, and one that has done so is seen below.
+        // Registered first: a thread that is still notifying wakes us, and one that has finished is seen below.
         self.state.waiter.register(cx.waker());
         if self.state.close() { Poll::Ready(()) } else { relief::pending() }
     }

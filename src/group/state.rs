@@ -549,7 +549,7 @@ mod tests {
         let (group, task) = group_of_one();
         let updates = group.subscribe();
         halt(&group, &task);
-        // For a moment, of which no observer is told.
+        // For a moment that no observer is told of.
         task.core.state.clear(state::HALTED);
         assert_eq!(group.progress().running, 1);
         halt(&group, &task);

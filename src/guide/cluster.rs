@@ -50,9 +50,9 @@
 //! ```
 //!
 //! with `srun --exact -N1 -n1 -Q` as the launcher. Each worker is a step with one processor, on whichever node has a free one.
-//! `--exact` keeps a step from taking a whole node, `-N1` tells srun that one node is enough (or else it warns about each
-//! worker), and `-Q` keeps it quiet while it waits. `-c4` gives a worker four processors. `salloc --no-kill` keeps a failing node from taking the others with it, and `sbatch --no-requeue`
-//! keeps Slurm from running the whole program a second time.
+//! `--exact` keeps a step from taking a whole node, `-N1` tells srun that one node is enough (otherwise it warns about each
+//! worker), and `-Q` keeps it quiet while it waits. `-c4` gives a worker four processors. `salloc --no-kill` keeps a failing
+//! node from taking the others with it, and `sbatch --no-requeue` keeps Slurm from running the whole program a second time.
 //!
 //! If there are more workers than allocated processors, the surplus waits in the queue of srun until others end.
 //! [`max_workers`](crate::ProcessPoolBuilder::max_workers) sets the limit.
@@ -84,7 +84,7 @@
 //! # let _ = launcher;
 //! ```
 //!
-//! Twelve workers are four on each host. `BatchMode` keeps ssh from asking for a password, a prompt that nobody would see.
+//! With twelve workers, each host has four. `BatchMode` keeps ssh from asking for a password at a prompt that nobody would see.
 //! A host that cannot be reached is tried again after the others. If no host is left, the error quotes what ssh said.
 //!
 //! With many workers per host, `-oControlMaster=auto -oControlPath=~/.ssh/%C -oControlPersist=60` lets them share a
@@ -104,8 +104,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Use an array if the shares are independent and may start days apart. Use one program with a launcher if somebody watches
-//! the whole, if tasks take different times, or if one failure should cancel the rest.
+//! Use an array if the shares are independent and may start days apart. Use one program with a launcher if the work should be
+//! watched as a whole, if tasks take different times, or if one failure should cancel the rest.
 //!
 //! # HyperQueue
 //!

@@ -13,10 +13,10 @@
 //! - *A cluster scheduler.* Workers can be [on other machines](super::cluster), but something else has to place them there:
 //!   Slurm, ssh, or whatever starts a command.
 //! - *A sandbox.* A worker has all the rights of its program. Process isolation contains crashes, not attackers.
-//! - *Exactly-once execution.* A task is started once. If its worker is lost, the task has failed, and nobody knows what it
+//! - *Exactly-once execution.* A task is started once. If its worker is lost, the task has failed, and it is unknown what it
 //!   had done by then; with [`retries`](crate::TaskBuilder::retries) it may do things twice.
 //! - *A log of everything.* Observers see the newest state, at most once per report interval, and the last one. Counts in
-//!   between are not shown. What must not be missed, a task returns, or sends on a channel of its own.
+//!   between are not shown. A task returns what must not be missed, or sends it on a channel of its own.
 //! - *A forecast.* [ETA](crate::ProgressState::eta) and rate are averages since the start: right for work that proceeds
 //!   evenly.
 //! - *A widget toolkit.* The feature `indicatif` draws bars on a terminal, and [`bars`](crate::bars) has some for other

@@ -1,8 +1,8 @@
 //! Values that cross to worker processes.
 //!
 //! A [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) encodes the inputs and outputs of its tasks with serde, as
-//! [MessagePack](https://msgpack.org) with field names. Every attribute of serde works, and types that have a form for people,
-//! such as [`IpAddr`](std::net::IpAddr), take that one. `Vec<u8>`, `String` and vectors of plain numbers cross at the speed of a
+//! [MessagePack](https://msgpack.org) with field names. Every attribute of serde works, and types that have a human-readable
+//! form, such as [`IpAddr`](std::net::IpAddr), use it. `Vec<u8>`, `String` and vectors of plain numbers cross at the speed of a
 //! copy if they are the whole input or output. As fields of a struct, numbers need [`plain`](crate::plain) for that, and bytes
 //! [`serde_bytes`](https://docs.rs/serde_bytes).
 //!
@@ -89,5 +89,6 @@
 //! Serde supports arrays of up to 32 elements, but arrays of arrays can still be large. They are decoded on the stack and
 //! copied several times there, many more times in debug builds: there, an array of a quarter of a megabyte can overflow a
 //! stack of eight megabytes, the usual size for a task, and so can one of a megabyte in a `Box`. A stack overflow ends the
-//! process. In a worker, that costs the task. In the program, which encodes the input and decodes the output, it is the end.
+//! process. In a worker, that costs the task. In the program, which encodes the input and decodes the output, it ends
+//! everything.
 //! Anything above some ten kilobytes is better a `Vec`, whose elements are never on the stack all at once.

@@ -95,7 +95,7 @@ impl Row {
         Self { name: one_line(name).into_owned(), indent: 0, fraction, status: state.status, count, notes }
     }
 
-    /// The row for all of `tasks`, of which some may be hidden.
+    /// The row for all of `tasks`; some running ones may be hidden.
     pub(super) fn of_group(progress: &GroupProgress, tasks: u64, hidden: usize, units: &Units) -> Self {
         let (ended, eta) = (progress.ended(), worth_telling(progress.eta()));
         let failures = counts(&[(progress.failed, "failed"), (progress.cancelled, "cancelled")]);

@@ -406,7 +406,7 @@ impl Bars {
         (height, Canvas { columns: self.columns.unwrap_or(columns), has_colours: has_colours() })
     }
 
-    /// Shows a line in place of all bars.
+    /// Shows a line instead of the bars.
     fn summarize(&mut self, text: &str, has_failures: bool) {
         if !self.is_cleared {
             (self.is_dirty, self.is_at_rest) = (false, true);
