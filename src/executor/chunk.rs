@@ -86,7 +86,7 @@ pub(crate) struct Batch<I> {
     patience: Option<Duration>,
 }
 
-/// Outcomes on their way to the map, from the thread that runs the items or hears of them.
+/// Outcomes on their way to the map, from the thread that runs the items or receives their outcomes.
 pub(crate) struct Outcomes<O>(Mutex<VecDeque<Result<O, TaskError>>>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,7 +111,7 @@ impl<O> Outcomes<O> {
 
 impl<O> Drop for Outcomes<O> {
     fn drop(&mut self) {
-        // This may be any thread.
+        // Quietly, as this may be any thread.
         drop_each_quietly(mem::take(&mut *lock(&self.0)));
     }
 }

@@ -18,8 +18,8 @@ use crate::task::lines::{Feed, News};
 ///
 /// With the feature `serde` it can be serialized, for example as a line of JSON. Progress has the fields `event`, `n`, `total`,
 /// `fraction`, `elapsed` and `eta` (both in seconds), and the number of tasks for each status. The end of a task is serialized
-/// as for a [`TaskEvent`](crate::TaskEvent), but named `ended`. Ends with an `output`, and lines, also have the `id` of the
-/// task.
+/// as for a [`TaskEvent`](crate::TaskEvent), but named `ended`. With an `output`, it also has the `id` of the task, and so has
+/// a `line`.
 ///
 /// # Examples
 ///

@@ -72,7 +72,7 @@ pub(crate) struct Entry {
 struct Inner {
     tally: Tally,
     subscribers: Subscribers<GroupProgress>,
-    /// The time between two snapshots, if a task has told it.
+    /// The time between two snapshots, if a task has reported it.
     interval: Option<Duration>,
     shown_at: Option<Instant>,
     /// The timer entry that shows the group at the end of the interval, if something has changed in it.

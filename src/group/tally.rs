@@ -27,7 +27,8 @@ struct Share {
     n: u64,
     /// The total that the task has set.
     total: Option<u64>,
-    /// How many units there are to do, and how much of that is done, in units of 1 / `ONE`; `None` if unknown.
+    /// How many units there are to do, and how much of that is done, the latter in units of 1 / `ONE`; `None` if
+    /// unknown.
     work: Option<(u64, u128)>,
 }
 

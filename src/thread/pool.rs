@@ -467,7 +467,7 @@ impl Worker {
     /// Drops the job that the worker was working on.
     fn forget_ended(&self) {
         let ended = self.job().take();
-        // Without the lock: this may drop values of the user.
+        // Without the lock: this may drop user values.
         drop(ended);
     }
 }
