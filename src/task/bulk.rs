@@ -1,28 +1,28 @@
-//! Many tasks that are cancelled at once: none of them starts while they are asked one by one.
+//! Cancels many tasks at once: none of them starts while they are sealed one by one.
 //!
-//! To seal a hundred thousand tasks takes some milliseconds, in which threads would start thousands of the others. So
-//! whoever is about to start a task waits while any are being sealed, and then finds it sealed or not. That holds up tasks
-//! of others as well, for a task does not know which group it is in: to tell each of them at submit, while a thread is at
-//! work on it already, costs more than all the rest that a group does.
+//! Sealing a hundred thousand tasks takes some milliseconds, in which threads would start thousands of the others. So a
+//! thread that is about to start a task waits while any are being sealed, and then finds its task sealed or not. That
+//! also holds up tasks of other groups, since a task does not know which group it is in: telling each of them at
+//! submit, when a thread may already be at work on it, costs more than everything else that a group does.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-/// Held by those who cancel; there may be several.
+/// Read-locked by each thread that cancels; there may be several.
 static CANCELLING: RwLock<()> = RwLock::new(());
-/// How many do, for those who look without the lock.
+/// How many threads do, for those that look without the lock.
 static CANCELLERS: AtomicUsize = AtomicUsize::new(0);
 
-/// While this is there, no task starts.
+/// No task starts while this exists.
 #[must_use]
 pub(crate) struct Standstill {
     _cancelling: RwLockReadGuard<'static, ()>,
 }
 
 impl Standstill {
-    /// From now on. Whoever has this seals tasks, and does nothing else.
+    /// Begins a standstill. Its holder only seals tasks, and does nothing else.
     pub(crate) fn begin() -> Self {
-        // Whoever sees a task that was sealed sees this as well.
+        // A thread that sees a task sealed sees this as well.
         CANCELLERS.fetch_add(1, Ordering::SeqCst);
         Self { _cancelling: CANCELLING.read().unwrap_or_else(PoisonError::into_inner) }
     }
@@ -34,7 +34,7 @@ impl Drop for Standstill {
     }
 }
 
-/// Waits until nobody seals many who does so now.
+/// Waits for the threads that are sealing many tasks right now.
 pub(crate) fn await_cancellers() {
     if CANCELLERS.load(Ordering::SeqCst) != 0 {
         drop(CANCELLING.write().unwrap_or_else(PoisonError::into_inner));

@@ -29,18 +29,18 @@ use crate::task::subscribers::Snapshot;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallbackId(u64);
 
-/// One that is shown snapshots, in order.
+/// Something that is shown snapshots, in order.
 pub(crate) trait Observer<S>: Send {
     fn show(&mut self, old: &S, new: &S);
 
-    /// Whether it shows lines that tasks say.
+    /// Whether it shows lines that tasks print.
     fn takes_lines(&self) -> bool {
         false
     }
 
     fn say(&mut self, _line: &Line) {}
 
-    /// Called where it is polled, after all that is new was shown: `waker` has that done again.
+    /// Called where the task or group is polled, after everything new was shown. Waking `waker` has it polled again.
     fn poll(&mut self, _waker: &Waker) {}
 
     /// Nothing more will be shown.
@@ -55,7 +55,7 @@ impl<S, F: FnMut(&S, &S) + Send> Observer<S> for Callback<F> {
     }
 }
 
-/// For a stream, which hands out what was shown.
+/// For a stream, which hands out what this was shown.
 impl<S: Snapshot> Observer<S> for Arc<Feed<S>> {
     fn show(&mut self, _old: &S, new: &S) {
         self.set(new.clone());
@@ -72,22 +72,22 @@ impl<S: Snapshot> Observer<S> for Arc<Feed<S>> {
 
 /// The observers of one future or group. Shared with the updater of a task that runs where its future is polled.
 pub(crate) struct Callbacks<S> {
-    /// What is to be shown next.
+    /// What will be shown next.
     pub(crate) latest: Arc<Feed<S>>,
     list: Mutex<List<S>>,
 }
 
 struct List<S> {
-    /// By the numbers of their [`CallbackId`]s, which is the order in which they were added.
+    /// By the numbers of their [`CallbackId`]s, and so in the order in which they were added.
     entries: BTreeMap<u64, Entry<S>>,
     added: u64,
-    /// What the first observer that panicked said.
+    /// The payload of the first observer that panicked.
     panic: Option<Box<dyn Any + Send>>,
 }
 
 impl<S> Drop for List<S> {
-    /// Where the future or the group goes, or its outcome comes: what the second one panics with that is dropped would
-    /// abort the program.
+    /// Runs where the future or the group is dropped, or its outcome arrives. If the drops of two observers panicked
+    /// one inside the other, the program would abort.
     fn drop(&mut self) {
         drop_each_quietly(mem::take(&mut self.entries).into_values());
         self.panic.take().into_iter().for_each(drop_payload);
@@ -136,9 +136,9 @@ impl<S: Snapshot> Callbacks<S> {
         removed.is_some()
     }
 
-    /// Shows every observer what is new. One that panics is removed, and does not keep the others from seeing it. What
-    /// comes meanwhile is shown the next time: a task may change faster than observers look, and one of them may be what
-    /// changes it.
+    /// Shows every observer what is new. An observer that panics is removed, and does not keep the others from seeing
+    /// it. What arrives meanwhile is shown the next time: a task may change faster than observers look, and an observer
+    /// may itself cause changes.
     pub(crate) fn catch_up(&self) {
         let _ = (0..self.latest.len()).all(|_| self.show_next());
     }
@@ -164,14 +164,14 @@ impl<S: Snapshot> Callbacks<S> {
                 Some(_) => unheard.push(payload),
             }
         }
-        // Without the lock: what users gave may come back here.
+        // Without the lock: dropping users' values may call back into this.
         drop(list);
         drop_each_quietly(gone);
         unheard.into_iter().for_each(drop_payload);
         true
     }
 
-    /// Polls every observer. One that panics here has shown all that it will.
+    /// Polls every observer. A panic here is ignored: everything new was shown before.
     pub(crate) fn poll(&self, waker: &Waker) {
         if let Ok(mut list) = self.list.try_lock() {
             for entry in list.entries.values_mut() {
@@ -180,7 +180,7 @@ impl<S: Snapshot> Callbacks<S> {
         }
     }
 
-    /// Resumes a caught panic of an observer, for whoever polls.
+    /// Resumes the caught panic of an observer in the caller, which polls.
     pub(crate) fn raise(&self) {
         let panic = self.lock().panic.take();
         if let Some(payload) = panic {
@@ -188,7 +188,7 @@ impl<S: Snapshot> Callbacks<S> {
         }
     }
 
-    /// Tells every observer that nothing will follow, but for lines that were said before.
+    /// Shows every observer the lines that are left, and tells it that nothing will follow.
     pub(crate) fn leave(&self, last: &S) {
         self.latest.close();
         let mut list = self.lock();

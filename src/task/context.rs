@@ -1,4 +1,4 @@
-//! What surrounds a running task.
+//! The surroundings of a running task.
 
 use std::sync::Arc;
 use std::thread::ThreadId;
@@ -11,8 +11,8 @@ use crate::task::callbacks::Callbacks;
 use crate::task::lines::Line;
 use crate::task::remote::Said;
 
-/// How often a running task is shown, and who looks at it from where it runs. By default, every change is shown, to nobody
-/// there.
+/// How often a running task is shown, and who observes it on the thread that runs it. By default, every change is
+/// shown, and there is no such observer.
 ///
 /// A thread moves its context into each task and out again, so this is one pointer.
 #[derive(Clone, Default)]
@@ -22,34 +22,34 @@ pub(crate) struct Context(Option<Arc<Surroundings>>);
 pub(crate) struct Surroundings {
     /// The time between two snapshots. Without one, every change is shown.
     pub(crate) report_interval: Option<Duration>,
-    /// The callbacks of its future, where that is polled by the thread that runs it.
+    /// The callbacks of its future, if the thread that polls that runs the task.
     pub(crate) callbacks: Option<(ThreadId, Arc<Callbacks<ProgressState>>)>,
-    /// What its function is called, where the task does not know it.
+    /// The name of its function, if the task does not know it.
     pub(crate) function: Option<&'static str>,
-    /// Where what the task says is recorded.
+    /// Records what the task says.
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
-    /// Where its lines go, if they are not shown in this process.
+    /// Takes its lines, if they are not shown in this process.
     pub(crate) relay: Option<Arc<dyn Relay>>,
 }
 
-/// Keeps what a task has said last, for another process, which may see what it counts by itself as well, and may request
-/// something.
+/// Records what a task has said last, for another process. That process may also see what the task counts on its own,
+/// and request something of it.
 pub(crate) trait Recorder: Send + Sync {
-    /// Called in the order in which it was said, with a lock of the task held.
+    /// Called in the order in which things are said, with a lock of the task held.
     fn record(&self, task: TaskId, said: Said<'_>);
     /// The count is about to be spread. Called with a lock of the task held.
     fn spread(&self, task: TaskId);
-    /// The count is spread: it is to be recorded as often as it would be shown, although nobody may observe the task.
+    /// The count is spread: record it as often as it would be shown, even if nothing observes the task.
     fn watch(self: Arc<Self>, task: TaskId);
-    /// Takes the request that this task is to end, where there is one beside what it counts.
+    /// Takes the request that this task ends, if there is one beside its count.
     fn take_request(&self, task: TaskId) -> Option<CancelCause>;
-    /// This task is about to sleep for so long, and takes none meanwhile.
+    /// This task is about to sleep for `duration`, and takes no request meanwhile.
     fn sleep(&self, task: TaskId, duration: Duration);
 }
 
-/// Takes the lines of a task to another process.
+/// Sends the lines of a task to another process.
 pub(crate) trait Relay: Send + Sync {
-    /// Neither waits nor takes memory without a bound.
+    /// Neither waits nor takes memory without bounds.
     fn say(&self, line: Line);
 }
 
@@ -62,7 +62,7 @@ impl Context {
         Self::new(Surroundings { report_interval: Some(report_interval), ..Surroundings::default() })
     }
 
-    /// The same around a function that is called so.
+    /// The same context, for a function of that name.
     #[allow(dead_code, reason = "only workers run what does not know its name, where there are any")]
     pub(crate) fn calling(self, function: &'static str) -> Self {
         if self.function() == Some(function) {
@@ -92,7 +92,7 @@ impl Context {
         self.0.as_ref()?.relay.as_ref()
     }
 
-    /// The count is about to be spread over parts or threads. With a lock of the task held.
+    /// Notes that the count is about to be spread over parts or threads. Called with a lock of the task held.
     pub(crate) fn spread(&self, task: TaskId) {
         self.recorder().into_iter().for_each(|recorder| recorder.spread(task));
     }

@@ -1,4 +1,4 @@
-//! What is the same for every task: its state, its counts, its clock, and who waits for it.
+//! What every task has: its state, its counts, its clock, and the waiter of its future.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,13 +22,13 @@ use crate::task::parts::Parts;
 use crate::task::remote::{Position, Record, RemoteSnapshot, Said};
 use crate::task::state::{self, State, Unclaimed};
 
-/// Where a task is run, but for the host: a thread of the program, or a process.
+/// Where a task runs, apart from the host: on a thread of the program, or in a process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place(u32);
 
 impl Place {
     pub(crate) const NONE: Self = Self(0);
-    /// The rest of the number is that of a process.
+    /// Set if the rest is the number of a process.
     const PROCESS: u32 = 1 << 31;
 
     fn process(self) -> Option<u32> {
@@ -45,7 +45,7 @@ impl Place {
     }
 }
 
-/// What is the same for every task.
+/// What every task has.
 ///
 /// In this order in memory: what a progress call touches comes first, side by side, and off the cache line of a
 /// neighbour.
@@ -54,7 +54,7 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     pub(crate) clock: Clock,
     pub(crate) state: State,
-    /// Before its start the [pool](Self::pool_id) that it belongs to, then the [worker](Self::worker) that runs it.
+    /// Before its start, the [pool](Self::pool_id) that it belongs to; then the [worker](Self::worker) that runs it.
     place: AtomicU32,
     id: TaskId,
     /// Wakes the future.
@@ -90,17 +90,17 @@ impl Core {
         self.id
     }
 
-    /// The name that was given to it, if it was.
+    /// The name that it was given, if any.
     pub(crate) fn given_name(&self) -> Option<&str> {
         self.existing_details()?.name.as_deref()
     }
 
-    /// The name that was given to it, or else that of its function with its id.
+    /// The given name, or else one made of the function's name and the id.
     pub(crate) fn name(&self, function: &'static str) -> &str {
         self.details().name_or_default(self.id, function)
     }
 
-    /// The pool whose threads may run this task where they wait for it; 0 for none. Meaningless once it has started.
+    /// The pool whose threads may run this task when they wait for it; 0 for none. Meaningless once it has started.
     pub(crate) fn pool_id(&self) -> u32 {
         self.place.load(Ordering::Relaxed)
     }
@@ -109,12 +109,12 @@ impl Core {
         self.place.store(pool_id, Ordering::Relaxed);
     }
 
-    /// It is about to start on this thread of the program.
+    /// Notes that the task is about to start on this thread of the program.
     pub(crate) fn set_thread(&self, number: u32) {
         self.place.store(number & !Place::PROCESS, Ordering::Relaxed);
     }
 
-    /// It is sent to this process, to start there.
+    /// Notes that the task is sent to this process, to start there.
     pub(crate) fn set_process(&self, worker: &WorkerId) {
         if let WorkerId::Process { id, host } = worker {
             self.place.store(id | Place::PROCESS, Ordering::Relaxed);
@@ -127,7 +127,7 @@ impl Core {
         self.place().process()
     }
 
-    /// Whether it runs in another process, or may start there at any moment, and counts as one: in a chunk of a map,
+    /// Whether it runs in another process, or may start there at any moment, and has one count: in a chunk of a map,
     /// each item counts for itself.
     pub(crate) fn is_elsewhere(&self) -> bool {
         let word = self.state.load();
@@ -135,22 +135,22 @@ impl Core {
         may_run && self.process().is_some() && self.items().is_none()
     }
 
-    /// Stores how far it has come there, as `look` reads it with the totals locked.
+    /// Stores how far it has come there, as read by `look` with the totals locked.
     pub(crate) fn look(&self, look: impl FnOnce(u32) -> Option<Record>) {
         let mut totals = self.details().totals();
-        // Under the lock, so that nothing older comes after it, nor anything of a worker that was lost.
+        // Under the lock, so that nothing older is stored after it, nor a reading of a worker that was lost.
         if self.is_elsewhere() {
             self.process().and_then(look).into_iter().for_each(|record| totals.see(record));
         }
     }
 
-    /// How far it had come there when somebody last looked.
+    /// How far it had come there at the last look.
     pub(crate) fn seen(&self) -> Option<Position> {
         self.process()?;
         self.existing_details()?.totals().seen
     }
 
-    /// Most workers are on this machine: no memory is taken to say so.
+    /// Stores the host, if any. Most workers are on this machine, and take no memory for it.
     fn set_host(&self, host: Option<&Arc<str>>) {
         if host.is_some() {
             self.details().totals().past.get_or_insert_default().host = host.cloned();
@@ -168,33 +168,34 @@ impl Core {
         self.place().worker(|| self.existing_details()?.totals().past.as_ref()?.host.clone())
     }
 
-    /// Starts it, unless it is paused, ended or somebody else's. None starts while [many](bulk) are being cancelled.
+    /// Claims the task to start it here, unless it is paused or taken. Waits while [many](bulk) tasks are being cancelled.
     pub(crate) fn claim(&self) -> Result<(), Unclaimed> {
         bulk::await_cancellers();
         self.state.claim()
     }
 
-    /// The same where it is to be started in another process. Returns the control word before.
+    /// Like [`claim`](Self::claim), to start it in another process. Returns the control word before.
     pub(crate) fn lend(&self) -> Result<u32, Unclaimed> {
         bulk::await_cancellers();
         self.state.lend()
     }
 
-    /// Whether a progress call has more to do than to count: one of `bits` is set, or something is requested where it counts.
+    /// Whether a progress call has more to do than to count: one of `bits` is set, or something is requested where the
+    /// task counts.
     #[inline(always)]
     pub(crate) fn needs_attention(&self, bits: u32) -> bool {
         let word = self.state.peek() & (bits | state::LAID_OUT);
         word != 0 && (word != state::LAID_OUT || counts::is_requested())
     }
 
-    /// The task is about to run in a worker process: it counts where the program sees it, if there is such a place.
+    /// Has a task that is about to run in a worker process count where the program sees it, if there is such memory.
     pub(crate) fn move_out(&self) {
         if self.counts.move_out() {
             self.state.set(state::LAID_OUT);
         }
     }
 
-    /// It has returned, and leaves that place to the next one.
+    /// Takes the counts back once the task has returned: that memory is for the next task.
     pub(crate) fn move_in(&self) {
         self.counts.move_in();
         self.state.clear(state::LAID_OUT);
@@ -204,12 +205,12 @@ impl Core {
         self.state.load() & state::ENDED != 0
     }
 
-    /// Whether its function was called, be it over or not.
+    /// Whether its function was called; it may have returned since.
     pub(crate) fn has_run(&self) -> bool {
         self.state.load() & state::RUNNING != 0
     }
 
-    /// The details, made if there is none yet.
+    /// The details, made if there are none yet.
     pub(crate) fn details(&self) -> &Details {
         self.details.get_or_init(Box::default)
     }
@@ -220,11 +221,11 @@ impl Core {
 
     /// The state as it is now.
     pub(crate) fn snapshot(&self) -> ProgressState {
-        // Read first: if it is gone by now, the rest knows more.
+        // Read first: if it was dropped before, what is read next is newer.
         let (seen, is_known_to_run) = (self.seen(), self.has_run());
         let state = self.snapshot_as(self.status());
         let Some(Position { n, total, part }) = seen.filter(|_| !state.status.is_terminal()) else { return state };
-        // It has been seen to count, so it runs, although its worker has not said so yet.
+        // It was seen to count, so it runs, although its worker has not said so yet.
         let is_taken_to_wait = matches!(state.status, Status::Pending | Status::Paused) && !is_known_to_run;
         let status = if is_taken_to_wait { Status::Running } else { state.status };
         ProgressState { n, total: known(total), part, status, ..state }
@@ -245,20 +246,20 @@ impl Core {
             message,
             elapsed: Duration::from_nanos(elapsed),
             part,
-            // Parts that are left over count for nobody.
+            // Parts that outlive the task do not count.
             parts: if status.is_terminal() { Vec::new() } else { named_parts },
             origin: Origin(None),
             ended_items: self.items().map_or(0, |items| items.counts().ended()),
         }
     }
 
-    /// When it was started, and until when it has been running; `None` before its start. The start is moved on by pauses.
+    /// When it was started, and until when it has been running; `None` before its start. Pauses move the start on.
     pub(crate) fn span(&self) -> Option<(u64, u64)> {
         let span = self.moment().span;
         (span.started > 0).then(|| (span.started, span.end()))
     }
 
-    /// For how long it has been running, in nanoseconds: with all items, where it has such.
+    /// For how long it has been running, in nanoseconds: all items together, in a chunk.
     pub(crate) fn running_for(&self) -> u64 {
         self.moment().span.elapsed()
     }
@@ -274,26 +275,26 @@ impl Core {
         })
     }
 
-    /// Gives `read` how far it has come, when it was running, and the rest if there is any, as of one moment.
+    /// Calls `read` with the position, the times and, if there are any, the totals, all as of one moment.
     pub(crate) fn read<R>(&self, read: impl FnOnce(Position, Span, Option<&Totals>) -> R) -> R {
         if self.existing_details().is_none() {
             let (counts, span) = (self.counts.read(), self.clock.read());
-            // Looked at again: what was read may be of a count of which a part was handed out just now.
+            // Looked at again: a part may have been handed out of this count just now.
             if self.existing_details().is_none() {
                 return read(counts.into(), span, None);
             }
         }
         let totals = self.details().totals();
-        // Under the lock: the clock is not stopped at a moment before this one.
+        // Under the lock, so that the clock is not stopped later as of an earlier moment.
         read(totals.position(&self.counts), self.clock.read(), Some(&totals))
     }
 
-    /// What it runs one after the other, where it is a chunk of a map.
+    /// The items that it runs one after the other, if it is a chunk of a map.
     pub(crate) fn items(&self) -> Option<&dyn Items> {
         self.existing_details()?.items.as_deref()
     }
 
-    /// Starts count, message and clock afresh for the next item. Returns whether the last one had counted or said
+    /// Starts count, message and clock afresh for the next item. Returns whether the last item had counted or said
     /// anything, and for how long the task has been running.
     pub(crate) fn begin_item(&self) -> (bool, Duration) {
         let elapsed = self.clock.read().elapsed();
@@ -305,13 +306,13 @@ impl Core {
         (had_said, Duration::from_nanos(elapsed))
     }
 
-    /// Sets for how long another process has been running the current item.
+    /// Sets for how long another process has been running the current item, in nanoseconds.
     pub(crate) fn set_item_elapsed(&self, elapsed: u64) {
         let mut totals = self.details().totals();
         totals.item_began = self.clock.read().elapsed().saturating_sub(elapsed).max(1);
     }
 
-    /// When its time-out or its deadline passes, whichever is first.
+    /// When its timeout or its deadline passes, whichever is first.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let Limits { timeout, deadline, .. } = self.existing_details()?.limits;
         let started = clock::instant(self.clock.read().started);
@@ -319,12 +320,13 @@ impl Core {
         timed_out.into_iter().chain(deadline).min()
     }
 
-    /// Whether its deadline has passed while it waited in another process, or before that was known to run it.
+    /// Whether its deadline has passed while it waited in another process, or before that process was known to run it.
     pub(crate) fn is_overdue(&self) -> bool {
         self.existing_details().is_some_and(|details| details.is_overdue.load(Ordering::Acquire))
     }
 
-    /// For how long, at least, the task has made no progress call; `None` if nobody has asked for that yet.
+    /// For how long, at least, the task has made no progress call; `None` if it does not run, or has made one since the
+    /// last [`probe`](Self::probe).
     pub(crate) fn silent_for(&self) -> Option<Duration> {
         let word = self.state.load();
         if word & state::PROBE == 0 || word & (state::RUNNING | state::HALTED) != state::RUNNING {
@@ -340,7 +342,7 @@ impl Core {
         Some(Duration::from_nanos(clock::now().saturating_sub(since)))
     }
 
-    /// Asks the next progress call of a running task to be noted. Returns whether nobody has asked before.
+    /// Asks a running task to note its next progress call. Returns whether it was not asked before.
     pub(crate) fn probe(&self) -> bool {
         let word = self.state.load();
         let is_new = word & (state::RUNNING | state::HALTED | state::PROBE) == state::RUNNING;
@@ -351,7 +353,7 @@ impl Core {
         is_new
     }
 
-    /// Excludes a time from its limits in which it could not have made a call.
+    /// Excludes from its limits a time in which it could not have made a call.
     pub(crate) fn excuse(&self, time: Duration) {
         if let Some(details) = self.existing_details() {
             self.excuse_in(details, &mut details.totals(), u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
@@ -364,15 +366,15 @@ impl Core {
         details.probed_at.set(since.saturating_add(time));
     }
 
-    /// The process where it runs is stopped for a while.
+    /// Notes that the process where it runs is stopped for a while.
     pub(crate) fn suspend(&self) {
-        // Only limits depend on it. In a pause its clock is stopped anyway.
+        // Only limits depend on it. In a pause, the clock is stopped anyway.
         if self.state.load() & (state::LIMITED | state::HALTED) == state::LIMITED {
             self.details().totals().standstill.since = Some(clock::now());
         }
     }
 
-    /// The process goes on. The caller watches the limits again.
+    /// Notes that the process goes on. The caller watches the limits again.
     pub(crate) fn resume(&self) {
         let Some(details) = self.existing_details() else { return };
         let mut totals = details.totals();
@@ -403,34 +405,34 @@ impl Core {
         }
     }
 
-    /// Starts the clock, as of this moment if that is not 0; does nothing where the deadline has passed since it was claimed.
+    /// Starts the clock, as of `as_of` if that is not 0. Does nothing if the deadline has passed since the task was claimed.
     pub(crate) fn start_clock(&self, as_of: u64) {
-        // Locked, as its limit may pass just now.
+        // Locked, since its limit may pass at this moment.
         let totals = self.existing_details().map(Details::totals);
         if totals.as_ref().is_some_and(|totals| totals.is_closed()) {
             return;
         }
-        // No limit takes effect early.
+        // With limits the start must be exact: none may take effect early.
         let is_exact = as_of == 0 || totals.is_some();
         self.clock.start(if is_exact { clock::now() } else { as_of });
     }
 
-    /// When its clock was stopped; 0 where it was not.
+    /// When its clock was stopped; 0 if it was not.
     pub(crate) fn stopped_at(&self) -> u64 {
         self.clock.read().stopped
     }
 
-    /// Ends the counting, now. A task that has run took some time, however coarse the clock.
+    /// Ends the counting, as of now. A task that has run took some time, however coarse the clock.
     pub(crate) fn close(&self) {
         self.close_at(Totals::shown, |Span { started, stopped }| {
-            // That of a paused task is stopped already.
+            // The clock of a paused task is stopped already.
             let now = if stopped == 0 { clock::now() } else { stopped };
             Span { started, stopped: now.max(started + 1) }
         });
     }
 
-    /// The same for a task that has been running in another process for `elapsed` nanoseconds, until `now`. The program
-    /// may not have heard of its start before.
+    /// Like [`close`](Self::close), for a task that has been running in another process for `elapsed` nanoseconds,
+    /// until `now`. The program may not have heard of its start before.
     pub(crate) fn close_after(&self, elapsed: u64, now: u64) {
         self.close_at(Totals::position, |_| {
             let started = now.saturating_sub(elapsed).max(1);
@@ -438,7 +440,7 @@ impl Core {
         });
     }
 
-    /// A task that will not run has come to its end, now.
+    /// Stops the clock of a task that will not run, as of now.
     pub(crate) fn close_unstarted(&self) {
         self.clock.stop(clock::now());
     }
@@ -455,26 +457,26 @@ impl Core {
         }
     }
 
-    /// Sets what another process has counted. Called only by who receives its messages.
+    /// Sets what another process has counted. Only the receiver of its messages calls this.
     pub(crate) fn mirror(&self, remote: &RemoteSnapshot) {
         let was_halted = self.state.load() & state::HALTED != 0;
         let Position { n, total, part } = remote.position;
         let is_plain = !was_halted && !remote.is_halted && part == 0.0;
         if is_plain && self.existing_details().is_none() {
-            // Most tasks need no details. If some are made right now, they hold nothing older.
+            // Most tasks need no details. If another thread makes some right now, they hold nothing older.
             return self.counts.set_both(n, total);
         }
         self.details().totals().mirror((&self.counts, &self.clock), remote, was_halted, clock::now());
     }
 
-    /// One more count of the task is shared by several threads.
+    /// Notes that one more count of the task is shared by several threads.
     pub(crate) fn share(&self) {
         let mut totals = self.details().totals();
         totals.shared_counts += 1;
         self.state.set(state::SHARED);
     }
 
-    /// One less.
+    /// Undoes one [`share`](Self::share).
     pub(crate) fn unshare(&self) {
         self.unshare_in(&mut self.details().totals());
     }
@@ -488,43 +490,43 @@ impl Core {
 
     pub(crate) fn set_message(&self, message: Arc<str>, is_current: impl FnOnce(&Parts) -> bool) {
         let mut totals = self.details().totals();
-        // What a task says after its end is not part of its outcome, nor what it says while that is written.
+        // What a task says after its end, or while its outcome is being written, is not part of the outcome.
         if self.state.load() & (state::ENDED | state::DECIDED) == 0 && is_current(&totals.parts) {
             totals.message = Some(message);
         }
     }
 
-    /// Lets `record` have what the task has said by now.
+    /// Calls `record` with what the task has said so far.
     pub(crate) fn record(&self, record: impl FnOnce(Said<'_>)) {
         let totals = self.details().totals();
         let (position, message) = (totals.position(&self.counts), totals.message.as_deref());
-        // Under the lock, so that what was said later is recorded later.
+        // Under the lock, so that what is said later is recorded later.
         record(Said { position, message, is_spread: !totals.parts.is_empty() });
     }
 
-    /// Sets what a process had recorded of the task before it was lost. Called only by who receives its messages.
+    /// Sets what a process had recorded of the task before it was lost. Only the receiver of its messages calls this.
     pub(crate) fn restore(&self, record: Record) {
         self.details().totals().restore(&self.counts, record);
     }
 
-    /// The task knows of its cancellation.
+    /// Notes that the task knows of its cancellation.
     pub(crate) fn notice(&self) {
         let before = self.state.set(state::NOTICED);
         if before & state::NOTICED == 0 {
             self.details().noticed_at.set_once(clock::now());
             if before & state::OBSERVED != 0 {
-                // Nothing else shows it, and in a worker the program has to know.
+                // Nothing else shows it, and in a worker the program must hear of it.
                 self.waiter.wake();
             }
         }
     }
 
-    /// An iterator, a reader or a writer of the task ends early.
+    /// Notes that an iterator, a reader or a writer of the task ends early.
     pub(crate) fn cut_short(&self) {
         self.state.set(state::CUT_SHORT);
     }
 
-    /// An error of this task, as of now.
+    /// An error of this task, with its progress as of now.
     pub(crate) fn error(&self, kind: TaskErrorKind, function: &'static str) -> TaskError {
         let status = match kind {
             TaskErrorKind::Cancelled(_) => Status::Cancelled,
@@ -544,7 +546,7 @@ impl Core {
     /// Waits until `holds` is true of the control word, or until the deadline.
     pub(crate) fn wait_until(&self, holds: impl Fn(u32) -> bool, deadline: Option<Instant>) {
         let interrupt = &self.details().interrupt;
-        // Whoever changes the word after this knows that somebody listens.
+        // From now on, whatever changes the word wakes those who wait.
         self.state.set(state::WAITS);
         while !holds(self.state.load()) {
             let listener = interrupt.listen();
@@ -564,7 +566,7 @@ impl Core {
         }
     }
 
-    /// Wakes whoever [waits](Self::wait_until) for a change of the control word, after it.
+    /// Wakes the threads that [wait](Self::wait_until) for a change of the control word. Called after the change.
     pub(crate) fn interrupt(&self) {
         if self.state.load() & state::WAITS != 0 {
             self.details().interrupt.notify(usize::MAX);

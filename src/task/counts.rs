@@ -1,11 +1,11 @@
-//! What a task counts: written by the task alone, with plain stores, and read by anybody as one consistent whole.
+//! The counts of a task: written by the task alone, with plain stores, and read from any thread as one consistent whole.
 //!
-//! Counting up is a store to `n` and nothing else. Only a new `n` together with a new `total` is framed by a
+//! Counting up is a store to `n` and nothing else. Only a change of `total`, with or without `n`, is framed by a
 //! [sequence number](Sequence).
 //!
-//! In a worker process, the task that it runs counts in [memory](lay_out) that the program looks at: whoever counts has
-//! a plain pointer to the [place](Counts::counter) either way, and makes the same store. There it also sees whether the
-//! program [requests](is_requested) something.
+//! In a worker process, the task that it runs counts in [memory](lay_out) that the program reads. The updater has a
+//! plain pointer to the [place](Counts::counter) either way, and makes the same store. In that memory, it also sees
+//! whether the program [requests](is_requested) something.
 
 use std::sync::OnceLock;
 
@@ -25,11 +25,11 @@ pub(crate) struct Counts {
     n: AtomicU64,
     total: AtomicU64,
     sequence: AtomicU32,
-    /// They stand in the memory that is laid out for the program to see.
+    /// Whether they stand in the memory that is laid out for the program.
     is_laid_out: AtomicBool,
 }
 
-/// Where counts stand.
+/// The cells in which counts stand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cells<'a> {
     pub(crate) n: &'a AtomicU64,
@@ -37,7 +37,7 @@ pub(crate) struct Cells<'a> {
     pub(crate) sequence: Sequence<'a>,
 }
 
-/// Where a task counts up. Only the task does.
+/// The cell in which a task counts up; only the task writes to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counter<'a>(pub(crate) &'a AtomicU64);
 
@@ -48,17 +48,17 @@ pub(crate) struct Reading {
     pub(crate) total: u64,
 }
 
-/// What is laid out for the program to see.
+/// The memory that is laid out for the program.
 #[derive(Clone, Copy, Debug)]
 struct LaidOut {
     cells: Cells<'static>,
-    /// Not 0 where the program requests something.
+    /// Not 0 while the program requests something.
     request: &'static AtomicU64,
 }
 
 static LAID_OUT: OnceLock<LaidOut> = OnceLock::new();
 
-/// Lets the one task at a time that this worker process runs count where its program sees it.
+/// Has this worker process's tasks, of which one runs at a time, count where its program sees it.
 pub(crate) fn lay_out(cells: Cells<'static>, request: &'static AtomicU64) {
     // A worker has one program.
     let _ = LAID_OUT.set(LaidOut { cells, request });
@@ -88,13 +88,13 @@ impl Cells<'_> {
         self.sequence.write(|| self.store(n, total));
     }
 
-    /// Within a write.
+    /// Only within a [write](Sequence::write).
     pub(crate) fn store(self, n: u64, total: u64) {
         self.n.store(n, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
     }
 
-    /// Within a reading.
+    /// Only within a [read](Sequence::read).
     pub(crate) fn load(self) -> Reading {
         Reading { n: self.n.load(Ordering::Relaxed), total: self.total.load(Ordering::Relaxed) }
     }
@@ -111,7 +111,7 @@ impl Counts {
         }
     }
 
-    /// For whoever counts up many times.
+    /// The place to count up in, for code that does so many times.
     #[inline]
     pub(crate) fn counter(&self) -> Counter<'_> {
         Counter(self.cells().n)
@@ -133,15 +133,15 @@ impl Counts {
         cells.sequence.read(|| cells.load())
     }
 
-    /// The task is about to run in a worker process, where nobody has counted anything yet. Returns whether there is
-    /// memory that the program looks at.
+    /// Has a task that is about to run in a worker process, and has not counted yet, count in memory that the program
+    /// reads. Returns whether there is such memory.
     pub(crate) fn move_out(&self) -> bool {
         let is_laid_out = LAID_OUT.get().is_some();
         self.is_laid_out.store(is_laid_out, Ordering::Release);
         is_laid_out
     }
 
-    /// It has returned, and leaves that memory to the next one.
+    /// Copies the counts back once the task has returned: that memory is for the next task.
     pub(crate) fn move_in(&self) {
         let Reading { n, total } = self.read();
         self.own().set_both(n, total);

@@ -1,5 +1,4 @@
-//! What only few tasks have, allocated when it is needed: a name, limits, a message, subscribers, threads that wait,
-//! parts, an owner.
+//! What only few tasks have, allocated on demand: a name, limits, a message, subscribers, waiting threads, parts, an owner.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -23,41 +22,41 @@ use crate::task::subscribers::Reports;
 
 #[derive(Default)]
 pub(crate) struct Details {
-    /// What it was given.
+    /// The name that it was given, if any.
     pub(crate) name: Option<Box<str>>,
     default_name: OnceLock<Box<str>>,
     pub(crate) limits: Limits,
-    /// Of a task that is a chunk of a map.
+    /// The items, if the task is a chunk of a map.
     pub(crate) items: Option<Arc<dyn Items>>,
-    /// Wakes the task out of a pause or a sleep.
+    /// Wakes the task from a pause or a sleep.
     pub(crate) interrupt: Event,
-    /// When cancellation was requested of a task that was running, when it has noticed, and since when its next progress
-    /// call is waited for.
+    /// When cancellation of the running task was requested, when the task noticed that, and since when its next
+    /// progress call is awaited.
     pub(crate) requested_at: AtomicInstant,
     pub(crate) noticed_at: AtomicInstant,
     pub(crate) probed_at: AtomicInstant,
-    /// What watches its limits: the bits of a `TimerId`, or 0.
+    /// The timer entry that watches its limits: the bits of a `TimerId`, or 0.
     pub(crate) watchdog: AtomicU64,
     /// Whether its deadline has passed while it waited in another process.
     pub(crate) is_overdue: AtomicBool,
     reports: Mutex<Reports>,
     totals: Mutex<Totals>,
-    /// What it has said before its future was polled.
+    /// Lines that it printed before its future was polled.
     early_lines: Mutex<Backlog>,
     owner: Mutex<Option<Arc<dyn Owner>>>,
 }
 
-/// An executor that is told of what happens to a task, once it is attached to it.
+/// An executor that is told what happens to a task, once it is attached to the task.
 pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
-    /// Something was requested of a task: a pause, its end, cancellation, a report. Its control word says what.
+    /// Something was requested of a task: a pause, the end of a pause, cancellation, a report. Its control word says what.
     fn changed(self: Arc<Self>, task: TaskId);
     /// A task has ended.
     fn ended(self: Arc<Self>, task: TaskId);
-    /// How far a task has come in this process, and what it says there, where that can be looked at.
+    /// How far a task has come in that process, and its message there, if that can be looked up.
     fn look(&self, _process: u32, _task: TaskId) -> Option<Record> {
         None
     }
-    /// What to say of the process where a task runs, if somebody has stopped it.
+    /// If that process was stopped by a signal: an error that says so.
     fn stopped(&self, _process: u32) -> Option<BoxError> {
         None
     }
@@ -65,21 +64,20 @@ pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
         None
     }
-    /// A thread blocks that does none of this work, as observers are shown what its task does, or items are delivered. A
-    /// thread of the executor is to do it at once.
+    /// A thread blocks without doing this work, because observers are shown what its task does, or items are delivered.
+    /// A thread of the executor must do it at once.
     fn take_over(&self) {}
 }
 
-/// What of a task's progress is not in its own count, and what it says. Its clock is started and stopped under this
-/// lock.
+/// The progress of a task beyond its own count, and its message. The task's clock is started and stopped under this lock.
 #[derive(Default)]
 pub(crate) struct Totals {
     pub(crate) parts: Parts,
     pub(crate) message: Option<Arc<str>>,
-    /// The part of a unit, as reported by another process.
+    /// The part of a unit that is done, as reported by another process.
     remote_part: f64,
-    /// What was last read in the memory of another process: newer than what that has reported. It is kept because that
-    /// memory may belong to the next task before the end of this one is reported.
+    /// What was last read from the memory of another process: newer than what that process has reported. Kept because
+    /// the memory may belong to the next task before the end of this one is reported.
     pub(crate) seen: Option<Position>,
     /// The named parts, as reported by another process.
     remote_parts: Vec<PartState>,
@@ -88,11 +86,11 @@ pub(crate) struct Totals {
     /// How many threads of the task wait because it is paused.
     halted: usize,
     pub(crate) standstill: Standstill,
-    /// What only a report asks for, and few tasks have.
+    /// What only reports need, and few tasks have.
     pub(crate) past: Option<Box<Past>>,
-    /// How long the task had been running when its current item began; 0 where it has none, or is at the first.
+    /// How long the task had been running when its current item began; 0 if it has none, or is at the first.
     pub(crate) item_began: u64,
-    /// How far it had come at its end: nothing that comes later counts.
+    /// How far it had come at its end; nothing counts after that.
     closed: Option<Position>,
 }
 
@@ -100,38 +98,38 @@ pub(crate) struct Totals {
 /// count it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standstill {
-    /// Since when, while its pool is suspended.
+    /// When it stopped, while it stands still.
     pub(crate) since: Option<u64>,
-    /// The sum of what is over, in nanoseconds.
+    /// The sum of the standstills that are over, in nanoseconds.
     pub(crate) total: u64,
 }
 
 /// What has happened to a task, for its report.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
-    /// When it was started, where pauses have moved that forward since; 0 elsewhere.
+    /// When it was started, if pauses have moved the start of its clock since; 0 otherwise.
     first_start: u64,
     pub(crate) lost_tries: LostTries,
-    /// The host of the process that it was sent to, where that is another one.
+    /// The host of the process that it was sent to, if that is another host.
     pub(crate) host: Option<Arc<str>>,
 }
 
 impl Past {
-    /// A pause will move it.
+    /// Notes the start of the clock, which the end of a pause is about to move.
     fn note_start(&mut self, span: Span) {
         if self.first_start == 0 {
             self.first_start = span.started;
         }
     }
 
-    /// When the task was started, whose clock says `span`; 0 where it was not. Not the sum of what ran and of its pauses: of
-    /// a task in another process these are measured by two clocks, and may overlap.
+    /// When the task was started, given what its clock says; 0 if it was not. This is not computed from its running
+    /// time and its pauses: for a task in another process, two clocks measure those, and they may overlap.
     pub(crate) fn started(&self, span: Span) -> u64 {
         if self.first_start == 0 { span.started } else { span.started.min(self.first_start) }
     }
 }
 
-/// When it was running before, on workers that were lost.
+/// The tries of the task on workers that were lost.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LostTries {
     pub(crate) count: u32,
@@ -146,7 +144,7 @@ pub(crate) struct TrySpan {
     pub(crate) ended: u64,
 }
 
-/// How many are kept, so that a task that is lost over and over takes no more memory.
+/// How many are kept, so that a task that is lost over and over does not take more and more memory.
 const MOST_LOST_TRIES: usize = 32;
 
 impl LostTries {
@@ -159,13 +157,13 @@ impl LostTries {
 }
 
 impl Details {
-    /// Those of a task with this name and these limits, if it has any.
+    /// The details of a task with this name and these limits; `None` if it has neither.
     pub(crate) fn of(name: Option<String>, limits: Limits) -> Option<Box<Self>> {
         let has_any = name.is_some() || limits != Limits::default();
         has_any.then(|| Box::new(Self { name: name.map(Into::into), limits, ..Self::default() }))
     }
 
-    /// The name that it was given, or else one that tells it apart from others of the same function.
+    /// The given name, or else one that tells the task apart from others of the same function.
     pub(crate) fn name_or_default(&self, id: TaskId, function: &str) -> &str {
         self.name.as_deref().unwrap_or_else(|| self.default_name.get_or_init(|| default_name(id, function)))
     }
@@ -216,7 +214,7 @@ impl Totals {
         })
     }
 
-    /// Stores what was read in the memory of the process that runs the task.
+    /// Stores what was read from the memory of the process that runs the task.
     pub(crate) fn see(&mut self, Record { position, message, .. }: Record) {
         if self.is_closed() {
             return;
@@ -225,7 +223,7 @@ impl Totals {
         self.hear(message);
     }
 
-    /// The newest position that is known here, also from the memory of another process.
+    /// The newest position known here, including what was read from another process.
     pub(crate) fn shown(&self, counts: &Counts) -> Position {
         self.closed.or(self.seen).unwrap_or_else(|| self.position(counts))
     }
@@ -240,7 +238,7 @@ impl Totals {
 
     /// The parts under way that have a name.
     pub(crate) fn named_parts(&self) -> Vec<PartState> {
-        // A task runs here or there.
+        // A task runs either here or there.
         if self.remote_parts.is_empty() { self.parts.named() } else { self.remote_parts.clone() }
     }
 
@@ -248,7 +246,7 @@ impl Totals {
         self.closed.is_some()
     }
 
-    /// A thread is about to wait. Returns whether it is the first one.
+    /// A thread is about to wait in a pause. Returns whether it is the first.
     pub(crate) fn halt(&mut self, clock: &Clock, now: u64) -> bool {
         self.halted += 1;
         let is_first = self.halted == 1 && !self.is_closed();
@@ -258,7 +256,7 @@ impl Totals {
         is_first
     }
 
-    /// A thread goes on. Returns whether it was the last one that has waited.
+    /// A thread goes on. Returns whether it was the last one that waited.
     pub(crate) fn go_on(&mut self, clock: &Clock, now: u64) -> bool {
         self.halted -= 1;
         let is_last = self.halted == 0;
@@ -268,13 +266,13 @@ impl Totals {
         is_last
     }
 
-    /// A pause is over.
+    /// Starts the clock again after a pause.
     fn go_on_at(&mut self, clock: &Clock, now: u64) {
         self.past.get_or_insert_default().note_start(clock.read());
         clock.start(now);
     }
 
-    /// The task ends there, with its clock stopped.
+    /// Makes `position` the last one. The clock is stopped already.
     pub(crate) fn close(&mut self, position: Position) {
         self.closed.get_or_insert(position);
     }
@@ -318,11 +316,11 @@ impl Totals {
         }
     }
 
-    /// Undoes the start of the task, and remembers the try on the `worker` that was lost.
+    /// Undoes the start of the task, and records the try on the lost `worker`.
     pub(crate) fn reset(&mut self, counts: &Counts, clock: &Clock, worker: Option<WorkerId>) {
         let span = clock.read();
         let ended = clock::now();
-        // Nobody may have heard that it had begun.
+        // Its start may not have been reported.
         let past = self.past.get_or_insert_default();
         let started = if span.started == 0 { ended } else { past.started(span) };
         past.first_start = 0;
@@ -337,8 +335,8 @@ impl Totals {
     }
 
     /// Starts afresh for the next item, after the task has been running for `elapsed`. Returns whether the last item
-    /// had counted or said anything, and whether its count was shared; what is left of its parts and threads counts for
-    /// nobody.
+    /// had counted or said anything, and whether its count was shared. Whatever that item has left of parts and threads
+    /// no longer counts.
     pub(crate) fn begin_item(&mut self, counts: &Counts, elapsed: u64) -> (bool, bool) {
         let Reading { n, total } = counts.read();
         let had_said = n != 0 || total != UNKNOWN || self.message.is_some() || !self.parts.is_empty();

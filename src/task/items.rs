@@ -1,7 +1,7 @@
 //! A task that is a chunk of a map: it runs many inputs, its *items*, one after the other.
 //!
-//! To its executor it is one task. To the map, and to whoever observes it, each item is one: what the task counts, says
-//! and takes is that of the item that is running, and each item has an outcome of its own.
+//! To its executor, it is one task. To the map and its observers, each item is one: the count, the message and the time
+//! are those of the item that is running, and each item has an outcome of its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,22 +14,23 @@ use crate::progress::Status;
 pub(crate) trait Items: Send + Sync {
     fn counts(&self) -> &ItemCounts;
 
-    /// Whether these are what is left of items that an executor had accepted.
+    /// Whether these are the rest of items that an executor had accepted before.
     fn are_rest(&self) -> bool;
 
-    /// Takes the outcome that the next item had in another process. `error` makes an error of that item.
+    /// Takes the outcome that the next item had in another process. `error` makes an error for that item.
     fn accept(&self, outcome: Result<Encoded, TaskError>, error: &dyn Fn(TaskErrorKind) -> TaskError);
 
-    /// The same of several that have ended with values, as [`codec::items`](crate::codec::items) has them.
+    /// Like [`accept`](Self::accept), for several items that have ended with values, in the form of
+    /// [`codec::items`](crate::codec::items).
     fn accept_values(&self, values: &[u8], error: &dyn Fn(TaskErrorKind) -> TaskError);
 
-    /// The process that ran them has done so, or has given back what has not begun. With all that it was sent.
+    /// The process has run the items, or has given back those that have not begun. `input` is all that it was sent.
     fn end(&self, input: Vec<u8>, error: &dyn Fn(TaskErrorKind) -> TaskError);
 
-    /// For how long they are to be run before what has not begun is given back, if not for as long as it takes.
+    /// How long to run them before those that have not begun are given back; `None` for as long as it takes.
     fn patience(&self) -> Option<Duration>;
 
-    /// The process that ran them is lost, and with it the item that was running. What has not begun goes on elsewhere.
+    /// The process that ran them is lost, and with it the item that was running. Those that have not begun go on elsewhere.
     fn lose(&self, lost: Lost, error: &dyn Fn(TaskErrorKind) -> TaskError);
 }
 
@@ -37,22 +38,22 @@ pub(crate) trait Items: Send + Sync {
 pub(crate) struct Lost {
     /// All that was sent to that process.
     pub(crate) input: Vec<u8>,
-    /// Whether each item whose outcome was not heard of is known not to have ended, and so all but the first of them not
-    /// to have begun.
+    /// Whether the items without a reported outcome are known not to have ended, and hence all but the first of them
+    /// not to have begun.
     pub(crate) is_exact: bool,
     pub(crate) is_cancelled: bool,
 }
 
-/// How many items there are, and what has become of them. Only whoever runs them, or hears of them, writes.
+/// How many items there are, and what has become of them. Written only where they are run, or where their outcomes arrive.
 #[derive(Debug, Default)]
 pub(crate) struct ItemCounts {
     total: usize,
     finished: AtomicUsize,
     failed: AtomicUsize,
-    /// Those among them that were lost with their worker.
+    /// How many of the failed ones were lost with their worker.
     lost: AtomicUsize,
     cancelled: AtomicUsize,
-    /// Those that go on in another task.
+    /// How many go on in another task.
     moved: AtomicUsize,
 }
 
@@ -61,12 +62,12 @@ pub(crate) struct ItemCounts {
 pub(crate) struct ItemReading {
     pub(crate) finished: usize,
     pub(crate) failed: usize,
-    /// Those among them that were lost with their worker.
+    /// How many of the failed ones were lost with their worker.
     pub(crate) lost: usize,
     pub(crate) cancelled: usize,
-    /// Those that have no outcome, and go on in another task.
+    /// How many have no outcome, and go on in another task.
     pub(crate) moved: usize,
-    /// The others that have no outcome: at most one of them is running.
+    /// How many others have no outcome: at most one of them is running.
     pub(crate) left: usize,
 }
 
@@ -83,7 +84,7 @@ impl ItemCounts {
         self.read().ended()
     }
 
-    /// One more has ended.
+    /// Counts one more item that has ended.
     pub(crate) fn note<O>(&self, outcome: &Result<O, TaskError>) {
         // There is one writer.
         let add = |count: &AtomicUsize| count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -106,7 +107,7 @@ impl ItemCounts {
     pub(crate) fn read(&self) -> ItemReading {
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let [finished, failed, cancelled] = [&self.finished, &self.failed, &self.cancelled].map(read);
-        // It may have been lost since that was read.
+        // One may have been lost since `failed` was read.
         let (moved, lost) = (read(&self.moved), read(&self.lost).min(failed));
         let left = self.total.saturating_sub(finished + failed + cancelled + moved);
         ItemReading { finished, failed, lost, cancelled, moved, left }
@@ -114,7 +115,7 @@ impl ItemCounts {
 }
 
 impl ItemReading {
-    /// Of an item that is a task of its own.
+    /// The reading of an item that is a task of its own.
     pub(crate) fn of_one(status: Status) -> Self {
         let is = |ending| usize::from(status == ending);
         let [finished, failed, cancelled] = [Status::Finished, Status::Failed, Status::Cancelled].map(is);
@@ -134,7 +135,7 @@ mod tests {
 
     #[test]
     fn no_more_items_are_lost_than_have_failed_as_of_one_moment() {
-        // As whoever reads may see it while the first one is noted.
+        // As a reader may see it while the first one is noted.
         let counts = ItemCounts { lost: AtomicUsize::new(1), ..ItemCounts::new(3) };
         let reading = counts.read();
         assert_eq!((reading.failed, reading.lost, reading.left), (0, 0, 3));

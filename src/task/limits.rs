@@ -7,25 +7,25 @@ use crate::error::TaskErrorKind;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) timeout: Option<Duration>,
-    /// When it is to have ended, whether it has started or not.
+    /// When it must have ended, whether it has started or not.
     pub(crate) deadline: Option<Instant>,
     pub(crate) stall_timeout: Option<Duration>,
-    /// How often a task is started again that has lost its worker.
+    /// How often a task that has lost its worker is started again.
     pub(crate) retries: u32,
 }
 
 impl Limits {
-    /// Whether there is something to be watched.
+    /// Whether any of them needs to be watched.
     pub(crate) fn are_timed(&self) -> bool {
         self.timeout.is_some() || self.stall_timeout.is_some() || self.deadline.is_some()
     }
 
-    /// The shorter one of those that are set.
+    /// The shorter of the two timeouts; zero if neither is set.
     pub(crate) fn shortest(&self) -> Duration {
         [self.timeout, self.stall_timeout].into_iter().flatten().min().unwrap_or_default()
     }
 
-    /// The limit that leaves no time at all.
+    /// The error of a limit that leaves no time at all, if there is one.
     pub(crate) fn passed_at_once(&self) -> Option<TaskErrorKind> {
         match self {
             Self { timeout: Some(Duration::ZERO), .. } => Some(TaskErrorKind::TimedOut),

@@ -1,7 +1,7 @@
 //! Lines that tasks print: how they wait to be shown, and where they go when nobody shows them.
 //!
-//! A task that prints more than can be shown is neither held up nor takes more memory: lines that there is no room for
-//! are dropped, and a line in their place says how many.
+//! A task that prints more than can be shown is not held up, nor does it take more and more memory: lines for which
+//! there is no room are dropped, and a line in their place says how many.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,18 +13,18 @@ use crate::error::brief::Counted;
 use crate::id::TaskId;
 use crate::task::remote::beginning;
 
-/// How many lines wait to be shown, at the most, and how many bytes they are.
+/// At most this many lines wait to be shown, with at most this many bytes.
 const MOST_LINES: usize = 1000;
 const MOST_BYTES: usize = 1 << 20;
-/// The rest of a line is cut off.
+/// Longer lines are cut off.
 const LONGEST_LINE: usize = 64 << 10;
 
-/// What a task has said.
+/// A line that a task has printed.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) task: TaskId,
     pub(crate) text: Arc<str>,
-    /// How many lines it is, where it tells of some that were dropped.
+    /// How many lines it stands for: more than one only if it tells of dropped ones.
     stands_for: u64,
     /// Where it was shown, shared by all clones.
     targets: Arc<Mutex<Vec<LineTarget>>>,
@@ -40,21 +40,21 @@ pub(crate) enum LineTarget {
 }
 
 impl Line {
-    /// Without the newline at the end of the text, and without what makes it too long.
+    /// Strips the newline at the end of the text, and cuts it off where it is too long.
     pub(crate) fn new(task: TaskId, text: &str) -> Self {
         let text = text.strip_suffix('\n').unwrap_or(text);
         Self { task, text: beginning(text, LONGEST_LINE).into(), stands_for: 1, targets: Arc::default() }
     }
 
-    /// Stands for lines that there was no room for.
+    /// A line that stands for dropped ones.
     pub(crate) fn of_dropped(task: TaskId, dropped: u64) -> Self {
         let lines = Counted(dropped, ["line was", "lines were"]);
         let text = format!("({lines} dropped here: there was no room for more)").into();
         Self { task, text, stands_for: dropped, targets: Arc::default() }
     }
 
-    /// Whether it is still to be shown there, by whoever asks first: a task, and the group that it is in, may have bars on one
-    /// screen.
+    /// Whether it still has to be shown there; only the first to ask gets `true`: a task and its group may both have
+    /// bars on one screen.
     pub(crate) fn is_new_to(&self, target: LineTarget) -> bool {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = !targets.contains(&target);
@@ -64,14 +64,14 @@ impl Line {
         is_new
     }
 
-    /// Writes it to standard error, unless somebody has done so.
+    /// Writes it to standard error, unless that was done before.
     pub(crate) fn to_standard_error(&self) {
         self.show_with(to_standard_error);
     }
 
-    /// Has it shown by something that may write it to [standard error](to_standard_error): then that is done once.
+    /// Has `show` show it. If that [writes it to standard error](to_standard_error), it is written there only once.
     pub(crate) fn show_with(&self, show: impl FnOnce(&str)) {
-        /// Also where `show` panics.
+        /// Also if `show` panics.
         struct Restore(Option<Line>);
         impl Drop for Restore {
             fn drop(&mut self) {
@@ -83,18 +83,17 @@ impl Line {
     }
 }
 
-/// The room for lines that wait.
+/// The room that waiting lines take.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     lines: usize,
     bytes: usize,
-    /// The lines that there was no room for, and the task of the last one.
+    /// The task of the last line that was dropped, and how many were.
     dropped: Option<(TaskId, u64)>,
 }
 
 impl Room {
-    /// Returns the lines that are to wait: this one, after one that tells of those that were dropped before it; or
-    /// none.
+    /// Returns the lines that will wait: this one, after one that tells of those dropped before it; or none.
     pub(crate) fn admit(&mut self, line: Line) -> impl Iterator<Item = Line> + use<> {
         let is_full = self.lines >= MOST_LINES || self.bytes + line.text.len() > MOST_BYTES;
         let admitted = if is_full {
@@ -111,13 +110,13 @@ impl Room {
         admitted.into_iter().flatten()
     }
 
-    /// A line waits no longer.
+    /// Frees the room of a line that waits no longer.
     pub(crate) fn release(&mut self, line: &Line) {
         self.lines -= 1;
         self.bytes -= line.text.len();
     }
 
-    /// What tells of the lines that were dropped since the last that waits.
+    /// Takes the line that tells of those dropped since the last that waits.
     pub(crate) fn take_dropped(&mut self) -> Option<Line> {
         self.dropped.take().map(|(task, dropped)| Line::of_dropped(task, dropped))
     }
@@ -127,7 +126,7 @@ impl Room {
     }
 }
 
-/// Lines that wait for something.
+/// Lines that wait to be shown.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     lines: VecDeque<Line>,
@@ -156,8 +155,8 @@ pub(crate) enum News<S> {
     Line(Line),
 }
 
-/// What is to be shown next, in order, to whoever polls what is observed: lines, and the newest snapshot of those between
-/// two of them.
+/// What will be shown next, in order, where the observed task or group is polled: lines, and the newest of the
+/// snapshots between two lines.
 #[derive(Debug)]
 pub(crate) struct Feed<S> {
     waiting: Mutex<Waiting<S>>,
@@ -172,7 +171,7 @@ struct Waiting<S> {
 }
 
 impl<S> Feed<S> {
-    /// One that takes no lines yet.
+    /// A feed that takes no lines yet.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             waiting: Mutex::new(Waiting { news: VecDeque::new(), room: Room::default() }),
@@ -203,7 +202,7 @@ impl<S> Feed<S> {
         news.extend(room.admit(line.clone()).map(News::Line));
     }
 
-    /// What is to be shown next.
+    /// Takes what will be shown next.
     pub(crate) fn next(&self) -> Option<News<S>> {
         let Waiting { news, room } = &mut *self.lock();
         let next = news.pop_front();
@@ -219,13 +218,13 @@ impl<S> Feed<S> {
         self.len() == 0
     }
 
-    /// How much waits to be shown.
+    /// How many things wait to be shown.
     pub(crate) fn len(&self) -> usize {
         let waiting = self.lock();
         waiting.news.len() + usize::from(waiting.room.has_dropped())
     }
 
-    /// Nobody will take any more.
+    /// Notes that nothing more will be taken.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
     }
@@ -244,18 +243,18 @@ pub(crate) type ShowAbove = fn(&str) -> bool;
 
 static ABOVE_BARS: OnceLock<ShowAbove> = OnceLock::new();
 
-/// Lets lines for standard error be shown above the bars that are there.
+/// Has lines for standard error shown above the bars there.
 #[cfg(feature = "indicatif")]
 pub(crate) fn keep_off_bars(show: ShowAbove) {
     let _ = ABOVE_BARS.set(show);
 }
 
 thread_local! {
-    /// The line that something shows right now.
+    /// The line that this thread is showing right now.
     static SHOWN_NOW: RefCell<Option<Line>> = const { RefCell::new(None) };
 }
 
-/// Gives back the one before. A thread that is about to end has none.
+/// Returns the previous one. A thread that is about to end has none.
 fn set_shown_now(line: Option<Line>) -> Option<Line> {
     SHOWN_NOW.try_with(|now| now.replace(line)).ok().flatten()
 }
@@ -265,18 +264,18 @@ fn is_shown_now(text: &str) -> bool {
     SHOWN_NOW.try_with(|now| now.borrow().as_ref().is_some_and(is_shown)).unwrap_or(false)
 }
 
-/// For a line that nobody else shows.
+/// Writes a line that nothing else shows to standard error.
 pub(crate) fn to_standard_error(line: &str) {
     if is_shown_now(line) {
         return;
     }
     if !ABOVE_BARS.get().is_some_and(|show| show(line)) {
-        // In one write, so that lines of several threads do not mix. Nobody may read it.
+        // In one write, so that lines of several threads do not mix. An error only means that nobody reads it.
         let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
     }
 }
 
-/// How much of a line can be cut off without its last character, if more bytes of that may come.
+/// How many bytes of `line` are whole characters, given that the rest of the last one may follow.
 #[cfg(any(feature = "indicatif", feature = "processes"))]
 pub(crate) fn whole_characters(line: &[u8]) -> usize {
     line.len() - line.utf8_chunks().last().map_or(0, |last| last.invalid().len())

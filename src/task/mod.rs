@@ -43,12 +43,12 @@ pub(crate) struct Task<B: ?Sized> {
     pub(crate) body: B,
 }
 
-/// A function that may be called in another process, if that knows it.
+/// A function that can also be called in another process, if it is registered there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RemoteFn {
     pub(crate) type_id: TypeId,
     pub(crate) path: &'static str,
-    /// Whether it captures something, which cannot be sent.
+    /// Whether it captures anything: captures cannot be sent.
     pub(crate) captures: bool,
 }
 
@@ -63,24 +63,25 @@ pub(crate) type RemoteOwner = Arc<Arc<dyn Owner>>;
 
 /// The typed part of a task, with its types erased.
 pub(crate) trait Body: Send + Sync {
-    /// What tells the name of its function, which takes a while.
+    /// Returns a function that finds the name of the task's function, which takes a while.
     fn function(&self) -> fn() -> &'static str;
-    /// Runs the work of `task`, which this is the body of, and keeps its outcome. Gives back the context, with how the task
-    /// is to be [settled](state::State::settle); `None` where somebody else has ended it meanwhile.
+    /// Runs the work of `task`, whose body this is, and stores the outcome. Returns the context, and how to
+    /// [settle](state::State::settle) the task; `None` if another thread has ended it meanwhile.
     fn execute(&self, task: TaskRef, context: Context) -> (Context, Option<u32>);
-    /// Drops the work, and keeps `error` as the outcome. Returns to whom the work was [handed over](Self::hand_over).
+    /// Drops the work, and stores `error` as the outcome. Returns the executor that the work was [handed
+    /// over](Self::hand_over) to, if it was.
     fn refuse(&self, error: TaskError) -> Option<Arc<dyn Owner>>;
-    /// Which function it calls, where that may be called in another process.
+    /// The function that the task calls, if it can be called in another process.
     fn remote_fn(&self) -> Option<RemoteFn>;
-    /// Takes the work out, to be done elsewhere.
+    /// Takes the work out, encoded, to be done elsewhere.
     fn encode(&self) -> Result<Encoded, BoxError>;
-    /// Keeps `owner` in the place of work that was taken out, until the outcome takes that place.
+    /// Stores `owner` where the work was, until the outcome replaces it.
     fn hand_over(&self, owner: RemoteOwner);
-    /// To whom the work was handed over, until the task has ended.
+    /// The executor that the work was handed over to; `None` if it was not, or once the task has ended.
     fn owner(&self) -> Option<Arc<dyn Owner>>;
-    /// Keeps the outcome of work that was done elsewhere; returns how the task is to be settled.
+    /// Stores the outcome of work that was done elsewhere. Returns how to settle the task.
     fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32;
-    /// The kind of the error that it has ended with, until that is taken or dropped.
+    /// The kind of error that the task has ended with, until the outcome is taken or dropped.
     fn error_kind(&self) -> Option<TaskErrorKind>;
     /// Drops the outcome.
     fn discard(&self);
@@ -91,7 +92,7 @@ pub(crate) trait Body: Send + Sync {
 /// A task whose output is a `T`.
 pub(crate) trait Handle<T>: Send + Sync {
     fn task(&self) -> &Task<dyn Body>;
-    /// The outcome, once, after the task has ended.
+    /// Takes the outcome. Only after the task has ended; `None` if it was taken or dropped before.
     fn take(&self) -> Option<Result<T, TaskError>>;
     fn to_task(self: Arc<Self>) -> TaskRef;
 }
@@ -101,20 +102,20 @@ impl Task<dyn Body> {
         self.core.name(self.body.function()())
     }
 
-    /// An error of this task, as of now.
+    /// An error of this task, with its progress as of now.
     pub(crate) fn error(&self, kind: TaskErrorKind) -> TaskError {
         self.core.error(kind, self.body.function()())
     }
 
-    /// Lets the executor look at the control word, if it wants to.
+    /// Has the executor look at the control word, if it is attached.
     pub(crate) fn tell_owner(&self) {
         if let Some(owner) = self.owner() {
             owner.changed(self.core.id());
         }
     }
 
-    /// This thread blocks now until the task has ended. Returns work of the executor that it can do meanwhile; where that
-    /// is up to a thread of the executor, it is called.
+    /// Called when this thread is about to block until the task has ended. Returns work of the executor that the thread
+    /// can do meanwhile. If a thread of the executor must do that work instead, wakes it.
     pub(crate) fn block(&self) -> Option<Arc<dyn Reactor>> {
         let owner = self.owner()?;
         let tells_others = self.core.state.load() & state::OBSERVED != 0 || self.core.items().is_some();
@@ -125,8 +126,7 @@ impl Task<dyn Body> {
         owner.reactor()
     }
 
-    /// Looks up how far the task has come, where it runs in another process that can be looked into. Returns what was seen
-    /// last.
+    /// Reads how far the task has come, if it runs in another process that can be looked into. Returns what was read last.
     pub(crate) fn look(&self) -> Option<Position> {
         if self.core.is_elsewhere() {
             let owner = self.owner()?;
@@ -135,7 +135,7 @@ impl Task<dyn Body> {
         self.core.seen()
     }
 
-    /// What to say of the process where the task runs, if somebody has stopped it.
+    /// If the process where the task runs was stopped by a signal: an error that says so.
     pub(crate) fn stopped(&self) -> Option<BoxError> {
         self.owner()?.stopped(self.core.process()?)
     }
@@ -147,7 +147,7 @@ impl Task<dyn Body> {
         self.body.owner().or_else(|| self.core.existing_details()?.owner().clone())
     }
 
-    /// For how long, at least, the task has made no progress call. Asks for the next one to be noted.
+    /// Returns for how long, at least, the task has made no progress call, and asks for the next call to be noted.
     pub(crate) fn silence(&self) -> Duration {
         let silence = self.core.silent_for();
         if silence.is_none() && self.core.probe() {
@@ -157,7 +157,7 @@ impl Task<dyn Body> {
     }
 }
 
-/// Tasks for the tests of what stands below the work that a task does.
+/// Tasks that do nothing, for the tests of this layer.
 #[cfg(test)]
 pub(crate) mod idle {
     use crate::error::TaskResult;

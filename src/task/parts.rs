@@ -7,12 +7,12 @@
 //!  shown:       ├──────────────────────────────────┤
 //! ```
 //!
-//! The units of a part are counted by its parent at once, and what the part has not done yet is taken off again whenever
-//! somebody looks. So a part that is complete leaves nothing behind, on whichever thread it was dropped, and the parent
-//! stays the only one who writes its own count.
+//! The parent counts the units of a part at once, and each reading takes off what the part has not done yet. So a part
+//! that is complete leaves nothing behind, on whichever thread it was dropped, and the parent remains the only writer
+//! of its own count.
 //!
-//! A part knows neither its parent nor its task: the updater that counts in it does, and takes it out of its parent when
-//! it is dropped.
+//! A part knows neither its parent nor its task: the updater that counts in it does, and takes it out of its parent
+//! when dropped.
 
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,11 +22,11 @@ use crate::sync::stripes::Stripes;
 use crate::task::counts::{Counts, Reading, UNKNOWN, known};
 use crate::task::remote::{Position, beginning};
 
-/// How many named parts are shown, and how many bytes of each name: snapshots are small, and made often.
+/// How many named parts are shown, and how many bytes of each name: snapshots must be small, as they are made often.
 pub(crate) const MOST_NAMED: usize = 16;
 const LONGEST_NAME: usize = 256;
 
-/// How many levels of parts are looked at: more might overflow the stack of who looks.
+/// How many levels of parts are looked at: more might overflow the reader's stack.
 const LEVELS: usize = 64;
 
 impl From<Reading> for Position {
@@ -38,13 +38,13 @@ impl From<Reading> for Position {
 /// What was handed out of one count.
 #[derive(Default)]
 pub(crate) struct Parts {
-    /// In the order in which they were handed out, and so of their keys.
+    /// In the order in which they were handed out, which is that of their keys.
     under_way: Vec<Arc<Part>>,
     handed_out: u64,
-    /// How many of them the items before this one have handed out.
+    /// How many of them earlier items have handed out.
     of_others: u64,
     shared: Option<Arc<Stripes>>,
-    /// The total that one of the threads which share the count has set last, in place of that of the count.
+    /// The total that one of the threads sharing the count has set last; it replaces that of the count.
     pub(crate) shared_total: Option<u64>,
 }
 
@@ -54,12 +54,12 @@ pub(crate) struct Part {
     parts: Mutex<Parts>,
     units: u64,
     name: OnceLock<Arc<str>>,
-    /// Which one it is among the parts of its parent.
+    /// Its number among the parts of its parent.
     key: u64,
 }
 
 impl Parts {
-    /// How far a count has come of which these are the parts.
+    /// How far `counts` has come, whose parts these are.
     pub(crate) fn position(&self, counts: &Counts) -> Position {
         self.position_within(LEVELS, counts)
     }
@@ -77,7 +77,7 @@ impl Parts {
             n -= i128::from(child.units - whole);
             part += rest;
         }
-        // There may be less than was taken off, if the count was set back meanwhile.
+        // More may have been taken off than there is, if the count was set back meanwhile.
         n = (n + part as i128).max(0);
         Position { n: u64::try_from(n).unwrap_or(u64::MAX), part: part.fract(), ..position }
     }
@@ -89,7 +89,7 @@ impl Parts {
         named
     }
 
-    /// `depth` says how many parts with a name these are parts of.
+    /// `depth` is the number of named parts that these are nested in.
     fn add_named(&self, levels: usize, depth: u8, named: &mut Vec<PartState>) {
         let Some(below) = levels.checked_sub(1) else { return };
         for child in &self.under_way {
@@ -107,24 +107,24 @@ impl Parts {
         }
     }
 
-    /// Hands out a part worth `units`, but no more than are left.
+    /// Hands out a part worth `units`, or what is left if that is less.
     pub(crate) fn hand_out(&mut self, counts: &Counts, units: u64) -> Arc<Part> {
         let Reading { n, total } = counts.read();
         let counted = n.wrapping_add(self.shared());
         let total = self.shared_total.unwrap_or(total);
-        // Of an unknown total, all that can be counted is left.
+        // With an unknown total, everything that can be counted is left.
         let units = units.min(total.saturating_sub(counted));
         self.handed_out += 1;
         let key = self.handed_out;
         let part = Arc::new(Part { counts: Counts::new(), parts: Mutex::default(), units, name: OnceLock::new(), key });
         self.under_way.push(part.clone());
-        // Whoever sees the new count also sees that there are details, and looks for the parts in them.
+        // A reader that sees the new count also sees that there are details, and looks for the parts in them.
         fence(Ordering::Release);
         counts.counter().advance(units);
         part
     }
 
-    /// Takes back a part that is over, which makes it complete. The caller drops it without the lock.
+    /// Takes back a part that has ended, which makes it complete. The caller drops it without the lock.
     pub(crate) fn take_back(&mut self, part: &Part) -> Option<Arc<Part>> {
         let found = self.under_way.binary_search_by_key(&part.key, |part| part.key).ok()?;
         Some(self.under_way.remove(found))
@@ -143,17 +143,17 @@ impl Parts {
         self.under_way.is_empty() && self.shared.is_none()
     }
 
-    /// Forgets what was handed out: whoever has it counts for nobody. Keys are not used again.
+    /// Forgets what was handed out, which counts no longer. Keys are not used again.
     pub(crate) fn clear(&mut self) {
         *self = Self { handed_out: self.handed_out, of_others: self.of_others, ..Self::default() };
     }
 
-    /// Parts are handed out by another item from now on.
+    /// From now on, another item hands out parts.
     pub(crate) fn begin_item(&mut self) {
         self.of_others = self.handed_out;
     }
 
-    /// Whether the part was handed out by the item that counts now.
+    /// Whether the current item has handed out the part.
     pub(crate) fn have_handed_out(&self, part: &Part) -> bool {
         part.key > self.of_others
     }
@@ -173,9 +173,9 @@ impl Parts {
     }
 
     /// Adds the shared count to `counts`, if no thread can add to it any more. Returns whether nothing is shared now.
-    /// Only the one who counts calls this.
+    /// Only the thread that counts calls this.
     pub(crate) fn unshare(&mut self, counts: &Counts) -> bool {
-        // With the one reference that is left, nobody can make another.
+        // If this is the last reference, nothing can make another.
         if let Some(shared) = self.shared.take_if(|shared| Arc::get_mut(shared).is_some()) {
             counts.counter().advance(shared.sum());
             self.shared_total.take().into_iter().for_each(|total| counts.set_total(total));
@@ -194,7 +194,7 @@ impl Part {
         self.name.get_or_init(|| beginning(name, LONGEST_NAME).into());
     }
 
-    /// How many of its units are done. Where it is too far down to be looked at, it counts as not begun.
+    /// How many of its units are done. A part too far down to be looked at counts as not begun.
     fn done(&self, levels: usize) -> (u64, f64) {
         let Some(below) = levels.checked_sub(1) else { return (0, 0.0) };
         let Position { n, total, part } = self.lock().position_within(below, &self.counts);
@@ -207,7 +207,7 @@ impl Part {
         let done = u128::from(self.units) * u128::from(n);
         let (whole, rest) = (done / u128::from(total), done % u128::from(total));
         let part = (rest as f64 + self.units as f64 * part) / total as f64;
-        // Less than all of them, for `n` is less than `total`.
+        // Less than all of them, as `n` is less than `total`.
         let whole = whole as u64 + part as u64;
         if whole < self.units { (whole, part.fract()) } else { (self.units, 0.0) }
     }

@@ -1,7 +1,7 @@
-//! When subscribers are shown what a task does: the rate limit, and what watches the task for it.
+//! When subscribers are shown what a task does: the rate limit, and the timer that watches the task for it.
 //!
-//! Subscribers see the first change at once, then at most one snapshot per interval, always the newest. Nobody looks at a
-//! clock for that while a task counts:
+//! Subscribers see the first change at once, then at most one snapshot per interval, always the newest. The task looks
+//! at no clock for that while it counts:
 //!
 //! ```text
 //!                        the task makes a change:
@@ -31,7 +31,7 @@ use crate::task::lines::{Line, to_standard_error};
 use crate::task::state;
 use crate::task::subscribers::{Channel, Notices, Pace, Reports, Subscriber, after};
 
-/// A task notifies no more subscribers than these from within its own progress call: the rest is left to the timer.
+/// The most subscribers that a task notifies from within its own progress call: if there are more, the timer does.
 const FEW: usize = 16;
 
 /// A new receiver of the task's snapshots, which starts with the current one.
@@ -41,7 +41,7 @@ pub(crate) fn subscribe(task: &TaskRef) -> Receiver<ProgressState> {
     receiver
 }
 
-/// Adds a subscriber, which has seen the state that `first` is given, with the reports locked.
+/// Adds a subscriber that has seen the state which `first` is given, with the reports locked.
 pub(crate) fn admit(
     task: &TaskRef,
     subscriber: Arc<dyn Subscriber<ProgressState>>,
@@ -54,7 +54,7 @@ pub(crate) fn admit(
     let mut told = Vec::new();
     if subscriber.takes_lines() {
         take_early_lines(core, |line| {
-            // Those who are there already are shown all lines in one order.
+            // The subscribers already there are shown them as well, so that all see the lines in one order.
             told.push(reports.subscribers.say(line));
             subscriber.say(line);
         });
@@ -70,8 +70,8 @@ pub(crate) fn admit(
     }
 }
 
-/// Shows the current state to a subscriber that was [admitted](admit) before, whether it is news or not: `take` is given it, with
-/// the reports locked, so that nothing older comes after it.
+/// Shows the current state to a subscriber that was [admitted](admit) before, whether it is news or not. `take` is
+/// given the state with the reports locked, so that nothing older comes after it.
 pub(crate) fn refresh<R>(
     core: &Core,
     subscriber: &impl Subscriber<ProgressState>,
@@ -83,15 +83,15 @@ pub(crate) fn refresh<R>(
     take(now)
 }
 
-/// Returns whether nobody observed the task before.
+/// Marks the task as observed. Returns whether it was not before.
 fn begin_to_observe(core: &Core, reports: &Reports) -> bool {
     let due = if reports.watched.is_some() { 0 } else { state::REPORT };
     core.state.set(state::OBSERVED | due) & state::OBSERVED == 0
 }
 
-/// The task's side: shows what it has changed, because a report is due.
+/// The task's side: shows what the task has changed, because a report is due.
 ///
-/// The first one to say so decides at which `pace` the task is shown.
+/// The first call decides at which `pace` the task is shown.
 pub(crate) fn due(task: &TaskRef, pace: Pace) {
     let mut reports = task.core.details().reports();
     if reports.pace == Pace::EveryChange {
@@ -106,13 +106,13 @@ pub(crate) fn due(task: &TaskRef, pace: Pace) {
     show(task, reports, now);
 }
 
-/// Shows a line to the subscribers that take lines. Gives it back if there are none: it is for standard error.
+/// Shows a line to the subscribers that take lines. Returns the line if there are none: it is for standard error.
 ///
-/// A task may print something before anybody could subscribe, so lines wait until its future is [attended](attend) to.
+/// A task may print something before anything could subscribe, so lines wait until its future is [attended](attend) to.
 pub(crate) fn say(core: &Core, line: Line) -> Option<Line> {
     if core.state.load() & state::ATTENDED == 0 && core.state.set(state::SAID) & state::ATTENDED == 0 {
         let mut early_lines = core.details().early_lines();
-        // Looked at again: whoever attends to it sets the bit with the lock held.
+        // Looked at again: `attend` sets the bit with this lock held.
         if core.state.load() & state::ATTENDED == 0 {
             early_lines.push(line);
             return None;
@@ -144,7 +144,7 @@ fn take_early_lines(core: &Core, mut say: impl FnMut(&Line)) {
     iter::from_fn(|| early_lines.pop()).for_each(|line| say(&line));
 }
 
-/// What a task has said before its future was polled, for one who shows it at once.
+/// Takes the lines that a task has printed before its future was polled, for a caller that shows them at once.
 pub(crate) fn early_lines(core: &Core) -> Vec<Line> {
     let mut lines = Vec::new();
     if core.existing_details().is_some() {
@@ -153,7 +153,7 @@ pub(crate) fn early_lines(core: &Core) -> Vec<Line> {
     lines
 }
 
-/// The next line that waits. If there is none, later ones do not wait.
+/// Takes the next line that waits. If there is none, later lines do not wait.
 fn next_early_line(core: &Core) -> Option<Line> {
     let mut early_lines = core.details().early_lines();
     let next = early_lines.pop();
@@ -178,7 +178,7 @@ fn show_line(core: &Core, reports: MutexGuard<'_, Reports>, line: &Line) -> bool
     is_shown
 }
 
-/// Shows a change of phase, which may come from any thread, unless that is about to be done.
+/// Shows a change of phase, which may come from any thread, unless the timer is about to show it.
 pub(crate) fn change(task: &TaskRef) {
     if task.core.state.load() & state::OBSERVED == 0 {
         return;
@@ -213,11 +213,11 @@ fn show(task: &TaskRef, mut reports: MutexGuard<'_, Reports>, now: Instant) {
 fn leave_to_timer(task: &TaskRef, reports: &mut Reports, now: Instant) -> bool {
     match reports.pace {
         Pace::EveryChange | Pace::TaskThread(_) => return false,
-        // It is about to do so.
+        // The timer is about to do so.
         Pace::Remote(_) if reports.watched.is_some() => return true,
         Pace::Timer(_) | Pace::Remote(_) => {}
     }
-    // It is not replaced: it may be firing, and would go on beside the new one.
+    // The entry is not replaced: it may be firing, and would go on beside the new one.
     reports.watched.is_some_and(|watched| TIMER.hasten(watched, now)) || watch(task, reports, now)
 }
 
@@ -227,7 +227,8 @@ fn is_for_callbacks(reports: &Reports, now: Instant) -> bool {
     is_watched && reports.next_due().is_some_and(|due| now < due)
 }
 
-/// Has the task looked at from `due` on, in regular intervals, where there are any. Returns whether that was arranged.
+/// Has the timer look at the task from `due` on, at regular intervals, if its pace has any. Returns whether that was
+/// arranged.
 fn watch(task: &TaskRef, reports: &mut Reports, due: Instant) -> bool {
     if reports.pace.interval().is_none_or(|interval| interval.is_zero()) {
         return false;
@@ -236,7 +237,7 @@ fn watch(task: &TaskRef, reports: &mut Reports, due: Instant) -> bool {
     reports.watched.is_some()
 }
 
-/// Notifies those for whom something was stored, without the lock.
+/// Notifies the subscribers for which something was stored, without the lock.
 fn notify(core: &Core, mut reports: MutexGuard<'_, Reports>, notices: Notices<ProgressState>) {
     if notices.is_empty() {
         return;
@@ -249,19 +250,19 @@ fn notify(core: &Core, mut reports: MutexGuard<'_, Reports>, notices: Notices<Pr
     let is_over = reports.concluded && reports.notifying == 0;
     drop(reports);
     if is_over {
-        // It may wait for the last state to be everywhere.
+        // The future may be waiting for the last state to have reached everyone.
         core.waiter.wake();
     }
 }
 
-/// Shows the last state, and lets go of every subscriber. Whoever sees first that the task has ended does it. Returns
-/// whether everybody has been shown the last state: until then, the future does not resolve.
+/// Shows the last state, and removes every subscriber; the first thread to see that the task has ended does so. Returns
+/// whether all have been shown the last state: until then, the future does not resolve.
 pub(crate) fn conclude(core: &Core) -> bool {
     let mut reports = core.details().reports();
     if !reports.concluded {
         reports.concluded = true;
         if reports.subscribers.take_lines() {
-            // Those who are there now will not be when its future is polled.
+            // These subscribers will be gone when the future is polled.
             take_early_lines(core, |line| _ = reports.subscribers.say(line));
         }
         let watched = reports.watched.take();
@@ -274,7 +275,7 @@ pub(crate) fn conclude(core: &Core) -> bool {
     reports.notifying == 0
 }
 
-/// A task that is looked at in regular intervals.
+/// A task that the timer looks at in regular intervals.
 struct Watched(TaskRef);
 
 impl Timed for Watched {
@@ -288,7 +289,7 @@ impl Timed for Watched {
             return None;
         }
         let Some(interval) = reports.pace.limit() else {
-            // From now on each change is shown as it arrives.
+            // From now on, each change is shown as it arrives.
             reports.watched = None;
             show(task, reports, now);
             return None;
@@ -301,16 +302,17 @@ impl Timed for Watched {
         if !notices.is_empty() {
             reports.shown_at = Some(now);
             match reports.pace {
-                // The next call shows it to the callbacks.
+                // The next progress call shows it to the callbacks.
                 Pace::TaskThread(_) => core.state.set(state::REPORT),
                 _ => core.state.clear(state::REPORT),
             };
             notify(core, reports, notices);
             return Some(after(now, interval));
         }
-        // If the task falls silent, that counts from about now on.
+        // If the task falls silent, its silence is measured from about now.
         core.probe();
-        // The next call shows its change; unless none was made since it was asked last time, then that begins anew.
+        // The next call shows its change. If none was made since this bit was set last time, that call also starts the
+        // watch anew.
         let is_silent = core.state.set(state::REPORT) & state::REPORT != 0;
         reports.watched = reports.watched.filter(|_| !is_silent);
         reports.watched.map(|_| after(now, interval))
@@ -337,7 +339,7 @@ mod tests {
         let _ = reports.subscribers.add(channel, task.core.snapshot());
         assert!(watch(&task, &mut reports, now));
         let watched = reports.watched;
-        // It waits for the lock.
+        // The timer waits for the lock.
         eventually("the timer looks", || TIMER.is_firing(watched.unwrap()));
         assert!(leave_to_timer(&task, &mut reports, now));
         assert_eq!(reports.watched, watched);

@@ -1,4 +1,4 @@
-//! What is kept of a task for a report, when everything else of it is gone.
+//! What a report keeps of a task when everything else of it is gone.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::task::details::{LostTries, Past, default_name};
 use crate::task::items::ItemReading;
 use crate::task::{Body, Task};
 
-/// A task as it is, or was at its end. Moments are nanoseconds of the [clock](crate::sync::clock).
+/// A task as it is now, or was at its end. Moments are nanoseconds of the [clock](crate::sync::clock).
 ///
 /// A group keeps one for each task that has ended, so what most tasks lack is boxed.
 #[derive(Clone, Debug)]
@@ -18,11 +18,11 @@ pub(crate) struct TaskRecord {
     pub(crate) id: TaskId,
     function: fn() -> &'static str,
     pub(crate) submitted: u64,
-    /// 0 where it was not.
+    /// 0 if it was not started.
     started: u64,
-    /// 0 where it has not.
+    /// 0 if it has not ended.
     ended: u64,
-    /// For how long it has been running, without the time it was paused.
+    /// How long it has been running, in nanoseconds, without its pauses.
     pub(crate) elapsed: u64,
     pub(crate) n: u64,
     pub(crate) total: u64,
@@ -42,10 +42,10 @@ struct Rest {
 }
 
 impl TaskRecord {
-    /// Of a task that was submitted then, at the latest. `error` is what it has ended with.
+    /// The record of a task that was submitted then, or before. `error` is what it has ended with.
     pub(crate) fn new(task: &Task<dyn Body>, submitted: u64, error: Option<TaskErrorKind>) -> Self {
         let core = &task.core;
-        // Whoever sees that it has ended sees when.
+        // A thread that sees that it has ended also sees when.
         let status = core.status();
         let (position, span, past) = core.read(|position, span, totals| {
             (position, span, totals.and_then(|totals| totals.past.as_deref().cloned()).unwrap_or_default())
@@ -109,7 +109,7 @@ impl TaskRecord {
         self.rest.as_ref().map(|rest| &rest.lost_tries)
     }
 
-    /// What has become of its items, where it is a chunk of a map.
+    /// What has become of its items, if it is a chunk of a map.
     pub(crate) fn items(&self) -> Option<&ItemReading> {
         self.rest.as_ref()?.items.as_ref()
     }
@@ -119,7 +119,7 @@ impl TaskRecord {
         self.lost_tries().map_or(0, |lost| lost.count).saturating_add(self.started().is_some().into())
     }
 
-    /// Moves start and end back by the time that the message of its end took.
+    /// Moves start and end back by the time that the message about its end took.
     pub(crate) fn move_back(&mut self, by: u64) {
         let lost = self.lost_tries().and_then(|lost| lost.first.last());
         let earliest = lost.map_or(self.submitted, |lost| lost.ended.max(self.submitted));
@@ -130,7 +130,7 @@ impl TaskRecord {
 }
 
 impl Rest {
-    /// `None` where there is nothing of it.
+    /// `None` if there is nothing to keep.
     fn new(core: &Core, started: u64, past: Past, error: Option<TaskErrorKind>) -> Option<Box<Self>> {
         let details = core.existing_details();
         if details.is_none() && error.is_none() {
@@ -175,7 +175,7 @@ mod tests {
     fn it_is_not_asked_to_end_before_it_has_started() {
         let task = idle::started(Details::default());
         let started = task.core.moment().span.started;
-        // By somebody who has seen that it was about to.
+        // By a thread that saw that it was about to.
         task.core.details().requested_at.set(started - 1);
         assert_eq!(TaskRecord::new(&task, 0, None).cancel_requested(), Some(started));
         task.core.details().requested_at.set(started + 1);
@@ -186,7 +186,7 @@ mod tests {
     fn it_is_not_asked_to_end_after_it_has_ended() {
         let task = idle::started(Details::default());
         task.core.close();
-        // Just before everybody knows that it has ended.
+        // Just before its end is known.
         task.core.details().requested_at.set(task.core.stopped_at() + 1);
         task.core.state.settle(0);
         let mut record = TaskRecord::new(&task, 0, None);

@@ -14,17 +14,17 @@ pub(crate) struct Position {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RemoteSnapshot {
     pub(crate) position: Position,
-    /// For how long it has been running, in nanoseconds.
+    /// How long it has been running, in nanoseconds.
     pub(crate) elapsed: u64,
-    /// It waits because it is paused.
+    /// Whether it waits because it is paused.
     pub(crate) is_halted: bool,
-    /// It knows that it is cancelled.
+    /// Whether it knows that it is cancelled.
     pub(crate) has_noticed: bool,
-    /// It has made no progress call since it was started, or since somebody wanted to know.
+    /// Whether it has made no progress call since its start, or since it was last asked for one.
     pub(crate) is_silent: bool,
-    /// Those under way that have a name.
+    /// The named parts under way.
     pub(crate) parts: Box<[RemotePart]>,
-    /// The message, where there is another one than before.
+    /// The message, if it has changed.
     pub(crate) message: Option<Box<str>>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct RemoteSnapshot {
 pub(crate) struct RemotePart {
     pub(crate) name: Arc<str>,
     pub(crate) position: Position,
-    /// How many of the others it is a part of.
+    /// How many of the other named parts it is nested in.
     pub(crate) depth: u8,
 }
 
@@ -46,20 +46,20 @@ pub(crate) struct RemoteLog {
     pub(crate) text: String,
 }
 
-/// How far a task has come, and what it says, on its way to a record of that.
+/// How far a task has come, and what it says, to be recorded.
 #[derive(Clone, Copy, Debug)]
 #[allow(dead_code, reason = "it is recorded in memory that is shared, on Linux only")]
 pub(crate) struct Said<'a> {
     pub(crate) position: Position,
     pub(crate) message: Option<&'a str>,
-    /// The count is spread over parts or threads: nothing but this says how far the task has come.
+    /// Whether the count is spread over parts or threads: then nothing but this says how far the task has come.
     pub(crate) is_spread: bool,
 }
 
-/// What a task had said last in another process that was lost.
+/// What a task has said last in another process, as recorded there.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Record {
-    /// Which task, as the program knows it.
+    /// The id of the task in the program.
     pub(crate) task: u64,
     pub(crate) position: Position,
     pub(crate) message: Option<RecordedMessage>,
@@ -68,18 +68,18 @@ pub(crate) struct Record {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RecordedMessage {
     pub(crate) text: String,
-    /// There was no room for the rest.
+    /// Whether there was no room for the rest.
     pub(crate) is_cut: bool,
 }
 
 impl RecordedMessage {
-    /// Whether it is not merely the beginning of what was heard before.
+    /// Whether it is more than the beginning of what was heard before.
     pub(crate) fn says_more_than(&self, heard: Option<&str>) -> bool {
         !(self.is_cut && heard.is_some_and(|heard| heard.starts_with(&self.text)))
     }
 }
 
-/// As many of the first characters of a text as there is room for, in bytes.
+/// The longest beginning of a text that fits into `room` bytes, cut between characters.
 pub(crate) fn beginning(text: &str, room: usize) -> &str {
     if text.len() <= room {
         return text;

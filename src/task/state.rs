@@ -15,36 +15,36 @@
 //!                      └─ take_back ─► pending, or SEALED where it was cancelled meanwhile
 //! ```
 //!
-//! A task is *pending* while none of `RUNNING`, `SEALED` and `ENDED` is set. Whoever sets `RUNNING` or `SEALED` is the
-//! only one to write the outcome, and sets `ENDED` after it has: that is why each task ends exactly once. A task with a
-//! limit has two who may end it while it runs, its runner and its limit: the one who is first to set `DECIDED` does.
+//! A task is *pending* while none of `RUNNING`, `SEALED` and `ENDED` is set. Only the thread that sets `RUNNING` or
+//! `SEALED` writes the outcome, and it sets `ENDED` afterwards: that is why each task ends exactly once. A running task
+//! with a limit can be ended by its runner or by the limit: by whichever is first to set `DECIDED`.
 //!
-//! A pending task that is *lent* waits in another process. Nobody here knows whether it is about to start there, so
-//! cancelling it is a request, and it is sealed only when the other process has given it back.
+//! A pending task that is *lent* waits in another process, which may be about to start it. So cancelling it is a
+//! request, and it is sealed only when the other process has given it back.
 //!
-//! The low byte holds what a progress call has to look at. While it is zero, the call has nothing to do; in a worker
-//! process, while it holds nothing but `LAID_OUT`, and nothing is [requested](crate::task::counts::is_requested).
+//! The low byte holds what a progress call has to look at. The call has nothing to do while the byte is zero or, in a
+//! worker process, while it holds only `LAID_OUT` and nothing is [requested](crate::task::counts::is_requested).
 
 use crate::sync::primitives::{AtomicU32, Ordering};
 
 /// Cancellation was requested. A request, not a phase: the task may still finish. Never cleared.
 pub(crate) const CANCEL: u32 = 1;
-/// The task is to wait: before it starts, or in its next progress call.
+/// The task must wait: before it starts, or in its next progress call.
 pub(crate) const PAUSE: u32 = 1 << 1;
 /// A report is due: the next call that changes something shows it to the observers.
 pub(crate) const REPORT: u32 = 1 << 2;
 
-/// Its outcome is written. A function that still runs, because its task has timed out or because it has left something
-/// behind, is told to end.
+/// Its outcome is written. Code of the task that still runs, because the task has timed out or has left threads behind,
+/// is told to end.
 pub(crate) const ENDED: u32 = 1 << 3;
-/// Somebody wants to know when the next progress call is made: that call clears it.
+/// Set to learn whether the task makes progress calls: the next one clears it.
 pub(crate) const PROBE: u32 = 1 << 4;
-/// Several threads count, so that setting the position is not a mere store.
+/// Several threads count, so setting the position takes more than a store.
 pub(crate) const SHARED: u32 = 1 << 5;
-/// It counts in memory that another process sees, which may request something there.
+/// The task counts in memory that another process sees, and in which that process may request something.
 pub(crate) const LAID_OUT: u32 = 1 << 6;
 
-/// What makes a task that waits look up.
+/// What ends the sleep of a task.
 pub(crate) const INTERRUPT: u32 = CANCEL | PAUSE | ENDED;
 /// What `check` looks at.
 pub(crate) const CHECK: u32 = INTERRUPT | PROBE;
@@ -55,7 +55,7 @@ pub(crate) const ATTENTION: u32 = CHECK | REPORT;
 pub(crate) const RUNNING: u32 = 1 << 8;
 /// It will not run: it was cancelled or refused while it was pending.
 pub(crate) const SEALED: u32 = 1 << 9;
-/// It has a limit, so that its outcome may be written while its function still runs.
+/// It has a limit, so its outcome may be written while its function still runs.
 pub(crate) const LIMITED: u32 = 1 << 10;
 
 /// With `ENDED`: the outcome is an error that is not a cancellation.
@@ -67,35 +67,35 @@ pub(crate) const CANCELLED: u32 = 1 << 12;
 pub(crate) const NOTICED: u32 = 1 << 13;
 /// The task waits inside a progress call because of `PAUSE`.
 pub(crate) const HALTED: u32 = 1 << 14;
-/// No future wants the outcome: whoever settles drops it.
+/// No future wants the outcome: the thread that settles the task drops it.
 pub(crate) const ABANDONED: u32 = 1 << 15;
-/// Somebody observes the task: every change of phase is to be published.
+/// The task is observed: every change of phase must be published.
 pub(crate) const OBSERVED: u32 = 1 << 16;
 /// It runs where its future is polled.
 pub(crate) const INLINE: u32 = 1 << 17;
-/// Its executor wants to hear when it is resumed or ends.
+/// Its executor wants to know when something is requested of it, and when it ends.
 pub(crate) const ATTACHED: u32 = 1 << 18;
-/// Somebody has waited for a change of this word, and may do so again.
+/// A thread has waited for a change of this word, and may do so again.
 pub(crate) const WAITS: u32 = 1 << 19;
 
 /// It waits in another process, which may start it at any moment.
 pub(crate) const LENT: u32 = 1 << 20;
-/// With `LIMITED`: somebody is writing its outcome, or has.
+/// With `LIMITED`: a thread is writing the outcome, or has written it.
 pub(crate) const DECIDED: u32 = 1 << 21;
-/// With `PROBE`: another process waits for that call, which clears this as well and wakes whoever is to tell it. Not so
-/// where somebody here wants to know of a later call.
+/// With `PROBE`: another process waits for that call, which also clears this bit and wakes the forwarder that tells
+/// that process. Not set when this process asks for a later call.
 pub(crate) const ECHO: u32 = 1 << 22;
-/// An iterator, a reader or a writer of the task has ended early because the task is to end: what it returns may be a
-/// part of what it would have been.
+/// An iterator, a reader or a writer of the task has ended early because the task must end: what the task returns may
+/// be incomplete.
 pub(crate) const CUT_SHORT: u32 = 1 << 23;
 
 /// Two bits that say why cancellation was requested; the first request decides.
 const CAUSE_SHIFT: u32 = 24;
 pub(crate) const CAUSE: u32 = 0b11 << CAUSE_SHIFT;
 
-/// Its future was polled, or is gone: whoever was to show its lines is there.
+/// Its future was polled, or is gone: whatever shows the task's lines has subscribed by now.
 pub(crate) const ATTENDED: u32 = 1 << 26;
-/// It has lines that wait for this, or is about to.
+/// It has lines that wait for `ATTENDED`, or is about to.
 pub(crate) const SAID: u32 = 1 << 27;
 
 const TAKEN: u32 = RUNNING | SEALED | ENDED;
@@ -103,20 +103,20 @@ const TAKEN: u32 = RUNNING | SEALED | ENDED;
 /// Why a task cannot be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unclaimed {
-    /// It is paused; nobody runs it before it is resumed.
+    /// It is paused: it cannot start before it is resumed.
     Paused,
-    /// Somebody else runs it, or ends it without running it.
+    /// It was claimed, lent or ended before.
     Taken,
 }
 
 /// What a request for cancellation found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cancel {
-    /// A pending task: the caller has sealed it, and has to settle it.
+    /// A pending task: the caller has sealed it, and must settle it.
     Sealed,
-    /// A task that is running, or lent to somebody who may run it: now told to end.
+    /// A task that is running, or lent to a process that may run it: it is now asked to end.
     Told,
-    /// Nothing to do: it was requested before, or the task has ended.
+    /// Nothing to do: cancellation was requested before, or the task has ended.
     Late,
 }
 
@@ -130,13 +130,13 @@ impl State {
         Self(AtomicU32::new(0))
     }
 
-    /// What a progress call reads: no ordering, for the word only says where else to look.
+    /// Reads the word for a progress call: without ordering, since the word only says where else to look.
     #[inline(always)]
     pub(crate) fn peek(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The word; whoever sees `ENDED` in it sees the outcome and the last counts too.
+    /// Reads the word. A reader that sees `ENDED` also sees the outcome and the last counts.
     #[inline]
     pub(crate) fn load(&self) -> u32 {
         self.0.load(Ordering::Acquire)
@@ -169,7 +169,7 @@ impl State {
         })
     }
 
-    /// `LENT` → `RUNNING`: it was started where it was lent to. Returns whether it was lent.
+    /// `LENT` → `RUNNING`: the task has started where it was lent to. Returns whether it was lent.
     pub(crate) fn begin(&self) -> bool {
         self.transition(|word| if word & LENT == 0 { Err(()) } else { Ok(word & !LENT | RUNNING | PROBE) }).is_ok()
     }
@@ -181,15 +181,15 @@ impl State {
         self.transition(next).is_ok()
     }
 
-    /// Whether the caller is to write the outcome of a task that was running, and [settle](Self::settle) it.
+    /// Whether the caller must write the outcome of a task that was running, and [settle](Self::settle) it.
     #[inline]
     pub(crate) fn decide(&self) -> bool {
-        // It may be pending again when its limit passes.
+        // After a retry it may be pending when its limit passes.
         let next = |word| if word & (RUNNING | DECIDED) == RUNNING { Ok(word | DECIDED) } else { Err(()) };
         self.peek() & LIMITED == 0 || self.transition(next).is_ok()
     }
 
-    /// `LENT` → pending, or `SEALED` where it was cancelled meanwhile: the caller that gets `true` has to settle it.
+    /// `LENT` → pending, or `SEALED` if it was cancelled meanwhile: a caller that gets `true` must settle it.
     pub(crate) fn take_back(&self) -> bool {
         let before = self.transition(|word| match word {
             _ if word & LENT == 0 => Err(()),
@@ -199,22 +199,22 @@ impl State {
         before.is_ok_and(|before| before & CANCEL != 0)
     }
 
-    /// Sets `ATTENDED`, unless something was said before. Returns whether nothing was.
+    /// Sets `ATTENDED`, unless `SAID` is set. Returns whether it did.
     pub(crate) fn attend(&self) -> bool {
         self.set_unless(SAID, ATTENDED)
     }
 
-    /// pending → `SEALED`. The caller that gets `true` has to settle the task.
+    /// pending → `SEALED`. A caller that gets `true` must settle the task.
     pub(crate) fn seal(&self) -> bool {
         self.set_unless(TAKEN, SEALED)
     }
 
-    /// The same for one that waits in this process.
+    /// Like [`seal`](Self::seal), but only for a task that waits in this process.
     pub(crate) fn seal_unlent(&self) -> bool {
         self.set_unless(TAKEN | LENT, SEALED)
     }
 
-    /// Requests cancellation; seals the task in the same step where it is pending.
+    /// Requests cancellation; in the same step, seals the task if it is pending here.
     pub(crate) fn request_cancel(&self, cause: u32) -> Cancel {
         let request = CANCEL | cause << CAUSE_SHIFT;
         let before = self.transition(|word| match word {
@@ -256,7 +256,7 @@ pub(crate) fn cause(word: u32) -> u32 {
     (word & CAUSE) >> CAUSE_SHIFT
 }
 
-/// Whether nobody has begun to run or to end the task.
+/// Whether the task is pending, be it lent or not.
 pub(crate) fn is_pending(word: u32) -> bool {
     word & TAKEN == 0
 }

@@ -1,10 +1,10 @@
-//! Who is shown the snapshots of a task or of a group, and what each has been shown: data, under a lock of its owner.
+//! The subscribers of a task or of a group, and what each has been shown: plain data, under a lock of its owner.
 //!
-//! Showing takes two steps. A new snapshot is *stored* under the lock, so that each subscriber is shown all in order;
-//! each has a place for one, where a newer one replaces it. Then those who have been given one are *notified*, without
-//! the lock: that runs foreign code, wakers mostly, which may come back to the task.
+//! Showing takes two steps. First, a new snapshot is *stored* under the lock, so that each subscriber gets snapshots in
+//! order; each has room for one, which a newer one replaces. Then those for which one was stored are *notified*,
+//! without the lock: that runs foreign code, mostly wakers, which may call back into the task.
 //!
-//! Deliberately absent: a queue of snapshots. Lines that a task says are queued, up to a [bound](super::lines).
+//! Deliberately absent: a queue of snapshots. Lines that a task prints are queued, up to a [bound](super::lines).
 
 use std::mem;
 use std::ptr;
@@ -22,15 +22,15 @@ use crate::task::lines::{Feed, Line};
 /// The time between two snapshots, unless set otherwise.
 pub(crate) const REPORT_INTERVAL: Duration = Duration::from_millis(20);
 
-/// As good as never, and short enough to be added to the present.
+/// Practically for ever, yet short enough to be added to the present.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// The end of an interval that begins then, which may be longer than time can tell.
+/// The end of an interval that begins at `moment`, and may be longer than an `Instant` can express.
 pub(crate) fn after(moment: Instant, interval: Duration) -> Instant {
     moment + interval.min(LONGEST_INTERVAL)
 }
 
-/// Something that is shown as it changes.
+/// A state that is shown as it changes.
 pub(crate) trait Snapshot: Clone + Send + 'static {
     /// Whether this shows anything that `earlier` does not, time aside.
     fn says_more_than(&self, earlier: &Self) -> bool;
@@ -48,15 +48,15 @@ impl Snapshot for ProgressState {
     }
 }
 
-/// One that is shown snapshots.
+/// Something that is shown snapshots.
 pub(crate) trait Subscriber<S>: Send + Sync {
-    /// Keeps `new`, which comes after `old`. `interval` is the time between two snapshots, where there is one.
+    /// Stores `new`, which comes after `old`. `interval` is the time between two snapshots, if there is one.
     ///
     /// Called with a lock held that the task needs: it must neither wait nor call foreign code.
     fn store(&self, old: &S, new: &S, interval: Option<Duration>);
 
-    /// Whether it has seen something else by itself since it was shown `shown`, which is news then. Called as
-    /// [`store`](Self::store) is.
+    /// Whether it has, on its own, seen something other than `shown` since it was shown that: then `shown` is news
+    /// again. Called as [`store`](Self::store) is.
     fn has_seen_other_than(&self, _shown: &S) -> bool {
         false
     }
@@ -66,22 +66,23 @@ pub(crate) trait Subscriber<S>: Send + Sync {
         false
     }
 
-    /// Keeps a line. Called as [`store`](Self::store) is.
+    /// Stores a line. Called as [`store`](Self::store) is.
     fn say(&self, _line: &Line) {}
 
-    /// Tells whoever waits for what was stored. Called without a lock. `owner` wakes whoever polls what is observed.
+    /// Wakes whatever waits for what was stored. Called without a lock. `owner` wakes the poller of the observed task
+    /// or group.
     fn notify(&self, owner: &Waiter);
 
-    /// Whether anybody is there to see the next one.
+    /// Whether anyone is there to see the next one.
     fn is_open(&self) -> bool {
         true
     }
 }
 
-/// All who are shown the snapshots of one task or group.
+/// All subscribers of one task or group.
 pub(crate) struct Subscribers<S> {
     list: Vec<Subscription<S>>,
-    /// From this number on, closed ones are searched for.
+    /// Closed ones are searched for once there are this many.
     crowd: usize,
 }
 
@@ -90,8 +91,8 @@ struct Subscription<S> {
     seen: S,
 }
 
-/// Subscribers to be [notified](Self::notify) of what was stored for them, and those that are gone, to be dropped: both
-/// without a lock.
+/// Subscribers to be [notified](Self::notify) of what was stored for them, and subscribers that are gone, to be
+/// dropped: both without a lock.
 #[must_use]
 pub(crate) struct Notices<S> {
     stored: Vec<Arc<dyn Subscriber<S>>>,
@@ -116,10 +117,10 @@ impl<S: Snapshot> Subscribers<S> {
         self.list.len()
     }
 
-    /// Adds one that has seen `seen`.
+    /// Adds a subscriber that has seen `seen`.
     pub(crate) fn add(&mut self, subscriber: Arc<dyn Subscriber<S>>, seen: S) -> Notices<S> {
         let mut notices = Notices::NONE;
-        // Those that were dropped while nothing changed would never be found otherwise.
+        // Subscribers that were dropped while nothing changed would never be found otherwise.
         if self.list.len() >= self.crowd {
             self.remove_closed(&mut notices.gone);
             self.crowd = (2 * self.list.len()).max(CROWD);
@@ -128,7 +129,8 @@ impl<S: Snapshot> Subscribers<S> {
         notices
     }
 
-    /// Notes that one has seen `snapshot` by itself. Without that, what it was shown before would not be news when it is so again.
+    /// Notes that a subscriber has seen `snapshot` on its own. Otherwise, a return to what it was shown before would
+    /// not be news to it.
     pub(crate) fn note(&mut self, subscriber: &impl Subscriber<S>, snapshot: &S) {
         let is_it = |one: &&mut Subscription<S>| ptr::addr_eq(Arc::as_ptr(&one.subscriber), subscriber);
         if let Some(subscription) = self.list.iter_mut().find(is_it) {
@@ -150,7 +152,7 @@ impl<S: Snapshot> Subscribers<S> {
         notices
     }
 
-    /// Has a line shown by those who show lines.
+    /// Stores a line for the subscribers that take lines.
     pub(crate) fn say(&self, line: &Line) -> Notices<S> {
         let subscribers = self.list.iter().map(|subscription| &subscription.subscriber);
         let takers = subscribers.filter(|subscriber| subscriber.takes_lines());
@@ -162,7 +164,7 @@ impl<S: Snapshot> Subscribers<S> {
         self.list.iter().any(|subscription| subscription.subscriber.takes_lines())
     }
 
-    /// [Stores](Self::store) the last snapshot, after which nobody is shown any more.
+    /// [Stores](Self::store) the last snapshot, and removes every subscriber.
     pub(crate) fn conclude(&mut self, snapshot: &S, interval: Option<Duration>) -> Notices<S> {
         let mut notices = self.store(snapshot, interval);
         notices.gone.append(&mut self.list);
@@ -185,7 +187,7 @@ impl<S> Notices<S> {
         self.stored.is_empty() && self.gone.is_empty()
     }
 
-    /// Notifies everybody. A waker that panics harms neither the task nor the others.
+    /// Notifies every subscriber. A waker that panics harms neither the task nor the others.
     pub(crate) fn notify(self, owner: &Waiter) {
         for subscriber in self.stored {
             let _ = quietly(|| subscriber.notify(owner));
@@ -203,7 +205,7 @@ pub(crate) struct Channel<S> {
 
 struct Unsent<S> {
     newest: Option<S>,
-    /// Whether some thread is sending, which looks again afterwards: so nothing older is sent after something newer.
+    /// Whether a thread is sending. It looks again afterwards, so nothing older is sent after something newer.
     is_sending: bool,
 }
 
@@ -214,9 +216,9 @@ impl<S> Channel<S> {
         (Arc::new(Self { sender, unsent }), receiver)
     }
 
-    /// Sends what the receiver starts with, before anybody else has that. Runs no foreign code.
+    /// Sends the first snapshot, before the receiver is handed out. Runs no foreign code.
     pub(crate) fn start_with(&self, first: S) {
-        // Neither full nor closed, and without a waker.
+        // The channel is neither full nor closed, and has no waker.
         let _ = self.sender.try_send(first);
     }
 
@@ -274,22 +276,22 @@ impl<S: Snapshot> Subscriber<S> for Feed<S> {
     }
 }
 
-/// Who enforces the report interval of a task.
+/// What enforces the report interval of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// Nobody: every change is shown.
+    /// Nothing: every change is shown.
     #[default]
     EveryChange,
     /// The timer, which also shows what has changed meanwhile.
     Timer(Duration),
-    /// The timer as well. The task's own thread calls the callbacks, in the next progress call.
+    /// The timer as well, but the task's own thread calls the callbacks, in the next progress call.
     TaskThread(Duration),
     /// The process that runs the task: it reports no more often.
     Remote(Duration),
 }
 
 impl Pace {
-    /// That of a task that runs in this process.
+    /// The pace of a task that runs in this process.
     pub(crate) fn of_this_process(interval: Option<Duration>, calls_callbacks: bool) -> Self {
         match interval {
             None => Self::EveryChange,
@@ -366,7 +368,7 @@ mod tests {
         let _ = subscribers.add(subscriber.clone(), state(Status::Running));
         let _ = subscribers.add(other.clone(), state(Status::Running));
         let _ = subscribers.store(&state(Status::Paused), None);
-        // It has gone on for a moment, of which nobody else was shown anything.
+        // It went on for a moment that no other subscriber was shown.
         subscribers.note(&*subscriber, &state(Status::Running));
         let _ = subscribers.store(&state(Status::Paused), None);
         assert_eq!(*subscriber.0.lock().unwrap(), [Status::Paused; 2]);

@@ -12,23 +12,24 @@ use crate::task::publish;
 use crate::task::state::{self, Cancel};
 use crate::task::{RemoteOwner, TaskRef};
 
-/// How many tasks of this process have ended that nobody has taken out of a queue for that: they had not begun, or have been
-/// run by whoever waited for them.
+/// How many tasks of this process have ended that may still be in a queue, because they had not begun, or were run by a
+/// thread that waited for them.
 static LEFT_BEHIND: AtomicUsize = AtomicUsize::new(0);
 
-/// A hint, for whoever has tasks in a queue, that some of them may be among these: nobody is told of each.
+/// A hint to the owners of queues that some of their tasks may be among these: they are not told of each.
 pub(crate) fn left_behind() -> usize {
     LEFT_BEHIND.load(Ordering::Relaxed)
 }
 
-/// A task has ended, and may still be in a queue.
+/// Notes that a task has ended which may still be in a queue.
 pub(crate) fn leave_behind() {
     LEFT_BEHIND.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Ends a task that the caller has [sealed](state::State::seal) or [decided](state::State::decide) on, because of `kind`.
+/// Ends a task that the caller has [sealed](state::State::seal) or [decided](state::State::decide) on, with an error of
+/// this `kind`.
 pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxError>) {
-    // One that waited in another process could only be asked to end when its deadline passed.
+    // A task that waited in another process when its deadline passed could only be asked to end.
     let kind = if task.core.is_overdue() { TaskErrorKind::TimedOut } else { kind };
     let error = task.error(kind);
     refuse_with(
@@ -40,7 +41,7 @@ pub(crate) fn refuse(task: &TaskRef, kind: TaskErrorKind, source: Option<BoxErro
     );
 }
 
-/// The same, with this error as the outcome.
+/// Like [`refuse`], with this error as the outcome.
 pub(crate) fn refuse_with(task: &TaskRef, error: TaskError) {
     let ending = ending(&error);
     if !task.core.has_run() {
@@ -51,20 +52,20 @@ pub(crate) fn refuse_with(task: &TaskRef, error: TaskError) {
     settle_for(task, ending, owner);
 }
 
-/// How a task with this error as its outcome is settled.
+/// How to settle a task that has ended with this error.
 pub(crate) fn ending(error: &TaskError) -> u32 {
     if error.is_cancelled() { state::CANCELLED } else { state::FAILED }
 }
 
-/// All that the control word holds of a task that was run and polled, and that nobody has observed or asked anything of.
+/// All that the control word can hold of a task that was run and polled, but neither observed nor asked for anything.
 const PLAIN: u32 = state::RUNNING | state::PROBE | state::ATTENDED;
 
-/// What it took to make an outcome known.
+/// What making an outcome known involved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// Next to no time: there was nobody to be told.
+    /// Next to nothing: there was no one to tell.
     Quietly,
-    /// Perhaps code of the user was called.
+    /// Code of the user may have been called.
     Aloud,
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn settle(task: &TaskRef, ending: u32) -> Settled {
     settle_for(task, ending, None)
 }
 
-/// The same for a task whose work was handed over to `owner`, if it was.
+/// Like [`settle`], for a task whose work was handed over to `owner`, if it was.
 fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) -> Settled {
     let core = &task.core;
     let before = core.state.settle(ending);
@@ -84,7 +85,7 @@ fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) -> Set
         task.body.discard();
     }
     let has_woken = core.waiter.wake();
-    // A thread may wait to run it, while it is paused.
+    // A thread may be waiting to run it, while it is paused.
     core.interrupt();
     if before & !PLAIN == 0 && core.existing_details().is_none() {
         return if has_woken { Settled::Aloud } else { Settled::Quietly };
@@ -92,7 +93,7 @@ fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) -> Set
     if before & state::LIMITED != 0 {
         forget_watchdog(core);
     }
-    // Those who still hold the task must not keep its executor alive.
+    // A task that is still held must not keep its executor alive.
     let attached = core.existing_details().and_then(|details| details.owner().take());
     if let Some(owner) = owner.or(attached).filter(|_| before & state::ATTACHED != 0) {
         owner.ended(core.id());
@@ -106,21 +107,21 @@ pub(crate) fn forget_watchdog(core: &Core) {
     TIMER.forget(watchdog);
 }
 
-/// Requests cancellation, and ends the task right here where it has not started.
+/// Requests cancellation, and ends the task right here if it has not started.
 pub(crate) fn cancel(task: &TaskRef, cause: CancelCause) {
     tell_cancelled(task, request_cancel(task, cause), cause);
 }
 
-/// Requested cancellations that nobody was told of yet.
+/// Cancellations that were requested, but not yet [carried out](Self::carry_out).
 #[must_use]
 pub(crate) struct Cancellations {
     requested: Vec<(TaskRef, Cancel)>,
     cause: CancelCause,
 }
 
-/// Requests cancellation of many tasks, the last of them first where there is an order in which they start. All are
-/// sealed before anything else is done about any of them, so that none starts meanwhile. Runs no foreign code: it may be
-/// called with a lock held.
+/// Requests cancellation of many tasks, to be passed last first if they start in an order. All are sealed before
+/// anything else is done about any of them, so that none starts meanwhile. Runs no foreign code: may be called with a
+/// lock held.
 pub(crate) fn request_cancel_all(tasks: impl Iterator<Item = TaskRef>, cause: CancelCause) -> Cancellations {
     let requested = tasks.map(|task| {
         let found = request_cancel(&task, cause);
@@ -130,7 +131,7 @@ pub(crate) fn request_cancel_all(tasks: impl Iterator<Item = TaskRef>, cause: Ca
 }
 
 impl Cancellations {
-    /// Tells those that have started, or may at any moment, and then ends the others. To be called without a lock.
+    /// Tells the tasks that have started, or may at any moment, and then ends the others. Must be called without a lock.
     pub(crate) fn carry_out(self) {
         let (told, others): (Vec<_>, Vec<_>) =
             self.requested.into_iter().partition(|&(_, found)| found == Cancel::Told);
@@ -140,7 +141,7 @@ impl Cancellations {
     }
 }
 
-/// What follows a request for cancellation.
+/// Does what follows a request for cancellation.
 fn tell_cancelled(task: &TaskRef, found: Cancel, cause: CancelCause) {
     match found {
         Cancel::Sealed => refuse(task, TaskErrorKind::Cancelled(cause), None),
@@ -153,10 +154,10 @@ fn tell_cancelled(task: &TaskRef, found: Cancel, cause: CancelCause) {
     }
 }
 
-/// Requests cancellation; whoever waits for it is to be told.
+/// Requests cancellation. The caller must then tell those who wait for it, or end the task.
 pub(crate) fn request_cancel(task: &TaskRef, cause: CancelCause) -> Cancel {
     let core = &task.core;
-    // It may be seen to run before anybody has told.
+    // It may be seen to count before its start was reported.
     if (core.has_run() || core.seen().is_some()) && !core.has_ended() {
         // Before the task can notice.
         core.details().requested_at.set_once(clock::now());
@@ -164,14 +165,14 @@ pub(crate) fn request_cancel(task: &TaskRef, cause: CancelCause) -> Cancel {
     core.state.request_cancel(cause as u32)
 }
 
-/// Makes a running task that has lost its worker pending again, unless it was asked to end. Returns whether it is.
+/// Makes a running task that has lost its worker pending again, unless it was asked to end. Returns whether it is pending.
 pub(crate) fn retry(task: &TaskRef) -> bool {
     let core = &task.core;
     let is_pending = core.state.retry();
     if is_pending {
         let worker = core.worker();
         core.details().totals().reset(&core.counts, &core.clock, worker);
-        // What watches its deadline goes on.
+        // The timer entry that watches its deadline stays.
         if core.details().limits.deadline.is_none() {
             forget_watchdog(core);
         }
@@ -186,7 +187,7 @@ pub(crate) fn reject(task: &TaskRef, kind: TaskErrorKind, reason: BoxError) {
     }
 }
 
-/// Lets go of the outcome: it is dropped now, or by whoever settles the task.
+/// Gives up the outcome: it is dropped now, or by the thread that settles the task.
 pub(crate) fn abandon(task: &TaskRef) {
     if task.core.state.set(state::ABANDONED) & state::ENDED != 0 {
         task.body.discard();
@@ -205,12 +206,12 @@ pub(crate) fn resume(task: &TaskRef) {
     }
 }
 
-/// Requests a pause. Runs no foreign code; where this returns `true`, those who wait for it [are to be told](tell_paused).
+/// Requests a pause. Runs no foreign code. If it returns `true`, the caller must [tell](tell_paused) those who wait for it.
 pub(crate) fn request_pause(core: &Core) -> bool {
     core.state.set(state::PAUSE) & state::PAUSE == 0
 }
 
-/// The same for the end of a pause.
+/// Like [`request_pause`], for the end of a pause.
 pub(crate) fn request_resume(core: &Core) -> bool {
     core.state.load() & state::PAUSE != 0 && core.state.clear(state::PAUSE) & state::PAUSE != 0
 }
@@ -225,14 +226,14 @@ pub(crate) fn tell_resumed(task: &TaskRef) {
     let was_pending = state::is_pending(task.core.state.load());
     tell_paused(task);
     if was_pending {
-        // The future may be what runs it.
+        // It may run where its future is polled.
         task.core.waiter.wake();
     }
 }
 
-/// Attaches `owner` to a pending task, if `keep` agrees. That is given the control word, and may store the task.
+/// Attaches `owner` to a pending task, if `keep` agrees. `keep` is given the control word, and may store the task.
 ///
-/// The task is neither resumed nor ended meanwhile, so `owner` is told of all that comes after `keep`.
+/// A thread that resumes or ends the task meanwhile waits, so `owner` is told of everything that comes after `keep`.
 pub(crate) fn attach(task: &TaskRef, owner: Arc<dyn Owner>, keep: impl FnOnce(u32) -> bool) -> bool {
     let mut place = task.core.details().owner();
     let word = task.core.state.set(state::ATTACHED);
@@ -243,7 +244,7 @@ pub(crate) fn attach(task: &TaskRef, owner: Arc<dyn Owner>, keep: impl FnOnce(u3
     is_attached
 }
 
-/// Attaches `owner` to a task whose work it has taken out, to be done elsewhere.
+/// Attaches `owner` to a task whose work it has taken out to do elsewhere.
 pub(crate) fn hand_over(task: &TaskRef, owner: &RemoteOwner) {
     task.body.hand_over(owner.clone());
     task.core.state.set(state::ATTACHED);

@@ -4,9 +4,9 @@
 //! ([`PROBE`](state::PROBE)), so no call ever reads a clock. A task that waits (for its turn, in a pause, in a suspended
 //! process pool) is only looked at when its deadline has passed.
 //!
-//! If the program itself was stopped for a while, so were its tasks: the time by which a look comes late does not count, and
-//! where that is much, the look ends no task, and is repeated. So what counts of a stop is less than the time between two
-//! looks.
+//! If the program itself was stopped for a while, so were its tasks: the time by which a look comes late does not
+//! count, and a look that comes very late ends no task, and is repeated. So less of a stop counts than the time between
+//! two looks.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,17 +21,17 @@ use crate::task::transitions;
 
 /// The least time between two looks at a task.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// When a task is looked at for the first time, at the latest.
+/// The latest that a task is looked at for the first time.
 const FIRST: Duration = Duration::from_millis(20);
-/// How late a look may be for other reasons than that the program was stopped.
+/// How late a look may be without the program having been stopped.
 const TOLERANCE: Duration = Duration::from_millis(20);
 
-/// Of the timer's thread.
+/// Of threads, for the timer.
 static SHORTAGE: Shortage = Shortage::new();
 
 struct Limited(TaskRef);
 
-/// Watches the limits of a task that starts, or goes on after a pause, and the deadline of one that was submitted.
+/// Watches the limits of a task that starts, or goes on after a pause, and the deadline of a task that was submitted.
 #[inline]
 pub(crate) fn watch(task: &TaskRef) {
     if task.core.state.peek() & state::LIMITED != 0 {
@@ -74,7 +74,7 @@ impl Timed for Limited {
         }
         let silence = limits.stall_timeout.map(|_| task.silence());
         if was_stopped {
-            // Its answer may be on the way. None of its limits is to wait for the longest one.
+            // Its answer may be on the way. The shortest of its limits decides when to look again.
             let eighth = limits.shortest() / 8;
             let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(now));
             return now.checked_add(left.map_or(eighth, |left| left.min(eighth)).max(FIRST));
@@ -109,12 +109,11 @@ fn look_at_running(
         return None;
     }
     if until_stalled == Some(Duration::ZERO) {
-        // As it was just now: the task may make a call at any moment.
+        // With its silence as of just now: the task may make a call at any moment.
         end(task, TaskErrorKind::Stalled, |error| error.with_silence(silence));
         return None;
     }
-    // Most tasks end before they are looked at. Those that take long are looked at so that it is noticed where the program
-    // stood still.
+    // Most tasks end before they are looked at. Longer ones are looked at to notice when the program stood still.
     let again = limits.timeout.map(|limit| elapsed.min(limit / 8).max(FIRST));
     let eighth = limits.stall_timeout.map(|limit| limit / 8);
     let next = [until_timeout, again, until_deadline, until_stalled, eighth].into_iter().flatten().min()?;
@@ -230,11 +229,11 @@ mod tests {
         let (task, mut watch) = times_out_after(hour);
         let now = Instant::now();
         assert!(watch.fire(now, now + 2 * hour).is_some());
-        // As if it had been running for so long, all of which the program was stopped.
+        // As if it had been running for that long, all of it while the program was stopped.
         let started = task.core.clock.read().started;
         let span = Span { started, stopped: started + u64::try_from((2 * hour).as_nanos()).unwrap() };
         task.core.clock.set(span);
-        // Whoever ends a pause has it watched anew.
+        // The end of a pause has it watched anew.
         let now = Instant::now();
         assert!(Limited(task.clone()).fire(now, now).is_some());
         assert_eq!(task.core.state.peek() & state::ENDED, 0);
