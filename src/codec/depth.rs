@@ -8,7 +8,7 @@ use std::iter;
 /// Whether arrays, maps or variants with content are nested more than `max` deep. Malformed bytes are left to the
 /// decoder.
 pub(super) fn is_deeper_than(max: usize, bytes: &[u8]) -> bool {
-    // Each takes a byte at least.
+    // Each takes at least one byte.
     if bytes.len() <= max {
         return false;
     }
@@ -39,7 +39,7 @@ pub(super) fn is_deeper_than(max: usize, bytes: &[u8]) -> bool {
     false
 }
 
-/// How many values the value with this marker has inside of it, and what comes after it or before them.
+/// How many values the value with this marker contains, and the bytes that follow: those values, or else the next value.
 fn value(marker: u8, after: &[u8]) -> Option<(u64, &[u8])> {
     let skip = |len: usize| Some((0, after.get(len..)?));
     let number = |size: usize| {
@@ -70,7 +70,7 @@ fn value(marker: u8, after: &[u8]) -> Option<(u64, &[u8])> {
         0xdd => values(4, 1),
         0xde => values(2, 2),
         0xdf => values(4, 2),
-        // Small integers, nil, booleans, and what is never used.
+        // Small integers, nil, booleans, and the marker that is never used.
         _ => Some((0, after)),
     }
 }
@@ -119,7 +119,7 @@ mod tests {
         }
     }
 
-    /// Of everything that there is in an encoding.
+    /// An encoding with every kind of value.
     fn bytes() -> Vec<u8> {
         let text = |len| "x".repeat(len);
         let numbers = (i8::MIN, u8::MAX, i16::MIN, u16::MAX, i32::MIN, u32::MAX, i64::MIN, u64::MAX, 1.5_f32, 1.5_f64);
@@ -134,7 +134,7 @@ mod tests {
         let bytes = bytes();
         assert!(!is_deeper_than(3, &bytes));
         assert!(is_deeper_than(2, &bytes));
-        // If any was not, this would be taken for something else.
+        // If any were not, what follows would be taken for something else.
         let deep = [&[0x92][..], &bytes, &links(130)].concat();
         assert!(is_deeper_than(127, &deep));
         let flat = [&[0x92][..], &bytes, &links(100)].concat();

@@ -1,4 +1,4 @@
-//! Several values, one after the other, each encoded by itself:
+//! Several values, one after the other, each encoded on its own:
 //!
 //! ```text
 //! ┌────────┬──────────┬───────┬────────┬──────────┬───────┬───
@@ -11,10 +11,10 @@ use serde_core::Serialize;
 use crate::codec::{Encoded, Format, encode_plain, message_pack};
 use crate::error::BoxError;
 
-/// What stands before each value.
+/// The size of what stands before each value.
 const HEAD: usize = 9;
 
-/// Appends a value. Where it cannot be encoded, the caller cuts off what there is of it.
+/// Appends a value. If it cannot be encoded, the caller must cut off what was written of it.
 pub(crate) fn append<T: Serialize + 'static>(value: T, to: &mut Vec<u8>) -> Result<(), BoxError> {
     let start = to.len();
     to.extend([0; HEAD]);
@@ -42,7 +42,7 @@ pub(crate) fn append_encoded(Encoded { format, bytes }: Encoded<&[u8]>, to: &mut
     to.extend(bytes);
 }
 
-/// Takes the first value off. `None` where there is none, or what is there makes no sense.
+/// Splits off the first value. `None` if there is none, or if the bytes make no sense.
 pub(crate) fn split_first(bytes: &[u8]) -> Option<(Encoded<&[u8]>, &[u8])> {
     let (&format, rest) = bytes.split_first()?;
     let (len, rest) = rest.split_first_chunk()?;
@@ -55,7 +55,7 @@ pub(crate) fn skip(bytes: &[u8], count: usize) -> Option<&[u8]> {
     (0..count).try_fold(bytes, |bytes, _| split_first(bytes).map(|(_, rest)| rest))
 }
 
-/// The values, to be decoded one by one, where all of it makes sense.
+/// The values, to be decoded one by one; `None` if any of the bytes make no sense.
 pub(crate) fn read(bytes: &[u8]) -> Option<impl Iterator<Item = Encoded<&[u8]>>> {
     let mut rest = bytes;
     while !rest.is_empty() {

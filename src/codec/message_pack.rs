@@ -1,4 +1,4 @@
-//! The encoding of what is not sent as it is.
+//! The encoding of values that are not sent as they are.
 
 use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
@@ -7,7 +7,7 @@ use crate::codec::depth::is_deeper_than;
 use crate::codec::strict::{MAX_DEPTH, strict};
 use crate::error::BoxError;
 
-/// Where the value cannot be encoded, the caller cuts off what there is of it.
+/// If the value cannot be encoded, the caller must cut off what was written of it.
 pub(super) fn append<T: Serialize>(value: &T, to: &mut Vec<u8>) -> Result<(), BoxError> {
     Ok(rmp_serde::encode::write_named(to, &strict(value))?)
 }

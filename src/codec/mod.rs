@@ -1,6 +1,6 @@
-//! Values on their way to another process: encoded as [MessagePack], with the names of fields, which takes every
-//! attribute of serde. Bytes, text and plain numbers go as they are, for an encoding that looks at each of their
-//! elements costs many times more than sending them.
+//! Values on their way to another process: encoded as [MessagePack], with the names of fields, which supports every
+//! attribute of serde. Bytes, text and plain numbers are sent as they are, since an encoding that looks at each of
+//! their elements costs many times more than sending them.
 //!
 //! [MessagePack]: https://msgpack.org
 
@@ -37,7 +37,7 @@ pub(crate) struct Encoded<B = Payload> {
     pub(crate) bytes: B,
 }
 
-/// One that is owned, or borrowed from something larger.
+/// An encoded value that is owned, or borrowed from something larger.
 pub(crate) type EncodedCow<'a> = Encoded<Cow<'a, [u8]>>;
 
 impl From<Encoded> for EncodedCow<'_> {
@@ -47,7 +47,7 @@ impl From<Encoded> for EncodedCow<'_> {
 }
 
 impl Encoded {
-    /// To be decoded; see [`Payload::lend`].
+    /// Lends it to be decoded; see [`Payload::lend`].
     pub(crate) fn lend(&mut self) -> EncodedCow<'_> {
         Encoded { format: self.format, bytes: self.bytes.lend() }
     }
@@ -64,9 +64,9 @@ impl<'a> From<Encoded<&'a [u8]>> for EncodedCow<'a> {
 pub(crate) enum Format {
     #[default]
     MessagePack,
-    /// Bytes, text, or numbers with the lowest byte first: whatever type is asked for.
+    /// Bytes, text, or numbers with the lowest byte first: the type that is asked for decides which.
     Plain,
-    /// Several values, see [`items`].
+    /// Several values; see [`items`].
     Items,
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxErr
     Ok(Encoded { format: Format::MessagePack, bytes })
 }
 
-/// The same for a value that stays.
+/// Like [`encode`], for a value that is only borrowed.
 pub(crate) fn encode_ref<T: Serialize + 'static>(value: &T) -> Result<Encoded, BoxError> {
     if let Some(bytes) = plain_bytes(value) {
         return Ok(Encoded { format: Format::Plain, bytes: bytes.into() });
@@ -94,15 +94,15 @@ pub(crate) fn encode_ref<T: Serialize + 'static>(value: &T) -> Result<Encoded, B
     Ok(Encoded { format: Format::MessagePack, bytes: message_pack(value)? })
 }
 
-/// Up to this size, bytes are copied once more to take no more memory than they need.
+/// Up to this size, an encoding is copied once more, so that it takes no more memory than it needs.
 const COPIED: usize = 4096;
 
-/// Takes no more memory than it needs, for it may wait for long.
+/// A small encoding takes no more memory than it needs, since it may wait for long.
 fn message_pack<T: Serialize>(value: &T) -> Result<Payload, BoxError> {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
-    // A new one where the value encodes others meanwhile, or where the thread is about to end.
+    // A new one if the value encodes others meanwhile, or if the thread is about to end.
     let mut bytes = BUFFER.try_with(Cell::take).unwrap_or_default();
     message_pack::append(value, &mut bytes)?;
     if bytes.len() > COPIED {
@@ -144,7 +144,7 @@ macro_rules! decode_numbers {
     };
 }
 
-/// The bytes of a value that can be sent as it is, taken out of its slot where that saves a copy.
+/// The bytes of a value that can be sent as it is, taken out of its slot if that saves a copy.
 fn encode_plain<T: 'static>(slot: &mut Option<T>) -> Option<Vec<u8>> {
     let any: &mut dyn Any = slot;
     if let Some(bytes) = any.downcast_mut::<Option<Vec<u8>>>() {
@@ -169,7 +169,7 @@ fn plain_bytes<T: 'static>(value: &T) -> Option<Vec<u8>> {
     None
 }
 
-/// Fills the slot, if it is one for a value that is sent as it is.
+/// Fills the slot, if it is for a value that is sent as it is.
 fn decode_plain<T: 'static>(slot: &mut Option<T>, bytes: Vec<u8>) -> Result<(), BoxError> {
     let slot: &mut dyn Any = slot;
     if let Some(slot) = slot.downcast_mut::<Option<Vec<u8>>>() {
@@ -279,7 +279,7 @@ mod tests {
         crosses(Result::<u8, String>::Err("no".into()), Format::MessagePack);
     }
 
-    /// Has a form for people, and another one.
+    /// Has a human-readable form, and another one.
     #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
     struct Host {
         address: IpAddr,
@@ -394,7 +394,7 @@ mod tests {
             |rest| Chain::Map(BTreeMap::from([(1, rest)])),
         ];
         for wrap in wraps {
-            // To make it and to drop it takes as much stack as it is deep, to encode it that of any thread.
+            // Making and dropping it takes as much stack as it is deep; encoding it must get by with that of any thread.
             let with_large_stack = std::thread::Builder::new().stack_size(64 << 20);
             let check = move || {
                 let chain = link(wrap);

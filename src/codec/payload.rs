@@ -6,7 +6,7 @@ use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// How many bytes take no memory of their own: the enum is no larger than a vector.
+/// Up to this many bytes take no memory of their own: the enum is no larger than a vector.
 const TINY: usize = 15;
 /// From this size on, bytes are not copied to be sent.
 pub(crate) const LARGE: usize = 32 * 1024;
@@ -14,14 +14,14 @@ pub(crate) const LARGE: usize = 32 * 1024;
 /// The bytes of an encoded value, which may be sent more than once.
 #[derive(Clone)]
 pub(crate) enum Payload {
-    /// So many of these.
+    /// The number of bytes, and the bytes.
     Tiny(u8, [u8; TINY]),
     Small(Vec<u8>),
     Large(Arc<Vec<u8>>),
 }
 
 impl Payload {
-    /// To be decoded: owned, and empty afterwards, where a copy would take memory.
+    /// Lends the bytes to be decoded. If a copy would take memory, they are moved out instead, which leaves this empty.
     pub(crate) fn lend(&mut self) -> Cow<'_, [u8]> {
         if let Self::Tiny(..) = self { Cow::Borrowed(self) } else { Cow::Owned(mem::take(self).into()) }
     }

@@ -1,8 +1,8 @@
 //! Vectors of numbers within inputs and outputs, at the speed of a copy: for `#[serde(with = "progress_executor::plain")]`.
 //!
-//! A `Vec<f64>` that is the whole input or output of a task crosses to a worker process as it is. Within a struct, serde hands over
-//! its elements one by one, which takes many times longer. With this module such a field crosses as bytes, too.
-//! For a `Vec<u8>` the crate [`serde_bytes`](https://docs.rs/serde_bytes) does the same.
+//! A `Vec<f64>` that is the whole input or output of a task crosses to a worker process as it is. Within a struct,
+//! serde passes on its elements one by one, which takes many times longer. With this module, such a field crosses as
+//! bytes, too. For a `Vec<u8>`, the crate [`serde_bytes`](https://docs.rs/serde_bytes) does the same.
 //!
 //! The lowest byte of each number comes first, on any machine.
 //!
@@ -28,7 +28,7 @@ use std::marker::PhantomData;
 use serde_core::de::{Error, SeqAccess, Visitor};
 use serde_core::{Deserializer, Serializer};
 
-/// A number without anything else in its bytes.
+/// A number that is encoded as its bytes alone.
 pub trait Number: Copy + private::Bytes {}
 
 mod private {
@@ -36,7 +36,7 @@ mod private {
         const SIZE: usize;
 
         fn put(self, to: &mut [u8]);
-        /// From as many bytes as it has.
+        /// Takes exactly [`SIZE`](Self::SIZE) bytes.
         fn get(from: &[u8]) -> Self;
     }
 }
@@ -81,7 +81,7 @@ pub(crate) fn to_bytes<N: Number>(numbers: &[N]) -> Vec<u8> {
     bytes
 }
 
-/// `None` where they end within a number.
+/// `None` if the bytes end within a number.
 pub(crate) fn from_bytes<N: Number>(bytes: &[u8]) -> Option<Vec<N>> {
     let places = bytes.chunks_exact(N::SIZE);
     places.remainder().is_empty().then(|| places.map(N::get).collect())
@@ -96,11 +96,11 @@ pub fn serialize<N: Number, S: Serializer>(numbers: &[N], serializer: S) -> Resu
     serializer.serialize_bytes(&to_bytes(numbers))
 }
 
-/// Deserializes what [`serialize`] has made.
+/// Deserializes what [`serialize`] has written.
 ///
 /// # Errors
 ///
-/// Those of the deserializer, and one where the bytes end within a number.
+/// Those of the deserializer, and one if the bytes end within a number.
 pub fn deserialize<'de, N: Number, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<N>, D::Error> {
     deserializer.deserialize_bytes(Numbers(PhantomData))
 }
@@ -118,7 +118,7 @@ impl<'de, N: Number> Visitor<'de> for Numbers<N> {
         from_bytes(bytes).ok_or_else(|| E::invalid_length(bytes.len(), &self))
     }
 
-    /// Formats for people have no bytes.
+    /// Human-readable formats have no bytes.
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<N>, A::Error> {
         let mut bytes = Vec::new();
         while let Some(byte) = elements.next_element()? {

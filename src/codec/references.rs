@@ -1,8 +1,8 @@
 //! Values that many inputs share: each crosses once to each process that needs it.
 //!
-//! A [`Shared`](super::shared::Shared) within an input is encoded as a number. Which values an input refers to is found out while that is
-//! encoded, and what the numbers stand for while it is decoded: serde carries nothing along, so both are known to the
-//! thread that does so, for as long as it does.
+//! A [`Shared`](super::shared::Shared) within an input is encoded as a number. Which values an input refers to is found
+//! out while the input is encoded, and what the numbers stand for must be known while it is decoded. Serde carries no
+//! context along, so thread-local variables do, while a thread encodes or decodes.
 //!
 //! ```text
 //!   the program                                             a worker
@@ -33,22 +33,22 @@ pub(crate) struct Image {
     pub(crate) id: u64,
     pub(crate) format: Format,
     pub(crate) bytes: Arc<Vec<u8>>,
-    /// Those who have sent it, to be told when nobody needs it any more.
+    /// The keepers that have sent it, to be told when it is no longer needed.
     keepers: Mutex<Vec<Weak<dyn Keeper>>>,
 }
 
 /// The shared values that inputs refer to.
 pub(crate) type References = Vec<Arc<Image>>;
 
-/// Whoever has sent shared values elsewhere.
+/// Something that has sent shared values elsewhere.
 pub(crate) trait Keeper: Send + Sync {
-    /// Nobody needs this one any more. Called by any thread, with any lock held but the keeper's own.
+    /// This value is no longer needed. Called by any thread, with any lock held but the keeper's own.
     fn forget(&self, image: u64);
 }
 
 thread_local! {
-    /// What the input that is being encoded refers to. There is nothing to be dropped when a thread ends, so that it is there
-    /// until then.
+    /// What the input that is being encoded refers to. It has no destructor, so that it can be used until its thread
+    /// has ended.
     static REFERENCES: RefCell<ManuallyDrop<Option<References>>> = const { RefCell::new(ManuallyDrop::new(None)) };
     /// What the inputs that this thread decodes may refer to.
     static STORE: RefCell<Option<Arc<Store>>> = const { RefCell::new(None) };
@@ -62,7 +62,7 @@ impl Image {
         Arc::new(Self { id, format, bytes: bytes.into(), keepers: Mutex::default() })
     }
 
-    /// Registers `keeper`, to be told when nobody needs it any more.
+    /// Registers `keeper`, to be told when the value is no longer needed.
     pub(crate) fn tell(&self, keeper: &Weak<dyn Keeper>) {
         let mut keepers = lock(&self.keepers);
         if !keepers.iter().any(|other| other.ptr_eq(keeper)) {
@@ -83,7 +83,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Restores the state of a thread when it is dropped, also if code of the user panics.
+/// Restores the state of a thread when dropped, even if code of the user panics.
 struct Restore<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for Restore<F> {
@@ -96,7 +96,7 @@ fn replace_references(references: Option<References>) -> Option<References> {
     ManuallyDrop::into_inner(REFERENCES.replace(ManuallyDrop::new(references)))
 }
 
-/// Encodes something with shared values as references; returns those as well.
+/// Encodes something with shared values as references. Also returns those values.
 pub(crate) fn with<R>(encode: impl FnOnce() -> R) -> (R, References) {
     let mut before = replace_references(Some(Vec::new()));
     let mut references = Vec::new();
@@ -113,12 +113,12 @@ pub(crate) fn without<R>(encode: impl FnOnce() -> R) -> R {
     encode()
 }
 
-/// Whether a value that is shared is to be encoded as a reference.
+/// Whether a shared value must be encoded as a reference.
 pub(crate) fn are_wanted() -> bool {
     REFERENCES.with_borrow(|references| references.is_some())
 }
 
-/// What is being encoded refers to this.
+/// Notes that what is being encoded refers to this.
 pub(crate) fn add(image: &Arc<Image>) {
     REFERENCES.with_borrow_mut(|references| {
         if let Some(references) = references.as_mut().filter(|all| !all.iter().any(|other| other.id == image.id)) {
@@ -127,7 +127,7 @@ pub(crate) fn add(image: &Arc<Image>) {
     });
 }
 
-/// The shared values that were referred to so far.
+/// The shared values that what is being encoded has referred to so far.
 pub(crate) fn known() -> References {
     REFERENCES.with_borrow(|references| references.as_ref().cloned().unwrap_or_default())
 }
@@ -138,12 +138,12 @@ pub(crate) fn use_store(store: Option<Arc<Store>>) {
     let _ = STORE.try_with(|it| it.replace(store));
 }
 
-/// What the input that is being decoded refers to.
+/// Where the input that is being decoded finds what it refers to; `None` outside of an input.
 pub(crate) fn store() -> Option<Arc<Store>> {
     if IS_DECODING.get() { STORE.try_with(|store| store.borrow().clone()).ok()? } else { None }
 }
 
-/// Decodes an input, which may refer to what this process was sent.
+/// Decodes an input, which may refer to shared values that this process was sent.
 pub(crate) fn decode_input<T: DeserializeOwned + 'static>(input: EncodedCow<'_>) -> Result<T, BoxError> {
     decoding(true, || decode(input))
 }
@@ -158,7 +158,7 @@ fn decoding<R>(has_references: bool, decode: impl FnOnce() -> R) -> R {
 #[derive(Default)]
 pub(crate) struct Store(Mutex<HashMap<u64, Arc<Stored>>>);
 
-/// One of them, decoded when it is asked for first.
+/// One of them, decoded when it is first asked for.
 pub(crate) struct Stored {
     encoded: Mutex<Option<Encoded>>,
     decoded: OnceLock<Result<Arc<dyn Any + Send + Sync>, String>>,
@@ -170,12 +170,12 @@ impl Store {
         lock(&self.0).insert(id, Arc::new(stored));
     }
 
-    /// Returns what is to be dropped, which runs code of the user.
+    /// Returns what the caller must drop without a lock, as that runs code of the user.
     pub(crate) fn forget(&self, id: u64) -> Option<Arc<Stored>> {
         lock(&self.0).remove(&id)
     }
 
-    /// The value with this id, as `share` makes it when it is asked for first.
+    /// The value with this id, made by `share` when it is first asked for.
     pub(crate) fn get<T: DeserializeOwned + 'static, S: Any + Send + Sync>(
         &self,
         id: u64,
@@ -185,8 +185,8 @@ impl Store {
         let stored = stored.ok_or("a value that it shares was not sent")?;
         let decoded = stored.decoded.get_or_init(|| {
             let encoded = lock(&stored.encoded).take().unwrap_or_default();
-            // What it has within itself came with it.
-            // Once, whatever comes of it: a panic is told to all who ask.
+            // Shared values within it were encoded in full.
+            // Done once, whatever the result: all who ask are told of a panic.
             let value = guard(|| decoding(false, || decode::<T>(encoded))).map_err(|error| error.to_string())?;
             Ok(Arc::new(share(value)))
         });

@@ -14,21 +14,21 @@ use crate::codec::references::{self, Image};
 /// A value that many inputs share: encoded once, sent once to each worker process, and kept there for as long as it is needed.
 ///
 /// It can stand anywhere within the input of a task, and can be cloned at no cost: within this process it is a counted
-/// reference, as an [`Arc`] is, and what a task on a thread gets is the very value. For a model, a table, a configuration
+/// reference, like an [`Arc`], and a task on a thread gets the very value. Use it for a model, a table, a configuration
 /// that each of a thousand tasks needs.
 ///
-/// - A worker receives it before the first input that refers to it, and decodes it when it is asked for first. A worker that
-///   is started in place of one that was lost receives it again.
-/// - When the last `Shared` of it in this program is gone, and no task that refers to it waits, workers are told to forget it. A task
-///   that has it keeps it to its end.
-/// - The program keeps the value, and from its first way to a worker on what it is encoded as.
-/// - Everywhere else it is serialized as the value itself: in outputs, in the input of an
+/// - A worker receives it before the first input that refers to it, and decodes it when it is first asked for. A worker
+///   that replaces a lost one receives it again.
+/// - When the last `Shared` of it in this program is gone, and no waiting task refers to it, workers are told to forget
+///   it. A task that has it keeps it to its end.
+/// - The program keeps the value and, once it was first sent to a worker, its encoding.
+/// - Everywhere else, it is serialized as the value itself: in outputs, in the input of an
 ///   [initializer](crate::ProcessPoolBuilder::initializer), within another `Shared`, with other crates.
 ///
 /// # Errors
 ///
-/// Where it cannot be encoded, so can no input that refers to it: such tasks end with
-/// [`TaskErrorKind::Encode`](crate::TaskErrorKind::Encode). Where a worker cannot decode it, they end with
+/// If it cannot be encoded, neither can any input that refers to it: such tasks end with
+/// [`TaskErrorKind::Encode`](crate::TaskErrorKind::Encode). If a worker cannot decode it, they end with
 /// [`TaskErrorKind::Decode`](crate::TaskErrorKind::Decode).
 ///
 /// # Examples
@@ -52,7 +52,7 @@ pub struct Shared<T>(Arc<Inner<T>>);
 
 struct Inner<T> {
     value: T,
-    /// As it is sent, made when it is sent first.
+    /// Its encoding, made when it is first sent.
     image: OnceLock<Result<Arc<Image>, String>>,
 }
 
@@ -75,7 +75,7 @@ impl<T> Shared<T> {
 impl<T: Serialize + 'static> Shared<T> {
     fn image(&self) -> Result<&Arc<Image>, &str> {
         let make = || {
-            // What it has within itself goes with it.
+            // Shared values within it are encoded in full.
             let encoded = references::without(|| encode_ref(&self.0.value));
             encoded.map(Image::new).map_err(|error| error.to_string())
         };
@@ -105,13 +105,13 @@ impl<'de, T: DeserializeOwned + Send + Sync + 'static> Deserialize<'de> for Shar
     }
 }
 
-/// What stands for the value with this id. As a struct, it can be flattened and be the content of an internally tagged
-/// enum, as the value can; and a variant of an untagged one that holds a number does not take it for its own.
+/// Stands for the value with this id. As a struct, it can be flattened and be the content of an internally tagged enum,
+/// as the value can; and a variant of an untagged enum that holds a number does not match it.
 struct Reference(u64);
 
 impl Reference {
     const NAME: &str = "Shared";
-    /// No field of users is called so.
+    /// No field of a user's type has this name.
     const FIELD: &str = "\0";
 }
 
@@ -138,13 +138,13 @@ impl<'de> Visitor<'de> for ReferenceVisitor {
         f.write_str("a reference to a shared value")
     }
 
-    /// Where several are flattened, those of the others follow.
+    /// If several are flattened, the fields of the others follow.
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Reference, A::Error> {
         let id = fields.next_key::<Field>()?.map(|Field| fields.next_value()).transpose()?;
         id.map(Reference).ok_or_else(|| A::Error::missing_field(Reference::FIELD))
     }
 
-    /// As formats that do not name fields have it.
+    /// For formats that do not name fields.
     fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<Reference, A::Error> {
         let id = fields.next_element()?;
         id.map(Reference).ok_or_else(|| A::Error::invalid_length(0, &self))

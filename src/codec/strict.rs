@@ -1,8 +1,8 @@
-//! Refuses to encode what could not be decoded as what it was: values that are nested too deeply, and options whose
-//! layers MessagePack cannot tell apart.
+//! Refuses to encode what would be decoded as something else, or not at all: values that are nested too deeply, and
+//! options whose layers MessagePack cannot tell apart.
 //!
-//! A [`Serializer`] around another, for its own does neither. What a `Serialize` does before it calls its serializer
-//! passes by: one that recurses by itself is bounded by nothing.
+//! It is a [`Serializer`] around that of MessagePack, which does neither. What a `Serialize` does before it calls its
+//! serializer goes unnoticed: recursion there is not bounded.
 
 use std::any::type_name;
 use std::fmt::Display;
@@ -13,14 +13,14 @@ use serde_core::ser::{
 };
 use serde_core::{Serialize, Serializer};
 
-/// How deeply values may be nested: whoever encodes or decodes them must not run out of stack.
+/// How deeply values may be nested, so that neither encoding nor decoding them exhausts the stack.
 pub(super) const MAX_DEPTH: u16 = 128;
 
-/// How deeply calls of `serialize` may be nested. Most types take two or three per container, as an option or a newtype
-/// needs a call too, though no place in the encoding.
+/// How deeply calls of `serialize` may be nested. Most types take two or three per container, since an option or a
+/// newtype needs a call too, although no place in the encoding.
 const MAX_CALLS: u16 = 4 * MAX_DEPTH;
 
-/// The value, as it is to be encoded.
+/// The value, encoded only if it passes the checks.
 pub(super) fn strict<T: Serialize>(value: &T) -> impl Serialize + '_ {
     Part { value, nesting: Nesting { containers: MAX_DEPTH, calls: MAX_CALLS }, some_of: None }
 }
@@ -28,20 +28,20 @@ pub(super) fn strict<T: Serialize>(value: &T) -> impl Serialize + '_ {
 struct Strict<S> {
     inner: S,
     nesting: Nesting,
-    /// The type of what is serialized, where that is the content of a `Some`.
+    /// The type of what is serialized, if that is the content of a `Some`.
     some_of: Option<&'static str>,
 }
 
-/// What is still allowed.
+/// How much deeper the nesting may become.
 #[derive(Clone, Copy)]
 struct Nesting {
-    /// Of arrays and maps, which is what limits the decoder.
+    /// Of arrays and maps, which are what the decoder limits.
     containers: u16,
     calls: u16,
 }
 
 impl<S: Serializer> Strict<S> {
-    /// Nothing, which is how `None` is encoded.
+    /// Refuses a value that is encoded like `None`, if it is the content of a `Some`.
     #[inline]
     fn check_nil(&self) -> Result<(), S::Error> {
         self.some_of.map_or(Ok(()), |content| Err(indistinct(content)))
@@ -178,7 +178,7 @@ impl<S: Serializer> Serializer for Strict<S> {
     where
         T: Serialize + ?Sized,
     {
-        // There is nothing around its content.
+        // Its content is encoded with nothing around it.
         let (nesting, some_of) = (self.nesting.enter_call()?, self.some_of);
         self.inner.serialize_newtype_struct(name, &Part { value, nesting, some_of })
     }
@@ -212,16 +212,16 @@ impl<S: Serializer> Serializer for Strict<S> {
         self.inner.collect_str(value)
     }
 
-    /// For what serde keeps in between, for `flatten` and for untagged and internally tagged enums, says so when it is
-    /// decoded, whatever it comes from.
+    /// What serde buffers, for `flatten` and for untagged and internally tagged enums, claims to be human-readable when
+    /// it is decoded, wherever it comes from.
     #[inline]
     fn is_human_readable(&self) -> bool {
         true
     }
 }
 
-/// The values of a sequence, for the inner serializer to go over. As fast for numbers as without checking anything, unlike
-/// to serialize one after the other here, or to go over them with `map`.
+/// The values of a sequence, for the inner serializer to iterate over. For numbers, this is as fast as without checks,
+/// unlike serializing them one by one here, or iterating with `map`.
 struct Values<I> {
     values: I,
     nesting: Nesting,

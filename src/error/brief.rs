@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// A time with the two or three digits of it that matter.
+/// A time, shown with the two or three digits that matter.
 pub(crate) struct Brief(pub(crate) Duration);
 
 impl fmt::Display for Brief {
@@ -22,7 +22,7 @@ impl fmt::Display for Brief {
     }
 }
 
-/// So many of what is called this, one of it and several.
+/// A number of things, with the word for one of them and for several.
 pub(crate) struct Counted(pub(crate) u64, pub(crate) [&'static str; 2]);
 
 impl fmt::Display for Counted {
@@ -32,7 +32,7 @@ impl fmt::Display for Counted {
     }
 }
 
-/// What tasks count, where nobody says what that is.
+/// What tasks count, unless something else is named.
 pub(crate) const UNITS: [&str; 2] = ["unit", "units"];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! An error and its sources, of which one may be anything: where that ends, and how it is shown.
+//! An error and its sources, any of which may be foreign: where the chain ends, and how it is shown.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -7,7 +7,7 @@ use std::ptr;
 
 use crate::sync::unwind::quietly;
 
-/// The source of every [`Cancelled`](crate::Cancelled), however that is wrapped.
+/// The source of every [`Cancelled`](crate::Cancelled), however wrapped.
 #[derive(Debug)]
 pub(crate) struct CancellationMark;
 
@@ -19,7 +19,7 @@ impl fmt::Display for CancellationMark {
 
 impl Error for CancellationMark {}
 
-/// What [`Cancelled`](crate::Cancelled) says.
+/// The message of [`Cancelled`](crate::Cancelled).
 pub(crate) const CANCELLED: &str = "the task was cancelled";
 
 /// The longest chain of sources that is followed: there may be no end to it.
@@ -44,13 +44,13 @@ pub(crate) fn chain<'a>(first: Option<&'a (dyn Error + 'static)>) -> impl Iterat
     errors.take_while(is_new).take(DEEPEST_CHAIN)
 }
 
-/// Appends what the sources of an error say, on the same line.
+/// Appends the messages of an error's sources, on the same line.
 pub(crate) fn fmt_chain(error: &(dyn Error + 'static), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut line = OneLine(f);
     texts(error).skip(1).try_for_each(|text| write!(line, ": {text}"))
 }
 
-/// Joins lines by spaces: names, panics and the errors of users may have several.
+/// Joins lines with spaces: names, panics and the errors of users may have several.
 pub(crate) struct OneLine<'a, W>(pub(crate) &'a mut W);
 
 impl<W: fmt::Write> fmt::Write for OneLine<'_, W> {
@@ -61,7 +61,7 @@ impl<W: fmt::Write> fmt::Write for OneLine<'_, W> {
     }
 }
 
-/// Appends what the sources of an error say, one a line.
+/// Appends the messages of an error's sources, one per line.
 pub(crate) fn fmt_causes(error: &(dyn Error + 'static), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     texts(error).skip(1).enumerate().try_for_each(|(number, text)| {
         let heading = if number == 0 { "\n\nCaused by:" } else { "" };
@@ -69,20 +69,20 @@ pub(crate) fn fmt_causes(error: &(dyn Error + 'static), f: &mut fmt::Formatter<'
     })
 }
 
-/// What an error says, and then each of its sources. There may be no end to them.
+/// The message of an error, and then of each of its sources. There may be no end to them.
 pub(crate) fn texts<'a>(error: impl Into<Option<&'a (dyn Error + 'static)>>) -> impl Iterator<Item = String> {
-    // The mark says what the one before it says.
+    // The mark repeats what the error before it says.
     let texts = chain(error.into()).filter(|error| !error.is::<CancellationMark>()).map(text);
     let mut is_told = false;
     texts.filter(move |text| {
-        // As is what a task passes on that was cancelled.
+        // So does the error that a cancelled task passes on.
         let is_told_again = is_told && text == CANCELLED;
         is_told |= text.contains(" was cancelled");
         !is_told_again
     })
 }
 
-/// What an error says, also one whose `Display` fails or panics.
+/// The message of an error, even if its `Display` fails or panics.
 fn text(error: &(dyn Error + 'static)) -> String {
     let text = quietly(|| {
         let mut text = String::new();

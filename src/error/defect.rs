@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::error::BoxError;
 
-/// What went wrong around a task, and not in it.
+/// What went wrong around a task, not in it.
 #[derive(Debug)]
 pub(crate) enum Defect {
     Input(BoxError),

@@ -32,7 +32,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What a task function returns: a value, or any error. The `?` operator turns [`Cancelled`] into one.
 ///
-/// A function that returns another `Result` is submitted by way of one that does not: `Ok(parse(input)?)`.
+/// To submit a function that returns another `Result`, wrap it in one that returns this: `Ok(parse(input)?)`.
 ///
 /// # Examples
 ///
@@ -53,14 +53,14 @@ pub type TaskResult<T> = Result<T, BoxError>;
 
 /// What progress calls return once cancellation of the task was requested.
 ///
-/// Pass it on with `?`. It may be wrapped: a task that returns an error that is `Cancelled` or that has it among its
-/// [sources](Error::source) has ended as [cancelled](TaskErrorKind::Cancelled), if cancellation had been requested;
-/// otherwise it has failed. An error that passes for what it wraps, as an [`io::Error`] does and one that is
-/// `transparent`, will do as well. One that keeps no more than the text of it will not.
+/// Pass it on with `?`. It may be wrapped: if cancellation was requested, a task that returns an error that is
+/// `Cancelled`, or that has it among its [sources](Error::source), ends as [cancelled](TaskErrorKind::Cancelled);
+/// otherwise the task has failed. An error that stands for what it wraps, as an [`io::Error`] or a `transparent` one
+/// does, is recognized as well; an error that keeps only its text is not.
 ///
-/// What a task does about it is its own decision: one that has counted with [`update`](crate::Updater::update) may finish
-/// all the same, and keeps its value. Where an [iterator](crate::Updater::iter), a reader or a writer has ended early
-/// with it, a value that the task returns may be a part of the whole: it has ended as cancelled then, and the value is its
+/// How a task responds is its own decision: a task that counts with [`update`](crate::Updater::update) may finish all
+/// the same, and keeps its value. If an [iterator](crate::Updater::iter), a reader or a writer has ended early with
+/// this error, a value that the task returns may be incomplete: the task then ends as cancelled, and the value is its
 /// [partial result](TaskError::into_partial).
 ///
 /// # Examples
@@ -78,7 +78,7 @@ pub type TaskResult<T> = Result<T, BoxError>;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cancelled;
 
-/// What `unwrap` shows: pass it on instead.
+/// Says what to do, as this is what `unwrap` shows.
 impl fmt::Debug for Cancelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Cancelled (the task was cancelled: end it by passing this on with `?`)")
@@ -91,8 +91,8 @@ impl fmt::Display for Cancelled {
     }
 }
 
-/// Its source is a mark, so that it is found also below errors that show the source of what they wrap in place of that
-/// (an [`io::Error`], a `transparent` enum, an error of serde).
+/// The source is a mark, by which `Cancelled` is also found within errors that report the source of what they wrap
+/// rather than what they wrap (an [`io::Error`], a `transparent` enum, an error of serde).
 impl Error for Cancelled {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&CancellationMark)
@@ -100,25 +100,24 @@ impl Error for Cancelled {
 }
 
 /// For readers and writers: an error of kind [`Other`](io::ErrorKind::Other), because loops such as [`io::copy`] would
-/// try again for ever on [`Interrupted`](io::ErrorKind::Interrupted).
+/// retry for ever on [`Interrupted`](io::ErrorKind::Interrupted).
 impl From<Cancelled> for io::Error {
     fn from(cancelled: Cancelled) -> Self {
         io::Error::other(cancelled)
     }
 }
 
-/// A task that has not ended with a value.
+/// The error of a task that has not ended with a value.
 ///
 /// It tells [how](Self::kind) the task ended, [which](Self::name) task that was and [how far](Self::progress) it had
-/// come; so does its message: ``task `scan` (count_words) failed at 61 %``, or ``task `count_words #7` failed at 61 %``
-/// where it was given no name. The task's own error is the
-/// [source](Error::source), and not part of the message.
+/// come. So does its message: ``task `scan` (count_words) failed at 61 %``, or ``task `count_words #7` failed at 61 %``
+/// if the task was given no name. The task's own error is the [source](Error::source), and not part of the message.
 ///
 /// | format | shows |
 /// |---|---|
 /// | `{error}` | the message |
 /// | `{error:#}` | the message and those of its sources, on one line |
-/// | `{error:?}`, `main` that returns it | the message, and below it `Caused by:` with those of its sources |
+/// | `{error:?}`, or returned from `main` | the message, and below it `Caused by:` with those of its sources |
 /// | `{error:#?}` | the structure |
 ///
 /// # Examples
@@ -143,17 +142,17 @@ struct Inner {
     kind: TaskErrorKind,
     subject: Subject,
     progress: ProgressState,
-    /// Shared with errors [of others](TaskError::of_another).
+    /// Shared with the errors [of other tasks](TaskError::of_another).
     source: Option<Arc<dyn Error + Send + Sync>>,
     silent_for: Option<Duration>,
     noticed_after: Option<Duration>,
-    /// Where its worker was, if not on this machine for sure.
+    /// Where its worker was, unless that was surely on this machine.
     place: Option<Box<str>>,
     /// How many other tasks of its group failed.
     others: usize,
     /// In a mutex only to be `Sync`.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
-    /// What a task returned that was cut short. In a mutex as well.
+    /// What the task returned although it was cut short. In a mutex for the same reason.
     partial: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -168,7 +167,7 @@ pub(crate) struct Subject {
     pub(crate) function: &'static str,
 }
 
-/// How a task ended that has not ended with a value. Displayed in a few words.
+/// How a task ended that did not end with a value. Displayed in a few words.
 ///
 /// # When several things happen
 ///
@@ -176,15 +175,15 @@ pub(crate) struct Subject {
 ///
 /// | first | and then | the task |
 /// |---|---|---|
-/// | a limit passes | it does whatever it does | has timed out, or stalled |
+/// | a limit passes | anything else happens | has timed out, or stalled |
 /// | it is cancelled while it waits for its turn | | is cancelled, and never starts |
 /// | it is cancelled while it runs | a progress call tells it so | is cancelled, for the cause of the first request |
 /// | | it returns a value nevertheless | has finished, or is cancelled with a [partial result](TaskError::into_partial) if that was cut short |
 /// | | it returns another error, panics, or loses its worker | has failed, panicked, or lost its worker, and is not started [again](crate::TaskBuilder::retries) |
-/// | | a limit passes before it has ended | has timed out, or stalled, also where it has noticed |
-/// | it waits for its turn, or in a pause, or its pool is suspended | a time-out or a stall time-out would pass | goes on later: no time passes for these |
+/// | | a limit passes before it has ended | has timed out, or stalled, even if it has noticed |
+/// | it waits for its turn, is paused, or its pool is suspended | a timeout or stall timeout would pass | goes on: no time counts |
 /// | | its deadline passes | has timed out |
-/// | | it is cancelled | is cancelled: neither keeps it from noticing |
+/// | | it is cancelled | is cancelled: none of these keeps it from noticing |
 /// | its executor is shut down | | goes on as if it were not; `shutdown_now` cancels it |
 ///
 /// # Examples
@@ -203,17 +202,18 @@ pub enum TaskErrorKind {
     Cancelled(CancelCause),
     /// Its function returned an error, which is the [source](Error::source) of the [`TaskError`].
     Failed,
-    /// Its function panicked, or in a worker process what decodes its input or encodes its output did; see
+    /// Its function panicked or, in a worker process, the code that decodes its input or encodes its output did; see
     /// [`TaskError::into_panic`].
     Panicked,
-    /// It took longer than its [time-out](crate::TaskBuilder::timeout) allows.
+    /// It took longer than its [timeout](crate::TaskBuilder::timeout) allows, or missed its
+    /// [deadline](crate::TaskBuilder::deadline).
     TimedOut,
-    /// It made no progress call for longer than its [stall time-out](crate::TaskBuilder::stall_timeout) allows.
+    /// It made no progress call for longer than its [stall timeout](crate::TaskBuilder::stall_timeout) allows.
     Stalled,
-    /// The process that ran it ended, in the way that is given: it exited, crashed or was killed. What is known beyond
-    /// that is the [source](Error::source).
+    /// The process that ran it ended in the given way: it exited, crashed or was killed. Whatever else is known is the
+    /// [source](Error::source).
     WorkerLost(WorkerExit),
-    /// Its function is not known to the worker processes: it has to be [registered](crate::TaskRegistry), and may not
+    /// The worker processes do not know its function: it must be [registered](crate::TaskRegistry), and must not
     /// capture anything.
     NotRegistered,
     /// Its input or its output could not be encoded to be sent to another process. The [source](Error::source) says
@@ -245,7 +245,7 @@ pub enum WorkerExit {
     Code(i32),
     /// It was ended by this signal.
     Signal(i32),
-    /// It is gone, and nobody can tell how it ended.
+    /// It is gone, and how it ended is not known.
     Unknown,
 }
 
@@ -265,7 +265,7 @@ impl WorkerExit {
         if let Self::Code(code) = *self { Some(code) } else { None }
     }
 
-    /// The number of the signal, if one has ended it.
+    /// The number of the signal that ended it, if one did.
     ///
     /// # Examples
     ///
@@ -313,7 +313,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// Who asked a task to end.
+/// Why a task was asked to end.
 ///
 /// # Examples
 ///
@@ -397,13 +397,13 @@ impl TaskError {
         self
     }
 
-    /// The same of a part of the task that has another name.
+    /// The same error for a part of the task that has another name.
     pub(crate) fn named(mut self, name: Box<str>, is_default: bool) -> Self {
         (self.0.subject.name, self.0.subject.is_default) = (name, is_default);
         self
     }
 
-    /// The same error of something that has not begun, and now never will.
+    /// The same error for something that has not begun, and now never will.
     pub(crate) fn of_another(&self) -> Self {
         let Inner { kind, subject, progress, source, .. } = &*self.0;
         let progress = ProgressState { status: progress.status, ..ProgressState::INITIAL };
@@ -412,7 +412,7 @@ impl TaskError {
         another
     }
 
-    /// What the function of the task is called.
+    /// The name of the task's function.
     pub(crate) fn function(&self) -> &'static str {
         self.0.subject.function
     }
@@ -535,7 +535,7 @@ impl TaskError {
         self.0.kind == TaskErrorKind::Panicked
     }
 
-    /// Whether the task took longer than its time-out allows.
+    /// Whether the task took longer than its timeout allows, or missed its deadline.
     ///
     /// # Examples
     ///
@@ -552,7 +552,7 @@ impl TaskError {
         self.0.kind == TaskErrorKind::TimedOut
     }
 
-    /// Whether the task made no progress call for longer than its stall time-out allows.
+    /// Whether the task made no progress call for longer than its stall timeout allows.
     ///
     /// # Examples
     ///
@@ -665,7 +665,7 @@ impl TaskError {
         self.0.kind == TaskErrorKind::Rejected
     }
 
-    /// For how long the task had made no progress call when it ended, at least; `None` where it was not silent, as far as
+    /// For how long, at least, the task had made no progress call when it ended; `None` if it was not silent, as far as
     /// is known. See [`ProgressFuture::silent_for`](crate::ProgressFuture::silent_for).
     ///
     /// # Examples
@@ -686,8 +686,8 @@ impl TaskError {
         self.0.silent_for
     }
 
-    /// How long it took the task to notice its cancellation; `None` where that was not requested while it was running,
-    /// or where the task has not noticed.
+    /// How long it took the task to notice its cancellation; `None` if that was not requested while it was running, or
+    /// if the task has not noticed.
     ///
     /// # Examples
     ///
@@ -707,7 +707,7 @@ impl TaskError {
         self.0.noticed_after
     }
 
-    /// How many other tasks of the same group failed, where this is the error of [`TaskGroup::join`]: not counting those
+    /// How many other tasks of the same group failed, if this is the error of [`TaskGroup::join`], not counting those
     /// that were cancelled because of this one.
     ///
     /// [`TaskGroup::join`]: crate::TaskGroup::join
@@ -730,7 +730,7 @@ impl TaskError {
     ///
     /// # Errors
     ///
-    /// The error itself, unchanged, where the task did not panic.
+    /// The error itself, unchanged, if the task did not panic.
     ///
     /// # Examples
     ///
@@ -748,16 +748,16 @@ impl TaskError {
         payload.ok_or(self)
     }
 
-    /// What the task returned although it was cut short: one that was cancelled while it read from an
+    /// What the task returned although it was cut short: it was cancelled while it used an
     /// [iterator](crate::Updater::iter), a reader or a writer of its updater, and returned a value nevertheless. That
-    /// value may be a part of what it would have been, and is never taken for the whole.
+    /// value may be incomplete, and is never taken for the whole.
     ///
-    /// A task that has [timed out](Self::is_timed_out) or [stalled](Self::is_stalled) has none: this error was there
+    /// A task that has [timed out](Self::is_timed_out) or [stalled](Self::is_stalled) has none: this error existed
     /// before its function returned.
     ///
     /// # Errors
     ///
-    /// The error itself, unchanged, where there is no such value or where it is not a `T`.
+    /// The error itself, unchanged, if there is no such value or if it is not a `T`.
     ///
     /// # Examples
     ///
@@ -776,7 +776,7 @@ impl TaskError {
         self.take_partial().ok_or(self)
     }
 
-    /// The same, and the error stays.
+    /// Like [`into_partial`](Self::into_partial), but keeps the error.
     pub(crate) fn take_partial<T: 'static>(&mut self) -> Option<T> {
         let place = self.0.partial.get_mut().unwrap_or_else(PoisonError::into_inner);
         match place.take()?.downcast() {
@@ -788,8 +788,8 @@ impl TaskError {
         }
     }
 
-    /// The error that the task returned, where it is an `E`. Errors that came from another process never are: they
-    /// keep their message and those of their sources, as text.
+    /// The error that the task returned, if it is an `E`. Errors that came from another process never are: they keep
+    /// their message and those of their sources, as text.
     ///
     /// # Examples
     ///
@@ -806,7 +806,7 @@ impl TaskError {
         self.0.source.as_deref()?.downcast_ref()
     }
 
-    /// What the task's panic said.
+    /// The message of the task's panic.
     pub(crate) fn panic_text(&self) -> Option<String> {
         self.payload().as_deref().and_then(panic_message).map(str::to_owned)
     }
@@ -864,7 +864,7 @@ impl fmt::Display for TaskErrorKind {
 }
 
 impl TaskError {
-    /// Where, why and how late a task has ended that was not refused.
+    /// Where, why and how late the task ended, unless it was refused.
     fn fmt_end(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         self.fmt_place(f)?;
         match self.0.kind {
@@ -928,7 +928,7 @@ fn panic_error(payload: Box<dyn Any + Send>) -> BoxError {
     error
 }
 
-/// Readable, for this is what a `main` that returns the error shows; `{:#?}` shows the structure.
+/// Readable, since this is what a `main` that returns the error shows; `{:#?}` shows the structure.
 impl fmt::Debug for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !f.alternate() {

@@ -16,26 +16,26 @@ thread_local! {
     static SPIN_STATE: Cell<AdaptiveSpin> = const { Cell::new(AdaptiveSpin::new()) };
     /// Reused from call to call. `None` while it is in use: a nested call makes its own.
     static SLEEPER: Cell<Option<Arc<Sleeper>>> = const { Cell::new(None) };
-    /// What is polled on this thread, which blocks if it is not ready. `None` outside of such a poll.
+    /// What [`block_for`] polls on this thread, which blocks if it is not ready. `None` outside of such a poll.
     static POLLED: Cell<Option<Polled>> = const { Cell::new(None) };
 }
 
-/// Work that some thread has to do before a future becomes ready: the one that waits for it, if there is one.
+/// Work that some thread must do before a future becomes ready: the thread that waits for it, if there is one.
 pub(crate) trait Reactor: Send + Sync {
-    /// Works until the sleeper is [to leave](Sleeper::is_to_leave). Returns early if there is nothing to do.
+    /// Works until the sleeper [must leave](Sleeper::is_to_leave). Returns early if there is nothing to do.
     fn react(&self, sleeper: &Arc<Sleeper>);
     /// Makes a thread that blocks in `react` check whether it was woken.
     fn interrupt(&self);
 }
 
-/// A future that a thread blocks on. It may be made of many.
+/// A future that a thread blocks on. It may consist of many.
 struct Polled {
-    /// Of the one whose poll has told so last.
+    /// The one that was passed to [`await_reactor`] last.
     reactor: Option<Arc<dyn Reactor>>,
 }
 
-/// Told by a poll that is not ready: the thread runs `reactor` if it blocks now. What is told last counts, also after polls
-/// that do not tell: of many futures, only those that were woken are polled again.
+/// Called by a poll that is not ready: the thread runs `reactor` if it blocks now. The last call counts, even after
+/// polls that do not call this: of many futures, only those that were woken are polled again.
 pub(crate) fn await_reactor(reactor: impl FnOnce() -> Option<Arc<dyn Reactor>>) {
     // A thread that is about to end has no thread-locals any more.
     let _ = POLLED.try_with(|polled| {
@@ -46,20 +46,20 @@ pub(crate) fn await_reactor(reactor: impl FnOnce() -> Option<Arc<dyn Reactor>>) 
     });
 }
 
-/// Polls the future on this thread until it is ready, and does what it waits for meanwhile, where that is
+/// Polls the future on this thread until it is ready. Meanwhile, does the work that it waits for, if that is
 /// [known](await_reactor).
 ///
-/// Unlike `futures::executor::block_on` it can be called from within itself.
+/// Unlike `futures::executor::block_on`, it can be called from within itself.
 pub(crate) fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
     loop {
-        // No deadline passes.
+        // Without a timeout, this never returns `None`.
         if let Some(output) = block_for(&mut future, None) {
             return output;
         }
     }
 }
 
-/// The same for so long at most: then this returns `None`. The future is polled at least once.
+/// Like [`block_on`], but returns `None` after `timeout`. Polls the future at least once.
 pub(crate) fn block_for<F: Future + Unpin>(future: &mut F, timeout: Option<Duration>) -> Option<F::Output> {
     let sleeper = take_sleeper();
     sleeper.set_deadline(timeout);
@@ -81,21 +81,21 @@ pub(crate) fn block_for<F: Future + Unpin>(future: &mut F, timeout: Option<Durat
     output
 }
 
-/// Polls, and replaces the reactor by the one that is told of.
+/// Polls the future, and replaces the reactor if the poll has passed one to [`await_reactor`].
 fn poll_hearing<F: Future + Unpin>(
     future: &mut F,
     waker: &Waker,
     reactor: &mut Option<Arc<dyn Reactor>>,
 ) -> Poll<F::Output> {
     let polled = Polled { reactor: reactor.take() };
-    // Of the poll that this one is within.
+    // What was set for the poll around this one.
     let _outer = Restored(POLLED.try_with(|slot| slot.replace(Some(polled))).ok().flatten());
     let poll = Pin::new(future).poll(&mut Context::from_waker(waker));
     *reactor = POLLED.try_with(Cell::take).ok().flatten().and_then(|polled| polled.reactor);
     poll
 }
 
-/// Restored when it is dropped: a poll may panic.
+/// Restores the outer poll when dropped, since a poll may panic.
 struct Restored(Option<Polled>);
 
 impl Drop for Restored {
@@ -107,7 +107,7 @@ impl Drop for Restored {
 fn take_sleeper() -> Arc<Sleeper> {
     // A thread that is about to end has no thread-locals any more.
     let kept = SLEEPER.try_with(Cell::take).ok().flatten();
-    // A waker of the call before may have set it. If that wakes again, the future is polled once more.
+    // A waker of the previous call may have set it. If it wakes again, the future is merely polled once more.
     kept.inspect(|kept| kept.woken.store(false, Ordering::Relaxed))
         .unwrap_or_else(|| Arc::new(Sleeper::of_this_thread()))
 }
@@ -120,7 +120,7 @@ fn keep_sleeper(sleeper: Arc<Sleeper>) {
 pub(crate) struct Sleeper {
     thread: Thread,
     woken: AtomicBool,
-    /// Of the clock; 0 for none.
+    /// A moment of the [clock](clock::now); 0 for none.
     deadline: AtomicInstant,
     /// Whether it blocks in a reactor.
     is_reacting: AtomicBool,
@@ -138,7 +138,7 @@ impl Sleeper {
         }
     }
 
-    /// Unless that would outlast its deadline.
+    /// Spins, unless that would outlast the deadline.
     fn spin(&self) {
         if self.time_left().is_some_and(|left| left < SPIN) {
             return;
@@ -148,13 +148,13 @@ impl Sleeper {
         SPIN_STATE.set(spin);
     }
 
-    /// A time that the clock cannot hold is no deadline.
+    /// Sets the deadline. A time that the clock cannot hold is no deadline.
     fn set_deadline(&self, timeout: Option<Duration>) {
         let timeout = timeout.and_then(|timeout| u64::try_from(timeout.as_nanos()).ok());
         self.deadline.set(timeout.and_then(|timeout| clock::now().checked_add(timeout)).unwrap_or(0));
     }
 
-    /// Until the deadline, if there is one.
+    /// The time until the deadline, if there is one.
     fn time_left(&self) -> Option<Duration> {
         let deadline = Some(self.deadline.get()).filter(|&deadline| deadline != 0);
         deadline.map(|deadline| Duration::from_nanos(deadline.saturating_sub(clock::now())))
@@ -188,23 +188,23 @@ impl Sleeper {
     }
 }
 
-/// Before its deadline, a thread leaves the reactor by this: what that waits with may count in milliseconds.
+/// How long before its deadline a thread leaves the reactor: what that waits with may count in milliseconds.
 const AHEAD_OF_DEADLINE: Duration = Duration::from_millis(1);
 
 /// For a reactor.
 #[allow(dead_code, reason = "only pools of processes have one, where there are any")]
 impl Sleeper {
-    /// Whether its thread is to leave the reactor: it was woken, or its deadline is near.
+    /// Whether its thread must leave the reactor: it was woken, or its deadline is near.
     pub(crate) fn is_to_leave(&self) -> bool {
         self.woken.load(Ordering::SeqCst) || self.time_to_react() == Some(Duration::ZERO)
     }
 
-    /// For how long its thread stays at the reactor, unless it is woken. Without a deadline, there is no limit.
+    /// For how long its thread stays in the reactor, unless it is woken; `None` without a deadline.
     pub(crate) fn time_to_react(&self) -> Option<Duration> {
         self.time_left().map(|left| left.saturating_sub(AHEAD_OF_DEADLINE))
     }
 
-    /// Parks until it is to leave or unparked; may return early.
+    /// Parks until the thread must leave or is unparked; may return early.
     pub(crate) fn park(&self) {
         if self.is_to_leave() {
             return;
@@ -220,7 +220,7 @@ impl Sleeper {
         self.thread.unpark();
     }
 
-    /// Runs a `wait` that [`Reactor::interrupt`] ends, unless it is to leave already.
+    /// Runs `wait`, which [`Reactor::interrupt`] ends, unless the thread must leave already.
     pub(crate) fn interruptibly(&self, wait: impl FnOnce()) {
         self.is_reacting.store(true, Ordering::SeqCst);
         if !self.is_to_leave() {
@@ -252,7 +252,7 @@ mod tests {
     use std::task::Poll;
     use std::time::Duration;
 
-    /// Whether a thread spins before it sleeps that waits for so long at most.
+    /// Whether a thread that waits for at most `timeout` spins before it sleeps.
     fn spins(timeout: Duration) -> bool {
         let before = AdaptiveSpin::after_passing(1);
         SPIN_STATE.set(before);
@@ -262,7 +262,7 @@ mod tests {
             if std::mem::replace(&mut has_been_polled, true) { Poll::Ready(()) } else { Poll::Pending }
         });
         assert_eq!(block_for(&mut future, Some(timeout)), Some(()));
-        // It has passed by that chance, or was not given it.
+        // A chance to spin was skipped, if it got one.
         SPIN_STATE.get() != before
     }
 

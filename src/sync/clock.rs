@@ -1,4 +1,4 @@
-//! Timestamps that fit into one atomic, and a stopwatch of such.
+//! Timestamps that fit into one atomic, and a stopwatch made of them.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -36,11 +36,11 @@ impl AtomicInstant {
     }
 }
 
-/// A stopwatch: for how long something has been running, without the time for which it was stopped.
+/// A stopwatch: how long something has been running, without the time for which it was stopped.
 ///
-/// Any thread may read it. Those who start or stop it exclude each other. Its start is the number of a
-/// [seqlock](crate::sync::seqlock): while that is the same, a new reading differs in one word. It never comes back, but to 0,
-/// before which nothing was stopped.
+/// Any thread may read it. Threads that start or stop it must exclude each other. Its start is the sequence number of a
+/// [seqlock](crate::sync::seqlock): while that is the same, only the other word can differ. It never returns to an
+/// earlier value except 0, before which nothing was stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Clock {
     /// When it was started, moved forward by each stop; 0 before that, [`CHANGING`] during a write.
@@ -54,9 +54,9 @@ const CHANGING: u64 = u64::MAX;
 /// One consistent reading of a [`Clock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// 0 where it was never started.
+    /// 0 if it was never started.
     pub(crate) started: u64,
-    /// 0 where it is running.
+    /// 0 while it is running.
     pub(crate) stopped: u64,
 }
 
@@ -72,7 +72,7 @@ impl Clock {
         self.set(Span { started, stopped: 0 });
     }
 
-    /// Stops the clock; does nothing where it stands still.
+    /// Stops the clock; does nothing if it stands still.
     pub(crate) fn stop(&self, now: u64) {
         let Span { started, stopped } = self.read();
         if stopped == 0 {
@@ -104,7 +104,7 @@ impl Span {
     /// A clock that was never started.
     pub(crate) const ZERO: Self = Self { started: 0, stopped: 0 };
 
-    /// Until when it has been running, so far.
+    /// When it was stopped, or now if it is running; 0 if it was never started.
     pub(crate) fn end(self) -> u64 {
         match self {
             Self { started: 0, .. } => 0,

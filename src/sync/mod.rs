@@ -1,4 +1,4 @@
-//! What threads wait with.
+//! What threads of this library share: waiting, timing, counting together, and calling foreign code.
 
 pub(crate) mod block_on;
 pub(crate) mod clock;

@@ -1,29 +1,28 @@
-//! Foreign code that waits on a thread that others depend on.
+//! Foreign code that waits, on a thread that others depend on.
 //!
-//! A few threads call code of the user (wakers, `Deserialize`, `Drop`) and then go on with what others wait for. Where that
-//! code waits in turn, it may wait for what its own thread was about to do. So whoever calls it says who
-//! [takes over](Relief), and whatever waits in this library calls [`before_waiting`]: a thread that is about to sleep first
-//! hands over what it was there for.
+//! A few threads call code of the user (wakers, `Deserialize`, `Drop`) and then go on with what others wait for. If
+//! that code waits in turn, it may wait for what its own thread was about to do. So the caller says what [takes
+//! over](Relief), and everything that waits in this library calls [`before_waiting`]: a thread that is about to sleep
+//! first hands over its duties.
 //!
-//! A poll that is not ready counts as waiting: nobody can tell whether the thread sleeps next.
+//! A poll that is not ready counts as waiting, since the thread may sleep next.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::Poll;
 
 thread_local! {
-    /// What this thread is to hand over, of all calls that it is in.
+    /// The duties of this thread, of all calls that it is inside.
     static DUTIES: RefCell<Vec<Rc<dyn Relief>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a thread is there for.
+/// A duty of a thread: work that others depend on.
 pub(crate) trait Relief {
-    /// Lets another thread do it. Called on the thread that did, within the foreign code.
+    /// Has another thread do it. Called on the thread whose duty it is, within the foreign code.
     fn hand_over(&self);
 }
 
-/// Calls foreign code, within which `duty` may be handed over: then this returns `false`, and the duty is another
-/// thread's.
+/// Calls foreign code, during which `duty` may be handed over: then this returns `false`, and the duty is another thread's.
 pub(crate) fn on_duty(duty: Rc<dyn Relief>, call: impl FnOnce()) -> bool {
     let push = |duties: &RefCell<Vec<_>>| {
         duties.borrow_mut().push(duty);
@@ -33,14 +32,14 @@ pub(crate) fn on_duty(duty: Rc<dyn Relief>, call: impl FnOnce()) -> bool {
     call();
     // A thread that is about to end hands nothing over.
     let Ok(depth) = depth else { return true };
-    // Handed over are all at once, so those that are there are of the calls around this one, and perhaps of this one.
+    // All are handed over at once, so those left belong to the calls around this one and, perhaps, to this one.
     DUTIES.with_borrow_mut(|duties| (duties.len() == depth).then(|| duties.pop())).is_some()
 }
 
-/// Hands over what this thread is there for, for it is about to wait.
+/// Hands over the duties of this thread, which is about to wait.
 pub(crate) fn before_waiting() {
     let take = |duties: &RefCell<Vec<_>>| {
-        // Most threads never have any. No borrow lasts while they are taken.
+        // Most threads never have any. The borrow is over before they are taken.
         let has_any = !duties.borrow().is_empty();
         has_any.then(|| duties.take())
     };
@@ -49,7 +48,7 @@ pub(crate) fn before_waiting() {
     duties.into_iter().flatten().for_each(|duty| duty.hand_over());
 }
 
-/// What a poll returns that is not ready.
+/// What a poll that is not ready returns.
 pub(crate) fn pending<T>() -> Poll<T> {
     before_waiting();
     Poll::Pending
@@ -93,7 +92,7 @@ mod tests {
         let (sender, is_left) = channel();
         let ends = move || {
             LAST.with(|last| last.set(Last(sender)).is_ok());
-            // What is known of duties is gone before that.
+            // `DUTIES` is dropped before that.
             on_duty(Rc::new(Duty::default()), || ());
         };
         thread::spawn(ends).join().unwrap();

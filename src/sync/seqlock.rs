@@ -9,12 +9,12 @@
 
 use crate::sync::primitives::{AtomicU32, Ordering, fence, spin_loop};
 
-/// A sequence number, beside the values that it is of.
+/// The sequence number that guards some values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sequence<'a>(pub(crate) &'a AtomicU32);
 
 impl Sequence<'_> {
-    /// Makes relaxed `stores` that readers see all of, or none. There is one writer at a time.
+    /// Runs relaxed `stores`, of which readers see all or none. There is one writer at a time.
     pub(crate) fn write(self, stores: impl FnOnce()) {
         let before = self.0.load(Ordering::Relaxed);
         self.0.store(before.wrapping_add(1), Ordering::Relaxed);
@@ -23,7 +23,7 @@ impl Sequence<'_> {
         self.0.store(before.wrapping_add(2), Ordering::Release);
     }
 
-    /// Repeats relaxed `loads` until they were not interrupted by a write.
+    /// Repeats relaxed `loads` until no write interrupts them.
     pub(crate) fn read<R>(self, loads: impl Fn() -> R) -> R {
         loop {
             if let Some(values) = self.try_read(&loads) {
@@ -33,7 +33,7 @@ impl Sequence<'_> {
         }
     }
 
-    /// Makes them once: `None` where they were interrupted, or the writer has never come back from a write.
+    /// Runs relaxed `loads` once. `None` if a write interrupted them, or if the writer never finished one.
     pub(crate) fn try_read<R>(self, loads: impl Fn() -> R) -> Option<R> {
         let before = self.0.load(Ordering::Acquire);
         let values = loads();

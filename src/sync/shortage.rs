@@ -1,6 +1,6 @@
-//! What the system refuses to start now, and may start a moment later.
+//! What the system refuses to start now, but may start a moment later.
 //!
-//! Where not even a thread can be started, nobody is there to try again but the thread that asks for it. So that waits.
+//! If not even a thread can be started, only the thread that asks for it is there to try again. So it waits.
 
 use std::io::{self, ErrorKind};
 use std::sync::{Mutex, PoisonError};
@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 
 use crate::sync::relief;
 
-/// For how long that is tried.
+/// How long to keep trying.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 const NEXT_TRY: Duration = Duration::from_millis(20);
 
 /// What the system lacks to start a thread.
 pub(crate) fn missing(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
-        // As the C library also says where there is no memory for the stack.
+        // The C library also says so if there is no memory for the stack.
         ErrorKind::WouldBlock => Some("the limit on processes and threads, `ulimit -u`, or that on memory is reached"),
         ErrorKind::OutOfMemory => Some("there is not enough memory"),
         _ => None,
     }
 }
 
-/// Says what the system lacks, or else what it has said.
+/// Says what the system lacks if that is known, or else what the system has said.
 pub(crate) fn explain(what: &str, error: &io::Error) -> String {
     match missing(error) {
         None => format!("{what}: {error}"),
@@ -31,7 +31,7 @@ pub(crate) fn explain(what: &str, error: &io::Error) -> String {
     }
 }
 
-/// Says what is missing for that as well, where it is known.
+/// Adds what is missing, if that is known.
 pub(crate) fn hinted(what: &str, missing: Option<&str>) -> String {
     missing.map_or_else(|| what.to_owned(), |missing| format!("{what} ({missing})"))
 }
@@ -40,7 +40,7 @@ pub(crate) fn of_threads(error: &io::Error) -> bool {
     missing(error).is_some()
 }
 
-/// For how long something could not be started, whoever has tried.
+/// How long something could not be started, by any thread that has tried.
 #[derive(Debug, Default)]
 pub(crate) struct Shortage(Mutex<Option<Failing>>);
 
@@ -55,8 +55,8 @@ impl Shortage {
         Self(Mutex::new(None))
     }
 
-    /// Tries until it goes well, or fails for another reason than a shortage, or has failed for [`PATIENCE`]. Where others
-    /// have just given up, it is tried once.
+    /// Tries until it succeeds, fails for a reason other than a shortage, or has failed for [`PATIENCE`]. If others
+    /// have just given up, tries once.
     pub(crate) fn outlast<T>(
         &self,
         is_shortage: impl Fn(&io::Error) -> bool,
@@ -74,10 +74,10 @@ impl Shortage {
         outcome
     }
 
-    /// Takes note of a failure. Returns whether to give up.
+    /// Notes a failure. Returns whether to give up.
     fn lasts(&self, now: Instant) -> bool {
         let mut failing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What it was like longer ago says nothing about now.
+        // Failures longer ago say nothing about now.
         let recent = failing.filter(|failing| now.saturating_duration_since(failing.last) < PATIENCE);
         let since = recent.map_or(now, |failing| failing.since);
         *failing = Some(Failing { since, last: now });

@@ -8,19 +8,19 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// For how many threads there are places from the beginning.
+/// For this many threads there are places from the beginning.
 const PLACES: usize = 32;
-/// How often their number may double: up to more threads than systems have.
+/// How often the number of places may double: up to more threads than systems have.
 const DOUBLINGS: usize = 27;
 
 /// A counter that is sharded by thread, so that threads neither contend for a cache line nor need a locked instruction.
 pub(crate) struct Stripes {
     places: [Stripe; PLACES],
-    /// Those of further threads: as many as there are before, each time.
+    /// The places of further threads: each entry has as many as all before it.
     more: [OnceLock<Box<[Stripe]>>; DOUBLINGS],
 }
 
-/// Two cache lines, for some processors fetch them in pairs.
+/// Two cache lines, since some processors fetch them in pairs.
 #[repr(align(128))]
 struct Stripe(AtomicU64);
 
@@ -30,7 +30,7 @@ impl Stripe {
     }
 }
 
-/// Where one thread adds.
+/// The place where one thread adds.
 #[derive(Clone, Copy)]
 pub(crate) struct LocalStripe<'a> {
     count: &'a AtomicU64,
@@ -41,7 +41,7 @@ pub(crate) struct LocalStripe<'a> {
 impl LocalStripe<'_> {
     #[inline(always)]
     pub(crate) fn add(self, delta: u64) {
-        // Nobody else writes there.
+        // No other thread writes there.
         self.count.store(self.count.load(Ordering::Relaxed).wrapping_add(delta), Ordering::Relaxed);
     }
 }
@@ -56,7 +56,7 @@ impl Stripes {
         self.local().add(delta);
     }
 
-    /// The place of this thread, for those who add many times.
+    /// The place of this thread, for code that adds many times.
     #[inline]
     pub(crate) fn local(&self) -> LocalStripe<'_> {
         let place = place();
@@ -96,7 +96,7 @@ fn place() -> usize {
 #[cold]
 fn find_place() -> usize {
     let place = LEASE.try_with(|lease| lease.0).unwrap_or_else(|_| {
-        // A thread that is about to end has no thread-locals any more, and nobody would give this back.
+        // A thread that is about to end has no thread-locals any more: it never gives its place back.
         let lease = mem::ManuallyDrop::new(Lease::take());
         lease.0
     });
@@ -106,7 +106,7 @@ fn find_place() -> usize {
 
 struct Lease(usize);
 
-/// The places that were given back, and the next one that nobody has had.
+/// The places that were given back, and the next one that was never taken.
 static FREE: Mutex<(Vec<usize>, usize)> = Mutex::new((Vec::new(), 0));
 
 impl Lease {

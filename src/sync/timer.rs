@@ -1,8 +1,8 @@
 //! The one timer of this library: a thread that runs entries when they are due. It ends soon after the last of them is
 //! gone.
 //!
-//! Entries run without the timer's lock, so they may use the timer. If one panics, the others go on. If one is about to wait,
-//! perhaps for what the timer is to do next, another thread [takes over](crate::sync::relief).
+//! Entries run without the timer's lock, so they may use the timer. If one panics, the others go on. If one is about to
+//! wait, perhaps for what the timer does next, another thread [takes over](crate::sync::relief).
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -21,17 +21,17 @@ use crate::sync::unwind::{drop_quietly, quietly};
 /// How long the thread stays when there is nothing to wait for.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// Something to do at some time.
+/// Something that is due at some time.
 pub(crate) trait Timed: Send {
-    /// Does it. `due` is when it was to be done, and `now` is when it is; returns when to do it again, if at all.
+    /// Does it. `due` is when it should have been done, and `now` is the present. Returns when to do it again, if at all.
     fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant>;
 }
 
-/// Names what was scheduled, to cancel it. Never used again.
+/// Identifies an entry, to cancel it. Never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TimerId(NonZero<u64>);
 
-/// What all of this library is scheduled with.
+/// The timer of everything in this library.
 pub(crate) static TIMER: Timer = Timer::new();
 
 pub(crate) struct Timer {
@@ -40,20 +40,20 @@ pub(crate) struct Timer {
 }
 
 struct Schedule {
-    /// In the order in which they are due; what fires right now is not among them.
+    /// In the order in which they are due; the entry that is firing is not among them.
     queue: BTreeSet<(Instant, TimerId)>,
     entries: HashMap<TimerId, Entry, BuildHasherDefault<DefaultHasher>>,
     next: TimerId,
-    /// The number of the thread that is there for it; 0 where there is none.
+    /// The number of the thread that serves the timer; 0 if there is none.
     thread: u64,
     threads: u64,
-    /// The process that this thread is in; 0 before there was one.
+    /// The process that this thread belongs to; 0 before there was one.
     process: u32,
 }
 
 enum Entry {
     Waiting(Instant, Box<dyn Timed>),
-    /// When it is to fire again at the latest, where somebody has said so meanwhile.
+    /// When it must fire again at the latest, if it was [hastened](Timer::hasten) meanwhile.
     Firing(Option<Instant>),
 }
 
@@ -76,7 +76,7 @@ impl Timer {
         Self { schedule: Mutex::new(schedule), changed: Condvar::new() }
     }
 
-    /// Does something at that time, unless the system could not start the thread for it.
+    /// Schedules `timed` for `due`. Fails if the system could not start the timer's thread.
     pub(crate) fn schedule(&'static self, due: Instant, timed: Box<dyn Timed>) -> io::Result<TimerId> {
         let mut schedule = self.lock();
         schedule.leave_to_parent();
@@ -89,13 +89,13 @@ impl Timer {
         schedule.insert(id, due, timed);
         drop(schedule);
         if is_first {
-            // A thread whose place another one has may not have left yet.
+            // All, as a thread that was replaced may not have left yet.
             self.changed.notify_all();
         }
         Ok(id)
     }
 
-    /// Has an entry fire at `due` at the latest; one that is firing, if it is to fire again. Returns whether it is there.
+    /// Has an entry fire at `due` at the latest; one that is firing now, if it fires again. Returns whether it is there.
     pub(crate) fn hasten(&self, id: TimerId, due: Instant) -> bool {
         let mut schedule = self.lock();
         schedule.leave_to_parent();
@@ -115,8 +115,8 @@ impl Timer {
         true
     }
 
-    /// Forgets what was scheduled; what fires at this very moment still ends, and is not done again. Returns what the
-    /// caller is to drop where it holds no lock.
+    /// Cancels an entry. One that is firing at this moment still finishes, but does not fire again. Returns what the
+    /// caller must drop while it holds no lock.
     pub(crate) fn cancel(&self, id: TimerId) -> Option<Box<dyn Timed>> {
         let mut schedule = self.lock();
         match schedule.entries.remove(&id)? {
@@ -128,12 +128,12 @@ impl Timer {
         }
     }
 
-    /// The same where what was scheduled can be dropped at once, if there is something.
+    /// Like [`cancel`](Self::cancel), for an entry that may be dropped here, if there is one.
     pub(crate) fn forget(&self, id: Option<TimerId>) {
         drop_quietly(id.and_then(|id| self.cancel(id)));
     }
 
-    /// Puts another thread in the place of the one that is there, if there is one.
+    /// Starts a thread that replaces the current one, if there is one.
     fn start_thread(&'static self, schedule: &mut Schedule) -> io::Result<()> {
         let number = schedule.threads + 1;
         thread::Builder::new().name("progress-timer".into()).spawn(move || self.work(number))?;
@@ -141,7 +141,7 @@ impl Timer {
         Ok(())
     }
 
-    /// The life of the thread, until another one has its place.
+    /// Serves the timer until another thread replaces this one, or nothing was scheduled for [`LINGER`].
     fn work(&'static self, number: u64) {
         let mut schedule = self.lock();
         let (mut idle_since, duty) = (None, Rc::new(Duty(self, number)));
@@ -166,7 +166,7 @@ impl Timer {
         }
     }
 
-    /// Does what is first in the queue, without the lock.
+    /// Fires the first entry of the queue, without the lock.
     fn fire(
         &'static self,
         mut schedule: MutexGuard<'static, Schedule>,
@@ -180,13 +180,13 @@ impl Timer {
         let mut next = None;
         on_duty(duty.clone(), || next = quietly(|| timed.fire(due, now)).flatten());
         let mut schedule = self.lock();
-        // It is gone where it was cancelled meanwhile.
+        // It is gone if it was cancelled meanwhile.
         let entry = schedule.entries.remove(&id);
         match next.zip(entry) {
             Some((next, entry)) => {
                 let latest = if let Entry::Firing(latest) = entry { latest } else { None };
                 schedule.insert(id, latest.map_or(next, |latest| next.min(latest)), timed);
-                // Another thread may have taken over, and wait for something later.
+                // Another thread may have taken over, and be waiting for something later.
                 self.changed.notify_all();
             }
             None => {
@@ -209,7 +209,7 @@ impl Timer {
     }
 }
 
-/// What the thread of this number is there for.
+/// The duty of the timer's thread of this number.
 struct Duty(&'static Timer, u64);
 
 impl Relief for Duty {
@@ -217,20 +217,20 @@ impl Relief for Duty {
         let Self(timer, number) = self;
         let mut schedule = timer.lock();
         if schedule.thread == *number {
-            // Where the system has no thread for it, this one goes on when it has waited.
+            // If the system has no thread for it, this one goes on once it has waited.
             let _ = timer.start_thread(&mut schedule);
         }
     }
 }
 
 impl Schedule {
-    /// In a process that was forked, what was scheduled before is that of another one, and so is the thread.
+    /// In a forked process, what was scheduled before belongs to the parent, and so does the thread.
     fn leave_to_parent(&mut self) {
         let process = process::id();
         if mem::replace(&mut self.process, process) != process {
             self.thread = 0;
             self.queue.clear();
-            // Not dropped: it has code of the user.
+            // Not dropped: that would run code of the user.
             mem::forget(mem::take(&mut self.entries));
         }
     }

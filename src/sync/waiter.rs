@@ -1,16 +1,16 @@
-//! The one waker of a task: who is told when there is something to see.
+//! The one waker of a task, woken when there is something to see.
 //!
-//! Register, then look, then wait: [`wake`](Waiter::wake) comes after the change that it tells of, so a waker that was
-//! registered too late for it belongs to somebody who is yet to look.
+//! Register, then look, then wait: [`wake`](Waiter::wake) comes after the change that it announces, so a waker that was
+//! registered too late for it belongs to a poller that has yet to look.
 //!
-//! `futures::task::AtomicWaker` would do, but for wakers that panic when they are cloned: it never wakes again then.
+//! `futures::task::AtomicWaker` would do, except that it never wakes again after a waker has panicked in its `clone`.
 
 use std::task::Waker;
 
 use crate::sync::primitives::AtomicCell;
 use crate::sync::unwind::{drop_quietly, quietly};
 
-/// Boxed, for most tasks that wait for their turn have no waker.
+/// Boxed, since most tasks that wait for their turn have no waker.
 #[derive(Default)]
 pub(crate) struct Waiter(AtomicCell<Option<Box<Waker>>>);
 
@@ -19,24 +19,24 @@ impl Waiter {
         Self::default()
     }
 
-    /// Remembers `waker` in place of the one before. The caller looks again afterwards.
+    /// Stores `waker` in place of the one before. The caller must look again afterwards.
     pub(crate) fn register(&self, waker: &Waker) {
-        // A wake-up that finds nothing meanwhile came before the caller looks.
+        // A wake-up that finds no waker here is not lost: the caller has yet to look.
         let (kept, replaced) = match self.0.take() {
             Some(old) if old.will_wake(waker) => (Some(old), None),
             other => (None, other),
         };
-        // It may be of somebody else, whom a panic of it concerns, and not the caller.
+        // It may belong to another poller: a panic in its `drop` is not the caller's.
         drop_quietly(replaced);
         let new = kept.unwrap_or_else(|| Box::new(waker.clone()));
         drop_quietly(self.0.swap(Some(new)));
     }
 
-    /// Wakes the waker, if there is one, and forgets it. Returns whether there was. A waker that panics is on its own: this
+    /// Wakes the waker, if there is one, and forgets it. Returns whether there was one. If the waker panics, this
     /// thread goes on.
     pub(crate) fn wake(&self) -> bool {
         let Some(waker) = self.0.take() else { return false };
-        // The box is dropped afterwards: somebody waits.
+        // The box is dropped only afterwards, so as not to delay the wake-up.
         let _ = quietly(move || waker.wake_by_ref());
         true
     }

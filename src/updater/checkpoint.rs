@@ -1,4 +1,4 @@
-//! The slow path of a progress call: a report is due, the task is paused, or it is to end.
+//! The slow path of a progress call: a report is due, the task is paused, or it must end.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -48,14 +48,14 @@ pub(crate) fn checkpoint(task: &TaskRef, context: &Context, bits: u32) -> Result
     }
 }
 
-/// Whether the task is to end. The slow path: it seems so.
+/// Whether the task must end; called only if something wants attention.
 #[cold]
 pub(crate) fn is_to_end(task: &TaskRef, context: &Context) -> bool {
     heed_request(task, context);
     task.core.state.peek() & (state::CANCEL | state::ENDED) != 0
 }
 
-/// In a worker process: cancels the task where the program has requested that in the memory that both share.
+/// In a worker process: cancels the task if the program has requested that in the memory that both share.
 fn heed_request(task: &TaskRef, context: &Context) {
     if task.core.state.peek() & state::LAID_OUT == 0 || !counts::is_requested() {
         return;
@@ -66,14 +66,14 @@ fn heed_request(task: &TaskRef, context: &Context) {
     }
 }
 
-/// Lets it be known that a progress call was made.
+/// Notes that a progress call was made.
 fn answer_probe(core: &Core) {
     if core.state.clear(state::PROBE | state::ECHO) & state::ECHO != 0 {
         core.waiter.wake();
     }
 }
 
-/// The end of a progress call that does not check for cancellation: shows what has changed, if that is due.
+/// The end of a progress call that does not check for cancellation: shows what has changed, if a report is due.
 pub(crate) fn report_if_due(task: &TaskRef, context: &Context) {
     let word = task.core.state.peek();
     if word & state::PROBE != 0 {
@@ -84,7 +84,7 @@ pub(crate) fn report_if_due(task: &TaskRef, context: &Context) {
     }
 }
 
-/// The end of a call that says something new, which is recorded, so that it outlives the process.
+/// The end of a call that says something new. Recorded, it outlives the process.
 pub(crate) fn record_and_report(task: &TaskRef, context: &Context) {
     record(task, context);
     report_if_due(task, context);
@@ -96,8 +96,7 @@ pub(crate) fn record(task: &TaskRef, context: &Context) {
     }
 }
 
-/// The count is spread over parts or threads: unlike a single count, it is seen from the program only if it is
-/// recorded.
+/// Follows a count that is spread over parts or threads: unlike a single count, the program sees it only if it is recorded.
 pub(crate) fn follow_spread(task: &TaskRef, context: &Context) {
     record(task, context);
     if let Some(recorder) = context.recorder() {
@@ -115,14 +114,14 @@ pub(crate) fn report(task: &TaskRef, context: &Context) {
 /// Calls the callbacks of a task that runs where its future is polled.
 fn catch_up(context: &Context) {
     if let Some((polling_thread, callbacks)) = context.callbacks() {
-        // Another thread of the task must not call what belongs to the one that polls.
+        // Another thread of the task must not call what belongs to the polling thread.
         if *polling_thread == thread::current().id() {
             callbacks.catch_up();
         }
     }
 }
 
-/// Has a line shown where the task is; what was counted before it comes first.
+/// Has a line shown wherever the task is shown; what was counted before it comes first.
 pub(crate) fn println(task: &TaskRef, context: &Context, text: &str) {
     report_if_due(task, context);
     let line = Line::new(task.core.id(), text);
@@ -151,7 +150,7 @@ fn halt(task: &TaskRef) {
     let mut totals = details.totals();
     let is_last = totals.go_on(&core.clock, clock::now());
     if is_last {
-        // A probe from just before the pause would take it for silence.
+        // A probe from just before the pause would count the pause as silence.
         core.state.clear(state::HALTED | state::PROBE | state::ECHO);
     }
     drop(totals);
@@ -161,9 +160,9 @@ fn halt(task: &TaskRef) {
     publish::change(task);
 }
 
-/// Sleeps for so long, or until the task is told to end.
+/// Sleeps for `duration`, or until the task is told to end.
 pub(crate) fn sleep(task: &TaskRef, context: &Context, duration: Duration) -> Result<(), Cancelled> {
-    // No deadline where it is beyond the end of time: then only cancellation ends the sleep.
+    // No deadline if it lies beyond the end of time: then only cancellation ends the sleep.
     let deadline = Instant::now().checked_add(duration);
     loop {
         checkpoint(task, context, state::CHECK)?;

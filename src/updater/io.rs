@@ -8,10 +8,10 @@ use crate::updater::Updater;
 ///
 /// # Errors
 ///
-/// Besides the reader's own errors: once cancellation was requested, an error around [`Cancelled`](crate::Cancelled).
-/// Its kind is not [`Interrupted`](io::ErrorKind::Interrupted), which [`io::copy`] and others would retry for ever. After
-/// that error a task that returns a value has ended as cancelled, with that value as its
-/// [partial result](crate::TaskError::into_partial).
+/// Besides the reader's own errors: once cancellation was requested, an error that wraps
+/// [`Cancelled`](crate::Cancelled). Its kind is not [`Interrupted`](io::ErrorKind::Interrupted), which [`io::copy`] and
+/// others would retry for ever. After that error, a task that returns a value still ends as cancelled, with the value
+/// as its [partial result](crate::TaskError::into_partial).
 ///
 /// # Examples
 ///
@@ -40,8 +40,9 @@ pub struct ProgressReader<'a, R> {
 ///
 /// # Errors
 ///
-/// Besides the writer's own errors: once cancellation was requested, an error around [`Cancelled`](crate::Cancelled),
-/// as with [`ProgressReader`]. Flushing is not refused, so that what was written before can be brought to its end.
+/// Besides the writer's own errors: once cancellation was requested, an error that wraps
+/// [`Cancelled`](crate::Cancelled), as with [`ProgressReader`]. Flushing is not refused, so that what was written
+/// before can be completed.
 ///
 /// # Examples
 ///
@@ -67,8 +68,8 @@ pub struct ProgressWriter<'a, W> {
 impl Updater {
     /// Counts the bytes that are read, on top of what was counted before.
     ///
-    /// Once cancellation was requested, reading returns an error, and the task ends as cancelled: when it passes that error
-    /// on, and also when it returns a value, which is [kept](crate::TaskError::into_partial). See [`ProgressReader`].
+    /// Once cancellation was requested, reading returns an error, and the task ends as cancelled, whether it passes the
+    /// error on or returns a value, which is [kept](crate::TaskError::into_partial). See [`ProgressReader`].
     ///
     /// # Examples
     ///
@@ -115,7 +116,7 @@ fn check(updater: &Updater) -> io::Result<()> {
     Ok(updater.check().map_err(|cancelled| updater.cut_short(cancelled))?)
 }
 
-/// Checks for cancellation, transfers, and counts: in this order, for bytes that were transferred are never given up.
+/// Checks for cancellation, transfers, and counts: in this order, so that no bytes that were transferred are lost.
 fn counted(updater: &Updater, transfer: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
     check(updater)?;
     let bytes = transfer()?;
@@ -194,8 +195,8 @@ impl<R: BufRead> BufRead for ProgressReader<'_, R> {
     }
 }
 
-/// Where the reader seeks to changes nothing in the count, which is of the bytes that were read. Refused once cancellation
-/// was requested, as reading is.
+/// Seeking does not change the count, which is of the bytes that were read. Refused once cancellation was requested,
+/// like reading.
 impl<R: Seek> Seek for ProgressReader<'_, R> {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         check(self.updater)?;
@@ -264,8 +265,7 @@ impl<W: Write> Write for ProgressWriter<'_, W> {
     }
 }
 
-/// Where the writer seeks to changes nothing in the count, which is of the bytes that were written. Not refused, as
-/// flushing is not.
+/// Seeking does not change the count, which is of the bytes that were written. Never refused, like flushing.
 impl<W: Seek> Seek for ProgressWriter<'_, W> {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         self.inner.seek(position)

@@ -8,7 +8,7 @@ use crate::updater::{Turn, Updater};
 /// An iterator that counts its items as progress, made by [`Updater::iter`].
 ///
 /// Its items are `Ok(item)`, and one `Err(Cancelled)` at its end if cancellation was requested. A task that returns a
-/// value after that has ended as cancelled; see [`Updater::iter`].
+/// value after that still ends as cancelled; see [`Updater::iter`].
 ///
 /// # Examples
 ///
@@ -33,7 +33,7 @@ pub struct ProgressIter<'a, I> {
     /// How many items were handed out.
     n: u64,
     turn: Turn,
-    /// Whether the total is its length, and not one that the task has set.
+    /// Whether the total is the iterator's length, and not one that the task has set.
     total_is_counted: bool,
     ended: bool,
 }
@@ -41,19 +41,19 @@ pub struct ProgressIter<'a, I> {
 impl Updater {
     /// Counts the items of an iterator, and checks for cancellation before each.
     ///
-    /// This starts a count of its own: `n` from 0, and `total` where the iterator knows its exact length. Where it does not,
-    /// the total that the task has [set](Self::set_total) before stays; that of an earlier iterator does not. An item counts
-    /// as done when the next one is asked for. Items come as `Ok(item)`; after cancellation was requested one
+    /// This starts a count of its own: `n` from 0, and `total` if the iterator knows its exact length. If it does not,
+    /// a total that the task has [set](Self::set_total) before stays, but not that of an earlier iterator. An item
+    /// counts as done when the next one is asked for. Items come as `Ok(item)`; once cancellation was requested, one
     /// `Err(Cancelled)` follows, and then nothing.
     ///
-    /// The count is that of the iterator that was asked last: of two, one within the loop of the other, the inner one is shown
-    /// until the outer one goes on. To have both in one count, give the inner loop a [part](Self::split):
-    /// `progress.split(1).iter(..)`.
+    /// The count is that of the iterator that was asked last: if the loop over one contains a loop over another, the
+    /// inner one is shown until the outer one goes on. To have both in one count, give the inner loop a
+    /// [part](Self::split): `progress.split(1).iter(..)`.
     ///
-    /// A part is never taken for the whole: once that error was handed out, a task that returns a value nevertheless,
-    /// because it ignores the error or leaves out what is not `Ok`, has ended as cancelled. What it returned is kept:
-    /// [`TaskError::into_partial`](crate::TaskError::into_partial). An iterator that had come to its end before changes
-    /// nothing.
+    /// A part is never taken for the whole: once that error was handed out, the task ends as cancelled even if it
+    /// returns a value, because it ignores the error or leaves out what is not `Ok`. That value is kept: see
+    /// [`TaskError::into_partial`](crate::TaskError::into_partial). An iterator that was at its end before is not
+    /// affected.
     ///
     /// # Examples
     ///
@@ -106,7 +106,7 @@ impl<I: Iterator> Iterator for ProgressIter<'_, I> {
         if self.ended {
             return (0, Some(0));
         }
-        // Cancellation may end it at any time, with one item more than there are left, or fewer.
+        // Cancellation may end it at any time, and adds one item, the error.
         (0, self.items.size_hint().1.and_then(|most| most.checked_add(1)))
     }
 }

@@ -26,18 +26,18 @@ use crate::task::counts::{Counter, Counts, UNKNOWN, known};
 use crate::task::parts::{Part, Parts};
 use crate::task::state;
 
-/// A task's handle on itself: it reports progress, and learns of cancellation.
+/// A task's handle to itself, with which it reports progress and learns of cancellation.
 ///
-/// Every task function is given one. Work that runs long reports its progress anyway, so the calls that report progress
-/// are also the places where cancellation is noticed: they return [`Cancelled`] from then on, and `?` ends the task
+/// Every task function is given one. Long-running work reports its progress anyway, so the calls that report progress
+/// are also the places where cancellation is noticed: from then on they return [`Cancelled`], and `?` ends the task
 /// there. They are also the places where a [paused](crate::ProgressFuture::pause) task waits.
 ///
 /// Progress is counted in units of the task's choice: steps, files, bytes. A call costs a store to memory and a look at
-/// one word, or two in a worker process, whether or not anybody observes the task; call it as often as there is
-/// something to count.
+/// one word, or two in a worker process, whether or not the task is observed: call it as often as there is something to
+/// count.
 ///
 /// There is one writer: an `Updater` can be sent to another thread but not shared between threads, and all of its
-/// methods take `&self`. Several threads of a task count with what [`shared`](Self::shared) returns.
+/// methods take `&self`. To count from several threads of a task, use [`shared`](Self::shared).
 ///
 /// # Examples
 ///
@@ -61,19 +61,19 @@ use crate::task::state;
 /// ```
 #[doc(alias = "tqdm")]
 pub struct Updater {
-    /// What it counts in, a task or a part of one, with plain pointers to the counter and to the task's core: to find
+    /// What it counts in, a task or a part of one, with plain pointers to the counter and to the task's core: finding
     /// them through an `Arc<dyn ..>` would double the cost of a progress call.
     count: Yoke<(&'static AtomicU64, &'static Core), EitherCart<TaskRef, Arc<PartHandle>>>,
     context: Context,
     _completion: Option<Box<Completion>>,
-    /// Whether the total is that of an iterator, and not one that the task has set. A cell, for the counts have one writer.
+    /// Whether the total is that of an iterator, and not one that the task has set. A cell, since the counts have one writer.
     total_is_counted: Cell<bool>,
     /// The number of the last [`Turn`].
     turn: Cell<u64>,
 }
 
-/// An iterator's time to count, until another one is started: it may be within the loop of the first. Passed in registers,
-/// as an iterator that is kept in them takes half the time.
+/// An iterator's turn to count, which lasts until another one is started, perhaps within the loop over the first.
+/// Passed in registers, since an iterator that is kept in them takes half the time.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     number: u64,
@@ -84,7 +84,7 @@ struct Turn {
 struct PartHandle {
     part: Arc<Part>,
     task: TaskRef,
-    /// Where it is a part of another one.
+    /// The part that this is a part of; `None` if that is the task itself.
     parent: Option<Arc<PartHandle>>,
 }
 
@@ -93,7 +93,7 @@ impl PartHandle {
         self.parent.as_ref().map_or(Count::Task(&self.task), Count::Part)
     }
 
-    /// The part of the task itself that this one belongs to.
+    /// The part of the task itself that contains this one.
     fn root(&self) -> &Part {
         let mut handle = self;
         while let Some(parent) = &handle.parent {
@@ -113,7 +113,7 @@ impl Drop for PartHandle {
     }
 }
 
-/// Completes a part when its updater is dropped, although parts of its own may still hold it.
+/// Completes a part when its updater is dropped, even if parts of its own still hold it.
 struct Completion {
     handle: Arc<PartHandle>,
     context: Context,
@@ -140,7 +140,7 @@ enum Count<'a> {
 }
 
 impl Count<'_> {
-    /// Calls `f` with what was handed out of the count, and with the count, under the lock of the former.
+    /// Calls `f` with the parts handed out of the count, and with the count, under the lock of the parts.
     fn with_parts<R>(self, f: impl FnOnce(&mut Parts, &Counts) -> R) -> R {
         match self {
             Self::Task(task) => f(&mut task.core.details().totals().parts, &task.core.counts),
@@ -206,7 +206,7 @@ impl Updater {
         }
     }
 
-    /// Shows those who observe the task that it is running now.
+    /// Shows the observers of the task that it is running now.
     #[inline]
     pub(crate) fn announce(&self) {
         if self.core().state.load() & state::OBSERVED != 0 {
@@ -311,7 +311,7 @@ impl Updater {
         checkpoint::checkpoint(self.task(), &self.context, state::ATTENTION)
     }
 
-    /// Writes a total, which takes the place of one that another thread of the task has set.
+    /// Writes a total, which replaces one that another thread of the task has set.
     fn write_counts(&self, write: impl FnOnce(&Counts)) {
         if self.core().state.peek() & state::SHARED == 0 {
             write(self.counts());
@@ -340,7 +340,7 @@ impl Updater {
         n.wrapping_sub(shared)
     }
 
-    /// Sets both counts at once, and checks for cancellation: no snapshot shows the one without the other.
+    /// Sets both counts at once, and checks for cancellation: no snapshot shows one without the other.
     ///
     /// A `total` of [`u64::MAX`] means that it is not known.
     ///
@@ -398,13 +398,13 @@ impl Updater {
     /// there are any, as an event of an [event stream](crate::TaskEvent::Line), and otherwise on standard error. It is not
     /// part of the outcome.
     ///
-    /// Lines from a worker process are shown in the same way. A line may have any length, but only its first 64 KiB are shown.
-    /// It should contain no newline except at its end: what becomes of others is up to whoever shows the line.
+    /// Lines from a worker process are shown in the same way. A line may have any length, but only its first 64 KiB are
+    /// shown. It should contain no newline except at its end: how others are shown depends on what shows the line.
     ///
-    /// Lines that are printed before the future is first polled, by `await` or [`wait`](crate::ProgressFuture::wait) for
-    /// example, are kept until then, since whoever will show them may not be there yet.
+    /// Lines that are printed before the future is first polled, by `await` or [`wait`](crate::ProgressFuture::wait)
+    /// for example, are kept until then, since what will show them may not exist yet.
     ///
-    /// Those who show its lines never hold up the task: up to 1000 lines, or 1 MiB, wait for them. Lines beyond that are
+    /// Showing its lines never holds up the task: up to 1000 lines, or 1 MiB, wait to be shown. Lines beyond that are
     /// dropped, and a line in their place says how many there were. This call does not check for cancellation.
     ///
     /// # Examples
@@ -460,7 +460,7 @@ impl Updater {
         self.checkpoint(state::ATTENTION)
     }
 
-    /// Checks for cancellation, and waits while the task is paused; for where there is nothing to count.
+    /// Checks for cancellation, and waits while the task is paused: for code that has nothing to count.
     ///
     /// # Errors
     ///
@@ -486,8 +486,8 @@ impl Updater {
         self.checkpoint(state::CHECK)
     }
 
-    /// Whether the task is to end. Unlike [`check`](Self::check), this never waits, and is not taken as a sign that
-    /// the task has noticed.
+    /// Whether the task must end. Unlike [`check`](Self::check), this never waits, and does not count as the task
+    /// having noticed.
     ///
     /// # Examples
     ///
@@ -511,7 +511,7 @@ impl Updater {
 
     /// Sleeps, unless the task is cancelled: then it wakes at once.
     ///
-    /// A task that is paused while it sleeps waits until it is resumed, and returns then if its time has passed.
+    /// A task that is paused while it sleeps waits until it is resumed, and then returns if its time has passed.
     ///
     /// # Errors
     ///
@@ -538,16 +538,17 @@ impl Updater {
 
     /// A part of this work, worth `units` of it, for a function that counts for itself.
     ///
-    /// The part has a count of its own, whose fraction becomes that many units here. Dropping it completes it, however far
-    /// it got: so a function that is given a part need not know what it is a part of, and one that returns early leaves no
-    /// gap. Parts can have parts; one that is more than 64 levels down counts as not begun until it is complete. A part can
-    /// be sent to another thread, and there may be several at a time.
+    /// The part has a count of its own, and the fraction of it that is done is counted here as that fraction of
+    /// `units`. Dropping it completes it, however far it got: so a function that is given a part need not know what it
+    /// is a part of, and one that returns early leaves no gap. Parts can have parts; a part that is more than 64 levels
+    /// down counts as not begun until it is complete. A part can be sent to another thread, and there may be several at
+    /// a time.
     ///
     /// Except for its count, a part shares everything with the task: cancellation, pauses, the message.
     ///
     /// A part never exceeds the whole: if fewer than `units` are left of a known total, it is worth those, and possibly
-    /// nothing. Until it has set a total it counts as not begun. Setting the position of the whole while a part is under
-    /// way says where the whole will be once the part is complete.
+    /// nothing. Until it has set a total, it counts as not begun. Setting the position of the whole while a part is
+    /// under way says where the whole will be once the part is complete.
     ///
     /// The idea is that of Eclipse's `SubMonitor`.
     ///
@@ -588,12 +589,12 @@ impl Updater {
         Self::of_part(PartHandle { part, task: self.task().clone(), parent }, self.context.clone())
     }
 
-    /// Names a part, so that it is shown while it is under way: with its own count, among the
-    /// [parts](crate::ProgressState::parts) of the task, and where [bars](crate::TaskGroup) are shown, on a line below that of
-    /// the task, indented, if there is room for it. Nothing changes in how it counts.
+    /// Names a part, so that it is shown while it is under way, with its own count: among the
+    /// [parts](crate::ProgressState::parts) of the task and, where [bars](crate::TaskGroup) are shown, on an indented
+    /// line below that of the task, if there is room. How it counts does not change.
     ///
-    /// A part keeps the first name that it is given, and of a long one the first 256 bytes. The names of a task's first 16
-    /// parts under way are shown. Dropping the part completes it, and its line is gone.
+    /// A part keeps the first name that it is given, of which only the first 256 bytes are kept. At most 16 named parts
+    /// of a task are shown at a time, the first ones under way. Dropping the part completes it, and removes its line.
     ///
     /// # Examples
     ///
@@ -616,7 +617,7 @@ impl Updater {
     /// ```
     #[must_use = "a part that is dropped is complete"]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Updater {
-        // Nobody owns the updater of a whole task.
+        // A task only borrows its own updater, so this is a part.
         if let Count::Part(handle) = self.count_in() {
             handle.part.set_name(&name.into());
         }
@@ -624,8 +625,9 @@ impl Updater {
         self
     }
 
-    /// When the task will be ended by its [time-out](crate::TaskBuilder::timeout), so that it can choose to do less;
-    /// `None` where it has none. Time in a pause moves it on.
+    /// When the task will be ended by its [timeout](crate::TaskBuilder::timeout) or its
+    /// [deadline](crate::TaskBuilder::deadline), whichever is first, so that it can choose to do less; `None` if it has
+    /// neither. Time in a pause postpones the timeout. In a worker process, only the timeout is known.
     ///
     /// # Examples
     ///
@@ -652,7 +654,7 @@ impl Updater {
         self.core().deadline()
     }
 
-    /// Notes that an iterator, a reader or a writer ends early, for what the task makes of it is not the whole.
+    /// Notes that an iterator, a reader or a writer ends early, so that what the task makes of it is incomplete.
     #[cold]
     pub(crate) fn cut_short(&self, cancelled: Cancelled) -> Cancelled {
         self.core().cut_short();
@@ -665,7 +667,7 @@ impl Updater {
         checkpoint::report_if_due(self.task(), &self.context);
     }
 
-    /// Starts a count from 0. Where its total is not known, one that the task has set stays.
+    /// Starts a count from 0. If its total is not known, one that the task has set stays.
     fn start_count(&self, total: Option<u64>) -> Turn {
         let own = self.own(0);
         let set_before = self.total_of_task();
@@ -678,7 +680,7 @@ impl Updater {
         self.next_turn(total.or(set_before).unwrap_or(UNKNOWN))
     }
 
-    /// Goes on with a count where another one has been started since. A total that the task has set meanwhile stays.
+    /// Resumes a count after another one was started. A total that the task has set meanwhile stays.
     #[cold]
     fn resume_count(&self, turn: Turn, total_is_counted: bool, n: u64) -> Turn {
         let own = self.own(n);
@@ -698,30 +700,30 @@ impl Updater {
         Turn { number, total }
     }
 
-    /// The total, where the task has set it, on whichever thread, and not an iterator.
+    /// The total, if the task has set it, on any thread, rather than an iterator.
     fn total_of_task(&self) -> Option<u64> {
         let is_shared = self.core().state.peek() & state::SHARED != 0;
         let shared = if is_shared { self.count_in().with_parts(|parts, _| parts.shared_total) } else { None };
         shared.or_else(|| known(self.counts().read().total).filter(|_| !self.total_is_counted.get()))
     }
 
-    /// Wakes whoever waits for the task, which has something to hand out before its end.
+    /// Wakes the future of the task, which has something to hand out before its end.
     pub(crate) fn wake_future(&self) {
         self.core().waiter.wake();
     }
 
-    /// The task turns to its next item, which counts from 0. Returns for how long the task has been running.
+    /// Turns to the next item of the task, which counts from 0. Returns how long the task has been running.
     pub(crate) fn begin_item(&self) -> Duration {
         self.total_is_counted.set(false);
         let (had_said, elapsed) = self.core().begin_item();
         if had_said {
-            // What is recorded is that of the item before.
+            // What is recorded is still that of the item before.
             checkpoint::record(self.task(), &self.context);
         }
         elapsed
     }
 
-    /// The end of every progress call: nothing, unless one of `bits` wants attention.
+    /// The end of every progress call: does nothing, unless one of `bits` wants attention.
     #[inline(always)]
     fn checkpoint(&self, bits: u32) -> Result<(), Cancelled> {
         if self.core().needs_attention(bits) {
@@ -778,7 +780,7 @@ mod tests {
         assert!(is_shared(&progress));
         part.set_position(1).unwrap();
         assert!(!is_shared(&progress));
-        // One that nobody has taken back is given back with its part.
+        // A count that was not unshared before is unshared with its part.
         let shared = part.shared();
         drop(part);
         assert!(!is_shared(&progress));

@@ -12,14 +12,14 @@ use crate::updater::Updater;
 use crate::updater::shared::SharedUpdater;
 
 impl Updater {
-    /// Counts the items of an iterator of rayon, and checks for cancellation before each. With the feature `rayon`.
+    /// Counts the items of a rayon iterator, and checks for cancellation before each. Requires the feature `rayon`.
     ///
-    /// This starts a count of its own, as [`iter`](Self::iter) does. An item counts as done when what follows has
-    /// consumed it. Items come as `Ok(item)`; once cancellation was requested every thread gets one `Err(Cancelled)`, and
-    /// then nothing: so `try_for_each` and `collect::<Result<_, _>>` end early. A task that returns a value nevertheless has
-    /// ended as cancelled, as with [`iter`](Self::iter): nobody takes a part for the whole.
+    /// This starts a count of its own, as [`iter`](Self::iter) does. An item counts as done once the consumer has taken
+    /// it in. Items come as `Ok(item)`; once cancellation was requested, every thread gets one `Err(Cancelled)`, and
+    /// then nothing: so `try_for_each` and `collect::<Result<_, _>>` end early. A task that returns a value
+    /// nevertheless still ends as cancelled, as with [`iter`](Self::iter): a part is never taken for the whole.
     ///
-    /// For how the items are shared out, and for `enumerate` or `zip`, call what rayon has for that before.
+    /// To control how the items are split, or to use `enumerate` or `zip`, call the methods of rayon before this one.
     ///
     /// # Examples
     ///
@@ -120,7 +120,7 @@ struct CountedFolder<'a, F> {
     /// A folder stays on its thread.
     local: LocalStripe<'a>,
     base: F,
-    /// It has said so, and takes no more.
+    /// Whether it has handed out the error, and takes no more items.
     is_cancelled: bool,
 }
 
@@ -132,7 +132,7 @@ impl<T, F: Folder<Result<T, Cancelled>>> Folder<T> for CountedFolder<'_, F> {
         if self.is_cancelled {
             return self;
         }
-        // One look for the count of the item before and for this one.
+        // One look at the control word, for the count of the item before and for this item.
         match self.shared.checkpoint(state::ATTENTION) {
             Err(cancelled) => {
                 self.base = self.base.consume(Err(self.shared.cut_short(cancelled)));
@@ -146,7 +146,7 @@ impl<T, F: Folder<Result<T, Cancelled>>> Folder<T> for CountedFolder<'_, F> {
         self
     }
 
-    /// What follows goes through the items in its own way, which may be a tight loop.
+    /// The consumer goes through the items in its own way, perhaps in a tight loop.
     fn consume_iter<I: IntoIterator<Item = T>>(mut self, items: I) -> Self {
         if self.is_cancelled {
             return self;
@@ -183,7 +183,7 @@ struct CountedItems<'a, I> {
     shared: &'a SharedUpdater,
     local: LocalStripe<'a>,
     items: I,
-    /// Whether an item was handed out and not counted.
+    /// Whether an item was handed out and not yet counted.
     is_one_out: &'a Cell<bool>,
     is_cancelled: &'a Cell<bool>,
 }
@@ -196,7 +196,7 @@ impl<I> CountedItems<'_, I> {
         }
     }
 
-    /// The item, unless nothing more is to be done.
+    /// The item, unless the task must end.
     #[inline(always)]
     fn checked<T>(&self, item: T) -> Result<T, Cancelled> {
         match self.shared.checkpoint(state::ATTENTION) {
@@ -224,7 +224,7 @@ impl<I: Iterator> Iterator for CountedItems<'_, I> {
         Some(item)
     }
 
-    /// Without a look at what is kept between two calls of [`next`](Self::next).
+    /// Does not use the flags that are kept between two calls of [`next`](Self::next).
     #[inline]
     fn fold<B, F: FnMut(B, Self::Item) -> B>(mut self, init: B, mut f: F) -> B {
         self.count_last();

@@ -24,7 +24,7 @@ use crate::updater::{Count, PartHandle, Updater};
 /// down. Once cancellation is requested every thread gets [`Cancelled`] from its next call, and while the task is paused
 /// every thread waits in it.
 ///
-/// It may outlive its task. Its calls return [`Cancelled`] then, and count for nothing.
+/// It may outlive its task: from then on its calls return [`Cancelled`], and nothing is counted.
 ///
 /// For rayon's iterators there is `Updater::par_iter`, with the feature `rayon`.
 ///
@@ -50,7 +50,7 @@ use crate::updater::{Count, PartHandle, Updater};
 pub struct SharedUpdater {
     /// A plain pointer, as in `Updater`.
     core: Yoke<&'static Core, TaskRef>,
-    /// What it counts in, where that is a part of the task.
+    /// The part that it counts in; `None` if it counts in the task itself.
     part: Option<Arc<PartHandle>>,
     stripes: Arc<Stripes>,
     context: Context,
@@ -104,7 +104,7 @@ impl SharedUpdater {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`] once the task is to end, or has ended.
+    /// [`Cancelled`] once the task must end, or has ended.
     ///
     /// # Examples
     ///
@@ -133,7 +133,7 @@ impl SharedUpdater {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`] once the task is to end, or has ended.
+    /// [`Cancelled`] once the task must end, or has ended.
     ///
     /// # Examples
     ///
@@ -153,7 +153,7 @@ impl SharedUpdater {
         self.checkpoint(state::CHECK)
     }
 
-    /// Whether the task is to end, or has ended; see [`Updater::is_cancelled`](crate::Updater::is_cancelled).
+    /// Whether the task must end, or has ended; see [`Updater::is_cancelled`](crate::Updater::is_cancelled).
     #[inline]
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
@@ -162,7 +162,7 @@ impl SharedUpdater {
     }
 
     /// Sets how many units there are to do, for all threads; see [`Updater::set_total`](crate::Updater::set_total). The
-    /// last one stays, whichever thread or updater of the task has set it.
+    /// last total stays, whichever thread or updater of the task has set it.
     ///
     /// # Examples
     ///
@@ -180,7 +180,7 @@ impl SharedUpdater {
     pub fn set_total(&self, total: u64) {
         let count = self.part.as_ref().map_or(Count::Task(self.task()), Count::Part);
         count.with_parts(|parts, _| {
-            // An input of a chunk may have left this behind.
+            // This may be left over from an earlier input of a chunk.
             if parts.share_in(&self.stripes) {
                 parts.shared_total = Some(total);
             }
@@ -232,7 +232,7 @@ impl SharedUpdater {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`] once the task is to end, or has ended.
+    /// [`Cancelled`] once the task must end, or has ended.
     ///
     /// # Blocking
     ///
@@ -257,13 +257,13 @@ impl SharedUpdater {
         checkpoint::sleep(self.task(), &self.context, duration)
     }
 
-    /// When the task will be ended by its time-out; see [`Updater::deadline`](crate::Updater::deadline).
+    /// When the timeout of the task will end it; see [`Updater::deadline`](crate::Updater::deadline).
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.core.get().deadline()
     }
 
-    /// Notes that a parallel iterator ends early, for what the task makes of it is not the whole.
+    /// Notes that a parallel iterator ends early, so that what the task makes of it is incomplete.
     #[cfg(feature = "rayon")]
     #[cold]
     pub(crate) fn cut_short(&self, cancelled: Cancelled) -> Cancelled {
@@ -277,7 +277,7 @@ impl SharedUpdater {
         self.stripes.local()
     }
 
-    /// Shows what was counted, if that is due.
+    /// Shows what was counted, if a report is due.
     #[cfg(feature = "rayon")]
     pub(crate) fn report_if_due(&self) {
         checkpoint::report_if_due(self.task(), &self.context);
