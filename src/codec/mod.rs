@@ -102,7 +102,7 @@ fn message_pack<T: Serialize>(value: &T) -> Result<Payload, BoxError> {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
-    // A new one if the value encodes others meanwhile, or if the thread is about to end.
+    // A new buffer if the value encodes others meanwhile, or if the thread is about to end.
     let mut bytes = BUFFER.try_with(Cell::take).unwrap_or_default();
     message_pack::append(value, &mut bytes)?;
     if bytes.len() > COPIED {

@@ -1,4 +1,4 @@
-//! A value that many inputs share, as users have it.
+//! A value that many inputs share, as users see it.
 
 use std::fmt;
 use std::ops::Deref;

@@ -75,7 +75,7 @@ pub(crate) fn texts<'a>(error: impl Into<Option<&'a (dyn Error + 'static)>>) -> 
     let texts = chain(error.into()).filter(|error| !error.is::<CancellationMark>()).map(text);
     let mut is_told = false;
     texts.filter(move |text| {
-        // So does the error that a cancelled task passes on.
+        // The error that a cancelled task passes on repeats the message, too.
         let is_told_again = is_told && text == CANCELLED;
         is_told |= text.contains(" was cancelled");
         !is_told_again

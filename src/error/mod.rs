@@ -146,7 +146,7 @@ struct Inner {
     source: Option<Arc<dyn Error + Send + Sync>>,
     silent_for: Option<Duration>,
     noticed_after: Option<Duration>,
-    /// Where its worker was, unless that was surely on this machine.
+    /// Where its worker was, unless certainly on this machine.
     place: Option<Box<str>>,
     /// How many other tasks of its group failed.
     others: usize,
@@ -181,7 +181,7 @@ pub(crate) struct Subject {
 /// | | it returns a value nevertheless | has finished, or is cancelled with a [partial result](TaskError::into_partial) if that was cut short |
 /// | | it returns another error, panics, or loses its worker | has failed, panicked, or lost its worker, and is not started [again](crate::TaskBuilder::retries) |
 /// | | a limit passes before it has ended | has timed out, or stalled, even if it has noticed |
-/// | it waits for its turn, is paused, or its pool is suspended | a timeout or stall timeout would pass | goes on: no time counts |
+/// | it waits, is paused, or its pool is suspended | a timeout or a stall timeout would pass | goes on later: that time does not count |
 /// | | its deadline passes | has timed out |
 /// | | it is cancelled | is cancelled: none of these keeps it from noticing |
 /// | its executor is shut down | | goes on as if it were not; `shutdown_now` cancels it |

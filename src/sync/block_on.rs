@@ -30,7 +30,7 @@ pub(crate) trait Reactor: Send + Sync {
 
 /// A future that a thread blocks on. It may consist of many.
 struct Polled {
-    /// The one that was passed to [`await_reactor`] last.
+    /// The reactor that was passed to [`await_reactor`] last.
     reactor: Option<Arc<dyn Reactor>>,
 }
 
@@ -262,7 +262,7 @@ mod tests {
             if std::mem::replace(&mut has_been_polled, true) { Poll::Ready(()) } else { Poll::Pending }
         });
         assert_eq!(block_for(&mut future, Some(timeout)), Some(()));
-        // A chance to spin was skipped, if it got one.
+        // This changes only if the thread got a chance to spin, which it skips.
         SPIN_STATE.get() != before
     }
 

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 thread_local! {
-    /// The duties of this thread, of all calls that it is inside.
+    /// The duties of this thread, for all the calls that it is inside.
     static DUTIES: RefCell<Vec<Rc<dyn Relief>>> = const { RefCell::new(Vec::new()) };
 }
 

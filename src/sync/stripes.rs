@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-/// For this many threads there are places from the beginning.
+/// This many threads have places from the beginning.
 const PLACES: usize = 32;
 /// How often the number of places may double: up to more threads than systems have.
 const DOUBLINGS: usize = 27;

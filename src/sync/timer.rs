@@ -209,7 +209,7 @@ impl Timer {
     }
 }
 
-/// The duty of the timer's thread of this number.
+/// The duty of the timer thread with this number.
 struct Duty(&'static Timer, u64);
 
 impl Relief for Duty {
@@ -248,7 +248,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::{Duration, Instant};
 
-    /// Panics when it is dropped, with one of its kind.
+    /// Panics when it is dropped, with another one as the payload.
     struct Explosive(u32);
 
     impl Drop for Explosive {

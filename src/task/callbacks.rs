@@ -143,7 +143,7 @@ impl<S: Snapshot> Callbacks<S> {
         let _ = (0..self.latest.len()).all(|_| self.show_next());
     }
 
-    /// Returns whether there was something to be shown.
+    /// Shows every observer the next piece of news. Returns whether there was one.
     fn show_next(&self) -> bool {
         let mut list = match self.list.try_lock() {
             Ok(list) => list,
@@ -180,7 +180,7 @@ impl<S: Snapshot> Callbacks<S> {
         }
     }
 
-    /// Resumes the caught panic of an observer in the caller, which polls.
+    /// Resumes a caught panic of an observer, on the polling thread.
     pub(crate) fn raise(&self) {
         let panic = self.lock().panic.take();
         if let Some(payload) = panic {

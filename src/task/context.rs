@@ -22,7 +22,7 @@ pub(crate) struct Context(Option<Arc<Surroundings>>);
 pub(crate) struct Surroundings {
     /// The time between two snapshots. Without one, every change is shown.
     pub(crate) report_interval: Option<Duration>,
-    /// The callbacks of its future, if the thread that polls that runs the task.
+    /// The callbacks of its future and the polling thread, if that thread also runs the task.
     pub(crate) callbacks: Option<(ThreadId, Arc<Callbacks<ProgressState>>)>,
     /// The name of its function, if the task does not know it.
     pub(crate) function: Option<&'static str>,
@@ -41,7 +41,7 @@ pub(crate) trait Recorder: Send + Sync {
     fn spread(&self, task: TaskId);
     /// The count is spread: record it as often as it would be shown, even if nothing observes the task.
     fn watch(self: Arc<Self>, task: TaskId);
-    /// Takes the request that this task ends, if there is one beside its count.
+    /// Takes the request to end this task, if there is one beside its count.
     fn take_request(&self, task: TaskId) -> Option<CancelCause>;
     /// This task is about to sleep for `duration`, and takes no request meanwhile.
     fn sleep(&self, task: TaskId, duration: Duration);
@@ -62,7 +62,7 @@ impl Context {
         Self::new(Surroundings { report_interval: Some(report_interval), ..Surroundings::default() })
     }
 
-    /// The same context, for a function of that name.
+    /// The same context, for a function of this name.
     #[allow(dead_code, reason = "only workers run what does not know its name, where there are any")]
     pub(crate) fn calling(self, function: &'static str) -> Self {
         if self.function() == Some(function) {

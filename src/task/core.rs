@@ -221,7 +221,7 @@ impl Core {
 
     /// The state as it is now.
     pub(crate) fn snapshot(&self) -> ProgressState {
-        // Read first: if it was dropped before, what is read next is newer.
+        // Read first: if `seen` was dropped before this, what is read below is newer.
         let (seen, is_known_to_run) = (self.seen(), self.has_run());
         let state = self.snapshot_as(self.status());
         let Some(Position { n, total, part }) = seen.filter(|_| !state.status.is_terminal()) else { return state };
@@ -253,7 +253,7 @@ impl Core {
         }
     }
 
-    /// When it was started, and until when it has been running; `None` before its start. Pauses move the start on.
+    /// When it was started, and until when it has been running; `None` before its start. Pauses move the start forward.
     pub(crate) fn span(&self) -> Option<(u64, u64)> {
         let span = self.moment().span;
         (span.started > 0).then(|| (span.started, span.end()))

@@ -15,7 +15,7 @@ use crate::sync::seqlock::Sequence;
 /// A `total` that is not known.
 pub(crate) const UNKNOWN: u64 = u64::MAX;
 
-/// A total, where it is known.
+/// A total, if it is known.
 pub(crate) fn known(total: u64) -> Option<u64> {
     Some(total).filter(|&total| total != UNKNOWN)
 }

@@ -22,7 +22,7 @@ use crate::task::subscribers::Reports;
 
 #[derive(Default)]
 pub(crate) struct Details {
-    /// The name that it was given, if any.
+    /// The name that the task was given, if any.
     pub(crate) name: Option<Box<str>>,
     default_name: OnceLock<Box<str>>,
     pub(crate) limits: Limits,
@@ -52,20 +52,20 @@ pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn changed(self: Arc<Self>, task: TaskId);
     /// A task has ended.
     fn ended(self: Arc<Self>, task: TaskId);
-    /// How far a task has come in that process, and its message there, if that can be looked up.
+    /// How far a task has come in the process of this number, and its message there, if that can be looked up.
     fn look(&self, _process: u32, _task: TaskId) -> Option<Record> {
         None
     }
-    /// If that process was stopped by a signal: an error that says so.
+    /// If the process of this number was stopped by a signal: an error that says so.
     fn stopped(&self, _process: u32) -> Option<BoxError> {
         None
     }
-    /// Work that a thread can do while it blocks until one of its tasks has ended.
+    /// Work that a thread can do while it blocks until one of the owner's tasks has ended.
     fn reactor(self: Arc<Self>) -> Option<Arc<dyn Reactor>> {
         None
     }
-    /// A thread blocks without doing this work, because observers are shown what its task does, or items are delivered.
-    /// A thread of the executor must do it at once.
+    /// A thread blocks without doing the work of the [reactor](Self::reactor), because observers are shown what its task
+    /// does, or items are delivered. A thread of the executor must do that work at once.
     fn take_over(&self) {}
 }
 
@@ -98,7 +98,7 @@ pub(crate) struct Totals {
 /// count it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standstill {
-    /// When it stopped, while it stands still.
+    /// When the current standstill began, if there is one.
     pub(crate) since: Option<u64>,
     /// The sum of the standstills that are over, in nanoseconds.
     pub(crate) total: u64,

@@ -40,7 +40,7 @@ pub(crate) enum LineTarget {
 }
 
 impl Line {
-    /// Strips the newline at the end of the text, and cuts it off where it is too long.
+    /// A line of this text, without the newline at its end, and cut off if it is too long.
     pub(crate) fn new(task: TaskId, text: &str) -> Self {
         let text = text.strip_suffix('\n').unwrap_or(text);
         Self { task, text: beginning(text, LONGEST_LINE).into(), stands_for: 1, targets: Arc::default() }
@@ -71,7 +71,7 @@ impl Line {
 
     /// Has `show` show it. If that [writes it to standard error](to_standard_error), it is written there only once.
     pub(crate) fn show_with(&self, show: impl FnOnce(&str)) {
-        /// Also if `show` panics.
+        /// Restores the previous line, even if `show` panics.
         struct Restore(Option<Line>);
         impl Drop for Restore {
             fn drop(&mut self) {
@@ -148,7 +148,7 @@ impl Backlog {
     }
 }
 
-/// Something that is to be shown.
+/// Something to be shown.
 #[derive(Debug)]
 pub(crate) enum News<S> {
     Snapshot(S),
@@ -275,7 +275,7 @@ pub(crate) fn to_standard_error(line: &str) {
     }
 }
 
-/// How many bytes of `line` are whole characters, given that the rest of the last one may follow.
+/// How many bytes of `line` are whole characters; the rest of the last one may follow later.
 #[cfg(any(feature = "indicatif", feature = "processes"))]
 pub(crate) fn whole_characters(line: &[u8]) -> usize {
     line.len() - line.utf8_chunks().last().map_or(0, |last| last.invalid().len())

@@ -3,7 +3,7 @@
 //! The task's side holds it through an [`Updater`](crate::Updater), the caller's side through a future and its
 //! cancellers, the executor through a [`Job`](crate::Job). Every transition of its [`state`] is made in
 //! [`transitions`], which tells those who wait for it: the task ([`Core::interrupt`]), the future ([`Core::waiter`]),
-//! the subscribers ([`publish`]) and, where it asked for that, the executor ([`Owner`]).
+//! the subscribers ([`publish`]) and, if it asked for that, the executor ([`Owner`]).
 
 pub(crate) mod bulk;
 pub(crate) mod callbacks;

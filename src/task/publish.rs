@@ -31,7 +31,7 @@ use crate::task::lines::{Line, to_standard_error};
 use crate::task::state;
 use crate::task::subscribers::{Channel, Notices, Pace, Reports, Subscriber, after};
 
-/// The most subscribers that a task notifies from within its own progress call: if there are more, the timer does.
+/// The most subscribers that a task notifies from within its own progress call; with more, the timer does it.
 const FEW: usize = 16;
 
 /// A new receiver of the task's snapshots, which starts with the current one.

@@ -42,7 +42,7 @@ struct Rest {
 }
 
 impl TaskRecord {
-    /// The record of a task that was submitted then, or before. `error` is what it has ended with.
+    /// The record of a task that was submitted at `submitted` or before. `error` is what it has ended with.
     pub(crate) fn new(task: &Task<dyn Body>, submitted: u64, error: Option<TaskErrorKind>) -> Self {
         let core = &task.core;
         // A thread that sees that it has ended also sees when.
@@ -119,7 +119,7 @@ impl TaskRecord {
         self.lost_tries().map_or(0, |lost| lost.count).saturating_add(self.started().is_some().into())
     }
 
-    /// Moves start and end back by the time that the message about its end took.
+    /// Moves start and end back by the time that the message about its end took to arrive.
     pub(crate) fn move_back(&mut self, by: u64) {
         let lost = self.lost_tries().and_then(|lost| lost.first.last());
         let earliest = lost.map_or(self.submitted, |lost| lost.ended.max(self.submitted));
@@ -175,7 +175,7 @@ mod tests {
     fn it_is_not_asked_to_end_before_it_has_started() {
         let task = idle::started(Details::default());
         let started = task.core.moment().span.started;
-        // By a thread that saw that it was about to.
+        // By a thread that saw that it was about to start.
         task.core.details().requested_at.set(started - 1);
         assert_eq!(TaskRecord::new(&task, 0, None).cancel_requested(), Some(started));
         task.core.details().requested_at.set(started + 1);

@@ -20,7 +20,7 @@ pub(crate) struct RemoteSnapshot {
     pub(crate) is_halted: bool,
     /// Whether it knows that it is cancelled.
     pub(crate) has_noticed: bool,
-    /// Whether it has made no progress call since its start, or since it was last asked for one.
+    /// Whether it has made no progress call since its start, or since the program last asked about that.
     pub(crate) is_silent: bool,
     /// The named parts under way.
     pub(crate) parts: Box<[RemotePart]>,

@@ -44,7 +44,7 @@ pub(crate) const SHARED: u32 = 1 << 5;
 /// The task counts in memory that another process sees, and in which that process may request something.
 pub(crate) const LAID_OUT: u32 = 1 << 6;
 
-/// What ends the sleep of a task.
+/// What interrupts a task that sleeps.
 pub(crate) const INTERRUPT: u32 = CANCEL | PAUSE | ENDED;
 /// What `check` looks at.
 pub(crate) const CHECK: u32 = INTERRUPT | PROBE;
@@ -73,7 +73,7 @@ pub(crate) const ABANDONED: u32 = 1 << 15;
 pub(crate) const OBSERVED: u32 = 1 << 16;
 /// It runs where its future is polled.
 pub(crate) const INLINE: u32 = 1 << 17;
-/// Its executor wants to know when something is requested of it, and when it ends.
+/// Its executor wants to know when something is requested of the task, and when the task ends.
 pub(crate) const ATTACHED: u32 = 1 << 18;
 /// A thread has waited for a change of this word, and may do so again.
 pub(crate) const WAITS: u32 = 1 << 19;

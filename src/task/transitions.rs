@@ -119,9 +119,9 @@ pub(crate) struct Cancellations {
     cause: CancelCause,
 }
 
-/// Requests cancellation of many tasks, to be passed last first if they start in an order. All are sealed before
-/// anything else is done about any of them, so that none starts meanwhile. Runs no foreign code: may be called with a
-/// lock held.
+/// Requests cancellation of many tasks, best passed in the reverse of the order in which they start. All are sealed
+/// before anything else is done about any of them, so that none starts meanwhile. Runs no foreign code: may be called
+/// with a lock held.
 pub(crate) fn request_cancel_all(tasks: impl Iterator<Item = TaskRef>, cause: CancelCause) -> Cancellations {
     let requested = tasks.map(|task| {
         let found = request_cancel(&task, cause);
@@ -180,7 +180,7 @@ pub(crate) fn retry(task: &TaskRef) -> bool {
     is_pending
 }
 
-/// Ends a task that nobody has run and nobody will run.
+/// Ends a task that has not been run, and will not be.
 pub(crate) fn reject(task: &TaskRef, kind: TaskErrorKind, reason: BoxError) {
     if task.core.state.seal() {
         refuse(task, kind, Some(reason));

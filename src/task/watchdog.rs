@@ -26,7 +26,7 @@ const FIRST: Duration = Duration::from_millis(20);
 /// How late a look may be without the program having been stopped.
 const TOLERANCE: Duration = Duration::from_millis(20);
 
-/// Of threads, for the timer.
+/// How long no thread could be started for the timer.
 static SHORTAGE: Shortage = Shortage::new();
 
 struct Limited(TaskRef);

@@ -84,7 +84,7 @@ pub(crate) fn report_if_due(task: &TaskRef, context: &Context) {
     }
 }
 
-/// The end of a call that says something new. Recorded, it outlives the process.
+/// The end of a call that says something new: records it, so that it outlives the process, and shows it if that is due.
 pub(crate) fn record_and_report(task: &TaskRef, context: &Context) {
     record(task, context);
     report_if_due(task, context);

@@ -50,8 +50,8 @@ impl Updater {
     /// inner one is shown until the outer one goes on. To have both in one count, give the inner loop a
     /// [part](Self::split): `progress.split(1).iter(..)`.
     ///
-    /// A part is never taken for the whole: once that error was handed out, the task ends as cancelled even if it
-    /// returns a value, because it ignores the error or leaves out what is not `Ok`. That value is kept: see
+    /// A part is never taken for the whole: once that error was handed out, the task ends as cancelled, even if it
+    /// ignores the error or leaves out what is not `Ok`, and returns a value. That value is kept: see
     /// [`TaskError::into_partial`](crate::TaskError::into_partial). An iterator that was at its end before is not
     /// affected.
     ///

@@ -536,7 +536,7 @@ impl Updater {
         checkpoint::sleep(self.task(), &self.context, duration)
     }
 
-    /// A part of this work, worth `units` of it, for a function that counts for itself.
+    /// Splits off a part of this work, worth `units` of it, for a function that counts on its own.
     ///
     /// The part has a count of its own, and the fraction of it that is done is counted here as that fraction of
     /// `units`. Dropping it completes it, however far it got: so a function that is given a part need not know what it

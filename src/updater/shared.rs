@@ -57,7 +57,7 @@ pub struct SharedUpdater {
 }
 
 impl Updater {
-    /// A handle to count from several threads of this task: for parallel loops.
+    /// A handle for counting from several threads of this task, such as those of a parallel loop.
     ///
     /// All handles count in the same place as this updater, and cancellation reaches all of them.
     ///
