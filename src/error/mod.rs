@@ -178,13 +178,16 @@ pub(crate) struct Subject {
 /// | a limit passes | anything else happens | has timed out, or stalled |
 /// | it is cancelled while it waits for its turn | | is cancelled, and never starts |
 /// | it is cancelled while it runs | a progress call tells it so | is cancelled, for the cause of the first request |
-/// | | it returns a value nevertheless | has finished, or is cancelled with a [partial result](TaskError::into_partial) if that was cut short |
-/// | | it returns another error, panics, or loses its worker | has failed, panicked, or lost its worker, and is not started [again](crate::TaskBuilder::retries) |
+/// | | it returns a value nevertheless | has finished, or is cancelled with a [partial result] if that was cut short |
+/// | | it returns another error, panics, or loses its worker | has failed, panicked, or lost it, and is not [retried] |
 /// | | a limit passes before it has ended | has timed out, or stalled, even if it has noticed |
-/// | it waits, is paused, or its pool is suspended | a timeout or a stall timeout would pass | goes on later: that time does not count |
+/// | it waits for its turn, is paused, or its pool is suspended | a timeout of either kind would pass | goes on: no time counts |
 /// | | its deadline passes | has timed out |
 /// | | it is cancelled | is cancelled: none of these keeps it from noticing |
 /// | its executor is shut down | | goes on as if it were not; `shutdown_now` cancels it |
+///
+/// [partial result]: TaskError::into_partial
+/// [retried]: crate::TaskBuilder::retries
 ///
 /// # Examples
 ///
