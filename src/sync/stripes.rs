@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// This many threads have places from the beginning.
 const PLACES: usize = 32;
-/// How often the number of places may double: up to more threads than systems have.
+/// How many times the number of places may double: up to more threads than systems have.
 const DOUBLINGS: usize = 27;
 
 /// A counter that is sharded by thread, so that threads neither contend for a cache line nor need a locked instruction.

@@ -10,7 +10,7 @@ pub(crate) struct Limits {
     /// When it must have ended, whether it has started or not.
     pub(crate) deadline: Option<Instant>,
     pub(crate) stall_timeout: Option<Duration>,
-    /// How often a task that has lost its worker is started again.
+    /// How many times a task that has lost its worker is started again.
     pub(crate) retries: u32,
 }
 

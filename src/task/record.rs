@@ -114,7 +114,7 @@ impl TaskRecord {
         self.rest.as_ref()?.items.as_ref()
     }
 
-    /// How often it was started.
+    /// How many times it was started.
     pub(crate) fn tries(&self) -> u32 {
         self.lost_tries().map_or(0, |lost| lost.count).saturating_add(self.started().is_some().into())
     }

@@ -284,7 +284,7 @@ pub(crate) enum Pace {
     EveryChange,
     /// The timer, which also shows what has changed meanwhile.
     Timer(Duration),
-    /// The timer as well, but the task's own thread calls the callbacks, in the next progress call.
+    /// The timer too, but the task's own thread calls the callbacks, in the next progress call.
     TaskThread(Duration),
     /// The process that runs the task: it reports no more often.
     Remote(Duration),
