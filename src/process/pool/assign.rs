@@ -1,4 +1,4 @@
-//! Who is given which task, and how many workers are started for them.
+//! Decides which worker is given which task, and how many workers are started.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::task::state::{self, Unclaimed};
 /// How much work is queued inside a worker, in nanoseconds: more would gain nothing, and would have to be moved if the
 /// worker is lost.
 const AHEAD: u64 = 1_000_000;
-/// To wake a worker for less work than this, in nanoseconds, costs more than to queue it at one that is awake.
+/// Waking a worker for less work than this, in nanoseconds, costs more than queueing it at one that is awake.
 const WAKING: u64 = 40_000;
-/// What a task costs the program at least, in nanoseconds: to send it, and to make known what has come of it.
+/// What a task costs the program at least, in nanoseconds: sending it, and making its outcome known.
 const SENDING: u64 = 1_000;
 
 impl<K: Types> Scheduler<K> {
@@ -20,8 +20,8 @@ impl<K: Types> Scheduler<K> {
         !self.queue.iter().all(Task::has_ended)
     }
 
-    /// Whether one more task can only wait as well: workers have as much as they are given ahead, and there are as many as
-    /// there may be.
+    /// Whether one more task could only wait as well: all workers have as much as they are given ahead, and no more
+    /// workers may be started.
     pub(super) fn is_saturated(&self) -> bool {
         !self.queue.is_empty() && self.idle.is_empty() && self.slots.len() >= self.settings.max_workers
     }
@@ -98,7 +98,8 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// Long tasks count at once, short ones gradually: to keep tasks waiting is worse than to send them one by one.
+    /// Updates the pace. Long tasks count at once, short ones gradually: keeping tasks waiting is worse than sending
+    /// them one by one.
     pub(super) fn keep_pace(&mut self, took: Duration) {
         if !self.settings.gives_ahead {
             return;
@@ -137,14 +138,14 @@ impl<K: Types> Scheduler<K> {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let (was_idle, follows) = (slot.sent.is_empty(), slot.has_just_ended_one(self.now));
         if slot.is_expired(self.now) {
-            // An idle one is asked to end when its time has come, and one that is busy when it becomes idle.
+            // An idle worker is asked to end when it expires, a busy one when it becomes idle.
             return;
         }
         let mut given = 0;
         while given < count && slot.may_have_another(self.settings.max_tasks) {
             let Some(task) = self.queue.pop_front() else { break };
             match task.lend() {
-                // Where it is limited or observed, it matters when it begins.
+                // If the task is limited or observed, it matters when it begins.
                 Ok(word) if follows && word & (state::LIMITED | state::OBSERVED) == 0 => {
                     self.effects.push(slot.send(worker, task.clone(), word & WANTED | state::RUNNING));
                     slot.has_begun = true;

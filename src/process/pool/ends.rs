@@ -12,16 +12,16 @@ impl<K: Types> Scheduler<K> {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         match slot.phase {
             Phase::Dying { .. } => return,
-            // It is expected to close its channel, and has its time to end.
+            // It is expected to close its channel, and still has time to end.
             Phase::Leaving { .. } if reason == KillReason::Severed => return,
             _ => {
-                // Where it was launched, its launcher is to say how it has ended.
+                // If the worker was launched, its launcher is expected to say how it ended.
                 let is_told = reason == KillReason::Severed && !slot.shares_page();
                 let until = self.now + if is_told { FAREWELL } else { LAST_MOMENT };
                 slot.phase = Phase::Dying { until, reason };
             }
         }
-        // One that is stopped can be killed as it is.
+        // A stopped process can be killed as it is.
         slot.stopped_since = None;
         self.effects.push(Action::Post(Order::Kill(worker)));
         self.retire(worker);
@@ -78,11 +78,11 @@ impl<K: Types> Scheduler<K> {
         } else if !slot.sent.is_empty() && slot.done == 0 {
             fruitless = Some(exit);
         }
-        // From the last to the first, so that each finds its place at the front.
+        // From last to first, so that each finds its place at the front of the queue.
         for sent in slot.sent.into_iter().rev() {
             self.take_back(sent.task);
         }
-        // What it was sent may be all that there is to give up.
+        // Only now, as the tasks that it was sent may be all that there are to give up.
         fruitless.into_iter().for_each(|exit| self.see_to_fruitless(exit));
         self.roster.leave(worker);
     }
@@ -106,7 +106,7 @@ impl<K: Types> Scheduler<K> {
         Some(slot)
     }
 
-    /// A worker was ready, and has ended before it started a task.
+    /// Counts a worker that was ready, and has ended before it began a task.
     pub(super) fn see_to_fruitless(&mut self, exit: K::Exit) {
         if self.starts.fail_to_bear_fruit(self.now) {
             self.give_up_on_queue(K::Failure::lost(exit));
@@ -121,7 +121,8 @@ impl<K: Types> Scheduler<K> {
         self.starts.be_answered(self.is_starting_any(), self.now);
     }
 
-    /// The system does not answer: no worker that waits for it will come. If one does, it is [given up](Order::GiveUp).
+    /// Gives up on the workers that are being started: the system does not answer. One that comes after all is [given
+    /// up](Order::GiveUp).
     pub(super) fn abandon_starts(&mut self) {
         self.starts.be_answered(false, self.now);
         let starting = self.slots.iter().filter(|(_, slot)| slot.phase == Phase::Starting).map(|(&worker, _)| worker);
@@ -130,10 +131,11 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// A worker could not be started. If there is no use in another attempt, tasks that no other worker will run fail.
+    /// Handles a worker that could not be started. If no other attempt is worthwhile, and no other worker is there, all
+    /// queued tasks fail.
     pub(super) fn start_failed(&mut self, worker: WorkerId, failure: K::Failure) {
         let (begun, worth) = (self.roster.fail(worker).unwrap_or(self.now), failure.worth());
-        // What has failed on some hosts may go well on another one.
+        // What has failed on some hosts may succeed on another.
         let is_hostless = !matches!(worth, Worth::Rounds(_)) || self.roster.has_failed_everywhere();
         let is_hopeless = self.starts.fail(worth, begun, self.now) && is_hostless;
         let has_others = self.slots.values().any(|slot| slot.is_starting() || slot.serving().is_some());
@@ -143,7 +145,7 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// No worker can be started, and nobody is there to try that again: all tasks fail, also those that are paused.
+    /// No worker can be started, and nothing will try again: all tasks fail, paused ones too.
     pub(crate) fn give_up(&mut self, failure: K::Failure) {
         for worker in self.slots.keys().copied().collect::<Vec<WorkerId>>() {
             self.remove(worker);
@@ -169,7 +171,7 @@ impl<K: Types> Scheduler<K> {
             Phase::Greeting { is_slow, .. } => is_slow && !slot.is_ahead || is_over,
             phase => is_over && matches!(phase, Phase::Preparing { .. }),
         };
-        // Mostly there is none, and this is done at every turn.
+        // Usually there are none, and this runs after every event.
         if self.ready < self.slots.len() {
             let unwanted = self.slots.iter().filter(|(_, slot)| is_unwanted(slot)).map(|(&worker, _)| worker);
             for worker in unwanted.collect::<Vec<WorkerId>>() {

@@ -1,4 +1,4 @@
-//! What is made of a look at a worker from which nothing has come for a while.
+//! What follows from a look at a worker that has been silent for a while.
 
 use crate::process::pool::scheduler::{LOOK, Scheduler, WANTED};
 use crate::process::pool::slot::FIRST_LOOK;
@@ -6,7 +6,7 @@ use crate::process::pool::terms::{KillReason, Page, Task, Types, WorkerId};
 use crate::task::state;
 
 impl<K: Types> Scheduler<K> {
-    /// Everything that this worker has sent so far was received.
+    /// Decides about a silent worker, now that everything it has sent so far was received.
     pub(super) fn looked(&mut self, worker: WorkerId) {
         let now = self.now;
         let Some(slot) = self.slots.get(&worker) else { return };
@@ -34,11 +34,11 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// The task of this worker takes long: nothing waits behind it, and how far it comes is worth to be known. Where a page
-    /// is shared, that is there to be looked at, but for whether it has made a progress call.
+    /// Handles a task that takes long: takes back those that wait behind it, and asks for its progress. A shared page
+    /// shows that already, except whether the task has made a progress call.
     fn see_to_long(&mut self, worker: WorkerId) {
         self.update(worker, |serving| (serving.is_long, serving.look) = (true, None));
-        // If one of them has begun, the first has ended by now, and there is to be another look.
+        // If one of them has begun, the first has ended by now, and `recall` has asked for another look.
         self.recall_behind(worker);
         let slot = &self.slots[&worker];
         let told = if slot.shares_page() { state::ECHO } else { state::OBSERVED };
@@ -47,7 +47,7 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// This worker does not start what it was sent. Its tasks move on, and it is replaced.
+    /// Replaces a worker that does not begin what it was sent. Its tasks move on.
     fn see_to_silent(&mut self, worker: WorkerId) {
         self.recall_behind(worker);
         let is_empty = self.recall(worker, 0);

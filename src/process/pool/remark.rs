@@ -1,4 +1,4 @@
-//! What a pool writes to standard error: lines of its tasks, and what is said, once, where workers do not come.
+//! What a pool writes to standard error: lines of its tasks, and a single remark if workers do not come.
 
 use std::io;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::process::pool::shared::Pool;
 use crate::task::lines::{Line, to_standard_error};
 
 impl Pool {
-    /// Writes a line to standard error, or drops it if that would block: the driver is not to wait for whoever reads it.
+    /// Writes a line to standard error, or drops it if that would block: the driver must not wait for a reader.
     pub(super) fn say(&self, line: &str) {
         if is_written_at_once(line) {
             to_standard_error(line);
         }
     }
 
-    /// Writes a line to standard error: at once where that takes no time, or else on the thread that is there for it.
+    /// Writes a line to standard error: at once if that takes no time, else on the relay's thread.
     pub(super) fn print(&self, line: Line) {
         let mut state = self.lock();
         let is_behind = state.relay.as_ref().is_some_and(|relay| relay.has_lines());

@@ -34,7 +34,7 @@ struct Host {
 }
 
 impl Roster {
-    /// For so many hosts; for none, all seats are on one.
+    /// Creates a roster for this many hosts; for 0, all seats are on one host.
     pub(super) fn new(hosts: usize) -> Self {
         Self { seats: Vec::new(), hosts: vec![Host::default(); hosts.max(1)], next_host: 0 }
     }
@@ -62,7 +62,7 @@ impl Roster {
         in_turn.min_by_key(|&host| (self.hosts[host].failed, self.hosts[host].workers)).unwrap_or(0)
     }
 
-    /// A worker is gone, or has never arrived.
+    /// Frees the seat of a worker that is gone, or has never arrived.
     pub(super) fn leave(&mut self, worker: WorkerId) {
         if let Some(place) = self.seats.iter_mut().find(|place| place.is_of(worker)) {
             if let Some(Taken { seat, .. }) = place.taken.take() {
@@ -71,14 +71,14 @@ impl Roster {
         }
     }
 
-    /// A worker is ready, so its host works.
+    /// Notes that a worker is ready, so that its host works.
     pub(super) fn succeed(&mut self, worker: WorkerId) {
         if let Some(Taken { seat, .. }) = self.find(worker) {
             self.hosts[seat.host].failed = 0;
         }
     }
 
-    /// A worker that still has its seat could not be started. Returns since when it has it.
+    /// Notes that a worker could not be started, if it still has its seat. Returns when it took the seat.
     pub(super) fn fail(&mut self, worker: WorkerId) -> Option<Instant> {
         let Taken { seat, since, .. } = self.find(worker)?;
         self.hosts[seat.host].failed += 1;

@@ -1,5 +1,6 @@
-//! Decides who does what, and does nothing: a state machine without I/O, threads, locks or clocks. It is told what has
-//! happened ([`Event`]) and says what is to be done ([`Action`]); a simulation plays through what nobody can provoke.
+//! Decides what each worker does, without doing anything itself: a state machine without I/O, threads, locks or clocks.
+//! It takes events ([`Event`]) and returns actions ([`Action`]), so that a simulation can play through interleavings
+//! that no other test could provoke.
 //!
 //! A task:
 //!
@@ -23,16 +24,16 @@
 //!                 1 s, then it is given up
 //! ```
 //!
-//! One that somebody has stopped in its initializer is killed when it has been so for 60 s.
+//! A worker that is found stopped throughout 60 s of its initializer is killed.
 //!
-//! Where a [`Page`] is shared with the worker, a task that has not begun is taken back at once and exactly, and a worker
-//! is killed only for the task that it is running. Without one, a worker is sent one task at a time, so that there is
-//! nothing else that a kill could hit; and one that follows at once on another is taken for begun when it is sent.
+//! Where a [`Page`] is shared with the worker, a task that has not begun is taken back at once and exactly, and a
+//! worker is killed only for the task that it is running. Without a page, a worker is sent one task at a time, so that
+//! a kill can hit no other; and a task sent as soon as the previous one has ended counts as begun when it is sent.
 //!
-//! Long tasks go to all workers, and short ones to as few as will do: to wake a worker takes longer than many of them. Where
-//! they take less time than the program needs to send them, one worker does, for a second one would wait for the program
-//! as well. That is so only while it is seen to go on: where it has not ended a task within a millisecond, the others are
-//! given what is queued.
+//! Long tasks are spread over all workers, short ones over as few as suffice: waking a worker takes longer than running
+//! many of them. If they take less time than the program needs to send them, one worker suffices, as a second one would
+//! only wait for the program too. That holds only while the worker is seen to make progress: if it has not ended a task
+//! within a millisecond, the others are given what is queued.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::mem;
@@ -55,10 +56,11 @@ pub(super) const GLANCE: Duration = Duration::from_millis(250);
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a process may take to end when it is killed.
 pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
-/// For how many effects memory is kept: for those of one worker that has ended all that it had, and is given as much.
+/// Largest capacity of the effects that is kept for reuse: enough for a worker that has ended all its tasks and is
+/// given as many.
 const MOST_EFFECTS: usize = 512;
 
-/// The requests that a worker hears of.
+/// The requests that a worker is told about.
 pub(super) const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | state::PROBE | state::CAUSE;
 
 pub(crate) struct Scheduler<K: Types> {
@@ -69,25 +71,26 @@ pub(crate) struct Scheduler<K: Types> {
     /// Tasks that were paused when their turn came.
     pub(super) held: HashMap<u64, K::Task>,
     pub(super) slots: BTreeMap<WorkerId, Slot<K>>,
-    /// How many of them have, or had, a worker that was ready.
+    /// Number of slots whose worker is or was ready.
     pub(super) ready: usize,
-    /// Workers without a task; the last one to have had one is the last.
+    /// Workers without a task; the one that had a task most recently is the last.
     pub(super) idle: Vec<WorkerId>,
     pub(super) deadlines: BTreeSet<(Instant, WorkerId)>,
     pub(super) next_worker: WorkerId,
     pub(super) is_closed: bool,
     pub(super) is_suspended: bool,
-    /// How long tasks take, in nanoseconds, where they may wait in workers: the least estimate that is not too small.
+    /// Estimated duration of a task in nanoseconds, rather too long than too short. Kept only where tasks may wait in
+    /// workers.
     pub(super) pace: Option<u64>,
     /// The worker that was given tasks last.
     pub(super) last_given: Option<WorkerId>,
     pub(super) starts: Starts,
     pub(super) roster: Roster,
-    /// How many workers ended that were ready and not asked to.
+    /// Number of workers that were ready and ended without being asked to.
     pub(super) lost: u64,
-    /// When that happened which is being handled.
+    /// Time of the event that is being handled.
     pub(super) now: Instant,
-    /// What is to be done about what has happened.
+    /// Actions decided on and not yet taken.
     pub(super) effects: Effects<K>,
 }
 
@@ -123,7 +126,7 @@ impl<K: Types> Scheduler<K> {
         first.into_iter().chain(start).chain(self.starts.answer_by()).min()
     }
 
-    /// Takes in what has happened, and decides [what is to be done](Self::take_effects) about it.
+    /// Handles an event: decides on the [actions](Self::take_effects) that follow from it.
     pub(crate) fn handle(&mut self, event: Event<K>, now: Instant) -> Result<(), OutOfTurn> {
         let is_one_more = matches!(event, Event::Submitted(_)) && self.is_saturated();
         self.note(event, now)?;
@@ -133,12 +136,12 @@ impl<K: Types> Scheduler<K> {
         Ok(())
     }
 
-    /// What is to be done, in this order, about what has happened since this was called last.
+    /// Takes the actions decided on since the last call, in the order in which they must be carried out.
     pub(crate) fn take_effects(&mut self) -> Effects<K> {
         mem::take(&mut self.effects)
     }
 
-    /// Takes the memory back that effects were in, for those to come.
+    /// Takes back the memory of effects that were carried out, to reuse it.
     pub(crate) fn reuse(&mut self, effects: Effects<K>) {
         if effects.capacity() <= MOST_EFFECTS {
             self.effects = effects;
@@ -152,7 +155,8 @@ impl<K: Types> Scheduler<K> {
         self.dismiss_unwanted();
     }
 
-    /// The same as [`handle`](Self::handle) for one of several events: after the last one, [work](Self::see_to_work) is seen to.
+    /// Like [`handle`](Self::handle), for one of several events: the caller must [see to the work](Self::see_to_work)
+    /// after the last.
     pub(crate) fn note(&mut self, event: Event<K>, now: Instant) -> Result<(), OutOfTurn> {
         self.now = now;
         match event {
@@ -238,14 +242,14 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// Takes a task back that was sent, if it has not begun. Returns whether that is so.
+    /// Takes back a task that was sent, if it has not begun. Returns whether it did.
     pub(super) fn recall(&mut self, worker: WorkerId, index: usize) -> bool {
         let Some(slot) = self.slots.get_mut(&worker) else { return false };
         if index == 0 && slot.has_begun {
             return false;
         }
         if !slot.page.as_ref().is_some_and(|page| page.take_back(slot.sent[index].place)) {
-            // It seems to have begun. That is to be checked, so that its grace period starts.
+            // It seems to have begun. Look at once, so that its grace period starts.
             if let Some(serving) = slot.serving_mut() {
                 serving.look = Some(self.now);
             }
@@ -261,7 +265,7 @@ impl<K: Types> Scheduler<K> {
         true
     }
 
-    /// Takes back all that waits behind the first task of a worker.
+    /// Takes back all tasks that wait behind the first one of a worker.
     pub(super) fn recall_behind(&mut self, worker: WorkerId) {
         let count = self.slots.get(&worker).map_or(0, |slot| slot.sent.len());
         for index in (1..count).rev() {
@@ -269,20 +273,20 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// A task that was sent, and has not begun, is pending again, or was cancelled meanwhile.
+    /// Makes a task that was sent and has not begun pending again, or refuses it if it was cancelled meanwhile.
     pub(super) fn take_back(&mut self, task: K::Task) {
         if task.take_back() { self.effects.push(Action::Refuse(task)) } else { self.put_back(task) }
     }
 
-    /// Puts a task back at the front, where tasks are in the order in which they were submitted.
+    /// Puts a task back into the queue, by order of submission: near the front.
     pub(super) fn put_back(&mut self, task: K::Task) {
-        // Where tasks are submitted by several threads, about in that order.
+        // If several threads submit tasks, the queue is only roughly in that order.
         let at = self.queue.partition_point(|other| other.id() < task.id());
         self.queue.insert(at, task);
     }
 
-    /// Forgets a task that has ended without a worker. In the queue, many are removed at once; the first ones are
-    /// skipped when tasks are assigned.
+    /// Forgets a task that has ended without a worker. Ended tasks at the front of the queue are removed at once; those
+    /// behind go many at a time, or are skipped when tasks are assigned.
     fn forget(&mut self, id: u64) {
         if let Some(task) = self.held.remove(&id) {
             self.effects.push(Action::Forget(task));
@@ -313,7 +317,8 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// It was started, or what is to start it: its time runs, unless it comes too late.
+    /// Handles that a worker, or what will start it, was started: its time runs from now on, unless it was given up
+    /// before.
     fn answered(&mut self, worker: WorkerId) {
         match self.slots.get_mut(&worker) {
             Some(slot) if slot.phase == Phase::Starting => {
@@ -353,13 +358,13 @@ impl<K: Types> Scheduler<K> {
         Ok(())
     }
 
-    /// The task that this worker runs, or is about to, if it is this one.
+    /// The first task that was sent to a worker, which it runs or is about to run, if it has this id.
     fn first(&mut self, worker: WorkerId, id: u64) -> Result<&mut Sent<K::Task>, OutOfTurn> {
         let slot = self.slots.get_mut(&worker).ok_or(OutOfTurn)?;
         slot.sent.front_mut().filter(|sent| sent.task.id() == id).ok_or(OutOfTurn)
     }
 
-    /// The first task of a worker has begun.
+    /// Handles that the first task of a worker has begun.
     pub(super) fn begin(&mut self, worker: WorkerId) {
         if !self.note_begun(worker) {
             return;
@@ -373,14 +378,14 @@ impl<K: Types> Scheduler<K> {
         self.start_grace(worker);
     }
 
-    /// What a worker has said last is not known. So where no page tells, it may have begun with what it was sent.
+    /// The last words of a worker were not heard. Without a page to look at, it may have begun what it was sent.
     fn assume_begun(&mut self, worker: WorkerId) {
         if let Some(slot) = self.slots.get_mut(&worker) {
             slot.has_begun |= slot.page.as_ref().is_some_and(|page| page.places() == 1);
         }
     }
 
-    /// Returns whether that is news.
+    /// Notes that the first task has begun. Returns whether that is news.
     fn note_begun(&mut self, worker: WorkerId) -> bool {
         let Some(slot) = self.slots.get_mut(&worker) else { return false };
         let is_new = !mem::replace(&mut slot.has_begun, true);
@@ -407,7 +412,7 @@ impl<K: Types> Scheduler<K> {
 
     fn ended(&mut self, worker: WorkerId, id: u64, took: Duration, outcome: K::Outcome) -> Result<(), OutOfTurn> {
         self.first(worker, id)?;
-        // That it is settled implies that it had begun.
+        // No `Action::Begin`: that the task is settled implies that it had begun.
         self.note_begun(worker);
         let Some(slot) = self.slots.get_mut(&worker) else { return Ok(()) };
         slot.done += 1;
@@ -417,7 +422,7 @@ impl<K: Types> Scheduler<K> {
         Ok(())
     }
 
-    /// Another task is the first of those that were sent to a worker, or there is none any more.
+    /// Handles that the first task of a worker is another one, or that none is left.
     pub(super) fn next_first(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.has_begun = false;
@@ -440,7 +445,7 @@ impl<K: Types> Scheduler<K> {
 
     // Cancellation.
 
-    /// How long a worker may take to end when it is asked to: a moment longer than the grace period at most.
+    /// How long a worker may take to end when it is asked to: at most a moment longer than the grace period.
     pub(super) fn farewell(&self) -> Duration {
         FAREWELL.min(self.settings.cancel_grace.saturating_add(LAST_MOMENT))
     }
@@ -458,7 +463,7 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// The grace period is over: the worker is killed, unless its task has noticed or ended just now.
+    /// Handles the end of the grace period: kills the worker, unless its task has noticed or ended just now.
     fn see_to_unheeded(&mut self, worker: WorkerId) {
         let now = self.now;
         let Some(slot) = self.slots.get(&worker) else { return };
@@ -467,7 +472,8 @@ impl<K: Types> Scheduler<K> {
             Doomed::Noticed => return self.noticed(worker),
             // Its outcome is on its way.
             Doomed::Ended => (KillReason::Severed, Some(LAST_MOMENT)),
-            // That it has noticed may have arrived, and not been heard, for this program may have stood still.
+            // The message that it has noticed may have arrived and still be unread, as this program may have stood
+            // still.
             Doomed::Yes => (KillReason::Unheeded, (!slot.shares_page()).then_some(FIRST_LOOK)),
         };
         match time_to_hear.filter(|_| !serving.is_last_call) {

@@ -1,13 +1,14 @@
-//! What the [scheduler](super::scheduler) knows of one worker.
+//! What the [scheduler](super::scheduler) knows about one worker.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::process::pool::terms::{Action, KillReason, Page, Types, WorkerId};
 
-/// When to look first at what a silent worker has begun. A task that still runs then is long: nothing waits behind it.
+/// When to look for the first time at what a silent worker has begun. A task that still runs then is long: nothing
+/// waits behind it.
 pub(crate) const FIRST_LOOK: Duration = Duration::from_millis(1);
-/// After this time without being ready, a worker is mentioned to the user.
+/// If a worker is not ready after this time, the user is told.
 const SLOW_START: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug)]
@@ -16,20 +17,20 @@ pub(crate) struct Settings {
     pub(crate) max_tasks: u64,
     pub(crate) cancel_grace: Duration,
     pub(crate) idle_timeout: Option<Duration>,
-    /// How long a worker may take to say who it is, where that is limited.
+    /// How long a worker may take to say who it is; `None` where that is not limited.
     pub(crate) start_timeout: Option<Duration>,
     /// How long a worker may take to begin with a task.
     pub(crate) silence: Duration,
     /// How many hosts there are to start workers on.
     pub(crate) hosts: usize,
-    /// Whether all workers are started where one is wanted, because one command starts them.
+    /// Whether all workers are started as soon as one is wanted, because one command starts them.
     pub(crate) starts_all: bool,
-    /// Whether tasks may wait in a worker that has one: not where it matters which one has written what.
+    /// Whether tasks may wait in a busy worker: not where it matters which task has written what.
     pub(crate) gives_ahead: bool,
 }
 
 impl Settings {
-    /// How long a worker may take to say who it is, from its start to the next look.
+    /// How long after its start to check whether a worker has said who it is.
     fn patience(&self, is_slow: bool) -> Option<Duration> {
         if is_slow {
             self.start_timeout
@@ -38,7 +39,7 @@ impl Settings {
         }
     }
 
-    /// Whether its time is over.
+    /// Whether the time to say who it is has run out.
     pub(crate) fn is_late(&self, since: Instant, now: Instant) -> bool {
         self.start_timeout.is_some_and(|limit| now.saturating_duration_since(since) >= limit)
     }
@@ -48,17 +49,17 @@ impl Settings {
 pub(crate) struct Slot<K: Types> {
     pub(crate) phase: Phase,
     pub(crate) page: Option<K::Page>,
-    /// In the order in which it runs them.
+    /// Tasks that were sent and have not ended, in the order in which the worker runs them.
     pub(crate) sent: VecDeque<Sent<K::Task>>,
-    /// The first of them has begun.
+    /// Whether the first of them has begun.
     pub(crate) has_begun: bool,
     pub(crate) was_ready: bool,
-    /// It was started ahead of need, and is kept although there is no task for it.
+    /// Whether it was started ahead of need, and is kept although there is no task for it.
     pub(crate) is_ahead: bool,
     /// The number of the next task that is sent.
     pub(crate) place: u64,
     pub(crate) done: u64,
-    /// From when on it takes no task any more.
+    /// When it stops taking tasks.
     pub(crate) expires: Option<Instant>,
     /// Since when it stands still because the pool is suspended.
     pub(crate) stopped_since: Option<Instant>,
@@ -80,7 +81,7 @@ pub(crate) enum Phase {
         since: Instant,
         is_slow: bool,
     },
-    /// When to check whether somebody has stopped it, and how often in a row somebody had.
+    /// When to check next whether somebody has stopped it, and how many checks in a row have found it stopped.
     Preparing {
         glance: Instant,
         stopped: u32,
@@ -95,24 +96,24 @@ pub(crate) enum Phase {
     },
 }
 
-/// What is known of the first task that was sent to a worker.
+/// What is known about the first task that was sent to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Serving {
     /// When it became the first, or when the worker became idle.
     pub(crate) since: Instant,
-    /// It takes long, so that nothing is to wait behind it.
+    /// Whether it takes long, so that nothing must wait behind it.
     pub(crate) is_long: bool,
     /// When to look whether it has begun, or still runs.
     pub(crate) look: Option<Instant>,
-    /// What [was being sent](Page::sending) when that was looked at last.
+    /// What [was being sent](Page::sending) at the last look.
     pub(crate) sending: Option<u64>,
-    /// Until when it may take to notice its cancellation.
+    /// When its time to notice its cancellation runs out.
     pub(crate) grace: Option<Instant>,
     /// When to check whether somebody has stopped the worker: set once its task has noticed its cancellation.
     pub(crate) glance: Option<Instant>,
-    /// Until when the worker may be stopped then.
+    /// Until when the worker may stay stopped then.
     pub(crate) stop_grace: Option<Instant>,
-    /// The grace period was over, and what it had said by then is still to be heard.
+    /// Whether the grace period is over, and only what the worker had said by then is still to be heard.
     pub(crate) is_last_call: bool,
 }
 
@@ -166,7 +167,7 @@ impl<K: Types> Slot<K> {
         if let Phase::Serving(serving) = &mut self.phase { Some(serving) } else { None }
     }
 
-    /// How many tasks it may have, if that many are worthwhile.
+    /// How many tasks it may have, where `ahead` are worthwhile.
     pub(crate) fn room(&self, ahead: usize) -> usize {
         self.page.as_ref().map_or(1, Page::places).min(ahead)
     }
@@ -176,13 +177,13 @@ impl<K: Types> Slot<K> {
         self.room(2) > 1
     }
 
-    /// Whether it was heard of just now, and would have to say that it has begun with what it is given. It need not: to hear of
-    /// that would cost as much as a short task. What it is given is taken for begun, and so is lost with it.
+    /// Whether it has just ended a task, and would have to say that it has begun the next one. It does not say so, as
+    /// hearing that would cost as much as a short task: what it is given counts as begun, and so is lost with it.
     pub(crate) fn has_just_ended_one(&self, now: Instant) -> bool {
         !self.shares_page() && self.done > 0 && self.serving().is_some_and(|serving| serving.since == now)
     }
 
-    /// Whether it is to be given more, though it has something to do. In one go, when half of that is done.
+    /// Whether to give it more although it is busy: in one go, when at least half of its room is free.
     pub(crate) fn takes_more(&self, ahead: usize, max_tasks: u64) -> bool {
         let is_fit = self.serving().is_some_and(|serving| !serving.is_long);
         let room = self.room(ahead);
@@ -190,15 +191,15 @@ impl<K: Types> Slot<K> {
         is_fit && has_room && self.may_have_another(max_tasks)
     }
 
-    /// Whether it may be given a task: it is not replaced before that, and the place is not that of one that it still has. Those
-    /// in between may have been taken back.
+    /// Whether it may be given another task: it is not due to be replaced, and its page has a place. Places are counted
+    /// from the first task, as those in between may have been taken back.
     pub(crate) fn may_have_another(&self, max_tasks: u64) -> bool {
         let places = self.page.as_ref().map_or(1, Page::places) as u64;
         let has_place = self.sent.front().is_none_or(|first| self.place - first.place < places);
         has_place && self.done + (self.sent.len() as u64) < max_tasks
     }
 
-    /// Whether it takes in what it is sent, goes on with that as far as is known, and will take more.
+    /// Whether it reads what it is sent, goes on with that as far as is known, and will take more.
     pub(crate) fn keeps_up(&self, now: Instant, max_tasks: u64) -> bool {
         let takes_in = |page: &K::Page| page.places() > 1 && page.sending().is_none();
         self.serving().is_some_and(|serving| serving.is_fresh(now))
@@ -217,19 +218,19 @@ impl<K: Types> Slot<K> {
         Action::Send(worker, task, place, wanted)
     }
 
-    /// Whether the first task has begun, as far as that can be known here.
+    /// Whether the first task has begun, as far as the program can know.
     pub(crate) fn has_begun_with(&self, place: u64) -> bool {
         self.has_begun || self.page.as_ref().is_some_and(|page| page.has_begun(place))
     }
 
-    /// How many tasks it has begun that have no outcome here: several where it was not listened to any more.
+    /// How many tasks it has begun whose outcomes were not heard: several if the program no longer listened to it.
     pub(crate) fn begun(&self) -> usize {
         let has_begun = |sent: &Sent<K::Task>| self.page.as_ref().is_some_and(|page| page.has_begun(sent.place));
         let count = self.sent.iter().take_while(|sent| has_begun(sent)).count();
         count.max(usize::from(self.has_begun && !self.sent.is_empty()))
     }
 
-    /// Moves its deadlines on by the time that it stood still.
+    /// Postpones its deadlines by the time that it stood still.
     pub(crate) fn postpone(&mut self, by: Duration) {
         match &mut self.phase {
             Phase::Starting => {}
@@ -247,7 +248,7 @@ impl<K: Types> Slot<K> {
         }
     }
 
-    /// Whether it takes no task any more.
+    /// Whether it takes no more tasks.
     pub(crate) fn is_expired(&self, now: Instant) -> bool {
         self.expires.is_some_and(|at| at <= now)
     }

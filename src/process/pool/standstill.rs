@@ -1,7 +1,7 @@
-//! Workers that stand still: all of them, while the pool is suspended, and those that somebody else has stopped.
+//! Workers that stand still: all of them while the pool is suspended, and those that somebody else has stopped.
 //!
-//! Time stands still as well for a worker of a suspended pool: its deadlines move on. One whose task is to end goes on
-//! until it has ended, as the pool may never be resumed.
+//! Time stands still too for the workers of a suspended pool: their deadlines are postponed. A worker whose task must
+//! end goes on until the task has ended, as the pool may never be resumed.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use crate::process::pool::slot::Phase;
 use crate::process::pool::terms::{Action, KillReason, Order, Task, Types, WorkerId};
 use crate::task::state;
 
-/// A worker that somebody has stopped in its initializer is killed when it was found to be so often enough in a row: a program
-/// that has stood still itself looks once.
+/// How many checks in a row must find a worker stopped in its initializer before it is killed. Checks are counted, not
+/// time, as a program that has stood still itself checks once.
 const MOST_STOPPED: u32 = 4;
-/// How often to check that.
+/// How often to check.
 const PREPARING_GLANCE: Duration = Duration::from_secs(15);
 
 impl Phase {
-    /// It begins with its initializer.
+    /// The phase of a worker that begins its initializer.
     pub(super) fn preparing(now: Instant) -> Self {
         Self::Preparing { glance: now + PREPARING_GLANCE, stopped: 0 }
     }
@@ -91,7 +91,7 @@ impl<K: Types> Scheduler<K> {
         });
     }
 
-    /// It is time to check whether somebody has stopped a worker, if that runs its initializer.
+    /// Has the driver check whether somebody has stopped a worker that runs its initializer.
     pub(super) fn glance_at_preparing(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         if let Phase::Preparing { glance, .. } = &mut slot.phase {
@@ -100,14 +100,15 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// Takes the answer whether a worker is stopped that runs its initializer, or whose task has noticed its cancellation.
+    /// Handles the answer to such a check, for a worker that runs its initializer or whose task has noticed its
+    /// cancellation.
     pub(super) fn glanced(&mut self, worker: WorkerId, is_stopped: bool) {
         let now = self.now;
         let slot = self.slots.get_mut(&worker).filter(|slot| slot.stopped_since.is_none());
         let Some(slot) = slot else { return };
         if let Phase::Preparing { stopped, .. } = &mut slot.phase {
             *stopped = if is_stopped { *stopped + 1 } else { 0 };
-            // Others may wait for it, and it is none that takes as long as it takes.
+            // Tasks may wait for it, and this is not an initializer that merely takes long.
             return if *stopped >= MOST_STOPPED {
                 self.kill(worker, KillReason::Stopped)
             };

@@ -5,20 +5,20 @@ use std::time::{Duration, Instant};
 use crate::process::pool::terms::{START, Worth};
 use crate::sync::shortage::PATIENCE;
 
-/// The pool gives up after so many workers in a row that became ready, and were gone before they had begun with a task.
+/// The pool gives up after this many workers in a row that became ready and were gone before they had begun a task.
 const MOST_FRUITLESS: u32 = 10;
 
 #[derive(Default)]
 pub(super) struct Starts {
-    /// How many have failed in a row.
+    /// How many attempts have failed in a row.
     failed: u32,
     failing_since: Option<Instant>,
-    /// When the last of them did; of a round that failed together, the first.
+    /// When the last of them failed; of a round that failed together, the first.
     last_failure: Option<Instant>,
-    /// How many workers in a row became ready, and were gone before they had begun with a task.
+    /// How many workers in a row became ready and were gone before they had begun a task.
     fruitless: u32,
     not_before: Option<Instant>,
-    /// Until when the next answer is to come, while there are workers that are being started.
+    /// When the next answer is due, while workers are being started.
     answer_by: Option<Instant>,
 }
 
@@ -31,17 +31,18 @@ impl Starts {
         self.answer_by
     }
 
-    /// Another worker is to be started. They are one after the other, so that the next answer may be that of an earlier one.
+    /// Notes that another worker will be started. Starts are sequential, so the next answer may be that of an earlier
+    /// one.
     pub(super) fn order(&mut self, now: Instant) {
         self.answer_by.get_or_insert(now + START);
     }
 
-    /// An answer has come, and others are to follow or not.
+    /// Notes an answer, and whether others are to follow.
     pub(super) fn be_answered(&mut self, others_follow: bool, now: Instant) {
         self.answer_by = others_follow.then_some(now + START);
     }
 
-    /// Nobody needs the workers that are being started, but that none is left behind.
+    /// Limits the wait for workers that nobody needs any more: it only makes sure that none is left behind.
     pub(super) fn hurry(&mut self, until: Instant) {
         self.answer_by = self.answer_by.map(|by| by.min(until));
     }
@@ -50,12 +51,12 @@ impl Starts {
         *self = Self { fruitless: self.fruitless, answer_by: self.answer_by, ..Self::default() };
     }
 
-    /// A worker has started a task.
+    /// Notes that a worker has begun a task.
     pub(super) fn bear_fruit(&mut self) {
         self.fruitless = 0;
     }
 
-    /// An attempt that was begun at that time has failed. Returns whether to give up.
+    /// Counts the failure of an attempt that was begun at this time. Returns whether to give up.
     pub(super) fn fail(&mut self, worth: Worth, begun: Instant, now: Instant) -> bool {
         let is_of_same_round = self.last_failure.is_some_and(|last| begun <= last);
         if !(is_of_same_round && matches!(worth, Worth::Rounds(_))) {
@@ -70,12 +71,12 @@ impl Starts {
         }
     }
 
-    /// The waiting tasks were given up: those that follow have all attempts again.
+    /// Forgets the failures, once the waiting tasks were given up: later tasks have all attempts again.
     pub(super) fn begin_anew(&mut self) {
         (self.failed, self.failing_since, self.last_failure) = (0, None, None);
     }
 
-    /// A worker was ready, and gone before it had begun with a task. Returns whether to give up.
+    /// Counts a worker that was ready, and gone before it had begun a task. Returns whether to give up.
     pub(super) fn fail_to_bear_fruit(&mut self, now: Instant) -> bool {
         self.fruitless = (self.fruitless + 1) % MOST_FRUITLESS;
         self.not_before = Some(now + back_off(self.fruitless));
@@ -83,7 +84,7 @@ impl Starts {
     }
 }
 
-/// How long to wait before the next attempt, after so many that have failed.
+/// How long to wait before the next attempt, after this many failures.
 fn back_off(failed: u32) -> Duration {
     Duration::from_millis(10 << failed.min(7)).min(Duration::from_secs(1))
 }

@@ -1,4 +1,4 @@
-//! The events and the actions of the [scheduler](super::scheduler), and what it has to know of tasks and workers.
+//! The events and actions of the [scheduler](super::scheduler), and what it needs to know about tasks and workers.
 
 use std::time::{Duration, Instant};
 
@@ -20,11 +20,11 @@ pub(crate) struct Seat {
 /// The number of a worker in its pool; never used again.
 pub(crate) type WorkerId = u64;
 
-/// What the scheduler handles without looking into it.
+/// What the scheduler passes on without looking into it.
 pub(crate) trait Types {
     type Task: Task;
     type Page: Page;
-    /// What a worker tells of a task that it runs.
+    /// What a worker reports about a task that it runs.
     type Report: Report;
     /// How a task ended.
     type Outcome;
@@ -35,7 +35,7 @@ pub(crate) trait Types {
     type Failure: Failure<Self::Exit>;
 }
 
-/// A task, shared with whoever may cancel it at any moment.
+/// A task, shared with other threads, which may cancel it at any moment.
 pub(crate) trait Task: Clone {
     fn id(&self) -> u64;
     /// Its control word.
@@ -47,7 +47,7 @@ pub(crate) trait Task: Clone {
     fn lend(&self) -> Result<u32, Unclaimed>;
     /// See [`State::take_back`](state::State::take_back).
     fn take_back(&self) -> bool;
-    /// Makes it pending again after it had begun, heard of or not, if it may be started once more.
+    /// Makes a task that had begun, reported or not, pending again if it may be started once more.
     fn retry(&self) -> bool;
 }
 
@@ -61,78 +61,80 @@ pub(crate) trait Report {
 pub(crate) trait Page {
     /// How many places there are: one where nothing is shared.
     fn places(&self) -> usize;
-    /// The place is to hold a task that is about to be sent.
+    /// Prepares a place for a task that is about to be sent.
     fn offer(&self, place: u64);
     /// Takes a task back, if it has not begun.
     fn take_back(&self, place: u64) -> bool;
     fn has_begun(&self, place: u64) -> bool;
-    /// Where some of what was sent is still here, so that the worker cannot have begun with it: a number that changes while
-    /// that becomes less.
+    /// While part of what was sent is still in this process, so that the worker cannot have begun with it: a number
+    /// that changes as that part shrinks.
     fn sending(&self) -> Option<u64>;
-    /// Keeps a task that runs, and has not noticed that it is to end, from ending, for it is about to be killed.
+    /// Keeps a running task that has not noticed its cancellation from ending, because its worker is about to be
+    /// killed.
     fn doom(&self, place: u64) -> Doomed;
 }
 
 /// Why there is no worker.
 pub(crate) trait Failure<Exit> {
-    /// It was gone before it was ready.
+    /// The worker was gone before it was ready.
     fn lost(exit: Exit) -> Self;
-    /// The system has not answered whether it was started.
+    /// The system has not answered whether the worker was started.
     fn unanswered() -> Self;
-    /// It was killed because it was not ready in time.
+    /// The worker was killed because it was not ready in time.
     fn not_ready(exit: Exit) -> Self;
     fn worth(&self) -> Worth;
 }
 
-/// Whether there is use in another attempt to start a worker.
+/// Whether another attempt to start a worker is worthwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Worth {
-    /// Up to so many in a row.
+    /// Up to this many in a row.
     Attempts(u32),
-    /// Up to so many in a row, each begun after the one before had failed: many may fail at once for a temporary
+    /// Up to this many in a row, each begun after the one before had failed: many may fail at once for a temporary
     /// reason.
     Rounds(u32),
-    /// The system has run out of something, temporarily perhaps.
+    /// The system has run out of some resource, perhaps temporarily.
     Patience,
 }
 
 /// What has happened.
 pub(crate) enum Event<K: Types> {
     Submitted(K::Task),
-    /// Something else is wanted of a task that has not ended.
+    /// What is wanted of a task that has not ended has changed.
     Wanted(u64),
-    /// A task has ended in another way than through a worker.
+    /// A task has ended other than through a worker.
     Dropped(u64),
-    /// No task is submitted any more, and nobody may be there to resume the pool.
+    /// No more tasks will be submitted, and there may be nobody left to resume the pool.
     Closed,
-    /// All workers are to stand still.
+    /// All workers must stand still.
     Suspended,
     Resumed,
-    /// There are to be so many workers, whether or not there are tasks.
+    /// There must be this many workers, whether or not there are tasks.
     Prestarted(usize),
     Started(WorkerId, K::Page),
-    /// It may come, and then [`Event::Started`]: what is to start it somewhere else runs.
+    /// What starts the worker elsewhere is running: the worker may come, with [`Event::Started`].
     #[cfg(feature = "cluster")]
     Launched(WorkerId),
     NotStarted(WorkerId, K::Failure),
-    /// It has called `init`, and runs its initializer.
+    /// The worker has called `init`, and runs its initializer.
     Greeted(WorkerId),
-    /// It is ready for its first task, and takes none any more from then on.
+    /// The worker is ready for its first task, and takes no more tasks from this time on.
     Ready(WorkerId, Option<Instant>),
-    /// It has said why it cannot be used.
+    /// The worker has said why it cannot be used.
     Unfit(WorkerId, K::Failure),
-    /// It has begun with this task. Heard where there is no page.
+    /// The worker has begun with this task. Only said where there is no page.
     Begun(WorkerId, u64),
     Progress(WorkerId, u64, K::Report),
-    /// Items of a task have ended, which goes on.
+    /// Items of a task have ended; the task goes on.
     Items(WorkerId, u64, K::Items),
     Ended(WorkerId, u64, Duration, K::Outcome),
-    /// Everything that it has sent so far was received.
+    /// Everything that the worker has sent so far was received.
     Looked(WorkerId),
-    /// Whether somebody has stopped it.
+    /// Whether the worker was found stopped.
     Glanced(WorkerId, bool),
     Goodbye(WorkerId),
-    /// Its channel is closed, or has carried something malformed: then (`false`) what it has said last was not heard.
+    /// The worker's channel is closed (`true`), or has carried something malformed (`false`): then its last words were
+    /// not heard.
     Severed(WorkerId, bool),
     /// The process is gone, and everything that it had sent was received.
     Gone(WorkerId, K::Exit),
@@ -141,10 +143,10 @@ pub(crate) enum Event<K: Types> {
 
 /// What is to be done, in this order.
 pub(crate) enum Action<K: Types> {
-    /// Start a process, for this task to begin with, or ahead of any: an answer is [`Event::Started`] or
+    /// Start a process, for this task to begin with, or ahead of any; answered by [`Event::Started`] or
     /// [`Event::NotStarted`].
     Start(WorkerId, Option<K::Task>, Seat),
-    /// Send a task, of which so much is wanted.
+    /// Send a task, with its place and what is wanted of it.
     Send(WorkerId, K::Task, u64, u32),
     /// Send what is wanted of a task.
     Want(WorkerId, u64, u32),
@@ -154,23 +156,23 @@ pub(crate) enum Action<K: Types> {
     Post(Order),
     /// A task has begun.
     Begin(K::Task),
-    /// No time passes for its limits, because its worker is stopped.
+    /// The limits of a task stand still, because its worker is stopped.
     Suspend(K::Task),
     Resume(K::Task),
     Show(K::Task, K::Report),
     /// Items of a task have ended.
     Deliver(K::Task, K::Items),
-    /// It has ended; perhaps nobody has said before that it had begun.
+    /// A task has ended; it may not have been reported that it had begun.
     Settle(K::Task, K::Outcome),
-    /// Its worker is lost, and it had begun there, heard of or not.
+    /// A task's worker is lost, and the task had begun there, reported or not.
     Lose(K::Task, K::Exit, Option<KillReason>),
-    /// It is to be started again.
+    /// A task will be started again.
     ShowRetry(K::Task),
-    /// It was cancelled before it had begun.
+    /// A task was cancelled before it had begun.
     Refuse(K::Task),
-    /// There is no worker for these.
+    /// There is no worker for these tasks.
     Reject(Vec<K::Task>, K::Failure),
-    /// It has ended before, and can be dropped.
+    /// A task ended earlier, and can be dropped.
     Forget(K::Task),
 }
 
@@ -183,14 +185,14 @@ pub(crate) enum Order {
     Look(WorkerId),
     /// See whether its process is stopped, then [`Event::Glanced`].
     Glance(WorkerId),
-    /// Stop its process group, for the pool is suspended.
+    /// Stop its process group, because the pool is suspended.
     Stop(WorkerId),
     Continue(WorkerId),
-    /// End it now, and then [`Event::Gone`].
+    /// Kill the worker; [`Event::Gone`] follows when it has ended.
     Kill(WorkerId),
-    /// The same, though its process does not end, or nobody has waited for it.
+    /// Wait no longer for a worker whose process does not end, or that came too late; [`Event::Gone`] follows at once.
     GiveUp(WorkerId),
-    /// Say that a worker does not get ready.
+    /// Tell the user that a worker does not get ready.
     Remark,
 }
 
@@ -199,19 +201,19 @@ pub(crate) enum Order {
 pub(crate) enum KillReason {
     /// Its task took no notice of its cancellation.
     Unheeded,
-    /// Its task has noticed its cancellation, and could not end because somebody has stopped the worker; or it could not get
-    /// ready because of that.
+    /// Somebody had stopped the worker, so that its task could not end though it had noticed its cancellation, or so
+    /// that the worker could not get ready.
     Stopped,
     /// It did not begin with what it was sent.
     Silent,
-    /// Its channel was closed, or made no sense.
+    /// Its channel was closed, or carried something malformed.
     Severed,
     /// It was not ready in time.
     NotReady,
-    /// Nobody wanted it any more.
+    /// It was no longer wanted.
     Unwanted,
 }
 
-/// A worker said something that it cannot mean.
+/// A worker sent a message that makes no sense in its state.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct OutOfTurn;

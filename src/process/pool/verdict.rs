@@ -1,4 +1,4 @@
-//! How a task has ended, from what was heard of it or of the end of its worker.
+//! Derives how a task ended from what its worker sent, or from how the worker ended.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(super) fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
     TaskErrorKind::Cancelled(CancelCause::from_bits(state::cause(task.core.state.load())))
 }
 
-/// What the error output of a worker ends with.
+/// The last words of a worker on standard error, as the source of an error.
 fn said_last(last_words: &str) -> Option<RemoteError> {
     (!last_words.is_empty()).then(|| format!("its worker said last: {last_words}").into())
 }
@@ -55,7 +55,7 @@ pub(super) fn loss(
             (cancelled_kind(task), Some(RemoteError::from(what)))
         }
         (Some(KillReason::Silent), _) => {
-            // Where it was asked to end meanwhile, that is what has come of it.
+            // If it was asked to end meanwhile, it counts as cancelled.
             let is_requested = task.core.state.load() & state::CANCEL != 0;
             let kind = if is_requested { cancelled_kind(task) } else { lost };
             (kind, Some(format!("its worker was killed, because it said nothing{stopped}").into()))
