@@ -1,4 +1,4 @@
-//! What is heard of tasks, and is to be made known: in order, by one thread at a time. It may call code of the user.
+//! News of tasks that must be made known: in order, by one thread at a time. That may call user code.
 //!
 //! ```text
 //!                     the leader makes known what it has heard:
@@ -10,7 +10,8 @@
 //!  kept ──────────────► by the resident, which is called for that
 //! ```
 //!
-//! What comes after an outcome of an item that is not complete yet is held, for it may be the outcome of the next item.
+//! News that follow an item's outcome which is still being delivered are held, as they may be the outcome of the next
+//! item.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -23,45 +24,45 @@ use crate::process::pool::terms::{Action, Task, WorkerId};
 use crate::process::protocol::wire::Outcome;
 use crate::task::state;
 
-/// The largest output that any thread decodes, in bytes.
+/// The largest output that any thread may decode, in bytes.
 const LIGHT: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Backlog {
     queue: Mutex<Queue>,
-    /// Something waits that is not held, for the resident to do it.
+    /// Whether something waits for the resident that is not held.
     has_next: AtomicBool,
-    /// Something waits, or is being done, that comes before what is heard next.
+    /// Whether something waits, or is being done, that comes before what is received next.
     is_behind: AtomicBool,
 }
 
 #[derive(Default)]
 struct Queue {
     kept: VecDeque<Kept>,
-    /// The resident is at it.
+    /// Whether the resident is at work on what it has taken.
     is_busy: bool,
-    /// Tasks of which nothing is to be made known for now, for an outcome of an item of theirs is being decoded.
+    /// Tasks whose news are held, because an outcome of one of their items is being delivered.
     held: Vec<u64>,
 }
 
 /// What is to be done in order.
 pub(super) enum Kept {
     Do(Action<Kinds>),
-    /// A worker is gone. What the task has shown before that it was running comes first: it may be started again.
+    /// A worker is gone. Earlier news of the task that it was running come first, as that may be started again.
     Gone(WorkerId, Box<End>, Option<u64>),
 }
 
-/// Who makes something known.
+/// The thread that makes something known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Teller {
     Guest,
-    /// The resident: while it leads, or what others have left.
     LeadingResident,
+    /// The resident, with what other threads have left.
     Resident,
 }
 
 impl Backlog {
-    /// Whether there is nothing to be done, or being done by the resident.
+    /// Whether nothing waits, is held, or is being done by the resident.
     pub(super) fn is_empty(&self) -> bool {
         !self.is_behind.load(Ordering::SeqCst)
     }
@@ -71,8 +72,8 @@ impl Backlog {
         self.has_next.load(Ordering::SeqCst)
     }
 
-    /// How many of these are for a guest: those before the first heavy one, or none, because they have to come after what
-    /// is kept.
+    /// How many of these a guest makes known: those before the first heavy one, or none if something is kept that comes
+    /// before them.
     pub(super) fn count_for_guest(&self, batch: &VecDeque<Kept>) -> usize {
         let is_light = |kept: &&Kept| matches!(kept, Kept::Do(action) if is_light(action));
         if self.is_empty() { batch.iter().take_while(is_light).count() } else { 0 }
@@ -82,7 +83,7 @@ impl Backlog {
         self.change(|queue| queue.kept.append(&mut kept));
     }
 
-    /// What the resident is to do next. It [says](Self::be_done) when it has.
+    /// Takes what the resident must do next. It [says](Self::be_done) when it is done.
     pub(super) fn next(&self) -> VecDeque<Kept> {
         self.change(|queue| {
             let all = mem::take(&mut queue.kept);
@@ -97,8 +98,8 @@ impl Backlog {
         self.change(|queue| queue.is_busy = false);
     }
 
-    /// Whoever was at it leaves the rest to others; nothing comes before what it has in hand, which may be of an item of
-    /// this task.
+    /// Puts back what a thread leaves to others. What it is still at comes before all that; if it is an item of a task,
+    /// `item_of`, news of that task are held.
     pub(super) fn give_back(&self, mut rest: VecDeque<Kept>, item_of: Option<u64>) {
         self.change(|queue| {
             rest.append(&mut queue.kept);
@@ -108,7 +109,7 @@ impl Backlog {
         });
     }
 
-    /// What this one had in hand is done.
+    /// Holds the news of this task no longer, as what came before them is done.
     pub(super) fn release(&self, task: u64) {
         self.change(|queue| {
             let index = queue.held.iter().position(|&held| held == task);
@@ -135,7 +136,8 @@ impl Queue {
     fn holds(&self, kept: &Kept) -> bool {
         match kept {
             Kept::Do(action) => action.task().is_some_and(|task| self.held.contains(&task.id())),
-            // Only then: whoever is at an outcome may wait for what comes of the loss of another worker.
+            // Only of this task: code that handles its outcome may wait for what follows from the loss of another
+            // worker.
             Kept::Gone(_, _, running) => running.is_some_and(|task| self.held.contains(&task)),
         }
     }
@@ -157,7 +159,7 @@ impl Action<Kinds> {
     }
 }
 
-/// Whether any thread may do it: it takes no time, and calls no code of the user but wakers, and what decodes or drops
+/// Whether any thread may do it: it takes no time, and calls no user code except wakers and what decodes or drops
 /// something small.
 fn is_light(action: &Action<Kinds>) -> bool {
     match action {

@@ -1,9 +1,10 @@
-//! Does what the [scheduler](super::scheduler) says, on one thread at a time for all workers of a pool: on whichever
-//! [leads](crate::process::pool::leader).
+//! Carries out what the [scheduler](super::scheduler) decides, for all workers of a pool, on one thread at a time: the
+//! one that [leads](crate::process::pool::leader).
 //!
-//! Everybody tells the scheduler what has happened, under its lock; what is to be sent is queued there as well, so that it
-//! is sent in this order. All the rest follows without the lock. Callers write to the channels themselves. Only the
-//! driver reads them, and only it ends and reaps processes, so that no number of a process is used that is not ours.
+//! Every thread tells the scheduler what has happened, under its lock. What must be sent is queued under the same lock,
+//! so that it is sent in this order; all other actions follow without it. Callers write to the channels themselves.
+//! Only the driver reads from them, and only the driver kills and reaps processes, so that no process id is used once
+//! it may be that of a foreign process.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -35,9 +36,9 @@ use crate::process::protocol::wire::WireError;
 use crate::sync::block_on::Sleeper;
 use crate::sync::spin::AdaptiveSpin;
 
-/// How often one worker is read from before the others have their turn.
+/// How many times to read from one worker before the others have their turn.
 const READS: usize = 64;
-/// The same after its end: more than any channel holds.
+/// The same after its end: enough for more than any channel holds.
 const LAST_READS: usize = 256;
 /// For how long to spin after a message, in case another one follows.
 const RECENTLY: Duration = Duration::from_micros(20);
@@ -48,12 +49,12 @@ pub(super) struct Driver {
     pub(super) poller: Arc<Poller>,
     /// What was received in this turn, to be made known after it.
     heard: RefCell<Vec<Kept>>,
-    /// When a guest has heard something.
+    /// When a guest last received something.
     last_heard: Option<Instant>,
     spin: AdaptiveSpin,
     pub(super) peers: HashMap<WorkerId, Peer>,
     unwatched: Unwatched,
-    /// Workers that were given up, which still have time to end, or their launchers have.
+    /// Workers that were given up, but whose process or launcher still has time to end.
     lingering: BTreeMap<WorkerId, Ending>,
     remnants: Remnants,
     /// When heartbeats are due next.
@@ -109,15 +110,15 @@ impl Drive for Driver {
         #[cfg(feature = "cluster")]
         let is_done = is_done && self.crews.are_over();
         if is_done {
-            // Kept, for there is something to wait for until it has ended.
+            // Kept, as `Pool::drain` waits until it has ended.
             state.relay.iter().for_each(|relay| relay.finish());
         }
-        // A worker that comes too late is to be ended.
+        // A worker that comes too late must still be ended.
         let is_over = is_done && state.unanswered == 0;
         if is_over {
             state.starter = None;
             state.waiting.clear();
-            // With the lock held: whoever submits something after all makes others.
+            // With the lock held, so that a task submitted after all finds no threads, and starts new ones.
             self.pool.release();
         }
         drop(state);
@@ -146,7 +147,7 @@ impl Driver {
         }
     }
 
-    /// After a message, the next one may come sooner than a thread is woken.
+    /// Spins first if something was received recently: the next message may come sooner than a thread is woken.
     fn wait_briefly(&mut self, sleeper: &Sleeper, timeout: Option<Duration>) -> Vec<Ready> {
         let mut heard = Vec::new();
         if self.last_heard.is_some_and(|at| at.elapsed() < RECENTLY) {
@@ -177,7 +178,7 @@ impl Driver {
     }
 
     fn tell_locked(&self, mut state: MutexGuard<'_, State>, event: Event<Kinds>) {
-        // The driver's own events are never out of turn.
+        // Events of the driver are never out of turn.
         let _ = state.scheduler.handle(event, Instant::now());
         self.follow(state);
     }
@@ -189,23 +190,23 @@ impl Driver {
         self.pool.follow(state, |actions| self.keep(actions));
     }
 
-    /// Until the end of this turn.
+    /// Keeps what must be made known until the end of this turn.
     fn keep(&self, actions: Vec<Action<Kinds>>) {
         let (mut heard, kept) = (self.heard.borrow_mut(), actions.into_iter().map(Kept::Do));
         if heard.is_empty() {
-            // In the memory that they are in.
+            // Collected in place.
             *heard = kept.collect();
         } else {
             heard.extend(kept);
         }
     }
 
-    /// Returns until when to wait then, unless it is told that it is sooner.
+    /// Does what was posted. Returns when to look at the time next; other threads may move that forward meanwhile.
     fn do_what_was_posted(&mut self) -> Option<Instant> {
         loop {
             let mut state = self.pool.lock();
             let (arrivals, posted) = (mem::take(&mut state.arrivals), mem::take(&mut state.posted));
-            // Dropping these tells those who wait.
+            // Dropping these wakes the threads that wait for the driver.
             let waiting = mem::take(&mut state.waiting);
             if arrivals.is_empty() && posted.is_empty() && waiting.is_empty() {
                 self.pool.is_polling.store(true, Ordering::SeqCst);
@@ -271,7 +272,7 @@ impl Driver {
         listening
     }
 
-    /// Reads once, and sends what there was no room for.
+    /// Reads once, and sends what there was no room for before.
     fn receive(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { return };
         if peer.channel.is_full() {
@@ -284,8 +285,8 @@ impl Driver {
         }
     }
 
-    /// Takes in everything that a worker has sent or noted so far. Not of one that is gone, of which everything was
-    /// received: its start of a task must not be reported after its end.
+    /// Takes in everything that a worker has sent or noted so far. Does nothing for a worker that is gone, from which
+    /// everything was received: the start of a task must not be reported after its end.
     fn look(&mut self, worker: WorkerId) {
         self.receive_all(worker);
         let Some(peer) = self.peers.get_mut(&worker) else { return };
@@ -341,7 +342,7 @@ impl Driver {
         }
         peer.rest();
         if let (Some(relay), Some(_)) = (&state.relay, peer.process.spoken()) {
-            // What tasks have said until their ends was read already.
+            // What tasks had written until they ended was read, and must be passed on.
             relay.wake();
         }
         self.follow(state);
@@ -365,7 +366,7 @@ impl Driver {
         self.see_disconnected(worker);
     }
 
-    /// If nothing else is known of a process, it has ended with its connection.
+    /// Takes the end of the connection for that of the process, if nothing else shows when the process ends.
     fn see_disconnected(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         if peer.process.disconnect(if peer.is_leaving { WorkerExit::Code(0) } else { WorkerExit::Unknown }) {
@@ -380,7 +381,7 @@ impl Driver {
         self.tell(Event::Glanced(worker, is_stopped));
     }
 
-    /// Lets a worker stand still, or go on.
+    /// Stops or continues a worker.
     fn stop(&self, worker: WorkerId, is_stopped: bool) {
         if let Some(peer) = self.peers.get(&worker) {
             peer.stop(is_stopped);
@@ -425,20 +426,20 @@ impl Driver {
         end.into_iter().for_each(|end| self.tell_gone(worker, end));
     }
 
-    /// Sees to what is left of a process that has ended: what it has started goes with it, unless it was to end.
+    /// Cleans up after a process that has ended: what it has started is killed, unless it was leaving.
     pub(super) fn bury(&mut self, child: ChildProcess, is_launcher: bool, is_leaving: bool) {
         child.pidfd().into_iter().for_each(|pidfd| self.poller.remove(pidfd));
         if is_launcher && !is_leaving && matches!(child.exit(), Some(WorkerExit::Signal(_))) {
             return self.remnants.keep(child, Instant::now());
         }
         if !is_leaving {
-            // It is not reaped yet, so that nobody else has its number.
+            // It is not reaped yet, so that its process id is not reused.
             child.kill();
         }
         child.reap();
     }
 
-    /// What a worker had said before its end still counts, sent or not.
+    /// Takes in what a worker had said before its end, sent or only noted: it still counts.
     fn hear_last(&mut self, worker: WorkerId) {
         for _ in 0..LAST_READS {
             let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { break };
@@ -457,8 +458,8 @@ impl Driver {
         self.take_in(worker);
     }
 
-    /// A process that was killed does not end, or one that was started too late has come: it is not waited for any longer. A
-    /// launcher has more time, to end its job.
+    /// Waits no longer for a process that was killed and does not end, or that has come too late. A launcher has more
+    /// time, to end its job.
     fn give_up(&mut self, worker: WorkerId) {
         #[cfg(feature = "cluster")]
         if !self.peers.contains_key(&worker) {
@@ -481,13 +482,13 @@ impl Driver {
         self.sever(worker, None);
     }
 
-    /// Ends the launchers that have had their time.
+    /// Ends launchers and processes whose time is over.
     fn see_to_lingering(&mut self) {
         let now = Instant::now();
         let had_remnants = !self.remnants.is_empty();
         let mut next = self.remnants.see_to(now);
         if had_remnants && self.remnants.is_empty() {
-            // This may have been all that was left to do, which is seen after this turn.
+            // Nothing else may be left to do, which is checked after this turn: so do not wait in it.
             next = Some(now);
         }
         self.lingering.retain(|worker, ending| {
@@ -495,7 +496,7 @@ impl Driver {
             next = next.into_iter().chain(due).min();
             due.is_some()
         });
-        // Whoever looks at the time has forgotten when to do so next.
+        // The timer was cleared when it was due: set it again.
         next.into_iter().for_each(|until| self.pool.look_by(until));
     }
 

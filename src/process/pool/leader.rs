@@ -1,6 +1,6 @@
-//! Leader and followers: of the threads that wait for something, one does what has to be done for it to come about. So
-//! it comes without another thread, which would have to be woken, and to wake it. A thread of its own, the resident, leads
-//! while nobody waits.
+//! Leader and followers: of the threads that wait for something, one does the work that brings it about. So no other
+//! thread need be woken for that work, nor wake the one that waits. The pool's own thread, the resident, leads while no
+//! other thread waits.
 //!
 //! ```text
 //! free ──────► led ──────► free      a guest leaves once it is woken, the resident once somebody follows
@@ -10,12 +10,12 @@
 //!                                           nobody follows: the resident is to come when it is time
 //! ```
 //!
-//! What the leader hears of may call code of the user, which may wait. So it is [done aside](Lead::aside): the leader still
-//! has the lead, and what is driven is free. If that code is about to wait, the leader [resigns](Leadership::resign), and
-//! is one of those who wait afterwards.
+//! Handling what the leader receives may call user code, which may wait. So this is [done aside](Lead::aside): the
+//! leader keeps the lead, but leaves what is driven unlocked. If that code is about to wait, the leader
+//! [resigns](Leadership::resign), and is one of the threads that wait afterwards.
 //!
-//! No follower is forgotten: whoever leaves promotes one when the lead is free, and whoever follows tries once more to lead
-//! when it can be promoted.
+//! No follower is forgotten: a thread that leaves promotes one once the lead is free, and a thread that follows tries
+//! once more to lead once it can be promoted.
 //!
 //! The pattern is the one of Schmidt et al., "Leader/Followers" (2000).
 
@@ -43,16 +43,16 @@ pub(crate) struct Leadership<D, F> {
 pub(crate) trait Follower {
     /// Whether what it waits for has come, or it waits no longer.
     fn is_woken(&self) -> bool;
-    /// Sleeps until that, or a promotion; perhaps shorter.
+    /// Sleeps until it is woken or promoted; may return early.
     fn sleep(&self);
     fn promote(&self);
 }
 
-/// The lead, had by this thread until it is dropped. Then the next follower has it; or else `vacate` is called, which sees to
-/// it that the resident leads when it is time.
+/// The lead, which this thread has until it drops this. Then the next follower is promoted; if there is none, `vacate`
+/// is called, which has the resident lead when it is time.
 pub(crate) struct Lead<'a, D, F: Follower, V: Fn()> {
     leadership: &'a Leadership<D, F>,
-    /// Nothing once it is closed, or once this thread has resigned.
+    /// `None` once it is closed, or once this thread has resigned.
     driven: Option<MutexGuard<'a, Option<D>>>,
     vacate: V,
 }
@@ -62,7 +62,7 @@ impl<D, F: Follower, V: Fn()> Lead<'_, D, F, V> {
         self.driven.as_mut()?.as_mut()
     }
 
-    /// Does something that leaves alone what is driven. It returns whether this thread has not resigned meanwhile.
+    /// Runs `work` while what is driven is unlocked. `work` returns `false` if this thread has resigned meanwhile.
     pub(crate) fn aside(&mut self, work: impl FnOnce() -> bool) {
         let had_lead = self.driven.take().is_some();
         if work() && had_lead {
@@ -70,11 +70,11 @@ impl<D, F: Follower, V: Fn()> Lead<'_, D, F, V> {
         }
     }
 
-    /// There is nothing to do any more. Returns what was driven.
+    /// Ends the leadership, as nothing is left to do. Returns what was driven.
     pub(crate) fn close(mut self) -> Option<D> {
         let mut guard = self.driven.take()?;
         let driven = guard.take();
-        // First, for it may be opened again as soon as another thread can get at it.
+        // Before the unlocking, as it may be opened again as soon as another thread gets the lock.
         self.leadership.leader.store(CLOSED, Ordering::SeqCst);
         drop(guard);
         while let Some(follower) = self.leadership.next_follower() {
@@ -102,8 +102,8 @@ impl<D, F: Follower> Leadership<D, F> {
         self.leader.store(FREE, Ordering::SeqCst);
     }
 
-    /// Waits until this thread is woken: leads meanwhile, or sleeps while another does. `disturb` lets the resident look
-    /// whether somebody follows; for `vacate` see [`Lead`]. Returns early where there is nothing to do.
+    /// Waits until this thread is woken: leads meanwhile, or sleeps while another thread leads. `disturb` makes the
+    /// resident check for followers; for `vacate` see [`Lead`]. Returns early if there is nothing to do.
     pub(crate) fn wait<V: Fn()>(
         &self,
         this: &Arc<F>,
@@ -119,7 +119,7 @@ impl<D, F: Follower> Leadership<D, F> {
                     while lead.driven().is_some() && !this.is_woken() {
                         drive(&mut lead);
                     }
-                    // Whoever has resigned waits again.
+                    // A thread that has resigned waits again.
                     was_promoted = false;
                     continue;
                 }
@@ -140,13 +140,14 @@ impl<D, F: Follower> Leadership<D, F> {
         self.try_lead(RESIDENT).ok().map(|driven| self.lead_by(driven, vacate))
     }
 
-    /// Lets go of the lead that this thread has.
+    /// Gives up the lead that this thread has.
     pub(crate) fn resign(&self, vacate: &impl Fn()) {
         self.leader.store(FREE, Ordering::SeqCst);
         self.promote_next(vacate);
     }
 
-    /// Who follows after this has said that nobody does finds who leads, and disturbs the resident.
+    /// Whether any thread follows. One that follows after this has returned `false` finds out who leads, and disturbs
+    /// the resident.
     pub(crate) fn has_followers(&self) -> bool {
         !self.followers().is_empty()
     }
@@ -159,7 +160,7 @@ impl<D, F: Follower> Leadership<D, F> {
         Lead { leadership: self, driven: Some(driven), vacate }
     }
 
-    /// Or else who leads, or that there is nothing to do.
+    /// Takes the lead; otherwise returns who has it, or `CLOSED`.
     fn try_lead(&self, leader: u32) -> Result<MutexGuard<'_, Option<D>>, u32> {
         self.leader.compare_exchange(FREE, leader, Ordering::SeqCst, Ordering::SeqCst).map(|_| self.driven())
     }
@@ -168,7 +169,7 @@ impl<D, F: Follower> Leadership<D, F> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets this thread be promoted, and tries once more to lead.
+    /// Registers this thread as a follower, and tries once more to lead.
     fn follow(&self, this: &Arc<F>) -> Result<MutexGuard<'_, Option<D>>, u32> {
         self.followers().push_back(this.clone());
         let again = self.try_lead(GUEST);
@@ -179,7 +180,7 @@ impl<D, F: Follower> Leadership<D, F> {
         again
     }
 
-    /// Returns whether it followed, and was not promoted.
+    /// Returns whether this thread was still a follower, so that it was not promoted.
     fn unfollow(&self, this: &Arc<F>) -> bool {
         let mut followers = self.followers();
         let place = followers.iter().position(|other| Arc::ptr_eq(other, this));

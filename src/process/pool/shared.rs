@@ -1,5 +1,5 @@
-//! What all threads of a pool and its callers share. Whoever has an event tells the [scheduler](super::scheduler), and
-//! does what follows from it.
+//! What all threads of a pool and its callers share. A thread that has an event tells the
+//! [scheduler](super::scheduler), and does what follows from it.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -48,41 +48,41 @@ use crate::task::transitions;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Pool {
-    /// The process that it belongs to.
+    /// The process that the pool belongs to.
     process: ThisProcess,
     pub(crate) launch: Launch,
     pub(super) cancel_grace: Duration,
     pub(super) state: Mutex<State>,
-    /// There while the threads are.
+    /// Present while the threads are.
     pub(super) poller: Mutex<Option<Arc<Poller>>>,
-    /// Who drives.
+    /// Which thread drives.
     pub(super) leadership: Leadership<Box<dyn Drive>, Sleeper>,
     pub(super) standby: Standby,
     pub(super) backlog: Backlog,
-    /// Somebody polls, until [`State::timer`].
+    /// Whether a thread polls, until [`State::timer`].
     pub(super) is_polling: AtomicBool,
     pub(super) progress: Arc<Notifier>,
-    /// The leader has received something that is not made known yet.
+    /// Whether the leader has received something that is not made known yet.
     pub(super) is_telling: AtomicBool,
-    /// No task is left, and none will come.
+    /// Whether no task is left, and none will come.
     pub(super) is_done: AtomicBool,
     /// How often the resident was replaced.
     pub(super) replacements: AtomicU32,
     pub(super) has_remarked: AtomicBool,
     pub(super) windows: Windows,
-    /// Shared values that nobody needs any more, and workers still have.
+    /// Shared values that the program no longer needs, and workers still have.
     forgotten: Mutex<Vec<u64>>,
-    /// Of its first thread.
+    /// For starting the pool's first thread.
     pub(super) shortage: Shortage,
     this: Weak<Self>,
 }
 
 /// What the leader does.
 pub(super) trait Drive: Send {
-    /// Does what is to be done, then waits for news, and does what follows from them. A guest is not kept once it is woken.
-    /// Returns what is to be [made known](Pool::make_known).
+    /// Does what is due, waits for news, and handles them. Does not keep a guest once it is woken. Returns what must be
+    /// [made known](Pool::make_known).
     fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Kept>;
-    /// Whether nothing is left to do. Then the thread that starts workers ends as well.
+    /// Whether nothing is left to do. If so, ends the thread that starts workers as well.
     fn is_over(&self) -> bool;
 }
 
@@ -90,22 +90,22 @@ pub(super) struct State {
     pub(super) scheduler: Scheduler<Kinds>,
     /// The workers that have started, until they are known to be gone.
     pub(super) connections: BTreeMap<WorkerId, Connection>,
-    /// Its tasks were cancelled when it was closed.
+    /// Whether all tasks were cancelled when the pool was closed.
     pub(super) is_cancelled: bool,
-    /// What the driver is to do.
+    /// Orders for the driver.
     pub(super) posted: Vec<Order>,
-    /// How many workers are to be started of which the driver has not heard yet.
+    /// How many workers were ordered whose start or failure the driver has not taken in yet.
     pub(super) unanswered: usize,
-    /// Processes that were started, or could not be, for the driver.
+    /// Workers that were started, or could not be, for the driver to take in.
     pub(super) arrivals: Vec<(WorkerId, Started)>,
-    /// What there is to know of those that are started together.
+    /// News of workers that are started together, for the driver.
     #[cfg(feature = "cluster")]
     pub(super) crew_news: Vec<CrewNews>,
-    /// Who starts them; there while the threads are.
+    /// Passes orders to the thread that starts workers; present while the threads are.
     pub(super) starter: Option<Sender<StartOrder>>,
-    /// Who relays what workers and launchers write.
+    /// Relays what workers and launchers write.
     pub(super) relay: Option<Arc<Relay>>,
-    /// When the driver looks at the time.
+    /// When the driver looks at the time next.
     pub(super) timer: Option<Instant>,
     /// Dropped once the driver has done what was posted.
     pub(super) waiting: Vec<Sender<()>>,
@@ -162,7 +162,7 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The same, when a worker is gone.
+    /// Locks the state, and removes what belongs to a worker that is gone.
     pub(super) fn lock_without(&self, worker: WorkerId) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let connection = state.connections.remove(&worker);
@@ -179,8 +179,8 @@ impl Pool {
         self.tell(Event::Closed);
     }
 
-    /// Returns when the system was asked to stop the workers; or after a while, for the driver may be kept from it by code
-    /// of the user.
+    /// Returns once the system was asked to stop the workers, or after [`PATIENCE`], as user code may hold the driver
+    /// up.
     pub(crate) fn suspend(self: &Arc<Self>) {
         if !self.process.is_here() {
             return;
@@ -237,12 +237,12 @@ impl Pool {
         }
     }
 
-    /// Nobody drives any more.
+    /// Has a thread drive in time, as none does any more.
     pub(super) fn vacate(&self) {
         self.standby.call(self.urgency());
     }
 
-    /// How soon somebody is to drive.
+    /// How soon a thread must drive.
     pub(super) fn urgency(&self) -> Call {
         let is_woken = self.poller().as_ref().is_some_and(|poller| poller.is_woken());
         let state = self.lock();
@@ -255,15 +255,15 @@ impl Pool {
         }
     }
 
-    /// There may be something to hear soon, and perhaps nobody waits in a way that drives.
+    /// There may be something to receive soon, and perhaps no thread that waits drives.
     pub(super) fn expect_news(&self) {
         if self.leadership.is_free() {
             self.standby.call(Call::Soon);
         }
     }
 
-    /// Tells the scheduler, and does what follows; nothing in a process that was forked, which may drop what it has a copy
-    /// of: the tasks and the workers are not its own, and whoever had the lock is not there.
+    /// Tells the scheduler, and does what follows. Does nothing in a forked process, which may drop its copies of our
+    /// futures: the tasks and workers are not its own, and the thread that had the lock does not exist there.
     pub(super) fn tell(self: &Arc<Self>, event: Event<Kinds>) {
         if !self.process.is_here() {
             return;
@@ -276,7 +276,7 @@ impl Pool {
         self.tell_with(state, event, |actions| self.carry_out_all(actions));
     }
 
-    /// The same. What the user may notice of it is given to `carry_out`.
+    /// Like [`tell_locked`](Self::tell_locked), but passes what the user may notice to `carry_out`.
     pub(super) fn tell_with(
         &self,
         mut state: MutexGuard<'_, State>,
@@ -289,15 +289,15 @@ impl Pool {
         self.follow(state, carry_out);
     }
 
-    /// Does what is to be done, and lets go of the lock for all but what has to be in order. What the user may notice is
-    /// given to `carry_out`.
+    /// Carries out the effects: under the lock only what must be in order. Passes what the user may notice to
+    /// `carry_out`, which is called without the lock.
     pub(super) fn follow(&self, mut state: MutexGuard<'_, State>, carry_out: impl FnOnce(Vec<Action<Kinds>>)) {
         let (mut effects, mut channels, mut others) = (state.scheduler.take_effects(), Vec::new(), Vec::new());
         let had_posted = !state.posted.is_empty();
         let mut actions = effects.drain(..);
         while let Some(action) = actions.next() {
             if let Some(other) = self.do_in_order(&mut state, &mut channels, action) {
-                // For all that may follow, at once.
+                // Enough for all that may follow.
                 others.reserve(1 + actions.len());
                 others.push(other);
             }
@@ -320,7 +320,7 @@ impl Pool {
         }
     }
 
-    /// Does what has to be done under the lock, or gives it back.
+    /// Does what must be done under the lock; gives any other action back.
     fn do_in_order(&self, state: &mut State, channels: &mut Channels, action: Action<Kinds>) -> Option<Action<Kinds>> {
         match action {
             Action::Send(worker, task, place, wanted) => state.write(worker, channels, |connection| {
@@ -333,7 +333,7 @@ impl Pool {
                 connection.channel.outbox().request(Request::Quit);
             }),
             Action::Start(worker, task, seat) => {
-                // There while there is anybody who could start it, and else there is nobody who waits.
+                // Without a starter no worker can be started, and no task waits for one.
                 let function = task.map_or_else(any_function, |task| task.0.function);
                 let order = state.starter.as_ref().map(|starter| starter.send((worker, function, seat)));
                 state.unanswered += usize::from(order.is_some_and(|order| order.is_ok()));
@@ -349,7 +349,7 @@ impl Pool {
         None
     }
 
-    /// Wakes the driver at that time, unless it wakes before.
+    /// Wakes the driver at this time, unless it wakes earlier.
     pub(super) fn look_by(&self, at: Instant) {
         self.set_timer_to(&mut self.lock(), Some(at));
     }
@@ -368,14 +368,14 @@ impl Pool {
         }
     }
 
-    /// Sends what the socket has room for; the driver does the rest.
+    /// Sends what the socket has room for; the driver sends the rest.
     pub(super) fn send_off(&self, worker: WorkerId, channel: &Arc<Channel>) {
         channel.send_off_telling(|is_full| {
             self.poller().iter().for_each(|poller| poller.await_room(channel.as_fd(), worker, is_full));
         });
     }
 
-    /// Tells workers to forget shared values that nobody needs any more.
+    /// Tells workers to forget shared values that the program no longer needs.
     pub(super) fn forget_images(&self) {
         let forgotten = mem::take(&mut *self.forgotten());
         if forgotten.is_empty() {
@@ -399,7 +399,7 @@ impl Pool {
 }
 
 impl State {
-    /// Whether there is anything that only the leader does. A guest that was woken for it may have left.
+    /// Whether there is anything that only the leader does: a guest that was woken for it may have left.
     pub(super) fn has_posted(&self) -> bool {
         #[cfg(feature = "cluster")]
         let has_news = !self.crew_news.is_empty();
@@ -418,7 +418,7 @@ impl State {
     }
 }
 
-/// The driver does it: the last one who has let go may have any lock.
+/// Left to the driver: the thread that drops the last reference may hold any lock.
 impl Keeper for Pool {
     fn forget(&self, image: u64) {
         if !self.process.is_here() {
@@ -429,10 +429,10 @@ impl Keeper for Pool {
     }
 }
 
-/// Whoever blocks until tasks have ended drives meanwhile.
+/// A thread that blocks until tasks have ended drives meanwhile.
 impl Reactor for Pool {
     fn react(&self, sleeper: &Arc<Sleeper>) {
-        // A process that was forked is not to read what the workers say to this one.
+        // A forked process must not read what the workers say to this one.
         let Some(pool) = self.this.upgrade().filter(|_| self.process.is_here()) else { return };
         self.leadership.wait(sleeper, || self.interrupt(), |lead| pool.turn(lead, Some(sleeper)), || self.vacate());
     }
@@ -477,7 +477,8 @@ impl Owner for Pool {
         self.standby.is_there().then_some(self as Arc<dyn Reactor>)
     }
 
-    /// The resident would have to be woken for what another thread hears. So it is to hear that itself.
+    /// If another thread received something, it would have to wake the resident for it. So the resident receives it
+    /// itself.
     fn take_over(&self) {
         if self.leadership.is_free() && self.process.is_here() {
             self.standby.call(Call::Now);

@@ -1,4 +1,4 @@
-//! The driver's own thread while others drive: when it is to check that somebody does.
+//! The resident while other threads drive: when it must check that one does.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +11,7 @@ use crate::process::protocol::alarm::Alarm;
 pub(super) enum Call {
     /// Nothing is expected: 50 ms.
     Late,
-    /// Tasks run, which nobody listens to meanwhile: 200 µs, somewhat more than a thread takes to come back and wait
-    /// again.
+    /// Tasks run to which no thread listens: 200 µs, somewhat more than a thread takes to come back and wait again.
     Soon,
     Now,
 }
@@ -34,12 +33,12 @@ impl Standby {
         Ok(())
     }
 
-    /// Nobody is to be called any more.
+    /// Makes later calls do nothing.
     pub(super) fn close(&self) {
         *self.called() = Called::default();
     }
 
-    /// Without an alarm to call it, the driver's own thread is the only one that drives.
+    /// Whether the resident can be called. Without an alarm for that, it is the only thread that drives.
     pub(super) fn is_there(&self) -> bool {
         Alarm::EXISTS
     }

@@ -1,7 +1,7 @@
-//! How what the leader has heard is made known, where code of the user is called.
+//! Makes known what the leader has received, which may call user code.
 //!
-//! Whoever is within such code, which is about to wait, [hands over](crate::sync::relief): it keeps what it has in hand in
-//! the [backlog](super::backlog), and resigns where it leads. A resident has another thread take its place.
+//! When such code is about to wait, its thread [hands over](crate::sync::relief): it leaves what it has not begun to
+//! the [backlog](super::backlog), and resigns if it leads. A resident is replaced by another thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -25,17 +25,17 @@ use crate::sync::clock;
 use crate::sync::relief::{Relief, on_duty};
 use crate::task::{publish, transitions, watchdog};
 
-/// What a thread has in hand.
+/// What a thread has to make known.
 struct Telling {
     pool: Arc<Pool>,
     teller: Teller,
     rest: RefCell<VecDeque<Kept>>,
-    /// The task of which an item is being told.
+    /// The task whose item is being delivered.
     item_of: Cell<Option<u64>>,
 }
 
 impl Pool {
-    /// One turn of whoever leads: of the resident, where it is no guest.
+    /// One turn of the leader: the resident, unless there is a guest.
     pub(super) fn turn<V: Fn()>(
         self: &Arc<Self>,
         lead: &mut Lead<'_, Box<dyn Drive>, Sleeper, V>,
@@ -48,7 +48,7 @@ impl Pool {
         }
     }
 
-    /// Does what was heard of. Returns `false` where that was handed over meanwhile.
+    /// Makes a batch known. Returns `false` if the rest was handed over meanwhile.
     pub(super) fn make_known(self: &Arc<Self>, batch: Vec<Kept>, teller: Teller) -> bool {
         let is_left = self.tell_all(VecDeque::from(batch), teller);
         if is_left {
@@ -57,7 +57,7 @@ impl Pool {
         is_left
     }
 
-    /// All that was heard is known, or kept.
+    /// Notes that all that was received is known, or kept.
     pub(super) fn be_known(&self) {
         self.is_telling.store(false, Ordering::SeqCst);
         if self.is_done.load(Ordering::SeqCst) {
@@ -65,7 +65,7 @@ impl Pool {
         }
     }
 
-    /// Does what others have left to the resident.
+    /// Does what other threads have left to the resident.
     pub(super) fn work_off(self: &Arc<Self>) {
         while self.backlog.has_next() && self.tell_all(self.backlog.next(), Teller::Resident) {
             self.backlog.be_done();
@@ -78,7 +78,7 @@ impl Pool {
     fn tell_all(self: &Arc<Self>, batch: VecDeque<Kept>, teller: Teller) -> bool {
         let count = match teller {
             Teller::Guest => self.backlog.count_for_guest(&batch),
-            // What is held comes before it.
+            // What is in the backlog comes first.
             Teller::LeadingResident if !self.backlog.is_empty() => 0,
             Teller::LeadingResident | Teller::Resident => usize::MAX,
         };
@@ -101,8 +101,8 @@ impl Pool {
         actions.into_iter().for_each(|action| self.carry_out(action, heard_at));
     }
 
-    /// Makes known what has become of a task. Code of the user may be called: outputs are decoded and dropped, futures
-    /// are woken. It was heard of at that moment of the clock.
+    /// Makes known what has become of a task. User code may be called: outputs are decoded and dropped, futures are
+    /// woken. `heard_at` is the time of the clock at which it was received.
     pub(super) fn carry_out(&self, action: Action<Kinds>, heard_at: u64) {
         let caught = catch_unwind(AssertUnwindSafe(|| match action {
             Action::Begin(task) => {
@@ -143,10 +143,10 @@ impl Pool {
                     transitions::reject(task.task(), kind.clone(), error.clone().into());
                 }
             }
-            // Dropped here, and not under the lock; all others are the driver's, or were done.
+            // A task to forget is dropped here, not under the lock; all other actions were carried out before.
             _ => {}
         }));
-        // What was thrown may throw again when it is dropped.
+        // The payload of the panic may panic again when it is dropped.
         caught.unwrap_or_else(mem::forget);
     }
 
@@ -160,7 +160,7 @@ impl Pool {
 }
 
 impl Telling {
-    /// Does so many of them, and leaves the others to the resident.
+    /// Makes this many known, and leaves the others to the resident.
     fn tell(&self, count: usize) {
         let heard_at = clock::now();
         for _ in 0..count {
@@ -174,7 +174,7 @@ impl Telling {
                         actions.into_iter().rev().for_each(|action| rest.push_front(Kept::Do(action)));
                     });
                 }
-                // One by one, for code that is called for one may wait for another.
+                // One by one, as code that is called for one task may wait for another.
                 Some(Kept::Do(Action::Reject(tasks, failure))) if tasks.len() > 1 => {
                     let each = |task| Kept::Do(Action::Reject(vec![task], failure.clone()));
                     let mut rest = self.rest.borrow_mut();

@@ -1,6 +1,6 @@
-//! The threads of a pool: one that drives while nobody waits in a way that drives, and one that starts workers, for that
-//! blocks. They live until the pool is closed, and all of its tasks and workers have ended; and again for what is left of a
-//! chunk then.
+//! The threads of a pool: the resident, which drives while no thread that waits does, and one that starts workers,
+//! because that blocks. They live until the pool is closed and all of its tasks and workers have ended; the rest of a
+//! chunk that comes later has them started again.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -23,8 +23,8 @@ use crate::process::pool::terms::{Event, Failure as _};
 use crate::sync::shortage::Shortage;
 use crate::task::transitions;
 
-/// The stack of the thread that drives, which decodes outputs: as much as the one of `main` mostly has, for large arrays
-/// lie on it.
+/// Stack of the thread that drives, which decodes outputs: as much as that of `main` usually has, as large arrays lie
+/// on it.
 const DECODER_STACK: usize = 8 << 20;
 
 impl Pool {
@@ -49,7 +49,7 @@ impl Pool {
         }
     }
 
-    /// Has the threads started that a job needs, if it is to be run.
+    /// Starts the threads that a job needs; returns `None` if the job must not run.
     fn admit(self: &Arc<Self>, job: &Job) -> io::Result<Option<MutexGuard<'_, State>>> {
         let mut state = self.lock();
         if state.scheduler.is_closed() && (!was_accepted(job) || state.is_cancelled) {
@@ -59,10 +59,10 @@ impl Pool {
         Ok(Some(state))
     }
 
-    /// Has workers started ahead of need, until there are so many.
+    /// Has workers started ahead of need, until there are this many.
     pub(crate) fn prestart(self: &Arc<Self>, workers: usize) {
         let mut state = self.lock();
-        // Where that fails, it does so again for the first task, which says why.
+        // If this fails, it fails again for the first task, whose error says why.
         if !state.scheduler.is_closed() && self.start_threads(&mut state).is_ok() {
             self.tell_locked(state, Event::Prestarted(workers));
             self.expect_news();
@@ -76,7 +76,7 @@ impl Pool {
         let (starter, orders) = channel();
         let starting = self.clone();
         thread::Builder::new().name("progress-start".into()).spawn(move || starting.start_workers(&orders))?;
-        // What the system lacks now, it may have a moment later: the other thread tries again.
+        // What the system lacks now, it may have a moment later: the thread that was just started tries again.
         self.start_driver(state).or_else(|error| if is_shortage(&error) { Ok(()) } else { Err(error) })?;
         state.starter = Some(starter);
         Ok(())
@@ -94,18 +94,18 @@ impl Pool {
         let driving = self.clone();
         let started = spawn_resident(move || driving.drive(poller));
         if started.is_err() {
-            // Nobody else would end it.
+            // Nothing else would end it.
             state.relay.take().into_iter().for_each(|relay| relay.finish());
             self.release();
         }
         started
     }
 
-    /// Where the driver could not be started yet, tries that again while it may help, and somebody needs it.
+    /// If the driver could not be started yet, tries again while that may help and the driver is needed.
     fn await_driver(self: &Arc<Self>) -> io::Result<()> {
-        // Nobody is held up, so the tasks that follow a failure have as much time again.
+        // No caller is held up, so the tasks that follow a failure have as much time again.
         let was_started = Shortage::new().outlast(is_shortage, || {
-            // Once it is locked, whoever has started this thread is done.
+            // Once this is locked, the thread that has started this one is done.
             let mut state = self.lock();
             let is_needed = state.starter.is_some() && self.poller().is_none();
             if is_needed {
@@ -119,7 +119,7 @@ impl Pool {
         Ok(())
     }
 
-    /// There will be no driver: whatever waits is told why. What is submitted later has threads started anew.
+    /// Fails all waiting tasks, as there will be no driver. Tasks that are submitted later start the threads anew.
     fn give_up(&self, error: &io::Error) {
         let mut state = self.lock();
         (state.starter, state.unanswered) = (None, 0);
@@ -133,8 +133,7 @@ impl Pool {
         self.standby.close();
     }
 
-    /// The life of the thread that starts workers. It lives as long as they do, for the system may tell them when it
-    /// ends.
+    /// Body of the thread that starts workers. It lives as long as they do, as the system may tell them when it ends.
     fn start_workers(self: Arc<Self>, orders: &Receiver<StartOrder>) {
         if let Err(error) = self.await_driver() {
             return self.give_up(&error);
@@ -144,7 +143,7 @@ impl Pool {
             return self.start_crews(orders);
         }
         while let Ok((worker, function, seat)) = orders.recv() {
-            // It may have waited for too long, behind one that the system did not start.
+            // The order may have waited for too long, behind one that the system did not carry out.
             let is_wanted = self.lock().scheduler.has(worker);
             let started = if is_wanted { self.launch.start(function, seat) } else { Err(Failure::unanswered()) };
             let started = started.map(|(process, channel)| {
@@ -156,7 +155,7 @@ impl Pool {
         }
     }
 
-    /// Lets what a worker or its launcher writes be passed on.
+    /// Has the relay pass on what a worker or its launcher writes.
     fn relay(&self, process: &Process) {
         let Some(relay) = self.lock().relay.clone().filter(|relay| !relay.is_finishing()) else { return };
         if let Some(launched) = process.launched() {
@@ -167,20 +166,20 @@ impl Pool {
         }
     }
 
-    /// The life of the thread that drives while nobody waits.
+    /// Body of the first resident.
     fn drive(self: Arc<Self>, poller: Arc<Poller>) {
         self.leadership.open(Box::new(Driver::new(self.clone(), poller)));
         self.reside(self.replacements.load(Ordering::SeqCst));
     }
 
-    /// The resident drives while nobody waits, until it is replaced once more.
+    /// Drives while no other thread does, until this resident is replaced.
     fn reside(self: &Arc<Self>, replacement: u32) {
         let is_resident = || self.replacements.load(Ordering::SeqCst) == replacement;
         while is_resident() {
             self.work_off();
             let lead = if is_resident() { self.leadership.lead(|| self.vacate()) } else { None };
             if let Some(mut lead) = lead {
-                // What guests have left comes before what is heard next.
+                // What guests have left comes before what is received next.
                 while let Some(driver) = lead.driven().filter(|_| !self.backlog.has_next()) {
                     if self.backlog.is_empty() && driver.is_over() {
                         drop(lead.close());
@@ -198,8 +197,8 @@ impl Pool {
         }
     }
 
-    /// Has another thread take the place of the resident, which is about to wait in code of the user. Where there is none
-    /// to be had, it stays the resident, and whoever waits drives.
+    /// Has another thread replace the resident, which is about to wait in user code. If none can be started, it stays
+    /// the resident, and only threads that wait drive meanwhile.
     pub(super) fn replace_resident(self: &Arc<Self>) {
         let (pool, replacement) = (self.clone(), self.replacements.load(Ordering::SeqCst).wrapping_add(1));
         self.replacements.store(replacement, Ordering::SeqCst);
@@ -208,7 +207,7 @@ impl Pool {
         }
     }
 
-    /// Waits until there is something to be done by nobody else.
+    /// Waits until there is something to do that no other thread does.
     fn stand_by(&self) {
         let is_at_rest = || !self.backlog.has_next() && self.urgency() == Call::Late;
         while self.standby.wait() == Some(Call::Soon) && is_at_rest() {
@@ -217,7 +216,7 @@ impl Pool {
     }
 }
 
-/// What is left of a chunk was accepted before, and so it is to be run, even if all else has ended.
+/// The rest of a chunk was accepted with the chunk, so it must run even if all else has ended.
 fn was_accepted(job: &Job) -> bool {
     job.task().core.items().is_some_and(|items| items.are_rest())
 }
