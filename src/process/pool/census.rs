@@ -1,4 +1,4 @@
-//! What the [scheduler](super::scheduler) can be asked.
+//! What others can ask the [scheduler](super::scheduler).
 
 use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::{Phase, Slot};
@@ -20,22 +20,22 @@ impl<K: Types> Scheduler<K> {
         self.is_closed
     }
 
-    /// Whether a worker is replaced after some tasks.
+    /// Whether workers are replaced after a number of tasks.
     pub(crate) fn limits_tasks(&self) -> bool {
         self.settings.max_tasks < u64::MAX
     }
 
-    /// Whether something is to be done.
+    /// Whether there are actions to carry out.
     pub(crate) fn has_effects(&self) -> bool {
         !self.effects.is_empty()
     }
 
-    /// Whether every task has ended, and every worker.
+    /// Whether it is closed, and every task and every worker has ended.
     pub(crate) fn is_done(&self) -> bool {
         self.is_closed && self.slots.is_empty() && self.held.is_empty() && !self.has_queued()
     }
 
-    /// Whether there is nothing to be heard, unless somebody submits a task, or a worker ends that has none.
+    /// Whether nothing will be received, unless a task is submitted or an idle worker ends.
     pub(crate) fn is_at_rest(&self) -> bool {
         let is_idle = |slot: &Slot<K>| matches!(slot.phase, Phase::Serving(_)) && slot.sent.is_empty();
         !self.is_closed && !self.has_queued() && self.held.is_empty() && self.slots.values().all(is_idle)
@@ -48,19 +48,19 @@ impl<K: Types> Scheduler<K> {
             ready: ready.clone().count(),
             busy: ready.filter(|slot| !slot.sent.is_empty()).count(),
             lost: self.lost,
-            // Those that were cancelled may not be forgotten yet.
+            // Tasks that were cancelled may still be in the queue.
             queued: self.queue.iter().filter(|task| !task.has_ended()).count(),
         }
     }
 
-    /// Whether a worker is waited for, or there.
+    /// Whether a worker is there, or expected.
     pub(crate) fn has(&self, worker: WorkerId) -> bool {
         self.slots.contains_key(&worker)
     }
 
     /// Whether the system is still to answer whether a worker was started.
     pub(super) fn is_starting_any(&self) -> bool {
-        // The last ones are.
+        // Workers that are being started are among the last.
         self.starts.answer_by().is_some() && self.slots.values().rev().any(|slot| slot.phase == Phase::Starting)
     }
 
@@ -74,7 +74,8 @@ impl<K: Types> Scheduler<K> {
         self.slots.get(&worker)?.sent.front().map(|sent| sent.task.id())
     }
 
-    /// The last ones first, or else workers that become free would begin with them.
+    /// All tasks that have not ended, the last ones first: to end them in the other order would free workers to begin
+    /// the rest.
     pub(crate) fn unended(&self) -> Vec<K::Task> {
         let sent = self.slots.values().flat_map(|slot| &slot.sent).map(|sent| &sent.task);
         let mut tasks: Vec<K::Task> = sent.chain(&self.queue).chain(self.held.values()).cloned().collect();

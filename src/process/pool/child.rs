@@ -1,4 +1,4 @@
-//! A process that this program has started, and that it has to reap.
+//! A process that this program has started and must reap.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,12 +10,13 @@ use crate::error::WorkerExit;
 
 pub(crate) struct ChildProcess {
     pid: Pid,
-    /// Where there are such descriptors.
+    /// `None` where there are no such descriptors.
     pidfd: Option<OwnedFd>,
 }
 
 impl ChildProcess {
-    /// One that was just started, and what is set up for it. Where that fails, it is ended, and leaves nothing behind.
+    /// Takes over a process that was just started, and sets something up for it. If that fails, kills and reaps the
+    /// process.
     pub(super) fn adopt<T>(
         mut child: Child,
         set_up: impl FnOnce(&mut Child) -> io::Result<T>,
@@ -25,7 +26,7 @@ impl ChildProcess {
             Ok((Self { pid, pidfd: open_pidfd(pid) }, set_up))
         });
         if adopted.is_err() {
-            // It may have ended by itself.
+            // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -41,23 +42,23 @@ impl ChildProcess {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
-    /// From now on its end is polled for, instead of waited for.
+    /// From now on, its end is polled for instead of waited for.
     #[cfg(feature = "cluster")]
     pub(super) fn forget_pidfd(&mut self) {
         self.pidfd = None;
     }
 
-    /// Ends it now, with everything in its process group.
+    /// Kills it, with everything in its process group.
     pub(super) fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
-    /// Ends it now, and nothing else of its process group.
+    /// Kills it, and nothing else in its process group.
     pub(super) fn kill_alone(&self) {
         self.signal_alone(Signal::KILL);
     }
 
-    /// Asks it to end, and nobody else. If it stands still, it is to hear that.
+    /// Asks it to end, and no other process. If it is stopped, continues it, so that it can end.
     pub(super) fn terminate(&self) {
         self.signal_alone(Signal::TERM);
         self.signal_alone(Signal::CONT);
@@ -68,7 +69,7 @@ impl ChildProcess {
         if self.has_number() {
             // The only error is that it has ended.
             let _ = kill_process_group(self.pid, signal);
-            // It may be about to have one, or have left it.
+            // It may not have its own group yet, or may have left it.
             let _ = kill_process(self.pid, signal);
         }
     }
@@ -79,7 +80,7 @@ impl ChildProcess {
         }
     }
 
-    /// Whether its number is its own: once somebody else has reaped it, that may belong to any process.
+    /// Whether the process id is still its own: once somebody else has reaped it, that may belong to any process.
     fn has_number(&self) -> bool {
         look(self.pid, WaitIdOptions::EXITED).is_ok()
     }
@@ -89,7 +90,7 @@ impl ChildProcess {
         stopped(self.pid)
     }
 
-    /// How it ended, if it has. It is not reaped yet.
+    /// How it ended, if it has. Does not reap it.
     pub(super) fn exit(&self) -> Option<WorkerExit> {
         match look(self.pid, WaitIdOptions::EXITED) {
             Ok(status) => status.map(|it| WorkerExit::from_parts(it.exit_status(), it.terminating_signal())),
@@ -98,7 +99,7 @@ impl ChildProcess {
         }
     }
 
-    /// Lets the system forget a process that has ended.
+    /// Reaps it, if it has ended.
     pub(super) fn reap(&self) {
         let _ = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
@@ -109,7 +110,7 @@ pub(super) fn stopped(pid: Pid) -> Option<i32> {
     look(pid, WaitIdOptions::STOPPED).ok()??.stopping_signal()
 }
 
-/// Why a worker makes no progress that somebody has stopped.
+/// Why a worker that somebody has stopped makes no progress.
 pub(super) fn stopped_by(signal: i32) -> String {
     format!("it was stopped ({}), as by a debugger or because it had touched the terminal", WorkerExit::Signal(signal))
 }

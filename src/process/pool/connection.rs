@@ -18,7 +18,7 @@ pub(super) struct Connection {
     pub(super) channel: Arc<Channel>,
     /// Where the worker is, once it has said so.
     pub(super) site: Option<Site>,
-    /// Which tasks its lines belong to, where they come here.
+    /// Tells which tasks its lines belong to, if its output comes here.
     speakers: Option<Arc<Speakers>>,
     /// The shared values that it was sent, and was not told to forget.
     known_images: HashSet<u64>,
@@ -30,8 +30,8 @@ impl Connection {
         Self { channel, site: None, speakers, known_images: HashSet::new() }
     }
 
-    /// Queues a task, after the shared values that it refers to and the worker does not have. `keeper` is told when nobody
-    /// needs one of those any more.
+    /// Queues a task, after the shared values that it refers to and the worker does not have. `keeper` is told when one
+    /// of those is no longer needed.
     pub(super) fn run(&mut self, task: &Queued, place: u64, wanted: u32, keeper: impl Fn() -> Weak<dyn Keeper>) {
         self.speakers.iter().for_each(|speakers| speakers.add(place, task.task().clone()));
         self.channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
@@ -45,7 +45,7 @@ impl Connection {
         outbox.run(run, (function, task.task().core.given_name()), format, &task.input());
     }
 
-    /// Queues what is wanted of a task. That it is to end is also put where its next progress call sees it.
+    /// Queues what is wanted of a task. A cancellation is also written where the task's next progress call sees it.
     pub(super) fn want(&self, id: u64, wanted: u32) {
         if let Some(live) = self.channel.memory().and_then(Memory::live).filter(|_| wanted & state::CANCEL != 0) {
             live.request_end(id, state::cause(wanted));

@@ -1,11 +1,12 @@
-//! How a process is ended that is not needed any more: a launcher is asked, then killed, with a time limit for each step.
+//! Ends a process that is no longer needed: a launcher is asked, then killed, with a time limit for each step.
 
 use std::time::{Duration, Instant};
 
 use crate::process::pool::child::ChildProcess;
 
-/// How long it may take after it was asked: it has to end its workers and its job, which it leaves behind when it is killed.
-/// The same after it was killed: on a machine that is busy, that takes its time as well.
+/// How long a process may take after it was asked: a launcher has to end its workers and its job, which it leaves
+/// behind if it is killed. Also how long it may take after it was killed, as a busy machine takes its time for that
+/// too.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug)]
@@ -24,24 +25,24 @@ enum Step {
 }
 
 impl Ending {
-    /// Its work is done. It may end by itself until then.
+    /// A process whose work is done: it has until then to end by itself.
     #[cfg(feature = "cluster")]
     pub(super) fn expected(until: Instant) -> Self {
         Self { step: Step::Expected, until }
     }
 
-    /// It has been asked to end.
+    /// A process that was asked to end.
     pub(super) fn asked(now: Instant) -> Self {
         Self { step: Step::Asked, until: now + PATIENCE }
     }
 
-    /// Whether it may end by itself, and was not asked to.
+    /// Whether it has time to end by itself, and was not asked to.
     #[cfg(feature = "cluster")]
     pub(super) fn is_expected(self) -> bool {
         self.step == Step::Expected
     }
 
-    /// It was killed.
+    /// A process that was killed.
     pub(super) fn killed(now: Instant) -> Self {
         Self { step: Step::Killed, until: now + PATIENCE }
     }

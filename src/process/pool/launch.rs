@@ -40,11 +40,11 @@ const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
 
 /// A worker that is running, as far as this program can see it.
 pub(crate) enum Process {
-    /// The worker itself: what it was started from, and what it writes, where that comes here.
+    /// The worker itself, what it was started from, and what it writes, if that comes here.
     Worker { child: ChildProcess, program: usize, spoken: Option<Spoken> },
-    /// What has started the worker.
+    /// The launcher that has started the worker.
     Launcher { child: ChildProcess, launched: Launched },
-    /// Somebody else has started the worker, so its end is that of its connection: how that ended, and when.
+    /// A worker that was started elsewhere, so that its end is that of its connection: how that ended, and when.
     #[cfg_attr(not(feature = "cluster"), expect(dead_code, reason = "only crews have such workers"))]
     Elsewhere { launched: Launched, disconnected: Option<(WorkerExit, Instant)> },
 }
@@ -53,21 +53,21 @@ pub(crate) enum Process {
 #[derive(Clone, Debug)]
 pub(crate) struct End {
     pub(crate) exit: WorkerExit,
-    /// What it had sent that made no sense.
+    /// What was wrong with what it had sent.
     pub(crate) fault: Option<WireError>,
     /// The signal that had stopped it when it was killed.
     pub(crate) stopped: Option<i32>,
-    /// What it was running to become ready.
+    /// The initializer that it was running.
     pub(crate) initializer: Option<&'static str>,
     /// What it was started from.
     pub(crate) program: usize,
-    /// What its task had said last.
+    /// The last record of its task.
     pub(crate) record: Option<Record>,
-    /// What is known where a launcher has started it.
+    /// What is known about it, if a launcher has started it.
     pub(crate) remains: Option<Box<Remains>>,
-    /// Whether all that it had said is known, sent or not.
+    /// Whether all that it had said is known, sent or only noted.
     pub(crate) is_exact: bool,
-    /// The end of what it had said on standard error, where that came here.
+    /// The end of what it had written to standard error, if that came here.
     pub(crate) last_words: String,
 }
 
@@ -89,13 +89,13 @@ pub(crate) fn missing(error: &io::Error) -> Option<&'static str> {
     }
 }
 
-/// Whether the same may go well a moment later.
+/// Whether the same may succeed a moment later.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     missing(error).is_some()
 }
 
 impl Failure {
-    /// The system did not start it.
+    /// The system could not start `what`.
     pub(crate) fn of_system(what: &str, error: &io::Error) -> Self {
         let missing = missing(error);
         let worth = if missing.is_some() { Worth::Patience } else { Worth::Attempts(3) };
@@ -104,7 +104,7 @@ impl Failure {
         Self { kind: TaskErrorKind::Rejected, error, worth }
     }
 
-    /// The system did not start those, also after a while where that might have helped.
+    /// The system could not start the threads, even after a while where waiting might have helped.
     pub(super) fn of_threads(error: &io::Error) -> Self {
         Self { worth: Worth::Attempts(1), ..Self::of_system("the threads that see to its workers", error) }
     }
@@ -118,7 +118,7 @@ impl Failure {
         Self { kind, error: what.into(), worth: Worth::Rounds(rounds) }
     }
 
-    /// A worker has not connected, though others have that the same command has started.
+    /// A worker has not connected, although others that the same command has started have.
     #[cfg(feature = "cluster")]
     pub(super) fn absent(launch: &Launch, patience: Duration, last_words: &str) -> Self {
         let mut what = format!(
@@ -167,7 +167,7 @@ impl terms::Failure<Box<End>> for Failure {
             // A process that somebody else has killed may survive the next time; one that dies by itself hardly ever
             // does.
             KILLED => Worth::Attempts(10),
-            // It went its way without coming to `init`, and will do so again.
+            // It ended without coming to `init`, and will do so again.
             WorkerExit::Code(0) => Worth::Attempts(1),
             _ => Worth::Attempts(3),
         };
@@ -186,7 +186,7 @@ impl terms::Failure<Box<End>> for Failure {
     fn not_ready(end: Box<End>) -> Self {
         let End { exit, remains, .. } = *end;
         if let Some(remains) = remains {
-            // That of many others is not ended for one of them.
+            // A launcher of many workers is not ended because of one of them.
             let story = if exit == WorkerExit::Unknown { remains.story_so_far() } else { remains.story(exit) };
             let what = format!("its worker{} has not started within the `start_timeout`: {story}", remains.site);
             return Self::launch(&remains, exit, what);
@@ -226,7 +226,7 @@ impl Launch {
             let memory = if self.without_memory { None } else { Memory::new().ok() };
             let mut first = Outbox::default();
             first.request(Request::Hello(self.hello(memory.is_some())));
-            // That a worker is gone already is noticed later.
+            // If the worker is gone already, that is noticed later.
             let _ = channel.send_first(&first.into_bytes(), memory);
         }
         self.prepare(&channel);
@@ -262,8 +262,8 @@ impl Launch {
     }
 
     fn spawn(&self, task: &str, seat: Seat) -> io::Result<(Process, Channel)> {
-        // One after the other where a socket cannot be made and marked as private in one step: a worker that is started
-        // meanwhile would inherit the channel of this one. Elsewhere, a start that hangs holds up no other pool.
+        // One at a time where a socket cannot be created close-on-exec in one step: a worker that is started meanwhile
+        // would inherit the channel of this one. Elsewhere, a start that hangs holds up no other pool.
         static SPAWNING: Mutex<()> = Mutex::new(());
         let is_exclusive = !cfg!(target_os = "linux");
         let _one_at_a_time = is_exclusive.then(|| SPAWNING.lock().unwrap_or_else(PoisonError::into_inner));
@@ -274,7 +274,7 @@ impl Launch {
             let values = Values { index, count: self.max_workers, host: self.launcher.host(host), attempt };
             let command = self.launcher_command(values, [worker_args::LAUNCHED.into(), worker_args::argument(task)])?;
             let (child, launched) = Launched::start(&self.launcher, values, command, theirs)?;
-            // All of the file may have to be read for it: not where it is compared, with the lock of the pool, while no
+            // Computed here, as that may read the whole file: where the id is compared, the pool is locked and no
             // heartbeats are sent.
             let _ = build_id::of_this_process();
             return Ok((Process::Launcher { child, launched }, channel));
@@ -307,7 +307,7 @@ impl Launch {
         Ok(command)
     }
 
-    /// The error of a worker that was not started, which may be because of the directory.
+    /// Adds the directory to the error of a worker that was not started, if the directory may be the cause.
     fn name_directory(&self, error: io::Error) -> io::Error {
         let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory, io::ErrorKind::PermissionDenied];
         match &self.current_dir {
@@ -336,7 +336,7 @@ impl Launch {
     pub(super) fn surroundings(&self) -> Surroundings {
         let here = env::current_dir().ok();
         let directory = match (&self.current_dir, here) {
-            // The launcher may have gone somewhere else.
+            // The launcher may change the directory.
             (Some(directory), Some(here)) => Some(here.join(directory)),
             (directory, here) => directory.clone().or(here),
         };
@@ -371,7 +371,7 @@ impl Launch {
         Ok(())
     }
 
-    /// Whether a worker runs another build of the program.
+    /// How a worker's build of the program differs from this one, if it does.
     fn difference(&self, Ready { fingerprint, origin, .. }: &Ready) -> Option<String> {
         let theirs = fingerprint.binary;
         if self.launcher.is_local() {
@@ -387,7 +387,7 @@ impl Launch {
         })
     }
 
-    /// From when on a worker takes no task any more, if that is limited.
+    /// When a worker stops taking tasks, if that is limited.
     pub(crate) fn expiry(&self, origin: &Origin, now: Instant) -> Result<Option<Instant>, Failure> {
         let Some(Lifetime { of, margin }) = self.launcher.worker_lifetime() else { return Ok(None) };
         let left = if origin.lifetime == u64::MAX { of } else { Duration::from_secs(origin.lifetime) };
@@ -404,11 +404,11 @@ impl Launch {
         }
     }
 
-    /// Whether the initializer of a worker has left it fit for use. It takes no task from that time on.
+    /// Checks whether the initializer of a worker has left it fit for use. `expires` is when it stops taking tasks.
     pub(crate) fn judge(&self, outcome: Outcome, expires: Option<Instant>) -> Result<(), Failure> {
         let name = self.initializer.as_ref().map_or("", |initializer| initializer.function);
         let Outcome::Error(ending, texts) = outcome else {
-            // Another one would come to the same end.
+            // Another worker would fare no better.
             let is_over = expires.is_some_and(|at| at <= Instant::now());
             let what =
                 || format!("the initializer `{name}` of its worker took all the time of its `lifetime` for tasks");
@@ -421,7 +421,7 @@ impl Launch {
 }
 
 impl Process {
-    /// The process on this machine that is to be ended with it, if there is any.
+    /// The process on this machine that must be ended with it, if there is any.
     pub(super) fn child(&self) -> Option<&ChildProcess> {
         match self {
             Self::Worker { child, .. } | Self::Launcher { child, .. } => Some(child),
@@ -456,7 +456,7 @@ impl Process {
         if let Self::Worker { program, .. } = self { *program } else { program::chosen() }
     }
 
-    /// The worker has said where it is.
+    /// Takes in where the worker says it is.
     pub(super) fn greet(&mut self, origin: Origin) -> Site {
         match self {
             Self::Worker { .. } => Site::here(origin),
@@ -464,26 +464,26 @@ impl Process {
         }
     }
 
-    /// Its connection has ended, and with it the process, if nothing else is known of that. Returns whether that is so.
+    /// Takes the end of its connection for that of the process, if that was started elsewhere. Returns whether it was.
     pub(super) fn disconnect(&mut self, exit: WorkerExit) -> bool {
         let Self::Elsewhere { disconnected, .. } = self else { return false };
         disconnected.get_or_insert((exit, Instant::now()));
         true
     }
 
-    /// How it ended, if it has. It is not reaped yet.
+    /// How it ended, if it has. Does not reap it.
     pub(super) fn exit(&self) -> Option<WorkerExit> {
         match self {
             Self::Worker { child, .. } => child.exit(),
             Self::Launcher { child, .. } => child.exit().map(launched::exit_behind),
-            // What its launcher has to say of an end that nobody expected comes a moment later.
+            // What its launcher has to say about an unexpected end comes a moment later.
             Self::Elsewhere { disconnected, .. } => disconnected
                 .filter(|(exit, at)| *exit == WorkerExit::Code(0) || at.elapsed() >= LAST_WORDS)
                 .map(|(exit, _)| exit),
         }
     }
 
-    /// It has ended: what it has written is read to its end, and no further.
+    /// Notes that it has ended: what it has written is read to the end, and no further.
     pub(super) fn leave_streams(&self) {
         self.spoken().into_iter().for_each(Spoken::leave);
         self.launched().into_iter().for_each(Launched::leave);

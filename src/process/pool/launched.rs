@@ -19,13 +19,13 @@ use crate::process::workers::WorkerStatus;
 /// How many bytes are quoted of what came instead of a greeting.
 const QUOTED: usize = 400;
 
-/// What is known of a worker that a launcher has started.
+/// What is known about a worker that a launcher has started.
 pub(crate) struct Launched {
     site: Site,
     errors: Arc<LineStream>,
-    /// Its launcher has started others as well, which share its standard error.
+    /// Whether its launcher has started other workers too, which share its standard error.
     is_member: bool,
-    /// It has come by a connection of its own, so its launcher may go on when it has ended.
+    /// Whether it has connected by itself, so that its launcher may outlive it.
     has_connected: bool,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Site {
     pub(crate) origin: Option<Origin>,
 }
 
-/// What is known of a launched worker when it has ended.
+/// What is known about a launched worker when it has ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Remains {
     pub(crate) site: Site,
@@ -48,7 +48,7 @@ pub(crate) struct Remains {
     pub(crate) last_words: String,
     /// What came instead of a greeting.
     pub(crate) junk: String,
-    /// What has ended is its connection: its launcher, which has started others as well, may still run.
+    /// Whether what has ended is its connection; its launcher, which has started other workers too, may still run.
     has_connected: bool,
 }
 
@@ -65,7 +65,7 @@ impl Launched {
         Ok((child, Self { site, errors, is_member: false, has_connected: false }))
     }
 
-    /// Starts many, which share the standard error of the launcher.
+    /// Starts many workers, which share the standard error of the launcher.
     #[cfg(feature = "cluster")]
     pub(super) fn start_many(
         launcher: &Launcher,
@@ -79,7 +79,7 @@ impl Launched {
         Ok((child, Self { site: Site::new(launcher, values), errors, is_member: true, has_connected: false }))
     }
 
-    /// One of those, of this index, which has connected.
+    /// One of these workers, with this index, which has connected.
     #[cfg(feature = "cluster")]
     pub(super) fn member(&self, index: usize) -> Self {
         let site = Site { index, ..self.site.clone() };
@@ -90,14 +90,14 @@ impl Launched {
         &self.errors
     }
 
-    /// The launcher has ended.
+    /// Notes that the launcher has ended.
     pub(super) fn leave(&self) {
         if !self.is_member {
             self.errors.leave();
         }
     }
 
-    /// The worker has said where it is.
+    /// Takes in where the worker says it is.
     pub(crate) fn greet(&mut self, origin: Origin) -> &Site {
         self.site.origin = Some(origin);
         if self.is_member {
@@ -108,7 +108,7 @@ impl Launched {
         &self.site
     }
 
-    /// What is known when it has ended. `rest` is what could not be decoded.
+    /// What is known about it when it has ended. `rest` is what could not be decoded.
     pub(crate) fn remains(&self, rest: &[u8]) -> Remains {
         let is_one_of_many = self.is_member && self.site.origin.is_some();
         let last_words =
@@ -129,7 +129,7 @@ impl Site {
         Self { index: values.index, host, launcher: launcher.typed(values), origin: None }
     }
 
-    /// On this machine, without a launcher.
+    /// The site of a worker on this machine, without a launcher.
     pub(crate) fn here(origin: Origin) -> Self {
         Self { index: 0, host: None, launcher: String::new(), origin: Some(origin) }
     }
@@ -191,7 +191,7 @@ impl Remains {
         story
     }
 
-    /// The same of one that is not known to have ended.
+    /// The same for a launcher that is not known to have ended.
     pub(crate) fn story_so_far(&self) -> String {
         let mut story = format!("its launcher is `{}`", self.site.launcher);
         add_last_words(&mut story, &self.last_words);

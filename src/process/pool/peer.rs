@@ -1,4 +1,4 @@
-//! What the [driver](super::driver) knows of one worker, and what it makes of what that says.
+//! What the [driver](super::driver) knows about one worker, and how it understands the worker's messages.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -22,28 +22,28 @@ use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{MOST_SAID, Reply, Request, WireError};
 use crate::process::settings::Launch;
 
-/// How much a launcher may say before the worker does.
+/// How many bytes a launcher may write before the worker writes.
 const MOST_JUNK: usize = 64 * 1024;
 
-/// A process, and what is known of it.
+/// A process, and what is known about it.
 pub(super) struct Peer {
     pub(super) process: Process,
-    /// The number of those with whom it was started, where a command has started many.
+    /// The number of its crew, if one command has started many workers.
     #[cfg(feature = "cluster")]
     pub(super) crew: Option<u64>,
     pub(super) channel: Arc<Channel>,
     pub(super) decoder: Decoder,
     pub(super) introduction: Introduction,
-    /// Where it could fall out of reach, and was heard at all or has connected.
+    /// Set once it was heard or has connected, if it may fall out of reach.
     pub(super) pulse: Option<Pulse>,
-    /// From when on it takes no task.
+    /// When it stops taking tasks.
     pub(super) expires: Option<Instant>,
-    /// It is not read from any more.
+    /// Whether it is no longer read from.
     pub(super) is_severed: bool,
     pub(super) is_leaving: bool,
-    /// It is a launcher that was asked to end.
+    /// Whether it is a launcher that was asked to end.
     pub(super) is_asked: bool,
-    /// The scheduler knows of its end.
+    /// Whether the scheduler already knows of its end.
     pub(super) is_given_up: bool,
     pub(super) fault: Option<WireError>,
     pub(super) stopped: Option<i32>,
@@ -53,7 +53,7 @@ pub(super) struct Peer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Introduction {
     Greeting,
-    /// It runs this function.
+    /// The worker runs this function.
     Initializer(&'static str),
     Done,
 }
@@ -78,7 +78,7 @@ impl Peer {
         }
     }
 
-    /// Ends it unheard. Nobody expects anything of it.
+    /// Kills it without listening to it. Nothing more is expected from it.
     pub(super) fn abandon(&mut self) {
         self.process.child().into_iter().for_each(ChildProcess::kill);
         (self.is_severed, self.is_asked, self.is_given_up) = (true, true, true);
@@ -93,14 +93,14 @@ impl Peer {
             initializer: if let Introduction::Initializer(name) = self.introduction { Some(name) } else { None },
             program: self.process.program(),
             record: self.channel.memory().and_then(Memory::last_look),
-            // One that could not be ended may say more.
+            // A process that could not be ended may report more.
             is_exact: self.channel.memory().is_some() && self.fault.is_none() && exit != WorkerExit::Unknown,
             last_words: self.process.spoken().map(Spoken::last_words).unwrap_or_default(),
             remains: self.process.launched().map(|launched| Box::new(launched.remains(self.decoder.rest()))),
         }
     }
 
-    /// Keeps no memory for what is to come of it, where it may be one of a thousand.
+    /// Frees memory that was kept for what it will send, as it may be one of a thousand.
     pub(super) fn rest(&mut self) {
         #[cfg(feature = "cluster")]
         if self.crew.is_some() {
@@ -108,8 +108,8 @@ impl Peer {
         }
     }
 
-    /// Ends it. One that was launched may have a while for it: its launcher has to see to that. A launcher whose worker is
-    /// gone is about to end by itself, and to say how that has ended; a signal could cut it short.
+    /// Kills it. A launched worker may take a while to end, as its launcher has to end it. A launcher whose worker is
+    /// gone is about to end anyway, and to report how the worker ended, which a signal could cut short.
     pub(super) fn kill(&mut self) {
         if let Process::Worker { child, .. } = &self.process {
             self.stopped = child.stopped();
@@ -129,15 +129,16 @@ impl Peer {
         }
     }
 
-    /// Says something, for the outcome of a short task to come at once: the connection behind a launcher carries one small
-    /// message, and holds back the next one until something comes the other way (Nagle's algorithm). To be sent off then.
+    /// Queues a heartbeat, so that the outcome of a short task comes at once: the connection behind a launcher carries
+    /// one small message, and holds back the next until something comes the other way (Nagle's algorithm). The caller
+    /// must send it off.
     pub(super) fn answer(&self) {
         if !self.channel.is_full() {
             self.channel.outbox().request(Request::Beat);
         }
     }
 
-    /// Lets it stand still, or go on, as soon as what is to be sent to it is sent off.
+    /// Stops or continues it; a launched worker, once the caller has sent off what is queued.
     pub(super) fn stop(&self, is_stopped: bool) {
         match &self.process {
             Process::Worker { child, .. } => child.signal(if is_stopped { Signal::STOP } else { Signal::CONT }),
@@ -145,7 +146,7 @@ impl Peer {
         }
     }
 
-    /// Whether it has said who it is. What its launcher has said before that is skipped.
+    /// Whether the worker has said who it is. Skips what its launcher has written before that.
     pub(super) fn has_greeting(&mut self) -> Result<bool, WireError> {
         if self.introduction != Introduction::Greeting || self.process.launched().is_none() {
             return Ok(true);
@@ -153,7 +154,7 @@ impl Peer {
         self.decoder.skip_to_ready(MOST_JUNK)
     }
 
-    /// What has happened, as far as a worker has said so. Items that end with values, one after the other, are one event.
+    /// The next thing that the worker reports. Consecutive items that end with values are one event.
     pub(super) fn next_event(
         &mut self,
         worker: WorkerId,
@@ -176,7 +177,7 @@ impl Peer {
         }
     }
 
-    /// What a worker says before it is ready.
+    /// Handles what a worker says before it is ready.
     fn introduce(
         &mut self,
         worker: WorkerId,

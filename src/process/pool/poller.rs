@@ -1,4 +1,4 @@
-//! What the driver waits with: for channels, ends of processes, a time, and other threads.
+//! Waits on behalf of the driver: for channels, ends of processes, a time, and other threads.
 
 pub(crate) use imp::Poller;
 
@@ -7,7 +7,7 @@ use crate::process::pool::terms::WorkerId;
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ready {
-    /// There is something to be done, or it is time.
+    /// The driver was woken, or its timer is due.
     Turn,
     /// A worker has sent something, or takes more.
     Channel(WorkerId),
@@ -16,7 +16,7 @@ pub(crate) enum Ready {
     /// The command that has started many workers may have ended, or takes more.
     #[cfg(feature = "cluster")]
     Crew(u64),
-    /// Somebody wants to connect, or has something to say who has not proved to be a worker.
+    /// Something connects, or what has connected and not proved to be a worker has sent something.
     #[cfg(feature = "cluster")]
     Reception,
 }
@@ -40,7 +40,7 @@ mod imp {
     const TIMER: u64 = 1;
     #[cfg(feature = "cluster")]
     const RECEPTION: u64 = u64::MAX;
-    /// A bit that no number of a worker comes to.
+    /// A bit that no worker's number reaches.
     #[cfg(feature = "cluster")]
     const CREW: u64 = 1 << 63;
     /// How many events are taken at once.
@@ -49,13 +49,13 @@ mod imp {
     #[derive(Debug)]
     pub(crate) struct Poller {
         epoll: OwnedFd,
-        /// To set it costs a caller less than to wake the driver, which would do no more than wait again.
+        /// Setting it costs a caller less than waking the driver, which would only wait again.
         timer: OwnedFd,
         wake: WakePipe,
     }
 
     impl Poller {
-        /// Whether it tells of everything that was added.
+        /// Whether it reports events for everything that was added.
         #[cfg(feature = "cluster")]
         pub(crate) const TELLS_OF_ALL: bool = true;
 
@@ -77,20 +77,20 @@ mod imp {
             let _ = epoll::delete(&self.epoll, fd);
         }
 
-        /// Whether to wait for a channel to take more.
+        /// Sets whether to wait for a channel to take more.
         pub(crate) fn await_room(&self, fd: BorrowedFd<'_>, worker: WorkerId, is_full: bool) {
             let flags = if is_full { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-            // One that is not waited for any more is gone.
+            // Fails only for a channel that was removed.
             let _ = epoll::modify(&self.epoll, fd, data(Ready::Channel(worker)), flags);
         }
 
-        /// Wakes the driver at that time, in place of the one before.
+        /// Wakes the driver at this time instead of the one set before.
         pub(crate) fn set_timer(&self, at: Instant) {
-            // 0 would be never.
+            // 0 would disarm the timer.
             let left = at.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
             let never = Timespec { tv_sec: 0, tv_nsec: 0 };
             if let Ok(it_value) = Timespec::try_from(left) {
-                // The only errors are those of a wrong argument.
+                // The only errors are those of invalid arguments.
                 let once = Itimerspec { it_interval: never, it_value };
                 let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
             }
@@ -104,7 +104,7 @@ mod imp {
             self.wake.is_woken()
         }
 
-        /// Waits for something to happen, at most until the time-out. The descriptors are registered already.
+        /// Waits for something to happen, at most until the timeout. The descriptors are registered already.
         pub(crate) fn wait<'a>(
             &self,
             _channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerId, bool)>,
@@ -190,7 +190,7 @@ mod imp {
             }
         }
 
-        /// Lets the driver look at the time then, and at no other.
+        /// Has the driver look at the time then, instead of when it was set to before.
         pub(crate) fn set_timer(&self, at: Instant) {
             *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
             self.wake();
@@ -204,7 +204,7 @@ mod imp {
             self.wake.is_woken()
         }
 
-        /// Waits for something to happen, at most until the time-out.
+        /// Waits for something to happen, at most until the timeout.
         pub(crate) fn wait<'a>(
             &self,
             channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerId, bool)>,

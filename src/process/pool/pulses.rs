@@ -20,7 +20,7 @@ impl Driver {
                 self.peers.values().filter_map(|peer| Some(peer.pulse.as_ref()?.lost_at())).filter(|&at| at > now);
             self.next_beat = lost.chain([now + interval]).min();
         }
-        // Whoever looks at the time has forgotten when to do so next.
+        // The timer was cleared when it was due: set it again.
         self.next_beat.into_iter().for_each(|at| self.pool.look_by(at));
     }
 

@@ -1,4 +1,4 @@
-//! What the [scheduler](super::scheduler) handles here: tasks, and what is shared with workers.
+//! The types that the [scheduler](super::scheduler) handles in a pool: tasks, and what is shared with workers.
 
 use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +18,6 @@ use crate::task::remote::{RemoteLog, RemoteSnapshot};
 use crate::task::state::Unclaimed;
 use crate::task::{TaskRef, transitions};
 
-/// What the scheduler handles.
 pub(super) struct Kinds;
 
 impl Types for Kinds {
@@ -27,14 +26,14 @@ impl Types for Kinds {
     type Report = News;
     type Outcome = (RemoteSnapshot, Outcome);
     type Items = ItemsEnded;
-    /// It is rare, and large.
+    /// Boxed, as it is rare and large.
     type Exit = Box<End>;
     type Failure = Failure;
 }
 
 /// How the next items of a task have ended.
 pub(super) enum ItemsEnded {
-    /// Several with values, as [`codec::items`](crate::codec::items) has them.
+    /// Several with values, in the encoding of [`codec::items`](crate::codec::items).
     Values(Vec<u8>),
     One(RemoteSnapshot, Outcome),
 }
@@ -47,11 +46,11 @@ pub(super) struct Entry {
     pub(super) job: Job,
     pub(super) function: &'static str,
     pub(super) format: Format,
-    /// Until it has begun for the last time.
+    /// Empty once the task has begun for the last time.
     input: Mutex<Payload>,
-    /// The shared values that the input refers to, where there are any.
+    /// The shared values that the input refers to, if there are any.
     references: Option<Box<References>>,
-    /// How often it is to be started again, when its worker is lost.
+    /// How often it may still be started again when its worker is lost.
     pub(super) retries: AtomicU32,
 }
 
@@ -76,7 +75,7 @@ impl Queued {
         self.0.input.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it was sent, which nobody will send again.
+    /// Takes the input, which will not be sent again.
     pub(super) fn take_input(&self) -> Payload {
         mem::take(&mut *self.input())
     }
@@ -85,7 +84,7 @@ impl Queued {
         self.0.references.as_ref().map_or(&[], |references| references)
     }
 
-    /// After what time it is to end, or to give back what has not begun, in nanoseconds.
+    /// After how many nanoseconds the task must end, or a chunk must give back the items that it has not begun.
     pub(super) fn timeout(&self) -> u64 {
         let core = &self.task().core;
         let limit = core.existing_details().and_then(|details| details.limits.timeout);
@@ -121,7 +120,7 @@ impl Task for Queued {
     }
 }
 
-/// What a worker tells of a task that it runs.
+/// What a worker reports about a task that it runs.
 pub(super) enum News {
     Snapshot(RemoteSnapshot),
     Line(String),
@@ -137,7 +136,7 @@ impl Report for News {
     fn is_silent(&self) -> bool {
         match self {
             Self::Snapshot(snapshot) => snapshot.is_silent,
-            // It may have been said by a thread that does nothing else for the task.
+            // It may come from a thread that does nothing else for the task.
             Self::Line(_) | Self::Log(_) => true,
         }
     }

@@ -1,8 +1,8 @@
 //! Process groups of launchers that were killed.
 //!
-//! `srun` has a helper process that ends its job when `srun` itself cannot. To kill it at once would leave the job in Slurm for
-//! ever, so the rest of the group is killed a moment later, if there is any by then. Until then the launcher is not reaped, so
-//! that its number is not given to another group.
+//! `srun` has a helper process that ends its job when `srun` itself cannot. Killing that at once would leave the job in
+//! Slurm for ever, so the rest of the group is killed a moment later, if any is left by then. Until then the launcher
+//! is not reaped, so that its number is not given to another group.
 
 use std::collections::HashSet;
 #[cfg(target_os = "linux")]
@@ -31,7 +31,7 @@ impl Remnants {
         self.launchers.is_empty()
     }
 
-    /// Kills those whose time is over, and forgets those of which nothing is left. Returns when to do so again.
+    /// Kills the groups whose time is over, and forgets those of which nothing is left. Returns when to do so again.
     pub(super) fn see_to(&mut self, now: Instant) -> Option<Instant> {
         self.launchers.retain(|(launcher, until)| {
             if *until <= now {
@@ -40,7 +40,7 @@ impl Remnants {
             }
             *until > now
         });
-        // One look is for all of them, of which there may be many.
+        // One look serves all of them, of which there may be many.
         if !self.is_empty() && self.next_look.is_none_or(|at| at <= now) {
             self.forget_those_that_are_alone();
             self.next_look = Some(now + LOOK);
@@ -50,7 +50,7 @@ impl Remnants {
     }
 
     fn forget_those_that_are_alone(&mut self) {
-        // Where that cannot be seen, each has its time.
+        // If that cannot be seen, each keeps its time.
         let Some(alive) = groups_alive() else { return };
         self.launchers.retain(|(launcher, _)| {
             let has_left_others = alive.contains(&launcher.number());
@@ -62,13 +62,13 @@ impl Remnants {
     }
 }
 
-/// The groups in which a process is alive, where that can be seen.
+/// The groups in which a process is alive, or `None` if that cannot be seen.
 #[cfg(target_os = "linux")]
 fn groups_alive() -> Option<HashSet<i32>> {
-    // That of another namespace has other numbers.
+    // The `/proc` of another PID namespace has other numbers.
     let is_ours = std::fs::read_link("/proc/self").is_ok_and(|own| own == Path::new(&std::process::id().to_string()));
     let processes = std::fs::read_dir("/proc").ok().filter(|_| is_ours)?.flatten();
-    // Some are no processes, and some are gone by now.
+    // Some entries are no processes, and some processes are gone by now.
     let stats = processes.filter_map(|process| std::fs::read(process.path().join("stat")).ok());
     Some(stats.filter_map(|stat| group_alive(&String::from_utf8_lossy(&stat))).collect())
 }
@@ -81,7 +81,7 @@ fn groups_alive() -> Option<HashSet<i32>> {
 /// The group of a process, unless that has ended and was not reaped.
 #[cfg(target_os = "linux")]
 fn group_alive(stat: &str) -> Option<i32> {
-    // Its name comes before that, and may be anything.
+    // The name of the process comes before that, and may contain anything.
     let (_, rest) = stat.rsplit_once(") ")?;
     let mut words = rest.split(' ');
     let is_alive = !["Z", "X"].contains(&words.next()?);

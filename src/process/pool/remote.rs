@@ -1,5 +1,5 @@
-//! A task that runs in another process, as seen from this one: its transitions there are repeated here by the receiver
-//! of its messages, in place of an [`Updater`](crate::Updater).
+//! A task that runs in another process, as seen from this one: the thread that receives its messages repeats its
+//! transitions here, where otherwise an [`Updater`](crate::Updater) would make them.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ use crate::task::{TaskRef, publish, state, watchdog};
 /// A task that was [lent](state::State::lend) to a worker.
 pub(super) struct RemoteTask<'a> {
     pub(super) task: &'a TaskRef,
-    /// The time between two changes that the worker tells of.
+    /// The time between two changes that the worker reports.
     pub(super) report_interval: Duration,
 }
 
 impl RemoteTask<'_> {
-    /// It has been started.
+    /// Notes that it has started.
     pub(super) fn begin(&self) {
         self.begin_at(self.pace());
     }
@@ -49,18 +49,18 @@ impl RemoteTask<'_> {
     pub(super) fn mirror(&self, snapshot: RemoteSnapshot) {
         self.record(snapshot);
         if self.task.core.seen().is_some() {
-            // Read first, so that nobody is shown less than somebody has seen.
+            // Look first, so that no observer is shown less than another has seen.
             self.task.look();
         }
         self.show(self.pace());
     }
 
-    /// Shows what it has said. Gives it back where that is for standard error.
+    /// Shows a line that it has printed. Returns the line if it belongs on standard error.
     pub(super) fn say(&self, text: &str) -> Option<Line> {
         publish::say(&self.task.core, Line::new(self.task.core.id(), text))
     }
 
-    /// Takes the values of its items, as [`codec::items`](crate::codec::items) has them, while it runs.
+    /// Takes in values of its items while it runs, in the encoding of [`codec::items`](crate::codec::items).
     pub(super) fn deliver_values(&self, values: &[u8]) {
         let Some(items) = self.task.core.items() else { return };
         items.accept_values(values, &|kind| self.task.error(kind));
@@ -68,7 +68,7 @@ impl RemoteTask<'_> {
         self.go_on();
     }
 
-    /// Takes what has come of its next item, while it runs.
+    /// Takes in the outcome of its next item while it runs.
     pub(super) fn deliver(&self, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>) {
         let core = &self.task.core;
         let Some(items) = core.items() else { return };
@@ -84,14 +84,14 @@ impl RemoteTask<'_> {
         self.go_on();
     }
 
-    /// An item of it has ended, and the next one begins.
+    /// Notes that an item has ended, and that the next one begins.
     fn go_on(&self) {
         self.task.core.waiter.wake();
         self.show(self.pace());
     }
 
-    /// Ends it with the outcome that it had: its encoded output, or an error. `input` is what it was sent, where that is
-    /// kept. It was heard of at that moment of the clock.
+    /// Ends it with its outcome: its encoded output, or an error. `input` is what it was sent, if that was kept;
+    /// `heard_at` is the time of the clock at which the outcome was received.
     pub(super) fn end(&self, snapshot: RemoteSnapshot, outcome: Result<Encoded, Loss>, input: Payload, heard_at: u64) {
         let core = &self.task.core;
         let is_observed = core.state.load() & state::OBSERVED != 0;
@@ -99,7 +99,7 @@ impl RemoteTask<'_> {
         if is_observed {
             self.begin();
         }
-        // Whatever it has done then.
+        // An overdue task has timed out, whatever it did.
         let outcome = if core.is_overdue() { Err(Loss::of(TaskErrorKind::TimedOut)) } else { outcome };
         if let Some(items) = core.items().filter(|_| outcome.is_ok()) {
             items.end(input.into(), &|kind| self.task.error(kind));
@@ -112,8 +112,8 @@ impl RemoteTask<'_> {
         self.settle(Some((elapsed, ended_at)), outcome);
     }
 
-    /// Ends it where nothing more will be heard of it than what was recorded. `input` is what it was sent; `is_exact` says
-    /// whether all of its items are known that have ended.
+    /// Ends it when nothing more will be heard of it than what was recorded. `input` is what it was sent; `is_exact`
+    /// says whether all items that have ended are known.
     pub(super) fn lose(&self, record: Option<Record>, loss: Loss, input: Payload, is_exact: bool) {
         let core = &self.task.core;
         self.begin_at(Pace::EveryChange);
@@ -125,7 +125,7 @@ impl RemoteTask<'_> {
         self.settle(None, Err(loss));
     }
 
-    /// `ran` tells for how long it has been running, and until when, where that is known.
+    /// `ran` says for how long it ran, and until when, if that is known.
     fn settle(&self, ran: Option<(u64, u64)>, outcome: Result<Encoded, Loss>) {
         let core = &self.task.core;
         if !core.state.decide() {
@@ -136,7 +136,7 @@ impl RemoteTask<'_> {
             None => core.close(),
         }
         let ending = self.task.body.accept(core, outcome.map_err(|loss| error(self.task, loss)));
-        // It is its executor that settles it.
+        // Its executor settles it here, and need not be told.
         core.state.clear(state::ATTACHED | state::HALTED);
         transitions::settle(self.task, ending);
     }
@@ -164,16 +164,16 @@ impl RemoteTask<'_> {
 pub(crate) struct Loss {
     pub(crate) kind: TaskErrorKind,
     pub(crate) source: Option<BoxError>,
-    /// What its panic said, where it said that with a string.
+    /// The message of its panic, if that was a string.
     pub(crate) panic: Option<String>,
     /// What it returned although it was cancelled.
     pub(crate) partial: Option<Encoded>,
-    /// Where its worker was, if not on this machine for sure.
+    /// Where its worker was, if a launcher had started it.
     pub(crate) place: Option<String>,
 }
 
 impl Loss {
-    /// One with nothing else known.
+    /// A loss of which nothing else is known.
     pub(crate) fn of(kind: TaskErrorKind) -> Self {
         Self { kind, source: None, panic: None, partial: None, place: None }
     }
@@ -189,7 +189,7 @@ fn error(task: &TaskRef, Loss { kind, source, panic, partial, place }: Loss) -> 
         error = error.with_place(place);
     }
     if let Some(partial) = partial {
-        // Decoded by whoever knows its type.
+        // Decoded where its type is known.
         error = error.with_partial(Box::new(partial));
     }
     match panic {

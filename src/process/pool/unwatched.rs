@@ -1,11 +1,11 @@
-//! Workers whose ends nothing tells of, and that are looked at from time to time: mostly none of a thousand.
+//! Workers whose end nothing announces, so that they are polled from time to time: usually none, even of a thousand.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::process::pool::terms::WorkerId;
 
-/// How often. Each look at a worker is a system call, so it is not done at every turn.
+/// How often to look. Each look at a worker is a system call, so it is not done at every turn.
 pub(super) const GLANCE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub(super) struct Unwatched {
 }
 
 impl Unwatched {
-    /// One that may have ended by now.
+    /// Adds a worker, which may have ended by now.
     pub(super) fn insert(&mut self, worker: WorkerId) {
         self.workers.insert(worker);
         self.hurry();
@@ -26,7 +26,7 @@ impl Unwatched {
         self.workers.remove(&worker);
     }
 
-    /// One of them may be about to end.
+    /// Makes the next look due at once, as one of them may be about to end.
     pub(super) fn hurry(&mut self) {
         self.next = None;
     }
@@ -37,7 +37,7 @@ impl Unwatched {
         (!self.workers.is_empty()).then_some(left)
     }
 
-    /// Those to look at now, all or none. The clock is asked only where there are any.
+    /// Workers to look at now: all or none. Reads the clock only if there are any.
     pub(super) fn due(&mut self, now: impl FnOnce() -> Instant) -> Vec<WorkerId> {
         if self.workers.is_empty() {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! The shared memory of workers, where it can be read how far their tasks have come.
+//! The shared memory of workers, which shows how far their tasks have come.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,18 +12,18 @@ use crate::task::remote::Record;
 pub(super) struct Windows(RwLock<HashMap<u32, Arc<Channel>>>);
 
 impl Windows {
-    /// The worker has said who it is.
+    /// Lets a worker be looked at, which has said who it is.
     pub(super) fn open(&self, channel: &Arc<Channel>) {
         if let (Some(_), Some(process)) = (channel.memory(), process(channel)) {
             self.0.write().unwrap_or_else(PoisonError::into_inner).insert(process, channel.clone());
         }
     }
 
-    /// Nothing is read there from now on.
+    /// Stops anything from being read there.
     pub(super) fn close(&self, channel: &Arc<Channel>) {
         let Some(process) = process(channel) else { return };
         let mut windows = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        // Another one may have claimed to be this process.
+        // Another worker may have claimed to be this process.
         if windows.get(&process).is_some_and(|open| Arc::ptr_eq(open, channel)) {
             windows.remove(&process);
         }
