@@ -1,4 +1,4 @@
-//! Workers that one command starts, and that connect to the program: what is known of them.
+//! What is known about crews: workers that one command starts, and that connect to the program.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
@@ -24,15 +24,15 @@ use crate::process::this_process::ThisProcess;
 
 /// How long a launcher may take to end by itself once its workers have ended.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long after one worker the next may connect: by then all of them run, and none tries for so long.
+/// How long after one worker the next may connect: by then all of them run, and none tries to connect for so long.
 pub(super) const STRAGGLING: Duration = Duration::from_secs(60);
 
-/// What the driver is told by the thread that starts crews.
+/// What the thread that starts crews tells the driver.
 pub(super) enum CrewNews {
     Open(Reception),
-    /// So many workers may connect under these terms.
+    /// This many workers may connect under these terms.
     Expect(Terms, usize),
-    /// Its command runs.
+    /// The command of this crew runs.
     Started(u64, Box<Crew>),
     /// These workers will not come.
     Failed(u64, Vec<WorkerId>, Failure),
@@ -41,7 +41,7 @@ pub(super) enum CrewNews {
 pub(super) struct Crew {
     /// The launcher, until it has ended.
     pub(super) launcher: Option<ChildProcess>,
-    /// What is known of a worker that has not connected.
+    /// What is known about a worker that has not connected.
     pub(super) launched: Launched,
     /// The launcher's standard input: carries the invitation, and then shows that this program lives. `None` if the invitation
     /// is in a file.
@@ -56,7 +56,7 @@ pub(super) struct Crew {
     /// The last worker, which has said goodbye. Its place stays taken until the launcher has ended, so that nothing is left when
     /// the pool has ended.
     pub(super) leaving: Option<(WorkerId, End)>,
-    /// Nobody needs the launcher any more.
+    /// Set once the launcher is no longer needed.
     pub(super) ending: Option<Ending>,
 }
 
@@ -69,15 +69,15 @@ pub(super) struct KeyFile {
 }
 
 impl KeyFile {
-    /// Replaces a file that a killed program has left behind.
+    /// Creates the file, and replaces one that a killed program has left behind.
     pub(super) fn create(path: PathBuf, content: &[u8]) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        // Locked until there is another one, so that nobody else replaces that.
+        // Kept locked until the new file exists, so that no other pool replaces it at the same time.
         let _left_behind = remove_left_behind(&path).map_err(named)?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(named)?;
         // Not all file systems have locks.
         let _ = is_locked(&file);
-        // What could not be written whole is removed as well.
+        // Made before the writing, so that a file that cannot be written completely is removed too.
         let key_file = Self { path: path.clone(), process: ThisProcess::new(), locked: file };
         (&key_file.locked).write_all(content).map_err(named)?;
         Ok(key_file)
@@ -92,9 +92,9 @@ impl Drop for KeyFile {
     }
 }
 
-/// Removes a file of a program that was killed; not one of a pool that uses it, or is just making it.
+/// Removes a file that a killed program has left behind, but not one that a pool uses, or is just making.
 fn remove_left_behind(path: &Path) -> io::Result<Option<File>> {
-    // Whatever is there, such as a pipe, is not waited for.
+    // Does not wait for whatever is there, such as a pipe.
     let nonblocking = OFlags::NONBLOCK.bits() as i32;
     let Ok(file) = File::options().read(true).custom_flags(nonblocking).open(path) else { return Ok(None) };
     let found = file.metadata()?;
@@ -110,12 +110,12 @@ fn remove_left_behind(path: &Path) -> io::Result<Option<File>> {
     Err(io::Error::new(io::ErrorKind::AlreadyExists, problem))
 }
 
-/// Whether somebody else has locked it, and if not, locks it.
+/// Whether somebody else has locked the file; if not, locks it.
 fn is_locked(file: &File) -> bool {
     flock(file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
 }
 
-/// What the driver knows of crews.
+/// What the driver knows about crews.
 #[derive(Default)]
 pub(super) struct Crews {
     pub(super) reception: Option<Reception>,
@@ -131,7 +131,7 @@ impl Crews {
 }
 
 impl Crew {
-    /// How a worker ended that has not connected.
+    /// The end of a worker that has not connected.
     pub(super) fn process_end(&self, exit: WorkerExit) -> End {
         End {
             exit,
@@ -152,7 +152,8 @@ impl Crew {
         is_feeding || is_unwatched || self.ending.is_some()
     }
 
-    /// When to give up workers that have not connected. Not if they were only submitted: each may wait in a queue of its own.
+    /// When to give up workers that have not connected. Not if they were only submitted, as each may wait in a queue of
+    /// its own.
     pub(super) fn next_arrival_by(&self) -> Option<Instant> {
         let is_waiting = self.lifeline.is_some() && !self.absent.is_empty();
         self.last_arrival.filter(|_| is_waiting).map(|last| last + STRAGGLING)
@@ -163,7 +164,7 @@ impl Crew {
         self.absent.is_empty() && self.present == 0
     }
 
-    /// Lets the launcher end if it has no workers any more.
+    /// Lets the launcher end if it has no more workers.
     pub(super) fn release(&mut self, now: Instant) {
         if self.is_empty() && self.ending.is_none() {
             self.lifeline.iter().for_each(Channel::close);
@@ -196,7 +197,7 @@ mod tests {
         std::env::temp_dir().join(format!("progress-executor-key-{name}-{}", std::process::id()))
     }
 
-    /// What comes of it within a minute.
+    /// Creates it, within a minute.
     fn create(path: &Path) -> std::io::Result<KeyFile> {
         let (path, (send, created)) = (path.to_owned(), channel());
         thread::spawn(move || send.send(KeyFile::create(path, b"the new one")));

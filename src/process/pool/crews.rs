@@ -1,4 +1,4 @@
-//! Workers that one command starts, and that connect to the program: a crew.
+//! Crews: workers that one command starts, and that connect to the program.
 //!
 //! ```text
 //!  starter: key, command ──► launcher ──► workers        stdin of the launcher: the invitation, and then nothing; its end
@@ -7,7 +7,7 @@
 //!  driver: absent ───── lobby: knows the key ─────► a peer like any other
 //! ```
 //!
-//! Nothing is read from the launcher but its standard error. Workers may connect while it runs; once it has ended no others are
+//! Only standard error is read from the launcher. Workers may connect while it runs; once it has ended no more are
 //! expected, unless it has only submitted them.
 
 use std::collections::VecDeque;
@@ -42,10 +42,11 @@ use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::registry::{TaskRegistry, portable_fingerprint};
 use crate::process::worker_args;
 
-/// How long to wait for more workers to replace before a command starts them: many are lost together, as with a node, and each
-/// command may be a job of its own.
+/// How long to gather orders for replacements before a command starts them: many workers are lost together, as with a
+/// node, and each command may be a job of its own.
 const GATHERING: Duration = Duration::from_millis(200);
-/// The least interval of silence of a worker that has connected and not greeted: many come at once, and each takes a while.
+/// The least heartbeat interval for a worker that has connected and not greeted: many come at once, and each takes a
+/// while.
 const GREETING: Duration = Duration::from_secs(5);
 
 // The thread that starts them.
@@ -58,7 +59,7 @@ impl Pool {
             if next > 0 {
                 thread::sleep(GATHERING);
             }
-            // Held by whoever orders until all workers are ordered.
+            // A thread that orders workers holds the lock until all of them are ordered.
             drop(self.lock());
             let crew: Vec<StartOrder> = [first].into_iter().chain(orders.try_iter()).collect();
             next += 1;
@@ -72,7 +73,7 @@ impl Pool {
 
     fn start_crew(&self, recruiter: &mut Option<Recruiter>, number: u64, orders: &[StartOrder]) -> io::Result<()> {
         if recruiter.is_none() {
-            // There while the threads are, of which this is one.
+            // Present while the threads are, of which this is one.
             let poller = self.poller().clone().ok_or(io::ErrorKind::NotConnected)?;
             let launcher = &self.launch.launcher;
             let reception = Reception::open(&launcher.listen_addresses(), launcher.listen_port(), poller)?;
@@ -167,7 +168,7 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
 // The driver.
 
 impl Driver {
-    /// Takes in news. Returns what is to be looked at again soon.
+    /// Takes in news of crews. Returns what to look at in this turn even if the poller does not report it.
     pub(super) fn see_to_crews(&mut self) -> Vec<Ready> {
         let news = mem::take(&mut self.pool.lock().crew_news);
         for news in news {
@@ -230,7 +231,7 @@ impl Driver {
 
     fn admit_newcomer(&mut self, newcomer: Newcomer) {
         let Some(crew) = self.crews.by_number.get_mut(&newcomer.attempt) else {
-            // Only those are let in who are expected, so their crew is about to be made known.
+            // Only expected workers are let in, so the crew of this one is about to be made known.
             return self.crews.early.push(newcomer);
         };
         let Newcomer { attempt, link } = newcomer;
@@ -243,14 +244,14 @@ impl Driver {
         }
         let channel = Channel::over(link);
         self.pool.launch.welcome(&channel);
-        // It knows the program, and is about to greet it, unless it has fallen out of reach.
+        // It has proved to be a worker, so it greets the program soon unless it has fallen out of reach.
         let interval = self.pool.launch.launcher.heartbeat_interval().map(|interval| interval.max(GREETING));
         let pulse = interval.map(|interval| Pulse::new(interval, Instant::now()));
         let peer = Peer::new(process, Arc::new(channel), &self.pool.launch);
         self.admit(worker, Peer { crew: Some(attempt), pulse, ..peer });
     }
 
-    /// A worker of a crew is gone. Returns its end, unless that will be told with the end of the launcher.
+    /// Handles that a worker of a crew is gone. Returns its end, unless that will be told with the end of the launcher.
     pub(super) fn leave_crew(
         &mut self,
         number: u64,
@@ -267,7 +268,7 @@ impl Driver {
         end
     }
 
-    /// A worker that has not connected is not wanted any more.
+    /// Gives up a worker that has not connected and is no longer wanted.
     pub(super) fn forget_absent(&mut self, worker: WorkerId) {
         let is_of = |crew: &Crew| crew.absent.iter().any(|&(absent, _)| absent == worker);
         let Some((&number, crew)) = self.crews.by_number.iter_mut().find(|(_, crew)| is_of(crew)) else { return };
@@ -278,14 +279,14 @@ impl Driver {
         self.tell_gone(worker, end);
     }
 
-    /// Gives up workers that have not connected, though others have that the same command has started.
+    /// Gives up workers that have not connected, although others that the same command has started have.
     fn see_to_stragglers(&mut self) {
         let due = self.crews.by_number.values().filter_map(|crew| crew.next_arrival_by()).min();
         let Some(due) = due.filter(|_| self.pool.launch.launcher.start_limit().is_none()) else { return };
         if due > Instant::now() {
             return self.pool.look_by(due);
         }
-        // This program may have been stopped itself: who has connected meanwhile counts.
+        // This program may have been stopped itself: workers that have connected meanwhile count.
         self.serve_reception();
         if self.crews.reception.as_ref().is_some_and(Reception::is_waiting) {
             return;
@@ -320,18 +321,19 @@ impl Driver {
         self.crews.reception.iter_mut().for_each(|reception| reception.expect_one_less(number));
     }
 
-    /// Lets the launcher end if it has no workers any more.
+    /// Lets the launcher end if it has no more workers.
     fn release_crew(&mut self, number: u64) {
         self.crews.by_number.get_mut(&number).into_iter().for_each(|crew| crew.release(Instant::now()));
         self.see_to_crew(number);
     }
 
-    /// Sends what the launcher has room for, and sees to its end. The crew is forgotten with the last of its workers.
+    /// Sends what the launcher has room for, and handles its end. Forgets the crew once the launcher and all workers
+    /// are gone.
     pub(super) fn see_to_crew(&mut self, number: u64) {
         let Some(crew) = self.crews.by_number.get_mut(&number) else { return };
         crew.lifeline.iter().for_each(|lifeline| _ = lifeline.send_off());
         if let Some(exit) = crew.exit(Instant::now()) {
-            // Who has connected by now still counts.
+            // Workers that have connected by now still count.
             self.serve_reception();
             self.see_launcher_end(number, exit);
         }
@@ -344,16 +346,16 @@ impl Driver {
         }
     }
 
-    /// A launcher has ended. Workers that have not connected will not, unless they were only submitted.
+    /// Handles the end of a launcher. Workers that have not connected will not come, unless they were only submitted.
     fn see_launcher_end(&mut self, number: u64, exit: WorkerExit) {
         let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
-        // That its workers have ended may not be known yet.
+        // If it was not asked to end, it may not be known yet that its workers have ended.
         let is_well = exit == WorkerExit::Code(0);
         let is_leaving = crew.ending.map_or(is_well, Ending::is_expected);
         crew.launcher.take().into_iter().for_each(|launcher| self.bury(launcher, true, is_leaving));
         crew.lifeline = None;
         let mut lost = VecDeque::new();
-        // With a file it may have submitted those that are absent.
+        // With a key file, it may have submitted the absent workers.
         if crew.key_file.is_none() || !is_well {
             crew.key_file = None;
             mem::swap(&mut lost, &mut crew.absent);

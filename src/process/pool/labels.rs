@@ -17,7 +17,7 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// A worker has connected; its lines are to be marked with this.
+    /// Notes a worker that has connected, and the mark that its lines get.
     pub(super) fn greet(&mut self, worker: WorkerId, mark: String) {
         self.marks.insert(worker, mark);
     }
@@ -29,7 +29,7 @@ impl Labels {
     /// Learns a label, if this line is the [signature] of a worker. Returns whether it is.
     pub(super) fn learn(&mut self, line: &str) -> bool {
         let Some((label, id, host)) = signature::parse(line) else { return false };
-        // Behind a label that is known, a task may write anything, also what looks like a signature.
+        // Behind a known label, a task may write anything, even what looks like a signature.
         if self.find(line).is_some() {
             return false;
         }

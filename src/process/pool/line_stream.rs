@@ -1,5 +1,5 @@
-//! What a worker or a launcher writes to a stream: whole lines, of known tasks where that is possible, and the end of it
-//! for errors.
+//! What a worker or a launcher writes to a stream: whole lines, with their tasks where those are known, and the last of
+//! it for errors.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,13 +16,13 @@ use crate::process::protocol::channel::Channel;
 use crate::task::TaskRef;
 use crate::task::lines::whole_characters;
 
-/// How much of the end is kept for errors.
+/// How many bytes of the end are kept for errors.
 const LAST_WORDS: usize = 4 * 1024;
-/// A longer line is split.
+/// The length in bytes beyond which a line is split.
 const LONGEST_LINE: usize = 8 * 1024;
-/// How much is read at once.
+/// How many bytes are read at once.
 const ROOM: usize = 16 * 1024;
-/// How much is read without being passed on.
+/// How many bytes may be read and not passed on yet.
 const MOST_WAITING: usize = 64 * 1024;
 
 /// What one worker or launcher writes to one of its streams.
@@ -39,7 +39,7 @@ struct Said {
     /// The prefix of its lines, where they appear among others.
     mark: String,
     worker: WorkerId,
-    /// Whose lines are whose, if many workers write to this.
+    /// Which lines are whose, if many workers write to this.
     labels: Option<Labels>,
     last: VecDeque<u8>,
     /// The beginning of a line.
@@ -47,16 +47,16 @@ struct Said {
     /// Lines that were not passed on yet, and their size.
     lines: VecDeque<OutputLine>,
     waiting: usize,
-    /// What tasks that have ended have written and was not read yet.
+    /// What ended tasks have written that was not read yet.
     left: VecDeque<Left>,
-    /// What is written now is dropped.
+    /// Whether what is written now is dropped.
     is_muted: bool,
-    /// Its process is gone: what others may still write to it is dropped.
+    /// Whether its process is gone, so that what others may still write to it is dropped.
     is_left: bool,
     is_over: bool,
 }
 
-/// So much of what was written is of this task.
+/// How many of the unread bytes were written by this task.
 #[derive(Debug)]
 struct Left {
     bytes: usize,
@@ -80,12 +80,12 @@ impl Speakers {
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
     }
 
-    /// A task was sent to the worker.
+    /// Notes a task that was sent to the worker.
     pub(crate) fn add(&self, place: u64, task: TaskRef) {
         self.sent().push_back((place, task));
     }
 
-    /// This task has ended, as have those before it: they write nothing more.
+    /// Notes that this task has ended, as have those before it, so that they write nothing more.
     pub(crate) fn end(&self, id: u64) {
         let mut sent = self.sent();
         // It may have been sent before, and taken back.
@@ -100,7 +100,7 @@ impl Speakers {
         // Without shared memory, a worker has one task at a time.
         let has_begun = |place| memory.is_none_or(|memory| memory.place(place).is_some_and(|place| place.has_begun()));
         let sent = self.sent();
-        // One that has timed out still runs there.
+        // A task that has timed out still runs there.
         let (_, task) = sent.iter().find(|(place, _)| has_begun(*place))?;
         Some((task.core.id(), task.name().into()))
     }
@@ -141,13 +141,13 @@ impl LineStream {
         (said.mark, said.worker) = (mark, worker);
     }
 
-    /// Many workers will write to this.
+    /// Prepares for many workers that write to this.
     #[cfg(feature = "cluster")]
     pub(crate) fn share(&self) {
         self.lock().labels = Some(Labels::default());
     }
 
-    /// One of many workers has arrived, whose lines get this prefix.
+    /// Sets the prefix of the lines of one of many workers, which has arrived.
     pub(crate) fn greet(&self, worker: WorkerId, mark: String) {
         self.lock().labels.iter_mut().for_each(|labels| labels.greet(worker.clone(), mark.clone()));
     }
@@ -159,7 +159,7 @@ impl LineStream {
         said.last_words().trim().to_owned()
     }
 
-    /// The same, without lines that are known to be of other workers.
+    /// The same, without lines that are known to come from other workers.
     pub(crate) fn last_words_of(&self, worker: &WorkerId) -> String {
         let mut said = self.lock();
         self.catch_up(&mut said);
@@ -171,14 +171,14 @@ impl LineStream {
         lines.collect::<Vec<_>>().join("\n").trim().to_owned()
     }
 
-    /// Starts or stops to drop what is written.
+    /// Starts or stops dropping what is written.
     pub(crate) fn mute(&self, is_muted: bool) {
         let mut said = self.lock();
         while said.is_muted && self.read(&mut said) {}
         said.is_muted = is_muted;
     }
 
-    /// The current task ends: what was written so far belongs to it.
+    /// Notes that the current task ends: what was written so far belongs to it.
     pub(crate) fn end_task(&self) {
         let mut said = self.lock();
         while self.read(&mut said) {}
@@ -193,12 +193,12 @@ impl LineStream {
         }
     }
 
-    /// Its process is gone, and writes nothing more.
+    /// Notes that its process is gone, and writes nothing more.
     pub(crate) fn leave(&self) {
         self.lock().is_left = true;
     }
 
-    /// Reads all that was written so far, also what there is no room for.
+    /// Reads all that was written so far, even what there is no room for.
     fn catch_up(&self, said: &mut Said) {
         while self.read(said) {}
         let mut unread = self.unread();
@@ -210,7 +210,7 @@ impl LineStream {
         }
     }
 
-    /// How much was written that was not read yet.
+    /// How many bytes were written and not read yet.
     fn unread(&self) -> usize {
         ioctl_fionread(&self.fd).map_or(0, |len| len as usize)
     }
@@ -220,7 +220,7 @@ impl LineStream {
         said.waiting < MOST_WAITING && self.take(said, ROOM) > 0
     }
 
-    /// Reads at most so much of it, and returns how much.
+    /// Reads at most this many bytes, and returns how many.
     fn take(&self, said: &mut Said, most: usize) -> usize {
         if said.is_over {
             return 0;
@@ -242,7 +242,7 @@ impl LineStream {
         }
     }
 
-    /// So much was read of what the first of the tasks that have ended has left.
+    /// Accounts for bytes that were read of what the first of the ended tasks has left.
     fn take_off(&self, said: &mut Said, len: usize) {
         let Some(left) = said.left.front_mut() else { return };
         left.bytes -= len;
@@ -296,12 +296,12 @@ impl LineStream {
         said.lines.push_back(OutputLine { worker, stream: self.stream, task, name, text });
     }
 
-    /// Who writes now.
+    /// The task that writes now, if that is known.
     fn speaker(&self) -> Option<Speaker> {
         self.speakers.as_ref()?.current()
     }
 
-    /// The lines that are to be passed on. Reads some more before.
+    /// Takes the lines to pass on, after reading some more.
     pub(super) fn next_lines(&self) -> VecDeque<OutputLine> {
         let mut said = self.lock();
         self.read(&mut said);
@@ -309,7 +309,7 @@ impl LineStream {
         mem::take(&mut said.lines)
     }
 
-    /// What the lines of this worker are marked with.
+    /// The prefix of the lines of this worker.
     pub(super) fn mark(&self, worker: &WorkerId) -> String {
         let said = self.lock();
         said.labels.as_ref().and_then(|labels| labels.mark(worker)).unwrap_or(&said.mark).to_owned()
@@ -343,7 +343,7 @@ impl Said {
         self.labels.as_ref()?.split(line)
     }
 
-    /// Takes note of what was said last.
+    /// Keeps the end of what was written, for errors.
     fn keep(&mut self, line: &[u8]) {
         self.last.extend(line);
         let surplus = self.last.len().saturating_sub(LAST_WORDS);

@@ -1,9 +1,9 @@
-//! Connections that have not yet proved to be workers: *guests*. A state machine without I/O: it takes bytes and the time, and
-//! says what is to be done.
+//! Connections that have not yet proved to be workers: *guests*. A state machine without I/O: it takes bytes and the
+//! time, and says what to do.
 //!
-//! A guest may send [`OPENING`] and [`CONFIRMATION`] bytes and no more, within [`PATIENCE`]. Only the number of the attempt is
-//! interpreted here; [`noise`](crate::process::protocol::noise) verifies the rest. There are at most [`CAPACITY`] guests; others
-//! wait in the queue of the system, where they cost nothing.
+//! A guest may send [`OPENING`] and [`CONFIRMATION`] bytes and no more, within [`PATIENCE`]. Only the number of the
+//! attempt is interpreted here; [`noise`](crate::process::protocol::noise) verifies the rest. There are at most
+//! [`CAPACITY`] guests; other connections wait in the listen queue of the system, where they cost nothing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ pub(crate) const CAPACITY: usize = 64;
 /// How long a guest may take to prove that it is a worker.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The number of a guest, which is never used again.
+/// The number of a guest; never used again.
 pub(crate) type GuestId = u64;
 
 #[derive(Default)]
@@ -32,7 +32,7 @@ struct Attempt {
     terms: Terms,
     /// How many are still expected.
     expected: usize,
-    /// The ephemeral keys of those who know the key, by which a replay is recognised.
+    /// The ephemeral keys of guests that know the key, by which replays are recognised.
     seen: HashSet<[u8; 32]>,
 }
 
@@ -40,7 +40,7 @@ struct Guest {
     /// When its time is over.
     until: Instant,
     heard: Vec<u8>,
-    /// It knows the key, or replays what somebody has sent who does.
+    /// Set once it was answered: it knows the key, or replays what a guest that does has sent.
     answered: Option<(u64, Responder)>,
 }
 
@@ -73,12 +73,12 @@ impl From<NoiseError> for Refusal {
 }
 
 impl Lobby {
-    /// From now on, so many workers are let in who know the key.
+    /// From now on, lets in this many workers that know the key.
     pub(crate) fn expect(&mut self, terms: Terms, count: usize) {
         self.attempts.insert(terms.attempt, Attempt { terms, expected: count, seen: HashSet::new() });
     }
 
-    /// One worker less is expected.
+    /// Expects one worker less.
     pub(crate) fn expect_one_less(&mut self, attempt: u64) {
         if let Some(found) = self.attempts.get_mut(&attempt) {
             found.expected = found.expected.saturating_sub(1);
@@ -105,7 +105,7 @@ impl Lobby {
         self.guests.remove(&guest);
     }
 
-    /// How many bytes a guest may send before it is answered. No more are to be read from it.
+    /// How many bytes a guest may send before it is answered. No more may be read from it.
     pub(crate) fn room(&self, guest: GuestId) -> usize {
         self.guests.get(&guest).map_or(0, Guest::room)
     }
@@ -137,7 +137,7 @@ impl Lobby {
         let Ok(opening) = <[u8; OPENING]>::try_from(&guest.heard[..]) else { return Ok(Verdict::Wait) };
         let attempt = self.attempts.get_mut(&attempt_of(&opening)?).ok_or(Refusal::NotExpected)?;
         let (responder, answer) = Responder::new(&attempt.terms, &opening)?;
-        // Only after the opening is known to be authentic: strangers cannot make this grow.
+        // Only once the opening is known to be authentic, so that strangers cannot make this grow.
         if !attempt.seen.insert(ephemeral_of(&opening)) {
             return Err(Refusal::Replayed);
         }
@@ -152,7 +152,7 @@ impl Lobby {
             return Ok(Verdict::Wait);
         };
         let (sealer, opener) = responder.confirm(&confirmation)?;
-        // Others may have come meanwhile.
+        // All expected workers may have come meanwhile.
         if !self.attempts.contains_key(&attempt) {
             return Err(Refusal::NotExpected);
         }
@@ -160,7 +160,7 @@ impl Lobby {
         Ok(Verdict::Worker(attempt, sealer, opener))
     }
 
-    /// Removes those who have taken too long, and returns them.
+    /// Removes guests that have taken too long, and returns them.
     pub(crate) fn overdue(&mut self, now: Instant) -> Vec<GuestId> {
         let overdue: Vec<GuestId> =
             self.guests.iter().filter(|(_, guest)| guest.until <= now).map(|(&guest, _)| guest).collect();
@@ -193,7 +193,7 @@ mod tests {
         lobby
     }
 
-    /// Says all of this in pieces of that size, and returns what came of the last one.
+    /// Sends all bytes in pieces of this size, and returns the verdict on the last one.
     fn say(lobby: &mut Lobby, guest: GuestId, bytes: &[u8], size: usize) -> Verdict {
         let mut verdict = Verdict::Wait;
         for piece in bytes.chunks(size) {
@@ -213,7 +213,7 @@ mod tests {
         refusal
     }
 
-    /// Goes through the whole handshake, with what the worker has sent.
+    /// Goes through the whole handshake; also returns what the worker has sent.
     fn admit(lobby: &mut Lobby, guest: GuestId, size: usize) -> (Verdict, Vec<u8>, Vec<u8>) {
         lobby.enter(guest, Instant::now());
         let (initiator, opening) = Initiator::new(&terms()).unwrap();

@@ -11,7 +11,7 @@ use crate::id::TaskId;
 use crate::sync::unwind::quietly;
 use crate::task::remote::RemoteLog;
 
-/// How many records wait, at the most.
+/// How many records may wait.
 const MOST_RECORDS: usize = 1000;
 
 /// Records that wait for the logger of this program.
@@ -36,7 +36,7 @@ impl Records {
         mem::take(self)
     }
 
-    /// Hands all of them to the logger of this program, whose code it is.
+    /// Hands all of them to the logger of this program, which is user code.
     pub(super) fn log(self) {
         for (log, id, name) in self.waiting {
             let _ = quietly(|| log_record(&log, id, &name));

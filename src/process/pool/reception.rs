@@ -1,5 +1,5 @@
-//! The port that workers connect to, on the addresses of the launcher. What a connection has to prove is decided by the
-//! [lobby](super::lobby).
+//! The port that workers connect to, on the addresses of the launcher. The [lobby](super::lobby) decides what a
+//! connection has to prove.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -19,7 +19,7 @@ use crate::process::protocol::link::Link;
 use crate::process::protocol::noise::{CONFIRMATION, OPENING, Terms};
 use crate::process::protocol::sealed::SealedStream;
 
-/// How many connections may wait to be accepted, as far as the system allows: a thousand workers come at once.
+/// How many connections may wait to be accepted, as far as the system allows: a thousand workers may come at once.
 const BACKLOG: i32 = 4096;
 
 pub(crate) struct Reception {
@@ -28,17 +28,17 @@ pub(crate) struct Reception {
     lobby: Lobby,
     guests: HashMap<GuestId, TcpStream>,
     next_guest: GuestId,
-    /// The system has refused a descriptor.
+    /// Whether a connection could not be accepted, as for lack of descriptors.
     is_short: bool,
-    /// The driver is woken when somebody wants to connect.
+    /// Whether the driver is woken when something connects.
     is_listening: bool,
     poller: Arc<Poller>,
 }
 
-/// Binds an address of IPv6, and nothing of IPv4.
+/// Binds an IPv6 address, and no IPv4 address with it.
 fn bind_apart(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(AddressFamily::INET6, SocketType::STREAM, None)?;
-    // Not for the processes that this one starts.
+    // Not inherited by processes that this one starts.
     let socket = rustix::io::fcntl_dupfd_cloexec(socket, 3)?;
     set_socket_reuseaddr(&socket, true)?;
     set_ipv6_v6only(&socket, true)?;
@@ -55,7 +55,7 @@ pub(crate) struct Newcomer {
 impl Reception {
     /// Listens on one port of all addresses: this one, or, if it is 0, any that is free.
     pub(crate) fn open(addresses: &[IpAddr], mut port: u16, poller: Arc<Poller>) -> io::Result<Self> {
-        // Elsewhere, all interfaces of the newer kind are those of the older one as well, whose port would be taken.
+        // Otherwise, a socket for all interfaces of IPv6 is one for those of IPv4 too, whose port would be taken.
         let is_apart = addresses.iter().any(IpAddr::is_ipv4);
         let mut listeners = Vec::new();
         for &address in addresses {
@@ -85,7 +85,7 @@ impl Reception {
         self.port
     }
 
-    /// Has the driver woken when somebody wants to connect, or not any more.
+    /// Starts or stops having the driver woken when something connects.
     pub(crate) fn listen(&mut self, is_listening: bool) {
         if mem::replace(&mut self.is_listening, is_listening) == is_listening {
             return;
@@ -100,8 +100,8 @@ impl Reception {
         }
     }
 
-    /// Whether to come back soon, whether or not the driver is woken: there are guests, whose time is limited, or connections that
-    /// could not be accepted.
+    /// Whether to [serve](Self::serve) again soon, even if the driver is not woken: there are guests, whose time is
+    /// limited, or connections that could not be accepted.
     pub(crate) fn is_waiting(&self) -> bool {
         self.is_short || !self.lobby.is_empty()
     }
@@ -114,8 +114,8 @@ impl Reception {
         self.lobby.expect_one_less(attempt);
     }
 
-    /// Accepts and serves connections without waiting: as many as there can be by now, and not all that strangers make
-    /// meanwhile. Returns those that are workers.
+    /// Accepts and serves connections without blocking: as many as can be waiting by now, but not all that strangers
+    /// may make meanwhile. Returns those of workers.
     pub(crate) fn serve(&mut self) -> Vec<Newcomer> {
         let mut newcomers = Vec::new();
         for _ in 0..=BACKLOG as usize / CAPACITY {
@@ -129,7 +129,7 @@ impl Reception {
                 break;
             }
         }
-        // No need to hear of connections that there is no room for.
+        // Not woken for connections that there is no room for.
         self.listen(self.lobby.has_room() && !self.is_short);
         newcomers
     }
@@ -143,7 +143,7 @@ impl Reception {
                 let stream = match listener.accept() {
                     Ok((stream, _)) => stream,
                     Err(error) => {
-                        // Such as a lack of descriptors: it goes on waiting.
+                        // Such as a lack of descriptors: the connection goes on waiting.
                         self.is_short |= error.kind() != io::ErrorKind::WouldBlock;
                         break;
                     }
@@ -161,7 +161,7 @@ impl Reception {
         self.next_guest != before
     }
 
-    /// Reads what a guest may say, and answers it.
+    /// Reads what a guest may send, and answers it.
     fn hear(&mut self, guest: GuestId) -> Option<Newcomer> {
         loop {
             let mut bytes = [0; if OPENING > CONFIRMATION { OPENING } else { CONFIRMATION }];
@@ -178,7 +178,7 @@ impl Reception {
             };
             match self.lobby.hear(guest, &bytes[..len]) {
                 Verdict::Wait => {}
-                // Nothing was sent before, so there is room for more than that.
+                // Nothing was sent before, so the socket has room for it.
                 Verdict::Answer(answer) => {
                     if stream.write_all(&answer).is_err() {
                         self.dismiss(guest);

@@ -1,9 +1,9 @@
-//! What workers and launchers write to their standard output and error, if that is captured: it is read and passed on
-//! line by line, and the end of it is kept for errors.
+//! Relays what workers and launchers write to their standard output and error, if that is captured: reads it, passes it
+//! on line by line, and keeps the end of it for errors.
 //!
-//! One thread for all workers of a pool does so. A slow consumer of lines holds up that thread, and once the pipes are
-//! full those who write too much; but neither the driver nor tasks that write nothing. Before the end of a task is made
-//! known, the driver reads what the task has written, so that it is known to be of that task.
+//! One thread does so for all workers of a pool. A slow consumer of lines holds up that thread, and once the pipes are
+//! full also the processes that write too much; but neither the driver nor tasks that write nothing. Before the end of
+//! a task is made known, the driver reads what the task has written, so that this is attributed to that task.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ use crate::task::lines::{Backlog, Line, to_standard_error};
 #[cfg(feature = "log")]
 use crate::task::remote::RemoteLog;
 
-/// The thread that reads and passes on, as others see it.
+/// The thread that reads and passes on, as other threads see it.
 pub(crate) struct Relay {
     wake: WakePipe,
     output: WorkerOutput,
@@ -38,7 +38,7 @@ struct News {
     is_printing: bool,
     #[cfg(feature = "log")]
     records: Records,
-    /// No other will arrive.
+    /// Whether no other stream will arrive.
     is_over: bool,
     has_ended: bool,
 }
@@ -97,7 +97,7 @@ impl Relay {
         }
     }
 
-    /// Somebody else has read something, which is to be passed on.
+    /// Has the thread pass on what another thread has read.
     pub(crate) fn wake(&self) {
         self.wake.wake();
     }
@@ -108,7 +108,7 @@ impl Relay {
         self.wake.wake();
     }
 
-    /// Whether it passes on nothing that comes from now on.
+    /// Whether it takes no more streams.
     pub(crate) fn is_finishing(&self) -> bool {
         self.news().is_over
     }

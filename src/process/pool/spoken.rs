@@ -17,7 +17,8 @@ pub(crate) struct Spoken {
 }
 
 impl Spoken {
-    /// The output of a test program begins with that of its harness.
+    /// Captures the output of `child`, if it is piped. For a test program, mutes standard output at first, as its
+    /// harness writes there too.
     pub(super) fn of(child: &mut Child, is_test: bool) -> io::Result<Option<Self>> {
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else { return Ok(None) };
         let (worker, speakers) = (WorkerId::Process { id: child.id(), host: None }, Speakers::new());
@@ -29,18 +30,18 @@ impl Spoken {
         Ok(Some(Self { streams: [stdout, stream(stderr.into(), OutputStream::Stderr)?], speakers }))
     }
 
-    /// The worker is ready: its output counts from now on.
+    /// Notes that the worker is ready: its output counts from now on.
     pub(super) fn listen(&self) {
         self.streams[0].mute(false);
     }
 
-    /// A task of it ends: what was written so far belongs to it.
+    /// Notes that a task ends: what was written so far belongs to it.
     pub(super) fn end_task(&self, id: u64) {
         self.streams.iter().for_each(|stream| stream.end_task());
         self.speakers.end(id);
     }
 
-    /// The process is gone.
+    /// Notes that the process is gone.
     pub(super) fn leave(&self) {
         self.streams.iter().for_each(|stream| stream.leave());
     }
