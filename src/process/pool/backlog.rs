@@ -1,4 +1,4 @@
-//! News of tasks that must be made known: in order, by one thread at a time. That may call user code.
+//! News of tasks that must be made known: in order, by one thread at a time. Making them known may call user code.
 //!
 //! ```text
 //!                     the leader makes known what it has heard:
@@ -45,7 +45,7 @@ struct Queue {
     held: Vec<u64>,
 }
 
-/// What is to be done in order.
+/// What must be done in order.
 pub(super) enum Kept {
     Do(Action<Kinds>),
     /// A worker is gone. Earlier news of the task that it was running come first, as that may be started again.

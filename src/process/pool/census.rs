@@ -1,4 +1,4 @@
-//! What others can ask the [scheduler](super::scheduler).
+//! Queries that the [scheduler](super::scheduler) answers.
 
 use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::{Phase, Slot};

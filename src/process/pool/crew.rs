@@ -197,7 +197,7 @@ mod tests {
         std::env::temp_dir().join(format!("progress-executor-key-{name}-{}", std::process::id()))
     }
 
-    /// Creates it, within a minute.
+    /// Creates the file; panics if that takes more than a minute.
     fn create(path: &Path) -> std::io::Result<KeyFile> {
         let (path, (send, created)) = (path.to_owned(), channel());
         thread::spawn(move || send.send(KeyFile::create(path, b"the new one")));

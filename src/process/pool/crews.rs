@@ -251,7 +251,7 @@ impl Driver {
         self.admit(worker, Peer { crew: Some(attempt), pulse, ..peer });
     }
 
-    /// Handles that a worker of a crew is gone. Returns its end, unless that will be told with the end of the launcher.
+    /// Handles the end of a worker of a crew. Returns it, unless it will be told with the end of the launcher.
     pub(super) fn leave_crew(
         &mut self,
         number: u64,
@@ -349,7 +349,7 @@ impl Driver {
     /// Handles the end of a launcher. Workers that have not connected will not come, unless they were only submitted.
     fn see_launcher_end(&mut self, number: u64, exit: WorkerExit) {
         let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
-        // If it was not asked to end, it may not be known yet that its workers have ended.
+        // While `ending` is not set, it may merely not be known yet that the workers have ended.
         let is_well = exit == WorkerExit::Code(0);
         let is_leaving = crew.ending.map_or(is_well, Ending::is_expected);
         crew.launcher.take().into_iter().for_each(|launcher| self.bury(launcher, true, is_leaving));

@@ -1,10 +1,10 @@
 //! Carries out what the [scheduler](super::scheduler) decides, for all workers of a pool, on one thread at a time: the
 //! one that [leads](crate::process::pool::leader).
 //!
-//! Every thread tells the scheduler what has happened, under its lock. What must be sent is queued under the same lock,
-//! so that it is sent in this order; all other actions follow without it. Callers write to the channels themselves.
-//! Only the driver reads from them, and only the driver kills and reaps processes, so that no process id is used once
-//! it may be that of a foreign process.
+//! Any thread tells the scheduler what has happened, under its lock. What must be sent is queued under the same lock,
+//! so that it is sent in this order; all other actions are carried out without the lock. Callers write to the channels
+//! themselves. Only the driver reads from them, and only the driver kills and reaps processes, so that no process id is
+//! used once it may belong to a foreign process.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -194,7 +194,7 @@ impl Driver {
     fn keep(&self, actions: Vec<Action<Kinds>>) {
         let (mut heard, kept) = (self.heard.borrow_mut(), actions.into_iter().map(Kept::Do));
         if heard.is_empty() {
-            // Collected in place.
+            // Collects in place, in the allocation of `actions`.
             *heard = kept.collect();
         } else {
             heard.extend(kept);

@@ -121,8 +121,8 @@ impl<K: Types> Scheduler<K> {
         self.starts.be_answered(self.is_starting_any(), self.now);
     }
 
-    /// Gives up on the workers that are being started: the system does not answer. One that comes after all is [given
-    /// up](Order::GiveUp).
+    /// Gives up on the workers that are being started, as the system does not answer. One that comes after all is
+    /// [given up](Order::GiveUp).
     pub(super) fn abandon_starts(&mut self) {
         self.starts.be_answered(false, self.now);
         let starting = self.slots.iter().filter(|(_, slot)| slot.phase == Phase::Starting).map(|(&worker, _)| worker);

@@ -212,7 +212,7 @@ impl Launch {
         child::stopped(Pid::from_raw(worker)?)
     }
 
-    /// Starts a worker, and says hello. `task` is the one that it is started for.
+    /// Starts a worker for this task, and says hello.
     pub(crate) fn start(&self, task: &str, seat: Seat) -> Result<(Process, Channel), Failure> {
         self.try_to_start(task, seat).map_err(|error| Failure::of_system("a worker process", &error))
     }
@@ -341,7 +341,7 @@ impl Launch {
             (directory, here) => directory.clone().or(here),
         };
         let is_set = |name: &OsString| self.env.iter().any(|(other, _)| other == name);
-        // A worker that lacks it is somewhere else.
+        // These name the place of this process: a worker that lacks them is in another place.
         let is_of_here = |name: &OsString| wire::OF_A_PLACE.iter().any(|other| name == other);
         let as_bytes = |(name, value): (OsString, OsString)| -> Variable { (name.into_vec(), value.into_vec()) };
         Surroundings {

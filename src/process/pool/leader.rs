@@ -180,7 +180,7 @@ impl<D, F: Follower> Leadership<D, F> {
         again
     }
 
-    /// Returns whether this thread was still a follower, so that it was not promoted.
+    /// Unregisters this thread. Returns whether it was still registered, and so was not promoted.
     fn unfollow(&self, this: &Arc<F>) -> bool {
         let mut followers = self.followers();
         let place = followers.iter().position(|other| Arc::ptr_eq(other, this));

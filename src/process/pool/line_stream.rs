@@ -22,7 +22,7 @@ const LAST_WORDS: usize = 4 * 1024;
 const LONGEST_LINE: usize = 8 * 1024;
 /// How many bytes are read at once.
 const ROOM: usize = 16 * 1024;
-/// How many bytes may be read and not passed on yet.
+/// How many bytes may wait to be passed on.
 const MOST_WAITING: usize = 64 * 1024;
 
 /// What one worker or launcher writes to one of its streams.

@@ -40,7 +40,7 @@ struct Guest {
     /// When its time is over.
     until: Instant,
     heard: Vec<u8>,
-    /// Set once it was answered: it knows the key, or replays what a guest that does has sent.
+    /// Set once it was answered: it knows the key, or replays what a guest that knows it has sent.
     answered: Option<(u64, Responder)>,
 }
 

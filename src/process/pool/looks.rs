@@ -6,7 +6,7 @@ use crate::process::pool::terms::{KillReason, Page, Task, Types, WorkerId};
 use crate::task::state;
 
 impl<K: Types> Scheduler<K> {
-    /// Decides about a silent worker, now that everything it has sent so far was received.
+    /// Decides what to do about a silent worker, now that everything it has sent so far was received.
     pub(super) fn looked(&mut self, worker: WorkerId) {
         let now = self.now;
         let Some(slot) = self.slots.get(&worker) else { return };

@@ -129,7 +129,7 @@ impl Reception {
                 break;
             }
         }
-        // Not woken for connections that there is no room for.
+        // The driver need not be woken for connections that there is no room for.
         self.listen(self.lobby.has_room() && !self.is_short);
         newcomers
     }

@@ -102,7 +102,7 @@ mod tests {
 
     use crate::process::pool::child::ChildProcess;
 
-    /// A launcher that is killed once it has told the number of a process.
+    /// Starts a launcher that prints a process id and is then killed; returns both.
     fn killed(group: i32, script: &str) -> (ChildProcess, Pid) {
         let mut command = Command::new("sh");
         command.args(["-c", script]).process_group(group).stdout(Stdio::piped());

@@ -24,7 +24,7 @@
 //!                 1 s, then it is given up
 //! ```
 //!
-//! A worker that is found stopped throughout 60 s of its initializer is killed.
+//! A worker that stays stopped for 60 s in its initializer is killed.
 //!
 //! Where a [`Page`] is shared with the worker, a task that has not begun is taken back at once and exactly, and a
 //! worker is killed only for the task that it is running. Without a page, a worker is sent one task at a time, so that
@@ -60,7 +60,7 @@ pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// given as many.
 const MOST_EFFECTS: usize = 512;
 
-/// The requests that a worker is told about.
+/// The bits of a control word that a worker is told about.
 pub(super) const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | state::PROBE | state::CAUSE;
 
 pub(crate) struct Scheduler<K: Types> {
@@ -126,7 +126,7 @@ impl<K: Types> Scheduler<K> {
         first.into_iter().chain(start).chain(self.starts.answer_by()).min()
     }
 
-    /// Handles an event: decides on the [actions](Self::take_effects) that follow from it.
+    /// Handles an event, and decides on the [actions](Self::take_effects) that follow from it.
     pub(crate) fn handle(&mut self, event: Event<K>, now: Instant) -> Result<(), OutOfTurn> {
         let is_one_more = matches!(event, Event::Submitted(_)) && self.is_saturated();
         self.note(event, now)?;
@@ -278,7 +278,7 @@ impl<K: Types> Scheduler<K> {
         if task.take_back() { self.effects.push(Action::Refuse(task)) } else { self.put_back(task) }
     }
 
-    /// Puts a task back into the queue, by order of submission: near the front.
+    /// Puts a task back into the queue, which is in order of submission.
     pub(super) fn put_back(&mut self, task: K::Task) {
         // If several threads submit tasks, the queue is only roughly in that order.
         let at = self.queue.partition_point(|other| other.id() < task.id());
@@ -317,8 +317,8 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// Handles that a worker, or what will start it, was started: its time runs from now on, unless it was given up
-    /// before.
+    /// Handles the start of a worker, or of its launcher: its time runs from now on. If it comes too late, it is given
+    /// up.
     fn answered(&mut self, worker: WorkerId) {
         match self.slots.get_mut(&worker) {
             Some(slot) if slot.phase == Phase::Starting => {
@@ -364,7 +364,7 @@ impl<K: Types> Scheduler<K> {
         slot.sent.front_mut().filter(|sent| sent.task.id() == id).ok_or(OutOfTurn)
     }
 
-    /// Handles that the first task of a worker has begun.
+    /// Handles the start of the first task of a worker.
     pub(super) fn begin(&mut self, worker: WorkerId) {
         if !self.note_begun(worker) {
             return;
@@ -378,7 +378,7 @@ impl<K: Types> Scheduler<K> {
         self.start_grace(worker);
     }
 
-    /// The last words of a worker were not heard. Without a page to look at, it may have begun what it was sent.
+    /// The last messages of a worker are unknown. Without a page to look at, it may have begun what it was sent.
     fn assume_begun(&mut self, worker: WorkerId) {
         if let Some(slot) = self.slots.get_mut(&worker) {
             slot.has_begun |= slot.page.as_ref().is_some_and(|page| page.places() == 1);
@@ -422,7 +422,7 @@ impl<K: Types> Scheduler<K> {
         Ok(())
     }
 
-    /// Handles that the first task of a worker is another one, or that none is left.
+    /// Updates a worker whose first task is another one now, or that has none left.
     pub(super) fn next_first(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.has_begun = false;

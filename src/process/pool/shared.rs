@@ -237,7 +237,7 @@ impl Pool {
         }
     }
 
-    /// Has a thread drive in time, as none does any more.
+    /// Calls the resident, as urgently as needed: no thread drives any more.
     pub(super) fn vacate(&self) {
         self.standby.call(self.urgency());
     }
@@ -255,7 +255,7 @@ impl Pool {
         }
     }
 
-    /// There may be something to receive soon, and perhaps no thread that waits drives.
+    /// Calls the resident if no thread drives, as there may be something to receive soon.
     pub(super) fn expect_news(&self) {
         if self.leadership.is_free() {
             self.standby.call(Call::Soon);
@@ -297,7 +297,7 @@ impl Pool {
         let mut actions = effects.drain(..);
         while let Some(action) = actions.next() {
             if let Some(other) = self.do_in_order(&mut state, &mut channels, action) {
-                // Enough for all that may follow.
+                // Allocates once, for all that may follow.
                 others.reserve(1 + actions.len());
                 others.push(other);
             }
@@ -477,8 +477,7 @@ impl Owner for Pool {
         self.standby.is_there().then_some(self as Arc<dyn Reactor>)
     }
 
-    /// If another thread received something, it would have to wake the resident for it. So the resident receives it
-    /// itself.
+    /// Calls the resident to drive: any other thread that received something would have to wake it to make that known.
     fn take_over(&self) {
         if self.leadership.is_free() && self.process.is_here() {
             self.standby.call(Call::Now);

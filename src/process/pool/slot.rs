@@ -177,8 +177,8 @@ impl<K: Types> Slot<K> {
         self.room(2) > 1
     }
 
-    /// Whether it has just ended a task, and would have to say that it has begun the next one. It does not say so, as
-    /// hearing that would cost as much as a short task: what it is given counts as begun, and so is lost with it.
+    /// Whether it has just ended a task, and would have to say that it has begun the next one. It need not, as
+    /// receiving that would cost as much as a short task: what it is given counts as begun, and so is lost with it.
     pub(crate) fn has_just_ended_one(&self, now: Instant) -> bool {
         !self.shares_page() && self.done > 0 && self.serving().is_some_and(|serving| serving.since == now)
     }

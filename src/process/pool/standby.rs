@@ -68,7 +68,7 @@ impl Call {
         match self {
             Self::Late => Duration::from_millis(50),
             Self::Soon => Duration::from_micros(200),
-            // 0 would be never.
+            // 0 would disarm the alarm.
             Self::Now => Duration::from_nanos(1),
         }
     }

@@ -8,7 +8,7 @@ use crate::task::state::{self, Unclaimed};
 /// How long the system may take to start a worker, and a worker on this machine to be ready.
 pub(crate) const START: Duration = Duration::from_secs(60);
 
-/// Where a worker is to be started: its index in the pool, how many workers had that index before, and the index of its
+/// Where to start a worker: its index in the pool, how many workers had that index before, and the index of its
 /// host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seat {
@@ -112,13 +112,13 @@ pub(crate) enum Event<K: Types> {
     /// There must be this many workers, whether or not there are tasks.
     Prestarted(usize),
     Started(WorkerId, K::Page),
-    /// What starts the worker elsewhere is running: the worker may come, with [`Event::Started`].
+    /// The launcher of the worker runs: the worker may connect, which is [`Event::Started`].
     #[cfg(feature = "cluster")]
     Launched(WorkerId),
     NotStarted(WorkerId, K::Failure),
     /// The worker has called `init`, and runs its initializer.
     Greeted(WorkerId),
-    /// The worker is ready for its first task, and takes no more tasks from this time on.
+    /// The worker is ready for its first task. The time, if any, is when it stops taking tasks.
     Ready(WorkerId, Option<Instant>),
     /// The worker has said why it cannot be used.
     Unfit(WorkerId, K::Failure),
@@ -133,15 +133,15 @@ pub(crate) enum Event<K: Types> {
     /// Whether the worker was found stopped.
     Glanced(WorkerId, bool),
     Goodbye(WorkerId),
-    /// The worker's channel is closed (`true`), or has carried something malformed (`false`): then its last words were
-    /// not heard.
+    /// The worker's channel is closed (`true`), or has carried something malformed (`false`): then its last
+    /// messages are unknown.
     Severed(WorkerId, bool),
     /// The process is gone, and everything that it had sent was received.
     Gone(WorkerId, K::Exit),
     Time,
 }
 
-/// What is to be done, in this order.
+/// What must be done, in this order.
 pub(crate) enum Action<K: Types> {
     /// Start a process, for this task to begin with, or ahead of any; answered by [`Event::Started`] or
     /// [`Event::NotStarted`].
@@ -162,7 +162,7 @@ pub(crate) enum Action<K: Types> {
     Show(K::Task, K::Report),
     /// Items of a task have ended.
     Deliver(K::Task, K::Items),
-    /// A task has ended; it may not have been reported that it had begun.
+    /// A task has ended; that it had begun may not have been reported before.
     Settle(K::Task, K::Outcome),
     /// A task's worker is lost, and the task had begun there, reported or not.
     Lose(K::Task, K::Exit, Option<KillReason>),

@@ -1,6 +1,6 @@
-//! The threads of a pool: the resident, which drives while no thread that waits does, and one that starts workers,
-//! because that blocks. They live until the pool is closed and all of its tasks and workers have ended; the rest of a
-//! chunk that comes later has them started again.
+//! The threads of a pool: the resident, which drives while no waiting thread does, and one that starts workers, because
+//! that blocks. They live until the pool is closed and all of its tasks and workers have ended, and are started again
+//! for the rest of a chunk that comes later.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -133,7 +133,7 @@ impl Pool {
         self.standby.close();
     }
 
-    /// Body of the thread that starts workers. It lives as long as they do, as the system may tell them when it ends.
+    /// Body of the thread that starts workers. It lives as long as they do, as the system may signal its end to them.
     fn start_workers(self: Arc<Self>, orders: &Receiver<StartOrder>) {
         if let Err(error) = self.await_driver() {
             return self.give_up(&error);

@@ -12,14 +12,14 @@ use crate::task::remote::Record;
 pub(super) struct Windows(RwLock<HashMap<u32, Arc<Channel>>>);
 
 impl Windows {
-    /// Lets a worker be looked at, which has said who it is.
+    /// Opens the memory of a worker that has said who it is.
     pub(super) fn open(&self, channel: &Arc<Channel>) {
         if let (Some(_), Some(process)) = (channel.memory(), process(channel)) {
             self.0.write().unwrap_or_else(PoisonError::into_inner).insert(process, channel.clone());
         }
     }
 
-    /// Stops anything from being read there.
+    /// Closes it: nothing is read there from now on.
     pub(super) fn close(&self, channel: &Arc<Channel>) {
         let Some(process) = process(channel) else { return };
         let mut windows = self.0.write().unwrap_or_else(PoisonError::into_inner);
