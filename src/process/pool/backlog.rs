@@ -1,4 +1,4 @@
-//! News of tasks that must be made known: in order, by one thread at a time. Making them known may call user code.
+//! News of tasks that must be made known: in order, by one thread at a time. Making it known may call user code.
 //!
 //! ```text
 //!                     the leader makes known what it has heard:
@@ -10,8 +10,8 @@
 //!  kept ──────────────► by the resident, which is called for that
 //! ```
 //!
-//! News that follow an item's outcome which is still being delivered are held, as they may be the outcome of the next
-//! item.
+//! While the outcome of an item is being delivered, further news of the task is held, as it may be the outcome of the
+//! next item.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -41,14 +41,14 @@ struct Queue {
     kept: VecDeque<Kept>,
     /// Whether the resident is at work on what it has taken.
     is_busy: bool,
-    /// Tasks whose news are held, because an outcome of one of their items is being delivered.
+    /// Tasks whose news is held, because an outcome of one of their items is being delivered.
     held: Vec<u64>,
 }
 
 /// What must be done in order.
 pub(super) enum Kept {
     Do(Action<Kinds>),
-    /// A worker is gone. Earlier news of the task that it was running come first, as that may be started again.
+    /// A worker is gone. Earlier news of the task that it was running comes first, as the task may be started again.
     Gone(WorkerId, Box<End>, Option<u64>),
 }
 
@@ -98,8 +98,8 @@ impl Backlog {
         self.change(|queue| queue.is_busy = false);
     }
 
-    /// Puts back what a thread leaves to others. What it is still at comes before all that; if it is an item of a task,
-    /// `item_of`, news of that task are held.
+    /// Takes back the rest from a thread that hands over: it goes before what is kept. News of the task `item_of`, whose
+    /// item that thread is still delivering, is held until [`release`](Self::release).
     pub(super) fn give_back(&self, mut rest: VecDeque<Kept>, item_of: Option<u64>) {
         self.change(|queue| {
             rest.append(&mut queue.kept);
@@ -109,7 +109,7 @@ impl Backlog {
         });
     }
 
-    /// Holds the news of this task no longer, as what came before them is done.
+    /// Stops holding the news of this task, as its item was delivered.
     pub(super) fn release(&self, task: u64) {
         self.change(|queue| {
             let index = queue.held.iter().position(|&held| held == task);

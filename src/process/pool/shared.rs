@@ -79,7 +79,7 @@ pub(crate) struct Pool {
 
 /// What the leader does.
 pub(super) trait Drive: Send {
-    /// Does what is due, waits for news, and handles them. Does not keep a guest once it is woken. Returns what must be
+    /// Does what is due, waits for news, and handles it. Does not keep a guest once it is woken. Returns what must be
     /// [made known](Pool::make_known).
     fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Kept>;
     /// Whether nothing is left to do. If so, ends the thread that starts workers as well.
