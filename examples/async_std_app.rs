@@ -1,8 +1,8 @@
 //! Long blocking work inside an application that runs on `async-std`.
 //!
-//! The library needs no runtime and knows none: its futures and streams are polled by whatever there is. Here they
-//! are followed by tasks of `async-std`, beside a heartbeat that shows that nothing blocks the application. What
-//! takes longer than two seconds is cancelled.
+//! The library needs no runtime and knows none: any runtime can poll its futures and streams. Here, tasks of `async-std`
+//! follow them, beside a heartbeat that shows that nothing blocks the application. Tasks that take longer than two
+//! seconds are cancelled.
 //!
 //! ```text
 //! cargo run --example async_std_app
@@ -37,7 +37,7 @@ fn count_primes(limit: u64, progress: &Updater) -> TaskResult<usize> {
     Ok(primes.len())
 }
 
-/// Prints each tenth part of a task's progress, and its outcome, unless that is a failure.
+/// Prints the progress of a task in steps of 10 %, and its outcome. A failure is returned instead.
 async fn follow(limit: u64, mut events: TaskEvents<usize>) -> Result<(), TaskError> {
     let mut shown = 0;
     while let Some(event) = events.next().await {

@@ -9,14 +9,14 @@ use std::process::{self, ExitCode};
 use async_signal::{Signal, Signals};
 use progress_executor::BoxError;
 
-/// What a shell reports of a program that Ctrl-C has ended.
+/// The exit code that a shell reports for a program that Ctrl-C has ended.
 #[allow(dead_code)] // Not every example handles Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The same of one whose output nobody reads any more.
+/// The exit code that a shell reports for a program whose output is no longer read (`SIGPIPE`).
 pub(crate) const BROKEN_PIPE: u8 = 141;
 
-/// By what a program is asked to end: the first is Ctrl-C.
+/// The signals that ask a program to end; `Int` is Ctrl-C.
 #[cfg(unix)]
 const REQUESTS_TO_END: [Signal; 3] = [Signal::Int, Signal::Term, Signal::Hup];
 #[cfg(not(unix))]
@@ -53,7 +53,7 @@ pub(crate) fn run<O>(
     }
 }
 
-/// Gives an item each time that Ctrl-C is pressed, or that something else asks the program to end.
+/// Returns a stream with an item for each Ctrl-C, or other signal that asks the program to end.
 #[allow(dead_code)] // Not every example handles Ctrl-C.
 pub(crate) fn interrupts() -> io::Result<Signals> {
     Signals::new(REQUESTS_TO_END)
@@ -65,8 +65,8 @@ pub(crate) fn no_arguments(arguments: Vec<OsString>) -> Result<(), String> {
     arguments.first().map_or(Ok(()), |argument| Err(format!("unknown argument {argument:?}")))
 }
 
-/// Writes a line to standard output. A reader that has seen enough, such as `head`, is the end of the program, as it is of
-/// others: `println!` would panic.
+/// Writes a line to standard output. If the reader has seen enough and is gone, such as `head`, the program exits, as others
+/// do; `println!` would panic.
 pub(crate) fn say(line: &dyn Display) {
     let Err(error) = writeln!(io::stdout(), "{line}") else { return };
     if error.kind() == io::ErrorKind::BrokenPipe {
@@ -76,7 +76,7 @@ pub(crate) fn say(line: &dyn Display) {
     process::exit(FAILED.into());
 }
 
-/// Where nobody reads standard error, nothing can be done about it.
+/// Writes a problem to standard error, after the name of the example. Failures are ignored: there is nowhere to report them.
 pub(crate) fn complain(problem: &dyn Display) {
     let _ = writeln!(io::stderr(), "{}: {problem}", env!("CARGO_CRATE_NAME"));
 }

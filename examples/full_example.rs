@@ -1,4 +1,4 @@
-//! Sixteen tasks, three workers, a live bar for each task that runs and one for the whole, and a table of how each of them ended.
+//! Sixteen tasks on three workers, with a live bar for each running task and one for the total, and a table of how each ended.
 //!
 //! ```text
 //! cargo run --release --example full_example -- [--executor threads|processes|sync] [--launcher COMMAND] [--cancel]
@@ -6,16 +6,16 @@
 //! ```
 //!
 //! - `--executor threads` (the default) runs three tasks at a time, `--executor processes` does so in worker processes,
-//!   and `--executor sync` runs one after the other, inside of the poll.
+//!   and `--executor sync` runs one after the other, within the poll.
 //! - `--launcher "srun --exact -n1 -Q"` starts the worker processes with that command, and shows on which host each task runs.
 //!   The environment variable `PROGRESS_EXECUTOR_LAUNCHER` does the same.
 //! - `--cancel` cancels the first task after two seconds.
-//! - `--report` writes a page for a browser that shows which worker has run what, and `--trace` the same for
+//! - `--report` writes a page for a browser that shows which worker has run which task, and `--trace` the same for
 //!   [Perfetto](https://ui.perfetto.dev) or `chrome://tracing`.
-//! - Ctrl-C cancels all of them; the table is printed all the same, and the exit code is 130. If a task has failed, it is 1.
-//! - Ctrl-Z takes the bars away and stops the program, and worker processes with it; `fg` brings all of them back.
+//! - Ctrl-C cancels all tasks; the table is still printed, and the exit code is 130. If a task has failed, it is 1.
+//! - Ctrl-Z removes the bars and stops the program together with its worker processes; `fg` continues all of it.
 //!
-//! Progress goes to standard error: as bars on a terminal, and else as a line for each start and each end. The
+//! Progress goes to standard error: as bars on a terminal, and otherwise as a line for each start and each end. The
 //! table goes to standard output.
 
 mod cli;
@@ -59,7 +59,7 @@ Usage: full_example [--executor threads|processes|sync] [--launcher COMMAND] [--
 
 Ctrl-C cancels all tasks.";
 
-/// The steps of each task; the list is gone through twice.
+/// The steps of each task; the list is used twice.
 const SIZES: [u64; 8] = [30, 40, 35, 60, 20, 50, 38, 27];
 const TASKS: usize = 2 * SIZES.len();
 const WORKERS: usize = 3;
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     cli::run(USAGE, Options::parse, |options| run(&options))
 }
 
-/// What is computed, in steps that alternate between work and waiting.
+/// The task: `n` steps, each of which computes and then waits.
 fn collatz(n: u64, progress: &Updater) -> TaskResult<u64> {
     if let Some(host) = host() {
         progress.set_message(host);
@@ -88,7 +88,7 @@ fn collatz(n: u64, progress: &Updater) -> TaskResult<u64> {
     Ok(n)
 }
 
-/// The name of the host that a launcher has put this process on.
+/// The name of the host on which a launcher has started this process.
 fn host() -> Option<String> {
     env::var_os(SHOWS_HOST)?;
     let name = env::var("SLURMD_NODENAME").or_else(|_| fs::read_to_string("/proc/sys/kernel/hostname"));
@@ -111,7 +111,7 @@ struct Options {
     trace: Option<NewFile>,
 }
 
-/// Made before there is something to write, so that a path that will not do is known before all the work.
+/// Created before there is anything to write, so that an unusable path is reported before the work begins.
 struct NewFile {
     path: PathBuf,
     file: File,
@@ -170,11 +170,11 @@ impl Options {
     }
 }
 
-/// The executor, and once more where it has processes of its own.
+/// The executor, and the same one again as its own type if it is a pool of processes.
 type Chosen = (Arc<dyn Executor>, Option<Arc<ProcessPoolExecutor>>);
 
 impl Kind {
-    /// Only processes can be launched.
+    /// Processes if there is a launcher, which can start nothing else; otherwise threads.
     fn default_for(launcher: &Launcher) -> Self {
         if *launcher == Launcher::default() { Self::Threads } else { Self::Processes }
     }
@@ -235,8 +235,8 @@ fn run(options: &Options) -> Result<ExitCode, BoxError> {
     })
 }
 
-/// A reader of the table that has seen enough, such as `head`, keeps nothing else from being written. Returns whether it has
-/// read all.
+/// Returns whether the reader of the table has read all of it. One that is gone, such as `head`, is no error, so that the report
+/// is still written.
 fn is_read(result: io::Result<()>) -> io::Result<bool> {
     match result {
         Ok(()) => Ok(true),
@@ -245,7 +245,7 @@ fn is_read(result: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Cancels every task on Ctrl-C. Returns whether that has happened.
+/// Cancels every task on Ctrl-C. Returns a flag that is set when that happens.
 fn cancel_on_interrupt(group: GroupHandle) -> io::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let (flag, interrupts) = (interrupted.clone(), cli::interrupts()?);
@@ -258,13 +258,13 @@ fn cancel_on_interrupt(group: GroupHandle) -> io::Result<Arc<AtomicBool>> {
     Ok(interrupted)
 }
 
-/// Ctrl-Z takes the bars away and stops the program. Worker processes are not in its process group: they are to stop, and go
-/// on, with it.
+/// On Ctrl-Z, removes the bars and stops the program. Worker processes are not in its process group, so they are stopped and
+/// continued explicitly.
 #[cfg(unix)]
 fn stop_on_ctrl_z(bars: GroupBars, processes: Option<Arc<ProcessPoolExecutor>>) -> io::Result<()> {
     let stop = Signals::new([Signal::Tstp])?.for_each(move |_| {
         processes.iter().for_each(|executor| executor.suspend());
-        // Returns when the program goes on.
+        // Returns when the program continues.
         let _ = bars.suspend(|| kill_process(getpid(), rustix::process::Signal::STOP));
         processes.iter().for_each(|executor| executor.resume());
         ready(())
@@ -278,7 +278,7 @@ fn stop_on_ctrl_z(_: GroupBars, _: Option<Arc<ProcessPoolExecutor>>) -> io::Resu
     Ok(())
 }
 
-/// Not on this thread, which is busy running the tasks when they are run inside of the poll.
+/// Cancels on another thread, since `--executor sync` keeps this one busy with the tasks.
 fn cancel_later(canceller: Canceller) {
     let cancel = async move {
         Timer::after(CANCEL_AFTER).await;
@@ -296,7 +296,7 @@ fn submit_all(executor: &dyn Executor) -> Vec<ProgressFuture<u64>> {
     (1..).zip(sizes()).map(submit).collect()
 }
 
-/// What became of one task.
+/// How one task ended.
 struct Row {
     name: String,
     size: u64,

@@ -4,16 +4,16 @@
 //! cargo run --release --example hash_files -- DIR | sha256sum --check --quiet
 //! ```
 //!
-//! Without arguments it hashes the sources of this crate: all that is in its folder but `target` and `.git`.
-//! Otherwise nothing is left out but what is no file: symbolic links to folders are not followed below the given
-//! paths, pipes and devices are not read.
+//! Without arguments it hashes the sources of this crate: everything in its folder except `target` and `.git`.
+//! Apart from that, only what is not a file is left out: symbolic links to folders below the given paths are not followed,
+//! and pipes and devices are not read.
 //!
-//! The digests go to standard output, sorted by path (byte by byte, as `LC_ALL=C sort` does); all the rest goes to
-//! standard error, with a bar if that is a terminal. Files that cannot be read are reported and passed over, and
-//! the exit code is 1 then. Ctrl-C ends it early, with the digests so far and the exit code 130.
+//! The digests go to standard output, sorted by path (byte by byte, as `LC_ALL=C sort` does); everything else goes to
+//! standard error, with a bar if that is a terminal. Files that cannot be read are reported and skipped, and the exit
+//! code is then 1. Ctrl-C ends the program early, with the digests so far and the exit code 130.
 //!
-//! However many files there are, only a few tasks exist at a time. A digest is kept until all that come before it
-//! in the order are known.
+//! However many files there are, only a few tasks exist at a time. A digest is kept until all files before it in the
+//! order have ended.
 
 mod cli;
 
@@ -42,11 +42,11 @@ Usage: hash_files [PATH...]
 Hashes every file below the given paths with SHA-256, and writes what sha256sum
 writes. Without a path it hashes the sources of this crate.";
 
-/// How many tasks there are for each thread at a time: the one that it runs, and those that come next.
+/// How many tasks exist per thread at a time: the one that it runs, and those that come next.
 const TASKS_PER_WORKER: usize = 4;
 /// How much is read at a time.
 const BUFFER: usize = 128 * 1024;
-/// How often digests are written, at the least, while there are any.
+/// The minimum time between two writes of digests, except the last.
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
@@ -86,7 +86,7 @@ fn run(mut roots: Vec<PathBuf>) -> Result<ExitCode, BoxError> {
 
 fn sources_of_this_crate() -> io::Result<Vec<PathBuf>> {
     let is_left_out = |name: &OsStr| name == "target" || name == ".git";
-    // The package that builds this is in a folder of that.
+    // The package that builds this example is in a subfolder of the crate.
     let mut paths = entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))?;
     paths.retain(|path| !path.file_name().is_some_and(is_left_out));
     Ok(paths)
@@ -96,7 +96,7 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
 }
 
-/// Cancels every task on Ctrl-C, and lets no new ones start. Returns whether that has happened.
+/// Cancels every task on Ctrl-C, and lets no new ones start. Returns a flag that is set when that happens.
 fn shut_down_on_interrupt(pool: &Arc<ThreadPoolExecutor>) -> io::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let (pool, flag, interrupts) = (pool.clone(), interrupted.clone(), cli::interrupts()?);
@@ -109,7 +109,7 @@ fn shut_down_on_interrupt(pool: &Arc<ThreadPoolExecutor>) -> io::Result<Arc<Atom
     Ok(interrupted)
 }
 
-/// What there is to hash.
+/// The files to hash, and the paths that cannot be hashed.
 #[derive(Default)]
 struct Found {
     files: Vec<Entry>,
@@ -131,7 +131,7 @@ impl Failure {
     }
 }
 
-/// Looks for files as a task of the pool, with a bar that goes when that is done. `None` where it was cancelled.
+/// Looks for files as a task of the pool, with a bar that is removed when the task ends. Returns `None` if it was interrupted.
 async fn find(
     pool: &ThreadPoolExecutor,
     roots: Vec<PathBuf>,
@@ -171,7 +171,7 @@ fn find_files(roots: Vec<PathBuf>, progress: &Updater) -> TaskResult<Found> {
 }
 
 impl Found {
-    /// Adds the files of a folder, and its folders to those that are still to be visited.
+    /// Adds the files of a folder to the result, and its subfolders to `folders`, which are still to be visited.
     fn visit(&mut self, folder: &Path, folders: &mut Vec<PathBuf>, progress: &Updater) -> TaskResult<()> {
         let paths = entries(folder).unwrap_or_else(|error| {
             self.fail(folder, &error);
@@ -226,7 +226,7 @@ async fn hash(
     let wanted = files.iter().enumerate().take_while(|_| !interrupted.load(Ordering::Relaxed));
     let mut outcomes = stream::iter(wanted).map(start).buffer_unordered(TASKS_PER_WORKER * pool.max_workers());
     while let Some((index, outcome)) = outcomes.next().await {
-        // What fails after Ctrl-C has not been done, for whatever reason.
+        // A file that fails after Ctrl-C, for whatever reason, counts as not hashed and not as failed.
         if outcome.is_ok() || !interrupted.load(Ordering::Relaxed) {
             report.settle(index, outcome)?;
         }
@@ -234,7 +234,7 @@ async fn hash(
     Ok(())
 }
 
-/// What has become of the files, for standard output and for standard error.
+/// The outcomes of all files, for standard output and standard error.
 struct Report<'a> {
     files: &'a [Entry],
     bar: ProgressBar,
@@ -264,7 +264,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Takes in what has become of one file.
+    /// Records the outcome of one file.
     fn settle(&mut self, index: usize, outcome: Result<Sha256Digest, TaskError>) -> io::Result<()> {
         let file = &self.files[index];
         match outcome {
@@ -287,13 +287,13 @@ impl<'a> Report<'a> {
         self.bar.suspend(|| cli::complain(&failure.0));
     }
 
-    /// The bar makes way: what is written may go to the same terminal.
+    /// Writes the lines that are ready. The bar is hidden meanwhile, since they may go to the same terminal.
     fn write(&mut self) -> io::Result<()> {
         self.written_at = Instant::now();
         self.bar.suspend(|| self.lines.write(&mut io::stdout().lock()))
     }
 
-    /// Writes what is left, if all went well until now, and sums up.
+    /// Writes the remaining lines and the summary, unless writing fails, or has failed already as `result` tells.
     fn close(mut self, result: io::Result<()>, interrupted: bool) -> io::Result<ExitCode> {
         self.lines.skip_gaps();
         self.bar.finish_and_clear();
@@ -335,14 +335,14 @@ fn total_size(files: &[Entry]) -> u64 {
     files.iter().map(|file| file.size).sum()
 }
 
-/// Makes lines of digests in the order of the files, whatever the order in which they come.
+/// Makes lines from digests, in the order of the files, in whatever order the digests arrive.
 struct Lines<'a> {
     files: &'a [Entry],
     /// The first file that has not ended yet.
     next: usize,
-    /// What has become of those after it.
+    /// The outcomes of later files; `None` for one without a digest.
     ended: BTreeMap<usize, Option<Sha256Digest>>,
-    /// What is to be written.
+    /// The lines to be written.
     text: Vec<u8>,
 }
 
@@ -351,7 +351,7 @@ impl<'a> Lines<'a> {
         Self { files, next: 0, ended: BTreeMap::new(), text: Vec::new() }
     }
 
-    /// Adds a file that has ended; without a digest, there will be no line for it.
+    /// Adds the outcome of a file. Without a digest, there is no line for it.
     fn add(&mut self, index: usize, digest: Option<Sha256Digest>) {
         self.ended.insert(index, digest);
         while let Some(digest) = self.ended.remove(&self.next) {
@@ -360,7 +360,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// No longer waits for files that have not ended.
+    /// Makes lines from all digests that are known, without waiting for the files in between.
     fn skip_gaps(&mut self) {
         for (index, digest) in mem::take(&mut self.ended) {
             self.push(index, digest);
@@ -380,7 +380,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// A line as `sha256sum` writes it: it begins with a backslash where the name has characters that would break it.
+/// Appends a line as `sha256sum` writes it: it begins with a backslash if the name has characters that have to be escaped.
 fn push_line(text: &mut Vec<u8>, digest: &Sha256Digest, path: &Path) {
     let name = path.as_os_str().as_encoded_bytes();
     if name.iter().any(|&byte| escape(byte).is_some()) {

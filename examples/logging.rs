@@ -1,5 +1,5 @@
-//! 500 tasks in worker processes with bars, while they log, print and say lines, and the program logs as well: everything
-//! appears whole, above the bars.
+//! 500 tasks in worker processes that log, print and relay lines while bars are shown, and the program logs as well: every
+//! line appears whole, above the bars.
 //!
 //! ```text
 //! cargo run --release --example logging
@@ -22,7 +22,7 @@ Usage: logging [TASKS]
 Runs 500 tasks, or as many as are asked for, in worker processes. They log, print and
 say something now and then, which appears above their bars; one in a hundred fails.";
 
-/// Goes some steps, and tells of it in each way that there is.
+/// Takes some steps, and depending on its number logs, prints or relays a line.
 fn walk(number: u64, progress: &Updater) -> TaskResult<u64> {
     let steps = 5 + number % 20;
     for step in progress.iter(0..steps) {
@@ -61,7 +61,7 @@ fn walk_all(tasks: u64) -> Result<ExitCode, BoxError> {
         .build()?;
     let mut group = TaskGroup::new();
     let bars = group.show_bars();
-    // The logger of the program writes above the bars.
+    // The program's own logger writes above the bars.
     let mut logger = env_logger::Builder::new();
     logger.filter_level(LevelFilter::Info).target(Target::Pipe(Box::new(bars.clone()))).init();
     log::info!("{tasks} walks begin");

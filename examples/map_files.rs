@@ -33,8 +33,8 @@ fn count_lines(path: PathBuf, progress: &Updater) -> TaskResult<(u64, PathBuf)> 
     Ok((count, path))
 }
 
-/// The files below a folder: looked for as they are asked for, however many there are. A folder that cannot be read is among
-/// them, so that its error is reported like that of a file.
+/// The files below a folder, found lazily, however many there are. Includes folders that cannot be read, so that their errors
+/// are reported like those of files.
 fn files(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let mut left = vec![folder.to_owned()];
     std::iter::from_fn(move || {
@@ -44,7 +44,7 @@ fn files(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
                     let paths = entries.flatten().map(|entry| entry.path());
                     left.extend(paths.filter(|path| !path.is_symlink()));
                 }
-                // Whoever opens a pipe waits for one who writes to it.
+                // Neither a file nor a folder: opening a pipe would block until something writes to it.
                 Err(_) if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) => {}
                 Err(_) => return Some(path),
             }
@@ -70,7 +70,7 @@ fn count_all(folder: &Path) -> Result<ExitCode, BoxError> {
     let executor = ProcessPoolExecutor::new(0)?; // as many as there are processors
     smol::block_on(async {
         let (mut total, mut largest, mut exit_code) = (0, None, ExitCode::SUCCESS);
-        // At most twice as many files as there are workers are under way.
+        // Twice as many files as there are workers are in flight, and more if they are short.
         let counts = executor.map(count_lines, files(folder)).unordered();
         let mut counts = counts.named(|_, path| path.display().to_string()); // for the errors
         while let Some(outcome) = counts.next().await {
@@ -79,7 +79,7 @@ fn count_all(folder: &Path) -> Result<ExitCode, BoxError> {
                     total += count.0;
                     largest = largest.max(Some(count));
                 }
-                // Only that file.
+                // An error affects only that file.
                 Err(error) => {
                     cli::complain(&format_args!("{error:#}"));
                     exit_code = ExitCode::FAILURE;

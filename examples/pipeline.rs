@@ -1,4 +1,4 @@
-//! Two executors, one feeding the other, with backpressure: the first gets no further ahead than the second can follow.
+//! Two executors, one feeding the other, with backpressure: the first gets no further ahead than the second can keep up with.
 //!
 //! Threads make numbers, worker processes factor them. The second `map` asks the first for an input when it has room for
 //! one, and that asks its iterator, which has no end.
@@ -23,13 +23,13 @@ Usage: pipeline
 Makes numbers on a thread and factors them in two worker processes, with
 backpressure: the first gets no further ahead than the others can follow.";
 
-/// As quick as reading from a disk, say.
+/// Makes a number, about as quickly as it could be read from a disk.
 fn make(seed: u64, progress: &Updater) -> TaskResult<u64> {
     progress.sleep(Duration::from_millis(5))?;
     Ok(seed * 2_654_435_761 % 1_000_000_007)
 }
 
-/// Takes longer.
+/// Factors a number, which takes longer.
 fn factor(mut number: u64, progress: &Updater) -> TaskResult<String> {
     let mut factors = Vec::new();
     let mut divisor = 2;

@@ -24,7 +24,7 @@ fn steps(start: u64) -> u64 {
 }
 
 fn longest_walk(n: u64, progress: &Updater) -> TaskResult<u64> {
-    // Every thread of rayon counts in a place of its own, and hears of cancellation at each item.
+    // Each rayon thread has a counter of its own, and checks for cancellation at every item.
     let longest = progress.par_iter(1..n).map(|start| start.map(steps)).try_reduce(|| 0, |a, b| Ok(a.max(b)))?;
     Ok(longest)
 }

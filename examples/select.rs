@@ -1,7 +1,7 @@
-//! Waits for whatever comes first: the progress of one of several tasks, a timer, or Ctrl-C.
+//! Waits for whichever comes first: progress of one of several tasks, a timer, or Ctrl-C.
 //!
-//! Three tasks count to ten, each at its own pace. `futures::select!` shows each step as it comes, and cancels
-//! those that have not arrived after a second, or when Ctrl-C is pressed.
+//! Three tasks count to ten, each at its own pace. A loop around `futures::select!` shows each step as it comes, and
+//! cancels the tasks that have not arrived after a second, or when Ctrl-C is pressed.
 //!
 //! ```text
 //! cargo run --example select
@@ -54,7 +54,7 @@ async fn watch(interrupts: Signals) -> Result<bool, TaskError> {
 
     let mut interrupted = false;
 
-    // Does nothing to those that have ended.
+    // Has no effect on tasks that have ended.
     let cancel_all = || [&hare, &fox, &snail].into_iter().for_each(ProgressFuture::cancel);
 
     loop {

@@ -17,7 +17,7 @@ Usage: structured
 Fetches parts that belong together, and does so again with a part that cannot be
 fetched: the first error cancels the rest, and nothing is left behind.";
 
-/// Says when it is over, however it ends.
+/// Prints a line when its task is over, however the task ends.
 struct Tidy(&'static str);
 
 impl Drop for Tidy {

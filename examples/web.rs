@@ -1,12 +1,12 @@
-//! A page that starts jobs, shows how far they have come, and cancels them: on a click, or because it is closed.
+//! A page that starts jobs, shows their progress, and cancels them: on a click, or when the page is closed.
 //!
 //! ```text
 //! cargo run --example web -- [--port 8080]
 //! ```
 //!
-//! The page has a connection for each job, over which it gets the [events](progress_executor::TaskEvents) of the job as
-//! [server-sent events]. When the page is closed, so are its connections: what streams the events is dropped then, and that
-//! cancels the job. Nothing has to keep track of who is still there.
+//! The page has a connection for each job, over which it receives the [events](progress_executor::TaskEvents) of the job as
+//! [server-sent events]. Closing the page closes its connections, which drops the streams of events, and that cancels the
+//! jobs. The server does not have to track which pages are still open.
 //!
 //! It serves this machine only. The HTTP is hyper's, on smol.
 //!
@@ -78,12 +78,12 @@ pub(crate) async fn serve(port: u16) -> Result<ExitCode, BoxError> {
         });
         let connection =
             http1::Builder::new().timer(SmolTimer::new()).serve_connection(FuturesIo::new(stream), service);
-        // A page that is closed in the midst of its events is no error.
+        // A page that is closed in the middle of its events is no error.
         smol::spawn(async { drop(connection.await) }).detach();
     }
 }
 
-/// What a job does.
+/// The task of a job.
 fn dig((): (), progress: &Updater) -> TaskResult<()> {
     for step in progress.iter(0..STEPS) {
         progress.set_message(format!("{} m deep", step?));
@@ -94,7 +94,7 @@ fn dig((): (), progress: &Updater) -> TaskResult<()> {
 
 struct Jobs {
     executor: ThreadPoolExecutor,
-    /// By the number of the job: of those that a page has events of.
+    /// By job number, for the jobs whose events a page receives.
     cancellers: Mutex<HashMap<String, Canceller>>,
 }
 
@@ -139,7 +139,7 @@ impl Jobs {
     }
 }
 
-/// The entry of a job that a page has events of.
+/// The entry of a job in `Jobs::cancellers`, which is removed when this is dropped.
 struct Listing {
     jobs: Arc<Jobs>,
     job: String,
@@ -155,12 +155,12 @@ impl Drop for Listing {
     }
 }
 
-/// Where nobody reads standard output, the pages are served all the same.
+/// Writes a line to standard output. Failures are ignored: pages are served even if nothing reads the output.
 fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// An event as a page gets it: a line of JSON.
+/// An event as it is sent to a page: a line of JSON.
 fn server_sent(event: &TaskEvent<()>) -> io::Result<Bytes> {
     Ok(format!("data: {}\n\n", serde_json::to_string(event)?).into())
 }
