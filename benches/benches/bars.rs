@@ -1,4 +1,4 @@
-//! What bars and a report cost the tasks that they are of.
+//! What bars and a report cost the tasks that they show.
 
 use std::hint::black_box;
 use std::io;
@@ -10,7 +10,7 @@ use progress_executor::{Cancelled, GroupBars, TaskGroup, ThreadPoolExecutor, Upd
 use progress_executor_benches::pools::WORKERS;
 use progress_executor_benches::rounds::{Rounds, amount};
 
-/// Of all tasks together: long enough to be drawn several times.
+/// The steps of all tasks together: enough for the bars to be drawn several times.
 const STEPS: usize = 200_000_000;
 const ROWS: u16 = 24;
 
@@ -56,7 +56,7 @@ fn count(steps: usize, progress: &Updater) -> Result<(), Cancelled> {
     Ok(())
 }
 
-/// A terminal that takes all that is drawn, and shows nothing.
+/// A terminal that accepts everything that is drawn, and shows nothing.
 #[derive(Debug)]
 struct Screen;
 

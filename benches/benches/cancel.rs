@@ -1,4 +1,4 @@
-//! From `cancel()` to the awaiting side being back, for a task that makes a progress call every microsecond.
+//! The time from `cancel()` until the awaiting side resumes, for a task that makes a progress call every microsecond.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use progress_executor_benches::rounds::{Rounds, amount};
 use tokio::runtime::{self, Runtime};
 use tokio_util::sync::CancellationToken;
 
-/// Enough for everybody to be where they belong: tasks run, and whoever waits for them sleeps.
+/// Long enough for the task to run and for the thread that waits for it to sleep.
 const REST: Duration = Duration::from_millis(1);
 
 fn main() {
@@ -33,7 +33,7 @@ fn unpark() -> f64 {
             while !woken.load(Ordering::Relaxed) {
                 work();
             }
-            // As the thread of a pool does; ending would be in the way of what is measured.
+            // As a pool thread does; the end of this thread would disturb the measurement.
             thread::sleep(REST);
         });
         let wake = || {

@@ -1,5 +1,5 @@
-//! Workers that Slurm has placed on two nodes of this machine: what they cost, and how soon things are known. Run by
-//! `benches/cluster`, which starts the Slurm, and names the Python by which others are measured in turns with this.
+//! Workers that Slurm has placed on two nodes of this machine: what they cost, and how soon the program learns of events. Run
+//! by `benches/cluster`, which starts Slurm and names the Python in which other libraries are measured, in turns with this one.
 
 use std::collections::HashMap;
 use std::fs;
@@ -44,13 +44,13 @@ fn echo(bytes: Vec<u8>, _: &Updater) -> TaskResult<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Has a worker of its own until it is cancelled.
+/// Occupies a worker until it is cancelled.
 fn rest((): (), progress: &Updater) -> TaskResult<()> {
     progress.update(1)?;
     Ok(progress.sleep(Duration::MAX)?)
 }
 
-/// Shows each millisecond.
+/// Counts milliseconds.
 fn tick((): (), progress: &Updater) -> TaskResult<()> {
     let start = Instant::now();
     loop {
@@ -70,13 +70,13 @@ fn spin((): (), progress: &Updater) -> TaskResult<()> {
 
 struct Table {
     python: Option<String>,
-    /// What was measured of others: whose it is, and its name.
+    /// The measurements of other libraries, by library and name of the figure.
     others: HashMap<(String, String), Vec<f64>>,
     missed: usize,
 }
 
 impl Table {
-    /// Measures this of others, once more.
+    /// Measures other libraries once more.
     fn measure_others(&mut self, what: &[&str]) {
         let Some(python) = &self.python else { return };
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster.py");
@@ -94,7 +94,7 @@ impl Table {
         others.wait().expect("it ends");
     }
 
-    /// A figure that is to be this, at the most.
+    /// Adds a figure with an upper bound.
     fn at_most(&mut self, what: &str, figure: f64, bound: f64, unit: &str) {
         self.row(what, figure, figure <= bound, &format!("≤ {bound}"), unit);
     }
@@ -103,7 +103,7 @@ impl Table {
         self.row(what, figure, figure >= bound, &format!("≥ {bound}"), unit);
     }
 
-    /// A figure that is to be so many times that of somebody else, at the most.
+    /// Adds the ratio of a figure to that of another library, with an upper bound.
     fn at_most_of(&mut self, what: &str, figure: f64, other: (&str, &str), bound: f64) {
         if let Some(ratio) = self.ratio(what, figure, other) {
             self.at_most(what, ratio, bound, "times");
@@ -116,7 +116,7 @@ impl Table {
         }
     }
 
-    /// `None` where the other one was not measured.
+    /// The ratio to another library's figure; `None` if that was not measured.
     fn ratio(&mut self, what: &str, figure: f64, (whose, name): (&str, &str)) -> Option<f64> {
         let other = self.others.get(&(whose.to_owned(), name.to_owned()));
         if other.is_none() {
@@ -133,7 +133,7 @@ impl Table {
 
 // What is measured.
 
-/// How often, in turns with others.
+/// How often each figure is measured, in turns with other libraries.
 const ROUNDS: usize = 5;
 
 fn single() -> Launcher {
@@ -145,12 +145,12 @@ fn bulk() -> Launcher {
 }
 
 fn pool(launcher: Launcher, workers: usize) -> ProcessPoolExecutor {
-    // What srun says of workers that are killed on purpose is not part of the table.
+    // srun reports workers that are killed on purpose, which does not belong in the table.
     let builder = ProcessPoolExecutor::builder().max_workers(workers).launcher(launcher).output(WorkerOutput::Null);
     builder.build().expect("`init` was called")
 }
 
-/// A pool all of whose workers are there, and how long that took.
+/// A pool with all of its workers busy at once, and the seconds until then.
 fn full(launcher: Launcher, workers: usize) -> (ProcessPoolExecutor, f64) {
     let start = Instant::now();
     let pool = pool(launcher, workers);
@@ -221,7 +221,7 @@ fn throughput(table: &mut Table) {
     };
     for workers in [8, 32] {
         let in_turns = (0..ROUNDS).map(|_| {
-            // They need the processors that Slurm has.
+            // The other libraries need the processors that Slurm manages.
             wait_for(no_jobs);
             table.measure_others(&["rates", &workers.to_string()]);
             let (pool, _) = full(bulk(), workers);
@@ -265,7 +265,7 @@ fn payloads(table: &mut Table) {
     }
 }
 
-/// How soon what happens is known.
+/// Measures how soon the program learns of events.
 fn signs(table: &mut Table) {
     let (pool, _) = full(bulk(), 2);
     let cancel = || {
@@ -315,9 +315,9 @@ fn signs(table: &mut Table) {
     table.at_most("cancel of what does not listen, beyond the grace", start.elapsed().as_secs_f64() - 0.5, 1.0, "s");
 }
 
-// Programs that begin, and programs and nodes that end.
+// Programs that start, and programs and nodes that end.
 
-/// Makes this program one that wants a single result.
+/// Makes this program one that computes a single result.
 const FIRST_SINGLE: &str = "--first-single";
 const FIRST_BULK: &str = "--first-bulk";
 /// Makes this program one whose tasks never end.
@@ -336,7 +336,7 @@ fn run_for_ever() {
     tasks.into_iter().for_each(|task| drop(task.wait()));
 }
 
-/// What is left of programs and nodes, and for how long.
+/// Measures for how long tasks and jobs outlive their program, and how soon the loss of a node is noticed.
 fn ends(table: &mut Table) {
     for (what, signal, bounds) in [("killed", Signal::KILL, (1.0, 3.0)), ("interrupted", Signal::INT, (1.5, 3.0))] {
         let (tasks, jobs): (Vec<_>, Vec<_>) = (0..5).map(|_| end_program(signal)).unzip();
@@ -361,7 +361,7 @@ fn ends(table: &mut Table) {
     wait_for(|| no_jobs() && own_processes().is_empty());
 }
 
-/// Runs this program once more, as one of that kind. Returns how long it took to begin.
+/// Runs this program once more with the argument `kind`. Returns how many seconds it took to begin.
 fn begin(kind: &str) -> (Child, f64) {
     let start = Instant::now();
     let program = std::env::current_exe().expect("it is a file");
@@ -372,7 +372,7 @@ fn begin(kind: &str) -> (Child, f64) {
     (program, start.elapsed().as_secs_f64())
 }
 
-/// Returns after how long no task of a program is left that was sent a signal, and after how long no job.
+/// Sends a program a signal. Returns the seconds until none of its tasks is left, and until none of its jobs is.
 fn end_program(signal: Signal) -> (f64, f64) {
     let (mut program, _) = begin(ENDLESS);
     let start = Instant::now();
@@ -388,7 +388,7 @@ fn no_jobs() -> bool {
     Command::new("squeue").arg("-h").output().expect("Slurm is there").stdout.is_empty()
 }
 
-/// All that run this program, apart from this one.
+/// The processes that run this program, apart from this one.
 fn own_processes() -> Vec<u32> {
     let own = fs::read_link("/proc/self/exe").expect("it is a file");
     let is_own =
@@ -401,7 +401,7 @@ fn all_processes() -> Vec<u32> {
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// What a node consists of: its daemon, the managers of its steps, and their workers.
+/// The processes of a node: its daemon, the managers of its steps, and their workers.
 fn processes_of(node: &str) -> Vec<u32> {
     let has = |id: u32, what: &str, text: &str| {
         fs::read(format!("/proc/{id}/{what}")).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
@@ -431,7 +431,7 @@ fn signal_all(processes: &[u32], signal: Signal) {
     }
 }
 
-/// A thousand workers, and what they cost this program.
+/// Measures what up to a thousand workers cost this program.
 fn crowd(table: &mut Table) {
     let (memory, threads) = (status("VmRSS"), status("Threads"));
     for (workers, bound) in [(32, 0.6), (200, 1.5), (1000, 8.0)] {
@@ -455,14 +455,14 @@ fn crowd(table: &mut Table) {
     wait_for(no_jobs);
 }
 
-/// What the system says of this process: in kB, or as it is.
+/// A field of this process's `/proc/self/status`; memory is in kB.
 fn status(name: &str) -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     line.trim_start_matches(':').split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0.0)
 }
 
-/// What this process has taken of processors, in seconds.
+/// The processor time of this process, in seconds.
 fn processor_time() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<f64> = stat

@@ -1,4 +1,4 @@
-//! Trivial tasks as one: what the group adds to each, and whether that depends on how many there are.
+//! Trivial tasks in a group: what the group adds to each, and whether that depends on their number.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 const TASKS: usize = 100_000;
 
-/// Submitted when they are asked for.
+/// Tasks that are submitted when the iterator is advanced.
 type Tasks<'a> = dyn Iterator<Item = ProgressFuture<usize>> + 'a;
 
 fn main() {
@@ -55,7 +55,7 @@ fn compare_with_others() {
 
 fn compare_sizes() {
     let mut table = Rounds::new("a task, by the size of its group");
-    // The same number of tasks in all, in as many groups as it takes.
+    // The same total number of tasks, in as many groups as necessary.
     for (name, size) in [("10 tasks", 10), ("1,000 tasks", 1_000), ("100,000 tasks", 100_000)] {
         table.add(name, move || time(TASKS, |tasks| in_groups(tasks, amount(size), stream)));
     }

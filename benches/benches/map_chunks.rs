@@ -1,5 +1,5 @@
-//! One trivial function over many inputs, a chunk of them at a time: on threads beside rayon, and on worker processes
-//! beside Python's `multiprocessing.Pool.map`.
+//! One trivial function over many inputs, in chunks: on threads compared with rayon, and on worker processes compared with
+//! Python's `multiprocessing.Pool.map`.
 
 use std::process::Command;
 use std::time::Instant;
@@ -71,7 +71,7 @@ fn time(run: impl FnOnce(Inputs) -> u64) -> f64 {
     start.elapsed().as_nanos() as f64 / inputs as f64
 }
 
-/// What `multiprocessing` takes for each input, with its workers started before; where there is a Python.
+/// The time that `multiprocessing` takes per input, with its workers started before; `None` if there is no Python.
 fn python(chunk: usize) -> Option<f64> {
     let program = format!(
         "import multiprocessing, time\n\

@@ -1,6 +1,6 @@
-//! What a task costs in memory while it waits for its turn.
+//! How much memory a task takes while it waits for its turn.
 //!
-//! On its own, because an allocator that counts slows down whoever allocates more.
+//! A separate benchmark, because an allocator that counts slows down the variants that allocate more.
 
 use std::alloc::System;
 use std::sync::{Arc, Barrier};
@@ -36,7 +36,7 @@ fn main() {
     }
 }
 
-/// What a map takes at the most while it goes through so many inputs, and has taken in all.
+/// Prints the peak memory of a map while it goes through so many inputs, and its allocations per input.
 fn measure_map(inputs: usize) {
     let pool = ThreadPoolExecutor::new(WORKERS);
     let region = Region::new(ALLOCATOR);
@@ -55,7 +55,7 @@ fn measure_map(inputs: usize) {
     println!("{:<32} {inputs:>10} {allocations:>12.2} {peak:>10}", "map");
 }
 
-/// Counts what is allocated for so many tasks while every worker is busy, other than the futures themselves.
+/// Counts what is allocated for `tasks` tasks while every worker is busy, apart from the futures themselves.
 fn measure<P: Pool>(tasks: usize) {
     let pool = P::default();
     let gate = Arc::new(Barrier::new(WORKERS + 1));
@@ -84,7 +84,7 @@ fn identity(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(n)
 }
 
-/// The same for tasks that wait for a worker process.
+/// Counts the same for tasks that wait for a worker process.
 fn measure_processes(tasks: usize) {
     let pool = ProcessPoolExecutor::new(1).expect("there is a registry");
     pool.submit(identity, 0).wait().expect("it has nothing to fail at");

@@ -1,4 +1,4 @@
-//! How old it is what an observer is shown, and what many observers cost the task.
+//! How old a snapshot is when an observer sees it, and what many observers cost the task.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -39,7 +39,7 @@ fn measure_ages(name: &str, (every, ticks): (Duration, usize), report_interval: 
     print_ages(&format!("{name}, processes"), processes.submit(tick, (every, ticks)));
 }
 
-/// Says at each position what time it is.
+/// Reports the current time as its position.
 fn tick((every, ticks): (Duration, usize), progress: &Updater) -> TaskResult<()> {
     for _ in 0..ticks {
         progress.sleep(every)?;
@@ -65,7 +65,7 @@ fn print_ages(name: &str, task: ProgressFuture<()>) {
     println!("{name:<40} {:>12.1} {:>12.1}", median(&ages) / 1e3, longest / 1e3);
 }
 
-/// What the calls of a tenth of a second cost a task that so many receivers listen to, and the longest of them.
+/// Prints the mean and the longest time of a task's progress calls during a tenth of a second, with `receivers` receivers.
 fn measure_calls(receivers: usize) {
     let pool = ThreadPoolExecutor::new(1);
     let (start, started) = oneshot::channel();

@@ -11,11 +11,11 @@ use progress_executor_benches::rounds::{Rounds, amount};
 use rayon::prelude::*;
 
 const ITEMS: usize = 2_000_000;
-/// Enough for what costs many times as much.
+/// Enough items for variants that cost many times as much.
 const FEW: usize = 200_000;
 
 fn main() {
-    // An `Updater` stays on its thread, so that the pool cannot be one that is entered.
+    // A `&Updater` is not `Send`, as `ThreadPool::install` would require, so the global pool is used.
     rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build_global().expect("threads can be started");
     let mut table = Rounds::new("an item of ten steps");
     add(&mut table, "rayon, bare", ITEMS, |items, _| items.map(ten_steps).sum());

@@ -1,4 +1,4 @@
-//! A trivial task at a time, on pools of which all threads but one sleep.
+//! One trivial task at a time, on pools whose other threads all sleep.
 
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};
@@ -31,7 +31,7 @@ fn trip(pool: &ThreadPoolExecutor) {
     black_box(block_on(pool.spawn(|_| Ok(black_box(1_u64))))).expect("the task returns a value");
 }
 
-/// A pool with all of its threads.
+/// A pool with all of its threads started.
 fn started(workers: usize) -> ThreadPoolExecutor {
     let pool = ThreadPoolExecutor::new(workers);
     let barrier = Arc::new(Barrier::new(workers));
@@ -46,7 +46,7 @@ fn started(workers: usize) -> ThreadPoolExecutor {
     pool
 }
 
-/// How long a task takes on a new pool, after so many others, one at a time.
+/// The time of a task on a new pool, after `others` other tasks, one at a time.
 fn fresh(others: usize) -> f64 {
     let pool = ThreadPoolExecutor::new(2);
     for _ in 0..others {

@@ -1,4 +1,4 @@
-//! From `cancel()` to the awaiting side being back, for a task in a worker process that makes a progress call every
+//! The time from `cancel()` until the awaiting side resumes, for a task in a worker process that makes a progress call every
 //! microsecond.
 
 use std::hint;
@@ -50,7 +50,7 @@ fn cancel(pool: &ProcessPoolExecutor, rest: Duration) -> f64 {
     measure(rest, move || canceller.cancel(), || block_on(task).expect_err("it was cancelled"))
 }
 
-/// By the thread that awaits it, as soon as the task has made ten calls.
+/// Cancels a task as soon as it has made ten progress calls, on the thread that awaits it.
 fn cancel_young(task: ProgressFuture<()>) -> f64 {
     while task.progress().n < 10 {
         hint::spin_loop();
@@ -61,7 +61,7 @@ fn cancel_young(task: ProgressFuture<()>) -> f64 {
     start.elapsed().as_nanos() as f64
 }
 
-/// What ends a process that does not take part in it.
+/// The time from `kill` until `wait` returns, for a busy process.
 fn kill() -> f64 {
     let (mut child, mut socket) = processes::start(processes::WORK);
     socket.read_exact(&mut [0]).expect("the process says that it has started");

@@ -1,4 +1,4 @@
-//! Trivial tasks for worker processes, all of them submitted before the first is awaited.
+//! Trivial tasks for worker processes, all submitted before the first is awaited.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,7 +10,7 @@ use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskRegistry, TaskResu
 use progress_executor_benches::processes::{self, BATCH, FRAME, IpcChannel};
 use progress_executor_benches::rounds::{Rounds, amount};
 
-/// As many as a process may have files for: each takes several of them.
+/// As many tasks as a process has file descriptors for: each takes several.
 const MOST_OF_PROCSPAWN: usize = 200;
 
 fn main() {
@@ -41,7 +41,7 @@ fn identity(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(n)
 }
 
-/// As many frames there and back, at each end many of them at once.
+/// Sends `frames` frames there and back, in batches at both ends.
 fn stream(socket: &UnixStream, frames: usize) {
     let bytes = frames * FRAME;
     thread::scope(|scope| {
@@ -60,7 +60,7 @@ fn stream(socket: &UnixStream, frames: usize) {
     });
 }
 
-/// A pool with all of its workers.
+/// A pool with all of its workers started.
 fn started(workers: usize) -> ProcessPoolExecutor {
     let pool = ProcessPoolExecutor::new(workers).expect("`init` was called");
     pool.prestart(workers);
@@ -78,7 +78,7 @@ fn flood(pool: &ProcessPoolExecutor, tasks: usize) {
     assert_eq!(sum, (0..tasks as u64).sum::<u64>());
 }
 
-/// The sender has a thread of its own, for the channel has not room for all.
+/// Sends and receives numbers. The sender has its own thread, since the channel does not have room for all of them.
 fn pass(channel: &IpcChannel, tasks: usize) {
     let (sender, receiver) = &channel.numbers;
     let sender = sender.clone();

@@ -36,7 +36,7 @@ fn compare(title: &'static str, bytes: usize, rounds: usize) {
     table.run(amount(rounds));
 }
 
-/// With memory that is there already, or anew for each payload, as it is for values that somebody owns.
+/// Adds a pair of sockets, with memory that is reused or, as for owned values, newly allocated for each payload.
 fn add_sockets(table: &mut Rounds, name: &'static str, process: &str, bytes: usize) {
     let keeps_memory = process == processes::ECHO_WHOLE;
     let (_child, mut socket) = processes::start(process);

@@ -1,4 +1,4 @@
-//! From submitting a trivial task to its value, one at a time, where another process runs it.
+//! The time from submitting a trivial task to its value, one at a time, when another process runs it.
 
 use std::hint::black_box;
 use std::iter;
@@ -13,7 +13,7 @@ fn main() {
     processes::init(TaskRegistry::new().register(identity));
     compare("process round trip back to back", 200, 50, Duration::ZERO);
     compare("process round trip after 2 ms", 60, 8, Duration::from_millis(2));
-    // To wake a thread costs several times more on another CPU, and the system decides which one it is.
+    // Waking a thread on another CPU costs several times more, and the system decides on which CPU it runs.
     table::pin_to(1);
     compare("process round trip back to back, on one CPU", 100, 50, Duration::ZERO);
     compare("process round trip after 2 ms, on one CPU", 60, 8, Duration::from_millis(2));

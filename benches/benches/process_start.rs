@@ -1,4 +1,4 @@
-//! From a pool without a worker to the value of its first task, and from there to the end of the pool.
+//! The time from a pool without a worker to the value of its first task, and from there to the end of the pool.
 
 use std::process::Command;
 use std::time::Instant;
@@ -40,7 +40,7 @@ fn start_and_ping() -> f64 {
     nanos
 }
 
-/// The time up to the value, and that of the shutdown.
+/// Returns the time to the value, and the time of the shutdown.
 fn start_ours() -> (f64, f64) {
     let start = Instant::now();
     let pool = processes::ours();

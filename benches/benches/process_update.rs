@@ -1,7 +1,7 @@
-//! A task in a worker process that makes a progress call about every microsecond: what it costs the task that it is
-//! observed from outside.
+//! A task in a worker process that makes a progress call about every microsecond: what being observed by the program costs
+//! the task.
 //!
-//! The task times itself. Its work is an amount and not a time, so that it shows whatever keeps it from working.
+//! The task times itself. Its work is a fixed amount, not a fixed time, so that the result includes all that delays it.
 
 use std::hint::black_box;
 use std::thread;
@@ -49,7 +49,7 @@ fn walk_silently(calls: u64, _: &Updater) -> TaskResult<f64> {
     time(calls, || Ok(()))
 }
 
-/// In nanoseconds per call.
+/// Returns nanoseconds per call.
 fn time(calls: u64, mut call: impl FnMut() -> TaskResult<()>) -> TaskResult<f64> {
     let start = Instant::now();
     for n in 0..calls {
@@ -59,7 +59,7 @@ fn time(calls: u64, mut call: impl FnMut() -> TaskResult<()>) -> TaskResult<f64>
     Ok(start.elapsed().as_nanos() as f64 / calls as f64)
 }
 
-/// About a microsecond.
+/// Works for about a microsecond.
 fn work(seed: u64) {
     const STEPS: usize = 700;
     black_box((0..STEPS).fold(seed, |x, _| (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9)));

@@ -1,4 +1,4 @@
-//! From submitting a trivial task to its value, one at a time.
+//! The time from submitting a trivial task to its value, one at a time.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Measure for Trips {
     }
 }
 
-/// A thread that is woken, and wakes the thread that it was started by: a round trip with nothing to carry.
+/// A thread that is woken, and wakes the thread that started it: a round trip that carries no data.
 struct PingPong {
     peer: Thread,
     ping: Arc<AtomicBool>,

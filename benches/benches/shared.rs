@@ -1,4 +1,4 @@
-//! A parallel loop with one count: the same steps by one thread, and by each of two.
+//! A parallel loop with one count: the same steps on one thread, and on each of two.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use progress_executor::ThreadPoolExecutor;
 use progress_executor_benches::rounds::{Rounds, amount};
 
 const MANY: usize = 10_000_000;
-/// Enough for what costs many times as much.
+/// Enough steps for variants that cost many times as much.
 const FEW: usize = 200_000;
 
 fn main() {
@@ -48,7 +48,7 @@ fn main() {
     table.run(amount(25));
 }
 
-/// Collatz steps, each with a call, by each of so many threads; returns nanoseconds per step.
+/// Makes Collatz steps on each of `threads` threads, with a call at each step. Returns nanoseconds per step.
 fn walk(threads: usize, steps: usize, call: impl Fn() -> bool + Sync) -> f64 {
     let steps = amount(steps);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Trivial tasks by the number of them and of the threads that submit them, each of which awaits its own; on a quiet
+//! Trivial tasks, by their number and the number of threads that submit them, each of which awaits its own tasks; on a quiet
 //! machine and beside a thread that is always busy.
 
 use std::hint;

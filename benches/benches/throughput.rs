@@ -1,4 +1,4 @@
-//! A million trivial tasks, all of them submitted before the first is awaited.
+//! A million trivial tasks, all submitted before the first is awaited.
 
 use std::hint;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Measure for Flood {
     }
 }
 
-/// The least there is to do: memory for each task, which another thread writes to.
+/// The minimum of work: an allocation for each task, which another thread writes to.
 fn allocations(tasks: u64) -> f64 {
     let start = Instant::now();
     let (sender, receiver) = mpsc::channel::<Arc<AtomicU64>>();

@@ -12,9 +12,9 @@ use progress_executor::{Cancelled, ProgressFuture, ThreadPoolExecutor, Triggers,
 use progress_executor_benches::rounds::{Rounds, amount};
 use tokio_util::sync::CancellationToken;
 
-/// Long enough for some reports to observers.
+/// Enough walks for several reports to observers.
 const MANY: usize = 500_000;
-/// Enough for what costs many times the loop.
+/// Enough walks for variants that cost many times the bare loop.
 const FEW: usize = 10_000;
 
 fn main() {
@@ -76,7 +76,7 @@ fn add(table: &mut Rounds, name: &'static str, starts: usize, work: Work) {
     table.add(name, move || block_on(time(&pool, starts, work)).expect("nobody cancels"));
 }
 
-/// With a receiver that is drained, a callback and a bar.
+/// Adds a variant that is observed by a receiver that is drained, a callback and a bar.
 fn add_observed(table: &mut Rounds, name: &'static str, starts: usize, work: Work) {
     let pool = ThreadPoolExecutor::new(1);
     table.add(name, move || {
@@ -91,7 +91,7 @@ fn add_observed(table: &mut Rounds, name: &'static str, starts: usize, work: Wor
     });
 }
 
-/// A task that times itself, in nanoseconds per step.
+/// Starts a task that measures its own time, in nanoseconds per step.
 fn time(pool: &ThreadPoolExecutor, starts: usize, work: Work) -> ProgressFuture<f64> {
     let starts = amount(starts) as u64;
     pool.spawn(move |progress| {
@@ -101,7 +101,7 @@ fn time(pool: &ThreadPoolExecutor, starts: usize, work: Work) -> ProgressFuture<
     })
 }
 
-/// Walks, makes the call at each step, and returns the number of steps.
+/// Walks from each start, makes the call at each step, and returns the number of steps.
 #[inline(always)]
 fn walk(starts: u64, mut call: impl FnMut() -> Result<(), Cancelled>) -> Result<u64, Cancelled> {
     let mut steps = 0;

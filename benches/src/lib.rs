@@ -1,4 +1,4 @@
-//! What the benchmarks share: the pools that are compared, and how they are.
+//! What the benchmarks share: the pools that are compared, how they are measured, and the tables that are written.
 
 pub mod latency;
 pub mod pools;

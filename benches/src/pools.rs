@@ -14,15 +14,14 @@ use crate::rounds::Rounds;
 
 pub const WORKERS: usize = 2;
 
-/// A pool that runs blocking work, and a future to await it with.
+/// A pool that runs blocking work, and returns a future of the result.
 pub trait Pool: Default + 'static {
     const NAME: &str;
 
     fn spawn(&self, work: impl FnOnce() -> u64 + Send + 'static) -> impl Future<Output = u64>;
 }
 
-/// Starts the program over where `blocking` would use as many threads as it likes: it reads the limit from the
-/// environment.
+/// Restarts the program with a limit on the threads of `blocking`, which reads it from the environment, unless it is set already.
 pub fn limit_blocking() {
     const LIMIT: &str = "BLOCKING_MAX_THREADS";
     if env::var_os(LIMIT).is_some() {
@@ -33,7 +32,7 @@ pub fn limit_blocking() {
     process::exit(status.ok().and_then(|status| status.code()).unwrap_or(1));
 }
 
-/// How a pool is measured, in nanoseconds.
+/// A measurement of a pool, in nanoseconds.
 pub trait Measure: Copy + 'static {
     fn measure(self, pool: &impl Pool) -> f64;
 }

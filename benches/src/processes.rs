@@ -1,4 +1,4 @@
-//! What worker processes are compared with, each of it one child process: a bare pair of sockets, which is the limit,
+//! What worker processes are compared with, each with one child process: a bare pair of sockets, which is the limit,
 //! `ipc-channel`, and `procspawn`.
 
 use std::env;
@@ -13,24 +13,24 @@ use progress_executor::{ProcessPoolExecutor, TaskRegistry};
 
 use crate::latency;
 
-/// As much as a message without a payload takes.
+/// The size of a message without a payload.
 pub const FRAME: usize = 64;
-/// How many bytes are written at once, at the most.
+/// The maximum number of bytes written at once.
 pub const BATCH: usize = 64 * 1024;
 
-/// The argument of a process that ends at once.
+/// The argument for a process that ends at once.
 pub const END: &str = "--end";
-/// That of one that sends back what it gets, as it comes.
+/// The argument for a process that sends back what it receives, as it comes.
 pub const ECHO: &str = "--echo";
-/// That of one that sends back each payload when it has all of it, and keeps the memory for the next.
+/// The argument for a process that sends back each payload once it is complete, and reuses its memory for the next one.
 pub const ECHO_WHOLE: &str = "--echo-whole";
-/// The same with other memory for each payload.
+/// Like [`ECHO_WHOLE`], with newly allocated memory for each payload.
 pub const ECHO_ANEW: &str = "--echo-anew";
-/// That of one that says when it has started, and is busy.
+/// The argument for a process that reports that it has started, and is then busy.
 pub const WORK: &str = "--work";
 const IPC_CHANNEL: &str = "--ipc-channel";
 
-/// What comes first in `main`: a process that was started to be one of those above, or a worker, never returns.
+/// Must come first in `main`. Never returns in a process that was started with one of the arguments above, or as a worker.
 pub fn init(registry: TaskRegistry) {
     match env::args().nth(1).as_deref() {
         Some(END) => process::exit(0),
@@ -45,7 +45,7 @@ pub fn init(registry: TaskRegistry) {
     procspawn::init();
 }
 
-/// Ends this process when the one that has started it is gone.
+/// Ends this process once it has nothing more to serve, since the process that started it is gone.
 fn end_with(_: io::Result<()>) -> ! {
     process::exit(0)
 }
@@ -85,21 +85,21 @@ fn socket() -> io::Result<UnixStream> {
     Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
 }
 
-/// This program, to be started again.
+/// A command that starts this program again.
 pub fn this_program(argument: &str) -> Command {
     let mut command = Command::new(env::current_exe().expect("the program knows its path"));
     command.arg(argument);
     command
 }
 
-/// Starts one of the processes above, with a socket to talk to it.
+/// Starts a process with one of the arguments above, and returns it with a socket to talk to it.
 pub fn start(argument: &str) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("sockets can be made");
     let child = this_program(argument).stdin(OwnedFd::from(theirs)).spawn().expect("the program can be started");
     (child, ours)
 }
 
-/// One frame there and back.
+/// Sends one frame and receives it back.
 pub fn ping_pong(mut socket: &UnixStream) -> io::Result<()> {
     let mut frame = [0; FRAME];
     socket.write_all(&frame)?;
@@ -111,7 +111,7 @@ pub fn write_payload(socket: &mut UnixStream, payload: &[u8]) -> io::Result<()> 
     socket.write_all(payload)
 }
 
-/// Reads into the memory of `payload` if that is of the right size.
+/// Reads a payload, into the memory of `payload` if that has the right size.
 pub fn read_payload(socket: &mut UnixStream, payload: &mut Vec<u8>) -> io::Result<()> {
     let mut len = [0; 8];
     socket.read_exact(&mut len)?;
@@ -122,7 +122,7 @@ pub fn read_payload(socket: &mut UnixStream, payload: &mut Vec<u8>) -> io::Resul
     socket.read_exact(payload)
 }
 
-/// A process that sends back what it gets through `ipc-channel`.
+/// A process that sends back what it receives through `ipc-channel`.
 pub struct IpcChannel {
     pub numbers: (IpcSender<u64>, IpcReceiver<u64>),
     pub bytes: (IpcBytesSender, IpcBytesReceiver),
@@ -146,7 +146,7 @@ fn serve_ipc_channel() -> io::Result<()> {
     let ((to_bytes, bytes), (byte_sender, byte_receiver)) = (ipc::bytes_channel()?, ipc::bytes_channel()?);
     let ends: Ends = (to_numbers, number_receiver, to_bytes, byte_receiver);
     server.send(ends).map_err(io::Error::other)?;
-    // Until neither of the two is used.
+    // Both ends serve until the program no longer uses either.
     thread::scope(|scope| {
         scope.spawn(move || while bytes.recv().is_ok_and(|payload| byte_sender.send(&payload).is_ok()) {});
         while numbers.recv().is_ok_and(|number| number_sender.send(number).is_ok()) {}
@@ -154,12 +154,12 @@ fn serve_ipc_channel() -> io::Result<()> {
     Ok(())
 }
 
-/// One worker.
+/// A pool with one worker.
 pub fn ours() -> ProcessPoolExecutor {
     ProcessPoolExecutor::new(1).expect("`init` was called")
 }
 
-/// One process.
+/// A `procspawn` pool with one process.
 pub fn procspawn_pool() -> procspawn::Pool {
     procspawn::Pool::new(1).expect("processes can be started")
 }

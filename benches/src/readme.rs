@@ -1,4 +1,4 @@
-//! The table of the README, a choice of what is on the page of all benchmarks: nobody copies a figure by hand.
+//! The table of the README: a selection from the page of all benchmarks, so that no figure is copied by hand.
 
 use std::{fs, io};
 
@@ -6,8 +6,8 @@ const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
 /// The first line of the table.
 const HEAD: &str = "| | here | others |\n";
 
-/// What the README says of it. `{title > row}` is the ratio of a row to the first one of its table, `{title > row > time}` its
-/// median.
+/// The table without its figures. `{title > row}` stands for the ratio of a row to the first row of its table,
+/// `{title > row > time}` for its median.
 const TEMPLATE: &str = "\
 |---|---|---|
 | a progress call around one Collatz step (the bare loop, {a step and a progress call > bare loop > time}) | {a step and a progress call > ours}; observed {a step and a progress call > ours, observed} | prodash {a step and a progress call > prodash}, `CancellationToken` {a step and a progress call > tokio-util is_cancelled}, indicatif {a step and a progress call > indicatif} |
@@ -27,7 +27,7 @@ const TEMPLATE: &str = "\
 | from `cancel()` of a task in a worker process to resumed (`kill` and `wait`) | {from cancel to resumed, processes > ours}; just started {from cancel to resumed, processes > ours, task has just started} | |
 ";
 
-/// Writes the table anew, from the page of all benchmarks.
+/// Rewrites the table from the page of all benchmarks.
 pub(crate) fn write(page: &str) -> io::Result<()> {
     let table = fill(page).map_err(io::Error::other)?;
     let readme = fs::read_to_string(README)?;
@@ -38,7 +38,7 @@ pub(crate) fn write(page: &str) -> io::Result<()> {
     fs::write(README, format!("{}{table}{}", &readme[..start], &readme[end..]))
 }
 
-/// The template with its figures.
+/// Fills in the figures of the template.
 fn fill(page: &str) -> Result<String, String> {
     let mut parts = TEMPLATE.split(['{', '}']);
     let mut table = parts.next().unwrap_or_default().to_owned();
@@ -63,7 +63,7 @@ fn look_up(page: &str, figure: &str) -> Option<String> {
     }
 }
 
-/// As much of a ratio as means something.
+/// A ratio with its significant digits.
 fn rounded(ratio: f64) -> String {
     match ratio {
         ..1.5 => format!("{ratio:.2}"),

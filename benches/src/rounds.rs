@@ -1,4 +1,4 @@
-//! Measuring side by side.
+//! Side-by-side measurements.
 
 use std::env;
 use std::thread;
@@ -10,8 +10,8 @@ use crate::table;
 
 /// Variants that are compared with the first of them.
 ///
-/// All of them are measured once per round, so that whatever else the machine does hits them alike. Criterion would
-/// measure one after the other; so it is handed the times, for its statistics and its comparison with earlier runs.
+/// Each is measured once per round, so that whatever else the machine does affects all of them alike. Criterion would measure
+/// one after the other, so it only receives the times, for its statistics and its comparison with earlier runs.
 pub struct Rounds {
     title: &'static str,
     throughput: Option<Throughput>,
@@ -27,13 +27,13 @@ struct Variant {
 impl Rounds {
     pub fn new(title: &'static str) -> Self {
         if table::is_wanted() {
-            // Before anything is started that is measured.
+            // Before anything that is measured is started.
             table::pin();
         }
         Self { title, throughput: None, variants: Vec::new() }
     }
 
-    /// What is done in the time that a sample tells.
+    /// Sets how much is done in the time of one sample.
     pub fn throughput(mut self, throughput: Throughput) -> Self {
         self.throughput = Some(throughput);
         self
@@ -44,7 +44,7 @@ impl Rounds {
         self.variants.push(Variant { name, sample: Box::new(sample), nanos: Vec::new() });
     }
 
-    /// Measures, and prints what came of it.
+    /// Measures, and prints the results.
     pub fn run(mut self, rounds: usize) {
         let machine = table::machine();
         for _ in 0..rounds {
@@ -90,8 +90,8 @@ impl Rounds {
         group.finish();
     }
 
-    /// With the middle half of the times. The ratios are medians of what each round has shown, for a round is short enough for the machine to be the same;
-    /// the least ratio is that of the best times, when nothing else disturbed.
+    /// Prints medians, with the middle half of the times. A ratio is the median of the ratios within the rounds, because the
+    /// machine stays the same during a round; the least ratio is that of the best times, which are those with the least noise.
     fn print_table(&self) {
         println!("{:<32} {:>12} {:>12} {:>12} {:>8} {:>8}", self.title, "median ns", "from", "to", "ratio", "least");
         let base = least(&self.variants[0].nanos);
@@ -103,7 +103,7 @@ impl Rounds {
     }
 }
 
-/// The median of so many times that `trip` takes, in nanoseconds, each of them after a rest.
+/// Runs `trip` `count` times, each after a rest, and returns the median time in nanoseconds.
 pub fn time_each(count: usize, rest: Duration, mut trip: impl FnMut()) -> f64 {
     let once = |_| {
         thread::sleep(rest);
@@ -114,15 +114,15 @@ pub fn time_each(count: usize, rest: Duration, mut trip: impl FnMut()) -> f64 {
     median(&(0..count).map(once).collect::<Vec<_>>())
 }
 
-/// What came of one variant.
+/// The result of one variant.
 pub struct Row {
     pub name: &'static str,
     pub nanos: Quartiles,
-    /// To the first variant.
+    /// Relative to the first variant.
     pub ratio: f64,
 }
 
-/// The middle of some values, and of each half of them.
+/// The median and the two quartiles of some values.
 #[derive(Clone, Copy)]
 pub struct Quartiles {
     pub lower: f64,
@@ -147,7 +147,7 @@ fn least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-/// `full`, or next to nothing where `cargo test` only wants to see that a benchmark runs.
+/// Returns `full`, or a thousandth of it under `cargo test`, which only checks that a benchmark runs.
 pub fn amount(full: usize) -> usize {
     if env::args().any(|argument| argument == "--bench") { full } else { full.div_ceil(1000) }
 }

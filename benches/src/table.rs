@@ -1,5 +1,5 @@
-//! What `cargo bench -p progress-executor-benches -- --table` makes of all that is measured: a page with every row, also those that
-//! flatter nobody, and the state of the machine beside them.
+//! What `cargo bench -p progress-executor-benches -- --table` writes from all measurements: a page with every row, including
+//! the unflattering ones, and the state of the machine beside them.
 
 use std::sync::Once;
 use std::{env, fs, io};
@@ -9,23 +9,23 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::readme;
 use crate::rounds::{Quartiles, Row};
 
-/// The page, which has a section for each table.
+/// The page of all benchmarks, with a section for each table.
 pub(crate) const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/BENCHMARKS.md");
-/// As many as the pools that are compared have workers.
+/// As many CPUs as the compared pools have workers.
 const CPUS: usize = 2;
 
-/// Whether the page is to be written.
+/// Whether the command line asks for the page to be written.
 pub fn is_wanted() -> bool {
     env::args().any(|argument| argument == "--table")
 }
 
-/// Keeps this process, and those that it starts, on the same CPUs: what is compared differs by them otherwise.
+/// Pins this process, and those that it starts, to the same CPUs: otherwise the choice of CPUs would affect the comparison.
 pub fn pin() {
     static PINNED: Once = Once::new();
     PINNED.call_once(|| pin_to(CPUS));
 }
 
-/// The same for this thread, and what it starts, on so many of them.
+/// Pins this thread, and the threads and processes that it starts, to the first `cpus` CPUs that are allowed.
 pub fn pin_to(cpus: usize) {
     let pinned = allowed_cpus().and_then(|allowed| {
         let mut few = CpuSet::new();
@@ -42,7 +42,7 @@ fn allowed_cpus() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect())
 }
 
-/// What the machine is, and how busy it is with other things.
+/// Describes the machine, and how busy it is with other things.
 pub fn machine() -> String {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");
@@ -54,7 +54,7 @@ pub fn machine() -> String {
     format!("{model}, pinned to {cpus} of its CPUs; Linux {}; load {}", kernel.trim(), load.concat())
 }
 
-/// Puts a table in its place on the page, and what the README shows of it there.
+/// Puts a table in its place on the page, and updates the selection that the README shows.
 pub fn write(title: &str, rounds: usize, machine: &str, rows: &[Row]) -> io::Result<()> {
     let page = fs::read_to_string(PAGE).unwrap_or_else(|_| HEAD.into());
     let page = replace_section(&page, title, &section(title, rounds, machine, rows));
@@ -91,7 +91,7 @@ fn time(nanos: f64) -> String {
     }
 }
 
-/// The page with this section in place of the one with the same title, or at its end.
+/// Returns the page with `section` in place of the section with the same title, or at its end if there is none.
 fn replace_section(page: &str, title: &str, section: &str) -> String {
     let heading = format!("## {title}\n");
     let Some(start) = page.find(&heading) else { return format!("{}\n\n{section}", page.trim_end()) };
