@@ -67,7 +67,8 @@ pub(crate) fn location() -> io::Result<PathBuf> {
     Ok(replaced.filter(|_| !path.exists()).unwrap_or(path))
 }
 
-/// The file of this program, as it is running. Where another program runs it, its name leads to the right one.
+/// Opens the file of this program, as it is running. By its path first: if another program runs this one, as valgrind does,
+/// `/proc/self/exe` is that other program.
 pub(crate) fn open() -> io::Result<File> {
     env::current_exe().and_then(File::open).or_else(|_| File::open(path(chosen())?))
 }

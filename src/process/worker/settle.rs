@@ -112,7 +112,7 @@ fn begin_again(variables: Vec<(OsString, OsString)>) -> String {
         let mut command = Command::new(path);
         command.arg0(&name).args(env::args_os().skip(1).map(settled)).envs(variables.iter().cloned()).exec()
     };
-    // If another program runs this one, such as a loader, its name leads to the right one.
+    // By its path: if another program runs this one, as valgrind does, `/proc/self/exe` is that other program.
     let error = match program::location() {
         Ok(path) => begin(path.into()),
         Err(error) => error,
