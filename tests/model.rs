@@ -605,7 +605,7 @@ fn who_is_to_wait_where_it_leads_makes_room_for_another() {
                         Some(events) if events.len() < 3 => drive(events),
                         _ => lead.aside(|| {
                             // What it waits for comes next.
-                            leadership.resign(&|| ());
+                            leadership.step_down(&|| ());
                             wait_for_inner();
                             false
                         }),

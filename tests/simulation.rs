@@ -723,7 +723,7 @@ impl World {
             };
             self.scheduler.note(event, self.now)
         });
-        self.scheduler.see_to_work(self.now);
+        self.scheduler.assign_work(self.now);
         self.follow();
         if result.is_err() {
             self.workers.entry(worker).and_modify(|it| it.is_unheard = true);

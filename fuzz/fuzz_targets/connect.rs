@@ -106,7 +106,7 @@ fn say_anything(mut bytes: &[u8], mut pieces: Pieces) {
             break;
         }
         (bytes, said) = (rest, said + piece.len());
-        match lobby.hear(GUEST, piece) {
+        match lobby.receive(GUEST, piece) {
             Verdict::Wait => {}
             Verdict::Refuse(_) => break,
             _ => panic!("a stranger was let in"),
@@ -133,7 +133,7 @@ fn change_the_handshake(bytes: &[u8]) {
     let mut change = Change { bytes };
     let (initiator, mut opening) = Initiator::new(&terms()).expect("there are random numbers");
     let is_changed = change.apply(&mut opening[..OPENING]);
-    let mut answer: [u8; ANSWER] = match lobby.hear(GUEST, &opening) {
+    let mut answer: [u8; ANSWER] = match lobby.receive(GUEST, &opening) {
         Verdict::Answer(answer) if !is_changed => answer.try_into().expect("it has its length"),
         Verdict::Refuse(_) if is_changed => return,
         _ => panic!("changed: {is_changed}, and then it was taken for the opposite"),
@@ -142,7 +142,7 @@ fn change_the_handshake(bytes: &[u8]) {
     let Ok((_, _, mut confirmation)) = initiator.finish(&answer) else { return assert!(is_changed) };
     assert!(!is_changed);
     let is_changed = change.apply(&mut confirmation[..CONFIRMATION]);
-    match lobby.hear(GUEST, &confirmation) {
+    match lobby.receive(GUEST, &confirmation) {
         Verdict::Worker(4, ..) if !is_changed => {}
         Verdict::Refuse(_) if is_changed => {}
         _ => panic!("changed: {is_changed}, and then it was taken for the opposite"),
@@ -173,10 +173,10 @@ impl Change<'_> {
 fn channel() -> (Sealer, Opener) {
     let mut lobby = lobby();
     let (initiator, opening) = Initiator::new(&terms()).expect("there are random numbers");
-    let Verdict::Answer(answer) = lobby.hear(GUEST, &opening) else { panic!("it knows the key") };
+    let Verdict::Answer(answer) = lobby.receive(GUEST, &opening) else { panic!("it knows the key") };
     let answer = answer.try_into().expect("it has its length");
     let (sealer, _, confirmation) = initiator.finish(&answer).expect("nothing was changed");
-    let Verdict::Worker(_, _, opener) = lobby.hear(GUEST, &confirmation) else { panic!("it is a worker") };
+    let Verdict::Worker(_, _, opener) = lobby.receive(GUEST, &confirmation) else { panic!("it is a worker") };
     (sealer, opener)
 }
 

@@ -220,7 +220,7 @@ impl Totals {
             return;
         }
         self.seen = Some(position);
-        self.hear(message);
+        self.take_message(message);
     }
 
     /// The newest position known here, including what was read from another process.
@@ -229,7 +229,7 @@ impl Totals {
     }
 
     /// Takes a message that another process has recorded.
-    fn hear(&mut self, message: Option<RecordedMessage>) {
+    fn take_message(&mut self, message: Option<RecordedMessage>) {
         let news = message.filter(|message| message.says_more_than(self.message.as_deref()));
         if let Some(message) = news {
             self.message = Some(message.text.into());
@@ -312,7 +312,7 @@ impl Totals {
         if !self.is_closed() {
             self.seen = None;
             self.set_remote(counts, position);
-            self.hear(message);
+            self.take_message(message);
         }
     }
 

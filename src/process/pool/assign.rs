@@ -100,7 +100,7 @@ impl<K: Types> Scheduler<K> {
 
     /// Updates the pace. Long tasks count at once, short ones gradually: keeping tasks waiting is worse than sending
     /// them one by one.
-    pub(super) fn keep_pace(&mut self, took: Duration) {
+    pub(super) fn update_pace(&mut self, took: Duration) {
         if !self.settings.gives_ahead {
             return;
         }

@@ -169,12 +169,12 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
 
 impl Driver {
     /// Takes in news of crews. Returns what to look at in this turn even if the poller does not report it.
-    pub(super) fn see_to_crews(&mut self) -> Vec<Ready> {
+    pub(super) fn poll_crews(&mut self) -> Vec<Ready> {
         let news = mem::take(&mut self.pool.lock().crew_news);
         for news in news {
-            self.hear_of_crew(news);
+            self.take_crew_news(news);
         }
-        self.see_to_stragglers();
+        self.give_up_stragglers();
         let is_to_be_served = |reception: &Reception| reception.is_waiting() || !Poller::TELLS_OF_ALL;
         let reception = self.crews.reception.as_ref().filter(|it| is_to_be_served(it)).map(|_| Ready::Reception);
         let crews = self.crews.by_number.iter().filter(|(_, crew)| crew.needs_looks());
@@ -182,7 +182,7 @@ impl Driver {
         crews.chain(reception).collect()
     }
 
-    fn hear_of_crew(&mut self, news: CrewNews) {
+    fn take_crew_news(&mut self, news: CrewNews) {
         match news {
             CrewNews::Open(mut reception) => {
                 reception.listen(true);
@@ -219,7 +219,7 @@ impl Driver {
         for newcomer in mem::take(&mut self.crews.early) {
             self.admit_newcomer(newcomer);
         }
-        self.see_to_crew(number);
+        self.update_crew(number);
     }
 
     pub(super) fn serve_reception(&mut self) {
@@ -280,7 +280,7 @@ impl Driver {
     }
 
     /// Gives up workers that have not connected, although others that the same command has started have.
-    fn see_to_stragglers(&mut self) {
+    fn give_up_stragglers(&mut self) {
         let due = self.crews.by_number.values().filter_map(|crew| crew.next_arrival_by()).min();
         let Some(due) = due.filter(|_| self.pool.launch.launcher.start_limit().is_none()) else { return };
         if due > Instant::now() {
@@ -324,12 +324,12 @@ impl Driver {
     /// Lets the launcher end if it has no more workers.
     fn release_crew(&mut self, number: u64) {
         self.crews.by_number.get_mut(&number).into_iter().for_each(|crew| crew.release(Instant::now()));
-        self.see_to_crew(number);
+        self.update_crew(number);
     }
 
     /// Sends what the launcher has room for, and handles its end. Forgets the crew once the launcher and all workers
     /// are gone.
-    pub(super) fn see_to_crew(&mut self, number: u64) {
+    pub(super) fn update_crew(&mut self, number: u64) {
         let Some(crew) = self.crews.by_number.get_mut(&number) else { return };
         crew.lifeline.iter().for_each(|lifeline| _ = lifeline.send_off());
         if let Some(exit) = crew.exit(Instant::now()) {
@@ -352,7 +352,7 @@ impl Driver {
         // While `ending` is not set, it may merely not be known yet that the workers have ended.
         let is_well = exit == WorkerExit::Code(0);
         let is_leaving = crew.ending.map_or(is_well, Ending::is_expected);
-        crew.launcher.take().into_iter().for_each(|launcher| self.bury(launcher, true, is_leaving));
+        crew.launcher.take().into_iter().for_each(|launcher| self.clean_up(launcher, true, is_leaving));
         crew.lifeline = None;
         let mut lost = VecDeque::new();
         // With a key file, it may have submitted the absent workers.

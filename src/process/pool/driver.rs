@@ -66,13 +66,13 @@ pub(super) struct Driver {
 impl Drive for Driver {
     fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Kept> {
         self.pool.forget_images();
-        self.see_to_time();
-        self.see_to_lingering();
-        self.see_to_pulses();
+        self.fire_timer();
+        self.press_lingering();
+        self.check_pulses();
         #[cfg(not(feature = "cluster"))]
         let crews: Vec<Ready> = Vec::new();
         #[cfg(feature = "cluster")]
-        let crews = self.see_to_crews();
+        let crews = self.poll_crews();
         let next = self.do_what_was_posted();
         let time = Instant::now();
         let glance = (!crews.is_empty()).then_some(GLANCE).into_iter().chain(self.unwatched.until_look(time));
@@ -96,7 +96,7 @@ impl Drive for Driver {
                 Ready::Channel(worker) => self.receive(worker),
                 Ready::Process(worker) => self.see_end(worker),
                 #[cfg(feature = "cluster")]
-                Ready::Crew(crew) => self.see_to_crew(crew),
+                Ready::Crew(crew) => self.update_crew(crew),
                 #[cfg(feature = "cluster")]
                 Ready::Reception => self.serve_reception(),
             }
@@ -234,7 +234,7 @@ impl Driver {
         }
     }
 
-    fn see_to_time(&mut self) {
+    fn fire_timer(&mut self) {
         let mut state = self.pool.lock();
         if state.timer.is_some_and(|timer| timer <= Instant::now()) {
             state.timer = None;
@@ -312,7 +312,7 @@ impl Driver {
     fn take_in(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         let now = Instant::now();
-        peer.pulse.iter_mut().for_each(|pulse| pulse.hear(now));
+        peer.pulse.iter_mut().for_each(|pulse| pulse.note_arrival(now));
         match peer.has_greeting() {
             Ok(true) => {}
             Ok(false) => return,
@@ -335,7 +335,7 @@ impl Driver {
                 Err(error) => break Err(error),
             }
         };
-        state.scheduler.see_to_work(now);
+        state.scheduler.assign_work(now);
         if has_just_begun && peer.process.is_launcher() {
             peer.answer();
             self.pool.send_off(worker, &peer.channel);
@@ -402,7 +402,7 @@ impl Driver {
     /// Handles a worker whose process may have ended.
     fn see_end(&mut self, worker: WorkerId) {
         let Some(exit) = self.peers.get(&worker).and_then(|peer| peer.process.exit()) else { return };
-        self.hear_last(worker);
+        self.drain_last(worker);
         let Some(peer) = self.peers.remove(&worker) else { return };
         self.unwatched.remove(worker);
         self.lingering.remove(&worker);
@@ -416,7 +416,7 @@ impl Driver {
         peer.process.leave_streams();
         self.pool.lock().relay.iter().for_each(|relay| relay.wake());
         let is_launcher = peer.process.is_launcher();
-        peer.process.into_child().into_iter().for_each(|child| self.bury(child, is_launcher, peer.is_leaving));
+        peer.process.into_child().into_iter().for_each(|child| self.clean_up(child, is_launcher, peer.is_leaving));
         let end = (!peer.is_given_up).then_some(end);
         #[cfg(feature = "cluster")]
         let end = match peer.crew {
@@ -427,7 +427,7 @@ impl Driver {
     }
 
     /// Cleans up after a process that has ended: what it has started is killed, unless it was leaving.
-    pub(super) fn bury(&mut self, child: ChildProcess, is_launcher: bool, is_leaving: bool) {
+    pub(super) fn clean_up(&mut self, child: ChildProcess, is_launcher: bool, is_leaving: bool) {
         child.pidfd().into_iter().for_each(|pidfd| self.poller.remove(pidfd));
         if is_launcher && !is_leaving && matches!(child.exit(), Some(WorkerExit::Signal(_))) {
             return self.remnants.keep(child, Instant::now());
@@ -440,7 +440,7 @@ impl Driver {
     }
 
     /// Takes in what a worker had said before its end, sent or only noted: it still counts.
-    fn hear_last(&mut self, worker: WorkerId) {
+    fn drain_last(&mut self, worker: WorkerId) {
         for _ in 0..LAST_READS {
             let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { break };
             match peer.channel.receive(&mut peer.decoder) {
@@ -483,10 +483,10 @@ impl Driver {
     }
 
     /// Ends launchers and processes whose time is over.
-    fn see_to_lingering(&mut self) {
+    fn press_lingering(&mut self) {
         let now = Instant::now();
         let had_remnants = !self.remnants.is_empty();
-        let mut next = self.remnants.see_to(now);
+        let mut next = self.remnants.sweep(now);
         if had_remnants && self.remnants.is_empty() {
             // Nothing else may be left to do, which is checked after this turn: so do not wait in it.
             next = Some(now);

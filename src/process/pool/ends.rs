@@ -66,7 +66,7 @@ impl<K: Types> Scheduler<K> {
         let is_leaving = matches!(slot.phase, Phase::Leaving { .. });
         self.lost += u64::from(slot.was_ready && !is_leaving && reason != Some(KillReason::Unwanted));
         let begun = slot.begun();
-        let mut fruitless = None;
+        let mut unused = None;
         if begun > 0 {
             for sent in slot.sent.drain(..begun) {
                 self.lose(sent.task, exit.clone(), reason);
@@ -76,14 +76,14 @@ impl<K: Types> Scheduler<K> {
             let failure = if is_late { K::Failure::not_ready(exit) } else { K::Failure::lost(exit) };
             self.start_failed(worker, failure);
         } else if !slot.sent.is_empty() && slot.done == 0 {
-            fruitless = Some(exit);
+            unused = Some(exit);
         }
         // From last to first, so that each finds its place at the front of the queue.
         for sent in slot.sent.into_iter().rev() {
             self.take_back(sent.task);
         }
         // Only now, as the tasks that it was sent may be all that there are to give up.
-        fruitless.into_iter().for_each(|exit| self.see_to_fruitless(exit));
+        unused.into_iter().for_each(|exit| self.ended_unused(exit));
         self.roster.leave(worker);
     }
 
@@ -107,8 +107,8 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Counts a worker that was ready, and has ended before it began a task.
-    pub(super) fn see_to_fruitless(&mut self, exit: K::Exit) {
-        if self.starts.fail_to_bear_fruit(self.now) {
+    pub(super) fn ended_unused(&mut self, exit: K::Exit) {
+        if self.starts.note_unused(self.now) {
             self.give_up_on_queue(K::Failure::lost(exit));
         }
     }

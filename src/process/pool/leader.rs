@@ -12,7 +12,7 @@
 //!
 //! Handling what the leader receives may call user code, which may wait. So this is [done aside](Lead::aside): the
 //! leader keeps the lead, but leaves what is driven unlocked. If that code is about to wait, the leader
-//! [resigns](Leadership::resign), and is one of the threads that wait afterwards.
+//! [steps down](Leadership::step_down), and is one of the threads that wait afterwards.
 //!
 //! No follower is forgotten: a thread that leaves promotes one once the lead is free, and a thread that follows tries
 //! once more to lead once it can be promoted.
@@ -87,7 +87,7 @@ impl<D, F: Follower, V: Fn()> Lead<'_, D, F, V> {
 impl<D, F: Follower, V: Fn()> Drop for Lead<'_, D, F, V> {
     fn drop(&mut self) {
         if self.driven.take().is_some() {
-            self.leadership.resign(&self.vacate);
+            self.leadership.step_down(&self.vacate);
         }
     }
 }
@@ -141,7 +141,7 @@ impl<D, F: Follower> Leadership<D, F> {
     }
 
     /// Gives up the lead that this thread has.
-    pub(crate) fn resign(&self, vacate: &impl Fn()) {
+    pub(crate) fn step_down(&self, vacate: &impl Fn()) {
         self.leader.store(FREE, Ordering::SeqCst);
         self.promote_next(vacate);
     }

@@ -111,7 +111,7 @@ impl Lobby {
     }
 
     /// Takes in what a guest has sent, at most its [`room`](Self::room).
-    pub(crate) fn hear(&mut self, guest: GuestId, bytes: &[u8]) -> Verdict {
+    pub(crate) fn receive(&mut self, guest: GuestId, bytes: &[u8]) -> Verdict {
         let Some(mut found) = self.guests.remove(&guest) else { return Verdict::Refuse(Refusal::NotExpected) };
         let (bytes, excess) = bytes.split_at(bytes.len().min(found.room()));
         found.heard.extend_from_slice(bytes);
@@ -119,8 +119,8 @@ impl Lobby {
             return Verdict::Refuse(NoiseError::NotOurs.into());
         }
         let verdict = match found.answered.take() {
-            None => self.hear_opening(&mut found),
-            Some((attempt, responder)) => self.hear_confirmation(&mut found, attempt, responder),
+            None => self.take_opening(&mut found),
+            Some((attempt, responder)) => self.take_confirmation(&mut found, attempt, responder),
         };
         match verdict {
             Ok(verdict) => {
@@ -133,7 +133,7 @@ impl Lobby {
         }
     }
 
-    fn hear_opening(&mut self, guest: &mut Guest) -> Result<Verdict, Refusal> {
+    fn take_opening(&mut self, guest: &mut Guest) -> Result<Verdict, Refusal> {
         let Ok(opening) = <[u8; OPENING]>::try_from(&guest.heard[..]) else { return Ok(Verdict::Wait) };
         let attempt = self.attempts.get_mut(&attempt_of(&opening)?).ok_or(Refusal::NotExpected)?;
         let (responder, answer) = Responder::new(&attempt.terms, &opening)?;
@@ -146,7 +146,7 @@ impl Lobby {
         Ok(Verdict::Answer(answer))
     }
 
-    fn hear_confirmation(&mut self, guest: &mut Guest, attempt: u64, responder: Responder) -> Result<Verdict, Refusal> {
+    fn take_confirmation(&mut self, guest: &mut Guest, attempt: u64, responder: Responder) -> Result<Verdict, Refusal> {
         let Ok(confirmation) = <[u8; CONFIRMATION]>::try_from(&guest.heard[..]) else {
             guest.answered = Some((attempt, responder));
             return Ok(Verdict::Wait);
@@ -198,7 +198,7 @@ mod tests {
         let mut verdict = Verdict::Wait;
         for piece in bytes.chunks(size) {
             assert!(matches!(verdict, Verdict::Wait), "it is answered too early");
-            verdict = lobby.hear(guest, piece);
+            verdict = lobby.receive(guest, piece);
         }
         verdict
     }
@@ -238,13 +238,13 @@ mod tests {
         lobby.enter(0, Instant::now());
         assert_eq!(lobby.room(0), OPENING);
         let (initiator, opening) = Initiator::new(&terms()).unwrap();
-        assert!(matches!(lobby.hear(0, &opening[..1]), Verdict::Wait));
+        assert!(matches!(lobby.receive(0, &opening[..1]), Verdict::Wait));
         assert_eq!(lobby.room(0), OPENING - 1);
-        let answer = answer(lobby.hear(0, &opening[1..]));
+        let answer = answer(lobby.receive(0, &opening[1..]));
         assert_eq!(lobby.room(0), CONFIRMATION);
         let (_, _, mut confirmation) = initiator.finish(&answer).unwrap();
         confirmation.push(0);
-        assert_eq!(refusal(lobby.hear(0, &confirmation)), Refusal::Noise(NoiseError::NotOurs));
+        assert_eq!(refusal(lobby.receive(0, &confirmation)), Refusal::Noise(NoiseError::NotOurs));
         assert_eq!(lobby.room(0), 0);
     }
 
@@ -262,11 +262,11 @@ mod tests {
             change(&mut terms);
             lobby.enter(guest, Instant::now());
             let (_, opening) = Initiator::new(&terms).unwrap();
-            assert_eq!(refusal(lobby.hear(guest, &opening)), Refusal::Noise(NoiseError::NotAuthentic), "{guest}");
+            assert_eq!(refusal(lobby.receive(guest, &opening)), Refusal::Noise(NoiseError::NotAuthentic), "{guest}");
         }
         lobby.enter(9, Instant::now());
         let (_, opening) = Initiator::new(&Terms { attempt: 5, ..terms() }).unwrap();
-        assert_eq!(refusal(lobby.hear(9, &opening)), Refusal::NotExpected);
+        assert_eq!(refusal(lobby.receive(9, &opening)), Refusal::NotExpected);
         assert!(lobby.is_empty());
     }
 
@@ -277,22 +277,22 @@ mod tests {
             lobby.enter(0, Instant::now());
             let mut opening = Initiator::new(&terms()).unwrap().1;
             opening[bit / 8] ^= 1 << (bit % 8);
-            refusal(lobby.hear(0, &opening));
+            refusal(lobby.receive(0, &opening));
         }
         for bit in (0..8 * CONFIRMATION).step_by(3) {
             let mut lobby = lobby(1);
             lobby.enter(0, Instant::now());
             let (initiator, opening) = Initiator::new(&terms()).unwrap();
-            let answer = answer(lobby.hear(0, &opening));
+            let answer = answer(lobby.receive(0, &opening));
             let mut confirmation = initiator.finish(&answer).unwrap().2;
             confirmation[bit / 8] ^= 1 << (bit % 8);
-            refusal(lobby.hear(0, &confirmation));
+            refusal(lobby.receive(0, &confirmation));
         }
         for bit in (0..8 * ANSWER).step_by(3) {
             let mut lobby = lobby(1);
             lobby.enter(0, Instant::now());
             let (initiator, opening) = Initiator::new(&terms()).unwrap();
-            let mut answer = answer(lobby.hear(0, &opening));
+            let mut answer = answer(lobby.receive(0, &opening));
             answer[bit / 8] ^= 1 << (bit % 8);
             assert!(initiator.finish(&answer).is_err(), "bit {bit} of the answer");
         }
@@ -304,7 +304,7 @@ mod tests {
         let (verdict, opening, _) = admit(&mut lobby, 0, OPENING);
         assert!(matches!(verdict, Verdict::Worker(..)));
         lobby.enter(1, Instant::now());
-        assert_eq!(refusal(lobby.hear(1, &opening)), Refusal::Replayed);
+        assert_eq!(refusal(lobby.receive(1, &opening)), Refusal::Replayed);
     }
 
     #[test]
@@ -314,17 +314,17 @@ mod tests {
         for guest in 0..3 {
             lobby.enter(guest, Instant::now());
             let (initiator, opening) = Initiator::new(&terms()).unwrap();
-            let answer = answer(lobby.hear(guest, &opening));
+            let answer = answer(lobby.receive(guest, &opening));
             handshakes.push((guest, initiator.finish(&answer).unwrap().2));
         }
         let (third, others) = handshakes.split_last().unwrap();
         for (guest, confirmation) in others {
-            assert!(matches!(lobby.hear(*guest, confirmation), Verdict::Worker(..)));
+            assert!(matches!(lobby.receive(*guest, confirmation), Verdict::Worker(..)));
         }
-        assert_eq!(refusal(lobby.hear(third.0, &third.1)), Refusal::NotExpected);
+        assert_eq!(refusal(lobby.receive(third.0, &third.1)), Refusal::NotExpected);
         lobby.enter(3, Instant::now());
         let (_, opening) = Initiator::new(&terms()).unwrap();
-        assert_eq!(refusal(lobby.hear(3, &opening)), Refusal::NotExpected);
+        assert_eq!(refusal(lobby.receive(3, &opening)), Refusal::NotExpected);
     }
 
     #[test]
@@ -337,9 +337,9 @@ mod tests {
         assert!(!lobby.has_room());
         assert!(lobby.overdue(now + PATIENCE - Duration::from_nanos(1)).is_empty());
         // Whether they speak or not.
-        assert!(matches!(lobby.hear(0, b"progexec"), Verdict::Wait));
+        assert!(matches!(lobby.receive(0, b"progexec"), Verdict::Wait));
         assert_eq!(lobby.overdue(now + PATIENCE + Duration::from_millis(1)), [0, 1]);
         assert!(lobby.has_room());
-        assert_eq!(refusal(lobby.hear(0, b"x")), Refusal::NotExpected);
+        assert_eq!(refusal(lobby.receive(0, b"x")), Refusal::NotExpected);
     }
 }

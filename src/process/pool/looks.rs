@@ -16,8 +16,8 @@ impl<K: Types> Scheduler<K> {
         if slot.has_begun_with(first.place) {
             self.begin(worker);
             if waited >= FIRST_LOOK {
-                self.keep_pace(waited);
-                self.see_to_long(worker);
+                self.update_pace(waited);
+                self.mark_long(worker);
             } else {
                 self.update(worker, |serving| serving.look = Some(serving.since + FIRST_LOOK));
             }
@@ -27,7 +27,7 @@ impl<K: Types> Scheduler<K> {
             // A large input or a slow connection: its time starts when all of it is sent, or when sending has stalled.
             self.update(worker, |it| (it.since, it.look, it.sending) = (now, Some(now + LOOK), sending));
         } else if waited >= self.settings.silence {
-            self.see_to_silent(worker);
+            self.replace_silent(worker);
         } else {
             let next = (now + waited.clamp(FIRST_LOOK, LOOK)).min(serving.since + self.settings.silence);
             self.update(worker, |serving| serving.look = Some(next));
@@ -36,7 +36,7 @@ impl<K: Types> Scheduler<K> {
 
     /// Handles a task that takes long: takes back those that wait behind it, and asks for its progress. A shared page
     /// shows that already, except whether the task has made a progress call.
-    fn see_to_long(&mut self, worker: WorkerId) {
+    fn mark_long(&mut self, worker: WorkerId) {
         self.update(worker, |serving| (serving.is_long, serving.look) = (true, None));
         // If one of them has begun, the first has ended by now, and `recall` has asked for another look.
         self.recall_behind(worker);
@@ -48,7 +48,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Replaces a worker that does not begin what it was sent. Its tasks move on.
-    fn see_to_silent(&mut self, worker: WorkerId) {
+    fn replace_silent(&mut self, worker: WorkerId) {
         self.recall_behind(worker);
         let is_empty = self.recall(worker, 0);
         let has_begun =

@@ -9,7 +9,7 @@ use crate::process::protocol::wire::{Request, WireError};
 
 impl Driver {
     /// Sends the heartbeats that are due, and gives up workers that were silent for too long.
-    pub(super) fn see_to_pulses(&mut self) {
+    pub(super) fn check_pulses(&mut self) {
         let Some(interval) = self.pool.launch.launcher.heartbeat_interval() else { return };
         let now = Instant::now();
         if self.next_beat.is_none_or(|at| at <= now) {

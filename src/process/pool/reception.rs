@@ -121,7 +121,7 @@ impl Reception {
         for _ in 0..=BACKLOG as usize / CAPACITY {
             let has_come = self.let_in();
             let guests: Vec<GuestId> = self.guests.keys().copied().collect();
-            newcomers.extend(guests.into_iter().filter_map(|guest| self.hear(guest)));
+            newcomers.extend(guests.into_iter().filter_map(|guest| self.serve_guest(guest)));
             for guest in self.lobby.overdue(Instant::now()) {
                 self.dismiss(guest);
             }
@@ -162,7 +162,7 @@ impl Reception {
     }
 
     /// Reads what a guest may send, and answers it.
-    fn hear(&mut self, guest: GuestId) -> Option<Newcomer> {
+    fn serve_guest(&mut self, guest: GuestId) -> Option<Newcomer> {
         loop {
             let mut bytes = [0; if OPENING > CONFIRMATION { OPENING } else { CONFIRMATION }];
             let room = self.lobby.room(guest);
@@ -176,7 +176,7 @@ impl Reception {
                     return None;
                 }
             };
-            match self.lobby.hear(guest, &bytes[..len]) {
+            match self.lobby.receive(guest, &bytes[..len]) {
                 Verdict::Wait => {}
                 // Nothing was sent before, so the socket has room for it.
                 Verdict::Answer(answer) => {

@@ -32,7 +32,7 @@ impl Remnants {
     }
 
     /// Kills the groups whose time is over, and forgets those of which nothing is left. Returns when to do so again.
-    pub(super) fn see_to(&mut self, now: Instant) -> Option<Instant> {
+    pub(super) fn sweep(&mut self, now: Instant) -> Option<Instant> {
         self.launchers.retain(|(launcher, until)| {
             if *until <= now {
                 launcher.kill();
@@ -135,7 +135,7 @@ mod tests {
             assert!(stat(number).is_some(), "it is not reaped");
             remnants.keep(launcher, now);
             remnants.next_look = None;
-            assert_eq!(remnants.see_to(now), None);
+            assert_eq!(remnants.sweep(now), None);
             assert!(remnants.is_empty() && stat(number).is_none());
         }
     }
@@ -147,17 +147,17 @@ mod tests {
         let ((one, ends), (other, stays)) = (killed(0, script), killed(0, script));
         remnants.keep(one, now);
         remnants.keep(other, now);
-        assert_eq!(remnants.see_to(now), Some(now + LOOK));
+        assert_eq!(remnants.sweep(now), Some(now + LOOK));
         assert_eq!(remnants.launchers.len(), 2);
         kill_process(ends, Signal::KILL).unwrap();
         eventually(|| {
             remnants.next_look = None;
-            remnants.see_to(now);
+            remnants.sweep(now);
             remnants.launchers.len() == 1
         });
         let is_alive = || stat(stays).is_some_and(|stat| group_alive(&stat).is_some());
         assert!(is_alive());
-        assert_eq!(remnants.see_to(now + MOMENT), None);
+        assert_eq!(remnants.sweep(now + MOMENT), None);
         eventually(|| !is_alive());
     }
 }

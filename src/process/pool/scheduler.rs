@@ -131,7 +131,7 @@ impl<K: Types> Scheduler<K> {
         let is_one_more = matches!(event, Event::Submitted(_)) && self.is_saturated();
         self.note(event, now)?;
         if !is_one_more {
-            self.see_to_work(now);
+            self.assign_work(now);
         }
         Ok(())
     }
@@ -149,13 +149,13 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Assigns tasks as far as there is room, and dismisses workers that are not needed.
-    pub(crate) fn see_to_work(&mut self, now: Instant) {
+    pub(crate) fn assign_work(&mut self, now: Instant) {
         self.now = now;
         self.assign();
         self.dismiss_unwanted();
     }
 
-    /// Like [`handle`](Self::handle), for one of several events: the caller must [see to the work](Self::see_to_work)
+    /// Like [`handle`](Self::handle), for one of several events: the caller must [see to the work](Self::assign_work)
     /// after the last.
     pub(crate) fn note(&mut self, event: Event<K>, now: Instant) -> Result<(), OutOfTurn> {
         self.now = now;
@@ -390,7 +390,7 @@ impl<K: Types> Scheduler<K> {
         let Some(slot) = self.slots.get_mut(&worker) else { return false };
         let is_new = !mem::replace(&mut slot.has_begun, true);
         if is_new {
-            self.starts.bear_fruit();
+            self.starts.note_used();
         }
         is_new
     }
@@ -417,7 +417,7 @@ impl<K: Types> Scheduler<K> {
         let Some(slot) = self.slots.get_mut(&worker) else { return Ok(()) };
         slot.done += 1;
         self.effects.extend(slot.sent.pop_front().map(|sent| Action::Settle(sent.task, outcome)));
-        self.keep_pace(took);
+        self.update_pace(took);
         self.next_first(worker);
         Ok(())
     }
@@ -464,7 +464,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Handles the end of the grace period: kills the worker, unless its task has noticed or ended just now.
-    fn see_to_unheeded(&mut self, worker: WorkerId) {
+    fn end_grace(&mut self, worker: WorkerId) {
         let now = self.now;
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(serving), Some(first), Some(page)) = (slot.serving(), slot.sent.front(), &slot.page) else { return };
@@ -509,7 +509,7 @@ impl<K: Types> Scheduler<K> {
                 }
                 Phase::Serving(_) if slot.sent.is_empty() => self.dismiss(worker, self.farewell()),
                 Phase::Serving(serving) if serving.grace.is_some_and(|grace| grace <= now) => {
-                    self.see_to_unheeded(worker);
+                    self.end_grace(worker);
                 }
                 Phase::Serving(serving) if serving.glance.is_some_and(|glance| glance <= now) => {
                     self.update(worker, |serving| serving.glance = Some(now + GLANCE));

@@ -6,7 +6,7 @@ use crate::process::pool::terms::{START, Worth};
 use crate::sync::shortage::PATIENCE;
 
 /// The pool gives up after this many workers in a row that became ready and were gone before they had begun a task.
-const MOST_FRUITLESS: u32 = 10;
+const MOST_UNUSED: u32 = 10;
 
 #[derive(Default)]
 pub(super) struct Starts {
@@ -16,7 +16,7 @@ pub(super) struct Starts {
     /// When the last of them failed; of a round that failed together, the first.
     last_failure: Option<Instant>,
     /// How many workers in a row became ready and were gone before they had begun a task.
-    fruitless: u32,
+    unused: u32,
     not_before: Option<Instant>,
     /// When the next answer is due, while workers are being started.
     answer_by: Option<Instant>,
@@ -48,12 +48,12 @@ impl Starts {
     }
 
     pub(super) fn succeed(&mut self) {
-        *self = Self { fruitless: self.fruitless, answer_by: self.answer_by, ..Self::default() };
+        *self = Self { unused: self.unused, answer_by: self.answer_by, ..Self::default() };
     }
 
     /// Notes that a worker has begun a task.
-    pub(super) fn bear_fruit(&mut self) {
-        self.fruitless = 0;
+    pub(super) fn note_used(&mut self) {
+        self.unused = 0;
     }
 
     /// Counts the failure of an attempt that was begun at this time. Returns whether to give up.
@@ -77,10 +77,10 @@ impl Starts {
     }
 
     /// Counts a worker that was ready, and gone before it had begun a task. Returns whether to give up.
-    pub(super) fn fail_to_bear_fruit(&mut self, now: Instant) -> bool {
-        self.fruitless = (self.fruitless + 1) % MOST_FRUITLESS;
-        self.not_before = Some(now + back_off(self.fruitless));
-        self.fruitless == 0
+    pub(super) fn note_unused(&mut self, now: Instant) -> bool {
+        self.unused = (self.unused + 1) % MOST_UNUSED;
+        self.not_before = Some(now + back_off(self.unused));
+        self.unused == 0
     }
 }
 

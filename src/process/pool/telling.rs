@@ -200,7 +200,7 @@ impl Relief for Telling {
         pool.backlog.give_back(self.rest.take(), self.item_of.get());
         if self.teller != Teller::Resident {
             pool.be_known();
-            pool.leadership.resign(&|| pool.vacate());
+            pool.leadership.step_down(&|| pool.vacate());
         }
         match self.teller {
             Teller::Guest => pool.call_resident(),

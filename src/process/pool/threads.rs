@@ -169,11 +169,11 @@ impl Pool {
     /// Body of the first resident.
     fn drive(self: Arc<Self>, poller: Arc<Poller>) {
         self.leadership.open(Box::new(Driver::new(self.clone(), poller)));
-        self.reside(self.replacements.load(Ordering::SeqCst));
+        self.run_resident(self.replacements.load(Ordering::SeqCst));
     }
 
     /// Drives while no other thread does, until this resident is replaced.
-    fn reside(self: &Arc<Self>, replacement: u32) {
+    fn run_resident(self: &Arc<Self>, replacement: u32) {
         let is_resident = || self.replacements.load(Ordering::SeqCst) == replacement;
         while is_resident() {
             self.work_off();
@@ -202,7 +202,7 @@ impl Pool {
     pub(super) fn replace_resident(self: &Arc<Self>) {
         let (pool, replacement) = (self.clone(), self.replacements.load(Ordering::SeqCst).wrapping_add(1));
         self.replacements.store(replacement, Ordering::SeqCst);
-        if spawn_resident(move || pool.reside(replacement)).is_err() {
+        if spawn_resident(move || pool.run_resident(replacement)).is_err() {
             self.replacements.store(replacement.wrapping_sub(1), Ordering::SeqCst);
         }
     }

@@ -20,7 +20,7 @@ impl Pulse {
 
     /// Notes that something has arrived from the other side. Unless this side has sent a heartbeat a moment ago, one is due at
     /// once, as an answer: so a side that waits wakes up once per interval, and not a second time for a heartbeat of its own.
-    pub(crate) fn hear(&mut self, now: Instant) {
+    pub(crate) fn note_arrival(&mut self, now: Instant) {
         self.heard = now;
         if self.due <= now + self.interval {
             self.due = now;
@@ -63,7 +63,7 @@ mod tests {
         let start = Instant::now();
         let mut pulse = Pulse::new(SECOND, start);
         assert_eq!(pulse.lost_at(), start + 3 * SECOND);
-        pulse.hear(start + 2 * SECOND);
+        pulse.note_arrival(start + 2 * SECOND);
         assert_eq!(pulse.lost_at(), start + 5 * SECOND);
     }
 
@@ -83,9 +83,9 @@ mod tests {
         let mut pulse = Pulse::new(SECOND, start);
         for beat in 1..5 {
             let now = start + beat * SECOND - SECOND / 3;
-            pulse.hear(now);
+            pulse.note_arrival(now);
             assert!(pulse.is_due(now) && !pulse.is_due(now + SECOND), "{beat}");
-            pulse.hear(now + SECOND / 4);
+            pulse.note_arrival(now + SECOND / 4);
             assert!(!pulse.is_due(now + SECOND / 4), "there was one just now: {beat}");
         }
     }

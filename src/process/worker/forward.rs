@@ -223,7 +223,7 @@ impl Forwarder {
     }
 
     /// Changes what the program wants to know about the task. The caller [forwards](Self::forward) it afterwards.
-    pub(crate) fn heed(self: &Arc<Self>, wanted: u32) {
+    pub(crate) fn set_wanted(self: &Arc<Self>, wanted: u32) {
         self.wanted.store(wanted, Ordering::SeqCst);
         // The program may have ended a pause and begun another, and only the latter has arrived here: it is reported again. The
         // end of a pause is news anyway.

@@ -307,7 +307,7 @@ impl Worker {
         let is_watched = run.wanted & (state::OBSERVED | state::PAUSE | state::CANCEL) != 0;
         let forwarder = is_watched.then(|| self.forwarder(run, &task));
         if let Some(forwarder) = &forwarder {
-            forwarder.heed(run.wanted);
+            forwarder.set_wanted(run.wanted);
             forwarder.forward();
         }
         inbox.current = Some(Current { run, task: task.clone(), forwarder });

@@ -30,10 +30,10 @@ const SOON: Duration = Duration::from_millis(1);
 /// The shortest delay of an alarm: zero would disarm it.
 const AT_ONCE: Duration = Duration::from_nanos(1);
 /// How long a task may take to end once the program is gone.
-const LAST_MOMENT: Duration = Duration::from_millis(200);
+const ORPHAN_GRACE: Duration = Duration::from_millis(200);
 
 /// The requests that make the worker report on a task.
-const HEEDED: u32 = state::OBSERVED | state::ECHO | state::PROBE | state::PAUSE | state::CANCEL;
+const REPORTED: u32 = state::OBSERVED | state::ECHO | state::PROBE | state::PAUSE | state::CANCEL;
 
 /// The part of a request that is done without the lock of the inbox.
 type Action = Box<dyn FnOnce()>;
@@ -169,7 +169,7 @@ impl Worker {
     fn keep_pulse(&self, pulse: &mut Pulse, received: Received) -> Result<(), WireError> {
         let now = Instant::now();
         if received == Received::Some {
-            pulse.hear(now);
+            pulse.note_arrival(now);
         }
         // A full channel needs none: what fills it will be received as well.
         if pulse.is_due(now) && !self.channel().is_full() {
@@ -279,12 +279,12 @@ impl Worker {
     /// Passes requests on to the current task.
     fn want(self: &Arc<Self>, current: &mut Current, wanted: u32, is_suspended: bool) -> Action {
         current.run.wanted = wanted;
-        if current.forwarder.is_none() && wanted & HEEDED != 0 {
+        if current.forwarder.is_none() && wanted & REPORTED != 0 {
             current.forwarder = Some(self.forwarder(current.run, &current.task));
         }
         let Current { task, forwarder, .. } = current.clone();
         Box::new(move || {
-            forwarder.iter().for_each(|forwarder| forwarder.heed(wanted));
+            forwarder.iter().for_each(|forwarder| forwarder.set_wanted(wanted));
             if wanted & state::CANCEL != 0 {
                 transitions::cancel(&task, CancelCause::from_bits(state::cause(wanted)));
             }
@@ -305,7 +305,7 @@ impl Worker {
             transitions::cancel(&task, CancelCause::Shutdown);
             inbox = self.lock();
         }
-        let deadline = Instant::now() + LAST_MOMENT;
+        let deadline = Instant::now() + ORPHAN_GRACE;
         while inbox.current.is_some() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
