@@ -49,7 +49,7 @@ fn parse(arguments: Vec<std::ffi::OsString>) -> Result<u64, String> {
         [tasks] => {
             tasks.to_str().and_then(|tasks| tasks.parse().ok()).ok_or(format!("{tasks:?} is no number of tasks"))
         }
-        _ => Err(format!("there is to be one number, and not {}", arguments.len())),
+        _ => Err(format!("expected one number, but there are {}", arguments.len())),
     }
 }
 

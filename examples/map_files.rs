@@ -62,7 +62,7 @@ fn parse(arguments: Vec<OsString>) -> Result<PathBuf, String> {
     match <[OsString; 1]>::try_from(arguments) {
         Ok([option]) if option.as_encoded_bytes().starts_with(b"-") => Err(format!("unknown option {option:?}")),
         Ok([folder]) => Ok(folder.into()),
-        Err(arguments) => Err(format!("there is to be one folder, and not {}", arguments.len())),
+        Err(arguments) => Err(format!("expected one folder, but there are {}", arguments.len())),
     }
 }
 

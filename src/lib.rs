@@ -181,9 +181,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(unix))))]
 
 #[cfg(not(target_has_atomic = "64"))]
-compile_error!("progress-executor counts with atomic numbers of 64 bits, which this target does not have");
+compile_error!("progress-executor needs 64-bit atomics, which this target does not have");
 #[cfg(target_family = "wasm")]
-compile_error!("progress-executor blocks threads, as tasks do that are paused or sleep, which WebAssembly cannot");
+compile_error!("progress-executor blocks threads, as for tasks that sleep, which WebAssembly cannot do");
 
 // In reading order: each module builds only on those above it. `docs/ARCHITECTURE.md` draws how they work together.
 //

@@ -418,7 +418,7 @@ fn a_launcher_is_heard_that_ends_a_while_after_its_worker_has() {
     let pool = ProcessPoolExecutor::builder().max_workers(1).launcher(launcher).build().unwrap();
     let error = within_deadline(move || pool.submit(leave, ()).wait()).unwrap_err();
     assert_eq!(*error.kind(), TaskErrorKind::WorkerLost(WorkerExit::Code(5)), "{error:#}");
-    assert!(format!("{error:#}").ends_with("the last that was said: out of time"), "{error:#}");
+    assert!(format!("{error:#}").ends_with("last output: out of time"), "{error:#}");
 }
 
 // What is said of errors.

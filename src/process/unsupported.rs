@@ -19,7 +19,7 @@ pub struct ProcessPoolExecutor {
 impl ProcessPoolExecutor {
     pub(crate) fn set_up(_settings: PoolSettings) -> Result<Self, ProcessPoolError> {
         Err(ProcessPoolError::new(format!(
-            "worker processes are for Unix, and this is {}: run the same tasks on a `ThreadPoolExecutor`",
+            "worker processes need Unix, and this is {}: run the same tasks on a `ThreadPoolExecutor`",
             std::env::consts::OS
         )))
     }

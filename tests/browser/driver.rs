@@ -123,7 +123,7 @@ impl Browser {
         self.post("execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Looks again and again, until a script returns something else than `false` or `null`.
+    /// Looks again and again, until a script returns something other than `false` or `null`.
     #[track_caller]
     pub(crate) fn eventually(&self, what: &str, script: &str) -> Value {
         let start = Instant::now();

@@ -99,7 +99,7 @@ fn what_the_launcher_has_said_is_in_the_error_of_a_lost_task() {
         eventually("it spins", || task.progress().message.is_some());
         kill(pool.workers().workers[0].pid);
         let text = format!("{:#}", task.wait().unwrap_err());
-        assert!(text.contains("the last that was said: this machine is about to be switched off"), "{text}");
+        assert!(text.contains("last output: this machine is about to be switched off"), "{text}");
     });
 }
 
@@ -183,7 +183,7 @@ fn workers_that_do_not_come_in_time_are_an_error_that_quotes_their_launcher() {
         let launcher = launcher.start_timeout(Duration::from_millis(500));
         let error = format!("{:#}", pool(launcher, 2).submit(double, 1).wait().unwrap_err());
         assert!(error.contains("within the `start_timeout`: its launcher is `sh -c"), "{error}");
-        assert!(error.contains("the last that was said: queued") && !error.contains("ended"), "{error}");
+        assert!(error.contains("last output: queued") && !error.contains("ended"), "{error}");
     });
 }
 

@@ -151,26 +151,26 @@ impl Launcher {
         let wrong = self.listen.iter().find(|text| parse(text).is_none());
         if let Some(text) = wrong {
             return Some(format!(
-                "the launcher is to listen on `{text}`, which is no address: write `10.0.0.5` or `[::1]:7000`"
+                "the launcher cannot listen on `{text}`, which is not an address: write `10.0.0.5` or `[::1]:7000`"
             ));
         }
         let (_, ports) = self.listening();
         if let [first, second, ..] = ports[..] {
             return Some(format!(
-                "the launcher is to listen on the ports {first} and {second}: it listens on one, which all its addresses have"
+                "the launcher cannot listen on the ports {first} and {second}: all its addresses share one"
             ));
         }
         let is_any = self.listen_addresses().iter().any(IpAddr::is_unspecified);
         if is_any && self.advertise.is_empty() {
             return Some(
-                "the launcher is to listen on all interfaces: say which of them workers reach with `Launcher::advertise`"
+                "the launcher listens on all interfaces: say at which address workers reach it, with `Launcher::advertise`"
                     .into(),
             );
         }
         self.advertise
             .iter()
             .find(|text| !is_address_or_name(text))
-            .map(|text| format!("the launcher is to advertise `{text}`, which is neither an address nor a name"))
+            .map(|text| format!("the launcher cannot advertise `{text}`, which is neither an address nor a name"))
     }
 
     /// The addresses to listen on, each once, and without those that a wildcard address covers, whose port would be taken.

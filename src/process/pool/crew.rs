@@ -100,7 +100,7 @@ fn remove_left_behind(path: &Path) -> io::Result<Option<File>> {
     let found = file.metadata()?;
     let is_here = fs::symlink_metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (found.dev(), found.ino()));
     let problem = if is_locked(&file) {
-        "another pool uses this file: each has to have a `key_file` of its own"
+        "another pool uses this file: each needs a `key_file` of its own"
     } else if !is_here || !found.is_file() || found.len() == 0 {
         "no pool has left this behind: remove it, or choose another `key_file`"
     } else {

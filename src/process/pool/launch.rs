@@ -106,7 +106,7 @@ impl Failure {
 
     /// The system could not start the threads, even after a while where waiting might have helped.
     pub(super) fn of_threads(error: &io::Error) -> Self {
-        Self { worth: Worth::Attempts(1), ..Self::of_system("the threads that see to its workers", error) }
+        Self { worth: Worth::Attempts(1), ..Self::of_system("the threads that serve its workers", error) }
     }
 
     /// A launcher has brought no worker, or one that was lost before it was ready.
@@ -396,7 +396,7 @@ impl Launch {
             Some(useful) => Ok(now.checked_add(useful)),
             None => Err(Failure::unfit(
                 format!(
-                    "its worker on {} ends in {left:?}, and is to take no task in the last {margin:?} of its `lifetime`",
+                    "its worker on {} ends in {left:?}, and takes no task in the last {margin:?} of its `lifetime`",
                     origin.host
                 )
                 .into(),

@@ -185,7 +185,7 @@ impl Remains {
             format!("its launcher, `{}`, has ended: {ended}", site.launcher)
         };
         if !junk.is_empty() {
-            story += &format!("; instead of a greeting came {junk:?}");
+            story += &format!("; {junk:?} came instead of a greeting");
         }
         add_last_words(&mut story, last_words);
         story
@@ -201,7 +201,7 @@ impl Remains {
 
 pub(super) fn add_last_words(story: &mut String, last_words: &str) {
     if !last_words.is_empty() {
-        *story += &format!("; the last that was said: {last_words}");
+        *story += &format!("; last output: {last_words}");
     }
 }
 

@@ -116,7 +116,7 @@ pub(crate) enum NoiseError {
 impl fmt::Display for NoiseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotOurs => "something else than a connection between a program and its workers",
+            Self::NotOurs => "something other than a connection between a program and its workers",
             Self::NotAuthentic => {
                 "something that does not come from whom it seems to come from, or was changed on its way"
             }

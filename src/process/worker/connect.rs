@@ -145,8 +145,8 @@ fn connect(Invitation { terms, addresses }: &Invitation, parent: &Parent) -> Res
         }
         if parent.is_gone() || Instant::now() >= until {
             return Err(format!(
-                "it could not connect to its program ({}): say where that is to listen with `Launcher::listen`, and \
-                 where workers find it with `Launcher::advertise`",
+                "it could not connect to its program ({}): set where the program listens with `Launcher::listen`, and \
+                 where workers reach it with `Launcher::advertise`",
                 failures.join("; ")
             ));
         }
@@ -185,7 +185,7 @@ fn introduce(address: SocketAddr, terms: &Terms) -> io::Result<Answer> {
     stream.read_exact(&mut answer).map_err(|error| silent(error, ATTEMPT))?;
     let finished = initiator.finish(&answer);
     let (sealer, opener, confirmation) =
-        finished.map_err(|error| io::Error::other(format!("what is there has sent {error}")))?;
+        finished.map_err(|error| io::Error::other(format!("the other side has sent {error}")))?;
     Ok(Answer { stream, sealer, opener, confirmation })
 }
 
@@ -193,10 +193,11 @@ fn introduce(address: SocketAddr, terms: &Terms) -> io::Result<Answer> {
 fn silent(error: io::Error, patience: Duration) -> io::Error {
     let what = match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            format!("what is there has said nothing for {patience:?}")
+            format!("the other side has sent nothing for {patience:?}")
         }
         io::ErrorKind::UnexpectedEof => {
-            "what is there has hung up: it is no program that has invited this worker, or expects it no more".into()
+            "the other side has hung up: it is not a program that has invited this worker, or no longer expects it"
+                .into()
         }
         _ => return error,
     };

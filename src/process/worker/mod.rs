@@ -447,7 +447,9 @@ fn wait_for_the_end() -> ! {
 fn said(error: &WireError) -> String {
     let said = format!("the program that started it has sent {error}");
     match error {
-        WireError::Silence(_) => said + ": a launcher passes all of it on that its worker writes to standard output",
+        WireError::Silence(_) => {
+            said + ": a launcher must pass on everything that its worker writes to standard output"
+        }
         _ => said,
     }
 }

@@ -68,7 +68,7 @@ fn receive(patience: Option<&Timespec>) -> Result<Surroundings, Box<dyn Error>> 
 
 fn missing_input(error: io::Error) -> String {
     format!(
-        "its standard input does not tell the directory and the variables of the program ({error}): a launcher passes all of its \
+        "its standard input does not tell the directory and the variables of the program ({error}): a launcher must pass its \
          own on to each worker"
     )
 }

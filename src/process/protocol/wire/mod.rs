@@ -255,7 +255,7 @@ impl fmt::Display for WireError {
             Self::NoNewline => f.write_str("a frame that does not end where it says"),
             Self::UnknownKind(kind) => write!(f, "a frame of unknown kind {kind}"),
             Self::Malformed(what) => write!(f, "a malformed `{what}`"),
-            Self::NoHello => f.write_str("something else than the introduction that comes first"),
+            Self::NoHello => f.write_str("something other than the introduction that comes first"),
             Self::OutOfTurn => f.write_str("a message out of turn"),
             Self::Version(version) => write!(f, "version {version} of the protocol, where this is version {VERSION}"),
             Self::Silence(millis) => write!(f, "nothing for {:?}", Duration::from_millis(*millis)),
