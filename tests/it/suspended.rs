@@ -138,7 +138,8 @@ fn a_suspended_task_comes_to_no_limit() {
 #[test]
 fn a_task_that_has_noticed_is_not_waited_for_when_somebody_stops_its_worker() {
     for_each_pool(|builder| {
-        let pool = builder.build().unwrap();
+        // Time enough to notice, on a busy machine.
+        let pool = builder.cancel_grace(Duration::from_secs(2)).build().unwrap();
         let worker = pool.submit(process_id, ()).wait().unwrap();
         let task = pool.submit(notice_and_stay, ());
         eventually("it runs", || task.progress().n > 0);
