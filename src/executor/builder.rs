@@ -94,7 +94,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// The limit never takes effect early, and about a millisecond late unless the machine is overloaded. Time during which the
     /// whole program was stopped does not count, except for an eighth of the limit at most, each time.
     ///
-    /// A time-out of zero passes before the task can start: the task is not run.
+    /// A timeout of zero passes before the task can start: the task is not run.
     ///
     /// # Examples
     ///
@@ -118,11 +118,11 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// Ends the task as [timed out](crate::TaskErrorKind::TimedOut) this long after it was submitted, whatever it is doing
     /// then.
     ///
-    /// Unlike for a [time-out](Self::timeout), the time counts while the task waits for its turn, while it is paused, and over
+    /// Unlike for a [timeout](Self::timeout), the time counts while the task waits for its turn, while it is paused, and over
     /// all its [tries](Self::retries). A task that has not started by then never will. For a running task, the consequences are
-    /// those of a time-out; a task that runs inside the poll of a [`SyncExecutor`](crate::SyncExecutor) ends at its next
+    /// those of a timeout; a task that runs inside the poll of a [`SyncExecutor`](crate::SyncExecutor) ends at its next
     /// progress call. A running task sees the earlier of the two as [`Updater::deadline`](crate::Updater::deadline); in a
-    /// worker process, it sees the time-out only.
+    /// worker process, it sees the timeout only.
     ///
     /// A deadline of zero passes before the task can start: the task is not run.
     ///
@@ -150,7 +150,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     }
 
     /// Ends the task as [stalled](crate::TaskErrorKind::Stalled) when it has made no progress call for this long while it was
-    /// running and not paused. The consequences are those of a [time-out](Self::timeout).
+    /// running and not paused. The consequences are those of a [timeout](Self::timeout).
     ///
     /// Any call of the [`Updater`](crate::Updater) that counts, prints or checks something will do, even one that changes
     /// nothing. A [sleep](crate::Updater::sleep) is two calls: one at its start and one at its end. The limit never takes
@@ -185,8 +185,8 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// Starts the task again, up to this many times, when the worker process that ran it is lost: when it crashed, exited, or
     /// was killed from outside. The program keeps the input for that.
     ///
-    /// An error of the task, a panic, a time-out or a cancellation ends it as usual, and a task that was asked to end before
-    /// its worker was lost is not started again. A restarted task counts from the beginning, and its time-out starts afresh.
+    /// An error of the task, a panic, a timeout or a cancellation ends it as usual, and a task that was asked to end before
+    /// its worker was lost is not started again. A restarted task counts from the beginning, and its timeout starts afresh.
     /// Threads are never lost, so this changes nothing there.
     ///
     /// **Whatever the task did before its worker was lost is done twice**: use this for functions that can be called again

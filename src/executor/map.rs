@@ -197,7 +197,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     /// - The inputs of a chunk cross to a worker process together, so
     ///   [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes) limits their total size: if they take more, each of
     ///   them ends with [`TaskErrorKind::Encode`](crate::TaskErrorKind::Encode).
-    /// - With a [time-out](Self::timeout) or a [stall time-out](Self::stall_timeout), each input is a task of its own after all,
+    /// - With a [timeout](Self::timeout) or a [stall timeout](Self::stall_timeout), each input is a task of its own after all,
     ///   since limits apply to tasks.
     /// - The [buffer](Self::buffer) counts tasks: with `chunks(100).buffer(4)`, up to 400 inputs are taken.
     /// - A slow input keeps those behind it in the chunk waiting, even while other workers are idle. The last chunk has as many

@@ -60,7 +60,7 @@
 //!
 //! - *The executor*: if each library makes its own pool, there are more threads than processors.
 //! - *Names and limits*: name the task after what it does, such as `halve`. Only the caller knows how long to wait, so take
-//!   a time-out as a parameter where one matters.
+//!   a timeout as a parameter where one matters.
 //! - *Detaching*: if a library [detaches](crate::ProgressFuture::detach) a task, its user can no longer cancel it.
 //! - *Blocking*: [`wait`](crate::ProgressFuture::wait) blocks an async caller. Return the future; a caller without a runtime
 //!   can wait for it.

@@ -3,7 +3,7 @@
 //! - *A runtime.* It polls no futures and has no reactor and no timers: you bring those. A task is a function that blocks,
 //!   not a future. For ten thousand connections use an async runtime; this crate works alongside any of them.
 //! - *A way to stop code that does not listen.* A task on a thread ends at a progress call and nowhere else. One that makes
-//!   none can be [detected](crate::ProgressFuture::silent_for), and a [time-out](crate::TaskBuilder::timeout) frees its
+//!   none can be [detected](crate::ProgressFuture::silent_for), and a [timeout](crate::TaskBuilder::timeout) frees its
 //!   caller but not its thread. Only a [worker process](crate::ProcessPoolExecutor) can be killed.
 //! - *A parallel iterator.* A task pays off when it takes microseconds or more. For a loop over numbers, use rayon inside a
 //!   task: `Updater::par_iter`, or [`Updater::shared`](crate::Updater::shared).

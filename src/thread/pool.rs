@@ -21,7 +21,7 @@
 //! was started or woken takes its first job with the lock of the intake held.
 //!
 //! Deliberately absent: work stealing and per-thread queues (tasks are long; first in, first out is what users can reason
-//! about), idle time-outs (a sleeping thread costs nothing but its stack).
+//! about), idle timeouts (a sleeping thread costs nothing but its stack).
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
