@@ -122,7 +122,8 @@ delegate!(&E, Box<E>, Arc<E>);
 /// with executors whose workers are other processes. [`ThreadPoolExecutor`](crate::ThreadPoolExecutor) and
 /// [`SyncExecutor`](crate::SyncExecutor) also have methods of the same names without that condition.
 ///
-/// Submitting never panics, blocks or returns an error: what goes wrong is the outcome of the future.
+/// Submitting never panics or returns an error: what goes wrong is the outcome of the future. It does not block either, except
+/// for up to 5 s where the system cannot start the first thread of a [`ThreadPoolExecutor`](crate::ThreadPoolExecutor).
 ///
 /// # Examples
 ///

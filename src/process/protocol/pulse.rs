@@ -36,7 +36,7 @@ impl Pulse {
         is_due
     }
 
-    /// When the other side will have been silent for too long. Valid once all that has arrived was [heard](Self::hear).
+    /// When the other side will have been silent for too long. Valid once all that has arrived was [noted](Self::note_arrival).
     pub(crate) fn lost_at(&self) -> Instant {
         self.heard + self.patience()
     }

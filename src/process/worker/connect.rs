@@ -251,6 +251,6 @@ mod tests {
         let (mut ours, _theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let error = silent(ours.read(&mut [0]).unwrap_err(), Duration::from_secs(10)).to_string();
-        assert!(error.contains("has said nothing for 10s"), "{error}");
+        assert!(error.contains("has sent nothing for 10s"), "{error}");
     }
 }
