@@ -1,8 +1,10 @@
-//! Plays the scheduler of the process pool against simulated workers and a simulated clock: workers that start late or
-//! never, a system that does not answer whether it has started one, on hosts that work or not, freeze and thaw, die, and say what they cannot mean, while tasks are submitted, cancelled, paused, limited and
-//! retried, and pools are shut down.
+//! Plays the scheduler of the process pool against simulated workers and a simulated clock. Workers start late or
+//! never, on hosts that work or do not, and the system may not answer whether it has started one; they freeze and thaw,
+//! die, and say what they cannot mean. Meanwhile tasks are submitted, cancelled, paused, limited and retried, and pools
+//! are shut down.
 //!
-//! Repeatable: `SIMULATION_SEED=7 cargo test --test simulation`. At length: `SIMULATION_SCENARIOS=1000000`.
+//! `SIMULATION_SEED=7 cargo test --test simulation` repeats one scenario; `SIMULATION_SCENARIOS=1000000` plays that
+//! many.
 
 #![allow(dead_code)] // Not every function of the files is part of the simulation.
 
@@ -16,7 +18,7 @@ mod sync {
 }
 #[path = "../src/task/state.rs"]
 mod state;
-/// Where the scheduler finds it.
+/// The path under which the scheduler imports `state`.
 mod task {
     pub(crate) use crate::state;
 }
@@ -65,11 +67,11 @@ use state::{Cancel, State, Unclaimed};
 use terms::{Action, Effects, Event, Failure, KillReason, Page, Report, START, Seat, Task, Types, WorkerId, Worth};
 
 const SCENARIOS: u64 = 10_000;
-/// No scenario takes that many steps, or that long, unless something goes round in circles.
+/// No scenario takes more steps, or more time, unless it goes round in circles.
 const MOST_STEPS: usize = 100_000;
 const MOST_TIME: Duration = Duration::from_secs(3_600);
 
-/// The same numbers for the same seed.
+/// A random number generator: the same numbers for the same seed.
 struct Dice(u64);
 
 impl Dice {
@@ -88,7 +90,7 @@ impl Dice {
         self.below(chances) == 0
     }
 
-    /// As often short as long.
+    /// Returns a duration of up to `longest`; short ones are as likely as long ones.
     fn time(&mut self, longest: Duration) -> Duration {
         let scale = self.below(longest.as_micros().ilog2().into()) as u32;
         Duration::from_micros(1 + self.below(1 << (scale + 1)))
@@ -110,18 +112,18 @@ impl Types for Kind {
 struct SimTask {
     id: u64,
     state: State,
-    /// `None` where it never ends by itself.
+    /// How long it runs; `None` if it never ends on its own.
     takes: Option<Duration>,
     /// Whether it makes progress calls.
     listens: bool,
     crashes: bool,
     retries: Cell<u32>,
-    /// How often it was begun, and how often it was to be begun again.
+    /// How often it was begun, and how often it was made pending again.
     begun: Cell<u32>,
     retried: Cell<u32>,
-    /// How often it was taken for begun because it may have, though it had not.
+    /// How often the scheduler assumed that it had begun, because it might have, though it had not.
     assumed: Cell<u32>,
-    /// Where the program can see that, it has noticed that it is to end.
+    /// It has noticed that it must end, and the page shows that to the program.
     has_noticed: Cell<bool>,
     is_suspended: Cell<bool>,
     is_limit_due: Cell<bool>,
@@ -129,7 +131,7 @@ struct SimTask {
 }
 
 impl SimTask {
-    /// One that never ends by itself, and listens to nothing.
+    /// A task that never ends on its own and makes no progress calls.
     fn new(id: u64) -> Self {
         Self {
             id,
@@ -186,7 +188,7 @@ impl TaskRef {
         self.0.state.settle(ending);
     }
 
-    /// As a worker's word for its end, or for its loss, is taken.
+    /// Settles the task when its worker reports its end, or is lost.
     fn settle_run(&self, outcome: &'static str) {
         self.0.state.begin();
         if self.0.state.decide() {
@@ -194,7 +196,7 @@ impl TaskRef {
         }
     }
 
-    /// Nobody has run it, as its outcome says.
+    /// Settles the task with an outcome that says it was not run, and checks that it was not.
     fn settle_unrun(&self, outcome: &'static str) {
         let SimTask { id, begun, retried, .. } = &*self.0;
         assert!(begun.get() <= retried.get(), "task {id} has run, and ends as `{outcome}`");
@@ -256,18 +258,18 @@ enum Place {
     Ended,
 }
 
-/// How many places a page has.
+/// The number of places in a page.
 const PLACES: u64 = 8;
 
 struct SharedPage {
-    /// `None` where nothing is shared.
+    /// `None` if nothing is shared.
     places: Option<RefCell<HashMap<u64, Place>>>,
-    /// How much of a large input the worker has read, until that is all.
+    /// How much of a large input the worker has read; `None` once it has read everything.
     sending: Cell<Option<u64>>,
 }
 
 impl SharedPage {
-    /// As by compare-and-swap.
+    /// A compare-and-swap; without a page it always succeeds.
     fn change(&self, place: u64, from: Place, to: Place) -> bool {
         let Some(places) = &self.places else { return true };
         let mut places = places.borrow_mut();
@@ -290,7 +292,7 @@ impl Page for Rc<SharedPage> {
     fn offer(&self, place: u64) {
         if let Some(places) = &self.places {
             let mut places = places.borrow_mut();
-            // They are used again.
+            // Places are used again.
             places.retain(|other, _| other % PLACES != place % PLACES);
             places.insert(place, Place::Sent);
         }
@@ -317,7 +319,7 @@ impl Page for Rc<SharedPage> {
     }
 }
 
-/// What a worker says.
+/// What a worker sends.
 #[derive(Clone)]
 enum Frame {
     Greeting,
@@ -328,7 +330,7 @@ enum Frame {
     Goodbye,
 }
 
-/// What it is told.
+/// What a worker is told.
 #[derive(Clone)]
 enum Order {
     Run(TaskRef, u64, u32),
@@ -341,29 +343,29 @@ struct Worker {
     inbox: VecDeque<Order>,
     waiting: VecDeque<(TaskRef, u64, u32)>,
     running: Option<Run>,
-    /// Said, and not sent.
+    /// Noted, but not sent yet.
     noted: VecDeque<Frame>,
     /// On its way to the program.
     sent: VecDeque<Frame>,
-    /// Its initializer runs.
+    /// Its initializer has ended.
     is_ready: bool,
     quits: bool,
-    /// It was heard that it is about to end, true or not.
+    /// The program has heard that this worker is about to end, true or not.
     has_said_goodbye: bool,
     frozen_until: Option<Instant>,
-    /// Its pool is suspended, and what it was about to do comes later.
+    /// Its pool is suspended: what it would do now is postponed.
     is_stopped: bool,
     postponed: Vec<Happening>,
     /// Its process does not end, whatever is done to it.
     is_immortal: bool,
     exit: Option<&'static str>,
     is_dying: bool,
-    /// It has said something that makes no sense, and is not listened to any more.
+    /// It has said something that makes no sense, and the program no longer listens to it.
     is_unheard: bool,
 }
 
 impl Worker {
-    /// The task that it runs, or is taken to run.
+    /// The task that it runs, or that the scheduler assumes it to run.
     fn task(&self) -> Option<TaskRef> {
         let of_order = |order: &Order| match order {
             Order::Run(task, _, wanted) if wanted & state::RUNNING != 0 => Some(task.clone()),
@@ -385,19 +387,19 @@ struct Run {
 
 enum Happening {
     User(u64),
-    /// The command that starts it with others runs.
+    /// The command that starts this worker with others runs.
     #[cfg(feature = "cluster")]
     Launched(WorkerId),
     StartAnswered(WorkerId),
-    /// It has not come, and is not waited for any more.
+    /// The worker has not come, and is no longer waited for.
     Forgotten(WorkerId),
     /// A worker calls `init`.
     Greets(WorkerId),
     /// Its initializer has ended.
     Prepared(WorkerId),
-    /// A worker looks what it has been told.
+    /// A worker reads what it was told.
     Reads(WorkerId),
-    /// Its task ends, if it is still this run.
+    /// The task ends, if this run has not ended before.
     Finishes(WorkerId, u64),
     Notices(WorkerId, u64),
     Delivers(WorkerId),
@@ -419,30 +421,30 @@ struct World {
     tasks: Vec<TaskRef>,
     workers: BTreeMap<WorkerId, Worker>,
     starting: BTreeSet<WorkerId>,
-    /// Those that nobody waits for any more.
+    /// Workers that the scheduler no longer waits for.
     abandoned: BTreeSet<WorkerId>,
-    /// Until when the system starts no worker, and does not say so.
+    /// Until when the system starts no worker and does not answer either.
     hangs_until: Instant,
-    /// One command starts all workers, which may come or not.
+    /// One command starts all workers, some of which may never come.
     has_crews: bool,
-    /// What was said about where the workers are.
+    /// Where each worker runs, as the scheduler has decided.
     seats: BTreeMap<WorkerId, Seat>,
-    /// How often there was a worker of an index.
+    /// How many workers each index has had.
     attempts: HashMap<usize, u32>,
-    /// Whether workers start there.
+    /// For each host, whether workers start there.
     hosts: Vec<bool>,
-    /// No worker could be started, once at least.
+    /// At least once, no worker could be started.
     has_failed_to_start: bool,
-    /// Workers may take as long to come as they like.
+    /// Workers have no start timeout.
     is_patient: bool,
     has_pages: bool,
-    /// Tasks take nanoseconds, but for one in so many, and come many at a time.
+    /// If set, tasks come many at a time and take nanoseconds, except for one in this many.
     long_tasks: Option<u64>,
-    /// Since when a task waits though a worker has none, and none was sent or has ended.
+    /// Since when a task has been waiting while a worker has none, and no task was sent or has ended.
     waits_since: Option<Instant>,
     /// The system never starts a worker.
     is_short: bool,
-    /// One in so many things goes wrong.
+    /// One in this many things goes wrong.
     mishaps: u64,
     max_workers: usize,
     grace: Duration,
@@ -519,7 +521,7 @@ impl World {
     // The program.
 
     fn tell(&mut self, event: Event<Kind>) {
-        // What is not said by a worker is never out of turn.
+        // Only what a worker says can be out of turn.
         let _ = self.scheduler.handle(event, self.now);
         self.follow();
     }
@@ -534,7 +536,7 @@ impl World {
         }
     }
 
-    /// Workers that the system was to start, and that the scheduler does not wait for any more.
+    /// Moves the starting workers that the scheduler no longer waits for to `abandoned`.
     fn see_abandoned(&mut self) {
         let is_abandoned = |worker: &&WorkerId| !self.scheduler.has(**worker);
         for worker in self.starting.iter().filter(is_abandoned).copied().collect::<Vec<_>>() {
@@ -551,7 +553,7 @@ impl World {
     }
 
     fn carry_out(&mut self, effects: Effects<Kind>) {
-        // What is to be sent is queued at once, so that it is sent in this order.
+        // Orders to workers are queued first, so that they are sent in this order.
         let mut others = Effects::new();
         for action in effects {
             match action {
@@ -577,7 +579,8 @@ impl World {
                     let count = self.starting.len() + self.workers.len();
                     assert!(count <= self.max_workers, "{count} workers, where {} are allowed", self.max_workers);
                     if self.goes_wrong() && self.dice.one_in(8) {
-                        // For ever only where there is no other worker, for as long as which one would be tried to start.
+                        // Forever only if there is no other worker: while there is one, the scheduler keeps trying to
+                        // start more.
                         let is_for_ever = count == 1 && self.dice.one_in(2);
                         let time = if is_for_ever { 2 * MOST_TIME } else { self.dice.time(3 * START) };
                         self.hangs_until = self.hangs_until.max(self.now + time);
@@ -621,7 +624,7 @@ impl World {
                     if let Some(worker) = self.workers.get_mut(&worker) {
                         worker.is_dying = true;
                     }
-                    // Who has not come is not let in any more.
+                    // A worker that has not come yet is not let in any more.
                     let is_absent = self.starting.remove(&worker);
                     let end = Happening::Dies(worker, "killed");
                     self.soon(if is_absent { Happening::Forgotten(worker) } else { end });
@@ -673,7 +676,7 @@ impl World {
         }
     }
 
-    /// Whether next to nothing goes wrong but with hosts.
+    /// Whether almost nothing goes wrong except with hosts.
     fn goes_well(&self) -> bool {
         self.mishaps > 1_000
     }
@@ -705,7 +708,7 @@ impl World {
         }
     }
 
-    /// Takes in what was read at once, up to something that makes no sense. What comes then is never heard.
+    /// Handles the frames of one read, up to the first that makes no sense. What follows it is never heard.
     fn hear(&mut self, worker: WorkerId, frames: Vec<Frame>) {
         let Some(it) = self.workers.get_mut(&worker).filter(|it| !it.is_unheard) else { return };
         if frames.iter().any(|frame| matches!(frame, Frame::Ended(..))) {
@@ -731,7 +734,7 @@ impl World {
         }
     }
 
-    /// All that a worker has said by now.
+    /// Handles everything that a worker has said so far.
     fn hear_all(&mut self, worker: WorkerId) {
         while let Some(it) = self.workers.get_mut(&worker) {
             let frames: Vec<Frame> = it.sent.drain(..).chain(it.noted.drain(..)).collect();
@@ -760,7 +763,7 @@ impl World {
         };
         match (self.dice.below(15), task) {
             (12, _) => {
-                // The pool is resumed when it is closed, and may be suspended after that.
+                // Closing the pool resumes it; it may be suspended again after that.
                 self.is_suspended = true;
                 self.tell(Event::Suspended);
             }
@@ -858,7 +861,7 @@ impl World {
     fn limit(&mut self, id: u64) {
         let task = self.tasks[id as usize - 1].clone();
         if task.0.is_suspended.get() {
-            // No time passes for it.
+            // No time passes for a suspended task.
             return task.0.is_limit_due.set(true);
         }
         if task.word() & state::RUNNING != 0 && task.0.state.decide() {
@@ -938,7 +941,8 @@ impl World {
         }
     }
 
-    /// A worker that can do something now; what a frozen one is to do happens when it thaws.
+    /// Returns the worker if it can act now. What a stopped or frozen worker would do happens when it continues or
+    /// thaws.
     fn awake(&mut self, worker: WorkerId, happening: impl FnOnce() -> Happening) -> Option<&mut Worker> {
         let it = self.workers.get(&worker)?;
         if it.exit.is_some() {
@@ -1008,7 +1012,7 @@ impl World {
         let Some(it) = self.workers.get_mut(&worker) else { return };
         for (task, _, told) in &mut it.waiting {
             if task.id() == id {
-                // Where a worker forgets that, it says once more that the task has begun.
+                // A worker that dropped this bit would say once more that the task has begun.
                 *told = wanted | *told & state::RUNNING;
             }
         }
@@ -1023,7 +1027,7 @@ impl World {
         }
     }
 
-    /// Begins with the next task, where there is one and the last has ended.
+    /// Begins the next task, if there is one and the last has ended.
     fn go_on(&mut self, worker: WorkerId) {
         loop {
             let Some(it) = self.workers.get_mut(&worker) else { return };
@@ -1047,7 +1051,7 @@ impl World {
             it.running = Some(Run { task: task.clone(), place, number, began: self.now, has_noticed: false });
             task.may_begin();
             if wanted & state::RUNNING != 0 {
-                // It was taken for begun, and rightly so.
+                // The scheduler has assumed that it would begin, and was right.
                 task.0.assumed.set(task.0.assumed.get() - 1);
             } else if !self.has_pages {
                 self.say(worker, Frame::Begun(task.id()));
@@ -1111,7 +1115,7 @@ impl World {
         }
         it.exit = Some(exit);
         if !self.has_pages {
-            // What was not sent is lost; but all of it was.
+            // Unsent frames are lost. Without a page, these can only be outcomes.
             assert!(it.noted.iter().all(|frame| matches!(frame, Frame::Ended(..))) || it.noted.is_empty());
         }
         self.soon(Happening::Buried(worker));
@@ -1207,7 +1211,7 @@ impl World {
         self.check();
     }
 
-    /// A suspended pool stands still, but for workers that end, or whose task does.
+    /// A suspended pool stands still, except for workers that end, or whose task ends.
     fn check_standstill(&self) {
         for it in self.workers.values().filter(|it| it.is_stopped && !it.is_dying) {
             let is_cancelled = it.running.as_ref().is_some_and(|run| run.task.word() & state::CANCEL != 0);
@@ -1233,7 +1237,7 @@ impl World {
         assert!(self.scheduler.counts().queued <= queued, "tasks that have ended are said to wait");
     }
 
-    /// A worker has nothing to do only while another one is expected to do what is queued at once.
+    /// A worker has nothing to do only while another one is expected to do the queued tasks at once.
     fn check_idle(&mut self) {
         let counts = self.scheduler.counts();
         let waits = !self.is_suspended && counts.queued > 0 && counts.busy < counts.ready;
@@ -1282,7 +1286,7 @@ impl World {
         panic!("things go round in circles");
     }
 
-    /// Ends what would go on for ever.
+    /// Ends what would otherwise go on forever.
     fn end(&mut self) {
         self.calm = true;
         for task in self.tasks.clone() {
@@ -1294,12 +1298,12 @@ impl World {
         self.close();
     }
 
-    /// A task of which nobody wants anything may stand still with its worker, for as long as it likes, and others may
-    /// wait for their turn as long. Returns whether there was such a task.
+    /// A task of which nothing is wanted may stand still with its worker indefinitely, and others may wait for their
+    /// turn that long. Cancels such tasks, and returns whether there were any.
     fn end_what_stands_still(&mut self) -> bool {
         let stands_still = |it: &&Worker| it.frozen_until.is_some_and(|until| until > self.now);
         let still: Vec<TaskRef> = self.workers.values().filter(stands_still).filter_map(Worker::task).collect();
-        // Nobody knows when they come, so that whoever waits for one has to lose patience.
+        // These workers may never come, so the user who waits for one must lose patience.
         let never_come = self.is_patient && self.workers.values().any(|it| !it.is_ready);
         let is_full = still.len() == self.max_workers || never_come;
         for task in self.tasks.iter().filter(|task| task.0.outcome.get().is_none()) {
@@ -1308,7 +1312,7 @@ impl World {
             assert!(is_still || waits, "task {} never ends: {:b}", task.id(), task.word());
         }
         for task in &still {
-            // One that has noticed is not waited for where its worker stands still.
+            // The scheduler does not wait for a task that has noticed its cancellation if the worker stands still.
             assert_eq!(task.word() & state::CANCEL, 0, "task {} stands still, though it is cancelled", task.0.id);
             self.cancel(task);
         }
@@ -1346,7 +1350,7 @@ fn play(seed: u64, acts: u64) -> Result<(), String> {
 
 const MOST_ACTS: u64 = 16;
 
-/// The shortest course of this seed that goes wrong, and how.
+/// Plays the scenario of this seed. An error tells the shortest course that goes wrong, and how.
 fn scenario(seed: u64) -> Result<(), String> {
     let acts = 1 + seed % MOST_ACTS;
     let Err(error) = play(seed, acts) else { return Ok(()) };
@@ -1365,7 +1369,7 @@ fn whatever_happens_every_task_ends_once_and_nothing_is_left_over() {
         Some(seed) => seed..=seed,
         None => 1..=number("SIMULATION_SCENARIOS").unwrap_or(SCENARIOS),
     };
-    // Those that are looked for would fill the screen.
+    // The panics that `play` catches would fill the screen.
     std::panic::set_hook(Box::new(|_| {}));
     let failed = seeds.into_iter().find_map(|seed| scenario(seed).err());
     let _ = std::panic::take_hook();
@@ -1387,8 +1391,8 @@ fn settings() -> Settings {
     }
 }
 
-/// How long it takes until a worker is killed that does not begin with its task, where the program looks so late for the
-/// first time.
+/// How long it takes until a worker that does not begin its task is killed, if the program first looks at it `late`
+/// after the start.
 fn silence_until_killed(late: Duration) -> Duration {
     let mut scheduler = Scheduler::<Kind>::new(settings(), Instant::now());
     let start = Instant::now();
@@ -1420,8 +1424,8 @@ fn a_worker_that_does_not_begin_is_killed_when_its_time_is_over_and_not_later() 
     }
 }
 
-/// Whether a worker that shares nothing is killed for its cancelled task, where the program has stood still for longer than
-/// the grace, and the task has noticed meanwhile or not.
+/// Whether a worker that shares nothing is killed for its cancelled task after the program has stood still for longer
+/// than the grace period; `has_noticed` says whether the task has noticed the cancellation meanwhile.
 fn is_killed_after_standstill(has_noticed: bool) -> bool {
     let mut scheduler = Scheduler::<Kind>::new(settings(), Instant::now());
     let mut now = Instant::now();
@@ -1462,13 +1466,13 @@ fn what_a_worker_has_said_while_the_program_stood_still_is_heard_before_it_is_ki
     assert!(!is_killed_after_standstill(true));
 }
 
-/// A pool of three workers, of which each has ended a task that took so long, one after the other.
+/// A pool of three workers, each of which has ended one task that took the given time.
 struct Three {
     scheduler: Scheduler<Kind>,
     pages: Vec<Rc<SharedPage>>,
     now: Instant,
     submitted: u64,
-    /// The tasks that each has been sent, with their places.
+    /// The tasks that each worker was sent, with their places.
     sent: [Vec<(u64, u64)>; 3],
 }
 
@@ -1506,7 +1510,7 @@ impl Three {
         }
     }
 
-    /// The outcomes of all that it was sent so far are read at once.
+    /// The program reads the outcomes of all tasks that the worker was sent so far at once.
     fn end_all(&mut self, worker: WorkerId, took: Duration) {
         for (task, _) in mem::take(&mut self.sent[worker as usize]) {
             assert_eq!(self.scheduler.note(Event::Ended(worker, task, took, "value"), self.now), Ok(()));
@@ -1514,13 +1518,13 @@ impl Three {
         self.tell(Event::Time);
     }
 
-    /// The worker begins with the task at this index of those that it was sent.
+    /// The worker begins the task at this index of those that it was sent.
     fn begin(&self, worker: WorkerId, index: usize) {
         let (_, place) = self.sent[worker as usize][index];
         assert!(self.pages[worker as usize].change(place, Place::Sent, Place::Running));
     }
 
-    /// A millisecond passes, after which the program looks what has become of the tasks.
+    /// A millisecond passes, and the program looks at what has become of the tasks.
     fn pass_time(&mut self) {
         self.now += slot::FIRST_LOOK;
         self.tell(Event::Time);
@@ -1531,7 +1535,7 @@ impl Three {
         (0..3).filter(|&worker| self.scheduler.is_busy(worker)).collect()
     }
 
-    /// The worker that all tasks were sent to, after so many were submitted.
+    /// Submits `count` tasks, and returns the one worker that they were all sent to.
     fn sole_taker_of(&mut self, count: u64) -> WorkerId {
         self.submit(count);
         let busy = self.busy();
@@ -1575,7 +1579,7 @@ fn a_worker_that_goes_on_while_it_is_looked_at_is_looked_at_again() {
     let mut three = Three::new(SHORT);
     let taker = three.sole_taker_of(2);
     three.begin(taker, 0);
-    // What it has noted of the end of the first was not read any more.
+    // The first task has ended, but the program has not yet read the worker's note of that.
     three.begin(taker, 1);
     three.pass_time();
     assert!(three.scheduler.next_deadline().is_some_and(|next| next <= three.now));
@@ -1588,7 +1592,7 @@ fn the_place_of_a_task_that_runs_is_not_used_again_for_one_behind_it() {
     three.begin(taker, 0);
     let (_, place) = three.sent[taker as usize][0];
     for _ in 0..3 {
-        // What has not begun is taken back, and sent again.
+        // Tasks that have not begun are taken back and sent again.
         three.tell(Event::Suspended);
         three.tell(Event::Resumed);
     }
