@@ -1,4 +1,4 @@
-//! Promises where they are put to the test rarely: at the edges of what a task, a chunk or a future can be.
+//! Promises where they are rarely put to the test: at the edges of what a task, a chunk or a future can be.
 
 #[allow(dead_code, reason = "not every test needs all of it")]
 #[path = "it/support.rs"]
@@ -42,9 +42,9 @@ progress_executor::test_worker!(
     return_twice
 );
 
-// Values that are not to be taken for others.
+// Values that must not be taken for others.
 
-/// A number, some of which panic when they are encoded or decoded in the program.
+/// A number that is sent to a worker; encoding `UNSENT` panics.
 #[derive(Debug, PartialEq)]
 struct Odd(u64);
 
@@ -64,7 +64,7 @@ impl<'de> Deserialize<'de> for Odd {
     }
 }
 
-/// What comes back, unlike what was sent.
+/// A number that comes back, in another type than it was sent in; decoding `UNREAD` panics.
 #[derive(Debug, PartialEq, Serialize)]
 struct Read(u64);
 
@@ -100,7 +100,7 @@ fn a_value_that_panics_on_its_way_costs_its_own_input_of_a_chunk_and_moves_no_ot
     }
 }
 
-/// Counts on until it is cancelled, and then returns some of what it has counted.
+/// Counts until it is cancelled, and then returns a few of the numbers.
 fn keep_few(n: u64, progress: &Updater) -> TaskResult<Vec<u64>> {
     Ok(progress.iter(0..n).filter_map(Result::ok).filter(|&number| number < 3).collect())
 }
@@ -210,7 +210,7 @@ fn an_iterator_of_unknown_length_keeps_the_total_that_another_thread_has_set() {
     assert_eq!(of_an_iterator, None);
 }
 
-/// Calls `at_the_bottom` in a part of a part of .. the task, so many levels down.
+/// Calls `at_the_bottom` in a part of a part of .. the task, `levels` levels down.
 fn descend(levels: u32, progress: &Updater, at_the_bottom: &dyn Fn()) -> TaskResult<()> {
     progress.set_total(2);
     match levels {
@@ -263,7 +263,7 @@ fn parts_of_parts_may_be_dropped_in_any_order() {
     });
 }
 
-// What is asked for twice, or is larger than anything.
+// Outcomes that are asked for twice, and values larger than anything.
 
 #[test]
 fn whoever_waits_for_what_was_handed_out_before_does_not_wait() {
@@ -324,7 +324,7 @@ fn process_id((): (), _: &Updater) -> TaskResult<u32> {
     Ok(std::process::id())
 }
 
-/// Returns once it stands still.
+/// Stops a worker; returns once it stands still.
 fn stop(worker: u32) -> Pid {
     let process = Pid::from_raw(worker as i32).unwrap();
     kill_process(process, Signal::STOP).unwrap();
@@ -342,7 +342,7 @@ fn a_stopped_worker_is_replaced_however_large_the_input_is_that_it_does_not_take
     within_deadline(move || {
         let worker = pool.submit(process_id, ()).wait().unwrap();
         stop(worker);
-        // More than there is room for on the way.
+        // More than fits into the channel.
         let tasks = [64 << 20, 3].map(|len| pool.submit(length, vec![0; len]));
         assert_eq!(tasks.map(|task| task.wait().unwrap()), [64 << 20, 3]);
     });
@@ -355,7 +355,7 @@ fn a_task_that_is_paused_on_its_way_to_a_worker_waits_there_and_comes_to_no_limi
         within_deadline(move || {
             let worker = pool.submit(process_id, ()).wait().unwrap();
             let outcome = with_time_enough(Duration::from_millis(200), |limit| {
-                // It hears of both at once.
+                // The worker hears of the task and of the pause at once.
                 let process = stop(worker);
                 let task = pool.task(process_id, ()).timeout(limit).submit();
                 task.pause();
@@ -393,7 +393,7 @@ fn a_worker_is_killed_though_it_has_left_its_process_group() {
 
 #[test]
 fn a_worker_that_comes_when_nobody_waits_for_it_any_more_is_not_one_of_the_pool() {
-    // Whoever asks it to end does so in vain.
+    // The late worker ignores the request to end.
     let late = ["sh", "-c", "trap '' TERM; sleep 2; \"$@\"", "sh"];
     let launcher = Launcher::command(late).start_timeout(Duration::from_millis(100));
     let pool = ProcessPoolExecutor::builder().max_workers(1).launcher(launcher).build().unwrap();
@@ -411,7 +411,7 @@ fn leave((): (), _: &Updater) -> TaskResult<()> {
 
 #[test]
 fn a_launcher_is_heard_that_ends_a_while_after_its_worker_has() {
-    // The worker alone holds the channel.
+    // Only the worker holds the channel.
     let script =
         "exec 4<&0; \"$@\" <&4 & exec 4<&- </dev/null >&2; wait $!; code=$?; sleep 0.3; echo out of time; exit $code";
     let launcher = Launcher::command(["sh", "-c", script, "sh"]);
@@ -421,7 +421,7 @@ fn a_launcher_is_heard_that_ends_a_while_after_its_worker_has() {
     assert!(format!("{error:#}").ends_with("last output: out of time"), "{error:#}");
 }
 
-// What is said of errors.
+// What errors say.
 
 #[test]
 fn an_error_is_told_on_one_line_however_many_its_parts_have() {
@@ -438,7 +438,7 @@ fn an_error_is_told_on_one_line_however_many_its_parts_have() {
         assert!(!line.contains(['\n', '\r']) && line.ends_with(end), "{line}");
     }
     assert!(panicked.to_string().starts_with("task `two lines` ("));
-    // Where there are lines anyway, they are as they were said.
+    // This form has several lines anyway, so the text keeps its line breaks.
     assert!(format!("{failed:?}").ends_with("Caused by:\n    first\n  second"), "{failed:?}");
 }
 
@@ -467,7 +467,7 @@ fn a_percentage_is_rounded_down_and_no_further() {
     }
 }
 
-/// The least count that is so many percent of a total.
+/// The least count that is `percent` percent of a total.
 fn whole_share(percent: u64, total: u64) -> u64 {
     u64::try_from((u128::from(percent) * u128::from(total)).div_ceil(100)).unwrap()
 }
@@ -492,7 +492,7 @@ fn how_many_others_have_failed_is_told_also_of_what_was_not_run() {
     assert!(error.to_string().ends_with(" was not run, and 2 other tasks of its group failed"), "{error}");
 }
 
-// What is said of groups.
+// What groups say.
 
 #[test]
 fn nobody_can_tell_how_long_the_rest_of_a_group_will_take_before_anything_has_run() {
@@ -597,7 +597,7 @@ fn a_task_that_is_passed_on_after_it_was_detached_is_run_then_and_there() {
     assert_eq!(is_done.try_recv(), Ok(()));
 }
 
-/// Has its own process stopped, as one that touches the terminal in the background.
+/// Stops its own process, like a process that touches the terminal in the background.
 fn stand_still((): (), progress: &Updater) -> TaskResult<()> {
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP)?;
     Ok(progress.sleep(Duration::MAX)?)
@@ -638,7 +638,7 @@ fn an_error_that_cannot_be_shown_keeps_none_from_telling_of_it() {
     }
 }
 
-// What is written to may panic.
+// Writers that panic.
 
 struct Breaks;
 
@@ -652,7 +652,7 @@ impl Write for Breaks {
     }
 }
 
-/// A number of lines, of which every second one is not written.
+/// A writer of lines that panics at every second one.
 struct Stutters(u32);
 
 impl Write for Stutters {
@@ -724,7 +724,7 @@ impl Drop for Bomb {
     }
 }
 
-/// Two at once would abort the program.
+/// Two panics at once would abort the program.
 #[test]
 fn values_that_panic_when_they_are_dropped_do_not_keep_a_join_from_its_error() {
     let joined = within_deadline(|| {
@@ -772,7 +772,7 @@ fn values_that_wait_for_others_and_panic_when_they_are_dropped_end_no_program() 
         let mut join = pending().join_all();
         assert!((&mut join).now_or_never().is_none());
         drop(join);
-        // In order, of which the first one is missing.
+        // A map in order, whose first outcome is missing.
         let executor = ThreadPoolExecutor::new(3);
         let bomb = |n: u64, progress: &Updater| {
             if n == 0 {
@@ -850,7 +850,7 @@ fn what_callbacks_capture_and_panics_when_it_is_dropped_costs_a_group_no_outcome
 #[test]
 fn a_map_is_at_its_end_once_it_knows_how_many_inputs_there_were() {
     let executor = ThreadPoolExecutor::new(1);
-    // Nobody can tell how many there are.
+    // The iterator cannot tell how many there are.
     let inputs = (0..3_u64).filter(|_| true);
     let mut map = executor.map(|n: u64, _: &Updater| Ok(n), inputs).chunks(5).buffer(1);
     while !map.is_terminated() {
@@ -859,7 +859,7 @@ fn a_map_is_at_its_end_once_it_knows_how_many_inputs_there_were() {
     assert_eq!((map.progress().n, map.progress().total), (3, Some(3)));
 }
 
-// What a pool of processes is set up with.
+// How a pool of processes is set up.
 
 fn take_odd(_: Read, _: &Updater) -> TaskResult<()> {
     Ok(())
@@ -917,9 +917,9 @@ fn a_shared_value_that_panics_when_it_is_decoded_is_told_to_all_who_refer_to_it(
     }
 }
 
-// Processes that come out of a task.
+// Processes that a task forks.
 
-/// Returns in two processes: in this one after the other has ended.
+/// Returns in two processes: in this one, after the forked one has ended.
 fn return_twice((): (), _: &Updater) -> TaskResult<u32> {
     if let Fork::Parent(child) = fork()? {
         waitpid(child)?;
@@ -940,7 +940,7 @@ fn a_process_that_was_forked_and_returns_from_its_task_is_no_worker() {
     }
 }
 
-/// The same with one of several inputs of a chunk.
+/// Does the same for one of several inputs of a chunk.
 fn return_twice_once(n: u32, progress: &Updater) -> TaskResult<u32> {
     if n == 1 { return_twice((), progress) } else { process_id((), progress) }
 }

@@ -1,7 +1,7 @@
 //! A model check of the lock-free files, with [loom](https://docs.rs/loom): every interleaving of a few threads, and
 //! every value that a load may see.
 //!
-//! The files are compiled again here, with the primitives of loom in place of those of the standard library.
+//! The files are compiled again here, with the primitives of loom instead of those of the standard library.
 
 #![cfg(target_pointer_width = "64")]
 #![allow(dead_code)] // Not every function of the files is part of a model.
@@ -29,7 +29,7 @@ mod sync {
         pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
         pub(crate) use loom::thread::yield_now as spin_loop;
 
-        /// As far as it is used: one place, whose value is swapped as a whole.
+        /// The part of it that is used here: one place, whose value is swapped as a whole.
         #[derive(Default)]
         pub(crate) struct AtomicCell<T>(Mutex<T>);
 
@@ -64,7 +64,7 @@ use sync::clock::{Clock, Span};
 use sync::seqlock::Sequence;
 use sync::waiter::Waiter;
 
-/// Does something on another thread with what both share.
+/// Runs `act` on another thread, with what both threads share.
 fn beside<T: 'static, R: 'static>(shared: &Arc<T>, act: impl FnOnce(&T) -> R + 'static) -> thread::JoinHandle<R> {
     let shared = shared.clone();
     thread::spawn(move || act(&shared))
@@ -86,7 +86,7 @@ fn a_pending_task_is_claimed_or_sealed_by_exactly_one() {
     });
 }
 
-/// What a task says while its future is polled for the first time is shown by one of both, whoever comes first.
+/// A line that a task says while its future is polled for the first time is shown by exactly one of the two threads.
 #[test]
 fn a_line_is_said_early_and_taken_or_shown_at_once() {
     loom::model(|| {
@@ -115,8 +115,8 @@ fn a_line_is_said_early_and_taken_or_shown_at_once() {
     });
 }
 
-/// Cancelled while it waits in another process, a task is sealed by exactly one: by whoever gets it back, if the request
-/// came first, and else by the request.
+/// A task that is cancelled while it waits in another process is sealed by exactly one thread: by the one that takes it
+/// back, if the request came first, and otherwise by the request.
 #[test]
 fn a_task_that_is_given_back_is_sealed_once_where_it_was_cancelled() {
     loom::model(|| {
@@ -127,7 +127,7 @@ fn a_task_that_is_given_back_is_sealed_once_where_it_was_cancelled() {
         let claimed = state.claim().is_ok();
         let cancel = canceller.join().unwrap();
         match cancel {
-            // Told before it was back, or when somebody else ran it.
+            // Requested before the task was taken back, or after it was claimed.
             Cancel::Told => assert_ne!(sealed_by_holder, claimed),
             Cancel::Sealed => assert!(!sealed_by_holder && !claimed),
             Cancel::Late => panic!("nobody else cancels it"),
@@ -135,7 +135,7 @@ fn a_task_that_is_given_back_is_sealed_once_where_it_was_cancelled() {
     });
 }
 
-/// A task that waits in another process is run there or here, and never both.
+/// A task that may be lent to another process runs there or here, and never both.
 #[test]
 fn a_task_is_lent_or_claimed_by_exactly_one() {
     loom::model(|| {
@@ -177,7 +177,7 @@ fn a_paused_task_is_not_claimed_and_stays_pending() {
     });
 }
 
-/// Whoever lets go of the outcome last drops it: the future, or the one who settles.
+/// The side that lets go of the outcome last drops it: the future, or the thread that settles the task.
 #[test]
 fn an_outcome_that_nobody_wants_is_dropped_by_exactly_one() {
     loom::model(|| {
@@ -247,7 +247,7 @@ impl Words {
     }
 }
 
-/// Looks at the task with the number 1 while its worker makes `changes`: it must count one of `counts`, if it is seen.
+/// Looks at task 1 while its worker makes `changes`: if the task is seen, its count must be one of `counts`.
 fn look_during(changes: fn(Live<'_>), counts: &'static [u64]) {
     loom::model(move || {
         let words = Arc::new(Words::default());
@@ -281,8 +281,8 @@ fn what_a_task_has_handed_out_is_not_taken_for_done() {
     look_during(changes, &[0, 2]);
 }
 
-/// However late it comes, a request ends no other task than the one that it is for; and one for a task that has begun is
-/// not dropped by the one before.
+/// However late it comes, a request ends only the task that it is for; and a request for a task that has begun is not
+/// dropped by the task before it.
 #[test]
 fn a_request_reaches_the_task_that_it_is_for_and_no_other() {
     loom::model(|| {
@@ -323,7 +323,7 @@ fn the_clock_is_read_as_one() {
     });
 }
 
-/// Whether its function returns or its limit passes, one of them writes the outcome; the other one leaves it alone.
+/// Whether the function returns or the limit passes, one of them writes the outcome, and the other leaves it alone.
 #[test]
 fn a_task_with_a_limit_is_decided_by_exactly_one() {
     loom::model(|| {
@@ -348,8 +348,8 @@ fn a_task_with_a_limit_is_decided_by_exactly_one() {
     });
 }
 
-/// A task that has lost its worker is pending again, and sealed by a request that comes after that; or it was asked to
-/// end before, and is not started again.
+/// A task that has lost its worker is pending again, and a later request seals it; or the request came first, and the
+/// task is not started again.
 #[test]
 fn a_task_that_was_asked_to_end_is_not_started_again() {
     loom::model(|| {
@@ -362,7 +362,7 @@ fn a_task_that_was_asked_to_end_is_not_started_again() {
         let claimed = is_pending && state.claim().is_ok();
         match canceller.join().unwrap() {
             Cancel::Sealed => assert!(is_pending && !claimed && !state::is_pending(state.load())),
-            // Before it was lost, or when it ran again.
+            // Requested before the worker was lost, or when the task ran again.
             Cancel::Told => assert_eq!(is_pending, claimed),
             Cancel::Late => panic!("nobody else cancels it"),
         }
@@ -370,8 +370,8 @@ fn a_task_that_was_asked_to_end_is_not_started_again() {
     });
 }
 
-/// A limit that passes when the task has lost its worker ends it, or comes too late: it never ends a task that waits to
-/// be started again, which somebody else may end.
+/// A limit that passes when the task has lost its worker either ends the task or comes too late: it never ends a task
+/// that waits for another attempt, which another thread may end.
 #[test]
 fn a_limit_ends_only_a_task_that_runs() {
     loom::model(|| {
@@ -412,7 +412,7 @@ fn no_wake_up_is_lost() {
     });
 }
 
-/// A task that was sent to a worker: taken back, or begun, and then doomed or ended; whichever comes first.
+/// A task that was sent to a worker is either taken back, or begun and then doomed or ended, whichever comes first.
 #[test]
 fn both_ends_of_a_place_agree_on_what_has_become_of_its_task() {
     loom::model(|| {
@@ -436,7 +436,7 @@ fn both_ends_of_a_place_agree_on_what_has_become_of_its_task() {
     });
 }
 
-/// A worker that dies anywhere leaves behind whether it had begun.
+/// Wherever a worker dies, its place tells whether the task had begun.
 #[test]
 fn what_a_lost_worker_had_begun_is_known() {
     loom::model(|| {
@@ -448,7 +448,7 @@ fn what_a_lost_worker_had_begun_is_known() {
                 if Place::new(&word, 7).begin() {
                     has_run.fetch_add(1, Ordering::SeqCst);
                 }
-                // And is gone.
+                // The worker dies here.
             })
         };
         let has_begun = Place::new(&word, 7).has_begun();
@@ -459,7 +459,7 @@ fn what_a_lost_worker_had_begun_is_known() {
     });
 }
 
-/// A thread that waits: whether it is woken, and whether it is promoted.
+/// A thread that waits: whether it was woken, and whether it was promoted.
 #[derive(Default)]
 struct Sleeper {
     state: Mutex<(bool, bool)>,
@@ -476,7 +476,7 @@ impl Sleeper {
         self.set(|(is_woken, _)| *is_woken = true);
     }
 
-    /// Sleeps until then, and forgets all.
+    /// Sleeps until the state is as wanted, and resets it.
     fn sleep_until(&self, holds: impl Fn((bool, bool)) -> bool) {
         let mut state = self.state.lock().unwrap();
         while !holds(*state) {
@@ -504,15 +504,15 @@ impl Follower for Sleeper {
     }
 }
 
-/// What comes next wakes this one.
+/// The threads that the coming events wake, the next event last.
 type Events = Vec<Arc<Sleeper>>;
 
 fn drive(events: &mut Events) {
     events.pop().expect("who leads has not been woken, so there is something to come").wake();
 }
 
-/// Two threads wait. Whoever leads hears first what the other waits for, or what itself does: both are woken, and nobody
-/// waits for somebody who does nothing.
+/// Two threads wait. The leader first hears the event that the other waits for, or its own: both are woken, and neither
+/// waits for a thread that does nothing.
 #[test]
 fn of_two_who_wait_one_leads_and_the_other_is_woken_or_promoted() {
     for first in [0, 1] {
@@ -536,7 +536,7 @@ fn of_two_who_wait_one_leads_and_the_other_is_woken_or_promoted() {
 
 type Three = [Arc<Sleeper>; 3];
 
-/// Three threads wait, while another does something. All of them are woken.
+/// Three threads wait while another one does something. All three are woken.
 fn three_wait<D: Send + 'static>(
     preemptions: usize,
     driven: fn(&Three) -> D,
@@ -561,18 +561,18 @@ fn three_wait<D: Send + 'static>(
     });
 }
 
-/// Who is promoted may have been woken before, and go: then it is the turn of the next.
+/// A promoted thread may have been woken before, and leave: then the next one leads.
 #[test]
 fn of_three_who_wait_none_is_forgotten() {
     three_wait(2, |[first, second, third]| vec![third.clone(), second.clone(), first.clone()], drive, |_| ());
 }
 
-/// Somebody else wakes one of those who wait, perhaps just when it was promoted: the others are not forgotten.
+/// Another thread wakes one of those that wait, perhaps just when it was promoted: the others are not forgotten.
 #[test]
 fn who_is_woken_from_outside_passes_the_lead_on() {
     struct Outside {
         events: Events,
-        /// Waits for that, also when it leads.
+        /// Woken from outside; it waits for that also when it leads.
         woken: Arc<Sleeper>,
     }
     let driven =
@@ -584,7 +584,8 @@ fn who_is_woken_from_outside_passes_the_lead_on() {
     three_wait(3, driven, drive, |[_, second, _]| second.wake());
 }
 
-/// Whoever leads calls code that waits for what the other one, or whoever leads next, will hear: it resigns before.
+/// The leader calls code that waits for an event which the other thread, or the next leader, will hear: it resigns
+/// first.
 #[test]
 fn who_is_to_wait_where_it_leads_makes_room_for_another() {
     let mut model = loom::model::Builder::new();
@@ -604,7 +605,7 @@ fn who_is_to_wait_where_it_leads_makes_room_for_another() {
                     |lead| match lead.driven() {
                         Some(events) if events.len() < 3 => drive(events),
                         _ => lead.aside(|| {
-                            // What it waits for comes next.
+                            // The next event is the one that this code waits for.
                             leadership.step_down(&|| ());
                             wait_for_inner();
                             false
@@ -620,8 +621,8 @@ fn who_is_to_wait_where_it_leads_makes_room_for_another() {
     });
 }
 
-/// The resident leads, and waits for something to come or for being disturbed: it makes room for whoever follows, and is
-/// told when nobody leads any more.
+/// The resident leads until an event comes or it is disturbed: it makes room for a follower, and is called when nobody
+/// leads any more.
 #[test]
 fn the_resident_makes_room_for_a_guest_and_is_called_back() {
     let mut model = loom::model::Builder::new();
@@ -631,7 +632,7 @@ fn the_resident_makes_room_for_a_guest_and_is_called_back() {
         let sleeper = Arc::new(Sleeper::default());
         let leadership = Arc::new(Leadership::<Events, Sleeper>::new());
         leadership.open(vec![sleeper.clone()]);
-        // Woken is disturbed, and promoted is called back.
+        // For the resident, woken means disturbed, and promoted means called back.
         let resident = Arc::new(Sleeper::default());
         let guest = {
             let (leadership, resident, sleeper) = (leadership.clone(), resident.clone(), sleeper.clone());

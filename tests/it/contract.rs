@@ -1,7 +1,7 @@
 //! What holds for every executor.
 //!
-//! Adding one costs an implementation of [`Subject`] and a line with `contract!`. The tasks are plain functions, and
-//! the tests speak to them through inputs, outputs, progress and cancellation only, so that they may also run in
+//! A new executor needs an implementation of [`Subject`] and a line in `contract!`. The tasks are plain functions, and
+//! the tests speak to them only through inputs, outputs, progress and cancellation, so that they can also run in
 //! another process.
 
 use std::error::Error as _;
@@ -33,7 +33,7 @@ trait Subject: Send + Sync + 'static {
     fn executor(&self) -> &dyn Executor;
     fn shutdown(&self) -> Option<Shutdown>;
     fn shutdown_now(&self) -> Option<Shutdown>;
-    /// Whether there are tasks that wait for others to end.
+    /// Whether tasks wait for others to end.
     fn has_queue(&self) -> bool {
         true
     }
@@ -182,9 +182,8 @@ contract! {
     closure: executor_fn(|job: Job| drop(std::thread::spawn(move || job.run())));
 }
 
-/// As where there is no memory that processes could share, or only a stream of bytes between them.
-/// The launcher that `PROGRESS_EXECUTOR_LAUNCHER` says, such as `srun --exact -n1 -Q`, so that the same can be shown to hold on
-/// a cluster; else one that does nothing.
+/// The launcher that `PROGRESS_EXECUTOR_LAUNCHER` names, such as `srun --exact -n1 -Q`, so that the contract can be
+/// tested on a cluster; otherwise one that does nothing.
 pub(crate) fn launcher_of_environment() -> Launcher {
     let launcher = Launcher::from_env().unwrap();
     if launcher == Launcher::default() { Launcher::command(["env"]) } else { launcher }
@@ -195,8 +194,8 @@ pub(crate) fn launched(launcher: Launcher) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(2).launcher(launcher).build().unwrap()
 }
 
-/// Workers behind the launcher that `TEST_LAUNCHER` says, such as `srun --exact -n1 -Q`; after the word `bulk`, one that starts
-/// all of them, which connect. Without it, one that connects and is here.
+/// Workers behind the launcher that `TEST_LAUNCHER` names, such as `srun --exact -n1 -Q`; after the word `bulk`, one
+/// that starts all of them, which then connect. Without the variable, one worker that connects from this machine.
 fn elsewhere() -> ProcessPoolExecutor {
     let text = std::env::var("TEST_LAUNCHER").unwrap_or_default();
     let words: Vec<&str> = text.split_whitespace().collect();
@@ -210,6 +209,7 @@ fn elsewhere() -> ProcessPoolExecutor {
     }
 }
 
+/// Workers without a page, as where processes cannot share memory.
 pub(crate) fn without_shared_memory(max_workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(max_workers).without_shared_memory().build().unwrap()
 }
@@ -318,7 +318,7 @@ pub(crate) fn fail_within_a_part((): (), progress: &Updater) -> TaskResult<()> {
     progress.set_counts(1, 4)?;
     let part = progress.split(2);
     part.set_counts(1, 4)?;
-    // Otherwise it would be complete.
+    // If it were dropped, the part would count as complete.
     std::mem::forget(part);
     Err("out of paper".into())
 }
@@ -334,7 +334,7 @@ pub(crate) fn check_for(input: (Duration, PathBuf), progress: &Updater) -> TaskR
     keep_calling(input, || progress.check().and_then(|()| progress.sleep(Duration::from_millis(1))))
 }
 
-/// Makes calls for so long, and then writes the longest time from one to the next into the file.
+/// Makes calls for the given time, and then writes the longest time between two of them into the file.
 pub(crate) fn keep_calling(
     (time, file): (Duration, PathBuf),
     call: impl Fn() -> Result<(), Cancelled>,
@@ -350,8 +350,8 @@ pub(crate) fn keep_calling(
     Ok(outcome?)
 }
 
-/// Has a task [keep calling](keep_calling) for longer than its stall time-out, which `submit` is given. It may only stall
-/// where it was silent, or who hears of its calls had to wait: on a busy machine.
+/// Has a task [keep calling](keep_calling) for longer than its stall timeout, which `submit` is given. The task may
+/// stall only if it was silent, or if the thread that hears of its calls had to wait because the machine is busy.
 pub(crate) fn never_stalls(submit: impl Fn((Duration, PathBuf), Duration) -> ProgressFuture<()>) {
     with_time_enough(Duration::from_millis(300), |limit| {
         let file = NewFile::new();
@@ -411,7 +411,7 @@ pub(crate) fn finish_too_late((): (), progress: &Updater) -> TaskResult<u64> {
     Ok(42)
 }
 
-/// Takes no notice of its cancellation, and ends when its time-out has passed for as long as it was.
+/// Ignores its cancellation, and ends when twice its timeout has passed.
 pub(crate) fn overrun((): (), progress: &Updater) -> TaskResult<u64> {
     let deadline = progress.deadline().ok_or("it has no deadline")?;
     let end = deadline + deadline.saturating_duration_since(Instant::now());
@@ -429,7 +429,7 @@ pub(crate) fn refuse_seven(n: u64, progress: &Updater) -> TaskResult<u64> {
     count(n, progress)
 }
 
-/// Requests cancellation when the task has come to `n`, from where its future is polled.
+/// Requests cancellation once the task has come to `n`, from where its future is polled.
 fn cancel_at<T>(n: u64, task: ProgressFuture<T>) -> ProgressFuture<T> {
     let canceller = task.canceller();
     task.on_progress(move |_, new| {
@@ -439,7 +439,7 @@ fn cancel_at<T>(n: u64, task: ProgressFuture<T>) -> ProgressFuture<T> {
     })
 }
 
-/// All that is left in a receiver, after the task has ended.
+/// Everything left in a receiver after the task has ended.
 fn rest(updates: &Receiver<ProgressState>) -> Vec<ProgressState> {
     smol::block_on(updates.clone().collect())
 }
@@ -467,7 +467,7 @@ fn a_task_ends_with_its_panic(subject: &dyn Subject) {
     assert_eq!(error.progress().fraction(), Some(0.5));
     let payload = error.into_panic().unwrap();
     assert_eq!(payload.downcast_ref::<String>().unwrap(), "out of ink");
-    // Nobody else is harmed.
+    // No other task is harmed.
     assert_eq!(subject.executor().submit(count, 3).wait().unwrap(), 3);
 }
 
@@ -534,7 +534,7 @@ fn a_split_part_is_shown_finer_than_its_units(subject: &dyn Subject) {
     });
     let error = task.wait().unwrap_err();
     assert_eq!(within.recv().unwrap(), (1, 0.25, Some(1.25 / 4.0)));
-    // It was dropped.
+    // The part was dropped, which completes it.
     assert_eq!((error.progress().n, error.progress().part), (3, 0.0));
 }
 
@@ -670,7 +670,7 @@ fn a_removed_callback_is_not_called(subject: &dyn Subject) {
     assert!(!task.remove_progress_callback(id));
     task.resume();
     task.wait().unwrap();
-    // Paused, it may also have been seen as running again.
+    // After the pause, the task may also have been seen running again.
     assert!(*calls.lock().unwrap() >= 1);
 }
 
@@ -797,7 +797,7 @@ fn a_part_is_never_taken_for_the_whole(subject: &dyn Subject) {
 fn errors_and_payloads_that_panic_are_outcomes_like_others(subject: &dyn Subject) {
     let error = subject.executor().submit(explode, false).wait().unwrap_err();
     assert!(error.is_failed());
-    // It may hold what panics when it is dropped.
+    // The error may hold something that panics when it is dropped.
     mem::forget(error);
     let error = subject.executor().submit(explode, true).wait().unwrap_err();
     assert!(error.is_panic());
@@ -834,7 +834,7 @@ fn a_detached_task_runs_on(subject: &dyn Subject) {
 fn a_paused_task_goes_on_when_it_is_resumed(subject: &dyn Subject) {
     let mut task = subject.executor().submit(count, 1000);
     task.pause();
-    // It may have been faster.
+    // The task may have ended before.
     eventually("the task waits", || matches!(task.progress().status, Status::Paused | Status::Finished));
     task.resume();
     assert_eq!(smol::block_on(&mut task).unwrap(), 1000);
@@ -962,7 +962,7 @@ fn cancelled_but_deaf_a_task_times_out(subject: &dyn Subject) {
     with_time_enough(Duration::from_millis(300), |limit| {
         let task = subject.executor().task(overrun, ()).timeout(limit).submit();
         let (updates, canceller) = (task.updates(), task.canceller());
-        // Where its time-out was seen too late, it has returned.
+        // If its timeout was noticed too late, the task has returned.
         let error = cancel_at(3, task).wait().err()?;
         assert!(error.is_timed_out(), "{error:?}");
         assert_eq!(&rest(&updates).pop().unwrap(), error.progress());
@@ -976,7 +976,7 @@ fn a_task_that_is_not_running_is_not_silent(subject: &dyn Subject) {
     let mut task = subject.executor().submit(count, 3);
     task.pause();
     let waits = || task.is_done() || task.progress().status == Status::Paused;
-    // In a worker it may still be about to start, and then wait.
+    // In a worker, the task may still be about to start, and waits then.
     eventually("the task waits", || waits() && matches!(task.silent_for(), None | Some(Duration::ZERO)));
     task.resume();
     smol::block_on(&mut task).unwrap();
@@ -1145,7 +1145,7 @@ fn a_map_is_an_ordinary_iterator(subject: &dyn Subject) {
 
 fn a_task_that_waits_for_its_turn_ends_at_its_deadline(subject: &dyn Subject) {
     let executor = subject.executor();
-    // One for each worker, and more than a worker is sent ahead.
+    // One busy task for each worker, and more late ones than a worker is sent ahead.
     let busy: Vec<_> = (0..executor.max_workers()).map(|_| executor.submit(count_forever, ())).collect();
     let file = NewFile::new();
     let late: Vec<_> = (0..8)
@@ -1153,7 +1153,7 @@ fn a_task_that_waits_for_its_turn_ends_at_its_deadline(subject: &dyn Subject) {
         .collect();
     if subject.has_queue() {
         for late in late {
-            // Not polled, for that would run it where tasks run inside of the poll.
+            // Polling a late task would run it on an executor that runs tasks inside of the poll.
             eventually("its deadline passes", || late.is_done());
             let error = late.wait().unwrap_err();
             assert!(error.is_timed_out() && error.progress().elapsed.is_zero(), "{error:?}");
@@ -1186,7 +1186,7 @@ fn a_task_within_its_deadline_keeps_its_value(subject: &dyn Subject) {
 
 fn waiting_for_some_time_leaves_the_task_alone(subject: &dyn Subject) {
     let mut task = subject.executor().submit(count_forever, ());
-    // Or else a task that runs inside of the poll would never end.
+    // Otherwise a task that runs inside of the poll would never end.
     task.pause();
     assert!(task.wait_timeout(Duration::from_millis(10)).is_none());
     assert!(task.wait_timeout(Duration::ZERO).is_none());
@@ -1194,7 +1194,7 @@ fn waiting_for_some_time_leaves_the_task_alone(subject: &dyn Subject) {
     assert!(task.wait_timeout(Duration::MAX).unwrap().unwrap_err().is_cancelled());
     let mut task = subject.executor().submit(count, 1000);
     assert_eq!(task.wait_timeout(Duration::MAX).unwrap().unwrap(), 1000);
-    // There is one outcome.
+    // There is only one outcome.
     assert!(task.wait_timeout(Duration::MAX).is_none());
 }
 

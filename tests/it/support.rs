@@ -1,4 +1,4 @@
-//! What the tests are written with.
+//! Helpers for the tests.
 
 use std::fs::{self, DirEntry};
 use std::future::Future;
@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use progress_executor::{TaskResult, ThreadPoolExecutor, Updater};
 use rustix::process::Pid;
 
-/// Far more than anything takes that a test waits for, also on a busy machine.
+/// Far longer than anything that a test waits for takes, even on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Longer, so that what hangs can say first what it has waited for.
+/// Longer than [`DEADLINE`], so that a wait that hangs can first say what it waited for.
 const TEST_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A task that counts to `n`.
@@ -72,12 +72,12 @@ pub(crate) struct Barrier {
 }
 
 impl Gate {
-    /// Waits until somebody stands at the barrier.
+    /// Waits until a task stands at the barrier.
     pub(crate) fn wait(&self) {
         assert!(self.is_reached(), "whoever was to come to the barrier has ended");
     }
 
-    /// Waits until somebody stands at the barrier, or never will because the barrier is gone.
+    /// Waits until a task stands at the barrier, or never will because the barrier is gone.
     pub(crate) fn is_reached(&self) -> bool {
         match self.arrived.recv_timeout(DEADLINE) {
             Ok(()) => true,
@@ -86,12 +86,12 @@ impl Gate {
         }
     }
 
-    /// What opens the gate, for others.
+    /// A sender with which others can open the gate.
     pub(crate) fn opener(&self) -> mpsc::Sender<()> {
         self.open.clone()
     }
 
-    /// Lets whoever comes to the barrier pass, once.
+    /// Lets one task pass the barrier.
     pub(crate) fn open(&self) {
         // A task that is gone needs no open door.
         let _ = self.open.send(());
@@ -101,7 +101,7 @@ impl Gate {
 impl Barrier {
     pub(crate) fn pass(&self) {
         let _ = self.arrive.send(());
-        // Also opened by a gate that is gone, so that a failed test leaves no thread behind.
+        // A gate that is gone opens the barrier too, so that a failed test leaves no thread behind.
         let opened = self.opened.recv_timeout(TEST_DEADLINE);
         assert_ne!(opened, Err(mpsc::RecvTimeoutError::Timeout), "nobody has opened the gate within {TEST_DEADLINE:?}");
     }
@@ -171,7 +171,7 @@ impl Hand {
     }
 }
 
-/// Looks again and again until it holds; for what other threads do in their own time.
+/// Waits until `holds` returns true, for what other threads do in their own time.
 #[track_caller]
 pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
@@ -181,22 +181,23 @@ pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// Returns when what must stand still has had a chance to go on: another task was started, has counted and has ended in the
-/// meantime, and the clock of all tasks shows a later time.
+/// Gives whatever must stand still a chance to go on: returns once another task has started, counted and ended, and the
+/// clock of all tasks has advanced.
 pub(crate) fn let_another_task_run() {
     let start = Instant::now();
     ThreadPoolExecutor::new(1).submit(count, 10_000).wait().unwrap();
     eventually("the clock goes on", || !start.elapsed().is_zero());
 }
 
-/// Makes an attempt that needs something to be done within `limit`; while that takes too long on a busy machine, tries again
-/// with twice the limit.
+/// Makes an attempt in which something must be done within `limit`. If that takes too long because the machine is busy,
+/// tries again with twice the limit.
 pub(crate) fn with_time_enough<R>(limit: Duration, attempt: impl Fn(Duration) -> Option<R>) -> R {
     let limits = iter::successors(Some(limit), |&limit| limit.checked_mul(2)).take_while(|&limit| limit < DEADLINE / 4);
     limits.into_iter().find_map(attempt).expect("it takes too long, whatever the limit")
 }
 
-/// Tells how long a thread that wants to go on every millisecond had to wait meanwhile, at the most: how busy the machine is.
+/// Measures how busy the machine is while `run` runs: the longest time between two turns of a thread that wants one
+/// every millisecond.
 pub(crate) fn longest_wait_during<R>(run: impl FnOnce() -> R) -> (R, Duration) {
     let (end, is_over) = mpsc::channel::<()>();
     let watcher = thread::spawn(move || {
@@ -212,7 +213,7 @@ pub(crate) fn longest_wait_during<R>(run: impl FnOnce() -> R) -> (R, Duration) {
     (result, watcher.join().unwrap())
 }
 
-/// A file under a name that nobody else has, gone when this is dropped.
+/// A file with a unique name, removed on drop.
 pub(crate) struct NewFile(PathBuf);
 
 impl NewFile {
@@ -243,12 +244,12 @@ impl Drop for NewFile {
     }
 }
 
-/// Whether there is a process of this number that has not been reaped.
+/// Whether there is a process with this id that has not been reaped.
 pub(crate) fn has_process(id: u32) -> bool {
     rustix::process::test_kill_process(Pid::from_raw(id as i32).unwrap()).is_ok()
 }
 
-/// Whether somebody has stopped this process. Its threads stop one after the other, and it has with the last one.
+/// Whether this process is stopped. Its threads stop one after the other; the process is stopped once all of them are.
 pub(crate) fn is_stopped(process: u32) -> bool {
     let stands_still = |thread: io::Result<DirEntry>| {
         thread.and_then(|thread| fs::read_to_string(thread.path().join("stat"))).is_ok_and(|text| text.contains(") T "))

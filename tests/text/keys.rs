@@ -1,4 +1,4 @@
-//! A program with bars that is stopped by Ctrl-Z, and goes on by `fg` or `bg`.
+//! A program with bars that Ctrl-Z stops, and that `fg` or `bg` continues.
 
 use std::env;
 use std::path::PathBuf;
@@ -69,7 +69,7 @@ fn stopped_anywhere(kind: &str, columns: u16, variables: &[(&str, &str)]) -> (Pr
     (program, process)
 }
 
-/// A shell says what it has to, below what the terminal shows of the key, and has the program go on.
+/// The shell writes its lines below what the terminal shows of the key, and continues the program.
 fn go_on(program: &mut Program, process: Pid) {
     program.terminal.process(SHELL.map(|line| format!("\r\n{line}")).concat().as_bytes());
     program.terminal.process(b"\r\n");
@@ -104,7 +104,7 @@ fn bars_that_stay_there_are_not_torn_when_the_program_goes_on() {
     });
 }
 
-/// For how long a program is stopped that is to notice it.
+/// How long a program must be stopped to notice it.
 const STOP: Duration = Duration::from_millis(2200);
 
 #[test]
@@ -112,7 +112,7 @@ fn bars_that_stay_there_begin_anew_below_what_the_shell_has_written() {
     for kind in KINDS {
         within_deadline(move || {
             let mut all = WIDTHS.map(|columns| stopped(kind, columns));
-            // What is looked for is that time has passed.
+            // The program notices the stop by the time that has passed.
             thread::sleep(STOP);
             for (program, process) in &mut all {
                 go_on(program, *process);
@@ -177,7 +177,7 @@ fn a_program_in_the_background_does_not_draw_over_what_the_shell_writes() {
             program.enter("fg");
             program.wait_until(ends_with_bars);
             end.remove();
-            // What is typed before the shell asks for it would show within the bars.
+            // Text that is typed before the shell asks for it would show up between the bars.
             program.wait_until(|lines| lines.last().is_some_and(|line| line.trim_end() == "$"));
             program.enter("exit");
             program.wait();

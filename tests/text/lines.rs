@@ -27,7 +27,7 @@ pub(crate) fn say_numbers_elsewhere(numbers: u64, progress: &Updater) -> TaskRes
     Ok(())
 }
 
-/// Says so many lines of a kilobyte.
+/// Says this many lines of a kilobyte each, and a last one.
 pub(crate) fn say_much(lines: u64, progress: &Updater) -> TaskResult<u64> {
     let line = "x".repeat(1000);
     (0..lines).for_each(|_| progress.println(&line));
@@ -35,7 +35,7 @@ pub(crate) fn say_much(lines: u64, progress: &Updater) -> TaskResult<u64> {
     Ok(lines)
 }
 
-/// One of each kind, the last of them behind another command, as workers on other machines are.
+/// One executor of each kind; the last one starts its workers through another command, as for other machines.
 pub(crate) fn executors() -> [Box<dyn Executor>; 4] {
     let processes = ProcessPoolExecutor::new(1).unwrap();
     let launched = ProcessPoolExecutor::builder().max_workers(1).launcher("env".parse().unwrap()).build().unwrap();
@@ -135,7 +135,7 @@ fn a_task_that_says_more_than_is_taken_is_not_held_up_and_the_rest_is_counted() 
         let [_, threads, processes, launched] = executors();
         for (executor, is_exact) in [(threads, true), (processes, false), (launched, false)] {
             let events = executor.submit(say_much, 5000).events();
-            // Nobody takes anything before it has ended.
+            // Nothing is taken before the task has ended.
             eventually("it ends", || events.get_ref().is_done());
             let lines =
                 events.filter_map(async |event| if let TaskEvent::Line(line) = event { Some(line) } else { None });

@@ -1,4 +1,4 @@
-//! Text beside bars: what tasks say, what workers write and log, and what of all that a screen holds.
+//! Text beside bars: what tasks say, what workers write and log, and what a screen shows of it all.
 
 mod keys;
 mod lines;

@@ -15,7 +15,7 @@ use progress_executor::{
 
 use crate::support::{Gate, count, eventually, gate, within_deadline};
 
-/// Writes so many lines to either stream, and returns which process it is.
+/// Writes this many lines to each stream, and returns the id of its process.
 pub(crate) fn write_lines(lines: u32, _: &Updater) -> TaskResult<u32> {
     for line in 0..lines {
         println!("out {line}");
@@ -33,7 +33,7 @@ pub(crate) fn write_for_ever((): (), progress: &Updater) -> TaskResult<()> {
     }
 }
 
-/// Leaves a thread behind that says more than anybody takes.
+/// Leaves a thread behind that says more than is ever taken.
 pub(crate) fn leave_a_talker((): (), progress: &Updater) -> TaskResult<()> {
     let shared = progress.shared();
     std::thread::spawn(move || {
@@ -60,7 +60,7 @@ pub(crate) fn log_levels(text: String, _: &Updater) -> TaskResult<()> {
     Ok(())
 }
 
-/// Says and logs so many bytes at once.
+/// Says and logs this many bytes at once.
 pub(crate) fn say_at_length(bytes: usize, progress: &Updater) -> TaskResult<()> {
     let text = "x".repeat(bytes);
     progress.println(&text);
@@ -68,14 +68,14 @@ pub(crate) fn say_at_length(bytes: usize, progress: &Updater) -> TaskResult<()> 
     Ok(())
 }
 
-/// A pool whose lines are to be received.
+/// A pool, and the receiver of the lines that its workers write.
 fn pool(launcher: Launcher) -> (ProcessPoolExecutor, Receiver<OutputLine>) {
     let (send, lines) = mpsc::channel();
     let output = WorkerOutput::lines(move |line| _ = send.send(line.clone()));
     (ProcessPoolExecutor::builder().max_workers(1).output(output).launcher(launcher).build().unwrap(), lines)
 }
 
-/// None, and any other command, as it is needed for workers on other machines.
+/// No launcher, and some other command, which stands for workers on other machines.
 fn launchers() -> [Launcher; 2] {
     [Launcher::default(), "env".parse().unwrap()]
 }
@@ -109,7 +109,7 @@ fn each_line_is_passed_on_with_its_worker_and_its_task() {
     });
 }
 
-/// Writes it, without a newline to standard error.
+/// Writes the number to both streams, without a newline to standard error.
 pub(crate) fn write_number(number: u32, _: &Updater) -> TaskResult<()> {
     println!("{number}");
     eprint!("{number}");
@@ -134,7 +134,7 @@ fn what_short_tasks_write_one_after_the_other_is_of_each_of_them() {
     });
 }
 
-/// Writes to either stream once it is to end.
+/// Writes to both streams once it must end.
 pub(crate) fn write_when_it_is_to_end((): (), progress: &Updater) -> TaskResult<()> {
     let end = progress.sleep(Duration::MAX);
     println!("out");
@@ -158,7 +158,7 @@ fn what_a_task_writes_that_has_timed_out_is_its_own() {
     });
 }
 
-/// Writes so many lines of a kilobyte, the last one without its end, to either stream.
+/// Writes this many lines of a kilobyte to both streams, the last one without a newline.
 pub(crate) fn write_kilobytes(count: usize, _: &Updater) -> TaskResult<()> {
     let text = vec!["x".repeat(999); count].join("\n");
     print!("{text}");
@@ -177,7 +177,7 @@ fn what_a_task_has_written_is_its_own_also_if_it_is_taken_when_others_run() {
             send.send((line.stream, line.task)).unwrap();
         });
         let executor = ProcessPoolExecutor::builder().max_workers(1).output(output).build().unwrap();
-        // More than is read while nobody takes it, and less than there is room for.
+        // More than the program reads while nothing is taken, and less than there is room for.
         let counts = [1, 50, 10, 0, 15, 30, 1];
         let tasks: Vec<_> = counts.iter().map(|&count| executor.submit(write_kilobytes, count)).collect();
         let mut expected = Vec::new();
@@ -196,7 +196,7 @@ fn what_a_task_has_written_is_its_own_also_if_it_is_taken_when_others_run() {
     });
 }
 
-/// Launchers forward all of it in one stream, and say nothing of tasks.
+/// Launchers forward both streams as one, and know nothing of tasks.
 #[test]
 fn each_line_of_a_launched_worker_is_passed_on_with_the_worker() {
     within_deadline(|| {
@@ -218,7 +218,7 @@ fn each_line_of_a_launched_worker_is_passed_on_with_the_worker() {
     });
 }
 
-/// Output that nobody takes from the first line on, until the gate is opened.
+/// Output of which nothing is taken from the first line on, until the gate is opened.
 fn held_up() -> (Gate, WorkerOutput) {
     let (gate, barrier) = gate();
     let mut barrier = Some(barrier);
@@ -255,7 +255,7 @@ fn what_a_task_has_left_behind_holds_up_no_other_task() {
         let (gate, output) = held_up();
         let executor = ProcessPoolExecutor::builder().max_workers(1).output(output).build().unwrap();
         executor.submit(leave_a_talker, ()).wait().unwrap();
-        // From now on it is heard on standard error only.
+        // From now on the thread is heard on standard error only.
         executor.submit(count, 10).wait().unwrap();
         gate.wait();
         // Meanwhile the pipe is full, and will remain so.
@@ -291,7 +291,7 @@ fn what_is_dropped_is_nobodys() {
     });
 }
 
-/// What was logged in this process, with its task.
+/// What was logged in this process, each with its task.
 static LOGGED: Mutex<Vec<(String, Option<u64>)>> = Mutex::new(Vec::new());
 
 struct Keep;
@@ -356,7 +356,7 @@ fn what_a_worker_logs_reaches_the_logger_of_the_program() {
             let text = |level: &str, what: &str| format!("{level} [walk 04, task {id}] relayed {what}");
             assert_eq!(logged(), [(text("ERROR", "error"), Some(number)), (text("INFO", "info"), Some(number))]);
         }
-        // Without being asked for, nothing is.
+        // Nothing is relayed unless the pool was told to.
         ProcessPoolExecutor::new(1).unwrap().submit(log_levels, "silent".into()).wait().unwrap();
         assert!(LOGGED.lock().unwrap().iter().all(|(text, _)| !text.contains("silent")));
     });

@@ -1,4 +1,4 @@
-//! Parts of tasks that have names: what is told of them, and what a screen holds of them.
+//! Parts of tasks that have names: what observers are told of them, and what a screen shows of them.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -15,7 +15,7 @@ use crate::screen::{executor, wait_for_step};
 use crate::support::{NewFile, within_deadline};
 use crate::terminal::{KINDS, Program, everywhere};
 
-/// Has parts with names, and one without between them, until the first file is gone; goes on until the second is.
+/// Has named parts, with a nameless one between them, until the first file is gone; goes on until the second one is.
 pub(crate) fn have_parts((first, second): (PathBuf, PathBuf), progress: &Updater) -> TaskResult<()> {
     progress.set_total(8);
     {
@@ -30,7 +30,7 @@ pub(crate) fn have_parts((first, second): (PathBuf, PathBuf), progress: &Updater
     wait_while(&second, progress)
 }
 
-/// Has so many parts at once, with long names, until the file is gone.
+/// Has this many parts at once, with long names, until the file is gone.
 pub(crate) fn have_many_parts((number, path): (u64, PathBuf), progress: &Updater) -> TaskResult<()> {
     let name = |number| format!("{number} {}", "語".repeat(100_000));
     let _parts: Vec<_> = (0..number).map(|number| progress.split(1).named(name(number))).collect();
@@ -44,7 +44,7 @@ fn wait_while(path: &Path, progress: &Updater) -> TaskResult<()> {
     Ok(())
 }
 
-/// Has every executor run a task, and returns what was told of each, with the last state.
+/// Runs a task on every executor, and returns the states that observers were told of each, with the last one.
 fn told_of<F>(task: F) -> Vec<Vec<ProgressState>>
 where
     F: Fn(&dyn Executor, Box<dyn FnMut(&ProgressState) + Send>),
@@ -140,7 +140,7 @@ fn remove_step_by_step(files: [NewFile; 2]) {
     }
 }
 
-/// How lines begin, and what they hold.
+/// Whether each line begins with one text and holds another.
 fn are(lines: &[String], expected: &[(&str, &str)]) -> bool {
     lines.len() == expected.len()
         && lines.iter().zip(expected).all(|(line, (start, holds))| line.starts_with(start) && line.contains(holds))

@@ -1,4 +1,4 @@
-//! What the screen of a [program on a terminal](crate::terminal) holds.
+//! What the screen of a [program on a terminal](crate::terminal) shows.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -27,7 +27,7 @@ use crate::parts;
 use crate::support::{DEADLINE, NewFile, count, eventually, within_deadline};
 use crate::terminal::{END_OF_FRAME, KINDS, Program, everywhere, is_bar};
 
-/// What may stand in names and messages, and how often.
+/// What names and messages may contain, and how often it is repeated.
 const NAMES: [(&str, usize); 8] = [
     ("plain", 1),
     ("日本語の名前はとても長いです", 30_000),
@@ -46,7 +46,7 @@ const MESSAGES: [(&str, usize); 4] =
 pub(crate) struct Part {
     message: String,
     says: u32,
-    /// It goes on when this is gone.
+    /// The task goes on when this file is gone.
     until: Option<PathBuf>,
     fails: bool,
 }
@@ -73,7 +73,7 @@ pub(crate) fn play(part: Part, progress: &Updater) -> TaskResult<()> {
 }
 
 impl Part {
-    /// One that goes on until a file is gone.
+    /// A part that goes on until a file is gone.
     pub(crate) fn until(file: &NewFile) -> Self {
         Self::until_gone(file.path())
     }
@@ -94,15 +94,15 @@ pub(crate) fn executor(workers: usize) -> Pool {
     }
     let mut builder = ProcessPoolExecutor::builder().max_workers(workers).output(WorkerOutput::above_bars());
     if kind == "launched" {
-        // Behind any other command, as they are on other machines.
-        // Tests stop their program, for longer than they mean to on a busy machine.
+        // The workers start through another command, as on other machines. Tests stop their program, on a busy machine
+        // for longer than they mean to.
         let launcher: Launcher = "env".parse().unwrap();
         builder = builder.launcher(launcher.heartbeat(DEADLINE));
     }
     Pool::Processes(builder.build().unwrap())
 }
 
-/// Ends when all that was written has arrived.
+/// A pool; its drop waits for everything that was written to arrive.
 pub(crate) enum Pool {
     Threads(ThreadPoolExecutor),
     Processes(ProcessPoolExecutor),
@@ -128,7 +128,7 @@ impl Drop for Pool {
     }
 }
 
-/// Removes what tasks wait for at the next step.
+/// Removes the file that tasks wait for, at the next step.
 fn removed_at_step(file: NewFile) -> JoinHandle<()> {
     thread::spawn(move || {
         wait_for_step();
@@ -136,12 +136,12 @@ fn removed_at_step(file: NewFile) -> JoinHandle<()> {
     })
 }
 
-/// Waits for the test.
+/// Waits until the test takes the next step.
 pub(crate) fn wait_for_step() {
     stdin().lock().read_line(&mut String::new()).unwrap();
 }
 
-/// What the program does that a test looks at.
+/// The program whose screen a test looks at.
 #[test]
 #[ignore = "it is started by the other tests, on a terminal"]
 fn scene() {
@@ -195,7 +195,8 @@ fn text() {
             write!(log, "logged ").unwrap();
             writeln!(log, "{line}").unwrap();
         }
-        // As wide as the terminal; with characters that do not fit at its end; and with such as move the cursor only.
+        // As wide as the terminal; with characters that do not fit at its end; and with characters that only move the
+        // cursor.
         let columns = env::var("WIDTH").unwrap().parse().unwrap();
         bars.println("x".repeat(columns));
         bars.println(wide_line(columns));
@@ -211,7 +212,7 @@ fn wide_line(columns: usize) -> String {
     format!("x{}", "語".repeat(columns))
 }
 
-/// Seven tasks that have ended, in each way that there is, while another one goes on.
+/// Seven tasks that have ended, in every possible way, while another one goes on.
 fn failures() {
     let (executor, file) = (executor(2), NewFile::new());
     let mut group: TaskGroup<()> = TaskGroup::new();
@@ -228,7 +229,7 @@ fn failures() {
     opener.join().unwrap();
 }
 
-/// Tasks that panic, whose messages are kept off the bars, while another one goes on.
+/// Tasks that panic while another one goes on; their messages keep off the bars.
 fn panics() {
     let (executor, file) = (executor(2), NewFile::new());
     let mut group: TaskGroup<()> = TaskGroup::new();
@@ -246,7 +247,7 @@ pub(crate) fn fall(number: u32, _: &Updater) -> TaskResult<()> {
     panic!("fallen {number}")
 }
 
-/// A task with a speed and a time that is left, a quarter of which is always done.
+/// A task with a speed and a remaining time, a quarter of which is always done.
 fn speeds() {
     let (executor, file) = (executor(1), NewFile::new());
     let mut task = executor.submit(grow, file.path());
@@ -266,7 +267,7 @@ pub(crate) fn grow(until: PathBuf, progress: &Updater) -> TaskResult<()> {
     Ok(())
 }
 
-/// A task says more to standard error than that takes, while another one runs.
+/// A task says more than standard error takes, while another one runs.
 fn unread() {
     let executor = ProcessPoolExecutor::new(2).unwrap();
     let mut talker = executor.submit(say_much, 500);
@@ -312,7 +313,7 @@ fn each_task_has_one_clean_line_and_keys_and_sizes_tear_none() {
         assert_eq!(program.last_column(), "", "{:#?}", program.lines());
         assert!(program.lines()[0].starts_with("plain"));
         program.press(b"\x03", "^C");
-        // It stands below them, if nothing was drawn since.
+        // The key stands below the bars, if nothing was drawn since.
         program.wait_until(|lines| is_whole(lines.strip_suffix(&["^C".to_owned()]).unwrap_or(lines)));
         // Another size, while it draws all the time.
         program.resize(30, columns / 2 + 10);
@@ -344,10 +345,10 @@ fn a_key_that_is_shown_while_a_frame_is_written_harms_no_line() {
     });
 }
 
-/// What is written above the bars, before these are looked at.
+/// What is written above the bars, before the test looks at these.
 const TEXT: [(&str, usize); 3] = [("a", 10), ("b", 60), ("c", 130)];
 
-/// A group and a map that are there when all has ended, and something is written then.
+/// A group and a map whose bars are still there when everything has ended, and something is written then.
 fn written_below() {
     let executor = executor(2);
     let mut group: TaskGroup<()> = (0..2).map(|_| executor.submit(play, part())).collect();
@@ -374,7 +375,7 @@ fn what_is_written_below_bars_of_what_has_ended_stays() {
     });
 }
 
-/// Two groups, of which one changes all the time and the other does not, below some text.
+/// Two groups below some text; one of them changes all the time, the other does not.
 fn below_text() {
     let (executor, file) = (executor(2), NewFile::new());
     let mut groups: [TaskGroup<()>; 2] = Default::default();
@@ -405,14 +406,14 @@ fn bars_fit_a_terminal_that_becomes_narrower_and_wider_and_leave_the_text_above(
             let names = ["still", "  日本 out", "    inner", "total", "busy", "total"];
             for (columns, frames) in [(140, 1), (40, 0), (100, 0), (60, 3), (140, 3), (40, 3)] {
                 program.reflow(30, columns);
-                // A terminal may be late to say that it is smaller, and is drawn on meanwhile.
+                // A terminal may report late that it has become smaller; the program keeps drawing on it meanwhile.
                 program.wait_for_frames(frames);
                 program.tell_size();
                 program.wait_until(|lines| {
                     lines.strip_prefix(&*text(columns)).is_some_and(|bars| {
                         bars.len() == names.len()
                             && bars.iter().zip(names).all(|(line, name)| line.starts_with(name) && is_bar(line))
-                            // What is drawn anew takes all columns, or almost.
+                            // What is drawn anew takes all columns, or almost all.
                             && bars[4].chars().count() + 10 > usize::from(columns)
                     })
                 });
@@ -426,7 +427,7 @@ fn bars_fit_a_terminal_that_becomes_narrower_and_wider_and_leave_the_text_above(
     }
 }
 
-/// A task with a bar of its own, and one that has no place for lines, in a group with bars.
+/// A task with a bar of its own, and with another that cannot show lines, in a group with bars.
 fn lines_of_two_bars() {
     let executor = executor(1);
     let mut group: TaskGroup<()> = TaskGroup::new();
@@ -448,7 +449,7 @@ fn a_line_appears_once_however_many_bars_its_task_has() {
         let expected: Vec<_> = (0..30).map(|line| format!("said {line} by it")).collect();
         assert_eq!(said, expected.iter().collect::<Vec<_>>(), "{lines:#?}");
     });
-    // Where there is no screen as well.
+    // Also where there is no screen.
     within_deadline(|| {
         let mut program = Program::start("lines of two bars", "threads", (24, 80), &[("TERM", "dumb")]);
         program.wait();
@@ -508,7 +509,7 @@ fn what_has_failed_stands_out_and_is_never_all() {
             assert!(begins(last.trim_end_matches([' ', '✗', '…'])) && last.len() > 15, "{last}");
             assert_eq!(last.ends_with('✗'), !has_colours, "{last}");
             assert_eq!(raw.contains("\x1b[31m8 ended"), has_colours, "{raw:?}");
-            // What is drawn on a line begins by clearing it.
+            // Each line that is drawn is cleared first.
             let is_whole = |line: &str| line.contains("total") && line.contains("100 %");
             assert!(!raw.split("\x1b[K").any(is_whole), "{raw:?}");
         }
@@ -577,7 +578,7 @@ fn groups_maps_and_tasks_share_one_screen() {
     });
 }
 
-/// More tasks with a bar each than the terminal has rows, of which few run at a time.
+/// More tasks with a bar each than the terminal has rows; few of them run at a time.
 fn many() {
     let (executor, file) = (executor(2), NewFile::new());
     let tasks = (0..30).map(|number| {
@@ -607,8 +608,8 @@ fn of_many_tasks_with_a_bar_each_those_that_run_are_seen() {
     });
 }
 
-/// Groups of which one ends before the others, one is shown twice, and one is not shown any more; a handle on bars that
-/// outlives them, and what it writes after all.
+/// Groups, one of which ends before the others, one is shown twice, and one is no longer shown; and a handle on bars
+/// that outlives them, with what is written to it afterwards.
 fn comings_and_goings() {
     let (executor, files) = (executor(4), [NewFile::new(), NewFile::new()]);
     let group = |name, file| {
@@ -674,7 +675,7 @@ fn where_nothing_can_be_drawn_again_there_are_lines() {
         within_deadline(move || {
             let play = |scene, variables: &[(&str, &str)]| {
                 let variables = [&[("TERM", "dumb")], variables].concat();
-                // Wide enough for lines that are as long as they can be.
+                // Wide enough for the longest possible lines.
                 let mut program = Program::start(scene, kind, (24, 10_000), &variables);
                 program.step();
                 program.wait();
@@ -693,7 +694,7 @@ fn where_nothing_can_be_drawn_again_there_are_lines() {
             let (lines, raw) = play("names", &[]);
             assert!(raw.chars().all(|character| !character.is_control() || "\r\n".contains(character)), "{raw:?}");
             let count = |what| lines.iter().filter(|line| line.contains(what)).count();
-            // Of a task that ends before somebody has looked only that is told.
+            // A task that ends before anything has looked at it is only said to have finished.
             let (started, finished) = (count(": started"), count(": finished after "));
             assert_eq!((finished, count("8 ended: 8 finished; ")), (8, 1), "{lines:#?}");
             assert!(started <= 8 && lines.len() == started + 9, "{lines:#?}");
@@ -765,14 +766,14 @@ fn a_screen_of_a_thousand_tasks_is_drawn_no_more_than_20_times_a_second() {
             let time = start.elapsed();
             let raw = String::from_utf8_lossy(&program.raw);
             let frames = raw.matches(std::str::from_utf8(END_OF_FRAME).unwrap()).count();
-            // Beside the first and the last.
+            // Apart from the first and the last one.
             let most = time.as_millis() as usize / 50 + 3;
             assert!((2..=most).contains(&frames), "{frames} frames in {time:?}");
         });
     }
 }
 
-/// A terminal that counts how often it was drawn on, and what.
+/// A terminal that counts how often it was drawn on.
 #[derive(Clone, Debug, Default)]
 struct Drawn(Arc<AtomicUsize>);
 
@@ -839,7 +840,7 @@ fn a_thousand_tasks_are_drawn_no_more_than_20_times_a_second() {
         }
         group.join().wait().unwrap();
         let (frames, time) = (drawn.0.load(Ordering::Relaxed), start.elapsed());
-        // Beside the first and the last, which is drawn and then left.
+        // Apart from the first and the last one, which is drawn and then left.
         let most = time.as_millis() as usize / 50 + 4;
         assert!((3..=most).contains(&frames), "{frames} frames in {time:?}");
     });

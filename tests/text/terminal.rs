@@ -1,4 +1,4 @@
-//! A program on a terminal, and what its screen holds, as an emulator of one sees it.
+//! A program on a terminal, and what its screen shows according to an emulator.
 //!
 //! Each program is this test program, which plays a [`scene`](crate::screen) with a pseudo-terminal as its standard error.
 
@@ -22,10 +22,10 @@ use crate::support::{DEADLINE, within_deadline};
 pub(crate) const WIDTHS: [u16; 6] = [20, 30, 40, 60, 80, 140];
 pub(crate) const KINDS: [&str; 3] = ["threads", "processes", "launched"];
 
-/// Each drawing ends by erasing what is below.
+/// Each frame ends by erasing what is below it.
 pub(crate) const END_OF_FRAME: &[u8] = b"\x1b[J";
 
-/// How many of the moments at which a key may be shown are tried, from the first and to the last.
+/// How many of the moments at which a key may be shown are tried, of the first and of the last ones.
 const MOMENTS: usize = 40;
 
 /// The arguments with which this program plays a scene.
@@ -38,7 +38,7 @@ pub(crate) struct Program {
     pub(crate) master: File,
     pub(crate) terminal: Parser,
     cut: Cut,
-    /// All that it has written.
+    /// Everything that it has written.
     pub(crate) raw: Vec<u8>,
 }
 
@@ -47,18 +47,18 @@ impl Program {
         let (master, slave) = pseudo_terminal();
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(SCENE).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(slave);
-        // The system stops no process whose group nobody outside of it looks after.
+        // The system does not stop a process whose process group is orphaned.
         command.process_group(0);
         Self::spawn(command, master, size, &[&[("SCENE", scene), ("KIND", kind)], variables].concat())
     }
 
-    /// As a command of a shell that has the terminal.
+    /// Starts the program as a command of a shell that has the terminal.
     pub(crate) fn start_in_shell(scene: &str, kind: &str, size: (u16, u16), variables: &[(&str, &str)]) -> Self {
         let (master, slave) = pseudo_terminal();
         let mut command = Command::new("setsid");
         command.args(["--ctty", "--wait", "bash", "--norc", "--noprofile", "--noediting", "-i"]).env("PS1", "$ ");
         command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
-        // Not on the command line, which the terminal shows.
+        // Not on the command line, because the terminal shows that.
         let program = format!("{} {}", env::current_exe().unwrap().display(), SCENE.join(" "));
         let variables = [&[("SCENE", scene), ("KIND", kind), ("PROGRAM", &program)], variables].concat();
         let mut shell = Self::spawn(command, master, size, &variables);
@@ -83,7 +83,7 @@ impl Program {
         }
     }
 
-    /// Writes a line, as somebody at the terminal.
+    /// Types a line at the terminal.
     pub(crate) fn enter(&mut self, line: &str) {
         self.master.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
@@ -93,10 +93,10 @@ impl Program {
         self.tell_size();
     }
 
-    /// As most terminals do it: what is too wide goes on in the next row, and is one line again when there is room. The program
-    /// does not know of it before it is [told](Self::tell_size).
+    /// Resizes as most terminals do: what is too wide goes on in the next row, and is one line again when there is
+    /// room. The program does not know of the new size until it is [told](Self::tell_size).
     pub(crate) fn reflow(&mut self, rows: u16, columns: u16) {
-        // What is on its way to the terminal was drawn for the old size: there is to be nothing.
+        // Output on its way to the terminal was drawn for the old size, so none may be left.
         let process = self.stop(Signal::STOP);
         let (row, column) = self.terminal.screen().cursor_position();
         assert_eq!(column, 0, "the cursor stands below the bars");
@@ -116,7 +116,7 @@ impl Program {
         tell_size(&self.master, rows, columns);
     }
 
-    /// Stops it, and takes in what it has written by then.
+    /// Stops the program, and takes in what it has written by then.
     pub(crate) fn stop(&mut self, signal: Signal) -> Pid {
         let process = Pid::from_child(&self.child);
         kill_process(process, signal).unwrap();
@@ -126,16 +126,16 @@ impl Program {
         process
     }
 
-    /// Whether each frame was whole when this was shown of a key, and is now. A program that is ahead of its terminal, by all
-    /// that the system keeps for that, stands within one.
+    /// Whether the last frame was whole when `shown` appeared for a key, and is whole now. A program that is ahead of
+    /// its terminal, by as much as the system buffers, stands within a frame.
     pub(crate) fn stood_between_frames(&self, shown: &str) -> bool {
         let at = self.raw.windows(shown.len()).rposition(|bytes| bytes == shown.as_bytes()).unwrap();
         let (before, after) = self.raw.split_at(at);
         before.ends_with(END_OF_FRAME) && (!after.contains(&0x1b) || after.ends_with(END_OF_FRAME))
     }
 
-    /// The screen at the end of the last whole frame, for each moment of the first and the last frames at which Linux may
-    /// have let a key be shown: before it makes a new line of a line feed.
+    /// The screen at the end of the last whole frame, for each moment of the first and the last frames at which Linux
+    /// may have shown a key: before it turns a line feed into a new line.
     pub(crate) fn screens_with(&self, key: &str) -> Vec<String> {
         let end = self.raw.windows(END_OF_FRAME.len()).rposition(|bytes| bytes == END_OF_FRAME).unwrap();
         let (rows, columns) = self.terminal.screen().size();
@@ -169,7 +169,7 @@ impl Program {
         poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) != Ok(0)
     }
 
-    /// Returns whether there was something.
+    /// Returns whether there was something to take in.
     fn take_in(&mut self) -> bool {
         let mut bytes = [0; 4096];
         match self.master.read(&mut bytes) {
@@ -178,7 +178,7 @@ impl Program {
                 self.raw.extend(&bytes[..len]);
                 true
             }
-            // An error is how a terminal ends.
+            // A terminal ends with an error.
             _ => false,
         }
     }
@@ -190,7 +190,7 @@ impl Program {
         }
     }
 
-    /// A key, and what the terminal shows of it.
+    /// Presses a key, and waits for what the terminal shows of it.
     pub(crate) fn press(&mut self, key: &[u8], shown: &str) {
         let (seen, until) = (self.raw.len(), Instant::now() + DEADLINE);
         self.master.write_all(key).unwrap();
@@ -199,7 +199,7 @@ impl Program {
         }
     }
 
-    /// Has it draw so many times.
+    /// Waits until the program has drawn this many frames.
     pub(crate) fn wait_for_frames(&mut self, frames: usize) {
         let (seen, until) = (self.raw.len(), Instant::now() + DEADLINE);
         let is_end = |bytes: &&[u8]| *bytes == END_OF_FRAME;
@@ -221,12 +221,12 @@ impl Program {
         assert!(self.child.wait().unwrap().success(), "{:#?}", self.lines());
     }
 
-    /// The rows that are not empty, also those that have scrolled away.
+    /// The rows that are not empty, including those that have scrolled away.
     pub(crate) fn lines(&mut self) -> Vec<String> {
         self.rows().into_iter().map(|(row, _)| row).filter(|row| !row.is_empty()).collect()
     }
 
-    /// All rows, also those that have scrolled away, and whether they go on in the next one.
+    /// All rows, including those that have scrolled away, and whether each goes on in the next one.
     fn rows(&mut self) -> Vec<(String, bool)> {
         let (rows, columns) = self.terminal.screen().size();
         let screen = self.terminal.screen_mut();
@@ -269,11 +269,11 @@ impl Drop for Program {
     }
 }
 
-/// A mode that the emulator does not know: what does not fit in a line is cut off.
+/// A mode that the emulator does not support: what does not fit in a line is cut off.
 #[derive(Default)]
 struct Cut {
     is_on: bool,
-    /// What there is of a sequence that has begun.
+    /// The part of an escape sequence that has arrived so far.
     sequence: Vec<u8>,
     /// This character is cut off.
     is_skipped: bool,
@@ -305,7 +305,7 @@ pub(crate) fn is_bar(line: &str) -> bool {
     line.contains(" %") && !line.contains("said")
 }
 
-/// Calls a test with each kind of executor, and each width.
+/// Calls a test with each kind of executor and each width.
 pub(crate) fn everywhere(test: impl Fn(&str, u16) + Copy + Send + 'static) {
     for kind in KINDS {
         for columns in WIDTHS {
