@@ -1,4 +1,4 @@
-//! Workers that one command starts, and that connect.
+//! Workers that one command starts, and that connect to the program.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -67,7 +67,7 @@ fn a_worker_that_is_killed_costs_its_task_and_is_replaced() {
 #[test]
 fn a_worker_that_takes_its_program_for_gone_is_lost_and_its_task_was_not_cancelled() {
     alone(|| {
-        // What passes its standard input on ends, while the program and the connection are well.
+        // The process that forwards the launcher's standard input ends, while the program and the connection are well.
         let pool = pool(Launcher::bulk(["sh", "-c", "cat | \"$@\"", "sh"]), 1);
         let task = pool.submit(count_forever, ());
         eventually("it counts", || task.progress().n > 3);
@@ -92,7 +92,8 @@ fn a_launcher_that_passes_on_only_the_first_line_is_told_what_is_missing() {
 #[test]
 fn what_the_launcher_has_said_is_in_the_error_of_a_lost_task() {
     alone(|| {
-        // It becomes its only worker, and has said all by then; when srun says something depends on how busy the machine is.
+        // The launcher becomes the only worker, so it has said everything by then; when srun says something depends on
+        // how busy the machine is.
         let script = "echo this machine is about to be switched off >&2; exec \"$@\"";
         let pool = pool(Launcher::bulk(["sh", "-c", script, "sh"]), 1);
         let task = pool.submit(spin, ());
@@ -130,7 +131,7 @@ fn a_launch_that_fails_is_the_error_of_what_waits_and_quotes_the_launcher() {
         let missing = slurm.bulk().program("/nowhere/program");
         let error = pool(missing, 2).submit(double, 1).wait().unwrap_err();
         assert!(format!("{error:#}").contains("/nowhere/program"), "{error:#}");
-        // The same program, but for the number that its linker has given it.
+        // The same program, except for the build id that its linker has given it.
         let other = std::env::temp_dir().join(format!("another-build-{}", std::process::id()));
         let mut bytes = fs::read(std::env::current_exe().unwrap()).unwrap();
         let note = b"\x14\0\0\0\x03\0\0\0GNU\0";
@@ -148,7 +149,7 @@ fn a_launch_that_fails_is_the_error_of_what_waits_and_quotes_the_launcher() {
 #[test]
 fn a_worker_that_gives_up_before_it_has_connected_is_replaced_while_the_others_serve() {
     on_slurm(|_| {
-        // Those that are started later are called 0.
+        // `SLURM_PROCID` is 0 for the workers of later launches.
         let script = "test \"$SLURM_PROCID\" = 0 && exec \"$@\"";
         let srun = ["srun", "-n{count}", "--overcommit", "-K0", "-Q", "sh", "-c", script, "sh"];
         let pool = pool(Launcher::bulk(srun), 2);
@@ -190,7 +191,7 @@ fn workers_that_do_not_come_in_time_are_an_error_that_quotes_their_launcher() {
 #[test]
 fn what_a_launcher_has_started_is_gone_with_it() {
     alone(|| {
-        // Longer than any test takes, and for no other one.
+        // Longer than any test takes, and unique to this one.
         let seconds = format!("9{}", std::process::id());
         let sleepers = || all_processes().filter(|&id| has(id, "cmdline", &format!("sleep\0{seconds}\0"))).count();
         let pool = pool(Launcher::bulk(["sh", "-c", &format!("sleep {seconds}; true")]), 2);
@@ -206,7 +207,7 @@ fn nobody_waits_for_what_a_launcher_has_left_where_there_is_nothing() {
     alone(|| {
         let waiting = ["sh", "-c", "exec sleep 1000"];
         for launcher in [Launcher::command(waiting), Launcher::bulk(waiting)] {
-            // Where there is something, it has 2 s. This machine may be busy.
+            // A launcher that has left something gets 2 s. The shortest time counts, because this machine may be busy.
             let durations = (0..10).map(|_| {
                 let pool = pool(launcher.clone(), 1);
                 let task = pool.submit(double, 1);
@@ -240,7 +241,7 @@ fn a_worker_that_is_killed_while_it_has_nothing_to_do_costs_no_task() {
         for launcher in [Launcher::command(["env"]), Launcher::bulk(["env"])] {
             let pool = pool(launcher, 1);
             for lost in 0..5 {
-                // Many follow each other before.
+                // Many tasks follow each other before each loss.
                 let tasks: Vec<_> = (0..100).map(|n| pool.submit(double, n)).collect();
                 assert!((0..100).zip(tasks).all(|(n, task)| task.wait().unwrap() == 2 * n));
                 assert_eq!(pool.workers().lost, lost);

@@ -1,5 +1,5 @@
-//! A thousand workers, what they cost the program, and what is lost with some of them. `TEST_WORKERS=1000` for the test that
-//! takes fewer.
+//! A thousand workers: what they cost the program, and what is lost with some of them. Set `TEST_WORKERS=1000` for the
+//! test that otherwise starts fewer.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,19 +10,19 @@ use rustix::process::Signal;
 use crate::nodes::{Node, signal_all};
 use crate::support::{double, eventually, kill, on_slurm, pool, rest, said_by, wait_and_double};
 
-/// As many as are asked for: `TEST_WORKERS=200`.
+/// The number of workers: `TEST_WORKERS`, if it is set.
 fn workers(unless_asked: usize) -> usize {
     std::env::var("TEST_WORKERS").map_or(unless_asked, |count| count.parse().unwrap())
 }
 
-/// What the system says of this process: in kB, or as it is.
+/// A value from `/proc/self/status`: in kB, or as it is.
 fn status(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// The time that this process has taken of processors.
+/// The processor time that this process has used.
 fn processor_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
@@ -30,7 +30,8 @@ fn processor_time() -> Duration {
     Duration::from_millis(10 * ticks)
 }
 
-/// Until all workers have come: each has a task at the same time, or else some would do those of others.
+/// Waits until all workers have come. Each gets a task at the same time, because otherwise some would do those of
+/// others.
 fn wait_for_all(pool: &ProcessPoolExecutor, workers: usize) {
     let tasks: Vec<_> = (0..workers).map(|_| pool.submit(rest, ())).collect();
     eventually("all are there", || pool.workers().busy == workers);
@@ -42,7 +43,7 @@ fn wait_for_all(pool: &ProcessPoolExecutor, workers: usize) {
 fn a_thousand_workers_cost_little_and_leave_nothing() {
     on_slurm(|slurm| {
         let workers = workers(1000);
-        // What the first pool of a process makes once and for all is not counted.
+        // What the first pool of a process sets up once and for all does not count.
         let first = pool(slurm.bulk(), 1);
         first.submit(double, 1).wait().unwrap();
         first.shutdown().wait();
@@ -74,7 +75,7 @@ fn tasks_end_exactly_once_while_workers_a_step_and_a_node_are_killed() {
         let workers = workers(32);
         let pool = pool(slurm.bulk(), workers);
         wait_for_all(&pool, workers);
-        // So long that all of them have something to do until the last one is killed.
+        // Tasks long enough to keep all workers busy until the last one is killed.
         let most = workers as u64 * 2 / 3;
         let tasks: Vec<_> = (0..10_000).map(|n| pool.submit(wait_and_double, (n, most))).collect();
         let done = || tasks.iter().filter(|task| task.is_done()).count();

@@ -1,4 +1,4 @@
-//! Ends that workers come to by themselves, or that the engine has put to them.
+//! Workers that end on their own, or that the engine ends.
 
 use std::fs;
 
@@ -16,11 +16,11 @@ fn a_job_that_comes_to_the_end_of_its_time_costs_its_task_whether_that_listens_o
         let tasks = [pool.submit(count_forever, ()), pool.submit(spin, ())];
         eventually("they have begun", || tasks.iter().all(|task| task.progress().n > 2));
         for worker in pool.workers().workers {
-            // A minute is the least that there is; and then Slurm looks twice in a minute.
+            // The shortest time limit is a minute, and Slurm checks it only twice a minute.
             said_by("scontrol", &["update", &format!("JobId={}", worker.job.unwrap()), "EndTime=now"]);
         }
         for task in tasks {
-            // It does not always say why: srun may end before it has heard of the time limit.
+            // The error does not always say why: srun may end before it has heard of the time limit.
             assert_lost_and_told(&task.wait().unwrap_err());
         }
         assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "the next one has its own time");
@@ -30,7 +30,7 @@ fn a_job_that_comes_to_the_end_of_its_time_costs_its_task_whether_that_listens_o
 #[test]
 fn a_worker_that_runs_out_of_memory_costs_its_task_whose_error_says_so() {
     on_slurm(|_| {
-        // Slurm limits memory by control groups, where there are any, and then that is a signal 9.
+        // Slurm limits memory by control groups, if there are any; then the worker ends by signal 9.
         let script = "ulimit -v 2000000; exec \"$@\"";
         let pool = pool(Launcher::command(["srun", "--exact", "-n1", "-Q", "sh", "-c", script, "sh"]), 1);
         let gate = Gate::new();

@@ -1,4 +1,4 @@
-//! Workers that are told in a file where to connect: what starts them gives them nothing else.
+//! Workers that read from a file where to connect: whatever starts them gives them nothing else.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ fn key_file(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("progress-executor-{name}-{}", std::process::id()))
 }
 
-/// As the first launch calls it.
+/// The name of the file at the first launch.
 fn first(file: &Path) -> PathBuf {
     PathBuf::from(format!("{}-1", file.display()))
 }
@@ -25,7 +25,7 @@ fn first(file: &Path) -> PathBuf {
 fn a_worker_that_was_only_submitted_comes_and_its_file_goes() {
     alone(|| {
         let file = key_file("submitted");
-        // It ends at once, and its worker comes when there is another file.
+        // The launcher ends at once, and its worker comes when there is another file.
         let go = file.with_extension("go");
         let script = "(while [ ! -e \"$0\" ]; do sleep 0.05; done; exec \"$@\") </dev/null >/dev/null 2>&1 &";
         let launcher = Launcher::bulk(["sh", "-c", script, go.to_str().unwrap()]).key_file(&file);
@@ -36,7 +36,7 @@ fn a_worker_that_was_only_submitted_comes_and_its_file_goes() {
         fs::write(&go, "").unwrap();
         assert_eq!(task.wait().unwrap(), 8);
         assert!(!first(&file).exists(), "all have come");
-        // The next one is of another launch, and has another key.
+        // The next worker comes from another launch, and has another key.
         let task = pool.submit(spin, ());
         eventually("it spins", || task.progress().message.is_some());
         kill(pool.workers().workers[0].pid);
@@ -59,7 +59,7 @@ fn a_launcher_may_end_while_its_workers_serve() {
         gate.open();
         eventually("its launcher has ended", || children_called("sh").is_empty());
         let n = task.progress().n;
-        // A second, in which its worker could see that.
+        // About a second, in which the worker could notice that.
         eventually("it counts on", || task.progress().n > n + 1000 || task.is_done());
         assert!(!task.is_done() && pool.workers().lost == 0);
     });
@@ -75,7 +75,7 @@ fn a_file_of_another_pool_is_left_to_it() {
         let task = one.submit(double, 4);
         eventually("the file is complete, so that it is launched", || children_called("sh").len() == 1);
         let invitation = fs::read(self::first(&file)).unwrap();
-        // Its second launch has another name.
+        // The other pool's second launch has another name.
         let second = PathBuf::from(format!("{}-2", file.display()));
         let others = other.submit(double, 5);
         eventually("there is another file", || second.exists());
@@ -112,7 +112,7 @@ fn a_job_array_works_for_its_program() {
     });
 }
 
-/// In a network of its own, where the test is started again.
+/// Runs in a network namespace of its own, in which the test is started again.
 #[test]
 fn hyperqueue_starts_workers_as_well() {
     let Some(python) = std::env::var_os("TEST_HYPERQUEUE") else {

@@ -1,4 +1,4 @@
-//! Workers each of which has a launcher, and speaks through its standard input and output.
+//! Workers with a launcher each, which speak through its standard input and output.
 
 use std::time::Duration;
 
@@ -93,7 +93,7 @@ fn a_launcher_that_is_killed_costs_its_tasks_and_leaves_no_job() {
             kill(launchers[0]);
             assert_lost_and_told(&task.wait().unwrap_err());
             assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
-            // The next one is the only one again.
+            // Only the launcher of the next worker is left.
             pool.shutdown().wait();
             assert!(children_called("srun").is_empty());
         }

@@ -1,5 +1,5 @@
-//! Workers that an engine has placed: Slurm, and ssh. `start-slurm` and `start-ssh` beside this file start both on this
-//! machine; without them, these tests are left out, and say so.
+//! Workers that Slurm or ssh has placed. `start-slurm` and `start-ssh` beside this file start both on this machine;
+//! without them, these tests are skipped, and say so.
 
 #![cfg(target_os = "linux")]
 

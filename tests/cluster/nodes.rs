@@ -1,4 +1,4 @@
-//! Nodes that die, fall silent or come back, and what of a node can die alone.
+//! Nodes that die, fall silent or come back, and parts of a node that die alone.
 
 use std::process::Command;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::support::{
     processes, signal, spin,
 };
 
-/// Short, for nodes that are to be lost by it; and not too short for a busy machine.
+/// Short, for nodes that must be lost by it, but not too short for a busy machine.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// One of the two nodes, which is well again when this is dropped, so that other tests have it.
+/// One of the two nodes. Dropping this restores it for the other tests.
 pub(crate) struct Node(pub(crate) &'static str);
 
 impl Node {
@@ -23,7 +23,7 @@ impl Node {
         processes().into_iter().filter(is_here).collect()
     }
 
-    /// The managers of its steps.
+    /// The managers of the node's steps.
     fn managers(&self) -> Vec<u32> {
         let parents = self.workers().into_iter().filter_map(parent_of);
         parents.filter(|&id| has(id, "comm", "slurmstepd")).collect()
@@ -64,7 +64,7 @@ pub(crate) fn signal_all(processes: &[u32], which: Signal) {
     processes.iter().for_each(|&process| signal(process, which));
 }
 
-/// A worker on each node, all of them busy with this.
+/// A worker on each node, both busy with `spin`.
 fn on_both(launcher: Launcher) -> (ProcessPoolExecutor, Vec<ProgressFuture<()>>) {
     let pool = pool(launcher, 2);
     let tasks: Vec<_> = (0..2).map(|_| pool.submit(spin, ())).collect();
@@ -74,7 +74,7 @@ fn on_both(launcher: Launcher) -> (ProcessPoolExecutor, Vec<ProgressFuture<()>>)
     (pool, tasks)
 }
 
-/// Returns the error of the task that is lost, and the other one, which is well.
+/// Returns the error of the lost task, and the other task, which is well.
 fn the_lost_one(tasks: Vec<ProgressFuture<()>>) -> (TaskError, ProgressFuture<()>) {
     eventually("a task is lost", || tasks.iter().any(|task| task.progress().status.is_terminal()));
     let (mut lost, mut well): (Vec<_>, Vec<_>) =
@@ -123,7 +123,8 @@ fn a_slurmstepd_that_is_killed_costs_the_tasks_of_its_step() {
         for launcher in [slurm.bulk(), slurm.single_on_each_node()] {
             let (pool, tasks) = on_both(launcher.heartbeat(HEARTBEAT));
             signal_all(&Node("n2").managers(), Signal::KILL);
-            // Workers that have connected are known to be gone at once; but srun waits on for one that speaks through it.
+            // The program learns at once that a worker which has connected is gone; but srun waits on for one that
+            // speaks through it.
             let (_, well) = the_lost_one(tasks);
             assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "the pool goes on");
             assert!(!well.is_done());
@@ -142,7 +143,7 @@ fn a_slurmd_that_is_killed_costs_nothing() {
             let node = Node("n2");
             signal_all(&node.daemons(), Signal::KILL);
             eventually("it is gone", || node.daemons().is_empty());
-            // Longer than a worker is waited for that says nothing.
+            // Longer than a silent worker is waited for.
             std::thread::sleep(4 * HEARTBEAT);
             let before = tasks.each_ref().map(count);
             for (task, before) in tasks.iter().zip(before) {
@@ -154,7 +155,7 @@ fn a_slurmd_that_is_killed_costs_nothing() {
             }
             assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
             assert_eq!(pool.workers().lost, 0);
-            // Slurm takes a step for over only when the node says so.
+            // Slurm considers a step over only when the node says so.
             drop(node);
         }
     });

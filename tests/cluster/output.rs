@@ -1,4 +1,4 @@
-//! What workers write to their standard output and error, and whose it is known to be.
+//! What workers write to their standard output and error, and to which worker and task it is attributed.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -63,7 +63,7 @@ fn any_label_will_do_that_a_launcher_puts_in_front_of_a_line() {
     });
 }
 
-/// Not a test, but a program whose standard error is looked at.
+/// Not a test, but a program whose standard error the tests read.
 #[test]
 fn program_whose_workers_write() {
     let Ok(kind) = std::env::var("TEST_OUTPUT") else { return };

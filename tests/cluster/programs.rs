@@ -1,4 +1,4 @@
-//! Programs that end, in whatever way: nothing of theirs is left.
+//! Programs that end, in whatever way, and leave nothing behind.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,18 +10,18 @@ use rustix::process::Signal;
 
 use crate::support::{Slurm, count_forever, eventually, on_slurm, pool, processes, said_by, signal, spin};
 
-/// Which tasks, and behind which launcher.
+/// The launcher, and what the tasks do.
 const KINDS: [&str; 5] = ["single deaf", "single listening", "bulk deaf", "bulk listening", "bulk queued"];
 
-/// Short, for a program that is to be lost by it; and not too short for a busy machine.
+/// Short, for a program that must be lost by it, but not too short for a busy machine.
 const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// So long that nothing is lost by it before a test has failed.
+/// So long that a test fails before anything is lost by it.
 const LONG_HEARTBEAT: Duration = Duration::from_secs(1000);
 
-/// Starts this program, whose tasks never end, and returns once they have begun.
+/// Starts this program with tasks that never end, and returns once they have begun.
 fn start(kind: &str, heartbeat: Duration) -> Child {
-    // What runs in the background of a shell does not listen to interrupts, and what it starts neither.
+    // Processes in the background of a shell ignore interrupts, and so do those that they start.
     let mut program = Command::new("env")
         .arg("--default-signal=INT")
         .arg(std::env::current_exe().unwrap())
@@ -36,7 +36,7 @@ fn start(kind: &str, heartbeat: Duration) -> Child {
     program
 }
 
-/// Not a test, but what those below end.
+/// Not a test, but the program that the tests below end.
 #[test]
 fn program_whose_tasks_never_end() {
     let Ok(kind) = std::env::var("TEST_NEVER_ENDS") else { return };
@@ -88,7 +88,7 @@ fn a_program_that_is_stopped_for_a_while_finds_its_workers_and_for_too_long_does
             signal(program.id(), Signal::STOP);
             thread::sleep(HEARTBEAT);
             signal(program.id(), Signal::CONT);
-            // By now either side would have missed the other one.
+            // By now either side would have missed the heartbeat of the other one.
             thread::sleep(3 * HEARTBEAT);
             assert_eq!(workers(), before, "{kind}: they serve on");
             signal(program.id(), Signal::STOP);

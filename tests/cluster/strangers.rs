@@ -1,4 +1,4 @@
-//! The port where workers connect, and who else comes there; and what may be between a worker and its program.
+//! The port where workers connect, and who else connects there; and what may lie between a worker and its program.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use crate::support::{
     Gate, alone, assert_lost_and_told, double, echo_bytes, eventually, nodes_of, on_slurm, pool, skip, spin,
 };
 
-/// A port of this machine that is free, and that the system gives to nobody who does not ask for it.
+/// A free port of this machine that the system gives only to those who ask for it.
 fn free_port() -> u16 {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + (std::process::id() % 10_000) as u16;
@@ -23,7 +23,7 @@ fn free_port() -> u16 {
     ports.take(1_000).find(is_free).expect("one of a thousand ports is free")
 }
 
-/// Workers on this machine, which connect to the program by way of some address.
+/// Workers on this machine, which connect to the program at one of the advertised addresses.
 fn local(port: u16, advertised: &[String]) -> Launcher {
     Launcher::bulk(["env"]).listen([format!("127.0.0.1:{port}")]).advertise(advertised)
 }
@@ -32,7 +32,7 @@ fn local(port: u16, advertised: &[String]) -> Launcher {
 fn strangers_are_not_heard_and_workers_come_all_the_same() {
     on_slurm(|_| {
         let (port, gate) = (free_port(), Gate::new());
-        // Its workers come once the strangers are there.
+        // The workers come once the strangers are there.
         let script = "while [ -e \"$0\" ]; do sleep 0.05; done; exec \"$@\"";
         let srun = ["srun", "-n{count}", "--overcommit", "-Q"];
         let launcher = Launcher::bulk(["sh", "-c", script, gate.path().to_str().unwrap()].into_iter().chain(srun));
@@ -56,7 +56,7 @@ fn strangers_are_not_heard_and_workers_come_all_the_same() {
     });
 }
 
-/// Returns how many bytes were answered.
+/// Returns the number of bytes that the program answered.
 fn be_strange(address: SocketAddr, number: usize, there: &AtomicUsize) -> usize {
     let mut stream = TcpStream::connect(address).unwrap();
     there.fetch_add(1, Ordering::SeqCst);
@@ -68,7 +68,7 @@ fn be_strange(address: SocketAddr, number: usize, there: &AtomicUsize) -> usize 
         3 => b"",
         _ => &[b'x'; 100_000],
     };
-    // It may be shown the door meanwhile.
+    // The program may close the connection meanwhile.
     let _ = stream.write_all(said);
     if number % 10 == 3 {
         let _ = stream.shutdown(Shutdown::Write);
@@ -78,7 +78,7 @@ fn be_strange(address: SocketAddr, number: usize, there: &AtomicUsize) -> usize 
     answer.len()
 }
 
-/// A file that launchers write to, and that is gone with this.
+/// A file that launchers write to, removed on drop.
 struct NewFile(String);
 
 impl NewFile {
@@ -103,31 +103,32 @@ impl Drop for NewFile {
     }
 }
 
-/// What a worker says before it is given anything, each at once: it opens the handshake, confirms it, and greets.
+/// The number of messages that a worker sends before it is given anything, each on its own: it opens the handshake,
+/// confirms it, and greets.
 const INTRODUCTION: usize = 3;
 
-/// Carries bytes between workers and their program, and does what it is told to.
+/// Carries bytes between workers and their program, and disturbs them as it is told to.
 #[derive(Default)]
 struct Proxy {
     /// How long each piece is held up, in milliseconds.
     delay: AtomicU64,
-    /// Flips a bit of what workers say.
+    /// Flips a bit of what a worker says next.
     flips: AtomicBool,
     stalls: AtomicBool,
-    /// How many workers are cut off that have just introduced themselves.
+    /// How many workers to cut off when they have just introduced themselves.
     cuts: AtomicUsize,
-    /// How many confirmations are lost.
+    /// How many confirmations to lose.
     losses: AtomicUsize,
-    /// Of how many workers nothing comes from their greeting on, not even the end of their connections.
+    /// How many workers to mute from their greeting on; not even the end of their connections gets through.
     mutes: AtomicUsize,
     is_over: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
-    /// What workers have said.
+    /// Everything that workers have said.
     recorded: Mutex<Vec<u8>>,
 }
 
 impl Proxy {
-    /// Returns where workers find it.
+    /// Returns the port where workers find the proxy.
     fn start(program: u16) -> (Arc<Self>, u16) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -168,7 +169,7 @@ impl Proxy {
                 }
                 let is_cut = pieces == INTRODUCTION && self.cuts.load(Ordering::SeqCst) > 0;
                 if is_cut {
-                    // Before it can be sent anything.
+                    // Before the worker can be sent anything.
                     let _ = from.shutdown(Shutdown::Both);
                     self.cuts.fetch_sub(1, Ordering::SeqCst);
                 }
@@ -187,7 +188,7 @@ impl Proxy {
         });
     }
 
-    /// Listens no longer.
+    /// Stops listening.
     fn stop(&self, port: u16) {
         self.is_over.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(("127.0.0.1", port));
@@ -205,7 +206,8 @@ fn dead_addresses_that_are_advertised_first_do_no_harm() {
     alone(|| {
         let port = free_port();
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        // There is nobody, nobody listens, and somebody listens and says nothing: one after the other, they would take longer
+        // Addresses without a host, without a listener, and with a listener that says nothing: one after the other,
+        // they would take longer than this test may.
         // than this test may.
         let silent = iter::repeat_n(silent.local_addr().unwrap().to_string(), 50);
         let dead = ["192.0.2.1:9".into(), format!("127.0.0.1:{}", free_port())].into_iter().chain(silent);
@@ -338,7 +340,7 @@ fn a_flipped_bit_costs_the_worker_and_a_recorded_worker_is_not_let_in() {
         assert!(answer.is_empty(), "a recorded worker was answered");
         assert!(!task.progress().status.is_terminal(), "the real one serves on");
         proxy.flips.store(true, Ordering::SeqCst);
-        // What it says next is changed: its heartbeat.
+        // The worker's next message, a heartbeat, is changed.
         let error = task.wait().unwrap_err();
         assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
         assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "another worker comes");

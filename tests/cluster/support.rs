@@ -1,4 +1,4 @@
-//! What the tests are written with.
+//! Helpers for the tests.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -17,11 +17,11 @@ use progress_executor::{
     ExecutorExt, Launcher, ProcessPoolExecutor, ProgressFuture, TaskError, TaskErrorKind, TaskResult, Updater,
 };
 
-/// Far more than anything takes that a test waits for, also on a busy machine; after the loss of a node Slurm takes most of
-/// a minute itself.
+/// Far longer than anything that a test waits for takes, even on a busy machine; after the loss of a node, Slurm alone
+/// takes most of a minute.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Far more than a test takes that waits for several things.
+/// Far longer than a test takes that waits for several things.
 const TEST_DEADLINE: Duration = Duration::from_secs(300);
 
 // The tasks.
@@ -30,7 +30,7 @@ pub(crate) fn double(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
 }
 
-/// Takes less than so many milliseconds.
+/// Takes less than `most` milliseconds.
 pub(crate) fn wait_and_double((n, most): (u64, u64), progress: &Updater) -> TaskResult<u64> {
     progress.sleep(Duration::from_millis(n % most))?;
     Ok(2 * n)
@@ -43,7 +43,7 @@ pub(crate) fn count_forever((): (), progress: &Updater) -> TaskResult<()> {
     }
 }
 
-/// Never ends, and never looks from when it has said that it spins.
+/// Never ends, and makes no progress call after it has said that it spins.
 pub(crate) fn spin((): (), progress: &Updater) -> TaskResult<()> {
     progress.set_counts(3, 4)?;
     progress.set_message("spins");
@@ -76,19 +76,19 @@ pub(crate) fn exit((code, gate): (i32, PathBuf), progress: &Updater) -> TaskResu
     process::exit(code)
 }
 
-/// Takes so many bytes, and returns how many of them there are.
+/// Allocates this many bytes, and returns how many there are.
 pub(crate) fn allocate((bytes, gate): (usize, PathBuf), progress: &Updater) -> TaskResult<usize> {
     progress.set_counts(3, 4)?;
     wait_at(&gate, progress)?;
     Ok(vec![1_u8; bytes].into_iter().map(usize::from).sum())
 }
 
-/// Starts a process that outlives its worker, and returns its number.
+/// Starts a process that outlives its worker, and returns its id.
 pub(crate) fn leave_behind((): (), _: &Updater) -> TaskResult<u32> {
     Ok(Command::new("sleep").arg("1000").spawn()?.id())
 }
 
-/// Ends its worker, unless five others have done so, of each of which there is a line in this file.
+/// Ends its worker, unless five workers have ended this way before, each of which has left a line in the file.
 pub(crate) fn crash_five_times(file: PathBuf, _: &Updater) -> TaskResult<()> {
     if fs::read_to_string(&file)?.lines().count() >= 5 {
         return Ok(());
@@ -97,7 +97,7 @@ pub(crate) fn crash_five_times(file: PathBuf, _: &Updater) -> TaskResult<()> {
     process::exit(3)
 }
 
-/// Writes a line to either stream, and returns which process has done so, and on which node.
+/// Writes a line to both streams, and returns its process id and its node.
 pub(crate) fn say((number, gate): (u32, PathBuf), progress: &Updater) -> TaskResult<(u32, String)> {
     println!("{number} was said on standard output");
     eprintln!("{number} was said on standard error");
@@ -109,7 +109,7 @@ fn node() -> String {
     std::env::var("SLURMD_NODENAME").unwrap_or_default()
 }
 
-/// Keeps its worker until the gate is open, and returns where that is.
+/// Keeps its worker until the gate is open, and returns the worker's node.
 pub(crate) fn hold(gate: PathBuf, progress: &Updater) -> TaskResult<String> {
     wait_at(&gate, progress)?;
     Ok(node())
@@ -150,7 +150,7 @@ impl Gate {
         fs::remove_file(&self.0).unwrap();
     }
 
-    /// How a task ends that waits there until it is known that it has come to 3 of 4.
+    /// Opens the gate once the task's progress is known to be 3 of 4, and returns how the task ends.
     pub(crate) fn end_of<T>(&self, task: ProgressFuture<T>) -> TaskError {
         eventually("its progress is known", || task.progress().n == 3);
         self.open();
@@ -160,50 +160,51 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        // It may be open.
+        // It may have been opened before.
         let _ = fs::remove_file(&self.0);
     }
 }
 
 // The cluster.
 
-/// One test at a time has the machine, for each of them sees to it that nothing is left.
+/// One test at a time uses the machine, because each of them checks that nothing is left.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// The Slurm that was started for these tests.
 #[derive(Clone, Copy)]
 pub(crate) struct Slurm;
 
-/// Runs a test on it, alone; or says that there is none. The test may take so long, and leaves nothing behind.
+/// Runs a test on Slurm, alone and with a deadline, and checks that it leaves nothing behind; or says that there is no
+/// Slurm.
 #[track_caller]
 pub(crate) fn on_slurm(test: impl FnOnce(Slurm) + Send + 'static) {
     if !cluster().is_some_and(|cluster| cluster.join("slurm.conf").exists()) {
         return skip("Slurm", "start-slurm");
     }
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // One that has failed may have left something.
+    // A failed test may have left something.
     nothing_is_left();
     within_deadline(move || test(Slurm));
     nothing_is_left();
 }
 
 impl Slurm {
-    /// All workers by one command, more of them than there are processors.
+    /// One command starts all workers, more of them than there are processors.
     pub(crate) fn bulk(self) -> Launcher {
         Launcher::bulk(["srun", "-N2", "-n{count}", "--overcommit", "-K0", "-Q"])
     }
 
-    /// The same, where each line is labelled that they write.
+    /// The same, with a label on each line that the workers write.
     pub(crate) fn bulk_with_labels(self) -> Launcher {
         Launcher::bulk(["srun", "-N2", "-n{count}", "--overcommit", "-K0", "-Q", "--label"])
     }
 
-    /// The same, for more than there is.
+    /// The same, but the job starts only after an hour.
     pub(crate) fn bulk_that_waits(self) -> Launcher {
         Launcher::bulk(["srun", "-N2", "-n{count}", "--begin=now+1hour", "-Q"])
     }
 
-    /// A worker by each command.
+    /// One command starts each worker.
     pub(crate) fn single(self) -> Launcher {
         Launcher::command(["srun", "--exact", "-n1", "-Q"])
     }
@@ -214,7 +215,7 @@ impl Slurm {
     }
 }
 
-/// Runs a test with an sshd that was started for these tests; or says that there is none.
+/// Runs a test with the sshd that was started for these tests, or says that there is none.
 #[track_caller]
 pub(crate) fn over_ssh(test: impl FnOnce(Launcher) + Send + 'static) {
     let Some(config) = cluster().map(|cluster| cluster.join("ssh/config")).filter(|config| config.exists()) else {
@@ -227,7 +228,7 @@ pub(crate) fn over_ssh(test: impl FnOnce(Launcher) + Send + 'static) {
     eventually("no process is left", || processes().is_empty());
 }
 
-/// Runs a test that needs neither, alone all the same.
+/// Runs a test that needs neither; it still runs alone.
 #[track_caller]
 pub(crate) fn alone(test: impl FnOnce() + Send + 'static) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,7 +241,7 @@ pub(crate) fn pool(launcher: Launcher, workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(workers).launcher(launcher).build().unwrap()
 }
 
-/// The nodes on which it has its workers, of which there are so many.
+/// The nodes on which the pool has its workers; there must be this many workers.
 #[track_caller]
 pub(crate) fn nodes_of(pool: &ProcessPoolExecutor, workers: usize) -> BTreeSet<String> {
     let gate = Gate::new();
@@ -250,7 +251,7 @@ pub(crate) fn nodes_of(pool: &ProcessPoolExecutor, workers: usize) -> BTreeSet<S
     tasks.into_iter().map(|task| task.wait().unwrap()).collect()
 }
 
-/// No job, no process of these tests, no port on which somebody listens; and the nodes are idle.
+/// Waits until no job, no process of these tests and no listening port is left, and the nodes are idle.
 #[track_caller]
 fn nothing_is_left() {
     eventually("no process is left", || processes().is_empty());
@@ -261,7 +262,7 @@ fn nothing_is_left() {
     eventually("nobody listens on a port", || !is_listening());
 }
 
-/// Tests that are left out are to be seen, which what `eprintln!` says of a test that passes is not.
+/// Skipped tests must be visible, but libtest hides what `eprintln!` writes in a test that passes.
 pub(crate) fn skip(what: &str, script: &str) {
     let _ =
         writeln!(io::stderr(), "LEFT OUT, because there is no {what}: eval \"$(tests/cluster/{script})\" starts one");
@@ -284,7 +285,7 @@ pub(crate) fn processes() -> Vec<u32> {
     all_processes().filter(is_ours).collect()
 }
 
-/// The processes of this name that this one has started, and that have not ended.
+/// The children of this process that have this name and have not ended.
 pub(crate) fn children_called(name: &str) -> Vec<u32> {
     let is_one = |&id: &u32| parent_of(id) == Some(process::id()) && has(id, "cmdline", &format!("{name}\0"));
     all_processes().filter(is_one).collect()
@@ -294,7 +295,7 @@ pub(crate) fn all_processes() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// Whether the system says this of a process.
+/// Whether this file of a process in `/proc` contains the text.
 pub(crate) fn has(process: u32, what: &str, text: &str) -> bool {
     fs::read(format!("/proc/{process}/{what}")).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
 }
@@ -333,12 +334,12 @@ pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < DEADLINE, "never: {what}");
-        // What other processes do wakes nobody here.
+        // Other processes cannot wake this one.
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// That a worker is lost is known because something has told of it. How soon that is, `benches/cluster` measures.
+/// Checks that the program was told of the loss of the worker. `benches/cluster` measures how soon.
 #[track_caller]
 pub(crate) fn assert_lost_and_told(error: &TaskError) {
     let text = format!("{error:#}");

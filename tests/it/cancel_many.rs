@@ -27,9 +27,9 @@ fn run(work: Work, _: &Updater) -> TaskResult<()> {
     Ok(())
 }
 
-/// Tasks that wait in a pool of one thread. As soon as the first of them is told of anything, that thread becomes free,
-/// and has gone through all of them before the next is told. `cancel` submits them, calls what it is given with them, and
-/// cancels them. Returns how many were started.
+/// Returns how many tasks were started while they were being cancelled. They wait in a pool of one thread. As soon as
+/// the first of them is told of anything, that thread becomes free, and has gone through all of them before the next is
+/// told. `cancel` submits the tasks, calls the function that it is given, and cancels the tasks.
 fn started_while_cancelling(cancel: impl FnOnce(&ThreadPoolExecutor, Vec<Work>, &dyn Fn()) + Send + 'static) -> usize {
     within_deadline(|| {
         let (pool, gate) = busy_pool();
@@ -39,7 +39,7 @@ fn started_while_cancelling(cancel: impl FnOnce(&ThreadPoolExecutor, Vec<Work>, 
             let (gate, behind_them, started) = (gate.opener(), behind_them.clone(), started.clone());
             let told = OnDrop(move || {
                 let _ = gate.send(());
-                // Closed when the one that was submitted last has run.
+                // Closed when the task that was submitted last has run.
                 let _ = behind_them.recv_blocking();
             });
             Box::new(move || {
@@ -107,7 +107,7 @@ fn tasks_do_not_start_while_their_executor_is_shut_down() {
                 let (others, started) = (others.clone(), started.clone());
                 let told = OnDrop(move || {
                     let others = std::mem::take(&mut *others.lock().unwrap());
-                    // Run here, if they can be.
+                    // Detached, they run here if they can.
                     others.into_iter().for_each(ProgressFuture::detach);
                 });
                 executor.spawn(move |_| {

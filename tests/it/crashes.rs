@@ -1,5 +1,5 @@
-//! The crash matrix: every way for a worker to end, at every place, in every situation. Each time the one task that it
-//! concerns has the right error, all others have their values, and the pool works on.
+//! The crash matrix: every way for a worker to end, at every place, in every situation. Each time, the one task
+//! concerned has the right error, all others have their values, and the pool works on.
 
 use std::fs;
 use std::io::Write;
@@ -36,11 +36,11 @@ pub(crate) enum Way {
 const WAYS: [Way; 7] = [Way::Error, Way::Panic, Way::Exit, Way::Abort, Way::Kill, Way::Close, Way::Garbage];
 
 impl Way {
-    /// Ends in this way; returns in two of them.
+    /// Ends in this way. `Error` returns and `Panic` unwinds; the others never return.
     pub(crate) fn go(self) -> Result<(), String> {
         match self {
             Self::Error => return Err("as intended".into()),
-            // Without the message on standard error that `panic!` has.
+            // Without the message that `panic!` writes to standard error.
             Self::Panic => std::panic::resume_unwind(Box::new("as intended".to_string())),
             Self::Exit => process::exit(3),
             Self::Abort => process::abort(),
@@ -48,13 +48,13 @@ impl Way {
             Self::Close => rustix::net::shutdown(channel(), rustix::net::Shutdown::Both).unwrap(),
             Self::Garbage => UnixStream::from(channel()).write_all(&[b'?'; 100]).unwrap(),
         }
-        // Until it is ended from outside.
+        // Waits to be killed.
         loop {
             thread::park();
         }
     }
 
-    /// What becomes of a task that was started.
+    /// How a task ends that was started.
     pub(crate) fn kind(self) -> TaskErrorKind {
         match self {
             Self::Error => TaskErrorKind::Failed,
@@ -66,8 +66,8 @@ impl Way {
     }
 }
 
-/// The channel of this worker: the first socket that it has. Nothing gives it away, so it is taken out of the process
-/// as a debugger would.
+/// The channel of this worker: its first socket. The library does not expose it, so it is taken out of the process as a
+/// debugger would.
 fn channel() -> OwnedFd {
     let is_socket = |fd: &i32| {
         fs::read_link(format!("/proc/self/fd/{fd}")).is_ok_and(|target| target.to_string_lossy().starts_with("socket:"))
@@ -89,7 +89,7 @@ pub(crate) enum Place {
     Encoding,
 }
 
-/// The input of a task that ends somewhere.
+/// The input of a task that ends at one of the places.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Trap {
     way: Way,
@@ -112,7 +112,7 @@ impl<'de> Deserialize<'de> for Trap {
     }
 }
 
-/// The output of a task that ends when this is encoded, if it is to.
+/// The output of a task; encoding it ends the task if `Some`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Sprung(Option<Way>);
 
@@ -134,7 +134,7 @@ pub(crate) fn spring(trap: Trap, progress: &Updater) -> TaskResult<Sprung> {
     }
 }
 
-/// Ends the worker once the file is gone, when it will be idle.
+/// Ends the worker once the file is gone; the worker is idle by then.
 pub(crate) fn spring_later((way, file): (Way, PathBuf), _: &Updater) -> TaskResult<u32> {
     thread::spawn(move || {
         while file.exists() {
@@ -146,7 +146,7 @@ pub(crate) fn spring_later((way, file): (Way, PathBuf), _: &Updater) -> TaskResu
     Ok(process::id())
 }
 
-/// Ends the worker if the file is there, and takes the file away first if that is to happen only once.
+/// Ends the worker if the file is there. If that must happen only once, removes the file first.
 fn spring_if_there(way: Way, file: &Path, is_for_once: bool) -> Result<(), String> {
     let is_there = if is_for_once { fs::remove_file(file).is_ok() } else { file.exists() };
     if is_there { way.go() } else { Ok(()) }
@@ -190,7 +190,7 @@ enum Situation {
 
 const SITUATIONS: [Situation; 3] = [Situation::OthersRun, Situation::QueueIsFull, Situation::ShutsDown];
 
-/// Submits what goes on, then the task in question, then more; returns how that task ended.
+/// Submits what else goes on, then the task in question, then more; returns how that task ended.
 fn amid<T>(
     executor: &ProcessPoolExecutor,
     situation: Situation,
@@ -259,7 +259,7 @@ fn a_crash_of_an_idle_worker_costs_nothing() {
                 let worker = executor.submit(spring_later, (way, file.path())).wait().unwrap();
                 file.remove();
                 if !matches!(way, Way::Error | Way::Panic) {
-                    // Seen to be idle, and then gone.
+                    // The worker is idle, and then gone.
                     eventually("the worker is reaped", || !has_process(worker));
                 }
                 amid(&executor, situation, || executor.submit(process_id, ())).unwrap();
@@ -268,7 +268,7 @@ fn a_crash_of_an_idle_worker_costs_nothing() {
     });
 }
 
-/// While tasks are short, what was said about many of them is sent at once: it must not be lost with the worker.
+/// While tasks are short, the worker sends its reports on many of them at once: these must not be lost with the worker.
 #[test]
 fn a_crash_among_short_tasks_costs_one_and_none_is_run_twice() {
     within_deadline(|| {
@@ -292,7 +292,7 @@ fn pool_that_crashes_at_start(way: Way, file: &Path, is_for_once: bool) -> Proce
     ProcessPoolExecutor::builder().max_workers(1).env("TEST_CRASH_AT_START", order).build().unwrap()
 }
 
-/// There is no channel yet that could be closed or filled with garbage.
+/// There is no channel yet that a worker could close or fill with garbage.
 const WAYS_TO_FAIL_TO_START: [Way; 5] = [Way::Error, Way::Panic, Way::Exit, Way::Abort, Way::Kill];
 
 #[test]
@@ -400,7 +400,7 @@ fn values_that_are_too_large_are_errors_of_their_task() {
     });
 }
 
-/// A value that cannot be encoded by the program, or decoded by it: what fails there costs no worker.
+/// A value that the program cannot encode or cannot decode; such a failure costs no worker.
 #[derive(Debug)]
 pub(crate) struct Picky(Way);
 
@@ -465,7 +465,7 @@ pub(crate) fn talk_much((way, len): (Way, usize), progress: &Updater) -> TaskRes
     }
 }
 
-/// Fails for a reason, and so on.
+/// An error that has another one as its source, and so on.
 #[derive(Debug)]
 struct Wrapped(BoxError);
 
@@ -497,15 +497,15 @@ fn texts_that_are_too_long_are_cut() {
     });
 }
 
-/// Where a task sets its message from.
+/// Where a task sets its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Speaker {
     Task,
     Threads,
 }
 
-/// Says which file it is at, and ends its worker at the one that is bad. Where `first` is gone, another attempt took it
-/// away: then it ends its worker before it has said anything.
+/// Sets its message to the file that it is at, and ends its worker at the bad one. If `first` is gone, an earlier
+/// attempt has removed it: then it ends its worker before it has said anything.
 pub(crate) fn open_files(
     (way, bad, speaker, first): (Way, u64, Speaker, PathBuf),
     progress: &Updater,
@@ -569,7 +569,7 @@ fn what_is_recorded_is_of_one_task_and_one_attempt() {
         let error = executor.task(open_files, input()).retries(1).submit().wait().unwrap_err();
         assert_eq!((error.progress().n, error.progress().message.as_deref()), (0, None), "{error:?}");
 
-        // The worker of the next one has heard of many files.
+        // The worker of the next task has heard of many files.
         let first = NewFile::new();
         executor.submit(open_files, (Way::Kill, u64::MAX, Speaker::Task, first.path())).wait().unwrap();
         let error = executor.submit(open_files, (Way::Kill, 60, Speaker::Task, first.path())).wait().unwrap_err();
@@ -590,7 +590,7 @@ fn the_beginning_of_a_long_message_outlives_its_worker() {
             let error = executor.submit(talk_and_die, len).wait().unwrap_err();
             let message = error.progress().message.clone().unwrap();
             assert!(message.chars().all(|character| character == 'ß'), "it is cut between characters");
-            // All of it, if it was sent in time.
+            // The whole message, if it was sent in time.
             assert!((least..=len).contains(&message.chars().count()), "{} bytes", message.len());
         }
     });

@@ -1,4 +1,4 @@
-//! Very many who look at one task, or who have looked at it.
+//! Very many observers of one task, some of them gone.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ fn silent(pool: &ThreadPoolExecutor) -> (ProgressFuture<()>, Gate) {
     (task, gate)
 }
 
-/// Notes who has woken it.
+/// Notes which threads have woken it.
 #[derive(Default)]
 struct WokenBy {
     threads: Mutex<Vec<ThreadId>>,
@@ -61,7 +61,7 @@ fn a_task_with_ten_thousand_receivers_does_not_wake_them_itself() {
             let mut changes: Vec<_> = receivers.iter().map(|updates| Box::pin(updates.recv())).collect();
             for change in &mut changes {
                 while Pin::new(&mut *change).poll_unpin(&mut Context::from_waker(&waker)).is_ready() {
-                    // What it was shown before.
+                    // A state from before.
                 }
             }
             gate.open();
@@ -79,7 +79,7 @@ fn a_task_with_ten_thousand_receivers_does_not_wake_them_itself() {
     });
 }
 
-/// How many snapshots there are with the message of this task.
+/// How many snapshots have the message of this task.
 fn snapshots(state: &ProgressState) -> usize {
     Arc::strong_count(state.message.as_ref().unwrap())
 }
@@ -101,7 +101,7 @@ fn receivers_that_were_dropped_while_the_task_is_silent_are_let_go_of() {
             drop(task.canceller());
         }
         assert!(snapshots(&state) < before + 100, "{}", snapshots(&state));
-        // Those who stay are not taken for those who went.
+        // Receivers that stay are not taken for those that are gone.
         let kept: Vec<_> = (0..100).map(|_| task.updates()).collect();
         for _ in 0..10_000 {
             drop(task.updates());
@@ -112,7 +112,7 @@ fn receivers_that_were_dropped_while_the_task_is_silent_are_let_go_of() {
         for updates in kept {
             assert_eq!(smol::block_on(updates.collect::<Vec<_>>()).pop().unwrap().status, Status::Finished);
         }
-        // Whoever has shown the last one lets go of it right after that.
+        // The thread that has shown the last snapshot lets go of it right after that.
         eventually("none is kept", || snapshots(&state) == 1);
     });
 }

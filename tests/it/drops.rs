@@ -69,7 +69,7 @@ fn task(ledger: &Ledger, end: End) -> (impl FnOnce(Item, &Updater) -> TaskResult
 
 const ENDS: [End; 3] = [End::Value, End::Error, End::Panic];
 
-/// Does the same on both executors, with each end, and has everything dropped.
+/// Runs the test on both executors, with each end, and checks that everything is dropped.
 fn on_every_path(test: impl Fn(&dyn Fn(End) -> ProgressFuture<Item>, End, &Ledger) + Send + 'static) {
     within_deadline(move || {
         let (threads, inline) = (ThreadPoolExecutor::new(1), SyncExecutor::new());
@@ -233,7 +233,7 @@ fn dropped_while_it_runs_and_a_canceller_is_kept() {
     });
 }
 
-/// The waker of a poll is dropped with what was polled, and not with the task, which may take its time.
+/// The waker of a poll is dropped with the future that was polled, not with the task, which may take its time.
 #[test]
 fn whoever_has_polled_is_let_go_of_with_the_future_while_its_task_runs() {
     struct Poller;

@@ -20,7 +20,7 @@ struct Terminal(Arc<Mutex<Screen>>);
 
 struct Screen {
     emulator: Parser,
-    /// The lines that were not empty when they were last complete, and the most that there were.
+    /// The lines that were not empty when they were last complete, and the most lines that there ever were.
     shown: Vec<String>,
     tallest: usize,
 }
@@ -63,7 +63,7 @@ impl Terminal {
     }
 
     fn go(&self, distance: usize, direction: char) -> io::Result<()> {
-        // None at all would be one.
+        // A distance of 0 would count as 1.
         if distance > 0 { self.write_str(&format!("\x1b[{distance}{direction}")) } else { Ok(()) }
     }
 }
@@ -323,7 +323,7 @@ fn bars_of_others_stay() {
     });
 }
 
-/// What is written, line by line.
+/// Sends what is written, line by line.
 struct Lines(mpsc::Sender<String>, Vec<u8>);
 
 impl Write for Lines {
@@ -397,7 +397,7 @@ fn lines_that_cannot_be_written_harm_nobody() {
     });
 }
 
-/// What a terminal of so many columns shows of a task and its group, when both were drawn several times.
+/// What a terminal of this width shows of a task and its group after both were drawn several times.
 fn screen(executor: &ThreadPoolExecutor, columns: u16, name: &str, message: &'static str) -> Vec<String> {
     let terminal = Terminal::new(50, columns);
     let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal.clone()), 255);

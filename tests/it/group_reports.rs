@@ -21,7 +21,7 @@ fn workers(report: &GroupReport) -> BTreeSet<&WorkerId> {
     report.tasks().iter().filter_map(|task| task.worker.as_ref()).collect()
 }
 
-// What is told.
+// What a report tells.
 
 #[test]
 fn it_is_of_those_that_have_started_or_ended() {
@@ -123,7 +123,7 @@ fn tasks_are_told_apart_by_the_thread_that_has_run_them() {
     within_deadline(|| {
         let executor = ThreadPoolExecutor::new(2);
         let mut group = TaskGroup::new();
-        // Each waits for the other, so that they are on two threads.
+        // Each task waits for the other, so that they run on two threads.
         let barrier = std::sync::Arc::new(std::sync::Barrier::new(2));
         for _ in 0..2 {
             let barrier = barrier.clone();
@@ -153,7 +153,7 @@ fn tasks_are_told_apart_by_the_process_that_has_run_them() {
     });
 }
 
-/// What is heard of a worker is heard in bursts.
+/// The program hears of a worker in bursts.
 #[test]
 fn a_process_is_never_in_two_tasks_at_a_time() {
     within_deadline(|| {
@@ -225,12 +225,13 @@ fn it_is_serialized_with_times_in_seconds() {
     assert!(task["worker"]["thread"].is_u64(), "{task}");
 }
 
-// How it is written.
+// How a report is written.
 
-/// Names that would end what they stand in, if they were not escaped.
+/// Names that would end the text around them if they were not escaped.
 const NASTY_NAMES: [&str; 2] = ["</script><!--data--><!--<script>", "\"日本語\" \\ \n\r\t\u{0}\u{1b}[31m\u{2028}👩‍👧"];
 
-/// What a task of each kind has come to: one that has finished, failed, was cancelled while it ran, and before that.
+/// A report with a task of each kind: one that has finished, one that has failed, and ones that were cancelled while
+/// they ran and before that.
 fn report_of_all_kinds() -> GroupReport {
     let executor = ThreadPoolExecutor::new(1);
     let mut group = TaskGroup::new();
@@ -335,7 +336,7 @@ fn a_page_holds_its_data_whatever_they_are() {
     });
 }
 
-/// Has room for so many bytes.
+/// A writer with room for this many bytes.
 struct Full(usize);
 
 impl io::Write for Full {

@@ -46,7 +46,7 @@ fn what_is_added_after_a_group_was_cancelled_runs_and_what_is_added_while_it_is_
         group.add(executor.submit(tick_forever, ()));
         handle.cancel();
         handle.pause();
-        // It begins when it is waited for.
+        // This task begins when it is waited for.
         group.add(SyncExecutor::new().spawn(|_| Ok(())));
         assert_eq!(handle.progress().paused, 1);
         handle.resume();
@@ -76,8 +76,8 @@ fn gated_group(executor: &ThreadPoolExecutor, tasks: usize) -> (Vec<Gate>, TaskG
     (0..tasks).map(|n| gated(executor, n)).unzip()
 }
 
-/// A group whose first task runs until it is cancelled on the only thread there is, so that the many others wait; and how
-/// many of those have been run.
+/// A group whose first task runs on the only thread until it is cancelled, so that the many others wait; and the number
+/// of those that have run.
 fn crowded_group() -> (ThreadPoolExecutor, TaskGroup<()>, Arc<AtomicUsize>) {
     let (executor, ran) = (ThreadPoolExecutor::new(1), Arc::new(AtomicUsize::new(0)));
     let mut group = TaskGroup::new();
@@ -95,7 +95,7 @@ fn crowded_group() -> (ThreadPoolExecutor, TaskGroup<()>, Arc<AtomicUsize>) {
     (executor, group, ran)
 }
 
-/// All that is left in a receiver, once it is closed.
+/// Everything left in a receiver, once it is closed.
 fn rest(updates: &Receiver<GroupProgress>) -> Vec<GroupProgress> {
     smol::block_on(updates.clone().collect())
 }
@@ -242,7 +242,7 @@ fn the_first_failure_cancels_the_rest_and_join_waits_for_their_ends() {
     });
 }
 
-/// Joins a task that fails and others that are told of it and then end as they are told.
+/// Joins a task that fails with others that notice it and then end in the given ways.
 fn fail_with(others: Vec<fn() -> TaskResult<()>>) -> progress_executor::TaskError {
     within_deadline(move || {
         let executor = ThreadPoolExecutor::new(others.len() + 1);
@@ -383,7 +383,7 @@ fn ten_thousand_tasks() {
     });
 }
 
-// Ending and pausing them.
+// Cancelling and pausing groups.
 
 #[test]
 fn cancelling_leaves_those_that_wait_no_chance_to_start() {
@@ -474,7 +474,7 @@ fn joining_resumes_a_paused_group() {
             group.pause();
             group.extend((0..3).map(|n| executor.submit(count, n)));
             gate.open();
-            // Those that are paused leave their places to this one.
+            // The paused tasks leave their places to this one.
             executor.spawn(|_| Ok(())).wait().unwrap();
             assert_eq!(group.progress().paused, 3);
             group
@@ -499,7 +499,7 @@ fn a_callback_that_panics_costs_its_group_no_outcome() {
     });
 }
 
-// How far they have come.
+// The progress of groups.
 
 /// What a task of the property test is told to do.
 enum Order {
@@ -515,7 +515,7 @@ enum End {
     Cancelled,
 }
 
-/// What happens to a group; what it cannot happen to is left alone.
+/// What happens to a group; a step that does not apply is skipped.
 #[derive(Clone, Debug)]
 enum Step {
     Add { paused: bool },
@@ -540,9 +540,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec(step, 1..60)
 }
 
-/// A task that does what it is told, and what is to be known of it.
+/// A task that does what it is told, and what the test knows of it.
 struct Puppet {
-    /// Until it is run.
+    /// `None` once it runs.
     job: Option<Job>,
     thread: Option<thread::JoinHandle<()>>,
     orders: mpsc::Sender<Order>,
@@ -636,7 +636,7 @@ impl Puppet {
         };
     }
 
-    /// How much there is to do, and how much of that is done; where that is known.
+    /// How much there is to do, and how much of that is done, if that is known.
     fn work(&self) -> Option<(u64, u64)> {
         match self.total {
             _ if self.status.is_terminal() => Some((self.n, self.n)).filter(|&(n, _)| n > 0),

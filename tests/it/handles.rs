@@ -13,7 +13,7 @@ use crate::support::{Hand, busy_pool, count, eventually, gate, tick_forever, wit
 
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// The order of what a program sees, and a group whose callback notes it.
+/// The states that a program sees, in order, and a group whose callback notes them.
 fn noted(group: TaskGroup<u64>) -> (Arc<Mutex<Vec<GroupProgress>>>, TaskGroup<u64>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let sink = seen.clone();
@@ -27,7 +27,7 @@ fn a_handle_reaches_the_tasks_of_a_group_that_is_joined() {
         let mut group = TaskGroup::new();
         let handle = group.handle();
         group.extend((0..5).map(|_| executor.submit(tick_forever, ())));
-        // To join a group ends a pause of before.
+        // Joining a group ends an earlier pause.
         let joined = group.join_all();
         let canceller = std::thread::spawn({
             let handle = handle.clone();
@@ -91,7 +91,7 @@ fn a_handle_outlives_its_group_and_does_not_keep_receivers_open() {
         group.join().wait().unwrap();
         assert_eq!(updates.recv_blocking().unwrap().n, 7);
         assert!(updates.recv_blocking().is_err());
-        // A receiver that is made at the end is of the end.
+        // A receiver that is made at the end gets the last state.
         let late = handle.updates();
         assert_eq!(late.recv_blocking().unwrap().n, 7);
         assert!(late.recv_blocking().is_err());
@@ -159,7 +159,7 @@ fn each_old_progress_is_the_new_one_before_it() {
     let pairs = pairs.lock().unwrap();
     assert_eq!(pairs[0].0, GroupProgress::default());
     assert!(pairs.windows(2).all(|pair| pair[0].1 == pair[1].0));
-    // Every single change is shown where the tasks run inside of the poll.
+    // Tasks that run inside of the poll show every single change.
     let mut counts: Vec<u64> = pairs.iter().map(|(_, new)| new.n).collect();
     counts.dedup();
     assert_eq!(counts, [0, 1, 2, 3, 4, 5, 6]);
@@ -343,7 +343,7 @@ fn a_map_learns_at_its_end_how_many_inputs_there_were() {
         assert_eq!(map.progress().total, None);
         let (handle, rest) = (map.handle(), map.blocking().count());
         assert_eq!((rest, handle.progress().n, handle.progress().total), (4, 5, Some(5)));
-        // That there were none is known as well.
+        // An empty map is known to be empty.
         let map = executor.map(count, std::iter::empty());
         assert_eq!((map.progress().total, map.progress().fraction()), (Some(0), Some(1.0)));
     });

@@ -1,5 +1,5 @@
-//! Workers behind a launcher: how they start and end, and what is said when they do not. That they do what workers do is
-//! for [`contract`](crate::contract).
+//! Workers behind a launcher: how they start and end, and what is said when they do not. [`contract`](crate::contract)
+//! tests that they behave as other workers.
 
 use std::error::Error as _;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::retries::kill;
 use crate::silence::{signal, stop};
 use crate::support::{NewFile, count, eventually, has_process, within_deadline};
 
-/// The value of an environment variable where it runs.
+/// The value of an environment variable in the worker.
 pub(crate) fn variable(name: String, _: &Updater) -> TaskResult<Option<String>> {
     Ok(std::env::var(name).ok())
 }
@@ -49,12 +49,12 @@ fn pool(launcher: Launcher) -> ProcessPoolExecutor {
     builder(launcher).build().unwrap()
 }
 
-/// A script that finds the worker's command in its arguments.
+/// A launcher script, which has the worker's command as its arguments.
 fn script(script: &str) -> Launcher {
     Launcher::command(["sh", "-c", script, "sh"])
 }
 
-/// Why no task can be run.
+/// The error that says why no task can run.
 fn failure(launcher: Launcher) -> TaskError {
     pool(launcher).submit(count, 1).wait().unwrap_err()
 }
@@ -172,7 +172,7 @@ fn a_launcher_that_fails_is_quoted_whatever_its_exit_code_and_tried_again() {
         assert!(text.contains("on node7 could not be started"), "{text}");
         assert!(text.contains("exit code 0; last output: no such partition"), "{text}");
         assert_eq!(fs::read_to_string(attempts.path()).unwrap().lines().count(), 3);
-        // One that works at last has lost nobody's task.
+        // A launcher that works in the end has cost no task.
         fs::write(attempts.path(), "").unwrap();
         let late = script(&format!("echo . >> {path}; [ $(wc -l < {path}) -gt 2 ] && exec \"$@\""));
         assert_eq!(pool(late).submit(count, 7).wait().unwrap(), 7);
@@ -183,7 +183,7 @@ fn a_launcher_that_fails_is_quoted_whatever_its_exit_code_and_tried_again() {
 fn hosts_on_which_nothing_starts_are_passed_over() {
     within_deadline(|| {
         let launcher = script("[ {host} = good ] && exec env HOST={host} \"$@\"");
-        // More of them than there are attempts with one.
+        // More hosts than there are attempts with one.
         let pool = pool(launcher.hosts(["bad", "worse", "down", "gone", "good"]));
         for _ in 0..3 {
             assert_eq!(pool.submit(variable, "HOST".into()).wait().unwrap().unwrap(), "good");
@@ -195,7 +195,7 @@ fn hosts_on_which_nothing_starts_are_passed_over() {
 #[test]
 fn another_build_is_an_error_that_names_both() {
     within_deadline(|| {
-        // As the linker would have numbered another one.
+        // A build id that the linker would have given another program.
         let mut program = fs::read(std::env::current_exe().unwrap()).unwrap();
         let note = b"\x03\0\0\0GNU\0";
         let at = program.windows(note.len()).position(|bytes| bytes == note).expect("a build has an id") + note.len();
@@ -222,7 +222,7 @@ fn a_copy_of_the_program_is_the_same_build() {
     });
 }
 
-/// Starts nobody, for longer than any test takes; with this file among its arguments.
+/// A launcher that starts no worker for longer than any test takes, with this file among its arguments.
 fn stuck(file: &NewFile) -> Launcher {
     stuck_with(&file.path().to_string_lossy())
 }
@@ -231,7 +231,7 @@ fn stuck_with(argument: &str) -> Launcher {
     Launcher::command(["sh", "-c", "sleep 1000; true", argument])
 }
 
-/// The processes that have this file among their arguments, and those that are started for them.
+/// The number of processes that have this file among their arguments.
 fn processes_with(file: &NewFile) -> usize {
     let text = file.path().display().to_string();
     let lines = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.ok()?.path().join("cmdline")).ok());
@@ -284,7 +284,7 @@ fn a_pool_whose_workers_wait_in_a_queue_can_be_shut_down() {
 #[test]
 fn a_worker_that_is_killed_costs_its_task_and_its_place_is_named() {
     within_deadline(|| {
-        // The shell stays, and tells of the signal by its exit code.
+        // The shell stays, and passes the signal on as its exit code.
         for launcher in [Launcher::command(["env"]), script("\"$@\"; exit $?")] {
             let pool = pool(launcher.hosts(["a"]));
             let task = pool.submit(spin_with_a_message, ());
@@ -332,11 +332,11 @@ fn the_node_and_the_step_of_the_program_are_not_those_of_its_workers() {
     });
 }
 
-/// Not a test, but what the one above starts.
+/// Not a test, but the program that the one above starts.
 #[test]
 fn program_on_a_node() {
     if std::env::var("TEST_PROGRAM").is_ok_and(|program| program == "program_on_a_node") {
-        // As where ssh has started it.
+        // As if ssh had started it.
         let pool = pool(Launcher::command(["env", "-i"]));
         assert_eq!(pool.submit(variable, "SLURM_JOB_ID".into()).wait().unwrap().as_deref(), Some("17"));
         let worker = &pool.workers().workers[0];
@@ -362,7 +362,7 @@ fn a_launcher_that_is_killed_takes_its_worker_with_it() {
 #[test]
 fn a_task_that_does_not_listen_is_killed_with_whatever_stands_in_front_of_it() {
     within_deadline(|| {
-        // The last one also keeps the worker's input open, and does not listen itself.
+        // The last launcher also keeps the worker's input open, and ignores the request to end.
         let deaf = "trap '' TERM; \"$@\"; true";
         for launcher in
             [Launcher::command(["env"]), Launcher::shell(["sh", "-c"]), script("\"$@\"; true"), script(deaf)]
@@ -395,7 +395,7 @@ fn a_launcher_has_time_to_end_its_job_while_its_task_has_ended() {
         task.cancel();
         assert!(task.wait().unwrap_err().is_cancelled());
         assert_eq!(pool.submit(count, 7).wait().unwrap(), 7, "its place is taken by another");
-        // What would be killed is killed by now: a pool that has ended leaves nothing.
+        // Whatever would be killed has been killed by now, because a pool that has ended leaves nothing.
         let shutdown = pool.shutdown();
         assert!(!ended.exists());
         gate.remove();
@@ -421,7 +421,7 @@ fn a_worker_that_is_stopped_is_killed_when_its_task_is_cancelled() {
 
 // Falling out of reach.
 
-/// Short, for what is lost by it; and not too short for a busy machine.
+/// Short, for workers that must be lost by it, but not too short for a busy machine.
 const BEAT: Duration = Duration::from_millis(500);
 
 #[test]
@@ -456,7 +456,7 @@ fn a_worker_that_only_computes_is_not_lost() {
         let pool = pool(Launcher::command(["env"]).heartbeat(BEAT));
         let task = pool.submit(spin, ());
         eventually("it runs", || task.progress().message.is_some());
-        // Time has to pass in which the task says nothing.
+        // Time must pass in which the task says nothing.
         std::thread::sleep(6 * BEAT);
         assert!(!task.is_done() && pool.workers().lost == 0);
     });
@@ -475,7 +475,8 @@ fn a_worker_that_hears_nothing_ends_itself() {
         let mut numbers = lines.filter_map(|line| line.unwrap().split_once("process ")?.1.parse().ok());
         let worker: u32 = numbers.next().unwrap();
         stop(program.id());
-        // It cannot be reaped, for its parent stands still; unless that was slow before, and the worker has heard nothing then.
+        // The parent is stopped, and cannot reap the worker; unless the parent was slow before, and the worker heard
+        // nothing then.
         let stat = format!("/proc/{worker}/stat");
         eventually("it has ended", || fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ")));
         signal(program.id(), Signal::CONT);
@@ -483,7 +484,7 @@ fn a_worker_that_hears_nothing_ends_itself() {
     });
 }
 
-/// Not a test, but what the one above stops.
+/// Not a test, but the program that the one above stops.
 #[test]
 fn program_that_is_stopped() {
     if std::env::var("TEST_PROGRAM").is_ok_and(|program| program == "program_that_is_stopped") {
@@ -511,7 +512,7 @@ fn a_program_that_is_killed_takes_its_launchers_with_it_though_they_have_started
     });
 }
 
-/// Not a test, but what the one above kills.
+/// Not a test, but the program that the one above kills.
 #[test]
 fn program_whose_workers_never_come() {
     if let Ok(file) = std::env::var("TEST_NEVER_COME") {
@@ -573,7 +574,7 @@ fn a_worker_whose_time_is_over_once_it_is_ready_is_an_error() {
         let pool = builder(brief).initializer(hold, gate.path()).build().unwrap();
         let task = pool.submit(count, 7);
         eventually("it runs its initializer", || !pool.workers().workers.is_empty());
-        // Its time has to pass.
+        // The useful time must pass.
         std::thread::sleep(2 * useful);
         gate.remove();
         let error = format!("{:#}", task.wait().unwrap_err());
@@ -584,7 +585,7 @@ fn a_worker_whose_time_is_over_once_it_is_ready_is_an_error() {
 #[test]
 fn a_large_input_takes_the_time_that_it_takes() {
     within_deadline(|| {
-        // It is passed on in pieces, so slowly that all of it takes longer than a worker may be silent.
+        // The input is passed on in pieces, so slowly that all of it takes longer than a worker may be silent.
         let slow = "while dd bs=64k count=1 of=\"$0.piece\" 2>/dev/null && [ -s \"$0.piece\" ]; do cat \"$0.piece\"; sleep .15; done";
         let file = NewFile::new();
         let launcher = Launcher::command([
@@ -629,7 +630,7 @@ fn what_workers_say_is_marked_with_where_they_are() {
     });
 }
 
-/// Not a test, but what the one above listens to.
+/// Not a test, but the program whose output the one above reads.
 #[test]
 fn program_whose_worker_speaks() {
     if std::env::var("TEST_PROGRAM").is_ok_and(|program| program == "program_whose_worker_speaks") {

@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_millis(30);
 
 // The tasks.
 
-/// Says nothing while it stands at the barrier; then it makes one more call, and ends with its input.
+/// The input of a task that is silent while it stands at the barrier, makes one more call, and ends with its item.
 struct Visit {
     barrier: Barrier,
     heard: Sender<Result<(), Cancelled>>,
@@ -69,7 +69,7 @@ fn visited(
     })
 }
 
-/// Says nothing as long as the file is there; then it only checks.
+/// Silent as long as the file is there; then it only checks.
 pub(crate) fn check_later(file: PathBuf, progress: &Updater) -> TaskResult<()> {
     hold(file, progress)?;
     loop {
@@ -78,7 +78,7 @@ pub(crate) fn check_later(file: PathBuf, progress: &Updater) -> TaskResult<()> {
     }
 }
 
-/// By how much the deadline moves as long as the file is there.
+/// Returns by how much the deadline moves while the file is there.
 pub(crate) fn see_the_deadline_move(file: PathBuf, progress: &Updater) -> TaskResult<Duration> {
     let deadline = || progress.deadline().ok_or("it has no deadline");
     let before = deadline()?;
@@ -102,7 +102,7 @@ fn rest(updates: async_channel::Receiver<ProgressState>) -> Vec<ProgressState> {
     smol::block_on(updates.collect())
 }
 
-/// Returns when a task that was started after this call has used up that limit.
+/// Returns when a task that was started after this call has used up the limit.
 fn wait_for_time_out(limit: Duration) {
     let other = ThreadPoolExecutor::new(1).task(tick_forever, ()).timeout(limit).submit();
     assert!(other.wait().unwrap_err().is_timed_out());
@@ -207,7 +207,7 @@ fn time_in_a_pause_does_not_count() {
                     return None;
                 }
                 let before = start.elapsed();
-                // Whoever sees to limits looks at a paused task less often than at this one.
+                // Limits of a paused task are checked less often than the limit of this one.
                 let other = ThreadPoolExecutor::new(1).task(tick_forever, ()).timeout(limit + LIMIT).submit();
                 while !other.is_done() {
                     assert_eq!(task.silent_for(), Some(Duration::ZERO));
@@ -251,7 +251,7 @@ fn a_task_whose_deadline_passes_as_its_worker_begins_with_it_has_timed_out() {
         for round in 0..200 {
             let deadline = Duration::from_micros(50 + 5 * round);
             let mut task = pool.task(tick_forever, ()).deadline(deadline).submit();
-            // Not waited for, for whoever waits hears at once that it has begun.
+            // Not waited for, because a thread that waits hears at once that the task has begun.
             eventually("it has ended", || task.is_done());
             let error = task.wait_timeout(Duration::ZERO).unwrap().unwrap_err();
             assert!(error.is_timed_out(), "{deadline:?}: {error:?}");
@@ -480,7 +480,7 @@ fn a_worker_whose_task_takes_no_notice_of_its_limit_is_killed_after_the_grace() 
                 let error = task.wait().unwrap_err();
                 let has_waited = !has_process(worker);
                 assert_eq!(error.kind(), &kind);
-                // Too late to see it alive, or the limit has passed before the task made its last call.
+                // It was too late to see the worker alive, or the limit passed before the task made its last call.
                 if has_waited || error.progress().message.is_none() {
                     return None;
                 }
@@ -644,7 +644,7 @@ fn a_task_that_takes_long_to_notice_is_told_in_the_message() {
         with_time_enough(LONG + LONG / 4, |limit| {
             let (_later, timed_out) =
                 visited(limit, |visit, limit| executor.task(stand_at, visit).timeout(limit).submit());
-            // Its silence is known from when somebody asks.
+            // Its silence is known from the first time that it is asked for.
             timed_out.silent_for()?;
             let error = timed_out.wait().unwrap_err();
             let time = error.silent_for()?;

@@ -19,7 +19,7 @@ use progress_executor::{
 
 use crate::support::{Hand, count, eventually, gate, tick_forever, within_deadline};
 
-/// A function that gives back its input once the sender is gone.
+/// A function that returns its input once the sender is gone.
 fn behind_a_door() -> (Sender<()>, impl Fn(u64, &Updater) -> TaskResult<u64> + Clone) {
     let (door, opened): (_, Receiver<()>) = async_channel::bounded(1);
     let pass = move |n, _: &Updater| {
@@ -29,7 +29,7 @@ fn behind_a_door() -> (Sender<()>, impl Fn(u64, &Updater) -> TaskResult<u64> + C
     (door, pass)
 }
 
-/// The numbers from 0, and how many of them were taken. They stay on this thread.
+/// The numbers from 0, and the count of those that were taken. They stay on this thread.
 fn counted() -> (Rc<Cell<u64>>, impl Iterator<Item = u64>) {
     let pulled = Rc::new(Cell::new(0));
     let counter = pulled.clone();
@@ -137,7 +137,7 @@ fn takes(executor: &dyn Executor, buffer: Option<usize>, expected: u64) {
         drop(door);
         for n in 0..10 {
             smol::block_on(map.next()).unwrap().unwrap();
-            // The next one is taken when there is somebody to take an outcome.
+            // The next input is taken only when another outcome is asked for.
             assert_eq!(pulled.get(), expected + n);
         }
         drop(map);

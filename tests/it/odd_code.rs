@@ -1,4 +1,4 @@
-//! Errors, payloads and values of tasks whose own code does what it should not.
+//! Errors, payloads and values of tasks whose own code misbehaves.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -80,7 +80,7 @@ pub(crate) fn panic_oddly(way: Way, _: &Updater) -> TaskResult<()> {
     panic_any(Odd(way))
 }
 
-/// As deep as it is asked for.
+/// A list of any depth.
 #[derive(Debug, Serialize, Deserialize, Default)]
 pub(crate) struct List {
     next: Option<Box<List>>,
@@ -114,7 +114,7 @@ pub(crate) fn is_list(_: List, _: &Updater) -> TaskResult<bool> {
     Ok(true)
 }
 
-/// Where a value does not cross.
+/// The step at which a value does not cross.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Step {
     EncodeInput,
@@ -123,7 +123,7 @@ enum Step {
     DecodeOutput,
 }
 
-/// A value that does not cross there, by an error or by a panic.
+/// A value that fails at one of the steps, with an error or a panic.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traveller {
     stumbles: Option<Step>,
@@ -177,7 +177,7 @@ fn what_does_not_cross_is_told_with_what_it_is() {
             (Step::DecodeOutput, TaskErrorKind::Decode, "its output"),
         ] {
             let is_here = matches!(step, Step::EncodeInput | Step::DecodeOutput);
-            // In the worker that would be a panic of the task.
+            // In the worker, that would be a panic of the task.
             for panics in [false, true].into_iter().filter(|panics| is_here || !panics) {
                 let input = traveller(Some(step), panics);
                 let single = pool.submit(turn_round, input).wait().map(drop);
@@ -224,7 +224,7 @@ fn an_odd_error_of_a_cancelled_task_is_a_failure() {
                 task.cancel();
                 let error = task.wait().unwrap_err();
                 assert_eq!(error.kind(), &TaskErrorKind::Failed, "{way:?}");
-                // Shown with its causes, of which there is no end.
+                // Shown with its causes, which have no end.
                 assert!(way != Way::SourceIsItself || format!("{error:?}").len() < 1000, "{error:?}");
             }
         }

@@ -1,4 +1,4 @@
-//! A part is never taken for the whole: what becomes of a task that was cut short and returns a value.
+//! A part is never taken for the whole: how a task ends that was cut short and returns a value.
 
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Sender, channel};
@@ -13,7 +13,7 @@ use progress_executor::{
 
 use crate::support::{Hand, eventually, gate, within_deadline};
 
-/// What became of a task that runs inline and is cancelled as soon as it shows `n`.
+/// The outcome of an inline task that is cancelled as soon as it shows `n`.
 fn cancelled_at<T: Send + 'static>(
     n: u64,
     task: impl FnOnce(&Updater) -> TaskResult<T> + Send + 'static,
@@ -30,7 +30,7 @@ fn cancel_at<T>(n: u64, task: ProgressFuture<T>) -> ProgressFuture<T> {
     })
 }
 
-/// The value of a task that was cancelled by a request.
+/// The partial value of a task that was cancelled by a request.
 #[track_caller]
 fn partial<T: 'static>(outcome: Result<T, TaskError>) -> T {
     let Err(error) = outcome else { panic!("a part was taken for the whole") };
@@ -40,7 +40,7 @@ fn partial<T: 'static>(outcome: Result<T, TaskError>) -> T {
     error.into_partial().unwrap()
 }
 
-/// What takes a part for the whole when it is cancelled, each in another way; for contract tests.
+/// Takes a part for the whole when it is cancelled, in one of several ways; for contract tests.
 pub(crate) fn take_a_part(way: u32, progress: &Updater) -> TaskResult<u64> {
     let endless = progress.iter(0_u64..);
     let counted = match way {
@@ -71,7 +71,7 @@ pub(crate) const WAYS: u32 = 7;
 fn parallel_part(progress: &Updater) -> TaskResult<usize> {
     use ::rayon::iter::ParallelIterator;
 
-    // On this thread, for that is the one that calls callbacks where the task runs inline.
+    // On this thread, because an inline task calls its callbacks only there.
     let threads = ::rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build()?;
     let items = progress.par_iter(0..u64::MAX);
     Ok(threads.install(|| items.filter_map(Result::ok).count()))

@@ -16,7 +16,7 @@ use proptest::sample::Index;
 
 use crate::support::{Barrier, count, eventually, gate, let_another_task_run, within_deadline};
 
-/// All that a callback sees of a task, which is every single change.
+/// Everything that a callback sees of a task, which is every single change.
 fn seen(task: impl FnOnce(&Updater) -> TaskResult<()> + Send + 'static) -> Vec<ProgressState> {
     let (send, seen) = mpsc::channel();
     let task = SyncExecutor::new().spawn(task);
@@ -24,7 +24,7 @@ fn seen(task: impl FnOnce(&Updater) -> TaskResult<()> + Send + 'static) -> Vec<P
     seen.try_iter().collect()
 }
 
-/// What is shown of the counts, as soon as there is a total.
+/// The counts that are shown once there is a total.
 fn positions(task: impl FnOnce(&Updater) -> TaskResult<()> + Send + 'static) -> Vec<(u64, f64)> {
     let states = seen(task).into_iter().filter(|state| state.total.is_some());
     let mut positions: Vec<_> = states.map(|state| (state.n, state.part)).collect();
@@ -221,7 +221,7 @@ fn a_part_is_worth_no_more_than_is_left() {
         progress.set_counts(6, 10)?;
         let part = progress.split(100);
         part.set_counts(1, 2)?;
-        // All is handed out.
+        // Everything is handed out.
         let late = progress.split(1);
         late.set_counts(1, 1)?;
         part.update(1)?;
@@ -501,7 +501,7 @@ fn a_part_alone_is_halted_by_a_pause() {
             #[expect(unreachable_code, reason = "it says what the task returns")]
             Ok(())
         });
-        // Otherwise it would not be the part that waits, but the task in the queue.
+        // Otherwise the task would wait in the queue, and not in the part.
         eventually("the task counts", || task.progress().part > 0.0);
         task.pause();
         eventually("the task waits", || task.progress().status == Status::Paused);
@@ -605,10 +605,10 @@ fn handing_out_a_part_is_no_progress() {
 fn handing_out_parts_is_never_seen_as_progress_from_another_thread() {
     within_deadline(|| {
         let executor = ThreadPoolExecutor::new(1);
-        // On a single processor they take turns, and each look takes as long as a turn.
+        // On a single processor the threads take turns, and each look takes as long as a turn.
         let start = Instant::now();
         let has_time = || start.elapsed() < Duration::from_secs(10);
-        // The first part of a task is the one before which nobody has to look for parts.
+        // Before a task has its first part, a reader does not look for parts.
         for enough in iter::repeat_n(3, 300).take_while(|_| has_time()).chain([2_000]) {
             let task = executor.spawn(|progress| -> TaskResult<()> {
                 progress.set_total(1 << 40);
@@ -664,7 +664,7 @@ fn huge_numbers_come_to_something_between_nothing_and_all() {
     }
 }
 
-/// One step in the life of a task and its parts, which are numbered in the order in which they were made.
+/// One step in the life of a task and its parts, which are numbered in the order of their creation.
 #[derive(Clone, Debug)]
 enum Step {
     Split(Index, u64),
@@ -682,7 +682,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a part is to come to: units are counted when they are done, and not when they are handed out.
+/// What a part must come to: units count when they are done, not when they are handed out.
 #[derive(Clone, Debug, Default)]
 struct Model {
     done: u64,
@@ -736,7 +736,7 @@ impl Step {
         }
     }
 
-    /// Does the same for real. The whole is no. 0, and is never dropped.
+    /// Does the same with real updaters. The whole is no. 0, and is never dropped.
     fn perform(&self, progress: &Updater, parts: &mut Vec<Option<Updater>>, has_total: &mut Vec<bool>) {
         let all = parts.len() + 1;
         let get = |parts: &[Option<Updater>], node: usize, act: &dyn Fn(&Updater)| match node {

@@ -26,7 +26,7 @@ use crate::support::{Hand, NewFile, count, eventually, has_process, within_deadl
 
 // The tasks.
 
-/// Takes no notice of anything, but of the file: ends when that is gone.
+/// Takes no notice of anything except the file: ends when that is gone.
 pub(crate) fn hold(file: PathBuf, _: &Updater) -> TaskResult<u32> {
     wait_for_removal(&file);
     Ok(process::id())
@@ -39,19 +39,19 @@ fn wait_for_removal(file: &Path) {
     }
 }
 
-/// The same, from its cancellation on.
+/// Does the same once it is cancelled.
 pub(crate) fn clean_up_slowly(file: PathBuf, progress: &Updater) -> TaskResult<u32> {
     while progress.update(1).is_ok() {}
     wait_for_removal(&file);
     Ok(process::id())
 }
 
-/// Never ends, and never looks from when it has said that it spins.
+/// Never ends, and makes no progress call after it has said that it spins.
 pub(crate) fn spin((): (), progress: &Updater) -> TaskResult<()> {
     say_and_spin("spins".into(), progress)
 }
 
-/// The same, with a process of its own, whose id is its message.
+/// The same, with a child process, whose id is its message.
 pub(crate) fn spin_with_a_child((): (), progress: &Updater) -> TaskResult<()> {
     let child = Command::new("sleep").arg("1000").spawn()?;
     say_and_spin(child.id().to_string(), progress)
@@ -98,7 +98,7 @@ pub(crate) struct Surroundings {
     variable: Option<String>,
 }
 
-/// So many pools inside of one another.
+/// Runs a pool inside of a task of another pool, `depth` levels deep.
 pub(crate) fn nest(depth: u32, progress: &Updater) -> TaskResult<u32> {
     if depth == 0 {
         return Ok(0);
@@ -139,7 +139,7 @@ fn pool(max_workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::new(max_workers).unwrap()
 }
 
-/// Lets the pool know that tasks are short, so that it keeps some of them waiting inside of its workers.
+/// Shows the pool that tasks are short, so that it keeps some of them waiting inside of its workers.
 pub(crate) fn warm_up(pool: &ProcessPoolExecutor) {
     for _ in 0..3 {
         let tasks: Vec<_> = (0..100).map(|_| pool.submit(count, 1)).collect();
@@ -156,7 +156,7 @@ fn wait_until_spinning(task: &ProgressFuture<()>) {
     eventually("the task spins", || task.progress().message.is_some());
 }
 
-/// The lines of a file, which are numbers, in their order.
+/// The lines of a file, which are numbers, sorted.
 pub(crate) fn sorted_lines(file: &NewFile) -> Vec<u32> {
     let mut lines: Vec<_> =
         fs::read_to_string(file.path()).unwrap().lines().map(|line| line.parse().unwrap()).collect();
@@ -248,13 +248,13 @@ fn cancelled_or_dropped_inside_a_worker_it_does_not_run_and_costs_no_worker() {
         let pool = ProcessPoolExecutor::builder().max_workers(1).cancel_grace(Duration::ZERO).build().unwrap();
         warm_up(&pool);
         let (gate, log) = (NewFile::new(), NewFile::new());
-        // All of them are sent at once, for tasks are short.
+        // All of them are sent at once, because tasks are short.
         let tasks: Vec<_> = (0..20).map(|_| pool.submit(count, 1)).collect();
         let held = pool.submit(hold, gate.path());
         let mut waiting: Vec<_> = (0..6).map(|n| pool.submit(append, (log.path(), n.to_string()))).collect();
         tasks.into_iter().for_each(|task| assert!(task.wait().is_ok()));
         wait_until_running(&held);
-        // A worker heeds requests in order: when it has heeded that to cancel, it has also heeded the one before.
+        // A worker heeds requests in order: once it has heeded the cancellation, it has also heeded the drop before it.
         drop(waiting.remove(1));
         let cancelled = waiting.remove(2);
         cancelled.cancel();
@@ -274,7 +274,7 @@ fn paused_inside_a_worker_it_lets_others_pass() {
         let pool = pool(1);
         warm_up(&pool);
         let (gate, log) = (NewFile::new(), NewFile::new());
-        // All of them are sent at once, for tasks are short.
+        // All of them are sent at once, because tasks are short.
         let tasks: Vec<_> = (0..20).map(|_| pool.submit(count, 1)).collect();
         let held = pool.submit(hold, gate.path());
         let mut waiting: Vec<_> = (0..4).map(|n| pool.submit(append, (log.path(), n.to_string()))).collect();
@@ -283,7 +283,7 @@ fn paused_inside_a_worker_it_lets_others_pass() {
         let (paused, cancelled) = (waiting.remove(0), waiting.remove(2));
         paused.pause();
         assert_eq!(paused.progress().status, Status::Paused);
-        // A worker heeds requests in order: when it has heeded this one, it has also heeded that to pause.
+        // A worker heeds requests in order: once it has heeded this one, it has also heeded the pause.
         cancelled.cancel();
         assert!(cancelled.wait().unwrap_err().is_cancelled());
         gate.remove();
@@ -378,7 +378,7 @@ fn a_worker_is_replaced_after_so_many_tasks() {
 fn a_worker_is_replaced_after_so_many_inputs_of_a_map() {
     within_deadline(|| {
         let pool = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_worker(25).build().unwrap();
-        // Many enough to be gathered, as short as they are.
+        // So many that they are gathered, as short as they are.
         let workers: Vec<u32> = pool.map(process_id, [(); 200]).blocking().map(Result::unwrap).collect();
         let runs: Vec<usize> = workers.chunk_by(|a, b| a == b).map(<[u32]>::len).collect();
         assert_eq!(runs, [25; 8]);
@@ -429,7 +429,7 @@ fn shutdown_waits_for_a_paused_task_and_no_longer() {
         paused.pause();
         gate.remove();
         task.wait().unwrap();
-        // To observe it is not to resume it.
+        // Observing it does not resume it.
         let updates = paused.updates();
         assert_eq!(updates.recv_blocking().unwrap().status, Status::Paused);
         let mut shutdown = pool.shutdown();
@@ -509,7 +509,7 @@ fn kill_program(how: &str) {
     }
 }
 
-/// Not a test, but what those above kill.
+/// Not a test, but the program that the tests above kill.
 #[test]
 fn program_whose_tasks_never_end() {
     let Ok(how) = std::env::var("TEST_NEVER_ENDS") else { return };
@@ -526,7 +526,7 @@ fn program_whose_tasks_never_end() {
     let _ = task.wait();
 }
 
-/// All that is left to do of the task is to print that.
+/// All that the worker has left to do for the task is to print what it has written.
 #[test]
 fn a_program_that_is_killed_takes_a_worker_with_it_that_cannot_print_what_a_task_has_left() {
     within_deadline(|| {
@@ -550,7 +550,7 @@ fn a_program_that_is_killed_takes_a_worker_with_it_that_cannot_print_what_a_task
     });
 }
 
-/// Not a test, but what the one above kills.
+/// Not a test, but the program that the one above kills.
 #[test]
 fn program_whose_task_prints_something() {
     if std::env::var_os("TEST_PRINTS_SOMETHING").is_some() {
@@ -582,7 +582,7 @@ fn a_worker_whose_program_ends_while_it_starts_ends_though_another_process_holds
     });
 }
 
-/// Not a test, but what the one above runs.
+/// Not a test, but the program that the one above runs.
 #[test]
 fn program_that_ends_before_its_worker_has_started() {
     let Ok(log) = std::env::var("TEST_ENDS_EARLY") else { return };
@@ -611,7 +611,7 @@ fn a_function_that_is_not_registered_is_an_error_that_says_so() {
     });
 }
 
-/// A quarter of a megabyte, which is decoded on the stack.
+/// A quarter of a megabyte, decoded on the stack.
 type Large = Box<[[[[u8; 32]; 32]; 32]; 8]>;
 
 pub(crate) fn make_large((): (), _: &Updater) -> TaskResult<Large> {
@@ -703,7 +703,7 @@ fn a_bar_and_a_receiver_follow_a_task_in_a_worker() {
     });
 }
 
-/// What is seen of a task must not be told after its end, when the worker is at the next one.
+/// A snapshot of a task must not be shown after its end, when the worker runs the next task.
 #[test]
 fn observed_at_every_moment_short_tasks_end_with_their_values() {
     within_deadline(|| {

@@ -24,7 +24,7 @@ use crate::support::{Hand, NewFile, count, eventually, with_time_enough, within_
 
 const LOSSES: [Way; 5] = [Way::Exit, Way::Abort, Way::Kill, Way::Close, Way::Garbage];
 
-/// The input of a task that ends its worker, so many times; each attempt leaves a line in a file.
+/// The input of a task that ends its worker this many times; each attempt leaves a line in a file.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Fuse {
     way: Way,
@@ -92,12 +92,12 @@ pub(crate) fn burn_and_sum((fuse, bytes): (Fuse, Vec<u8>), progress: &Updater) -
 
 /// Ends its worker after some time in the first attempt, and takes as long in the second one.
 pub(crate) fn burn_slowly((fuse, time): (Fuse, Duration), _: &Updater) -> TaskResult<()> {
-    // A limit of this time is what is tested, and nothing of the task may be seen meanwhile.
+    // The test is about a limit of this length, and the task must show nothing meanwhile.
     thread::sleep(time);
     Ok(fuse.burn(Place::Running, None)?)
 }
 
-/// Says in which process it is, and leaves a line; then it takes no notice of anything, but of the file.
+/// Says in which process it is, and leaves a line; then takes no notice of anything except the file.
 pub(crate) fn announce_and_hold((log, file): (PathBuf, PathBuf), progress: &Updater) -> TaskResult<u32> {
     leave_a_line(&log);
     progress.set_counts(3, 4)?;
@@ -105,7 +105,7 @@ pub(crate) fn announce_and_hold((log, file): (PathBuf, PathBuf), progress: &Upda
     hold(file, progress)
 }
 
-/// The same, but it listens.
+/// The same, but it notices its cancellation.
 pub(crate) fn announce_and_listen((log, file): (PathBuf, PathBuf), progress: &Updater) -> TaskResult<u32> {
     leave_a_line(&log);
     progress.set_counts(3, 4)?;
@@ -117,7 +117,7 @@ pub(crate) fn announce_and_listen((log, file): (PathBuf, PathBuf), progress: &Up
 }
 
 fn leave_a_line(log: &Path) {
-    // It may be gone with its test.
+    // The file may be gone with its test.
     if let Ok(mut file) = fs::OpenOptions::new().append(true).open(log) {
         writeln!(file, "attempt").unwrap();
     }
@@ -131,7 +131,7 @@ fn pool(max_workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::new(max_workers).unwrap()
 }
 
-/// The process that the task says it is in, once it does.
+/// The process in which the task says that it runs, once it does.
 pub(crate) fn announced<T>(task: &ProgressFuture<T>, other_than: Option<u32>) -> u32 {
     let announced = || task.progress().message?.parse().ok().filter(|&worker| Some(worker) != other_than);
     eventually("the task says where it is", || announced().is_some());
@@ -146,7 +146,8 @@ fn is_too_late(error: &progress_executor::TaskError) -> bool {
     error.is_timed_out() || error.is_stalled()
 }
 
-/// Whether cancelling a task, or what else `end` does, and the loss of its worker leave it with one attempt.
+/// Calls `end`, which cancels the task or the like, kills the worker, and checks that the task is left with one
+/// attempt. Returns how it ended.
 fn end_and_kill(end: impl Fn(&ProcessPoolExecutor, &ProgressFuture<u32>)) -> TaskErrorKind {
     let (pool, log, file) = (pool(1), NewFile::new(), NewFile::new());
     let task = pool.task(announce_and_hold, (log.path(), file.path())).retries(9).submit();
@@ -154,7 +155,7 @@ fn end_and_kill(end: impl Fn(&ProcessPoolExecutor, &ProgressFuture<u32>)) -> Tas
     end(&pool, &task);
     kill(worker);
     let error = task.wait().unwrap_err();
-    // The worker that would start it again is there by now.
+    // By now, the worker that would start it again is there.
     if let Ok(other) = pool.submit(process_id, ()).wait() {
         assert_ne!(other, worker);
     }
@@ -162,7 +163,7 @@ fn end_and_kill(end: impl Fn(&ProcessPoolExecutor, &ProgressFuture<u32>)) -> Tas
     error.kind().clone()
 }
 
-// What is tried again.
+// What is started again.
 
 fn lost_at(place: Place) {
     for way in LOSSES {
@@ -255,9 +256,9 @@ fn a_detached_task_is_started_again() {
     });
 }
 
-// What it looks like.
+// What observers see.
 
-/// A task that has lost its worker, and the next worker, which cannot start as long as the gate is there.
+/// A task that has lost its worker, and that worker. The next worker cannot start while the gate is there.
 fn waiting_again(
     log: &NewFile,
     gate: &NewFile,
@@ -365,7 +366,7 @@ fn a_paused_task_that_has_lost_its_worker_is_started_again_when_it_is_resumed() 
     });
 }
 
-// What is not.
+// What is not started again.
 
 #[test]
 fn errors_and_panics_are_not_tried_again() {
@@ -405,7 +406,7 @@ fn a_worker_that_is_killed_because_its_task_does_not_listen_is_not_lost() {
         let error = pool.task(announce_and_hold, input()).retries(9).stall_timeout(limit).submit().wait().unwrap_err();
         assert!(error.is_stalled());
         pool.submit(count, 1).wait().unwrap();
-        // Fewer if a limit has passed before the task came to leave a line.
+        // Fewer if a limit has passed before the task left a line.
         assert!(lines(&log.path()) <= 3);
     });
 }

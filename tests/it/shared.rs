@@ -12,7 +12,7 @@ use progress_executor::{
 
 use crate::support::{eventually, gate, let_another_task_run, within_deadline};
 
-/// Calls `work` on so many threads of a task, and hands on what they return.
+/// Calls `work` on this many threads of a task, and returns their results.
 fn on_threads<R: Send>(threads: usize, shared: &SharedUpdater, work: impl Fn(&SharedUpdater) -> R + Sync) -> Vec<R> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(shared))).collect();
@@ -20,7 +20,7 @@ fn on_threads<R: Send>(threads: usize, shared: &SharedUpdater, work: impl Fn(&Sh
     })
 }
 
-/// A task that ends when each of its threads has heard that it is cancelled.
+/// A task that ends when each of its threads has noticed the cancellation.
 fn threads_for_ever(threads: usize) -> ProgressFuture<Vec<Cancelled>> {
     ThreadPoolExecutor::new(1).spawn(move |progress| {
         Ok(on_threads(threads, &progress.shared(), |shared| {
@@ -33,7 +33,7 @@ fn threads_for_ever(threads: usize) -> ProgressFuture<Vec<Cancelled>> {
     })
 }
 
-/// All that a callback sees of a task.
+/// Everything that a callback sees of a task.
 fn seen(task: impl FnOnce(&Updater) -> TaskResult<()> + Send + 'static) -> Vec<ProgressState> {
     let (send, seen) = mpsc::channel();
     let task = SyncExecutor::new().spawn(task);
@@ -47,7 +47,7 @@ fn counts(task: impl FnOnce(&Updater) -> TaskResult<()> + Send + 'static) -> Vec
     counts
 }
 
-/// What a task that has ended shows at last.
+/// The last state of a task that ends with a value.
 fn last<T: Send + 'static>(mut task: ProgressFuture<T>) -> ProgressState {
     let outcome = smol::block_on(&mut task);
     assert!(outcome.is_ok());
@@ -526,7 +526,7 @@ fn a_total_that_a_thread_has_set_outlives_the_sharing() {
         let shared = progress.shared();
         shared.set_total(20);
         drop(shared);
-        // Nothing is shared any more from here on.
+        // From here on, nothing is shared any more.
         progress.set_position(5)?;
         Ok(())
     });

@@ -1,4 +1,4 @@
-//! Workers that fall silent, and ends that the channel does not tell of: each kind, with real processes.
+//! Workers that fall silent, and ends that the channel does not report: each kind, with real processes.
 
 use std::fs;
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::crashes::process_id;
 use crate::processes::hold;
 use crate::support::{NewFile, count, eventually, has_process, is_stopped, within_deadline};
 
-/// What a stopped worker may take beyond the grace, on a busy machine.
+/// How long a stopped worker may take beyond the grace period, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn thread_name((): (), _: &Updater) -> TaskResult<Option<String>> {
@@ -45,7 +45,7 @@ pub(crate) fn leave_a_child_behind(log: PathBuf, _: &Updater) -> TaskResult<u32>
     Ok(process::id())
 }
 
-/// As a fork does it: the child has all sockets of this process, which are private otherwise.
+/// Starts a child that has all sockets of this process, as after a fork; otherwise they are private.
 #[expect(clippy::zombie_processes, reason = "it outlives this process")]
 pub(crate) fn leave_a_child() -> u32 {
     let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
@@ -71,7 +71,7 @@ pub(crate) fn signal(process: u32, signal: Signal) {
     kill_process(Pid::from_raw(process as i32).unwrap(), signal).unwrap();
 }
 
-/// Kills what a task has left behind.
+/// Kills the process that a task has left behind.
 fn kill_child(log: &NewFile) {
     signal(fs::read_to_string(log.path()).unwrap().parse().unwrap(), Signal::KILL);
 }
@@ -81,13 +81,13 @@ pub(crate) fn stop(process: u32) {
     eventually("the worker is stopped", || is_stopped(process));
 }
 
-/// Pools of one worker: with memory that it shares with the program, and without.
+/// Pools of one worker, with and without memory that it shares with the program.
 fn pools(set: impl Fn(ProcessPoolBuilder) -> ProcessPoolBuilder) -> [ProcessPoolExecutor; 2] {
     let builder = || set(ProcessPoolExecutor::builder().max_workers(1).cancel_grace(Duration::from_millis(100)));
     [builder().build().unwrap(), builder().without_shared_memory().build().unwrap()]
 }
 
-/// Submits a task to a pool whose worker stands still, which then has to work on.
+/// Calls `check` with a task that was submitted to a pool whose worker is stopped; the pool must work on afterwards.
 fn with_a_stopped_worker(check: impl Fn(&ProcessPoolExecutor, ProgressFuture<u32>, u32) + Send + 'static) {
     within_deadline(move || {
         for pool in pools(|builder| builder) {
@@ -215,7 +215,7 @@ fn a_worker_that_leaves_is_replaced_though_another_process_holds_the_channel() {
             let worker = pool.submit(leave_a_child_behind, log.path()).wait().unwrap();
             let start = Instant::now();
             assert_ne!(pool.submit(process_id, ()).wait().unwrap(), worker);
-            // It is given 5 s, and takes as good as nothing.
+            // It has 5 s for that, and takes next to none.
             assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
             kill_child(&log);
         }
@@ -231,7 +231,7 @@ fn tasks_run_on_a_thread_of_their_own() {
     });
 }
 
-/// How often the threads of a process were woken by now.
+/// How often the threads of a process have been woken so far.
 fn wake_ups(process: u32) -> u64 {
     let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let count = |status: String| -> u64 {
@@ -274,9 +274,9 @@ fn a_worker_that_never_calls_init_is_killed_when_nobody_wants_it() {
     });
 }
 
-// Programs that are run by the tests below, in a shell that sets something up.
+// Programs that the tests below run in a shell that sets something up.
 
-/// Runs a test of this file, which is one only if it is asked for in this way; returns what it has said.
+/// Runs a test of this file that does nothing unless it is run in this way; returns its output.
 fn run_program(name: &str, set_up: &str) -> String {
     let program = std::env::current_exe().unwrap();
     let output = Command::new("sh")
@@ -309,7 +309,7 @@ fn program_whose_task_prints() {
     if is_run_as("program_whose_task_prints") {
         let pool = ProcessPoolExecutor::new(1).unwrap();
         pool.submit(print_without_an_end, "dots ....".into()).wait().unwrap();
-        // Without an end for the worker to flush at.
+        // The worker has no end of its own at which it could flush.
         process::exit(0);
     }
 }
@@ -323,7 +323,7 @@ fn a_limit_on_the_size_of_files_does_no_harm() {
     });
 }
 
-/// Where `/proc/self/exe` is the loader, and not the program.
+/// Here `/proc/self/exe` is the loader, not the program.
 #[test]
 fn a_program_that_the_dynamic_loader_runs_has_workers() {
     let loaders = ["/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
@@ -333,7 +333,7 @@ fn a_program_that_the_dynamic_loader_runs_has_workers() {
     });
 }
 
-/// Where it is another program in the workers as well.
+/// Here it is another program in the workers as well.
 #[test]
 fn a_program_that_valgrind_runs_has_workers_that_it_runs_too() {
     if Command::new("valgrind").arg("--version").output().is_err() {
@@ -371,7 +371,7 @@ fn program_without_standard_descriptors() {
         let all_pools = pools(|builder| builder);
         let tasks = all_pools.each_ref().map(|pool| pool.submit(count_forever, ()));
         eventually("they run", || tasks.iter().all(|task| task.progress().n > 0));
-        // To look at a link takes no descriptor.
+        // Looking at a link takes no descriptor.
         let taken: Vec<_> = (0..3).filter_map(|number| fs::read_link(format!("/proc/self/fd/{number}")).ok()).collect();
         for task in tasks {
             task.cancel();
@@ -419,12 +419,12 @@ fn a_worker_that_does_not_come_to_call_init_is_remarked_on() {
         assert!(lines.any(|line| line.contains("has not called `TaskRegistry::init` for 3 s")));
         program.kill().unwrap();
         program.wait().unwrap();
-        // What nobody can prevent: one that never calls `init` does not hear of the end of its program.
+        // This cannot be prevented: a worker that never calls `init` does not hear of the end of its program.
         signal(worker, Signal::KILL);
     });
 }
 
-/// Not a test, but what the one above runs.
+/// Not a test, but the program that the one above runs.
 #[test]
 fn program_whose_workers_never_call_init() {
     if is_run_as("program_whose_workers_never_call_init") {

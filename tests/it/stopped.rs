@@ -1,4 +1,4 @@
-//! A program that is stopped for a while, and continued: its tasks were given no time, and are not ended for that.
+//! A program that is stopped for a while, and continued: its tasks had no time to run, and must not be ended for that.
 
 #![cfg(target_os = "linux")]
 
@@ -16,7 +16,7 @@ use crate::support::{eventually, is_stopped, within_deadline};
 
 const CHILD: &str = "PROGRESS_EXECUTOR_TEST_STOPPED";
 const LIMIT: Duration = Duration::from_millis(400);
-/// How long the program is stopped for, in each round.
+/// How long the program is stopped in each round.
 const STOPPED: Duration = Duration::from_millis(1_200);
 const ROUNDS: u32 = 5;
 
@@ -40,13 +40,13 @@ fn the_program_that_is_stopped() {
     let [stalling, timing] = finish.clone();
     let stalling = pool.task(move |(), progress: &Updater| be_lively(progress, &stalling), ());
     let stalling = stalling.stall_timeout(LIMIT).submit();
-    // Longer than the program runs for, and shorter than it is stopped for in all.
+    // Longer than the program runs, and shorter than it is stopped in all.
     let timing = pool.task(move |(), progress: &Updater| be_lively(progress, &timing), ());
     let timing = timing.timeout(STOPPED * ROUNDS - LIMIT).submit();
     eventually("the tasks run", || stalling.progress().n > 0 && timing.progress().n > 0);
     println!("\nready");
     for line in std::io::stdin().lines() {
-        // Also after the watchdog has looked once more.
+        // By then the watchdog has looked once more.
         let (now, line) = (Instant::now(), line.unwrap());
         while now.elapsed() < LIMIT / 10 {
             thread::yield_now();
@@ -75,7 +75,7 @@ fn tasks_that_are_lively_are_not_ended_because_their_program_was_stopped() {
         for round in 0..ROUNDS {
             kill_process(id, Signal::STOP).unwrap();
             eventually("it stands still", || is_stopped(child.id()));
-            // Time has to pass that it is not given.
+            // Time must pass that the program is not given.
             thread::sleep(STOPPED);
             kill_process(id, Signal::CONT).unwrap();
             std::io::Write::write_all(&mut input, format!("{round}\n").as_bytes()).unwrap();

@@ -1,5 +1,5 @@
-//! Everything at once: tasks that end in every way, while others pause, resume, cancel, observe, drop and detach them, and
-//! while their limits pass.
+//! Everything at once: tasks that end in every way, while other threads pause, resume, cancel, observe, drop and detach
+//! them, and while their limits pass.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use progress_executor::{ProgressFuture, Status, TaskResult, ThreadPoolExecutor, 
 
 use crate::support::{eventually, within_deadline};
 
-/// The same numbers for the same seed.
+/// A random number generator: the same numbers for the same seed.
 struct Dice(u64);
 
 impl Dice {
@@ -34,7 +34,7 @@ fn work(seed: u64, progress: &Updater) -> TaskResult<u64> {
     }
     match dice.roll(10) {
         0 => Err("failed".into()),
-        // Quietly: without the hook.
+        // Without calling the panic hook.
         1 => std::panic::resume_unwind(Box::new("panicked")),
         _ => Ok(steps),
     }
@@ -50,7 +50,7 @@ fn submit(executor: &ThreadPoolExecutor, dice: &mut Dice) -> ProgressFuture<u64>
     }
 }
 
-/// Does something to a task; what it returns must end.
+/// Does something to a task. If it returns the task, that must end.
 fn meddle(dice: &mut Dice, mut task: ProgressFuture<u64>) -> Option<ProgressFuture<u64>> {
     for _ in 0..dice.roll(4) {
         match dice.roll(9) {

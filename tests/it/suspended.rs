@@ -1,4 +1,4 @@
-//! Workers that stand still: those of a suspended pool, and one that somebody else has stopped while its task ends.
+//! Workers that stand still: those of a suspended pool, and one that was stopped from outside while its task ends.
 
 use std::error::Error;
 use std::thread;
@@ -13,7 +13,7 @@ use crate::crashes::process_id;
 use crate::silence::stop;
 use crate::support::{count, eventually, has_process, is_stopped, within_deadline};
 
-/// Hears that it is cancelled, and does not end.
+/// Notices its cancellation, and does not end.
 pub(crate) fn notice_and_stay((): (), progress: &Updater) -> TaskResult<()> {
     while progress.update(1).is_ok() {
         thread::yield_now();
@@ -23,7 +23,7 @@ pub(crate) fn notice_and_stay((): (), progress: &Updater) -> TaskResult<()> {
     }
 }
 
-/// With memory that the worker shares with the program, and without.
+/// Calls `check` for a pool with memory shared with its worker, and for one without.
 fn for_each_pool(check: impl Fn(ProcessPoolBuilder) + Send + 'static) {
     within_deadline(move || {
         let builder = || ProcessPoolExecutor::builder().max_workers(1).cancel_grace(Duration::from_millis(100));
@@ -32,7 +32,7 @@ fn for_each_pool(check: impl Fn(ProcessPoolBuilder) + Send + 'static) {
     });
 }
 
-/// A pool that is suspended, its worker, and the task that this runs.
+/// A suspended pool, its worker, and the task that the worker runs.
 fn suspended(builder: ProcessPoolBuilder) -> (ProcessPoolExecutor, u32, ProgressFuture<()>) {
     let pool = builder.build().unwrap();
     let worker = pool.submit(process_id, ()).wait().unwrap();
@@ -125,7 +125,7 @@ fn a_suspended_task_comes_to_no_limit() {
         let timing = pool.task(count_forever, ()).timeout(limits[0]).stall_timeout(limits[1]).submit();
         eventually("it runs", || timing.progress().n > 0);
         pool.suspend();
-        // Time has to pass that it is not given.
+        // Time must pass that the task is not given.
         thread::sleep(limits[0] + limits[1]);
         assert!(!timing.is_done());
         pool.resume();

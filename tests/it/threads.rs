@@ -1,4 +1,4 @@
-//! The pool of threads.
+//! The thread pool.
 
 use std::cell::RefCell;
 use std::error::Error as _;
@@ -115,7 +115,7 @@ fn threads_are_started_as_they_are_needed_and_named() {
                     barrier.pass();
                     Ok(thread::current().name().map(str::to_owned))
                 });
-                // The next one finds all threads that there are busy.
+                // The next task finds all existing threads busy.
                 gate.wait();
                 (gate, task)
             })
@@ -218,7 +218,8 @@ fn shutdown_now_reaches_a_task_that_runs_on_the_thread_of_one_that_waits_for_it(
     });
 }
 
-/// A waker that frees a worker while the tasks that wait are being cancelled, and goes on when its thread has ended.
+/// A waker that frees a worker while the waiting tasks are being cancelled, and goes on when the worker's thread has
+/// ended.
 struct FreesWorker {
     gate: Mutex<Gate>,
     thread_ended: Mutex<mpsc::Receiver<()>>,
@@ -270,7 +271,7 @@ fn shutdown_now_starts_no_task_that_waits_however_long_it_takes_to_cancel_them()
     });
 }
 
-/// Lets somebody else do something while it is dropped.
+/// Lets another thread do something while it is dropped.
 struct Aside(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>);
 
 impl Drop for Aside {
@@ -296,7 +297,7 @@ fn shutdown_now_starts_no_task_that_waits_where_another_task_waits_for_it() {
             });
             let mut helped = inner.spawn(|_| Ok(()));
             barrier.pass();
-            // The first one is being cancelled.
+            // The first task is being cancelled.
             has_begun.recv()?;
             let is_started = helped.poll_unpin(&mut Context::from_waker(Waker::noop())).is_ready();
             done.send(())?;
@@ -332,7 +333,7 @@ fn shutdown_resolves_when_all_are_cancelled_although_no_thread_is_left() {
     });
 }
 
-/// A waker that waits.
+/// A waker that blocks.
 struct Blocks(Mutex<Barrier>);
 
 impl Wake for Blocks {

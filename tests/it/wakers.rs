@@ -1,4 +1,4 @@
-//! Wakers and drops of users that come back to the task or group that calls them: whatever they ask for, they get it.
+//! Wakers and drops of users that call back into the task or group that calls them: they get whatever they ask for.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use progress_executor::{Canceller, ProgressFuture, TaskGroup, ThreadPoolExecutor
 
 use crate::support::{Gate, Hand, eventually, gate, within_deadline};
 
-/// Does something when it is woken, and when it is dropped.
+/// Calls `act` when it is woken, and when it is dropped.
 struct Acting {
     act: Box<dyn Fn() + Send + Sync>,
     woken: Arc<AtomicUsize>,
@@ -30,7 +30,7 @@ impl Drop for Acting {
     }
 }
 
-/// A waker that does something, and how often it was woken.
+/// A waker that calls `act`, and how often it was woken.
 fn acting(act: impl Fn() + Send + Sync + 'static) -> (Waker, Arc<AtomicUsize>) {
     let woken = Arc::new(AtomicUsize::new(0));
     (Waker::from(Arc::new(Acting { act: Box::new(act), woken: woken.clone() })), woken)
@@ -60,7 +60,7 @@ fn counter(pool: &ThreadPoolExecutor) -> (ProgressFuture<()>, Gate) {
 fn requests(task: &Arc<ProgressFuture<()>>) -> Vec<Box<dyn Fn() + Send + Sync>> {
     let canceller = task.canceller();
     let of_task = |request: fn(&ProgressFuture<()>)| {
-        // Not a future that the waker keeps alive.
+        // A weak reference, so that the waker does not keep the future alive.
         let task = Arc::downgrade(task);
         Box::new(move || _ = task.upgrade().map(|task| request(&task))) as Box<dyn Fn() + Send + Sync>
     };
@@ -96,7 +96,7 @@ fn the_waker_of_a_receiver_may_ask_its_task_for_anything() {
             gate.open();
             eventually("the receiver is woken by a change", || woken.load(Ordering::SeqCst) > 0);
             drop(change);
-            // A cancelled task does not come to the second barrier.
+            // A cancelled task does not reach the second barrier.
             gate.is_reached();
             while updates.try_recv().is_ok() {}
             let mut end = pinned(&updates);
@@ -164,7 +164,7 @@ fn a_waker_that_is_replaced_may_panic_when_it_is_dropped() {
         let (waker, _) = acting(|| panic!("on purpose"));
         assert!(poll(&mut task, &waker).is_pending());
         drop(waker);
-        // Now the task has the last one.
+        // Now the task has the last reference.
         let hand = Hand::new();
         assert!(hand.poll(&mut task).is_pending());
         let seen = hand.wakes();
@@ -236,7 +236,7 @@ fn the_waker_of_a_group_may_poll_it_in_place() {
     });
 }
 
-/// Asks for something when it is dropped.
+/// Calls a function when it is dropped.
 struct Asking<F: Fn()>(F);
 
 impl<F: Fn()> Drop for Asking<F> {

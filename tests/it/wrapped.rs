@@ -11,7 +11,7 @@ use progress_executor::{
 
 use crate::support::{gate, within_deadline};
 
-/// Passes for what it wraps, as errors do that are made with `#[error(transparent)]`.
+/// Looks like the error that it wraps, as errors do that are made with `#[error(transparent)]`.
 #[derive(Debug)]
 struct Transparent<E>(E);
 
@@ -27,7 +27,7 @@ impl<E: Error> Error for Transparent<E> {
     }
 }
 
-/// Has what it wraps as its source.
+/// Has the error that it wraps as its source.
 #[derive(Debug)]
 struct Opaque<E>(E);
 
@@ -63,7 +63,7 @@ const WRAPPERS: [Wrapper; 14] = [
     |it| io::Error::from(serde_json::Error::io(it.into())).into(),
 ];
 
-/// Returns the cancellation in the wrapper of that number; for contract tests.
+/// Returns the cancellation in the wrapper with this number; for contract tests.
 pub(crate) fn wrap_in(way: usize, progress: &Updater) -> TaskResult<()> {
     loop {
         progress.update(1).map_err(WRAPPERS[way])?;
@@ -73,12 +73,12 @@ pub(crate) fn wrap_in(way: usize, progress: &Updater) -> TaskResult<()> {
 /// How many wrappers there are.
 pub(crate) const WAYS: usize = WRAPPERS.len();
 
-/// Returns or panics with what panics whenever something is done with it; for contract tests.
+/// Returns or panics with a value that panics whenever something is done with it; for contract tests.
 pub(crate) fn explode(panics: bool, _: &Updater) -> TaskResult<()> {
     if panics { panic_any(Explosive(3)) } else { Err(Explosive(3).into()) }
 }
 
-/// What becomes of a task that is cancelled and returns that error.
+/// How a task ends that is cancelled and returns this error.
 fn ends_with(error: impl FnOnce(Cancelled) -> BoxError + Send + 'static) -> TaskError {
     let task = SyncExecutor::new().spawn(move |progress: &Updater| -> TaskResult<()> {
         loop {
@@ -107,7 +107,7 @@ fn a_cancellation_is_found_in_every_wrapper() {
     assert!(error.is_cancelled(), "{error:?}");
 }
 
-/// As a reader of a cancelled task.
+/// Fails like a reader of a cancelled task.
 struct Refusing;
 
 impl io::Read for Refusing {
@@ -123,7 +123,7 @@ fn a_cancellation_that_is_only_told_of_is_another_error() {
     assert!(ends_with(|_| Opaque(Transparent(fmt::Error)).into()).is_failed());
 }
 
-/// One of so many errors of which each is the source of the one before, and the first that of the last.
+/// One of several errors in a circle: each is the source of the one before it, and the first is that of the last.
 #[derive(Debug)]
 struct InCircle(usize, &'static [InCircle]);
 
@@ -154,7 +154,7 @@ fn errors_that_are_among_their_own_sources_end_the_task() {
     });
 }
 
-/// Panics whenever something is done with it, with something that panics when it is dropped, and so on.
+/// Panics whenever something is done with it, with a payload that panics when it is dropped, and so on.
 struct Explosive(u32);
 
 impl Explosive {
@@ -192,7 +192,7 @@ impl Drop for Explosive {
     }
 }
 
-/// The one thread of a pool.
+/// The only thread of a pool.
 fn thread_of(pool: &ThreadPoolExecutor) -> thread::ThreadId {
     pool.spawn(|_| Ok(thread::current().id())).wait().unwrap()
 }
@@ -219,7 +219,7 @@ fn errors_outputs_and_payloads_that_panic_cost_a_pool_no_thread() {
                 end(pool.spawn(move |progress| Err((hold(progress), Explosive(depth)).1.into())), is_cancelled);
                 end(pool.spawn(move |progress| panic_any((hold(progress), Explosive(depth)).1)), is_cancelled);
             }
-            // What it captures, where it does not run.
+            // What is captured by a task that does not run.
             let (gate, barrier) = gate();
             let busy = pool.spawn(move |_| {
                 barrier.pass();
@@ -246,7 +246,7 @@ fn an_error_that_panics_when_it_is_looked_at_fails_its_task() {
         });
         task.cancel();
         let error = task.wait().unwrap_err();
-        // The task may have been faster than the thread that was to start it.
+        // The cancellation may have come before the thread started the task.
         assert!(error.is_failed() || error.progress().elapsed.is_zero());
         std::mem::forget(error);
         assert_eq!(thread_of(&pool), thread);
