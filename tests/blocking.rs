@@ -1,4 +1,4 @@
-//! Code of the user that waits where others depend on it: in a waker, where an output is decoded or dropped.
+//! User code that waits where others depend on it: in a waker, and where an output is decoded or dropped.
 
 #[allow(dead_code, reason = "not every test needs all of it")]
 #[path = "it/support.rs"]
@@ -41,7 +41,7 @@ fn exit((): (), _: &Updater) -> TaskResult<()> {
     std::process::exit(3)
 }
 
-/// Waits for a task that is lost where it is decoded.
+/// A value that waits for a task that is lost, when it is decoded.
 #[derive(Debug, Serialize)]
 struct Losing(u64);
 
@@ -53,7 +53,7 @@ impl<'de> Deserialize<'de> for Losing {
     }
 }
 
-/// Waits for another task where it is decoded, or dropped, in the program.
+/// A value that waits for another task in the program, when it is decoded or dropped.
 #[derive(Debug, Serialize)]
 struct Waiting(u64);
 
@@ -81,7 +81,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Calls a function when it is woken, once.
+/// Calls a function when it is woken for the first time.
 struct Calling(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl Wake for Calling {
@@ -91,7 +91,8 @@ impl Wake for Calling {
     }
 }
 
-/// Submits a task, and has `call` called by whoever wakes the one who waits for it. Returns what tells of the end of that.
+/// Submits a task, and has `call` called by the thread that wakes its waiter. Returns the task, and what receives the
+/// result of `call`.
 fn when_woken<T: Send + 'static>(
     submit: impl Fn() -> ProgressFuture<T>,
     call: impl FnOnce() -> u64 + Send + 'static,
@@ -99,7 +100,7 @@ fn when_woken<T: Send + 'static>(
     let (done, is_done) = mpsc::channel();
     let call: Box<dyn FnOnce() + Send> = Box::new(move || done.send(call()).unwrap());
     let waker = Waker::from(Arc::new(Calling(Mutex::new(Some(call)))));
-    // One that has ended by then wakes nobody.
+    // A task that has ended by then wakes nothing.
     let submitted = std::iter::repeat_with(|| {
         let mut task = submit();
         Pin::new(&mut task).poll(&mut Context::from_waker(&waker)).is_pending().then_some(task)
@@ -111,7 +112,7 @@ fn heard(is_done: &mpsc::Receiver<u64>) -> u64 {
     is_done.recv_timeout(DEADLINE).expect("the waker waits for a task that does not end")
 }
 
-/// What ways there are to wait for tasks of a pool.
+/// The ways to wait for tasks of a pool.
 const WAYS: [fn(&'static ProcessPoolExecutor) -> u64; 7] = [
     |pool| pool.submit(double, 21).wait().unwrap(),
     |pool| pool.submit(double, 21).wait_timeout(DEADLINE).unwrap().unwrap(),
@@ -128,7 +129,7 @@ const WAYS: [fn(&'static ProcessPoolExecutor) -> u64; 7] = [
     },
 ];
 
-/// Whether the pool's own thread calls the waker, or one that waits for another task.
+/// Either the pool's own thread calls the waker, or a thread that waits for another task.
 #[test]
 fn a_waker_may_wait_for_other_tasks_of_the_pool() {
     within_deadline(|| {
@@ -145,7 +146,7 @@ fn a_waker_may_wait_for_other_tasks_of_the_pool() {
     });
 }
 
-/// Each waits for the next one.
+/// Each waker waits for the next one.
 #[test]
 fn wakers_may_wait_within_each_other() {
     fn wait(depth: u64) -> u64 {
@@ -184,7 +185,7 @@ fn an_output_of_a_chunk_may_wait_for_a_task_that_is_lost_with_another_worker() {
     });
 }
 
-/// What wakes them is the thread that starts workers, or was: it is to start one for what they wait for.
+/// The thread that wakes them is, or was, the one that starts workers: it must start one for what they wait for.
 #[test]
 fn a_waker_of_a_task_that_no_worker_could_be_started_for_may_wait_for_another_such_task() {
     within_deadline(|| {
@@ -196,7 +197,7 @@ fn a_waker_of_a_task_that_no_worker_could_be_started_for_may_wait_for_another_su
     });
 }
 
-/// The timer tells of what has changed, and ends what has taken too long.
+/// The timer reports changes, and ends what has taken too long.
 #[test]
 fn a_waker_that_the_timer_calls_may_wait_for_what_the_timer_is_to_end() {
     fn hangs(executor: &'static (dyn Executor + Sync)) {

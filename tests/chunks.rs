@@ -51,7 +51,7 @@ fn without_memory(workers: usize) -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(workers).without_shared_memory().build().unwrap()
 }
 
-/// A file that tasks in any process leave marks in, and one that they wait for.
+/// A file in which tasks of any process leave marks, and one that they wait for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Site {
     log: PathBuf,
@@ -68,7 +68,7 @@ impl Site {
     }
 
     fn leave(&self, mark: u64) {
-        // In one write, for others write as well.
+        // In one write, because other processes write as well.
         OpenOptions::new().append(true).open(&self.log).unwrap().write_all(format!("{mark}\n").as_bytes()).unwrap();
     }
 
@@ -85,7 +85,6 @@ impl Site {
     }
 }
 
-/// Looks again and again until it holds; for what others do in their own time.
 /// Refuses 3, and panics at 5.
 fn square(n: u64, progress: &Updater) -> TaskResult<u64> {
     match n {
@@ -99,16 +98,16 @@ fn square(n: u64, progress: &Updater) -> TaskResult<u64> {
     }
 }
 
-/// What happens to the inputs of a chunk, told by its marks.
+/// What a task does with an input of a chunk once it has left a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Then {
     Return,
     /// Without a progress call.
     WaitForTheGate,
-    /// The same: to look is not taken as a sign that the task has noticed.
+    /// The same: looking does not count as a sign that the task has noticed.
     WaitForTheCancellation,
     EndTheProcess,
-    /// The first time.
+    /// Only the first time.
     EndTheProcessOnce,
 }
 
@@ -132,7 +131,7 @@ fn marks<'a>(thens: &'a [Then], site: &'a Site) -> impl Iterator<Item = (u64, Th
     (0..).zip(thens).map(|(n, &then)| (n, then, site.clone()))
 }
 
-/// The first one leaves behind whatever a task can have; the second one has nothing of that.
+/// The first input leaves behind whatever a task can have; the second one must have none of that.
 fn count_and_end(n: u64, progress: &Updater) -> TaskResult<u64> {
     if n == 0 {
         progress.set_message("the first");
@@ -180,7 +179,7 @@ fn refuse(_: u64, _: &Updater) -> TaskResult<u64> {
     Err("as intended".into())
 }
 
-/// The inputs from there on take long, and fail.
+/// Takes long for the inputs from `from` on, and fails.
 fn refuse_slowly_from((from, n): (u64, u64), _: &Updater) -> TaskResult<u64> {
     if n >= from {
         thread::sleep(Duration::from_millis(5));
@@ -339,7 +338,7 @@ fn take_so_long((millis, site): (u64, Option<Site>), progress: &Updater) -> Task
 fn outcomes_come_before_the_rest_of_their_chunk_however_long_the_items_take() {
     within_deadline(|| {
         for (name, executor) in executors().into_iter().filter(|(name, _)| *name != "inline") {
-            // Those that come at once are sent together, and so are those after a longer one.
+            // Outcomes that come at once are sent together, and so are those after a longer one.
             for times in [&[0, 0][..], &[5, 0], &[5, 5, 0, 0], &[0, 5, 0]] {
                 let site = Site::new();
                 let waits = (0, Some(site.clone()));
@@ -518,7 +517,7 @@ fn an_input_with_retries_begins_again_alone() {
     });
 }
 
-/// The pool was asked to end in between, and perhaps has ended: what is left of a chunk was accepted before.
+/// The pool was asked to end in between, and may have ended: the rest of a chunk was accepted before.
 #[test]
 fn what_is_left_of_a_chunk_is_run_after_a_shutdown_and_not_after_one_that_cancels() {
     within_deadline(|| {
@@ -586,7 +585,7 @@ fn a_chunk_that_is_not_run_fails_each_of_its_inputs() {
     });
 }
 
-/// How many tasks have run these inputs, of which each fails.
+/// How many tasks have run these inputs, all of which fail.
 fn tasks_of(outcomes: impl Iterator<Item = Result<u64, TaskError>>) -> usize {
     outcomes.map(|it| it.unwrap_err().id()).collect::<BTreeSet<_>>().len()
 }
@@ -597,7 +596,7 @@ fn short_inputs_for_processes_come_together_by_themselves_unless_something_else_
         const INPUTS: usize = 3_000;
         let inputs = || 0..INPUTS as u64;
         let executor = ProcessPoolExecutor::new(1).unwrap();
-        // On a busy machine they may seem to take long for a while.
+        // On a busy machine, the inputs may seem to take long for a while.
         let attempts = (0..20).map(|_| tasks_of(executor.map(refuse, inputs()).blocking()));
         assert!(attempts.into_iter().any(|tasks| tasks < INPUTS));
         let boxed: Box<dyn Executor> = Box::new(&executor);
@@ -613,7 +612,7 @@ fn short_inputs_for_processes_come_together_by_themselves_unless_something_else_
     });
 }
 
-/// Each fits into a frame but for one, and any two of the large ones do not.
+/// All but one of the inputs fit into a frame, but no two of the large ones do.
 #[test]
 fn inputs_that_are_too_large_together_go_apart() {
     within_deadline(|| {

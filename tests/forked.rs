@@ -1,5 +1,5 @@
-//! A process that the program has forked, without another program in it, drops its copies of all that belongs to the
-//! program. One test, for its child is to have a copy of nothing else.
+//! A process that the program has forked, without another program in it, drops its copies of everything that belongs to
+//! the program. One test, because its child must have a copy of nothing else.
 
 #[allow(dead_code, reason = "not every test needs all of it")]
 #[path = "it/support.rs"]
@@ -19,7 +19,7 @@ fn length(text: Shared<String>, _: &Updater) -> TaskResult<usize> {
     Ok(text.len())
 }
 
-/// Ends when that file is there.
+/// Ends when the file at `path` exists.
 fn until(path: String, progress: &Updater) -> TaskResult<u32> {
     while !std::path::Path::new(&path).exists() {
         progress.sleep(Duration::from_millis(1))?;
@@ -27,7 +27,7 @@ fn until(path: String, progress: &Updater) -> TaskResult<u32> {
     Ok(std::process::id())
 }
 
-/// Calls that in a process of its own, which ends as if it were killed then, and waits for it.
+/// Makes a call in a forked process, which then ends as if it were killed, and waits for that process.
 fn in_fork(call: impl FnOnce()) {
     match fork().unwrap() {
         Fork::Child => {
@@ -49,14 +49,14 @@ fn what_a_forked_process_drops_is_still_there_for_the_program() {
         let worker = |pool: &ProcessPoolExecutor| pool.workers().workers[0].pid;
         pool.submit(length, shared.clone()).wait().unwrap();
         let before = worker(&pool);
-        // Something is timed meanwhile.
+        // A timeout runs meanwhile.
         let running = pool.task(until, path.clone()).timeout(Duration::from_secs(600)).submit();
         support::eventually("it runs", || running.silent_for().is_some());
         let waiting: TaskGroup<_> = (0..3).map(|_| pool.submit(length, shared.clone())).collect();
         let mut held = Some((running, waiting, pool, shared));
         in_fork(|| drop(held.take()));
         let (mut running, waiting, pool, shared) = held.take().unwrap();
-        // It waits for nothing to come, and reads nothing of what the workers say to this process.
+        // It waits in vain, and reads nothing of what the workers say to this process.
         in_fork(|| _ = running.wait_timeout(Duration::from_millis(20)));
         in_fork(|| {
             running.cancel();
@@ -65,7 +65,7 @@ fn what_a_forked_process_drops_is_still_there_for_the_program() {
         });
         let timed_out = support::NewFile::new();
         in_fork(|| {
-            // One of its own is as good as any.
+            // No timeout passes here, not even in a pool of its own.
             let own = ProcessPoolExecutor::new(1).unwrap();
             let mut task = own.task(until, path.clone()).timeout(Duration::from_millis(1)).submit();
             let outcome = task.wait_timeout(Duration::from_secs(30));

@@ -16,7 +16,7 @@ use crate::support::{eventually, within_deadline};
 /// Enough for the first to be asked long after the last.
 const TASKS: u64 = 50_000;
 
-/// The group is cancelled by one thread, and its jobs are run by another one, as soon as that sees it.
+/// One thread cancels the group, and another one runs its jobs as soon as it sees that.
 #[test]
 fn no_task_starts_while_others_are_cancelled() {
     within_deadline(|| {
@@ -31,7 +31,7 @@ fn no_task_starts_while_others_are_cancelled() {
             executor.submit(move |_: u64, _| Ok(_ = started.fetch_add(1, Ordering::SeqCst)), n)
         };
         let tasks: Vec<_> = (0..TASKS).map(submit).collect();
-        // Of both ends, for nobody has said which of them are asked first.
+        // One at either end, because it is not specified which tasks are asked first.
         let ends: Vec<_> = [&tasks[0], &tasks[tasks.len() - 1]].map(|task| task.canceller()).into();
         let group: TaskGroup<()> = tasks.into_iter().collect();
         let handle = group.handle();

@@ -1,4 +1,4 @@
-//! How much memory a task takes while it waits for its turn, with its place in the queue.
+//! How much memory a task takes while it waits for its turn, including its place in the queue.
 
 use std::alloc::System;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ const WAKER: usize = 2 * size_of::<usize>();
 
 const TIME: Duration = Duration::from_secs(60);
 
-/// What so many tasks take, each of which captures a number and returns it, and what those take when they were polled.
+/// What this many tasks take, each of which captures a number and returns it, and what they take once they were polled.
 fn bytes(tasks: usize) -> [usize; 2] {
     let executor = ThreadPoolExecutor::new(1);
     let (begin, begun) = channel();
@@ -47,7 +47,7 @@ fn bytes(tasks: usize) -> [usize; 2] {
     [waiting, polled]
 }
 
-/// One test, for the allocator counts what others allocate as well.
+/// One test, because the allocator counts what others allocate as well.
 #[test]
 fn a_task_that_waits_takes_at_most_so_much() {
     // Wherever the queue has grown last.

@@ -1,4 +1,5 @@
-//! What a task counts in a worker process is seen in the program at once, and outlives the worker, without a word from it.
+//! What a task counts in a worker process is seen in the program at once, and outlives the worker, without any message
+//! from it.
 
 #[allow(dead_code, reason = "not every test needs all of it")]
 #[path = "it/support.rs"]
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::support::{DEADLINE, NewFile, eventually, within_deadline};
 
-/// A test that looks at all threads of this process has that to itself.
+/// A test that looks at all threads of this process runs alone.
 static PROCESS: RwLock<()> = RwLock::new(());
 
 fn alone(test: impl FnOnce() + Send + 'static) {
@@ -45,7 +46,7 @@ progress_executor::test_worker!(
     count_a_little
 );
 
-/// Long enough that nothing is shown a second time.
+/// So long that nothing is shown a second time.
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn pool(set: impl FnOnce(ProcessPoolBuilder) -> ProcessPoolBuilder) -> ProcessPoolExecutor {
@@ -56,15 +57,15 @@ fn pool(set: impl FnOnce(ProcessPoolBuilder) -> ProcessPoolBuilder) -> ProcessPo
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Meeting(PathBuf);
 
-/// The test's end of it.
+/// The test's end of the meeting.
 struct Test {
     stream: UnixStream,
     _path: NewFile,
 }
 
-/// A task has come to a step, and goes on after this.
+/// Tells the test that a task has come to a step, and waits until the task may go on.
 fn meet(stream: &mut UnixStream) {
-    // A test that has ended is gone.
+    // A test that has ended is not there any more.
     let _ = stream.write_all(&[1]).and_then(|()| stream.read_exact(&mut [0]));
 }
 
@@ -179,7 +180,7 @@ fn a_group_sees_what_its_tasks_have_counted_by_now() {
     });
 }
 
-/// Parts, one within the other, on other threads, and none any more.
+/// Hands out parts, one within the other and on other threads, until there are none.
 fn hand_out_parts(meeting: Meeting, progress: &Updater) -> TaskResult<()> {
     let mut stream = meeting.come();
     let mut next = || meet(&mut stream);
@@ -274,7 +275,7 @@ fn how_far_a_lost_worker_had_come_is_known_to_the_unit() {
     });
 }
 
-/// Counts, and makes no call any more.
+/// Counts, and makes no more progress calls.
 fn count_and_hang(meeting: Meeting, progress: &Updater) -> TaskResult<()> {
     let mut stream = meeting.come();
     (0..60).try_for_each(|_| progress.update(1))?;
@@ -294,7 +295,7 @@ fn a_task_that_is_killed_or_given_up_has_come_as_far_as_it_has() {
         task.cancel();
         let error = task.wait().unwrap_err();
         assert!(error.is_cancelled() && error.progress().n == 60, "{error:#}");
-        // By then it has counted, also on a busy machine.
+        // By then the task has counted, even on a busy machine.
         let timeout = Duration::from_secs(2);
         let (mut test, task) = Test::submit(|meeting| pool.task(count_and_hang, meeting).timeout(timeout).submit());
         test.wait();
@@ -318,7 +319,8 @@ fn count_until_told(meeting: Meeting, progress: &Updater) -> TaskResult<()> {
     }
 }
 
-/// How often the threads of a process had to wait by now, without the one that runs the task and those of the tests.
+/// How often the threads of a process have had to wait so far, except the one that runs the task and those of the
+/// tests.
 fn wake_ups(process: u32) -> u64 {
     let mut count = 0;
     for thread in fs::read_dir(format!("/proc/{process}/task")).unwrap() {

@@ -1,5 +1,5 @@
-//! Tasks that are paused, resumed and suspended at random moments: in the end, all who look at them see the same, and what
-//! is paused waits.
+//! Tasks that are paused, resumed and suspended at random moments: in the end, all observers see the same, and a paused
+//! task waits.
 //!
 //! Repeatable as far as the machine is, and of any length: `TEST_SEED=7 TEST_ROUNDS=10000 cargo test --test pauses`.
 
@@ -21,7 +21,7 @@ use crate::support::{eventually, within_deadline};
 
 progress_executor::test_worker!(go_on, count_briefly);
 
-/// How long it may take until all is as it was asked for.
+/// How long it may take until everything is as requested.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn go_on((): (), progress: &Updater) -> TaskResult<()> {
@@ -38,7 +38,7 @@ fn count_briefly(pause: Duration, progress: &Updater) -> TaskResult<u64> {
     Ok(2)
 }
 
-/// A generator of numbers that are as good as random.
+/// A pseudorandom number generator.
 struct Random(u64);
 
 impl Random {
@@ -57,7 +57,7 @@ impl Random {
         all[self.below(all.len() as u64) as usize]
     }
 
-    /// Mostly none, and never more than a report interval and some.
+    /// Mostly no time at all, and never much more than a report interval.
     fn let_time_pass(&mut self) {
         let most = self.one_of(&[0, 0, 50, 300, 1_500, 4_000, 25_000]);
         if most > 0 {
@@ -66,7 +66,7 @@ impl Random {
     }
 }
 
-/// What the environment says, if it does.
+/// The value of an environment variable, if it is set.
 fn asked(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().unwrap())
 }
@@ -84,7 +84,7 @@ const ACTS: [Act; 7] = [Act::Pause, Act::Pause, Act::Resume, Act::Resume, Act::S
 
 type Build = fn(ProcessPoolBuilder) -> ProcessPoolBuilder;
 
-/// With memory that workers share with the program, without, and as on other machines.
+/// Pools with memory that workers share with the program, without it, and as on other machines.
 const BUILDS: [Build; 3] =
     [|builder| builder, ProcessPoolBuilder::without_shared_memory, |builder| builder.launcher("env".parse().unwrap())];
 
@@ -92,7 +92,7 @@ fn pool(build: Build, workers: usize) -> ProcessPoolExecutor {
     build(ProcessPoolExecutor::builder().max_workers(workers)).build().unwrap()
 }
 
-/// All who look at a group of two.
+/// All observers of a group of two tasks.
 struct Observers {
     handle: GroupHandle,
     tasks: [Receiver<ProgressState>; 2],
@@ -102,7 +102,7 @@ struct Observers {
 }
 
 impl Observers {
-    /// How many tasks have this status by what each was shown last.
+    /// How many tasks have this status, according to what each observer was shown last.
     fn counts(&mut self, status: Status) -> [usize; 4] {
         let (tasks, group) = &mut self.last;
         for (last, updates) in tasks.iter_mut().zip(&self.tasks) {
@@ -159,7 +159,7 @@ fn agree_in_the_end(executor: &dyn Executor, pool: Option<&ProcessPoolExecutor>)
                 break;
             }
             assert!(start.elapsed() < PATIENCE, "{round}: of two that are {status:?} after {acts:?}, {counts:?} are");
-            // What comes next may come at any moment of a report interval.
+            // The next act may come at any moment of a report interval.
             thread::sleep(Duration::from_millis(1 + random.below(30)));
         }
     }
@@ -182,7 +182,7 @@ fn all_who_look_at_tasks_in_workers_agree_in_the_end() {
     }
 }
 
-/// Whatever has come of it by then, on this or that side of its start, a task that is paused is shown to wait, or ends.
+/// Wherever a paused task is by then, on either side of its start, it is shown to wait, or ends.
 fn wait_where_they_are(pool: &ProcessPoolExecutor) {
     let mut random = Random::new();
     for round in 0..asked("TEST_ROUNDS").unwrap_or(200) {

@@ -56,7 +56,7 @@ fn nothing_is_left_of_workers_that_had_no_task() {
     within_deadline(|| {
         let executor = ProcessPoolExecutor::new(2).unwrap();
         executor.prestart(2);
-        // It resolves when they have ended.
+        // It resolves when the workers have ended.
         executor.shutdown().wait();
         assert_eq!(executor.workers().started, 0);
         let executor =

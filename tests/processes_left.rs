@@ -1,5 +1,5 @@
 //! A storm: workers are killed at random moments, and every task ends exactly once. When it is over, nothing is left:
-//! no process, no thread, no descriptor. In a process of its own, for nothing else may start any meanwhile.
+//! no process, no thread, no descriptor. In a process of its own, because nothing else may start any meanwhile.
 //!
 //! Repeatable, and of any size: `TEST_SEED=7 TEST_TASKS=100000 cargo test --test processes_left`.
 
@@ -19,7 +19,7 @@ use progress_executor::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How many tasks for each worker that is killed.
+/// How many tasks there are for each worker that is killed.
 const TASKS_PER_KILL: u64 = 40;
 
 fn work(n: u64, progress: &Updater) -> TaskResult<u64> {
@@ -36,7 +36,7 @@ fn expected(n: u64) -> u64 {
 
 progress_executor::test_worker!(with | registry | registry.register(work));
 
-/// What the environment says, if it does.
+/// The value of an environment variable, if it is set.
 fn asked(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().unwrap())
 }
@@ -45,12 +45,12 @@ fn tasks() -> u64 {
     asked("TEST_TASKS").unwrap_or(2_000)
 }
 
-/// For the whole, and so for each part of it.
+/// The deadline of the whole test, and so of each part of it.
 fn deadline() -> Duration {
     Duration::from_secs(100 + tasks() / 100)
 }
 
-/// A generator of numbers that are as good as random.
+/// A pseudorandom number generator.
 struct Random(u64);
 
 impl Random {
@@ -62,7 +62,7 @@ impl Random {
     }
 }
 
-/// The processes that this one has started, and not reaped.
+/// The children of this process that have not been reaped.
 fn children() -> Vec<u32> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
@@ -88,12 +88,13 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// Kills so many workers unless it is told to stop, and stops and continues others; returns how many it has killed.
+/// Kills up to `most` workers, unless it is told to stop, and stops and continues others. Returns how many it has
+/// killed.
 fn kill_some(seed: u64, most: u64, is_over: &AtomicBool) -> u64 {
     let mut random = Random(seed);
     let mut kills = 0;
     while kills < most && !is_over.load(Ordering::Relaxed) {
-        // A moment that nothing else decides.
+        // A random moment.
         thread::sleep(Duration::from_micros(random.below(20_000)));
         let workers = children();
         if workers.is_empty() {
@@ -105,14 +106,14 @@ fn kill_some(seed: u64, most: u64, is_over: &AtomicBool) -> u64 {
             kills += u64::from(kill_process(worker, Signal::KILL).is_ok());
         } else if kill_process(worker, Signal::STOP).is_ok() {
             thread::sleep(Duration::from_micros(random.below(5_000)));
-            // Nothing to do where it is gone meanwhile: its number is not used again so soon.
+            // It may be gone by now; its id is not used again so soon.
             let _ = kill_process(worker, Signal::CONT);
         }
     }
     kills
 }
 
-/// One test, for its parts must not run at the same time.
+/// One test, because its parts must not run at the same time.
 #[test]
 fn a_storm_leaves_nothing_behind() {
     let (done, result) = channel();
@@ -133,7 +134,7 @@ fn storm(builder: ProcessPoolBuilder) {
     let (seed, tasks) = (asked("TEST_SEED").unwrap_or(1), tasks());
     let most = tasks / TASKS_PER_KILL;
     eprintln!("TEST_SEED={seed} TEST_TASKS={tasks}");
-    // What the first pool of a process makes once and for all is not counted.
+    // What the first pool of a process sets up once and for all does not count.
     ProcessPoolExecutor::new(1).unwrap().submit(work, 1).wait().unwrap();
     // Threads close the descriptors that they have used before they end.
     eventually("the first worker and all threads are gone", || children().is_empty() && !has_threads());
@@ -146,12 +147,12 @@ fn storm(builder: ProcessPoolBuilder) {
     let killer = thread::spawn(move || kill_some(seed, most, &flag));
     let (mut values, mut lost, mut cancelled, mut submitted) = (0, 0, 0, 0);
     let mut random = Random(seed.wrapping_mul(31));
-    // At least so many tasks, and for as long as there is to be killed.
+    // At least this many tasks, and for as long as the killer runs.
     while submitted < tasks || !killer.is_finished() {
         let submit = |n| match n % 4 {
             0 => pool.task(work, n).retries(1).submit(),
             1 => pool.task(work, n).timeout(deadline()).stall_timeout(deadline()).submit(),
-            // What is seen of it is made known by another thread.
+            // Another thread shows its changes.
             2 => {
                 let mut task = pool.submit(work, n);
                 task.add_progress_callback(|_, _| {});
@@ -191,7 +192,7 @@ fn storm(builder: ProcessPoolBuilder) {
     let id = process::id();
     pool.shutdown().wait();
     assert!(children().is_empty(), "of process {id}");
-    // Also while somebody still has the pool.
+    // Even while the pool still exists.
     eventually("threads and descriptors are as before", || !has_threads() && count_descriptors() == descriptors);
     drop(pool);
 }

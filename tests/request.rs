@@ -1,5 +1,5 @@
-//! A task in a worker process hears of its cancellation from the memory that the worker shares with its program, without
-//! anybody in the worker who reads what is sent to it.
+//! A task in a worker process hears of its cancellation through the memory that the worker shares with its program,
+//! while nothing in the worker reads what is sent to it.
 #![cfg(target_os = "linux")]
 
 #[allow(dead_code, reason = "not every test needs all of it")]
@@ -20,7 +20,7 @@ use crate::support::{DEADLINE, NewFile, count, eventually, within_deadline};
 
 progress_executor::test_worker!(count, keep, process_id, go_on_until_told, take_a_moment);
 
-/// Holds up whoever drops it in a worker until the test lets go.
+/// Holds up the thread that drops it in a worker, until the test lets go.
 #[derive(Serialize, Deserialize)]
 struct Obstacle {
     test: PathBuf,
@@ -41,7 +41,7 @@ impl Drop for Obstacle {
     }
 }
 
-/// From now on the worker has it.
+/// After this, the worker has the value.
 fn keep(_: Shared<Obstacle>, _: &Updater) -> TaskResult<()> {
     Ok(())
 }
@@ -50,7 +50,7 @@ fn process_id((): (), _: &Updater) -> TaskResult<u32> {
     Ok(process::id())
 }
 
-/// How a task finds out that it is to end.
+/// How a task finds out that it must end.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Way {
     Update,
@@ -122,12 +122,12 @@ fn take_a_moment(_: u32, _: &Updater) -> TaskResult<()> {
     Ok(())
 }
 
-/// One worker, which is not killed soon for a task that does not hear.
+/// A pool of one worker, which is not killed soon for a task that does not hear.
 fn pool() -> ProcessPoolExecutor {
     ProcessPoolExecutor::builder().max_workers(1).cancel_grace(DEADLINE / 2).build().unwrap()
 }
 
-/// Calls `test` with what runs in the worker, while nobody there reads what the program sends.
+/// Calls `test` with what `start` has started in the worker, while nothing there reads what the program sends.
 fn unheard<T>(
     pool: &ProcessPoolExecutor,
     start: impl FnOnce() -> T,
@@ -142,7 +142,7 @@ fn unheard<T>(
     pool.submit(keep, obstacle.clone()).wait().unwrap();
     let running = start();
     eventually("it has begun", || has_begun(&running));
-    // That nobody needs it any more is heard by the thread that reads while a task runs, and which drops it.
+    // The thread that reads while a task runs hears that the value is not needed any more, and drops it.
     drop(obstacle);
     let (held_up, _) = listener.accept().unwrap();
     test(running);

@@ -1,4 +1,4 @@
-//! What is said of an error, in whichever form, is said once.
+//! What an error says, in whichever form, it says once.
 
 #[allow(dead_code, reason = "not every test needs all of it")]
 #[path = "it/support.rs"]
@@ -19,7 +19,7 @@ use crate::support::{eventually, within_deadline};
 
 progress_executor::test_worker!(end, hold_on);
 
-/// How a task is to end.
+/// How a task ends.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Way {
     Cancelled,
@@ -101,7 +101,7 @@ fn check(error: &TaskError) {
         ["cancelled", "encoded", "decoded", "registered", "know its function", "timed out", "lost", "out of paper"]
     {
         let parts = said.iter().copied().filter(|part| part.contains(word));
-        // What is said of another task, which has a name, is something else.
+        // What is said of another task, which has a name, does not count.
         let (tasks, others): (Vec<&str>, Vec<&str>) = parts.partition(|part| part.starts_with("task `"));
         assert!(others.len() <= usize::from(tasks.is_empty()), "`{word}` is said twice: {line}");
     }

@@ -24,7 +24,7 @@ use crate::support::{eventually, within_deadline};
 
 progress_executor::test_worker!(look_at, sum, end_at, hand_back, look_up, keep, answer, look_within, take_apart);
 
-/// What happens to tables is counted in each process.
+/// What happens to tables, counted in each process.
 static ENCODED: AtomicUsize = AtomicUsize::new(0);
 static DECODED: AtomicUsize = AtomicUsize::new(0);
 static ALIVE: AtomicUsize = AtomicUsize::new(0);
@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for Table {
     }
 }
 
-/// One test at a time counts.
+/// Only one test at a time counts.
 fn counting() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     let guard = LOCK.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -103,7 +103,7 @@ fn sum(input: Input, _: &Updater) -> TaskResult<f64> {
     Ok(input.numbers.iter().sum::<f64>() + bytes + text as f64)
 }
 
-/// A value may be part of what is around it, or compete with others to be what it is.
+/// A shared value may merge with the fields around it, or be one of several candidates.
 #[derive(Clone, Serialize, Deserialize)]
 struct Woven {
     number: u8,
@@ -153,14 +153,14 @@ fn end_at((table, n, end): (Shared<Table>, u64, u64), _: &Updater) -> TaskResult
     Ok(seen(&table))
 }
 
-/// What it was given as an output, with how the shared value looks to other crates.
+/// Returns its input, and how a shared value looks to other crates.
 fn hand_back(table: Shared<Table>, _: &Updater) -> TaskResult<(Shared<Table>, String)> {
     let text = serde_json::to_string(&table)?;
     let again: Shared<Table> = serde_json::from_str(&text)?;
     Ok((again, text))
 }
 
-/// One within another.
+/// Looks at a shared value within another one.
 fn look_within(outer: Shared<(u8, Shared<Table>)>, _: &Updater) -> TaskResult<String> {
     Ok(outer.1.0.clone())
 }
@@ -177,7 +177,7 @@ fn look_up((): (), _: &Updater) -> TaskResult<String> {
     Ok(KEPT.lock().unwrap().as_ref().ok_or("nothing was kept")?.0.clone())
 }
 
-/// How many tables there are in the worker, and how many were decoded.
+/// How many tables there are in the worker, and how many were decoded there.
 fn answer((): (), _: &Updater) -> TaskResult<(usize, usize)> {
     Ok((ALIVE.load(Ordering::SeqCst), DECODED.load(Ordering::SeqCst)))
 }
@@ -360,7 +360,8 @@ fn it_looks_like_its_value() {
     drop((counted, clone));
 }
 
-/// Submits a value when its thread ends, also as an input of a map and within another value, and tells what has come of it.
+/// Submits a value when its thread ends, also as an input of a map and within another value, and sends what the tasks
+/// saw.
 struct Last(ProcessPoolExecutor, Sender<[String; 3]>);
 
 impl Drop for Last {
@@ -385,7 +386,7 @@ fn values_are_shared_also_by_a_thread_that_is_about_to_end() {
         let executor = ProcessPoolExecutor::new(1).unwrap();
         let ends = move || {
             LAST.with(|last| assert!(last.set(Last(executor, told)).is_ok()));
-            // What the library has for this thread goes first, for it is made after that.
+            // The library's own values for this thread are made after `LAST`, and so dropped before it.
             LAST.with(|last| {
                 last.get().unwrap().0.submit(look_at, (Shared::new(Table::new("first")), 0)).wait().unwrap()
             });

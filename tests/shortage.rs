@@ -18,14 +18,14 @@ fn double(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
 }
 
-/// All descriptors that there are.
+/// Takes all descriptors that there are.
 fn take_descriptors() -> Vec<File> {
     let limit = Rlimit { current: Some(100), ..getrlimit(Resource::Nofile) };
     setrlimit(Resource::Nofile, limit).unwrap();
     iter::repeat_with(|| File::open("/dev/null")).map_while(Result::ok).collect()
 }
 
-/// One test, for they share the descriptors of the process.
+/// One test, because its parts share the descriptors of the process.
 #[test]
 fn tasks_wait_for_descriptors() {
     within_deadline(|| {

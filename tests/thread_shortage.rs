@@ -1,4 +1,4 @@
-//! A program that cannot start a thread when it needs the first one of something.
+//! A program that cannot start the first thread of a kind when it needs it.
 
 #![cfg(target_os = "linux")]
 
@@ -31,9 +31,9 @@ struct TakenThreads {
 }
 
 impl TakenThreads {
-    /// Where there are so many threads of this test by themselves.
+    /// Takes them once this test has only `own` threads of its own.
     fn new(own: usize) -> Self {
-        // The stack of one that ends later could be had by another.
+        // Another thread could get the stack of one that ends later.
         eventually("no thread of an executor is left", || {
             own_threads() == own && !thread_names().any(|name| name.starts_with("progress-"))
         });
@@ -56,7 +56,7 @@ fn thread_names() -> impl Iterator<Item = String> {
     tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
 }
 
-/// Those of this test, and those that it has started and that have no other name yet.
+/// The threads of this test, and those that it has started and that have no other name yet.
 fn own_threads() -> usize {
     let own = fs::read_to_string("/proc/thread-self/comm").unwrap();
     thread_names().filter(|name| *name == own).count()
@@ -72,12 +72,12 @@ impl Drop for TakenThreads {
     }
 }
 
-/// `submit` needs a thread that is not there, and may be had a moment later.
+/// Checks a `submit` that needs a thread which it can only get a moment later.
 fn check_short_lack(own: usize, submit: impl FnOnce() -> Result<u64, TaskError>) {
     let (send, taken) = channel::<TakenThreads>();
     let letting_go = thread::spawn(move || {
         let taken = taken.recv();
-        // Nobody can tell when the first attempt has failed. If it has not by then, this test shows nothing.
+        // Nothing tells when the first attempt has failed. If it has not by then, this test shows nothing.
         thread::sleep(Duration::from_millis(300));
         drop(taken);
     });
@@ -96,9 +96,9 @@ fn assert_names_the_lack(outcome: Result<u64, TaskError>) {
 #[test]
 fn threads_are_waited_for() {
     within_deadline(|| {
-        // The thread that watches the limit may stay for as long.
+        // The thread that watches the limit may stay for that long.
         let limited = || SyncExecutor::new().task(double, 1).timeout(Duration::from_secs(10)).submit().wait();
-        // Once, for one that was joined may be counted for a moment.
+        // Only once, because a joined thread may still be counted for a moment.
         let own = own_threads();
         check_short_lack(own, || ProcessPoolExecutor::new(1).unwrap().submit(double, 1).wait());
         check_short_lack(own, || ThreadPoolExecutor::new(1).submit(double, 1).wait());

@@ -1,4 +1,4 @@
-//! Threads come and go with what needs them. In a process of its own, for nothing else may start threads meanwhile.
+//! Threads come and go with what needs them. In a process of its own, because nothing else may start threads meanwhile.
 
 #![cfg(target_os = "linux")]
 
@@ -27,7 +27,7 @@ struct Thread {
     switches: u64,
 }
 
-/// The threads of this process by their ids.
+/// The threads of this process, by id.
 fn threads() -> BTreeMap<String, Thread> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     tasks
@@ -66,7 +66,7 @@ fn tick_forever((): (), progress: &Updater) -> TaskResult<()> {
     }
 }
 
-/// One test, for its parts must not run at the same time.
+/// One test, because its parts must not run at the same time.
 #[test]
 fn threads_come_and_go() {
     within_deadline(|| {
@@ -103,7 +103,7 @@ fn threads_come_and_go() {
         let limit = Duration::from_secs(3600);
         let task = executor.task(tick_forever, ()).timeout(limit).stall_timeout(limit).submit();
         eventually("a task with a limit is watched", || has_thread("progress-timer"));
-        // Longer than it stays when there is nothing to wait for.
+        // Longer than the thread stays when there is nothing to wait for.
         thread::sleep(Duration::from_millis(300));
         assert!(has_thread("progress-timer"), "as long as it runs");
         task.cancel();
@@ -120,7 +120,7 @@ fn threads_come_and_go() {
         let updates = group.updates();
         let start = Instant::now();
         while !has_thread("progress-timer") {
-            // Two within an interval, unless this thread is held up: then what follows will be.
+            // Two within an interval, unless this thread is held up; then later ones will be.
             group.add(executor.submit(count, 1));
             assert!(
                 start.elapsed() < Duration::from_secs(60),
@@ -153,7 +153,7 @@ fn idle_threads_use_no_processor_time() {
     };
     eventually("the threads sleep on", || {
         let before = idle();
-        // That nothing happens for some time is what is tested; those on their way to sleep have another such time.
+        // What is tested is that nothing happens for some time; threads on their way to sleep get another such time.
         thread::sleep(Duration::from_millis(200));
         idle() == before
     });

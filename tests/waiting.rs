@@ -1,5 +1,5 @@
-//! Whoever waits for tasks of a process pool reads what its workers say meanwhile, in place of the pool's own thread: for
-//! one task or for many, with a deadline or without, alone or beside others.
+//! A thread that waits for tasks of a process pool reads what the workers say meanwhile, instead of the pool's own
+//! thread: for one task or for many, with a deadline or without, alone or beside others.
 
 #[allow(dead_code, reason = "not every test needs all of it")]
 #[path = "it/support.rs"]
@@ -32,7 +32,7 @@ fn count_twice(n: u64, progress: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
 }
 
-/// Only a kill ends it.
+/// Ends only when it is killed.
 fn hang((): (), _: &Updater) -> TaskResult<()> {
     loop {
         thread::park();
@@ -41,7 +41,7 @@ fn hang((): (), _: &Updater) -> TaskResult<()> {
 
 type Way = fn(&dyn Executor) -> u64;
 
-/// The ways to block that there are. Each returns 42.
+/// All the ways to block. Each returns 42.
 const WAYS: [(&str, Way); 7] = [
     ("wait", |pool| pool.submit(double, 21).wait().unwrap()),
     ("wait_timeout", |pool| pool.submit(double, 21).wait_timeout(DEADLINE).unwrap().unwrap()),
@@ -56,7 +56,7 @@ fn group(pool: &dyn Executor, inputs: impl IntoIterator<Item = u64>) -> TaskGrou
     inputs.into_iter().map(|n| pool.submit(double, n)).collect()
 }
 
-/// Where it was woken.
+/// The thread that has woken it.
 #[derive(Default)]
 struct WokenBy(Mutex<Option<ThreadId>>);
 
@@ -66,8 +66,8 @@ impl Wake for WokenBy {
     }
 }
 
-/// Which thread has heard of the end of a task while `wait` has waited for another one, which the same worker has done after
-/// it. Nothing, if the task had ended before.
+/// Returns which thread has heard of the end of a task while `wait` waited for another one, which the same worker ran
+/// after it. Returns `None` if the task had ended before.
 fn heard_by(pool: &ProcessPoolExecutor, wait: impl FnOnce()) -> Option<ThreadId> {
     let woken_by = Arc::new(WokenBy::default());
     let mut task = pool.submit(double, 1);
@@ -136,7 +136,7 @@ fn who_gives_up_waiting_leaves_the_place_to_others() {
     });
 }
 
-/// Nothing comes but the end of its time.
+/// Nothing comes before its timeout.
 #[test]
 fn who_waits_alone_gives_up_in_time() {
     within_deadline(|| {
@@ -184,7 +184,7 @@ fn a_task_on_a_thread_may_wait_for_those_of_processes() {
     });
 }
 
-/// What a group shows is shown by the thread that joins it, which may wait there.
+/// The thread that joins a group calls the group's callbacks, which may wait themselves.
 #[test]
 fn a_callback_of_who_waits_may_wait_itself() {
     within_deadline(|| {
@@ -203,7 +203,7 @@ fn a_callback_of_who_waits_may_wait_itself() {
     });
 }
 
-/// Deadlines of tasks and ends of workers are up to whoever drives.
+/// The driving thread handles deadlines of tasks and ends of workers.
 #[test]
 fn who_waits_sees_to_limits_and_to_lost_workers() {
     within_deadline(|| {

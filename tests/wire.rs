@@ -1,6 +1,6 @@
-//! What the wire makes of messages, and of any bytes: the tests beside it, which take proptest.
+//! What the wire makes of messages, and of any bytes: its unit tests that need proptest.
 //!
-//! The files are compiled again here, for they are private.
+//! The files are compiled again here, because they are private.
 
 #![allow(dead_code, unreachable_pub)] // Not every function of the files is called, and nobody else can call them.
 

@@ -1,6 +1,6 @@
-//! Any bytes on the port where workers connect: before they have proved who they are, and after.
+//! Any bytes on the port where workers connect: before the sender has proved who it is, and after.
 //!
-//! The files are compiled again here, for they are private.
+//! The files are compiled again here, because they are private.
 
 #![no_main]
 #![allow(dead_code)] // Not every function of the files is called.
@@ -34,7 +34,7 @@ mod wire;
 mod error {
     pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-    /// What panics is a finding.
+    /// A panic is a finding.
     pub(crate) fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
         call()
     }
@@ -53,7 +53,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const GUEST: u64 = 7;
 
-/// How much memory a guest may take, whatever it says: the state of its handshake.
+/// How much memory a guest may take, whatever it says: that of its handshake.
 const MOST: usize = 16 * 1024;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -69,7 +69,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// How bytes are cut.
+/// How to cut bytes into pieces.
 #[derive(Clone, Copy)]
 struct Pieces {
     seed: u32,
@@ -94,7 +94,7 @@ fn lobby() -> Lobby {
     lobby
 }
 
-/// Who does not know the key is answered nothing, and is gone after so many bytes and so much time.
+/// A guest that does not know the key gets no answer, and is gone after a limited number of bytes and a limited time.
 fn say_anything(mut bytes: &[u8], mut pieces: Pieces) {
     let mut lobby = lobby();
     let (region, mut said) = (Region::new(ALLOCATOR), 0);
@@ -127,7 +127,7 @@ fn invite(bytes: &[u8]) {
     }
 }
 
-/// Flips bits, as these bytes say: what was changed is refused, and the rest is not.
+/// Flips bits as `bytes` says: what was changed is refused, and nothing else is.
 fn change_the_handshake(bytes: &[u8]) {
     let mut lobby = lobby();
     let mut change = Change { bytes };
@@ -156,7 +156,7 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Returns whether there is a difference.
+    /// Returns whether the message has changed.
     fn apply(&mut self, message: &mut [u8]) -> bool {
         let before = message.to_vec();
         if let Some((&[place, bits], rest)) = self.bytes.split_first_chunk() {
@@ -180,7 +180,7 @@ fn channel() -> (Sealer, Opener) {
     (sealer, opener)
 }
 
-/// Somebody on the way, who puts anything in: what comes out is what was said, up to where it was changed.
+/// An attacker on the way inserts anything: what comes out is what was said, up to where it was changed.
 fn change_the_channel(bytes: &[u8], mut pieces: Pieces) {
     let (mut sealer, mut opener) = channel();
     let Some((&[messages, place], bytes)) = bytes.split_first_chunk() else { return };
@@ -196,7 +196,7 @@ fn change_the_channel(bytes: &[u8], mut pieces: Pieces) {
     assert!(said.starts_with(&heard), "what was not said was heard");
 }
 
-/// Somebody who knows the key, and says anything.
+/// A worker that knows the key, and says anything.
 fn go_mad(bytes: &[u8], mut pieces: Pieces) {
     let (mut sealer, mut opener) = channel();
     let (mut wire, mut decoder, mut rest) = (Vec::new(), Decoder::new(1 << 20), bytes);

@@ -1,6 +1,6 @@
-//! Any bytes, in any pieces, into the decoder of both sides.
+//! Any bytes, in any pieces, to the decoders of both sides.
 //!
-//! The files are compiled again here, for they are private.
+//! The files are compiled again here, because they are private.
 
 #![no_main]
 #![allow(dead_code)] // Not every function of the files is called.
@@ -26,7 +26,7 @@ mod wire;
 mod error {
     pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-    /// What panics is a finding.
+    /// A panic is a finding.
     pub(crate) fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
         call()
     }
@@ -45,7 +45,7 @@ const ROOM: usize = 64 * 1024;
 const BOUNDS: [u64; 4] = [1 << 30, 1024, 64 * 1024, u64::MAX];
 
 fuzz_target!(|bytes: &[u8]| {
-    // What comes first says how the rest arrives.
+    // The first bytes say how the rest arrives.
     let Some((&[mode, seed], bytes)) = bytes.split_first_chunk() else { return };
     let max_frame = BOUNDS[usize::from(mode & 3)];
     let stream = if mode & 1 << 7 == 0 { bytes.to_vec() } else { frames(bytes) };
@@ -54,14 +54,14 @@ fuzz_target!(|bytes: &[u8]| {
     check::<Reply>(max_frame, &stream, pieces);
 });
 
-/// Frames as they should be, with anything in them: what comes of chance alone has the wrong length.
+/// Well-formed frames with any contents: frames of random bytes would have the wrong length.
 fn frames(mut bytes: &[u8]) -> Vec<u8> {
     let mut stream = Vec::new();
     while let Some((&[kind, id, fields, payload, filler], rest)) = bytes.split_first_chunk() {
         let (fields, rest) = rest.split_at(rest.len().min(fields.into()));
         let (payload, rest) = rest.split_at(rest.len().min(payload.into()));
         bytes = rest;
-        // So that a short input is enough for a large frame; but not for many.
+        // So that a short input is enough for a large frame, but not for many.
         let filler = if stream.len() < ROOM { usize::from(filler.saturating_sub(64)) * 512 } else { 0 };
         let filler = vec![b'x'; filler];
         stream.push(kind);
@@ -99,12 +99,12 @@ impl Message for Reply {
     }
 }
 
-/// How bytes are cut.
+/// How to cut bytes into pieces.
 #[derive(Clone, Copy)]
 struct Pieces {
     mode: u8,
     seed: u32,
-    /// How many more there are before all that is left comes at once.
+    /// How many more pieces there are before everything that is left comes at once.
     left: u32,
 }
 
@@ -133,7 +133,7 @@ impl Pieces {
 
 fn check<M: Message>(max_frame: u64, stream: &[u8], pieces: Pieces) {
     let (messages, error) = decode::<M>(max_frame, stream, pieces);
-    // However it is cut, it is the same.
+    // However the bytes are cut, the result is the same.
     assert!(decode::<M>(max_frame, stream, Pieces { mode: 1 << 4, seed: 0, left: 0 }) == (messages.clone(), error));
     let again = decode::<M>(u64::MAX, &encode(&messages, pieces), pieces);
     assert!(again == (messages, None));
@@ -168,7 +168,7 @@ fn decode<M: Message>(max_frame: u64, mut bytes: &[u8], mut pieces: Pieces) -> (
         let change = region.change();
         let taken = change.bytes_allocated;
         kept += taken as isize - change.bytes_deallocated as isize;
-        // What has arrived, as it grows, and messages, which are larger than their frames if those are small.
+        // What has arrived, as its buffer grows, and messages, which are larger than their frames if these are small.
         assert!(taken <= 32 * arrived + 4 * ROOM, "{taken} bytes of memory were taken for {arrived} bytes");
         assert!(kept <= (16 * arrived + 4 * ROOM) as isize, "{kept} bytes of memory are kept for {arrived} bytes");
         if let Err(error) = next {

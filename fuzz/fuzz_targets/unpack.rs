@@ -1,6 +1,6 @@
 //! Any bytes, in both formats, as values of all kinds of types.
 //!
-//! The file is compiled again here, for it is private.
+//! The file is compiled again here, because it is private.
 
 #![no_main]
 #![allow(dead_code)] // Not every function of the file is called.
@@ -27,7 +27,7 @@ mod codec;
 mod error {
     pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-    /// What panics is a finding.
+    /// A panic is a finding.
     pub(crate) fn guard<T>(call: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
         call()
     }
@@ -36,7 +36,7 @@ mod error {
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// What serde takes at once for a sequence, at the most, whatever length that claims to have.
+/// How much serde may allocate at once for a sequence, whatever length that claims to have.
 const ADVANCE: usize = 1024 * 1024;
 /// How many sequences may be inside of one another.
 const DEPTH: usize = 130;
@@ -174,7 +174,7 @@ trait Value: Serialize + DeserializeOwned + Debug + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Debug + 'static> Value for T {}
 
-/// For values that may hold a number that is none, which is not equal to itself.
+/// For values that may hold a NaN, which is not equal to itself.
 fn as_text<T: Value>(parcel: Encoded) {
     check::<T, _>(parcel, |value| format!("{value:?}"));
 }
@@ -184,7 +184,7 @@ fn as_value<T: Value + PartialEq>(parcel: Encoded) {
     check::<T, _>(parcel, |value| value);
 }
 
-/// What is decoded is the same after it was encoded and decoded again.
+/// Checks that a decoded value is the same after it was encoded and decoded again.
 fn check<T: Value, S: PartialEq + Debug>(parcel: Encoded, shown: impl Fn(T) -> S) {
     let (len, copy) = (parcel.bytes.len(), parcel.clone());
     let region = Region::new(ALLOCATOR);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use ureq::Agent;
 
-/// Far more than anything takes, also on a busy machine.
+/// Far longer than anything takes, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 const FLAGS: [&str; 9] = [
@@ -24,7 +24,7 @@ const FLAGS: [&str; 9] = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    // Nothing comes from elsewhere.
+    // Nothing is loaded from elsewhere.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",
 ];
 
@@ -32,7 +32,7 @@ const FLAGS: [&str; 9] = [
 pub(crate) struct Browser {
     agent: Agent,
     session: String,
-    // In this order: the driver is gone before what its browser wrote.
+    // In this order: the driver must be gone before the files of its browser.
     _driver: Driver,
     _profile: NewDir,
 }
@@ -46,7 +46,7 @@ impl Drop for Driver {
     }
 }
 
-/// A directory that nobody else has, gone when this is dropped.
+/// A directory with a unique name, removed on drop.
 pub(crate) struct NewDir(PathBuf);
 
 impl NewDir {
@@ -70,7 +70,7 @@ impl Drop for NewDir {
 }
 
 impl Browser {
-    /// `None` where there is no browser, and none is required.
+    /// `None` if there is no browser, and none is required.
     pub(crate) fn start() -> Option<Self> {
         let child = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).spawn();
         let mut driver = match child {
@@ -123,7 +123,7 @@ impl Browser {
         self.post("execute/sync", &json!({ "script": script, "args": [] }))
     }
 
-    /// Looks again and again, until a script returns something other than `false` or `null`.
+    /// Runs a script until it returns something other than `false` or `null`.
     #[track_caller]
     pub(crate) fn eventually(&self, what: &str, script: &str) -> Value {
         let start = Instant::now();
@@ -150,7 +150,7 @@ impl Browser {
         self.post(&format!("element/{id}/value"), &json!({ "text": text }));
     }
 
-    /// The errors on its console since this was asked last.
+    /// The errors on the browser's console since the last call.
     pub(crate) fn errors(&self) -> Vec<String> {
         let log = self.post("se/log", &json!({ "type": "browser" }));
         let errors = log.as_array().unwrap().iter().filter(|entry| entry["level"] == "SEVERE");
@@ -167,7 +167,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Ends the browser. Where that fails, the driver is ended all the same.
+        // Ends the browser. If that fails, the driver is killed all the same.
         let _ = self.agent.delete(&self.session).call();
     }
 }

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::driver::{Browser, NewDir};
 
-/// What would end the script that it stands in.
+/// A name that would end the script around it.
 const NASTY_NAME: &str = "</script><b>bold</b> \u{2028}\"";
 
-/// Of so many tasks of which every eighth fails, on so many threads; each has as many units as it has in its name.
+/// A report of this many tasks on this many threads. Every eighth task fails; each has as many units as its name says.
 fn report(tasks: u64, workers: usize) -> GroupReport {
     let executor = ThreadPoolExecutor::new(workers);
     let mut group = TaskGroup::new();
@@ -36,7 +36,7 @@ fn report(tasks: u64, workers: usize) -> GroupReport {
     handle.report()
 }
 
-/// Opens the page of a report, which is to load without an error and without anything from elsewhere.
+/// Opens the page of a report, which must load without errors and without anything from elsewhere.
 fn open(browser: &Browser, report: &GroupReport) -> NewDir {
     let directory = NewDir::new();
     let path = directory.path().join("run.html");
@@ -58,7 +58,7 @@ fn column(browser: &Browser, key: &str) -> Vec<String> {
     serde_json::from_value(browser.run(&script)).unwrap()
 }
 
-/// How many pixels of each lane that is in sight have a colour, at the least.
+/// The least number of pixels with a colour in any lane that is in sight.
 const LEAST_PAINTED: &str = "
     const lanes = [...document.querySelectorAll('.lane canvas')];
     const painted = (canvas) => {

@@ -15,13 +15,13 @@ use std::time::Duration;
 use crate::driver::Browser;
 
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Set where this program is the server.
+/// Set if this program is the server.
 const IS_SERVER: &str = "TEST_IS_SERVER";
 
 /// The example in a process of its own, ended when this is dropped.
 struct Server {
     process: Child,
-    /// The lines that it says.
+    /// The lines that the server writes.
     said: Receiver<String>,
 }
 
@@ -36,7 +36,7 @@ impl Server {
         Self { process, said }
     }
 
-    /// What it says next.
+    /// The next line that the server writes.
     fn next_line(&self) -> String {
         self.said.recv_timeout(DEADLINE).expect("the server says something")
     }
@@ -49,7 +49,7 @@ impl Drop for Server {
     }
 }
 
-/// No test, but the process that one starts.
+/// Not a test, but the process that one starts.
 #[test]
 fn the_server() {
     if env::var_os(IS_SERVER).is_some() {
@@ -61,7 +61,7 @@ fn the_server() {
 fn jobs_are_started_shown_and_cancelled() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start();
-    // On a single processor, the name of the test stands before it.
+    // On a single processor, the name of the test precedes the address.
     let address = |line: String| line.find("http://").map(|at| line[at..].to_owned());
     let address = iter::repeat_with(|| server.next_line()).find_map(address).unwrap();
     browser.open(&address);
@@ -70,7 +70,7 @@ fn jobs_are_started_shown_and_cancelled() {
         browser.eventually(what, &script);
     };
 
-    // One that goes on to its end.
+    // A job that goes on to its end.
     browser.click("#start");
     state("it runs and says so", "m deep");
     let width = "return parseFloat(document.querySelector('.job .fill').style.width)";
@@ -79,7 +79,7 @@ fn jobs_are_started_shown_and_cancelled() {
     assert_eq!(browser.run(width), 100);
     assert!(server.next_line().ends_with(": finished"));
 
-    // One that is cancelled by a click.
+    // A job that is cancelled by a click.
     browser.click("#start");
     state("it runs", "m deep");
     browser.click(".job .cancel");
@@ -89,7 +89,7 @@ fn jobs_are_started_shown_and_cancelled() {
     assert_eq!(browser.errors(), [""; 0]);
     browser.take_picture("web.png");
 
-    // One that is left behind.
+    // A job that is left behind.
     browser.click("#start");
     state("it runs", "m deep");
     browser.open("about:blank");

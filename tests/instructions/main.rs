@@ -1,12 +1,12 @@
-//! How many instructions the hot paths take, held against `figures.txt`: unlike times, they do not depend on what else the
-//! machine does.
+//! How many instructions the hot paths take, compared with `figures.txt`: unlike times, they do not depend on what else
+//! the machine does.
 //!
 //! ```text
 //! cargo run --release --example instructions [-- --write]
 //! ```
 //!
-//! Each path is run by `valgrind --tool=callgrind` in a process of its own, a few times and many times: what the many take
-//! beyond the few is what one of them takes. With `--write` the figures are written instead.
+//! `valgrind --tool=callgrind` runs each path in a process of its own, a few times and many times: the difference,
+//! divided by the number of additional runs, is what one run takes. `--write` writes the figures instead.
 
 #![allow(dead_code, unreachable_pub)] // Not every function of the files is called, and nobody else can call them.
 
@@ -46,10 +46,10 @@ use wire::outbox::Outbox;
 use wire::{NO_TIMEOUT, Request, Run};
 
 const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions/figures.txt");
-/// In percent: what another version of the compiler, or of the standard library, may make of the same code.
+/// In percent: how much another version of the compiler, or of the standard library, may change the same code.
 const TOLERANCE: f64 = 15.0;
 
-/// Does something so many times.
+/// Does something this many times.
 type Path = fn(u64);
 
 const PATHS: [(&str, Path, u64); 5] = [
@@ -101,8 +101,8 @@ fn inline_tasks(count: u64) {
     }
 }
 
-/// All wait for their turn before the first is run, and are awaited after the last: nobody is woken for them, and nobody
-/// looks for them in vain.
+/// All tasks wait for their turn before the first one runs, and are awaited after the last one: no thread is woken for
+/// them, and none looks for them in vain.
 fn thread_tasks(count: u64) {
     let executor = ThreadPoolExecutor::new(1);
     let gate = Arc::new(Barrier::new(2));
@@ -149,7 +149,7 @@ fn measure() -> Result<Vec<(&'static str, f64)>, Box<dyn Error>> {
     PATHS.iter().enumerate().map(one).collect()
 }
 
-/// The instructions of a process that runs a path so many times.
+/// The instructions of a process that runs a path this many times.
 fn instructions(path: usize, count: u64) -> Result<u64, Box<dyn Error>> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -162,7 +162,7 @@ fn instructions(path: usize, count: u64) -> Result<u64, Box<dyn Error>> {
     Ok(collected.trim().parse()?)
 }
 
-/// Whether all are as they were.
+/// Whether all figures are as before.
 fn check() -> Result<ExitCode, Box<dyn Error>> {
     let before = fs::read_to_string(FIGURES)?;
     let mut is_as_before = true;

@@ -109,7 +109,7 @@ fn a_bar_that_panics_is_removed_as_well() {
     let payload = catch_unwind(AssertUnwindSafe(|| smol::block_on(&mut task))).unwrap_err();
     assert_eq!(payload.downcast_ref(), Some(&"update"));
     smol::block_on(&mut task).unwrap();
-    // A bar that cannot even take its leave is left alone.
+    // A bar that panics while the future is dropped is left alone.
     let mut task = SyncExecutor::new().spawn(|_| Ok(()));
     task.add_bar(Triggers::CANCELLED, || Broken);
     drop(task);
@@ -141,7 +141,7 @@ fn a_waker_that_panics_harms_neither_the_task_nor_the_pool() {
         assert_eq!(executor.submit(answer, 42).wait().unwrap(), 42);
         smol::block_on(task).unwrap();
         assert_eq!(healthy.recv_blocking().unwrap().n, 1);
-        // The channel of the broken one may take it ill.
+        // Dropping the receiver with the broken waker may panic.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(receive)));
     });
 }

@@ -8,7 +8,7 @@ use progress_executor::{
 
 use crate::support::{Hand, gate, within_deadline};
 
-/// A bar that tells what it was told.
+/// A bar that reports what it is told.
 pub(crate) struct Log(pub(crate) Sender<(&'static str, u64, Status)>);
 
 impl ProgressBar for Log {

@@ -1,4 +1,4 @@
-//! Pools of others, each brought along by a closure.
+//! Pools of other crates, each wrapped in a closure.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use progress_executor::{Executor, ExecutorExt, Job, executor_fn};
 
 use crate::support::{count, tick_forever, within_deadline};
 
-/// Values, progress and cancellation.
+/// Checks values, progress and cancellation.
 pub(crate) fn check(executor: &dyn Executor) {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let sink = seen.clone();

@@ -1,4 +1,4 @@
-//! What the compiler guarantees; what it must refuse stands in `src/compile_fail.rs`.
+//! What the compiler guarantees; `src/compile_fail.rs` has what it must refuse.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -20,7 +20,7 @@ fn is_error<T: Error + Send + Sync + 'static>() {}
 fn is_hash<T: Eq + std::hash::Hash>() {}
 fn is_plain<T: Copy + Eq + std::hash::Hash + Send + Sync + UnwindSafe + Debug>() {}
 
-/// Inputs that may not be moved.
+/// Inputs that must not be moved.
 struct Unmoved(std::marker::PhantomPinned);
 
 impl Iterator for Unmoved {
@@ -35,7 +35,7 @@ impl Iterator for Unmoved {
 fn auto_traits() {
     is_send::<ProgressFuture<u32>>();
     is_unpin::<ProgressFuture<u32>>();
-    // The output of a task only has to be `Send`, and the future is pinned by nobody.
+    // The output of a task only has to be `Send`, and the future does not pin it.
     is_send::<ProgressFuture<std::cell::Cell<u32>>>();
     is_unpin::<ProgressFuture<std::marker::PhantomPinned>>();
     is_send::<TaskEvents<u32>>();

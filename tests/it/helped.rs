@@ -1,5 +1,5 @@
-//! Tasks of a thread pool that are run by a thread of it that waits for them: they are like those that a thread has
-//! taken from the queue.
+//! Tasks of a thread pool that run on a pool thread which waits for them: they are like those that a thread has taken
+//! from the queue.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -13,7 +13,7 @@ use crate::support::{gate, within_deadline};
 
 const MANY: u64 = 100_000;
 
-/// A pool of one thread, whose tasks are shown when they start, when they change for the first time and when they end.
+/// A pool of one thread, whose tasks are shown only when they start, when they first change and when they end.
 fn pool() -> Arc<ThreadPoolExecutor> {
     let never = Duration::from_secs(3600);
     Arc::new(ThreadPoolExecutor::builder().max_workers(1).report_interval(never).build())
@@ -26,7 +26,7 @@ fn count_up((): (), progress: &Updater) -> TaskResult<thread::ThreadId> {
     Ok(thread::current().id())
 }
 
-/// Has a task waited for by a task of the same pool, in some way, and returns how often its callback was called.
+/// A task of the pool waits for another one in the given way. Returns how often the other one's callback was called.
 fn calls_of_one_that_is_waited_for(
     wait: impl FnOnce(ProgressFuture<thread::ThreadId>) -> thread::ThreadId + Send + 'static,
 ) -> usize {
@@ -86,7 +86,7 @@ fn a_group_is_shown_once_an_interval_while_its_tasks_are_run_by_who_joins_it() {
             assert!(threads.iter().all(|&thread| thread == thread::current().id()));
             Ok(shown.load(Ordering::SeqCst))
         });
-        // For each task its start, its first change and its end.
+        // For each task: its start, its first change and its end.
         let shown = shown.wait().unwrap();
         assert!((1..=12).contains(&shown), "{shown}");
     });

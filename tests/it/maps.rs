@@ -118,7 +118,7 @@ fn outcomes_of_chunks_come_at_once_where_a_map_has_become_unordered_behind_a_lon
     });
 }
 
-/// Checks how many inputs a map takes, which has an effect on those in flight only.
+/// Checks how many inputs a map takes: only as many as may be in flight.
 fn takes(executor: &dyn Executor, buffer: Option<usize>, expected: u64) {
     for is_ordered in [true, false] {
         let ((door, task), (pulled, inputs), hand) = (behind_a_door(), counted(), Hand::new());

@@ -687,7 +687,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     done: u64,
     total: Option<u64>,
-    /// In the whole.
+    /// What it is worth in its parent.
     units: u64,
     parent: Option<usize>,
     is_over: bool,

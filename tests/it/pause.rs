@@ -10,7 +10,7 @@ use progress_executor::{
 
 use crate::support::{Hand, busy_pool, eventually, gate, let_another_task_run, within_deadline};
 
-/// A task of its own that is held back by a busy pool which then got to it.
+/// A task that was paused in the queue of a busy pool, and whose turn has come since.
 fn held_task() -> (ThreadPoolExecutor, ProgressFuture<u32>) {
     let (executor, gate) = busy_pool();
     let held = executor.spawn(|_| Ok(1));
@@ -194,7 +194,7 @@ fn a_job_that_is_paused_gives_its_thread_back_when_it_is_cancelled() {
             gate.wait();
             gate.open();
             let thread = threads.recv().unwrap();
-            // On its way into the wait, or in it: both have to end.
+            // The thread is on its way into the wait, or in it: either way it must end.
             for _ in 0..round {
                 std::thread::yield_now();
             }

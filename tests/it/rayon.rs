@@ -1,4 +1,4 @@
-//! Parallel iterators: they count, and nobody takes a part for the whole. And rayon as an executor.
+//! Parallel iterators count, and a part of their items is never taken for the whole. Rayon as an executor.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::support::{eventually, gate, within_deadline};
 
 const MANY: u64 = 1 << 40;
 
-/// Runs a task on a thread, with threads of its own for its iterators.
+/// Runs a task on a thread, with rayon threads of its own for its iterators.
 fn spawn<T: Send + 'static>(
     task: impl FnOnce(&Updater, &rayon::ThreadPool) -> TaskResult<T> + Send + 'static,
 ) -> ProgressFuture<T> {
@@ -67,7 +67,7 @@ fn a_length_that_is_not_known_is_no_total() {
     });
 }
 
-/// Cancels a task in the middle of its iterator, and returns what became of that and how many items were visited.
+/// Cancels a task in the middle of its iterator, and returns the iterator's result and the number of visited items.
 fn cancelled_midway<R: Send + 'static>(
     drive: impl FnOnce(ProgressParIter<rayon::range::Iter<u64>>, &(dyn Fn() + Sync)) -> R + Send + 'static,
 ) -> (R, usize) {
@@ -92,7 +92,7 @@ fn cancelled_midway<R: Send + 'static>(
 #[test]
 fn a_cancelled_iterator_gives_no_part_for_the_whole() {
     let (result, visited) = cancelled_midway(|items, visit| {
-        // Without the memory for all of them.
+        // Keeps few of them, because there is no memory for all.
         items.inspect(|_| visit()).filter(|n| !matches!(n, Ok(n) if n % 1_000 > 0)).collect::<Result<Vec<_>, _>>()
     });
     assert_eq!(result, Err(Cancelled));
@@ -169,7 +169,7 @@ fn an_iterator_is_seen_while_it_runs() {
         });
         let updates = task.updates();
         gate.wait();
-        // One thread waits with an item that is not done, and the other one goes on with all that it can get.
+        // One thread waits with an item that is not done, and the other one takes all the others that it can get.
         while updates.recv_blocking().unwrap().n < 50 {}
         let state = task.progress();
         assert!((50..100).contains(&state.n) && state.total == Some(100), "{state:?}");

@@ -106,7 +106,7 @@ fn what_was_counted_before_the_task_fell_silent_is_picked_up() {
         gate.wait();
         let updates = task.updates();
         gate.open();
-        // The task waits at the barrier while this is received: nobody but the reporter can show it.
+        // The task waits at the barrier while this is received, so only the reporting thread can show it.
         while receive(&updates).n < 10 {}
         gate.wait();
         gate.open();

@@ -282,7 +282,7 @@ fn a_task_whose_threads_wait_may_end() {
         eventually("the task waits", || task.progress().status == Status::Paused);
         let paused = task.progress();
         gate.open();
-        // This task is not polled: that would not resume it, but nothing else is needed.
+        // The task is not polled: a poll would not resume it, and it can end without one.
         eventually("the task ends", || task.is_done());
         assert_eq!(threads.recv().unwrap().join().unwrap(), Cancelled);
         smol::block_on(&mut task).unwrap();

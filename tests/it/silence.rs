@@ -309,7 +309,7 @@ fn program_whose_task_prints() {
     if is_run_as("program_whose_task_prints") {
         let pool = ProcessPoolExecutor::new(1).unwrap();
         pool.submit(print_without_an_end, "dots ....".into()).wait().unwrap();
-        // The worker has no end of its own at which it could flush.
+        // The worker gets no orderly end at which it could flush.
         process::exit(0);
     }
 }

@@ -1,10 +1,10 @@
-//! What the pages beside the code have to say.
+//! What the pages beside the code must say.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// The folder of the library, which the tests have a manifest of their own in.
+/// The folder of the library; the tests have a manifest of their own below it.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
@@ -32,7 +32,7 @@ fn the_readme_is_short_and_opens_with_the_two_commands() {
     }
 }
 
-/// Nothing finds the files of `tests` by itself, for their manifest stands beside them.
+/// Cargo does not discover the files of `tests`, because their manifest stands beside them.
 #[test]
 fn every_file_of_tests_is_a_test() {
     let manifest = read("tests/Cargo.toml");

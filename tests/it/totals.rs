@@ -11,7 +11,7 @@ fn counts(task: impl FnOnce(&Updater) -> TaskResult<()> + Send + 'static) -> (u6
     (task.progress().n, task.progress().total)
 }
 
-/// Of these many items, so that nobody knows their number before.
+/// This many items, of an iterator that does not know their number in advance.
 fn uncounted(items: u64) -> impl Iterator<Item = u64> {
     (0..items).filter(|_| true)
 }

@@ -1,4 +1,4 @@
-//! Every row of things that can happen to a task.
+//! All sequences of events that can happen to a task.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use progress_executor::{Status, TaskError};
 use crate::documented::{Documented, EVENTS, Event, Outcome};
 use crate::part::{ENDS, End, Kind, STAGES, Stage};
 
-/// What the first, second and third limit is, if it is one.
+/// The limit of the first, second and third event, if that event is a limit.
 const LIMITS: [Duration; 3] = [Duration::from_millis(60), Duration::from_millis(120), Duration::from_millis(180)];
 
 /// A task, and what happens to it.
@@ -21,7 +21,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// Those with so many events.
+    /// All cases with this many events.
     pub(crate) fn all(kinds: &[Kind], events: usize) -> Vec<Self> {
         let mut rows = vec![Vec::new()];
         for _ in 0..events {
@@ -46,7 +46,7 @@ impl Case {
 
     fn is_possible(&self) -> bool {
         let needs_workers = matches!(self.end, End::Crashes | End::CrashesOnce) || self.has(Event::Suspend);
-        // Whoever polls an inline task is within it.
+        // The thread that polls an inline task is busy running it.
         let needs_poller = self.has(Event::OtherFails) || self.has(Event::Drop);
         let is_joined_and_dropped = self.has(Event::OtherFails) && self.has(Event::Drop);
         (self.kind.has_workers() || !needs_workers)
@@ -58,7 +58,7 @@ impl Case {
         let count = |event| self.events.iter().filter(|it| **it == event).count();
         let happens_once = |event| matches!(event, Event::TimeOut | Event::Stall | Event::Deadline | Event::Drop);
         let is_repeated = EVENTS.into_iter().any(|event| happens_once(event) && count(event) > 1);
-        // Where nothing is left to be seen of what its function does, one way will do.
+        // Where the outcome no longer depends on what the function does, one way to end is enough.
         let mut documented = Documented::new(self.stage);
         self.events.iter().for_each(|event| documented.after(*event));
         let is_over = documented.outcome.is_some() && !matches!(self.end, End::Returns | End::CrashesOnce);
@@ -69,13 +69,13 @@ impl Case {
         u32::from(self.end == End::CrashesOnce)
     }
 
-    /// What happens, and the limit that it is if it is one.
+    /// The events, each with the limit that it is, if it is one.
     pub(crate) fn limits(&self) -> impl Iterator<Item = (Event, Duration)> {
         self.events.iter().copied().zip(LIMITS)
     }
 
-    /// Whether a limit has passed before something else could happen, by what the error says of the time: none of them ever
-    /// passes early.
+    /// Whether a limit has passed before something else could happen, according to the times in the error: limits never
+    /// pass early.
     pub(crate) fn is_late(&self, found: &Result<u32, TaskError>, expected: &Outcome, over_after: Duration) -> bool {
         let Err(error) = found else { return false };
         let has_passed = self.limits().any(|(event, limit)| match event {
@@ -87,7 +87,7 @@ impl Case {
         self.excused(has_passed && *expected != Outcome::Error(error.kind().clone()))
     }
 
-    /// The same, by how it has ended, where nobody has its error.
+    /// The same, according to how the task has ended, where nothing has its error.
     pub(crate) fn is_late_unseen(&self, found: Status, expected: &Outcome, over_after: Duration) -> bool {
         let is_limit = |event| matches!(event, Event::TimeOut | Event::Stall | Event::Deadline);
         let has_passed = self.limits().any(|(event, limit)| is_limit(event) && over_after >= limit);

@@ -16,11 +16,11 @@ pub(crate) struct Site {
     started: NewFile,
     gate: NewFile,
     fuse: NewFile,
-    /// Runs until the gate is open, where the task is to wait for its turn.
+    /// Runs until the gate is open, if the task must wait for its turn.
     _first: Option<ProgressFuture<u32>>,
 }
 
-/// The task.
+/// The task of a case.
 pub(crate) trait Subject {
     fn handle(&self) -> &GroupHandle;
     /// Whether its executor has it. A map takes its inputs when it is polled.
@@ -31,7 +31,7 @@ pub(crate) trait Subject {
     fn is_asked_to_end(&self) -> bool;
     fn is_paused(&self) -> bool;
     fn is_over(&self) -> bool;
-    /// What else may happen to it.
+    /// Lets another event happen to it.
     fn happens(&mut self, event: Event);
 }
 
@@ -56,8 +56,8 @@ impl Site {
         Part::new(case.stage, case.end, &self.started, &self.gate, &self.fuse)
     }
 
-    /// What `poll` returns, which runs meanwhile, and what is documented up to then. Nothing if the machine is too busy for
-    /// the task to start within its limits.
+    /// Runs `poll` while the events happen, and returns what it returns and what is documented up to then. Returns
+    /// `None` if the machine is too busy for the task to start within its limits.
     pub(crate) fn play<S: Subject, T: Send>(
         &self,
         case: &Case,
@@ -75,7 +75,7 @@ impl Site {
                 eventually(&format!("{case:?}: it runs"), || !self.started.exists() || subject.is_over());
                 if self.started.exists() {
                     eprintln!("{case:?}: a limit has passed before it could start, on a machine that is busy");
-                    // Or else the one who joins the group waits for it.
+                    // Otherwise the join of the group would wait for the other task.
                     if case.has(Event::OtherFails) {
                         subject.happens(Event::OtherFails);
                     }
@@ -108,7 +108,7 @@ impl Site {
                 Event::ShutDown => drop(self.pool.shut_down()),
                 Event::ShutDownNow => drop(self.pool.shut_down_now()),
                 Event::OtherFails | Event::Drop => subject.happens(event),
-                // Time enough for what does not come.
+                // Long enough to see that the limit does not pass.
                 Event::TimeOut | Event::Stall | Event::Deadline if !is_over => thread::sleep(2 * limit),
                 Event::TimeOut | Event::Stall | Event::Deadline => {}
             }
@@ -124,7 +124,7 @@ impl Site {
     }
 }
 
-/// Has a worker ready, for that takes time.
+/// Starts a worker in advance, because that takes time.
 fn start_worker(pool: &Pool) {
     let [started, gate] = [(); 2].map(|()| NewFile::new());
     fs::write(gate.path(), GO).unwrap();

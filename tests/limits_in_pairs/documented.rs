@@ -9,16 +9,16 @@ pub(crate) enum Event {
     Cancel,
     Pause,
     Suspend,
-    /// After either of these.
+    /// After a pause or a suspension.
     Resume,
     TimeOut,
     Stall,
     Deadline,
     ShutDown,
     ShutDownNow,
-    /// Another task of its group, which is joined.
+    /// Another task of its group, which is joined, fails.
     OtherFails,
-    /// Of its group.
+    /// Its group is dropped.
     Drop,
 }
 
@@ -108,30 +108,30 @@ impl Documented {
                 self.outcome = Some(Error(TaskErrorKind::Stalled));
             }
             Event::TimeOut | Event::Stall => {}
-            // Whatever it is doing then.
+            // Whatever the task is doing then.
             Event::Deadline => self.outcome = Some(Error(TaskErrorKind::TimedOut)),
         }
     }
 
-    /// For time-outs. A pause takes effect in a progress call.
+    /// Whether time passes for the timeouts. A pause takes effect in a progress call.
     pub(crate) fn time_passes(&self) -> bool {
         match self.stage {
             Stage::Waits => false,
             Stage::Listens => !self.is_paused && !self.is_suspended,
-            // One that was cancelled goes on all the same.
+            // A cancelled task goes on although its pool is suspended.
             Stage::IsDeaf => !self.is_suspended || self.cancelled.is_some(),
         }
     }
 
     pub(crate) fn is_asked_to_end(&mut self, cause: CancelCause) {
         let cause = *self.cancelled.get_or_insert(cause);
-        // One that waits never starts, and a pause or a suspension keeps nobody from listening.
+        // A waiting task never starts, and neither a pause nor a suspension keeps a task from listening.
         if self.stage != Stage::IsDeaf {
             self.outcome = Some(Error(TaskErrorKind::Cancelled(cause)));
         }
     }
 
-    /// What it ends with, and how often it was started.
+    /// How the task ends, and how often it was started.
     pub(crate) fn in_the_end(self, end: End) -> (Outcome, u32) {
         if let Some(outcome) = self.outcome {
             return (outcome, self.tries);
@@ -143,7 +143,7 @@ impl Documented {
             (End::Asks | End::IsCutShort, None) | (End::Returns, _) => Value,
             (End::Fails, _) => Error(TaskErrorKind::Failed),
             (End::Panics, _) => Error(TaskErrorKind::Panicked),
-            // It is not tried again either.
+            // A cancelled task is not tried again either.
             (End::Crashes, _) | (End::CrashesOnce, Some(_)) => lost,
             (End::CrashesOnce, None) => return (Value, 2),
         };

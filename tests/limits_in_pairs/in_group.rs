@@ -1,4 +1,4 @@
-//! A task of a group, which is read, joined or dropped.
+//! A task of a group that is read, joined or dropped.
 
 use std::cell::RefCell;
 use std::iter;
@@ -20,16 +20,16 @@ use crate::course::{Site, Subject};
 use crate::documented::{Event, Outcome};
 use crate::part::play;
 
-/// What there is of the task beside its group.
+/// What the test has of the task beside its group.
 struct Member {
     id: TaskId,
     handle: GroupHandle,
     canceller: Canceller,
     updates: Receiver<ProgressState>,
     received: RefCell<Vec<ProgressState>>,
-    /// What is dropped has another task fail.
+    /// Dropping this makes another task fail.
     fail: Option<mpsc::Sender<()>>,
-    /// What is dropped has the group dropped.
+    /// Dropping this drops the group.
     group: Option<oneshot::Sender<()>>,
 }
 
@@ -81,7 +81,7 @@ impl Case {
         task.submit()
     }
 
-    /// Says what is other than it is documented.
+    /// The error says what differs from the documentation.
     pub(crate) fn play(&self) -> Result<(), String> {
         let (site, threads) = (Site::new(self), ThreadPoolExecutor::new(1));
         let (submitted, seen) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
@@ -107,12 +107,12 @@ impl Case {
                 Err(is_to_fail.recv().unwrap_err().into())
             }));
             is_running.recv().unwrap();
-            // A group that is paused goes on when it is joined: that comes first.
+            // Joining a group ends its pause, so the join comes first.
             Either::Left(group.join())
         } else {
             Either::Right(group)
         };
-        // The outcome, unless nobody is there to take it.
+        // The outcome, unless nothing is there to take it.
         let poll = move || match group {
             Either::Left(join) => join.wait().err().filter(|error| error.id() == id).map(Err),
             Either::Right(mut group) => match futures::executor::block_on(select(group.next(), is_to_be_dropped)) {
@@ -137,7 +137,7 @@ impl Case {
             same("the outcome", &Outcome::from(found), &expected)?;
         }
         observed("a receiver", &member.received.take(), &expected, last.as_ref())?;
-        // Of a group that is dropped, nobody calls these.
+        // Nothing calls the callbacks of a task whose group is dropped.
         if !self.has(Event::Drop) {
             observed("a callback", &mem::take(&mut *seen.lock().unwrap()), &expected, last.as_ref())?;
         }
@@ -156,12 +156,12 @@ impl Case {
             Outcome::Partial(cause) => Some(TaskErrorKind::Cancelled(cause)),
             Outcome::Error(kind) => Some(kind),
         };
-        // That of a task that was dropped is not known.
+        // The error of a dropped task is not known.
         if self.has(Event::Drop) { Ok(()) } else { same("the error in the report", &task.error, &kind) }
     }
 }
 
-/// Whether an observer has seen the end once and last, and as it is in the error.
+/// Checks that an observer has seen the end once and last, in the state that the error has.
 fn observed(
     who: &str,
     states: &[ProgressState],

@@ -52,7 +52,7 @@ impl Subject for Input {
 }
 
 impl Case {
-    /// A map has no deadline, and no inline task of it is there before it is polled.
+    /// A map has no deadline, and its inline tasks do not exist before it is polled.
     pub(crate) fn can_be_in_map(&self) -> bool {
         let is_of_group = [Event::Deadline, Event::OtherFails, Event::Drop].into_iter().any(|event| self.has(event));
         !is_of_group && (self.kind != Kind::Inline || self.stage != Stage::Waits)
@@ -63,7 +63,8 @@ impl Case {
         self.can_be_in_map() && !self.has(Event::TimeOut) && !self.has(Event::Stall)
     }
 
-    /// Behind so many others of its chunk. Says what is other than it is documented.
+    /// Plays the case as an input behind this many others of its chunk. The error says what differs from the
+    /// documentation.
     pub(crate) fn play_in_map(&self, others: usize) -> Result<(), String> {
         let (site, ready) = (Site::new(self), NewFile::new());
         fs::write(ready.path(), GO).unwrap();

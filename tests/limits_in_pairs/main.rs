@@ -1,5 +1,5 @@
-//! What becomes of a task to which two or three things happen, one after the other: on each executor, alone and within a map,
-//! against what the documentation says, which [`Documented`](documented::Documented) is in short.
+//! What becomes of a task to which two or three things happen, one after the other: on each executor, alone and within
+//! a map, compared with what the documentation says, as [`Documented`](documented::Documented) sums it up.
 
 mod case;
 mod course;
@@ -25,7 +25,7 @@ progress_executor::test_worker!(play);
 
 type Play = fn(&Case) -> Result<(), String>;
 
-/// Plays many at a time, for most of them wait; but of one test only, as they take time.
+/// Plays many cases at a time, because most of them wait; but only those of one test, because they take time.
 fn check(cases: Vec<Case>, play: Play) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +46,7 @@ fn check(cases: Vec<Case>, play: Play) {
     assert!(wrong.is_empty(), "{} of them: {wrong:#?}", wrong.len());
 }
 
-/// What waits within a case does so for [`DEADLINE`] at most, and then says what it has waited for.
+/// Each wait within a case lasts for [`DEADLINE`] at most, and then says what it has waited for.
 fn play_within_deadline(case: &Case, play: Play) -> Result<(), String> {
     let (done, result) = mpsc::channel();
     let case = case.clone();
@@ -57,7 +57,7 @@ fn play_within_deadline(case: &Case, play: Play) -> Result<(), String> {
     })
 }
 
-/// One of so many, if the environment variable `TEST_ONE_OF` does not say other.
+/// One case in this many, unless the environment variable `TEST_ONE_OF` says otherwise.
 fn sample(cases: Vec<Case>, one_of: usize) -> Vec<Case> {
     let one_of = env::var("TEST_ONE_OF").ok().and_then(|one_of| one_of.parse().ok()).unwrap_or(one_of);
     cases.into_iter().step_by(one_of).collect()
@@ -92,7 +92,8 @@ fn two_things_in_a_chunk() {
     check(sample(cases, 5), |case| case.play_in_map(1));
 }
 
-/// A suspension is a pause there, which is not told as one; and a task may not have gone on between two pauses.
+/// Behind a launcher, a suspension is a pause that is not shown as one; and a task may not have gone on between two
+/// pauses.
 #[test]
 fn one_pause_after_another_behind_a_launcher() {
     let rows = [
@@ -106,6 +107,6 @@ fn one_pause_after_another_behind_a_launcher() {
         events: events.to_vec(),
         end: End::Returns,
     };
-    // The first one apart, it takes some luck to go wrong.
+    // Except for the first row, these need some luck to go wrong.
     check(rows.map(case).into_iter().cycle().take(60).collect(), Case::play);
 }

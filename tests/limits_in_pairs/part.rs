@@ -17,7 +17,7 @@ pub(crate) enum Kind {
     Inline,
     Threads,
     Processes,
-    /// Behind another command, as they are on other machines: they share no memory with the program.
+    /// Started through another command, as on other machines: they share no memory with the program.
     Launched,
 }
 
@@ -32,26 +32,26 @@ impl Kind {
 pub(crate) enum Stage {
     /// It has not started.
     Waits,
-    /// It makes one progress call after the other, and ends when one says that it is to.
+    /// It makes one progress call after the other, and ends when one tells it to.
     Listens,
     /// It makes no progress call.
     IsDeaf,
 }
 
-/// What its function does after that.
+/// What the task's function does after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum End {
-    /// A progress call, and returns what that says, or a value.
+    /// Makes a progress call, and returns its error, or a value.
     Asks,
-    /// Returns a value without a look.
+    /// Returns a value without a progress call.
     Returns,
-    /// Returns as much as its iterator has given.
+    /// Returns a value after an iterator, which may have been cut short.
     IsCutShort,
     Fails,
     Panics,
-    /// Takes its worker with it.
+    /// Ends its worker.
     Crashes,
-    /// The same the first time, and may be tried again.
+    /// The same the first time; it may be retried.
     CrashesOnce,
 }
 
@@ -69,11 +69,11 @@ pub(crate) const GO_WHEN_TOLD: &str = "told";
 pub(crate) struct Part {
     stage: Stage,
     end: End,
-    /// It removes this when it has started.
+    /// The task removes this when it has started.
     started: PathBuf,
-    /// It goes on when there is a word in this.
+    /// The task goes on when there is a word in this.
     gate: PathBuf,
-    /// It crashes once while this is there.
+    /// The task crashes once, while this is there.
     fuse: PathBuf,
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn play(part: Part, progress: &Updater) -> TaskResult<u32> {
         thread::sleep(Duration::from_micros(500));
     };
     if word == GO_WHEN_TOLD {
-        // A request takes some time to another process.
+        // A request takes some time to reach another process.
         eventually("it is told that it is to end", || progress.is_cancelled());
     }
     match part.end {
@@ -105,7 +105,7 @@ pub(crate) fn play(part: Part, progress: &Updater) -> TaskResult<u32> {
         End::Returns => {}
         End::IsCutShort => drop(progress.iter(0..3).find(Result::is_err)),
         End::Fails => return Err("on purpose".into()),
-        // Without a message.
+        // Without the message of the panic hook.
         End::Panics => std::panic::resume_unwind(Box::new("on purpose")),
         End::Crashes => std::process::exit(3),
         End::CrashesOnce => {
@@ -128,7 +128,7 @@ impl Pool {
         match kind {
             Kind::Inline => Self::Inline(SyncExecutor::new()),
             Kind::Threads => Self::Threads(ThreadPoolExecutor::new(1)),
-            // A task that does not listen is not to be killed.
+            // A task that does not listen must not be killed.
             Kind::Processes | Kind::Launched => {
                 let builder = ProcessPoolExecutor::builder().max_workers(1).cancel_grace(DEADLINE);
                 let is_launched = kind == Kind::Launched;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::reader::{Arrow, Place};
 
-/// From file to file, with the first line that says so.
+/// From file to file, with the first line that names something there.
 pub(crate) type Arrows<'a> = BTreeMap<&'a str, BTreeMap<&'a str, &'a Place>>;
 
 pub(crate) fn by_file(arrows: &[Arrow]) -> Arrows<'_> {
@@ -18,14 +18,14 @@ pub(crate) fn by_file(arrows: &[Arrow]) -> Arrows<'_> {
     by_file
 }
 
-/// For each arrow that is part of a circle the shortest one, each told once, short ones first.
+/// The shortest circle of each arrow that is part of one; each circle once, short ones first.
 pub(crate) fn circles<'a>(arrows: &Arrows<'a>) -> Vec<Vec<&'a Place>> {
     let mut circles = BTreeSet::new();
     for (&from, targets) in arrows {
         for (&to, &place) in targets {
             if let Some(mut circle) = shortest_way(arrows, to, from) {
                 circle.insert(0, place);
-                // However it was entered, it is told from the same file on.
+                // Wherever it was entered, a circle starts at the same file.
                 let first = (0..circle.len()).min_by_key(|&at| circle[at]).expect("a circle has an arrow");
                 circle.rotate_left(first);
                 circles.insert((circle.len(), circle));
@@ -35,7 +35,7 @@ pub(crate) fn circles<'a>(arrows: &Arrows<'a>) -> Vec<Vec<&'a Place>> {
     circles.into_iter().map(|(_, circle)| circle).collect()
 }
 
-/// The lines of a circle, one by one.
+/// The places of a circle, one after the other.
 pub(crate) fn told(circle: &[&Place]) -> String {
     let places: Vec<String> = circle.iter().chain(circle.first()).map(ToString::to_string).collect();
     places.join(" -> ")

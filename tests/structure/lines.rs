@@ -12,7 +12,7 @@ use crate::tokens::tokens_of;
 /// The lines of a file, without those for tests.
 pub(crate) struct Lines {
     pub(crate) code: BTreeSet<usize>,
-    /// Those that hold nothing else.
+    /// The lines that hold nothing but comments.
     pub(crate) comments: BTreeSet<usize>,
 }
 
@@ -45,7 +45,7 @@ fn collect(tokens: TokenStream, text: &[&str], lines: &mut BTreeSet<usize>) {
     }
 }
 
-/// Whether a token is of the attribute that a doc comment becomes.
+/// Whether a token is part of the attribute that a doc comment becomes.
 fn is_doc_comment(token: &TokenTree, text: &[&str]) -> bool {
     let start = token.span().start();
     let is_slash = matches!(token, TokenTree::Punct(punct) if punct.as_char() == '/');

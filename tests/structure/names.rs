@@ -1,4 +1,4 @@
-//! The names that modules have, and what paths made of them stand for.
+//! The names of modules, and what paths made of them stand for.
 
 use std::collections::BTreeMap;
 
@@ -23,12 +23,12 @@ pub(crate) enum Entry {
     Import(Import),
 }
 
-/// A `use` of one name, or of all that a module has.
+/// A `use` of one name, or of all names of a module.
 #[derive(Clone)]
 pub(crate) struct Import {
     pub(crate) path: Vec<String>,
     pub(crate) line: usize,
-    /// Nothing outside of its module, and of what is within that, sees it.
+    /// Only its module, and what is within that, sees it.
     pub(crate) is_private: bool,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Found {
 
 /// What is being looked up.
 struct Search {
-    /// Whose names and imports are in scope.
+    /// The module whose names and imports are in scope.
     viewer: ModuleId,
     /// The imports that are being followed.
     trail: Vec<(ModuleId, String)>,
@@ -60,7 +60,7 @@ impl Names {
     pub(crate) fn find(&self, viewer: ModuleId, path: &[String]) -> Vec<Found> {
         let search = &mut Search { viewer, trail: Vec::new() };
         match path {
-            // The import of a single name has been seen already, unless it is one of all names.
+            // The import of a single name has been seen already, unless it comes from a glob.
             [name] if !is_rooted(path) => self.look_up_globs(viewer, name, search),
             _ => self.resolve(path, search),
         }
@@ -82,12 +82,12 @@ impl Names {
             "super" => vec![self.module(self.parent(search.viewer))],
             name => {
                 let found = self.look_up(search.viewer, name, search);
-                // How the name has come into scope, its import tells.
+                // The import of the name tells how it has come into scope.
                 found.into_iter().map(|it| Found { through: None, ..it }).collect()
             }
         };
         for segment in &path[1..] {
-            // Only what is a type can have something inside, so a function of the same name is not meant.
+            // Only a module or a type can have something inside, so a function of the same name is not meant.
             if found.iter().any(|it| it.module.is_some()) {
                 found.retain(|it| it.module.is_some());
             }
@@ -121,7 +121,7 @@ impl Names {
         if found.is_empty() { self.look_up_globs(module, name, search) } else { found }
     }
 
-    /// What an import stands for. What comes from another crate counts as defined by the import.
+    /// What an import stands for. A name of another crate counts as defined by the import.
     fn follow(&self, module: ModuleId, name: &str, import: &Import, search: &mut Search) -> Vec<Found> {
         if import.is_private && !self.is_within(search.viewer, module) {
             return Vec::new();
@@ -155,7 +155,7 @@ impl Names {
         found
     }
 
-    /// Goes on as an import of `module` sees it, unless that goes round in a circle.
+    /// Goes on as an import of `module` sees it, unless that would go round in a circle.
     fn search_from(
         &self,
         module: ModuleId,

@@ -28,7 +28,7 @@ impl Order {
         order
     }
 
-    /// Adds what stands below what stands below.
+    /// Adds what stands below indirectly.
     fn close(&mut self) {
         for _ in 0..self.below.len() {
             let before = self.below.clone();

@@ -1,4 +1,4 @@
-//! Reads from the sources which file of a crate names something that another file defines.
+//! Finds out from the sources which files of a crate name something that another file defines.
 //!
 //! Items, modules and `use` come from the syntax tree. All other paths are found among the tokens, so that those within
 //! macros and attributes are seen like any other. Every `#[cfg]` branch is read, except `#[cfg(test)]`.
@@ -38,9 +38,9 @@ pub(crate) struct Arrow {
     pub(crate) to: String,
     /// As it is written.
     pub(crate) path: String,
-    /// The import in a third file by way of which the name is found.
+    /// The import in a third file through which the name is found.
     pub(crate) through: Option<Place>,
-    /// It stands in a macro for other crates, which can name public paths only.
+    /// The path stands in a macro for other crates, which can name only public paths.
     pub(crate) is_exported: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Graph {
     pub(crate) files: BTreeSet<String>,
     /// The files of modules for tests.
     pub(crate) test_files: BTreeSet<String>,
-    /// By file, the lines of what is for tests.
+    /// The lines for tests, by file.
     pub(crate) test_lines: BTreeMap<String, BTreeSet<usize>>,
     /// Paths into this crate that lead nowhere, as far as the reader can see.
     pub(crate) unresolved: Vec<(Place, String)>,
@@ -191,14 +191,14 @@ impl Reader<'_> {
                 Name::Is(name) => self.add(module, name, Entry::Import(import)),
                 Name::None => {}
             }
-            // A name of its own stands for itself, be it of this module or of another crate.
+            // A single name stands for itself, whether it is of this module or of another crate.
             if path.len() > 1 || is_rooted(&path) {
                 self.mentions.push(Mention { module, path, line, is_exported });
             }
         }
     }
 
-    /// Notes the items that a macro is given, as `pin_project!` and `thread_local!` are.
+    /// Notes the items that a macro call contains, such as those in `pin_project!` and `thread_local!`.
     fn define_within(&mut self, tokens: TokenStream, module: ModuleId) {
         const KEYWORDS: [&str; 8] = ["struct", "enum", "union", "trait", "type", "static", "const", "fn"];
         let tokens: Vec<TokenTree> = tokens.into_iter().collect();

@@ -22,10 +22,10 @@ fn read_all(sources: &[(&str, &str)]) -> Graph {
     read(&sources.collect::<Sources>(), "src/lib.rs")
 }
 
-/// An arrow: line, path, defining file, and the file by way of which it was found.
+/// An arrow: line, path, defining file, and the file through which it was found.
 type Row<'a> = (usize, &'a str, &'a str, Option<&'a str>);
 
-/// Checks what arrows the file `src/it.rs` has.
+/// Checks which arrows the file `src/it.rs` has.
 #[track_caller]
 fn assert_arrows(it: &str, expected: &[Row<'_>]) {
     let graph = read_with(it);
@@ -218,7 +218,7 @@ fn a_wrong_import_is_found() {
     assert!(violations.iter().any(|it| it.starts_with(&begin)), "{begin}: {violations:#?}");
 }
 
-/// What everybody knows of the library.
+/// Arrows that are known to everyone who knows the library.
 #[test]
 fn the_known_arrows_are_found() {
     let known = [

@@ -56,7 +56,7 @@ const ORDER: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The lines of code that a file has at the most.
+/// The most lines of code that a file may have.
 const MAX_LINES: usize = 450;
 
 /// What only some platforms have, and the only places that may know of it: processes, the job control of a terminal, and
@@ -109,7 +109,7 @@ fn every_file_is_read_and_every_path_understood() {
 
 #[test]
 fn imports_point_downwards() {
-    // One line for two files will do.
+    // One line for each pair of files is enough.
     let arrows = GRAPH.arrows.iter().map(|arrow| ((&arrow.from.file, &arrow.to), arrow)).rev();
     let violations = arrows.collect::<BTreeMap<_, _>>().into_values().filter_map(violation_of_order);
     assert_none(
@@ -238,7 +238,7 @@ fn lints_are_silenced_for_a_reason() {
     assert_none("`allow` and `expect` say why, in a `reason` or in a comment on the line", violations);
 }
 
-/// Stable since 1.88 only, and no lint knows.
+/// Let chains are stable only since 1.88, and no lint finds them.
 #[test]
 fn there_are_no_let_chains() {
     let mut violations = Vec::new();

@@ -7,7 +7,7 @@ pub(crate) fn tokens_of(file: &str, source: &str) -> TokenStream {
     source.parse().unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// The path that begins with the first token, and how many tokens it has.
+/// The path that begins with the first token, and the number of its tokens.
 pub(crate) fn path_at(tokens: &[TokenTree]) -> (Vec<String>, usize) {
     let mut path = vec![plain(&tokens[0])];
     let mut length = 1;
@@ -22,7 +22,7 @@ pub(crate) fn path_at(tokens: &[TokenTree]) -> (Vec<String>, usize) {
 }
 
 /// Whether a word after these tokens can be the start of a path: not a field, a lifetime, the argument of a macro, nor
-/// what follows upon `<T>::` or the `::` of another crate.
+/// what follows `<T>::` or the `::` of another crate.
 pub(crate) fn starts_path(before: &[TokenTree], word: &str) -> bool {
     match before {
         [.., first, second] if is_punct(first, '.') && is_punct(second, '.') => true,
@@ -46,10 +46,10 @@ pub(crate) fn is_word(token: Option<&TokenTree>, word: &str) -> bool {
     matches!(token, Some(TokenTree::Ident(ident)) if ident == word)
 }
 
-/// An import within a function or a macro, and how many tokens it has.
+/// An import within a function or a macro, and the number of its tokens.
 pub(crate) fn parse_use(tokens: &[TokenTree]) -> Option<(ItemUse, usize)> {
     let end = tokens.iter().position(|token| is_punct(token, ';'))?;
-    // Of `$crate`, the name is enough.
+    // For `$crate`, the name is enough.
     let tokens = tokens[..=end].iter().filter(|token| !is_punct(token, '$')).cloned();
     Some((syn::parse2(tokens.collect()).ok()?, end + 1))
 }
@@ -84,7 +84,7 @@ pub(crate) fn unreasoned(tokens: TokenStream, report: &mut impl FnMut(usize)) {
     }
 }
 
-/// Whether what follows upon these tokens is the bracket of an attribute.
+/// Whether the bracket of an attribute can follow these tokens.
 fn is_attribute(before: &[TokenTree]) -> bool {
     match before {
         [.., hash, mark] if is_punct(mark, '!') => is_punct(hash, '#'),

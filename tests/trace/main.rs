@@ -1,5 +1,5 @@
-//! Traces of reports, held to what is documented of the [trace event format], of which readers pass over in silence what
-//! they do not understand, and to what [`viewers`] make of them.
+//! Traces of reports, compared with the documentation of the [trace event format], because readers silently skip what
+//! they do not understand, and with what [`viewers`] make of them.
 //!
 //! [trace event format]: https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 
@@ -32,10 +32,10 @@ fn double(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
 }
 
-/// Names that would end what they stand in, if they were not escaped.
+/// Names that would end the text around them if they were not escaped.
 const NASTY_NAMES: [&str; 3] = ["\"日本語\" \\ \n\r\t\u{0}\u{1b}[31m\u{2028}👩‍👧", "</script>", ""];
 
-/// Of tasks on threads and in processes: finished, failed, lost, tried again, cancelled, refused.
+/// A report of tasks on threads and in processes: finished, failed, lost, tried again, cancelled, refused.
 fn report_of_all_kinds() -> GroupReport {
     within_deadline(|| {
         let threads = ThreadPoolExecutor::new(2);
@@ -76,10 +76,10 @@ fn events(report: &GroupReport) -> Vec<Map<String, Value>> {
     trace["traceEvents"].as_array().unwrap().iter().map(|event| event.as_object().unwrap().clone()).collect()
 }
 
-/// Of the names that the format has for colours, those that are used here.
+/// The colour names of the format that are used here.
 const COLOURS: [&str; 5] = ["good", "bad", "terrible", "grey", "thread_state_runnable"];
 
-/// What an event of each phase has to have, and what it may have.
+/// Checks that an event has everything that its phase requires, and nothing that it does not allow.
 fn check_event(event: &Map<String, Value>) {
     let (required, optional): (&[&str], &[&str]) = match event["ph"].as_str().unwrap() {
         "X" => (&["name", "ph", "pid", "tid", "ts", "dur"], &["cat", "cname", "args"]),
@@ -140,7 +140,7 @@ fn check_names(events: &[Map<String, Value>]) {
     }
 }
 
-/// Spans of a lane follow each other: readers make a mess of such as overlap.
+/// The spans of a lane follow each other: readers make a mess of spans that overlap.
 fn check_lanes(events: &[Map<String, Value>]) {
     let mut lanes: BTreeMap<Track, Vec<(u64, u64)>> = BTreeMap::new();
     for event in events.iter().filter(|event| event["ph"] == "X") {

