@@ -24,7 +24,7 @@ fn double(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
 }
 
-/// Too much for a thread that only waits.
+/// An output of more than 4 KiB is too much for a thread that only waits: it leaves the decoding to the resident.
 fn text(len: usize, _: &Updater) -> TaskResult<String> {
     Ok("x".repeat(len))
 }
@@ -66,7 +66,7 @@ fn pool() -> &'static ProcessPoolExecutor {
 impl<'de> Deserialize<'de> for Waiting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let n = u64::deserialize(deserializer)?;
-        // As long as what a resident decodes itself.
+        // So large that only the resident decodes it.
         assert_eq!(pool().submit(text, 10_000).wait().unwrap().len(), 10_000);
         Ok(Self(pool().submit(double, n).wait().unwrap()))
     }

@@ -12,9 +12,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// For each task.
+/// The most bytes that a task may take.
 const MOST: usize = 128;
-/// In addition, for each whose future was polled.
+/// In addition, for each task whose future was polled.
 const WAKER: usize = 2 * size_of::<usize>();
 
 const TIME: Duration = Duration::from_secs(60);

@@ -621,8 +621,8 @@ fn who_is_to_wait_where_it_leads_makes_room_for_another() {
     });
 }
 
-/// The resident leads until an event comes or it is disturbed: it makes room for a follower, and is called when nobody
-/// leads any more.
+/// The resident leads until an event comes or it is disturbed: it makes room for a follower, and is called when no
+/// thread leads any more.
 #[test]
 fn the_resident_makes_room_for_a_guest_and_is_called_back() {
     let mut model = loom::model::Builder::new();

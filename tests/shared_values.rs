@@ -82,7 +82,7 @@ fn seen(table: &Table) -> Seen {
     (table.0.clone(), process::id(), DECODED.load(Ordering::SeqCst))
 }
 
-/// Shared values may stand anywhere.
+/// Shared values may occur anywhere in an input.
 #[derive(Clone, Serialize, Deserialize)]
 struct Input {
     numbers: Shared<Vec<f64>>,
@@ -145,7 +145,7 @@ fn take_apart(input: Woven, _: &Updater) -> TaskResult<String> {
     Ok(format!("{number} {} {} {nothing:?} {} {any:?}", place.x, time.hour, tagged.x))
 }
 
-/// Ends its process at that number, once in the program.
+/// Ends its process at the number `end`.
 fn end_at((table, n, end): (Shared<Table>, u64, u64), _: &Updater) -> TaskResult<Seen> {
     if n == end {
         process::exit(7);

@@ -116,7 +116,7 @@ fn who_gives_up_waiting_leaves_the_place_to_others() {
             for timeout in [0, 500, 2_000, 5_000].map(Duration::from_micros) {
                 let (pool, is_over) = (&pool, &is_over);
                 scope.spawn(move || {
-                    // One of both workers is busy for ever, the others wait for it.
+                    // Until it is cancelled, an endless task occupies a worker, or waits for one.
                     let mut endless = pool.submit(tick_forever, ());
                     while !is_over.load(Ordering::SeqCst) {
                         let start = Instant::now();
@@ -167,7 +167,7 @@ fn tasks_of_several_executors_are_waited_for_together() {
     });
 }
 
-/// The thread of a task waits, and the thread that it has kept waiting.
+/// The thread of a task waits, and so does the thread that joins the tasks.
 #[test]
 fn a_task_on_a_thread_may_wait_for_those_of_processes() {
     within_deadline(|| {

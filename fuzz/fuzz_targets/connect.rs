@@ -78,7 +78,7 @@ struct Pieces {
 impl Pieces {
     fn next(&mut self) -> usize {
         self.seed = self.seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        // Short and long ones.
+        // Short and long pieces.
         1 << ((self.seed >> 8) % 10)
     }
 }

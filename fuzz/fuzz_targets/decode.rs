@@ -120,7 +120,7 @@ impl Pieces {
             0 => usize::MAX,
             1 => 1 + random % 16,
             2 => 1 + random % 4096,
-            // Short and long ones.
+            // Short and long pieces.
             _ => 1 << (random % 17),
         }
     }

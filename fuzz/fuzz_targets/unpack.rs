@@ -38,7 +38,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// How much serde may allocate at once for a sequence, whatever length that claims to have.
 const ADVANCE: usize = 1024 * 1024;
-/// How many sequences may be inside of one another.
+/// How deeply sequences may be nested.
 const DEPTH: usize = 130;
 /// How much larger than its bytes a value can be: an element may take one byte there, and some hundreds here, which
 /// grow with room for as many again.

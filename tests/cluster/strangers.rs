@@ -208,7 +208,6 @@ fn dead_addresses_that_are_advertised_first_do_no_harm() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         // Addresses without a host, without a listener, and with a listener that says nothing: one after the other,
         // they would take longer than this test may.
-        // than this test may.
         let silent = iter::repeat_n(silent.local_addr().unwrap().to_string(), 50);
         let dead = ["192.0.2.1:9".into(), format!("127.0.0.1:{}", free_port())].into_iter().chain(silent);
         let advertised: Vec<String> = dead.chain([format!("127.0.0.1:{port}")]).collect();

@@ -373,7 +373,7 @@ fn on_three_threads(progress: &Updater, work: fn(u64, &SharedUpdater) -> TaskRes
     let shared = progress.shared();
     std::thread::scope(|scope| {
         let threads = [(); 3].map(|()| scope.spawn(|| work(n, &shared)));
-        // The updates of an inline task are shown by the thread that polls it.
+        // The thread that polls an inline task shows its updates.
         while threads.iter().any(|thread| !thread.is_finished()) && progress.update(0).is_ok() {
             std::thread::yield_now();
         }

@@ -244,7 +244,7 @@ fn events_start_with_the_current_progress_and_end_for_good() {
     assert!(events.is_terminated());
     assert!(matches!(hand.poll_next(&mut events), Poll::Ready(None)));
 
-    // Until a task is added.
+    // Only until a task is added.
     events.get_mut().add(executor.submit(count, 1));
     assert!(!events.is_terminated());
     let rest: Vec<_> = smol::block_on(events.by_ref().collect());

@@ -1,4 +1,4 @@
-//! Parts of a task's work: what they count in the whole, wherever and however they end.
+//! Parts of a task's work: what they add to the whole, wherever and however they end.
 
 use std::iter;
 use std::mem;

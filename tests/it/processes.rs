@@ -378,7 +378,7 @@ fn a_worker_is_replaced_after_so_many_tasks() {
 fn a_worker_is_replaced_after_so_many_inputs_of_a_map() {
     within_deadline(|| {
         let pool = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_worker(25).build().unwrap();
-        // So many that they are gathered, as short as they are.
+        // So many short inputs that the map gathers them in chunks.
         let workers: Vec<u32> = pool.map(process_id, [(); 200]).blocking().map(Result::unwrap).collect();
         let runs: Vec<usize> = workers.chunk_by(|a, b| a == b).map(<[u32]>::len).collect();
         assert_eq!(runs, [25; 8]);

@@ -333,7 +333,7 @@ fn a_program_that_the_dynamic_loader_runs_has_workers() {
     });
 }
 
-/// Here it is another program in the workers as well.
+/// Here `/proc/self/exe` is another program, in the workers as well.
 #[test]
 fn a_program_that_valgrind_runs_has_workers_that_it_runs_too() {
     if Command::new("valgrind").arg("--version").output().is_err() {

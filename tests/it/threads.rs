@@ -230,7 +230,7 @@ impl Wake for FreesWorker {
     fn wake(self: Arc<Self>) {
         self.gate.lock().unwrap().open();
         let ended = match self.thread_ended.lock().unwrap().recv_timeout(Duration::from_secs(20)) {
-            // The sender went with the thread.
+            // The sender was dropped with the thread.
             Err(mpsc::RecvTimeoutError::Disconnected) => Ok(()),
             other => other,
         };

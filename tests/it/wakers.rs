@@ -122,7 +122,7 @@ fn the_waker_of_a_future_may_ask_for_anything_and_poll_in_place() {
         let handle = Arc::downgrade(&task);
         let (waker, woken) = acting(move || {
             let Some(task) = handle.upgrade() else { return };
-            // Held by the test only while nobody wakes.
+            // The test holds the lock only while no wake-up comes.
             let Ok(mut task) = task.try_lock() else { return };
             let _ = (task.progress(), task.updates(), canceller.is_cancelled(), updates.try_recv());
             let _ = poll(&mut *task, Waker::noop());

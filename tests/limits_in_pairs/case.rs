@@ -87,7 +87,7 @@ impl Case {
         self.excused(has_passed && *expected != Outcome::Error(error.kind().clone()))
     }
 
-    /// The same, according to how the task has ended, where nothing has its error.
+    /// The same, according to how the task has ended, where its error is not available.
     pub(crate) fn is_late_unseen(&self, found: Status, expected: &Outcome, over_after: Duration) -> bool {
         let is_limit = |event| matches!(event, Event::TimeOut | Event::Stall | Event::Deadline);
         let has_passed = self.limits().any(|(event, limit)| is_limit(event) && over_after >= limit);

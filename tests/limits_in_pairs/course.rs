@@ -23,7 +23,7 @@ pub(crate) struct Site {
 /// The task of a case.
 pub(crate) trait Subject {
     fn handle(&self) -> &GroupHandle;
-    /// Whether its executor has it. A map takes its inputs when it is polled.
+    /// Whether the executor has the task. A map takes its inputs when it is polled.
     fn is_submitted(&self) -> bool {
         true
     }

@@ -258,7 +258,7 @@ fn what_a_task_has_left_behind_holds_up_no_other_task() {
         // From now on the thread is heard on standard error only.
         executor.submit(count, 10).wait().unwrap();
         gate.wait();
-        // Meanwhile the pipe is full, and will remain so.
+        // By now the pipe is full, and stays full.
         for _ in 0..5000 {
             assert_eq!(executor.submit(count, 10).wait().unwrap(), 10);
         }

@@ -207,7 +207,7 @@ fn text() {
     logger.join().unwrap();
 }
 
-/// Two characters of two columns each do not fit at the end of a row.
+/// A line whose characters of two columns each do not fit exactly into a row.
 fn wide_line(columns: usize) -> String {
     format!("x{}", "語".repeat(columns))
 }

@@ -120,7 +120,7 @@ fn span(event: &Map<String, Value>) -> (u64, u64) {
     (start, start + nanoseconds(&event["dur"]))
 }
 
-/// Each machine and each lane has one name, and nothing is on one that has none.
+/// Each machine and each lane has one name, and no event is on one without a name.
 fn check_names(events: &[Map<String, Value>]) {
     let (mut processes, mut threads) = (BTreeMap::new(), BTreeMap::new());
     for event in events.iter().filter(|event| event["ph"] == "M") {

