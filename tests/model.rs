@@ -504,7 +504,7 @@ impl Follower for Sleeper {
     }
 }
 
-/// The threads that the coming events wake, the next event last.
+/// The threads that the coming events wake, in reverse order.
 type Events = Vec<Arc<Sleeper>>;
 
 fn drive(events: &mut Events) {
@@ -561,7 +561,7 @@ fn three_wait<D: Send + 'static>(
     });
 }
 
-/// A promoted thread may have been woken before, and leave: then the next one leads.
+/// A promoted thread may have been woken before: it leaves, and the next one leads.
 #[test]
 fn of_three_who_wait_none_is_forgotten() {
     three_wait(2, |[first, second, third]| vec![third.clone(), second.clone(), first.clone()], drive, |_| ());

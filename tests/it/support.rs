@@ -196,8 +196,8 @@ pub(crate) fn with_time_enough<R>(limit: Duration, attempt: impl Fn(Duration) ->
     limits.into_iter().find_map(attempt).expect("it takes too long, whatever the limit")
 }
 
-/// Measures how busy the machine is while `run` runs: the longest time between two turns of a thread that wants one
-/// every millisecond.
+/// Measures how busy the machine is while `run` runs: the longest time that a thread which wants to go on every
+/// millisecond had to wait.
 pub(crate) fn longest_wait_during<R>(run: impl FnOnce() -> R) -> (R, Duration) {
     let (end, is_over) = mpsc::channel::<()>();
     let watcher = thread::spawn(move || {
