@@ -73,7 +73,7 @@ fn what_a_forked_process_drops_is_still_there_for_the_program() {
                 timed_out.remove();
             }
         });
-        assert!(!timed_out.exists(), "no time-out passes in a process that was forked");
+        assert!(!timed_out.exists(), "no timeout passes in a process that was forked");
         std::fs::write(&path, "").unwrap();
         assert!(running.wait().is_ok());
         assert_eq!(waiting.join().wait().unwrap(), [100; 3]);
