@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{iter, mem, thread};
 
-use crate::codec::Encoded;
+use crate::codec::{Encoded, references};
 use crate::error::chain::is_cancellation;
 use crate::error::defect::Defect;
 use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, guard};
@@ -211,7 +211,7 @@ impl<W: Work> Body for Slot<W> {
 
 /// Decodes what a function returned in another process.
 pub(crate) fn decode_output<T>(decode: impl FnOnce() -> Result<T, BoxError>) -> Result<T, BoxError> {
-    guard(decode).map_err(|source| Defect::Output(source).into())
+    references::aside(|| guard(decode)).map_err(|source| Defect::Output(source).into())
 }
 
 /// Decodes the outcome of a function in another process: its output, or what it returned although it was cancelled. `error`
@@ -361,7 +361,7 @@ pub(crate) fn run_from(task: TaskRef, context: Context, free_since: u64) -> (Con
     task.core.set_thread(THREAD.with(|number| *number));
     task.core.start_clock(free_since);
     watchdog::watch(&task);
-    let (context, ending) = task.body.execute(task.clone(), context);
+    let (context, ending) = references::aside(|| task.body.execute(task.clone(), context));
     let is_free = ending.is_some_and(|ending| settle(&task, ending) == Settled::Quietly);
     (context, if is_free { task.core.stopped_at() } else { 0 })
 }

@@ -22,7 +22,18 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::support::{eventually, within_deadline};
 
-progress_executor::test_worker!(look_at, sum, end_at, hand_back, look_up, keep, answer, look_within, take_apart);
+progress_executor::test_worker!(
+    look_at,
+    sum,
+    end_at,
+    hand_back,
+    look_up,
+    keep,
+    answer,
+    look_within,
+    take_apart,
+    look_behind
+);
 
 /// What happens to tables, counted in each process.
 static ENCODED: AtomicUsize = AtomicUsize::new(0);
@@ -163,6 +174,42 @@ fn hand_back(table: Shared<Table>, _: &Updater) -> TaskResult<(Shared<Table>, St
 /// Looks at a shared value within another one.
 fn look_within(outer: Shared<(u8, Shared<Table>)>, _: &Updater) -> TaskResult<String> {
     Ok(outer.1.0.clone())
+}
+
+/// An input that waits for other tasks while it is encoded, and again while it is decoded.
+struct Errands(Shared<Table>);
+
+impl Errands {
+    /// What tasks make of the table on a thread that encodes or decodes this.
+    fn run(table: &Shared<Table>) -> Result<(), TaskError> {
+        let in_process =
+            ProcessPoolExecutor::builder().max_workers(1).initializer(keep, table.clone()).build().unwrap();
+        let (again, _) = in_process.submit(hand_back, table.clone()).wait()?;
+        assert_eq!(again, *table);
+        assert_eq!(in_process.submit(look_up, ()).wait()?, table.0);
+        let here = SyncExecutor::new().submit(hand_back, table.clone());
+        assert_eq!(here.wait()?.1, format!("{:?}", table.0), "as it looks to other crates");
+        Ok(())
+    }
+}
+
+impl Serialize for Errands {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::run(&self.0).map_err(S::Error::custom)?;
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Errands {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let table = Shared::deserialize(deserializer)?;
+        Self::run(&table).map_err(D::Error::custom)?;
+        Ok(Self(table))
+    }
+}
+
+fn look_behind(errands: Errands, _: &Updater) -> TaskResult<String> {
+    Ok(errands.0.0.clone())
 }
 
 static KEPT: Mutex<Option<Shared<Table>>> = Mutex::new(None);
@@ -323,6 +370,20 @@ fn in_outputs_and_elsewhere_it_is_the_value_itself() {
         assert_eq!(executor.submit(look_within, outer).wait().unwrap(), "one");
         let executor = ProcessPoolExecutor::builder().max_workers(1).initializer(keep, Shared::new(Table::new("kept")));
         assert_eq!(executor.build().unwrap().submit(look_up, ()).wait().unwrap(), "kept");
+    });
+}
+
+#[test]
+fn it_is_the_value_itself_in_what_is_run_while_an_input_that_has_it_is_on_its_way() {
+    within_deadline(|| {
+        let _counting = counting();
+        let executor = ProcessPoolExecutor::new(1).unwrap();
+        let errands = || Errands(Shared::new(Table::new("one")));
+        let single = executor.submit(look_behind, errands()).wait();
+        let chunk = executor.map(look_behind, [errands(), errands()]).chunks(2);
+        for text in chunk.blocking().chain([single]) {
+            assert_eq!(text.unwrap(), "one");
+        }
     });
 }
 

@@ -113,6 +113,13 @@ pub(crate) fn without<R>(encode: impl FnOnce() -> R) -> R {
     encode()
 }
 
+/// Runs something else while this thread may be encoding or decoding an input: user code that waits there can run any task.
+/// Shared values that such a task encodes or decodes are whole.
+#[inline]
+pub(crate) fn aside<R>(run: impl FnOnce() -> R) -> R {
+    if are_wanted() || IS_DECODING.get() { without(|| decoding(false, run)) } else { run() }
+}
+
 /// Whether a shared value must be encoded as a reference.
 pub(crate) fn are_wanted() -> bool {
     REFERENCES.with_borrow(|references| references.is_some())

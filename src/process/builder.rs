@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
-use crate::codec;
+use crate::codec::{self, references};
 use crate::error::{TaskResult, guard};
 use crate::process::error::ProcessPoolError;
 #[cfg(unix)]
@@ -156,8 +156,8 @@ impl ProcessPoolBuilder {
     {
         // The worker calls the function that it has registered.
         drop(task);
-        self.settings.initializer =
-            Some(GivenInitializer { function: RemoteFn::of::<F>(), input: guard(|| codec::encode(input)) });
+        let input = references::aside(|| guard(|| codec::encode(input)));
+        self.settings.initializer = Some(GivenInitializer { function: RemoteFn::of::<F>(), input });
         self
     }
 
