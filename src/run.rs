@@ -269,7 +269,11 @@ fn judge<O: Send + 'static>(
 
 /// The outcome of a task whose function has returned this error: cancelled or failed.
 fn failed(core: &Core, function: fn() -> &'static str, source: BoxError) -> TaskError {
-    if core.state.load() & state::CANCEL != 0 && is_cancellation(&*source) {
+    let word = core.state.load();
+    let is_cancelled = word & state::CANCEL != 0 && is_cancellation(&*source);
+    // A part that could not be encoded: the task was cancelled all the same.
+    let is_of_part = word & state::CUT_SHORT != 0 && matches!(source.downcast_ref(), Some(Defect::Output(_)));
+    if is_cancelled || is_of_part {
         return cancelled(core, function, source);
     }
     core.error(TaskErrorKind::Failed, function()).with_source(source)

@@ -30,6 +30,7 @@ use crate::support::{DEADLINE, Hand, eventually, gate, has_process, is_stopped, 
 progress_executor::test_worker!(
     same,
     keep_few,
+    keep_unfit,
     process_id,
     length,
     leave_group,
@@ -128,6 +129,50 @@ fn what_an_input_of_a_chunk_returned_although_it_was_cancelled_is_kept() {
         assert!(errors.len() == 2 && errors.iter().all(TaskError::is_cancelled), "{name}: {errors:?}");
         let parts: Vec<_> = errors.into_iter().map(|error| error.into_partial::<Vec<u64>>().ok()).collect();
         assert_eq!(parts, [Some(vec![0, 1, 2]), None], "{name}");
+    }
+}
+
+/// A value that cannot be encoded, or cannot be decoded.
+#[derive(Debug)]
+struct Unfit {
+    is_encoded: bool,
+}
+
+impl Serialize for Unfit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.is_encoded { serializer.serialize_unit() } else { Err(serde::ser::Error::custom("unfit")) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Unfit {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(serde::de::Error::custom("unfit"))
+    }
+}
+
+/// Counts on until it is cancelled, and returns a value nevertheless.
+fn keep_unfit(is_encoded: bool, progress: &Updater) -> TaskResult<Unfit> {
+    progress.iter(0_u64..).for_each(drop);
+    Ok(Unfit { is_encoded })
+}
+
+#[test]
+fn a_part_that_cannot_cross_is_of_a_task_that_was_cancelled() {
+    let processes = || ProcessPoolExecutor::builder().max_workers(1);
+    for pool in [processes(), processes().without_shared_memory()].map(|pool| pool.build().unwrap()) {
+        for is_encoded in [true, false] {
+            let error = within_deadline({
+                let task = pool.submit(keep_unfit, is_encoded);
+                move || {
+                    eventually("it has counted", || task.progress().n > 0);
+                    task.cancel();
+                    task.wait().unwrap_err()
+                }
+            });
+            assert!(error.is_cancelled(), "{error:#}");
+            assert!(format!("{error:#}").ends_with("its output: unfit"), "{error:#}");
+            assert!(error.into_partial::<Unfit>().is_err());
+        }
     }
 }
 
