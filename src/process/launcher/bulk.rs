@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::process::launcher::{Form, Launcher};
+use crate::process::launcher::{Form, Launcher, argument_of};
 
 /// Where the program listens by default.
 const LOOPBACK: &str = "127.0.0.1";
@@ -147,6 +147,9 @@ impl Launcher {
                      reached through the launcher's standard input and output"
                 )
             });
+        }
+        if let Some(Err(defect)) = self.key_file_of(0).map(|path| argument_of(&path)) {
+            return Some(defect);
         }
         let wrong = self.listen.iter().find(|text| parse(text).is_none());
         if let Some(text) = wrong {

@@ -4,7 +4,7 @@
 mod bulk;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -323,7 +323,10 @@ impl Launcher {
 
     /// What is wrong with the launcher, if anything.
     pub(crate) fn defect(&self) -> Option<String> {
-        let path = self.program.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let path = match self.program.as_deref().map(argument_of).transpose() {
+            Ok(path) => path,
+            Err(defect) => return Some(defect),
+        };
         let values = Values { index: 0, count: 1, host: self.host(0), attempt: 0 };
         let defect = self.words().iter().chain(&path).find_map(|word| fill(word, values).err());
         #[cfg(feature = "cluster")]
@@ -355,8 +358,9 @@ impl Launcher {
 
     /// Where the program is on the worker's side, if that is set.
     pub(crate) fn remote_program(&self, values: Values<'_>) -> Option<String> {
-        let path = self.program.as_ref()?.to_string_lossy();
-        Some(fill(&path, values).unwrap_or_else(|_| path.into_owned()))
+        // That it can be filled was seen to when the pool was built.
+        let path = argument_of(self.program.as_ref()?).ok()?;
+        Some(fill(&path, values).unwrap_or(path))
     }
 
     /// The whole command: that of the launcher, followed by the worker's.
@@ -432,6 +436,13 @@ impl Form {
         let words: Vec<String> = command.into_iter().map(Into::into).collect();
         if words.is_empty() { Self::Local } else { form(words) }
     }
+}
+
+/// A path as an argument of the command.
+pub(crate) fn argument_of(path: &Path) -> Result<String, String> {
+    let text =
+        path.to_str().ok_or_else(|| format!("the path {path:?} is not UTF-8, as the arguments of a launcher are"));
+    text.map(str::to_owned)
 }
 
 /// A text with its placeholders replaced.
@@ -549,6 +560,18 @@ mod tests {
         assert!(Launcher::command(["ssh", "{host}"]).defect().unwrap().contains("Launcher::hosts"));
         assert_eq!(Launcher::command(["ssh", "{host}"]).hosts(["a"]).defect(), None);
         assert!(Launcher::command(["env"]).program("/opt/{what}").defect().unwrap().contains("{what}"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_no_argument_can_hold_is_named() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let path = std::ffi::OsStr::from_bytes(b"/opt/\xff");
+        let defect = Launcher::command(["env"]).program(path).defect().unwrap();
+        assert!(defect.contains(r#""/opt/\xFF" is not UTF-8"#), "{defect}");
+        #[cfg(feature = "cluster")]
+        assert_eq!(Launcher::bulk(["env"]).key_file(path).defect().unwrap(), defect.replace("xFF", "xFF-0"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
-use crate::process::launcher::{Lifetime, Values};
+use crate::process::launcher::{Lifetime, Values, argument_of};
 use crate::process::output::WorkerOutput;
 use crate::process::pool::child::{self, ChildProcess};
 use crate::process::pool::launched::{self, Launched, Remains, Site};
@@ -322,7 +322,7 @@ impl Launch {
     pub(super) fn launcher_command(&self, values: Values<'_>, arguments: [String; 2]) -> io::Result<Command> {
         let program = match self.launcher.remote_program(values) {
             Some(program) => program,
-            None => program::location()?.to_string_lossy().into_owned(),
+            None => argument_of(&program::location()?).map_err(io::Error::other)?,
         };
         let harness = self.program.harness();
         let mut command = Command::new(program::path(program::chosen())?);
