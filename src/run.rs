@@ -353,19 +353,20 @@ pub(crate) fn claim_and_run(task: TaskRef, context: Context) {
     }
 }
 
-/// Runs a task that the caller has [claimed](crate::task::state::State::claim), and settles it.
+/// Runs a task that the caller has [claimed](crate::task::state::State::claim), and settles it. The caller may be code that
+/// waits within the encoding of an input.
 pub(crate) fn run(task: TaskRef, context: Context) -> Context {
-    run_from(task, context, 0).0
+    references::aside(|| run_from(task, context, 0).0)
 }
 
-/// Like [`run`], but starts the task's clock at `free_since` if that is not 0: the moment since which the thread has had
-/// nothing else to do. For a short task, reading the clock is a quarter of the whole cost. Returns that moment for the next
-/// task, or 0.
+/// Like [`run`], for a thread that only runs tasks, but starts the task's clock at `free_since` if that is not 0: the moment
+/// since which the thread has had nothing else to do. For a short task, reading the clock is a quarter of the whole cost.
+/// Returns that moment for the next task, or 0.
 pub(crate) fn run_from(task: TaskRef, context: Context, free_since: u64) -> (Context, u64) {
     task.core.set_thread(THREAD.with(|number| *number));
     task.core.start_clock(free_since);
     watchdog::watch(&task);
-    let (context, ending) = references::aside(|| task.body.execute(task.clone(), context));
+    let (context, ending) = task.body.execute(task.clone(), context);
     let is_free = ending.is_some_and(|ending| settle(&task, ending) == Settled::Quietly);
     (context, if is_free { task.core.stopped_at() } else { 0 })
 }
