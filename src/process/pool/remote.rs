@@ -63,8 +63,9 @@ impl RemoteTask<'_> {
     /// Takes in values of its items while it runs, in the encoding of [`codec::items`](crate::codec::items).
     pub(super) fn deliver_values(&self, values: &[u8]) {
         let Some(items) = self.task.core.items() else { return };
-        items.accept_values(values, &|kind| self.task.error(kind));
+        // What is known so far may be of an earlier item.
         self.task.core.begin_item();
+        items.accept_values(values, &|kind| self.task.error(kind));
         self.go_on();
     }
 
@@ -202,7 +203,10 @@ fn error(task: &TaskRef, Loss { kind, source, panic, partial, place }: Loss) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::items;
     use crate::error::{CancelCause, WorkerExit};
+    use crate::executor::call::Crosses;
+    use crate::executor::chunk::{Batch, Chunk, Labels, Outcomes};
     use crate::executor::job::Job;
     use crate::process::pool::queued::Queued;
     use crate::process::pool::terms::Task;
@@ -210,6 +214,9 @@ mod tests {
     use crate::task::details::Details;
     use crate::task::idle::Idle;
     use crate::task::record::TaskRecord;
+    use crate::task::remote::Position;
+    use std::collections::VecDeque;
+    use std::sync::Arc;
 
     #[test]
     fn it_has_started_when_it_did_although_its_worker_had_it_run_while_it_was_known_to_be_paused() {
@@ -254,5 +261,31 @@ mod tests {
             assert_eq!(record.tries(), 1, "cancelled: {is_cancelled}");
             assert_eq!(record.status.is_terminal(), is_cancelled);
         }
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_decoded_is_not_told_with_how_far_another_one_has_come() {
+        let batch = Batch::new(vec![1_u64, 2], Labels::default(), 0, None);
+        let chunk = Arc::new(Chunk::<u64, String>::new::<Crosses>(batch, Outcomes::new()));
+        let mut details = Details::default();
+        details.items = Some(chunk.clone());
+        let (task, _handle) = run::new(Idle, Some(Box::new(details)));
+        Queued::new(Job { task: task.clone() }, "idle", Encoded::default(), Vec::new()).lend().unwrap();
+        let remote = RemoteTask { task: &task, report_interval: Duration::ZERO };
+        remote.begin();
+        let position = Position { n: 7, total: 10, ..Position::default() };
+        remote.mirror(RemoteSnapshot { position, message: Some("one".into()), ..RemoteSnapshot::default() });
+        let mut values = Vec::new();
+        items::append("one".to_owned(), &mut values).unwrap();
+        items::append(2, &mut values).unwrap();
+        remote.deliver_values(&values);
+
+        let mut outcomes = VecDeque::new();
+        chunk.outcomes().move_to(&mut outcomes);
+        assert_eq!(outcomes.pop_front().unwrap().unwrap(), "one");
+        let error = outcomes.pop_front().unwrap().unwrap_err();
+        let progress = error.progress();
+        assert!(error.is_decode_error(), "{error:#}");
+        assert_eq!((progress.n, progress.total, progress.message.as_deref()), (0, None, None));
     }
 }
