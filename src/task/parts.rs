@@ -77,8 +77,11 @@ impl Parts {
             n -= i128::from(child.units - whole);
             part += rest;
         }
-        // More may have been taken off than there is, if the count was set back meanwhile.
-        n = (n + part as i128).max(0);
+        n += part as i128;
+        if n < 0 {
+            // More was taken off than there is: the count was set back meanwhile.
+            return Position { n: 0, ..position };
+        }
         Position { n: u64::try_from(n).unwrap_or(u64::MAX), part: part.fract(), ..position }
     }
 

@@ -412,6 +412,22 @@ fn a_position_set_while_a_part_is_under_way_is_where_it_will_end() {
 }
 
 #[test]
+fn a_part_of_a_count_that_was_set_back_shows_nothing_before_it_makes_up_for_that() {
+    let shown = fractions(|progress| {
+        progress.set_total(10);
+        let part = progress.split(4);
+        part.set_total(16);
+        progress.set_position(2)?;
+        for _ in 0..16 {
+            part.update(1)?;
+        }
+        Ok(())
+    });
+    assert_never_decreases(&shown);
+    assert_eq!(shown[1], 0.025, "{shown:?}");
+}
+
+#[test]
 fn a_part_speaks_for_its_task() {
     let mut task = SyncExecutor::new().spawn(|progress| {
         let part = progress.split(1);
