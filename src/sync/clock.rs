@@ -98,6 +98,21 @@ impl Clock {
             spin_loop();
         }
     }
+
+    /// Like [`read`](Self::read), with the present as the end if the clock is running: hardly later than the moment as
+    /// of which another thread stops it, and no later at all if the caller excludes that.
+    pub(crate) fn read_until_now(&self) -> Span {
+        loop {
+            let span = self.read();
+            if span.started == 0 || span.stopped != 0 {
+                return span;
+            }
+            let stopped = now();
+            if self.read() == span {
+                return Span { stopped, ..span };
+            }
+        }
+    }
 }
 
 impl Span {

@@ -275,10 +275,11 @@ impl Core {
         })
     }
 
-    /// Calls `read` with the position, the times and, if there are any, the totals, all as of one moment.
+    /// Calls `read` with the position, the times and, if there are any, the totals, all as of one moment: if the task is
+    /// running, its end is now.
     pub(crate) fn read<R>(&self, read: impl FnOnce(Position, Span, Option<&Totals>) -> R) -> R {
         if self.existing_details().is_none() {
-            let (counts, span) = (self.counts.read(), self.clock.read());
+            let (counts, span) = (self.counts.read(), self.clock.read_until_now());
             // Looked at again: a part may have been handed out of this count just now.
             if self.existing_details().is_none() {
                 return read(counts.into(), span, None);
@@ -286,7 +287,7 @@ impl Core {
         }
         let totals = self.details().totals();
         // Under the lock, so that the clock is not stopped later as of an earlier moment.
-        read(totals.position(&self.counts), self.clock.read(), Some(&totals))
+        read(totals.position(&self.counts), self.clock.read_until_now(), Some(&totals))
     }
 
     /// The items that it runs one after the other, if it is a chunk of a map.
@@ -432,9 +433,10 @@ impl Core {
     }
 
     /// Like [`close`](Self::close), for a task that has been running in another process for `elapsed` nanoseconds,
-    /// until `now`. The program may not have heard of its start before.
+    /// until `now`; but for no less than was shown here. The program may not have heard of its start before.
     pub(crate) fn close_after(&self, elapsed: u64, now: u64) {
-        self.close_at(Totals::position, |_| {
+        self.close_at(Totals::position, |shown| {
+            let elapsed = elapsed.max(shown.elapsed());
             let started = now.saturating_sub(elapsed).max(1);
             Span { started, stopped: started.saturating_add(elapsed) }
         });
@@ -570,6 +572,26 @@ impl Core {
     pub(crate) fn interrupt(&self) {
         if self.state.load() & state::WAITS != 0 {
             self.details().interrupt.notify(usize::MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::run;
+    use crate::sync::clock;
+    use crate::task::idle::Idle;
+
+    #[test]
+    fn a_task_ends_after_no_less_time_than_it_was_seen_to_run_for() {
+        for has_details in [true, false] {
+            for end in [|task: &super::Core| task.close(), |task: &super::Core| task.close_after(1, clock::now())] {
+                let (task, _handle) = run::new(Idle, has_details.then(Box::default));
+                task.core.start_clock(0);
+                let seen = task.core.moment().span;
+                end(&task.core);
+                assert!(seen.elapsed() <= task.core.running_for(), "{seen:?}, details: {has_details}");
+            }
         }
     }
 }

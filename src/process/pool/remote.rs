@@ -105,9 +105,8 @@ impl RemoteTask<'_> {
         if let Some(items) = core.items().filter(|_| outcome.is_ok()) {
             items.end(input.into(), &|kind| self.task.error(kind));
         }
-        // A task that has run took some time, however coarse the clock; and no less than was shown here.
-        let shown = if is_new { 0 } else { core.running_for() };
-        let elapsed = snapshot.elapsed.max(shown).max(1);
+        // A task that has run took some time, however coarse the clock.
+        let elapsed = snapshot.elapsed.max(1);
         let ended_at = if is_new { heard_at } else { clock::now() };
         self.record(snapshot);
         self.settle(Some((elapsed, ended_at)), outcome);
