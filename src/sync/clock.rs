@@ -80,9 +80,22 @@ impl Clock {
         }
     }
 
-    pub(crate) fn set(&self, Span { started, stopped }: Span) {
+    pub(crate) fn set(&self, span: Span) {
+        self.write(|| span);
+    }
+
+    /// Sets it to what `change` makes of it. A moment that `change` reads is hardly earlier than one that was read by a
+    /// thread which then finds the clock unchanged.
+    pub(crate) fn change(&self, change: impl FnOnce(Span) -> Span) {
+        let before = self.read();
+        self.write(|| change(before));
+    }
+
+    /// Readers wait for `span`.
+    fn write(&self, span: impl FnOnce() -> Span) {
         self.started.store(CHANGING, Ordering::Relaxed);
         fence(Ordering::Release);
+        let Span { started, stopped } = span();
         self.stopped.store(stopped, Ordering::Relaxed);
         self.started.store(started, Ordering::Release);
     }
@@ -99,8 +112,8 @@ impl Clock {
         }
     }
 
-    /// Like [`read`](Self::read), with the present as the end if the clock is running: hardly later than the moment as
-    /// of which another thread stops it, and no later at all if the caller excludes that.
+    /// Like [`read`](Self::read), with the present as the end if the clock is running. It is no later than the moment as
+    /// of which another thread [changes](Self::change) the clock, or hardly, unless the caller excludes that.
     pub(crate) fn read_until_now(&self) -> Span {
         loop {
             let span = self.read();

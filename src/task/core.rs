@@ -452,7 +452,7 @@ impl Core {
         if totals.as_ref().is_some_and(|totals| totals.is_closed()) {
             return;
         }
-        self.clock.set(end(self.clock.read()));
+        self.clock.change(end);
         if let Some(mut totals) = totals {
             let position = position(&totals, &self.counts);
             totals.close(position);
