@@ -497,6 +497,32 @@ fn number_in(name: &str) -> u64 {
 }
 
 #[test]
+fn dropping_a_map_ends_what_is_left_of_a_chunk_whose_worker_was_lost() {
+    within_deadline(|| {
+        for is_observed in [true, false] {
+            let (executor, site) = (ProcessPoolExecutor::new(1).unwrap(), Site::new());
+            let thens = [Then::Return, Then::EndTheProcess, Then::Return, Then::Return];
+            let mut map = executor.map(mark, marks(&thens, &site)).chunks(4);
+            let handle = map.handle();
+            let updates = is_observed.then(|| map.updates());
+            assert!(support::Hand::new().poll_next(&mut map).is_pending());
+            eventually("its worker is lost", || executor.workers().lost == 1);
+            executor.shutdown().wait();
+            drop(map);
+            let updates = updates.unwrap_or_else(|| handle.updates());
+            let mut last = updates.recv_blocking().unwrap();
+            while let Ok(next) = updates.recv_blocking() {
+                last = next;
+            }
+            assert_eq!((last.pending, last.finished, last.failed, last.cancelled), (0, 1, 1, 2));
+            assert_eq!((last.n, last.fraction()), (4, Some(1.0)));
+            assert_eq!(site.marks(), [0, 1]);
+            site.remove();
+        }
+    });
+}
+
+#[test]
 fn an_input_with_retries_begins_again_alone() {
     within_deadline(|| {
         for executor in [ProcessPoolExecutor::new(1).unwrap(), without_memory(1)] {

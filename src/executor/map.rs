@@ -674,6 +674,7 @@ impl<I: Iterator, O> Drop for Map<'_, I, O> {
     fn drop(&mut self) {
         self.state.cancel(iter::empty(), CancelCause::Dropped);
         drop_quietly(self.state.waiter.take());
+        self.state.abandon_moved();
         self.state.close();
         #[cfg(feature = "indicatif")]
         if let Some(bars) = &self.bars {

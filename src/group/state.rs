@@ -225,6 +225,11 @@ impl GroupState {
         self.lock().tally.withdraw(items);
     }
 
+    /// Nobody is left who would do that: such items will never run.
+    pub(crate) fn abandon_moved(&self) {
+        self.lock().tally.abandon_moved();
+    }
+
     /// Keeps the tally from now on. Later callers wait until all tasks are in it.
     fn keep(self: &Arc<Self>) {
         self.kept.get_or_init(|| {

@@ -102,13 +102,13 @@ impl Share {
 
     /// How many tasks or items have which status.
     fn statuses(&self) -> [(Status, usize); 5] {
-        let ItemReading { finished, failed, cancelled, moved, left, .. } = self.others;
+        let ItemReading { finished, failed, cancelled, left, .. } = self.others;
         [
             self.status,
             (Status::Finished, finished),
             (Status::Failed, failed),
             (Status::Cancelled, cancelled),
-            (Status::Pending, moved + left),
+            (Status::Pending, left),
         ]
     }
 
@@ -126,6 +126,9 @@ impl Share {
 struct Sums {
     /// The counts per status.
     counts: GroupProgress,
+    /// Items without an outcome that will go on in a task that has not been added yet. Negative while that task has been added
+    /// and the end of the one that they come from has not been counted.
+    moved: isize,
     n: i128,
     /// How many tasks have a known amount of work, how much that is, and how much of it is done.
     known: i64,
@@ -143,6 +146,7 @@ impl Sums {
             let counted = self.counts.count_mut(status);
             *counted = counted.wrapping_add_signed(times as isize * count as isize);
         }
+        self.moved += times as isize * share.others.moved as isize;
         self.n += i128::from(times) * i128::from(share.n);
         match share.work {
             Some((work, done)) => {
@@ -161,8 +165,9 @@ impl Sums {
     }
 
     /// The fraction that is done of this many units.
-    fn fraction_of(&self, units: u64) -> f64 {
-        if units == 0 { 1.0 } else { (self.done as f64 / ONE as f64 / units as f64).min(1.0) }
+    fn fraction_of(&self, units: u64, abandoned: isize) -> f64 {
+        let done = self.done as f64 / ONE as f64 + abandoned as f64;
+        if units == 0 { 1.0 } else { (done / units as f64).min(1.0) }
     }
 
     fn fraction(&self) -> Option<f64> {
@@ -197,6 +202,8 @@ pub(crate) struct Tally {
     /// The largest fraction that was shown since work was added.
     peak: f64,
     has_grown: bool,
+    /// Whether nobody is left to start the task in which [moved](Sums::moved) items would go on.
+    are_moved_abandoned: bool,
 }
 
 impl Tally {
@@ -215,10 +222,14 @@ impl Tally {
         self.note_span(record.started().zip(record.ended()));
     }
 
+    /// Notes that no items will go on in another task any more.
+    pub(crate) fn abandon_moved(&mut self) {
+        self.are_moved_abandoned = true;
+    }
+
     /// Notes that this many items that had not begun go on in another task, and count there.
     pub(crate) fn withdraw(&mut self, items: usize) {
-        // The task that they came from may be counted later: until then, the number is below zero.
-        self.sums.counts.pending = self.sums.counts.pending.wrapping_sub(items);
+        self.sums.moved -= items as isize;
     }
 
     /// Notes when a task ran that was not counted at the time.
@@ -289,8 +300,22 @@ impl Tally {
         self.sums.counts.running + self.sums.counts.cancelling > 0
     }
 
+    /// How many items will never run, as nobody has moved them on.
+    fn abandoned(&self) -> isize {
+        if self.are_moved_abandoned { self.sums.moved } else { 0 }
+    }
+
+    /// How many tasks or items have which status.
+    fn counts(&self) -> GroupProgress {
+        let mut counts = self.sums.counts.clone();
+        let moved = if self.are_moved_abandoned { Status::Cancelled } else { Status::Pending };
+        let counted = counts.count_mut(moved);
+        *counted = counted.wrapping_add_signed(self.sums.moved);
+        counts
+    }
+
     pub(crate) fn have_all_ended(&self) -> bool {
-        let GroupProgress { pending, running, paused, cancelling, .. } = self.sums.counts;
+        let GroupProgress { pending, running, paused, cancelling, .. } = self.counts();
         // Not their sum: while some are not counted yet, one of them may be below zero.
         [pending, running, paused, cancelling] == [0; 4]
     }
@@ -327,16 +352,16 @@ impl Tally {
     pub(crate) fn known(&mut self) -> GroupProgress {
         let (total, fraction) = match self.unit {
             Unit::OfTasks => (self.sums.total(), self.sums.fraction()),
-            Unit::Inputs(inputs) => (inputs, inputs.map(|inputs| self.sums.fraction_of(inputs))),
+            Unit::Inputs(inputs) => (inputs, inputs.map(|inputs| self.sums.fraction_of(inputs, self.abandoned()))),
         };
         let computed = fraction.unwrap_or_default();
         self.peak = if mem::take(&mut self.has_grown) { computed } else { self.peak.max(computed) };
         GroupProgress {
-            n: saturated(self.sums.n),
+            n: saturated(self.sums.n + self.abandoned() as i128),
             total,
             elapsed: Duration::from_nanos(self.clock.read().elapsed()),
             fraction: fraction.map(|_| self.peak),
-            ..self.sums.counts.clone()
+            ..self.counts()
         }
     }
 }
