@@ -159,6 +159,7 @@ fn scene() {
         "in the background" => keys::play_in_background(),
         "below text" => below_text(),
         "lines of two bars" => lines_of_two_bars(),
+        "hidden" => hidden(),
         "written below" => written_below(),
         "speeds" => speeds(),
         "panics" => panics(),
@@ -715,6 +716,38 @@ fn where_there_is_no_terminal_there_are_lines() {
             assert!(output.status.success() && !text.contains('\x1b'), "{text}");
             assert!(text.lines().any(|line| line.contains(": failed after ") && line.ends_with(" ✗")), "{text}");
             assert!(text.lines().last().unwrap().starts_with("8 ended: "), "{text}");
+        });
+    }
+}
+
+/// A task in a group, each with bars that are not drawn since there is no terminal.
+fn hidden() {
+    let executor = executor(1);
+    let mut group: TaskGroup<()> = TaskGroup::new();
+    let mut bars = group.show(GroupBars::on(MultiProgress::new(), 10));
+    let mut task = executor.submit(play, Part { says: 30, ..part() });
+    task.show("one", GroupBars::on(MultiProgress::new(), 10));
+    group.add(task);
+    writeln!(bars, "logged").unwrap();
+    bars.println("two\x1b[2A\nlines");
+    group.join().wait().unwrap();
+}
+
+#[test]
+fn where_bars_are_hidden_lines_go_to_standard_error() {
+    for kind in KINDS {
+        within_deadline(move || {
+            let mut command = Command::new(env::current_exe().unwrap());
+            command.args(["screen::scene", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+            command.env("SCENE", "hidden").env("KIND", kind);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let output = command.output().unwrap();
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{text}");
+            let said = (0..30).map(|line| format!("said {line} by it"));
+            let expected: Vec<_> = ["logged", "two", "lines"].map(Into::into).into_iter().chain(said).collect();
+            let lines: Vec<_> = text.lines().filter(|line| !line.starts_with("wrote ")).collect();
+            assert_eq!(lines, expected);
         });
     }
 }

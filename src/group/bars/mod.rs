@@ -36,7 +36,7 @@ use crate::sync::unwind::quietly;
 use crate::sync::waiter::Waiter;
 use crate::task::TaskRef;
 use crate::task::callbacks::Observer;
-use crate::task::lines::{Feed, Line, LineTarget, whole_characters};
+use crate::task::lines::{Feed, Line, LineTarget, to_standard_error, whole_characters};
 
 /// The bars of a [`TaskGroup`](crate::TaskGroup), a [`Map`](crate::Map) or a task, made and shown by
 /// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars), [`Map::show_bars`](crate::Map::show_bars) and
@@ -169,6 +169,8 @@ impl GroupBars {
     }
 
     /// Bars among others, or on another terminal, with at most this many rows. At least one task is shown.
+    ///
+    /// If `all` is hidden, as it is where its output is not a terminal, no bars are drawn, and lines go to standard error.
     ///
     /// [`columns`](Self::columns) sets the width of that terminal; by default, it is assumed to be as wide as standard
     /// error or standard output, or 60 columns if neither is a terminal.
@@ -349,7 +351,8 @@ impl GroupBars {
     /// Shows lines of tasks, except those that other bars have shown in the same place.
     fn say(&self, lines: &[Line]) {
         let mut bars = self.lock();
-        let target = match bars.is_standard_error {
+        let is_hidden = matches!(&bars.screen, Screen::Others(others) if others.all.is_hidden());
+        let target = match bars.is_standard_error || is_hidden {
             true => LineTarget::StandardError,
             false => LineTarget::Bars(Arc::as_ptr(&self.shared).addr()),
         };
@@ -461,6 +464,8 @@ impl Screen {
     fn println(&mut self, text: &str) {
         match self {
             Self::Terminal(block) => block.terminal().println(text),
+            // `indicatif` would drop it.
+            Self::Others(others) if others.all.is_hidden() => to_standard_error(&printable_lines(text)),
             Self::Others(others) => {
                 // An error means that the output has no reader.
                 let _ = others.all.println(printable_lines(text));
