@@ -14,6 +14,7 @@ use crate::sync::unwind::drop_quietly;
 use crate::task::callbacks::{CallbackId, Callbacks, Observer};
 use crate::task::context::{Context, Surroundings};
 use crate::task::core::Core;
+use crate::task::lines::Feed;
 use crate::task::{Body, Task, TaskRef, publish, state, transitions};
 
 /// Far more than it takes to write an outcome.
@@ -36,6 +37,10 @@ pub(super) fn observe(
     if is_first {
         publish::admit(task, observers.latest.clone(), |seen| observers.latest.set(seen.clone()));
     } else {
+        if observers.latest.takes_lines() {
+            // The observers before this one may have taken none.
+            publish::lines_left(&task.core).iter().for_each(|line| Feed::say(&observers.latest, line));
+        }
         publish::refresh(&task.core, &*observers.latest, |now| observers.latest.set(now));
     }
     // The next poll of the future has something to show.

@@ -363,7 +363,9 @@ impl<T> TaskGroup<T> {
         if take_lines {
             callbacks.latest.take_lines();
         }
-        if self.callbacks.is_none() {
+        if self.callbacks.is_some() {
+            self.state.take_lines_left();
+        } else {
             self.callbacks = Some(callbacks.clone());
             self.known().admit_feed(&callbacks.latest);
             for member in self.members.iter_mut() {

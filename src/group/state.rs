@@ -333,9 +333,22 @@ impl GroupState {
         let notices = self.lock().subscribers.add(feed.clone(), GroupProgress::default());
         notices.notify(&self.waiter);
         self.keep();
+        self.take_lines_left();
         self.refresh(feed);
         if self.lock().is_over() {
             self.conclude(self.lock());
+        }
+    }
+
+    /// Shows the lines of tasks that have ended while nothing here took lines, if something takes them now.
+    pub(crate) fn take_lines_left(&self) {
+        if !self.lock().subscribers.take_lines() {
+            return;
+        }
+        let tasks = self.members().tasks();
+        for line in tasks.iter().flat_map(|task| publish::lines_left(&task.core)) {
+            let notices = self.lock().subscribers.say(&line);
+            notices.notify(&self.waiter);
         }
     }
 

@@ -153,6 +153,18 @@ pub(crate) fn early_lines(core: &Core) -> Vec<Line> {
     lines
 }
 
+/// Takes the lines of a task that has ended before its future was polled, unless a subscriber will be shown them.
+pub(crate) fn lines_left(core: &Core) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if core.has_ended() && core.state.load() & state::SAID != 0 {
+        let reports = core.details().reports();
+        if !reports.subscribers.take_lines() {
+            take_early_lines(core, |line| lines.push(line.clone()));
+        }
+    }
+    lines
+}
+
 /// Takes the next line that waits. If there is none, later lines do not wait.
 fn next_early_line(core: &Core) -> Option<Line> {
     let mut early_lines = core.details().early_lines();

@@ -130,6 +130,71 @@ fn what_a_task_of_a_group_says_before_anybody_polls_is_heard_by_those_who_listen
 }
 
 #[test]
+fn what_has_ended_before_anybody_listens_is_heard_although_others_have_looked_at_it() {
+    within_deadline(|| {
+        let [_, threads, processes, launched] = executors();
+        for executor in [threads, processes, launched] {
+            let ended = || {
+                let task = executor.submit(say_numbers, 2).on_progress(|_, _| ());
+                eventually("it ends", || task.is_done());
+                task
+            };
+            let lines = ended().events().filter_map(async |event| match event {
+                TaskEvent::Line(line) => Some(line),
+                _ => None,
+            });
+            assert_eq!(smol::block_on(lines.collect::<Vec<_>>()), ["1", "2"]);
+
+            // Observed before its end, and after.
+            for is_known in [true, false] {
+                for has_callback in [true, false] {
+                    let mut group = TaskGroup::new();
+                    if is_known {
+                        let _ = group.progress();
+                    }
+                    group.add(ended());
+                    if has_callback {
+                        group.add_progress_callback(|_, _| ());
+                    }
+                    let _ = group.progress();
+                    let lines = group.events().filter_map(async |event| match event {
+                        GroupEvent::Line(_, line) => Some(line),
+                        _ => None,
+                    });
+                    assert_eq!(smol::block_on(lines.collect::<Vec<_>>()), ["1", "2"], "{is_known} {has_callback}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn bars_show_what_has_ended_before_they_were_made_although_others_have_looked_at_it() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        for is_group in [true, false] {
+            let written = Written::default();
+            let mut task = executor.submit(say_numbers, 2).on_progress(|_, _| ());
+            let mut group = TaskGroup::new();
+            if is_group {
+                let handle = group.handle();
+                group.add(task);
+                eventually("it ends", || handle.progress().finished == 1);
+                group.show(GroupBars::lines(written.clone()));
+            } else {
+                eventually("it ends", || task.is_done());
+                task.show("one", GroupBars::lines(written.clone()));
+                group.add(task);
+            }
+            group.join().wait().unwrap();
+            let written = written.0.lock().unwrap().clone();
+            let text = String::from_utf8(written).unwrap();
+            assert!(text.lines().any(|line| line == "1") && text.lines().any(|line| line == "2"), "{text}");
+        }
+    });
+}
+
+#[test]
 fn a_task_that_says_more_than_is_taken_is_not_held_up_and_the_rest_is_counted() {
     within_deadline(|| {
         let [_, threads, processes, launched] = executors();
