@@ -225,7 +225,7 @@ impl GroupState {
         self.lock().tally.withdraw(items);
     }
 
-    /// Nobody is left who would do that: such items will never run.
+    /// The map is dropped: no items will go on in another task any more.
     pub(crate) fn abandon_moved(&self) {
         self.lock().tally.abandon_moved();
     }

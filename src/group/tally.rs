@@ -202,7 +202,7 @@ pub(crate) struct Tally {
     /// The largest fraction that was shown since work was added.
     peak: f64,
     has_grown: bool,
-    /// Whether nobody is left to start the task in which [moved](Sums::moved) items would go on.
+    /// Whether no task will be started in which [moved](Sums::moved) items could go on.
     are_moved_abandoned: bool,
 }
 
@@ -300,7 +300,7 @@ impl Tally {
         self.sums.counts.running + self.sums.counts.cancelling > 0
     }
 
-    /// How many items will never run, as nobody has moved them on.
+    /// How many items will never run, because no other task takes them.
     fn abandoned(&self) -> isize {
         if self.are_moved_abandoned { self.sums.moved } else { 0 }
     }
