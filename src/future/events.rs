@@ -9,7 +9,7 @@ use futures::stream::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
 use crate::error::TaskError;
-use crate::future::ProgressFuture;
+use crate::future::{ProgressFuture, untyped};
 use crate::progress::{Origin, ProgressState};
 use crate::task::lines::{Feed, News};
 
@@ -135,6 +135,8 @@ impl<T> ProgressFuture<T> {
             self.observe(Box::new(feed.clone()), now.clone());
             feed.set(now);
         }
+        // Nothing else can be added that takes lines. If they waited for the first poll, later progress would overtake them.
+        untyped::attend(self.core());
         let origin = Origin(Some((self.id(), self.name().into())));
         TaskEvents { future: self, feed, origin, outcome: None }
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::StreamExt;
 use progress_executor::{
@@ -69,6 +70,35 @@ fn lines_come_whole_and_in_order_with_the_progress() {
             assert!(is_done);
             assert_eq!(lines, numbers(500));
         }
+    });
+}
+
+#[test]
+fn progress_does_not_overtake_a_line_while_nobody_polls() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::builder().max_workers(1).report_interval(Duration::ZERO).build();
+        let (gate, barrier) = gate();
+        let task = executor.spawn(move |progress| {
+            barrier.pass();
+            progress.update(1)?;
+            progress.println("one");
+            progress.update(1)?;
+            barrier.pass();
+            Ok(())
+        });
+        let events = task.events();
+        for _ in 0..2 {
+            gate.wait();
+            gate.open();
+        }
+        let told = events.filter_map(async |event| match event {
+            TaskEvent::Progress(state) => Some(state.n.to_string()),
+            TaskEvent::Line(line) => Some(line),
+            _ => None,
+        });
+        let mut told = smol::block_on(told.collect::<Vec<_>>());
+        told.dedup();
+        assert_eq!(told, ["0", "1", "one", "2"]);
     });
 }
 
