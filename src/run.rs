@@ -62,6 +62,8 @@ enum Stage<W: Work> {
     Elsewhere(Unaligned<RemoteOwner>),
     Returned(Unaligned<W::Output>),
     Failed(Unaligned<TaskError>),
+    /// The error was taken or dropped. Reports still tell how the task has ended.
+    Taken(Unaligned<Box<TaskErrorKind>>),
 }
 
 /// A value without padding before it, so that the discriminant of the stage fits beside the flags of the mutex. It can
@@ -130,6 +132,18 @@ impl<W: Work> Slot<W> {
         })
     }
 
+    /// Takes the outcome, if there is one. How the task has ended stays.
+    fn take_outcome(&self) -> Stage<W> {
+        let mut place = self.lock();
+        match mem::replace(&mut *place, Stage::Empty) {
+            Stage::Failed(Unaligned(error)) => {
+                *place = Stage::Taken(Unaligned(error.kind().clone().into()));
+                Stage::Failed(Unaligned(error))
+            }
+            other => other,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Stage<W>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -190,18 +204,22 @@ impl<W: Work> Body for Slot<W> {
     }
 
     fn error_kind(&self) -> Option<TaskErrorKind> {
-        let has_failed = |stage: &Stage<W>| matches!(stage, Stage::Failed(_));
+        let has_failed = |stage: &Stage<W>| matches!(stage, Stage::Failed(_) | Stage::Taken(_));
         self.change(has_failed, |stage| match stage {
             Stage::Failed(Unaligned(error)) => {
                 let kind = error.kind().clone();
                 (Stage::Failed(Unaligned(error)), Some(kind))
+            }
+            Stage::Taken(Unaligned(kind)) => {
+                let found = (*kind).clone();
+                (Stage::Taken(Unaligned(kind)), Some(found))
             }
             other => (other, None),
         })
     }
 
     fn discard(&self) {
-        drop_quietly(self.replace(Stage::Empty));
+        drop_quietly(self.take_outcome());
     }
 
     fn output_size(&self) -> usize {
@@ -239,7 +257,7 @@ impl<W: Work> Handle<W::Output> for Task<Slot<W>> {
     }
 
     fn take(&self) -> Option<Result<W::Output, TaskError>> {
-        match self.body.replace(Stage::Empty) {
+        match self.body.take_outcome() {
             Stage::Returned(Unaligned(output)) => Some(Ok(output)),
             Stage::Failed(Unaligned(error)) => Some(Err(error)),
             _ => None,

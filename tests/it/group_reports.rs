@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use progress_executor::{
     CancelCause, ExecutorExt, GroupReport, ProcessPoolExecutor, Status, SyncExecutor, TaskErrorKind, TaskGroup,
     ThreadPoolExecutor, WorkerId,
@@ -203,6 +204,53 @@ fn a_map_tells_the_latest_inputs_and_sums_up_the_others() {
     assert_eq!((report.tasks().len(), report.omitted()), (10_000, 10_000));
     assert!(report.tasks().iter().all(|task| task.status == Status::Finished), "the first one has failed");
     assert!(report.to_string().starts_with("20000 ended: 19999 finished, 1 failed; 1 worker busy "), "{report}");
+}
+
+#[test]
+fn how_an_input_has_failed_is_told_while_its_outcome_waits_for_its_turn() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(2);
+        let (gate, barrier) = gate();
+        let barrier = Arc::new(Mutex::new(Some(barrier)));
+        let mut map = executor.map(
+            move |is_slow: bool, _| {
+                if is_slow {
+                    barrier.lock().unwrap().take().unwrap().pass();
+                    Ok(())
+                } else {
+                    Err("on purpose".into())
+                }
+            },
+            [true, false],
+        );
+        assert!(map.next().now_or_never().is_none());
+        eventually("the second fails", || map.progress().failed == 1);
+        for _ in 0..2 {
+            assert_eq!(map.report().tasks()[1].error, Some(TaskErrorKind::Failed));
+            // Takes the outcome, but does not hand it out.
+            assert!(map.next().now_or_never().is_none());
+        }
+        gate.open();
+        assert_eq!(smol::block_on(map.count()), 2);
+    });
+}
+
+#[test]
+fn how_tasks_have_ended_is_told_although_their_group_is_gone() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let mut group = TaskGroup::new();
+        let handle = group.handle();
+        group.add(executor.spawn(|_| Err("on purpose".into())));
+        eventually("it fails", || handle.progress().failed == 1);
+        group.add(executor.submit(tick_forever, ()));
+        eventually("it runs", || handle.progress().running == 1);
+        drop(group);
+        eventually("all have ended", || handle.progress().ended() == 2);
+        let errors: Vec<_> = handle.report().tasks().iter().map(|task| task.error.clone()).collect();
+        let dropped = TaskErrorKind::Cancelled(CancelCause::Dropped);
+        assert_eq!(errors, [TaskErrorKind::Failed, dropped].map(Some));
+    });
 }
 
 #[test]

@@ -112,7 +112,7 @@ pub struct TaskReport {
     pub elapsed: Duration,
     /// What it is doing, or how it has ended.
     pub status: Status,
-    /// How it has ended, if not with a value. Unknown for a task that was dropped before its end.
+    /// How it has ended, if not with a value.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_text"))]
     pub error: Option<TaskErrorKind>,
     /// How often it was started.
