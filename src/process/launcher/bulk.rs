@@ -96,8 +96,8 @@ impl Launcher {
     /// another pool uses is left alone, and the launch is tried again with the next number.
     ///
     /// The launcher may end while its workers wait in a queue, or serve; that is a failure only if its exit code says so. A
-    /// worker that starts when it is no longer expected ends at once. Workers notice the end of the program when their connection
-    /// ends, or by its [silence](Self::heartbeat).
+    /// worker that starts when it is no longer expected ends at once; if the program is gone, within half a minute. Workers notice
+    /// the end of the program when their connection ends, or by its [silence](Self::heartbeat).
     ///
     /// # Examples
     ///
