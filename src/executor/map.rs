@@ -527,7 +527,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         self.buffer.note_outcome(Instant::now);
         let (entry, task, chunk, outcome) = match ended {
             Ended::Item(entry, task, outcome) => {
-                self.state.note_ended(&task, &entry, outcome.as_ref().err().map(TaskError::kind));
+                self.state.note_ended(&task, &entry);
                 self.chunk_size.note_task(1, Duration::from_nanos(task.core.running_for()));
                 self.chunk_size.note_unknown();
                 self.outcomes.push_back(outcome);
@@ -535,13 +535,12 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
             }
             Ended::Chunk(entry, task, chunk, outcome) => (entry, task, chunk, outcome),
         };
-        let kind = outcome.as_ref().err().map(|error| error.kind().clone());
         let rest = chunk.conclude(outcome, &|kind| task.error(kind));
         self.chunk_size.note_task(chunk.ended(), Duration::from_nanos(task.core.running_for()));
         let (inputs, bytes) = chunk.size();
         self.chunk_size.note_bytes(inputs, bytes);
         chunk.outcomes().move_to(&mut self.outcomes);
-        self.state.note_ended(&task, &entry, kind.as_ref());
+        self.state.note_ended(&task, &entry);
         if let Some(rest) = rest {
             self.submit_rest(rest);
         }

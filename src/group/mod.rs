@@ -510,7 +510,7 @@ impl<T> TaskGroup<T> {
         self.members.poll_next_unpin(cx).map(|polled| {
             polled.map(|polled| match polled {
                 Polled::Ended(ended, entry) => {
-                    self.state.note_ended(&ended.1, &entry, ended.2.as_ref().err().map(TaskError::kind));
+                    self.state.note_ended(&ended.1, &entry);
                     ended
                 }
                 Polled::Panicked(member, payload) => {

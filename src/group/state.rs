@@ -10,7 +10,7 @@ use std::{iter, mem};
 use async_channel::Receiver;
 use slab::Slab;
 
-use crate::error::{CancelCause, TaskErrorKind};
+use crate::error::CancelCause;
 use crate::group::progress::GroupProgress;
 use crate::group::report::GroupReport;
 use crate::group::report::history::History;
@@ -195,9 +195,9 @@ impl GroupState {
         }
     }
 
-    /// Notes a task whose outcome is handed out: this error, or a value.
-    pub(crate) fn note_ended(&self, task: &TaskRef, entry: &Entry, error: Option<&TaskErrorKind>) {
-        let record = TaskRecord::new(task, entry.added_at, error.cloned());
+    /// Notes a task whose outcome is handed out.
+    pub(crate) fn note_ended(&self, task: &TaskRef, entry: &Entry) {
+        let record = TaskRecord::new(task, entry.added_at);
         let mut members = self.members();
         let member = entry.key.get().map(|&key| members.tasks.remove(key));
         let displaced = members.history.add(record);
@@ -214,7 +214,7 @@ impl GroupState {
         let history = members.history.clone();
         let mut present = Vec::with_capacity(members.tasks.len());
         for (_, Member { task, added_at }) in &members.tasks {
-            present.push(TaskRecord::new(task, *added_at, task.body.error_kind()));
+            present.push(TaskRecord::new(task, *added_at));
         }
         drop(members);
         GroupReport::new(history, present)

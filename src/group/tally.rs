@@ -381,7 +381,7 @@ mod tests {
             let task = idle::started(Details::default());
             task.core.close();
             task.core.state.settle(0);
-            tally.add_ended(&TaskRecord::new(&task, 0, None));
+            tally.add_ended(&TaskRecord::new(&task, 0));
         }
         assert!(!tally.have_all_ended());
     }

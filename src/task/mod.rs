@@ -81,7 +81,7 @@ pub(crate) trait Body: Send + Sync {
     fn owner(&self) -> Option<Arc<dyn Owner>>;
     /// Stores the outcome of work that was done elsewhere. Returns how to settle the task.
     fn accept(&self, core: &Core, outcome: Result<Encoded, TaskError>) -> u32;
-    /// The kind of error that the task has ended with, until the outcome is taken or dropped.
+    /// The kind of error that the task has ended with, or is about to; also after the outcome was taken or dropped.
     fn error_kind(&self) -> Option<TaskErrorKind>;
     /// Drops the outcome.
     fn discard(&self);

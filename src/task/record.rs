@@ -42,11 +42,13 @@ struct Rest {
 }
 
 impl TaskRecord {
-    /// The record of a task that was submitted at `submitted` or before. `error` is what it has ended with.
-    pub(crate) fn new(task: &Task<dyn Body>, submitted: u64, error: Option<TaskErrorKind>) -> Self {
+    /// The record of a task that was submitted at `submitted` or before.
+    pub(crate) fn new(task: &Task<dyn Body>, submitted: u64) -> Self {
         let core = &task.core;
-        // A thread that sees that it has ended also sees when.
+        // A thread that sees that it has ended also sees when and how.
         let status = core.status();
+        let has_failed = matches!(status, Status::Failed | Status::Cancelled);
+        let error = if has_failed { task.body.error_kind() } else { None };
         let (position, span, past) = core.read(|position, span, totals| {
             (position, span, totals.and_then(|totals| totals.past.as_deref().cloned()).unwrap_or_default())
         });
@@ -151,7 +153,9 @@ impl Rest {
 #[cfg(test)]
 mod tests {
     use super::TaskRecord;
+    use crate::error::TaskErrorKind;
     use crate::id::WorkerId;
+    use crate::progress::Status;
     use crate::run;
     use crate::task::details::{Details, LostTries, TrySpan};
     use crate::task::idle::{self, Idle};
@@ -166,7 +170,7 @@ mod tests {
         assert!(details.totals().halt(&core.clock, started + 10));
         assert!(details.totals().go_on(&core.clock, started + 110));
         core.close();
-        let record = TaskRecord::new(&task, 0, None);
+        let record = TaskRecord::new(&task, 0);
         assert_eq!(core.running_for() + 100, core.span().map_or(0, |(_, end)| end - started));
         assert_eq!((record.started, record.elapsed), (started, core.running_for()));
     }
@@ -177,9 +181,9 @@ mod tests {
         let started = task.core.moment().span.started;
         // By a thread that saw that it was about to start.
         task.core.details().requested_at.set(started - 1);
-        assert_eq!(TaskRecord::new(&task, 0, None).cancel_requested(), Some(started));
+        assert_eq!(TaskRecord::new(&task, 0).cancel_requested(), Some(started));
         task.core.details().requested_at.set(started + 1);
-        assert_eq!(TaskRecord::new(&task, 0, None).cancel_requested(), Some(started + 1));
+        assert_eq!(TaskRecord::new(&task, 0).cancel_requested(), Some(started + 1));
     }
 
     #[test]
@@ -189,10 +193,25 @@ mod tests {
         // Just before its end is known.
         task.core.details().requested_at.set(task.core.stopped_at() + 1);
         task.core.state.settle(0);
-        let mut record = TaskRecord::new(&task, 0, None);
+        let mut record = TaskRecord::new(&task, 0);
         assert_eq!((record.cancel_requested(), record.ended), (record.ended(), task.core.stopped_at()));
         record.move_back(1);
         assert_eq!((record.cancel_requested(), record.ended), (record.ended(), task.core.stopped_at() - 1));
+    }
+
+    #[test]
+    fn how_it_has_failed_is_known_as_soon_as_it_has_and_no_earlier() {
+        let task = idle::started(Details::default());
+        task.core.close();
+        task.body.refuse(task.error(TaskErrorKind::Panicked));
+        // A thread is about to settle it.
+        let record = TaskRecord::new(&task, 0);
+        assert_eq!((record.status, record.error()), (Status::Running, None));
+        task.core.state.settle(state::FAILED);
+        let record = TaskRecord::new(&task, 0);
+        assert_eq!((record.status, record.error()), (Status::Failed, Some(&TaskErrorKind::Panicked)));
+        task.body.discard();
+        assert_eq!(TaskRecord::new(&task, 0).error(), Some(&TaskErrorKind::Panicked));
     }
 
     #[test]
@@ -202,7 +221,7 @@ mod tests {
         assert!(waiting.core.state.seal());
         waiting.core.state.settle(state::CANCELLED);
         // Added to its group only then.
-        let record = TaskRecord::new(&waiting, u64::MAX, None);
+        let record = TaskRecord::new(&waiting, u64::MAX);
         assert_eq!(Some(record.submitted), record.ended());
 
         let task = idle::started(Details::default());
@@ -212,7 +231,7 @@ mod tests {
             LostTries { count: 1, first: vec![lost] };
         task.core.close();
         task.core.state.settle(0);
-        let mut record = TaskRecord::new(&task, u64::MAX, None);
+        let mut record = TaskRecord::new(&task, u64::MAX);
         assert_eq!(record.submitted, started - 3);
         record.move_back(u64::MAX);
         assert_eq!(record.started(), Some(started - 2));
@@ -224,7 +243,7 @@ mod tests {
         for host in [Some("node7"), None, Some("node8")] {
             let worker = WorkerId::Process { id: 4711, host: host.map(Into::into) };
             task.core.set_process(&worker);
-            assert_eq!(TaskRecord::new(&task, 0, None).worker(), Some(worker));
+            assert_eq!(TaskRecord::new(&task, 0).worker(), Some(worker));
         }
     }
 }

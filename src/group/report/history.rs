@@ -53,7 +53,7 @@ mod tests {
             let task = idle::started(Details::default());
             task.core.close();
             task.core.state.settle(0);
-            history.add(TaskRecord::new(&task, submitted, None));
+            history.add(TaskRecord::new(&task, submitted));
         }
         let (kept, omitted) = history.into_parts();
         let kept: Vec<_> = kept.iter().map(|record| record.submitted).collect();

@@ -109,7 +109,7 @@ mod tests {
     /// As on a thread that runs what its task waits for.
     #[test]
     fn what_runs_within_another_task_has_a_lane_beside_it() {
-        let record = TaskRecord::new(&idle::started(Details::default()), 0, None);
+        let record = TaskRecord::new(&idle::started(Details::default()), 0);
         let task = TaskReport::new(record, Duration::from_nanos);
         let span = |index, started, ended| {
             let (started, ended) = (Duration::from_millis(started), Duration::from_millis(ended));

@@ -231,7 +231,7 @@ mod tests {
         let at_its_end = RemoteSnapshot { elapsed, ..RemoteSnapshot::default() };
         remote.end(at_its_end, Err(Loss::of(TaskErrorKind::Failed)), Payload::default(), heard_at);
 
-        let record = TaskRecord::new(&task, 0, None);
+        let record = TaskRecord::new(&task, 0);
         assert!(record.tries() == 1 && record.started() >= Some(started) && record.ended() > record.started());
         assert_eq!(record.elapsed, elapsed);
     }
@@ -256,7 +256,7 @@ mod tests {
                 queued.lend().expect("it waits for its next worker");
             }
 
-            let record = TaskRecord::new(&task, 0, None);
+            let record = TaskRecord::new(&task, 0);
             assert_eq!(record.tries(), 1, "cancelled: {is_cancelled}");
             assert_eq!(record.status.is_terminal(), is_cancelled);
         }
