@@ -318,6 +318,36 @@ fn what_is_written_without_an_end_is_cut_between_characters() {
 }
 
 #[test]
+fn empty_lines_are_lines() {
+    within_deadline(|| {
+        let written = Written::default();
+        let mut bars = GroupBars::lines(written.clone());
+        bars.write_all(b"written\n\n").unwrap();
+        bars.println("");
+        bars.println("printed\n");
+        let mut task = SyncExecutor::new().spawn(|progress| {
+            ["said", "", "\n", ""].into_iter().for_each(|line| progress.println(line));
+            Ok(())
+        });
+        task.show("one", bars);
+        task.wait().unwrap();
+        let executor = ThreadPoolExecutor::new(1);
+        let task = executor.spawn(|progress| {
+            ["said together", ""].into_iter().for_each(|line| progress.println(line));
+            Ok(())
+        });
+        eventually("it ends", || task.is_done());
+        let mut group: TaskGroup<()> = [task].into_iter().collect();
+        group.show(GroupBars::lines(written.clone()));
+        group.join().wait().unwrap();
+        let shown = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        for lines in ["written\n\n\nprinted\n", "printed\none: started\nsaid\n\n\n\none", "said together\n\n"] {
+            assert!(shown.contains(lines), "{shown:?} has no {lines:?}");
+        }
+    });
+}
+
+#[test]
 fn lines_are_serialized_with_their_task_where_it_could_be_another() {
     let line: TaskEvent<()> = TaskEvent::Line("a \"stone\"".into());
     assert_eq!(serde_json::to_string(&line).unwrap(), r#"{"event":"line","line":"a \"stone\""}"#);

@@ -358,7 +358,8 @@ impl GroupBars {
         };
         let lines: Vec<&str> = lines.iter().filter(|line| line.is_new_to(target)).map(|line| &*line.text).collect();
         if !lines.is_empty() {
-            bars.screen.println(&lines.join("\n"));
+            // The last one may be empty.
+            bars.screen.println(&(lines.join("\n") + "\n"));
         }
     }
 
@@ -468,7 +469,7 @@ impl Screen {
             Self::Others(others) if others.all.is_hidden() => to_standard_error(&printable_lines(text)),
             Self::Others(others) => {
                 // An error means that the output has no reader.
-                let _ = others.all.println(printable_lines(text));
+                let _ = others.all.println(printable_lines(text) + "\n");
             }
             Self::Plain(plain) => plain.say(&printable_lines(text)),
         }
@@ -655,7 +656,7 @@ impl Write for GroupBars {
         let rest = self.unfinished.split_off(end);
         let lines = mem::replace(&mut self.unfinished, rest);
         let lines = String::from_utf8_lossy(&lines);
-        self.println(lines.strip_suffix('\n').unwrap_or(&lines));
+        self.println(lines);
         Ok(bytes.len())
     }
 
