@@ -584,7 +584,7 @@ fn who_is_woken_from_outside_passes_the_lead_on() {
     three_wait(3, driven, drive, |[_, second, _]| second.wake());
 }
 
-/// The leader calls code that waits for an event which the other thread, or the next leader, will hear: it resigns
+/// The leader calls code that waits for an event which the other thread, or the next leader, will receive: it steps down
 /// first.
 #[test]
 fn who_is_to_wait_where_it_leads_makes_room_for_another() {

@@ -632,7 +632,7 @@ impl World {
                 Action::Post(terms::Order::GiveUp(worker)) => {
                     let is_late = self.abandoned.remove(&worker);
                     assert!(is_late || self.workers[&worker].is_dying);
-                    self.bury(worker, "unknown");
+                    self.end_worker(worker, "unknown");
                 }
                 Action::Post(terms::Order::Remark) => {}
                 Action::Begin(task) => {
@@ -745,7 +745,7 @@ impl World {
         }
     }
 
-    fn bury(&mut self, worker: WorkerId, exit: &'static str) {
+    fn end_worker(&mut self, worker: WorkerId, exit: &'static str) {
         self.hear_all(worker);
         if let Some(it) = self.workers.remove(&worker) {
             self.has_failed_to_start |= !it.is_ready || it.is_unheard;
@@ -1199,7 +1199,7 @@ impl World {
             }
             Happening::Buried(worker) => {
                 if let Some(exit) = self.workers.get(&worker).and_then(|it| it.exit) {
-                    self.bury(worker, exit);
+                    self.end_worker(worker, exit);
                 }
             }
             Happening::Limit(id) => self.limit(id),

@@ -11,8 +11,8 @@
 //!     └─────────────► LENT ─────────► RUNNING
 //!                      │                 │
 //!                      │                 └─ retry (its worker was lost) ─► pending
-//!                      ├─ retry, where nobody has heard that it had begun ─► pending
-//!                      └─ take_back ─► pending, or SEALED where it was cancelled meanwhile
+//!                      ├─ retry, if its start was never reported ─► pending
+//!                      └─ take_back ─► pending, or SEALED if it was cancelled meanwhile
 //! ```
 //!
 //! A task is *pending* while none of `RUNNING`, `SEALED` and `ENDED` is set. Only the thread that sets `RUNNING` or

@@ -23,7 +23,7 @@ use crate::task::watchdog;
 #[cold]
 pub(crate) fn checkpoint(task: &TaskRef, context: &Context, bits: u32) -> Result<(), Cancelled> {
     let core = &task.core;
-    heed_request(task, context);
+    handle_request(task, context);
     let word = core.state.peek();
     if word & state::PROBE != 0 {
         answer_probe(core);
@@ -51,12 +51,12 @@ pub(crate) fn checkpoint(task: &TaskRef, context: &Context, bits: u32) -> Result
 /// Whether the task must end; called only if something wants attention.
 #[cold]
 pub(crate) fn is_to_end(task: &TaskRef, context: &Context) -> bool {
-    heed_request(task, context);
+    handle_request(task, context);
     task.core.state.peek() & (state::CANCEL | state::ENDED) != 0
 }
 
 /// In a worker process: cancels the task if the program has requested that in the memory that both share.
-fn heed_request(task: &TaskRef, context: &Context) {
+fn handle_request(task: &TaskRef, context: &Context) {
     if task.core.state.peek() & state::LAID_OUT == 0 || !counts::is_requested() {
         return;
     }

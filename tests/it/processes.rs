@@ -254,7 +254,7 @@ fn cancelled_or_dropped_inside_a_worker_it_does_not_run_and_costs_no_worker() {
         let mut waiting: Vec<_> = (0..6).map(|n| pool.submit(append, (log.path(), n.to_string()))).collect();
         tasks.into_iter().for_each(|task| assert!(task.wait().is_ok()));
         wait_until_running(&held);
-        // A worker heeds requests in order: once it has heeded the cancellation, it has also heeded the drop before it.
+        // A worker handles requests in order: once it has handled the cancellation, it has also handled the drop before it.
         drop(waiting.remove(1));
         let cancelled = waiting.remove(2);
         cancelled.cancel();
@@ -283,7 +283,7 @@ fn paused_inside_a_worker_it_lets_others_pass() {
         let (paused, cancelled) = (waiting.remove(0), waiting.remove(2));
         paused.pause();
         assert_eq!(paused.progress().status, Status::Paused);
-        // A worker heeds requests in order: once it has heeded this one, it has also heeded the pause.
+        // A worker handles requests in order: once it has handled this one, it has also handled the pause.
         cancelled.cancel();
         assert!(cancelled.wait().unwrap_err().is_cancelled());
         gate.remove();

@@ -1,13 +1,13 @@
 //! News of tasks that must be made known: in order, by one thread at a time. Making it known may call user code.
 //!
 //! ```text
-//!                     the leader makes known what it has heard:
+//!                     the leader makes news known:
 //!            guest, light ┌──────────────────────────┐ resident, anything
 //!                         ▼                          ▼
 //!  idle ──────────────► at once                   at once
-//!   │ guest: what is heavy, and all that comes after it
+//!   │ guest: heavy news, and all that follow
 //!   ▼
-//!  kept ──────────────► by the resident, which is called for that
+//!  kept ──────────────► by the resident, which is called
 //! ```
 //!
 //! While the outcome of an item is being delivered, further news of the task is held, as it may be the outcome of the

@@ -3,11 +3,11 @@
 //! other thread waits.
 //!
 //! ```text
-//! free ──────► led ──────► free      a guest leaves once it is woken, the resident once somebody follows
+//! free ──────► led ──────► free      a guest leaves once it is woken, the resident once a thread follows
 //!               │ leaves
 //!               ▼
 //!         the next follower is promoted ──► leads; or has been woken by then, and promotes the next
-//!                                           nobody follows: the resident is to come when it is time
+//!                                           no followers: the resident leads when it is time
 //! ```
 //!
 //! Handling what the leader receives may call user code, which may wait. So this is [done aside](Lead::aside): the
@@ -52,7 +52,7 @@ pub(crate) trait Follower {
 /// is called, which has the resident lead when it is time.
 pub(crate) struct Lead<'a, D, F: Follower, V: Fn()> {
     leadership: &'a Leadership<D, F>,
-    /// `None` once it is closed, or once this thread has resigned.
+    /// `None` once it is closed, or once this thread has stepped down.
     driven: Option<MutexGuard<'a, Option<D>>>,
     vacate: V,
 }
@@ -62,7 +62,7 @@ impl<D, F: Follower, V: Fn()> Lead<'_, D, F, V> {
         self.driven.as_mut()?.as_mut()
     }
 
-    /// Runs `work` while what is driven is unlocked. `work` returns `false` if this thread has resigned meanwhile.
+    /// Runs `work` while what is driven is unlocked. `work` returns `false` if this thread has stepped down meanwhile.
     pub(crate) fn aside(&mut self, work: impl FnOnce() -> bool) {
         let had_lead = self.driven.take().is_some();
         if work() && had_lead {
@@ -119,7 +119,7 @@ impl<D, F: Follower> Leadership<D, F> {
                     while lead.driven().is_some() && !this.is_woken() {
                         drive(&mut lead);
                     }
-                    // A thread that has resigned waits again.
+                    // A thread that has stepped down waits again.
                     was_promoted = false;
                     continue;
                 }

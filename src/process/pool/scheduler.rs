@@ -155,7 +155,7 @@ impl<K: Types> Scheduler<K> {
         self.dismiss_unwanted();
     }
 
-    /// Like [`handle`](Self::handle), for one of several events: the caller must [see to the work](Self::assign_work)
+    /// Like [`handle`](Self::handle), for one of several events: the caller must [assign the work](Self::assign_work)
     /// after the last.
     pub(crate) fn note(&mut self, event: Event<K>, now: Instant) -> Result<(), OutOfTurn> {
         self.now = now;

@@ -1,7 +1,7 @@
 //! Makes known what the leader has received, which may call user code.
 //!
 //! When such code is about to wait, its thread [hands over](crate::sync::relief): it puts what it has not begun into
-//! the [backlog](super::backlog), and resigns if it leads. A resident is replaced by another thread.
+//! the [backlog](super::backlog), and steps down if it leads. A resident is replaced by another thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
