@@ -275,9 +275,10 @@ impl Canvas {
     }
 }
 
-/// Rounded down, and less than 100 for what has not ended well.
+/// Rounded down, and less than 100 for what is not complete, or has not ended well.
 fn percent(fraction: f64, status: Status) -> String {
-    let most = if matches!(status, Status::Failed | Status::Cancelled) { 99 } else { 100 };
+    let is_complete = fraction >= 1.0 && !matches!(status, Status::Failed | Status::Cancelled);
+    let most = if is_complete { 100 } else { 99 };
     format!("{} %", ((fraction * 100.0 + ROUNDING) as u32).min(most))
 }
 
@@ -350,6 +351,17 @@ mod tests {
             let row = Row::of_group(&progress, 3_000, 10, &Units::Numbers);
             let line = &Canvas { columns, has_colours: true }.draw(&[], Some(&row))[0];
             assert!(width(&console::strip_ansi_codes(line)) < columns && !line.contains('…'), "{line}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_complete_is_at_100_percent_however_large_it_is() {
+        let total = 1 << 50;
+        for (n, percent) in [(total, "100 %"), (total - 1, " 99 %"), (total / 100 * 29 + 1, " 29 %")] {
+            let state = ProgressState { n, total: Some(total), status: Status::Running, ..ProgressState::INITIAL };
+            let row = Row::of_task("walk", &state, &Units::Bytes);
+            let line = &Canvas { columns: 80, has_colours: false }.draw(&[row], None)[0];
+            assert!(line.contains(percent), "{line}");
         }
     }
 
