@@ -112,7 +112,7 @@ fn wait_until<T>(task: &ProgressFuture<T>, status: Status) {
     eventually("the task comes so far", || task.progress().status == status);
 }
 
-// Time-outs.
+// Timeouts.
 
 #[test]
 fn a_time_out_resolves_the_future_while_the_function_still_runs() {
