@@ -436,8 +436,10 @@ impl Core {
     /// until `now`; but for no less than was shown here. The program may not have heard of its start before.
     pub(crate) fn close_after(&self, elapsed: u64, now: u64) {
         self.close_at(Totals::position, |shown| {
-            let elapsed = elapsed.max(shown.elapsed());
-            let started = now.saturating_sub(elapsed).max(1);
+            // It was shown to be running until the present, which may be later than `now`.
+            let until = shown.end();
+            let elapsed = elapsed.max(until.saturating_sub(shown.started));
+            let started = now.max(until).saturating_sub(elapsed).max(1);
             Span { started, stopped: started.saturating_add(elapsed) }
         });
     }

@@ -202,6 +202,9 @@ fn error(task: &TaskRef, Loss { kind, source, panic, partial, place }: Loss) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
     use crate::codec::items;
     use crate::error::{CancelCause, WorkerExit};
     use crate::executor::call::Crosses;
@@ -214,8 +217,6 @@ mod tests {
     use crate::task::idle::Idle;
     use crate::task::record::TaskRecord;
     use crate::task::remote::Position;
-    use std::collections::VecDeque;
-    use std::sync::Arc;
 
     #[test]
     fn it_has_started_when_it_did_although_its_worker_had_it_run_while_it_was_known_to_be_paused() {
@@ -233,7 +234,7 @@ mod tests {
 
         let record = TaskRecord::new(&task, 0);
         assert!(record.tries() == 1 && record.started() >= Some(started) && record.ended() > record.started());
-        assert_eq!(record.elapsed, elapsed);
+        assert!(record.elapsed >= elapsed);
     }
 
     #[test]
