@@ -164,12 +164,6 @@ impl Sums {
         is_known.then(|| saturated(self.work))
     }
 
-    /// The fraction that is done of this many units.
-    fn fraction_of(&self, units: u64, abandoned: isize) -> f64 {
-        let done = self.done as f64 / ONE as f64 + abandoned as f64;
-        if units == 0 { 1.0 } else { (done / units as f64).min(1.0) }
-    }
-
     fn fraction(&self) -> Option<f64> {
         let (known, unknown) = (self.known as f64, (self.unknown + self.unknown_ended) as f64);
         if known + unknown == 0.0 {
@@ -305,6 +299,12 @@ impl Tally {
         if self.are_moved_abandoned { self.sums.moved } else { 0 }
     }
 
+    /// The fraction that is done of this many inputs.
+    fn fraction_of(&self, inputs: u64) -> f64 {
+        let done = self.sums.done as f64 / ONE as f64 + self.abandoned() as f64;
+        if inputs == 0 { 1.0 } else { (done / inputs as f64).min(1.0) }
+    }
+
     /// How many tasks or items have which status.
     fn counts(&self) -> GroupProgress {
         let mut counts = self.sums.counts.clone();
@@ -352,7 +352,7 @@ impl Tally {
     pub(crate) fn known(&mut self) -> GroupProgress {
         let (total, fraction) = match self.unit {
             Unit::OfTasks => (self.sums.total(), self.sums.fraction()),
-            Unit::Inputs(inputs) => (inputs, inputs.map(|inputs| self.sums.fraction_of(inputs, self.abandoned()))),
+            Unit::Inputs(inputs) => (inputs, inputs.map(|inputs| self.fraction_of(inputs))),
         };
         let computed = fraction.unwrap_or_default();
         self.peak = if mem::take(&mut self.has_grown) { computed } else { self.peak.max(computed) };

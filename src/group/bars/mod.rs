@@ -351,8 +351,7 @@ impl GroupBars {
     /// Shows lines of tasks, except those that other bars have shown in the same place.
     fn say(&self, lines: &[Line]) {
         let mut bars = self.lock();
-        let is_hidden = matches!(&bars.screen, Screen::Others(others) if others.all.is_hidden());
-        let target = match bars.is_standard_error || is_hidden {
+        let target = match bars.is_standard_error || bars.screen.is_hidden() {
             true => LineTarget::StandardError,
             false => LineTarget::Bars(Arc::as_ptr(&self.shared).addr()),
         };
@@ -462,11 +461,18 @@ impl Screen {
         }
     }
 
+    /// Whether it draws nothing, and would drop lines.
+    fn is_hidden(&self) -> bool {
+        matches!(self, Self::Others(others) if others.all.is_hidden())
+    }
+
+    /// Shows `text` above the bars, with or without a newline at its end.
     fn println(&mut self, text: &str) {
+        if self.is_hidden() {
+            return to_standard_error(&printable_lines(text));
+        }
         match self {
             Self::Terminal(block) => block.terminal().println(text),
-            // `indicatif` would drop it.
-            Self::Others(others) if others.all.is_hidden() => to_standard_error(&printable_lines(text)),
             Self::Others(others) => {
                 // An error means that the output has no reader.
                 let _ = others.all.println(printable_lines(text) + "\n");
