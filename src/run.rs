@@ -385,7 +385,7 @@ pub(crate) fn run_from(task: TaskRef, context: Context, free_since: u64) -> (Con
     task.core.start_clock(free_since);
     watchdog::watch(&task);
     let (context, ending) = task.body.execute(task.clone(), context);
-    let is_free = ending.is_some_and(|ending| settle(&task, ending) == Settled::Quietly);
+    let is_free = ending.is_some_and(|ending| settle(&task, ending) == Settled::Unnoticed);
     (context, if is_free { task.core.stopped_at() } else { 0 })
 }
 

@@ -24,29 +24,29 @@ mod task {
 }
 #[path = "../src/process/pool/assign.rs"]
 mod assign;
-#[path = "../src/process/pool/census.rs"]
-mod census;
 #[path = "../src/process/pool/ends.rs"]
 mod ends;
+#[path = "../src/process/pool/events.rs"]
+mod events;
 #[path = "../src/process/pool/looks.rs"]
 mod looks;
 #[path = "../src/process/protocol/page.rs"]
 mod page;
-#[path = "../src/process/pool/roster.rs"]
-mod roster;
+#[path = "../src/process/pool/queries.rs"]
+mod queries;
 #[path = "../src/process/pool/scheduler.rs"]
 mod scheduler;
+#[path = "../src/process/pool/seats.rs"]
+mod seats;
 #[path = "../src/process/pool/slot.rs"]
 mod slot;
-#[path = "../src/process/pool/standstill.rs"]
-mod standstill;
-#[path = "../src/process/pool/starts.rs"]
-mod starts;
-#[path = "../src/process/pool/terms.rs"]
-mod terms;
+#[path = "../src/process/pool/start_attempts.rs"]
+mod start_attempts;
+#[path = "../src/process/pool/suspension.rs"]
+mod suspension;
 mod process {
     pub(crate) mod pool {
-        pub(crate) use crate::{roster, scheduler, slot, starts, terms};
+        pub(crate) use crate::{events, scheduler, seats, slot, start_attempts};
     }
     pub(crate) mod protocol {
         pub(crate) use crate::page;
@@ -60,11 +60,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use events::{Action, Effects, Event, Failure, KillReason, Page, Report, START, Seat, Task, Types, WorkerId, Worth};
 use page::Doomed;
 use scheduler::Scheduler;
 use slot::Settings;
 use state::{Cancel, State, Unclaimed};
-use terms::{Action, Effects, Event, Failure, KillReason, Page, Report, START, Seat, Task, Types, WorkerId, Worth};
 
 const SCENARIOS: u64 = 10_000;
 /// No scenario takes more steps, or more time, unless it goes round in circles.
@@ -593,20 +593,20 @@ impl World {
                     }
                     self.later(hang + after, Happening::StartAnswered(worker));
                 }
-                Action::Post(terms::Order::Look(worker)) => {
+                Action::Post(events::Order::Look(worker)) => {
                     self.hear_all(worker);
                     self.tell(Event::Looked(worker));
                 }
-                Action::Post(terms::Order::Glance(worker)) => {
+                Action::Post(events::Order::Glance(worker)) => {
                     let until = self.workers.get(&worker).and_then(|it| it.frozen_until);
                     self.tell(Event::Glanced(worker, until.is_some_and(|until| until > self.now)));
                 }
-                Action::Post(terms::Order::Stop(worker)) => {
+                Action::Post(events::Order::Stop(worker)) => {
                     if let Some(it) = self.workers.get_mut(&worker) {
                         assert!(!mem::replace(&mut it.is_stopped, true), "a worker is stopped twice");
                     }
                 }
-                Action::Post(terms::Order::Continue(worker)) => {
+                Action::Post(events::Order::Continue(worker)) => {
                     let Some(it) = self.workers.get_mut(&worker) else { continue };
                     assert!(mem::replace(&mut it.is_stopped, false), "a worker is continued that was not stopped");
                     for happening in mem::take(&mut it.postponed) {
@@ -620,7 +620,7 @@ impl World {
                         self.soon(Happening::Limit(task.id()));
                     }
                 }
-                Action::Post(terms::Order::Kill(worker)) => {
+                Action::Post(events::Order::Kill(worker)) => {
                     if let Some(worker) = self.workers.get_mut(&worker) {
                         worker.is_dying = true;
                     }
@@ -629,12 +629,12 @@ impl World {
                     let end = Happening::Dies(worker, "killed");
                     self.soon(if is_absent { Happening::Forgotten(worker) } else { end });
                 }
-                Action::Post(terms::Order::GiveUp(worker)) => {
+                Action::Post(events::Order::GiveUp(worker)) => {
                     let is_late = self.abandoned.remove(&worker);
                     assert!(is_late || self.workers[&worker].is_dying);
                     self.end_worker(worker, "unknown");
                 }
-                Action::Post(terms::Order::Remark) => {}
+                Action::Post(events::Order::Warn) => {}
                 Action::Begin(task) => {
                     assert!(
                         task.0.begun.get() + task.0.assumed.get() > task.0.retried.get(),
@@ -649,7 +649,7 @@ impl World {
                 Action::Show(task, _) => assert_eq!(task.word() & state::LENT, 0, "shown before it has begun"),
                 Action::Settle(task, outcome) => task.settle_run(outcome),
                 Action::Lose(task, _, reason) => {
-                    if reason == Some(KillReason::Unheeded) {
+                    if reason == Some(KillReason::IgnoredCancel) {
                         assert_ne!(task.word() & state::CANCEL, 0, "a task is killed for another's sake");
                         assert!(!task.0.has_noticed.get(), "a task is killed that has noticed");
                     }
@@ -1406,11 +1406,11 @@ fn silence_until_killed(late: Duration) -> Duration {
         scheduler.take_effects();
         assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
         let mut effects = scheduler.take_effects();
-        if effects.iter().any(|action| matches!(action, Action::Post(terms::Order::Look(_)))) {
+        if effects.iter().any(|action| matches!(action, Action::Post(events::Order::Look(_)))) {
             assert_eq!(scheduler.handle(Event::Looked(0), now), Ok(()));
             effects.extend(scheduler.take_effects());
         }
-        if effects.iter().any(|action| matches!(action, Action::Post(terms::Order::Kill(_)))) {
+        if effects.iter().any(|action| matches!(action, Action::Post(events::Order::Kill(_)))) {
             return now - start;
         }
         now = scheduler.next_deadline().unwrap();
@@ -1446,8 +1446,8 @@ fn is_killed_after_standstill(has_noticed: bool) -> bool {
         now += Duration::from_secs(10);
         for action in tell(Event::Time, now) {
             match action {
-                Action::Post(terms::Order::Kill(_)) => return true,
-                Action::Post(terms::Order::Look(_)) => {
+                Action::Post(events::Order::Kill(_)) => return true,
+                Action::Post(events::Order::Look(_)) => {
                     if has_noticed {
                         tell(Event::Progress(0, 1, Sight { has_noticed, is_silent: false }), now);
                     }
@@ -1497,7 +1497,7 @@ impl Three {
         for action in self.scheduler.take_effects() {
             match action {
                 Action::Send(worker, task, place, _) => self.sent[worker as usize].push((task.id(), place)),
-                Action::Post(terms::Order::Look(worker)) => self.tell(Event::Looked(worker)),
+                Action::Post(events::Order::Look(worker)) => self.tell(Event::Looked(worker)),
                 _ => {}
             }
         }

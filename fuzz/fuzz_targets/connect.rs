@@ -11,18 +11,18 @@ use std::time::Instant;
 use libfuzzer_sys::fuzz_target;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
+use handshakes::{Handshakes, Step, TIMEOUT};
 use invitation::Invitation;
-use lobby::{Lobby, PATIENCE, Verdict};
 use noise::{ANSWER, CONFIRMATION, Initiator, Key, OPENING, Opener, Sealer, Terms};
 use wire::Fingerprint;
 use wire::decoder::Decoder;
 
 #[path = "../../src/codec/mod.rs"]
 mod codec;
+#[path = "../../src/process/pool/handshakes.rs"]
+mod handshakes;
 #[path = "../../src/process/protocol/invitation.rs"]
 mod invitation;
-#[path = "../../src/process/pool/lobby.rs"]
-mod lobby;
 #[path = "../../src/process/protocol/noise.rs"]
 mod noise;
 #[path = "../../src/task/remote.rs"]
@@ -51,9 +51,9 @@ mod task {
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-const GUEST: u64 = 7;
+const HANDSHAKE: u64 = 7;
 
-/// How much memory a guest may take, whatever it says: that of its handshake.
+/// How much memory a connection may take, whatever it sends: that of its handshake.
 const MOST: usize = 16 * 1024;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -87,34 +87,34 @@ fn terms() -> Terms {
     Terms { fingerprint: Fingerprint { binary: 1, tasks: 2 }, pool: 3, attempt: 4, key: Key::from_bytes([5; 32]) }
 }
 
-fn lobby() -> Lobby {
-    let mut lobby = Lobby::default();
-    lobby.expect(terms(), 1);
-    lobby.enter(GUEST, Instant::now());
-    lobby
+fn handshakes() -> Handshakes {
+    let mut handshakes = Handshakes::default();
+    handshakes.expect(terms(), 1);
+    handshakes.begin(HANDSHAKE, Instant::now());
+    handshakes
 }
 
-/// A guest that does not know the key gets no answer, and is gone after a limited number of bytes and a limited time.
+/// A connection that does not know the key gets no answer, and is gone after a limited number of bytes and a limited time.
 fn say_anything(mut bytes: &[u8], mut pieces: Pieces) {
-    let mut lobby = lobby();
+    let mut handshakes = handshakes();
     let (region, mut said) = (Region::new(ALLOCATOR), 0);
     loop {
-        let room = lobby.room(GUEST);
-        assert!(said + room <= OPENING, "more is taken than a guest may say");
+        let room = handshakes.room(HANDSHAKE);
+        assert!(said + room <= OPENING, "more is taken than a connection may send");
         let (piece, rest) = bytes.split_at(pieces.next().min(room).min(bytes.len()));
         if piece.is_empty() {
             break;
         }
         (bytes, said) = (rest, said + piece.len());
-        match lobby.receive(GUEST, piece) {
-            Verdict::Wait => {}
-            Verdict::Refuse(_) => break,
+        match handshakes.receive(HANDSHAKE, piece) {
+            Step::Wait => {}
+            Step::Refuse(_) => break,
             _ => panic!("a stranger was let in"),
         }
-        assert!(region.change().bytes_allocated <= MOST, "a guest takes too much memory");
+        assert!(region.change().bytes_allocated <= MOST, "a connection takes too much memory");
     }
-    lobby.overdue(Instant::now() + PATIENCE);
-    assert!(lobby.is_empty());
+    handshakes.expire(Instant::now() + TIMEOUT);
+    assert!(handshakes.is_empty());
 }
 
 fn invite(bytes: &[u8]) {
@@ -129,25 +129,25 @@ fn invite(bytes: &[u8]) {
 
 /// Flips bits as `bytes` says: what was changed is refused, and nothing else is.
 fn change_the_handshake(bytes: &[u8]) {
-    let mut lobby = lobby();
+    let mut handshakes = handshakes();
     let mut change = Change { bytes };
     let (initiator, mut opening) = Initiator::new(&terms()).expect("there are random numbers");
     let is_changed = change.apply(&mut opening[..OPENING]);
-    let mut answer: [u8; ANSWER] = match lobby.receive(GUEST, &opening) {
-        Verdict::Answer(answer) if !is_changed => answer.try_into().expect("it has its length"),
-        Verdict::Refuse(_) if is_changed => return,
+    let mut answer: [u8; ANSWER] = match handshakes.receive(HANDSHAKE, &opening) {
+        Step::Answer(answer) if !is_changed => answer.try_into().expect("it has its length"),
+        Step::Refuse(_) if is_changed => return,
         _ => panic!("changed: {is_changed}, and then it was taken for the opposite"),
     };
     let is_changed = change.apply(&mut answer);
     let Ok((_, _, mut confirmation)) = initiator.finish(&answer) else { return assert!(is_changed) };
     assert!(!is_changed);
     let is_changed = change.apply(&mut confirmation[..CONFIRMATION]);
-    match lobby.receive(GUEST, &confirmation) {
-        Verdict::Worker(4, ..) if !is_changed => {}
-        Verdict::Refuse(_) if is_changed => {}
+    match handshakes.receive(HANDSHAKE, &confirmation) {
+        Step::Worker(4, ..) if !is_changed => {}
+        Step::Refuse(_) if is_changed => {}
         _ => panic!("changed: {is_changed}, and then it was taken for the opposite"),
     }
-    assert!(lobby.is_empty());
+    assert!(handshakes.is_empty());
 }
 
 /// Which bits to flip: where, and how.
@@ -171,12 +171,12 @@ impl Change<'_> {
 
 /// A channel from a worker to its program.
 fn channel() -> (Sealer, Opener) {
-    let mut lobby = lobby();
+    let mut handshakes = handshakes();
     let (initiator, opening) = Initiator::new(&terms()).expect("there are random numbers");
-    let Verdict::Answer(answer) = lobby.receive(GUEST, &opening) else { panic!("it knows the key") };
+    let Step::Answer(answer) = handshakes.receive(HANDSHAKE, &opening) else { panic!("it knows the key") };
     let answer = answer.try_into().expect("it has its length");
     let (sealer, _, confirmation) = initiator.finish(&answer).expect("nothing was changed");
-    let Verdict::Worker(_, _, opener) = lobby.receive(GUEST, &confirmation) else { panic!("it is a worker") };
+    let Step::Worker(_, _, opener) = handshakes.receive(HANDSHAKE, &confirmation) else { panic!("it is a worker") };
     (sealer, opener)
 }
 

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
-use codec::{Format, Encoded, encode, decode};
+use codec::{Encoded, Format, decode, encode};
 
 #[path = "../../src/codec/mod.rs"]
 mod codec;

@@ -1,8 +1,8 @@
 //! How a task can end other than with a value.
 
-pub(crate) mod brief;
 pub(crate) mod chain;
 pub(crate) mod defect;
+pub(crate) mod human;
 
 use std::any::Any;
 use std::error::Error;
@@ -12,8 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::error::brief::{Brief, Counted, UNITS};
 use crate::error::chain::{CANCELLED, CancellationMark, OneLine, fmt_causes, fmt_chain};
+use crate::error::human::{Counted, HumanDuration, UNITS};
 use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::sync::unwind::drop_payload;
@@ -837,10 +837,10 @@ impl TaskError {
             _ => false,
         };
         if let Some(silence) = self.0.silent_for.filter(is_remarkable) {
-            write!(f, ", without a progress call for {}", Brief(silence))?;
+            write!(f, ", without a progress call for {}", HumanDuration(silence))?;
         }
         if let Some(time) = self.0.noticed_after.filter(|&time| time >= REMARKABLE) {
-            write!(f, ", noticed after {}", Brief(time))?;
+            write!(f, ", noticed after {}", HumanDuration(time))?;
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ use crate::group::report::GroupReport;
 use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::sync::block_on::block_on;
-use crate::sync::relief;
+use crate::sync::duty;
 use crate::sync::unwind::{drop_each_quietly, drop_quietly};
 use crate::task::TaskRef;
 use crate::task::limits::Limits;
@@ -650,7 +650,7 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
             // Taken after the poll: whatever comes later wakes us.
             self.take_outcomes();
             if is_pending && self.outcomes.is_empty() {
-                return relief::pending();
+                return duty::pending();
             }
         }
     }

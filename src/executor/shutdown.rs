@@ -10,7 +10,7 @@ use event_listener::{Event, EventListener};
 use futures::future::FusedFuture;
 
 use crate::sync::block_on::block_on;
-use crate::sync::relief;
+use crate::sync::duty;
 
 /// An executor that is being shut down.
 pub(crate) trait Drain: Send + Sync {
@@ -81,7 +81,7 @@ impl Future for Shutdown {
                 continue;
             };
             if Pin::new(listener).poll(cx).is_pending() {
-                return relief::pending();
+                return duty::pending();
             }
             self.listener = None;
         }

@@ -9,7 +9,7 @@ use crate::error::{CancelCause, TaskError, TaskErrorKind};
 use crate::progress::ProgressState;
 use crate::run;
 use crate::sync::block_on::await_reactor;
-use crate::sync::relief;
+use crate::sync::duty;
 use crate::sync::unwind::drop_quietly;
 use crate::task::callbacks::{CallbackId, Callbacks, Observer};
 use crate::task::context::{Context, Surroundings};
@@ -101,7 +101,7 @@ pub(super) fn has_settled(core: &Core) -> bool {
 /// Called when the future is not ready and its thread may block.
 pub(super) fn before_waiting(task: &Task<dyn Body>) {
     await_reactor(|| task.block());
-    relief::before_waiting();
+    duty::before_waiting();
 }
 
 /// Abandons and cancels a task whose future was dropped before it was ready.

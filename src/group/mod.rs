@@ -35,7 +35,7 @@ use crate::group::report::GroupReport;
 use crate::group::state::{Entry, GroupState};
 use crate::group::tally::Unit;
 use crate::id::TaskId;
-use crate::sync::relief;
+use crate::sync::duty;
 use crate::sync::unwind::drop_quietly;
 use crate::task::TaskRef;
 use crate::task::callbacks::{Callback, CallbackId, Callbacks, Observer};
@@ -479,7 +479,7 @@ impl<T> TaskGroup<T> {
     pub(crate) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Registered first: a thread that is still notifying wakes us, and one that has finished is seen below.
         self.state.waiter.register(cx.waker());
-        if self.state.close() { Poll::Ready(()) } else { relief::pending() }
+        if self.state.close() { Poll::Ready(()) } else { duty::pending() }
     }
 
     pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<T>>> {
@@ -501,7 +501,7 @@ impl<T> TaskGroup<T> {
         // If this panics, the outcome is kept.
         self.call_back(cx);
         match self.ended.take() {
-            None if !is_over => relief::pending(),
+            None if !is_over => duty::pending(),
             ended => Poll::Ready(ended),
         }
     }

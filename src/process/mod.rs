@@ -30,8 +30,8 @@
 //! [begun](protocol::wire::Reply::Started): a kill can hit no other task, and cancelling a task that was sent is a request, as
 //! for one that runs.
 //!
-//! The count and the message of the running task are in that memory as well, where the program [reads](pool::windows) them when
-//! a caller asks. So a worker sends them only if the task is observed, and otherwise only what cannot be read there: that the
+//! The count and the message of the running task are in that memory as well, where the program [reads](pool::memories)
+//! them when a caller asks. So a worker sends them only if the task is observed, and otherwise only what cannot be read there: that the
 //! task waits in a pause, knows of its cancellation, has made a progress call that is waited for, or has named parts. In the
 //! other direction, a task sees in its progress calls that it [must end](protocol::live::Live::request_end).
 //!
@@ -40,7 +40,7 @@
 //! A [launcher] stands in front of the worker's command, and forwards its standard input and output. The [trampoline] makes sure
 //! that the launcher ends with the program. The worker first takes on the surroundings that the program wants, see [`worker`].
 //! Such a worker shares no memory, and may become unreachable without any sign of that: so both sides send heartbeats, see
-//! [`pulse`](protocol::pulse). What is written to standard error is relayed, see [`pool`].
+//! [`heartbeat`](protocol::heartbeat). What is written to standard error is relayed, see [`pool`].
 //!
 //! Each side always reads, whatever else it does, so neither can wait for the other to read. Everything that the program waits
 //! for has a deadline, see the [`scheduler`](pool::scheduler). The signs of death are the process itself and the channel, in

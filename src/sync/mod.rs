@@ -2,8 +2,8 @@
 
 pub(crate) mod block_on;
 pub(crate) mod clock;
+pub(crate) mod duty;
 pub(crate) mod primitives;
-pub(crate) mod relief;
 pub(crate) mod seqlock;
 pub(crate) mod shortage;
 pub(crate) mod spin;

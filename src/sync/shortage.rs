@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sync::relief;
+use crate::sync::duty;
 
 /// How long to keep trying.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl Shortage {
     ) -> io::Result<T> {
         let mut outcome = attempt();
         while outcome.as_ref().is_err_and(&is_shortage) && !self.lasts(Instant::now()) {
-            relief::before_waiting();
+            duty::before_waiting();
             thread::sleep(NEXT_TRY);
             outcome = attempt();
             if outcome.is_ok() {

@@ -2,7 +2,7 @@
 //! gone.
 //!
 //! Entries run without the timer's lock, so they may use the timer. If one panics, the others go on. If one is about to
-//! wait, perhaps for what the timer does next, another thread [takes over](crate::sync::relief).
+//! wait, perhaps for what the timer does next, another thread [takes over](crate::sync::duty).
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -15,7 +15,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sync::relief::{Relief, on_duty};
+use crate::sync::duty::{Duty, on_duty};
 use crate::sync::unwind::{drop_quietly, quietly};
 
 /// How long the thread stays when there is nothing to wait for.
@@ -144,7 +144,7 @@ impl Timer {
     /// Serves the timer until another thread replaces this one, or nothing was scheduled for [`LINGER`].
     fn work(&'static self, number: u64) {
         let mut schedule = self.lock();
-        let (mut idle_since, duty) = (None, Rc::new(Duty(self, number)));
+        let (mut idle_since, duty) = (None, Rc::new(Thread(self, number)));
         while schedule.thread == number {
             let now = Instant::now();
             let wait = match schedule.queue.first().copied() {
@@ -171,7 +171,7 @@ impl Timer {
         &'static self,
         mut schedule: MutexGuard<'static, Schedule>,
         (id, now): (TimerId, Instant),
-        duty: &Rc<Duty>,
+        duty: &Rc<Thread>,
     ) -> MutexGuard<'static, Schedule> {
         schedule.queue.pop_first();
         let entry = schedule.entries.get_mut(&id).map(|entry| mem::replace(entry, Entry::Firing(None)));
@@ -210,9 +210,9 @@ impl Timer {
 }
 
 /// The duty of the timer thread with this number.
-struct Duty(&'static Timer, u64);
+struct Thread(&'static Timer, u64);
 
-impl Relief for Duty {
+impl Duty for Thread {
     fn hand_over(&self) {
         let Self(timer, number) = self;
         let mut schedule = timer.lock();

@@ -11,7 +11,7 @@ use crate::error::{Subject, TaskError, TaskErrorKind};
 use crate::id::{TaskId, WorkerId};
 use crate::progress::{Origin, PartState, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
-use crate::sync::relief::before_waiting;
+use crate::sync::duty::before_waiting;
 use crate::sync::waiter::Waiter;
 use crate::task::bulk;
 use crate::task::counts::{self, Counts, known};
@@ -355,13 +355,13 @@ impl Core {
     }
 
     /// Excludes from its limits a time in which it could not have made a call.
-    pub(crate) fn excuse(&self, time: Duration) {
+    pub(crate) fn exclude(&self, time: Duration) {
         if let Some(details) = self.existing_details() {
-            self.excuse_in(details, &mut details.totals(), u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            self.exclude_in(details, &mut details.totals(), u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         }
     }
 
-    fn excuse_in(&self, details: &Details, totals: &mut Totals, time: u64) {
+    fn exclude_in(&self, details: &Details, totals: &mut Totals, time: u64) {
         totals.standstill.total = totals.standstill.total.saturating_add(time);
         let since = details.probed_at.get().max(self.clock.read().started);
         details.probed_at.set(since.saturating_add(time));
@@ -380,7 +380,7 @@ impl Core {
         let Some(details) = self.existing_details() else { return };
         let mut totals = details.totals();
         if let Some(since) = totals.standstill.since.take() {
-            self.excuse_in(details, &mut totals, clock::now().saturating_sub(since));
+            self.exclude_in(details, &mut totals, clock::now().saturating_sub(since));
         }
     }
 

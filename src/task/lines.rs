@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::error::brief::Counted;
+use crate::error::human::Counted;
 use crate::id::TaskId;
 use crate::task::remote::beginning;
 

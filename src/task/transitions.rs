@@ -64,9 +64,9 @@ const PLAIN: u32 = state::RUNNING | state::PROBE | state::ATTENDED;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settled {
     /// Next to nothing: there was no one to tell.
-    Quietly,
+    Unnoticed,
     /// Code of the user may have been called.
-    Aloud,
+    Notified,
 }
 
 /// Makes the outcome known: to the subscribers, to the future, to the executor.
@@ -88,7 +88,7 @@ fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) -> Set
     // A thread may be waiting to run it, while it is paused.
     core.interrupt();
     if before & !PLAIN == 0 && core.existing_details().is_none() {
-        return if has_woken { Settled::Aloud } else { Settled::Quietly };
+        return if has_woken { Settled::Notified } else { Settled::Unnoticed };
     }
     if before & state::LIMITED != 0 {
         forget_watchdog(core);
@@ -98,7 +98,7 @@ fn settle_for(task: &TaskRef, ending: u32, owner: Option<Arc<dyn Owner>>) -> Set
     if let Some(owner) = owner.or(attached).filter(|_| before & state::ATTACHED != 0) {
         owner.ended(core.id());
     }
-    Settled::Aloud
+    Settled::Notified
 }
 
 /// Cancels the timer entry that watches the limits of a task.

@@ -70,7 +70,7 @@ impl Timed for Limited {
             return look_at_waiting(task, limits.deadline?, was_stopped, now);
         }
         if lateness > TOLERANCE {
-            core.excuse(lateness);
+            core.exclude(lateness);
         }
         let silence = limits.stall_timeout.map(|_| task.silence());
         if was_stopped {

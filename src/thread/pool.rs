@@ -5,7 +5,7 @@
 //! ready, so the order is still that of one queue; with few jobs, there is only one lock to pass.
 //!
 //! The lock of the intake also guards how many workers look for jobs or sleep, so that a thread that adds or takes a
-//! job can tell whether another worker has to be woken ([`Pool::summon`]):
+//! job can tell whether another worker has to be woken ([`Pool::wake_or_start`]):
 //!
 //! ```text
 //!             takes a job                  finds none for some microseconds
@@ -173,7 +173,7 @@ impl Pool {
         intake.push(job);
         self.intake.set_len(intake.jobs.len());
         let ended = self.sweep(&mut intake);
-        self.summon(intake);
+        self.wake_or_start(intake);
         drop(ended);
     }
 
@@ -210,7 +210,7 @@ impl Pool {
     }
 
     /// Wakes or starts a worker if there are more jobs than workers that look for one.
-    fn summon(self: &Arc<Self>, mut intake: MutexGuard<'_, Intake>) {
+    fn wake_or_start(self: &Arc<Self>, mut intake: MutexGuard<'_, Intake>) {
         let has_sleeper = !intake.asleep.is_empty();
         let has_more = if has_sleeper { !intake.is_waking } else { intake.threads < self.settings.max_workers };
         // In this order: reading how many are ready contends with the threads that take them.
@@ -332,7 +332,7 @@ impl Pool {
         }
         loop {
             if let Some((task, ended)) = self.take(&mut intake, worker) {
-                self.summon(intake);
+                self.wake_or_start(intake);
                 drop(ended);
                 return Some(task);
             }

@@ -7,7 +7,7 @@
 mod job;
 mod layout;
 mod plain;
-mod pulse;
+mod stop_detector;
 mod task;
 mod terminal;
 pub(crate) mod units;

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use console::Style;
 
-use crate::error::brief::{Counted, UNITS};
+use crate::error::human::{Counted, UNITS};
 use crate::future::text::one_line;
 use crate::group::bars::layout::{Canvas, MARK, told};
 use crate::group::bars::units::Units;

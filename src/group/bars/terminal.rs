@@ -27,7 +27,7 @@ use console::{Term, strip_ansi_codes, truncate_str};
 use crate::future::text::printable;
 use crate::group::bars::job::Job;
 use crate::group::bars::layout::width;
-use crate::group::bars::pulse::Pulse;
+use crate::group::bars::stop_detector::StopDetector;
 use crate::task::lines;
 
 const ERASE_REST: &str = "\x1b[K";
@@ -49,7 +49,7 @@ pub(super) fn standard_error() -> Option<Arc<Terminal>> {
         let term = Term::stderr();
         (term.is_term() && !console::is_dumb()).then(|| {
             lines::keep_off_bars(|line| standard_error().is_some_and(|terminal| terminal.println_above(line)));
-            Arc::new(Terminal { term, screen: Mutex::default(), pulse: Arc::default() })
+            Arc::new(Terminal { term, screen: Mutex::default(), stop_detector: Arc::default() })
         })
     });
     STANDARD_ERROR.clone()
@@ -59,7 +59,7 @@ pub(super) fn standard_error() -> Option<Arc<Terminal>> {
 pub(super) struct Terminal {
     term: Term,
     screen: Mutex<Screen>,
-    pulse: Arc<Pulse>,
+    stop_detector: Arc<StopDetector>,
 }
 
 #[derive(Debug, Default)]
@@ -180,7 +180,7 @@ impl Terminal {
     /// those bars are left as they are. Returns whether the bars have to be drawn anew.
     fn leave_to_the_shell(&self, screen: &mut Screen) -> bool {
         let was_in_background = mem::replace(&mut screen.is_in_background, screen.job.is_in_background());
-        let is_left = self.pulse.has_missed() || was_in_background;
+        let is_left = self.stop_detector.was_stopped() || was_in_background;
         if is_left {
             screen.drawn.clear();
         }

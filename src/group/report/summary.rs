@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::error::TaskErrorKind;
-use crate::error::brief::Brief;
 use crate::error::chain::OneLine;
+use crate::error::human::HumanDuration;
 use crate::id::WorkerId;
 use crate::progress::Status;
 use crate::task::items::ItemReading;
@@ -111,11 +111,12 @@ impl Summary {
             let capacity = workers as f64 * time as f64;
             let busy = if capacity > 0.0 { (100.0 * self.busy as f64 / capacity).min(100.0) } else { 100.0 };
             let noun = if workers == 1 { "worker" } else { "workers" };
-            line += &format!("; {workers} {noun} busy {busy:.0} % of {}", Brief(Duration::from_nanos(time)));
+            line += &format!("; {workers} {noun} busy {busy:.0} % of {}", HumanDuration(Duration::from_nanos(time)));
         }
         if let Some((name, elapsed)) = &self.longest {
             // Writing to a `String` cannot fail.
-            let _ = write!(OneLine(&mut line), "; the longest: {name}, {}", Brief(Duration::from_nanos(*elapsed)));
+            let _ =
+                write!(OneLine(&mut line), "; the longest: {name}, {}", HumanDuration(Duration::from_nanos(*elapsed)));
         }
         line
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::process::pool::events::{Action, Task, Types, WorkerId};
 use crate::process::pool::scheduler::{Scheduler, WANTED};
 use crate::process::pool::slot::{FIRST_LOOK, Phase, Serving, Slot};
-use crate::process::pool::terms::{Action, Task, Types, WorkerId};
 use crate::task::state::{self, Unclaimed};
 
 /// How much work is queued inside a worker, in nanoseconds: more would gain nothing, and would have to be moved if the
@@ -44,7 +44,7 @@ impl<K: Types> Scheduler<K> {
         self.next_worker += 1;
         self.slots.insert(worker, Slot::new(task.is_none()));
         self.starts.order(self.now);
-        self.effects.push(Action::Start(worker, task, self.roster.take(worker, self.now)));
+        self.effects.push(Action::Start(worker, task, self.seats.take(worker, self.now)));
     }
 
     /// Starts workers ahead of need, up to that number. Those that fail are not started again.

@@ -1,13 +1,13 @@
-//! News of tasks that must be made known: in order, by one thread at a time. Making it known may call user code.
+//! News of tasks, delivered in order and by one thread at a time. Delivering it may call user code.
 //!
 //! ```text
-//!                     the leader makes news known:
+//!                     the leader delivers news:
 //!            guest, light ┌──────────────────────────┐ resident, anything
 //!                         ▼                          ▼
 //!  idle ──────────────► at once                   at once
 //!   │ guest: heavy news, and all that follow
 //!   ▼
-//!  kept ──────────────► by the resident, which is called
+//!  deferred ──────────► by the resident, which is called
 //! ```
 //!
 //! While the outcome of an item is being delivered, further news of the task is held, as it may be the outcome of the
@@ -18,9 +18,9 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::process::pool::events::{Action, Task, WorkerId};
 use crate::process::pool::launch::End;
 use crate::process::pool::queued::{Kinds, News, Queued};
-use crate::process::pool::terms::{Action, Task, WorkerId};
 use crate::process::protocol::wire::Outcome;
 use crate::task::state;
 
@@ -38,7 +38,7 @@ pub(super) struct Backlog {
 
 #[derive(Default)]
 struct Queue {
-    kept: VecDeque<Kept>,
+    deferred: VecDeque<Deferred>,
     /// Whether the resident is at work on what it has taken.
     is_busy: bool,
     /// Tasks whose news is held, because an outcome of one of their items is being delivered.
@@ -46,15 +46,15 @@ struct Queue {
 }
 
 /// What must be done in order.
-pub(super) enum Kept {
+pub(super) enum Deferred {
     Do(Action<Kinds>),
     /// A worker is gone. Earlier news of the task that it was running comes first, as the task may be started again.
     Gone(WorkerId, Box<End>, Option<u64>),
 }
 
-/// The thread that makes something known.
+/// The thread that delivers news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Teller {
+pub(super) enum Deliverer {
     Guest,
     LeadingResident,
     /// The resident, with what other threads have left.
@@ -72,23 +72,23 @@ impl Backlog {
         self.has_next.load(Ordering::SeqCst)
     }
 
-    /// How many of these a guest makes known: those before the first heavy one, or none if something is kept that comes
-    /// before them.
-    pub(super) fn count_for_guest(&self, batch: &VecDeque<Kept>) -> usize {
-        let is_light = |kept: &&Kept| matches!(kept, Kept::Do(action) if is_light(action));
+    /// How many of these a guest delivers: those before the first heavy one, or none if something is deferred that
+    /// comes before them.
+    pub(super) fn count_for_guest(&self, batch: &VecDeque<Deferred>) -> usize {
+        let is_light = |deferred: &&Deferred| matches!(deferred, Deferred::Do(action) if is_light(action));
         if self.is_empty() { batch.iter().take_while(is_light).count() } else { 0 }
     }
 
-    pub(super) fn add(&self, mut kept: VecDeque<Kept>) {
-        self.change(|queue| queue.kept.append(&mut kept));
+    pub(super) fn add(&self, mut deferred: VecDeque<Deferred>) {
+        self.change(|queue| queue.deferred.append(&mut deferred));
     }
 
     /// Takes what the resident must do next. It [says](Self::be_done) when it is done.
-    pub(super) fn next(&self) -> VecDeque<Kept> {
+    pub(super) fn next(&self) -> VecDeque<Deferred> {
         self.change(|queue| {
-            let all = mem::take(&mut queue.kept);
-            let (held, next) = all.into_iter().partition(|kept| queue.holds(kept));
-            queue.kept = held;
+            let all = mem::take(&mut queue.deferred);
+            let (held, next) = all.into_iter().partition(|deferred| queue.holds(deferred));
+            queue.deferred = held;
             queue.is_busy = true;
             next
         })
@@ -98,12 +98,12 @@ impl Backlog {
         self.change(|queue| queue.is_busy = false);
     }
 
-    /// Takes back the rest from a thread that hands over: it goes before what is kept. News of the task `item_of`, whose
-    /// item that thread is still delivering, is held until [`release`](Self::release).
-    pub(super) fn give_back(&self, mut rest: VecDeque<Kept>, item_of: Option<u64>) {
+    /// Takes back the rest from a thread that hands over: it goes before what is deferred. News of the task `item_of`,
+    /// whose item that thread is still delivering, is held until [`release`](Self::release).
+    pub(super) fn give_back(&self, mut rest: VecDeque<Deferred>, item_of: Option<u64>) {
         self.change(|queue| {
-            rest.append(&mut queue.kept);
-            queue.kept = rest;
+            rest.append(&mut queue.deferred);
+            queue.deferred = rest;
             queue.is_busy = false;
             queue.held.extend(item_of);
         });
@@ -120,9 +120,9 @@ impl Backlog {
     fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
         let mut queue = self.lock();
         let result = change(&mut queue);
-        let has_next = queue.kept.iter().any(|kept| !queue.holds(kept));
+        let has_next = queue.deferred.iter().any(|deferred| !queue.holds(deferred));
         self.has_next.store(has_next, Ordering::SeqCst);
-        let is_behind = queue.is_busy || !queue.kept.is_empty() || !queue.held.is_empty();
+        let is_behind = queue.is_busy || !queue.deferred.is_empty() || !queue.held.is_empty();
         self.is_behind.store(is_behind, Ordering::SeqCst);
         result
     }
@@ -133,12 +133,12 @@ impl Backlog {
 }
 
 impl Queue {
-    fn holds(&self, kept: &Kept) -> bool {
-        match kept {
-            Kept::Do(action) => action.task().is_some_and(|task| self.held.contains(&task.id())),
+    fn holds(&self, deferred: &Deferred) -> bool {
+        match deferred {
+            Deferred::Do(action) => action.task().is_some_and(|task| self.held.contains(&task.id())),
             // Only of this task: code that handles its outcome may wait for what follows from the loss of another
             // worker.
-            Kept::Gone(_, _, running) => running.is_some_and(|task| self.held.contains(&task)),
+            Deferred::Gone(_, _, running) => running.is_some_and(|task| self.held.contains(&task)),
         }
     }
 }

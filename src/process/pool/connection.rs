@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 
 use crate::codec::payload::Payload;
 use crate::codec::references::Keeper;
+use crate::process::pool::events::Task;
 use crate::process::pool::launched::Site;
-use crate::process::pool::line_stream::Speakers;
+use crate::process::pool::line_stream::Writers;
 use crate::process::pool::queued::{Entry, Queued};
-use crate::process::pool::terms::Task;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::{Request, Run};
@@ -19,21 +19,21 @@ pub(super) struct Connection {
     /// Where the worker is, once it has said so.
     pub(super) site: Option<Site>,
     /// Tells which tasks its lines belong to, if its output comes here.
-    speakers: Option<Arc<Speakers>>,
+    writers: Option<Arc<Writers>>,
     /// The shared values that it was sent, and was not told to forget.
     known_images: HashSet<u64>,
 }
 
 impl Connection {
-    pub(super) fn new(channel: Arc<Channel>, speakers: Option<Arc<Speakers>>) -> Self {
-        speakers.iter().for_each(|speakers| speakers.set_channel(channel.clone()));
-        Self { channel, site: None, speakers, known_images: HashSet::new() }
+    pub(super) fn new(channel: Arc<Channel>, writers: Option<Arc<Writers>>) -> Self {
+        writers.iter().for_each(|writers| writers.set_channel(channel.clone()));
+        Self { channel, site: None, writers, known_images: HashSet::new() }
     }
 
     /// Queues a task, after the shared values that it refers to and the worker does not have. `keeper` is told when one
     /// of those is no longer needed.
     pub(super) fn run(&mut self, task: &Queued, place: u64, wanted: u32, keeper: impl Fn() -> Weak<dyn Keeper>) {
-        self.speakers.iter().for_each(|speakers| speakers.add(place, task.task().clone()));
+        self.writers.iter().for_each(|writers| writers.add(place, task.task().clone()));
         self.channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
         let Entry { function, format, .. } = *task.0;
         let run = Run { id: task.id(), place, wanted, timeout: task.timeout() };

@@ -12,24 +12,24 @@ use rustix::io::Errno;
 
 use crate::error::WorkerExit;
 use crate::process::pool::child::ChildProcess;
-use crate::process::pool::ending::Ending;
+use crate::process::pool::events::WorkerId;
 use crate::process::pool::launch::{End, Failure};
 use crate::process::pool::launched::{Launched, exit_behind};
-use crate::process::pool::reception::{Newcomer, Reception};
-use crate::process::pool::terms::WorkerId;
+use crate::process::pool::listener::{Connected, Listener};
+use crate::process::pool::termination::Termination;
 use crate::process::program;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::noise::Terms;
 use crate::process::this_process::ThisProcess;
 
 /// How long a launcher may take to end by itself once its workers have ended.
-const FAREWELL: Duration = Duration::from_secs(2);
+const EXIT_GRACE: Duration = Duration::from_secs(2);
 /// How long after one worker the next may connect: by then all of them run, and none tries to connect for so long.
 pub(super) const STRAGGLING: Duration = Duration::from_secs(60);
 
 /// What the thread that starts crews tells the driver.
 pub(super) enum CrewNews {
-    Open(Reception),
+    Open(Listener),
     /// This many workers may connect under these terms.
     Expect(Terms, usize),
     /// The command of this crew runs.
@@ -57,7 +57,7 @@ pub(super) struct Crew {
     /// the pool has ended.
     pub(super) leaving: Option<(WorkerId, End)>,
     /// Set once the launcher is no longer needed.
-    pub(super) ending: Option<Ending>,
+    pub(super) termination: Option<Termination>,
 }
 
 /// The file with an invitation, readable by its owner only. It is locked, so that no other pool takes its name, and removed
@@ -118,10 +118,10 @@ fn is_locked(file: &File) -> bool {
 /// What the driver knows about crews.
 #[derive(Default)]
 pub(super) struct Crews {
-    pub(super) reception: Option<Reception>,
+    pub(super) listener: Option<Listener>,
     pub(super) by_number: HashMap<u64, Box<Crew>>,
     /// Workers that connected before the driver was told that their launcher runs.
-    pub(super) early: Vec<Newcomer>,
+    pub(super) early: Vec<Connected>,
 }
 
 impl Crews {
@@ -142,14 +142,14 @@ impl Crew {
             record: None,
             is_exact: false,
             remains: Some(Box::new(self.launched.remains(&[]))),
-            last_words: String::new(),
+            last_output: String::new(),
         }
     }
 
     pub(super) fn needs_looks(&self) -> bool {
         let is_feeding = self.lifeline.as_ref().is_some_and(Channel::is_full);
         let is_unwatched = self.launcher.as_ref().is_some_and(|launcher| launcher.pidfd().is_none());
-        is_feeding || is_unwatched || self.ending.is_some()
+        is_feeding || is_unwatched || self.termination.is_some()
     }
 
     /// When to give up workers that have not connected. Not if they were only submitted, as each may wait in a queue of
@@ -166,17 +166,18 @@ impl Crew {
 
     /// Lets the launcher end if it has no more workers.
     pub(super) fn release(&mut self, now: Instant) {
-        if self.is_empty() && self.ending.is_none() {
+        if self.is_empty() && self.termination.is_none() {
             self.lifeline.iter().for_each(Channel::close);
-            let patience = if self.last_arrival.is_some() { FAREWELL } else { Duration::ZERO };
-            self.ending = Some(Ending::expected(now + patience));
+            let patience = if self.last_arrival.is_some() { EXIT_GRACE } else { Duration::ZERO };
+            self.termination = Some(Termination::expected(now + patience));
         }
     }
 
     /// How the launcher has ended, if it has; `Unknown` if it does not, and is not waited for any longer.
     pub(super) fn exit(&mut self, now: Instant) -> Option<WorkerExit> {
         let launcher = self.launcher.as_ref()?;
-        let is_stuck = self.ending.as_mut().is_some_and(|ending| ending.press(Some(launcher), now).is_none());
+        let is_stuck =
+            self.termination.as_mut().is_some_and(|termination| termination.escalate(Some(launcher), now).is_none());
         launcher.exit().map(exit_behind).or(is_stuck.then_some(WorkerExit::Unknown))
     }
 }

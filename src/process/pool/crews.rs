@@ -4,7 +4,7 @@
 //!  starter: key, command ──► launcher ──► workers        stdin of the launcher: the invitation, and then nothing; its end
 //!     │                                      │           is the end of all
 //!     ▼                                      ▼
-//!  driver: absent ───── lobby: knows the key ─────► a peer like any other
+//!  driver: absent ───── handshakes: knows the key ─────► a peer like any other
 //! ```
 //!
 //! Only standard error is read from the launcher. Workers may connect while it runs; once it has ended no more are
@@ -24,19 +24,19 @@ use crate::error::WorkerExit;
 use crate::process::launcher::Values;
 use crate::process::pool::crew::{Crew, CrewNews, KeyFile, STRAGGLING};
 use crate::process::pool::driver::Driver;
-use crate::process::pool::ending::Ending;
+use crate::process::pool::events::{Event, WorkerId};
 use crate::process::pool::launch::{End, Failure, Process};
 use crate::process::pool::launched::Launched;
+use crate::process::pool::listener::{Connected, Listener};
 use crate::process::pool::peer::Peer;
 use crate::process::pool::poller::{Poller, Ready};
-use crate::process::pool::reception::{Newcomer, Reception};
 use crate::process::pool::shared::{Pool, StartOrder};
-use crate::process::pool::terms::{Event, WorkerId};
+use crate::process::pool::termination::Termination;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::descriptor::above_standard;
+use crate::process::protocol::heartbeat::Heartbeat;
 use crate::process::protocol::invitation::Invitation;
 use crate::process::protocol::noise::{Key, Terms};
-use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::Request;
 use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::registry::{TaskRegistry, portable_fingerprint};
@@ -76,10 +76,10 @@ impl Pool {
             // Present while the threads are, of which this is one.
             let poller = self.poller().clone().ok_or(io::ErrorKind::NotConnected)?;
             let launcher = &self.launch.launcher;
-            let reception = Reception::open(&launcher.listen_addresses(), launcher.listen_port(), poller)?;
-            let addresses = launcher.advertised(reception.port());
+            let listener = Listener::open(&launcher.listen_addresses(), launcher.listen_port(), poller)?;
+            let addresses = launcher.advertised(listener.port());
             *recruiter = Some(Recruiter { pool: u64::from_le_bytes(random()?), addresses });
-            self.tell_crews(CrewNews::Open(reception));
+            self.tell_crews(CrewNews::Open(listener));
         }
         let Some(recruiter) = recruiter else { return Ok(()) };
         let fingerprint = portable_fingerprint(TaskRegistry::of_this_process());
@@ -113,7 +113,7 @@ impl Pool {
             present: 0,
             last_arrival: None,
             leaving: None,
-            ending: None,
+            termination: None,
         })
     }
 
@@ -175,26 +175,26 @@ impl Driver {
             self.take_crew_news(news);
         }
         self.give_up_stragglers();
-        let is_to_be_served = |reception: &Reception| reception.is_waiting() || !Poller::TELLS_OF_ALL;
-        let reception = self.crews.reception.as_ref().filter(|it| is_to_be_served(it)).map(|_| Ready::Reception);
+        let is_to_be_served = |listener: &Listener| listener.is_waiting() || !Poller::TELLS_OF_ALL;
+        let listener = self.crews.listener.as_ref().filter(|it| is_to_be_served(it)).map(|_| Ready::Listener);
         let crews = self.crews.by_number.iter().filter(|(_, crew)| crew.needs_looks());
         let crews = crews.map(|(&number, _)| Ready::Crew(number));
-        crews.chain(reception).collect()
+        crews.chain(listener).collect()
     }
 
     fn take_crew_news(&mut self, news: CrewNews) {
         match news {
-            CrewNews::Open(mut reception) => {
-                reception.listen(true);
-                self.crews.reception = Some(reception);
+            CrewNews::Open(mut listener) => {
+                listener.listen(true);
+                self.crews.listener = Some(listener);
             }
             CrewNews::Expect(terms, count) => {
-                self.crews.reception.iter_mut().for_each(|reception| reception.expect(terms.clone(), count));
+                self.crews.listener.iter_mut().for_each(|listener| listener.expect(terms.clone(), count));
             }
             CrewNews::Started(number, crew) => self.take_on_crew(number, crew),
             CrewNews::Failed(number, workers, failure) => {
                 self.pool.lock().unanswered -= workers.len();
-                self.crews.early.retain(|newcomer| newcomer.attempt != number);
+                self.crews.early.retain(|connected| connected.attempt != number);
                 for worker in workers {
                     self.expect_one_less(number);
                     self.tell(Event::NotStarted(worker, failure.clone()));
@@ -216,25 +216,25 @@ impl Driver {
         for worker in workers {
             self.tell(Event::Launched(worker));
         }
-        for newcomer in mem::take(&mut self.crews.early) {
-            self.admit_newcomer(newcomer);
+        for connected in mem::take(&mut self.crews.early) {
+            self.admit_connected(connected);
         }
         self.update_crew(number);
     }
 
-    pub(super) fn serve_reception(&mut self) {
-        let newcomers = self.crews.reception.as_mut().map(Reception::serve).unwrap_or_default();
-        for newcomer in newcomers {
-            self.admit_newcomer(newcomer);
+    pub(super) fn serve_listener(&mut self) {
+        let connected = self.crews.listener.as_mut().map(Listener::serve).unwrap_or_default();
+        for connected in connected {
+            self.admit_connected(connected);
         }
     }
 
-    fn admit_newcomer(&mut self, newcomer: Newcomer) {
-        let Some(crew) = self.crews.by_number.get_mut(&newcomer.attempt) else {
+    fn admit_connected(&mut self, connected: Connected) {
+        let Some(crew) = self.crews.by_number.get_mut(&connected.attempt) else {
             // Only expected workers are let in, so the crew of this one is about to be made known.
-            return self.crews.early.push(newcomer);
+            return self.crews.early.push(connected);
         };
-        let Newcomer { attempt, link } = newcomer;
+        let Connected { attempt, link } = connected;
         // As many are expected as are absent, so there is one.
         let Some((worker, index)) = crew.absent.pop_front() else { return };
         let process = Process::Elsewhere { launched: crew.launched.member(index), disconnected: None };
@@ -243,12 +243,12 @@ impl Driver {
             crew.key_file = None;
         }
         let channel = Channel::over(link);
-        self.pool.launch.welcome(&channel);
+        self.pool.launch.greet(&channel);
         // It has proved to be a worker, so it greets the program soon unless it has fallen out of reach.
         let interval = self.pool.launch.launcher.heartbeat_interval().map(|interval| interval.max(GREETING));
-        let pulse = interval.map(|interval| Pulse::new(interval, Instant::now()));
+        let heartbeat = interval.map(|interval| Heartbeat::new(interval, Instant::now()));
         let peer = Peer::new(process, Arc::new(channel), &self.pool.launch);
-        self.admit(worker, Peer { crew: Some(attempt), pulse, ..peer });
+        self.admit(worker, Peer { crew: Some(attempt), heartbeat, ..peer });
     }
 
     /// Handles the end of a worker of a crew. Returns it, unless it will be told with the end of the launcher.
@@ -287,8 +287,8 @@ impl Driver {
             return self.pool.look_by(due);
         }
         // This program may have been stopped itself: workers that have connected meanwhile count.
-        self.serve_reception();
-        if self.crews.reception.as_ref().is_some_and(Reception::is_waiting) {
+        self.serve_listener();
+        if self.crews.listener.as_ref().is_some_and(Listener::is_waiting) {
             return;
         }
         let now = Instant::now();
@@ -309,7 +309,7 @@ impl Driver {
             absent.len() + crew.present,
             self.pool.launch.launcher
         ));
-        let failure = Failure::absent(&self.pool.launch, STRAGGLING, &crew.launched.errors().last_words());
+        let failure = Failure::absent(&self.pool.launch, STRAGGLING, &crew.launched.errors().last_output());
         for (worker, _) in absent {
             self.expect_one_less(number);
             self.tell(Event::NotStarted(worker, failure.clone()));
@@ -318,7 +318,7 @@ impl Driver {
     }
 
     fn expect_one_less(&mut self, number: u64) {
-        self.crews.reception.iter_mut().for_each(|reception| reception.expect_one_less(number));
+        self.crews.listener.iter_mut().for_each(|listener| listener.expect_one_less(number));
     }
 
     /// Lets the launcher end if it has no more workers.
@@ -334,7 +334,7 @@ impl Driver {
         crew.lifeline.iter().for_each(|lifeline| _ = lifeline.send_off());
         if let Some(exit) = crew.exit(Instant::now()) {
             // Workers that have connected by now still count.
-            self.serve_reception();
+            self.serve_listener();
             self.see_launcher_end(number, exit);
         }
         let is_over = |crew: &Crew| crew.launcher.is_none() && crew.is_empty();
@@ -351,7 +351,7 @@ impl Driver {
         let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
         // While `ending` is not set, it may merely not be known yet that the workers have ended.
         let is_well = exit == WorkerExit::Code(0);
-        let is_leaving = crew.ending.map_or(is_well, Ending::is_expected);
+        let is_leaving = crew.termination.map_or(is_well, Termination::is_expected);
         crew.launcher.take().into_iter().for_each(|launcher| self.clean_up(launcher, true, is_leaving));
         crew.lifeline = None;
         let mut lost = VecDeque::new();

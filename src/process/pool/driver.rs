@@ -16,19 +16,19 @@ use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
-use crate::process::pool::backlog::Kept;
+use crate::process::pool::backlog::Deferred;
 use crate::process::pool::child::ChildProcess;
 use crate::process::pool::connection::Connection;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::Crews;
-use crate::process::pool::ending::Ending;
+use crate::process::pool::events::{Action, Event, Order, WorkerId};
+use crate::process::pool::killed_launchers::KilledLaunchers;
 use crate::process::pool::launch::{End, Failure};
 use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Kinds;
-use crate::process::pool::remnants::Remnants;
 use crate::process::pool::shared::{Drive, Pool, State};
-use crate::process::pool::terms::{Action, Event, Order, WorkerId};
+use crate::process::pool::termination::Termination;
 use crate::process::pool::unwatched::{GLANCE, Unwatched};
 use crate::process::program;
 use crate::process::protocol::channel::Received;
@@ -47,16 +47,16 @@ const RECENTLY: Duration = Duration::from_micros(20);
 pub(super) struct Driver {
     pub(super) pool: Arc<Pool>,
     pub(super) poller: Arc<Poller>,
-    /// What was received in this turn, to be made known after it.
-    heard: RefCell<Vec<Kept>>,
+    /// What was received in this turn, to be delivered after it.
+    received: RefCell<Vec<Deferred>>,
     /// When a guest last received something.
-    last_heard: Option<Instant>,
+    last_received: Option<Instant>,
     spin: AdaptiveSpin,
     pub(super) peers: HashMap<WorkerId, Peer>,
     unwatched: Unwatched,
     /// Workers that were given up, but whose process or launcher still has time to end.
-    lingering: BTreeMap<WorkerId, Ending>,
-    remnants: Remnants,
+    lingering: BTreeMap<WorkerId, Termination>,
+    killed_launchers: KilledLaunchers,
     /// When heartbeats are due next.
     pub(super) next_beat: Option<Instant>,
     #[cfg(feature = "cluster")]
@@ -64,11 +64,11 @@ pub(super) struct Driver {
 }
 
 impl Drive for Driver {
-    fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Kept> {
+    fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Deferred> {
         self.pool.forget_images();
         self.fire_timer();
-        self.press_lingering();
-        self.check_pulses();
+        self.escalate_lingering();
+        self.check_heartbeats();
         #[cfg(not(feature = "cluster"))]
         let crews: Vec<Ready> = Vec::new();
         #[cfg(feature = "cluster")]
@@ -78,7 +78,7 @@ impl Drive for Driver {
         let glance = (!crews.is_empty()).then_some(GLANCE).into_iter().chain(self.unwatched.until_look(time));
         let left = next.map(|next| next.saturating_duration_since(time));
         // What was received must not wait for more.
-        let now = (!self.heard.get_mut().is_empty()).then_some(Duration::ZERO);
+        let now = (!self.received.get_mut().is_empty()).then_some(Duration::ZERO);
         let stay = guest.and_then(Sleeper::time_to_react);
         let timeout = left.into_iter().chain(glance).chain(now).chain(stay).min();
         let mut ready = Vec::new();
@@ -98,15 +98,15 @@ impl Drive for Driver {
                 #[cfg(feature = "cluster")]
                 Ready::Crew(crew) => self.update_crew(crew),
                 #[cfg(feature = "cluster")]
-                Ready::Reception => self.serve_reception(),
+                Ready::Listener => self.serve_listener(),
             }
         }
-        self.heard.take()
+        self.received.take()
     }
 
     fn is_over(&self) -> bool {
         let mut state = self.pool.lock();
-        let is_done = state.scheduler.is_done() && self.lingering.is_empty() && self.remnants.is_empty();
+        let is_done = state.scheduler.is_done() && self.lingering.is_empty() && self.killed_launchers.is_empty();
         #[cfg(feature = "cluster")]
         let is_done = is_done && self.crews.are_over();
         if is_done {
@@ -134,13 +134,13 @@ impl Driver {
         Self {
             pool,
             poller,
-            heard: RefCell::default(),
-            last_heard: None,
+            received: RefCell::default(),
+            last_received: None,
             spin: AdaptiveSpin::new(),
             peers: HashMap::new(),
             unwatched: Unwatched::default(),
             lingering: BTreeMap::new(),
-            remnants: Remnants::default(),
+            killed_launchers: KilledLaunchers::default(),
             next_beat: None,
             #[cfg(feature = "cluster")]
             crews: Crews::default(),
@@ -149,22 +149,22 @@ impl Driver {
 
     /// Spins first if something was received recently: the next message may come sooner than a thread is woken.
     fn wait_briefly(&mut self, sleeper: &Sleeper, timeout: Option<Duration>) -> Vec<Ready> {
-        let mut heard = Vec::new();
-        if self.last_heard.is_some_and(|at| at.elapsed() < RECENTLY) {
+        let mut ready = Vec::new();
+        if self.last_received.is_some_and(|at| at.elapsed() < RECENTLY) {
             let mut spin = self.spin;
             spin.spin_until(|| {
-                heard = self.wait(Some(Duration::ZERO));
-                !heard.is_empty() || sleeper.is_to_leave()
+                ready = self.wait(Some(Duration::ZERO));
+                !ready.is_empty() || sleeper.is_to_leave()
             });
             self.spin = spin;
         }
-        if heard.is_empty() && !sleeper.is_to_leave() {
-            heard = self.wait(timeout);
+        if ready.is_empty() && !sleeper.is_to_leave() {
+            ready = self.wait(timeout);
         }
-        if !heard.is_empty() {
-            self.last_heard = Some(Instant::now());
+        if !ready.is_empty() {
+            self.last_received = Some(Instant::now());
         }
-        heard
+        ready
     }
 
     fn wait(&self, timeout: Option<Duration>) -> Vec<Ready> {
@@ -185,19 +185,19 @@ impl Driver {
 
     fn follow(&self, state: MutexGuard<'_, State>) {
         if state.scheduler.has_effects() {
-            self.pool.is_telling.store(true, Ordering::SeqCst);
+            self.pool.is_delivering.store(true, Ordering::SeqCst);
         }
-        self.pool.follow(state, |actions| self.keep(actions));
+        self.pool.follow(state, |actions| self.defer(actions));
     }
 
-    /// Keeps what must be made known until the end of this turn.
-    fn keep(&self, actions: Vec<Action<Kinds>>) {
-        let (mut heard, kept) = (self.heard.borrow_mut(), actions.into_iter().map(Kept::Do));
-        if heard.is_empty() {
+    /// Defers what must be delivered to the end of this turn.
+    fn defer(&self, actions: Vec<Action<Kinds>>) {
+        let (mut received, deferred) = (self.received.borrow_mut(), actions.into_iter().map(Deferred::Do));
+        if received.is_empty() {
             // Collects in place, in the allocation of `actions`.
-            *heard = kept.collect();
+            *received = deferred.collect();
         } else {
-            heard.extend(kept);
+            received.extend(deferred);
         }
     }
 
@@ -228,7 +228,7 @@ impl Driver {
                     Order::Continue(worker) => self.stop(worker, false),
                     Order::Kill(worker) => self.kill(worker),
                     Order::GiveUp(worker) => self.give_up(worker),
-                    Order::Remark => self.pool.remark(),
+                    Order::Warn => self.pool.warn(),
                 }
             }
         }
@@ -250,14 +250,15 @@ impl Driver {
         if peer.process.child().is_some_and(|child| listening.is_err() || child.pidfd().is_none()) {
             self.unwatched.insert(worker);
         }
-        let (channel, speakers) = (peer.channel.clone(), peer.process.spoken().map(|spoken| spoken.speakers.clone()));
+        let (channel, writers) =
+            (peer.channel.clone(), peer.process.captured().map(|captured| captured.writers.clone()));
         self.peers.insert(worker, peer);
         if let Err(error) = listening {
             let failure = Failure::of_system("to listen to a worker process", &error);
             return self.tell(Event::NotStarted(worker, failure));
         }
         let mut state = self.pool.lock();
-        state.connections.insert(worker, Connection::new(channel.clone(), speakers));
+        state.connections.insert(worker, Connection::new(channel.clone(), writers));
         self.tell_locked(state, Event::Started(worker, channel.clone()));
         self.pool.send_off(worker, &channel);
     }
@@ -312,7 +313,7 @@ impl Driver {
     fn take_in(&mut self, worker: WorkerId) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         let now = Instant::now();
-        peer.pulse.iter_mut().for_each(|pulse| pulse.note_arrival(now));
+        peer.heartbeat.iter_mut().for_each(|heartbeat| heartbeat.note_arrival(now));
         match peer.has_greeting() {
             Ok(true) => {}
             Ok(false) => return,
@@ -325,7 +326,7 @@ impl Driver {
                 Ok(Some(event)) => {
                     has_just_begun = matches!(event, Event::Begun(..));
                     if let Event::Ready(..) = event {
-                        self.pool.windows.open(&peer.channel);
+                        self.pool.memories.open(&peer.channel);
                     }
                     if state.scheduler.note(event, now).is_err() {
                         break Err(WireError::OutOfTurn);
@@ -341,7 +342,7 @@ impl Driver {
             self.pool.send_off(worker, &peer.channel);
         }
         peer.rest();
-        if let (Some(relay), Some(_)) = (&state.relay, peer.process.spoken()) {
+        if let (Some(relay), Some(_)) = (&state.relay, peer.process.captured()) {
             // What tasks had written until they ended was read, and must be passed on.
             relay.wake();
         }
@@ -430,7 +431,7 @@ impl Driver {
     pub(super) fn clean_up(&mut self, child: ChildProcess, is_launcher: bool, is_leaving: bool) {
         child.pidfd().into_iter().for_each(|pidfd| self.poller.remove(pidfd));
         if is_launcher && !is_leaving && matches!(child.exit(), Some(WorkerExit::Signal(_))) {
-            return self.remnants.keep(child, Instant::now());
+            return self.killed_launchers.keep(child, Instant::now());
         }
         if !is_leaving {
             // It is not reaped yet, so that its process id is not reused.
@@ -470,10 +471,10 @@ impl Driver {
         let now = Instant::now();
         let ending = if peer.process.is_launcher() {
             peer.ask_to_end();
-            Ending::asked(now)
+            Termination::asked(now)
         } else {
             peer.process.child().into_iter().for_each(ChildProcess::kill);
-            Ending::killed(now)
+            Termination::killed(now)
         };
         self.lingering.insert(worker, ending);
         let end = peer.end(WorkerExit::Unknown);
@@ -483,16 +484,16 @@ impl Driver {
     }
 
     /// Ends launchers and processes whose time is over.
-    fn press_lingering(&mut self) {
+    fn escalate_lingering(&mut self) {
         let now = Instant::now();
-        let had_remnants = !self.remnants.is_empty();
-        let mut next = self.remnants.sweep(now);
-        if had_remnants && self.remnants.is_empty() {
+        let had_any = !self.killed_launchers.is_empty();
+        let mut next = self.killed_launchers.sweep(now);
+        if had_any && self.killed_launchers.is_empty() {
             // Nothing else may be left to do, which is checked after this turn: so do not wait in it.
             next = Some(now);
         }
         self.lingering.retain(|worker, ending| {
-            let due = self.peers.get(worker).and_then(|peer| ending.press(peer.process.child(), now));
+            let due = self.peers.get(worker).and_then(|peer| ending.escalate(peer.process.child(), now));
             next = next.into_iter().chain(due).min();
             due.is_some()
         });
@@ -502,12 +503,12 @@ impl Driver {
 
     pub(super) fn tell_gone(&self, worker: WorkerId, end: End) {
         let end = Box::new(end);
-        let mut heard = self.heard.borrow_mut();
-        if !heard.is_empty() || !self.pool.backlog.is_empty() {
+        let mut received = self.received.borrow_mut();
+        if !received.is_empty() || !self.pool.backlog.is_empty() {
             let running = self.pool.lock().scheduler.first_of(worker);
-            return heard.push(Kept::Gone(worker, end, running));
+            return received.push(Deferred::Gone(worker, end, running));
         }
-        drop(heard);
+        drop(received);
         self.tell_locked(self.pool.lock_without(worker), Event::Gone(worker, end));
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::process::pool::scheduler::{FAREWELL, LAST_MOMENT, Scheduler};
+use crate::process::pool::events::{Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId, Worth};
+use crate::process::pool::scheduler::{GOODBYE_TIMEOUT, LAST_MOMENT, Scheduler};
 use crate::process::pool::slot::{Phase, Slot};
-use crate::process::pool::starts::Starts;
-use crate::process::pool::terms::{Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId, Worth};
+use crate::process::pool::start_attempts::StartAttempts;
 
 impl<K: Types> Scheduler<K> {
     pub(super) fn kill(&mut self, worker: WorkerId, reason: KillReason) {
@@ -17,7 +17,7 @@ impl<K: Types> Scheduler<K> {
             _ => {
                 // If the worker was launched, its launcher is expected to say how it ended.
                 let is_told = reason == KillReason::Severed && !slot.shares_page();
-                let until = self.now + if is_told { FAREWELL } else { LAST_MOMENT };
+                let until = self.now + if is_told { GOODBYE_TIMEOUT } else { LAST_MOMENT };
                 slot.phase = Phase::Dying { until, reason };
             }
         }
@@ -40,7 +40,7 @@ impl<K: Types> Scheduler<K> {
         if is_busy {
             return Err(OutOfTurn);
         }
-        self.leave(worker, self.farewell());
+        self.leave(worker, self.goodbye_timeout());
         Ok(())
     }
 
@@ -84,7 +84,7 @@ impl<K: Types> Scheduler<K> {
         }
         // Only now, as the tasks that it was sent may be all that there are to give up.
         unused.into_iter().for_each(|exit| self.ended_unused(exit));
-        self.roster.leave(worker);
+        self.seats.leave(worker);
     }
 
     pub(super) fn lose(&mut self, task: K::Task, exit: K::Exit, reason: Option<KillReason>) {
@@ -116,7 +116,7 @@ impl<K: Types> Scheduler<K> {
     pub(super) fn not_started(&mut self, worker: WorkerId, failure: K::Failure) {
         if self.remove(worker).is_some() {
             self.start_failed(worker, failure);
-            self.roster.leave(worker);
+            self.seats.leave(worker);
         }
         self.starts.be_answered(self.is_starting_any(), self.now);
     }
@@ -134,9 +134,9 @@ impl<K: Types> Scheduler<K> {
     /// Handles a worker that could not be started. If no other attempt is worthwhile, and no other worker is there, all
     /// queued tasks fail.
     pub(super) fn start_failed(&mut self, worker: WorkerId, failure: K::Failure) {
-        let (begun, worth) = (self.roster.fail(worker).unwrap_or(self.now), failure.worth());
+        let (begun, worth) = (self.seats.fail(worker).unwrap_or(self.now), failure.worth());
         // What has failed on some hosts may succeed on another.
-        let is_hostless = !matches!(worth, Worth::Rounds(_)) || self.roster.has_failed_everywhere();
+        let is_hostless = !matches!(worth, Worth::Rounds(_)) || self.seats.has_failed_everywhere();
         let is_hopeless = self.starts.fail(worth, begun, self.now) && is_hostless;
         let has_others = self.slots.values().any(|slot| slot.is_starting() || slot.serving().is_some());
         if is_hopeless && !has_others {
@@ -149,9 +149,9 @@ impl<K: Types> Scheduler<K> {
     pub(crate) fn give_up(&mut self, failure: K::Failure) {
         for worker in self.slots.keys().copied().collect::<Vec<WorkerId>>() {
             self.remove(worker);
-            self.roster.leave(worker);
+            self.seats.leave(worker);
         }
-        self.starts = Starts::default();
+        self.starts = StartAttempts::default();
         self.queue.extend(self.held.drain().map(|(_, task)| task));
         self.give_up_on_queue(failure);
     }
@@ -182,7 +182,7 @@ impl<K: Types> Scheduler<K> {
             self.starts.hurry(self.now + LAST_MOMENT);
         }
         while let Some(&worker) = self.idle.last().filter(|_| is_over) {
-            self.dismiss(worker, self.farewell());
+            self.dismiss(worker, self.goodbye_timeout());
         }
     }
 }

@@ -16,12 +16,12 @@ use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
 use crate::process::launcher::{Lifetime, Values, argument_of};
 use crate::process::output::WorkerOutput;
+use crate::process::pool::captured_output::CapturedOutput;
 use crate::process::pool::child::{self, ChildProcess};
+use crate::process::pool::events::{self, Seat, Worth};
 use crate::process::pool::launched::{self, Launched, Remains, Site};
-use crate::process::pool::spoken::Spoken;
-use crate::process::pool::terms::{self, Seat, Worth};
 use crate::process::protocol::channel::Channel;
-use crate::process::protocol::descriptor::nowhere;
+use crate::process::protocol::descriptor::dev_null;
 use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::protocol::wire::{
@@ -41,7 +41,7 @@ const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
 /// A worker that is running, as far as this program can see it.
 pub(crate) enum Process {
     /// The worker itself, what it was started from, and what it writes, if that comes here.
-    Worker { child: ChildProcess, program: usize, spoken: Option<Spoken> },
+    Worker { child: ChildProcess, program: usize, captured: Option<CapturedOutput> },
     /// The launcher that has started the worker.
     Launcher { child: ChildProcess, launched: Launched },
     /// A worker that was started elsewhere, so that its end is that of its connection: how that ended, and when.
@@ -68,7 +68,7 @@ pub(crate) struct End {
     /// Whether all that it had said is known, sent or only noted.
     pub(crate) is_exact: bool,
     /// The end of what it had written to standard error, if that came here.
-    pub(crate) last_words: String,
+    pub(crate) last_output: String,
 }
 
 /// Why there is no worker.
@@ -120,12 +120,12 @@ impl Failure {
 
     /// A worker has not connected, although others that the same command has started have.
     #[cfg(feature = "cluster")]
-    pub(super) fn absent(launch: &Launch, patience: Duration, last_words: &str) -> Self {
+    pub(super) fn absent(launch: &Launch, patience: Duration, last_output: &str) -> Self {
         let mut what = format!(
             "a worker has not connected within {patience:?} of the others that `{}` has started",
             launch.launcher
         );
-        launched::add_last_words(&mut what, last_words);
+        launched::add_last_output(&mut what, last_output);
         Self { kind: TaskErrorKind::Rejected, error: what.into(), worth: Worth::Rounds(3) }
     }
 
@@ -134,7 +134,7 @@ impl Failure {
     }
 }
 
-impl terms::Failure<Box<End>> for Failure {
+impl events::Failure<Box<End>> for Failure {
     fn lost(end: Box<End>) -> Self {
         let End { exit, fault, stopped, initializer, program, remains, .. } = *end;
         if let Some(remains) = remains {
@@ -142,7 +142,7 @@ impl terms::Failure<Box<End>> for Failure {
             match fault {
                 Some(silence @ WireError::Silence(_)) => {
                     what += &format!("it has said {silence}");
-                    launched::add_last_words(&mut what, &remains.last_words);
+                    launched::add_last_output(&mut what, &remains.last_output);
                 }
                 _ => what += &remains.story(exit),
             }
@@ -178,7 +178,7 @@ impl terms::Failure<Box<End>> for Failure {
         let what = format!(
             "its executor could not start a worker process: the system has not answered for {} s; the program may be on a \
              file system that does not answer",
-            terms::START.as_secs()
+            events::START.as_secs()
         );
         Self { kind: TaskErrorKind::Rejected, error: what.into(), worth: Worth::Attempts(1) }
     }
@@ -195,7 +195,7 @@ impl terms::Failure<Box<End>> for Failure {
             "its worker, {}, was killed because it had not called `TaskRegistry::init` within {} s: call that first in \
              `main`",
             program::name(program::chosen()),
-            terms::START.as_secs()
+            events::START.as_secs()
         );
         Self { kind: TaskErrorKind::WorkerLost(KILLED), error: what.into(), worth: Worth::Attempts(1) }
     }
@@ -235,7 +235,7 @@ impl Launch {
 
     /// Says hello to a worker that has connected.
     #[cfg(feature = "cluster")]
-    pub(super) fn welcome(&self, channel: &Channel) {
+    pub(super) fn greet(&self, channel: &Channel) {
         channel.outbox().request(Request::Hello(self.hello(false)));
         self.prepare(channel);
     }
@@ -282,8 +282,8 @@ impl Launch {
         let program = program::chosen();
         let child = self.command(program, task)?.stdin(theirs).spawn().map_err(|error| self.name_directory(error))?;
         let is_test = matches!(self.program, Program::Test(_));
-        let (child, spoken) = ChildProcess::adopt(child, |child| Spoken::of(child, is_test))?;
-        Ok((Process::Worker { child, program, spoken }, channel))
+        let (child, captured) = ChildProcess::adopt(child, |child| CapturedOutput::of(child, is_test))?;
+        Ok((Process::Worker { child, program, captured }, channel))
     }
 
     fn command(&self, program: usize, task: &str) -> io::Result<Command> {
@@ -292,11 +292,11 @@ impl Launch {
             command.arg0(name);
         }
         if matches!(self.program, Program::Test(_)) {
-            command.args(self.program.harness()).stdout(nowhere()?);
+            command.args(self.program.harness()).stdout(dev_null()?);
         }
         match self.output {
             WorkerOutput::Inherit => {}
-            WorkerOutput::Null => _ = command.stdout(nowhere()?).stderr(nowhere()?),
+            WorkerOutput::Null => _ = command.stdout(dev_null()?).stderr(dev_null()?),
             WorkerOutput::Lines(_) => _ = command.stdout(Stdio::piped()).stderr(Stdio::piped()),
         }
         command.arg(worker_args::argument(task)).process_group(0);
@@ -447,8 +447,8 @@ impl Process {
         }
     }
 
-    pub(super) fn spoken(&self) -> Option<&Spoken> {
-        if let Self::Worker { spoken, .. } = self { spoken.as_ref() } else { None }
+    pub(super) fn captured(&self) -> Option<&CapturedOutput> {
+        if let Self::Worker { captured, .. } = self { captured.as_ref() } else { None }
     }
 
     /// What it was started from.
@@ -485,7 +485,7 @@ impl Process {
 
     /// Notes that it has ended: what it has written is read to the end, and no further.
     pub(super) fn leave_streams(&self) {
-        self.spoken().into_iter().for_each(Spoken::leave);
+        self.captured().into_iter().for_each(CapturedOutput::leave);
         self.launched().into_iter().for_each(Launched::leave);
     }
 }

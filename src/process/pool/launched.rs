@@ -12,7 +12,7 @@ use crate::process::launcher::{Launcher, Values};
 use crate::process::output::OutputStream;
 use crate::process::pool::child::ChildProcess;
 use crate::process::pool::line_stream::LineStream;
-use crate::process::protocol::descriptor::{above_standard, nowhere};
+use crate::process::protocol::descriptor::{above_standard, dev_null};
 use crate::process::protocol::wire::Origin;
 use crate::process::workers::WorkerStatus;
 
@@ -45,7 +45,7 @@ pub(crate) struct Site {
 pub(crate) struct Remains {
     pub(crate) site: Site,
     /// The end of its standard error.
-    pub(crate) last_words: String,
+    pub(crate) last_output: String,
     /// What came instead of a greeting.
     pub(crate) junk: String,
     /// Whether what has ended is its connection; its launcher, which has started other workers too, may still run.
@@ -111,12 +111,12 @@ impl Launched {
     /// What is known about it when it has ended. `rest` is what could not be decoded.
     pub(crate) fn remains(&self, rest: &[u8]) -> Remains {
         let is_one_of_many = self.is_member && self.site.origin.is_some();
-        let last_words =
-            if is_one_of_many { self.errors.last_words_of(&self.site.worker()) } else { self.errors.last_words() };
+        let last_output =
+            if is_one_of_many { self.errors.last_output_of(&self.site.worker()) } else { self.errors.last_output() };
         let junk = if self.site.origin.is_some() { &[] } else { &rest[..rest.len().min(QUOTED)] };
         Remains {
             site: self.site.clone(),
-            last_words,
+            last_output,
             junk: String::from_utf8_lossy(junk).trim().to_owned(),
             has_connected: self.has_connected,
         }
@@ -178,7 +178,7 @@ impl fmt::Display for Site {
 /// What the launcher did, and what it said.
 impl Remains {
     pub(crate) fn story(&self, ended: impl fmt::Display) -> String {
-        let Self { site, last_words, junk, has_connected } = self;
+        let Self { site, last_output, junk, has_connected } = self;
         let mut story = if *has_connected {
             format!("its connection has ended, and `{}` has started it", site.launcher)
         } else {
@@ -187,21 +187,21 @@ impl Remains {
         if !junk.is_empty() {
             story += &format!("; {junk:?} came instead of a greeting");
         }
-        add_last_words(&mut story, last_words);
+        add_last_output(&mut story, last_output);
         story
     }
 
     /// The same for a launcher that is not known to have ended.
     pub(crate) fn story_so_far(&self) -> String {
         let mut story = format!("its launcher is `{}`", self.site.launcher);
-        add_last_words(&mut story, &self.last_words);
+        add_last_output(&mut story, &self.last_output);
         story
     }
 }
 
-pub(super) fn add_last_words(story: &mut String, last_words: &str) {
-    if !last_words.is_empty() {
-        *story += &format!("; last output: {last_words}");
+pub(super) fn add_last_output(story: &mut String, last_output: &str) {
+    if !last_output.is_empty() {
+        *story += &format!("; last output: {last_output}");
     }
 }
 
@@ -221,7 +221,7 @@ fn start(
     worker: impl FnOnce(&Child) -> WorkerId,
 ) -> io::Result<(ChildProcess, Arc<LineStream>)> {
     // A test harness, or a program that does not know yet that it is a worker, may print something.
-    let child = command.stdin(input).stdout(nowhere()?).stderr(Stdio::piped()).spawn()?;
+    let child = command.stdin(input).stdout(dev_null()?).stderr(Stdio::piped()).spawn()?;
     ChildProcess::adopt(child, |child| {
         let errors = OwnedFd::from(child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?);
         LineStream::new(above_standard(errors)?, OutputStream::Stderr, worker(child), mark, None)

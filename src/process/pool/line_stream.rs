@@ -30,7 +30,7 @@ pub(crate) struct LineStream {
     fd: OwnedFd,
     stream: OutputStream,
     /// The tasks that may have written it, if that is known.
-    speakers: Option<Arc<Speakers>>,
+    writers: Option<Arc<Writers>>,
     said: Mutex<Said>,
 }
 
@@ -60,18 +60,18 @@ struct Said {
 #[derive(Debug)]
 struct Left {
     bytes: usize,
-    speaker: Option<Speaker>,
+    writer: Option<Writer>,
 }
 
-type Speaker = (TaskId, Arc<str>);
+type Writer = (TaskId, Arc<str>);
 
 /// The tasks that were sent to a worker, of which it runs one.
-pub(crate) struct Speakers {
+pub(crate) struct Writers {
     sent: Mutex<VecDeque<(u64, TaskRef)>>,
     channel: Mutex<Option<Arc<Channel>>>,
 }
 
-impl Speakers {
+impl Writers {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { sent: Mutex::default(), channel: Mutex::default() })
     }
@@ -94,7 +94,7 @@ impl Speakers {
         }
     }
 
-    fn current(&self) -> Option<Speaker> {
+    fn current(&self) -> Option<Writer> {
         let channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = channel.as_ref()?.memory();
         // Without shared memory, a worker has one task at a time.
@@ -116,7 +116,7 @@ impl LineStream {
         stream: OutputStream,
         worker: WorkerId,
         mark: String,
-        speakers: Option<Arc<Speakers>>,
+        writers: Option<Arc<Writers>>,
     ) -> io::Result<Arc<Self>> {
         fcntl_setfl(&fd, fcntl_getfl(&fd)? | OFlags::NONBLOCK)?;
         let said = Said {
@@ -132,7 +132,7 @@ impl LineStream {
             is_left: false,
             is_over: false,
         };
-        Ok(Arc::new(Self { fd, stream, speakers, said: Mutex::new(said) }))
+        Ok(Arc::new(Self { fd, stream, writers, said: Mutex::new(said) }))
     }
 
     /// Sets the prefix of its lines, and who writes them.
@@ -153,19 +153,19 @@ impl LineStream {
     }
 
     /// The end of what was written so far, at most 4 KiB.
-    pub(crate) fn last_words(&self) -> String {
+    pub(crate) fn last_output(&self) -> String {
         let mut said = self.lock();
         self.catch_up(&mut said);
-        said.last_words().trim().to_owned()
+        said.last_output().trim().to_owned()
     }
 
     /// The same, without lines that are known to come from other workers.
-    pub(crate) fn last_words_of(&self, worker: &WorkerId) -> String {
+    pub(crate) fn last_output_of(&self, worker: &WorkerId) -> String {
         let mut said = self.lock();
         self.catch_up(&mut said);
-        let last = said.last_words();
+        let last = said.last_output();
         let lines = last.lines().filter_map(|line| match said.split(line) {
-            Some((speaker, text)) => (speaker == worker).then_some(text),
+            Some((writer, text)) => (writer == worker).then_some(text),
             None => Some(line),
         });
         lines.collect::<Vec<_>>().join("\n").trim().to_owned()
@@ -187,7 +187,7 @@ impl LineStream {
             unread => {
                 let before: usize = said.left.iter().map(|left| left.bytes).sum();
                 if unread > before {
-                    said.left.push_back(Left { bytes: unread - before, speaker: self.speaker() });
+                    said.left.push_back(Left { bytes: unread - before, writer: self.writer() });
                 }
             }
         }
@@ -289,16 +289,16 @@ impl LineStream {
         if self.stream == OutputStream::Stderr {
             said.keep(line);
         }
-        let speaker = said.left.front().map_or_else(|| self.speaker(), |left| left.speaker.clone());
+        let writer = said.left.front().map_or_else(|| self.writer(), |left| left.writer.clone());
         let (worker, text) = said.split(&text).unwrap_or((&said.worker, &text));
         let (worker, text) = (worker.clone(), text.to_owned());
-        let (task, name) = speaker.unzip();
+        let (task, name) = writer.unzip();
         said.lines.push_back(OutputLine { worker, stream: self.stream, task, name, text });
     }
 
     /// The task that writes now, if that is known.
-    fn speaker(&self) -> Option<Speaker> {
-        self.speakers.as_ref()?.current()
+    fn writer(&self) -> Option<Writer> {
+        self.writers.as_ref()?.current()
     }
 
     /// Takes the lines to pass on, after reading some more.
@@ -350,7 +350,7 @@ impl Said {
         self.last.drain(..surplus);
     }
 
-    fn last_words(&self) -> String {
+    fn last_output(&self) -> String {
         let words: Vec<u8> = self.last.iter().chain(&self.unfinished).copied().collect();
         let surplus = words.len().saturating_sub(LAST_WORDS);
         String::from_utf8_lossy(&words[surplus..]).into_owned()
@@ -390,7 +390,7 @@ mod tests {
         writer.write_all(&[b'x'; LAST_WORDS]).unwrap();
         writer.write_all(b"the end\nno newline").unwrap();
         drop(writer);
-        let last = stream.last_words();
+        let last = stream.last_output();
         assert!(last.ends_with("xthe end\nno newline") && last.len() == LAST_WORDS, "{last}");
         let rest = texts(&stream);
         assert!(rest[0].starts_with("twxx") && rest[1..] == ["no newline"] && stream.is_over());
@@ -439,7 +439,7 @@ mod tests {
         }
         writer.write_all(b"the end").unwrap();
         stream.end_task();
-        assert!(stream.last_words().ends_with("the end"));
+        assert!(stream.last_output().ends_with("the end"));
     }
 
     #[cfg(feature = "cluster")]
@@ -451,7 +451,7 @@ mod tests {
         (0..2).for_each(|id| stream.greet(worker(id), format!("n1/{id}")));
         writer.write_all(b"0: progress-executor worker 0 on n1\n1: progress-executor worker 1 on n1\n").unwrap();
         writer.write_all(b"0: a\n1: b\nsrun: c\n").unwrap();
-        assert_eq!(stream.last_words_of(&worker(1)), "b\nsrun: c");
+        assert_eq!(stream.last_output_of(&worker(1)), "b\nsrun: c");
         let lines: Vec<_> =
             stream.next_lines().into_iter().map(|line| (stream.mark(&line.worker), line.text)).collect();
         let expected = [("n1/0", "a"), ("n1/1", "b"), ("a/1", "srun: c")];
@@ -480,7 +480,7 @@ mod tests {
         assert!(texts(&stream).is_empty() && !stream.is_over());
         stream.leave();
         while !stream.lock().is_over {
-            stream.last_words();
+            stream.last_output();
         }
         assert_eq!(texts(&stream), ["said"], "although it is still open");
     }

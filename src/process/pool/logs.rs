@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use log::{Level, Metadata, Record, logger, max_level};
 
-use crate::error::brief::Counted;
+use crate::error::human::Counted;
 use crate::id::TaskId;
 use crate::sync::unwind::quietly;
 use crate::task::remote::RemoteLog;

@@ -1,8 +1,8 @@
 //! What follows from a look at a worker that has been silent for a while.
 
+use crate::process::pool::events::{KillReason, Page, Task, Types, WorkerId};
 use crate::process::pool::scheduler::{LOOK, Scheduler, WANTED};
 use crate::process::pool::slot::FIRST_LOOK;
-use crate::process::pool::terms::{KillReason, Page, Task, Types, WorkerId};
 use crate::task::state;
 
 impl<K: Types> Scheduler<K> {

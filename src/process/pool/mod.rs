@@ -2,47 +2,47 @@
 
 mod assign;
 mod backlog;
-mod census;
+mod captured_output;
 mod child;
 mod connection;
 #[cfg(feature = "cluster")]
 mod crew;
 #[cfg(feature = "cluster")]
 mod crews;
+mod delivery;
 pub(crate) mod driver;
-mod ending;
 mod ends;
+pub(crate) mod events;
+#[cfg(feature = "cluster")]
+mod handshakes;
+mod heartbeats;
+mod killed_launchers;
 mod labels;
 pub(crate) mod launch;
 mod launched;
 pub(crate) mod leader;
 mod line_stream;
 #[cfg(feature = "cluster")]
-mod lobby;
+mod listener;
 #[cfg(feature = "log")]
 mod logs;
 mod looks;
+pub(crate) mod memories;
+mod outcome;
 mod peer;
 mod poller;
-mod pulses;
+mod queries;
 mod queued;
-#[cfg(feature = "cluster")]
-mod reception;
 mod relay;
-mod remark;
-mod remnants;
 mod remote;
-mod roster;
 pub(crate) mod scheduler;
+mod seats;
 pub(crate) mod shared;
 pub(crate) mod slot;
-mod spoken;
+mod standard_error;
 mod standby;
-mod standstill;
-mod starts;
-mod telling;
-pub(crate) mod terms;
+mod start_attempts;
+mod suspension;
+mod termination;
 mod threads;
 mod unwatched;
-mod verdict;
-pub(crate) mod windows;

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::error::WorkerExit;
+use crate::process::pool::captured_output::CapturedOutput;
 use crate::process::pool::child::ChildProcess;
 use crate::process::pool::connection::Connection;
+use crate::process::pool::events::{Event, WorkerId};
 use crate::process::pool::launch::{End, Process};
 use crate::process::pool::queued::{ItemsEnded, Kinds, News};
-use crate::process::pool::spoken::Spoken;
-use crate::process::pool::terms::{Event, WorkerId};
 use crate::process::program;
 use crate::process::protocol::channel::Channel;
+use crate::process::protocol::heartbeat::Heartbeat;
 use crate::process::protocol::memory::Memory;
-use crate::process::protocol::pulse::Pulse;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{MOST_SAID, Reply, Request, WireError};
 use crate::process::settings::Launch;
@@ -35,7 +35,7 @@ pub(super) struct Peer {
     pub(super) decoder: Decoder,
     pub(super) introduction: Introduction,
     /// Set once it was heard or has connected, if it may fall out of reach.
-    pub(super) pulse: Option<Pulse>,
+    pub(super) heartbeat: Option<Heartbeat>,
     /// When it stops taking tasks.
     pub(super) expires: Option<Instant>,
     /// Whether it is no longer read from.
@@ -67,7 +67,7 @@ impl Peer {
             channel,
             decoder: Decoder::new(launch.max_frame.max(MOST_SAID)),
             introduction: Introduction::Greeting,
-            pulse: None,
+            heartbeat: None,
             expires: None,
             is_severed: false,
             is_leaving: false,
@@ -95,7 +95,7 @@ impl Peer {
             record: self.channel.memory().and_then(Memory::last_look),
             // A process that could not be ended may report more.
             is_exact: self.channel.memory().is_some() && self.fault.is_none() && exit != WorkerExit::Unknown,
-            last_words: self.process.spoken().map(Spoken::last_words).unwrap_or_default(),
+            last_output: self.process.captured().map(CapturedOutput::last_output).unwrap_or_default(),
             remains: self.process.launched().map(|launched| Box::new(launched.remains(self.decoder.rest()))),
         }
     }
@@ -191,10 +191,10 @@ impl Peer {
                 self.channel.set_worker(site.worker());
                 connections.entry(worker).and_modify(|connection| connection.site = Some(site));
                 let now = Instant::now();
-                self.pulse = launch.launcher.heartbeat_interval().map(|interval| Pulse::new(interval, now));
+                self.heartbeat = launch.launcher.heartbeat_interval().map(|interval| Heartbeat::new(interval, now));
                 launch.compare(&ready).and_then(|()| launch.expiry(&ready.origin, now)).map(|expires| {
                     program::prove();
-                    self.process.spoken().into_iter().for_each(Spoken::listen);
+                    self.process.captured().into_iter().for_each(CapturedOutput::listen);
                     self.expires = expires;
                     let Some(initializer) = &launch.initializer else {
                         self.introduction = Introduction::Done;
@@ -228,7 +228,7 @@ impl Peer {
             Reply::Log { .. } => return Ok(None),
             Reply::Line { id, text } => Event::Progress(worker, id, News::Line(text)),
             Reply::Ended { id, snapshot, outcome } => {
-                self.process.spoken().into_iter().for_each(|spoken| spoken.end_task(id));
+                self.process.captured().into_iter().for_each(|captured| captured.end_task(id));
                 Event::Ended(worker, id, Duration::from_nanos(snapshot.elapsed), (snapshot, outcome))
             }
             Reply::Goodbye => {

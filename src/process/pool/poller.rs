@@ -2,7 +2,7 @@
 
 pub(crate) use imp::Poller;
 
-use crate::process::pool::terms::WorkerId;
+use crate::process::pool::events::WorkerId;
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(crate) enum Ready {
     Crew(u64),
     /// Something connects, or what has connected and not proved to be a worker has sent something.
     #[cfg(feature = "cluster")]
-    Reception,
+    Listener,
 }
 
 #[cfg(target_os = "linux")]
@@ -39,7 +39,7 @@ mod imp {
     const WAKE: u64 = 0;
     const TIMER: u64 = 1;
     #[cfg(feature = "cluster")]
-    const RECEPTION: u64 = u64::MAX;
+    const LISTENER: u64 = u64::MAX;
     /// A bit that no worker's number reaches.
     #[cfg(feature = "cluster")]
     const CREW: u64 = 1 << 63;
@@ -126,9 +126,9 @@ mod imp {
                         ready.push(Ready::Turn);
                     }
                     #[cfg(feature = "cluster")]
-                    RECEPTION if ready.contains(&Ready::Reception) => {}
+                    LISTENER if ready.contains(&Ready::Listener) => {}
                     #[cfg(feature = "cluster")]
-                    RECEPTION => ready.push(Ready::Reception),
+                    LISTENER => ready.push(Ready::Listener),
                     #[cfg(feature = "cluster")]
                     data if data & CREW != 0 => ready.push(Ready::Crew(data & !CREW)),
                     data if data % 2 == 0 => ready.push(Ready::Channel(data / 2 - 1)),
@@ -147,7 +147,7 @@ mod imp {
             #[cfg(feature = "cluster")]
             Ready::Crew(crew) => CREW | crew,
             #[cfg(feature = "cluster")]
-            Ready::Reception => RECEPTION,
+            Ready::Listener => LISTENER,
         })
     }
 }

@@ -39,12 +39,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::process::pool::roster::Roster;
-use crate::process::pool::slot::{FIRST_LOOK, Phase, Sent, Serving, Settings, Slot};
-use crate::process::pool::starts::Starts;
-use crate::process::pool::terms::{
+use crate::process::pool::events::{
     Action, Effects, Event, KillReason, Order, OutOfTurn, Page, Report, Task, Types, WorkerId,
 };
+use crate::process::pool::seats::Seats;
+use crate::process::pool::slot::{FIRST_LOOK, Phase, Sent, Serving, Settings, Slot};
+use crate::process::pool::start_attempts::StartAttempts;
 use crate::process::protocol::page::Doomed;
 use crate::task::state;
 
@@ -53,7 +53,7 @@ pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// How often to check whether somebody has stopped a worker whose task is slow to end.
 pub(super) const GLANCE: Duration = Duration::from_millis(250);
 /// How long a worker may take to end when it is asked to, and a launcher when its worker is gone.
-pub(super) const FAREWELL: Duration = Duration::from_secs(5);
+pub(super) const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a process may take to end when it is killed.
 pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// Largest capacity of the effects that is kept for reuse: enough for a worker that has ended all its tasks and is
@@ -84,8 +84,8 @@ pub(crate) struct Scheduler<K: Types> {
     pub(super) pace: Option<u64>,
     /// The worker that was given tasks last.
     pub(super) last_given: Option<WorkerId>,
-    pub(super) starts: Starts,
-    pub(super) roster: Roster,
+    pub(super) starts: StartAttempts,
+    pub(super) seats: Seats,
     /// Number of workers that were ready and ended without being asked to.
     pub(super) lost: u64,
     /// Time of the event that is being handled.
@@ -110,8 +110,8 @@ impl<K: Types> Scheduler<K> {
             is_suspended: false,
             pace: None,
             last_given: None,
-            starts: Starts::default(),
-            roster: Roster::new(settings.hosts),
+            starts: StartAttempts::default(),
+            seats: Seats::new(settings.hosts),
             lost: 0,
             now,
             effects: Effects::new(),
@@ -353,7 +353,7 @@ impl<K: Types> Scheduler<K> {
         slot.expires = expires;
         self.ready += 1;
         self.starts.succeed();
-        self.roster.succeed(worker);
+        self.seats.succeed(worker);
         self.next_first(worker);
         Ok(())
     }
@@ -432,7 +432,7 @@ impl<K: Types> Scheduler<K> {
         let is_idle = slot.sent.is_empty();
         slot.phase = Phase::Serving(Serving::new(self.now, (!is_idle).then_some(self.now + FIRST_LOOK)));
         if is_idle && (slot.done >= self.settings.max_tasks || slot.is_expired(self.now)) {
-            return self.dismiss(worker, self.farewell());
+            return self.dismiss(worker, self.goodbye_timeout());
         }
         if is_idle {
             self.idle.push(worker);
@@ -446,8 +446,8 @@ impl<K: Types> Scheduler<K> {
     // Cancellation.
 
     /// How long a worker may take to end when it is asked to: at most a moment longer than the grace period.
-    pub(super) fn farewell(&self) -> Duration {
-        FAREWELL.min(self.settings.cancel_grace.saturating_add(LAST_MOMENT))
+    pub(super) fn goodbye_timeout(&self) -> Duration {
+        GOODBYE_TIMEOUT.min(self.settings.cancel_grace.saturating_add(LAST_MOMENT))
     }
 
     /// Bounds the time that the first task of a worker may take to notice its cancellation.
@@ -474,7 +474,7 @@ impl<K: Types> Scheduler<K> {
             Doomed::Ended => (KillReason::Severed, Some(LAST_MOMENT)),
             // The message that it has noticed may have arrived and still be unread, as this program may have stood
             // still.
-            Doomed::Yes => (KillReason::Unheeded, (!slot.shares_page()).then_some(FIRST_LOOK)),
+            Doomed::Yes => (KillReason::IgnoredCancel, (!slot.shares_page()).then_some(FIRST_LOOK)),
         };
         match time_to_hear.filter(|_| !serving.is_last_call) {
             Some(time) => self.update(worker, |serving| {
@@ -504,10 +504,10 @@ impl<K: Types> Scheduler<K> {
                 Phase::Greeting { since, .. } => {
                     slot.phase = Phase::Greeting { since, is_slow: true };
                     if self.has_queued() {
-                        self.effects.push(Action::Post(Order::Remark));
+                        self.effects.push(Action::Post(Order::Warn));
                     }
                 }
-                Phase::Serving(_) if slot.sent.is_empty() => self.dismiss(worker, self.farewell()),
+                Phase::Serving(_) if slot.sent.is_empty() => self.dismiss(worker, self.goodbye_timeout()),
                 Phase::Serving(serving) if serving.grace.is_some_and(|grace| grace <= now) => {
                     self.end_grace(worker);
                 }

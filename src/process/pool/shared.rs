@@ -16,22 +16,22 @@ use crate::error::{BoxError, CancelCause};
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
 use crate::process::error::RemoteError;
-use crate::process::pool::backlog::{Backlog, Kept};
-use crate::process::pool::census::Counts;
+use crate::process::pool::backlog::{Backlog, Deferred};
 use crate::process::pool::child::stopped_by;
 use crate::process::pool::connection::Connection;
 #[cfg(feature = "cluster")]
 use crate::process::pool::crew::CrewNews;
+use crate::process::pool::events::{Action, Event, Order, Seat, WorkerId};
 use crate::process::pool::launch::{Failure, Process};
 use crate::process::pool::leader::{Follower, Leadership};
+use crate::process::pool::memories::Memories;
 use crate::process::pool::poller::Poller;
+use crate::process::pool::queries::Counts;
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::relay::Relay;
 use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::Settings;
 use crate::process::pool::standby::{Call, Standby};
-use crate::process::pool::terms::{Action, Event, Order, Seat, WorkerId};
-use crate::process::pool::windows::Windows;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::wire::Request;
 use crate::process::registry::any_function;
@@ -62,14 +62,14 @@ pub(crate) struct Pool {
     /// Whether a thread polls, until [`State::timer`].
     pub(super) is_polling: AtomicBool,
     pub(super) progress: Arc<Notifier>,
-    /// Whether the leader has received something that is not made known yet.
-    pub(super) is_telling: AtomicBool,
+    /// Whether the leader has received something that is not delivered yet.
+    pub(super) is_delivering: AtomicBool,
     /// Whether no task is left, and none will come.
     pub(super) is_done: AtomicBool,
     /// How often the resident was replaced.
     pub(super) replacements: AtomicU32,
-    pub(super) has_remarked: AtomicBool,
-    pub(super) windows: Windows,
+    pub(super) has_warned: AtomicBool,
+    pub(super) memories: Memories,
     /// Shared values that the program no longer needs, and workers still have.
     forgotten: Mutex<Vec<u64>>,
     /// For starting the pool's first thread.
@@ -80,8 +80,8 @@ pub(crate) struct Pool {
 /// What the leader does.
 pub(super) trait Drive: Send {
     /// Does what is due, waits for news, and handles it. Does not keep a guest once it is woken. Returns what must be
-    /// [made known](Pool::make_known).
-    fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Kept>;
+    /// [delivered](Pool::deliver).
+    fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Deferred>;
     /// Whether nothing is left to do. If so, ends the thread that starts workers as well.
     fn is_over(&self) -> bool;
 }
@@ -147,11 +147,11 @@ impl Pool {
             backlog: Backlog::default(),
             is_polling: AtomicBool::new(false),
             progress: Arc::new(Notifier::new()),
-            is_telling: AtomicBool::new(false),
+            is_delivering: AtomicBool::new(false),
             is_done: AtomicBool::new(false),
             replacements: AtomicU32::new(0),
-            has_remarked: AtomicBool::new(false),
-            windows: Windows::default(),
+            has_warned: AtomicBool::new(false),
+            memories: Memories::default(),
             forgotten: Mutex::default(),
             shortage: Shortage::new(),
             this: this.clone(),
@@ -166,7 +166,7 @@ impl Pool {
     pub(super) fn lock_without(&self, worker: WorkerId) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let connection = state.connections.remove(&worker);
-        connection.into_iter().for_each(|connection| self.windows.close(&connection.channel));
+        connection.into_iter().for_each(|connection| self.memories.close(&connection.channel));
         state
     }
 
@@ -370,7 +370,7 @@ impl Pool {
 
     /// Sends what the socket has room for; the driver sends the rest.
     pub(super) fn send_off(&self, worker: WorkerId, channel: &Arc<Channel>) {
-        channel.send_off_telling(|is_full| {
+        channel.send_off_with(|is_full| {
             self.poller().iter().for_each(|poller| poller.await_room(channel.as_fd(), worker, is_full));
         });
     }
@@ -466,7 +466,7 @@ impl Owner for Pool {
     }
 
     fn look(&self, process: u32, task: TaskId) -> Option<Record> {
-        self.windows.look(process, task)
+        self.memories.look(process, task)
     }
 
     fn stopped(&self, process: u32) -> Option<BoxError> {
@@ -477,7 +477,7 @@ impl Owner for Pool {
         self.standby.is_there().then_some(self as Arc<dyn Reactor>)
     }
 
-    /// Calls the resident to drive: any other thread that received something would have to wake it to make that known.
+    /// Calls the resident to drive: any other thread that received something would have to wake it to deliver that.
     fn take_over(&self) {
         if self.leadership.is_free() && self.process.is_here() {
             self.standby.call(Call::Now);
@@ -491,7 +491,7 @@ impl Drain for Pool {
         state.relay.take_if(|relay| relay.has_ended());
         state.scheduler.is_done()
             && self.backlog.is_empty()
-            && !self.is_telling.load(Ordering::SeqCst)
+            && !self.is_delivering.load(Ordering::SeqCst)
             && state.relay.is_none()
     }
 

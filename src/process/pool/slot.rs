@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::process::pool::terms::{Action, KillReason, Page, Types, WorkerId};
+use crate::process::pool::events::{Action, KillReason, Page, Types, WorkerId};
 
 /// When to look for the first time at what a silent worker has begun. A task that still runs then is long: nothing
 /// waits behind it.

@@ -14,12 +14,12 @@ use crate::error::CancelCause;
 use crate::executor::job::{Job, Refusal};
 use crate::process::output::WorkerOutput;
 use crate::process::pool::driver::Driver;
+use crate::process::pool::events::{Event, Failure as _};
 use crate::process::pool::launch::{Failure, Process, is_shortage};
 use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::Queued;
 use crate::process::pool::shared::{Pool, StartOrder, State};
 use crate::process::pool::standby::Call;
-use crate::process::pool::terms::{Event, Failure as _};
 use crate::sync::shortage::Shortage;
 use crate::task::transitions;
 
@@ -161,7 +161,7 @@ impl Pool {
         if let Some(launched) = process.launched() {
             relay.add(launched.errors().clone());
         }
-        for stream in process.spoken().iter().flat_map(|spoken| &spoken.streams) {
+        for stream in process.captured().iter().flat_map(|captured| &captured.streams) {
             relay.add(stream.clone());
         }
     }

@@ -18,7 +18,7 @@ use rustix::net::{
 };
 
 use crate::id::WorkerId;
-use crate::process::protocol::descriptor::{QUIETLY, above_standard, patiently};
+use crate::process::protocol::descriptor::{QUIETLY, above_standard, retry_on_shortage};
 use crate::process::protocol::link::Link;
 use crate::process::protocol::memory::{self, Memory};
 use crate::process::protocol::wire::decoder::Decoder;
@@ -96,7 +96,7 @@ impl Channel {
             ancillary.push(SendAncillaryMessage::ScmRights(&fds));
         }
         // The socket is empty, and has room for more than this.
-        patiently(|| sendmsg(self.link.output(), &[IoSlice::new(bytes)], &mut ancillary, QUIETLY))?;
+        retry_on_shortage(|| sendmsg(self.link.output(), &[IoSlice::new(bytes)], &mut ancillary, QUIETLY))?;
         Ok(())
     }
 
@@ -111,8 +111,9 @@ impl Channel {
         let mut bytes = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received =
-            patiently(|| recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty()));
+        let received = retry_on_shortage(|| {
+            recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::empty())
+        });
         let bytes = match received {
             Ok(message) if message.bytes > 0 => &bytes[..message.bytes],
             _ => return Received::End,
@@ -142,12 +143,12 @@ impl Channel {
 
     /// Sends what the link has room for; returns whether that was all.
     pub(crate) fn send_off(&self) -> bool {
-        self.send_off_telling(|_| {})
+        self.send_off_with(|_| {})
     }
 
     /// Like [`send_off`](Self::send_off). Also calls `await_room` each time that the rest begins or ceases to wait for room,
     /// under the lock of the outbox, so that threads that send at the same time cannot report this out of order.
-    pub(crate) fn send_off_telling(&self, await_room: impl FnOnce(bool)) -> bool {
+    pub(crate) fn send_off_with(&self, await_room: impl FnOnce(bool)) -> bool {
         let mut outbox = self.outbox();
         while !outbox.is_empty() || self.link.held() > 0 {
             let (slices, count) = outbox.slices();
@@ -236,7 +237,7 @@ mod tests {
         theirs.set_nonblocking(true).unwrap();
         let (channel, mut told) = (Channel::new(ours).unwrap(), Vec::new());
         let mut send_off = || {
-            channel.send_off_telling(|is_full| {
+            channel.send_off_with(|is_full| {
                 assert!(channel.outbox.try_lock().is_err());
                 told.push(is_full);
             })

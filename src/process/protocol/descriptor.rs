@@ -21,7 +21,7 @@ pub(crate) fn above_standard<F: AsRawFd + AsFd + From<OwnedFd>>(fd: F) -> io::Re
 }
 
 /// A sink for what a process writes to a standard stream and nobody wants to see.
-pub(crate) fn nowhere() -> io::Result<File> {
+pub(crate) fn dev_null() -> io::Result<File> {
     // A standard descriptor would be overwritten by the one for standard input.
     above_standard(File::options().write(true).open("/dev/null")?)
 }
@@ -31,7 +31,7 @@ pub(crate) fn nowhere() -> io::Result<File> {
 const SHORTAGES: u32 = 9;
 
 /// Reads or writes once. An interruption, or a system that is short of memory for a moment, is no reason to lose a worker.
-pub(super) fn patiently<T>(mut transfer: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+pub(super) fn retry_on_shortage<T>(mut transfer: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     for shortage in 0..SHORTAGES {
         match retry_on_intr(&mut transfer) {
             Err(Errno::NOBUFS | Errno::NOMEM) => thread::sleep(Duration::from_millis(1 << shortage)),
@@ -43,13 +43,13 @@ pub(super) fn patiently<T>(mut transfer: impl FnMut() -> rustix::io::Result<T>) 
 
 #[cfg(test)]
 mod tests {
-    use super::{SHORTAGES, patiently};
+    use super::{SHORTAGES, retry_on_shortage};
     use rustix::io::Errno;
 
     /// The result of a transfer that fails this many times, and how often it is tried.
     fn transfer(failures: u32, error: Errno) -> (Result<(), Errno>, u32) {
         let mut tries = 0;
-        let result = patiently(|| {
+        let result = retry_on_shortage(|| {
             tries += 1;
             if tries <= failures { Err(error) } else { Ok(()) }
         });

@@ -11,7 +11,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::writev;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
 
-use crate::process::protocol::descriptor::{QUIETLY, patiently};
+use crate::process::protocol::descriptor::{QUIETLY, retry_on_shortage};
 #[cfg(feature = "cluster")]
 use crate::process::protocol::sealed::SealedStream;
 
@@ -57,9 +57,9 @@ impl Link {
     pub(super) fn read(&self, bytes: &mut Vec<u8>) -> rustix::io::Result<usize> {
         match self {
             Self::Socket(socket) => {
-                patiently(|| recv(socket, spare_capacity(&mut *bytes), RecvFlags::DONTWAIT)).map(|(len, _)| len)
+                retry_on_shortage(|| recv(socket, spare_capacity(&mut *bytes), RecvFlags::DONTWAIT)).map(|(len, _)| len)
             }
-            Self::Streams { input, .. } => patiently(|| rustix::io::read(input, spare_capacity(&mut *bytes))),
+            Self::Streams { input, .. } => retry_on_shortage(|| rustix::io::read(input, spare_capacity(&mut *bytes))),
             #[cfg(feature = "cluster")]
             Self::Sealed(stream) => stream.read(bytes),
         }
@@ -70,9 +70,9 @@ impl Link {
         match self {
             Self::Socket(socket) => {
                 let flags = QUIETLY | SendFlags::DONTWAIT;
-                patiently(|| sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags))
+                retry_on_shortage(|| sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags))
             }
-            Self::Streams { output, .. } => patiently(|| writev(output, slices)),
+            Self::Streams { output, .. } => retry_on_shortage(|| writev(output, slices)),
             #[cfg(feature = "cluster")]
             Self::Sealed(stream) => stream.write(slices),
         }

@@ -3,6 +3,7 @@
 pub(crate) mod alarm;
 pub(crate) mod channel;
 pub(crate) mod descriptor;
+pub(crate) mod heartbeat;
 #[cfg(feature = "cluster")]
 pub(crate) mod invitation;
 pub(crate) mod link;
@@ -19,7 +20,6 @@ pub(crate) mod memory;
 #[cfg(feature = "cluster")]
 pub(crate) mod noise;
 pub(crate) mod page;
-pub(crate) mod pulse;
 #[cfg(feature = "cluster")]
 pub(crate) mod sealed;
 pub(crate) mod signature;

@@ -8,7 +8,7 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::process::protocol::descriptor::{QUIETLY, patiently};
+use crate::process::protocol::descriptor::{QUIETLY, retry_on_shortage};
 use crate::process::protocol::noise::{Opener, Sealer};
 
 /// How many bytes are sealed at once.
@@ -39,7 +39,8 @@ impl SealedStream {
         let before = bytes.len();
         // A message may be incomplete, or empty.
         while bytes.len() == before {
-            let received = patiently(|| recv(&self.socket, spare_capacity(opener.space()), RecvFlags::DONTWAIT));
+            let received =
+                retry_on_shortage(|| recv(&self.socket, spare_capacity(opener.space()), RecvFlags::DONTWAIT));
             let Ok((1.., _)) = received else {
                 opener.release();
                 return received.map(|_| 0);
@@ -89,7 +90,7 @@ impl Outgoing {
     /// Sends all that was sealed, as far as there is room.
     fn send(&mut self, socket: &OwnedFd) -> rustix::io::Result<()> {
         while self.sent < self.wire.len() {
-            self.sent += patiently(|| send(socket, &self.wire[self.sent..], QUIETLY | SendFlags::DONTWAIT))?;
+            self.sent += retry_on_shortage(|| send(socket, &self.wire[self.sent..], QUIETLY | SendFlags::DONTWAIT))?;
         }
         self.forget();
         Ok(())

@@ -23,8 +23,8 @@ use crate::process::protocol::sealed::SealedStream;
 use crate::process::protocol::signature;
 use crate::process::protocol::wire::Origin;
 use crate::process::registry::{TaskRegistry, portable_fingerprint};
+use crate::process::worker::environment::{adopt, origin};
 use crate::process::worker::parent::Parent;
-use crate::process::worker::settle::{origin, settle};
 use crate::process::worker_args;
 use crate::process::worker_args::Role;
 
@@ -35,7 +35,7 @@ const INVITED: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 /// How long to wait for a connection, and then for an answer.
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long to wait for the program's first message once it knows this worker. Unless the program is stopped, it comes at once.
-const WELCOME: Duration = Duration::from_secs(60);
+const GREETING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to wait before the next round.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -46,7 +46,7 @@ pub(super) fn join(
     is_settled: bool,
     parent: &mut Parent,
 ) -> Result<Link, Box<dyn Error>> {
-    let invitation = if is_settled { Invitation::parse(&read_line(io::stdout())?)? } else { settle_invited()? };
+    let invitation = if is_settled { Invitation::parse(&read_line(io::stdout())?)? } else { adopt_invited()? };
     let (theirs, ours) = (invitation.terms.fingerprint.binary, portable_fingerprint(Some(registry)).binary);
     if theirs != ours {
         let program = program::location()?;
@@ -70,14 +70,14 @@ pub(super) fn join(
 }
 
 /// Reads the invitation, and takes on the surroundings that the program wants.
-fn settle_invited() -> Result<Invitation, Box<dyn Error>> {
+fn adopt_invited() -> Result<Invitation, Box<dyn Error>> {
     if let Some(path) = worker_args::key_file() {
         let file = File::open(&path).map_err(|error| unread(&error))?;
         rustix::stdio::dup2_stdin(above_standard(file)?)?;
     }
     let line = read_line(io::stdin())?;
     let invitation = Invitation::parse(&line).map_err(|error| uninvited(&error))?;
-    settle(Some(&INVITED), || leave_line(&line))?;
+    adopt(Some(&INVITED), || leave_line(&line))?;
     Ok(invitation)
 }
 
@@ -209,9 +209,9 @@ impl Answer {
     fn confirm(self) -> io::Result<Link> {
         let Self { mut stream, sealer, opener, confirmation } = self;
         stream.write_all(&confirmation)?;
-        stream.set_read_timeout(Some(WELCOME))?;
-        let welcome = retry_on_intr(|| recv(&stream, &mut [0], RecvFlags::PEEK));
-        if welcome.map_err(|error| silent(error.into(), WELCOME))?.1 == 0 {
+        stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
+        let peeked = retry_on_intr(|| recv(&stream, &mut [0], RecvFlags::PEEK));
+        if peeked.map_err(|error| silent(error.into(), GREETING_TIMEOUT))?.1 == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the program did not wait for the confirmation"));
         }
         Ok(Link::Sealed(SealedStream::new(above_standard(stream)?.into(), sealer, opener)))

@@ -10,7 +10,7 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 #[cfg(feature = "log")]
-use crate::error::brief::Counted;
+use crate::error::human::Counted;
 use crate::id::TaskId;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::live::Live;

@@ -20,7 +20,7 @@ use crate::process::worker::forward::Outlet;
 use crate::process::worker::logger;
 use crate::process::worker::parent::Parent;
 use crate::process::worker::reading::Reading;
-use crate::process::worker::{Worker, said, settle};
+use crate::process::worker::{Worker, environment, said};
 use crate::process::worker_args::{Role, Transport};
 use crate::process::{registry, worker_args};
 
@@ -75,7 +75,7 @@ fn link(registry: &'static TaskRegistry, role: &Role, parent: &mut Parent) -> Re
         Transport::Connecting { is_settled } => return connect::join(registry, role, is_settled, parent),
     };
     if !is_settled {
-        settle::settle(None, || Ok(()))?;
+        environment::adopt(None, || Ok(()))?;
     }
     Ok(role.take_channel().map_err(by_hand)?)
 }
@@ -114,5 +114,5 @@ fn ready(registry: &'static TaskRegistry, role: &Role) -> Ready {
         Transport::Inherited => registry::fingerprint(Some(registry)),
         _ => registry::portable_fingerprint(Some(registry)),
     };
-    Ready { version: VERSION, fingerprint, origin: settle::origin() }
+    Ready { version: VERSION, fingerprint, origin: environment::origin() }
 }

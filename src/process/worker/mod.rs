@@ -18,6 +18,7 @@
 mod batch;
 #[cfg(feature = "cluster")]
 mod connect;
+mod environment;
 pub(crate) mod forward;
 mod greet;
 #[cfg(feature = "log")]
@@ -27,7 +28,6 @@ mod parent;
 mod reader;
 mod reading;
 mod recorder;
-mod settle;
 
 use std::cell::Cell;
 use std::collections::VecDeque;

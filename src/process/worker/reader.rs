@@ -12,7 +12,7 @@ use crate::error::CancelCause;
 use crate::id::TaskId;
 use crate::process::protocol::alarm::Alarm;
 use crate::process::protocol::channel::Received;
-use crate::process::protocol::pulse::Pulse;
+use crate::process::protocol::heartbeat::Heartbeat;
 use crate::process::protocol::wire::{Reply, Request, WireError};
 use crate::process::worker::forward::Forwarder;
 use crate::process::worker::reading::{Reader, Reading, Watch};
@@ -138,7 +138,7 @@ impl Worker {
             });
         }
         if received == Received::Nothing {
-            self.wait(reading.pulse.as_ref(), is_runner);
+            self.wait(reading.heartbeat.as_ref(), is_runner);
         }
         if self.channel().is_full() {
             self.channel().send_off();
@@ -155,7 +155,7 @@ impl Worker {
         if received == Received::End {
             self.see_it_end();
         }
-        if let Some(Err(silence)) = reading.pulse.as_mut().map(|pulse| self.keep_pulse(pulse, received)) {
+        if let Some(Err(silence)) = reading.heartbeat.as_mut().map(|heartbeat| self.keep_alive(heartbeat, received)) {
             // A program that has never answered may never have heard this worker: end with an error that the user can see.
             if !reading.has_heard() && self.lock().current.is_none() {
                 return Err(silence);
@@ -166,27 +166,27 @@ impl Worker {
     }
 
     /// Sends a heartbeat, if one is due. Returns an error if the program has been silent for too long.
-    fn keep_pulse(&self, pulse: &mut Pulse, received: Received) -> Result<(), WireError> {
+    fn keep_alive(&self, heartbeat: &mut Heartbeat, received: Received) -> Result<(), WireError> {
         let now = Instant::now();
         if received == Received::Some {
-            pulse.note_arrival(now);
+            heartbeat.note_arrival(now);
         }
         // A full channel needs none: what fills it will be received as well.
-        if pulse.is_due(now) && !self.channel().is_full() {
+        if heartbeat.is_due(now) && !self.channel().is_full() {
             self.channel().outbox().reply(Reply::Beat);
             self.outlet.send_off();
         }
-        if pulse.lost_at() > now { Ok(()) } else { Err(WireError::silence(pulse.patience())) }
+        if heartbeat.lost_at() > now { Ok(()) } else { Err(WireError::silence(heartbeat.patience())) }
     }
 
-    fn wait(&self, pulse: Option<&Pulse>, is_runner: bool) {
+    fn wait(&self, heartbeat: Option<&Heartbeat>, is_runner: bool) {
         let mut fds = vec![PollFd::new(self.channel(), PollFlags::IN), PollFd::new(&self.outlet.wake, PollFlags::IN)];
         let alarm = self.alarm.as_ref().filter(|_| !is_runner);
         fds.extend(alarm.map(|alarm| PollFd::new(alarm, PollFlags::IN)));
         if self.channel().is_full() {
             fds.push(PollFd::from_borrowed_fd(self.channel().output(), PollFlags::OUT));
         }
-        let beat = pulse.map(|pulse| pulse.next().saturating_duration_since(Instant::now()));
+        let beat = heartbeat.map(|heartbeat| heartbeat.next().saturating_duration_since(Instant::now()));
         self.parent.wait(&mut fds, beat);
         if !fds[1].revents().is_empty() {
             self.outlet.wake.drain();

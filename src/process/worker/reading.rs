@@ -17,7 +17,7 @@
 use std::time::{Duration, Instant};
 
 use crate::process::protocol::channel::Received;
-use crate::process::protocol::pulse::Pulse;
+use crate::process::protocol::heartbeat::Heartbeat;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::sync::spin::AdaptiveSpin;
 
@@ -27,7 +27,7 @@ const RECENTLY: Duration = Duration::from_micros(20);
 /// The state that only the thread that reads uses.
 pub(super) struct Reading {
     pub(super) decoder: Decoder,
-    pub(super) pulse: Option<Pulse>,
+    pub(super) heartbeat: Option<Heartbeat>,
     /// When something last arrived.
     heard: Option<Instant>,
     spin: AdaptiveSpin,
@@ -54,8 +54,8 @@ pub(super) enum Watch {
 
 impl Reading {
     pub(super) fn new(decoder: Decoder, heartbeat: Option<Duration>) -> Self {
-        let pulse = heartbeat.map(|interval| Pulse::new(interval, Instant::now()));
-        Self { decoder, pulse, heard: None, spin: AdaptiveSpin::new() }
+        let heartbeat = heartbeat.map(|interval| Heartbeat::new(interval, Instant::now()));
+        Self { decoder, heartbeat, heard: None, spin: AdaptiveSpin::new() }
     }
 
     pub(super) fn note(&mut self, received: Received) {

@@ -193,14 +193,14 @@ pub(crate) enum Order {
     /// Wait no longer for a worker whose process does not end, or that came too late; [`Event::Gone`] follows at once.
     GiveUp(WorkerId),
     /// Tell the user that a worker does not get ready.
-    Remark,
+    Warn,
 }
 
 /// Why a worker was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KillReason {
     /// Its task took no notice of its cancellation.
-    Unheeded,
+    IgnoredCancel,
     /// Somebody had stopped the worker, so that its task could not end though it had noticed its cancellation, or so
     /// that the worker could not get ready.
     Stopped,

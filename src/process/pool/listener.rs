@@ -1,5 +1,5 @@
-//! The port that workers connect to, on the addresses of the launcher. The [lobby](super::lobby) decides what a
-//! connection has to prove.
+//! The port that workers connect to, on the addresses of the launcher. What a connection has to prove is
+//! decided by the [handshakes](super::handshakes).
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
-use crate::process::pool::lobby::{CAPACITY, GuestId, Lobby, Verdict};
+use crate::process::pool::handshakes::{CAPACITY, HandshakeId, Handshakes, Step};
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::link::Link;
@@ -22,12 +22,12 @@ use crate::process::protocol::sealed::SealedStream;
 /// How many connections may wait to be accepted, as far as the system allows: a thousand workers may come at once.
 const BACKLOG: i32 = 4096;
 
-pub(crate) struct Reception {
-    listeners: Vec<TcpListener>,
+pub(crate) struct Listener {
+    sockets: Vec<TcpListener>,
     port: u16,
-    lobby: Lobby,
-    guests: HashMap<GuestId, TcpStream>,
-    next_guest: GuestId,
+    handshakes: Handshakes,
+    streams: HashMap<HandshakeId, TcpStream>,
+    next_handshake: HandshakeId,
     /// Whether a connection could not be accepted, as for lack of descriptors.
     is_short: bool,
     /// Whether the driver is woken when something connects.
@@ -47,17 +47,17 @@ fn bind_apart(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A connection that has proved to be a worker's.
-pub(crate) struct Newcomer {
+pub(crate) struct Connected {
     pub(crate) attempt: u64,
     pub(crate) link: Link,
 }
 
-impl Reception {
+impl Listener {
     /// Listens on one port of all addresses: this one, or, if it is 0, any that is free.
     pub(crate) fn open(addresses: &[IpAddr], mut port: u16, poller: Arc<Poller>) -> io::Result<Self> {
         // Otherwise, a socket for all interfaces of IPv6 is one for those of IPv4 too, whose port would be taken.
         let is_apart = addresses.iter().any(IpAddr::is_ipv4);
-        let mut listeners = Vec::new();
+        let mut sockets = Vec::new();
         for &address in addresses {
             let address = SocketAddr::new(address, port);
             let named = |error: io::Error| io::Error::new(error.kind(), format!("{address}: {error}"));
@@ -67,14 +67,14 @@ impl Reception {
             listener.set_nonblocking(true)?;
             listen(&listener, BACKLOG)?;
             port = listener.local_addr()?.port();
-            listeners.push(listener);
+            sockets.push(listener);
         }
         Ok(Self {
-            listeners,
+            sockets,
             port,
-            lobby: Lobby::default(),
-            guests: HashMap::new(),
-            next_guest: 0,
+            handshakes: Handshakes::default(),
+            streams: HashMap::new(),
+            next_handshake: 0,
             is_short: false,
             is_listening: false,
             poller,
@@ -90,56 +90,56 @@ impl Reception {
         if mem::replace(&mut self.is_listening, is_listening) == is_listening {
             return;
         }
-        for listener in &self.listeners {
+        for listener in &self.sockets {
             if is_listening {
                 // If this fails, connections are noticed when something else happens.
-                let _ = self.poller.add(listener.as_fd(), Ready::Reception);
+                let _ = self.poller.add(listener.as_fd(), Ready::Listener);
             } else {
                 self.poller.remove(listener.as_fd());
             }
         }
     }
 
-    /// Whether to [serve](Self::serve) again soon, even if the driver is not woken: there are guests, whose time is
+    /// Whether to [serve](Self::serve) again soon, even if the driver is not woken: there are handshakes, whose time is
     /// limited, or connections that could not be accepted.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.is_short || !self.lobby.is_empty()
+        self.is_short || !self.handshakes.is_empty()
     }
 
     pub(crate) fn expect(&mut self, terms: Terms, count: usize) {
-        self.lobby.expect(terms, count);
+        self.handshakes.expect(terms, count);
     }
 
     pub(crate) fn expect_one_less(&mut self, attempt: u64) {
-        self.lobby.expect_one_less(attempt);
+        self.handshakes.expect_one_less(attempt);
     }
 
     /// Accepts and serves connections without blocking: as many as can be waiting by now, but not all that strangers
     /// may make meanwhile. Returns those of workers.
-    pub(crate) fn serve(&mut self) -> Vec<Newcomer> {
-        let mut newcomers = Vec::new();
+    pub(crate) fn serve(&mut self) -> Vec<Connected> {
+        let mut connected = Vec::new();
         for _ in 0..=BACKLOG as usize / CAPACITY {
-            let has_come = self.let_in();
-            let guests: Vec<GuestId> = self.guests.keys().copied().collect();
-            newcomers.extend(guests.into_iter().filter_map(|guest| self.serve_guest(guest)));
-            for guest in self.lobby.overdue(Instant::now()) {
-                self.dismiss(guest);
+            let has_come = self.accept();
+            let all: Vec<HandshakeId> = self.streams.keys().copied().collect();
+            connected.extend(all.into_iter().filter_map(|handshake| self.serve_handshake(handshake)));
+            for handshake in self.handshakes.expire(Instant::now()) {
+                self.close(handshake);
             }
-            if !has_come || !self.lobby.has_room() {
+            if !has_come || !self.handshakes.has_room() {
                 break;
             }
         }
         // The driver need not be woken for connections that there is no room for.
-        self.listen(self.lobby.has_room() && !self.is_short);
-        newcomers
+        self.listen(self.handshakes.has_room() && !self.is_short);
+        connected
     }
 
     /// Accepts connections as far as there is room. Returns whether there was one.
-    fn let_in(&mut self) -> bool {
-        let before = self.next_guest;
+    fn accept(&mut self) -> bool {
+        let before = self.next_handshake;
         self.is_short = false;
-        for listener in &self.listeners {
-            while self.lobby.has_room() {
+        for listener in &self.sockets {
+            while self.handshakes.has_room() {
                 let stream = match listener.accept() {
                     Ok((stream, _)) => stream,
                     Err(error) => {
@@ -148,60 +148,60 @@ impl Reception {
                         break;
                     }
                 };
-                let guest = self.next_guest;
-                self.next_guest += 1;
+                let handshake = self.next_handshake;
+                self.next_handshake += 1;
                 let Ok(stream) = above_standard(stream) else { continue };
                 let is_fit = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-                if is_fit.and_then(|()| self.poller.add(stream.as_fd(), Ready::Reception)).is_ok() {
-                    self.lobby.enter(guest, Instant::now());
-                    self.guests.insert(guest, stream);
+                if is_fit.and_then(|()| self.poller.add(stream.as_fd(), Ready::Listener)).is_ok() {
+                    self.handshakes.begin(handshake, Instant::now());
+                    self.streams.insert(handshake, stream);
                 }
             }
         }
-        self.next_guest != before
+        self.next_handshake != before
     }
 
-    /// Reads what a guest may send, and answers it.
-    fn serve_guest(&mut self, guest: GuestId) -> Option<Newcomer> {
+    /// Reads what a connection may send, and answers it.
+    fn serve_handshake(&mut self, handshake: HandshakeId) -> Option<Connected> {
         loop {
             let mut bytes = [0; if OPENING > CONFIRMATION { OPENING } else { CONFIRMATION }];
-            let room = self.lobby.room(guest);
-            let stream = self.guests.get_mut(&guest)?;
+            let room = self.handshakes.room(handshake);
+            let stream = self.streams.get_mut(&handshake)?;
             let len = match stream.read(&mut bytes[..room]) {
                 Ok(len @ 1..) => len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Ok(0) | Err(_) => {
-                    self.dismiss(guest);
+                    self.close(handshake);
                     return None;
                 }
             };
-            match self.lobby.receive(guest, &bytes[..len]) {
-                Verdict::Wait => {}
+            match self.handshakes.receive(handshake, &bytes[..len]) {
+                Step::Wait => {}
                 // Nothing was sent before, so the socket has room for it.
-                Verdict::Answer(answer) => {
+                Step::Answer(answer) => {
                     if stream.write_all(&answer).is_err() {
-                        self.dismiss(guest);
+                        self.close(handshake);
                         return None;
                     }
                 }
-                Verdict::Worker(attempt, sealer, opener) => {
-                    let stream = self.guests.remove(&guest)?;
+                Step::Worker(attempt, sealer, opener) => {
+                    let stream = self.streams.remove(&handshake)?;
                     self.poller.remove(stream.as_fd());
                     let link = Link::Sealed(SealedStream::new(stream.into(), sealer, opener));
-                    return Some(Newcomer { attempt, link });
+                    return Some(Connected { attempt, link });
                 }
-                Verdict::Refuse(_) => {
-                    self.dismiss(guest);
+                Step::Refuse(_) => {
+                    self.close(handshake);
                     return None;
                 }
             }
         }
     }
 
-    fn dismiss(&mut self, guest: GuestId) {
-        self.lobby.leave(guest);
-        if let Some(stream) = self.guests.remove(&guest) {
+    fn close(&mut self, handshake: HandshakeId) {
+        self.handshakes.end(handshake);
+        if let Some(stream) = self.streams.remove(&handshake) {
             self.poller.remove(stream.as_fd());
         }
     }

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::pool::terms::{START, Worth};
+use crate::process::pool::events::{START, Worth};
 use crate::sync::shortage::PATIENCE;
 
 /// The pool gives up after this many workers in a row that became ready and were gone before they had begun a task.
 const MOST_UNUSED: u32 = 10;
 
 #[derive(Default)]
-pub(super) struct Starts {
+pub(super) struct StartAttempts {
     /// How many attempts have failed in a row.
     failed: u32,
     failing_since: Option<Instant>,
@@ -22,7 +22,7 @@ pub(super) struct Starts {
     answer_by: Option<Instant>,
 }
 
-impl Starts {
+impl StartAttempts {
     pub(super) fn not_before(&self) -> Option<Instant> {
         self.not_before
     }

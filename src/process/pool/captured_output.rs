@@ -7,27 +7,27 @@ use std::sync::Arc;
 
 use crate::id::WorkerId;
 use crate::process::output::OutputStream;
-use crate::process::pool::line_stream::{LineStream, Speakers};
+use crate::process::pool::line_stream::{LineStream, Writers};
 use crate::process::protocol::descriptor::above_standard;
 
 /// Its standard output and error.
-pub(crate) struct Spoken {
+pub(crate) struct CapturedOutput {
     pub(super) streams: [Arc<LineStream>; 2],
-    pub(super) speakers: Arc<Speakers>,
+    pub(super) writers: Arc<Writers>,
 }
 
-impl Spoken {
+impl CapturedOutput {
     /// Captures the output of `child`, if it is piped. For a test program, mutes standard output at first, as its
     /// harness writes there too.
     pub(super) fn of(child: &mut Child, is_test: bool) -> io::Result<Option<Self>> {
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else { return Ok(None) };
-        let (worker, speakers) = (WorkerId::Process { id: child.id(), host: None }, Speakers::new());
+        let (worker, writers) = (WorkerId::Process { id: child.id(), host: None }, Writers::new());
         let stream = |fd: OwnedFd, stream| {
-            LineStream::new(above_standard(fd)?, stream, worker.clone(), String::new(), Some(speakers.clone()))
+            LineStream::new(above_standard(fd)?, stream, worker.clone(), String::new(), Some(writers.clone()))
         };
         let stdout = stream(stdout.into(), OutputStream::Stdout)?;
         stdout.mute(is_test);
-        Ok(Some(Self { streams: [stdout, stream(stderr.into(), OutputStream::Stderr)?], speakers }))
+        Ok(Some(Self { streams: [stdout, stream(stderr.into(), OutputStream::Stderr)?], writers }))
     }
 
     /// Notes that the worker is ready: its output counts from now on.
@@ -38,7 +38,7 @@ impl Spoken {
     /// Notes that a task ends: what was written so far belongs to it.
     pub(super) fn end_task(&self, id: u64) {
         self.streams.iter().for_each(|stream| stream.end_task());
-        self.speakers.end(id);
+        self.writers.end(id);
     }
 
     /// Notes that the process is gone.
@@ -47,7 +47,7 @@ impl Spoken {
     }
 
     /// The end of what it has written to standard error.
-    pub(super) fn last_words(&self) -> String {
-        self.streams[1].last_words()
+    pub(super) fn last_output(&self) -> String {
+        self.streams[1].last_output()
     }
 }

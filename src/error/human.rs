@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 /// A time, shown with the two or three digits that matter.
-pub(crate) struct Brief(pub(crate) Duration);
+pub(crate) struct HumanDuration(pub(crate) Duration);
 
-impl fmt::Display for Brief {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(time) = self;
         let (seconds, minutes) = (time.as_secs_f64(), (time.as_secs_f64() / 60.0).round() as u64);
@@ -37,7 +37,7 @@ pub(crate) const UNITS: [&str; 2] = ["unit", "units"];
 
 #[cfg(test)]
 mod tests {
-    use super::{Brief, Counted, UNITS};
+    use super::{Counted, HumanDuration, UNITS};
     use std::time::Duration;
 
     #[test]
@@ -59,7 +59,7 @@ mod tests {
             (u64::MAX, "5124095 h 35 min"),
         ];
         for (time, shown) in times {
-            assert_eq!(Brief(Duration::from_nanos(time)).to_string(), shown);
+            assert_eq!(HumanDuration(Duration::from_nanos(time)).to_string(), shown);
         }
     }
 

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 const PATIENCE: u32 = 3;
 
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct Heartbeat {
     interval: Duration,
     heard: Instant,
     /// When the next heartbeat of this side is due.
     due: Instant,
 }
 
-impl Pulse {
+impl Heartbeat {
     pub(crate) fn new(interval: Duration, now: Instant) -> Self {
         Self { interval, heard: now, due: now + interval }
     }
@@ -53,7 +53,7 @@ impl Pulse {
 
 #[cfg(test)]
 mod tests {
-    use super::Pulse;
+    use super::Heartbeat;
     use std::time::{Duration, Instant};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -61,32 +61,32 @@ mod tests {
     #[test]
     fn three_intervals_without_a_word_are_one_too_many() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(SECOND, start);
-        assert_eq!(pulse.lost_at(), start + 3 * SECOND);
-        pulse.note_arrival(start + 2 * SECOND);
-        assert_eq!(pulse.lost_at(), start + 5 * SECOND);
+        let mut heartbeat = Heartbeat::new(SECOND, start);
+        assert_eq!(heartbeat.lost_at(), start + 3 * SECOND);
+        heartbeat.note_arrival(start + 2 * SECOND);
+        assert_eq!(heartbeat.lost_at(), start + 5 * SECOND);
     }
 
     #[test]
     fn a_word_is_due_once_in_a_while() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(SECOND, start);
-        assert!(!pulse.is_due(start));
-        assert_eq!(pulse.next(), start + SECOND);
-        assert!(pulse.is_due(start + SECOND) && !pulse.is_due(start + SECOND));
-        assert_eq!(pulse.next(), start + SECOND * 5 / 2);
+        let mut heartbeat = Heartbeat::new(SECOND, start);
+        assert!(!heartbeat.is_due(start));
+        assert_eq!(heartbeat.next(), start + SECOND);
+        assert!(heartbeat.is_due(start + SECOND) && !heartbeat.is_due(start + SECOND));
+        assert_eq!(heartbeat.next(), start + SECOND * 5 / 2);
     }
 
     #[test]
     fn a_word_is_answered_by_one_and_by_no_other_at_another_time() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(SECOND, start);
+        let mut heartbeat = Heartbeat::new(SECOND, start);
         for beat in 1..5 {
             let now = start + beat * SECOND - SECOND / 3;
-            pulse.note_arrival(now);
-            assert!(pulse.is_due(now) && !pulse.is_due(now + SECOND), "{beat}");
-            pulse.note_arrival(now + SECOND / 4);
-            assert!(!pulse.is_due(now + SECOND / 4), "there was one just now: {beat}");
+            heartbeat.note_arrival(now);
+            assert!(heartbeat.is_due(now) && !heartbeat.is_due(now + SECOND), "{beat}");
+            heartbeat.note_arrival(now + SECOND / 4);
+            assert!(!heartbeat.is_due(now + SECOND / 4), "there was one just now: {beat}");
         }
     }
 }

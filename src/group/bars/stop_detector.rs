@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use crate::sync::timer::{TIMER, Timed};
 
 /// How long after a drawing a stop is still noticed, at least.
-const BEAT: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(500);
 /// How late the timer must be to reveal a stop. On a busy machine a timer is late as well, but not that much.
 const LATE: Duration = Duration::from_millis(1500);
 
 #[derive(Debug, Default)]
-pub(super) struct Pulse(Mutex<State>);
+pub(super) struct StopDetector(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -26,9 +26,9 @@ struct State {
     is_drawn: bool,
 }
 
-impl Pulse {
+impl StopDetector {
     /// Whether the program was stopped since the previous call.
-    pub(super) fn has_missed(self: &Arc<Self>) -> bool {
+    pub(super) fn was_stopped(self: &Arc<Self>) -> bool {
         let (mut state, now) = (self.lock(), Instant::now());
         // The timer may not have fired yet.
         if state.due.is_some_and(|due| is_late(due, now)) {
@@ -36,7 +36,7 @@ impl Pulse {
         }
         state.is_drawn = true;
         if state.due.is_none() {
-            state.due = now.checked_add(BEAT).filter(|&due| TIMER.schedule(due, Box::new(self.clone())).is_ok());
+            state.due = now.checked_add(INTERVAL).filter(|&due| TIMER.schedule(due, Box::new(self.clone())).is_ok());
         }
         mem::take(&mut state.was_late)
     }
@@ -50,64 +50,64 @@ fn is_late(due: Instant, now: Instant) -> bool {
     now.saturating_duration_since(due) >= LATE
 }
 
-impl Timed for Arc<Pulse> {
+impl Timed for Arc<StopDetector> {
     fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
         if state.due != Some(due) {
-            // `has_missed` has found it to be late before.
+            // `was_stopped` has found it to be late before.
             return None;
         }
         state.was_late |= is_late(due, now);
         // Set again at once, as a stop would go unnoticed in a gap.
-        state.due = now.checked_add(BEAT).filter(|_| mem::take(&mut state.is_drawn));
+        state.due = now.checked_add(INTERVAL).filter(|_| mem::take(&mut state.is_drawn));
         state.due
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BEAT, LATE, Pulse};
+    use super::{INTERVAL, LATE, StopDetector};
     use crate::sync::timer::Timed;
     use std::sync::Arc;
     use std::time::Instant;
 
-    /// A pulse whose timer was due this long ago, and goes off now.
-    fn overdue(by: std::time::Duration) -> Arc<Pulse> {
-        let (mut pulse, now) = (Arc::new(Pulse::default()), Instant::now() + LATE);
-        pulse.lock().due = Some(now - by);
-        assert_eq!(pulse.fire(now - by, now), None);
-        pulse
+    /// One whose timer was due this long ago, and goes off now.
+    fn overdue(by: std::time::Duration) -> Arc<StopDetector> {
+        let (mut stop_detector, now) = (Arc::new(StopDetector::default()), Instant::now() + LATE);
+        stop_detector.lock().due = Some(now - by);
+        assert_eq!(stop_detector.fire(now - by, now), None);
+        stop_detector
     }
 
     #[test]
     fn a_timer_that_is_late_by_far_tells_of_a_stop_once() {
-        let pulse = overdue(LATE);
-        assert!(pulse.has_missed() && !pulse.has_missed());
-        assert!(!overdue(LATE / 2).has_missed(), "the machine was busy");
+        let stop_detector = overdue(LATE);
+        assert!(stop_detector.was_stopped() && !stop_detector.was_stopped());
+        assert!(!overdue(LATE / 2).was_stopped(), "the machine was busy");
     }
 
     #[test]
     fn the_timer_goes_on_without_a_gap_as_long_as_something_is_drawn() {
-        let mut pulse = Arc::new(Pulse::default());
-        assert!(!pulse.has_missed());
-        let due = pulse.lock().due.unwrap();
-        let next = pulse.fire(due, due).unwrap();
-        assert_eq!(next, due + BEAT);
+        let mut stop_detector = Arc::new(StopDetector::default());
+        assert!(!stop_detector.was_stopped());
+        let due = stop_detector.lock().due.unwrap();
+        let next = stop_detector.fire(due, due).unwrap();
+        assert_eq!(next, due + INTERVAL);
         // Stopped right then.
-        assert_eq!(pulse.fire(next, next + LATE), None, "nothing was drawn");
-        assert!(pulse.has_missed());
+        assert_eq!(stop_detector.fire(next, next + LATE), None, "nothing was drawn");
+        assert!(stop_detector.was_stopped());
     }
 
     #[test]
     fn a_stop_is_noticed_before_the_timer_goes_off_and_not_again_when_it_does() {
-        let mut pulse = Arc::new(Pulse::default());
-        assert!(!pulse.has_missed());
-        let due = pulse.lock().due.unwrap();
-        assert!(due <= Instant::now() + BEAT);
-        let long_ago = due - BEAT - 2 * LATE;
-        pulse.lock().due = Some(long_ago);
-        assert!(pulse.has_missed());
-        assert_eq!(pulse.fire(long_ago, Instant::now()), None);
-        assert!(!pulse.has_missed());
+        let mut stop_detector = Arc::new(StopDetector::default());
+        assert!(!stop_detector.was_stopped());
+        let due = stop_detector.lock().due.unwrap();
+        assert!(due <= Instant::now() + INTERVAL);
+        let long_ago = due - INTERVAL - 2 * LATE;
+        stop_detector.lock().due = Some(long_ago);
+        assert!(stop_detector.was_stopped());
+        assert_eq!(stop_detector.fire(long_ago, Instant::now()), None);
+        assert!(!stop_detector.was_stopped());
     }
 }

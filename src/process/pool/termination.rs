@@ -10,7 +10,7 @@ use crate::process::pool::child::ChildProcess;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ending {
+pub(super) struct Termination {
     step: Step,
     /// When the next step is due.
     until: Instant,
@@ -24,7 +24,7 @@ enum Step {
     Killed,
 }
 
-impl Ending {
+impl Termination {
     /// A process whose work is done: it has until then to end by itself.
     #[cfg(feature = "cluster")]
     pub(super) fn expected(until: Instant) -> Self {
@@ -48,7 +48,7 @@ impl Ending {
     }
 
     /// Takes the next step if it is due, and returns when the one after it is; `None` if it was killed and does not end.
-    pub(super) fn press(&mut self, process: Option<&ChildProcess>, now: Instant) -> Option<Instant> {
+    pub(super) fn escalate(&mut self, process: Option<&ChildProcess>, now: Instant) -> Option<Instant> {
         if self.until <= now {
             *self = match self.step {
                 #[cfg(feature = "cluster")]

@@ -1,8 +1,8 @@
 //! Queries that the [scheduler](super::scheduler) answers.
 
+use crate::process::pool::events::{Task, Types, WorkerId};
 use crate::process::pool::scheduler::Scheduler;
 use crate::process::pool::slot::{Phase, Slot};
-use crate::process::pool::terms::{Task, Types, WorkerId};
 
 /// How many workers and tasks there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
-//! What a pool writes to standard error: lines of its tasks, and a single remark if workers do not come.
+//! What a pool writes to standard error: lines of its tasks, and a single warning if workers do not come.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::process::pool::census::Counts;
+use crate::process::pool::queries::Counts;
 use crate::process::pool::relay::{Relay, is_written_at_once};
 use crate::process::pool::shared::Pool;
 use crate::task::lines::{Line, to_standard_error};
@@ -39,8 +39,8 @@ impl Pool {
         Relay::start(self.launch.output.clone(), move || _ = progress.notify(usize::MAX))
     }
 
-    pub(super) fn remark(&self) {
-        if self.has_remarked.swap(true, Ordering::Relaxed) {
+    pub(super) fn warn(&self) {
+        if self.has_warned.swap(true, Ordering::Relaxed) {
             return;
         }
         let launcher = &self.launch.launcher;

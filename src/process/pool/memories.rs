@@ -9,9 +9,9 @@ use crate::task::remote::Record;
 
 /// The channels of workers that share memory, by process number. Locked last.
 #[derive(Default)]
-pub(super) struct Windows(RwLock<HashMap<u32, Arc<Channel>>>);
+pub(super) struct Memories(RwLock<HashMap<u32, Arc<Channel>>>);
 
-impl Windows {
+impl Memories {
     /// Opens the memory of a worker that has said who it is.
     pub(super) fn open(&self, channel: &Arc<Channel>) {
         if let (Some(_), Some(process)) = (channel.memory(), process(channel)) {
@@ -22,16 +22,16 @@ impl Windows {
     /// Closes it: nothing is read there from now on.
     pub(super) fn close(&self, channel: &Arc<Channel>) {
         let Some(process) = process(channel) else { return };
-        let mut windows = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut memories = self.0.write().unwrap_or_else(PoisonError::into_inner);
         // Another worker may have claimed to be this process.
-        if windows.get(&process).is_some_and(|open| Arc::ptr_eq(open, channel)) {
-            windows.remove(&process);
+        if memories.get(&process).is_some_and(|open| Arc::ptr_eq(open, channel)) {
+            memories.remove(&process);
         }
     }
 
     pub(super) fn look(&self, process: u32, task: TaskId) -> Option<Record> {
-        let windows = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        windows.get(&process)?.memory()?.look(task.to_u64())
+        let memories = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        memories.get(&process)?.memory()?.look(task.to_u64())
     }
 }
 

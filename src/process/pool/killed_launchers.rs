@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 
 use crate::process::pool::child::ChildProcess;
 
-const MOMENT: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(2);
 /// How often to look whether anything is left.
 const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
-pub(super) struct Remnants {
+pub(super) struct KilledLaunchers {
     launchers: Vec<(ChildProcess, Instant)>,
     next_look: Option<Instant>,
 }
 
-impl Remnants {
+impl KilledLaunchers {
     /// Takes in a launcher that has ended, and was not reaped.
     pub(super) fn keep(&mut self, launcher: ChildProcess, now: Instant) {
-        self.launchers.push((launcher, now + MOMENT));
+        self.launchers.push((launcher, now + GRACE));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -90,7 +90,7 @@ fn group_alive(stat: &str) -> Option<i32> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::{LOOK, MOMENT, Remnants, group_alive};
+    use super::{GRACE, KilledLaunchers, LOOK, group_alive};
     use std::fs;
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
@@ -128,36 +128,36 @@ mod tests {
 
     #[test]
     fn a_launcher_of_which_nothing_is_left_is_not_waited_for() {
-        let (mut remnants, now) = (Remnants::default(), Instant::now());
+        let (mut killed_launchers, now) = (KilledLaunchers::default(), Instant::now());
         // One with a group of its own, and one that was killed before it had one.
         for group in [0, getpgrp().as_raw_nonzero().get()] {
             let (launcher, number) = killed(group, "echo $$; kill -KILL $$");
             assert!(stat(number).is_some(), "it is not reaped");
-            remnants.keep(launcher, now);
-            remnants.next_look = None;
-            assert_eq!(remnants.sweep(now), None);
-            assert!(remnants.is_empty() && stat(number).is_none());
+            killed_launchers.keep(launcher, now);
+            killed_launchers.next_look = None;
+            assert_eq!(killed_launchers.sweep(now), None);
+            assert!(killed_launchers.is_empty() && stat(number).is_none());
         }
     }
 
     #[test]
     fn what_a_launcher_has_left_behind_has_a_moment_to_end() {
-        let (mut remnants, now) = (Remnants::default(), Instant::now());
+        let (mut killed_launchers, now) = (KilledLaunchers::default(), Instant::now());
         let script = "sleep 1000 >&2 & echo $!; kill -KILL $$";
         let ((one, ends), (other, stays)) = (killed(0, script), killed(0, script));
-        remnants.keep(one, now);
-        remnants.keep(other, now);
-        assert_eq!(remnants.sweep(now), Some(now + LOOK));
-        assert_eq!(remnants.launchers.len(), 2);
+        killed_launchers.keep(one, now);
+        killed_launchers.keep(other, now);
+        assert_eq!(killed_launchers.sweep(now), Some(now + LOOK));
+        assert_eq!(killed_launchers.launchers.len(), 2);
         kill_process(ends, Signal::KILL).unwrap();
         eventually(|| {
-            remnants.next_look = None;
-            remnants.sweep(now);
-            remnants.launchers.len() == 1
+            killed_launchers.next_look = None;
+            killed_launchers.sweep(now);
+            killed_launchers.launchers.len() == 1
         });
         let is_alive = || stat(stays).is_some_and(|stat| group_alive(&stat).is_some());
         assert!(is_alive());
-        assert_eq!(remnants.sweep(now + MOMENT), None);
+        assert_eq!(killed_launchers.sweep(now + GRACE), None);
         eventually(|| !is_alive());
     }
 }

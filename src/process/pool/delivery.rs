@@ -1,6 +1,6 @@
-//! Makes known what the leader has received, which may call user code.
+//! Delivers what the leader has received, which may call user code.
 //!
-//! When such code is about to wait, its thread [hands over](crate::sync::relief): it puts what it has not begun into
+//! When such code is about to wait, its thread [hands over](crate::sync::duty): it puts what it has not begun into
 //! the [backlog](super::backlog), and steps down if it leads. A resident is replaced by another thread.
 
 use std::cell::{Cell, RefCell};
@@ -11,25 +11,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::process::pool::backlog::{Kept, Teller};
+use crate::process::pool::backlog::{Deferred, Deliverer};
+use crate::process::pool::events::{Action, Event, Task};
 use crate::process::pool::launch::Failure;
 use crate::process::pool::leader::Lead;
+use crate::process::pool::outcome::{cancelled_kind, loss, result_of};
 use crate::process::pool::queued::{ItemsEnded, Kinds, News, Queued};
 use crate::process::pool::remote::RemoteTask;
 use crate::process::pool::shared::{Drive, Pool};
 use crate::process::pool::standby::Call;
-use crate::process::pool::terms::{Action, Event, Task};
-use crate::process::pool::verdict::{cancelled_kind, judge, loss};
 use crate::sync::block_on::{Reactor, Sleeper};
 use crate::sync::clock;
-use crate::sync::relief::{Relief, on_duty};
+use crate::sync::duty::{Duty, on_duty};
 use crate::task::{publish, transitions, watchdog};
 
-/// What a thread has to make known.
-struct Telling {
+/// What a thread has to deliver.
+struct Delivery {
     pool: Arc<Pool>,
-    teller: Teller,
-    rest: RefCell<VecDeque<Kept>>,
+    deliverer: Deliverer,
+    rest: RefCell<VecDeque<Deferred>>,
     /// The task whose item is being delivered.
     item_of: Cell<Option<u64>>,
 }
@@ -41,25 +41,25 @@ impl Pool {
         lead: &mut Lead<'_, Box<dyn Drive>, Sleeper, V>,
         guest: Option<&Sleeper>,
     ) {
-        let teller = if guest.is_some() { Teller::Guest } else { Teller::LeadingResident };
+        let deliverer = if guest.is_some() { Deliverer::Guest } else { Deliverer::LeadingResident };
         match lead.driven().map(|driver| driver.turn(guest)) {
-            Some(heard) if !heard.is_empty() => lead.aside(|| self.make_known(heard, teller)),
-            _ => self.be_known(),
+            Some(received) if !received.is_empty() => lead.aside(|| self.deliver(received, deliverer)),
+            _ => self.note_delivered(),
         }
     }
 
-    /// Makes a batch known. Returns `false` if the rest was handed over meanwhile.
-    pub(super) fn make_known(self: &Arc<Self>, batch: Vec<Kept>, teller: Teller) -> bool {
-        let is_left = self.tell_all(VecDeque::from(batch), teller);
+    /// Delivers a batch. Returns `false` if the rest was handed over meanwhile.
+    pub(super) fn deliver(self: &Arc<Self>, batch: Vec<Deferred>, deliverer: Deliverer) -> bool {
+        let is_left = self.deliver_batch(VecDeque::from(batch), deliverer);
         if is_left {
-            self.be_known();
+            self.note_delivered();
         }
         is_left
     }
 
-    /// Notes that all that was received is known, or kept.
-    pub(super) fn be_known(&self) {
-        self.is_telling.store(false, Ordering::SeqCst);
+    /// Notes that all that was received is delivered or deferred.
+    pub(super) fn note_delivered(&self) {
+        self.is_delivering.store(false, Ordering::SeqCst);
         if self.is_done.load(Ordering::SeqCst) {
             self.progress.notify(usize::MAX);
         }
@@ -67,7 +67,7 @@ impl Pool {
 
     /// Does what other threads have left to the resident.
     pub(super) fn work_off(self: &Arc<Self>) {
-        while self.backlog.has_next() && self.tell_all(self.backlog.next(), Teller::Resident) {
+        while self.backlog.has_next() && self.deliver_batch(self.backlog.next(), Deliverer::Resident) {
             self.backlog.be_done();
             if self.lock().scheduler.is_done() {
                 self.progress.notify(usize::MAX);
@@ -75,17 +75,17 @@ impl Pool {
         }
     }
 
-    fn tell_all(self: &Arc<Self>, batch: VecDeque<Kept>, teller: Teller) -> bool {
-        let count = match teller {
-            Teller::Guest => self.backlog.count_for_guest(&batch),
+    fn deliver_batch(self: &Arc<Self>, batch: VecDeque<Deferred>, deliverer: Deliverer) -> bool {
+        let count = match deliverer {
+            Deliverer::Guest => self.backlog.count_for_guest(&batch),
             // What is in the backlog comes first.
-            Teller::LeadingResident if !self.backlog.is_empty() => 0,
-            Teller::LeadingResident | Teller::Resident => usize::MAX,
+            Deliverer::LeadingResident if !self.backlog.is_empty() => 0,
+            Deliverer::LeadingResident | Deliverer::Resident => usize::MAX,
         };
         let rest = RefCell::new(batch);
-        let telling = Rc::new(Telling { pool: self.clone(), teller, rest, item_of: Cell::new(None) });
-        let is_left = on_duty(telling.clone(), || telling.tell(count));
-        if let Some(task) = telling.item_of.take().filter(|_| !is_left) {
+        let delivery = Rc::new(Delivery { pool: self.clone(), deliverer, rest, item_of: Cell::new(None) });
+        let is_left = on_duty(delivery.clone(), || delivery.run(count));
+        if let Some(task) = delivery.item_of.take().filter(|_| !is_left) {
             self.backlog.release(task);
             self.interrupt();
             self.call_resident();
@@ -97,13 +97,13 @@ impl Pool {
         if actions.is_empty() {
             return;
         }
-        let heard_at = clock::now();
-        actions.into_iter().for_each(|action| self.carry_out(action, heard_at));
+        let received_at = clock::now();
+        actions.into_iter().for_each(|action| self.carry_out(action, received_at));
     }
 
-    /// Makes known what has become of a task. User code may be called: outputs are decoded and dropped, futures are
-    /// woken. `heard_at` is the time of the clock at which it was received.
-    pub(super) fn carry_out(&self, action: Action<Kinds>, heard_at: u64) {
+    /// Tells a task what has become of it. User code may be called: outputs are decoded and dropped, futures are
+    /// woken. `received_at` is the time of the clock at which it was received.
+    pub(super) fn carry_out(&self, action: Action<Kinds>, received_at: u64) {
         let caught = catch_unwind(AssertUnwindSafe(|| match action {
             Action::Begin(task) => {
                 self.remote(&task).begin();
@@ -125,11 +125,11 @@ impl Pool {
             }
             Action::Deliver(task, ItemsEnded::Values(values)) => self.remote(&task).deliver_values(&values),
             Action::Deliver(task, ItemsEnded::One(snapshot, outcome)) => {
-                self.remote(&task).deliver(snapshot, judge(task.task(), outcome));
+                self.remote(&task).deliver(snapshot, result_of(task.task(), outcome));
             }
             Action::Settle(task, (snapshot, outcome)) => {
-                let outcome = judge(task.task(), outcome);
-                self.remote(&task).end(snapshot, outcome, task.take_input(), heard_at);
+                let outcome = result_of(task.task(), outcome);
+                self.remote(&task).end(snapshot, outcome, task.take_input(), received_at);
             }
             Action::Lose(task, mut end, reason) => {
                 let record = end.record.take().filter(|record| record.task == task.id());
@@ -159,52 +159,52 @@ impl Pool {
     }
 }
 
-impl Telling {
-    /// Makes this many known, and leaves the others to the resident.
-    fn tell(&self, count: usize) {
-        let heard_at = clock::now();
+impl Delivery {
+    /// Delivers this many, and leaves the others to the resident.
+    fn run(&self, count: usize) {
+        let received_at = clock::now();
         for _ in 0..count {
             let next = self.rest.borrow_mut().pop_front();
             match next {
                 None => return,
-                Some(Kept::Gone(worker, end, _)) => {
+                Some(Deferred::Gone(worker, end, _)) => {
                     let pool = &self.pool;
                     pool.tell_with(pool.lock_without(worker), Event::Gone(worker, end), |actions| {
                         let mut rest = self.rest.borrow_mut();
-                        actions.into_iter().rev().for_each(|action| rest.push_front(Kept::Do(action)));
+                        actions.into_iter().rev().for_each(|action| rest.push_front(Deferred::Do(action)));
                     });
                 }
                 // One by one, as code that is called for one task may wait for another.
-                Some(Kept::Do(Action::Reject(tasks, failure))) if tasks.len() > 1 => {
-                    let each = |task| Kept::Do(Action::Reject(vec![task], failure.clone()));
+                Some(Deferred::Do(Action::Reject(tasks, failure))) if tasks.len() > 1 => {
+                    let each = |task| Deferred::Do(Action::Reject(vec![task], failure.clone()));
                     let mut rest = self.rest.borrow_mut();
                     tasks.into_iter().rev().for_each(|task| rest.push_front(each(task)));
                 }
-                Some(Kept::Do(action)) => {
+                Some(Deferred::Do(action)) => {
                     self.item_of.set(if let Action::Deliver(task, _) = &action { Some(task.id()) } else { None });
-                    self.pool.carry_out(action, heard_at);
+                    self.pool.carry_out(action, received_at);
                 }
             }
         }
-        let kept = self.rest.take();
-        if !kept.is_empty() {
-            self.pool.backlog.add(kept);
+        let left = self.rest.take();
+        if !left.is_empty() {
+            self.pool.backlog.add(left);
             self.pool.call_resident();
         }
     }
 }
 
-impl Relief for Telling {
+impl Duty for Delivery {
     fn hand_over(&self) {
         let pool = &self.pool;
         pool.backlog.give_back(self.rest.take(), self.item_of.get());
-        if self.teller != Teller::Resident {
-            pool.be_known();
+        if self.deliverer != Deliverer::Resident {
+            pool.note_delivered();
             pool.leadership.step_down(&|| pool.vacate());
         }
-        match self.teller {
-            Teller::Guest => pool.call_resident(),
-            Teller::LeadingResident | Teller::Resident => pool.replace_resident(),
+        match self.deliverer {
+            Deliverer::Guest => pool.call_resident(),
+            Deliverer::LeadingResident | Deliverer::Resident => pool.replace_resident(),
         }
     }
 }

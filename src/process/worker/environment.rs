@@ -26,7 +26,7 @@ const MOST: u64 = 64 << 20;
 /// Returns once the surroundings are those that the program wants: at once, or else in the process that this one becomes, right
 /// after a call of `become_another`. `patience` limits the wait for what a launcher passes on; the program itself may be stopped
 /// for any length of time.
-pub(super) fn settle(
+pub(super) fn adopt(
     patience: Option<&Timespec>,
     become_another: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), Box<dyn Error>> {

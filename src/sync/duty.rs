@@ -1,8 +1,8 @@
 //! Foreign code that waits, on a thread that others depend on.
 //!
 //! A few threads call code of the user (wakers, `Deserialize`, `Drop`) and then go on with what others wait for. If
-//! that code waits in turn, it may wait for what its own thread was about to do. So the caller says what [takes
-//! over](Relief), and everything that waits in this library calls [`before_waiting`]: a thread that is about to sleep
+//! that code waits in turn, it may wait for what its own thread was about to do. So the caller says what its
+//! [duty](Duty) is, and everything that waits in this library calls [`before_waiting`]: a thread that is about to sleep
 //! first hands over its duties.
 //!
 //! A poll that is not ready counts as waiting, since the thread may sleep next.
@@ -13,17 +13,17 @@ use std::task::Poll;
 
 thread_local! {
     /// The duties of this thread, for all the calls that it is inside.
-    static DUTIES: RefCell<Vec<Rc<dyn Relief>>> = const { RefCell::new(Vec::new()) };
+    static DUTIES: RefCell<Vec<Rc<dyn Duty>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A duty of a thread: work that others depend on.
-pub(crate) trait Relief {
+pub(crate) trait Duty {
     /// Has another thread do it. Called on the thread whose duty it is, within the foreign code.
     fn hand_over(&self);
 }
 
 /// Calls foreign code, during which `duty` may be handed over: then this returns `false`, and the duty is another thread's.
-pub(crate) fn on_duty(duty: Rc<dyn Relief>, call: impl FnOnce()) -> bool {
+pub(crate) fn on_duty(duty: Rc<dyn Duty>, call: impl FnOnce()) -> bool {
     let push = |duties: &RefCell<Vec<_>>| {
         duties.borrow_mut().push(duty);
         duties.borrow().len()
@@ -56,16 +56,16 @@ pub(crate) fn pending<T>() -> Poll<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Relief, before_waiting, on_duty};
+    use super::{Duty, before_waiting, on_duty};
     use std::cell::{Cell, OnceCell};
     use std::rc::Rc;
     use std::sync::mpsc::{Sender, channel};
     use std::thread;
 
     #[derive(Default)]
-    struct Duty(Cell<u32>);
+    struct Counted(Cell<u32>);
 
-    impl Relief for Duty {
+    impl Duty for Counted {
         fn hand_over(&self) {
             // It may wait itself.
             before_waiting();
@@ -78,7 +78,7 @@ mod tests {
 
     impl Drop for Last {
         fn drop(&mut self) {
-            let is_left = on_duty(Rc::new(Duty::default()), before_waiting);
+            let is_left = on_duty(Rc::new(Counted::default()), before_waiting);
             self.0.send(is_left).unwrap();
         }
     }
@@ -93,7 +93,7 @@ mod tests {
         let ends = move || {
             LAST.with(|last| last.set(Last(sender)).is_ok());
             // `DUTIES` is dropped before that.
-            on_duty(Rc::new(Duty::default()), || ());
+            on_duty(Rc::new(Counted::default()), || ());
         };
         thread::spawn(ends).join().unwrap();
         assert_eq!(is_left.recv(), Ok(true));
@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn all_that_a_thread_is_there_for_is_handed_over_once() {
-        let (outer, inner, next) = (Rc::new(Duty::default()), Rc::new(Duty::default()), Rc::new(Duty::default()));
+        let (outer, inner, next) =
+            (Rc::new(Counted::default()), Rc::new(Counted::default()), Rc::new(Counted::default()));
         let is_left = on_duty(outer.clone(), || {
             assert!(on_duty(next.clone(), || ()), "nobody has waited");
             let is_left = on_duty(inner.clone(), || {

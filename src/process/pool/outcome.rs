@@ -6,13 +6,13 @@ use crate::codec::Encoded;
 use crate::error::{CancelCause, Cancelled, TaskErrorKind};
 use crate::process::error::RemoteError;
 use crate::process::pool::child::stopped_by;
+use crate::process::pool::events::KillReason;
 use crate::process::pool::launch::End;
 use crate::process::pool::remote::Loss;
-use crate::process::pool::terms::KillReason;
 use crate::process::protocol::wire::{Ending, Outcome, WireError};
 use crate::task::{TaskRef, state};
 
-pub(super) fn judge(task: &TaskRef, outcome: Outcome) -> Result<Encoded, Loss> {
+pub(super) fn result_of(task: &TaskRef, outcome: Outcome) -> Result<Encoded, Loss> {
     let (ending, texts, partial) = match outcome {
         Outcome::Value(output) => return Ok(output),
         Outcome::Partial(output) => (Ending::Cancelled, vec![Cancelled.to_string()], Some(output)),
@@ -33,20 +33,20 @@ pub(super) fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
 }
 
 /// The last words of a worker on standard error, as the source of an error.
-fn said_last(last_words: &str) -> Option<RemoteError> {
-    (!last_words.is_empty()).then(|| format!("its worker said last: {last_words}").into())
+fn source_from(last_output: &str) -> Option<RemoteError> {
+    (!last_output.is_empty()).then(|| format!("its worker said last: {last_output}").into())
 }
 
 pub(super) fn loss(
     task: &TaskRef,
     grace: Duration,
-    End { exit, fault, stopped, remains, last_words, .. }: End,
+    End { exit, fault, stopped, remains, last_output, .. }: End,
     reason: Option<KillReason>,
 ) -> Loss {
     let stopped = stopped.map_or(String::new(), |signal| format!("; {}", stopped_by(signal)));
     let lost = TaskErrorKind::WorkerLost(exit);
     let (kind, source) = match (reason, fault) {
-        (Some(KillReason::Unheeded), _) => {
+        (Some(KillReason::IgnoredCancel), _) => {
             let what = format!("it took no notice for {grace:?}, so the process that ran it was killed{stopped}");
             (cancelled_kind(task), Some(RemoteError::from(what)))
         }
@@ -66,7 +66,7 @@ pub(super) fn loss(
         (_, Some(fault)) => {
             (lost, Some(RemoteError::new("its worker was killed, because of what it had sent", &fault)))
         }
-        (_, None) => (lost, remains.as_ref().map(|remains| remains.story(exit).into()).or(said_last(&last_words))),
+        (_, None) => (lost, remains.as_ref().map(|remains| remains.story(exit).into()).or(source_from(&last_output))),
     };
     let place = remains.map(|remains| remains.site.to_string());
     Loss { source: source.map(Into::into), place, ..Loss::of(kind) }

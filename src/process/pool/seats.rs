@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use crate::process::pool::terms::{Seat, WorkerId};
+use crate::process::pool::events::{Seat, WorkerId};
 
 /// The seats of a pool. The lowest free index is taken first.
 #[derive(Debug)]
-pub(super) struct Roster {
-    seats: Vec<Place>,
+pub(super) struct Seats {
+    places: Vec<Place>,
     hosts: Vec<Host>,
     /// Where the search for a host begins, so that hosts take turns.
     next_host: usize,
@@ -33,22 +33,22 @@ struct Host {
     failed: u32,
 }
 
-impl Roster {
-    /// Creates a roster for this many hosts; for 0, all seats are on one host.
+impl Seats {
+    /// Seats on this many hosts; for 0, all seats are on one host.
     pub(super) fn new(hosts: usize) -> Self {
-        Self { seats: Vec::new(), hosts: vec![Host::default(); hosts.max(1)], next_host: 0 }
+        Self { places: Vec::new(), hosts: vec![Host::default(); hosts.max(1)], next_host: 0 }
     }
 
     /// Gives a worker that is about to be started the first seat that is free.
     pub(super) fn take(&mut self, worker: WorkerId, since: Instant) -> Seat {
-        let index = self.seats.iter().position(|place| place.taken.is_none()).unwrap_or(self.seats.len());
-        if index == self.seats.len() {
-            self.seats.push(Place::default());
+        let index = self.places.iter().position(|place| place.taken.is_none()).unwrap_or(self.places.len());
+        if index == self.places.len() {
+            self.places.push(Place::default());
         }
         let host = self.best_host();
         self.hosts[host].workers += 1;
         self.next_host = (host + 1) % self.hosts.len();
-        let place = &mut self.seats[index];
+        let place = &mut self.places[index];
         let seat = Seat { index, attempt: place.attempts, host };
         place.attempts += 1;
         place.taken = Some(Taken { worker, seat, since });
@@ -64,7 +64,7 @@ impl Roster {
 
     /// Frees the seat of a worker that is gone, or has never arrived.
     pub(super) fn leave(&mut self, worker: WorkerId) {
-        if let Some(place) = self.seats.iter_mut().find(|place| place.is_of(worker)) {
+        if let Some(place) = self.places.iter_mut().find(|place| place.is_of(worker)) {
             if let Some(Taken { seat, .. }) = place.taken.take() {
                 self.hosts[seat.host].workers -= 1;
             }
@@ -91,7 +91,7 @@ impl Roster {
     }
 
     fn find(&self, worker: WorkerId) -> Option<Taken> {
-        self.seats.iter().find(|place| place.is_of(worker))?.taken
+        self.places.iter().find(|place| place.is_of(worker))?.taken
     }
 }
 
@@ -103,35 +103,35 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use super::Roster;
+    use super::Seats;
     use std::time::Instant;
 
-    fn hosts(roster: &mut Roster, workers: std::ops::Range<u64>) -> Vec<usize> {
-        workers.map(|worker| roster.take(worker, Instant::now()).host).collect()
+    fn hosts(seats: &mut Seats, workers: std::ops::Range<u64>) -> Vec<usize> {
+        workers.map(|worker| seats.take(worker, Instant::now()).host).collect()
     }
 
     #[test]
     fn hosts_are_taken_in_turn_and_have_as_many_workers() {
-        let mut roster = Roster::new(3);
-        assert_eq!(hosts(&mut roster, 0..7), [0, 1, 2, 0, 1, 2, 0]);
-        roster.leave(4);
-        let seat = roster.take(7, Instant::now());
+        let mut seats = Seats::new(3);
+        assert_eq!(hosts(&mut seats, 0..7), [0, 1, 2, 0, 1, 2, 0]);
+        seats.leave(4);
+        let seat = seats.take(7, Instant::now());
         assert_eq!((seat.index, seat.attempt, seat.host), (4, 1, 1));
     }
 
     #[test]
     fn a_host_on_which_nothing_starts_is_tried_after_the_others() {
-        let mut roster = Roster::new(2);
-        assert_eq!(hosts(&mut roster, 0..1), [0]);
-        roster.fail(0);
-        roster.leave(0);
-        assert_eq!(hosts(&mut roster, 1..4), [1, 1, 1]);
-        roster.fail(1);
-        roster.fail(1);
-        assert!(roster.has_failed_everywhere());
-        assert_eq!(hosts(&mut roster, 4..5), [0]);
-        roster.succeed(1);
-        assert!(!roster.has_failed_everywhere());
-        assert_eq!(hosts(&mut roster, 5..6), [1]);
+        let mut seats = Seats::new(2);
+        assert_eq!(hosts(&mut seats, 0..1), [0]);
+        seats.fail(0);
+        seats.leave(0);
+        assert_eq!(hosts(&mut seats, 1..4), [1, 1, 1]);
+        seats.fail(1);
+        seats.fail(1);
+        assert!(seats.has_failed_everywhere());
+        assert_eq!(hosts(&mut seats, 4..5), [0]);
+        seats.succeed(1);
+        assert!(!seats.has_failed_everywhere());
+        assert_eq!(hosts(&mut seats, 5..6), [1]);
     }
 }
