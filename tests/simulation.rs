@@ -13,7 +13,7 @@ mod sync {
         pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     }
     pub(crate) mod shortage {
-        pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+        pub(crate) const RETRY_TIME: std::time::Duration = std::time::Duration::from_secs(5);
     }
 }
 #[path = "../src/task/state.rs"]
@@ -597,9 +597,9 @@ impl World {
                     self.hear_all(worker);
                     self.tell(Event::Looked(worker));
                 }
-                Action::Post(events::Order::Glance(worker)) => {
+                Action::Post(events::Order::CheckStopped(worker)) => {
                     let until = self.workers.get(&worker).and_then(|it| it.frozen_until);
-                    self.tell(Event::Glanced(worker, until.is_some_and(|until| until > self.now)));
+                    self.tell(Event::StopChecked(worker, until.is_some_and(|until| until > self.now)));
                 }
                 Action::Post(events::Order::Stop(worker)) => {
                     if let Some(it) = self.workers.get_mut(&worker) {

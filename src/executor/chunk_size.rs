@@ -11,7 +11,7 @@ const MOST: usize = 1000;
 /// The most bytes of a chunk: copying more costs more than sending the inputs one by one.
 const MOST_BYTES: usize = 32 * 1024;
 /// After this time, a chunk that takes longer than expected gives back the inputs that have not begun.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(2);
+pub(crate) const MOST_WAITING: Duration = Duration::from_millis(2);
 
 /// How many inputs make one task: fixed, or adapted to how long they take.
 #[derive(Clone, Copy, Debug)]

@@ -16,7 +16,7 @@ use crate::error::{CancelCause, TaskError};
 use crate::executor::buffer::Buffer;
 use crate::executor::builder::Options;
 use crate::executor::chunk::{Batch, Chunk, Labels, Outcomes};
-use crate::executor::chunk_size::{ChunkSize, PATIENCE};
+use crate::executor::chunk_size::{ChunkSize, MOST_WAITING};
 use crate::executor::in_flight::{Ended, InFlight};
 use crate::executor::job::Job;
 use crate::future::ProgressFuture;
@@ -483,7 +483,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     }
 
     fn submit_chunk(&mut self, inputs: Vec<I::Item>, labels: Labels) {
-        let patience = self.chunk_size.is_adaptive().then_some(PATIENCE);
+        let patience = self.chunk_size.is_adaptive().then_some(MOST_WAITING);
         let batch = Batch::new(inputs, labels, self.limits.retries, patience);
         let ((mut task, job), chunk) = self.submit.chunk(batch, self.in_flight.outcomes());
         let entry = self.admit(&mut task);

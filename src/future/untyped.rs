@@ -18,7 +18,7 @@ use crate::task::lines::Feed;
 use crate::task::{Body, Task, TaskRef, publish, state, transitions};
 
 /// Far more than it takes to write an outcome.
-const MOMENT: Duration = Duration::from_secs(1);
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The observers of a future.
 pub(super) type Observers = Arc<Callbacks<ProgressState>>;
@@ -83,7 +83,7 @@ pub(super) fn run_here(core: &Core, task: TaskRef, observers: Option<Observers>)
     let has_ended = |word| word & state::ENDED != 0;
     if !has_ended(core.state.load()) {
         // A limit has passed, and another thread is about to write that outcome: the future must be ready when this returns.
-        core.wait_until(has_ended, Some(Instant::now() + MOMENT));
+        core.wait_until(has_ended, Some(Instant::now() + OUTCOME_TIMEOUT));
     }
     if report_interval.is_some() {
         // The pool still has the task in its queue.

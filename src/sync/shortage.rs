@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::sync::duty;
 
 /// How long to keep trying.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const RETRY_TIME: Duration = Duration::from_secs(5);
 const NEXT_TRY: Duration = Duration::from_millis(20);
 
 /// What the system lacks to start a thread.
@@ -55,7 +55,7 @@ impl Shortage {
         Self(Mutex::new(None))
     }
 
-    /// Tries until it succeeds, fails for a reason other than a shortage, or has failed for [`PATIENCE`]. If others
+    /// Tries until it succeeds, fails for a reason other than a shortage, or has failed for [`RETRY_TIME`]. If others
     /// have just given up, tries once.
     pub(crate) fn outlast<T>(
         &self,
@@ -78,22 +78,22 @@ impl Shortage {
     fn lasts(&self, now: Instant) -> bool {
         let mut failing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Failures longer ago say nothing about now.
-        let recent = failing.filter(|failing| now.saturating_duration_since(failing.last) < PATIENCE);
+        let recent = failing.filter(|failing| now.saturating_duration_since(failing.last) < RETRY_TIME);
         let since = recent.map_or(now, |failing| failing.since);
         *failing = Some(Failing { since, last: now });
-        now.saturating_duration_since(since) >= PATIENCE
+        now.saturating_duration_since(since) >= RETRY_TIME
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PATIENCE, Shortage, of_threads};
+    use super::{RETRY_TIME, Shortage, of_threads};
     use std::io::{self, ErrorKind};
     use std::time::{Duration, Instant};
 
     #[test]
     fn a_shortage_lasts_from_its_first_failure_until_nobody_has_tried_for_a_while() {
-        let (shortage, start, step) = (Shortage::new(), Instant::now(), PATIENCE / 2);
+        let (shortage, start, step) = (Shortage::new(), Instant::now(), RETRY_TIME / 2);
         let lasts = [0, 1, 2, 3, 5, 6, 7].map(|steps| shortage.lasts(start + steps * step));
         assert_eq!(lasts, [false, false, true, true, false, false, true]);
     }
@@ -104,7 +104,7 @@ mod tests {
         let mut outcomes = [Err(ErrorKind::WouldBlock), Err(ErrorKind::OutOfMemory), Ok(1)].into_iter();
         let attempt = || outcomes.next().unwrap().map_err(io::Error::from);
         assert_eq!(shortage.outlast(of_threads, attempt).unwrap(), 1);
-        assert!(!shortage.lasts(Instant::now() + PATIENCE - Duration::from_nanos(1)), "it was over");
+        assert!(!shortage.lasts(Instant::now() + RETRY_TIME - Duration::from_nanos(1)), "it was over");
         let mut attempts = 0;
         let refused = shortage.outlast(of_threads, || {
             attempts += 1;

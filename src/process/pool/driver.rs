@@ -29,7 +29,7 @@ use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::shared::{Drive, Pool, State};
 use crate::process::pool::termination::Termination;
-use crate::process::pool::unwatched::{GLANCE, Unwatched};
+use crate::process::pool::unwatched::{CHECK_INTERVAL, Unwatched};
 use crate::process::program;
 use crate::process::protocol::channel::Received;
 use crate::process::protocol::wire::WireError;
@@ -75,12 +75,12 @@ impl Drive for Driver {
         let crews = self.poll_crews();
         let next = self.do_what_was_posted();
         let time = Instant::now();
-        let glance = (!crews.is_empty()).then_some(GLANCE).into_iter().chain(self.unwatched.until_look(time));
+        let check = (!crews.is_empty()).then_some(CHECK_INTERVAL).into_iter().chain(self.unwatched.until_look(time));
         let left = next.map(|next| next.saturating_duration_since(time));
         // What was received must not wait for more.
         let now = (!self.received.get_mut().is_empty()).then_some(Duration::ZERO);
         let stay = guest.and_then(Sleeper::time_to_react);
-        let timeout = left.into_iter().chain(glance).chain(now).chain(stay).min();
+        let timeout = left.into_iter().chain(check).chain(now).chain(stay).min();
         let mut ready = Vec::new();
         match guest {
             Some(sleeper) => sleeper.interruptibly(|| ready = self.wait_briefly(sleeper, timeout)),
@@ -223,7 +223,7 @@ impl Driver {
             for order in posted {
                 match order {
                     Order::Look(worker) => self.look(worker),
-                    Order::Glance(worker) => self.glance(worker),
+                    Order::CheckStopped(worker) => self.check_stopped(worker),
                     Order::Stop(worker) => self.stop(worker, true),
                     Order::Continue(worker) => self.stop(worker, false),
                     Order::Kill(worker) => self.kill(worker),
@@ -376,10 +376,10 @@ impl Driver {
         }
     }
 
-    fn glance(&mut self, worker: WorkerId) {
+    fn check_stopped(&mut self, worker: WorkerId) {
         let child = self.peers.get(&worker).and_then(|peer| peer.process.child());
         let is_stopped = child.is_some_and(|child| child.stopped().is_some());
-        self.tell(Event::Glanced(worker, is_stopped));
+        self.tell(Event::StopChecked(worker, is_stopped));
     }
 
     /// Stops or continues a worker.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::process::pool::events::{Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId, Worth};
-use crate::process::pool::scheduler::{GOODBYE_TIMEOUT, LAST_MOMENT, Scheduler};
+use crate::process::pool::scheduler::{GOODBYE_TIMEOUT, KILL_TIMEOUT, Scheduler};
 use crate::process::pool::slot::{Phase, Slot};
 use crate::process::pool::start_attempts::StartAttempts;
 
@@ -17,7 +17,7 @@ impl<K: Types> Scheduler<K> {
             _ => {
                 // If the worker was launched, its launcher is expected to say how it ended.
                 let is_told = reason == KillReason::Severed && !slot.shares_page();
-                let until = self.now + if is_told { GOODBYE_TIMEOUT } else { LAST_MOMENT };
+                let until = self.now + if is_told { GOODBYE_TIMEOUT } else { KILL_TIMEOUT };
                 slot.phase = Phase::Dying { until, reason };
             }
         }
@@ -179,7 +179,7 @@ impl<K: Types> Scheduler<K> {
             }
         }
         if is_over {
-            self.starts.hurry(self.now + LAST_MOMENT);
+            self.starts.hurry(self.now + KILL_TIMEOUT);
         }
         while let Some(&worker) = self.idle.last().filter(|_| is_over) {
             self.dismiss(worker, self.goodbye_timeout());

@@ -131,7 +131,7 @@ pub(crate) enum Event<K: Types> {
     /// Everything that the worker has sent so far was received.
     Looked(WorkerId),
     /// Whether the worker was found stopped.
-    Glanced(WorkerId, bool),
+    StopChecked(WorkerId, bool),
     Goodbye(WorkerId),
     /// The worker's channel is closed (`true`), or has carried something malformed (`false`): then its last
     /// messages are unknown.
@@ -183,8 +183,8 @@ pub(crate) type Effects<K> = Vec<Action<K>>;
 pub(crate) enum Order {
     /// Look at what a worker has noted, then [`Event::Looked`].
     Look(WorkerId),
-    /// See whether its process is stopped, then [`Event::Glanced`].
-    Glance(WorkerId),
+    /// See whether its process is stopped, then [`Event::StopChecked`].
+    CheckStopped(WorkerId),
     /// Stop its process group, because the pool is suspended.
     Stop(WorkerId),
     Continue(WorkerId),

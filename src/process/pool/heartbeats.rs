@@ -37,7 +37,7 @@ impl Driver {
         let Some(peer) = self.peers.get(&worker).filter(|peer| !peer.is_severed) else { return };
         let Some(heartbeat) = &peer.heartbeat else { return };
         if heartbeat.lost_at() <= Instant::now() {
-            let silence = WireError::silence(heartbeat.patience());
+            let silence = WireError::silence(heartbeat.timeout());
             return self.sever(worker, Some(silence));
         }
         // What is still to be sent is as good as a heartbeat.

@@ -13,7 +13,7 @@ use crate::process::pool::child::ChildProcess;
 
 const GRACE: Duration = Duration::from_secs(2);
 /// How often to look whether anything is left.
-const LOOK: Duration = Duration::from_millis(50);
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
 pub(super) struct KilledLaunchers {
@@ -43,7 +43,7 @@ impl KilledLaunchers {
         // One look serves all of them, of which there may be many.
         if !self.is_empty() && self.next_look.is_none_or(|at| at <= now) {
             self.forget_those_that_are_alone();
-            self.next_look = Some(now + LOOK);
+            self.next_look = Some(now + CHECK_INTERVAL);
         }
         let next_look = self.next_look.filter(|_| !self.is_empty());
         self.launchers.iter().map(|&(_, until)| until).chain(next_look).min()
@@ -90,7 +90,7 @@ fn group_alive(stat: &str) -> Option<i32> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::{GRACE, KilledLaunchers, LOOK, group_alive};
+    use super::{CHECK_INTERVAL, GRACE, KilledLaunchers, group_alive};
     use std::fs;
     use std::io::{BufRead, BufReader};
     use std::os::unix::process::CommandExt;
@@ -147,7 +147,7 @@ mod tests {
         let ((one, ends), (other, stays)) = (killed(0, script), killed(0, script));
         killed_launchers.keep(one, now);
         killed_launchers.keep(other, now);
-        assert_eq!(killed_launchers.sweep(now), Some(now + LOOK));
+        assert_eq!(killed_launchers.sweep(now), Some(now + CHECK_INTERVAL));
         assert_eq!(killed_launchers.launchers.len(), 2);
         kill_process(ends, Signal::KILL).unwrap();
         eventually(|| {

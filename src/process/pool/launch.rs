@@ -144,7 +144,7 @@ impl events::Failure<Box<End>> for Failure {
                     what += &format!("it has said {silence}");
                     launched::add_last_output(&mut what, &remains.last_output);
                 }
-                _ => what += &remains.story(exit),
+                _ => what += &remains.description(exit),
             }
             return Self::launch(&remains, exit, what);
         }
@@ -187,8 +187,9 @@ impl events::Failure<Box<End>> for Failure {
         let End { exit, remains, .. } = *end;
         if let Some(remains) = remains {
             // A launcher of many workers is not ended because of one of them.
-            let story = if exit == WorkerExit::Unknown { remains.story_so_far() } else { remains.story(exit) };
-            let what = format!("its worker{} has not started within the `start_timeout`: {story}", remains.site);
+            let description =
+                if exit == WorkerExit::Unknown { remains.description_so_far() } else { remains.description(exit) };
+            let what = format!("its worker{} has not started within the `start_timeout`: {description}", remains.site);
             return Self::launch(&remains, exit, what);
         }
         let what = format!(

@@ -177,31 +177,31 @@ impl fmt::Display for Site {
 
 /// What the launcher did, and what it said.
 impl Remains {
-    pub(crate) fn story(&self, ended: impl fmt::Display) -> String {
+    pub(crate) fn description(&self, ended: impl fmt::Display) -> String {
         let Self { site, last_output, junk, has_connected } = self;
-        let mut story = if *has_connected {
+        let mut text = if *has_connected {
             format!("its connection has ended, and `{}` has started it", site.launcher)
         } else {
             format!("its launcher, `{}`, has ended: {ended}", site.launcher)
         };
         if !junk.is_empty() {
-            story += &format!("; {junk:?} came instead of a greeting");
+            text += &format!("; {junk:?} came instead of a greeting");
         }
-        add_last_output(&mut story, last_output);
-        story
+        add_last_output(&mut text, last_output);
+        text
     }
 
     /// The same for a launcher that is not known to have ended.
-    pub(crate) fn story_so_far(&self) -> String {
-        let mut story = format!("its launcher is `{}`", self.site.launcher);
-        add_last_output(&mut story, &self.last_output);
-        story
+    pub(crate) fn description_so_far(&self) -> String {
+        let mut text = format!("its launcher is `{}`", self.site.launcher);
+        add_last_output(&mut text, &self.last_output);
+        text
     }
 }
 
-pub(super) fn add_last_output(story: &mut String, last_output: &str) {
+pub(super) fn add_last_output(text: &mut String, last_output: &str) {
     if !last_output.is_empty() {
-        *story += &format!("; last output: {last_output}");
+        *text += &format!("; last output: {last_output}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What follows from a look at a worker that has been silent for a while.
 
 use crate::process::pool::events::{KillReason, Page, Task, Types, WorkerId};
-use crate::process::pool::scheduler::{LOOK, Scheduler, WANTED};
+use crate::process::pool::scheduler::{LOOK_INTERVAL, Scheduler, WANTED};
 use crate::process::pool::slot::FIRST_LOOK;
 use crate::task::state;
 
@@ -25,11 +25,11 @@ impl<K: Types> Scheduler<K> {
             // It cannot begin.
         } else if sending != serving.sending {
             // A large input or a slow connection: its time starts when all of it is sent, or when sending has stalled.
-            self.update(worker, |it| (it.since, it.look, it.sending) = (now, Some(now + LOOK), sending));
+            self.update(worker, |it| (it.since, it.look, it.sending) = (now, Some(now + LOOK_INTERVAL), sending));
         } else if waited >= self.settings.silence {
             self.replace_silent(worker);
         } else {
-            let next = (now + waited.clamp(FIRST_LOOK, LOOK)).min(serving.since + self.settings.silence);
+            let next = (now + waited.clamp(FIRST_LOOK, LOOK_INTERVAL)).min(serving.since + self.settings.silence);
             self.update(worker, |serving| serving.look = Some(next));
         }
     }

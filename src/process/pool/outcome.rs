@@ -66,7 +66,9 @@ pub(super) fn loss(
         (_, Some(fault)) => {
             (lost, Some(RemoteError::new("its worker was killed, because of what it had sent", &fault)))
         }
-        (_, None) => (lost, remains.as_ref().map(|remains| remains.story(exit).into()).or(source_from(&last_output))),
+        (_, None) => {
+            (lost, remains.as_ref().map(|remains| remains.description(exit).into()).or(source_from(&last_output)))
+        }
     };
     let place = remains.map(|remains| remains.site.to_string());
     Loss { source: source.map(Into::into), place, ..Loss::of(kind) }

@@ -49,13 +49,13 @@ use crate::process::protocol::page::Doomed;
 use crate::task::state;
 
 /// How often to look at what a worker has begun.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often to check whether somebody has stopped a worker whose task is slow to end.
-pub(super) const GLANCE: Duration = Duration::from_millis(250);
+pub(super) const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a worker may take to end when it is asked to, and a launcher when its worker is gone.
 pub(super) const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a process may take to end when it is killed.
-pub(super) const LAST_MOMENT: Duration = Duration::from_secs(1);
+pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest capacity of the effects that is kept for reuse: enough for a worker that has ended all its tasks and is
 /// given as many.
 const MOST_EFFECTS: usize = 512;
@@ -177,7 +177,7 @@ impl<K: Types> Scheduler<K> {
             Event::Greeted(worker) => self.greeted(worker)?,
             Event::Ready(worker, expires) => self.ready(worker, expires)?,
             Event::Unfit(worker, failure) => {
-                self.dismiss(worker, LAST_MOMENT);
+                self.dismiss(worker, KILL_TIMEOUT);
                 self.start_failed(worker, failure);
             }
             Event::Begun(worker, task) => {
@@ -192,7 +192,7 @@ impl<K: Types> Scheduler<K> {
             }
             Event::Ended(worker, task, took, outcome) => self.ended(worker, task, took, outcome)?,
             Event::Looked(worker) => self.looked(worker),
-            Event::Glanced(worker, is_stopped) => self.glanced(worker, is_stopped),
+            Event::StopChecked(worker, is_stopped) => self.note_stop_check(worker, is_stopped),
             Event::Goodbye(worker) => self.goodbye(worker)?,
             Event::Severed(worker, is_heard) => {
                 if !is_heard {
@@ -447,7 +447,7 @@ impl<K: Types> Scheduler<K> {
 
     /// How long a worker may take to end when it is asked to: at most a moment longer than the grace period.
     pub(super) fn goodbye_timeout(&self) -> Duration {
-        GOODBYE_TIMEOUT.min(self.settings.cancel_grace.saturating_add(LAST_MOMENT))
+        GOODBYE_TIMEOUT.min(self.settings.cancel_grace.saturating_add(KILL_TIMEOUT))
     }
 
     /// Bounds the time that the first task of a worker may take to notice its cancellation.
@@ -471,7 +471,7 @@ impl<K: Types> Scheduler<K> {
         let (reason, time_to_hear) = match page.doom(first.place) {
             Doomed::Noticed => return self.noticed(worker),
             // Its outcome is on its way.
-            Doomed::Ended => (KillReason::Severed, Some(LAST_MOMENT)),
+            Doomed::Ended => (KillReason::Severed, Some(KILL_TIMEOUT)),
             // The message that it has noticed may have arrived and still be unread, as this program may have stood
             // still.
             Doomed::Yes => (KillReason::IgnoredCancel, (!slot.shares_page()).then_some(FIRST_LOOK)),
@@ -497,7 +497,7 @@ impl<K: Types> Scheduler<K> {
             let Some(slot) = self.slots.get_mut(&worker) else { continue };
             slot.deadline = None;
             match slot.phase {
-                Phase::Starting | Phase::Preparing { .. } => self.glance_at_preparing(worker),
+                Phase::Starting | Phase::Preparing { .. } => self.check_preparing(worker),
                 Phase::Greeting { since, .. } if self.settings.is_late(since, now) => {
                     self.kill(worker, KillReason::NotReady);
                 }
@@ -511,17 +511,17 @@ impl<K: Types> Scheduler<K> {
                 Phase::Serving(serving) if serving.grace.is_some_and(|grace| grace <= now) => {
                     self.end_grace(worker);
                 }
-                Phase::Serving(serving) if serving.glance.is_some_and(|glance| glance <= now) => {
-                    self.update(worker, |serving| serving.glance = Some(now + GLANCE));
-                    self.effects.push(Action::Post(Order::Glance(worker)));
+                Phase::Serving(serving) if serving.stop_check.is_some_and(|stop_check| stop_check <= now) => {
+                    self.update(worker, |serving| serving.stop_check = Some(now + STOP_CHECK_INTERVAL));
+                    self.effects.push(Action::Post(Order::CheckStopped(worker)));
                 }
                 Phase::Serving(_) => {
-                    self.update(worker, |serving| serving.look = Some(now + LOOK));
+                    self.update(worker, |serving| serving.look = Some(now + LOOK_INTERVAL));
                     self.effects.push(Action::Post(Order::Look(worker)));
                 }
                 Phase::Leaving { .. } => self.kill(worker, KillReason::Unwanted),
                 Phase::Dying { reason, .. } => {
-                    slot.phase = Phase::Dying { until: now + LAST_MOMENT, reason };
+                    slot.phase = Phase::Dying { until: now + KILL_TIMEOUT, reason };
                     self.effects.push(Action::Post(Order::GiveUp(worker)));
                 }
             }

@@ -45,7 +45,7 @@ use crate::task::remote::Record;
 use crate::task::transitions;
 
 /// How long to wait for the driver.
-const PATIENCE: Duration = Duration::from_secs(1);
+const DRIVER_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Pool {
     /// The process that the pool belongs to.
@@ -179,7 +179,7 @@ impl Pool {
         self.tell(Event::Closed);
     }
 
-    /// Returns once the system was asked to stop the workers, or after [`PATIENCE`], as user code may hold the driver
+    /// Returns once the system was asked to stop the workers, or after [`DRIVER_TIMEOUT`], as user code may hold the driver
     /// up.
     pub(crate) fn suspend(self: &Arc<Self>) {
         if !self.process.is_here() {
@@ -192,7 +192,7 @@ impl Pool {
         state.waiting.extend(has_driver.then_some(posted));
         self.tell_locked(state, Event::Suspended);
         self.wake_driver();
-        let _ = done.recv_timeout(PATIENCE);
+        let _ = done.recv_timeout(DRIVER_TIMEOUT);
     }
 
     pub(crate) fn resume(self: &Arc<Self>) {

@@ -83,7 +83,7 @@ pub(crate) enum Phase {
     },
     /// When to check next whether somebody has stopped it, and how many checks in a row have found it stopped.
     Preparing {
-        glance: Instant,
+        stop_check: Instant,
         stopped: u32,
     },
     Serving(Serving),
@@ -110,7 +110,7 @@ pub(crate) struct Serving {
     /// When its time to notice its cancellation runs out.
     pub(crate) grace: Option<Instant>,
     /// When to check whether somebody has stopped the worker: set once its task has noticed its cancellation.
-    pub(crate) glance: Option<Instant>,
+    pub(crate) stop_check: Option<Instant>,
     /// Until when the worker may stay stopped then.
     pub(crate) stop_grace: Option<Instant>,
     /// Whether the grace period is over, and only what the worker had said by then is still to be heard.
@@ -125,7 +125,7 @@ impl Serving {
             look,
             sending: None,
             grace: None,
-            glance: None,
+            stop_check: None,
             stop_grace: None,
             is_last_call: false,
         }
@@ -235,12 +235,13 @@ impl<K: Types> Slot<K> {
         match &mut self.phase {
             Phase::Starting => {}
             Phase::Greeting { since: at, .. }
-            | Phase::Preparing { glance: at, .. }
+            | Phase::Preparing { stop_check: at, .. }
             | Phase::Leaving { until: at }
             | Phase::Dying { until: at, .. } => *at += by,
             Phase::Serving(serving) => {
                 serving.since += by;
-                let deadlines = [&mut serving.look, &mut serving.grace, &mut serving.glance, &mut serving.stop_grace];
+                let deadlines =
+                    [&mut serving.look, &mut serving.grace, &mut serving.stop_check, &mut serving.stop_grace];
                 for deadline in deadlines {
                     *deadline = deadline.and_then(|at| at.checked_add(by));
                 }
@@ -257,7 +258,7 @@ impl<K: Types> Slot<K> {
         match self.phase {
             _ if self.stopped_since.is_some() => None,
             Phase::Starting => None,
-            Phase::Preparing { glance, .. } => Some(glance),
+            Phase::Preparing { stop_check, .. } => Some(stop_check),
             // A time beyond what an `Instant` can hold never comes.
             Phase::Greeting { since, is_slow } => since.checked_add(settings.patience(is_slow)?),
             Phase::Leaving { until } | Phase::Dying { until, .. } => Some(until),
@@ -265,7 +266,7 @@ impl<K: Types> Slot<K> {
                 let idle = settings.idle_timeout.and_then(|timeout| serving.since.checked_add(timeout));
                 idle.into_iter().chain(self.expires).min()
             }
-            Phase::Serving(serving) => [serving.look, serving.grace, serving.glance].into_iter().flatten().min(),
+            Phase::Serving(serving) => [serving.look, serving.grace, serving.stop_check].into_iter().flatten().min(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::process::pool::events::{START, Worth};
-use crate::sync::shortage::PATIENCE;
+use crate::sync::shortage::RETRY_TIME;
 
 /// The pool gives up after this many workers in a row that became ready and were gone before they had begun a task.
 const MOST_UNUSED: u32 = 10;
@@ -67,7 +67,7 @@ impl StartAttempts {
         let since = *self.failing_since.get_or_insert(now);
         match worth {
             Worth::Attempts(attempts) | Worth::Rounds(attempts) => self.failed >= attempts,
-            Worth::Patience => now.saturating_duration_since(since) >= PATIENCE,
+            Worth::Patience => now.saturating_duration_since(since) >= RETRY_TIME,
         }
     }
 

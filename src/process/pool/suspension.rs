@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::process::pool::events::{Action, KillReason, Order, Task, Types, WorkerId};
-use crate::process::pool::scheduler::{GLANCE, Scheduler};
+use crate::process::pool::scheduler::{STOP_CHECK_INTERVAL, Scheduler};
 use crate::process::pool::slot::Phase;
 use crate::task::state;
 
@@ -14,12 +14,12 @@ use crate::task::state;
 /// time, as a program that has stood still itself checks once.
 const MOST_STOPPED: u32 = 4;
 /// How often to check.
-const PREPARING_GLANCE: Duration = Duration::from_secs(15);
+const INITIALIZER_CHECK_INTERVAL: Duration = Duration::from_secs(15);
 
 impl Phase {
     /// The phase of a worker that begins its initializer.
     pub(super) fn preparing(now: Instant) -> Self {
-        Self::Preparing { glance: now + PREPARING_GLANCE, stopped: 0 }
+        Self::Preparing { stop_check: now + INITIALIZER_CHECK_INTERVAL, stopped: 0 }
     }
 }
 
@@ -87,22 +87,22 @@ impl<K: Types> Scheduler<K> {
         let now = self.now;
         self.update(worker, |serving| {
             serving.grace = None;
-            serving.glance = serving.glance.or(Some(now + GLANCE));
+            serving.stop_check = serving.stop_check.or(Some(now + STOP_CHECK_INTERVAL));
         });
     }
 
     /// Has the driver check whether somebody has stopped a worker that runs its initializer.
-    pub(super) fn glance_at_preparing(&mut self, worker: WorkerId) {
+    pub(super) fn check_preparing(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
-        if let Phase::Preparing { glance, .. } = &mut slot.phase {
-            *glance = self.now + PREPARING_GLANCE;
-            self.effects.push(Action::Post(Order::Glance(worker)));
+        if let Phase::Preparing { stop_check, .. } = &mut slot.phase {
+            *stop_check = self.now + INITIALIZER_CHECK_INTERVAL;
+            self.effects.push(Action::Post(Order::CheckStopped(worker)));
         }
     }
 
     /// Handles the answer to such a check, for a worker that runs its initializer or whose task has noticed its
     /// cancellation.
-    pub(super) fn glanced(&mut self, worker: WorkerId, is_stopped: bool) {
+    pub(super) fn note_stop_check(&mut self, worker: WorkerId, is_stopped: bool) {
         let now = self.now;
         let slot = self.slots.get_mut(&worker).filter(|slot| slot.stopped_since.is_none());
         let Some(slot) = slot else { return };
@@ -113,7 +113,7 @@ impl<K: Types> Scheduler<K> {
                 self.kill(worker, KillReason::Stopped)
             };
         }
-        let Some(serving) = slot.serving().filter(|serving| serving.glance.is_some()) else { return };
+        let Some(serving) = slot.serving().filter(|serving| serving.stop_check.is_some()) else { return };
         // A time beyond what an `Instant` can hold never comes.
         let over = serving.stop_grace.or(now.checked_add(self.settings.cancel_grace)).filter(|_| is_stopped);
         if over.is_some_and(|over| over <= now) {
@@ -121,7 +121,7 @@ impl<K: Types> Scheduler<K> {
         }
         self.update(worker, |serving| {
             serving.stop_grace = over;
-            serving.glance = over.into_iter().chain([now + GLANCE]).min();
+            serving.stop_check = over.into_iter().chain([now + STOP_CHECK_INTERVAL]).min();
         });
     }
 }

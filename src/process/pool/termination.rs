@@ -7,7 +7,7 @@ use crate::process::pool::child::ChildProcess;
 /// How long a process may take after it was asked: a launcher has to end its workers and its job, which it leaves
 /// behind if it is killed. Also how long it may take after it was killed, as a busy machine takes its time for that
 /// too.
-const PATIENCE: Duration = Duration::from_secs(20);
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Termination {
@@ -33,7 +33,7 @@ impl Termination {
 
     /// A process that was asked to end.
     pub(super) fn asked(now: Instant) -> Self {
-        Self { step: Step::Asked, until: now + PATIENCE }
+        Self { step: Step::Asked, until: now + STEP_TIMEOUT }
     }
 
     /// Whether it has time to end by itself, and was not asked to.
@@ -44,7 +44,7 @@ impl Termination {
 
     /// A process that was killed.
     pub(super) fn killed(now: Instant) -> Self {
-        Self { step: Step::Killed, until: now + PATIENCE }
+        Self { step: Step::Killed, until: now + STEP_TIMEOUT }
     }
 
     /// Takes the next step if it is due, and returns when the one after it is; `None` if it was killed and does not end.

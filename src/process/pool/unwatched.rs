@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::process::pool::events::WorkerId;
 
 /// How often to look. Each look at a worker is a system call, so it is not done at every turn.
-pub(super) const GLANCE: Duration = Duration::from_millis(100);
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(super) struct Unwatched {
@@ -46,14 +46,14 @@ impl Unwatched {
         if self.until_look(now) != Some(Duration::ZERO) {
             return Vec::new();
         }
-        self.next = Some(now + GLANCE);
+        self.next = Some(now + CHECK_INTERVAL);
         self.workers.iter().copied().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{GLANCE, Unwatched};
+    use super::{CHECK_INTERVAL, Unwatched};
     use std::time::{Duration, Instant};
 
     #[test]
@@ -63,7 +63,7 @@ mod tests {
         (0..3).for_each(|worker| unwatched.insert(worker));
         let looks = |unwatched: &mut Unwatched, millis| unwatched.due(|| start + Duration::from_millis(millis)).len();
         assert_eq!((0..1000).map(|millis| looks(&mut unwatched, millis)).sum::<usize>(), 3 * 10);
-        assert_eq!(unwatched.until_look(start + 9 * GLANCE), Some(GLANCE));
+        assert_eq!(unwatched.until_look(start + 9 * CHECK_INTERVAL), Some(CHECK_INTERVAL));
         unwatched.remove(1);
         unwatched.hurry();
         assert_eq!([901, 902].map(|millis| looks(&mut unwatched, millis)), [2, 0]);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// After this many silent intervals, the other side counts as lost.
-const PATIENCE: u32 = 3;
+const MOST_MISSED: u32 = 3;
 
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
@@ -38,11 +38,11 @@ impl Heartbeat {
 
     /// When the other side will have been silent for too long. Valid once all that has arrived was [noted](Self::note_arrival).
     pub(crate) fn lost_at(&self) -> Instant {
-        self.heard + self.patience()
+        self.heard + self.timeout()
     }
 
-    pub(crate) fn patience(&self) -> Duration {
-        PATIENCE * self.interval
+    pub(crate) fn timeout(&self) -> Duration {
+        MOST_MISSED * self.interval
     }
 
     /// When to check again.

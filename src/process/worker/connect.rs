@@ -29,7 +29,7 @@ use crate::process::worker_args;
 use crate::process::worker_args::Role;
 
 /// How long to keep trying: a program may have a thousand workers that connect at once.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for an invitation, and for what follows its first line.
 const INVITED: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 /// How long to wait for a connection, and then for an answer.
@@ -121,10 +121,10 @@ fn leave_line(line: &str) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdout(above_standard(OwnedFd::from(theirs))?)?)
 }
 
-/// Takes no longer than [`PATIENCE`] and two [`ATTEMPT`]s, unless the program is stopped. The error says what was wrong with
+/// Takes no longer than [`CONNECT_TIMEOUT`] and two [`ATTEMPT`]s, unless the program is stopped. The error says what was wrong with
 /// each address.
 fn connect(Invitation { terms, addresses }: &Invitation, parent: &Parent) -> Result<Link, String> {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + CONNECT_TIMEOUT;
     loop {
         let (answered, answers) = channel();
         for address in addresses {

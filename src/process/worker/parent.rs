@@ -10,7 +10,7 @@ use rustix::process::{Pid, getppid};
 use crate::process::protocol::channel::Channel;
 
 /// How often to check on the parent where no descriptor tells when it ends.
-const GLANCE: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(crate) struct Parent {
@@ -62,8 +62,8 @@ impl Parent {
     pub(crate) fn wait<'a>(&'a self, fds: &mut Vec<PollFd<'a>>, timeout: Option<Duration>) {
         let pidfd = self.process.as_ref().and_then(|parent| parent.pidfd.as_ref());
         fds.extend(pidfd.into_iter().chain(&self.lifeline).map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let glance = (self.process.is_some() && pidfd.is_none()).then_some(GLANCE);
-        let timeout = glance.into_iter().chain(timeout).min().and_then(|time| Timespec::try_from(time).ok());
+        let next_check = (self.process.is_some() && pidfd.is_none()).then_some(CHECK_INTERVAL);
+        let timeout = next_check.into_iter().chain(timeout).min().and_then(|time| Timespec::try_from(time).ok());
         // After an error, the caller checks as well.
         let _ = poll(fds, timeout.as_ref());
     }

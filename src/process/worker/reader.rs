@@ -22,11 +22,11 @@ use crate::task::{TaskRef, state, transitions};
 
 /// How often the alarm checks the runner: while that is busy, requests are received after twice this time at the latest. A
 /// few times as long as it takes to wake a thread.
-const LOOK: Duration = Duration::from_micros(200);
+const CHECK_INTERVAL: Duration = Duration::from_micros(200);
 /// The same where the program may be far away: a few times as long as a short task takes there.
-const REMOTE_LOOK: Duration = Duration::from_millis(1);
+const REMOTE_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// How long the outcomes of items that have ended may wait to be sent.
-const SOON: Duration = Duration::from_millis(1);
+const MOST_DELAY: Duration = Duration::from_millis(1);
 /// The shortest delay of an alarm: zero would disarm it.
 const AT_ONCE: Duration = Duration::from_nanos(1);
 /// How long a task may take to end once the program is gone.
@@ -95,7 +95,7 @@ impl Worker {
         // which came first.
         let is_up_to_watcher = self.is_watched.load(Ordering::Relaxed) && !self.is_to_send.load(Ordering::Relaxed);
         if is_up_to_watcher && !self.is_to_send.swap(true, Ordering::Relaxed) {
-            alarm.set(SOON);
+            alarm.set(MOST_DELAY);
         }
     }
 
@@ -119,7 +119,7 @@ impl Worker {
     }
 
     fn look_after(&self) -> Duration {
-        if self.channel().memory().is_some() { LOOK } else { REMOTE_LOOK }
+        if self.channel().memory().is_some() { CHECK_INTERVAL } else { REMOTE_CHECK_INTERVAL }
     }
 
     fn reading(&self) -> MutexGuard<'_, Reading> {
@@ -176,7 +176,7 @@ impl Worker {
             self.channel().outbox().reply(Reply::Beat);
             self.outlet.send_off();
         }
-        if heartbeat.lost_at() > now { Ok(()) } else { Err(WireError::silence(heartbeat.patience())) }
+        if heartbeat.lost_at() > now { Ok(()) } else { Err(WireError::silence(heartbeat.timeout())) }
     }
 
     fn wait(&self, heartbeat: Option<&Heartbeat>, is_runner: bool) {
