@@ -3,6 +3,7 @@
 use std::alloc::System;
 use std::pin::Pin;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -23,10 +24,16 @@ const TIME: Duration = Duration::from_secs(60);
 fn bytes(tasks: usize) -> [usize; 2] {
     let executor = ThreadPoolExecutor::new(1);
     let (begin, begun) = channel();
-    let (end, ended) = channel::<()>();
-    let busy = executor.spawn(move |_| {
-        begin.send(())?;
-        Ok(ended.recv_timeout(TIME)?)
+    // A thread that waits for a lock allocates nothing.
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().unwrap();
+    let busy = executor.spawn({
+        let gate = gate.clone();
+        move |_| {
+            begin.send(())?;
+            drop(gate.lock());
+            Ok(())
+        }
     });
     begun.recv_timeout(TIME).expect("the thread begins to work");
 
@@ -40,19 +47,24 @@ fn bytes(tasks: usize) -> [usize; 2] {
     }
     let polled = taken();
 
-    end.send(()).expect("the thread waits for this");
+    drop(closed);
     busy.wait().expect("it is told to end");
     let sum: usize = futures.into_iter().map(|task| task.wait().expect("it returns its number")).sum();
     assert_eq!(sum, tasks * (tasks - 1) / 2);
     [waiting, polled]
 }
 
-/// One test, because the allocator counts what others allocate as well.
+/// The least of several times: the allocator also counts what the thread that has started this test allocates.
+fn least_bytes(tasks: usize) -> [usize; 2] {
+    let times = [(); 3].map(|()| bytes(tasks));
+    [0, 1].map(|of| times.iter().map(|time| time[of]).min().unwrap_or_default())
+}
+
 #[test]
 fn a_task_that_waits_takes_at_most_so_much() {
     // Wherever the queue has grown last.
     for tasks in [100, 1_000, 1_025, 2_049, 5_000, 10_000] {
-        let [waiting, polled] = bytes(tasks);
+        let [waiting, polled] = least_bytes(tasks);
         assert!(waiting <= MOST * tasks, "{tasks} tasks take {waiting} bytes");
         assert!(polled <= (MOST + WAKER) * tasks, "{tasks} tasks that were polled take {polled} bytes");
     }

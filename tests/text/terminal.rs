@@ -97,7 +97,7 @@ impl Program {
     /// room. The program does not know of the new size until it is [told](Self::tell_size).
     pub(crate) fn reflow(&mut self, rows: u16, columns: u16) {
         // Output on its way to the terminal was drawn for the old size, so none may be left.
-        let process = self.stop(Signal::STOP);
+        let process = self.stop_between_frames();
         let (row, column) = self.terminal.screen().cursor_position();
         assert_eq!(column, 0, "the cursor stands below the bars");
         let below = self.terminal.screen().size().0 - row;
@@ -124,6 +124,19 @@ impl Program {
         assert!(status.stopped());
         while self.is_readable(Duration::ZERO) && self.take_in() {}
         process
+    }
+
+    /// Stops the program where it stands between two frames: one that is ahead of its terminal may be stopped within a
+    /// frame, and goes on then.
+    fn stop_between_frames(&mut self) -> Pid {
+        loop {
+            let process = self.stop(Signal::STOP);
+            if self.raw.ends_with(END_OF_FRAME) {
+                return process;
+            }
+            kill_process(process, Signal::CONT).unwrap();
+            self.wait_for_end_of_frame();
+        }
     }
 
     /// Whether the last frame was whole when `shown` appeared for a key, and is whole now. A program that is ahead of

@@ -7,7 +7,7 @@
 //! used once it may belong to a foreign process.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
@@ -52,7 +52,7 @@ pub(super) struct Driver {
     /// When a guest last received something.
     last_received: Option<Instant>,
     spin: AdaptiveSpin,
-    pub(super) peers: HashMap<WorkerId, Peer>,
+    pub(super) peers: BTreeMap<WorkerId, Peer>,
     unwatched: Unwatched,
     /// Workers that were given up, but whose process or launcher still has time to end.
     lingering: BTreeMap<WorkerId, Termination>,
@@ -137,7 +137,7 @@ impl Driver {
             received: RefCell::default(),
             last_received: None,
             spin: AdaptiveSpin::new(),
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
             unwatched: Unwatched::default(),
             lingering: BTreeMap::new(),
             killed_launchers: KilledLaunchers::default(),
