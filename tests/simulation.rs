@@ -22,31 +22,13 @@ mod state;
 mod task {
     pub(crate) use crate::state;
 }
-#[path = "../src/process/pool/assign.rs"]
-mod assign;
-#[path = "../src/process/pool/ends.rs"]
-mod ends;
-#[path = "../src/process/pool/events.rs"]
-mod events;
-#[path = "../src/process/pool/looks.rs"]
-mod looks;
 #[path = "../src/process/protocol/page.rs"]
 mod page;
-#[path = "../src/process/pool/queries.rs"]
-mod queries;
-#[path = "../src/process/pool/scheduler.rs"]
+#[path = "../src/process/pool/scheduler/mod.rs"]
 mod scheduler;
-#[path = "../src/process/pool/seats.rs"]
-mod seats;
-#[path = "../src/process/pool/slot.rs"]
-mod slot;
-#[path = "../src/process/pool/start_attempts.rs"]
-mod start_attempts;
-#[path = "../src/process/pool/suspension.rs"]
-mod suspension;
 mod process {
     pub(crate) mod pool {
-        pub(crate) use crate::{events, scheduler, seats, slot, start_attempts};
+        pub(crate) use crate::scheduler;
     }
     pub(crate) mod protocol {
         pub(crate) use crate::page;
@@ -60,10 +42,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use events::{Action, Effects, Event, Failure, KillReason, Page, Report, START, Seat, Task, Types, WorkerId, Worth};
 use page::Doomed;
 use scheduler::Scheduler;
-use slot::Settings;
+use scheduler::events::{
+    self, Action, Effects, Event, Failure, KillReason, Page, Report, START, Seat, Task, Types, WorkerId, Worth,
+};
+use scheduler::slot::{FIRST_LOOK, Settings};
 use state::{Cancel, State, Unclaimed};
 
 const SCENARIOS: u64 = 10_000;
@@ -1243,7 +1227,7 @@ impl World {
         let waits = !self.is_suspended && counts.queued > 0 && counts.busy < counts.ready;
         self.waits_since = self.waits_since.or(Some(self.now)).filter(|_| waits);
         let waited = self.waits_since.map_or(Duration::ZERO, |since| self.now - since);
-        assert!(waited <= slot::FIRST_LOOK, "a task waits for {waited:?}, and a worker has none");
+        assert!(waited <= FIRST_LOOK, "a task waits for {waited:?}, and a worker has none");
     }
 
     /// Nothing that can be done is left undone.
@@ -1526,7 +1510,7 @@ impl Three {
 
     /// A millisecond passes, and the program looks at what has become of the tasks.
     fn pass_time(&mut self) {
-        self.now += slot::FIRST_LOOK;
+        self.now += FIRST_LOOK;
         self.tell(Event::Time);
     }
 

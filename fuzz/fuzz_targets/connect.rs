@@ -19,7 +19,7 @@ use wire::decoder::Decoder;
 
 #[path = "../../src/codec/mod.rs"]
 mod codec;
-#[path = "../../src/process/pool/handshakes.rs"]
+#[path = "../../src/process/pool/crews/handshakes.rs"]
 mod handshakes;
 #[path = "../../src/process/protocol/invitation.rs"]
 mod invitation;

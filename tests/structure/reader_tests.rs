@@ -227,7 +227,7 @@ fn the_known_arrows_are_found() {
         ("src/group/mod.rs", "src/future/mod.rs"),
         ("src/inline.rs", "src/executor/mod.rs"),
         ("src/lib.rs", "src/inline.rs"),
-        ("src/process/pool/launch.rs", "src/process/protocol/wire/mod.rs"),
+        ("src/process/pool/launch/mod.rs", "src/process/protocol/wire/mod.rs"),
         ("src/process/protocol/wire/mod.rs", "src/codec/mod.rs"),
         ("src/task/state.rs", "src/sync/primitives.rs"),
         ("src/thread/executor.rs", "src/executor/mod.rs"),

@@ -150,14 +150,14 @@ fn the_order_is_that_of_the_house() {
         ("src/group/mod.rs", "src/thread.rs"),
         ("src/executor/map.rs", "src/inline.rs"),
         ("src/process/error.rs", "src/process/executor.rs"),
-        ("src/process/pool/launch.rs", "src/process/executor.rs"),
+        ("src/process/pool/launch/mod.rs", "src/process/executor.rs"),
         ("src/process/protocol/wire/mod.rs", "src/process/worker/mod.rs"),
         ("src/process/registry.rs", "src/process/init.rs"),
     ];
     let beside = [
         ("src/inline.rs", "src/thread.rs"),
         ("src/process/executor.rs", "src/thread.rs"),
-        ("src/process/pool/launch.rs", "src/process/worker/mod.rs"),
+        ("src/process/pool/launch/mod.rs", "src/process/worker/mod.rs"),
         ("src/compile_fail.rs", "src/error/mod.rs"),
     ];
     for (one, other) in upwards.into_iter().chain(beside) {

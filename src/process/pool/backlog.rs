@@ -18,9 +18,9 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::process::pool::events::{Action, Task, WorkerId};
 use crate::process::pool::launch::End;
 use crate::process::pool::queued::{Kinds, News, Queued};
+use crate::process::pool::scheduler::events::{Action, Task, WorkerId};
 use crate::process::protocol::wire::Outcome;
 use crate::task::state;
 

@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 
 use crate::codec::payload::Payload;
 use crate::codec::references::Keeper;
-use crate::process::pool::events::Task;
-use crate::process::pool::launched::Site;
-use crate::process::pool::line_stream::Writers;
+use crate::process::pool::launch::launched::Site;
+use crate::process::pool::output::line_stream::Writers;
 use crate::process::pool::queued::{Entry, Queued};
+use crate::process::pool::scheduler::events::Task;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::{Request, Run};

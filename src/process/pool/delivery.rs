@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::process::pool::backlog::{Deferred, Deliverer};
-use crate::process::pool::events::{Action, Event, Task};
 use crate::process::pool::launch::Failure;
 use crate::process::pool::leader::Lead;
 use crate::process::pool::outcome::{cancelled_kind, loss, result_of};
 use crate::process::pool::queued::{ItemsEnded, Kinds, News, Queued};
 use crate::process::pool::remote::RemoteTask;
+use crate::process::pool::scheduler::events::{Action, Event, Task};
 use crate::process::pool::shared::{Drive, Pool};
 use crate::process::pool::standby::Call;
 use crate::sync::block_on::{Reactor, Sleeper};

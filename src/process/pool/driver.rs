@@ -17,18 +17,18 @@ use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
 use crate::process::pool::backlog::Deferred;
-use crate::process::pool::child::ChildProcess;
 use crate::process::pool::connection::Connection;
 #[cfg(feature = "cluster")]
-use crate::process::pool::crew::Crews;
-use crate::process::pool::events::{Action, Event, Order, WorkerId};
-use crate::process::pool::killed_launchers::KilledLaunchers;
+use crate::process::pool::crews::crew::Crews;
+use crate::process::pool::launch::child::ChildProcess;
+use crate::process::pool::launch::killed_launchers::KilledLaunchers;
+use crate::process::pool::launch::termination::Termination;
 use crate::process::pool::launch::{End, Failure};
 use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Kinds;
+use crate::process::pool::scheduler::events::{Action, Event, Order, WorkerId};
 use crate::process::pool::shared::{Drive, Pool, State};
-use crate::process::pool::termination::Termination;
 use crate::process::pool::unwatched::{CHECK_INTERVAL, Unwatched};
 use crate::process::program;
 use crate::process::protocol::channel::Received;

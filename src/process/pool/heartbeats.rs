@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use crate::process::pool::driver::Driver;
-use crate::process::pool::events::WorkerId;
 use crate::process::pool::peer::Peer;
+use crate::process::pool::scheduler::events::WorkerId;
 use crate::process::protocol::wire::{Request, WireError};
 
 impl Driver {

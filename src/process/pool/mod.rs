@@ -1,48 +1,27 @@
 //! The program's end of the channel.
+//!
+//! The [`scheduler`] decides what to do, without I/O. The [`driver`] does it, on the thread that leads (see [`leader`]), and
+//! [`delivery`] passes on what was received. [`launch`] is one worker from its start to its end, `crews` are workers that one
+//! command starts, and [`output`] is what they write. [`shared`] is what all threads share.
 
-mod assign;
 mod backlog;
-mod captured_output;
-mod child;
 mod connection;
-#[cfg(feature = "cluster")]
-mod crew;
 #[cfg(feature = "cluster")]
 mod crews;
 mod delivery;
 pub(crate) mod driver;
-mod ends;
-pub(crate) mod events;
-#[cfg(feature = "cluster")]
-mod handshakes;
 mod heartbeats;
-mod killed_launchers;
-mod labels;
 pub(crate) mod launch;
-mod launched;
 pub(crate) mod leader;
-mod line_stream;
-#[cfg(feature = "cluster")]
-mod listener;
-#[cfg(feature = "log")]
-mod logs;
-mod looks;
 pub(crate) mod memories;
 mod outcome;
+pub(crate) mod output;
 mod peer;
 mod poller;
-mod queries;
 mod queued;
-mod relay;
 mod remote;
 pub(crate) mod scheduler;
-mod seats;
 pub(crate) mod shared;
-pub(crate) mod slot;
-mod standard_error;
 mod standby;
-mod start_attempts;
-mod suspension;
-mod termination;
 mod threads;
 mod unwatched;

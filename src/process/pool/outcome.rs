@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::codec::Encoded;
 use crate::error::{CancelCause, Cancelled, TaskErrorKind};
 use crate::process::error::RemoteError;
-use crate::process::pool::child::stopped_by;
-use crate::process::pool::events::KillReason;
 use crate::process::pool::launch::End;
+use crate::process::pool::launch::child::stopped_by;
 use crate::process::pool::remote::Loss;
+use crate::process::pool::scheduler::events::KillReason;
 use crate::process::protocol::wire::{Ending, Outcome, WireError};
 use crate::task::{TaskRef, state};
 

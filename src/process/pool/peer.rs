@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::error::WorkerExit;
-use crate::process::pool::captured_output::CapturedOutput;
-use crate::process::pool::child::ChildProcess;
 use crate::process::pool::connection::Connection;
-use crate::process::pool::events::{Event, WorkerId};
+use crate::process::pool::launch::child::ChildProcess;
 use crate::process::pool::launch::{End, Process};
+use crate::process::pool::output::captured::CapturedOutput;
 use crate::process::pool::queued::{ItemsEnded, Kinds, News};
+use crate::process::pool::scheduler::events::{Event, WorkerId};
 use crate::process::program;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::heartbeat::Heartbeat;

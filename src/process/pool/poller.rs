@@ -2,7 +2,7 @@
 
 pub(crate) use imp::Poller;
 
-use crate::process::pool::events::WorkerId;
+use crate::process::pool::scheduler::events::WorkerId;
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

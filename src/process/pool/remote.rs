@@ -210,8 +210,8 @@ mod tests {
     use crate::executor::call::Crosses;
     use crate::executor::chunk::{Batch, Chunk, Labels, Outcomes};
     use crate::executor::job::Job;
-    use crate::process::pool::events::Task;
     use crate::process::pool::queued::Queued;
+    use crate::process::pool::scheduler::events::Task;
     use crate::run;
     use crate::task::details::Details;
     use crate::task::idle::Idle;

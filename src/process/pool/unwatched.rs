@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::process::pool::events::WorkerId;
+use crate::process::pool::scheduler::events::WorkerId;
 
 /// How often to look. Each look at a worker is a system call, so it is not done at every turn.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,8 +1,8 @@
-//! Queries that the [scheduler](super::scheduler) answers.
+//! Queries that the [scheduler](crate::process::pool::scheduler) answers.
 
-use crate::process::pool::events::{Task, Types, WorkerId};
 use crate::process::pool::scheduler::Scheduler;
-use crate::process::pool::slot::{Phase, Slot};
+use crate::process::pool::scheduler::events::{Task, Types, WorkerId};
+use crate::process::pool::scheduler::slot::{Phase, Slot};
 
 /// How many workers and tasks there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
-//! What the [scheduler](super::scheduler) knows about one worker.
+//! What the [scheduler](crate::process::pool::scheduler) knows about one worker.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::process::pool::events::{Action, KillReason, Page, Types, WorkerId};
+use crate::process::pool::scheduler::events::{Action, KillReason, Page, Types, WorkerId};
 
 /// When to look for the first time at what a silent worker has begun. A task that still runs then is long: nothing
 /// waits behind it.

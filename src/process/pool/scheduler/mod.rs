@@ -35,63 +35,73 @@
 //! only wait for the program too. That holds only while the worker is seen to make progress: if it has not ended a task
 //! within a millisecond, the others are given what is queued.
 
+mod assign;
+mod ends;
+pub(crate) mod events;
+mod looks;
+pub(super) mod queries;
+mod seats;
+pub(crate) mod slot;
+mod start_attempts;
+mod suspension;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::process::pool::events::{
+use crate::process::pool::scheduler::events::{
     Action, Effects, Event, KillReason, Order, OutOfTurn, Page, Report, Task, Types, WorkerId,
 };
-use crate::process::pool::seats::Seats;
-use crate::process::pool::slot::{FIRST_LOOK, Phase, Sent, Serving, Settings, Slot};
-use crate::process::pool::start_attempts::StartAttempts;
+use crate::process::pool::scheduler::seats::Seats;
+use crate::process::pool::scheduler::slot::{FIRST_LOOK, Phase, Sent, Serving, Settings, Slot};
+use crate::process::pool::scheduler::start_attempts::StartAttempts;
 use crate::process::protocol::page::Doomed;
 use crate::task::state;
 
 /// How often to look at what a worker has begun.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often to check whether somebody has stopped a worker whose task is slow to end.
-pub(super) const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a worker may take to end when it is asked to, and a launcher when its worker is gone.
-pub(super) const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a process may take to end when it is killed.
-pub(super) const KILL_TIMEOUT: Duration = Duration::from_secs(1);
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Largest capacity of the effects that is kept for reuse: enough for a worker that has ended all its tasks and is
 /// given as many.
 const MOST_EFFECTS: usize = 512;
 
 /// The bits of a control word that a worker is told about.
-pub(super) const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | state::PROBE | state::CAUSE;
+const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | state::PROBE | state::CAUSE;
 
 pub(crate) struct Scheduler<K: Types> {
-    pub(super) settings: Settings,
-    pub(super) queue: VecDeque<K::Task>,
+    settings: Settings,
+    queue: VecDeque<K::Task>,
     /// How many tasks in the queue have ended.
-    pub(super) dead: usize,
+    dead: usize,
     /// Tasks that were paused when their turn came.
-    pub(super) held: HashMap<u64, K::Task>,
-    pub(super) slots: BTreeMap<WorkerId, Slot<K>>,
+    held: HashMap<u64, K::Task>,
+    slots: BTreeMap<WorkerId, Slot<K>>,
     /// Number of slots whose worker is or was ready.
-    pub(super) ready: usize,
+    ready: usize,
     /// Workers without a task; the one that had a task most recently is the last.
-    pub(super) idle: Vec<WorkerId>,
-    pub(super) deadlines: BTreeSet<(Instant, WorkerId)>,
-    pub(super) next_worker: WorkerId,
-    pub(super) is_closed: bool,
-    pub(super) is_suspended: bool,
+    idle: Vec<WorkerId>,
+    deadlines: BTreeSet<(Instant, WorkerId)>,
+    next_worker: WorkerId,
+    is_closed: bool,
+    is_suspended: bool,
     /// Estimated duration of a task in nanoseconds, rather too long than too short. Kept only where tasks may wait in
     /// workers.
-    pub(super) pace: Option<u64>,
+    pace: Option<u64>,
     /// The worker that was given tasks last.
-    pub(super) last_given: Option<WorkerId>,
-    pub(super) starts: StartAttempts,
-    pub(super) seats: Seats,
+    last_given: Option<WorkerId>,
+    starts: StartAttempts,
+    seats: Seats,
     /// Number of workers that were ready and ended without being asked to.
-    pub(super) lost: u64,
+    lost: u64,
     /// Time of the event that is being handled.
-    pub(super) now: Instant,
+    now: Instant,
     /// Actions decided on and not yet taken.
-    pub(super) effects: Effects<K>,
+    effects: Effects<K>,
 }
 
 impl<K: Types> Scheduler<K> {
@@ -233,7 +243,7 @@ impl<K: Types> Scheduler<K> {
         self.start_grace(worker);
     }
 
-    pub(super) fn want(&mut self, worker: WorkerId, index: usize, wanted: u32) {
+    fn want(&mut self, worker: WorkerId, index: usize, wanted: u32) {
         let Some(sent) = self.slots.get_mut(&worker).and_then(|slot| slot.sent.get_mut(index)) else { return };
         // A worker that was asked to observe a task does so to the end.
         let wanted = wanted | sent.told & (state::OBSERVED | state::ECHO);
@@ -243,7 +253,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Takes back a task that was sent, if it has not begun. Returns whether it did.
-    pub(super) fn recall(&mut self, worker: WorkerId, index: usize) -> bool {
+    fn recall(&mut self, worker: WorkerId, index: usize) -> bool {
         let Some(slot) = self.slots.get_mut(&worker) else { return false };
         if index == 0 && slot.has_begun {
             return false;
@@ -266,7 +276,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Takes back all tasks that wait behind the first one of a worker.
-    pub(super) fn recall_behind(&mut self, worker: WorkerId) {
+    fn recall_behind(&mut self, worker: WorkerId) {
         let count = self.slots.get(&worker).map_or(0, |slot| slot.sent.len());
         for index in (1..count).rev() {
             self.recall(worker, index);
@@ -274,12 +284,12 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Makes a task that was sent and has not begun pending again, or refuses it if it was cancelled meanwhile.
-    pub(super) fn take_back(&mut self, task: K::Task) {
+    fn take_back(&mut self, task: K::Task) {
         if task.take_back() { self.effects.push(Action::Refuse(task)) } else { self.put_back(task) }
     }
 
     /// Puts a task back into the queue, which is in order of submission.
-    pub(super) fn put_back(&mut self, task: K::Task) {
+    fn put_back(&mut self, task: K::Task) {
         // If several threads submit tasks, the queue is only roughly in that order.
         let at = self.queue.partition_point(|other| other.id() < task.id());
         self.queue.insert(at, task);
@@ -365,7 +375,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Handles the start of the first task of a worker.
-    pub(super) fn begin(&mut self, worker: WorkerId) {
+    fn begin(&mut self, worker: WorkerId) {
         if !self.note_begun(worker) {
             return;
         }
@@ -423,7 +433,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Updates a worker whose first task is another one now, or that has none left.
-    pub(super) fn next_first(&mut self, worker: WorkerId) {
+    fn next_first(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.has_begun = false;
         if slot.serving().is_none() {
@@ -446,12 +456,12 @@ impl<K: Types> Scheduler<K> {
     // Cancellation.
 
     /// How long a worker may take to end when it is asked to: at most a moment longer than the grace period.
-    pub(super) fn goodbye_timeout(&self) -> Duration {
+    fn goodbye_timeout(&self) -> Duration {
         GOODBYE_TIMEOUT.min(self.settings.cancel_grace.saturating_add(KILL_TIMEOUT))
     }
 
     /// Bounds the time that the first task of a worker may take to notice its cancellation.
-    pub(super) fn start_grace(&mut self, worker: WorkerId) {
+    fn start_grace(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let word = slot.sent.front().map_or(0, |sent| sent.task.word());
         // Without shared memory, it is not known whether it has begun.
@@ -529,12 +539,12 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    pub(super) fn update(&mut self, worker: WorkerId, change: impl FnOnce(&mut Serving)) {
+    fn update(&mut self, worker: WorkerId, change: impl FnOnce(&mut Serving)) {
         self.slots.get_mut(&worker).and_then(Slot::serving_mut).map(change);
         self.schedule(worker);
     }
 
-    pub(super) fn schedule(&mut self, worker: WorkerId) {
+    fn schedule(&mut self, worker: WorkerId) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let next = slot.next_deadline(&self.settings);
         let before = mem::replace(&mut slot.deadline, next);

@@ -1,4 +1,4 @@
-//! The events and actions of the [scheduler](super::scheduler), and what it needs to know about tasks and workers.
+//! The events and actions of the [scheduler](crate::process::pool::scheduler), and what it needs to know about tasks and workers.
 
 use std::time::{Duration, Instant};
 

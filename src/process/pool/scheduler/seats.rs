@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::process::pool::events::{Seat, WorkerId};
+use crate::process::pool::scheduler::events::{Seat, WorkerId};
 
 /// The seats of a pool. The lowest free index is taken first.
 #[derive(Debug)]

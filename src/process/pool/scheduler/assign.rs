@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::process::pool::events::{Action, Task, Types, WorkerId};
+use crate::process::pool::scheduler::events::{Action, Task, Types, WorkerId};
+use crate::process::pool::scheduler::slot::{FIRST_LOOK, Phase, Serving, Slot};
 use crate::process::pool::scheduler::{Scheduler, WANTED};
-use crate::process::pool::slot::{FIRST_LOOK, Phase, Serving, Slot};
 use crate::task::state::{self, Unclaimed};
 
 /// How much work is queued inside a worker, in nanoseconds: more would gain nothing, and would have to be moved if the

@@ -13,9 +13,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
 use crate::process::output::WorkerOutput;
-use crate::process::pool::line_stream::LineStream;
+use crate::process::pool::output::line_stream::LineStream;
 #[cfg(feature = "log")]
-use crate::process::pool::logs::Records;
+use crate::process::pool::output::logs::Records;
 use crate::process::protocol::wake_pipe::WakePipe;
 #[cfg(feature = "log")]
 use crate::task::TaskRef;

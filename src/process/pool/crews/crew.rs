@@ -11,12 +11,12 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::error::WorkerExit;
-use crate::process::pool::child::ChildProcess;
-use crate::process::pool::events::WorkerId;
+use crate::process::pool::crews::listener::{Connected, Listener};
+use crate::process::pool::launch::child::ChildProcess;
+use crate::process::pool::launch::launched::{Launched, exit_behind};
+use crate::process::pool::launch::termination::Termination;
 use crate::process::pool::launch::{End, Failure};
-use crate::process::pool::launched::{Launched, exit_behind};
-use crate::process::pool::listener::{Connected, Listener};
-use crate::process::pool::termination::Termination;
+use crate::process::pool::scheduler::events::WorkerId;
 use crate::process::program;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::noise::Terms;
@@ -28,7 +28,7 @@ const EXIT_GRACE: Duration = Duration::from_secs(2);
 pub(super) const STRAGGLING: Duration = Duration::from_secs(60);
 
 /// What the thread that starts crews tells the driver.
-pub(super) enum CrewNews {
+pub(crate) enum CrewNews {
     Open(Listener),
     /// This many workers may connect under these terms.
     Expect(Terms, usize),
@@ -38,7 +38,7 @@ pub(super) enum CrewNews {
     Failed(u64, Vec<WorkerId>, Failure),
 }
 
-pub(super) struct Crew {
+pub(crate) struct Crew {
     /// The launcher, until it has ended.
     pub(super) launcher: Option<ChildProcess>,
     /// What is known about a worker that has not connected.
@@ -117,7 +117,7 @@ fn is_locked(file: &File) -> bool {
 
 /// What the driver knows about crews.
 #[derive(Default)]
-pub(super) struct Crews {
+pub(crate) struct Crews {
     pub(super) listener: Option<Listener>,
     pub(super) by_number: HashMap<u64, Box<Crew>>,
     /// Workers that connected before the driver was told that their launcher runs.
@@ -125,7 +125,7 @@ pub(super) struct Crews {
 }
 
 impl Crews {
-    pub(super) fn are_over(&self) -> bool {
+    pub(crate) fn are_over(&self) -> bool {
         self.by_number.is_empty()
     }
 }
@@ -220,7 +220,7 @@ mod tests {
     /// In a process of its own, which may not write to files.
     #[test]
     fn what_cannot_be_written_is_not_left_behind() {
-        let name = "process::pool::crew::tests::what_cannot_be_written_is_not_left_behind";
+        let name = "process::pool::crews::crew::tests::what_cannot_be_written_is_not_left_behind";
         if std::env::var_os("TEST_NO_SPACE").is_some() {
             let path = path("no-space");
             assert_eq!(create(&path).map(drop).unwrap_err().kind(), ErrorKind::FileTooLarge);

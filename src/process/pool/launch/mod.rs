@@ -1,5 +1,10 @@
 //! One worker process: its start, its introduction, its end.
 
+pub(super) mod child;
+pub(super) mod killed_launchers;
+pub(super) mod launched;
+pub(super) mod termination;
+
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -16,10 +21,10 @@ use crate::error::{TaskErrorKind, WorkerExit};
 use crate::process::error::RemoteError;
 use crate::process::launcher::{Lifetime, Values, argument_of};
 use crate::process::output::WorkerOutput;
-use crate::process::pool::captured_output::CapturedOutput;
-use crate::process::pool::child::{self, ChildProcess};
-use crate::process::pool::events::{self, Seat, Worth};
-use crate::process::pool::launched::{self, Launched, Remains, Site};
+use crate::process::pool::launch::child::ChildProcess;
+use crate::process::pool::launch::launched::{Launched, Remains, Site};
+use crate::process::pool::output::captured::CapturedOutput;
+use crate::process::pool::scheduler::events::{self, Seat, Worth};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::descriptor::dev_null;
 use crate::process::protocol::memory::Memory;

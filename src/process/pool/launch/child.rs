@@ -38,18 +38,18 @@ impl ChildProcess {
     }
 
     /// Readable once it has ended.
-    pub(super) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
     /// From now on, its end is polled for instead of waited for.
     #[cfg(feature = "cluster")]
-    pub(super) fn forget_pidfd(&mut self) {
+    pub(crate) fn forget_pidfd(&mut self) {
         self.pidfd = None;
     }
 
     /// Kills it, with everything in its process group.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.signal(Signal::KILL);
     }
 
@@ -59,13 +59,13 @@ impl ChildProcess {
     }
 
     /// Asks it to end, and no other process. If it is stopped, continues it, so that it can end.
-    pub(super) fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         self.signal_alone(Signal::TERM);
         self.signal_alone(Signal::CONT);
     }
 
     /// Sends a signal to it, and to its process group.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         if self.has_number() {
             // The only error is that it has ended.
             let _ = kill_process_group(self.pid, signal);
@@ -86,12 +86,12 @@ impl ChildProcess {
     }
 
     /// The signal that has stopped it, if it is stopped.
-    pub(super) fn stopped(&self) -> Option<i32> {
+    pub(crate) fn stopped(&self) -> Option<i32> {
         stopped(self.pid)
     }
 
     /// How it ended, if it has. Does not reap it.
-    pub(super) fn exit(&self) -> Option<WorkerExit> {
+    pub(crate) fn exit(&self) -> Option<WorkerExit> {
         match look(self.pid, WaitIdOptions::EXITED) {
             Ok(status) => status.map(|it| WorkerExit::from_parts(it.exit_status(), it.terminating_signal())),
             // Somebody else has reaped it.
@@ -100,7 +100,7 @@ impl ChildProcess {
     }
 
     /// Reaps it, if it has ended.
-    pub(super) fn reap(&self) {
+    pub(crate) fn reap(&self) {
         let _ = waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
     }
 }
@@ -111,7 +111,7 @@ pub(super) fn stopped(pid: Pid) -> Option<i32> {
 }
 
 /// Why a worker that somebody has stopped makes no progress.
-pub(super) fn stopped_by(signal: i32) -> String {
+pub(crate) fn stopped_by(signal: i32) -> String {
     format!("it was stopped ({}), as by a debugger or because it had touched the terminal", WorkerExit::Signal(signal))
 }
 

@@ -10,6 +10,10 @@
 //! Only standard error is read from the launcher. Workers may connect while it runs; once it has ended no more are
 //! expected, unless it has only submitted them.
 
+pub(super) mod crew;
+mod handshakes;
+mod listener;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -22,16 +26,16 @@ use std::time::{Duration, Instant};
 
 use crate::error::WorkerExit;
 use crate::process::launcher::Values;
-use crate::process::pool::crew::{Crew, CrewNews, KeyFile, STRAGGLING};
+use crate::process::pool::crews::crew::{Crew, CrewNews, KeyFile, STRAGGLING};
+use crate::process::pool::crews::listener::{Connected, Listener};
 use crate::process::pool::driver::Driver;
-use crate::process::pool::events::{Event, WorkerId};
+use crate::process::pool::launch::launched::Launched;
+use crate::process::pool::launch::termination::Termination;
 use crate::process::pool::launch::{End, Failure, Process};
-use crate::process::pool::launched::Launched;
-use crate::process::pool::listener::{Connected, Listener};
 use crate::process::pool::peer::Peer;
 use crate::process::pool::poller::{Poller, Ready};
+use crate::process::pool::scheduler::events::{Event, WorkerId};
 use crate::process::pool::shared::{Pool, StartOrder};
-use crate::process::pool::termination::Termination;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::heartbeat::Heartbeat;

@@ -4,21 +4,21 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::process::pool::queries::Counts;
-use crate::process::pool::relay::{Relay, is_written_at_once};
+use crate::process::pool::output::relay::{Relay, is_written_at_once};
+use crate::process::pool::scheduler::queries::Counts;
 use crate::process::pool::shared::Pool;
 use crate::task::lines::{Line, to_standard_error};
 
 impl Pool {
     /// Writes a line to standard error, or drops it if that would block: the driver must not wait for a reader.
-    pub(super) fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         if is_written_at_once(line) {
             to_standard_error(line);
         }
     }
 
     /// Writes a line to standard error: at once if that takes no time, else on the relay's thread.
-    pub(super) fn print(&self, line: Line) {
+    pub(crate) fn print(&self, line: Line) {
         let mut state = self.lock();
         let is_behind = state.relay.as_ref().is_some_and(|relay| relay.has_lines());
         if !is_behind && is_written_at_once(&line.text) {
@@ -34,12 +34,12 @@ impl Pool {
         }
     }
 
-    pub(super) fn start_relay(&self) -> io::Result<Arc<Relay>> {
+    pub(crate) fn start_relay(&self) -> io::Result<Arc<Relay>> {
         let progress = self.progress.clone();
         Relay::start(self.launch.output.clone(), move || _ = progress.notify(usize::MAX))
     }
 
-    pub(super) fn warn(&self) {
+    pub(crate) fn warn(&self) {
         if self.has_warned.swap(true, Ordering::Relaxed) {
             return;
         }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use crate::process::pool::events::{Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId, Worth};
+use crate::process::pool::scheduler::events::{
+    Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId, Worth,
+};
+use crate::process::pool::scheduler::slot::{Phase, Slot};
+use crate::process::pool::scheduler::start_attempts::StartAttempts;
 use crate::process::pool::scheduler::{GOODBYE_TIMEOUT, KILL_TIMEOUT, Scheduler};
-use crate::process::pool::slot::{Phase, Slot};
-use crate::process::pool::start_attempts::StartAttempts;
 
 impl<K: Types> Scheduler<K> {
     pub(super) fn kill(&mut self, worker: WorkerId, reason: KillReason) {

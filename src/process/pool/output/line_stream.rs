@@ -11,7 +11,7 @@ use rustix::io::{Errno, ioctl_fionread, retry_on_intr};
 
 use crate::id::{TaskId, WorkerId};
 use crate::process::output::{OutputLine, OutputStream};
-use crate::process::pool::labels::Labels;
+use crate::process::pool::output::labels::Labels;
 use crate::process::protocol::channel::Channel;
 use crate::task::TaskRef;
 use crate::task::lines::whole_characters;

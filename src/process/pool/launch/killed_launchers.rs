@@ -9,30 +9,30 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::process::pool::child::ChildProcess;
+use crate::process::pool::launch::child::ChildProcess;
 
 const GRACE: Duration = Duration::from_secs(2);
 /// How often to look whether anything is left.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Default)]
-pub(super) struct KilledLaunchers {
+pub(crate) struct KilledLaunchers {
     launchers: Vec<(ChildProcess, Instant)>,
     next_look: Option<Instant>,
 }
 
 impl KilledLaunchers {
     /// Takes in a launcher that has ended, and was not reaped.
-    pub(super) fn keep(&mut self, launcher: ChildProcess, now: Instant) {
+    pub(crate) fn keep(&mut self, launcher: ChildProcess, now: Instant) {
         self.launchers.push((launcher, now + GRACE));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.launchers.is_empty()
     }
 
     /// Kills the groups whose time is over, and forgets those of which nothing is left. Returns when to do so again.
-    pub(super) fn sweep(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn sweep(&mut self, now: Instant) -> Option<Instant> {
         self.launchers.retain(|(launcher, until)| {
             if *until <= now {
                 launcher.kill();
@@ -100,7 +100,7 @@ mod tests {
 
     use rustix::process::{Pid, Signal, getpgrp, kill_process};
 
-    use crate::process::pool::child::ChildProcess;
+    use crate::process::pool::launch::child::ChildProcess;
 
     /// Starts a launcher that prints a process id and is then killed; returns both.
     fn killed(group: i32, script: &str) -> (ChildProcess, Pid) {

@@ -1,5 +1,5 @@
 //! The port that workers connect to, on the addresses of the launcher. What a connection has to prove is
-//! decided by the [handshakes](super::handshakes).
+//! decided by the [handshakes](crate::process::pool::crews::handshakes).
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use std::time::Instant;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
-use crate::process::pool::handshakes::{CAPACITY, HandshakeId, Handshakes, Step};
+use crate::process::pool::crews::handshakes::{CAPACITY, HandshakeId, Handshakes, Step};
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::link::Link;

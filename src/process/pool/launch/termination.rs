@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::pool::child::ChildProcess;
+use crate::process::pool::launch::child::ChildProcess;
 
 /// How long a process may take after it was asked: a launcher has to end its workers and its job, which it leaves
 /// behind if it is killed. Also how long it may take after it was killed, as a busy machine takes its time for that
@@ -10,7 +10,7 @@ use crate::process::pool::child::ChildProcess;
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Termination {
+pub(crate) struct Termination {
     step: Step,
     /// When the next step is due.
     until: Instant,
@@ -27,28 +27,28 @@ enum Step {
 impl Termination {
     /// A process whose work is done: it has until then to end by itself.
     #[cfg(feature = "cluster")]
-    pub(super) fn expected(until: Instant) -> Self {
+    pub(crate) fn expected(until: Instant) -> Self {
         Self { step: Step::Expected, until }
     }
 
     /// A process that was asked to end.
-    pub(super) fn asked(now: Instant) -> Self {
+    pub(crate) fn asked(now: Instant) -> Self {
         Self { step: Step::Asked, until: now + STEP_TIMEOUT }
     }
 
     /// Whether it has time to end by itself, and was not asked to.
     #[cfg(feature = "cluster")]
-    pub(super) fn is_expected(self) -> bool {
+    pub(crate) fn is_expected(self) -> bool {
         self.step == Step::Expected
     }
 
     /// A process that was killed.
-    pub(super) fn killed(now: Instant) -> Self {
+    pub(crate) fn killed(now: Instant) -> Self {
         Self { step: Step::Killed, until: now + STEP_TIMEOUT }
     }
 
     /// Takes the next step if it is due, and returns when the one after it is; `None` if it was killed and does not end.
-    pub(super) fn escalate(&mut self, process: Option<&ChildProcess>, now: Instant) -> Option<Instant> {
+    pub(crate) fn escalate(&mut self, process: Option<&ChildProcess>, now: Instant) -> Option<Instant> {
         if self.until <= now {
             *self = match self.step {
                 #[cfg(feature = "cluster")]

@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::pool::events::{Action, KillReason, Order, Task, Types, WorkerId};
+use crate::process::pool::scheduler::events::{Action, KillReason, Order, Task, Types, WorkerId};
+use crate::process::pool::scheduler::slot::Phase;
 use crate::process::pool::scheduler::{STOP_CHECK_INTERVAL, Scheduler};
-use crate::process::pool::slot::Phase;
 use crate::task::state;
 
 /// How many checks in a row must find a worker stopped in its initializer before it is killed. Checks are counted, not

@@ -10,8 +10,8 @@ use crate::error::WorkerExit;
 use crate::id::WorkerId;
 use crate::process::launcher::{Launcher, Values};
 use crate::process::output::OutputStream;
-use crate::process::pool::child::ChildProcess;
-use crate::process::pool::line_stream::LineStream;
+use crate::process::pool::launch::child::ChildProcess;
+use crate::process::pool::output::line_stream::LineStream;
 use crate::process::protocol::descriptor::{above_standard, dev_null};
 use crate::process::protocol::wire::Origin;
 use crate::process::workers::WorkerStatus;
@@ -67,7 +67,7 @@ impl Launched {
 
     /// Starts many workers, which share the standard error of the launcher.
     #[cfg(feature = "cluster")]
-    pub(super) fn start_many(
+    pub(crate) fn start_many(
         launcher: &Launcher,
         values: Values<'_>,
         command: Command,
@@ -81,7 +81,7 @@ impl Launched {
 
     /// One of these workers, with this index, which has connected.
     #[cfg(feature = "cluster")]
-    pub(super) fn member(&self, index: usize) -> Self {
+    pub(crate) fn member(&self, index: usize) -> Self {
         let site = Site { index, ..self.site.clone() };
         Self { site, errors: self.errors.clone(), is_member: true, has_connected: true }
     }
@@ -206,7 +206,7 @@ pub(super) fn add_last_output(text: &mut String, last_output: &str) {
 }
 
 /// How a worker has ended, judged by its launcher. Launchers and shells report a signal as exit code 128 + n.
-pub(super) fn exit_behind(exit: WorkerExit) -> WorkerExit {
+pub(crate) fn exit_behind(exit: WorkerExit) -> WorkerExit {
     match exit {
         WorkerExit::Code(code @ 129..=192) => WorkerExit::Signal(code - 128),
         exit => exit,

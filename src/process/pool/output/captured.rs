@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use crate::id::WorkerId;
 use crate::process::output::OutputStream;
-use crate::process::pool::line_stream::{LineStream, Writers};
+use crate::process::pool::output::line_stream::{LineStream, Writers};
 use crate::process::protocol::descriptor::above_standard;
 
 /// Its standard output and error.
 pub(crate) struct CapturedOutput {
-    pub(super) streams: [Arc<LineStream>; 2],
-    pub(super) writers: Arc<Writers>,
+    pub(crate) streams: [Arc<LineStream>; 2],
+    pub(crate) writers: Arc<Writers>,
 }
 
 impl CapturedOutput {
     /// Captures the output of `child`, if it is piped. For a test program, mutes standard output at first, as its
     /// harness writes there too.
-    pub(super) fn of(child: &mut Child, is_test: bool) -> io::Result<Option<Self>> {
+    pub(crate) fn of(child: &mut Child, is_test: bool) -> io::Result<Option<Self>> {
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else { return Ok(None) };
         let (worker, writers) = (WorkerId::Process { id: child.id(), host: None }, Writers::new());
         let stream = |fd: OwnedFd, stream| {
@@ -31,23 +31,23 @@ impl CapturedOutput {
     }
 
     /// Notes that the worker is ready: its output counts from now on.
-    pub(super) fn listen(&self) {
+    pub(crate) fn listen(&self) {
         self.streams[0].mute(false);
     }
 
     /// Notes that a task ends: what was written so far belongs to it.
-    pub(super) fn end_task(&self, id: u64) {
+    pub(crate) fn end_task(&self, id: u64) {
         self.streams.iter().for_each(|stream| stream.end_task());
         self.writers.end(id);
     }
 
     /// Notes that the process is gone.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.streams.iter().for_each(|stream| stream.leave());
     }
 
     /// The end of what it has written to standard error.
-    pub(super) fn last_output(&self) -> String {
+    pub(crate) fn last_output(&self) -> String {
         self.streams[1].last_output()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::pool::events::{START, Worth};
+use crate::process::pool::scheduler::events::{START, Worth};
 use crate::sync::shortage::RETRY_TIME;
 
 /// The pool gives up after this many workers in a row that became ready and were gone before they had begun a task.

@@ -1,8 +1,8 @@
 //! What follows from a look at a worker that has been silent for a while.
 
-use crate::process::pool::events::{KillReason, Page, Task, Types, WorkerId};
+use crate::process::pool::scheduler::events::{KillReason, Page, Task, Types, WorkerId};
+use crate::process::pool::scheduler::slot::FIRST_LOOK;
 use crate::process::pool::scheduler::{LOOK_INTERVAL, Scheduler, WANTED};
-use crate::process::pool::slot::FIRST_LOOK;
 use crate::task::state;
 
 impl<K: Types> Scheduler<K> {
