@@ -362,7 +362,10 @@ fn at_stage<W: Work>(
 pub(crate) fn claim_and_run(task: TaskRef, context: Context) {
     loop {
         match task.core.claim() {
-            Ok(()) => return drop(run(task, context)),
+            Ok(()) => {
+                run(task, context);
+                return;
+            }
             Err(Unclaimed::Taken) => return,
             Err(Unclaimed::Paused) => {
                 task.core.wait_until(|word| word & state::PAUSE == 0 || !state::is_pending(word), None);
@@ -371,22 +374,26 @@ pub(crate) fn claim_and_run(task: TaskRef, context: Context) {
     }
 }
 
-/// Runs a task that the caller has [claimed](crate::task::state::State::claim), and settles it. The caller may be code that
-/// waits within the encoding of an input.
-pub(crate) fn run(task: TaskRef, context: Context) -> Context {
-    references::aside(|| run_from(task, context, 0).0)
+/// Runs a task that the caller has [claimed](crate::task::state::State::claim). The caller may be code that waits within
+/// the encoding of an input. Returns whether this thread has settled it; if not, a limit has passed, and another one does.
+pub(crate) fn run(task: TaskRef, context: Context) -> bool {
+    references::aside(|| execute(&task, context, 0).1.is_some())
 }
 
 /// Like [`run`], for a thread that only runs tasks, but starts the task's clock at `free_since` if that is not 0: the moment
 /// since which the thread has had nothing else to do. For a short task, reading the clock is a quarter of the whole cost.
 /// Returns that moment for the next task, or 0.
 pub(crate) fn run_from(task: TaskRef, context: Context, free_since: u64) -> (Context, u64) {
+    let (context, settled) = execute(&task, context, free_since);
+    (context, if settled == Some(Settled::Unnoticed) { task.core.stopped_at() } else { 0 })
+}
+
+fn execute(task: &TaskRef, context: Context, free_since: u64) -> (Context, Option<Settled>) {
     task.core.set_thread(THREAD.with(|number| *number));
     task.core.start_clock(free_since);
-    watchdog::watch(&task);
+    watchdog::watch(task);
     let (context, ending) = task.body.execute(task.clone(), context);
-    let is_free = ending.is_some_and(|ending| settle(&task, ending) == Settled::Unnoticed);
-    (context, if is_free { task.core.stopped_at() } else { 0 })
+    (context, ending.map(|ending| settle(task, ending)))
 }
 
 /// A pool whose threads run the tasks they wait for.

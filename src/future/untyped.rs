@@ -17,7 +17,7 @@ use crate::task::core::Core;
 use crate::task::lines::Feed;
 use crate::task::{Body, Task, TaskRef, publish, state, transitions};
 
-/// Far more than it takes to write an outcome.
+/// Far more than it takes to write an outcome, and to notify those who observe the task.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The observers of a future.
@@ -79,11 +79,10 @@ pub(super) fn run_here(core: &Core, task: TaskRef, observers: Option<Observers>)
     let report_interval = run::current_pool(core.pool_id()).map(|pool| pool.report_interval);
     let is_default = report_interval.is_none() && callbacks.is_none();
     let surroundings = || Surroundings { report_interval, callbacks, ..Surroundings::default() };
-    run::run(task, if is_default { Context::default() } else { Context::new(surroundings()) });
-    let has_ended = |word| word & state::ENDED != 0;
-    if !has_ended(core.state.load()) {
-        // A limit has passed, and another thread is about to write that outcome: the future must be ready when this returns.
-        core.wait_until(has_ended, Some(Instant::now() + OUTCOME_TIMEOUT));
+    let is_settled = run::run(task, if is_default { Context::default() } else { Context::new(surroundings()) });
+    if !is_settled {
+        // Another thread is about to write the outcome and to show it: the future must be ready when this returns.
+        core.wait_until(|_| has_settled(core), Some(Instant::now() + OUTCOME_TIMEOUT));
     }
     if report_interval.is_some() {
         // The pool still has the task in its queue.

@@ -264,6 +264,7 @@ fn notify(core: &Core, mut reports: MutexGuard<'_, Reports>, notices: Notices<Pr
     if is_over {
         // The future may be waiting for the last state to have reached everyone.
         core.waiter.wake();
+        core.interrupt();
     }
 }
 

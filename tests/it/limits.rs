@@ -1,12 +1,14 @@
 //! Limits per task, and how responsive a task is: what is particular to an executor, or needs a look into the task.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use progress_executor::{
     CancelCause, Cancelled, Executor, ExecutorExt, ProcessPoolExecutor, ProgressFuture, ProgressState, Status,
     SyncExecutor, TaskErrorKind, TaskResult, ThreadPoolExecutor, Updater,
@@ -166,6 +168,49 @@ fn inline_a_time_out_resolves_the_future_when_the_task_comes_to_a_call() {
             assert!(error.to_string().ends_with(" timed out at 50 %"), "{error}");
             Some(())
         });
+    });
+}
+
+/// Takes until the thread that has made it sleeps, unless it is woken by that thread.
+struct SlowWaker(PathBuf);
+
+impl SlowWaker {
+    fn new() -> Self {
+        Self(fs::read_link("/proc/thread-self").unwrap())
+    }
+}
+
+impl Wake for SlowWaker {
+    fn wake(self: Arc<Self>) {
+        let Self(thread) = &*self;
+        if fs::read_link("/proc/thread-self").unwrap() != *thread {
+            let stat = Path::new("/proc").join(thread).join("stat");
+            eventually("it sleeps", || fs::read_to_string(&stat).unwrap().contains(") S "));
+        }
+    }
+}
+
+#[test]
+fn inline_a_time_out_resolves_the_future_however_long_it_takes_to_wake_a_receiver() {
+    within_deadline(|| {
+        let (send, receive) = mpsc::channel::<async_channel::Receiver<ProgressState>>();
+        let (keep, kept) = mpsc::channel();
+        let work = move |(), progress: &Updater| {
+            progress.set_counts(1, 2)?;
+            let updates = receive.recv()?;
+            let mut waiting = Box::pin(updates.clone());
+            let waker = Waker::from(Arc::new(SlowWaker::new()));
+            while waiting.as_mut().poll_next(&mut Context::from_waker(&waker)).is_ready() {}
+            let has_ended = || updates.try_recv().is_ok_and(|state| state.status.is_terminal());
+            eventually("the last state is on its way", has_ended);
+            // It may not have been woken yet.
+            Ok(keep.send(waiting)?)
+        };
+        let task = SyncExecutor::new().task(work, ()).timeout(LIMIT).submit();
+        send.send(task.updates()).unwrap();
+        let error = task.now_or_never().unwrap().unwrap_err();
+        assert!(error.is_timed_out(), "{error}");
+        drop(kept);
     });
 }
 
