@@ -87,6 +87,8 @@ pub struct Map<'a, I: Iterator, O> {
     in_flight: InFlight<I::Item, O>,
     /// Whether it is known that there are no more inputs.
     is_closed: bool,
+    /// Whether `None` was handed out.
+    is_terminated: bool,
     state: Arc<GroupState>,
     #[cfg(feature = "indicatif")]
     bars: Option<Shown>,
@@ -130,6 +132,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
             outcomes: VecDeque::new(),
             in_flight: InFlight::new(),
             is_closed: false,
+            is_terminated: false,
             state: GroupState::new(Unit::Inputs(count)),
             #[cfg(feature = "indicatif")]
             bars: None,
@@ -634,6 +637,7 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
             // Its outcome is kept even if something that bars write to panics.
             let task = match ended {
                 Poll::Ready(None) => {
+                    self.is_terminated = true;
                     #[cfg(feature = "indicatif")]
                     self.bars.take().into_iter().for_each(|bars| bars.finish());
                     return Poll::Ready(None);
@@ -663,9 +667,10 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
     }
 }
 
+/// Terminated once it has yielded `None`: a `select!` does not poll it again, and would never see its end.
 impl<I: Iterator, O> FusedStream for Map<'_, I, O> {
     fn is_terminated(&self) -> bool {
-        self.is_closed && self.taken == self.handed_out
+        self.is_terminated
     }
 }
 

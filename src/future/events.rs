@@ -98,6 +98,8 @@ pin_project! {
         // Attached to each state.
         origin: Origin,
         outcome: Option<Result<T, TaskError>>,
+        // Whether `None` was handed out.
+        is_terminated: bool,
     }
 }
 
@@ -138,7 +140,7 @@ impl<T> ProgressFuture<T> {
         // Nothing else can be added that takes lines. If they waited for the first poll, later progress would overtake them.
         untyped::attend(self.core());
         let origin = Origin(Some((self.id(), self.name().into())));
-        TaskEvents { future: self, feed, origin, outcome: None }
+        TaskEvents { future: self, feed, origin, outcome: None, is_terminated: false }
     }
 }
 
@@ -169,7 +171,9 @@ impl<T> Stream for TaskEvents<T> {
             News::Snapshot(state) => TaskEvent::Progress(ProgressState { origin: origin.clone(), ..state }),
             News::Line(line) => TaskEvent::Line(line.text.to_string()),
         };
-        poll_event(this.feed, this.outcome, poll, show, TaskEvent::Done)
+        let event = poll_event(this.feed, this.outcome, poll, show, TaskEvent::Done);
+        *this.is_terminated = matches!(event, Poll::Ready(None));
+        event
     }
 }
 
@@ -204,8 +208,9 @@ pub(crate) fn poll_event<S, O, E>(
     }
 }
 
+/// Terminated once it has yielded `None`.
 impl<T> FusedStream for TaskEvents<T> {
     fn is_terminated(&self) -> bool {
-        self.feed.is_empty() && self.outcome.is_none() && self.future.is_terminated()
+        self.is_terminated
     }
 }

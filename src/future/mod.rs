@@ -149,8 +149,9 @@ impl<T> ProgressFuture<T> {
     /// harmless. Clones of a receiver share its states: call this method again for an independent receiver.
     ///
     /// The receiver outlives the future, and gets the last state even if the future is dropped or detached. It is closed a
-    /// moment after that state: its end is the `None` that it yields, since `is_terminated` may not say so yet. As a stream, it
-    /// must be pinned, with [`std::pin::pin!`], before it can be used in `select!`.
+    /// moment after that state, and then yields `None`. As a stream, it must be pinned, with [`std::pin::pin!`], before it can
+    /// be used in `select!`. There, a loop that waits for its `None` needs `pin!(task.updates().fuse())`: a receiver that is
+    /// closed counts as terminated before it has yielded `None`, and `select!` polls nothing that is terminated.
     ///
     /// # Examples
     ///

@@ -3,10 +3,11 @@
 use std::task::Poll;
 
 use futures::future::FusedFuture;
-use futures::stream::FusedStream;
-use progress_executor::{Status, SyncExecutor, TaskEvent, ThreadPoolExecutor};
+use futures::select;
+use futures::stream::{FusedStream, StreamExt};
+use progress_executor::{Executor, ExecutorExt, Status, SyncExecutor, TaskEvent, TaskGroup, ThreadPoolExecutor};
 
-use crate::support::{Hand, gate, within_deadline};
+use crate::support::{Hand, count, gate, within_deadline};
 
 #[test]
 fn pending_until_it_has_ended_then_woken_once() {
@@ -131,9 +132,44 @@ fn events_are_progress_then_the_outcome_then_nothing() {
         }
     }
     assert_eq!(statuses, [Status::Pending, Status::Finished]);
-    assert!(events.is_terminated());
     assert!(matches!(hand.poll_next(&mut events), Poll::Ready(None)));
     assert!(matches!(hand.poll_next(&mut events), Poll::Ready(None)));
+}
+
+/// Waits for the end of a stream in a `select!` whose other branch never ends, which polls nothing that is terminated.
+fn has_an_end(stream: impl FusedStream + Unpin) {
+    let (_press, interrupts) = async_channel::bounded::<()>(1);
+    let (mut stream, mut interrupts) = (stream, std::pin::pin!(interrupts));
+    smol::block_on(async {
+        loop {
+            select! {
+                item = stream.next() => if item.is_none() { break },
+                _ = interrupts.next() => unreachable!(),
+            }
+        }
+    });
+    assert!(stream.is_terminated());
+}
+
+#[test]
+fn select_sees_the_end_of_every_stream() {
+    within_deadline(|| {
+        let executors: [Box<dyn Executor>; 2] = [Box::new(SyncExecutor::new()), Box::new(ThreadPoolExecutor::new(2))];
+        for executor in executors {
+            let group = || (0..3).map(|n| executor.submit(count, n)).collect::<TaskGroup<_>>();
+            has_an_end(group());
+            has_an_end(group().events());
+            has_an_end(executor.submit(count, 3).events());
+            has_an_end(executor.map(count, 0..3));
+            has_an_end(executor.map(count, 0..3).unordered());
+            has_an_end(executor.map(count, 0..3).chunks(2));
+            has_an_end(executor.map(count, []));
+            let task = executor.submit(count, 3);
+            let updates = task.updates();
+            task.wait().unwrap();
+            has_an_end(Box::pin(updates.fuse()));
+        }
+    });
 }
 
 #[test]
