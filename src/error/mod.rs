@@ -54,9 +54,10 @@ pub type TaskResult<T> = Result<T, BoxError>;
 /// What progress calls return once cancellation of the task was requested.
 ///
 /// Pass it on with `?`. It may be wrapped: if cancellation was requested, a task that returns an error that is
-/// `Cancelled`, or that has it among its [sources](Error::source), ends as [cancelled](TaskErrorKind::Cancelled);
-/// otherwise the task has failed. An error that stands for what it wraps, as an [`io::Error`] or a `transparent` one
-/// does, is recognized as well; an error that keeps only its text is not.
+/// `Cancelled`, or that has it among its [sources](Error::source), ends as [cancelled](TaskErrorKind::Cancelled), and so
+/// does one that returns the [`TaskError`] of another task that was cancelled; otherwise the task has failed. An error
+/// that stands for what it wraps, as an [`io::Error`] or a `transparent` one does, is recognized as well; an error that
+/// keeps only its text is not.
 ///
 /// How a task responds is its own decision: a task that counts with [`update`](crate::Updater::update) may finish all
 /// the same, and keeps its value. If an [iterator](crate::Updater::iter), a reader or a writer has ended early with
@@ -952,6 +953,8 @@ impl fmt::Debug for TaskError {
 
 impl Error for TaskError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source.as_deref().map(|source| source as _)
+        let source = self.0.source.as_deref().map(|source| source as _);
+        // So that a task that waits for this one, and is cancelled as well, can pass this error on.
+        source.or(self.is_cancelled().then_some(&CancellationMark))
     }
 }

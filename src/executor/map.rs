@@ -667,7 +667,7 @@ impl<I: Iterator, O> Stream for Map<'_, I, O> {
     }
 }
 
-/// Terminated once it has yielded `None`: a `select!` does not poll it again, and would never see its end.
+/// Terminated once it has yielded `None`, not before: `select!` polls nothing that is terminated.
 impl<I: Iterator, O> FusedStream for Map<'_, I, O> {
     fn is_terminated(&self) -> bool {
         self.is_terminated

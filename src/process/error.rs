@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
-use crate::error::chain::{OneLine, fmt_causes, fmt_chain, texts};
+use crate::error::chain::{CancellationMark, OneLine, fmt_causes, fmt_chain, texts};
 use crate::error::{BoxError, TaskErrorKind, WorkerExit};
 use crate::process::protocol::wire::Ending;
 
@@ -19,6 +19,8 @@ const LONGEST: usize = 100;
 pub(crate) struct RemoteError {
     message: String,
     source: Option<Box<RemoteError>>,
+    /// Whether the task was cancelled.
+    is_cancellation: bool,
 }
 
 impl RemoteError {
@@ -29,14 +31,24 @@ impl RemoteError {
     pub(crate) fn from_chain(mut messages: Vec<String>) -> Self {
         // Dropping a chain recurses: a chain from a worker that has gone wrong must not exhaust the stack.
         messages.truncate(LONGEST);
-        let chain = messages.into_iter().rev().fold(None, |source, message| Some(Box::new(Self { message, source })));
+        let chain = messages
+            .into_iter()
+            .rev()
+            .fold(None, |source, message| Some(Box::new(Self { message, source, is_cancellation: false })));
         *chain.unwrap_or_default()
+    }
+
+    /// The same error, as that of a task that ended in this way.
+    pub(crate) fn of(self, kind: &TaskErrorKind) -> Self {
+        let is_cancellation = matches!(kind, TaskErrorKind::Cancelled(_));
+        let source = self.source.map(|source| Box::new(source.of(kind)));
+        Self { source, is_cancellation, ..self }
     }
 }
 
 impl From<String> for RemoteError {
     fn from(message: String) -> Self {
-        Self { message, source: None }
+        Self { message, source: None, is_cancellation: false }
     }
 }
 
@@ -48,7 +60,8 @@ impl fmt::Display for RemoteError {
 
 impl Error for RemoteError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        let source = self.source.as_deref().map(|source| source as _);
+        source.or(self.is_cancellation.then_some(&CancellationMark))
     }
 }
 

@@ -3,13 +3,16 @@
 use std::error::Error;
 use std::panic::panic_any;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fmt, io, thread};
 
 use progress_executor::{
-    BoxError, Cancelled, ProgressFuture, SyncExecutor, TaskError, TaskResult, ThreadPoolExecutor, Updater,
+    BoxError, Cancelled, ExecutorExt, ProcessPoolExecutor, ProgressFuture, Status, SyncExecutor, TaskError, TaskResult,
+    ThreadPoolExecutor, Updater,
 };
 
-use crate::support::{gate, within_deadline};
+use crate::processes::spin;
+use crate::support::{busy_pool, eventually, gate, tick_forever, within_deadline};
 
 /// Looks like the error that it wraps, as errors do that are made with `#[error(transparent)]`.
 #[derive(Debug)]
@@ -105,6 +108,58 @@ fn a_cancellation_is_found_in_every_wrapper() {
     }
     let error = ends_with(|_| serde_json::from_reader::<_, u8>(Refusing).unwrap_err().into());
     assert!(error.is_cancelled(), "{error:?}");
+}
+
+/// Returns the error of a task that it waits for and cancels, as it is cancelled itself.
+fn outcome_of_one_that_waits_for(
+    inner: ProgressFuture<()>,
+    wrapper: impl FnOnce(TaskError) -> BoxError + Send + 'static,
+) -> TaskError {
+    let (gate, barrier) = gate();
+    let executor = ThreadPoolExecutor::new(1);
+    let outer = executor.spawn(move |_| -> TaskResult<()> {
+        barrier.pass();
+        inner.cancel();
+        inner.wait().map_err(wrapper)
+    });
+    gate.wait();
+    outer.cancel();
+    gate.open();
+    outer.wait().unwrap_err()
+}
+
+#[test]
+fn a_cancellation_is_found_in_the_error_of_another_task() {
+    within_deadline(|| {
+        let (busy, gate) = busy_pool();
+        let threads = ThreadPoolExecutor::new(1);
+        let processes =
+            ProcessPoolExecutor::builder().max_workers(1).cancel_grace(Duration::from_millis(10)).build().unwrap();
+        let begun = |task: ProgressFuture<()>| {
+            eventually("it runs", || task.progress().status == Status::Running);
+            task
+        };
+        let inner: [&dyn Fn() -> ProgressFuture<()>; 4] = [
+            &|| busy.spawn(|_| Ok(())),
+            &|| begun(threads.submit(tick_forever, ())),
+            &|| begun(processes.submit(tick_forever, ())),
+            &|| begun(processes.submit(spin, ())),
+        ];
+        for (which, submit) in inner.into_iter().enumerate() {
+            let wrappers: [fn(TaskError) -> BoxError; 4] = [
+                |it| it.into(),
+                |it| io::Error::other(it).into(),
+                |it| Transparent(it).into(),
+                |it| Opaque(Transparent(it)).into(),
+            ];
+            for wrapper in wrappers {
+                let error = outcome_of_one_that_waits_for(submit(), wrapper);
+                assert!(error.is_cancelled(), "{which}: {error:?}");
+                assert!(!format!("{error:#}").contains("asked to end"), "{error:#}");
+            }
+        }
+        gate.open();
+    });
 }
 
 /// Fails like a reader of a cancelled task.

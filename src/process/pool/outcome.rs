@@ -21,7 +21,8 @@ pub(super) fn result_of(task: &TaskRef, outcome: Outcome) -> Result<Encoded, Los
     let is_requested = task.core.state.load() & state::CANCEL != 0;
     Err(match ending {
         Ending::Cancelled if is_requested => {
-            Loss { source: Some(RemoteError::from_chain(texts).into()), partial, ..Loss::of(cancelled_kind(task)) }
+            let kind = cancelled_kind(task);
+            Loss { source: Some(RemoteError::from_chain(texts).of(&kind).into()), partial, ..Loss::of(kind) }
         }
         Ending::Panicked => Loss { panic: texts.into_iter().next(), ..Loss::of(TaskErrorKind::Panicked) },
         _ => Loss { source: Some(RemoteError::from_chain(texts).into()), ..Loss::of(ending.kind()) },
@@ -71,5 +72,5 @@ pub(super) fn loss(
         }
     };
     let place = remains.map(|remains| remains.site.to_string());
-    Loss { source: source.map(Into::into), place, ..Loss::of(kind) }
+    Loss { source: source.map(|source| source.of(&kind).into()), place, ..Loss::of(kind) }
 }
