@@ -571,6 +571,7 @@ fn a_worker_whose_program_ends_while_it_starts_ends_though_another_process_holds
             .args(["processes::program_that_ends_before_its_worker_has_started", "--exact", "--nocapture"])
             .env("TEST_ENDS_EARLY", log.path())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(program.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -579,6 +580,9 @@ fn a_worker_whose_program_ends_while_it_starts_ends_though_another_process_holds
         let worker = fs::read_to_string(log.path()).unwrap().parse().unwrap();
         eventually("the worker is gone", || !has_process(worker));
         crate::retries::kill(child);
+        let mut said = String::new();
+        program.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "");
     });
 }
 
@@ -748,5 +752,24 @@ fn values_go_to_the_right_futures() {
         let tasks: Vec<_> = (0..3_000).map(|n| pool.submit(echo, n.to_string())).collect();
         let values = smol::block_on(futures::future::try_join_all(tasks)).unwrap();
         assert!(values.iter().enumerate().all(|(n, value)| value == &n.to_string()));
+    });
+}
+
+#[test]
+fn a_worker_whose_program_has_ended_before_it_was_ready_says_nothing() {
+    within_deadline(|| {
+        let (program, channel) = UnixStream::pair().unwrap();
+        drop(program);
+        let mut worker = Command::new(std::env::current_exe().unwrap());
+        worker.args([
+            "progress_executor_test_worker",
+            "--exact",
+            "--nocapture",
+            "--",
+            "--progress-executor-task=count",
+        ]);
+        let output = worker.stdin(OwnedFd::from(channel)).output().unwrap();
+        assert!(!output.status.success());
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     });
 }

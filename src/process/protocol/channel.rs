@@ -100,14 +100,14 @@ impl Channel {
         Ok(())
     }
 
-    /// Waits for the first message and receives it, and the memory with it.
-    pub(crate) fn receive_first(&mut self, decoder: &mut Decoder) -> Received {
+    /// Waits for the first message and receives it, and the memory with it. `None` if nothing comes in time.
+    pub(crate) fn receive_first(&mut self, decoder: &mut Decoder) -> Option<Received> {
         let mut fds = [PollFd::from_borrowed_fd(self.link.input(), PollFlags::IN)];
         // After an error, the read is tried all the same.
         if retry_on_intr(|| poll(&mut fds, Some(&FIRST))) == Ok(0) {
-            return Received::End;
+            return None;
         }
-        let Link::Socket(socket) = &self.link else { return self.receive(decoder) };
+        let Link::Socket(socket) = &self.link else { return Some(self.receive(decoder)) };
         let mut bytes = [0; 256];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -116,7 +116,7 @@ impl Channel {
         });
         let bytes = match received {
             Ok(message) if message.bytes > 0 => &bytes[..message.bytes],
-            _ => return Received::End,
+            _ => return Some(Received::End),
         };
         decoder.append(bytes);
         for message in ancillary.drain() {
@@ -126,7 +126,7 @@ impl Channel {
                 self.memory = fds.next().filter(keep).and_then(|fd| Memory::open(fd).ok());
             }
         }
-        Received::Some
+        Some(Received::Some)
     }
 
     /// Notes in shared memory what is still to be sent, so that it outlives this process. Returns whether that worked; if not,

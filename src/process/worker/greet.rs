@@ -19,6 +19,7 @@ use crate::process::worker::forward::Outlet;
 #[cfg(feature = "log")]
 use crate::process::worker::logger;
 use crate::process::worker::parent::Parent;
+use crate::process::worker::reader::die;
 use crate::process::worker::reading::Reading;
 use crate::process::worker::{Worker, environment, said};
 use crate::process::worker_args::{Role, Transport};
@@ -31,7 +32,7 @@ impl Worker {
         let link = link(registry, role, &mut parent)?;
         let mut channel = Channel::over(link);
         let mut decoder = Decoder::new(1024);
-        let hello = hello(&mut channel, &mut decoder)?;
+        let hello = hello(&mut channel, &mut decoder, role.transport)?;
         channel.outbox().reply(Reply::Ready(ready(registry, role)));
         parent.send_all(&channel);
         // Checked only after the answer was sent, so that the program learns of a mismatch as well.
@@ -81,10 +82,16 @@ fn link(registry: &'static TaskRegistry, role: &Role, parent: &mut Parent) -> Re
 }
 
 /// Waits for the program to introduce itself.
-fn hello(channel: &mut Channel, decoder: &mut Decoder) -> Result<Hello, Box<dyn Error>> {
+fn hello(channel: &mut Channel, decoder: &mut Decoder, transport: Transport) -> Result<Hello, Box<dyn Error>> {
     loop {
-        if channel.receive_first(decoder) == Received::End {
-            return Err("the program that started this worker is gone, or has not said hello".into());
+        match channel.receive_first(decoder) {
+            Some(Received::Some | Received::Nothing) => {}
+            // It has ended, as any program may: there is nobody to tell.
+            Some(Received::End) if transport == Transport::Inherited => die(),
+            // The launcher may have ended the stream, and passes this on.
+            Some(Received::End) | None => {
+                return Err("the program that started this worker is gone, or has not said hello".into());
+            }
         }
         match decoder.next_request().map_err(|error| said(&error))? {
             Some(Request::Hello(hello)) => return Ok(hello),
@@ -100,8 +107,8 @@ fn check(hello: Hello, channel: &Channel, parent: &Parent) -> Result<Hello, Box<
         return Err(said(&WireError::Version(hello.version)).into());
     }
     if parent.is_other_than(hello.parent) {
-        // The channel does not show that: another process may hold the program's end.
-        return Err("the program that started this worker is gone".into());
+        // The program has ended. The channel does not show that: another process may hold the program's end.
+        die();
     }
     if hello.shares_memory && channel.memory().is_none() {
         return Err("the memory that it shares with the program that started it could not be mapped".into());

@@ -322,7 +322,7 @@ fn set_paused(task: &TaskRef, is_paused: bool) {
 }
 
 /// Ends the process at once, and with it everything that the tasks have started in its process group.
-fn die() -> ! {
+pub(super) fn die() -> ! {
     if rustix::process::getpgrp() == rustix::process::getpid() {
         let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);
     }
