@@ -37,6 +37,9 @@ use crate::task::{TaskRef, state};
 /// assert_eq!(error.progress().n, 5);
 /// ```
 ///
+/// What other threads of a task count, such as those of a [shared](crate::Updater::shared) updater or of a parallel
+/// iterator, is shown at the task's next progress call on its own thread, or at its end.
+///
 /// The poll that runs a task takes as long as the task does. A future that is never polled never runs its task;
 /// [`detach`](crate::ProgressFuture::detach) runs it on the spot. Tasks do not run concurrently, so a task that waits
 /// for something another task does waits for ever, unless it awaits the other task's future.
