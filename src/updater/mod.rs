@@ -542,7 +542,7 @@ impl Updater {
     /// `units`. Dropping it completes it, however far it got: so a function that is given a part need not know what it
     /// is a part of, and one that returns early leaves no gap. Parts can have parts; a part that is more than 64 levels
     /// down counts as not begun until it is complete. A part can be sent to another thread, and there may be several at
-    /// a time.
+    /// a time. If it outlives the task, its calls return [`Cancelled`] from then on, and nothing is counted.
     ///
     /// Except for its count, a part shares everything with the task: cancellation, pauses, the message.
     ///
