@@ -72,11 +72,12 @@ impl Units {
     pub(super) fn rate(&self, per_second: f64) -> String {
         match self {
             _ if per_second <= 0.0 => String::new(),
-            Self::Bytes => {
+            Self::Bytes if per_second >= 1.0 => {
                 let power = power_of(per_second);
                 format!("{} {}/s", scaled(per_second, power), BINARY[power])
             }
-            _ => format!("{}{}/s", short(per_second), self.name()),
+            Self::Bytes => slow(per_second, " B"),
+            _ => slow(per_second, &self.name()),
         }
     }
 
@@ -84,6 +85,13 @@ impl Units {
     fn name(&self) -> String {
         if let Self::Named(name) = self { format!(" {name}") } else { String::new() }
     }
+}
+
+/// A rate in a unit of time in which it does not round to zero, if there is one.
+fn slow(per_second: f64, name: &str) -> String {
+    let units = [(1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "d")];
+    let told = units.iter().map(|(seconds, unit)| (per_second * seconds, unit)).find(|(rate, _)| *rate >= 0.1);
+    told.map_or(String::new(), |(rate, unit)| format!("{}{name}/{unit}", short(rate)))
 }
 
 /// The largest power of 1024 that is not larger than a number.
@@ -132,6 +140,11 @@ mod tests {
             ["", "0.12/s", "1.3/s", "13/s", "123.5k/s"]
         );
         assert_eq!(Units::named("files").rate(12.0), "12 files/s");
+        assert_eq!(
+            [0.003, 0.000_123, 0.000_004, 1e-9].map(|rate| Units::named("files").rate(rate)),
+            ["0.18 files/min", "0.44 files/h", "0.35 files/d", ""]
+        );
+        assert_eq!([0.5, 0.003].map(|rate| Units::Bytes.rate(rate)), ["0.50 B/s", "0.18 B/min"]);
         assert_eq!(Units::Bytes.rate(35.2 * 1048576.0), "35.2 MiB/s");
     }
 }
