@@ -54,7 +54,7 @@ pub struct ProgressState {
     pub part: f64,
     /// The [parts](crate::Updater::split) of the work that are under way and have a [name](crate::Updater::named), in the order
     /// in which they were split off, each followed by its own parts; at most the first 16. Empty once the task has ended.
-    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Vec::is_empty"))]
+    #[cfg_attr(feature = "serde", serde(default))]
     pub parts: Vec<PartState>,
     #[cfg_attr(feature = "serde", serde(skip))]
     pub(crate) origin: Origin,

@@ -167,6 +167,11 @@ fn a_snapshot_survives_serde() {
     let text = serde_json::to_string(&state).unwrap();
     assert!(text.contains(r#""status":"finished""#), "{text}");
     assert_eq!(serde_json::from_str::<ProgressState>(&text).unwrap(), state);
+    // Formats without the names of fields need all of them.
+    let fields = |state: &ProgressState| serde_json::to_value(state).unwrap().as_object().unwrap().len();
+    let mut with_parts = state.clone();
+    with_parts.parts.push(PartState::default());
+    assert_eq!(fields(&state), fields(&with_parts));
 
     let mut group = TaskGroup::new();
     group.add(SyncExecutor::new().spawn(|progress| Ok(progress.set_counts(1, 2)?)));
