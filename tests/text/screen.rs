@@ -153,6 +153,7 @@ fn scene() {
         "company" => company(),
         "unread" => unread(),
         "many" => many(),
+        "log" => log(),
         "a thousand" => a_thousand(),
         "comings and goings" => comings_and_goings(),
         "stopped" => keys::play(),
@@ -699,6 +700,31 @@ fn where_nothing_can_be_drawn_again_there_are_lines() {
             let (started, finished) = (count(": started"), count(": finished after "));
             assert_eq!((finished, count("8 ended: 8 finished; ")), (8, 1), "{lines:#?}");
             assert!(started <= 8 && lines.len() == started + 9, "{lines:#?}");
+        });
+    }
+}
+
+/// Lines as for a file, of a task that fails.
+fn log() {
+    let executor = executor(1);
+    let mut group: TaskGroup<()> = TaskGroup::new();
+    group.show(GroupBars::lines(io::stderr()));
+    group.add(executor.submit(play, Part { fails: true, ..part() }));
+    group.join_all().wait();
+}
+
+#[test]
+fn lines_have_colours_only_if_these_are_asked_for() {
+    for kind in KINDS {
+        within_deadline(move || {
+            for (variables, has_colours) in [(&[][..], false), (&[("CLICOLOR_FORCE", "1")], true)] {
+                let mut program = Program::start("log", kind, (24, 200), variables);
+                program.wait();
+                let (lines, raw) = (program.lines(), String::from_utf8_lossy(&program.raw).into_owned());
+                let last = lines.last().unwrap();
+                assert!(last.contains(": failed after ") && last.ends_with('✗') != has_colours, "{lines:#?}");
+                assert_eq!(raw.contains('\x1b'), has_colours, "{raw:?}");
+            }
         });
     }
 }

@@ -197,7 +197,8 @@ impl GroupBars {
     }
 
     /// A line for each task that has started, and for each that has ended. A task that starts and ends between two
-    /// polls has the latter only. Errors of `out` are ignored.
+    /// polls has the latter only. There are no [colours](Self#colours) unless `CLICOLOR_FORCE` asks for them. Errors of `out`
+    /// are ignored.
     ///
     /// # Examples
     ///
@@ -213,7 +214,7 @@ impl GroupBars {
     /// ```
     #[must_use]
     pub fn lines(out: impl Write + Send + 'static) -> Self {
-        Self::of(Screen::Plain(Plain::new(Box::new(out), has_colours(), false)), false)
+        Self::of(Screen::Plain(Plain::new(Box::new(out), are_colours_forced(), false)), false)
     }
 
     fn of(screen: Screen, is_standard_error: bool) -> Self {
@@ -517,6 +518,11 @@ fn printable_lines(text: &str) -> String {
 fn has_colours() -> bool {
     let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !is_unwanted && colors_enabled_stderr()
+}
+
+/// Whether colours are wanted wherever the text goes.
+fn are_colours_forced() -> bool {
+    has_colours() && std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0")
 }
 
 /// Bars that follow a group or a map where it is polled.
