@@ -20,6 +20,7 @@ use progress_executor::{
     Triggers, Units, Updater, WorkerOutput, bars::Taskbar,
 };
 use serde::{Deserialize, Serialize};
+use vt100::Parser;
 
 use crate::keys;
 use crate::lines::say_much;
@@ -153,6 +154,7 @@ fn scene() {
         "company" => company(),
         "unread" => unread(),
         "many" => many(),
+        "cleared" => cleared(),
         "log" => log(),
         "a thousand" => a_thousand(),
         "comings and goings" => comings_and_goings(),
@@ -607,6 +609,40 @@ fn of_many_tasks_with_a_bar_each_those_that_run_are_seen() {
         let numbers: BTreeSet<_> = lines.iter().filter_map(|line| line.split(' ').nth(1)).collect();
         assert!(lines.len() == 30 && numbers.len() == 30, "{lines:#?}");
         assert!(lines.iter().all(|line| line.contains("100 %")), "{lines:#?}");
+    });
+}
+
+/// A group whose bars are removed before its end.
+fn cleared() {
+    let (executor, file) = (executor(1), NewFile::new());
+    let mut group: TaskGroup<()> = TaskGroup::new();
+    let bars = group.show_bars();
+    group.add(executor.submit(play, Part::until(&file)));
+    thread::scope(|scope| {
+        scope.spawn(|| group.join().wait().unwrap());
+        wait_for_step();
+        bars.clear();
+        drop(file);
+    });
+}
+
+#[test]
+fn bars_that_fill_the_screen_are_removed_for_good() {
+    everywhere(|kind, columns| {
+        let size = (2, columns);
+        let mut program = Program::start("cleared", kind, size, &[]);
+        program.wait_until(|lines| lines.last().is_some_and(|line| line.starts_with("total")));
+        program.step();
+        program.wait();
+        assert!(program.lines().is_empty(), "{:#?}", program.lines());
+        // Some terminals keep a whole screen that is erased at once.
+        let mut terminal = Parser::new(size.0, size.1, 0);
+        for frame in String::from_utf8_lossy(&program.raw).split("\x1b[J") {
+            terminal.process(frame.as_bytes());
+            let screen = terminal.screen();
+            assert!(screen.cursor_position() != (0, 0) || screen.contents().is_empty(), "{:?}", screen.contents());
+            terminal.process(END_OF_FRAME);
+        }
     });
 }
 

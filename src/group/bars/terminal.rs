@@ -98,7 +98,7 @@ impl Terminal {
     /// Writes a line above the bars, if there are any.
     fn println_above(&self, line: &str) -> bool {
         let mut screen = self.lock();
-        let has_bars = screen.blocks.iter().any(|(_, lines)| !lines.is_empty());
+        let has_bars = screen.has_lines();
         if has_bars {
             self.write(&mut screen, line);
         }
@@ -146,8 +146,8 @@ impl Terminal {
         }
         let size @ (rows, columns) = self.size();
         // Text may skip columns, or wrap before the last one; and a terminal that was made narrower has wrapped lines
-        // that were too wide.
-        let is_to_be_erased = !text.is_empty() || columns < screen.columns;
+        // that were too wide. If no lines are left, the end of the frame would erase the old ones at once.
+        let is_to_be_erased = !text.is_empty() || columns < screen.columns || !screen.has_lines();
         let mut frame = if is_to_be_erased { screen.clear(size) } else { up(screen.height(columns)) };
         frame += text;
         let lines: Vec<&String> = screen.blocks.iter().flat_map(|(_, lines)| lines).collect();
@@ -199,6 +199,10 @@ impl Terminal {
 }
 
 impl Screen {
+    fn has_lines(&self) -> bool {
+        self.blocks.iter().any(|(_, lines)| !lines.is_empty())
+    }
+
     /// How many lines the cursor is below the first one that was drawn.
     fn height(&self, columns: usize) -> usize {
         let rows: usize = self.drawn.iter().map(|width| width.div_ceil(columns).max(1)).sum();
