@@ -154,6 +154,7 @@ fn scene() {
         "company" => company(),
         "unread" => unread(),
         "many" => many(),
+        "many at a time" => many_at_a_time(),
         "cleared" => cleared(),
         "log" => log(),
         "a thousand" => a_thousand(),
@@ -610,6 +611,42 @@ fn of_many_tasks_with_a_bar_each_those_that_run_are_seen() {
         assert!(lines.len() == 30 && numbers.len() == 30, "{lines:#?}");
         assert!(lines.iter().all(|line| line.contains("100 %")), "{lines:#?}");
     });
+}
+
+/// Tasks with a bar each that change all the time.
+fn many_at_a_time() {
+    let (executor, file) = (executor(10), NewFile::new());
+    let tasks = (0..10).map(|number| {
+        let mut task = executor.submit(grow, file.path());
+        task.show_bar(format!("task {number}"));
+        task
+    });
+    let tasks: Vec<_> = tasks.collect();
+    let opener = removed_at_step(file);
+    smol::block_on(join_all(tasks)).into_iter().for_each(|outcome| outcome.unwrap());
+    opener.join().unwrap();
+}
+
+#[test]
+fn however_many_bars_share_a_screen_it_is_drawn_no_more_than_20_times_a_second() {
+    for kind in KINDS {
+        within_deadline(move || {
+            let mut program = Program::start("many at a time", kind, (24, 80), &[]);
+            program.wait_until(|lines| lines.iter().filter(|line| line.contains(" 25 %")).count() == 10);
+            let (start, seen) = (Instant::now(), program.raw.len());
+            program.wait_for_frames(40);
+            let time = start.elapsed();
+            let raw = String::from_utf8_lossy(&program.raw[seen..]);
+            let frames = raw.matches(std::str::from_utf8(END_OF_FRAME).unwrap()).count();
+            // Apart from those that were on their way.
+            let most = time.as_millis() as usize / 50 + 10;
+            assert!(frames <= most, "{frames} frames in {time:?}");
+            program.step();
+            program.wait();
+            let lines = program.lines();
+            assert!(lines.len() == 10 && lines.iter().all(|line| line.contains("finished in")), "{lines:#?}");
+        });
+    }
 }
 
 /// A group whose bars are removed before its end.

@@ -26,7 +26,7 @@ use crate::future::ProgressFuture;
 use crate::future::text::{WIDEST, one_line, printable};
 use crate::group::bars::layout::{Canvas, Row};
 use crate::group::bars::plain::Plain;
-use crate::group::bars::terminal::{Block, Terminal, standard_error};
+use crate::group::bars::terminal::{Block, FRAME, Terminal, standard_error};
 use crate::group::bars::units::Units;
 use crate::group::progress::GroupProgress;
 use crate::group::state::GroupState;
@@ -121,6 +121,8 @@ struct Bars {
     drawn_at: Option<Instant>,
     /// Whether something has changed since `drawn_at`.
     is_dirty: bool,
+    /// Whether lines wait for the next frame, because others were drawn on the same screen a moment ago.
+    is_waiting: bool,
     /// Wakes the poller that draws the change, and whether the timer is set for it.
     alarm: Arc<Waiter>,
     is_alarm_set: bool,
@@ -151,8 +153,6 @@ struct Others {
 const OTHER_ROWS: usize = 2;
 /// The columns of a terminal of unknown width: few enough for most.
 const NARROW: usize = 60;
-/// The time between two drawings.
-const FRAME: Duration = Duration::from_millis(50);
 /// How much of an unfinished line is kept.
 const LONGEST_LINE: usize = 64 << 10;
 
@@ -225,6 +225,7 @@ impl GroupBars {
             columns: None,
             drawn_at: None,
             is_dirty: false,
+            is_waiting: false,
             alarm: Arc::new(Waiter::new()),
             is_alarm_set: false,
             is_cleared: false,
@@ -342,7 +343,7 @@ impl GroupBars {
     pub fn clear(&self) {
         let mut bars = self.lock();
         bars.is_cleared = true;
-        bars.screen.show(Vec::new());
+        bars.screen.show(Vec::new(), true);
         if let Screen::Others(others) = &bars.screen {
             others.bar.finish_and_clear();
             others.all.remove(&others.bar);
@@ -364,29 +365,29 @@ impl GroupBars {
     }
 
     /// Draws what has changed now, or has `waker` woken when the next frame is due.
-    fn draw(
-        &self,
-        has_changed: bool,
-        waker: Option<&Waker>,
-        rows: impl FnOnce(usize, &Units) -> (Vec<Row>, Option<Row>),
-    ) {
+    fn draw(&self, has_changed: bool, waker: Option<&Waker>, rows: impl Fn(usize, &Units) -> (Vec<Row>, Option<Row>)) {
         let mut bars = self.lock();
         bars.is_dirty |= has_changed;
-        if !bars.is_dirty || bars.is_cleared || matches!(bars.screen, Screen::Plain(_)) {
+        let has_lines = !bars.is_cleared && !matches!(bars.screen, Screen::Plain(_));
+        if !(has_lines && bars.is_unseen()) {
             return;
         }
         let now = Instant::now();
-        let Some(due) = bars.drawn_at.and_then(|drawn| drawn.checked_add(FRAME)).filter(|&due| now < due) else {
-            return bars.draw(now, rows);
-        };
-        if let Some(waker) = waker {
+        if bars.drawn_at.is_none_or(|drawn_at| now.saturating_duration_since(drawn_at) >= FRAME) {
+            match bars.is_dirty {
+                true => bars.draw(now, false, &rows),
+                false => bars.draw_waiting(now),
+            }
+        }
+        let due = bars.drawn_at.and_then(|drawn_at| drawn_at.checked_add(FRAME)).filter(|_| bars.is_unseen());
+        if let (Some(waker), Some(due)) = (waker, due) {
             let (alarm, is_set) = (bars.alarm.clone(), mem::replace(&mut bars.is_alarm_set, true));
             // A waker is foreign code.
             drop(bars);
             alarm.register(waker);
             if !is_set && TIMER.schedule(due, Box::new(Alarm(alarm))).is_err() {
                 // Nothing would wake the poller to draw it later.
-                self.lock().draw(now, rows);
+                self.lock().draw(now, true, rows);
             }
         }
     }
@@ -397,11 +398,22 @@ impl GroupBars {
 }
 
 impl Bars {
-    fn draw(&mut self, now: Instant, rows: impl FnOnce(usize, &Units) -> (Vec<Row>, Option<Row>)) {
+    /// Whether there is something that is not drawn.
+    fn is_unseen(&self) -> bool {
+        self.is_dirty || self.is_waiting
+    }
+
+    fn draw(&mut self, now: Instant, is_last: bool, rows: impl Fn(usize, &Units) -> (Vec<Row>, Option<Row>)) {
         (self.drawn_at, self.is_dirty, self.is_alarm_set, self.is_at_rest) = (Some(now), false, false, false);
         let (height, canvas) = self.canvas();
         let (tasks, whole) = rows(height, &self.units);
-        self.screen.show(canvas.draw(&tasks, whole.as_ref()));
+        self.is_waiting = !self.screen.show(canvas.draw(&tasks, whole.as_ref()), is_last);
+    }
+
+    /// Draws the lines that wait, as they are: they would change with the time, and wait again.
+    fn draw_waiting(&mut self, now: Instant) {
+        (self.drawn_at, self.is_alarm_set) = (Some(now), false);
+        self.is_waiting = !self.screen.draw_if_due();
     }
 
     /// The number of rows for bars, and the canvas.
@@ -413,9 +425,9 @@ impl Bars {
     /// Shows a line instead of the bars.
     fn summarize(&mut self, text: &str, has_failures: bool) {
         if !self.is_cleared {
-            (self.is_dirty, self.is_at_rest) = (false, true);
+            (self.is_dirty, self.is_waiting, self.is_at_rest) = (false, false, true);
             let (_, canvas) = self.canvas();
-            self.screen.show(vec![canvas.last_line(text, has_failures)]);
+            self.screen.show(vec![canvas.last_line(text, has_failures)], true);
         }
     }
 
@@ -495,9 +507,10 @@ impl Screen {
         }
     }
 
-    fn show(&mut self, lines: Vec<String>) {
+    /// Returns whether the lines are drawn, and not only in the next frame. If they are the last ones, they are.
+    fn show(&mut self, lines: Vec<String>, are_last: bool) -> bool {
         match self {
-            Self::Terminal(block) => block.show(lines),
+            Self::Terminal(block) => return block.show(lines, are_last),
             Self::Others(others) => {
                 let lines = lines.join("\n");
                 if lines != others.shown {
@@ -507,6 +520,12 @@ impl Screen {
             }
             Self::Plain(_) => {}
         }
+        true
+    }
+
+    /// Draws lines that wait for the next frame, if that is due. Returns whether they are drawn.
+    fn draw_if_due(&self) -> bool {
+        if let Self::Terminal(block) = self { block.draw_if_due() } else { true }
     }
 }
 

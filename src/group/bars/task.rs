@@ -92,7 +92,7 @@ impl ShownTask {
             plain.note_ended(self.id, &self.name, &self.state, units);
         } else if !bars.is_cleared {
             // Parts that are still under way are not shown any more.
-            bars.draw(Instant::now(), |_, units| (self.rows(1, units), None));
+            bars.draw(Instant::now(), true, |_, units| (self.rows(1, units), None));
         }
         bars.leave();
     }

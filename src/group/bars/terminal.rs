@@ -21,6 +21,7 @@
 use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use console::{Term, strip_ansi_codes, truncate_str};
 
@@ -40,6 +41,8 @@ const WRAP: &str = "\x1b[?7h";
 /// The size of a terminal that does not report it.
 const ROWS: usize = 24;
 const COLUMNS: usize = 80;
+/// The time between two drawings.
+pub(super) const FRAME: Duration = Duration::from_millis(50);
 /// The columns that `^C` takes.
 const KEY_ECHO: usize = 2;
 
@@ -69,6 +72,9 @@ struct Screen {
     /// The widths of the lines that were drawn, and in how many columns.
     drawn: Vec<usize>,
     columns: usize,
+    drawn_at: Option<Instant>,
+    /// Whether lines have changed since then.
+    is_dirty: bool,
     /// Whether the cursor stands at the end of the last line, because there is no row below it.
     is_last_row: bool,
     /// How many callers have suspended the bars.
@@ -172,8 +178,18 @@ impl Terminal {
         }
         frame += WRAP;
         frame += "\x1b[J";
-        screen.columns = columns;
+        (screen.columns, screen.drawn_at, screen.is_dirty) = (columns, Some(Instant::now()), false);
         emit(&frame);
+    }
+
+    /// Draws what has changed, if that is due or urgent. Returns whether it is drawn.
+    fn draw_if_due(&self, screen: &mut Screen, is_urgent: bool) -> bool {
+        let is_due = screen.drawn_at.is_none_or(|drawn_at| drawn_at.elapsed() >= FRAME);
+        if screen.is_dirty && (is_due || is_urgent) {
+            self.draw(screen, "");
+        }
+        // If nothing may be drawn now, all lines are drawn as soon as something may be.
+        !screen.is_dirty || screen.suspended > 0 || screen.is_in_background
     }
 
     /// If the program was stopped or in the background, the shell has written an unknown number of lines below the bars:
@@ -230,6 +246,7 @@ impl Screen {
         let others: usize = self.blocks.iter().map(|(_, lines)| lines.len()).sum();
         let widths = lines.iter().map(|line| width(&strip_ansi_codes(line)));
         let is_first = !self.is_last_row
+            && !self.is_dirty
             && self.drawn.len() == lines.len() + others
             && self.drawn.iter().copied().zip(widths).all(|(drawn, width)| drawn == width);
         if is_first {
@@ -253,15 +270,24 @@ impl Block {
         (rows.saturating_sub(others).max(share).max(1), columns)
     }
 
-    /// Shows these lines from now on.
-    pub(super) fn show(&self, lines: Vec<String>) {
+    /// Shows these lines from now on: from the next frame on, unless they are the first ones or the last ones. Returns
+    /// whether that frame is drawn.
+    pub(super) fn show(&self, lines: Vec<String>, are_last: bool) -> bool {
         let mut screen = self.terminal.lock();
         let is_left = self.terminal.leave_to_the_shell(&mut screen);
-        let Some((_, shown)) = screen.blocks.iter_mut().find(|(id, _)| *id == self.id) else { return };
+        let Some((_, shown)) = screen.blocks.iter_mut().find(|(id, _)| *id == self.id) else { return true };
         let before = mem::replace(shown, lines);
-        if is_left || before != *shown {
-            self.terminal.draw(&mut screen, "");
-        }
+        let has_changed = before != *shown;
+        screen.is_dirty |= is_left || has_changed;
+        self.terminal.draw_if_due(&mut screen, is_left || are_last || before.is_empty())
+    }
+
+    /// Draws the next frame if it is due. Returns whether it is drawn, perhaps by others.
+    pub(super) fn draw_if_due(&self) -> bool {
+        let mut screen = self.terminal.lock();
+        let is_left = self.terminal.leave_to_the_shell(&mut screen);
+        screen.is_dirty |= is_left;
+        self.terminal.draw_if_due(&mut screen, is_left)
     }
 
     pub(super) fn terminal(&self) -> &Arc<Terminal> {
