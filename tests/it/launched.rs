@@ -406,6 +406,22 @@ fn a_launcher_has_time_to_end_its_job_while_its_task_has_ended() {
 }
 
 #[test]
+fn what_a_launcher_waits_for_is_ended_with_it_although_its_worker_has_left() {
+    within_deadline(|| {
+        // The request to end kills the one, and the other ends by itself.
+        for on_request in ["true", "trap 'exit 3' TERM"] {
+            let file = NewFile::new();
+            let launcher = format!("{on_request}; \"$@\"; sleep 1000 & echo $! >{}; wait", file.path().display());
+            let pool = pool(script(&launcher));
+            assert_eq!(pool.submit(count, 7).wait().unwrap(), 7);
+            pool.shutdown().wait();
+            let sleeper = fs::read_to_string(file.path()).unwrap().trim().parse().unwrap();
+            eventually("nothing is left", || !has_process(sleeper));
+        }
+    });
+}
+
+#[test]
 fn a_worker_that_is_stopped_is_killed_when_its_task_is_cancelled() {
     within_deadline(|| {
         let pool = pool(launcher_of_environment());

@@ -417,7 +417,9 @@ impl Driver {
         peer.process.leave_streams();
         self.pool.lock().relay.iter().for_each(|relay| relay.wake());
         let is_launcher = peer.process.is_launcher();
-        peer.process.into_child().into_iter().for_each(|child| self.clean_up(child, is_launcher, peer.is_leaving));
+        // A launcher that had to be asked has not left by itself, and neither may what it was waiting for.
+        let is_leaving = peer.is_leaving && !peer.is_asked;
+        peer.process.into_child().into_iter().for_each(|child| self.clean_up(child, is_launcher, is_leaving));
         let end = (!peer.is_given_up).then_some(end);
         #[cfg(feature = "cluster")]
         let end = match peer.crew {
