@@ -48,6 +48,19 @@ fn a_worker_that_was_only_submitted_comes_and_its_file_goes() {
 }
 
 #[test]
+fn the_file_goes_when_no_other_worker_is_expected_although_one_serves() {
+    alone(|| {
+        let file = key_file("one-of-two");
+        let pool = pool(Launcher::bulk(["sh", "-c", "exec \"$@\"", "sh"]).key_file(&file), 2);
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+        assert!(first(&file).exists(), "the other one may still come");
+        eventually("the other one is no longer wanted", || pool.workers().wanted == 1);
+        eventually("the file is gone", || !first(&file).exists());
+        assert_eq!(pool.workers().started, 1);
+    });
+}
+
+#[test]
 fn a_launcher_may_end_while_its_workers_serve() {
     alone(|| {
         let (file, gate) = (key_file("left"), Gate::new());

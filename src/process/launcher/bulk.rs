@@ -92,7 +92,7 @@ impl Launcher {
     ///
     /// The file is readable by this user only. It must be on a file system, or a volume, that workers see under the same path; a
     /// relative path is resolved against the current directory of the program. Each launch has a file of its own, with the number
-    /// of the launch appended: `key-1`, `key-2`. The file is removed once all workers of the launch have connected. A file that
+    /// of the launch appended: `key-1`, `key-2`. The file is removed once no other worker of the launch is expected. A file that
     /// another pool uses is left alone, and the launch is tried again with the next number.
     ///
     /// The launcher may end while its workers wait in a queue, or serve; that is a failure only if its exit code says so. A

@@ -164,8 +164,11 @@ impl Crew {
         self.absent.is_empty() && self.present == 0
     }
 
-    /// Lets the launcher end if it has no more workers.
+    /// Lets the launcher end if it has no more workers. Removes the key file if no other worker is expected.
     pub(super) fn release(&mut self, now: Instant) {
+        if self.absent.is_empty() {
+            self.key_file = None;
+        }
         if self.is_empty() && self.termination.is_none() {
             self.lifeline.iter().for_each(Channel::close);
             let patience = if self.last_arrival.is_some() { EXIT_GRACE } else { Duration::ZERO };
