@@ -15,8 +15,8 @@ mod strangers;
 mod support;
 
 use support::{
-    abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, hold, leave_behind, rest,
-    say, spin, wait_and_double,
+    abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, hold, leave_behind,
+    leave_line, rest, say, spin, wait_and_double,
 };
 
 progress_executor::test_worker!(
@@ -31,6 +31,7 @@ progress_executor::test_worker!(
     fail,
     hold,
     leave_behind,
+    leave_line,
     rest,
     say,
     spin,

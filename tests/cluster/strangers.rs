@@ -11,7 +11,7 @@ use std::{fs, iter};
 use progress_executor::{ExecutorExt, Launcher, TaskErrorKind};
 
 use crate::support::{
-    Gate, alone, assert_lost_and_told, double, echo_bytes, eventually, nodes_of, on_slurm, pool, skip, spin,
+    Gate, alone, assert_lost_and_told, double, echo_bytes, eventually, leave_line, nodes_of, on_slurm, pool, skip, spin,
 };
 
 /// A free port of this machine that the system gives only to those who ask for it.
@@ -343,6 +343,26 @@ fn a_flipped_bit_costs_the_worker_and_a_recorded_worker_is_not_let_in() {
         let error = task.wait().unwrap_err();
         assert!(matches!(error.kind(), TaskErrorKind::WorkerLost(_)), "{error:#}");
         assert_eq!(pool.submit(double, 4).wait().unwrap(), 8, "another worker comes");
+        proxy.stop(by_way_of);
+    });
+}
+
+#[test]
+fn a_task_whose_start_is_lost_on_the_way_is_not_run_again() {
+    alone(|| {
+        let port = free_port();
+        let (proxy, by_way_of) = Proxy::start(port);
+        let pool = pool(local(port, &[format!("127.0.0.1:{by_way_of}")]), 1);
+        assert_eq!(pool.submit(double, 4).wait().unwrap(), 8);
+        let runs = NewFile::new("runs");
+        // What the worker says next is that it has begun, unless a heartbeat is due just now: then the task has not been run.
+        proxy.flips.store(true, Ordering::SeqCst);
+        let outcome = pool.submit(leave_line, runs.path().into()).wait();
+        assert_eq!(runs.text(), "run\n", "{outcome:?}");
+        if let Err(error) = outcome {
+            assert!(error.is_worker_lost() && format!("{error:#}").contains("changed on their way"), "{error:#}");
+        }
+        assert_eq!(pool.submit(double, 5).wait().unwrap(), 10);
         proxy.stop(by_way_of);
     });
 }

@@ -97,6 +97,11 @@ pub(crate) fn crash_five_times(file: PathBuf, _: &Updater) -> TaskResult<()> {
     process::exit(3)
 }
 
+/// Leaves a line in the file.
+pub(crate) fn leave_line(file: PathBuf, _: &Updater) -> TaskResult<()> {
+    Ok(writeln!(fs::File::options().append(true).open(file)?, "run")?)
+}
+
 /// Writes a line to both streams, and returns its process id and its node.
 pub(crate) fn say((number, gate): (u32, PathBuf), progress: &Updater) -> TaskResult<(u32, String)> {
     println!("{number} was said on standard output");

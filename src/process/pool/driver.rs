@@ -31,7 +31,7 @@ use crate::process::pool::scheduler::events::{Action, Event, Order, WorkerId};
 use crate::process::pool::shared::{Drive, Pool, State};
 use crate::process::pool::unwatched::{CHECK_INTERVAL, Unwatched};
 use crate::process::program;
-use crate::process::protocol::channel::Received;
+use crate::process::protocol::channel::{Received, broken};
 use crate::process::protocol::wire::WireError;
 use crate::sync::block_on::Sleeper;
 use crate::sync::spin::AdaptiveSpin;
@@ -283,6 +283,7 @@ impl Driver {
             Received::Some => self.take_in(worker),
             Received::Nothing => {}
             Received::End => self.sever(worker, None),
+            Received::Broken(error) => self.sever(worker, Some(broken(error))),
         }
     }
 
@@ -306,6 +307,7 @@ impl Driver {
                 Received::Some => self.take_in(worker),
                 Received::Nothing => return peer.rest(),
                 Received::End => return self.sever(worker, None),
+                Received::Broken(error) => return self.sever(worker, Some(broken(error))),
             }
         }
     }
@@ -449,7 +451,7 @@ impl Driver {
             match peer.channel.receive(&mut peer.decoder) {
                 Received::Some => self.take_in(worker),
                 // Another process may hold its end of the channel, and send nothing, or too much.
-                Received::Nothing | Received::End => break,
+                Received::Nothing | Received::End | Received::Broken(_) => break,
             }
         }
         let Some(peer) = self.peers.get_mut(&worker) else { return };

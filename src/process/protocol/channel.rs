@@ -21,6 +21,7 @@ use crate::id::WorkerId;
 use crate::process::protocol::descriptor::{QUIETLY, above_standard, retry_on_shortage};
 use crate::process::protocol::link::Link;
 use crate::process::protocol::memory::{self, Memory};
+use crate::process::protocol::wire::WireError;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::outbox::Outbox;
 
@@ -44,8 +45,25 @@ pub(crate) struct Channel {
 pub(crate) enum Received {
     Some,
     Nothing,
-    /// The other end is closed.
+    /// The other end is closed. All that it has sent was received.
     End,
+    /// The connection has failed. What the other end has sent last may be lost.
+    Broken(Errno),
+}
+
+impl Received {
+    /// Whether nothing more will come.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Self::End | Self::Broken(_))
+    }
+}
+
+/// What is wrong with what the other end has sent, where the connection has failed with this error.
+pub(crate) fn broken(error: Errno) -> WireError {
+    WireError::Broken(match error {
+        Errno::BADMSG => "bytes that were changed on their way".into(),
+        error => format!("something that has not arrived: {error}"),
+    })
 }
 
 impl Channel {
@@ -205,8 +223,9 @@ impl Channel {
                 decoder.skip_known();
                 Received::Some
             }
-            // A socket reports an error if its other end was closed with data unread.
-            Ok(0) | Err(_) => Received::End,
+            // A socket reports a reset if its other end was closed with data unread.
+            Ok(0) | Err(Errno::CONNRESET) => Received::End,
+            Err(error) => Received::Broken(error),
         }
     }
 

@@ -89,7 +89,7 @@ fn hello(channel: &mut Channel, decoder: &mut Decoder, transport: Transport) -> 
             // It has ended, as any program may: there is nobody to tell.
             Some(Received::End) if transport == Transport::Inherited => die(),
             // The launcher may have ended the stream, and passes this on.
-            Some(Received::End) | None => {
+            Some(Received::End | Received::Broken(_)) | None => {
                 return Err("the program that started this worker is gone, or has not said hello".into());
             }
         }

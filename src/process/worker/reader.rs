@@ -152,7 +152,7 @@ impl Worker {
             self.see_it_end();
         }
         reading.note(received);
-        if received == Received::End {
+        if received.is_over() {
             self.see_it_end();
         }
         if let Some(Err(silence)) = reading.heartbeat.as_mut().map(|heartbeat| self.keep_alive(heartbeat, received)) {

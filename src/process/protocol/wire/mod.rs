@@ -240,6 +240,8 @@ pub(crate) enum WireError {
     Version(u32),
     /// Nothing arrived for this many milliseconds.
     Silence(u64),
+    /// The connection has failed, in this way.
+    Broken(String),
 }
 
 impl WireError {
@@ -259,6 +261,7 @@ impl fmt::Display for WireError {
             Self::OutOfTurn => f.write_str("a message out of turn"),
             Self::Version(version) => write!(f, "version {version} of the protocol, where this is version {VERSION}"),
             Self::Silence(millis) => write!(f, "nothing for {:?}", Duration::from_millis(*millis)),
+            Self::Broken(how) => f.write_str(how),
         }
     }
 }
