@@ -15,7 +15,7 @@ use progress_executor::{
 use rustix::process::Signal;
 
 use crate::contract::{count_forever, launcher_of_environment};
-use crate::crashes::process_id;
+use crate::crashes::{process_id, talk_and_die};
 use crate::processes::{hold, spin, spin_with_a_message};
 use crate::retries::kill;
 use crate::silence::{signal, stop};
@@ -435,6 +435,34 @@ fn a_worker_that_is_stopped_is_killed_when_its_task_is_cancelled() {
     });
 }
 
+#[test]
+fn what_a_launcher_writes_when_its_worker_has_ended_is_quoted_and_told_from_what_that_has_sent() {
+    within_deadline(|| {
+        let epilog = "\"$@\"; echo this worker has ended, says its launcher; echo sorry >&2; exit 3";
+        let text = format!("{:#}", pool(script(epilog)).submit(talk_and_die, 0).wait().unwrap_err());
+        let parts =
+            ["\"this worker has ended, says its launcher\" came instead of a message", "its launcher is `sh -c"];
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    });
+}
+
+#[test]
+fn a_launcher_that_never_stops_writing_is_told_from_one_that_fails() {
+    within_deadline(|| {
+        let text = format!("{:#}", failure(script("yes banner")));
+        let parts = ["more than 64 KiB came before it", "its launcher is `sh -c 'yes banner' sh`", "\"banner\\nbanner"];
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    });
+}
+
+#[test]
+fn a_launcher_that_passes_on_only_a_part_of_the_input_is_told_what_to_do() {
+    within_deadline(|| {
+        let text = format!("{:#}", failure(script("head -c 1 >/dev/null; exec \"$@\"")));
+        assert!(text.contains("a launcher must pass its own on to each worker, all of it and unchanged"), "{text}");
+    });
+}
+
 // Falling out of reach.
 
 /// Short, for workers that must be lost by it, but not too short for a busy machine.
@@ -443,13 +471,15 @@ const BEAT: Duration = Duration::from_millis(500);
 #[test]
 fn a_worker_of_which_nothing_is_heard_is_lost() {
     within_deadline(|| {
-        let pool = pool(Launcher::command(["env"]).heartbeat(BEAT));
+        let pool = pool(script("echo on my way >&2; exec \"$@\"").heartbeat(BEAT));
         let task = pool.submit(count_forever, ());
         eventually("it runs", || task.progress().n > 0);
         let worker = pool.workers().workers[0].pid;
         stop(worker);
         let error = task.wait().unwrap_err();
-        assert!(error.is_worker_lost() && format!("{error:#}").contains("nothing for 1.5s"), "{error:#}");
+        let text = format!("{error:#}");
+        assert!(error.is_worker_lost() && text.contains("nothing for 1.5s; its launcher is `sh -c"), "{text}");
+        assert!(text.contains("last output: on my way"), "{text}");
         eventually("the worker is gone", || !has_process(worker));
         assert_eq!(pool.submit(count, 7).wait().unwrap(), 7);
     });

@@ -61,11 +61,13 @@ pub(super) fn loss(
             let kind = if is_requested { cancelled_kind(task) } else { lost };
             (kind, Some(format!("its worker was killed, because it said nothing{stopped}").into()))
         }
-        (_, Some(silence @ WireError::Silence(_))) => {
-            (lost, Some(RemoteError::from(format!("its worker was killed, because it has said {silence}"))))
-        }
         (_, Some(fault)) => {
-            (lost, Some(RemoteError::new("its worker was killed, because of what it had sent", &fault)))
+            let what = match &fault {
+                silence @ WireError::Silence(_) => format!("its worker was killed, because it has said {silence}"),
+                fault => format!("its worker was killed, because of what it had sent: {fault}"),
+            };
+            let launcher = remains.as_ref().map(|remains| format!("; {}", remains.description_so_far()));
+            (lost, Some((what + &launcher.unwrap_or_default()).into()))
         }
         (_, None) => {
             (lost, remains.as_ref().map(|remains| remains.description(exit).into()).or(source_from(&last_output)))

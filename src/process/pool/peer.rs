@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::error::WorkerExit;
 use crate::process::pool::connection::Connection;
 use crate::process::pool::launch::child::ChildProcess;
+use crate::process::pool::launch::launched::MOST_JUNK;
 use crate::process::pool::launch::{End, Process};
 use crate::process::pool::output::captured::CapturedOutput;
 use crate::process::pool::queued::{ItemsEnded, Kinds, News};
@@ -21,9 +22,6 @@ use crate::process::protocol::memory::Memory;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{MOST_SAID, Reply, Request, WireError};
 use crate::process::settings::Launch;
-
-/// How many bytes a launcher may write before the worker writes.
-const MOST_JUNK: usize = 64 * 1024;
 
 /// A process, and what is known about it.
 pub(super) struct Peer {
@@ -96,8 +94,18 @@ impl Peer {
             // A process that could not be ended may report more.
             is_exact: self.channel.memory().is_some() && self.fault.is_none() && exit != WorkerExit::Unknown,
             last_output: self.process.captured().map(CapturedOutput::last_output).unwrap_or_default(),
-            remains: self.process.launched().map(|launched| Box::new(launched.remains(self.decoder.rest()))),
+            remains: self.process.launched().map(|launched| Box::new(launched.remains(self.junk()))),
         }
+    }
+
+    /// What has come through its launcher instead of a greeting or another message.
+    fn junk(&self) -> &[u8] {
+        let is_junk = match &self.fault {
+            None => self.introduction == Introduction::Greeting,
+            Some(WireError::Silence(_) | WireError::OutOfTurn) => false,
+            Some(_) => self.process.is_launcher(),
+        };
+        if is_junk { self.decoder.rest() } else { &[] }
     }
 
     /// Frees memory that was kept for what it will send, as it may be one of a thousand.

@@ -57,13 +57,21 @@ fn receive(patience: Option<&Timespec>) -> Result<Surroundings, Box<dyn Error>> 
     let mut bytes = vec![0; HEAD];
     read_exact(&stdin, &mut bytes, patience).map_err(missing_input)?;
     let head = bytes.first_chunk().ok_or(WireError::NoHello)?;
-    bytes.resize(decoder.frame_len(head)?, 0);
+    bytes.resize(decoder.frame_len(head).map_err(other_input)?, 0);
     read_exact(&stdin, &mut bytes[HEAD..], patience).map_err(missing_input)?;
     decoder.append(&bytes);
-    match decoder.next_request()? {
-        Some(Request::Surroundings(surroundings)) => Ok(surroundings),
-        _ => Err(WireError::NoHello.into()),
+    match decoder.next_request() {
+        Ok(Some(Request::Surroundings(surroundings))) => Ok(surroundings),
+        Ok(_) => Err(other_input(WireError::NoHello).into()),
+        Err(error) => Err(other_input(error).into()),
     }
+}
+
+fn other_input(found: WireError) -> String {
+    format!(
+        "its standard input does not begin with the directory and the variables of the program, but with {found}: a launcher must \
+         pass its own on to each worker, all of it and unchanged, and starts each worker once"
+    )
 }
 
 fn missing_input(error: io::Error) -> String {

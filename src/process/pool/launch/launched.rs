@@ -16,6 +16,8 @@ use crate::process::protocol::descriptor::{above_standard, dev_null};
 use crate::process::protocol::wire::Origin;
 use crate::process::workers::WorkerStatus;
 
+/// How many bytes a launcher may write before the worker writes.
+pub(crate) const MOST_JUNK: usize = 64 * 1024;
 /// How many bytes are quoted of what came instead of a greeting.
 const QUOTED: usize = 400;
 
@@ -46,7 +48,7 @@ pub(crate) struct Remains {
     pub(crate) site: Site,
     /// The end of its standard error.
     pub(crate) last_output: String,
-    /// What came instead of a greeting.
+    /// What came instead of a greeting or another message.
     pub(crate) junk: String,
     /// Whether what has ended is its connection; its launcher, which has started other workers too, may still run.
     has_connected: bool,
@@ -108,18 +110,13 @@ impl Launched {
         &self.site
     }
 
-    /// What is known about it when it has ended. `rest` is what could not be decoded.
-    pub(crate) fn remains(&self, rest: &[u8]) -> Remains {
+    /// What is known about it when it has ended. `junk` is what came instead of messages.
+    pub(crate) fn remains(&self, junk: &[u8]) -> Remains {
         let is_one_of_many = self.is_member && self.site.origin.is_some();
         let last_output =
             if is_one_of_many { self.errors.last_output_of(&self.site.worker()) } else { self.errors.last_output() };
-        let junk = if self.site.origin.is_some() { &[] } else { &rest[..rest.len().min(QUOTED)] };
-        Remains {
-            site: self.site.clone(),
-            last_output,
-            junk: String::from_utf8_lossy(junk).trim().to_owned(),
-            has_connected: self.has_connected,
-        }
+        let junk = String::from_utf8_lossy(&junk[..junk.len().min(QUOTED)]).trim().to_owned();
+        Remains { site: self.site.clone(), last_output, junk, has_connected: self.has_connected }
     }
 }
 
@@ -178,22 +175,27 @@ impl fmt::Display for Site {
 /// What the launcher did, and what it said.
 impl Remains {
     pub(crate) fn description(&self, ended: impl fmt::Display) -> String {
-        let Self { site, last_output, junk, has_connected } = self;
-        let mut text = if *has_connected {
-            format!("its connection has ended, and `{}` has started it", site.launcher)
+        let launcher = &self.site.launcher;
+        self.with_words(if self.has_connected {
+            format!("its connection has ended, and `{launcher}` has started it")
         } else {
-            format!("its launcher, `{}`, has ended: {ended}", site.launcher)
-        };
-        if !junk.is_empty() {
-            text += &format!("; {junk:?} came instead of a greeting");
-        }
-        add_last_output(&mut text, last_output);
-        text
+            format!("its launcher, `{launcher}`, has ended: {ended}")
+        })
     }
 
-    /// The same for a launcher that is not known to have ended.
+    /// The same for a launcher that is not known to have ended, or not by itself.
     pub(crate) fn description_so_far(&self) -> String {
-        let mut text = format!("its launcher is `{}`", self.site.launcher);
+        self.with_words(format!("its launcher is `{}`", self.site.launcher))
+    }
+
+    fn with_words(&self, mut text: String) -> String {
+        if !self.junk.is_empty() {
+            text += &format!("; {:?} came instead of a ", self.junk);
+            text += match self.site.origin {
+                None => "greeting",
+                Some(_) => "message, and only its worker may write to the standard output of a launcher",
+            };
+        }
         add_last_output(&mut text, &self.last_output);
         text
     }

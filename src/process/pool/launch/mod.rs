@@ -22,7 +22,7 @@ use crate::process::error::RemoteError;
 use crate::process::launcher::{Lifetime, Values, argument_of};
 use crate::process::output::WorkerOutput;
 use crate::process::pool::launch::child::ChildProcess;
-use crate::process::pool::launch::launched::{Launched, Remains, Site};
+use crate::process::pool::launch::launched::{Launched, MOST_JUNK, Remains, Site};
 use crate::process::pool::output::captured::CapturedOutput;
 use crate::process::pool::scheduler::events::{self, Seat, Worth};
 use crate::process::protocol::channel::Channel;
@@ -148,6 +148,13 @@ impl events::Failure<Box<End>> for Failure {
                 Some(silence @ WireError::Silence(_)) => {
                     what += &format!("it has said {silence}");
                     launched::add_last_output(&mut what, &remains.last_output);
+                }
+                Some(WireError::NoHello) => {
+                    what += &format!(
+                        "more than {} KiB came before it through the standard output of its launcher; {}",
+                        MOST_JUNK / 1024,
+                        remains.description_so_far()
+                    );
                 }
                 _ => what += &remains.description(exit),
             }
