@@ -16,7 +16,7 @@ use rustix::process::Signal;
 
 use crate::contract::{count_forever, launcher_of_environment};
 use crate::crashes::{process_id, talk_and_die};
-use crate::processes::{hold, spin, spin_with_a_message};
+use crate::processes::{append, hold, spin, spin_with_a_message};
 use crate::retries::kill;
 use crate::silence::{signal, stop};
 use crate::support::{NewFile, count, eventually, has_process, within_deadline};
@@ -62,6 +62,11 @@ fn failure(launcher: Launcher) -> TaskError {
 fn running<T>(task: &ProgressFuture<T>) -> u32 {
     eventually("the worker says who it is", || task.progress().message.is_some());
     task.progress().message.unwrap().parse().unwrap()
+}
+
+fn parent_of(process: u32) -> u32 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 // What the launcher is told.
@@ -350,12 +355,31 @@ fn a_launcher_that_is_killed_takes_its_worker_with_it() {
         let pool = pool(script("\"$@\"; true"));
         let task = pool.submit(spin_with_a_message, ());
         let worker = running(&task);
-        let stat = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
-        let launcher = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
-        kill(launcher);
+        kill(parent_of(worker));
         let error = task.wait().unwrap_err();
         assert!(error.to_string().contains(&WorkerExit::Signal(9).to_string()), "{error}");
         eventually("the worker is gone as well", || !has_process(worker));
+    });
+}
+
+#[test]
+fn what_a_worker_has_not_begun_when_its_launcher_ends_is_run_once() {
+    within_deadline(|| {
+        let pool = pool(script("\"$@\"; true"));
+        assert_eq!(pool.submit(count, 7).wait().unwrap(), 7);
+        let worker = pool.workers().workers[0].pid;
+        let launcher = parent_of(worker);
+        stop(worker);
+        let runs = NewFile::new();
+        let task = pool.submit(append, (runs.path(), "run".into()));
+        eventually("it is sent to the worker", || pool.workers().busy == 1);
+        // The worker goes on before it is ended with what its launcher has left.
+        kill(launcher);
+        eventually("the worker is given up", || pool.workers().workers.iter().all(|other| other.pid != worker));
+        signal(worker, Signal::CONT);
+        eventually("the worker is gone", || !has_process(worker));
+        task.wait().unwrap();
+        assert_eq!(fs::read_to_string(runs.path()).unwrap(), "run\n");
     });
 }
 

@@ -404,7 +404,12 @@ impl Driver {
 
     /// Handles a worker whose process may have ended.
     fn see_end(&mut self, worker: WorkerId) {
-        let Some(exit) = self.peers.get(&worker).and_then(|peer| peer.process.exit()) else { return };
+        let Some(peer) = self.peers.get(&worker) else { return };
+        let Some(exit) = peer.process.exit() else { return };
+        if peer.process.is_launcher() {
+            // Its worker may still live, and must not begin what another one is given.
+            peer.channel.close();
+        }
         self.drain_last(worker);
         let Some(peer) = self.peers.remove(&worker) else { return };
         self.unwatched.remove(worker);

@@ -33,6 +33,8 @@ pub(crate) struct Channel {
     outbox: Mutex<Outbox>,
     /// Whether the link had no room for everything that was to be sent.
     is_full: AtomicBool,
+    /// Whether something could not be sent.
+    is_broken: AtomicBool,
     /// How many bytes the link has taken.
     taken: AtomicU64,
     memory: Option<Memory>,
@@ -84,6 +86,7 @@ impl Channel {
             link,
             outbox: Mutex::default(),
             is_full: AtomicBool::new(false),
+            is_broken: AtomicBool::new(false),
             taken: AtomicU64::new(0),
             memory: None,
             worker: OnceLock::new(),
@@ -181,11 +184,13 @@ impl Channel {
                     }
                     return false;
                 }
-                // Nothing will read it. What the other end has sent can still be received, and then its end.
-                Err(Errno::PIPE | Errno::CONNRESET) => *outbox = Outbox::default(),
-                Err(_) => {
+                Err(error) => {
                     *outbox = Outbox::default();
-                    self.close();
+                    self.is_broken.store(true, Ordering::SeqCst);
+                    // Otherwise nothing will read it, and what the other end has sent can still be received, and then its end.
+                    if ![Errno::PIPE, Errno::CONNRESET].contains(&error) {
+                        self.close();
+                    }
                 }
             }
         }
@@ -193,6 +198,11 @@ impl Channel {
             await_room(false);
         }
         true
+    }
+
+    /// Whether something could not be sent, as nothing will read it.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::SeqCst)
     }
 
     /// Whether there is something that the link had no room for.

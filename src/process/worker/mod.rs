@@ -333,6 +333,11 @@ impl Worker {
             self.send_all();
             *unsent = Unsent::default();
         }
+        if !is_known && self.channel().is_broken() {
+            // The program does not hear that this task begins, and has another worker run it.
+            self.leave_task(&task);
+            self.see_it_end();
+        }
         self.outlet.turn_to(&task.core, run.id);
         // The initializer runs before any value is shared.
         references::use_store((run.id != 0).then(|| self.store.clone()));

@@ -297,7 +297,7 @@ impl Worker {
     }
 
     /// The program is gone: gives the task a moment to end, then ends the process.
-    fn see_it_end(&self) -> ! {
+    pub(super) fn see_it_end(&self) -> ! {
         let mut inbox = self.lock();
         inbox.ends = true;
         if let Some(Current { task, .. }) = inbox.current.clone() {
