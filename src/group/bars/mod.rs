@@ -374,9 +374,10 @@ impl GroupBars {
         }
         let now = Instant::now();
         if bars.drawn_at.is_none_or(|drawn_at| now.saturating_duration_since(drawn_at) >= FRAME) {
-            match bars.is_dirty {
-                true => bars.draw(now, false, &rows),
-                false => bars.draw_waiting(now),
+            if bars.is_dirty {
+                bars.draw(now, false, &rows);
+            } else {
+                bars.draw_waiting(now);
             }
         }
         let due = bars.drawn_at.and_then(|drawn_at| drawn_at.checked_add(FRAME)).filter(|_| bars.is_unseen());

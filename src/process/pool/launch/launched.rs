@@ -176,7 +176,7 @@ impl fmt::Display for Site {
 impl Remains {
     pub(crate) fn description(&self, ended: impl fmt::Display) -> String {
         let launcher = &self.site.launcher;
-        self.with_words(if self.has_connected {
+        self.with_output(if self.has_connected {
             format!("its connection has ended, and `{launcher}` has started it")
         } else {
             format!("its launcher, `{launcher}`, has ended: {ended}")
@@ -185,10 +185,10 @@ impl Remains {
 
     /// The same for a launcher that is not known to have ended, or not by itself.
     pub(crate) fn description_so_far(&self) -> String {
-        self.with_words(format!("its launcher is `{}`", self.site.launcher))
+        self.with_output(format!("its launcher is `{}`", self.site.launcher))
     }
 
-    fn with_words(&self, mut text: String) -> String {
+    fn with_output(&self, mut text: String) -> String {
         if !self.junk.is_empty() {
             text += &format!("; {:?} came instead of a ", self.junk);
             text += match self.site.origin {
