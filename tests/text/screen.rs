@@ -16,8 +16,8 @@ use futures::future::join_all;
 use futures::stream::StreamExt;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
 use progress_executor::{
-    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, TaskGroup, TaskResult, ThreadPoolExecutor,
-    Triggers, Units, Updater, WorkerOutput, bars::Taskbar,
+    Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, ProgressFuture, TaskGroup, TaskResult,
+    ThreadPoolExecutor, Triggers, Units, Updater, WorkerOutput, bars::Taskbar,
 };
 use serde::{Deserialize, Serialize};
 use vt100::Parser;
@@ -583,6 +583,13 @@ fn groups_maps_and_tasks_share_one_screen() {
     });
 }
 
+/// Waits for tasks that end once the file is removed, which the next step does.
+fn join_at_step(tasks: Vec<ProgressFuture<()>>, file: NewFile) {
+    let opener = removed_at_step(file);
+    smol::block_on(join_all(tasks)).into_iter().for_each(|outcome| outcome.unwrap());
+    opener.join().unwrap();
+}
+
 /// More tasks with a bar each than the terminal has rows; few of them run at a time.
 fn many() {
     let (executor, file) = (executor(2), NewFile::new());
@@ -591,10 +598,7 @@ fn many() {
         task.show_bar(format!("task {number:02}"));
         task
     });
-    let tasks: Vec<_> = tasks.collect();
-    let opener = removed_at_step(file);
-    smol::block_on(join_all(tasks)).into_iter().for_each(|outcome| outcome.unwrap());
-    opener.join().unwrap();
+    join_at_step(tasks.collect(), file);
 }
 
 #[test]
@@ -621,10 +625,7 @@ fn many_at_a_time() {
         task.show_bar(format!("task {number}"));
         task
     });
-    let tasks: Vec<_> = tasks.collect();
-    let opener = removed_at_step(file);
-    smol::block_on(join_all(tasks)).into_iter().for_each(|outcome| outcome.unwrap());
-    opener.join().unwrap();
+    join_at_step(tasks.collect(), file);
 }
 
 #[test]
