@@ -167,11 +167,15 @@ pub(crate) fn request_cancel(task: &TaskRef, cause: CancelCause) -> Cancel {
 
 /// Makes a running task that has lost its worker pending again, unless it was asked to end. Returns whether it is pending.
 pub(crate) fn retry(task: &TaskRef) -> bool {
-    let core = &task.core;
+    let (core, worker) = (&task.core, task.core.worker());
+    // Locked before it is pending: whoever ends it from then on sees it as it is after this.
+    let mut totals = core.details().totals();
     let is_pending = core.state.retry();
     if is_pending {
-        let worker = core.worker();
-        core.details().totals().reset(&core.counts, &core.clock, worker);
+        totals.reset(&core.counts, &core.clock, worker);
+    }
+    drop(totals);
+    if is_pending {
         // The timer entry that watches its deadline stays.
         if core.details().limits.deadline.is_none() {
             forget_watchdog(core);

@@ -378,8 +378,13 @@ fn what_a_worker_has_not_begun_when_its_launcher_ends_is_run_once() {
         eventually("the worker is given up", || pool.workers().workers.iter().all(|other| other.pid != worker));
         signal(worker, Signal::CONT);
         eventually("the worker is gone", || !has_process(worker));
-        task.wait().unwrap();
-        assert_eq!(fs::read_to_string(runs.path()).unwrap(), "run\n");
+        let outcome = task.wait();
+        let runs = fs::read_to_string(runs.path()).unwrap();
+        match outcome {
+            Ok(_) => assert_eq!(runs, "run\n"),
+            // Linux continues what is stopped in the group of a process that ends, and hangs it up: it may begin before that.
+            Err(error) => assert!(error.is_worker_lost() && ["", "run\n"].contains(&&*runs), "{runs:?} {error:?}"),
+        }
     });
 }
 
