@@ -170,18 +170,16 @@ pub(crate) fn retry(task: &TaskRef) -> bool {
     let (core, worker) = (&task.core, task.core.worker());
     // Locked before it is pending: whoever ends it from then on sees it as it is after this.
     let mut totals = core.details().totals();
-    let is_pending = core.state.retry();
-    if is_pending {
-        totals.reset(&core.counts, &core.clock, worker);
+    if !core.state.retry() {
+        return false;
     }
+    totals.reset(&core.counts, &core.clock, worker);
     drop(totals);
-    if is_pending {
-        // The timer entry that watches its deadline stays.
-        if core.details().limits.deadline.is_none() {
-            forget_watchdog(core);
-        }
+    // The timer entry that watches its deadline stays.
+    if core.details().limits.deadline.is_none() {
+        forget_watchdog(core);
     }
-    is_pending
+    true
 }
 
 /// Ends a task that has not been run, and will not be.

@@ -138,8 +138,8 @@ impl<K: Types> Scheduler<K> {
     pub(super) fn start_failed(&mut self, worker: WorkerId, failure: K::Failure) {
         let (begun, worth) = (self.seats.fail(worker).unwrap_or(self.now), failure.worth());
         // What has failed on some hosts may succeed on another.
-        let is_hostless = !matches!(worth, Worth::Rounds(_)) || self.seats.has_failed_everywhere();
-        let is_hopeless = self.starts.fail(worth, begun, self.now) && is_hostless;
+        let has_failed_on_all = !matches!(worth, Worth::Rounds(_)) || self.seats.has_failed_everywhere();
+        let is_hopeless = self.starts.fail(worth, begun, self.now) && has_failed_on_all;
         let has_others = self.slots.values().any(|slot| slot.is_starting() || slot.serving().is_some());
         if is_hopeless && !has_others {
             self.starts.begin_anew();
