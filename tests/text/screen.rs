@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write, stdin};
 use std::ops::Deref;
 use std::panic;
@@ -19,6 +20,8 @@ use progress_executor::{
     Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, ProgressFuture, TaskGroup, TaskResult,
     ThreadPoolExecutor, Triggers, Units, Updater, WorkerOutput, bars::Taskbar,
 };
+use rustix::io::dup;
+use rustix::stdio::dup2_stderr;
 use serde::{Deserialize, Serialize};
 use vt100::Parser;
 
@@ -100,7 +103,18 @@ pub(crate) fn executor(workers: usize) -> Pool {
         let launcher: Launcher = "env".parse().unwrap();
         builder = builder.launcher(launcher.heartbeat(DEADLINE));
     }
-    Pool::Processes(builder.build().unwrap())
+    let pool = builder.build().unwrap();
+    start_silently(&pool, workers);
+    Pool::Processes(pool)
+}
+
+/// Starts the workers without what the pool says if that takes long, as on a busy machine.
+fn start_silently(pool: &ProcessPoolExecutor, workers: usize) {
+    let standard_error = dup(io::stderr()).unwrap();
+    dup2_stderr(File::options().write(true).open("/dev/null").unwrap()).unwrap();
+    pool.prestart(workers);
+    eventually("the workers have started", || pool.workers().started == workers);
+    dup2_stderr(standard_error).unwrap();
 }
 
 /// A pool; its drop waits for everything that was written to arrive.
