@@ -944,6 +944,9 @@ fn surroundings_that_no_worker_can_have_are_named() {
     let pool = builder().current_dir("/nowhere/to/be/found").build().unwrap();
     let error = format!("{:#}", within_deadline(move || pool.submit(process_id, ()).wait()).unwrap_err());
     assert!(error.contains("`current_dir` \"/nowhere/to/be/found\": "), "{error}");
+    let pool = builder().env("SHORT", "x").env("LONG", "x".repeat(8 << 20)).build().unwrap();
+    let error = format!("{:#}", within_deadline(move || pool.submit(process_id, ()).wait()).unwrap_err());
+    assert!(error.contains("`env`, whose longest is \"LONG\" of 8388608 bytes: "), "{error}");
 }
 
 fn read_shared(shared: Shared<Read>, _: &Updater) -> TaskResult<u64> {

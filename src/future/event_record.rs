@@ -40,8 +40,10 @@ struct PartRecord<'a> {
 #[derive(Serialize)]
 struct OutputRecord<'a, T> {
     event: &'static str,
-    #[serde(flatten)]
-    label: Label<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<TaskId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     status: Status,
     output: &'a T,
 }
@@ -49,17 +51,17 @@ struct OutputRecord<'a, T> {
 #[derive(Serialize)]
 struct LineRecord<'a> {
     event: &'static str,
-    #[serde(flatten)]
-    label: Label<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<TaskId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     line: &'a str,
 }
 
 /// The task that an event belongs to, as far as it is serialized.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Label<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) id: Option<TaskId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<&'a str>,
 }
 
@@ -103,7 +105,8 @@ impl<'a> From<&'a PartState> for PartRecord<'a> {
 
 /// Serializes a line that a task has printed.
 pub(crate) fn serialize_line<S: Serializer>(label: Label<'_>, line: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    LineRecord { event: "line", label, line }.serialize(serializer)
+    let Label { id, name } = label;
+    LineRecord { event: "line", id, name, line }.serialize(serializer)
 }
 
 /// Serializes the end of a task with a value.
@@ -113,7 +116,8 @@ pub(crate) fn serialize_output<T: Serialize, S: Serializer>(
     output: &T,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    OutputRecord { event, label, status: Status::Finished, output }.serialize(serializer)
+    let Label { id, name } = label;
+    OutputRecord { event, id, name, status: Status::Finished, output }.serialize(serializer)
 }
 
 /// Serializes the end of a task without a value.

@@ -164,9 +164,7 @@ impl ProcessPoolBuilder {
     /// Sets a variable in the environment of the workers, replacing what was set for it before. All other variables are those of
     /// this process.
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        let key = key.into();
-        self.settings.launch.env.retain(|(set, _)| *set != key);
-        self.settings.launch.env.push((key, value.into()));
+        self.settings.launch.env.insert(key.into(), value.into());
         self
     }
 

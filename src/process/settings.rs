@@ -1,5 +1,6 @@
 //! The settings of a process pool.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub(crate) struct Launch {
     pub(crate) launcher: Launcher,
     /// 0 for the available parallelism, before the pool is set up.
     pub(crate) max_workers: usize,
-    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) env: BTreeMap<OsString, OsString>,
     pub(crate) current_dir: Option<PathBuf>,
     pub(crate) initializer: Option<Initializer>,
     pub(crate) report_interval: Duration,

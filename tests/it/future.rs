@@ -225,3 +225,20 @@ fn a_callback_that_is_added_late_is_shown_where_the_task_stands() {
         assert_eq!(seen.try_recv(), Ok((3, Status::Running, 3, Status::Finished)));
     });
 }
+
+#[test]
+fn events_are_serialized_with_as_many_fields_as_they_have() {
+    let task = SyncExecutor::new().spawn_named("dig", |_| Ok(7));
+    let events = task.events();
+    for (event, is_labelled, fields) in [
+        (TaskEvent::Done(Ok(7)), false, 3),
+        (TaskEvent::Done(Ok(7)), true, 5),
+        (TaskEvent::Line("deeper".into()), false, 2),
+        (TaskEvent::Line("deeper".into()), true, 4),
+    ] {
+        let labelled = events.labelled(&event);
+        let bytes = if is_labelled { rmp_serde::to_vec(&labelled) } else { rmp_serde::to_vec(&event) };
+        // A struct, and not a map whose length is known at its end: some formats have none.
+        assert_eq!(bytes.unwrap()[0], 0x90 + fields, "{event:?}");
+    }
+}

@@ -293,7 +293,7 @@ impl Launch {
             return Ok((Process::Launcher { child, launched }, channel));
         }
         let program = program::chosen();
-        let child = self.command(program, task)?.stdin(theirs).spawn().map_err(|error| self.name_directory(error))?;
+        let child = self.command(program, task)?.stdin(theirs).spawn().map_err(|error| self.name_setting(error))?;
         let is_test = matches!(self.program, Program::Test(_));
         let (child, captured) = ChildProcess::adopt(child, |child| CapturedOutput::of(child, is_test))?;
         Ok((Process::Worker { child, program, captured }, channel))
@@ -313,21 +313,28 @@ impl Launch {
             WorkerOutput::Lines(_) => _ = command.stdout(Stdio::piped()).stderr(Stdio::piped()),
         }
         command.arg(worker_args::argument(task)).process_group(0);
-        command.envs(self.env.iter().map(|(key, value)| (key, value)));
+        command.envs(&self.env);
         if let Some(directory) = &self.current_dir {
             command.current_dir(directory);
         }
         Ok(command)
     }
 
-    /// Adds the directory to the error of a worker that was not started, if the directory may be the cause.
-    fn name_directory(&self, error: io::Error) -> io::Error {
-        let kinds = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory, io::ErrorKind::PermissionDenied];
-        match &self.current_dir {
-            Some(directory) if kinds.contains(&error.kind()) => {
-                io::Error::new(error.kind(), format!("in the `current_dir` {directory:?}: {error}"))
+    /// Adds the setting that may be the cause to the error of a worker that was not started.
+    fn name_setting(&self, error: io::Error) -> io::Error {
+        let setting = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied => {
+                self.current_dir.as_ref().map(|directory| format!("in the `current_dir` {directory:?}"))
             }
-            _ => error,
+            io::ErrorKind::ArgumentListTooLong => {
+                let longest = self.env.iter().max_by_key(|(name, value)| name.len() + value.len());
+                longest.map(|(name, value)| format!("with `env`, whose longest is {name:?} of {} bytes", value.len()))
+            }
+            _ => None,
+        };
+        match setting {
+            Some(setting) => io::Error::new(error.kind(), format!("{setting}: {error}")),
+            None => error,
         }
     }
 
@@ -353,15 +360,17 @@ impl Launch {
             (Some(directory), Some(here)) => Some(here.join(directory)),
             (directory, here) => directory.clone().or(here),
         };
-        let is_set = |name: &OsString| self.env.iter().any(|(other, _)| other == name);
         // These name the place of this process: a worker that lacks them is in another place.
         let is_of_here = |name: &OsString| wire::OF_A_PLACE.iter().any(|other| name == other);
         let as_bytes = |(name, value): (OsString, OsString)| -> Variable { (name.into_vec(), value.into_vec()) };
         Surroundings {
             version: VERSION,
             directory: directory.map(|path| path.into_os_string().into_vec()).unwrap_or_default(),
-            set: self.env.iter().cloned().map(as_bytes).collect(),
-            offered: env::vars_os().filter(|(name, _)| !is_set(name) && !is_of_here(name)).map(as_bytes).collect(),
+            set: self.env.clone().into_iter().map(as_bytes).collect(),
+            offered: env::vars_os()
+                .filter(|(name, _)| !self.env.contains_key(name) && !is_of_here(name))
+                .map(as_bytes)
+                .collect(),
         }
     }
 
