@@ -633,8 +633,10 @@ impl World {
                 Action::Show(task, _) => assert_eq!(task.word() & state::LENT, 0, "shown before it has begun"),
                 Action::Settle(task, outcome) => task.settle_run(outcome),
                 Action::Lose(task, _, reason) => {
-                    if reason == Some(KillReason::IgnoredCancel) {
+                    if matches!(reason, Some(KillReason::IgnoredCancel | KillReason::Unheard)) {
                         assert_ne!(task.word() & state::CANCEL, 0, "a task is killed for another's sake");
+                    }
+                    if reason == Some(KillReason::IgnoredCancel) {
                         assert!(!task.0.has_noticed.get(), "a task is killed that has noticed");
                     }
                     if self.has_pages {
@@ -1448,6 +1450,37 @@ fn is_killed_after_standstill(has_noticed: bool) -> bool {
 fn what_a_worker_has_said_while_the_program_stood_still_is_heard_before_it_is_killed() {
     assert!(is_killed_after_standstill(false));
     assert!(!is_killed_after_standstill(true));
+}
+
+#[test]
+fn a_task_that_was_asked_to_end_is_not_lost_if_its_worker_is_stopped_before_it_sends_the_outcome() {
+    let mut scheduler = Scheduler::<Kind>::new(settings(), Instant::now());
+    let mut now = Instant::now();
+    let task = TaskRef(Rc::new(SimTask::new(1)));
+    let page = Rc::new(SharedPage { places: Some(RefCell::default()), sending: Cell::new(None) });
+    for event in [Event::Submitted(task.clone()), Event::Started(0, page.clone()), Event::Ready(0, None)] {
+        assert_eq!(scheduler.handle(event, now), Ok(()));
+    }
+    assert!(page.change(0, Place::Sent, Place::Running));
+    now += FIRST_LOOK;
+    for event in [Event::Time, Event::Looked(0)] {
+        assert_eq!(scheduler.handle(event, now), Ok(()));
+    }
+    task.0.state.begin();
+    task.0.state.request_cancel(0);
+    assert_eq!(scheduler.handle(Event::Wanted(1), now), Ok(()));
+    assert!(page.change(0, Place::Running, Place::Ended));
+    let is_kill = |action: &Action<Kind>| matches!(action, Action::Post(events::Order::Kill(_)));
+    while !scheduler.take_effects().iter().any(is_kill) {
+        now = scheduler.next_deadline().unwrap();
+        assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
+    }
+    assert_eq!(scheduler.handle(Event::Gone(0, "killed"), now), Ok(()));
+    let reasons = scheduler.take_effects().into_iter().filter_map(|action| match action {
+        Action::Lose(_, _, reason) => Some(reason),
+        _ => None,
+    });
+    assert_eq!(reasons.collect::<Vec<_>>(), [Some(KillReason::Unheard)]);
 }
 
 /// A pool of three workers, each of which has ended one task that took the given time.

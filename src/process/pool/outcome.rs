@@ -55,6 +55,10 @@ pub(super) fn loss(
             let what = format!("it had noticed, but its process was stopped for {grace:?}, and so was killed{stopped}");
             (cancelled_kind(task), Some(RemoteError::from(what)))
         }
+        (Some(KillReason::Unheard), _) => {
+            let what = format!("it had ended, but its outcome did not arrive, so its process was killed{stopped}");
+            (cancelled_kind(task), Some(RemoteError::from(what)))
+        }
         (Some(KillReason::Silent), _) => {
             // If it was asked to end meanwhile, it counts as cancelled.
             let is_requested = task.core.state.load() & state::CANCEL != 0;

@@ -204,6 +204,8 @@ pub(crate) enum KillReason {
     /// Somebody had stopped the worker, so that its task could not end though it had noticed its cancellation, or so
     /// that the worker could not get ready.
     Stopped,
+    /// Its task had ended when its time to notice its cancellation ran out, but the outcome did not arrive.
+    Unheard,
     /// It did not begin with what it was sent.
     Silent,
     /// Its channel was closed, or carried something malformed.

@@ -480,8 +480,8 @@ impl<K: Types> Scheduler<K> {
         let (Some(serving), Some(first), Some(page)) = (slot.serving(), slot.sent.front(), &slot.page) else { return };
         let (reason, time_to_hear) = match page.doom(first.place) {
             Doomed::Noticed => return self.noticed(worker),
-            // Its outcome is on its way.
-            Doomed::Ended => (KillReason::Severed, Some(KILL_TIMEOUT)),
+            // Its outcome is on its way, unless somebody has stopped the worker.
+            Doomed::Ended => (KillReason::Unheard, Some(KILL_TIMEOUT)),
             // The message that it has noticed may have arrived and still be unread, as this program may have stood
             // still.
             Doomed::Yes => (KillReason::IgnoredCancel, (!slot.shares_page()).then_some(FIRST_LOOK)),
