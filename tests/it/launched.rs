@@ -680,8 +680,10 @@ fn local_workers_are_listed_as_well() {
         let pool = ProcessPoolExecutor::new(2).unwrap();
         assert_eq!(pool.workers(), WorkersStatus::default());
         let pid = pool.submit(process_id, ()).wait().unwrap();
+        // On a busy machine, another worker may have been replaced, because it got no time to begin.
+        eventually("one is left", || pool.workers().wanted == 1);
         let status = pool.workers();
-        assert_eq!((status.wanted, status.started, status.busy, status.lost, status.queued), (1, 1, 0, 0, 0));
+        assert_eq!((status.started, status.busy, status.queued), (1, 0, 0));
         assert_eq!((status.workers[0].pid, status.workers[0].is_busy), (pid, false));
         assert_ne!(pid, process::id());
         drop(pool);
