@@ -189,7 +189,8 @@ mod tests {
     use super::{Encoded, Format, decode, encode};
     use crate::codec::strict::strict;
     use serde::de::DeserializeOwned;
-    use serde::{Deserialize, Serialize};
+    use serde::ser::SerializeSeq;
+    use serde::{Deserialize, Serialize, Serializer};
     use std::collections::BTreeMap;
     use std::fmt::Debug;
     use std::net::IpAddr;
@@ -445,6 +446,37 @@ mod tests {
         crosses(Some(Result::<(), Option<u8>>::Ok(())), Format::MessagePack);
         crosses(Some(std::marker::PhantomData::<u8>), Format::MessagePack);
         crosses(Some(Box::new(String::new())), Format::MessagePack);
+    }
+
+    /// Has a length other than it announces.
+    #[derive(Debug)]
+    struct Misjudged {
+        announced: usize,
+        elements: Vec<u8>,
+    }
+
+    impl Serialize for Misjudged {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut seq = serializer.serialize_seq(Some(self.announced))?;
+            self.elements.iter().try_for_each(|element| seq.serialize_element(element))?;
+            seq.end()
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_length_than_it_announces_does_not_arrive_as_another_value() {
+        fn is_decoded<T: Serialize + 'static, R: DeserializeOwned + 'static>(value: T) -> bool {
+            decode::<R>(encode(value).unwrap()).is_ok()
+        }
+        for (announced, is_fine) in [(0, false), (1, false), (2, true), (3, false)] {
+            let misjudged = || Misjudged { announced, elements: vec![7, 8] };
+            assert_eq!(is_decoded::<_, Vec<u8>>(misjudged()), is_fine, "{announced}");
+            assert_eq!(is_decoded::<_, (Vec<u8>, u8)>((misjudged(), 9_u8)), is_fine, "{announced}");
+            let named = BTreeMap::from([("a", misjudged()), ("b", misjudged())]);
+            assert_eq!(is_decoded::<_, BTreeMap<String, Vec<u8>>>(named), is_fine, "{announced}");
+        }
+        let error = decode::<Vec<u8>>(encode(Misjudged { announced: 1, elements: vec![7, 8] }).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("more elements than it had announced"), "{error}");
     }
 
     #[test]

@@ -44,6 +44,7 @@
 //! | `Some(None)`, `Some(())`, `Some(serde_json::Value::Null)` | `Encode` error, as they would arrive as `None` | an enum with a variant for each case |
 //! | nested more than 127 deep, such as a long linked list | `Encode` error | a `Vec` of nodes with indices |
 //! | more than [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes), 1 GiB unless set | `Encode` error | a file, and its path |
+//! | a `Serialize` of your own that announces fewer elements than it writes, or more | `Decode` error | the right length, or `None` |
 //! | `u128` and `i128` with `flatten`, or in untagged or internally tagged enums | `Encode` or `Decode` error | a `String`, or two `u64` |
 //!
 //! Either error costs only its task, not the worker or the pool.
