@@ -171,7 +171,15 @@ fn a_part_that_cannot_cross_is_of_a_task_that_was_cancelled() {
             });
             assert!(error.is_cancelled(), "{error:#}");
             assert!(format!("{error:#}").ends_with("its output: unfit"), "{error:#}");
-            assert!(error.into_partial::<Unfit>().is_err());
+            let error = error.into_partial::<Unfit>().unwrap_err();
+            let waiting = SyncExecutor::new().spawn(move |progress| {
+                let _ = progress.update(1);
+                Err::<(), _>(error.into())
+            });
+            let canceller = waiting.canceller();
+            let error = waiting.on_progress(move |_, _| canceller.cancel()).wait().unwrap_err();
+            assert!(error.is_cancelled(), "passed on: {error:#}");
+            assert!(format!("{error:#}").ends_with("its output: unfit"), "{error:#}");
         }
     }
 }
