@@ -148,6 +148,11 @@ enum Tagged {
 #[serde(untagged)]
 enum Any {
     Number(u64),
+    Counts(BTreeMap<String, u64>),
+    // What is sent as it is could be taken for any of these.
+    Singles(Shared<Vec<f32>>),
+    Doubles(Shared<Vec<f64>>),
+    Texts(Shared<Vec<String>>),
     Text(Shared<String>),
 }
 
@@ -286,7 +291,12 @@ fn it_may_stand_anywhere_within_an_input() {
 fn it_may_be_flattened_tagged_and_untagged_as_the_value_may() {
     within_deadline(|| {
         let place = |x| Shared::new(Place { x });
-        let any = vec![Any::Number(7), Any::Text("abc".to_owned().into())];
+        let any = vec![
+            Any::Number(7),
+            Any::Doubles(vec![0.5].into()),
+            Any::Texts(vec!["ab".to_owned()].into()),
+            Any::Text("abcd".to_owned().into()),
+        ];
         let input = Woven {
             number: 1,
             place: place(2),
@@ -298,7 +308,8 @@ fn it_may_be_flattened_tagged_and_untagged_as_the_value_may() {
         let executors: [&dyn Executor; 2] = [&SyncExecutor::new(), &ProcessPoolExecutor::new(1).unwrap()];
         for executor in executors {
             let seen = executor.submit(take_apart, input.clone()).wait().unwrap();
-            assert_eq!(seen, "1 2 3 None 4 [Number(7), Text(\"abc\")]");
+            let any = "[Number(7), Doubles([0.5]), Texts([\"ab\"]), Text(\"abcd\")]";
+            assert_eq!(seen, format!("1 2 3 None 4 {any}"));
         }
     });
 }

@@ -161,6 +161,8 @@ fn decoding<R>(has_references: bool, decode: impl FnOnce() -> R) -> R {
     decode()
 }
 
+pub(crate) const OF_ANOTHER_TYPE: &str = "a value that it shares is one of another type";
+
 /// The shared values that this process was sent.
 #[derive(Default)]
 pub(crate) struct Store(Mutex<HashMap<u64, Arc<Stored>>>);
@@ -197,6 +199,6 @@ impl Store {
             let value = guard(|| decoding(false, || decode::<T>(encoded))).map_err(|error| error.to_string())?;
             Ok(Arc::new(share(value)))
         });
-        decoded.clone()?.downcast().map_err(|_| "a value that it shares is one of another type".into())
+        decoded.clone()?.downcast().map_err(|_| OF_ANOTHER_TYPE.into())
     }
 }

@@ -1,6 +1,8 @@
 //! A value that many inputs share, as users see it.
 
+use std::any::TypeId;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +11,8 @@ use serde_core::ser::{Error as _, SerializeStruct};
 use serde_core::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::codec::encode_ref;
-use crate::codec::references::{self, Image};
+use crate::codec::plain;
+use crate::codec::references::{self, Image, OF_ANOTHER_TYPE};
 
 /// A value that many inputs share: encoded once, sent once to each worker process, and kept there for as long as it is needed.
 ///
@@ -88,7 +91,7 @@ impl<T: Serialize + 'static> Serialize for Shared<T> {
         if references::are_wanted() {
             let image = self.image().map_err(S::Error::custom)?;
             references::add(image);
-            return Reference(image.id).serialize(serializer);
+            return Reference::new::<T>(image).serialize(serializer);
         }
         self.0.value.serialize(serializer)
     }
@@ -97,7 +100,7 @@ impl<T: Serialize + 'static> Serialize for Shared<T> {
 impl<'de, T: DeserializeOwned + Send + Sync + 'static> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if let Some(store) = references::store() {
-            let Reference(id) = Reference::deserialize(deserializer)?;
+            let id = Reference::deserialize(deserializer)?.id_of::<T>().map_err(D::Error::custom)?;
             let shared: Arc<Self> = store.get(id, Self::new).map_err(D::Error::custom)?;
             return Ok((*shared).clone());
         }
@@ -106,26 +109,87 @@ impl<'de, T: DeserializeOwned + Send + Sync + 'static> Deserialize<'de> for Shar
 }
 
 /// Stands for the value with this id. As a struct, it can be flattened and be the content of an internally tagged enum,
-/// as the value can; and a variant of an untagged enum that holds a number does not match it.
-struct Reference(u64);
+/// as the value can. Variants of an untagged enum that hold numbers, or shared values of other types, do not match it.
+struct Reference {
+    id: u64,
+    /// Tells the types of shared values apart, in all processes of this program.
+    value_type: u64,
+}
 
 impl Reference {
     const NAME: &str = "Shared";
     /// No field of a user's type has this name.
     const FIELD: &str = "\0";
+
+    fn new<T: 'static>(image: &Image) -> Self {
+        Self { id: image.id, value_type: number_of_type::<T>() }
+    }
+
+    /// The id of the value, if it is a `T`.
+    fn id_of<T: 'static>(&self) -> Result<u64, &'static str> {
+        if self.value_type == number_of_type::<T>() { Ok(self.id) } else { Err(OF_ANOTHER_TYPE) }
+    }
+}
+
+fn number_of_type<T: 'static>() -> u64 {
+    let mut number = HashedAlready(0);
+    TypeId::of::<T>().hash(&mut number);
+    number.0
+}
+
+/// A `TypeId` is a hash.
+struct HashedAlready(u64);
+
+impl Hasher for HashedAlready {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 ^= hash;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Serialize for Reference {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct(Self::NAME, 1)?;
-        fields.serialize_field(Self::FIELD, &self.0)?;
+        fields.serialize_field(Self::FIELD, &Numbers([self.id, self.value_type]))?;
         fields.end()
+    }
+}
+
+/// The only field: as bytes, since those are nested no deeper than a number, and taken for nothing else.
+struct Numbers([u64; 2]);
+
+impl Serialize for Numbers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // As `plain` does, without an allocation.
+        let [id, value_type] = self.0.map(u128::from);
+        serializer.serialize_bytes(&(value_type << u64::BITS | id).to_le_bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for Numbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let numbers = plain::deserialize::<u64, D>(deserializer)?;
+        let count = numbers.len();
+        numbers.try_into().map(Self).map_err(|_| D::Error::invalid_length(count, &ReferenceVisitor))
     }
 }
 
 impl<'de> Deserialize<'de> for Reference {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_struct(Self::NAME, &[Self::FIELD], ReferenceVisitor)
+    }
+}
+
+impl From<Numbers> for Reference {
+    fn from(Numbers([id, value_type]): Numbers) -> Self {
+        Self { id, value_type }
     }
 }
 
@@ -140,14 +204,14 @@ impl<'de> Visitor<'de> for ReferenceVisitor {
 
     /// If several are flattened, the fields of the others follow.
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Reference, A::Error> {
-        let id = fields.next_key::<Field>()?.map(|Field| fields.next_value()).transpose()?;
-        id.map(Reference).ok_or_else(|| A::Error::missing_field(Reference::FIELD))
+        let numbers = fields.next_key::<Field>()?.map(|Field| fields.next_value::<Numbers>()).transpose()?;
+        numbers.map(Reference::from).ok_or_else(|| A::Error::missing_field(Reference::FIELD))
     }
 
     /// For formats that do not name fields.
     fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<Reference, A::Error> {
-        let id = fields.next_element()?;
-        id.map(Reference).ok_or_else(|| A::Error::invalid_length(0, &self))
+        let numbers = fields.next_element::<Numbers>()?;
+        numbers.map(Reference::from).ok_or_else(|| A::Error::invalid_length(0, &self))
     }
 }
 

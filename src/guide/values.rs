@@ -75,7 +75,8 @@
 //! # What arrives as another value
 //!
 //! - *Fields with `#[serde(skip)]`* arrive as their defaults, and so do those that `skip_serializing_if` leaves out.
-//! - *Untagged enums* arrive as the first variant that fits: put the more specific ones first.
+//! - *Untagged enums* arrive as the first variant that fits: put the more specific ones first. In an input, a
+//!   [`Shared`](crate::Shared) also fits a struct whose fields are all optional.
 //! - *Sharing* is lost: two `Arc`s of one value arrive as two values. Two clones of a [`Shared`](crate::Shared) arrive as one.
 //! - *Errors of tasks* arrive as their messages and those of their sources, so
 //!   [`downcast_ref`](crate::TaskError::downcast_ref) finds nothing. If the caller has to distinguish an error, make it part
