@@ -482,6 +482,26 @@ mod tests {
     #[test]
     fn integers_of_128_bits_cross() {
         crosses((u128::MAX, i128::MIN, Some(u128::MAX)), Format::MessagePack);
+        for wide in [0, 65, u64::MAX.into(), u128::from(u64::MAX) + 1] {
+            crosses(wide, Format::MessagePack);
+            crosses((wide as i128, -(wide as i128)), Format::MessagePack);
+        }
+    }
+
+    #[test]
+    fn an_integer_of_128_bits_does_not_arrive_as_text() {
+        #[derive(Debug, Serialize, Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            Text(String),
+            Unsigned(u128),
+            Signed(i128),
+        }
+
+        for either in [Either::Unsigned(65), Either::Unsigned(1 << 62), Either::Signed(65), Either::Signed(1 << 63)] {
+            let text = format!("{either:?}");
+            assert!(decode::<Either>(encode(either).unwrap()).is_err(), "{text}: serde buffers none");
+        }
     }
 
     #[test]

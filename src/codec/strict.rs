@@ -133,8 +133,8 @@ impl<S: Serializer> Serializer for Strict<S> {
 
     scalars! {
         serialize_bool(bool)
-        serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64) serialize_i128(i128)
-        serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64) serialize_u128(u128)
+        serialize_i8(i8) serialize_i16(i16) serialize_i32(i32) serialize_i64(i64)
+        serialize_u8(u8) serialize_u16(u16) serialize_u32(u32) serialize_u64(u64)
         serialize_f32(f32) serialize_f64(f64)
         serialize_char(char) serialize_str(&str) serialize_bytes(&[u8])
         serialize_unit_struct(&'static str)
@@ -148,6 +148,24 @@ impl<S: Serializer> Serializer for Strict<S> {
         enter_container: serialize_map(len: Option<usize>) -> SerializeMap;
         enter_container: serialize_struct(name: &'static str, len: usize) -> SerializeStruct;
         enter_variant: serialize_struct_variant(name: &'static str, index: u32, variant: &'static str, len: usize) -> SerializeStructVariant;
+    }
+
+    /// 128 bits are encoded as bytes, which serde takes for text where it buffers what it decodes: only if they are needed.
+    #[inline]
+    fn serialize_i128(self, value: i128) -> Result<S::Ok, S::Error> {
+        match (i64::try_from(value), u64::try_from(value)) {
+            (Ok(value), _) => self.inner.serialize_i64(value),
+            (_, Ok(value)) => self.inner.serialize_u64(value),
+            _ => self.inner.serialize_i128(value),
+        }
+    }
+
+    #[inline]
+    fn serialize_u128(self, value: u128) -> Result<S::Ok, S::Error> {
+        match u64::try_from(value) {
+            Ok(value) => self.inner.serialize_u64(value),
+            Err(_) => self.inner.serialize_u128(value),
+        }
     }
 
     #[inline]
