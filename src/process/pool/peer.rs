@@ -200,8 +200,9 @@ impl Peer {
                 connections.entry(worker).and_modify(|connection| connection.site = Some(site));
                 let now = Instant::now();
                 self.heartbeat = launch.launcher.heartbeat_interval().map(|interval| Heartbeat::new(interval, now));
-                launch.compare(&ready).and_then(|()| launch.expiry(&ready.origin, now)).map(|expires| {
-                    program::prove();
+                let is_right = launch.compare(&ready).inspect(|()| program::prove());
+                let can_serve = is_right.and_then(|()| launch.check_defect(&ready));
+                can_serve.and_then(|()| launch.expiry(&ready.origin, now)).map(|expires| {
                     self.process.captured().into_iter().for_each(CapturedOutput::listen);
                     self.expires = expires;
                     let Some(initializer) = &launch.initializer else {

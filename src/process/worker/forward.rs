@@ -1,6 +1,5 @@
 //! What a worker tells the program about a task while it runs.
 
-use std::io;
 use std::iter;
 #[cfg(feature = "log")]
 use std::sync::atomic::AtomicU64;
@@ -50,17 +49,17 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    pub(crate) fn new(channel: Channel) -> io::Result<Self> {
-        Ok(Self {
+    pub(crate) fn new(channel: Channel, wake: WakePipe) -> Self {
+        Self {
             channel,
-            wake: WakePipe::new()?,
+            wake,
             current: Mutex::default(),
             unsent: Mutex::default(),
             is_behind: AtomicBool::new(false),
             #[cfg(feature = "log")]
             dropped_records: AtomicU64::new(0),
             order: Mutex::default(),
-        })
+        }
     }
 
     /// Makes this the task that is recorded from now on. It has not begun; its id in the program is `run`.

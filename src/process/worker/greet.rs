@@ -4,11 +4,15 @@ use std::error::Error;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
+use std::{io, process};
+
+use rustix::io::Errno;
 
 use crate::id::TaskId;
 use crate::process::protocol::alarm::Alarm;
 use crate::process::protocol::channel::{Channel, Received};
 use crate::process::protocol::link::Link;
+use crate::process::protocol::wake_pipe::WakePipe;
 use crate::process::protocol::wire::decoder::Decoder;
 use crate::process::protocol::wire::{Hello, Ready, Reply, Request, VERSION, WireError};
 use crate::process::registry::TaskRegistry;
@@ -21,7 +25,7 @@ use crate::process::worker::logger;
 use crate::process::worker::parent::Parent;
 use crate::process::worker::reader::die;
 use crate::process::worker::reading::Reading;
-use crate::process::worker::{Worker, environment, said};
+use crate::process::worker::{MISUSED, Worker, environment, said};
 use crate::process::worker_args::{Role, Transport};
 use crate::process::{registry, worker_args};
 
@@ -33,35 +37,52 @@ impl Worker {
         let mut channel = Channel::over(link);
         let mut decoder = Decoder::new(1024);
         let hello = hello(&mut channel, &mut decoder, role.transport)?;
-        channel.outbox().reply(Reply::Ready(ready(registry, role)));
-        parent.send_all(&channel);
-        // Checked only after the answer was sent, so that the program learns of a mismatch as well.
-        let Hello { depth, report_interval, max_frame, heartbeat, log_level, .. } = check(hello, &channel, &parent)?;
-        worker_args::set_depth(depth.saturating_add(1));
-        TaskId::set_depth(worker_args::depth());
-        decoder.set_max_frame(max_frame);
-        let heartbeat = (heartbeat > 0).then(|| Duration::from_nanos(heartbeat));
-        let worker = Self {
+        let ready = ready(registry, role);
+        let wakers = WakePipe::new().and_then(|wake| Ok((wake, Alarm::new()?)));
+        let (wake, alarm) = wakers.unwrap_or_else(|error| decline(&channel, &parent, ready.clone(), &error));
+        decoder.set_max_frame(hello.max_frame);
+        let heartbeat = (hello.heartbeat > 0).then(|| Duration::from_nanos(hello.heartbeat));
+        let worker = Arc::new(Self {
             process: ThisProcess::new(),
             registry,
-            report_interval: Duration::from_nanos(report_interval),
-            max_frame,
-            outlet: Arc::new(Outlet::new(channel)?),
+            report_interval: Duration::from_nanos(hello.report_interval),
+            max_frame: hello.max_frame,
+            outlet: Arc::new(Outlet::new(channel, wake)),
             parent,
             reading: Mutex::new(Reading::new(decoder, heartbeat)),
-            alarm: Alarm::new()?,
+            alarm,
             is_watched: AtomicBool::new(false),
             is_to_send: AtomicBool::new(false),
             store: Arc::default(),
             inbox: Mutex::default(),
             changed: Condvar::new(),
-        };
+        });
+        let started = worker.start_runner();
+        started.unwrap_or_else(|error| decline(worker.channel(), &worker.parent, ready.clone(), &error));
+        introduce(worker.channel(), &worker.parent, ready);
+        // Checked only after the answer was sent, so that the program learns of a mismatch as well.
+        let Hello { depth, log_level, .. } = check(hello, worker.channel(), &worker.parent)?;
+        worker_args::set_depth(depth.saturating_add(1));
+        TaskId::set_depth(worker_args::depth());
         #[cfg(feature = "log")]
         logger::install(log_level, worker.outlet.clone());
         #[cfg(not(feature = "log"))]
         let _ = log_level;
-        Ok(Arc::new(worker))
+        Ok(worker)
     }
+}
+
+/// Answers the program.
+fn introduce(channel: &Channel, parent: &Parent, ready: Ready) {
+    channel.outbox().reply(Reply::Ready(ready));
+    parent.send_all(channel);
+}
+
+/// Ends this process, which the system keeps from serving. The program tells why, if it is not tried again with success.
+fn decline(channel: &Channel, parent: &Parent, ready: Ready, error: &io::Error) -> ! {
+    let defect = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
+    introduce(channel, parent, Ready { defect, ..ready });
+    process::exit(MISUSED)
 }
 
 /// The link to the program that the arguments of this process specify.
@@ -121,5 +142,5 @@ fn ready(registry: &'static TaskRegistry, role: &Role) -> Ready {
         Transport::Inherited => registry::fingerprint(Some(registry)),
         _ => registry::portable_fingerprint(Some(registry)),
     };
-    Ready { version: VERSION, fingerprint, origin: environment::origin() }
+    Ready { version: VERSION, fingerprint, origin: environment::origin(), defect: 0 }
 }

@@ -81,6 +81,7 @@ mod tests {
     use super::{MOST_WAITING, Relayed};
     use crate::id::TaskId;
     use crate::process::protocol::channel::{Channel, Received};
+    use crate::process::protocol::wake_pipe::WakePipe;
     use crate::process::protocol::wire::decoder::Decoder;
     use crate::process::protocol::wire::{Ending, Outcome, Reply};
     use crate::process::worker::forward::Outlet;
@@ -94,7 +95,7 @@ mod tests {
     /// A logger, and the channel that its records go to, from which nothing has been read yet.
     fn relayed() -> (Relayed, Channel) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let outlet = Arc::new(Outlet::new(Channel::new(ours).unwrap()).unwrap());
+        let outlet = Arc::new(Outlet::new(Channel::new(ours).unwrap(), WakePipe::new().unwrap()));
         *outlet.current() = Some((TaskId::next(), 7));
         (Relayed { level: LevelFilter::Trace, outlet }, Channel::new(theirs).unwrap())
     }

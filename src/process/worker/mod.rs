@@ -58,7 +58,6 @@ use crate::process::worker::parent::Parent;
 use crate::process::worker::reading::{Reader, Reading, Watch};
 use crate::process::worker_args::Role;
 use crate::run::{self, Work, run_items};
-use crate::sync::shortage;
 use crate::task::context::{Context, Surroundings};
 use crate::task::details::Details;
 use crate::task::limits::Limits;
@@ -76,10 +75,7 @@ const MISUSED: i32 = 2;
 /// Serves the program that started this process, until the program dismisses it.
 pub(crate) fn serve(registry: &'static TaskRegistry, role: Role) -> ! {
     let error = match Worker::connect(registry, &role) {
-        Ok(worker) => match worker.start_runner() {
-            Ok(()) => worker.watch(),
-            Err(error) => shortage::explain("it could not start a thread", &error).into(),
-        },
+        Ok(worker) => worker.watch(),
         Err(error) => error,
     };
     give_up(&*error)

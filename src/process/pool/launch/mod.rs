@@ -393,6 +393,16 @@ impl Launch {
         Ok(())
     }
 
+    /// Whether a worker of this program has all that it needs to serve.
+    pub(crate) fn check_defect(&self, Ready { origin, defect, .. }: &Ready) -> Result<(), Failure> {
+        if *defect == 0 {
+            return Ok(());
+        }
+        let place = if self.launcher.is_local() { String::new() } else { format!(" on {}", origin.host) };
+        let error = io::Error::from_raw_os_error(*defect);
+        Err(Failure::of_system(&format!("a worker process{place}"), &error))
+    }
+
     /// How a worker's build of the program differs from this one, if it does.
     fn difference(&self, Ready { fingerprint, origin, .. }: &Ready) -> Option<String> {
         let theirs = fingerprint.binary;

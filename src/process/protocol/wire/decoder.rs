@@ -298,8 +298,8 @@ fn reply(head: Head, fields: &[u8], payload: Payload) -> Result<Reply, WireError
             let version = from.u32()?;
             let fingerprint = Fingerprint { binary: from.u64()?, tasks: from.u64()? };
             // Other versions may not have this.
-            let origin = origin(from, &payload).unwrap_or_default();
-            Reply::Ready(Ready { version, fingerprint, origin })
+            let (origin, defect) = origin(from, &payload).unwrap_or_default();
+            Reply::Ready(Ready { version, fingerprint, origin, defect })
         }
         kind::STARTED => Reply::Started { id },
         kind::PROGRESS => Reply::Progress { id, snapshot: Fields { rest: fields, message: "Progress" }.snapshot()? },
@@ -364,11 +364,12 @@ fn surroundings(fields: &[u8], payload: &[u8]) -> Result<Surroundings, WireError
     Ok(Surroundings { version, directory, set: variables, offered })
 }
 
-fn origin(mut from: Fields<'_>, payload: &[u8]) -> Result<Origin, WireError> {
-    let (pid, lifetime) = (from.u32()?, from.u64()?);
+/// Where a worker is, and what keeps it from serving.
+fn origin(mut from: Fields<'_>, payload: &[u8]) -> Result<(Origin, i32), WireError> {
+    let (pid, lifetime, defect) = (from.u32()?, from.u64()?, from.i32()?);
     let mut from = Fields { rest: payload, ..from };
     let [host, job, step, program] = [from.one_text()?, from.one_text()?, from.one_text()?, from.one_text()?];
-    Ok(Origin { pid, lifetime, host, job, step, program })
+    Ok((Origin { pid, lifetime, host, job, step, program }, defect))
 }
 
 /// The outcome of a task or of an item; that of an item comes without a snapshot if it is a value.
@@ -432,6 +433,10 @@ impl<'a> Fields<'a> {
 
     fn u32(&mut self) -> Result<u32, WireError> {
         self.array().map(u32::from_le_bytes)
+    }
+
+    fn i32(&mut self) -> Result<i32, WireError> {
+        self.array().map(i32::from_le_bytes)
     }
 
     fn u64(&mut self) -> Result<u64, WireError> {

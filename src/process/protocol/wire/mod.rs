@@ -26,7 +26,7 @@ use crate::codec::Encoded;
 use crate::task::remote::{RemoteLog, RemoteSnapshot};
 
 /// Changes with every change of a frame, a message or the [memory](super::memory) that both ends share.
-pub(crate) const VERSION: u32 = 9;
+pub(crate) const VERSION: u32 = 10;
 
 /// A timeout that never passes.
 pub(crate) const NO_TIMEOUT: u64 = u64::MAX;
@@ -174,6 +174,8 @@ pub(crate) struct Ready {
     /// Two processes with the same fingerprint run the same program, with the same tasks.
     pub(crate) fingerprint: Fingerprint,
     pub(crate) origin: Origin,
+    /// The error of the system that keeps it from serving; 0 if it can.
+    pub(crate) defect: i32,
 }
 
 /// Where a worker is.

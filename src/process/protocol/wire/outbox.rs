@@ -169,7 +169,7 @@ impl Outbox {
         self.push(kind::SURROUNDINGS, 0, fields, &payload.into());
     }
 
-    fn push_ready(&mut self, Ready { version, fingerprint, origin }: &Ready) {
+    fn push_ready(&mut self, Ready { version, fingerprint, origin, defect }: &Ready) {
         let fields = |to: &mut Vec<u8>| {
             to.extend(MAGIC);
             to.extend(version.to_le_bytes());
@@ -177,6 +177,7 @@ impl Outbox {
             to.extend(fingerprint.tasks.to_le_bytes());
             to.extend(origin.pid.to_le_bytes());
             to.extend(origin.lifetime.to_le_bytes());
+            to.extend(defect.to_le_bytes());
         };
         let mut payload = Vec::new();
         let Origin { host, job, step, program, .. } = origin;

@@ -326,10 +326,10 @@ fn item(id: u64, snapshot: RemoteSnapshot, outcome: Outcome) -> Reply {
 
 fn reply() -> impl Strategy<Value = Reply> {
     let texts = (text(), text(), text(), text());
-    let ready = (any::<(u32, u64, u64, u32, u64)>(), texts).prop_map(|(known, (host, job, step, program))| {
-        let (version, binary, tasks, pid, lifetime) = known;
+    let ready = (any::<(u32, u64, u64, u32, u64, i32)>(), texts).prop_map(|(known, (host, job, step, program))| {
+        let (version, binary, tasks, pid, lifetime, defect) = known;
         let origin = Origin { pid, lifetime, host, job, step, program };
-        Reply::Ready(Ready { version, fingerprint: Fingerprint { binary, tasks }, origin })
+        Reply::Ready(Ready { version, fingerprint: Fingerprint { binary, tasks }, origin, defect })
     });
     let outcome = prop_oneof![
         2 => value().prop_map(Outcome::Value),
