@@ -56,7 +56,11 @@ pub(crate) fn pass_over(choice: usize) {
 /// The file that workers run.
 pub(crate) fn path(choice: usize) -> io::Result<&'static Path> {
     let path = candidates().get(choice).map(PathBuf::as_path);
-    path.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "the file of this program was not found"))
+    path.ok_or_else(|| {
+        let what = "the file of this program was not found: where the system does not tell it, as in Linux without `/proc`, the \
+                    program has to be called by its absolute path";
+        io::Error::new(ErrorKind::NotFound, what)
+    })
 }
 
 /// Where this program is, for workers on other machines to find it at the same place.

@@ -4,7 +4,11 @@ use std::fmt;
 use std::io;
 use std::process::Command;
 
-use progress_executor::{Cancelled, SyncExecutor, TaskError, TaskErrorKind, Updater, WorkerExit};
+use progress_executor::{
+    Cancelled, ExecutorExt, ProcessPoolExecutor, SyncExecutor, TaskError, TaskErrorKind, Updater, WorkerExit,
+};
+
+use crate::support::{count, within_deadline};
 
 /// The error of a task, with two sources.
 fn error() -> TaskError {
@@ -107,4 +111,17 @@ fn one_unit_is_not_told_as_several() {
         let message = told(units);
         assert!(message.ends_with(end), "{message}");
     }
+}
+
+#[test]
+fn a_program_that_the_system_does_not_start_is_named() {
+    within_deadline(|| {
+        let program = std::env::current_exe().unwrap().display().to_string();
+        let builder = ProcessPoolExecutor::builder;
+        // The first is more than any system passes on.
+        for builder in [builder().env("TEST_LARGE", "x".repeat(8 << 20)), builder().current_dir("/is/not/there")] {
+            let error = builder.build().unwrap().submit(count, 1).wait().unwrap_err();
+            assert!(format!("{error:#}").contains(&program), "{error:#}");
+        }
+    });
 }

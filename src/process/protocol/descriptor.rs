@@ -1,13 +1,15 @@
 //! Which numbers descriptors have, and how they are read from and written to.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::SendFlags;
+
+const NULL: &str = "/dev/null";
 
 /// Keeps the death of a worker from raising a signal in the program that writes to it.
 #[cfg(not(target_vendor = "apple"))]
@@ -23,7 +25,10 @@ pub(crate) fn above_standard<F: AsRawFd + AsFd + From<OwnedFd>>(fd: F) -> io::Re
 /// A sink for what a process writes to a standard stream and nobody wants to see.
 pub(crate) fn dev_null() -> io::Result<File> {
     // A standard descriptor would be overwritten by the one for standard input.
-    above_standard(File::options().write(true).open("/dev/null")?)
+    above_standard(File::options().write(true).open(NULL).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::PermissionDenied => io::Error::new(error.kind(), format!("`{NULL}`: {error}")),
+        _ => error,
+    })?)
 }
 
 /// How often to try again when the system is out of memory: after a millisecond, and then after twice as long each time, half

@@ -31,7 +31,7 @@ use crate::process::pool::crews::listener::{Connected, Listener};
 use crate::process::pool::driver::Driver;
 use crate::process::pool::launch::launched::Launched;
 use crate::process::pool::launch::termination::Termination;
-use crate::process::pool::launch::{End, Failure, Process};
+use crate::process::pool::launch::{End, Failure, Process, name_program};
 use crate::process::pool::peer::Peer;
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::scheduler::events::{Event, WorkerId};
@@ -44,7 +44,7 @@ use crate::process::protocol::noise::{Key, Terms};
 use crate::process::protocol::wire::Request;
 use crate::process::protocol::wire::outbox::Outbox;
 use crate::process::registry::{TaskRegistry, portable_fingerprint};
-use crate::process::worker_args;
+use crate::process::{program, worker_args};
 
 /// How long to gather orders for replacements before a command starts them: many workers are lost together, as with a
 /// node, and each command may be a job of its own.
@@ -106,7 +106,8 @@ impl Pool {
         let values =
             Values { index: 0, count: orders.len(), host: launch.launcher.host(seat.host), attempt: seat.attempt };
         let command = launch.launcher_command(values, [argument, worker_args::argument(function)])?;
-        let (child, launched) = Launched::start_many(&launch.launcher, values, command, input)?;
+        let started = Launched::start_many(&launch.launcher, values, command, input);
+        let (child, launched) = started.map_err(|error| name_program(program::chosen(), "", error))?;
         let absent = orders.iter().map(|&(worker, _, seat)| (worker, seat.index)).collect();
         Ok(Crew {
             launcher: Some(child),

@@ -286,14 +286,16 @@ impl Launch {
             let Seat { index, attempt, host } = seat;
             let values = Values { index, count: self.max_workers, host: self.launcher.host(host), attempt };
             let command = self.launcher_command(values, [worker_args::LAUNCHED.into(), worker_args::argument(task)])?;
-            let (child, launched) = Launched::start(&self.launcher, values, command, theirs)?;
+            let started = Launched::start(&self.launcher, values, command, theirs);
+            let (child, launched) = started.map_err(|error| name_program(program::chosen(), "", error))?;
             // Computed here, as that may read the whole file: where the id is compared, the pool is locked and no
             // heartbeats are sent.
             let _ = build_id::of_this_process();
             return Ok((Process::Launcher { child, launched }, channel));
         }
         let program = program::chosen();
-        let child = self.command(program, task)?.stdin(theirs).spawn().map_err(|error| self.name_setting(error))?;
+        let child = self.command(program, task)?.stdin(theirs).spawn();
+        let child = child.map_err(|error| name_program(program, &self.suspect_setting(&error), error))?;
         let is_test = matches!(self.program, Program::Test(_));
         let (child, captured) = ChildProcess::adopt(child, |child| CapturedOutput::of(child, is_test))?;
         Ok((Process::Worker { child, program, captured }, channel))
@@ -320,22 +322,19 @@ impl Launch {
         Ok(command)
     }
 
-    /// Adds the setting that may be the cause to the error of a worker that was not started.
-    fn name_setting(&self, error: io::Error) -> io::Error {
+    /// The setting that may be the cause of the error of a worker that was not started, to follow the name of its program.
+    fn suspect_setting(&self, error: &io::Error) -> String {
         let setting = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied => {
-                self.current_dir.as_ref().map(|directory| format!("in the `current_dir` {directory:?}"))
+                self.current_dir.as_ref().map(|directory| format!(" in the `current_dir` {directory:?}"))
             }
             io::ErrorKind::ArgumentListTooLong => {
                 let longest = self.env.iter().max_by_key(|(name, value)| name.len() + value.len());
-                longest.map(|(name, value)| format!("with `env`, whose longest is {name:?} of {} bytes", value.len()))
+                longest.map(|(name, value)| format!(" with `env`, whose longest is {name:?} of {} bytes", value.len()))
             }
             _ => None,
         };
-        match setting {
-            Some(setting) => io::Error::new(error.kind(), format!("{setting}: {error}")),
-            None => error,
-        }
+        setting.unwrap_or_default()
     }
 
     /// The command that becomes the launcher, for a worker with these arguments.
@@ -520,4 +519,12 @@ impl Process {
         self.captured().into_iter().for_each(CapturedOutput::leave);
         self.launched().into_iter().for_each(Launched::leave);
     }
+}
+
+/// Adds the program that the system could not start to an error that names nothing, unless it is about a shortage.
+pub(super) fn name_program(program: usize, place: &str, error: io::Error) -> io::Error {
+    if error.raw_os_error().is_none() || is_shortage(&error) {
+        return error;
+    }
+    io::Error::new(error.kind(), format!("{}{place}: {error}", program::name(program)))
 }
