@@ -237,13 +237,17 @@ impl Launch {
             channel.outbox().request(Request::Hello(self.hello(false)));
         } else {
             let memory = if self.without_memory { None } else { Memory::new().ok() };
-            let mut first = Outbox::default();
-            first.request(Request::Hello(self.hello(memory.is_some())));
-            // If the worker is gone already, that is noticed later.
-            let _ = channel.send_first(&first.into_bytes(), memory);
+            // If the worker is gone already, that is noticed later. Otherwise, the system sends no descriptors.
+            let _ = self.say_hello(&mut channel, memory).or_else(|_| self.say_hello(&mut channel, None));
         }
         self.prepare(&channel);
         Ok((process, channel))
+    }
+
+    fn say_hello(&self, channel: &mut Channel, memory: Option<Memory>) -> io::Result<()> {
+        let mut first = Outbox::default();
+        first.request(Request::Hello(self.hello(memory.is_some())));
+        channel.send_first(&first.into_bytes(), memory)
     }
 
     /// Says hello to a worker that has connected.
