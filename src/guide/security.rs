@@ -23,6 +23,9 @@
 //! into the types of the functions; nesting that is too deep is an error. What your own `Deserialize` does with its data is
 //! its responsibility.
 //!
+//! A program becomes a worker by its arguments. So whoever may choose all arguments of a program that runs under another account,
+//! as a rule of `sudo` may allow, can have it call the registered functions there with any input.
+//!
 //! Another build of the program is refused before it gets a task, since the same bytes might mean something else there.
 //!
 //! # Standard input and output

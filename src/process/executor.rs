@@ -141,7 +141,8 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 ///   shared, and what a task leaves in a static is there for the next one in the same worker.
 /// - *Signals*: a worker leads a process group of its own, so Ctrl-C in a terminal reaches the program, and not its
 ///   workers. The program decides what to do, with [`cancel`](crate::ProgressFuture::cancel) or
-///   [`shutdown_now`](Self::shutdown_now); or it ends, and its workers end with it, within a quarter of a second.
+///   [`shutdown_now`](Self::shutdown_now); or it ends, and its workers end with it, within a quarter of a second. A service
+///   manager that signals each process of a service, as systemd does without `KillMode=mixed`, also ends the workers.
 /// - *Descriptors*: processes that tasks start do not inherit the channel.
 /// - *Pools within pools*: a task may use a `ProcessPoolExecutor` of its own. Pools may be nested eight levels deep; more is a
 ///   sign that a task submits itself.

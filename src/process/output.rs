@@ -72,9 +72,9 @@ impl WorkerOutput {
     /// `f` is called on a thread of its own, one for all workers of the pool, with one line after the other. So it may take its
     /// time: meanwhile, workers write until the pipe is full (64 KiB on Linux, and as much again waits in this program) and
     /// then wait, as they would for a slow terminal. No memory is used beyond that, and neither the pool nor a task that writes
-    /// nothing is held up. `f` must not wait for a task that writes more than that. A line may arrive a moment after its task
-    /// has ended; when a [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved, all have arrived. If `f` panics, only
-    /// that line is lost.
+    /// nothing is held up. `f` must not wait for a task that writes more than that, or for a shutdown of the pool. A line may
+    /// arrive a moment after its task has ended; when a [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved, all have
+    /// arrived. If `f` panics, only that line is lost.
     ///
     /// So that it is known which task has written what, a worker is sent only one task at a time, which is slower for tasks that
     /// take microseconds.

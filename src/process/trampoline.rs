@@ -33,6 +33,11 @@ pub(crate) fn run_if_asked() {
         // The program ended before the death signal was set.
         process::exit(NOT_FOUND)
     }
+    if !is_started_by_this_user() {
+        let _ =
+            writeln!(io::stderr(), "`{ARGUMENT}..` is for this program itself: its standard input shows who uses it");
+        process::exit(NOT_FOUND)
+    }
     // Only now, so that nothing that is printed on the way gets there.
     let output = if is_both_ways { rustix::stdio::dup2_stdout(io::stdin()) } else { Ok(()) };
     let error = match output {
@@ -53,6 +58,23 @@ fn order_in(argument: &OsString) -> Option<(i32, bool)> {
     let order = argument.to_str()?.strip_prefix(ARGUMENT)?;
     let (program, is_both_ways) = order.strip_suffix(BOTH_WAYS).map_or((order, false), |program| (program, true));
     Some((program.parse().ok()?, is_both_ways))
+}
+
+/// Whether standard input is a socket of this user, as the program makes it. Otherwise, who may choose the arguments of a program
+/// that runs under another account, as with `sudo`, could have it run any command there.
+#[cfg(target_os = "linux")]
+fn is_started_by_this_user() -> bool {
+    use rustix::fs::{FileType, fstat};
+
+    let input = fstat(io::stdin());
+    input.is_ok_and(|input| {
+        FileType::from_raw_mode(input.st_mode).is_socket() && input.st_uid == rustix::process::geteuid().as_raw()
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_started_by_this_user() -> bool {
+    true
 }
 
 #[cfg(target_os = "linux")]

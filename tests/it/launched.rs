@@ -3,7 +3,9 @@
 
 use std::error::Error as _;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -321,6 +323,28 @@ fn the_job_and_the_step_are_named() {
         kill(pid);
         let error = task.wait().unwrap_err().to_string();
         assert!(error.contains(&format!("on n1 (process {pid}, job 17, step 3)")), "{error}");
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_way_to_a_launcher_is_open_to_the_program_only() {
+    within_deadline(|| {
+        let (_ours, socket) = UnixStream::pair().unwrap();
+        for (input, is_open) in [(OwnedFd::from(socket).into(), true), (Stdio::null(), false), (Stdio::piped(), false)]
+        {
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args(["progress_executor_test_worker", "--exact", "--nocapture", "--"])
+                .arg(format!("--progress-executor-launch={}", std::process::id()))
+                .args(["echo", "launched"])
+                .stdin(input)
+                .stderr(Stdio::null())
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(said.contains("launched"), is_open, "{said}");
+            assert_eq!(output.status.success(), is_open);
+        }
     });
 }
 

@@ -15,7 +15,6 @@ mod handshakes;
 mod listener;
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -37,7 +36,6 @@ use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::scheduler::events::{Event, WorkerId};
 use crate::process::pool::shared::{Pool, StartOrder};
 use crate::process::protocol::channel::Channel;
-use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::heartbeat::Heartbeat;
 use crate::process::protocol::invitation::Invitation;
 use crate::process::protocol::noise::{Key, Terms};
@@ -138,7 +136,8 @@ impl Pool {
         content.extend(outbox.into_bytes());
         let argument = format!("{}={}", worker_args::CONNECTING, path.display());
         let key_file = Some(KeyFile::create(path, &content)?);
-        let input = above_standard(OwnedFd::from(File::open("/dev/null")?))?;
+        // As empty as `/dev/null`, and known to be of this program.
+        let (_, input) = Channel::pair()?;
         Ok(Invited { input, lifeline: None, key_file, argument })
     }
 
