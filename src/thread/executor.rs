@@ -76,7 +76,8 @@ impl ThreadPoolExecutor {
 
     /// Refuses new tasks from now on, and resolves when the accepted ones have ended.
     ///
-    /// Tasks that are paused have not ended.
+    /// Tasks that are paused have not ended. A thread of the pool that waits for this, in a task or where it drops what a task has
+    /// captured or returned, waits for itself.
     ///
     /// # Examples
     ///
