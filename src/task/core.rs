@@ -465,7 +465,7 @@ impl Core {
     pub(crate) fn mirror(&self, remote: &RemoteSnapshot) {
         let was_halted = self.state.load() & state::HALTED != 0;
         let Position { n, total, part } = remote.position;
-        let is_plain = !was_halted && !remote.is_halted && part == 0.0;
+        let is_plain = !was_halted && !remote.is_halted && part == 0.0 && remote.parts.is_empty();
         if is_plain && self.existing_details().is_none() {
             // Most tasks need no details. If another thread makes some right now, they hold nothing older.
             return self.counts.set_both(n, total);

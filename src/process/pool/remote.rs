@@ -216,7 +216,7 @@ mod tests {
     use crate::task::details::Details;
     use crate::task::idle::Idle;
     use crate::task::record::TaskRecord;
-    use crate::task::remote::Position;
+    use crate::task::remote::{Position, RemotePart};
 
     #[test]
     fn it_has_started_when_it_did_although_its_worker_had_it_run_while_it_was_known_to_be_paused() {
@@ -235,6 +235,23 @@ mod tests {
         let record = TaskRecord::new(&task, 0);
         assert!(record.tries() == 1 && record.started() >= Some(started) && record.ended() > record.started());
         assert!(record.elapsed >= elapsed);
+    }
+
+    #[test]
+    fn all_that_its_worker_reports_is_shown_also_where_nobody_has_asked_before() {
+        let (task, _handle) = run::new(Idle, None);
+        let queued = Queued::new(Job { task: task.clone() }, "idle", Encoded::default(), Vec::new());
+        queued.lend().unwrap();
+        let remote = RemoteTask { task: &task, report_interval: Duration::ZERO };
+        remote.begin();
+        assert!(task.core.existing_details().is_none());
+        let part = RemotePart { name: "read".into(), position: Position { n: 1, total: 2, part: 0.0 }, depth: 0 };
+        let position = Position { n: 7, total: 10, ..Position::default() };
+        remote.mirror(RemoteSnapshot { position, parts: [part].into(), ..RemoteSnapshot::default() });
+
+        let shown = task.core.snapshot();
+        let parts: Vec<_> = shown.parts.iter().map(|part| (&*part.name, part.n, part.total)).collect();
+        assert_eq!((shown.n, shown.total, parts), (7, Some(10), vec![("read", 1, Some(2))]));
     }
 
     #[test]
