@@ -9,6 +9,7 @@ pub(crate) mod handle;
 pub(crate) mod join;
 pub(crate) mod progress;
 pub(crate) mod report;
+pub(crate) mod run_times;
 pub(crate) mod state;
 pub(crate) mod tally;
 

@@ -6,6 +6,7 @@ use std::mem;
 use std::time::Duration;
 
 use crate::group::progress::GroupProgress;
+use crate::group::run_times::RunTimes;
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
@@ -191,8 +192,8 @@ pub(crate) struct Tally {
     started: HashMap<TaskId, (TaskRef, Share)>,
     /// The time during which something was running.
     clock: Clock,
-    /// For tasks that ran before the tally was kept: when the first one started, and when the last one ended.
-    before: Option<(u64, u64)>,
+    /// When tasks ran before the tally was kept.
+    before: RunTimes,
     /// The largest fraction that was shown since work was added.
     peak: f64,
     has_grown: bool,
@@ -213,7 +214,7 @@ impl Tally {
     pub(crate) fn add_ended(&mut self, record: &TaskRecord) {
         let state = ProgressState { n: record.n, status: record.status, ..ProgressState::INITIAL };
         self.sums.count(&Share::new(&state, self.unit, record.items().copied()), 1);
-        self.note_span(record.started().zip(record.ended()));
+        self.note_span(record.run_time());
     }
 
     /// Notes that no items will go on in another task any more.
@@ -228,17 +229,14 @@ impl Tally {
 
     /// Notes when a task ran that was not counted at the time.
     pub(crate) fn note_span(&mut self, span: Option<(u64, u64)>) {
-        if let Some((start, end)) = span {
-            let (first, last) = self.before.unwrap_or((start, end));
-            self.before = Some((first.min(start), last.max(end)));
-        }
+        span.into_iter().for_each(|span| self.before.add(span));
     }
 
-    /// Starts the clock as if something had been running throughout the time that was noted.
+    /// Starts the clock as if it had run whenever one of the noted tasks did.
     pub(crate) fn start_clock(&mut self) {
-        if let Some((started, stopped)) = self.before {
-            let stopped = if self.is_anything_running() { 0 } else { stopped };
-            self.clock.set(Span { started, stopped });
+        if let Some((elapsed, last)) = mem::take(&mut self.before).sum() {
+            let stopped = if self.is_anything_running() { 0 } else { last };
+            self.clock.set(Span { started: (last - elapsed).max(1), stopped });
         }
     }
 

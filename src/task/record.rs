@@ -96,6 +96,12 @@ impl TaskRecord {
         Some(self.ended).filter(|&at| at > 0)
     }
 
+    /// When it ran, if it has ended, as if its pauses had come before.
+    pub(crate) fn run_time(&self) -> Option<(u64, u64)> {
+        self.started()?;
+        self.ended().map(|ended| (ended.saturating_sub(self.elapsed), ended))
+    }
+
     pub(crate) fn error(&self) -> Option<&TaskErrorKind> {
         self.rest.as_ref()?.error.as_ref()
     }

@@ -829,6 +829,24 @@ fn progress_that_is_first_asked_for_at_the_end_knows_all_tasks_and_their_time() 
 }
 
 #[test]
+fn time_in_which_nothing_ran_does_not_count_whenever_progress_is_first_asked_for() {
+    within_deadline(|| {
+        let (executor, start) = (ThreadPoolExecutor::new(1), Instant::now());
+        let mut group = TaskGroup::new();
+        let handle = group.handle();
+        group.add(executor.submit(count, 3));
+        smol::block_on(group.next()).unwrap().1.unwrap();
+        let idle = Instant::now();
+        std::thread::sleep(Duration::from_millis(20));
+        let idle = idle.elapsed();
+        group.add(executor.submit(count, 4));
+        group.join().wait().unwrap();
+        let progress = handle.progress();
+        assert!(progress.elapsed > Duration::ZERO && progress.elapsed <= start.elapsed() - idle, "{progress:?}");
+    });
+}
+
+#[test]
 fn progress_that_is_first_asked_for_midway_counts_the_time_from_the_start() {
     within_deadline(|| {
         let executor = ThreadPoolExecutor::new(1);
