@@ -127,13 +127,15 @@ impl TaskRecord {
         self.lost_tries().map_or(0, |lost| lost.count).saturating_add(self.started().is_some().into())
     }
 
-    /// Moves start and end back by the time that the message about its end took to arrive.
+    /// Moves start and end back by the time that the message about its end took to arrive. What does not fit between what came
+    /// before and the end is no part of the time that it ran.
     pub(crate) fn move_back(&mut self, by: u64) {
         let lost = self.lost_tries().and_then(|lost| lost.first.last());
         let earliest = lost.map_or(self.submitted, |lost| lost.ended.max(self.submitted));
         for moment in [&mut self.started, &mut self.ended] {
             *moment = moment.saturating_sub(by).max(earliest);
         }
+        self.elapsed = self.elapsed.min(self.ended.saturating_sub(self.started));
     }
 }
 
@@ -241,6 +243,7 @@ mod tests {
         assert_eq!(record.submitted, started - 3);
         record.move_back(u64::MAX);
         assert_eq!(record.started(), Some(started - 2));
+        assert!(record.elapsed <= record.ended - record.started);
     }
 
     #[test]
