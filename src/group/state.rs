@@ -363,6 +363,10 @@ impl GroupState {
 
     /// Shows what has changed, or leaves that to the end of the report interval.
     fn publish(self: &Arc<Self>) {
+        // Not all tasks are in the tally yet: a subscriber that waits for them is shown all of them afterwards.
+        if self.kept.get().is_none() {
+            return;
+        }
         let now = Instant::now();
         let mut inner = self.lock();
         if inner.is_over() {

@@ -12,8 +12,8 @@ use futures::future::FusedFuture as _;
 use futures::stream::FusedStream as _;
 use futures::{Stream as _, StreamExt};
 use progress_executor::{
-    CancelCause, Cancelled, Canceller, ExecutorExt, GroupProgress, Job, ProgressFuture, Status, SyncExecutor,
-    TaskErrorKind, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
+    CancelCause, Cancelled, Canceller, ExecutorExt, GroupEvent, GroupProgress, Job, ProgressFuture, Status,
+    SyncExecutor, TaskErrorKind, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -825,6 +825,27 @@ fn progress_that_is_first_asked_for_at_the_end_knows_all_tasks_and_their_time() 
         assert_eq!((progress.n, progress.total, progress.finished), (7, Some(7), 2));
         assert!(progress.elapsed >= time.recv().unwrap());
         assert_eq!(group.progress(), progress);
+    });
+}
+
+#[test]
+fn events_show_all_tasks_of_the_group_at_any_time() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let mut group = TaskGroup::new();
+        for n in 0..3 {
+            let task = executor.spawn(move |progress| {
+                progress.println(n);
+                count(n, progress)
+            });
+            eventually("it has ended", || task.is_done());
+            group.add(task);
+        }
+        let events: Vec<_> = futures::executor::block_on_stream(group.events()).collect();
+        let shown = |event: &GroupEvent<_>| if let GroupEvent::Progress(it) = event { Some(it.tasks()) } else { None };
+        assert!(events.iter().filter_map(shown).all(|tasks| tasks == 3), "{events:?}");
+        let lines = events.iter().filter(|event| matches!(event, GroupEvent::Line(..)));
+        assert_eq!(lines.count(), 3);
     });
 }
 
