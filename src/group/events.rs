@@ -55,9 +55,9 @@ pub enum GroupEvent<T> {
 
 /// A stream of a group's progress and of the outcomes of its tasks, made by [`TaskGroup::events`].
 ///
-/// It starts with the current progress and shows changes as [`updates`](TaskGroup::updates) does (at most one per report
-/// interval, always the newest), the lines that tasks [print](crate::Updater::println), and each outcome as soon as there is
-/// one. The last progress comes before the last outcome, whatever else a `select!` waits for, and all lines of a task come
+/// It starts with the current progress, after the lines that tasks have [printed](crate::Updater::println) before. It shows
+/// changes as [`updates`](TaskGroup::updates) does (at most one per report interval, always the newest), in order with further
+/// lines, and each outcome as soon as there is one. The last progress comes before the last outcome, whatever else a `select!` waits for, and all lines of a task come
 /// before its outcome.
 ///
 /// Tasks can be added with [`get_mut`](Self::get_mut), even while the stream is being read; the stream ends when all
@@ -116,11 +116,20 @@ impl<T> TaskGroup<T> {
     pub fn events(mut self) -> GroupEvents<T> {
         let feed = Feed::new();
         feed.take_lines();
-        // Before the tasks are observed, so that no line that they have printed by then is missed.
-        self.callbacks(true);
-        let now = self.progress();
-        self.show_to(Box::new(feed.clone()), now.clone());
-        feed.set(now);
+        if self.is_empty() {
+            let now = self.progress();
+            self.show_to(Box::new(feed.clone()), now.clone());
+            feed.set(now);
+            return GroupEvents { group: self, feed, ended: None };
+        }
+        let is_alone = self.callbacks.is_none();
+        // It is shown all that waits to be shown, in order and up to the present. A state that is read here could be newer than
+        // one that waits behind a line.
+        self.show_to(Box::new(feed.clone()), GroupProgress::default());
+        if let Some(callbacks) = self.callbacks.as_ref().filter(|_| is_alone) {
+            // Calls nothing else.
+            callbacks.catch_up();
+        }
         GroupEvents { group: self, feed, ended: None }
     }
 }

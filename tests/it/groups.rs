@@ -850,6 +850,30 @@ fn events_show_all_tasks_of_the_group_at_any_time() {
 }
 
 #[test]
+fn events_do_not_go_back_to_what_waited_to_be_shown_before_them() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        let mut group = TaskGroup::new().on_progress(|_, _| {});
+        for n in 1..=3 {
+            let task = executor.spawn(move |progress| {
+                progress.println(n);
+                count(n, progress)
+            });
+            eventually("it has ended", || task.is_done());
+            group.add(task);
+        }
+        let mut last = 0;
+        for event in futures::executor::block_on_stream(group.events()) {
+            if let GroupEvent::Progress(progress) = event {
+                assert!(progress.finished >= last, "{progress:?} after {last}");
+                last = progress.finished;
+            }
+        }
+        assert_eq!(last, 3);
+    });
+}
+
+#[test]
 fn time_in_which_nothing_ran_does_not_count_whenever_progress_is_first_asked_for() {
     within_deadline(|| {
         let (executor, start) = (ThreadPoolExecutor::new(1), Instant::now());
