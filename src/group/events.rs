@@ -57,8 +57,8 @@ pub enum GroupEvent<T> {
 ///
 /// It starts with the current progress, after the lines that tasks have [printed](crate::Updater::println) before. It shows
 /// changes as [`updates`](TaskGroup::updates) does (at most one per report interval, always the newest), in order with further
-/// lines, and each outcome as soon as there is one. The last progress comes before the last outcome, whatever else a `select!` waits for, and all lines of a task come
-/// before its outcome.
+/// lines, and each outcome as soon as there is one. The last progress comes before the last outcome, whatever else a `select!`
+/// waits for, and all lines of a task come before its outcome.
 ///
 /// Tasks can be added with [`get_mut`](Self::get_mut), even while the stream is being read; the stream ends when all
 /// of them have ended.
