@@ -135,7 +135,8 @@ fn the_waker_of_a_future_may_ask_for_anything_and_poll_in_place() {
         let is_pending = poll(&mut *task.lock().unwrap(), &waker).is_pending();
         gate.open();
         eventually("the future is woken by the end", || !is_pending || woken.load(Ordering::SeqCst) > 1);
-        assert!(task.lock().unwrap().is_done());
+        // What wakes it may also have been another change.
+        eventually("the task ends", || task.lock().unwrap().is_done());
     });
 }
 
