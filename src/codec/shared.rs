@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
@@ -132,26 +132,9 @@ impl Reference {
 }
 
 fn number_of_type<T: 'static>() -> u64 {
-    let mut number = HashedAlready(0);
-    TypeId::of::<T>().hash(&mut number);
-    number.0
-}
-
-/// A `TypeId` is a hash.
-struct HashedAlready(u64);
-
-impl Hasher for HashedAlready {
-    fn write_u64(&mut self, hash: u64) {
-        self.0 ^= hash;
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
+    let mut hasher = DefaultHasher::new();
+    TypeId::of::<T>().hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Serialize for Reference {
@@ -167,9 +150,7 @@ struct Numbers([u64; 2]);
 
 impl Serialize for Numbers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // As `plain` does, without an allocation.
-        let [id, value_type] = self.0.map(u128::from);
-        serializer.serialize_bytes(&(value_type << u64::BITS | id).to_le_bytes())
+        plain::serialize(&self.0, serializer)
     }
 }
 
