@@ -9,7 +9,8 @@ use std::{iter, mem, thread};
 
 use crate::codec::{Encoded, references};
 use crate::error::chain::is_cancellation;
-use crate::error::defect::{Defect, DefectOfCancelled};
+use crate::error::defect::Defect;
+use crate::error::remote::RemoteError;
 use crate::error::{BoxError, CancelCause, Cancelled, TaskError, TaskErrorKind, TaskResult, guard};
 use crate::id::TaskId;
 use crate::sync::unwind::{drop_each_quietly, drop_quietly};
@@ -246,7 +247,10 @@ pub(crate) fn decode_outcome<T: Send + 'static>(
             None => error,
             Some(Ok(partial)) => error.with_partial(Box::new(partial)),
             // The task was still cancelled.
-            Some(Err(source)) => error.with_source(DefectOfCancelled::new(&*source).into()),
+            Some(Err(source)) => {
+                let source = RemoteError::of_error(&*source).of(error.kind());
+                error.with_source(source.into())
+            }
         }),
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod chain;
 pub(crate) mod defect;
 pub(crate) mod human;
+pub(crate) mod remote;
 
 use std::any::Any;
 use std::error::Error;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::codec::Encoded;
+use crate::error::remote::RemoteError;
 use crate::error::{CancelCause, Cancelled, TaskErrorKind};
-use crate::process::error::RemoteError;
 use crate::process::pool::launch::End;
 use crate::process::pool::launch::child::stopped_by;
 use crate::process::pool::remote::Loss;

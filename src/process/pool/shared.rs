@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use event_listener::Event as Notifier;
 
 use crate::codec::references::Keeper;
+use crate::error::remote::RemoteError;
 use crate::error::{BoxError, CancelCause};
 use crate::executor::shutdown::Drain;
 use crate::id::TaskId;
-use crate::process::error::RemoteError;
 use crate::process::pool::backlog::{Backlog, Deferred};
 use crate::process::pool::connection::Connection;
 #[cfg(feature = "cluster")]

@@ -17,8 +17,8 @@ use std::{env, process};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
+use crate::error::remote::RemoteError;
 use crate::error::{TaskErrorKind, WorkerExit};
-use crate::process::error::RemoteError;
 use crate::process::launcher::{Lifetime, Values, argument_of};
 use crate::process::output::WorkerOutput;
 use crate::process::pool::launch::child::ChildProcess;
