@@ -274,7 +274,9 @@ impl<T> ProgressFuture<T> {
         make: impl FnOnce() -> B + Send + 'static,
     ) {
         let mut bar = LazyBar::new(triggers.into(), make);
-        if bar.make(&self.progress()) {
+        // Other bars, if there are any, are shown the lines where the future is polled, and so is this one.
+        let are_shown_later = self.callbacks.as_ref().is_some_and(|observers| observers.latest.takes_lines());
+        if bar.make(&self.progress()) && !are_shown_later {
             publish::early_lines(self.core()).iter().for_each(|line| bar.say(line));
         }
         let now = self.progress();

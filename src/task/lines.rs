@@ -202,6 +202,13 @@ impl<S> Feed<S> {
         news.extend(room.admit(line.clone()).map(News::Line));
     }
 
+    /// The lines that wait to be shown.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        let waiting = self.lock();
+        let lines = waiting.news.iter().filter_map(|news| if let News::Line(line) = news { Some(line) } else { None });
+        lines.cloned().collect()
+    }
+
     /// Takes what will be shown next.
     pub(crate) fn next(&self) -> Option<News<S>> {
         let Waiting { news, room } = &mut *self.lock();

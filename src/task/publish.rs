@@ -53,6 +53,8 @@ pub(crate) fn admit(
     let is_first = begin_to_observe(core, &reports);
     let mut told = Vec::new();
     if subscriber.takes_lines() {
+        // If it shows lines where another subscriber does, that one must not show earlier lines after later ones.
+        reports.subscribers.waiting_lines().iter().for_each(|line| subscriber.say(line));
         take_early_lines(core, |line| {
             // The subscribers already there are shown them as well, so that all see the lines in one order.
             told.push(reports.subscribers.say(line));

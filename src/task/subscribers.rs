@@ -69,6 +69,11 @@ pub(crate) trait Subscriber<S>: Send + Sync {
     /// Stores a line. Called as [`store`](Self::store) is.
     fn say(&self, _line: &Line) {}
 
+    /// The lines that were stored and not shown yet. Called as [`store`](Self::store) is.
+    fn waiting_lines(&self) -> Vec<Line> {
+        Vec::new()
+    }
+
     /// Wakes whatever waits for what was stored. Called without a lock. `owner` wakes the poller of the observed task
     /// or group.
     fn notify(&self, owner: &Waiter);
@@ -158,6 +163,12 @@ impl<S: Snapshot> Subscribers<S> {
         let takers = subscribers.filter(|subscriber| subscriber.takes_lines());
         let stored = takers.inspect(|taker| taker.say(line)).cloned().collect();
         Notices { stored, gone: Vec::new() }
+    }
+
+    /// The lines that some subscriber has not shown yet.
+    pub(crate) fn waiting_lines(&self) -> Vec<Line> {
+        let takers = self.list.iter().filter(|subscription| subscription.subscriber.takes_lines());
+        takers.map(|taker| taker.subscriber.waiting_lines()).max_by_key(Vec::len).unwrap_or_default()
     }
 
     pub(crate) fn take_lines(&self) -> bool {
@@ -265,6 +276,10 @@ impl<S: Snapshot> Subscriber<S> for Feed<S> {
 
     fn say(&self, line: &Line) {
         Feed::say(self, line);
+    }
+
+    fn waiting_lines(&self) -> Vec<Line> {
+        self.lines()
     }
 
     fn notify(&self, owner: &Waiter) {

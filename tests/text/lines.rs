@@ -1,10 +1,10 @@
 //! Lines that tasks say.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use progress_executor::{
     Executor, ExecutorExt, GroupBars, GroupEvent, ProcessPoolExecutor, ProgressBar, ProgressState, SyncExecutor,
     TaskEvent, TaskGroup, TaskResult, ThreadPoolExecutor, Triggers, Updater,
@@ -302,6 +302,62 @@ fn bars_that_show_a_task_and_its_group_show_its_lines_once_in_each_place() {
                 let said: Vec<_> = text.lines().filter(|line| line.parse::<u64>().is_ok()).collect();
                 assert_eq!(said, numbers(50), "{text}");
             }
+        }
+    });
+}
+
+#[test]
+fn lines_come_in_order_whenever_bars_in_one_place_begin_to_show_them() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        for choice in 0..8 {
+            let [is_group_shown_first, has_two_bars, is_polled] = [1, 2, 4].map(|bit| choice & bit != 0);
+            let written = Written::default();
+            let bars = GroupBars::lines(written.clone());
+            let (to_say, to_be_said) = mpsc::channel::<u64>();
+            let (said, is_said) = mpsc::channel();
+            let mut task = executor.spawn(move |progress| {
+                for number in to_be_said {
+                    progress.println(number);
+                    said.send(())?;
+                }
+                Ok(())
+            });
+            let say = |number| {
+                to_say.send(number).unwrap();
+                is_said.recv().unwrap();
+            };
+            let mut group = TaskGroup::new();
+            if is_group_shown_first {
+                group.show(bars.clone());
+            }
+            say(1);
+            task.show("one", bars.clone());
+            if is_polled {
+                assert!((&mut task).now_or_never().is_none());
+            }
+            say(2);
+            let kept = Arc::default();
+            if has_two_bars {
+                let bar = Keeps(Arc::clone(&kept));
+                task.add_bar(Triggers::NOW, || bar);
+            }
+            group.add(task);
+            say(3);
+            if !is_group_shown_first {
+                group.show(bars);
+            }
+            say(4);
+            drop(to_say);
+            group.join().wait().unwrap();
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            let said: Vec<_> = text.lines().filter(|line| line.parse::<u64>().is_ok()).collect();
+            assert_eq!(said, numbers(4), "{choice:03b}: {text}");
+            let kept = kept.lock().unwrap();
+            assert!(
+                numbers(4).ends_with(&kept) && kept.len() >= if has_two_bars { 3 } else { 0 },
+                "{choice:03b}: {kept:?}"
+            );
         }
     });
 }
