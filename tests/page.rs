@@ -382,21 +382,29 @@ fn count_a_little(steps: u64, progress: &Updater) -> TaskResult<u64> {
 fn progress_never_goes_back() {
     beside_others(|| {
         let pool = ProcessPoolExecutor::new(2).unwrap();
-        let mut seen_under_way = 0;
-        // On a busy machine, all may have ended before this thread looks at any.
-        while seen_under_way == 0 {
-            let tasks: Vec<_> = (0..5_000).map(|n| pool.submit(count_a_little, n % 100)).collect();
-            for (number, task) in tasks.iter().enumerate() {
-                let mut last = task.progress();
-                while !last.status.is_terminal() {
-                    let next = task.progress();
-                    assert!(next.n >= last.n, "{number}: {} after {}", next.n, last.n);
-                    assert!(next.status != Status::Pending || last.status == Status::Pending, "{number}");
-                    seen_under_way += u64::from(next.n > 0 && !next.status.is_terminal());
-                    last = next;
-                }
-                assert_eq!(last.n, number as u64 % 100);
+        // On a busy machine, this may be the only one that is seen under way.
+        let (mut test, long) = Test::submit(|meeting| pool.submit(count_until_told, meeting));
+        test.wait();
+        test.go_on();
+        let tasks: Vec<_> = (0..5_000).map(|n| pool.submit(count_a_little, n % 100)).collect();
+        let mut last = long.progress();
+        for _ in 0..10 {
+            eventually("it counts", || long.progress().n != last.n);
+            let next = long.progress();
+            assert!(next.n > last.n, "{} after {}", next.n, last.n);
+            last = next;
+        }
+        test.go_on();
+        long.wait().unwrap();
+        for (number, task) in tasks.iter().enumerate() {
+            let mut last = task.progress();
+            while !last.status.is_terminal() {
+                let next = task.progress();
+                assert!(next.n >= last.n, "{number}: {} after {}", next.n, last.n);
+                assert!(next.status != Status::Pending || last.status == Status::Pending, "{number}");
+                last = next;
             }
+            assert_eq!(last.n, number as u64 % 100);
         }
     });
 }
