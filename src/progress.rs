@@ -90,8 +90,10 @@ impl PartialEq for Origin {
     }
 }
 
-/// Compensates for rounding errors in hundredths that are computed from fractions.
+/// Compensates for rounding errors in sums of fractions, and in hundredths that are computed from them.
 pub(crate) const ROUNDING: f64 = 1e-9;
+/// The largest number below 1.
+const ALMOST_ONE: f64 = 1.0 - f64::EPSILON / 2.0;
 
 impl ProgressState {
     /// The state of a task before anything has happened.
@@ -107,7 +109,8 @@ impl ProgressState {
         ended_items: 0,
     };
 
-    /// The fraction that is done, from 0 to 1; `None` if the total is unknown. A total of 0 counts as done.
+    /// The fraction that is done, from 0 to 1; `None` if the total is unknown. It is 1 only if nothing is left; a total of 0
+    /// counts as done.
     ///
     /// # Examples
     ///
@@ -218,7 +221,8 @@ pub struct PartState {
 }
 
 impl PartState {
-    /// The fraction that is done, from 0 to 1; `None` if the total is unknown. A total of 0 counts as done.
+    /// The fraction that is done, from 0 to 1; `None` if the total is unknown. It is 1 only if nothing is left; a total of 0
+    /// counts as done.
     ///
     /// # Examples
     ///
@@ -236,11 +240,11 @@ impl PartState {
     }
 }
 
+/// Less than 1 while something is left, even if that is too little for the precision of the counts.
 fn fraction(n: u64, total: Option<u64>, part: f64) -> Option<f64> {
-    match total? {
-        0 => Some(1.0),
-        total => Some(((n as f64 + part) / total as f64).min(1.0)),
-    }
+    let total = total?;
+    let is_complete = total.saturating_sub(n) as f64 <= part.max(0.0) + ROUNDING;
+    Some(if is_complete { 1.0 } else { ((n as f64 + part) / total as f64).min(ALMOST_ONE) })
 }
 
 /// What a task is doing. Displayed and serialized (with the feature `serde`) as one lower-case word.

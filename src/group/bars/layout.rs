@@ -231,7 +231,8 @@ impl Canvas {
         let percent = row.fraction.map_or(String::new(), |fraction| percent(fraction, row.status));
         let mark = if row.status == Status::Failed && !self.has_colours { MARK } else { "" };
         // Aligned with the names above, if there is room for more than them.
-        let name = if self.columns >= 60 { name } else { width(&row.name) };
+        let room = self.room().saturating_sub(gapped(PERCENT) + gapped(width(mark)));
+        let name = if self.columns >= 60 { name } else { width(&row.name).min(room).max(1) };
         let left = self.room().saturating_sub(name + gapped(PERCENT) + GAP + width(mark));
         let note = row.notes.iter().find(|note| width(note) <= left).or(row.notes.last());
         let note = cut(note.map_or("", String::as_str), left);
@@ -307,6 +308,9 @@ pub(super) fn width(text: &str) -> usize {
 
 /// Cuts a text that is too wide.
 fn cut(text: &str, columns: usize) -> String {
+    if columns == 0 {
+        return String::new();
+    }
     if width(text) <= columns {
         return text.to_owned();
     }
@@ -318,7 +322,7 @@ fn cut(text: &str, columns: usize) -> String {
         }
         end = at + character.len_utf8();
     }
-    if columns == 0 { String::new() } else { format!("{}…", text[..end].trim_end()) }
+    format!("{}…", text[..end].trim_end())
 }
 
 /// Cuts a text that is too wide, and pads one that is too narrow.
@@ -355,8 +359,29 @@ mod tests {
     }
 
     #[test]
+    fn a_line_never_takes_the_last_column() {
+        let progress = GroupProgress { failed: 3, ..GroupProgress::default() };
+        let odd = |message: &str| ProgressState {
+            n: 1,
+            total: Some(2),
+            status: Status::Running,
+            message: Some(message.into()),
+            ..ProgressState::INITIAL
+        };
+        for columns in 13..150 {
+            for message in ["", "\u{301}", "日本語", "\u{1b}[31mred"] {
+                let row = Row::of_task(message, &odd(message), &Units::named("e\u{301}\n"));
+                let whole = Row::of_group(&progress, 3, 0, &Units::Numbers);
+                for line in (Canvas { columns, has_colours: false }).draw(&[row], Some(&whole)) {
+                    assert!(width(&line) < columns && !line.contains(char::is_control), "{columns}: {line:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn only_what_is_complete_is_at_100_percent_however_large_it_is() {
-        let total = 1 << 50;
+        let total = 1 << 60;
         for (n, percent) in [(total, "100 %"), (total - 1, " 99 %"), (total / 100 * 29 + 1, " 29 %")] {
             let state = ProgressState { n, total: Some(total), status: Status::Running, ..ProgressState::INITIAL };
             let row = Row::of_task("walk", &state, &Units::Bytes);

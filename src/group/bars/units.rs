@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::future::text::one_line;
+
 /// The units that tasks count in, as [bars](crate::GroupBars) show them. With the feature `indicatif`.
 ///
 /// # Examples
@@ -83,7 +85,7 @@ impl Units {
 
     /// The name with a space before it.
     fn name(&self) -> String {
-        if let Self::Named(name) = self { format!(" {name}") } else { String::new() }
+        if let Self::Named(name) = self { format!(" {}", one_line(name)) } else { String::new() }
     }
 }
 
