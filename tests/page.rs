@@ -371,7 +371,8 @@ fn a_task_that_nobody_observes_wakes_nobody_however_much_it_counts() {
 fn count_a_little(steps: u64, progress: &Updater) -> TaskResult<u64> {
     for step in 0..steps {
         progress.update(1)?;
-        if step % 10 == 0 {
+        // Only some tasks come to this: on a busy machine, it takes its time.
+        if step == 90 {
             thread::yield_now();
         }
     }
