@@ -226,11 +226,19 @@ fn nobody_waits_for_what_a_launcher_has_left_where_there_is_nothing() {
 fn who_is_left_behind_by_a_task_holds_up_nobody() {
     alone(|| {
         for launcher in [Launcher::command(["env"]), Launcher::bulk(["env"])] {
-            let pool = pool(launcher, 1);
-            let left = pool.submit(leave_behind, ()).wait().unwrap();
-            pool.shutdown().wait();
-            assert!(has(left, "comm", "sleep\n"), "it has the standard error of its worker");
-            kill(left);
+            let is_left = || {
+                let pool = pool(launcher.clone(), 1);
+                let left = pool.submit(leave_behind, ()).wait().unwrap();
+                pool.shutdown().wait();
+                // It has the standard error of its worker.
+                let is_left = has(left, "comm", "sleep\n");
+                if is_left {
+                    kill(left);
+                }
+                is_left
+            };
+            // Where a busy machine does not let a launcher end in time, what it has started ends with it.
+            eventually("it is left", is_left);
         }
     });
 }
