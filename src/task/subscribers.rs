@@ -165,7 +165,7 @@ impl<S: Snapshot> Subscribers<S> {
         Notices { stored, gone: Vec::new() }
     }
 
-    /// The lines that some subscriber has not shown yet.
+    /// The lines that some subscriber has not shown yet. Each still has the last ones of all, so whoever has most has them all.
     pub(crate) fn waiting_lines(&self) -> Vec<Line> {
         let takers = self.list.iter().filter(|subscription| subscription.subscriber.takes_lines());
         takers.map(|taker| taker.subscriber.waiting_lines()).max_by_key(Vec::len).unwrap_or_default()
