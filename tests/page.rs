@@ -20,7 +20,7 @@ use progress_executor::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::support::{DEADLINE, NewFile, eventually, within_deadline};
+use crate::support::{DEADLINE, NewFile, eventually, threads_of, within_deadline};
 
 /// A test that looks at all threads of this process runs alone.
 static PROCESS: RwLock<()> = RwLock::new(());
@@ -323,9 +323,9 @@ fn count_until_told(meeting: Meeting, progress: &Updater) -> TaskResult<()> {
 /// tests.
 fn wake_ups(process: u32) -> u64 {
     let mut count = 0;
-    for thread in fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+    for thread in threads_of(process).unwrap() {
         // It may have ended.
-        let Ok(status) = fs::read_to_string(thread.unwrap().path().join("status")) else { continue };
+        let Ok(status) = fs::read_to_string(thread.join("status")) else { continue };
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
         let name = field("Name:");
         let is_ours = name.starts_with("progress-") || name.starts_with("page");

@@ -5,6 +5,10 @@
 
 #![cfg(target_os = "linux")]
 
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "it/support.rs"]
+mod support;
+
 use std::fs;
 use std::process;
 use std::sync::Arc;
@@ -18,6 +22,8 @@ use progress_executor::{
     WorkerExit,
 };
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::threads_of;
 
 /// How many tasks there are for each worker that is killed.
 const TASKS_PER_KILL: u64 = 40;
@@ -64,15 +70,15 @@ impl Random {
 
 /// The children of this process that have not been reaped.
 fn children() -> Vec<u32> {
-    let tasks = fs::read_dir("/proc/self/task").unwrap();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let threads = threads_of(process::id()).unwrap();
+    let lists = threads.iter().filter_map(|thread| fs::read_to_string(thread.join("children")).ok());
     lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
 }
 
 fn has_threads() -> bool {
-    let tasks = fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.into_iter().any(|name| name.starts_with("progress-"))
+    let threads = threads_of(process::id()).unwrap();
+    let mut names = threads.iter().filter_map(|thread| fs::read_to_string(thread.join("comm")).ok());
+    names.any(|name| name.starts_with("progress-"))
 }
 
 fn count_descriptors() -> usize {

@@ -9,14 +9,14 @@ mod support;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{fs, iter};
+use std::{fs, iter, process};
 
 use progress_executor::{
     ExecutorExt, ProcessPoolExecutor, SyncExecutor, TaskError, TaskErrorKind, TaskResult, ThreadPoolExecutor, Updater,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::{eventually, within_deadline};
+use crate::support::{eventually, threads_of, within_deadline};
 
 progress_executor::test_worker!(double);
 
@@ -52,8 +52,8 @@ impl TakenThreads {
 }
 
 fn thread_names() -> impl Iterator<Item = String> {
-    let tasks = fs::read_dir("/proc/self/task").unwrap();
-    tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+    let threads = threads_of(process::id()).unwrap();
+    threads.into_iter().filter_map(|thread| fs::read_to_string(thread.join("comm")).ok())
 }
 
 /// The threads of this test, and those that it has started and that have no other name yet.

@@ -8,6 +8,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use progress_executor::{
     ExecutorExt, Job, SyncExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
 };
 
-use crate::support::{count, within_deadline};
+use crate::support::{count, threads_of, within_deadline};
 
 /// A thread of this process.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,19 +30,19 @@ struct Thread {
 
 /// The threads of this process, by id.
 fn threads() -> BTreeMap<String, Thread> {
-    let tasks = fs::read_dir("/proc/self/task").unwrap();
-    tasks
-        .filter_map(|task| {
-            let task = task.ok()?;
-            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+    let threads = threads_of(process::id()).unwrap();
+    threads
+        .into_iter()
+        .filter_map(|thread| {
+            let stat = fs::read_to_string(thread.join("stat")).ok()?;
             let (head, fields) = stat.rsplit_once(')')?;
             let name = head.split_once('(')?.1.to_string();
             let fields: Vec<&str> = fields.split_whitespace().collect();
             let ticks = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
-            let status = fs::read_to_string(task.path().join("status")).ok()?;
+            let status = fs::read_to_string(thread.join("status")).ok()?;
             let switches = status.lines().filter(|line| line.contains("ctxt_switches"));
             let switches = switches.filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum();
-            Some((task.file_name().into_string().ok()?, Thread { name, ticks, switches }))
+            Some((thread.file_name()?.to_str()?.into(), Thread { name, ticks, switches }))
         })
         .collect()
 }

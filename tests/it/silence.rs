@@ -19,7 +19,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, getpid, kill_pro
 use crate::contract::{count_forever, sleep_for_ever};
 use crate::crashes::process_id;
 use crate::processes::hold;
-use crate::support::{NewFile, count, eventually, has_process, is_stopped, within_deadline};
+use crate::support::{NewFile, count, eventually, has_process, is_stopped, threads_of, within_deadline};
 
 /// How long a stopped worker may take beyond the grace period, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -233,12 +233,12 @@ fn tasks_run_on_a_thread_of_their_own() {
 
 /// How often the threads of a process have been woken so far.
 fn wake_ups(process: u32) -> u64 {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     let count = |status: String| -> u64 {
         let switches = status.lines().filter_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         switches.map(|count| count.trim().parse::<u64>().unwrap()).sum()
     };
-    threads.map(|thread| count(fs::read_to_string(thread.unwrap().path().join("status")).unwrap())).sum()
+    let threads = threads_of(process).unwrap();
+    threads.iter().map(|thread| count(fs::read_to_string(thread.join("status")).unwrap())).sum()
 }
 
 #[test]

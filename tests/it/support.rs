@@ -1,6 +1,6 @@
 //! Helpers for the tests.
 
-use std::fs::{self, DirEntry};
+use std::fs;
 use std::future::Future;
 use std::io;
 use std::iter;
@@ -249,10 +249,23 @@ pub(crate) fn has_process(id: u32) -> bool {
     rustix::process::test_kill_process(Pid::from_raw(id as i32).unwrap()).is_ok()
 }
 
+/// The directories below `/proc` for the threads of this process.
+pub(crate) fn threads_of(process: u32) -> io::Result<Vec<PathBuf>> {
+    // The listing breaks off where a thread ends meanwhile.
+    loop {
+        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+        let count = status.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse::<usize>().ok());
+        let threads = fs::read_dir(format!("/proc/{process}/task"))?.map(|thread| Ok(thread?.path()));
+        let threads: Vec<_> = threads.collect::<io::Result<_>>()?;
+        if count.is_some_and(|count| threads.len() >= count) {
+            return Ok(threads);
+        }
+    }
+}
+
 /// Whether this process is stopped. Its threads stop one after the other; the process is stopped once all of them are.
 pub(crate) fn is_stopped(process: u32) -> bool {
-    let stands_still = |thread: io::Result<DirEntry>| {
-        thread.and_then(|thread| fs::read_to_string(thread.path().join("stat"))).is_ok_and(|text| text.contains(") T "))
-    };
-    fs::read_dir(format!("/proc/{process}/task")).is_ok_and(|mut threads| threads.all(stands_still))
+    let stands_still =
+        |thread: &PathBuf| fs::read_to_string(thread.join("stat")).is_ok_and(|text| text.contains(") T "));
+    threads_of(process).is_ok_and(|threads| threads.iter().all(stands_still))
 }
