@@ -77,7 +77,7 @@ pub enum WorkerId {
     Process {
         /// Its process id on the machine it runs on.
         id: u32,
-        /// The name of that machine, if it is another one.
+        /// The name of that machine, if a [launcher](crate::Launcher) has started it.
         host: Option<Arc<str>>,
     },
 }

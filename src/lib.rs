@@ -154,8 +154,8 @@
 //!
 //! # Features
 //!
-//! - `processes`, on by default: [`ProcessPoolExecutor`]. Without it, neither worker processes nor their dependencies
-//!   (`rmp-serde`, `rustix`, `vm-memory`) are built.
+//! - `processes`, on by default: [`ProcessPoolExecutor`]. Without it, neither worker processes nor what only they need
+//!   (`rmp-serde`, `vm-memory`) are built.
 //! - `cluster`: workers that connect to the program, started by one command (`Launcher::bulk`).
 //! - `indicatif`: bars on the terminal for tasks, groups and maps (`TaskGroup::show_bars`), and [`ProgressBar`] for
 //!   `indicatif::ProgressBar`.

@@ -93,7 +93,7 @@ impl PartialEq for Origin {
 /// Compensates for rounding errors in sums of fractions, and in hundredths that are computed from them.
 pub(crate) const ROUNDING: f64 = 1e-9;
 /// The largest number below 1.
-const ALMOST_ONE: f64 = 1.0 - f64::EPSILON / 2.0;
+pub(crate) const ALMOST_ONE: f64 = 1.0 - f64::EPSILON / 2.0;
 
 impl ProgressState {
     /// The state of a task before anything has happened.

@@ -332,8 +332,8 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CancelCause {
-    /// [`cancel`](crate::ProgressFuture::cancel) was called, on the future or a
-    /// [`Canceller`](crate::Canceller).
+    /// [`cancel`](crate::ProgressFuture::cancel) was called, on the future, a [`Canceller`](crate::Canceller), or its
+    /// [group](crate::TaskGroup::cancel).
     Requested,
     /// Its future was dropped.
     Dropped,

@@ -52,8 +52,8 @@ pub struct ExecutorFn<F> {
 }
 
 impl<F> ExecutorFn<F> {
-    /// Sets the maximum number of jobs that run at the same time: a [`map`](crate::ExecutorExt::map) keeps twice as
-    /// many in flight. 0 means 1.
+    /// Sets the maximum number of jobs that run at the same time, which a [`map`](crate::ExecutorExt::map) sizes its buffer by.
+    /// 0 means 1.
     ///
     /// # Examples
     ///

@@ -348,8 +348,8 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     }
 
     /// A new receiver of the [progress](Self::progress): it yields the current one, then changes, at most one per
-    /// report interval, always the newest. It is closed after the last one, when every input has been taken and every
-    /// task has ended, or when the stream was dropped.
+    /// report interval, always the newest. It is closed after the last one, when every task has ended, and every input
+    /// has been taken or the stream was dropped.
     ///
     /// # Examples
     ///

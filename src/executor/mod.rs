@@ -65,7 +65,8 @@ pub trait Executor: Send + Sync {
     /// An executor that cannot run the job drops it.
     fn execute(&self, job: Job);
 
-    /// The maximum number of jobs that run at the same time.
+    /// The maximum number of jobs that run at the same time: 1 unless this is implemented. A [`map`](ExecutorExt::map) keeps as
+    /// many of them in flight as that needs.
     ///
     /// # Examples
     ///
@@ -122,8 +123,11 @@ delegate!(&E, Box<E>, Arc<E>);
 /// with executors whose workers are other processes. [`ThreadPoolExecutor`](crate::ThreadPoolExecutor) and
 /// [`SyncExecutor`](crate::SyncExecutor) also have methods of the same names without that condition.
 ///
+/// With this trait in scope, a call on an `Arc` of one of these finds the method of the trait: `(*executor).submit(..)` calls that
+/// of the executor.
+///
 /// Submitting never panics or returns an error: what goes wrong is the outcome of the future. It does not block either, except
-/// for up to 5 s where the system cannot start the first thread of a [`ThreadPoolExecutor`](crate::ThreadPoolExecutor).
+/// for up to 5 s where the system cannot start the first thread of a pool, or the one that watches [deadlines](TaskBuilder::deadline).
 ///
 /// # Examples
 ///

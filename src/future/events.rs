@@ -104,7 +104,7 @@ pin_project! {
 }
 
 impl<T> ProgressFuture<T> {
-    /// A stream of the task's progress that ends with its outcome.
+    /// A stream of the task's progress that ends with its outcome. If that was taken before, the stream is empty.
     ///
     /// # Examples
     ///

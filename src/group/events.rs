@@ -91,6 +91,7 @@ pub struct GroupEvents<T> {
     /// What the stream yields next, and then the outcome in `ended`.
     feed: Arc<Feed<GroupProgress>>,
     ended: Option<(TaskId, Result<T, TaskError>)>,
+    is_terminated: bool,
 }
 
 impl<T> TaskGroup<T> {
@@ -120,7 +121,7 @@ impl<T> TaskGroup<T> {
             let now = self.progress();
             self.show_to(Box::new(feed.clone()), now.clone());
             feed.set(now);
-            return GroupEvents { group: self, feed, ended: None };
+            return GroupEvents { group: self, feed, ended: None, is_terminated: false };
         }
         let is_alone = self.callbacks.is_none();
         // It is shown all that waits to be shown, in order and up to the present. A state that is read here could be newer than
@@ -130,7 +131,7 @@ impl<T> TaskGroup<T> {
             // Calls nothing else.
             callbacks.catch_up();
         }
-        GroupEvents { group: self, feed, ended: None }
+        GroupEvents { group: self, feed, ended: None, is_terminated: false }
     }
 }
 
@@ -165,6 +166,8 @@ impl<T> GroupEvents<T> {
     /// # });
     /// ```
     pub fn get_mut(&mut self) -> &mut TaskGroup<T> {
+        // Whatever is added, it has yet to be read.
+        self.is_terminated = false;
         &mut self.group
     }
 }
@@ -175,19 +178,22 @@ impl<T> Stream for GroupEvents<T> {
     type Item = GroupEvent<T>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { group, feed, ended } = &mut *self;
+        let Self { group, feed, ended, is_terminated } = &mut *self;
         let poll = || group.poll_next_unpin(cx);
         let show = |news| match news {
             News::Snapshot(progress) => GroupEvent::Progress(progress),
             News::Line(line) => GroupEvent::Line(line.task, line.text.to_string()),
         };
-        poll_event(feed, ended, poll, show, |(id, outcome)| GroupEvent::Ended(id, outcome))
+        let event = poll_event(feed, ended, poll, show, |(id, outcome)| GroupEvent::Ended(id, outcome));
+        *is_terminated = matches!(event, Poll::Ready(None));
+        event
     }
 }
 
+/// Terminated once it has yielded `None`, unless the group was [taken to be changed](GroupEvents::get_mut) since.
 impl<T> FusedStream for GroupEvents<T> {
     fn is_terminated(&self) -> bool {
-        self.feed.is_empty() && self.ended.is_none() && self.group.is_terminated()
+        self.is_terminated
     }
 }
 

@@ -542,7 +542,7 @@ impl<T> TaskGroup<T> {
     ///
     /// They are drawn where the group is polled, at most 20 times a second. A bar appears when its task starts and
     /// disappears when it ends; the last one stays, until it is [cleared](crate::GroupBars::clear). If standard error
-    /// is not a terminal, there is a line for each start and each end instead.
+    /// is not a terminal, there is a line for each start and each end instead, and one for the whole group at the end.
     ///
     /// # Examples
     ///

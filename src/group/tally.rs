@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::group::progress::GroupProgress;
 use crate::group::run_times::RunTimes;
 use crate::id::TaskId;
-use crate::progress::{ProgressState, Status};
+use crate::progress::{ALMOST_ONE, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
 use crate::task::TaskRef;
 use crate::task::items::ItemReading;
@@ -160,6 +160,11 @@ impl Sums {
         }
     }
 
+    /// Whether all work is done.
+    fn is_complete(&self) -> bool {
+        self.unknown == 0 && self.done >= self.work.saturating_mul(ONE as i128)
+    }
+
     fn total(&self) -> Option<u64> {
         let is_known = self.unknown == 0 && self.counts.tasks() > 0;
         is_known.then(|| saturated(self.work))
@@ -297,6 +302,11 @@ impl Tally {
         if self.are_moved_abandoned { self.sums.moved } else { 0 }
     }
 
+    /// Whether this many inputs are done.
+    fn have_done(&self, inputs: u64) -> bool {
+        self.sums.done + self.abandoned() as i128 * ONE as i128 >= i128::from(inputs) * ONE as i128
+    }
+
     /// The fraction that is done of this many inputs.
     fn fraction_of(&self, inputs: u64) -> f64 {
         let done = self.sums.done as f64 / ONE as f64 + self.abandoned() as f64;
@@ -348,9 +358,13 @@ impl Tally {
 
     /// How far the tasks have come, by the last states that they have shown.
     pub(crate) fn known(&mut self) -> GroupProgress {
-        let (total, fraction) = match self.unit {
-            Unit::OfTasks => (self.sums.total(), self.sums.fraction()),
-            Unit::Inputs(inputs) => (inputs, inputs.map(|inputs| self.fraction_of(inputs))),
+        let (total, fraction, is_complete) = match self.unit {
+            Unit::OfTasks => (self.sums.total(), self.sums.fraction(), self.sums.is_complete()),
+            Unit::Inputs(inputs) => (
+                inputs,
+                inputs.map(|inputs| self.fraction_of(inputs)),
+                inputs.is_some_and(|inputs| self.have_done(inputs)),
+            ),
         };
         let computed = fraction.unwrap_or_default();
         self.peak = if mem::take(&mut self.has_grown) { computed } else { self.peak.max(computed) };
@@ -358,7 +372,8 @@ impl Tally {
             n: saturated(self.sums.n + self.abandoned() as i128),
             total,
             elapsed: Duration::from_nanos(self.clock.read().elapsed()),
-            fraction: fraction.map(|_| self.peak),
+            // Neither rounding nor a task that begins anew may show what is not complete as such.
+            fraction: fraction.map(|_| if is_complete { self.peak } else { self.peak.min(ALMOST_ONE) }),
             ..self.counts()
         }
     }

@@ -71,7 +71,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Dropping the pool, pressing Ctrl-C or killing the program revokes whatever is still queued.
+//! [`shutdown_now`](crate::ProcessPoolExecutor::shutdown_now), pressing Ctrl-C or killing the program revokes whatever is still
+//! queued; so does dropping the pool, once no task waits.
 //!
 //! # Machines with `ssh`
 //!

@@ -24,7 +24,8 @@
 //! its responsibility.
 //!
 //! A program becomes a worker by its arguments. So whoever may choose all arguments of a program that runs under another account,
-//! as a rule of `sudo` may allow, can have it call the registered functions there with any input.
+//! as a rule of `sudo` may allow, can do anything there: call the registered functions with any input, and, with the arguments of a
+//! launched worker, choose its environment, such as `LD_PRELOAD`. Let such a rule name the arguments.
 //!
 //! Another build of the program is refused before it gets a task, since the same bytes might mean something else there.
 //!

@@ -123,7 +123,8 @@ impl ProcessPoolBuilder {
     /// How long a task that was cancelled, or that has exceeded a limit, may take to notice; 5 s by default. After that, its
     /// process is killed.
     ///
-    /// A task that has noticed may take as long as it needs to clean up.
+    /// It has noticed once a call has returned [`Cancelled`](crate::Cancelled); [`is_cancelled`](crate::Updater::is_cancelled) is not
+    /// enough. A task that has noticed may take as long as it needs to clean up.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.settings.cancel_grace = grace;
         self

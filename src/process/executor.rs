@@ -191,7 +191,8 @@ impl ProcessPoolExecutor {
     /// have ended.
     ///
     /// This takes no longer than the [grace period](crate::ProcessPoolBuilder::cancel_grace), unless a task that has noticed its
-    /// cancellation takes longer to clean up, or a [launcher](crate::Launcher) to end its job, for which it has 20 s.
+    /// cancellation takes longer to clean up, a [launcher](crate::Launcher) to end its job, for which it has 20 s, or the system
+    /// to start or to end a process, for which it has 5 and 20 s.
     ///
     /// # Examples
     ///

@@ -66,7 +66,7 @@ pub struct WorkersStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerStatus {
-    /// The number of a [launched](crate::Launcher) worker: what `{index}` stands for.
+    /// The number of a [launched](crate::Launcher) worker: what `{index}` stands for. 0 for others.
     pub index: usize,
     /// The machine that it runs on, or the Slurm node.
     pub host: String,

@@ -65,9 +65,14 @@ pub(crate) fn block_for<F: Future + Unpin>(future: &mut F, timeout: Option<Durat
     sleeper.set_deadline(timeout);
     let waker = Waker::from(sleeper.clone());
     let mut reactor = None;
+    let mut is_late = false;
     let output = loop {
         if let Poll::Ready(output) = poll_hearing(future, &waker, &mut reactor) {
             break Some(output);
+        }
+        // Each poll may take a while, and find the future woken again.
+        if is_late {
+            break None;
         }
         match &reactor {
             Some(reactor) => sleeper.react(reactor),
@@ -76,6 +81,7 @@ pub(crate) fn block_for<F: Future + Unpin>(future: &mut F, timeout: Option<Durat
         if !sleeper.wait() {
             break None;
         }
+        is_late = sleeper.time_left() == Some(Duration::ZERO);
     };
     keep_sleeper(sleeper);
     output

@@ -52,7 +52,11 @@ pub(crate) fn checkpoint(task: &TaskRef, context: &Context, bits: u32) -> Result
 #[cold]
 pub(crate) fn is_to_end(task: &TaskRef, context: &Context) -> bool {
     handle_request(task, context);
-    task.core.state.peek() & (state::CANCEL | state::ENDED) != 0
+    let word = task.core.state.peek();
+    if word & state::PROBE != 0 {
+        answer_probe(&task.core);
+    }
+    word & (state::CANCEL | state::ENDED) != 0
 }
 
 /// In a worker process: cancels the task if the program has requested that in the memory that both share.

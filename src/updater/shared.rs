@@ -157,7 +157,7 @@ impl SharedUpdater {
     #[inline]
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.core.get().needs_attention(state::CANCEL | state::ENDED)
+        self.core.get().needs_attention(state::CANCEL | state::ENDED | state::PROBE)
             && checkpoint::is_to_end(self.task(), &self.context)
     }
 

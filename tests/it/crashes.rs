@@ -376,7 +376,12 @@ fn values_of_every_size_cross() {
     within_deadline(|| {
         let executor = ProcessPoolExecutor::new(2).unwrap();
         let sizes = [0, 1, 21, 32 * 1024 - 1, 32 * 1024, 65_535, 65_536, 65_537, 1 << 20, 100_000_000];
-        let bytes = |size| (0..size).map(|n: usize| (n % 251) as u8).collect::<Vec<u8>>();
+        let pattern: Vec<u8> = (0..251).collect();
+        let bytes = |size: usize| {
+            let mut bytes = pattern.repeat(size.div_ceil(pattern.len()));
+            bytes.truncate(size);
+            bytes
+        };
         let tasks: Vec<_> = sizes.iter().map(|&size| (size, executor.submit(echo_bytes, bytes(size)))).collect();
         for (size, task) in tasks {
             assert!(task.wait().unwrap() == bytes(size), "{size} bytes");

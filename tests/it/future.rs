@@ -1,11 +1,14 @@
 //! The future, polled by hand.
 
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::future::FusedFuture;
 use futures::select;
 use futures::stream::{FusedStream, StreamExt};
-use progress_executor::{Executor, ExecutorExt, Status, SyncExecutor, TaskEvent, TaskGroup, ThreadPoolExecutor};
+use progress_executor::{
+    Executor, ExecutorExt, GroupEvent, Status, SyncExecutor, TaskEvent, TaskGroup, ThreadPoolExecutor,
+};
 
 use crate::support::{Hand, count, gate, within_deadline};
 
@@ -224,6 +227,42 @@ fn a_callback_that_is_added_late_is_shown_where_the_task_stands() {
         task.wait().unwrap();
         assert_eq!(seen.try_recv(), Ok((3, Status::Running, 3, Status::Finished)));
     });
+}
+
+#[test]
+fn nobody_waits_for_longer_than_asked_although_callbacks_keep_the_thread_busy() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::builder().report_interval(Duration::ZERO).build();
+        let (more, next) = std::sync::mpsc::sync_channel(0);
+        let mut task = executor.spawn(move |progress| {
+            while next.recv().is_ok() {
+                progress.update(1)?;
+            }
+            Ok(())
+        });
+        let feed = more.clone();
+        // Once the task takes the second, it has shown the first: there is always news.
+        let show = move || (0..2).for_each(|_| feed.send(()).unwrap());
+        show();
+        task.add_progress_callback(move |_, _| show());
+        for timeout in [Duration::ZERO, Duration::from_millis(1)] {
+            assert!(task.wait_timeout(timeout).is_none());
+        }
+        task.cancel();
+        more.send(()).unwrap();
+    });
+}
+
+#[test]
+fn events_of_a_group_that_was_read_to_its_end_end_as_others() {
+    let mut group = TaskGroup::from_iter([SyncExecutor::new().spawn(|_| Ok(1))]);
+    assert_eq!(smol::block_on(group.by_ref().map(|(_, outcome)| outcome.unwrap()).collect::<Vec<_>>()), [1]);
+    let mut events = group.events();
+    assert!(matches!(smol::block_on(events.next()), Some(GroupEvent::Progress(_))));
+    assert!(!events.is_terminated(), "`select!` has yet to see the end");
+    assert!(smol::block_on(events.next()).is_none() && events.is_terminated());
+    events.get_mut().add(SyncExecutor::new().spawn(|_| Ok(2)));
+    assert!(!events.is_terminated() && smol::block_on(events.next()).is_some());
 }
 
 #[test]

@@ -699,6 +699,29 @@ fn a_large_input_takes_the_time_that_it_takes() {
 }
 
 #[test]
+fn a_task_is_not_run_again_although_the_news_of_its_start_is_lost_with_the_launcher() {
+    within_deadline(|| {
+        let (forwarder, log) = (NewFile::new(), NewFile::new());
+        let forward = format!("\"$@\" | sh -c 'echo $$ >\"{}\"; exec cat'", forwarder.path().display());
+        let pool = pool(script(&forward));
+        let worker = pool.submit(process_id, ()).wait().unwrap();
+        let forwarder: u32 = fs::read_to_string(forwarder.path()).unwrap().trim().parse().unwrap();
+        let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+        let launcher = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
+        stop(forwarder);
+        let task = pool.submit(append, (log.path(), "once".to_owned()));
+        let lines = || fs::read_to_string(log.path()).unwrap_or_default();
+        eventually("it has run", || lines() == "once\n");
+        signal(launcher, Signal::KILL);
+        let error = task.wait().unwrap_err();
+        signal(forwarder, Signal::KILL);
+        assert!(error.is_worker_lost(), "{error:?}");
+        pool.submit(count, 1).wait().unwrap();
+        assert_eq!(lines(), "once\n");
+    });
+}
+
+#[test]
 fn local_workers_are_listed_as_well() {
     within_deadline(|| {
         let pool = ProcessPoolExecutor::new(2).unwrap();

@@ -424,6 +424,10 @@ fn calls_of_parts_and_of_other_threads_keep_a_task_alive() {
         let executor = ThreadPoolExecutor::new(1);
         let split = |input, progress: &Updater| check_for(input, &progress.split(1));
         never_stalls(|input, limit| executor.task(split, input).stall_timeout(limit).submit());
+        let ask = |input, progress: &Updater| {
+            keep_calling(input, || (!progress.is_cancelled()).then_some(()).ok_or(Cancelled))
+        };
+        never_stalls(|input, limit| executor.task(ask, input).stall_timeout(limit).submit());
         let share = |input, progress: &Updater| {
             let shared = progress.shared();
             let call = || shared.update(0).and_then(|()| shared.sleep(Duration::from_millis(1)));

@@ -60,8 +60,8 @@ use limits::{check_later, see_the_deadline_move};
 use odd_code::{deepen, fail_oddly, is_list, name_of, panic_oddly, turn_round};
 use partial::take_a_part;
 use processes::{
-    append, clean_up_slowly, fail_with_sources, generic, hold, make_large, nest, spin, spin_with_a_child,
-    spin_with_a_message, surroundings,
+    append, clean_up_slowly, fail_with_sources, generic, hold, leave_a_writer, make_large, nest, spin,
+    spin_with_a_child, spin_with_a_message, surroundings,
 };
 use retries::{announce_and_hold, announce_and_listen, burn, burn_and_sum, burn_slowly};
 use silence::{exit_and_leave_a_child, leave_a_child_behind, print_without_an_end, thread_name};
@@ -110,6 +110,7 @@ progress_executor::test_worker!(
     hold,
     initialize,
     leave_a_child_behind,
+    leave_a_writer,
     length,
     make_large,
     name_of,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use progress_executor::{
     CancelCause, ExecutorExt, ProcessPoolExecutor, ProgressFuture, Status, TaskErrorKind, TaskResult, Triggers,
-    Updater, WorkerExit,
+    Updater, WorkerExit, WorkerOutput,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -74,6 +74,22 @@ pub(crate) fn append((file, line): (PathBuf, String), _: &Updater) -> TaskResult
     let mut file = fs::OpenOptions::new().append(true).open(file)?;
     writeln!(file, "{line}")?;
     Ok(process::id())
+}
+
+/// Leaves a process behind that writes for as long as somebody reads it.
+pub(crate) fn leave_a_writer((): (), _: &Updater) -> TaskResult<()> {
+    Command::new("sh").args(["-c", "exec yes"]).spawn()?;
+    Ok(())
+}
+
+#[test]
+fn a_process_that_writes_for_ever_holds_up_no_shutdown() {
+    within_deadline(|| {
+        let output = WorkerOutput::lines(|_| {});
+        let pool = ProcessPoolExecutor::builder().max_workers(1).output(output).build().unwrap();
+        pool.submit(leave_a_writer, ()).wait().unwrap();
+        pool.shutdown().wait();
+    });
 }
 
 pub(crate) fn surroundings((): (), _: &Updater) -> TaskResult<Surroundings> {

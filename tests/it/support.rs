@@ -20,7 +20,7 @@ use rustix::process::Pid;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Longer than [`DEADLINE`], so that a wait that hangs can first say what it waited for.
-const TEST_DEADLINE: Duration = Duration::from_secs(120);
+const TEST_DEADLINE: Duration = Duration::from_secs(300);
 
 /// A task that counts to `n`.
 pub(crate) fn count(n: u64, progress: &Updater) -> TaskResult<u64> {

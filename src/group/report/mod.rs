@@ -195,7 +195,8 @@ impl GroupReport {
         }
     }
 
-    /// Every task that has started or ended, in the order in which they were submitted.
+    /// Every task that has started or ended, in the order in which they were submitted, except for those that are
+    /// [omitted](Self::omitted).
     ///
     /// # Examples
     ///
@@ -235,7 +236,8 @@ impl GroupReport {
         self.pending
     }
 
-    /// How many ended tasks are not listed, because there were too many: of a map, only the latest 10,000 inputs are.
+    /// How many ended tasks are not listed, because there were too many: a group keeps the latest 131,072 of them, a map the
+    /// latest 10,000.
     ///
     /// # Examples
     ///

@@ -246,6 +246,9 @@ impl Driver {
         let listening = self.listen(worker, &peer);
         if listening.is_err() {
             peer.abandon();
+            if peer.process.child().is_some() {
+                self.linger(worker, Termination::killed(Instant::now()));
+            }
         }
         if peer.process.child().is_some_and(|child| listening.is_err() || child.pidfd().is_none()) {
             self.unwatched.insert(worker);
@@ -412,6 +415,9 @@ impl Driver {
         }
         self.drain_last(worker);
         let Some(peer) = self.peers.remove(&worker) else { return };
+        if !peer.is_asked && peer.process.is_cut_off() {
+            self.tell(Event::Severed(worker, false));
+        }
         self.unwatched.remove(worker);
         self.lingering.remove(&worker);
         if !peer.is_severed {
@@ -427,6 +433,7 @@ impl Driver {
         // A launcher that had to be asked has not left by itself, and neither may what it was waiting for.
         let is_leaving = peer.is_leaving && !peer.is_asked;
         peer.process.into_child().into_iter().for_each(|child| self.clean_up(child, is_launcher, is_leaving));
+        self.count_lingering();
         let end = (!peer.is_given_up).then_some(end);
         #[cfg(feature = "cluster")]
         let end = match peer.crew {
@@ -485,17 +492,30 @@ impl Driver {
             peer.process.child().into_iter().for_each(ChildProcess::kill);
             Termination::killed(now)
         };
-        self.lingering.insert(worker, ending);
         let end = peer.end(WorkerExit::Unknown);
+        self.linger(worker, ending);
         self.tell_gone(worker, end);
         // It may still connect, or its connection may never end.
         self.sever(worker, None);
     }
 
+    fn linger(&mut self, worker: WorkerId, ending: Termination) {
+        self.lingering.insert(worker, ending);
+        self.count_lingering();
+    }
+
+    /// Tells those who wait for the shutdown of the pool, which has ended only without any that linger.
+    fn count_lingering(&self) {
+        let before = mem::replace(&mut self.pool.lock().lingering, self.lingering.len());
+        if self.lingering.len() < before {
+            self.pool.progress.notify(usize::MAX);
+        }
+    }
+
     /// Ends launchers and processes whose time is over.
     fn escalate_lingering(&mut self) {
         let now = Instant::now();
-        let had_any = !self.killed_launchers.is_empty();
+        let (had_any, had_lingering) = (!self.killed_launchers.is_empty(), !self.lingering.is_empty());
         let mut next = self.killed_launchers.sweep(now);
         if had_any && self.killed_launchers.is_empty() {
             // Nothing else may be left to do, which is checked after this turn: so do not wait in it.
@@ -506,6 +526,9 @@ impl Driver {
             next = next.into_iter().chain(due).min();
             due.is_some()
         });
+        if had_lingering {
+            self.count_lingering();
+        }
         // The timer was cleared when it was due: set it again.
         next.into_iter().for_each(|until| self.pool.look_by(until));
     }
@@ -519,5 +542,61 @@ impl Driver {
         }
         drop(received);
         self.tell_locked(self.pool.lock_without(worker), Event::Gone(worker, end));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Driver, Peer, Poller};
+    use std::process::Command;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use rustix::process::{Pid, test_kill_process};
+
+    use crate::executor::shutdown::Drain;
+    use crate::process::pool::launch::Process;
+    use crate::process::pool::launch::child::ChildProcess;
+    use crate::process::pool::scheduler::slot::Settings;
+    use crate::process::pool::shared::{Drive, Pool};
+    use crate::process::protocol::channel::Channel;
+    use crate::process::settings::Launch;
+
+    fn pool() -> Arc<Pool> {
+        let settings = Settings {
+            max_workers: 1,
+            max_tasks: u64::MAX,
+            cancel_grace: Duration::ZERO,
+            idle_timeout: None,
+            start_timeout: None,
+            silence: Duration::MAX,
+            hosts: 1,
+            starts_all: false,
+            gives_ahead: false,
+        };
+        Pool::new(Launch::default(), settings)
+    }
+
+    #[test]
+    fn a_pool_has_ended_only_once_the_processes_that_it_has_given_up_have() {
+        let pool = pool();
+        let mut driver = Driver::new(pool.clone(), Arc::new(Poller::new().unwrap()));
+        pool.close();
+        assert!(pool.drain(), "it has no worker");
+
+        // It reads what nobody writes.
+        let (channel, theirs) = Channel::pair().unwrap();
+        let child = Command::new("cat").stdin(theirs).spawn().unwrap();
+        let id = Pid::from_child(&child);
+        let (child, ()) = ChildProcess::adopt(child, |_| Ok(())).unwrap();
+        let process = Process::Worker { child, program: 0, captured: None };
+        driver.admit(1, Peer::new(process, Arc::new(channel), &pool.launch));
+        driver.give_up(1);
+        assert!(!pool.drain(), "it is not reaped yet");
+        while !pool.drain() {
+            driver.turn(None);
+            pool.note_delivered();
+        }
+        assert!(test_kill_process(id).is_err(), "it is not reaped");
     }
 }

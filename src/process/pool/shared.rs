@@ -96,6 +96,8 @@ pub(super) struct State {
     pub(super) posted: Vec<Order>,
     /// How many workers were ordered whose start or failure the driver has not taken in yet.
     pub(super) unanswered: usize,
+    /// How many workers that the scheduler has forgotten still have time to end.
+    pub(super) lingering: usize,
     /// Workers that were started, or could not be, for the driver to take in.
     pub(super) arrivals: Vec<(WorkerId, Started)>,
     /// News of workers that are started together, for the driver.
@@ -128,6 +130,7 @@ impl Pool {
             is_cancelled: false,
             posted: Vec::new(),
             unanswered: 0,
+            lingering: 0,
             arrivals: Vec::new(),
             #[cfg(feature = "cluster")]
             crew_news: Vec::new(),
@@ -490,6 +493,7 @@ impl Drain for Pool {
         let mut state = self.lock();
         state.relay.take_if(|relay| relay.has_ended());
         state.scheduler.is_done()
+            && state.lingering == 0
             && self.backlog.is_empty()
             && !self.is_delivering.load(Ordering::SeqCst)
             && state.relay.is_none()

@@ -17,7 +17,7 @@ pub(crate) struct ChildProcess {
 impl ChildProcess {
     /// Takes over a process that was just started, and sets something up for it. If that fails, kills and reaps the
     /// process.
-    pub(super) fn adopt<T>(
+    pub(in crate::process::pool) fn adopt<T>(
         mut child: Child,
         set_up: impl FnOnce(&mut Child) -> io::Result<T>,
     ) -> io::Result<(Self, T)> {

@@ -92,6 +92,11 @@ impl Launched {
         &self.errors
     }
 
+    /// The process id of its worker, once that has said it.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.site.origin.as_ref().map(|origin| origin.pid)
+    }
+
     /// Notes that the launcher has ended.
     pub(super) fn leave(&self) {
         if !self.is_member {

@@ -475,6 +475,14 @@ impl Process {
         matches!(self, Self::Launcher { .. })
     }
 
+    /// Whether it is a launcher that was killed, and not replaced by its worker before: it may not have passed on all
+    /// that the worker had said.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let Self::Launcher { child, launched } = self else { return false };
+        let is_worker = launched.pid().and_then(|pid| i32::try_from(pid).ok()) == Some(child.number());
+        !is_worker && matches!(child.exit(), Some(WorkerExit::Signal(_)))
+    }
+
     pub(super) fn launched(&self) -> Option<&Launched> {
         match self {
             Self::Worker { .. } => None,

@@ -51,8 +51,8 @@ struct Said {
     left: VecDeque<Left>,
     /// Whether what is written now is dropped.
     is_muted: bool,
-    /// Whether its process is gone, so that what others may still write to it is dropped.
-    is_left: bool,
+    /// How much is still to be read, once its process is gone: what others write after that is dropped.
+    rest: Option<usize>,
     is_over: bool,
 }
 
@@ -129,7 +129,7 @@ impl LineStream {
             waiting: 0,
             left: VecDeque::new(),
             is_muted: false,
-            is_left: false,
+            rest: None,
             is_over: false,
         };
         Ok(Arc::new(Self { fd, stream, writers, said: Mutex::new(said) }))
@@ -195,7 +195,8 @@ impl LineStream {
 
     /// Notes that its process is gone, and writes nothing more.
     pub(crate) fn leave(&self) {
-        self.lock().is_left = true;
+        let mut said = self.lock();
+        said.rest.get_or_insert(self.unread());
     }
 
     /// Reads all that was written so far, even what there is no room for.
@@ -226,14 +227,16 @@ impl LineStream {
             return 0;
         }
         let most = said.left.front().map_or(most, |left| left.bytes.min(most));
+        let most = said.rest.map_or(most, |rest| rest.min(most));
         let mut bytes = vec![0; most.min(ROOM)];
         match retry_on_intr(|| rustix::io::read(&self.fd, &mut *bytes)) {
             Ok(len @ 1..) => {
                 self.take_in(said, &bytes[..len]);
                 self.take_off(said, len);
+                said.rest = said.rest.map(|rest| rest - len);
                 len
             }
-            Err(Errno::AGAIN) if !said.is_left => 0,
+            Err(Errno::AGAIN) if said.rest.is_none() => 0,
             Ok(0) | Err(_) => {
                 self.finish_line(said);
                 said.is_over = true;
@@ -323,7 +326,7 @@ impl LineStream {
     /// Whether there is something to be done that polling the descriptor does not show.
     pub(super) fn has_news(&self) -> bool {
         let said = self.lock();
-        !said.lines.is_empty() || said.is_left
+        !said.lines.is_empty() || said.rest.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, Said> {

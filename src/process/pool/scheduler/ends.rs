@@ -110,7 +110,7 @@ impl<K: Types> Scheduler<K> {
 
     /// Counts a worker that was ready, and has ended before it began a task.
     pub(super) fn ended_unused(&mut self, exit: K::Exit) {
-        if self.starts.note_unused(self.now) {
+        if self.starts.note_unused(self.now) && !self.has_others() {
             self.give_up_on_queue(K::Failure::lost(exit));
         }
     }
@@ -140,11 +140,15 @@ impl<K: Types> Scheduler<K> {
         // What has failed on some hosts may succeed on another.
         let has_failed_on_all = !matches!(worth, Worth::Rounds(_)) || self.seats.has_failed_everywhere();
         let is_hopeless = self.starts.fail(worth, begun, self.now) && has_failed_on_all;
-        let has_others = self.slots.values().any(|slot| slot.is_starting() || slot.serving().is_some());
-        if is_hopeless && !has_others {
+        if is_hopeless && !self.has_others() {
             self.starts.begin_anew();
             self.give_up_on_queue(failure);
         }
+    }
+
+    /// Whether some worker may still take what is queued.
+    fn has_others(&self) -> bool {
+        self.slots.values().any(|slot| slot.is_starting() || slot.serving().is_some())
     }
 
     /// No worker can be started, and nothing will try again: all tasks fail, paused ones too.
@@ -181,7 +185,7 @@ impl<K: Types> Scheduler<K> {
             }
         }
         if is_over {
-            self.starts.hurry(self.now + KILL_TIMEOUT);
+            self.starts.hurry(self.now + GOODBYE_TIMEOUT);
         }
         while let Some(&worker) = self.idle.last().filter(|_| is_over) {
             self.dismiss(worker, self.goodbye_timeout());

@@ -133,8 +133,8 @@ pub(crate) enum Event<K: Types> {
     /// Whether the worker was found stopped.
     StopChecked(WorkerId, bool),
     Goodbye(WorkerId),
-    /// The worker's channel is closed (`true`), or has carried something malformed (`false`): then its last
-    /// messages are unknown.
+    /// The worker's channel is closed (`true`), or has carried something malformed or was cut off (`false`): then its
+    /// last messages are unknown.
     Severed(WorkerId, bool),
     /// The process is gone, and everything that it had sent was received.
     Gone(WorkerId, K::Exit),

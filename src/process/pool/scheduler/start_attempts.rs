@@ -58,6 +58,10 @@ impl StartAttempts {
 
     /// Counts the failure of an attempt that was begun at this time. Returns whether to give up.
     pub(super) fn fail(&mut self, worth: Worth, begun: Instant, now: Instant) -> bool {
+        if self.last_failure.is_some_and(|last| begun.saturating_duration_since(last) > RETRY_TIME) {
+            // Failures before others were not even tried for a while say nothing about now.
+            self.begin_anew();
+        }
         let is_of_same_round = self.last_failure.is_some_and(|last| begun <= last);
         if !(is_of_same_round && matches!(worth, Worth::Rounds(_))) {
             self.failed += 1;
@@ -87,4 +91,33 @@ impl StartAttempts {
 /// How long to wait before the next attempt, after this many failures.
 fn back_off(failed: u32) -> Duration {
     Duration::from_millis(10 << failed.min(7)).min(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StartAttempts;
+    use std::time::{Duration, Instant};
+
+    use crate::process::pool::scheduler::events::Worth;
+    use crate::sync::shortage::RETRY_TIME;
+
+    #[test]
+    fn failures_long_before_an_attempt_do_not_count() {
+        let (start, hour) = (Instant::now(), Duration::from_secs(3600));
+        for worth in [Worth::Attempts(3), Worth::Rounds(3)] {
+            let mut attempts = StartAttempts::default();
+            let mut fail = |at: Instant| attempts.fail(worth, at, at);
+            assert!(!fail(start) && !fail(start + RETRY_TIME));
+            assert!(!fail(start + hour) && !fail(start + hour + RETRY_TIME));
+            assert!(fail(start + hour + 2 * RETRY_TIME));
+        }
+        // An attempt may take long itself.
+        let mut attempts = StartAttempts::default();
+        let mut fail = |n| attempts.fail(Worth::Rounds(3), start + n * hour + RETRY_TIME, start + (n + 1) * hour);
+        assert!(!fail(0) && !fail(1) && fail(2));
+        let mut attempts = StartAttempts::default();
+        assert!(!attempts.fail(Worth::Patience, start, start));
+        assert!(!attempts.fail(Worth::Patience, start + hour, start + hour));
+        assert!(attempts.fail(Worth::Patience, start + hour + RETRY_TIME, start + hour + RETRY_TIME));
+    }
 }
