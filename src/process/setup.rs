@@ -21,6 +21,8 @@ use crate::sync::shortage::hinted;
 const MAX_DEPTH: u32 = 8;
 /// How long a worker on this machine may take to begin a task.
 const SILENCE: Duration = Duration::from_secs(1);
+/// The same behind a launcher, at least. A large input may pass slowly, and heartbeats tell whether the worker lives.
+const PASSAGE: Duration = Duration::from_secs(60);
 
 impl ProcessPoolExecutor {
     pub(crate) fn set_up(settings: PoolSettings) -> Result<Self, ProcessPoolError> {
@@ -46,7 +48,7 @@ impl ProcessPoolExecutor {
             cancel_grace: settings.cancel_grace,
             idle_timeout: settings.idle_timeout,
             start_timeout: if launch.launcher.is_local() { Some(START) } else { launch.launcher.start_limit() },
-            silence: launch.launcher.heartbeat_interval().map_or(SILENCE, |interval| 3 * interval),
+            silence: launch.launcher.heartbeat_interval().map_or(SILENCE, |interval| (3 * interval).max(PASSAGE)),
             hosts: launch.launcher.host_count(),
             #[cfg(feature = "cluster")]
             starts_all: launch.launcher.is_bulk(),

@@ -684,13 +684,14 @@ fn a_worker_whose_time_is_over_once_it_is_ready_is_an_error() {
 #[test]
 fn a_large_input_takes_the_time_that_it_takes() {
     within_deadline(|| {
-        // The input is passed on in pieces, so slowly that all of it takes longer than a worker may be silent.
-        let slow = "while dd bs=64k count=1 of=\"$0.piece\" 2>/dev/null && [ -s \"$0.piece\" ]; do cat \"$0.piece\"; sleep .15; done";
+        // The input is passed on in pieces, so slowly that all of it takes longer than a worker may be silent, as does
+        // what the last of these have taken in when there is nothing left to send.
+        let slow = "while dd bs=16k count=1 of=\"$0.piece\" 2>/dev/null && [ -s \"$0.piece\" ]; do cat \"$0.piece\"; sleep .1; done";
         let file = NewFile::new();
         let launcher = Launcher::command([
             "sh",
             "-c",
-            &format!("({slow}; rm \"$0.piece\") | \"$@\""),
+            &format!("cat | cat | cat | ({slow}; rm \"$0.piece\") | \"$@\""),
             &*file.path().to_string_lossy(),
         ]);
         let pool = pool(launcher.heartbeat(BEAT));
