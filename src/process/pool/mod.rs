@@ -13,6 +13,7 @@ pub(crate) mod driver;
 mod heartbeats;
 pub(crate) mod launch;
 pub(crate) mod leader;
+mod lingering;
 pub(crate) mod memories;
 mod outcome;
 pub(crate) mod output;
