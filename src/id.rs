@@ -77,7 +77,7 @@ pub enum WorkerId {
     Process {
         /// Its process id on the machine it runs on.
         id: u32,
-        /// The name of that machine, if a [launcher](crate::Launcher) has started it.
+        /// The name of that machine, if a [launcher](crate::Launcher) has started the worker.
         host: Option<Arc<str>>,
     },
 }

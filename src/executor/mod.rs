@@ -65,8 +65,8 @@ pub trait Executor: Send + Sync {
     /// An executor that cannot run the job drops it.
     fn execute(&self, job: Job);
 
-    /// The maximum number of jobs that run at the same time: 1 unless this is implemented. A [`map`](ExecutorExt::map) keeps as
-    /// many of them in flight as that needs.
+    /// The maximum number of jobs that run at the same time: 1 unless this is implemented. A [`map`](ExecutorExt::map) sizes its
+    /// buffer by it.
     ///
     /// # Examples
     ///

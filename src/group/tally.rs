@@ -179,7 +179,7 @@ impl Sums {
         let average = if work > 0.0 { work / known } else { 1.0 };
         let whole = work + average * unknown;
         let done = self.done as f64 / ONE as f64 + average * self.unknown_ended as f64;
-        Some(if whole > 0.0 { (done / whole).min(1.0) } else { 1.0 })
+        Some(if self.is_complete() { 1.0 } else { (done / whole).min(ALMOST_ONE) })
     }
 }
 
@@ -302,15 +302,10 @@ impl Tally {
         if self.are_moved_abandoned { self.sums.moved } else { 0 }
     }
 
-    /// Whether this many inputs are done.
-    fn have_done(&self, inputs: u64) -> bool {
-        self.sums.done + self.abandoned() as i128 * ONE as i128 >= i128::from(inputs) * ONE as i128
-    }
-
     /// The fraction that is done of this many inputs.
     fn fraction_of(&self, inputs: u64) -> f64 {
-        let done = self.sums.done as f64 / ONE as f64 + self.abandoned() as f64;
-        if inputs == 0 { 1.0 } else { (done / inputs as f64).min(1.0) }
+        let (done, whole) = (self.sums.done + self.abandoned() as i128 * ONE as i128, i128::from(inputs) * ONE as i128);
+        if done >= whole { 1.0 } else { (done as f64 / whole as f64).min(ALMOST_ONE) }
     }
 
     /// How many tasks or items have which status.
@@ -358,13 +353,9 @@ impl Tally {
 
     /// How far the tasks have come, by the last states that they have shown.
     pub(crate) fn known(&mut self) -> GroupProgress {
-        let (total, fraction, is_complete) = match self.unit {
-            Unit::OfTasks => (self.sums.total(), self.sums.fraction(), self.sums.is_complete()),
-            Unit::Inputs(inputs) => (
-                inputs,
-                inputs.map(|inputs| self.fraction_of(inputs)),
-                inputs.is_some_and(|inputs| self.have_done(inputs)),
-            ),
+        let (total, fraction) = match self.unit {
+            Unit::OfTasks => (self.sums.total(), self.sums.fraction()),
+            Unit::Inputs(inputs) => (inputs, inputs.map(|inputs| self.fraction_of(inputs))),
         };
         let computed = fraction.unwrap_or_default();
         self.peak = if mem::take(&mut self.has_grown) { computed } else { self.peak.max(computed) };
@@ -372,8 +363,8 @@ impl Tally {
             n: saturated(self.sums.n + self.abandoned() as i128),
             total,
             elapsed: Duration::from_nanos(self.clock.read().elapsed()),
-            // Neither rounding nor a task that begins anew may show what is not complete as such.
-            fraction: fraction.map(|_| if is_complete { self.peak } else { self.peak.min(ALMOST_ONE) }),
+            // A task that goes over its items once more is not complete, even if it was.
+            fraction: fraction.map(|computed| if computed < 1.0 { self.peak.min(ALMOST_ONE) } else { 1.0 }),
             ..self.counts()
         }
     }

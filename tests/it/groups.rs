@@ -646,32 +646,6 @@ impl Puppet {
     }
 }
 
-#[test]
-fn a_group_is_not_complete_while_something_is_left() {
-    within_deadline(|| {
-        let executor = ThreadPoolExecutor::new(1);
-        // A second pass over the same items, and one unit of more than a float can tell apart.
-        for (first, second) in [((5, 5), (0, 5)), ((0, 1 << 60), ((1 << 60) - 1, 1 << 60))] {
-            let (send, receive) = std::sync::mpsc::channel::<()>();
-            let mut group = TaskGroup::new();
-            group.add(executor.spawn(move |progress| {
-                for (n, total) in [first, second] {
-                    progress.set_counts(n, total)?;
-                    receive.recv()?;
-                }
-                Ok(progress.set_counts(second.1, second.1)?)
-            }));
-            eventually("the first pass", || group.progress().running == 1 && group.progress().n == first.0);
-            send.send(()).unwrap();
-            eventually("the second pass", || group.progress().n == second.0);
-            let fraction = group.progress().fraction().unwrap();
-            assert!(fraction < 1.0, "{fraction}");
-            send.send(()).unwrap();
-            group.join().wait().unwrap();
-        }
-    });
-}
-
 fn fraction(puppets: &[Puppet]) -> Option<f64> {
     let known: Vec<_> = puppets.iter().filter_map(Puppet::work).collect();
     let (work, done) = known.iter().fold((0, 0), |sum, task| (sum.0 + task.0, sum.1 + task.1));
@@ -1127,4 +1101,30 @@ fn updates_of_an_empty_group_end_with_it() {
     let updates = group.updates();
     drop(group);
     assert_eq!(rest(&updates), [GroupProgress::default()]);
+}
+
+#[test]
+fn a_group_is_not_complete_while_something_is_left() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::new(1);
+        // A second pass over the same items, and one unit of more than a float can tell apart.
+        for (first, second) in [((5, 5), (0, 5)), ((0, 1 << 60), ((1 << 60) - 1, 1 << 60))] {
+            let (send, receive) = std::sync::mpsc::channel::<()>();
+            let mut group = TaskGroup::new();
+            group.add(executor.spawn(move |progress| {
+                for (n, total) in [first, second] {
+                    progress.set_counts(n, total)?;
+                    receive.recv()?;
+                }
+                Ok(progress.set_counts(second.1, second.1)?)
+            }));
+            eventually("the first pass", || group.progress().running == 1 && group.progress().n == first.0);
+            send.send(()).unwrap();
+            eventually("the second pass", || group.progress().n == second.0);
+            let fraction = group.progress().fraction().unwrap();
+            assert!(fraction < 1.0, "{fraction}");
+            send.send(()).unwrap();
+            group.join().wait().unwrap();
+        }
+    });
 }

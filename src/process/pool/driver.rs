@@ -419,7 +419,6 @@ impl Driver {
             self.tell(Event::Severed(worker, false));
         }
         self.unwatched.remove(worker);
-        self.lingering.remove(&worker);
         if !peer.is_severed {
             self.poller.remove(peer.channel.as_fd());
         }
@@ -433,7 +432,9 @@ impl Driver {
         // A launcher that had to be asked has not left by itself, and neither may what it was waiting for.
         let is_leaving = peer.is_leaving && !peer.is_asked;
         peer.process.into_child().into_iter().for_each(|child| self.clean_up(child, is_launcher, is_leaving));
-        self.count_lingering();
+        if self.lingering.remove(&worker).is_some() {
+            self.count_lingering();
+        }
         let end = (!peer.is_given_up).then_some(end);
         #[cfg(feature = "cluster")]
         let end = match peer.crew {

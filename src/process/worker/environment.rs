@@ -57,8 +57,13 @@ fn receive(patience: Option<&Timespec>) -> Result<Surroundings, Box<dyn Error>> 
     let mut bytes = vec![0; HEAD];
     read_exact(&stdin, &mut bytes, patience).map_err(missing_input)?;
     let head = bytes.first_chunk().ok_or(WireError::NoHello)?;
-    bytes.resize(decoder.frame_len(head).map_err(other_input)?, 0);
-    read_exact(&stdin, &mut bytes[HEAD..], patience).map_err(missing_input)?;
+    let len = decoder.frame_len(head).map_err(other_input)?;
+    while bytes.len() < len {
+        // Memory is allocated as bytes arrive.
+        let start = bytes.len();
+        bytes.resize(len.min(2 * start), 0);
+        read_exact(&stdin, &mut bytes[start..], patience).map_err(missing_input)?;
+    }
     decoder.append(&bytes);
     match decoder.next_request() {
         Ok(Some(Request::Surroundings(surroundings))) => Ok(surroundings),
