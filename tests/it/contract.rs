@@ -343,8 +343,9 @@ pub(crate) fn keep_calling(
     let (mut last, mut longest, mut outcome) = (start, Duration::ZERO, Ok(()));
     while outcome.is_ok() && start.elapsed() < time {
         outcome = call();
-        longest = longest.max(last.elapsed());
-        last = Instant::now();
+        let now = Instant::now();
+        longest = longest.max(now - last);
+        last = now;
     }
     std::fs::write(file, serde_json::to_vec(&longest)?)?;
     Ok(outcome?)

@@ -200,13 +200,18 @@ pub(crate) fn with_time_enough<R>(limit: Duration, attempt: impl Fn(Duration) ->
 /// millisecond had to wait.
 pub(crate) fn longest_wait_during<R>(run: impl FnOnce() -> R) -> (R, Duration) {
     let (end, is_over) = mpsc::channel::<()>();
+    // Taken here, as the thread may have to wait before it begins, and after that until the end.
+    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
     let watcher = thread::spawn(move || {
-        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
-        while is_over.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
-            longest = longest.max(last.elapsed());
-            last = Instant::now();
+        loop {
+            let is_last = is_over.recv_timeout(Duration::from_millis(1)) != Err(RecvTimeoutError::Timeout);
+            let now = Instant::now();
+            longest = longest.max(now - last);
+            last = now;
+            if is_last {
+                return longest;
+            }
         }
-        longest
     });
     let result = run();
     drop(end);
