@@ -192,21 +192,22 @@ compile_error!("progress-executor blocks threads, as for tasks that sleep, which
 // - What happens when a task ends? `task::transitions::settle` tells its subscribers, its future and its executor.
 // - What would I write for a new executor? An `Executor` that runs the jobs it is given; `inline` is the smallest.
 
-// Plain data: a task's progress, its error, its id.
+// Plain data: a task's id and progress.
+mod id;
+
 mod progress;
 
-mod error;
+// What threads wait with: wakers, the timer, clocks.
+mod sync;
 
-mod id;
+// How a task fails.
+mod error;
 
 // JSON strings.
 mod json;
 
 // Values to bytes and back.
 mod codec;
-
-// What threads wait with: wakers, the timer, clocks.
-mod sync;
 
 // The state that both sides of a task share.
 mod task;
@@ -223,11 +224,11 @@ mod future;
 // Bars other than those on a screen.
 pub mod bars;
 
-// The executor traits, and maps.
-mod executor;
-
 // Many tasks as one.
 mod group;
+
+// The executor traits, and maps.
+mod executor;
 
 // The executors, which are independent of each other.
 mod inline;

@@ -1,6 +1,5 @@
-//! The synchronization primitives of the files that a model checks ([`state`](crate::task::state),
-//! [`counts`](crate::task::counts), [`waiter`](crate::sync::waiter), the leader of a process pool): `tests/model.rs`
-//! compiles those files again, with the primitives of `loom` instead.
+//! The synchronization primitives of the files that a model checks: `tests/model.rs` compiles those files again, with the
+//! primitives of `loom` instead.
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
