@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use event_listener::Event;
-
 use crate::error::CancelCause;
 use crate::executor::job::{Job, Refusal};
 use crate::executor::shutdown::{Drain, Shutdown};
 use crate::executor::{Executor, submit_methods};
 use crate::id::TaskId;
 use crate::run;
+use crate::sync::wakers::Wakers;
 use crate::task::context::Context;
 use crate::task::details::Owner;
 use crate::task::transitions;
@@ -53,7 +52,7 @@ pub struct SyncExecutor {
 #[derive(Default)]
 struct Shared {
     tasks: Mutex<Tasks>,
-    progress: Event,
+    waiting: Wakers,
 }
 
 #[derive(Default)]
@@ -161,14 +160,14 @@ impl Shared {
 
 impl Owner for Shared {
     fn changed(self: Arc<Self>, _task: TaskId) {
-        self.progress.notify(usize::MAX);
+        self.waiting.wake_all();
     }
 
     fn ended(self: Arc<Self>, task: TaskId) {
         let mut tasks = self.lock();
         let task = tasks.find(task).ok().and_then(|place| tasks.live.remove(place));
         drop(tasks);
-        self.progress.notify(usize::MAX);
+        self.waiting.wake_all();
         drop(task);
     }
 }
@@ -184,8 +183,8 @@ impl Drain for Shared {
         self.lock().live.is_empty()
     }
 
-    fn progress(&self) -> &Event {
-        &self.progress
+    fn waiting(&self) -> &Wakers {
+        &self.waiting
     }
 }
 

@@ -525,7 +525,7 @@ fn of_two_who_wait_one_leads_and_the_other_is_woken_or_promoted() {
             let threads = sleepers.map(|sleeper| {
                 let leadership = leadership.clone();
                 thread::spawn(move || {
-                    leadership.wait(&sleeper, || (), |lead| lead.driven().into_iter().for_each(drive), || ())
+                    leadership.wait(&sleeper, || (), |lead| lead.driven().map(drive).is_some(), || ())
                 })
             });
             threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -552,7 +552,7 @@ fn three_wait<D: Send + 'static>(
         leadership.open(driven(&sleepers));
         let wait = |sleeper: &Arc<Sleeper>| {
             let (leadership, sleeper) = (leadership.clone(), sleeper.clone());
-            move || leadership.wait(&sleeper, || (), |lead| lead.driven().into_iter().for_each(drive), || ())
+            move || leadership.wait(&sleeper, || (), |lead| lead.driven().map(drive).is_some(), || ())
         };
         let threads: Vec<_> = sleepers.iter().map(|sleeper| thread::spawn(wait(sleeper))).collect();
         meanwhile(&sleepers);
@@ -598,18 +598,21 @@ fn who_is_to_wait_where_it_leads_makes_room_for_another() {
             let (leadership, inner) = (leadership.clone(), inner.clone());
             move || {
                 let wait_for_inner =
-                    || leadership.wait(&inner, || (), |lead| lead.driven().into_iter().for_each(drive), || ());
+                    || leadership.wait(&inner, || (), |lead| lead.driven().map(drive).is_some(), || ());
                 leadership.wait(
                     &sleeper,
                     || (),
-                    |lead| match lead.driven() {
-                        Some(events) if events.len() < 3 => drive(events),
-                        _ => lead.aside(|| {
-                            // The next event is the one that this code waits for.
-                            leadership.step_down(&|| ());
-                            wait_for_inner();
-                            false
-                        }),
+                    |lead| {
+                        match lead.driven() {
+                            Some(events) if events.len() < 3 => drive(events),
+                            _ => lead.aside(|| {
+                                // The next event is the one that this code waits for.
+                                leadership.step_down(&|| ());
+                                wait_for_inner();
+                                false
+                            }),
+                        }
+                        true
                     },
                     || (),
                 );
@@ -618,6 +621,25 @@ fn who_is_to_wait_where_it_leads_makes_room_for_another() {
         let threads = [first, second].map(wait).map(thread::spawn);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert!(!leadership.has_followers() && leadership.is_free());
+    });
+}
+
+/// Nothing is left to do, and neither thread is woken: each leaves all the same, and the resident is called.
+#[test]
+fn nobody_leads_for_ever_where_nothing_is_left_to_do() {
+    loom::model(|| {
+        let leadership = Arc::new(Leadership::<Events, Sleeper>::new());
+        leadership.open(Vec::new());
+        let resident = Arc::new(Sleeper::default());
+        let threads = [(); 2].map(|()| {
+            let (leadership, resident) = (leadership.clone(), resident.clone());
+            thread::spawn(move || {
+                leadership.wait(&Arc::new(Sleeper::default()), || (), |_| false, || resident.promote());
+            })
+        });
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(!leadership.has_followers() && leadership.is_free());
+        resident.sleep_until(|(_, is_called)| is_called);
     });
 }
 
@@ -638,12 +660,7 @@ fn the_resident_makes_room_for_a_guest_and_is_called_back() {
             let (leadership, resident, sleeper) = (leadership.clone(), resident.clone(), sleeper.clone());
             thread::spawn(move || {
                 let disturb = || resident.wake();
-                leadership.wait(
-                    &sleeper,
-                    disturb,
-                    |lead| lead.driven().into_iter().for_each(drive),
-                    || resident.promote(),
-                );
+                leadership.wait(&sleeper, disturb, |lead| lead.driven().map(drive).is_some(), || resident.promote());
             })
         };
         loop {

@@ -6,11 +6,13 @@ mod support;
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 use progress_executor::{
     Executor, ExecutorExt, ProcessPoolExecutor, Shared, SyncExecutor, TaskError, TaskResult, ThreadPoolExecutor,
@@ -20,7 +22,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::support::{eventually, within_deadline};
+use crate::support::{NewFile, eventually, within_deadline};
 
 progress_executor::test_worker!(
     look_at,
@@ -32,7 +34,8 @@ progress_executor::test_worker!(
     answer,
     look_within,
     take_apart,
-    look_behind
+    look_behind,
+    hold_on_to
 );
 
 /// What happens to tables, counted in each process.
@@ -465,5 +468,48 @@ fn values_are_shared_also_by_a_thread_that_is_about_to_end() {
         };
         thread::spawn(ends).join().unwrap();
         assert_eq!(late.recv().unwrap(), ["late"; 3]);
+    });
+}
+
+/// A value that is slow to be dropped in a worker: as long as the file exists.
+#[derive(Deserialize)]
+struct Slow(PathBuf);
+
+impl Serialize for Slow {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct("Slow", &self.0)
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        while IS_WORKER.load(Ordering::SeqCst) && self.0.exists() {
+            // The other process cannot wake this one.
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+static IS_WORKER: AtomicBool = AtomicBool::new(false);
+
+fn hold_on_to(slow: Shared<Slow>, _: &Updater) -> TaskResult<u32> {
+    IS_WORKER.store(true, Ordering::SeqCst);
+    slow.0.exists().then(process::id).ok_or("it is gone").map_err(Into::into)
+}
+
+#[test]
+fn a_worker_goes_on_while_it_drops_what_was_shared() {
+    within_deadline(|| {
+        let (pool, file) = (ProcessPoolExecutor::new(1).unwrap(), NewFile::new());
+        let slow = Shared::new(Slow(file.path()));
+        let worker = pool.submit(hold_on_to, slow.clone()).wait().unwrap();
+        drop(slow);
+        // Longer than a worker may take to begin with a task.
+        let other = Shared::new(Slow(file.path()));
+        for _ in 0..3 {
+            assert_eq!(pool.submit(hold_on_to, other.clone()).wait().unwrap(), worker);
+        }
+        assert_eq!(pool.workers().lost, 0);
+        drop(file);
     });
 }

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 use page::Doomed;
 use scheduler::Scheduler;
 use scheduler::events::{
-    self, Action, Effects, Event, Failure, KillReason, Page, Report, START, Seat, Task, Types, WorkerId, Worth,
+    self, Action, Effects, Event, Failure, KillReason, Page, Report, START, Seat, Task, Types, WorkerNumber, Worth,
 };
 use scheduler::slot::{FIRST_LOOK, Settings};
 use state::{Cancel, State, Unclaimed};
@@ -102,6 +102,8 @@ struct SimTask {
     listens: bool,
     crashes: bool,
     retries: Cell<u32>,
+    /// How many workers have ended before they had begun with it.
+    unbegun: Cell<u32>,
     /// How often it was begun, and how often it was made pending again.
     begun: Cell<u32>,
     retried: Cell<u32>,
@@ -124,6 +126,7 @@ impl SimTask {
             listens: false,
             crashes: false,
             retries: Cell::new(0),
+            unbegun: Cell::new(0),
             begun: Cell::new(0),
             retried: Cell::new(0),
             assumed: Cell::new(0),
@@ -163,6 +166,10 @@ impl Task for TaskRef {
             self.0.is_suspended.set(false);
         }
         is_pending
+    }
+    fn note_unbegun(&self) -> u32 {
+        self.0.unbegun.set(self.0.unbegun.get() + 1);
+        self.0.unbegun.get()
     }
 }
 
@@ -220,6 +227,9 @@ impl Failure<&'static str> for NoWorker {
             "bad host" => Worth::Rounds(3),
             _ => Worth::Attempts(3),
         })
+    }
+    fn unused(_: &'static str) -> Self {
+        Self(Worth::Attempts(1))
     }
     fn unanswered() -> Self {
         Self(Worth::Attempts(1))
@@ -373,25 +383,25 @@ enum Happening {
     User(u64),
     /// The command that starts this worker with others runs.
     #[cfg(feature = "cluster")]
-    Launched(WorkerId),
-    StartAnswered(WorkerId),
+    Launched(WorkerNumber),
+    StartAnswered(WorkerNumber),
     /// The worker has not come, and is no longer waited for.
-    Forgotten(WorkerId),
+    Forgotten(WorkerNumber),
     /// A worker calls `init`.
-    Greets(WorkerId),
+    Greets(WorkerNumber),
     /// Its initializer has ended.
-    Prepared(WorkerId),
+    Prepared(WorkerNumber),
     /// A worker reads what it was told.
-    Reads(WorkerId),
+    Reads(WorkerNumber),
     /// The task ends, if this run has not ended before.
-    Finishes(WorkerId, u64),
-    Notices(WorkerId, u64),
-    Delivers(WorkerId),
-    Freezes(WorkerId, Option<Duration>),
-    Dies(WorkerId, &'static str),
-    Misspeaks(WorkerId),
-    Severs(WorkerId),
-    Buried(WorkerId),
+    Finishes(WorkerNumber, u64),
+    Notices(WorkerNumber, u64),
+    Delivers(WorkerNumber),
+    Freezes(WorkerNumber, Option<Duration>),
+    Dies(WorkerNumber, &'static str),
+    Misspeaks(WorkerNumber),
+    Severs(WorkerNumber),
+    Buried(WorkerNumber),
     Limit(u64),
     Time,
 }
@@ -403,16 +413,16 @@ struct World {
     counter: u64,
     scheduler: Scheduler<Kind>,
     tasks: Vec<TaskRef>,
-    workers: BTreeMap<WorkerId, Worker>,
-    starting: BTreeSet<WorkerId>,
+    workers: BTreeMap<WorkerNumber, Worker>,
+    starting: BTreeSet<WorkerNumber>,
     /// Workers that the scheduler no longer waits for.
-    abandoned: BTreeSet<WorkerId>,
+    abandoned: BTreeSet<WorkerNumber>,
     /// Until when the system starts no worker and does not answer either.
     hangs_until: Instant,
     /// One command starts all workers, some of which may never come.
     has_crews: bool,
     /// Where each worker runs, as the scheduler has decided.
-    seats: BTreeMap<WorkerId, Seat>,
+    seats: BTreeMap<WorkerNumber, Seat>,
     /// How many workers each index has had.
     attempts: HashMap<usize, u32>,
     /// For each host, whether workers start there.
@@ -522,7 +532,7 @@ impl World {
 
     /// Moves the starting workers that the scheduler no longer waits for to `abandoned`.
     fn see_abandoned(&mut self) {
-        let is_abandoned = |worker: &&WorkerId| !self.scheduler.has(**worker);
+        let is_abandoned = |worker: &&WorkerNumber| !self.scheduler.has(**worker);
         for worker in self.starting.iter().filter(is_abandoned).copied().collect::<Vec<_>>() {
             let is_unwanted = self.scheduler.is_closed();
             assert!(
@@ -667,7 +677,7 @@ impl World {
         self.mishaps > 1_000
     }
 
-    fn take_seat(&mut self, worker: WorkerId, seat: Seat) {
+    fn take_seat(&mut self, worker: WorkerNumber, seat: Seat) {
         assert!(seat.index < self.max_workers, "a worker beyond the last");
         assert!(
             self.seats.values().all(|other| other.index != seat.index),
@@ -683,7 +693,7 @@ impl World {
         self.seats.insert(worker, seat);
     }
 
-    fn order(&mut self, worker: WorkerId, order: Order) {
+    fn order(&mut self, worker: WorkerNumber, order: Order) {
         let is_large = matches!(order, Order::Run(..)) && self.dice.one_in(8);
         if let Some(it) = self.workers.get_mut(&worker) {
             it.inbox.push_back(order);
@@ -695,7 +705,7 @@ impl World {
     }
 
     /// Handles the frames of one read, up to the first that makes no sense. What follows it is never heard.
-    fn hear(&mut self, worker: WorkerId, frames: Vec<Frame>) {
+    fn hear(&mut self, worker: WorkerNumber, frames: Vec<Frame>) {
         let Some(it) = self.workers.get_mut(&worker).filter(|it| !it.is_unheard) else { return };
         if frames.iter().any(|frame| matches!(frame, Frame::Ended(..))) {
             self.waits_since = None;
@@ -721,7 +731,7 @@ impl World {
     }
 
     /// Handles everything that a worker has said so far.
-    fn hear_all(&mut self, worker: WorkerId) {
+    fn hear_all(&mut self, worker: WorkerNumber) {
         while let Some(it) = self.workers.get_mut(&worker) {
             let frames: Vec<Frame> = it.sent.drain(..).chain(it.noted.drain(..)).collect();
             if frames.is_empty() {
@@ -731,7 +741,7 @@ impl World {
         }
     }
 
-    fn end_worker(&mut self, worker: WorkerId, exit: &'static str) {
+    fn end_worker(&mut self, worker: WorkerNumber, exit: &'static str) {
         self.hear_all(worker);
         if let Some(it) = self.workers.remove(&worker) {
             self.has_failed_to_start |= !it.is_ready || it.is_unheard;
@@ -860,7 +870,7 @@ impl World {
 
     // Workers.
 
-    fn start_answered(&mut self, worker: WorkerId) {
+    fn start_answered(&mut self, worker: WorkerNumber) {
         if self.abandoned.contains(&worker) {
             let page = Rc::new(SharedPage { places: None, sending: Cell::new(None) });
             self.tell(Event::Started(worker, page));
@@ -911,7 +921,7 @@ impl World {
         self.plan_mishaps(worker);
     }
 
-    fn plan_mishaps(&mut self, worker: WorkerId) {
+    fn plan_mishaps(&mut self, worker: WorkerNumber) {
         for _ in 0..3 {
             if self.goes_wrong() {
                 let after = self.dice.time(Duration::from_secs(2));
@@ -929,7 +939,7 @@ impl World {
 
     /// Returns the worker if it can act now. What a stopped or frozen worker would do happens when it continues or
     /// thaws.
-    fn awake(&mut self, worker: WorkerId, happening: impl FnOnce() -> Happening) -> Option<&mut Worker> {
+    fn awake(&mut self, worker: WorkerNumber, happening: impl FnOnce() -> Happening) -> Option<&mut Worker> {
         let it = self.workers.get(&worker)?;
         if it.exit.is_some() {
             return None;
@@ -950,13 +960,13 @@ impl World {
         self.workers.get_mut(&worker)
     }
 
-    fn say(&mut self, worker: WorkerId, frame: Frame) {
+    fn say(&mut self, worker: WorkerNumber, frame: Frame) {
         if let Some(it) = self.workers.get_mut(&worker) {
             it.noted.push_back(frame);
         }
     }
 
-    fn send_off(&mut self, worker: WorkerId) {
+    fn send_off(&mut self, worker: WorkerNumber) {
         let Some(it) = self.workers.get_mut(&worker) else { return };
         let count = it.noted.len();
         it.sent.append(&mut it.noted);
@@ -965,7 +975,7 @@ impl World {
         }
     }
 
-    fn read(&mut self, worker: WorkerId) {
+    fn read(&mut self, worker: WorkerNumber) {
         let is_part = self.dice.one_in(2);
         let Some(it) = self.awake(worker, || Happening::Reads(worker)) else { return };
         if let Some(read) = it.page.sending.get() {
@@ -994,7 +1004,7 @@ impl World {
         self.go_on(worker);
     }
 
-    fn want(&mut self, worker: WorkerId, id: u64, wanted: u32) {
+    fn want(&mut self, worker: WorkerNumber, id: u64, wanted: u32) {
         let Some(it) = self.workers.get_mut(&worker) else { return };
         for (task, _, told) in &mut it.waiting {
             if task.id() == id {
@@ -1014,7 +1024,7 @@ impl World {
     }
 
     /// Begins the next task, if there is one and the last has ended.
-    fn go_on(&mut self, worker: WorkerId) {
+    fn go_on(&mut self, worker: WorkerNumber) {
         loop {
             let Some(it) = self.workers.get_mut(&worker) else { return };
             if it.running.is_some() || !it.is_ready {
@@ -1059,7 +1069,7 @@ impl World {
         }
     }
 
-    fn notice(&mut self, worker: WorkerId, number: u64) {
+    fn notice(&mut self, worker: WorkerNumber, number: u64) {
         let Some(it) = self.awake(worker, || Happening::Notices(worker, number)) else { return };
         let Some(run) = it.running.as_mut().filter(|run| run.number == number && !run.has_noticed) else { return };
         run.has_noticed = true;
@@ -1075,7 +1085,7 @@ impl World {
         self.later(cleaning, Happening::Finishes(worker, number));
     }
 
-    fn finish(&mut self, worker: WorkerId, number: u64) {
+    fn finish(&mut self, worker: WorkerNumber, number: u64) {
         let now = self.now;
         let Some(it) = self.awake(worker, || Happening::Finishes(worker, number)) else { return };
         let Some(run) = it.running.take_if(|run| run.number == number) else { return };
@@ -1094,7 +1104,7 @@ impl World {
         self.go_on(worker);
     }
 
-    fn die(&mut self, worker: WorkerId, exit: &'static str) {
+    fn die(&mut self, worker: WorkerNumber, exit: &'static str) {
         let Some(it) = self.workers.get_mut(&worker) else { return };
         if it.exit.is_some() || it.is_immortal {
             return;
@@ -1107,7 +1117,7 @@ impl World {
         self.soon(Happening::Buried(worker));
     }
 
-    fn misspeak(&mut self, worker: WorkerId) {
+    fn misspeak(&mut self, worker: WorkerNumber) {
         let id = 1 + self.dice.below(self.tasks.len() as u64 + 1);
         let frame = match self.dice.below(4) {
             0 => Frame::Ready,
@@ -1319,7 +1329,7 @@ impl World {
     }
 }
 
-fn run_of(workers: &BTreeMap<WorkerId, Worker>, worker: WorkerId) -> Option<&Run> {
+fn run_of(workers: &BTreeMap<WorkerNumber, Worker>, worker: WorkerNumber) -> Option<&Run> {
     workers.get(&worker)?.running.as_ref()
 }
 
@@ -1528,7 +1538,7 @@ impl Three {
     }
 
     /// The program reads the outcomes of all tasks that the worker was sent so far at once.
-    fn end_all(&mut self, worker: WorkerId, took: Duration) {
+    fn end_all(&mut self, worker: WorkerNumber, took: Duration) {
         for (task, _) in mem::take(&mut self.sent[worker as usize]) {
             assert_eq!(self.scheduler.note(Event::Ended(worker, task, took, "value"), self.now), Ok(()));
         }
@@ -1536,7 +1546,7 @@ impl Three {
     }
 
     /// The worker begins the task at this index of those that it was sent.
-    fn begin(&self, worker: WorkerId, index: usize) {
+    fn begin(&self, worker: WorkerNumber, index: usize) {
         let (_, place) = self.sent[worker as usize][index];
         assert!(self.pages[worker as usize].change(place, Place::Sent, Place::Running));
     }
@@ -1548,12 +1558,12 @@ impl Three {
     }
 
     /// The workers that have tasks.
-    fn busy(&self) -> Vec<WorkerId> {
+    fn busy(&self) -> Vec<WorkerNumber> {
         (0..3).filter(|&worker| self.scheduler.is_busy(worker)).collect()
     }
 
     /// Submits `count` tasks, and returns the one worker that they were all sent to.
-    fn sole_taker_of(&mut self, count: u64) -> WorkerId {
+    fn sole_taker_of(&mut self, count: u64) -> WorkerNumber {
         self.submit(count);
         let busy = self.busy();
         assert_eq!(busy.len(), 1, "{busy:?}");
@@ -1641,7 +1651,7 @@ fn the_only_task_is_not_tried_for_ever_on_workers_that_are_gone_before_they_begi
     for worker in 0..100 {
         let is_given_up = |action: &Action<Kind>| matches!(action, Action::Reject(tasks, _) if tasks.len() == 1);
         if scheduler.take_effects().iter().any(is_given_up) {
-            assert_eq!(worker, 10);
+            assert_eq!(worker, 5);
             return;
         }
         let page = Rc::new(SharedPage { places: Some(RefCell::default()), sending: Cell::new(None) });
@@ -1653,4 +1663,134 @@ fn the_only_task_is_not_tried_for_ever_on_workers_that_are_gone_before_they_begi
         assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
     }
     panic!("it is tried for ever");
+}
+
+/// What a pool makes of workers whose start always fails in this way, each some time after the one before: how many it
+/// starts until it rejects both tasks.
+fn starts_until_rejected(fail: impl Fn(WorkerNumber) -> Event<Kind>) -> usize {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::<Kind>::new(Settings { max_workers: 2, ..settings() }, now);
+    let (mut starting, mut started, mut rejected) = (VecDeque::new(), 0, 0);
+    for task in [1, 2] {
+        assert_eq!(scheduler.handle(Event::Submitted(TaskRef(Rc::new(SimTask::new(task)))), now), Ok(()));
+        now += Duration::from_secs(3);
+    }
+    while started < 100 {
+        for action in scheduler.take_effects() {
+            match action {
+                Action::Start(worker, ..) => {
+                    started += 1;
+                    starting.push_back(worker);
+                }
+                Action::Reject(tasks, _) => rejected += tasks.len(),
+                _ => {}
+            }
+        }
+        if rejected == 2 {
+            return started;
+        }
+        // Each takes a while, during which another is started where one is wanted.
+        now += Duration::from_secs(3);
+        assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
+        if let Some(worker) = starting.pop_front() {
+            let page = Rc::new(SharedPage { places: Some(RefCell::default()), sending: Cell::new(None) });
+            for event in
+                [Event::Started(worker, page), Event::Greeted(worker), fail(worker), Event::Gone(worker, "gone")]
+            {
+                assert_eq!(scheduler.handle(event, now), Ok(()));
+            }
+            // The back-off is over, so that it is not because of that if no other one is started.
+            now += Duration::from_secs(2);
+            assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
+        }
+    }
+    panic!("others are started for ever: {rejected} rejected");
+}
+
+#[test]
+fn workers_that_never_start_are_not_tried_for_ever_because_another_one_is_always_starting() {
+    assert_eq!(starts_until_rejected(|worker| Event::Unfit(worker, NoWorker(Worth::Attempts(1)))), 2);
+    assert!(starts_until_rejected(|worker| Event::Severed(worker, true)) <= 5);
+}
+
+#[test]
+fn a_task_that_ends_its_workers_before_it_begins_does_not_keep_others_from_running() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::<Kind>::new(Settings { max_workers: 2, ..settings() }, now);
+    let (mut deaths, mut sent_others, mut rejected) = (0, 0, Vec::new());
+    for task in 1..=4 {
+        assert_eq!(scheduler.handle(Event::Submitted(TaskRef(Rc::new(SimTask::new(task)))), now), Ok(()));
+    }
+    let mut effects = VecDeque::from(scheduler.take_effects());
+    while let Some(action) = effects.pop_front() {
+        let events = match action {
+            Action::Start(worker, ..) => {
+                let page = Rc::new(SharedPage { places: Some(RefCell::default()), sending: Cell::new(None) });
+                vec![Event::Started(worker, page), Event::Ready(worker, None)]
+            }
+            // The first is at work for ever, the second is too much for any worker.
+            Action::Send(worker, task, ..) if task.id() == 1 => vec![Event::Begun(worker, 1)],
+            Action::Send(worker, task, ..) if task.id() == 2 => {
+                deaths += 1;
+                assert!(deaths < 100, "it is tried for ever");
+                vec![Event::Severed(worker, true), Event::Gone(worker, "gone")]
+            }
+            Action::Send(worker, task, ..) => {
+                sent_others += 1;
+                vec![Event::Ended(worker, task.id(), Duration::from_secs(1), "value")]
+            }
+            Action::Reject(tasks, _) => {
+                rejected.extend(tasks.iter().map(Task::id));
+                continue;
+            }
+            _ => continue,
+        };
+        for event in events {
+            assert_eq!(scheduler.handle(event, now), Ok(()));
+        }
+        // Past any back-off, if nothing else is to be done.
+        now += Duration::from_secs(2);
+        assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
+        effects.extend(scheduler.take_effects());
+    }
+    assert_eq!((deaths, rejected, sent_others), (5, vec![2], 2));
+}
+
+#[test]
+fn a_worker_that_begins_nothing_is_found_out_although_no_task_waits_for_it_for_long() {
+    let mut now = Instant::now();
+    let mut scheduler = Scheduler::<Kind>::new(settings(), now);
+    for id in 1..=10 {
+        let task = TaskRef(Rc::new(SimTask::new(id)));
+        assert_eq!(scheduler.handle(Event::Submitted(task.clone()), now), Ok(()));
+        if id == 1 {
+            let page = Rc::new(SharedPage { places: Some(RefCell::default()), sending: Cell::new(None) });
+            for event in [Event::Started(0, page), Event::Ready(0, None)] {
+                assert_eq!(scheduler.handle(event, now), Ok(()));
+            }
+        }
+        let until = now + Duration::from_millis(300);
+        while let Some(next) = scheduler.next_deadline().filter(|&next| next <= until) {
+            now = next;
+            assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
+            let mut effects = VecDeque::from(scheduler.take_effects());
+            while let Some(action) = effects.pop_front() {
+                match action {
+                    Action::Post(events::Order::Look(_)) => {
+                        assert_eq!(scheduler.handle(Event::Looked(0), now), Ok(()));
+                        effects.extend(scheduler.take_effects());
+                    }
+                    Action::Post(events::Order::Kill(_)) => {
+                        assert_eq!(id, 4, "a second is over");
+                        return;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        now = until;
+        task.0.state.request_cancel(0);
+        assert_eq!(scheduler.handle(Event::Wanted(id), now), Ok(()));
+    }
+    panic!("it is never replaced");
 }

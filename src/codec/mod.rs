@@ -82,7 +82,7 @@ pub(crate) fn encode<T: Serialize + 'static>(value: T) -> Result<Encoded, BoxErr
     if let Some(bytes) = encode_plain(&mut slot) {
         return Ok(Encoded { format: Format::Plain, bytes: bytes.into() });
     }
-    let bytes = slot.as_ref().map_or_else(|| Ok(Payload::default()), message_pack)?;
+    let bytes = slot.as_ref().map_or_else(|| Ok(Payload::default()), encode_message_pack)?;
     Ok(Encoded { format: Format::MessagePack, bytes })
 }
 
@@ -91,14 +91,14 @@ pub(crate) fn encode_ref<T: Serialize + 'static>(value: &T) -> Result<Encoded, B
     if let Some(bytes) = plain_bytes(value) {
         return Ok(Encoded { format: Format::Plain, bytes: bytes.into() });
     }
-    Ok(Encoded { format: Format::MessagePack, bytes: message_pack(value)? })
+    Ok(Encoded { format: Format::MessagePack, bytes: encode_message_pack(value)? })
 }
 
 /// Up to this size, an encoding is copied once more, so that it takes no more memory than it needs.
 const COPIED: usize = 4096;
 
 /// A small encoding takes no more memory than it needs, since it may wait for long.
-fn message_pack<T: Serialize>(value: &T) -> Result<Payload, BoxError> {
+fn encode_message_pack<T: Serialize>(value: &T) -> Result<Payload, BoxError> {
     thread_local! {
         static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }

@@ -215,8 +215,8 @@ pub enum TaskErrorKind {
     TimedOut,
     /// It made no progress call for longer than its [stall timeout](crate::TaskBuilder::stall_timeout) allows.
     Stalled,
-    /// The process that ran it ended in the given way: it exited, crashed or was killed. Whatever else is known is the
-    /// [source](Error::source).
+    /// The process that ran it ended in the given way: it exited, crashed or was killed. So did several, one after the other,
+    /// before they had begun with it, if the [source](Error::source) says so; whatever else is known is there as well.
     WorkerLost(WorkerExit),
     /// The worker processes do not know its function: it must be [registered](crate::TaskRegistry), and must not
     /// capture anything.

@@ -6,18 +6,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use event_listener::{Event, EventListener};
 use futures::future::FusedFuture;
 
 use crate::sync::block_on::block_on;
 use crate::sync::duty;
+use crate::sync::wakers::Wakers;
 
 /// An executor that is being shut down.
 pub(crate) trait Drain: Send + Sync {
     /// Does what is left to do on this thread; returns whether all tasks have ended.
     fn drain(&self) -> bool;
-    /// Notified when there may be more to drain, or nothing left.
-    fn progress(&self) -> &Event;
+    /// Woken when there may be more to drain, or nothing left.
+    fn waiting(&self) -> &Wakers;
 }
 
 /// Resolves when every task that an executor had accepted has ended; made by `shutdown` and `shutdown_now`.
@@ -36,13 +36,15 @@ pub(crate) trait Drain: Send + Sync {
 /// ```
 pub struct Shutdown {
     executor: Arc<dyn Drain>,
-    listener: Option<EventListener>,
+    /// Among those who wait.
+    key: u64,
     has_resolved: bool,
 }
 
 impl Shutdown {
     pub(crate) fn new(executor: Arc<dyn Drain>) -> Self {
-        Self { executor, listener: None, has_resolved: false }
+        let key = executor.waiting().key();
+        Self { executor, key, has_resolved: false }
     }
 
     /// Blocks this thread until every task has ended, for code without a runtime.
@@ -69,22 +71,17 @@ impl Future for Shutdown {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.has_resolved || self.executor.drain() {
-                self.has_resolved = true;
-                return Poll::Ready(());
-            }
-            let Some(listener) = &mut self.listener else {
-                let listener = self.executor.progress().listen();
-                self.listener = Some(listener);
-                // The last task may have ended before there was a listener.
-                continue;
-            };
-            if Pin::new(listener).poll(cx).is_pending() {
-                return duty::pending();
-            }
-            self.listener = None;
+        if !self.has_resolved {
+            self.executor.waiting().register(self.key, cx.waker());
+            self.has_resolved = self.executor.drain();
         }
+        if self.has_resolved { Poll::Ready(()) } else { duty::pending() }
+    }
+}
+
+impl Drop for Shutdown {
+    fn drop(&mut self) {
+        self.executor.waiting().forget(self.key);
     }
 }
 

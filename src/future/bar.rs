@@ -6,7 +6,7 @@ use std::ops::{BitOr, BitOrAssign};
 use crate::future::text::one_line;
 use crate::progress::{ProgressState, Status};
 use crate::task::callbacks::Observer;
-use crate::task::lines::{Line, to_standard_error};
+use crate::task::lines::{Line, write_to_stderr};
 
 /// Something that shows the progress of one task.
 ///
@@ -50,7 +50,7 @@ pub trait ProgressBar: Send {
     /// Shows a line that the task has [printed](crate::Updater::println), whole and without damaging the bar. By default, the
     /// line is written to standard error: once, however many bars the task has.
     fn println(&mut self, line: &str) {
-        to_standard_error(line);
+        write_to_stderr(line);
     }
 }
 
@@ -170,7 +170,7 @@ impl<B: ProgressBar, F: FnOnce() -> B + Send> Observer<ProgressState> for LazyBa
     fn say(&mut self, line: &Line) {
         match self {
             Self::Made(bar) => line.show_with(|text| bar.println(text)),
-            _ => line.to_standard_error(),
+            _ => line.write_to_stderr(),
         }
     }
 
@@ -207,6 +207,6 @@ impl ProgressBar for indicatif::ProgressBar {
     }
 
     fn println(&mut self, line: &str) {
-        if self.is_hidden() { to_standard_error(line) } else { indicatif::ProgressBar::println(self, line) }
+        if self.is_hidden() { write_to_stderr(line) } else { indicatif::ProgressBar::println(self, line) }
     }
 }

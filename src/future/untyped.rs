@@ -41,7 +41,7 @@ pub(super) fn observe(
             // The observers before this one may have taken none.
             publish::lines_left(&task.core).iter().for_each(|line| Feed::say(&observers.latest, line));
         }
-        publish::refresh(&task.core, &*observers.latest, |now| observers.latest.set(now));
+        publish::refresh(&task.core, &*observers.latest, |now| observers.latest.renew(now));
     }
     // The next poll of the future has something to show.
     task.core.waiter.wake();
@@ -99,7 +99,7 @@ pub(super) fn has_settled(core: &Core) -> bool {
 
 /// Called when the future is not ready and its thread may block.
 pub(super) fn before_waiting(task: &Task<dyn Body>) {
-    await_reactor(|| task.block());
+    await_reactor(|| task.before_blocking());
     duty::before_waiting();
 }
 

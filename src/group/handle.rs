@@ -1,6 +1,7 @@
 //! Controls a group from elsewhere.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::iter;
 use std::sync::Arc;
 
@@ -150,6 +151,12 @@ impl PartialEq for GroupHandle {
 }
 
 impl Eq for GroupHandle {}
+
+impl Hash for GroupHandle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
 
 impl fmt::Debug for GroupHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,10 +12,13 @@ const NT_GNU_BUILD_ID: u64 = 3;
 /// More than any linker writes, in bytes.
 const LONGEST_NOTE: u64 = 64 * 1024;
 
-/// The id of the build that this process runs; 0 if its file cannot be read.
-pub(crate) fn of_this_process() -> u64 {
+/// The id of the build that this process runs, which is not 0. If its file cannot be read now, perhaps it can be later.
+pub(crate) fn of_this_process() -> io::Result<u64> {
     static BUILD: OnceLock<u64> = OnceLock::new();
-    *BUILD.get_or_init(|| program::open().and_then(|mut file| of_file(&mut file)).unwrap_or(0))
+    match BUILD.get() {
+        Some(&build) => Ok(build),
+        None => of_file(&mut program::open()?).map(|build| *BUILD.get_or_init(|| build)),
+    }
 }
 
 /// Hashes the build id that the linker has noted in the file, or else the whole file.
@@ -138,7 +141,7 @@ mod tests {
         let copy = env::temp_dir().join(format!("progress-executor-build-{}", process::id()));
         let build = |path| of_file(&mut File::open(path).unwrap()).unwrap();
         fs::copy(env::current_exe().unwrap(), &copy).unwrap();
-        assert_eq!(build(&copy), of_this_process());
+        assert_eq!(build(&copy), of_this_process().unwrap());
         fs::write(&copy, "one").unwrap();
         let one = build(&copy);
         fs::write(&copy, "other").unwrap();

@@ -229,6 +229,7 @@ impl ProcessPoolExecutor {
     /// - A task that is cancelled goes on, so that it can notice this within the
     ///   [grace period](crate::ProcessPoolBuilder::cancel_grace) and clean up; then its worker is stopped. A task that was
     ///   cancelled before goes on in the same way.
+    /// - Workers of a pool that a task has itself go on, as other processes do that are in a process group of their own.
     /// - Shutting the pool down, or dropping it, resumes it.
     ///
     /// Workers are not in the process group of the program, so Ctrl-Z in a terminal stops only the program. A program whose tasks
@@ -320,6 +321,7 @@ impl ProcessPoolExecutor {
     /// # Examples
     ///
     /// See [`WorkersStatus`].
+    #[must_use]
     pub fn workers(&self) -> WorkersStatus {
         self.pool.workers()
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use crate::id::{TaskId, WorkerId};
 #[cfg(unix)]
 use crate::sync::unwind::quietly;
-use crate::task::lines::to_standard_error;
+use crate::task::lines::write_to_stderr;
 
 /// What happens to what the workers of a [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) write to their standard output
 /// and error; for [`ProcessPoolBuilder::output`](crate::ProcessPoolBuilder::output).
@@ -100,7 +100,7 @@ impl WorkerOutput {
     /// # Ok::<(), progress_executor::ProcessPoolError>(())
     /// ```
     pub fn above_bars() -> Self {
-        Self::lines(|line| to_standard_error(&line.text))
+        Self::lines(|line| write_to_stderr(&line.text))
     }
 }
 

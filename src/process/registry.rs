@@ -4,6 +4,7 @@ use std::any::{TypeId, type_name};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::OnceLock;
@@ -11,15 +12,12 @@ use std::sync::OnceLock;
 use serde_core::Serialize;
 use serde_core::de::DeserializeOwned;
 
-use crate::codec;
-use crate::codec::references;
-use crate::codec::{Encoded, EncodedCow};
+use crate::codec::{self, Encoded, EncodedCow, references};
 use crate::error::TaskResult;
 use crate::error::defect::Defect;
 use crate::executor::call::short_name;
-use crate::process::build_id;
-use crate::process::program;
 use crate::process::protocol::wire::Fingerprint;
+use crate::process::{build_id, program};
 use crate::updater::Updater;
 
 /// The functions that [worker processes](crate::ProcessPoolExecutor) can run.
@@ -232,8 +230,8 @@ fn binaries() -> impl Iterator<Item = u64> {
 }
 
 /// Distinguishes this program, with these tasks, from others on any machine.
-pub(crate) fn portable_fingerprint(registry: Option<&TaskRegistry>) -> Fingerprint {
-    Fingerprint { binary: build_id::of_this_process(), tasks: tasks_of(registry) }
+pub(crate) fn portable_fingerprint(registry: Option<&TaskRegistry>) -> io::Result<Fingerprint> {
+    Ok(Fingerprint { binary: build_id::of_this_process()?, tasks: tasks_of(registry) })
 }
 
 pub(crate) fn tasks_of(registry: Option<&TaskRegistry>) -> u64 {

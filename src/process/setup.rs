@@ -12,6 +12,7 @@ use crate::process::pool::launch::missing;
 use crate::process::pool::scheduler::events::START;
 use crate::process::pool::scheduler::slot::Settings;
 use crate::process::pool::shared::Pool;
+use crate::process::protocol::heartbeat;
 use crate::process::registry::TaskRegistry;
 use crate::process::settings::{GivenInitializer, Initializer, Launch, PoolSettings, Program};
 use crate::process::{program, worker_args};
@@ -48,7 +49,10 @@ impl ProcessPoolExecutor {
             cancel_grace: settings.cancel_grace,
             idle_timeout: settings.idle_timeout,
             start_timeout: if launch.launcher.is_local() { Some(START) } else { launch.launcher.start_limit() },
-            silence: launch.launcher.heartbeat_interval().map_or(SILENCE, |interval| (3 * interval).max(PASSAGE)),
+            silence: launch
+                .launcher
+                .heartbeat_interval()
+                .map_or(SILENCE, |interval| heartbeat::timeout(interval).max(PASSAGE)),
             hosts: launch.launcher.host_count(),
             #[cfg(feature = "cluster")]
             starts_all: launch.launcher.is_bulk(),

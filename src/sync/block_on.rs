@@ -22,7 +22,7 @@ thread_local! {
 
 /// Work that some thread must do before a future becomes ready: the thread that waits for it, if there is one.
 pub(crate) trait Reactor: Send + Sync {
-    /// Works until the sleeper [must leave](Sleeper::is_to_leave). Returns early if there is nothing to do.
+    /// Works until the sleeper [must leave](Sleeper::must_leave). Returns early if there is nothing to do.
     fn react(&self, sleeper: &Arc<Sleeper>);
     /// Makes a thread that blocks in `react` check whether it was woken.
     fn interrupt(&self);
@@ -201,7 +201,7 @@ const AHEAD_OF_DEADLINE: Duration = Duration::from_millis(1);
 #[allow(dead_code, reason = "only pools of processes have one, where there are any")]
 impl Sleeper {
     /// Whether its thread must leave the reactor: it was woken, or its deadline is near.
-    pub(crate) fn is_to_leave(&self) -> bool {
+    pub(crate) fn must_leave(&self) -> bool {
         self.woken.load(Ordering::SeqCst) || self.time_to_react() == Some(Duration::ZERO)
     }
 
@@ -212,7 +212,7 @@ impl Sleeper {
 
     /// Parks until the thread must leave or is unparked; may return early.
     pub(crate) fn park(&self) {
-        if self.is_to_leave() {
+        if self.must_leave() {
             return;
         }
         match self.time_to_react() {
@@ -229,7 +229,7 @@ impl Sleeper {
     /// Runs `wait`, which [`Reactor::interrupt`] ends, unless the thread must leave already.
     pub(crate) fn interruptibly(&self, wait: impl FnOnce()) {
         self.is_reacting.store(true, Ordering::SeqCst);
-        if !self.is_to_leave() {
+        if !self.must_leave() {
             wait();
         }
         self.is_reacting.store(false, Ordering::SeqCst);

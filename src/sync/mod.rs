@@ -11,3 +11,4 @@ pub(crate) mod stripes;
 pub(crate) mod timer;
 pub(crate) mod unwind;
 pub(crate) mod waiter;
+pub(crate) mod wakers;

@@ -63,7 +63,7 @@ impl Shortage {
         mut attempt: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
         let mut outcome = attempt();
-        while outcome.as_ref().is_err_and(&is_shortage) && !self.lasts(Instant::now()) {
+        while outcome.as_ref().is_err_and(&is_shortage) && !self.note_failure(Instant::now()) {
             duty::before_waiting();
             thread::sleep(NEXT_TRY);
             outcome = attempt();
@@ -75,7 +75,7 @@ impl Shortage {
     }
 
     /// Notes a failure. Returns whether to give up.
-    fn lasts(&self, now: Instant) -> bool {
+    fn note_failure(&self, now: Instant) -> bool {
         let mut failing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Failures longer ago say nothing about now.
         let recent = failing.filter(|failing| now.saturating_duration_since(failing.last) < RETRY_TIME);
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn a_shortage_lasts_from_its_first_failure_until_nobody_has_tried_for_a_while() {
         let (shortage, start, step) = (Shortage::new(), Instant::now(), RETRY_TIME / 2);
-        let lasts = [0, 1, 2, 3, 5, 6, 7].map(|steps| shortage.lasts(start + steps * step));
-        assert_eq!(lasts, [false, false, true, true, false, false, true]);
+        let give_up = [0, 1, 2, 3, 5, 6, 7].map(|steps| shortage.note_failure(start + steps * step));
+        assert_eq!(give_up, [false, false, true, true, false, false, true]);
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
         let mut outcomes = [Err(ErrorKind::WouldBlock), Err(ErrorKind::OutOfMemory), Ok(1)].into_iter();
         let attempt = || outcomes.next().unwrap().map_err(io::Error::from);
         assert_eq!(shortage.outlast(of_threads, attempt).unwrap(), 1);
-        assert!(!shortage.lasts(Instant::now() + RETRY_TIME - Duration::from_nanos(1)), "it was over");
+        assert!(!shortage.note_failure(Instant::now() + RETRY_TIME - Duration::from_nanos(1)), "it was over");
         let mut attempts = 0;
         let refused = shortage.outlast(of_threads, || {
             attempts += 1;

@@ -14,7 +14,7 @@ use crate::id::TaskId;
 use crate::task::remote::beginning;
 
 /// At most this many lines wait to be shown, with at most this many bytes.
-const MOST_LINES: usize = 1000;
+pub(crate) const MOST_LINES: usize = 1000;
 const MOST_BYTES: usize = 1 << 20;
 /// Longer lines are cut off.
 const LONGEST_LINE: usize = 64 << 10;
@@ -55,7 +55,7 @@ impl Line {
 
     /// Whether it still has to be shown there; only the first to ask gets `true`: a task and its group may both have
     /// bars on one screen.
-    pub(crate) fn is_new_to(&self, target: LineTarget) -> bool {
+    pub(crate) fn claim_for(&self, target: LineTarget) -> bool {
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = !targets.contains(&target);
         if is_new {
@@ -65,11 +65,11 @@ impl Line {
     }
 
     /// Writes it to standard error, unless that was done before.
-    pub(crate) fn to_standard_error(&self) {
-        self.show_with(to_standard_error);
+    pub(crate) fn write_to_stderr(&self) {
+        self.show_with(write_to_stderr);
     }
 
-    /// Has `show` show it. If that [writes it to standard error](to_standard_error), it is written there only once.
+    /// Has `show` show it. If that [writes it to standard error](write_to_stderr), it is written there only once.
     pub(crate) fn show_with(&self, show: impl FnOnce(&str)) {
         /// Restores the previous line, even if `show` panics.
         struct Restore(Option<Line>);
@@ -90,12 +90,13 @@ pub(crate) struct Room {
     bytes: usize,
     /// The task of the last line that was dropped, and how many were.
     dropped: Option<(TaskId, u64)>,
+    is_closed: bool,
 }
 
 impl Room {
     /// Returns the lines that will wait: this one, after one that tells of those dropped before it; or none.
     pub(crate) fn admit(&mut self, line: Line) -> impl Iterator<Item = Line> + use<> {
-        let is_full = self.lines >= MOST_LINES || self.bytes + line.text.len() > MOST_BYTES;
+        let is_full = self.is_closed || self.lines >= MOST_LINES || self.bytes + line.text.len() > MOST_BYTES;
         let admitted = if is_full {
             let dropped = self.dropped.map_or(0, |(_, dropped)| dropped);
             self.dropped = Some((line.task, dropped + line.stands_for));
@@ -141,6 +142,11 @@ impl Backlog {
     pub(crate) fn pop(&mut self) -> Option<Line> {
         let line = self.lines.pop_front();
         line.inspect(|line| self.room.release(line)).or_else(|| self.room.take_dropped())
+    }
+
+    /// Has no room from now on.
+    pub(crate) fn close(&mut self) {
+        self.room.is_closed = true;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -191,6 +197,13 @@ impl<S> Feed<S> {
             Some(News::Snapshot(newest)) => *newest = snapshot,
             _ => waiting.news.push_back(News::Snapshot(snapshot)),
         }
+    }
+
+    /// Puts in the current snapshot instead of all that wait: somebody may have been shown a newer one than these.
+    pub(crate) fn renew(&self, snapshot: S) {
+        let mut waiting = self.lock();
+        waiting.news.retain(|news| matches!(news, News::Line(_)));
+        waiting.news.push_back(News::Snapshot(snapshot));
     }
 
     pub(crate) fn takes_lines(&self) -> bool {
@@ -263,12 +276,12 @@ fn set_shown_now(line: Option<Line>) -> Option<Line> {
 }
 
 fn is_shown_now(text: &str) -> bool {
-    let is_shown = |line: &Line| *line.text == *text && !line.is_new_to(LineTarget::StandardError);
+    let is_shown = |line: &Line| *line.text == *text && !line.claim_for(LineTarget::StandardError);
     SHOWN_NOW.try_with(|now| now.borrow().as_ref().is_some_and(is_shown)).unwrap_or(false)
 }
 
 /// Writes a line that nothing else shows to standard error.
-pub(crate) fn to_standard_error(line: &str) {
+pub(crate) fn write_to_stderr(line: &str) {
     if is_shown_now(line) {
         return;
     }

@@ -116,7 +116,7 @@ impl Task<dyn Body> {
 
     /// Called when this thread is about to block until the task has ended. Returns work of the executor that the thread
     /// can do meanwhile. If a thread of the executor must do that work instead, wakes it.
-    pub(crate) fn block(&self) -> Option<Arc<dyn Reactor>> {
+    pub(crate) fn before_blocking(&self) -> Option<Arc<dyn Reactor>> {
         let owner = self.owner()?;
         let tells_others = self.core.state.load() & state::OBSERVED != 0 || self.core.items().is_some();
         if tells_others {

@@ -27,7 +27,7 @@ use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed};
 use crate::task::TaskRef;
 use crate::task::core::Core;
-use crate::task::lines::{Line, to_standard_error};
+use crate::task::lines::{Line, MOST_LINES, write_to_stderr};
 use crate::task::state;
 use crate::task::subscribers::{Channel, Notices, Pace, Reports, Subscriber, after};
 
@@ -120,7 +120,7 @@ pub(crate) fn say(core: &Core, line: Line) -> Option<Line> {
             return None;
         }
     }
-    (!is_shown(core, &line)).then_some(line)
+    (!show_if_observed(core, &line)).then_some(line)
 }
 
 /// Shows the lines that have waited for the future of the task to be polled, or given away.
@@ -130,12 +130,13 @@ pub(crate) fn attend(core: &Core) {
     if core.state.attend() {
         return;
     }
-    loop {
+    for shown in 0.. {
         // Locked until the line is shown: if the task ended before that, no subscriber would be left.
         let reports = core.details().reports();
-        let Some(line) = next_early_line(core) else { return };
+        // A task may print faster than this shows.
+        let Some(line) = next_early_line(core, shown >= MOST_LINES) else { return };
         if !show_line(core, reports, &line) {
-            to_standard_error(&line.text);
+            write_to_stderr(&line.text);
         }
     }
 }
@@ -167,18 +168,22 @@ pub(crate) fn lines_left(core: &Core) -> Vec<Line> {
     lines
 }
 
-/// Takes the next line that waits. If there is none, later lines do not wait.
-fn next_early_line(core: &Core) -> Option<Line> {
+/// Takes the next line that waits. If there is none, later lines do not wait. `is_late` makes sure that this comes to pass:
+/// no more lines are let in.
+fn next_early_line(core: &Core, is_late: bool) -> Option<Line> {
     let mut early_lines = core.details().early_lines();
+    if is_late {
+        early_lines.close();
+    }
     let next = early_lines.pop();
-    if next.is_none() {
+    if next.is_none() || is_late && early_lines.is_empty() {
         core.state.set(state::ATTENDED);
     }
     next
 }
 
 /// Shows a line to the subscribers that take lines. Returns whether there are any.
-fn is_shown(core: &Core, line: &Line) -> bool {
+fn show_if_observed(core: &Core, line: &Line) -> bool {
     if core.state.load() & state::OBSERVED == 0 {
         return false;
     }
@@ -337,10 +342,15 @@ impl Timed for Watched {
 #[cfg(test)]
 mod tests {
     use super::{leave_to_timer, watch};
+    use crate::progress::ProgressState;
     use crate::sync::timer::TIMER;
+    use crate::sync::waiter::Waiter;
     use crate::task::details::Details;
-    use crate::task::idle;
-    use crate::task::subscribers::{Channel, Pace};
+    use crate::task::lines::{Line, MOST_LINES};
+    use crate::task::subscribers::{Channel, Pace, Subscriber};
+    use crate::task::{TaskRef, idle, state};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -361,6 +371,40 @@ mod tests {
         task.core.counts.set_both(3, 4);
         drop(reports);
         eventually("the state is shown", || updates.try_recv().is_ok_and(|state| state.n == 3));
+        super::conclude(&task.core);
+    }
+
+    /// A subscriber that has another line said for each that it is shown.
+    struct Echo(TaskRef, AtomicUsize);
+
+    impl Subscriber<ProgressState> for Echo {
+        fn store(&self, _old: &ProgressState, _new: &ProgressState, _interval: Option<Duration>) {}
+
+        fn takes_lines(&self) -> bool {
+            true
+        }
+
+        fn say(&self, line: &Line) {
+            let shown = self.1.fetch_add(1, Ordering::Relaxed);
+            assert!(shown < 10 * MOST_LINES, "it does not end");
+            let mut early_lines = self.0.core.details().early_lines();
+            if self.0.core.state.load() & state::ATTENDED == 0 {
+                early_lines.push(line.clone());
+            }
+        }
+
+        fn notify(&self, _owner: &Waiter) {}
+    }
+
+    #[test]
+    fn whoever_shows_the_lines_that_have_waited_is_done_however_fast_others_come() {
+        let task = idle::started(Details::default());
+        let echo = Arc::new(Echo(task.clone(), AtomicUsize::new(0)));
+        super::admit(&task, echo.clone(), |_| ());
+        assert!(super::say(&task.core, Line::new(task.core.id(), "here")).is_none());
+        super::attend(&task.core);
+        assert!(echo.1.load(Ordering::Relaxed) > MOST_LINES);
+        assert_ne!(task.core.state.load() & state::ATTENDED, 0);
         super::conclude(&task.core);
     }
 

@@ -32,8 +32,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use event_listener::Event;
-
 use crate::error::CancelCause;
 use crate::executor::job::{Job, Refusal};
 use crate::executor::shutdown::Drain;
@@ -41,6 +39,7 @@ use crate::id::TaskId;
 use crate::run::{self, CurrentPool};
 use crate::sync::shortage::{self, Shortage};
 use crate::sync::spin::AdaptiveSpin;
+use crate::sync::wakers::Wakers;
 use crate::task::bulk::Standstill;
 use crate::task::context::Context;
 use crate::task::details::Owner;
@@ -70,7 +69,7 @@ pub(super) struct Pool {
     /// locked.
     ready: Padded<VecDeque<Job>>,
     shortage: Shortage,
-    progress: Event,
+    waiting: Wakers,
 }
 
 /// A part of the queue on cache lines of its own, with its length for threads that look without the lock.
@@ -155,7 +154,7 @@ impl Pool {
             intake: Padded::new(Intake::default()),
             ready: Padded::new(VecDeque::new()),
             shortage: Shortage::new(),
-            progress: Event::new(),
+            waiting: Wakers::default(),
         }
     }
 
@@ -253,7 +252,7 @@ impl Pool {
         for job in stranded {
             job.reject(Refusal::NoThread(error.clone()));
         }
-        self.progress.notify(usize::MAX);
+        self.waiting.wake_all();
     }
 
     fn spawn(self: &Arc<Self>, index: usize, worker: Arc<Worker>) -> io::Result<()> {
@@ -340,7 +339,7 @@ impl Pool {
                 intake.threads -= 1;
                 drop(intake);
                 worker.forget_ended();
-                self.progress.notify(usize::MAX);
+                self.waiting.wake_all();
                 return None;
             }
             intake = Self::sleep(intake, worker);
@@ -440,7 +439,7 @@ impl Pool {
         cancellations.carry_out();
         drop((waiting, running));
         self.intake.lock().cancelling -= 1;
-        self.progress.notify(usize::MAX);
+        self.waiting.wake_all();
     }
 }
 
@@ -483,7 +482,7 @@ impl Owner for Pool {
     fn ended(self: Arc<Self>, task: TaskId) {
         let job = self.intake.lock().held.remove(&task);
         drop(job);
-        self.progress.notify(usize::MAX);
+        self.waiting.wake_all();
     }
 }
 
@@ -494,8 +493,8 @@ impl Drain for Pool {
         intake.is_closed && is_idle
     }
 
-    fn progress(&self) -> &Event {
-        &self.progress
+    fn waiting(&self) -> &Wakers {
+        &self.waiting
     }
 }
 

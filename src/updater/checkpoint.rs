@@ -11,7 +11,7 @@ use crate::task::TaskRef;
 use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::counts;
-use crate::task::lines::{Line, to_standard_error};
+use crate::task::lines::{Line, write_to_stderr};
 use crate::task::parts::Parts;
 use crate::task::publish;
 use crate::task::state;
@@ -44,13 +44,13 @@ pub(crate) fn checkpoint(task: &TaskRef, context: &Context, bits: u32) -> Result
         if word & state::PAUSE == 0 {
             return Ok(());
         }
-        halt(task);
+        halt(task, context);
     }
 }
 
 /// Whether the task must end; called only if something wants attention.
 #[cold]
-pub(crate) fn is_to_end(task: &TaskRef, context: &Context) -> bool {
+pub(crate) fn must_end(task: &TaskRef, context: &Context) -> bool {
     handle_request(task, context);
     let word = task.core.state.peek();
     if word & state::PROBE != 0 {
@@ -133,7 +133,7 @@ pub(crate) fn println(task: &TaskRef, context: &Context, text: &str) {
         Some(relay) => relay.say(line),
         None => {
             if let Some(line) = publish::say(&task.core, line) {
-                to_standard_error(&line.text);
+                write_to_stderr(&line.text);
             }
             catch_up(context);
         }
@@ -141,7 +141,7 @@ pub(crate) fn println(task: &TaskRef, context: &Context, text: &str) {
 }
 
 /// Waits while the task is paused, with its clock stopped.
-fn halt(task: &TaskRef) {
+fn halt(task: &TaskRef, context: &Context) {
     let core = &task.core;
     let details = core.details();
     let mut totals = details.totals();
@@ -150,6 +150,7 @@ fn halt(task: &TaskRef) {
     }
     drop(totals);
     publish::change(task);
+    catch_up(context);
     core.wait_until(|word| word & state::PAUSE == 0 || word & (state::CANCEL | state::ENDED) != 0, None);
     let mut totals = details.totals();
     let is_last = totals.go_on(&core.clock, clock::now());
@@ -162,6 +163,7 @@ fn halt(task: &TaskRef) {
         watchdog::watch(task);
     }
     publish::change(task);
+    catch_up(context);
 }
 
 /// Sleeps for `duration`, or until the task is told to end.

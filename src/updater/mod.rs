@@ -507,7 +507,7 @@ impl Updater {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.core().needs_attention(state::CANCEL | state::ENDED | state::PROBE)
-            && checkpoint::is_to_end(self.task(), &self.context)
+            && checkpoint::must_end(self.task(), &self.context)
     }
 
     /// Sleeps, unless the task is cancelled: then it wakes at once.

@@ -158,7 +158,7 @@ impl SharedUpdater {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.core.get().needs_attention(state::CANCEL | state::ENDED | state::PROBE)
-            && checkpoint::is_to_end(self.task(), &self.context)
+            && checkpoint::must_end(self.task(), &self.context)
     }
 
     /// Sets how many units there are to do, for all threads; see [`Updater::set_total`](crate::Updater::set_total). The
@@ -257,7 +257,7 @@ impl SharedUpdater {
         checkpoint::sleep(self.task(), &self.context, duration)
     }
 
-    /// When the timeout of the task will end it; see [`Updater::deadline`](crate::Updater::deadline).
+    /// When the timeout or the deadline of the task, whichever is first, will end it; see [`Updater::deadline`](crate::Updater::deadline).
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.core.get().deadline()

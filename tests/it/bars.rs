@@ -1,6 +1,7 @@
 //! Bars: when they are made, and what they are told.
 
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use progress_executor::{
     ProgressBar, ProgressFuture, ProgressState, Status, SyncExecutor, ThreadPoolExecutor, Triggers,
@@ -173,4 +174,36 @@ fn an_indicatif_bar_is_abandoned_where_the_task_failed() {
     assert!(task.with_bar(Triggers::NOW, move || shown).wait().unwrap_err().is_failed());
     assert!(bar.is_finished());
     assert_eq!((bar.position(), bar.length()), (1, Some(4)));
+}
+
+#[test]
+fn a_bar_that_is_added_late_does_not_go_back() {
+    within_deadline(|| {
+        let executor = ThreadPoolExecutor::builder().max_workers(1).report_interval(Duration::ZERO).build();
+        let (gate, barrier) = gate();
+        let mut task = executor.spawn(move |progress| {
+            barrier.pass();
+            progress.update(1)?;
+            progress.println("one");
+            progress.update(1)?;
+            barrier.pass();
+            Ok(())
+        });
+        let (first, second) = (channel(), channel());
+        gate.wait();
+        task.add_bar(Triggers::NOW, move || Log(first.0));
+        let hand = Hand::new();
+        assert!(hand.poll(&mut task).is_pending());
+        gate.open();
+        gate.wait();
+        // What has happened since waits to be shown.
+        task.add_bar(Triggers::NOW, move || Log(second.0));
+        assert!(hand.poll(&mut task).is_pending());
+        gate.open();
+        task.wait().unwrap();
+        for told in [first.1, second.1] {
+            let counts: Vec<u64> = told.iter().map(|(_, n, _)| n).collect();
+            assert!(counts.is_sorted() && counts.last() == Some(&2), "{counts:?}");
+        }
+    });
 }

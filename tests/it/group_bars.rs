@@ -462,3 +462,27 @@ fn a_map_is_shown_as_a_group_of_as_many_tasks_as_there_are_inputs() {
         assert!(terminal.shows("7 ended: 7 finished; "), "{:?}", terminal.text());
     });
 }
+
+#[test]
+fn bars_that_others_have_replaced_write_no_more() {
+    within_deadline(|| {
+        let (executor, (first, replaced), (second, told)) = (SyncExecutor::new(), mpsc::channel(), mpsc::channel());
+        let mut group: TaskGroup<()> = (0..3)
+            .map(|_| {
+                executor.spawn(|progress| {
+                    progress.set_message("under way");
+                    progress.println("here");
+                    Ok(progress.update(1)?)
+                })
+            })
+            .collect();
+        group.show(GroupBars::lines(Lines(first, Vec::new())));
+        group.show(GroupBars::lines(Lines(second, Vec::new())));
+        group.join().wait().unwrap();
+        assert_eq!(replaced.iter().collect::<Vec<_>>(), Vec::<String>::new());
+        let told: Vec<_> = told.iter().collect();
+        for what in ["started", "here", "finished"] {
+            assert_eq!(told.iter().filter(|line| line.contains(what)).count(), 3, "{told:?}");
+        }
+    });
+}

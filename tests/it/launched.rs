@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use progress_executor::{
@@ -15,13 +16,14 @@ use progress_executor::{
     Updater, WorkerExit, WorkersStatus,
 };
 use rustix::process::Signal;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::contract::{count_forever, launcher_of_environment};
 use crate::crashes::{process_id, talk_and_die};
 use crate::processes::{append, hold, spin, spin_with_a_message};
 use crate::retries::kill;
 use crate::silence::{signal, stop};
-use crate::support::{NewFile, count, eventually, has_process, within_deadline};
+use crate::support::{Hand, NewFile, count, eventually, has_process, within_deadline};
 
 /// The value of an environment variable in the worker.
 pub(crate) fn variable(name: String, _: &Updater) -> TaskResult<Option<String>> {
@@ -764,4 +766,40 @@ fn program_whose_worker_speaks() {
         pool.submit(say, ()).wait().unwrap();
         pool.shutdown().wait();
     }
+}
+
+/// An output that takes its time to be decoded.
+#[derive(Serialize)]
+pub(crate) struct Slow(Duration);
+
+impl<'de> Deserialize<'de> for Slow {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let slow = Self(Duration::deserialize(deserializer)?);
+        thread::sleep(slow.0);
+        Ok(slow)
+    }
+}
+
+pub(crate) fn slow_down(time: Duration, _: &Updater) -> TaskResult<Slow> {
+    Ok(Slow(time))
+}
+
+#[test]
+fn workers_are_told_that_the_program_is_there_while_it_decodes() {
+    within_deadline(|| {
+        let launcher = Launcher::command(["env"]).heartbeat(BEAT);
+        let pool = builder(launcher).max_workers(2).build().unwrap();
+        let (file, hand) = (NewFile::new(), Hand::new());
+        let held = pool.submit(hold, file.path());
+        eventually("it runs", || held.progress().status == Status::Running);
+        // Polled by hand, so that the pool's own thread decodes the output.
+        let mut slow = pool.submit(slow_down, 4 * BEAT);
+        let seen = hand.wakes();
+        assert!(hand.poll(&mut slow).is_pending());
+        hand.wait_for_wake(seen);
+        assert!(hand.poll(&mut slow).is_ready());
+        drop(file);
+        held.wait().unwrap();
+        assert_eq!(pool.workers().lost, 0);
+    });
 }

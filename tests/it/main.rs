@@ -55,7 +55,7 @@ use crashes::{
     echo_bytes, echo_picky, echo_texts, initialize, open_files, process_id, repeat, spring, spring_later, talk_and_die,
     talk_much,
 };
-use launched::{directory, length, say, variable};
+use launched::{directory, length, say, slow_down, variable};
 use limits::{check_later, see_the_deadline_move};
 use odd_code::{deepen, fail_oddly, is_list, name_of, panic_oddly, turn_round};
 use partial::take_a_part;
@@ -63,7 +63,7 @@ use processes::{
     append, clean_up_slowly, fail_with_sources, generic, hold, leave_a_writer, make_large, nest, spin,
     spin_with_a_child, spin_with_a_message, surroundings,
 };
-use retries::{announce_and_hold, announce_and_listen, burn, burn_and_sum, burn_slowly};
+use retries::{announce_and_hold, announce_and_listen, burn, burn_and_sum, burn_slowly, succeed_later};
 use silence::{exit_and_leave_a_child, leave_a_child_behind, print_without_an_end, thread_name};
 use support::{count, tick_forever};
 use suspended::notice_and_stay;
@@ -127,7 +127,9 @@ progress_executor::test_worker!(
     say_cancelled,
     say,
     see_the_deadline_move,
+    succeed_later,
     set_a_message,
+    slow_down,
     set_pairs,
     sleep_for_ever,
     sleep_within_a_part,

@@ -1,11 +1,13 @@
 //! Pausing: in the queue, in a progress call, and what else happens meanwhile.
 
+use std::mem;
 use std::sync::mpsc;
 use std::task::Poll;
 use std::time::Duration;
 
 use progress_executor::{
-    ExecutorExt, Job, ProgressFuture, Status, SyncExecutor, TaskResult, ThreadPoolExecutor, Updater, executor_fn,
+    ExecutorExt, Job, ProgressFuture, Status, SyncExecutor, TaskGroup, TaskResult, ThreadPoolExecutor, Updater,
+    executor_fn,
 };
 
 use crate::support::{Hand, busy_pool, eventually, gate, let_another_task_run, within_deadline};
@@ -223,5 +225,31 @@ fn a_job_that_is_paused_blocks_the_thread_that_runs_it() {
         task.resume();
         thread.join().unwrap();
         assert_eq!(task.wait().unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_callback_is_shown_the_pause_of_a_task_that_runs_where_it_is_polled() {
+    within_deadline(|| {
+        let task = SyncExecutor::new().spawn(|progress| {
+            progress.update(1)?;
+            Ok(progress.update(1)?)
+        });
+        let mut group = TaskGroup::new();
+        let handle = group.handle();
+        let (pausing, seen, mut was_paused) = (handle.clone(), mpsc::channel(), false);
+        group.add(task.on_progress(move |_, new| {
+            let _ = seen.0.send(new.status);
+            match (new.n, new.status) {
+                (1, Status::Running) if !mem::replace(&mut was_paused, true) => pausing.pause(),
+                // Nobody else would.
+                (_, Status::Paused) => pausing.resume(),
+                _ => {}
+            }
+        }));
+        group.join().wait().unwrap();
+        let seen: Vec<_> = seen.1.try_iter().collect();
+        assert_eq!(seen.iter().filter(|status| **status == Status::Paused).count(), 1, "{seen:?}");
+        assert_eq!(seen.last(), Some(&Status::Finished));
     });
 }

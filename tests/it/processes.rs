@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use progress_executor::{
-    CancelCause, ExecutorExt, ProcessPoolExecutor, ProgressFuture, Status, TaskErrorKind, TaskResult, Triggers,
-    Updater, WorkerExit, WorkerOutput,
+    CancelCause, ExecutorExt, ProcessPoolExecutor, ProgressFuture, Status, TaskErrorKind, TaskGroup, TaskResult,
+    ThreadPoolExecutor, Triggers, Updater, WorkerExit, WorkerOutput,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -787,5 +787,25 @@ fn a_process_that_writes_for_ever_holds_up_no_shutdown() {
         let pool = ProcessPoolExecutor::builder().max_workers(1).output(output).build().unwrap();
         pool.submit(leave_a_writer, ()).wait().unwrap();
         pool.shutdown().wait();
+    });
+}
+
+#[test]
+fn a_pool_ends_although_the_thread_that_drove_it_waits_for_something_else() {
+    within_deadline(|| {
+        let threads = ThreadPoolExecutor::new(1);
+        let output = WorkerOutput::lines(|_| ());
+        let pool = ProcessPoolExecutor::builder().max_workers(1).output(output).build().unwrap();
+        let (go_on, held) = channel::<()>();
+        let mut group = TaskGroup::new();
+        group.add(threads.spawn(move |_| Ok(held.recv().map_or(1, |()| 2))));
+        // Polled last, so that the thread drives this pool.
+        group.add(pool.submit(process_id, ()));
+        let handle = group.handle();
+        let joined = thread::spawn(move || group.join().wait());
+        eventually("the worker has run its task", || handle.progress().finished == 1);
+        pool.shutdown().wait();
+        drop(go_on);
+        assert_eq!(joined.join().unwrap().unwrap()[0], 1);
     });
 }

@@ -5,10 +5,12 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use progress_executor::{
     CancelCause, ExecutorExt, ProcessPoolExecutor, ProgressFuture, Status, TaskErrorKind, TaskResult,
     ThreadPoolExecutor, Updater,
@@ -538,5 +540,45 @@ fn on_threads_nothing_is_tried_again() {
         };
         assert!(executor.task(work, log.path()).retries(9).submit().wait().unwrap_err().is_panic());
         assert_eq!(lines(&log.path()), 1);
+    });
+}
+
+/// Waits for ever at its first attempt.
+pub(crate) fn succeed_later(log: String, progress: &Updater) -> TaskResult<String> {
+    let path = Path::new(&log);
+    leave_a_line(path);
+    if lines(path) == 1 {
+        progress.sleep(Duration::MAX)?;
+    }
+    Ok(log)
+}
+
+/// Ends the worker of the pool when it is woken for the first time, and waits until that is known.
+struct Ending(Mutex<Option<Arc<ProcessPoolExecutor>>>);
+
+impl Wake for Ending {
+    fn wake(self: Arc<Self>) {
+        let Some(pool) = self.0.lock().unwrap().take() else { return };
+        let worker = Pid::from_raw(pool.workers().workers[0].pid as i32).unwrap();
+        kill_process(worker, Signal::KILL).unwrap();
+        let threads = ThreadPoolExecutor::new(1);
+        // A wait of this library, so that another thread drives the pool meanwhile.
+        while pool.workers().lost == 0 {
+            threads.spawn(|_| Ok(())).wait().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_retry_has_its_input_although_a_waker_waits_while_the_first_attempt_is_lost() {
+    within_deadline(|| {
+        let (pool, log) = (Arc::new(pool(1)), NewFile::new());
+        let input = log.path().into_os_string().into_string().unwrap();
+        warm_up(&pool);
+        let mut task = pool.task(succeed_later, input.clone()).retries(1).submit().on_progress(|_, _| ());
+        let ending = Waker::from(Arc::new(Ending(Mutex::new(Some(pool.clone())))));
+        assert!(task.poll_unpin(&mut Context::from_waker(&ending)).is_pending());
+        eventually("the worker is lost", || pool.workers().lost == 1);
+        assert_eq!(task.wait().unwrap(), input);
     });
 }

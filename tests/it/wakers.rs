@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use async_channel::{Receiver, Recv};
-use progress_executor::{Canceller, ProgressFuture, TaskGroup, ThreadPoolExecutor};
+use progress_executor::{
+    Canceller, ExecutorExt, ProcessPoolExecutor, ProgressFuture, Shutdown, TaskGroup, ThreadPoolExecutor,
+};
 
+use crate::contract::count_forever;
 use crate::support::{Gate, Hand, eventually, gate, within_deadline};
 
 /// Calls `act` when it is woken, and when it is dropped.
@@ -282,5 +285,55 @@ fn what_a_callback_captures_may_ask_while_it_is_dropped() {
         assert_eq!((caught, asked.load(Ordering::SeqCst)), (1, 2));
         drop(task);
         assert_eq!(asked.load(Ordering::SeqCst), 3);
+    });
+}
+
+/// A task of each kind of pool, which ends once it is cancelled, and the shutdowns of the pool that wait for that.
+fn shutdowns() -> Vec<(ProgressFuture<()>, [Shutdown; 2])> {
+    let (threads, processes) = (ThreadPoolExecutor::new(2), ProcessPoolExecutor::new(2).unwrap());
+    vec![
+        (threads.submit(count_forever, ()), [threads.shutdown(), threads.shutdown()]),
+        (processes.submit(count_forever, ()), [processes.shutdown(), processes.shutdown()]),
+    ]
+}
+
+#[test]
+fn a_shutdown_may_be_polled_in_place() {
+    within_deadline(|| {
+        for (task, [shutdown, other]) in shutdowns() {
+            let place = Arc::new(Mutex::new(Some(shutdown)));
+            let polled = Arc::downgrade(&place);
+            let (waker, _) = acting(move || {
+                let Some(place) = polled.upgrade() else { return };
+                let mut place = place.lock().unwrap();
+                if place.as_mut().is_some_and(|shutdown| poll(shutdown, Waker::noop()).is_ready()) {
+                    // It is dropped in place as well.
+                    *place = None;
+                }
+            });
+            assert!(poll(place.lock().unwrap().as_mut().unwrap(), &waker).is_pending());
+            task.cancel();
+            other.wait();
+            assert!(task.wait().unwrap_err().is_cancelled());
+        }
+    });
+}
+
+#[test]
+fn a_waker_of_a_shutdown_that_panics_keeps_nobody_else_waiting() {
+    within_deadline(|| {
+        for (task, [mut shutdown, other]) in shutdowns() {
+            let (waker, _) = acting(|| {
+                if !std::thread::panicking() {
+                    panic!("as intended");
+                }
+            });
+            assert!(poll(&mut shutdown, &waker).is_pending());
+            let others = std::thread::spawn(move || other.wait());
+            task.cancel();
+            others.join().unwrap();
+            std::mem::forget((shutdown, waker));
+            assert!(task.wait().unwrap_err().is_cancelled());
+        }
     });
 }

@@ -301,7 +301,7 @@ fn join(cells: &[String]) -> String {
     cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
 }
 
-/// How many columns a text takes, at the most: a terminal may draw several characters as one.
+/// How many columns a text takes, at most: a terminal may draw several characters as one.
 pub(super) fn width(text: &str) -> usize {
     text.chars().filter_map(UnicodeWidthChar::width).sum()
 }

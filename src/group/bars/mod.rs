@@ -36,7 +36,7 @@ use crate::sync::unwind::quietly;
 use crate::sync::waiter::Waiter;
 use crate::task::TaskRef;
 use crate::task::callbacks::Observer;
-use crate::task::lines::{Feed, Line, LineTarget, to_standard_error, whole_characters};
+use crate::task::lines::{Feed, Line, LineTarget, whole_characters, write_to_stderr};
 
 /// The bars of a [`TaskGroup`](crate::TaskGroup), a [`Map`](crate::Map) or a task, made and shown by
 /// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars), [`Map::show_bars`](crate::Map::show_bars) and
@@ -127,8 +127,8 @@ struct Bars {
     alarm: Arc<Waiter>,
     is_alarm_set: bool,
     is_cleared: bool,
-    /// Whether all tasks have ended, and the summary is shown.
-    is_at_rest: bool,
+    /// How many tasks there were, if all have ended and the summary is shown.
+    summarized: Option<usize>,
     /// When the summary was last put together, and how long that took.
     rested: Option<(Instant, Duration)>,
 }
@@ -229,7 +229,7 @@ impl GroupBars {
             alarm: Arc::new(Waiter::new()),
             is_alarm_set: false,
             is_cleared: false,
-            is_at_rest: false,
+            summarized: None,
             rested: None,
         };
         Self { shared: Arc::new(Mutex::new(bars)), unfinished: Vec::new() }
@@ -357,7 +357,7 @@ impl GroupBars {
             true => LineTarget::StandardError,
             false => LineTarget::Bars(Arc::as_ptr(&self.shared).addr()),
         };
-        let lines: Vec<&str> = lines.iter().filter(|line| line.is_new_to(target)).map(|line| &*line.text).collect();
+        let lines: Vec<&str> = lines.iter().filter(|line| line.claim_for(target)).map(|line| &*line.text).collect();
         if !lines.is_empty() {
             // The last one may be empty.
             bars.screen.println(&(lines.join("\n") + "\n"));
@@ -405,7 +405,7 @@ impl Bars {
     }
 
     fn draw(&mut self, now: Instant, is_last: bool, rows: impl Fn(usize, &Units) -> (Vec<Row>, Option<Row>)) {
-        (self.drawn_at, self.is_dirty, self.is_alarm_set, self.is_at_rest) = (Some(now), false, false, false);
+        (self.drawn_at, self.is_dirty, self.is_alarm_set, self.summarized) = (Some(now), false, false, None);
         let (height, canvas) = self.canvas();
         let (tasks, whole) = rows(height, &self.units);
         self.is_waiting = !self.screen.show(canvas.draw(&tasks, whole.as_ref()), is_last);
@@ -424,19 +424,19 @@ impl Bars {
     }
 
     /// Shows a line instead of the bars.
-    fn summarize(&mut self, text: &str, has_failures: bool) {
+    fn summarize(&mut self, text: &str, progress: &GroupProgress) {
         if !self.is_cleared {
-            (self.is_dirty, self.is_waiting, self.is_at_rest) = (false, false, true);
+            (self.is_dirty, self.is_waiting, self.summarized) = (false, false, Some(progress.tasks()));
             let (_, canvas) = self.canvas();
-            self.screen.show(vec![canvas.last_line(text, has_failures)], true);
+            self.screen.show(vec![canvas.last_line(text, has_failures(progress))], true);
         }
     }
 
     /// Shows the last line, which summarizes all tasks.
-    fn finish(&mut self, text: &str, has_failures: bool) {
+    fn finish(&mut self, text: &str, progress: &GroupProgress) {
         match &mut self.screen {
-            Screen::Plain(plain) => plain.summarize(text, has_failures),
-            _ => self.summarize(text, has_failures),
+            Screen::Plain(plain) => plain.summarize(text, has_failures(progress)),
+            _ => self.summarize(text, progress),
         }
         self.leave();
     }
@@ -483,7 +483,7 @@ impl Screen {
     /// Shows `text` above the bars, with or without a newline at its end.
     fn println(&mut self, text: &str) {
         if self.is_hidden() {
-            return to_standard_error(&printable_lines(text));
+            return write_to_stderr(&printable_lines(text));
         }
         match self {
             Self::Terminal(block) => block.terminal().println(text),
@@ -579,8 +579,9 @@ impl Shown {
     }
 
     fn catch_up(&self, waker: Option<&Waker>) {
-        let (lines, has_changed) = self.group.take_news(&self.feed);
+        let (lines, has_news) = self.group.take_news(&self.feed);
         self.bars.say(&lines);
+        let has_changed = has_news && !self.is_summarized();
         if let (true, Screen::Plain(plain)) = (has_changed, &mut self.bars.lock().screen) {
             self.group.now(&self.feed).0.iter().for_each(|task| plain.note_started(task.core.id(), task.name()));
         }
@@ -594,9 +595,19 @@ impl Shown {
         });
     }
 
-    /// For the poll of a task, which a panic would end: drawing the group itself raises that panic again.
-    fn catch_up_quietly(&self) {
-        let _ = quietly(|| self.catch_up(None));
+    /// Whether the summary that is shown is still that of all tasks. What has come too late to be in it must not be drawn: the
+    /// program may have written below.
+    fn is_summarized(&self) -> bool {
+        let summarized = self.bars.lock().summarized;
+        summarized.is_some_and(|tasks| self.group.now(&self.feed).1.tasks() == tasks)
+    }
+
+    /// For the poll of a task, which a panic would end: drawing the group itself raises that panic again. Does nothing once
+    /// other bars show the group.
+    fn catch_up_within(&self) {
+        if self.feed.is_open() {
+            let _ = quietly(|| self.catch_up(None));
+        }
     }
 
     /// Lets other bars show the group from now on.
@@ -614,7 +625,7 @@ impl Shown {
     pub(crate) fn rest(&self) {
         let (bars, now) = (self.bars.lock(), Instant::now());
         let is_plain = matches!(bars.screen, Screen::Plain(_));
-        let is_at_rest = bars.is_at_rest && !bars.is_dirty;
+        let is_at_rest = bars.summarized.is_some() && !bars.is_dirty;
         // The summary looks at all tasks: for a group that ends and goes on again and again, it takes a tenth of the time at
         // most.
         let is_costly = bars.rested.is_some_and(|(at, took)| now < at + 10 * took);
@@ -626,7 +637,7 @@ impl Shown {
         let mut bars = self.bars.lock();
         bars.rested = Some((now, now.elapsed()));
         if progress.tasks() > 0 {
-            bars.summarize(&summary, has_failures(&progress));
+            bars.summarize(&summary, &progress);
         }
     }
 
@@ -642,7 +653,7 @@ impl Shown {
         let _ = quietly(|| {
             self.catch_up(None);
             let (summary, progress) = self.summary();
-            self.bars.lock().finish(&summary, has_failures(&progress));
+            self.bars.lock().finish(&summary, &progress);
         });
     }
 }
@@ -654,7 +665,7 @@ fn has_failures(progress: &GroupProgress) -> bool {
 /// Draws a group while one of its tasks runs inside the poll.
 impl Observer<ProgressState> for Shown {
     fn show(&mut self, _old: &ProgressState, _new: &ProgressState) {
-        self.catch_up_quietly();
+        self.catch_up_within();
     }
 
     fn takes_lines(&self) -> bool {
@@ -663,7 +674,7 @@ impl Observer<ProgressState> for Shown {
 
     /// The group has got the line as well.
     fn say(&mut self, _line: &Line) {
-        self.catch_up_quietly();
+        self.catch_up_within();
     }
 }
 
@@ -723,7 +734,13 @@ impl fmt::Debug for GroupBars {
 
 #[cfg(test)]
 mod tests {
-    use super::GroupBars;
+    use super::{GroupBars, Screen, Shown};
+    use crate::error::TaskErrorKind;
+    use crate::group::progress::GroupProgress;
+    use crate::group::state::GroupState;
+    use crate::group::tally::Unit;
+    use crate::task::details::Details;
+    use crate::task::{idle, transitions};
     use indicatif::{MultiProgress, ProgressDrawTarget};
     use std::sync::Arc;
     use std::sync::mpsc::{self, Sender};
@@ -771,5 +788,39 @@ mod tests {
         });
         is_drawn.recv_timeout(DEADLINE).expect("the lock is not held");
         assert_eq!(events.recv_timeout(DEADLINE), Ok("gone"));
+    }
+
+    fn text(bars: &GroupBars) -> String {
+        let Screen::Others(others) = &bars.lock().screen else { panic!("it is drawn elsewhere") };
+        others.shown.clone()
+    }
+
+    /// The program may have written below it.
+    #[test]
+    fn only_another_task_takes_the_place_of_the_summary() {
+        let bars = GroupBars::on(MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), 10);
+        let group = GroupState::new(Unit::OfTasks);
+        group.know(std::iter::empty());
+        let shown = Shown::new(&group, bars.clone());
+        // Something that was stored before, and is noticed only now, when the next frame is due.
+        let catch_up_late = || {
+            shown.feed.set(GroupProgress::default());
+            bars.lock().drawn_at = None;
+            shown.catch_up(None);
+        };
+        for tasks in 1..3 {
+            let task = idle::started(Details::default());
+            let entry = group.add(|| task.clone());
+            catch_up_late();
+            assert!(text(&bars).contains("total"), "{}", text(&bars));
+            transitions::refuse(&task, TaskErrorKind::TimedOut, None);
+            group.note_ended(&task, &entry);
+            bars.lock().rested = None;
+            shown.rest();
+            let summary = text(&bars);
+            assert!(summary.contains(&format!("{tasks} ended:")), "{summary}");
+            catch_up_late();
+            assert_eq!(text(&bars), summary);
+        }
     }
 }

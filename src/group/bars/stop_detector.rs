@@ -28,7 +28,7 @@ struct State {
 
 impl StopDetector {
     /// Whether the program was stopped since the previous call.
-    pub(super) fn was_stopped(self: &Arc<Self>) -> bool {
+    pub(super) fn take_stop(self: &Arc<Self>) -> bool {
         let (mut state, now) = (self.lock(), Instant::now());
         // The timer may not have fired yet.
         if state.due.is_some_and(|due| is_late(due, now)) {
@@ -54,7 +54,7 @@ impl Timed for Arc<StopDetector> {
     fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
         let mut state = self.lock();
         if state.due != Some(due) {
-            // `was_stopped` has found it to be late before.
+            // `take_stop` has found it to be late before.
             return None;
         }
         state.was_late |= is_late(due, now);
@@ -82,32 +82,32 @@ mod tests {
     #[test]
     fn a_timer_that_is_late_by_far_tells_of_a_stop_once() {
         let stop_detector = overdue(LATE);
-        assert!(stop_detector.was_stopped() && !stop_detector.was_stopped());
-        assert!(!overdue(LATE / 2).was_stopped(), "the machine was busy");
+        assert!(stop_detector.take_stop() && !stop_detector.take_stop());
+        assert!(!overdue(LATE / 2).take_stop(), "the machine was busy");
     }
 
     #[test]
     fn the_timer_goes_on_without_a_gap_as_long_as_something_is_drawn() {
         let mut stop_detector = Arc::new(StopDetector::default());
-        assert!(!stop_detector.was_stopped());
+        assert!(!stop_detector.take_stop());
         let due = stop_detector.lock().due.unwrap();
         let next = stop_detector.fire(due, due).unwrap();
         assert_eq!(next, due + INTERVAL);
         // Stopped right then.
         assert_eq!(stop_detector.fire(next, next + LATE), None, "nothing was drawn");
-        assert!(stop_detector.was_stopped());
+        assert!(stop_detector.take_stop());
     }
 
     #[test]
     fn a_stop_is_noticed_before_the_timer_goes_off_and_not_again_when_it_does() {
         let mut stop_detector = Arc::new(StopDetector::default());
-        assert!(!stop_detector.was_stopped());
+        assert!(!stop_detector.take_stop());
         let due = stop_detector.lock().due.unwrap();
         assert!(due <= Instant::now() + INTERVAL);
         let long_ago = due - INTERVAL - 2 * LATE;
         stop_detector.lock().due = Some(long_ago);
-        assert!(stop_detector.was_stopped());
+        assert!(stop_detector.take_stop());
         assert_eq!(stop_detector.fire(long_ago, Instant::now()), None);
-        assert!(!stop_detector.was_stopped());
+        assert!(!stop_detector.take_stop());
     }
 }

@@ -100,6 +100,9 @@ impl ShownTask {
 
 impl Observer<ProgressState> for ShownTask {
     fn show(&mut self, _old: &ProgressState, new: &ProgressState) {
+        if self.is_over {
+            return;
+        }
         self.state.clone_from(new);
         if new.status.is_terminal() {
             return self.finish();

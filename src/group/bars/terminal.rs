@@ -153,8 +153,8 @@ impl Terminal {
         let size @ (rows, columns) = self.size();
         // Text may skip columns, or wrap before the last one; and a terminal that was made narrower has wrapped lines
         // that were too wide. If no lines are left, the end of the frame would erase the old ones at once.
-        let is_to_be_erased = !text.is_empty() || columns < screen.columns || !screen.has_lines();
-        let mut frame = if is_to_be_erased { screen.clear(size) } else { up(screen.height(columns)) };
+        let needs_erasing = !text.is_empty() || columns < screen.columns || !screen.has_lines();
+        let mut frame = if needs_erasing { screen.clear(size) } else { up(screen.height(columns)) };
         frame += text;
         let lines: Vec<&String> = screen.blocks.iter().flat_map(|(_, lines)| lines).collect();
         // The last lines say most.
@@ -196,7 +196,7 @@ impl Terminal {
     /// those bars are left as they are. Returns whether the bars have to be drawn anew.
     fn leave_to_the_shell(&self, screen: &mut Screen) -> bool {
         let was_in_background = mem::replace(&mut screen.is_in_background, screen.job.is_in_background());
-        let is_left = self.stop_detector.was_stopped() || was_in_background;
+        let is_left = self.stop_detector.take_stop() || was_in_background;
         if is_left {
             screen.drawn.clear();
         }

@@ -55,7 +55,7 @@ use crate::task::record::TaskRecord;
 /// }
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct GroupReport {
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::since_epoch"))]
@@ -85,7 +85,7 @@ pub struct GroupReport {
 /// assert_eq!((&**name, *n, *total, *tries), ("dig", 7, Some(8), 1));
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TaskReport {

@@ -92,8 +92,10 @@ impl Launcher {
     ///
     /// The file is readable by this user only. It must be on a file system, or a volume, that workers see under the same path; a
     /// relative path is resolved against the current directory of the program. Each launch has a file of its own, with the number
-    /// of the launch appended: `key-1`, `key-2`. The file is removed once no other worker of the launch is expected. A file that
-    /// another pool uses is left alone, and the launch is tried again with the next number.
+    /// of the launch appended: `key-1`, `key-2`. The file is removed once no other worker of the launch is expected. It stays if
+    /// the program ends before that, as it may if it only drops the pool: wait for
+    /// [`shutdown`](crate::ProcessPoolExecutor::shutdown). A file that another pool uses is left alone, and the launch is tried
+    /// again with the next number; so is a file on a file system without locks, on which that cannot be told.
     ///
     /// The launcher may end while its workers wait in a queue, or serve; that is a failure only if its exit code says so. A
     /// worker that starts when it is no longer expected ends at once; if the program is gone, within half a minute. Workers notice

@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::process::pool::launch::End;
 use crate::process::pool::queued::{Kinds, News, Queued};
-use crate::process::pool::scheduler::events::{Action, Task, WorkerId};
+use crate::process::pool::scheduler::events::{Action, Task, WorkerNumber};
 use crate::process::protocol::wire::Outcome;
 use crate::task::state;
 
@@ -49,7 +49,7 @@ struct Queue {
 pub(super) enum Deferred {
     Do(Action<Kinds>),
     /// A worker is gone. Earlier news of the task that it was running comes first, as the task may be started again.
-    Gone(WorkerId, Box<End>, Option<u64>),
+    Gone(WorkerNumber, Box<End>, Option<u64>),
 }
 
 /// The thread that delivers news.

@@ -61,7 +61,7 @@ impl Pool {
     pub(super) fn note_delivered(&self) {
         self.is_delivering.store(false, Ordering::SeqCst);
         if self.is_done.load(Ordering::SeqCst) {
-            self.progress.notify(usize::MAX);
+            self.waiting.wake_all();
         }
     }
 
@@ -70,7 +70,7 @@ impl Pool {
         while self.backlog.has_next() && self.deliver_batch(self.backlog.next(), Deliverer::Resident) {
             self.backlog.be_done();
             if self.lock().scheduler.is_done() {
-                self.progress.notify(usize::MAX);
+                self.waiting.wake_all();
             }
         }
     }
@@ -106,11 +106,12 @@ impl Pool {
     pub(super) fn carry_out(&self, action: Action<Kinds>, received_at: u64) {
         let caught = catch_unwind(AssertUnwindSafe(|| match action {
             Action::Begin(task) => {
-                self.remote(&task).begin();
                 // Items that have not begun go on elsewhere when the worker is lost.
-                if task.0.retries.load(Ordering::Relaxed) == 0 && task.task().core.items().is_none() {
-                    drop(task.take_input());
-                }
+                let is_last = task.0.retries.load(Ordering::Relaxed) == 0 && task.task().core.items().is_none();
+                // Taken first: while wakers run, the worker may be lost, and a retry may begin that needs the input.
+                let input = is_last.then(|| task.take_input());
+                self.remote(&task).begin();
+                drop(input);
             }
             Action::Resume(task) => watchdog::watch(task.task()),
             Action::Show(task, News::Snapshot(snapshot)) => self.remote(&task).mirror(snapshot),

@@ -27,7 +27,7 @@ use crate::process::pool::launch::{End, Failure};
 use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Kinds;
-use crate::process::pool::scheduler::events::{Action, Event, Order, WorkerId};
+use crate::process::pool::scheduler::events::{Action, Event, Order, WorkerNumber};
 use crate::process::pool::shared::{Drive, Pool, State};
 use crate::process::pool::unwatched::{CHECK_INTERVAL, Unwatched};
 use crate::process::program;
@@ -52,10 +52,10 @@ pub(super) struct Driver {
     /// When a guest last received something.
     last_received: Option<Instant>,
     spin: AdaptiveSpin,
-    pub(super) peers: BTreeMap<WorkerId, Peer>,
+    pub(super) peers: BTreeMap<WorkerNumber, Peer>,
     unwatched: Unwatched,
     /// Workers that were given up, but whose process or launcher still has time to end.
-    pub(super) lingering: BTreeMap<WorkerId, Termination>,
+    pub(super) lingering: BTreeMap<WorkerNumber, Termination>,
     pub(super) killed_launchers: KilledLaunchers,
     /// When heartbeats are due next.
     pub(super) next_beat: Option<Instant>,
@@ -123,7 +123,7 @@ impl Drive for Driver {
         }
         drop(state);
         if is_over {
-            self.pool.progress.notify(usize::MAX);
+            self.pool.waiting.wake_all();
         }
         is_over
     }
@@ -154,11 +154,11 @@ impl Driver {
             let mut spin = self.spin;
             spin.spin_until(|| {
                 ready = self.wait(Some(Duration::ZERO));
-                !ready.is_empty() || sleeper.is_to_leave()
+                !ready.is_empty() || sleeper.must_leave()
             });
             self.spin = spin;
         }
-        if ready.is_empty() && !sleeper.is_to_leave() {
+        if ready.is_empty() && !sleeper.must_leave() {
             ready = self.wait(timeout);
         }
         if !ready.is_empty() {
@@ -242,7 +242,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn admit(&mut self, worker: WorkerId, mut peer: Peer) {
+    pub(super) fn admit(&mut self, worker: WorkerNumber, mut peer: Peer) {
         let listening = self.listen(worker, &peer);
         if listening.is_err() {
             peer.abandon();
@@ -266,7 +266,7 @@ impl Driver {
         self.pool.send_off(worker, &channel);
     }
 
-    fn listen(&self, worker: WorkerId, peer: &Peer) -> io::Result<()> {
+    fn listen(&self, worker: WorkerNumber, peer: &Peer) -> io::Result<()> {
         self.poller.add(peer.channel.as_fd(), Ready::Channel(worker))?;
         let pidfd = peer.process.child().and_then(ChildProcess::pidfd);
         let listening = pidfd.map_or(Ok(()), |pidfd| self.poller.add(pidfd, Ready::Process(worker)));
@@ -277,7 +277,7 @@ impl Driver {
     }
 
     /// Reads once, and sends what there was no room for before.
-    fn receive(&mut self, worker: WorkerId) {
+    fn receive(&mut self, worker: WorkerNumber) {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { return };
         if peer.channel.is_full() {
             self.pool.send_off(worker, &peer.channel);
@@ -292,7 +292,7 @@ impl Driver {
 
     /// Takes in everything that a worker has sent or noted so far. Does nothing for a worker that is gone, from which
     /// everything was received: the start of a task must not be reported after its end.
-    fn look(&mut self, worker: WorkerId) {
+    fn look(&mut self, worker: WorkerNumber) {
         self.receive_all(worker);
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         if !peer.is_severed {
@@ -303,19 +303,19 @@ impl Driver {
         self.tell(Event::Looked(worker));
     }
 
-    pub(super) fn receive_all(&mut self, worker: WorkerId) {
+    pub(super) fn receive_all(&mut self, worker: WorkerNumber) {
         for _ in 0..READS {
             let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { return };
             match peer.channel.receive(&mut peer.decoder) {
                 Received::Some => self.take_in(worker),
-                Received::Nothing => return peer.rest(),
+                Received::Nothing => return peer.release_memory(),
                 Received::End => return self.sever(worker, None),
                 Received::Broken(error) => return self.sever(worker, Some(broken(error))),
             }
         }
     }
 
-    fn take_in(&mut self, worker: WorkerId) {
+    fn take_in(&mut self, worker: WorkerNumber) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         let now = Instant::now();
         peer.heartbeat.iter_mut().for_each(|heartbeat| heartbeat.note_arrival(now));
@@ -346,7 +346,7 @@ impl Driver {
             peer.answer();
             self.pool.send_off(worker, &peer.channel);
         }
-        peer.rest();
+        peer.release_memory();
         if let (Some(relay), Some(_)) = (&state.relay, peer.process.captured()) {
             // What tasks had written until they ended was read, and must be passed on.
             relay.wake();
@@ -358,7 +358,7 @@ impl Driver {
     }
 
     /// Stops listening to a worker: nothing more will come, or only malformed messages.
-    pub(super) fn sever(&mut self, worker: WorkerId, fault: Option<WireError>) {
+    pub(super) fn sever(&mut self, worker: WorkerNumber, fault: Option<WireError>) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         let is_heard = fault.is_none();
         if !is_heard && peer.fault.is_none() {
@@ -373,7 +373,7 @@ impl Driver {
     }
 
     /// Takes the end of the connection for that of the process, if nothing else shows when the process ends.
-    fn see_disconnected(&mut self, worker: WorkerId) {
+    fn see_disconnected(&mut self, worker: WorkerNumber) {
         let Some(peer) = self.peers.get_mut(&worker) else { return };
         if peer.process.disconnect(if peer.is_leaving { WorkerExit::Code(0) } else { WorkerExit::Unknown }) {
             self.unwatched.insert(worker);
@@ -381,21 +381,21 @@ impl Driver {
         }
     }
 
-    fn check_stopped(&mut self, worker: WorkerId) {
+    fn check_stopped(&mut self, worker: WorkerNumber) {
         let child = self.peers.get(&worker).and_then(|peer| peer.process.child());
         let is_stopped = child.is_some_and(|child| child.stopped().is_some());
         self.tell(Event::StopChecked(worker, is_stopped));
     }
 
     /// Stops or continues a worker.
-    fn stop(&self, worker: WorkerId, is_stopped: bool) {
+    fn stop(&self, worker: WorkerNumber, is_stopped: bool) {
         if let Some(peer) = self.peers.get(&worker) {
             peer.stop(is_stopped);
             self.pool.send_off(worker, &peer.channel);
         }
     }
 
-    fn kill(&mut self, worker: WorkerId) {
+    fn kill(&mut self, worker: WorkerNumber) {
         match self.peers.get_mut(&worker) {
             Some(peer) => peer.kill(),
             #[cfg(feature = "cluster")]
@@ -406,7 +406,7 @@ impl Driver {
     }
 
     /// Handles a worker whose process may have ended.
-    fn see_end(&mut self, worker: WorkerId) {
+    fn see_end(&mut self, worker: WorkerNumber) {
         let Some(peer) = self.peers.get(&worker) else { return };
         let Some(exit) = peer.process.exit() else { return };
         if peer.process.is_launcher() {
@@ -458,7 +458,7 @@ impl Driver {
     }
 
     /// Takes in what a worker had said before its end, sent or only noted: it still counts.
-    fn drain_last(&mut self, worker: WorkerId) {
+    fn drain_last(&mut self, worker: WorkerNumber) {
         for _ in 0..LAST_READS {
             let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_severed) else { break };
             match peer.channel.receive(&mut peer.decoder) {
@@ -476,7 +476,7 @@ impl Driver {
         self.take_in(worker);
     }
 
-    pub(super) fn tell_gone(&self, worker: WorkerId, end: End) {
+    pub(super) fn tell_gone(&self, worker: WorkerNumber, end: End) {
         let end = Box::new(end);
         let mut received = self.received.borrow_mut();
         if !received.is_empty() || !self.pool.backlog.is_empty() {

@@ -102,13 +102,14 @@ impl<D, F: Follower> Leadership<D, F> {
         self.leader.store(FREE, Ordering::SeqCst);
     }
 
-    /// Waits until this thread is woken: leads meanwhile, or sleeps while another thread leads. `disturb` makes the
-    /// resident check for followers; for `vacate` see [`Lead`]. Returns early if there is nothing to do.
+    /// Waits until this thread is woken: leads meanwhile, or sleeps while another thread leads. `drive` does some work, and
+    /// returns whether there is more to come; `disturb` makes the resident check for followers; for `vacate` see
+    /// [`Lead`]. Returns early if there is nothing to do.
     pub(crate) fn wait<V: Fn()>(
         &self,
         this: &Arc<F>,
         disturb: impl Fn(),
-        mut drive: impl FnMut(&mut Lead<'_, D, F, &V>),
+        mut drive: impl FnMut(&mut Lead<'_, D, F, &V>) -> bool,
         vacate: V,
     ) {
         let mut was_promoted = false;
@@ -117,7 +118,9 @@ impl<D, F: Follower> Leadership<D, F> {
                 Ok(driven) => {
                     let mut lead = self.lead_by(driven, &vacate);
                     while lead.driven().is_some() && !this.is_woken() {
-                        drive(&mut lead);
+                        if !drive(&mut lead) {
+                            return;
+                        }
                     }
                     // A thread that has stepped down waits again.
                     was_promoted = false;

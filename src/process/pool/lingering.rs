@@ -7,12 +7,12 @@ use crate::error::WorkerExit;
 use crate::process::pool::driver::Driver;
 use crate::process::pool::launch::child::ChildProcess;
 use crate::process::pool::launch::termination::Termination;
-use crate::process::pool::scheduler::events::WorkerId;
+use crate::process::pool::scheduler::events::WorkerNumber;
 
 impl Driver {
     /// Waits no longer for a process that was killed and does not end, or that has come too late. A launcher has more
     /// time, to end its job.
-    pub(super) fn give_up(&mut self, worker: WorkerId) {
+    pub(super) fn give_up(&mut self, worker: WorkerNumber) {
         #[cfg(feature = "cluster")]
         if !self.peers.contains_key(&worker) {
             return self.forget_absent(worker);
@@ -20,7 +20,7 @@ impl Driver {
         let Some(peer) = self.peers.get_mut(&worker).filter(|peer| !peer.is_given_up) else { return };
         peer.is_given_up = true;
         let now = Instant::now();
-        let ending = if peer.process.is_launcher() {
+        let termination = if peer.process.is_launcher() {
             peer.ask_to_end();
             Termination::asked(now)
         } else {
@@ -28,14 +28,14 @@ impl Driver {
             Termination::killed(now)
         };
         let end = peer.end(WorkerExit::Unknown);
-        self.linger(worker, ending);
+        self.linger(worker, termination);
         self.tell_gone(worker, end);
         // It may still connect, or its connection may never end.
         self.sever(worker, None);
     }
 
-    pub(super) fn linger(&mut self, worker: WorkerId, ending: Termination) {
-        self.lingering.insert(worker, ending);
+    pub(super) fn linger(&mut self, worker: WorkerNumber, termination: Termination) {
+        self.lingering.insert(worker, termination);
         self.count_lingering();
     }
 
@@ -43,7 +43,7 @@ impl Driver {
     pub(super) fn count_lingering(&self) {
         let before = mem::replace(&mut self.pool.lock().lingering, self.lingering.len());
         if self.lingering.len() < before {
-            self.pool.progress.notify(usize::MAX);
+            self.pool.waiting.wake_all();
         }
     }
 
@@ -56,8 +56,8 @@ impl Driver {
             // Nothing else may be left to do, which is checked after this turn: so do not wait in it.
             next = Some(now);
         }
-        self.lingering.retain(|worker, ending| {
-            let due = self.peers.get(worker).and_then(|peer| ending.escalate(peer.process.child(), now));
+        self.lingering.retain(|worker, termination| {
+            let due = self.peers.get(worker).and_then(|peer| termination.escalate(peer.process.child(), now));
             next = next.into_iter().chain(due).min();
             due.is_some()
         });

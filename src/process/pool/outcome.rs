@@ -35,7 +35,7 @@ pub(super) fn cancelled_kind(task: &TaskRef) -> TaskErrorKind {
 
 /// The last words of a worker on standard error, as the source of an error.
 fn source_from(last_output: &str) -> Option<RemoteError> {
-    (!last_output.is_empty()).then(|| format!("its worker said last: {last_output}").into())
+    (!last_output.is_empty()).then(|| format!("last output: {last_output}").into())
 }
 
 pub(super) fn loss(

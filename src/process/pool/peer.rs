@@ -14,7 +14,7 @@ use crate::process::pool::launch::launched::MOST_JUNK;
 use crate::process::pool::launch::{End, Process};
 use crate::process::pool::output::captured::CapturedOutput;
 use crate::process::pool::queued::{ItemsEnded, Kinds, News};
-use crate::process::pool::scheduler::events::{Event, WorkerId};
+use crate::process::pool::scheduler::events::{Event, WorkerNumber};
 use crate::process::program;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::heartbeat::Heartbeat;
@@ -109,7 +109,7 @@ impl Peer {
     }
 
     /// Frees memory that was kept for what it will send, as it may be one of a thousand.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn release_memory(&mut self) {
         #[cfg(feature = "cluster")]
         if self.crew.is_some() {
             self.decoder.release();
@@ -165,9 +165,9 @@ impl Peer {
     /// The next thing that the worker reports. Consecutive items that end with values are one event.
     pub(super) fn next_event(
         &mut self,
-        worker: WorkerId,
+        worker: WorkerNumber,
         launch: &Launch,
-        connections: &mut BTreeMap<WorkerId, Connection>,
+        connections: &mut BTreeMap<WorkerNumber, Connection>,
     ) -> Result<Option<Event<Kinds>>, WireError> {
         let is_introduced = self.introduction == Introduction::Done;
         if let Some((task, values)) = is_introduced.then(|| self.decoder.next_values()).flatten() {
@@ -188,10 +188,10 @@ impl Peer {
     /// Handles what a worker says before it is ready.
     fn introduce(
         &mut self,
-        worker: WorkerId,
+        worker: WorkerNumber,
         reply: Reply,
         launch: &Launch,
-        connections: &mut BTreeMap<WorkerId, Connection>,
+        connections: &mut BTreeMap<WorkerNumber, Connection>,
     ) -> Result<Option<Event<Kinds>>, WireError> {
         let verdict = match (self.introduction, reply) {
             (Introduction::Greeting, Reply::Ready(ready)) => {
@@ -228,7 +228,7 @@ impl Peer {
         Ok(Some(verdict.unwrap_or_else(|failure| Event::Unfit(worker, failure))))
     }
 
-    fn event(&mut self, worker: WorkerId, reply: Reply) -> Result<Option<Event<Kinds>>, WireError> {
+    fn event(&mut self, worker: WorkerNumber, reply: Reply) -> Result<Option<Event<Kinds>>, WireError> {
         Ok(Some(match reply {
             Reply::Started { id } => Event::Begun(worker, id),
             Reply::Progress { id, snapshot } => Event::Progress(worker, id, News::Snapshot(snapshot)),

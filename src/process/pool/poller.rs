@@ -2,7 +2,7 @@
 
 pub(crate) use imp::Poller;
 
-use crate::process::pool::scheduler::events::WorkerId;
+use crate::process::pool::scheduler::events::WorkerNumber;
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,9 +10,9 @@ pub(crate) enum Ready {
     /// The driver was woken, or its timer is due.
     Turn,
     /// A worker has sent something, or takes more.
-    Channel(WorkerId),
+    Channel(WorkerNumber),
     /// A process may have ended.
-    Process(WorkerId),
+    Process(WorkerNumber),
     /// The command that has started many workers may have ended, or takes more.
     #[cfg(feature = "cluster")]
     Crew(u64),
@@ -32,7 +32,7 @@ mod imp {
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
     };
 
-    use super::{Ready, WorkerId};
+    use super::{Ready, WorkerNumber};
     use crate::process::protocol::descriptor::above_standard;
     use crate::process::protocol::wake_pipe::WakePipe;
 
@@ -78,7 +78,7 @@ mod imp {
         }
 
         /// Sets whether to wait for a channel to take more.
-        pub(crate) fn await_room(&self, fd: BorrowedFd<'_>, worker: WorkerId, is_full: bool) {
+        pub(crate) fn await_room(&self, fd: BorrowedFd<'_>, worker: WorkerNumber, is_full: bool) {
             let flags = if is_full { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
             // Fails only for a channel that was removed.
             let _ = epoll::modify(&self.epoll, fd, data(Ready::Channel(worker)), flags);
@@ -107,7 +107,7 @@ mod imp {
         /// Waits for something to happen, at most until the timeout. The descriptors are registered already.
         pub(crate) fn wait<'a>(
             &self,
-            _channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerId, bool)>,
+            _channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerNumber, bool)>,
             timeout: Option<Duration>,
         ) -> Vec<Ready> {
             let mut events: Vec<Event> = Vec::with_capacity(EVENTS);
@@ -161,7 +161,7 @@ mod imp {
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-    use super::{Ready, WorkerId};
+    use super::{Ready, WorkerNumber};
     use crate::process::protocol::wake_pipe::WakePipe;
 
     #[derive(Debug)]
@@ -184,7 +184,7 @@ mod imp {
 
         pub(crate) fn remove(&self, _fd: BorrowedFd<'_>) {}
 
-        pub(crate) fn await_room(&self, _fd: BorrowedFd<'_>, _worker: WorkerId, is_full: bool) {
+        pub(crate) fn await_room(&self, _fd: BorrowedFd<'_>, _worker: WorkerNumber, is_full: bool) {
             if is_full {
                 self.wake();
             }
@@ -207,7 +207,7 @@ mod imp {
         /// Waits for something to happen, at most until the timeout.
         pub(crate) fn wait<'a>(
             &self,
-            channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerId, bool)>,
+            channels: impl Iterator<Item = (BorrowedFd<'a>, WorkerNumber, bool)>,
             timeout: Option<Duration>,
         ) -> Vec<Ready> {
             let channels: Vec<_> = channels.collect();

@@ -1,7 +1,7 @@
 //! The types that the [scheduler](super::scheduler) handles in a pool: tasks, and what is shared with workers.
 
 use std::mem;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::codec::payload::Payload;
@@ -52,6 +52,8 @@ pub(super) struct Entry {
     references: Option<Box<References>>,
     /// How often it may still be started again when its worker is lost.
     pub(super) retries: AtomicU32,
+    /// How many workers have ended before they had begun with it.
+    unbegun: AtomicU8,
 }
 
 impl Queued {
@@ -64,6 +66,7 @@ impl Queued {
             input: Mutex::new(input.bytes),
             references: (!references.is_empty()).then(|| Box::new(references)),
             retries: AtomicU32::new(retries),
+            unbegun: AtomicU8::new(0),
         }))
     }
 
@@ -117,6 +120,12 @@ impl Task for Queued {
         }
         self.0.retries.store(left - 1, Ordering::Relaxed);
         transitions::retry(self.task())
+    }
+
+    fn note_unbegun(&self) -> u32 {
+        let unbegun = self.0.unbegun.load(Ordering::Relaxed).saturating_add(1);
+        self.0.unbegun.store(unbegun, Ordering::Relaxed);
+        unbegun.into()
     }
 }
 

@@ -9,8 +9,6 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use event_listener::Event as Notifier;
-
 use crate::codec::references::Keeper;
 use crate::error::remote::RemoteError;
 use crate::error::{BoxError, CancelCause};
@@ -28,7 +26,7 @@ use crate::process::pool::output::relay::Relay;
 use crate::process::pool::poller::Poller;
 use crate::process::pool::queued::Kinds;
 use crate::process::pool::scheduler::Scheduler;
-use crate::process::pool::scheduler::events::{Action, Event, Order, Seat, WorkerId};
+use crate::process::pool::scheduler::events::{Action, Event, Order, Seat, WorkerNumber};
 use crate::process::pool::scheduler::queries::Counts;
 use crate::process::pool::scheduler::slot::Settings;
 use crate::process::pool::standby::{Call, Standby};
@@ -39,7 +37,9 @@ use crate::process::settings::Launch;
 use crate::process::this_process::ThisProcess;
 use crate::process::workers::WorkersStatus;
 use crate::sync::block_on::{Reactor, Sleeper};
+use crate::sync::clock::AtomicInstant;
 use crate::sync::shortage::Shortage;
+use crate::sync::wakers::Wakers;
 use crate::task::details::Owner;
 use crate::task::remote::Record;
 use crate::task::transitions;
@@ -61,7 +61,7 @@ pub(crate) struct Pool {
     pub(super) backlog: Backlog,
     /// Whether a thread polls, until [`State::timer`].
     pub(super) is_polling: AtomicBool,
-    pub(super) progress: Arc<Notifier>,
+    pub(super) waiting: Arc<Wakers>,
     /// Whether the leader has received something that is not delivered yet.
     pub(super) is_delivering: AtomicBool,
     /// Whether no task is left, and none will come.
@@ -69,6 +69,9 @@ pub(crate) struct Pool {
     /// How often the resident was replaced.
     pub(super) replacements: AtomicU32,
     pub(super) has_warned: AtomicBool,
+    /// When the leader last sent heartbeats, and whether the timer [does so](super::heartbeats) if it does not.
+    pub(super) beat_at: AtomicInstant,
+    pub(super) has_substitute: AtomicBool,
     pub(super) memories: Memories,
     /// Shared values that the program no longer needs, and workers still have.
     forgotten: Mutex<Vec<u64>>,
@@ -89,7 +92,7 @@ pub(super) trait Drive: Send {
 pub(super) struct State {
     pub(super) scheduler: Scheduler<Kinds>,
     /// The workers that have started, until they are known to be gone.
-    pub(super) connections: BTreeMap<WorkerId, Connection>,
+    pub(super) connections: BTreeMap<WorkerNumber, Connection>,
     /// Whether all tasks were cancelled when the pool was closed.
     pub(super) is_cancelled: bool,
     /// Orders for the driver.
@@ -99,7 +102,7 @@ pub(super) struct State {
     /// How many workers that the scheduler has forgotten still have time to end.
     pub(super) lingering: usize,
     /// Workers that were started, or could not be, for the driver to take in.
-    pub(super) arrivals: Vec<(WorkerId, Started)>,
+    pub(super) arrivals: Vec<(WorkerNumber, Started)>,
     /// News of workers that are started together, for the driver.
     #[cfg(feature = "cluster")]
     pub(super) crew_news: Vec<CrewNews>,
@@ -114,13 +117,13 @@ pub(super) struct State {
 }
 
 /// A worker to be started, and the function of the task that it is started for.
-pub(super) type StartOrder = (WorkerId, &'static str, Seat);
+pub(super) type StartOrder = (WorkerNumber, &'static str, Seat);
 
 /// What came of starting a worker.
 type Started = Result<(Process, Arc<Channel>), Failure>;
 
 /// Channels with something to be sent.
-type Channels = Vec<(WorkerId, Arc<Channel>)>;
+type Channels = Vec<(WorkerNumber, Arc<Channel>)>;
 
 impl Pool {
     pub(crate) fn new(launch: Launch, settings: Settings) -> Arc<Self> {
@@ -149,11 +152,13 @@ impl Pool {
             standby: Standby::default(),
             backlog: Backlog::default(),
             is_polling: AtomicBool::new(false),
-            progress: Arc::new(Notifier::new()),
+            waiting: Arc::default(),
             is_delivering: AtomicBool::new(false),
             is_done: AtomicBool::new(false),
             replacements: AtomicU32::new(0),
             has_warned: AtomicBool::new(false),
+            beat_at: AtomicInstant::default(),
+            has_substitute: AtomicBool::new(false),
             memories: Memories::default(),
             forgotten: Mutex::default(),
             shortage: Shortage::new(),
@@ -166,7 +171,7 @@ impl Pool {
     }
 
     /// Locks the state, and removes what belongs to a worker that is gone.
-    pub(super) fn lock_without(&self, worker: WorkerId) -> MutexGuard<'_, State> {
+    pub(super) fn lock_without(&self, worker: WorkerNumber) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let connection = state.connections.remove(&worker);
         connection.into_iter().for_each(|connection| self.memories.close(&connection.channel));
@@ -249,7 +254,8 @@ impl Pool {
     pub(super) fn urgency(&self) -> Call {
         let is_woken = self.poller().as_ref().is_some_and(|poller| poller.is_woken());
         let state = self.lock();
-        if is_woken || state.has_posted() {
+        // Only the resident ends the pool.
+        if is_woken || state.has_posted() || state.scheduler.is_done() {
             Call::Now
         } else if state.scheduler.is_at_rest() {
             Call::Late
@@ -319,7 +325,7 @@ impl Pool {
         }
         carry_out(others);
         if is_done {
-            self.progress.notify(usize::MAX);
+            self.waiting.wake_all();
         }
     }
 
@@ -372,7 +378,7 @@ impl Pool {
     }
 
     /// Sends what the socket has room for; the driver sends the rest.
-    pub(super) fn send_off(&self, worker: WorkerId, channel: &Arc<Channel>) {
+    pub(super) fn send_off(&self, worker: WorkerNumber, channel: &Arc<Channel>) {
         channel.send_off_with(|is_full| {
             self.poller().iter().for_each(|poller| poller.await_room(channel.as_fd(), worker, is_full));
         });
@@ -412,7 +418,7 @@ impl State {
     }
 
     /// Queues something for a worker, and notes its channel in `channels`.
-    fn write(&mut self, worker: WorkerId, channels: &mut Channels, write: impl FnOnce(&mut Connection)) {
+    fn write(&mut self, worker: WorkerNumber, channels: &mut Channels, write: impl FnOnce(&mut Connection)) {
         let Some(connection) = self.connections.get_mut(&worker) else { return };
         write(connection);
         if channels.last().is_none_or(|(last, _)| *last != worker) {
@@ -437,7 +443,16 @@ impl Reactor for Pool {
     fn react(&self, sleeper: &Arc<Sleeper>) {
         // A forked process must not read what the workers say to this one.
         let Some(pool) = self.this.upgrade().filter(|_| self.process.is_here()) else { return };
-        self.leadership.wait(sleeper, || self.interrupt(), |lead| pool.turn(lead, Some(sleeper)), || self.vacate());
+        self.leadership.wait(
+            sleeper,
+            || self.interrupt(),
+            |lead| {
+                pool.turn(lead, Some(sleeper));
+                // This thread may wait for something else as well, and only the resident ends the pool.
+                !pool.is_done.load(Ordering::SeqCst)
+            },
+            || self.vacate(),
+        );
     }
 
     fn interrupt(&self) {
@@ -447,7 +462,7 @@ impl Reactor for Pool {
 
 impl Follower for Sleeper {
     fn is_woken(&self) -> bool {
-        self.is_to_leave()
+        self.must_leave()
     }
 
     fn sleep(&self) {
@@ -499,7 +514,7 @@ impl Drain for Pool {
             && state.relay.is_none()
     }
 
-    fn progress(&self) -> &Notifier {
-        &self.progress
+    fn waiting(&self) -> &Wakers {
+        &self.waiting
     }
 }

@@ -3,26 +3,26 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::process::pool::scheduler::events::WorkerId;
+use crate::process::pool::scheduler::events::WorkerNumber;
 
 /// How often to look. Each look at a worker is a system call, so it is not done at every turn.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 pub(super) struct Unwatched {
-    workers: BTreeSet<WorkerId>,
+    workers: BTreeSet<WorkerNumber>,
     /// When to look next, if not at once.
     next: Option<Instant>,
 }
 
 impl Unwatched {
     /// Adds a worker, which may have ended by now.
-    pub(super) fn insert(&mut self, worker: WorkerId) {
+    pub(super) fn insert(&mut self, worker: WorkerNumber) {
         self.workers.insert(worker);
         self.hurry();
     }
 
-    pub(super) fn remove(&mut self, worker: WorkerId) {
+    pub(super) fn remove(&mut self, worker: WorkerNumber) {
         self.workers.remove(&worker);
     }
 
@@ -38,7 +38,7 @@ impl Unwatched {
     }
 
     /// Workers to look at now: all or none. Reads the clock only if there are any.
-    pub(super) fn due(&mut self, now: impl FnOnce() -> Instant) -> Vec<WorkerId> {
+    pub(super) fn due(&mut self, now: impl FnOnce() -> Instant) -> Vec<WorkerNumber> {
         if self.workers.is_empty() {
             return Vec::new();
         }

@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 /// After this many silent intervals, the other side counts as lost.
 const MOST_MISSED: u32 = 3;
 
+/// How long the other side may be silent.
+pub(crate) fn timeout(interval: Duration) -> Duration {
+    MOST_MISSED * interval
+}
+
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     interval: Duration,
@@ -28,7 +33,7 @@ impl Heartbeat {
     }
 
     /// Whether to send a heartbeat now. The next one is then due somewhat later than the other side is expected to be heard.
-    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn take_due(&mut self, now: Instant) -> bool {
         let is_due = self.due <= now;
         if is_due {
             self.due = now + self.interval * 3 / 2;
@@ -42,7 +47,7 @@ impl Heartbeat {
     }
 
     pub(crate) fn timeout(&self) -> Duration {
-        MOST_MISSED * self.interval
+        timeout(self.interval)
     }
 
     /// When to check again.
@@ -71,9 +76,9 @@ mod tests {
     fn a_word_is_due_once_in_a_while() {
         let start = Instant::now();
         let mut heartbeat = Heartbeat::new(SECOND, start);
-        assert!(!heartbeat.is_due(start));
+        assert!(!heartbeat.take_due(start));
         assert_eq!(heartbeat.next(), start + SECOND);
-        assert!(heartbeat.is_due(start + SECOND) && !heartbeat.is_due(start + SECOND));
+        assert!(heartbeat.take_due(start + SECOND) && !heartbeat.take_due(start + SECOND));
         assert_eq!(heartbeat.next(), start + SECOND * 5 / 2);
     }
 
@@ -84,9 +89,9 @@ mod tests {
         for beat in 1..5 {
             let now = start + beat * SECOND - SECOND / 3;
             heartbeat.note_arrival(now);
-            assert!(heartbeat.is_due(now) && !heartbeat.is_due(now + SECOND), "{beat}");
+            assert!(heartbeat.take_due(now) && !heartbeat.take_due(now + SECOND), "{beat}");
             heartbeat.note_arrival(now + SECOND / 4);
-            assert!(!heartbeat.is_due(now + SECOND / 4), "there was one just now: {beat}");
+            assert!(!heartbeat.take_due(now + SECOND / 4), "there was one just now: {beat}");
         }
     }
 }

@@ -298,11 +298,11 @@ impl Opener {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// The worker's and the program's side of a channel.
-    fn pair() -> [(Sealer, Opener); 2] {
+    pub(crate) fn pair() -> [(Sealer, Opener); 2] {
         let fingerprint = Fingerprint { binary: 1, tasks: 2 };
         let terms = Terms { fingerprint, pool: 3, attempt: 4, key: Key::random().unwrap() };
         let (initiator, opening) = Initiator::new(&terms).unwrap();

@@ -33,21 +33,17 @@ impl SealedStream {
         Self { socket, outgoing: Mutex::new(outgoing), incoming: Mutex::new(opener) }
     }
 
-    /// Appends what has arrived and is authentic. 0 bytes mean the end.
+    /// Appends what has arrived and is authentic: perhaps nothing, as a message may be incomplete. Returns how many bytes have
+    /// arrived, as any are a sign of life; 0 means the end.
     pub(super) fn read(&self, bytes: &mut Vec<u8>) -> rustix::io::Result<usize> {
         let mut opener = self.incoming.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = bytes.len();
-        // A message may be incomplete, or empty.
-        while bytes.len() == before {
-            let received =
-                retry_on_shortage(|| recv(&self.socket, spare_capacity(opener.space()), RecvFlags::DONTWAIT));
-            let Ok((1.., _)) = received else {
-                opener.release();
-                return received.map(|_| 0);
-            };
-            opener.open(bytes).map_err(|_| Errno::BADMSG)?;
-        }
-        Ok(bytes.len() - before)
+        let received = retry_on_shortage(|| recv(&self.socket, spare_capacity(opener.space()), RecvFlags::DONTWAIT));
+        let Ok((len @ 1.., _)) = received else {
+            opener.release();
+            return received.map(|_| 0);
+        };
+        opener.open(bytes).map_err(|_| Errno::BADMSG)?;
+        Ok(len)
     }
 
     /// Seals some of the bytes, and sends what there is room for: the rest of what was sealed is [still to be sent](Self::held).
@@ -106,5 +102,53 @@ impl Outgoing {
 impl AsFd for SealedStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::SealedStream;
+    use crate::process::protocol::channel::{Channel, Received};
+    use crate::process::protocol::link::Link;
+    use crate::process::protocol::noise::{Sealer, tests};
+    use crate::process::protocol::wire::Reply;
+    use crate::process::protocol::wire::decoder::Decoder;
+    use crate::process::protocol::wire::outbox::Outbox;
+
+    /// The program's end of a connection, and what the worker sends with.
+    fn connection() -> (Channel, TcpStream, Sealer) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let worker = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (program, _) = listener.accept().unwrap();
+        let [(sends, _), (sealer, opener)] = tests::pair();
+        (Channel::over(Link::Sealed(SealedStream::new(program.into(), sealer, opener))), worker, sends)
+    }
+
+    /// What is received next, in the time that it may take.
+    fn receive(channel: &Channel, decoder: &mut Decoder) -> Received {
+        let mut fds = [PollFd::new(channel, PollFlags::IN)];
+        assert_eq!(poll(&mut fds, Some(&Duration::from_secs(60).try_into().unwrap())), Ok(1), "nothing comes");
+        channel.receive(decoder)
+    }
+
+    #[test]
+    fn each_piece_of_a_message_is_a_sign_of_life() {
+        let (channel, mut worker, mut sealer) = connection();
+        let (mut outbox, mut wire, mut decoder) = (Outbox::default(), Vec::new(), Decoder::new(1024));
+        outbox.reply(Reply::Beat);
+        sealer.seal(&outbox.into_bytes(), &mut wire).unwrap();
+        let (first, rest) = wire.split_at(wire.len() / 2);
+        worker.write_all(first).unwrap();
+        assert_eq!(receive(&channel, &mut decoder), Received::Some);
+        assert!(decoder.next_reply().unwrap().is_none());
+        worker.write_all(rest).unwrap();
+        assert_eq!(receive(&channel, &mut decoder), Received::Some);
+        assert!(matches!(decoder.next_reply(), Ok(Some(Reply::Beat))));
     }
 }

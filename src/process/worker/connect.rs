@@ -47,7 +47,7 @@ pub(super) fn join(
     parent: &mut Parent,
 ) -> Result<Link, Box<dyn Error>> {
     let invitation = if is_settled { Invitation::parse(&read_line(io::stdout())?)? } else { adopt_invited()? };
-    let (theirs, ours) = (invitation.terms.fingerprint.binary, portable_fingerprint(Some(registry)).binary);
+    let (theirs, ours) = (invitation.terms.fingerprint.binary, portable_fingerprint(Some(registry))?.binary);
     if theirs != ours {
         let program = program::location()?;
         let program = program.display();

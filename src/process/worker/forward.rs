@@ -22,7 +22,7 @@ use crate::progress::{PartState, ProgressState, Status};
 use crate::sync::waiter::Waiter;
 use crate::task::context::Relay;
 use crate::task::core::Core;
-use crate::task::lines::{Backlog, Line, to_standard_error};
+use crate::task::lines::{Backlog, Line, write_to_stderr};
 #[cfg(feature = "log")]
 use crate::task::remote::RemoteLog;
 use crate::task::remote::{Position, RemotePart, RemoteSnapshot, Said, beginning};
@@ -104,12 +104,12 @@ impl Outlet {
     }
 
     /// Whether there is room again for a report that was held back. Returns `true` once.
-    pub(super) fn has_room_again(&self) -> bool {
+    pub(super) fn take_room_again(&self) -> bool {
         !self.channel.is_full() && self.is_behind.swap(false, Ordering::SeqCst)
     }
 
-    /// Whether there is no room. If so, the thread that reads [sends the report](Self::has_room_again) once there is.
-    fn falls_behind(&self) -> bool {
+    /// Whether there is no room. If so, the thread that reads [sends the report](Self::take_room_again) once there is.
+    fn note_if_behind(&self) -> bool {
         // Checked again: a thread that has just made room may have looked before the flag was set.
         self.channel.is_full() && {
             self.is_behind.store(true, Ordering::SeqCst);
@@ -174,7 +174,7 @@ impl Relay for Outlet {
         let Some((_, run)) = current.filter(|&(task, run)| task == line.task && run != 0) else {
             // Standard error may be slow, and the current task must not wait for it.
             drop((current, in_order));
-            return to_standard_error(&line.text);
+            return write_to_stderr(&line.text);
         };
         if self.channel.is_full() {
             return self.unsent().push(line);
@@ -298,7 +298,7 @@ impl Forwarder {
         let is_news =
             is_shown || is_hidden || snapshot.has_noticed != sent.has_noticed || !snapshot.is_silent && sent.is_silent;
         // While there is no room, only the newest state is kept, and forwarded once there is.
-        if !is_news || self.outlet.falls_behind() {
+        if !is_news || self.outlet.note_if_behind() {
             return;
         }
         if state.message == sent.state.message {

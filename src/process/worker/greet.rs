@@ -14,7 +14,7 @@ use crate::process::protocol::channel::{Channel, Received};
 use crate::process::protocol::link::Link;
 use crate::process::protocol::wake_pipe::WakePipe;
 use crate::process::protocol::wire::decoder::Decoder;
-use crate::process::protocol::wire::{Hello, Ready, Reply, Request, VERSION, WireError};
+use crate::process::protocol::wire::{Fingerprint, Hello, Ready, Reply, Request, VERSION, WireError};
 use crate::process::registry::TaskRegistry;
 use crate::process::this_process::ThisProcess;
 #[cfg(feature = "cluster")]
@@ -140,7 +140,8 @@ fn check(hello: Hello, channel: &Channel, parent: &Parent) -> Result<Hello, Box<
 fn ready(registry: &'static TaskRegistry, role: &Role) -> Ready {
     let fingerprint = match role.transport {
         Transport::Inherited => registry::fingerprint(Some(registry)),
-        _ => registry::portable_fingerprint(Some(registry)),
+        // The program can say which machine this is.
+        _ => registry::portable_fingerprint(Some(registry)).unwrap_or(Fingerprint { binary: 0, tasks: 0 }),
     };
     Ready { version: VERSION, fingerprint, origin: environment::origin(), defect: 0 }
 }

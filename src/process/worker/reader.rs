@@ -1,10 +1,10 @@
 //! How a [worker](super) reads: it handles requests for the current task at once, and notices the end of the program.
 
 use std::error::Error;
-use std::process;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use std::{process, thread};
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -16,8 +16,8 @@ use crate::process::protocol::heartbeat::Heartbeat;
 use crate::process::protocol::wire::{Reply, Request, WireError};
 use crate::process::worker::forward::Forwarder;
 use crate::process::worker::reading::{Reader, Reading, Watch};
-use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, Worker, said};
-use crate::sync::unwind::drop_quietly;
+use crate::process::worker::{Current, Inbox, MISUSED, QueuedRun, STACK, Worker, said};
+use crate::sync::unwind::{drop_quietly, quietly};
 use crate::task::{TaskRef, state, transitions};
 
 /// How often the alarm checks the runner: while that is busy, requests are received after twice this time at the latest. A
@@ -37,6 +37,13 @@ const REPORTED: u32 = state::OBSERVED | state::ECHO | state::PROBE | state::PAUS
 
 /// The part of a request that is done without the lock of the inbox.
 type Action = Box<dyn FnOnce()>;
+
+/// Drops a value of the user, which may take a while: this thread has to go on reading. If no thread can be started, it is
+/// dropped here.
+fn drop_elsewhere<T: Send + 'static>(value: T) {
+    let thread = thread::Builder::new().name("progress-drop".into()).stack_size(STACK);
+    let _ = quietly(|| thread.spawn(|| drop_quietly(value)));
+}
 
 impl Worker {
     /// The watcher's loop: reads while it is the watcher's turn. Returns what was wrong with what the program has sent.
@@ -172,7 +179,7 @@ impl Worker {
             heartbeat.note_arrival(now);
         }
         // A full channel needs none: what fills it will be received as well.
-        if heartbeat.is_due(now) && !self.channel().is_full() {
+        if heartbeat.take_due(now) && !self.channel().is_full() {
             self.channel().outbox().reply(Reply::Beat);
             self.outlet.send_off();
         }
@@ -210,7 +217,7 @@ impl Worker {
 
     /// Sends what there was no room for if there is room again, whichever thread made it.
     fn catch_up(&self) {
-        if self.outlet.has_room_again() {
+        if self.outlet.take_room_again() {
             let forwarder = self.lock().current.as_ref().and_then(|current| current.forwarder.clone());
             forwarder.iter().for_each(Forwarder::forward);
         }
@@ -245,8 +252,9 @@ impl Worker {
             }
             Request::Share { id, value } => self.store.keep(id, value),
             Request::Forget { id } => {
-                let forgotten = self.store.forget(id);
-                actions.push(Box::new(|| drop_quietly(forgotten)));
+                if let Some(forgotten) = self.store.forget(id) {
+                    actions.push(Box::new(|| drop_elsewhere(forgotten)));
+                }
             }
             Request::Want { id, wanted } => match &mut inbox.current {
                 Some(current) if current.run.id == id => actions.push(self.want(current, wanted, inbox.is_suspended)),

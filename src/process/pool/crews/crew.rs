@@ -16,7 +16,7 @@ use crate::process::pool::launch::child::ChildProcess;
 use crate::process::pool::launch::launched::{Launched, exit_behind};
 use crate::process::pool::launch::termination::Termination;
 use crate::process::pool::launch::{End, Failure};
-use crate::process::pool::scheduler::events::WorkerId;
+use crate::process::pool::scheduler::events::WorkerNumber;
 use crate::process::program;
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::noise::Terms;
@@ -35,7 +35,7 @@ pub(crate) enum CrewNews {
     /// The command of this crew runs.
     Started(u64, Box<Crew>),
     /// These workers will not come.
-    Failed(u64, Vec<WorkerId>, Failure),
+    Failed(u64, Vec<WorkerNumber>, Failure),
 }
 
 pub(crate) struct Crew {
@@ -48,14 +48,14 @@ pub(crate) struct Crew {
     pub(super) lifeline: Option<Channel>,
     pub(super) key_file: Option<KeyFile>,
     /// Workers that have not connected, with their indices.
-    pub(super) absent: VecDeque<(WorkerId, usize)>,
+    pub(super) absent: VecDeque<(WorkerNumber, usize)>,
     /// How many are connected.
     pub(super) present: usize,
     /// When the last one connected.
     pub(super) last_arrival: Option<Instant>,
     /// The last worker, which has said goodbye. Its place stays taken until the launcher has ended, so that nothing is left when
     /// the pool has ended.
-    pub(super) leaving: Option<(WorkerId, End)>,
+    pub(super) leaving: Option<(WorkerNumber, End)>,
     /// Set once the launcher is no longer needed.
     pub(super) termination: Option<Termination>,
 }
@@ -76,7 +76,7 @@ impl KeyFile {
         let _left_behind = remove_left_behind(&path).map_err(named)?;
         let file = File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(named)?;
         // Not all file systems have locks.
-        let _ = is_locked(&file);
+        let _ = try_lock(&file);
         // Made before the writing, so that a file that cannot be written completely is removed too.
         let key_file = Self { path: path.clone(), process: ThisProcess::new(), locked: file };
         (&key_file.locked).write_all(content).map_err(named)?;
@@ -94,25 +94,30 @@ impl Drop for KeyFile {
 
 /// Removes a file that a killed program has left behind, but not one that a pool uses, or is just making.
 fn remove_left_behind(path: &Path) -> io::Result<Option<File>> {
-    // Does not wait for whatever is there, such as a pipe.
+    // Does not wait for whatever is there, such as a pipe. Opened for writing, as NFS locks no other file exclusively.
     let nonblocking = OFlags::NONBLOCK.bits() as i32;
-    let Ok(file) = File::options().read(true).custom_flags(nonblocking).open(path) else { return Ok(None) };
+    let opened = File::options().read(true).write(true).custom_flags(nonblocking).open(path);
+    let Ok(file) = opened else { return Ok(None) };
     let found = file.metadata()?;
     let is_here = fs::symlink_metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (found.dev(), found.ino()));
-    let problem = if is_locked(&file) {
-        "another pool uses this file: each needs a `key_file` of its own"
-    } else if !is_here || !found.is_file() || found.len() == 0 {
-        "no pool has left this behind: remove it, or choose another `key_file`"
-    } else {
-        fs::remove_file(path)?;
-        return Ok(Some(file));
+    let problem = match try_lock(&file) {
+        Err(Errno::WOULDBLOCK) => String::from("another pool uses this file: each needs a `key_file` of its own"),
+        Err(error) => {
+            format!("another pool may use this file, which cannot be locked ({error}): remove it if none does")
+        }
+        Ok(()) if !is_here || !found.is_file() || found.len() == 0 => {
+            "no pool has left this behind: remove it, or choose another `key_file`".into()
+        }
+        Ok(()) => {
+            fs::remove_file(path)?;
+            return Ok(Some(file));
+        }
     };
     Err(io::Error::new(io::ErrorKind::AlreadyExists, problem))
 }
 
-/// Whether somebody else has locked the file; if not, locks it.
-fn is_locked(file: &File) -> bool {
-    flock(file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+fn try_lock(file: &File) -> rustix::io::Result<()> {
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// What the driver knows about crews.

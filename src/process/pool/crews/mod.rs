@@ -33,7 +33,7 @@ use crate::process::pool::launch::termination::Termination;
 use crate::process::pool::launch::{End, Failure, Process, name_program};
 use crate::process::pool::peer::Peer;
 use crate::process::pool::poller::{Poller, Ready};
-use crate::process::pool::scheduler::events::{Event, WorkerId};
+use crate::process::pool::scheduler::events::{Event, WorkerNumber};
 use crate::process::pool::shared::{Pool, StartOrder};
 use crate::process::protocol::channel::Channel;
 use crate::process::protocol::heartbeat::Heartbeat;
@@ -84,7 +84,7 @@ impl Pool {
             self.tell_crews(CrewNews::Open(listener));
         }
         let Some(recruiter) = recruiter else { return Ok(()) };
-        let fingerprint = portable_fingerprint(TaskRegistry::of_this_process());
+        let fingerprint = portable_fingerprint(TaskRegistry::of_this_process())?;
         let terms = Terms { fingerprint, pool: recruiter.pool, attempt: number, key: Key::random()? };
         // Before any worker can connect.
         self.tell_crews(CrewNews::Expect(terms.clone(), orders.len()));
@@ -179,8 +179,8 @@ impl Driver {
             self.take_crew_news(news);
         }
         self.give_up_stragglers();
-        let is_to_be_served = |listener: &Listener| listener.is_waiting() || !Poller::TELLS_OF_ALL;
-        let listener = self.crews.listener.as_ref().filter(|it| is_to_be_served(it)).map(|_| Ready::Listener);
+        let needs_serving = |listener: &Listener| listener.is_waiting() || !Poller::TELLS_OF_ALL;
+        let listener = self.crews.listener.as_ref().filter(|it| needs_serving(it)).map(|_| Ready::Listener);
         let crews = self.crews.by_number.iter().filter(|(_, crew)| crew.needs_looks());
         let crews = crews.map(|(&number, _)| Ready::Crew(number));
         crews.chain(listener).collect()
@@ -214,7 +214,7 @@ impl Driver {
                 launcher.forget_pidfd();
             }
         }
-        let workers: Vec<WorkerId> = crew.absent.iter().map(|&(worker, _)| worker).collect();
+        let workers: Vec<WorkerNumber> = crew.absent.iter().map(|&(worker, _)| worker).collect();
         self.pool.lock().unanswered -= workers.len();
         self.crews.by_number.insert(number, crew);
         for worker in workers {
@@ -259,7 +259,7 @@ impl Driver {
     pub(super) fn leave_crew(
         &mut self,
         number: u64,
-        worker: WorkerId,
+        worker: WorkerNumber,
         mut end: Option<End>,
         has_said_goodbye: bool,
     ) -> Option<End> {
@@ -273,7 +273,7 @@ impl Driver {
     }
 
     /// Gives up a worker that has not connected and is no longer wanted.
-    pub(super) fn forget_absent(&mut self, worker: WorkerId) {
+    pub(super) fn forget_absent(&mut self, worker: WorkerNumber) {
         let is_of = |crew: &Crew| crew.absent.iter().any(|&(absent, _)| absent == worker);
         let Some((&number, crew)) = self.crews.by_number.iter_mut().find(|(_, crew)| is_of(crew)) else { return };
         crew.absent.retain(|&(absent, _)| absent != worker);
@@ -353,7 +353,7 @@ impl Driver {
     /// Handles the end of a launcher. Workers that have not connected will not come, unless they were only submitted.
     fn see_launcher_end(&mut self, number: u64, exit: WorkerExit) {
         let Some(mut crew) = self.crews.by_number.remove(&number) else { return };
-        // While `ending` is not set, it may merely not be known yet that the workers have ended.
+        // While `termination` is not set, it may merely not be known yet that the workers have ended.
         let is_well = exit == WorkerExit::Code(0);
         let is_leaving = crew.termination.map_or(is_well, Termination::is_expected);
         crew.launcher.take().into_iter().for_each(|launcher| self.clean_up(launcher, true, is_leaving));

@@ -39,7 +39,7 @@ use crate::sync::shortage;
 use crate::task::remote::Record;
 
 /// How long the launcher of many workers may take to say how one of them has ended.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const REPORT_TIMEOUT: Duration = Duration::from_millis(200);
 
 const KILLED: WorkerExit = WorkerExit::Signal(Signal::KILL.as_raw());
 
@@ -186,6 +186,18 @@ impl events::Failure<Box<End>> for Failure {
         Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth }
     }
 
+    fn unused(end: Box<End>) -> Self {
+        let End { exit, remains, last_output, .. } = *end;
+        let mut how = format!(": {exit}");
+        launched::add_last_output(&mut how, &last_output);
+        let how = remains.map_or(how, |remains| format!("{}: {}", remains.site, remains.description(exit)));
+        let what = format!(
+            "several workers ended before they had begun with it, perhaps because its input is too large for their memory; \
+             the last one{how}"
+        );
+        Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Attempts(1) }
+    }
+
     fn unanswered() -> Self {
         let what = format!(
             "its executor could not start a worker process: the system has not answered for {} s; the program may be on a \
@@ -287,14 +299,14 @@ impl Launch {
 
         let (channel, theirs) = Channel::pair()?;
         if !self.launcher.is_local() {
+            // Computed here, as that may read the whole file: where the id is compared, the pool is locked and no
+            // heartbeats are sent.
+            build_id::of_this_process()?;
             let Seat { index, attempt, host } = seat;
             let values = Values { index, count: self.max_workers, host: self.launcher.host(host), attempt };
             let command = self.launcher_command(values, [worker_args::LAUNCHED.into(), worker_args::argument(task)])?;
             let started = Launched::start(&self.launcher, values, command, theirs);
             let (child, launched) = started.map_err(|error| name_program(program::chosen(), "", error))?;
-            // Computed here, as that may read the whole file: where the id is compared, the pool is locked and no
-            // heartbeats are sent.
-            let _ = build_id::of_this_process();
             return Ok((Process::Launcher { child, launched }, channel));
         }
         let program = program::chosen();
@@ -412,7 +424,14 @@ impl Launch {
         if self.launcher.is_local() {
             return (!is_this_program(theirs)).then(|| "its worker runs another build of the program".into());
         }
-        let ours = build_id::of_this_process();
+        if theirs == 0 {
+            return Some(format!(
+                "its worker on {} cannot read the file of its program, {}",
+                origin.host, origin.program
+            ));
+        }
+        // It could be read when the worker was started.
+        let ours = build_id::of_this_process().unwrap_or(0);
         (theirs != ours).then(|| {
             format!(
                 "its worker on {} runs another build of the program: {} is {theirs:016x}, and this is {ours:016x}; copy this \
@@ -521,7 +540,7 @@ impl Process {
             Self::Launcher { child, .. } => child.exit().map(launched::exit_behind),
             // What its launcher has to say about an unexpected end comes a moment later.
             Self::Elsewhere { disconnected, .. } => disconnected
-                .filter(|(exit, at)| *exit == WorkerExit::Code(0) || at.elapsed() >= LAST_WORDS)
+                .filter(|(exit, at)| *exit == WorkerExit::Code(0) || at.elapsed() >= REPORT_TIMEOUT)
                 .map(|(exit, _)| exit),
         }
     }

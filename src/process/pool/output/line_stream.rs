@@ -17,7 +17,7 @@ use crate::task::TaskRef;
 use crate::task::lines::whole_characters;
 
 /// How many bytes of the end are kept for errors.
-const LAST_WORDS: usize = 4 * 1024;
+const KEPT_OUTPUT: usize = 4 * 1024;
 /// The length in bytes beyond which a line is split.
 const LONGEST_LINE: usize = 8 * 1024;
 /// How many bytes are read at once.
@@ -349,13 +349,13 @@ impl Said {
     /// Keeps the end of what was written, for errors.
     fn keep(&mut self, line: &[u8]) {
         self.last.extend(line);
-        let surplus = self.last.len().saturating_sub(LAST_WORDS);
+        let surplus = self.last.len().saturating_sub(KEPT_OUTPUT);
         self.last.drain(..surplus);
     }
 
     fn last_output(&self) -> String {
         let words: Vec<u8> = self.last.iter().chain(&self.unfinished).copied().collect();
-        let surplus = words.len().saturating_sub(LAST_WORDS);
+        let surplus = words.len().saturating_sub(KEPT_OUTPUT);
         String::from_utf8_lossy(&words[surplus..]).into_owned()
     }
 }
@@ -368,7 +368,7 @@ fn without_ending(line: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::{LAST_WORDS, LONGEST_LINE, LineStream, MOST_WAITING};
+    use super::{KEPT_OUTPUT, LONGEST_LINE, LineStream, MOST_WAITING};
     use crate::id::WorkerId;
     use crate::process::output::OutputStream;
     use std::io::{ErrorKind, Write};
@@ -390,11 +390,11 @@ mod tests {
         let (mut writer, stream) = stream();
         writer.write_all(b"one\r\n\ntw").unwrap();
         assert_eq!(texts(&stream), ["one", ""], "a line that may go on waits");
-        writer.write_all(&[b'x'; LAST_WORDS]).unwrap();
+        writer.write_all(&[b'x'; KEPT_OUTPUT]).unwrap();
         writer.write_all(b"the end\nno newline").unwrap();
         drop(writer);
         let last = stream.last_output();
-        assert!(last.ends_with("xthe end\nno newline") && last.len() == LAST_WORDS, "{last}");
+        assert!(last.ends_with("xthe end\nno newline") && last.len() == KEPT_OUTPUT, "{last}");
         let rest = texts(&stream);
         assert!(rest[0].starts_with("twxx") && rest[1..] == ["no newline"] && stream.is_over());
     }

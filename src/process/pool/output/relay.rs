@@ -19,7 +19,7 @@ use crate::process::pool::output::logs::Records;
 use crate::process::protocol::wake_pipe::WakePipe;
 #[cfg(feature = "log")]
 use crate::task::TaskRef;
-use crate::task::lines::{Backlog, Line, to_standard_error};
+use crate::task::lines::{Backlog, Line, write_to_stderr};
 #[cfg(feature = "log")]
 use crate::task::remote::RemoteLog;
 
@@ -93,7 +93,7 @@ impl Relay {
             news.is_printing = next.is_some();
             drop(news);
             let Some(line) = next else { return };
-            to_standard_error(&line.text);
+            write_to_stderr(&line.text);
         }
     }
 
@@ -146,7 +146,7 @@ impl Relay {
     fn pass_on(&self, stream: &LineStream) {
         for line in stream.next_lines() {
             match &self.output {
-                WorkerOutput::Inherit => to_standard_error(&format!("[{}] {line}", stream.mark(&line.worker))),
+                WorkerOutput::Inherit => write_to_stderr(&format!("[{}] {line}", stream.mark(&line.worker))),
                 WorkerOutput::Lines(callback) => callback.call(&line),
                 WorkerOutput::Null => {}
             }

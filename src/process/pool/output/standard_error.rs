@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering;
 use crate::process::pool::output::relay::{Relay, is_written_at_once};
 use crate::process::pool::scheduler::queries::Counts;
 use crate::process::pool::shared::Pool;
-use crate::task::lines::{Line, to_standard_error};
+use crate::task::lines::{Line, write_to_stderr};
 
 impl Pool {
     /// Writes a line to standard error, or drops it if that would block: the driver must not wait for a reader.
     pub(crate) fn say(&self, line: &str) {
         if is_written_at_once(line) {
-            to_standard_error(line);
+            write_to_stderr(line);
         }
     }
 
@@ -23,20 +23,20 @@ impl Pool {
         let is_behind = state.relay.as_ref().is_some_and(|relay| relay.has_lines());
         if !is_behind && is_written_at_once(&line.text) {
             drop(state);
-            return to_standard_error(&line.text);
+            return write_to_stderr(&line.text);
         }
         let relay = state.relay.take().or_else(|| self.start_relay().ok());
         state.relay.clone_from(&relay);
         drop(state);
         match relay {
             Some(relay) => relay.print(line),
-            None => to_standard_error(&line.text),
+            None => write_to_stderr(&line.text),
         }
     }
 
     pub(crate) fn start_relay(&self) -> io::Result<Arc<Relay>> {
-        let progress = self.progress.clone();
-        Relay::start(self.launch.output.clone(), move || _ = progress.notify(usize::MAX))
+        let waiting = self.waiting.clone();
+        Relay::start(self.launch.output.clone(), move || waiting.wake_all())
     }
 
     pub(crate) fn warn(&self) {

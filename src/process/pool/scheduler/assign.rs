@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::process::pool::scheduler::events::{Action, Task, Types, WorkerId};
+use crate::process::pool::scheduler::events::{Action, Task, Types, WorkerNumber};
 use crate::process::pool::scheduler::slot::{FIRST_LOOK, Phase, Serving, Slot};
 use crate::process::pool::scheduler::{Scheduler, WANTED};
 use crate::task::state::{self, Unclaimed};
@@ -63,6 +63,10 @@ impl<K: Types> Scheduler<K> {
         if self.is_suspended || self.slots.len() >= self.settings.max_workers {
             return false;
         }
+        // If others always joined those under way, there would always be some to wait for.
+        if self.starts.is_hopeless() && self.slots.values().any(|slot| !slot.was_ready) {
+            return false;
+        }
         if self.settings.starts_all {
             return self.has_queued();
         }
@@ -72,7 +76,7 @@ impl<K: Types> Scheduler<K> {
 
     /// The worker that was given tasks last, if the queued ones are so short that a second worker would wait for the program
     /// as well.
-    fn sole_worker(&self) -> Option<WorkerId> {
+    fn sole_worker(&self) -> Option<WorkerNumber> {
         let is_short = self.pace.is_some_and(|pace| pace < SENDING);
         let worker = self.last_given.filter(|_| is_short)?;
         self.slots.get(&worker)?.keeps_up(self.now, self.settings.max_tasks).then_some(worker)
@@ -119,8 +123,8 @@ impl<K: Types> Scheduler<K> {
         if ahead < 2 || self.queue.is_empty() {
             return;
         }
-        let (first, last) = self.sole_worker().map_or((0, WorkerId::MAX), |worker| (worker, worker));
-        let takers: Vec<WorkerId> = self
+        let (first, last) = self.sole_worker().map_or((0, WorkerNumber::MAX), |worker| (worker, worker));
+        let takers: Vec<WorkerNumber> = self
             .slots
             .range(first..=last)
             .filter(|(_, slot)| slot.takes_more(ahead, max_tasks))
@@ -134,7 +138,7 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    pub(super) fn give(&mut self, worker: WorkerId, count: usize) {
+    pub(super) fn give(&mut self, worker: WorkerNumber, count: usize) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let (was_idle, follows) = (slot.sent.is_empty(), slot.has_just_ended_one(self.now));
         if slot.is_expired(self.now) {

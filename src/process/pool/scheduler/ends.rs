@@ -1,27 +1,37 @@
 //! How workers end, or fail to start, and what becomes of their tasks.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::process::pool::scheduler::events::{
-    Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerId, Worth,
+    Action, Failure, KillReason, Order, OutOfTurn, Task, Types, WorkerNumber, Worth,
 };
-use crate::process::pool::scheduler::slot::{Phase, Slot};
+use crate::process::pool::scheduler::slot::{Phase, Sent, Slot};
 use crate::process::pool::scheduler::start_attempts::StartAttempts;
 use crate::process::pool::scheduler::{GOODBYE_TIMEOUT, KILL_TIMEOUT, Scheduler};
 
+/// After how many workers that have ended before they had begun with a task it is given up.
+const MOST_UNBEGUN: u32 = 5;
+
 impl<K: Types> Scheduler<K> {
-    pub(super) fn kill(&mut self, worker: WorkerId, reason: KillReason) {
+    pub(super) fn kill(&mut self, worker: WorkerNumber, reason: KillReason) {
+        self.kill_within(worker, reason, KILL_TIMEOUT);
+    }
+
+    /// Ends a worker whose channel was closed, or cut off. If the worker was launched and has closed it, its launcher is
+    /// expected to say how it ended.
+    pub(super) fn sever(&mut self, worker: WorkerNumber, is_heard: bool) {
+        let is_told = is_heard && self.slots.get(&worker).is_some_and(|slot| !slot.shares_page());
+        self.kill_within(worker, KillReason::Severed, if is_told { GOODBYE_TIMEOUT } else { KILL_TIMEOUT });
+    }
+
+    fn kill_within(&mut self, worker: WorkerNumber, reason: KillReason, time: Duration) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         match slot.phase {
             Phase::Dying { .. } => return,
             // It is expected to close its channel, and still has time to end.
             Phase::Leaving { .. } if reason == KillReason::Severed => return,
-            _ => {
-                // If the worker was launched, its launcher is expected to say how it ended.
-                let is_told = reason == KillReason::Severed && !slot.shares_page();
-                let until = self.now + if is_told { GOODBYE_TIMEOUT } else { KILL_TIMEOUT };
-                slot.phase = Phase::Dying { until, reason };
-            }
+            _ => slot.phase = Phase::Dying { until: self.now + time, reason },
         }
         // A stopped process can be killed as it is.
         slot.stopped_since = None;
@@ -30,14 +40,14 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Asks a worker that has nothing to do to end.
-    pub(super) fn dismiss(&mut self, worker: WorkerId, patience: Duration) {
+    pub(super) fn dismiss(&mut self, worker: WorkerNumber, patience: Duration) {
         self.effects.push(Action::Dismiss(worker));
         let is_stopped = self.slots.get_mut(&worker).is_some_and(|slot| slot.stopped_since.take().is_some());
         self.effects.extend(is_stopped.then_some(Action::Post(Order::Continue(worker))));
         self.leave(worker, patience);
     }
 
-    pub(super) fn goodbye(&mut self, worker: WorkerId) -> Result<(), OutOfTurn> {
+    pub(super) fn goodbye(&mut self, worker: WorkerNumber) -> Result<(), OutOfTurn> {
         let is_busy = self.slots.get(&worker).is_some_and(|slot| slot.serving().is_some() && !slot.sent.is_empty());
         if is_busy {
             return Err(OutOfTurn);
@@ -46,7 +56,7 @@ impl<K: Types> Scheduler<K> {
         Ok(())
     }
 
-    pub(super) fn leave(&mut self, worker: WorkerId, patience: Duration) {
+    pub(super) fn leave(&mut self, worker: WorkerNumber, patience: Duration) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         if !matches!(slot.phase, Phase::Leaving { .. } | Phase::Dying { .. }) {
             slot.phase = Phase::Leaving { until: self.now + patience };
@@ -56,13 +66,13 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// A worker gets no more tasks, and gives back those that it has not begun.
-    pub(super) fn retire(&mut self, worker: WorkerId) {
+    pub(super) fn retire(&mut self, worker: WorkerNumber) {
         self.idle.retain(|&idle| idle != worker);
         self.schedule(worker);
         self.recall_behind(worker);
     }
 
-    pub(super) fn gone(&mut self, worker: WorkerId, exit: K::Exit) {
+    pub(super) fn gone(&mut self, worker: WorkerNumber, exit: K::Exit) {
         let Some(mut slot) = self.remove(worker) else { return };
         let reason = if let Phase::Dying { reason, .. } = slot.phase { Some(reason) } else { None };
         let is_leaving = matches!(slot.phase, Phase::Leaving { .. });
@@ -77,8 +87,12 @@ impl<K: Types> Scheduler<K> {
             let is_late = reason == Some(KillReason::NotReady);
             let failure = if is_late { K::Failure::not_ready(exit) } else { K::Failure::lost(exit) };
             self.start_failed(worker, failure);
-        } else if !slot.sent.is_empty() && slot.done == 0 {
-            unused = Some(exit);
+        } else if !slot.sent.is_empty() {
+            let is_sudden = !is_leaving && matches!(reason, None | Some(KillReason::Severed));
+            if is_sudden {
+                self.note_unbegun(&mut slot.sent, &exit);
+            }
+            unused = (slot.done == 0).then_some(exit);
         }
         // From last to first, so that each finds its place at the front of the queue.
         for sent in slot.sent.into_iter().rev() {
@@ -87,6 +101,20 @@ impl<K: Types> Scheduler<K> {
         // Only now, as the tasks that it was sent may be all that there are to give up.
         unused.into_iter().for_each(|exit| self.ended_unused(exit));
         self.seats.leave(worker);
+    }
+
+    /// Notes that a worker ended before it had begun with the first of these. That task may be why, as an input may be too
+    /// large for the worker: so it is not tried for ever.
+    fn note_unbegun(&mut self, sent: &mut VecDeque<Sent<K::Task>>, exit: &K::Exit) {
+        if sent.front().is_none_or(|first| first.task.note_unbegun() < MOST_UNBEGUN) {
+            return;
+        }
+        let Some(Sent { task, .. }) = sent.pop_front() else { return };
+        self.effects.push(if task.take_back() {
+            Action::Refuse(task)
+        } else {
+            Action::Reject(vec![task], K::Failure::unused(exit.clone()))
+        });
     }
 
     pub(super) fn lose(&mut self, task: K::Task, exit: K::Exit, reason: Option<KillReason>) {
@@ -98,7 +126,7 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    pub(super) fn remove(&mut self, worker: WorkerId) -> Option<Slot<K>> {
+    pub(super) fn remove(&mut self, worker: WorkerNumber) -> Option<Slot<K>> {
         let slot = self.slots.remove(&worker)?;
         self.ready -= usize::from(slot.was_ready);
         self.idle.retain(|&idle| idle != worker);
@@ -111,11 +139,11 @@ impl<K: Types> Scheduler<K> {
     /// Counts a worker that was ready, and has ended before it began a task.
     pub(super) fn ended_unused(&mut self, exit: K::Exit) {
         if self.starts.note_unused(self.now) && !self.has_others() {
-            self.give_up_on_queue(K::Failure::lost(exit));
+            self.give_up_on_queue(K::Failure::unused(exit));
         }
     }
 
-    pub(super) fn not_started(&mut self, worker: WorkerId, failure: K::Failure) {
+    pub(super) fn not_started(&mut self, worker: WorkerNumber, failure: K::Failure) {
         if self.remove(worker).is_some() {
             self.start_failed(worker, failure);
             self.seats.leave(worker);
@@ -128,19 +156,21 @@ impl<K: Types> Scheduler<K> {
     pub(super) fn abandon_starts(&mut self) {
         self.starts.be_answered(false, self.now);
         let starting = self.slots.iter().filter(|(_, slot)| slot.phase == Phase::Starting).map(|(&worker, _)| worker);
-        for worker in starting.collect::<Vec<WorkerId>>() {
+        for worker in starting.collect::<Vec<WorkerNumber>>() {
             self.not_started(worker, K::Failure::unanswered());
         }
     }
 
     /// Handles a worker that could not be started. If no other attempt is worthwhile, and no other worker is there, all
     /// queued tasks fail.
-    pub(super) fn start_failed(&mut self, worker: WorkerId, failure: K::Failure) {
+    pub(super) fn start_failed(&mut self, worker: WorkerNumber, failure: K::Failure) {
         let (begun, worth) = (self.seats.fail(worker).unwrap_or(self.now), failure.worth());
         // What has failed on some hosts may succeed on another.
         let has_failed_on_all = !matches!(worth, Worth::Rounds(_)) || self.seats.has_failed_everywhere();
         let is_hopeless = self.starts.fail(worth, begun, self.now) && has_failed_on_all;
-        if is_hopeless && !self.has_others() {
+        if is_hopeless && self.has_others() {
+            self.starts.lose_hope();
+        } else if is_hopeless {
             self.starts.begin_anew();
             self.give_up_on_queue(failure);
         }
@@ -153,7 +183,7 @@ impl<K: Types> Scheduler<K> {
 
     /// No worker can be started, and nothing will try again: all tasks fail, paused ones too.
     pub(crate) fn give_up(&mut self, failure: K::Failure) {
-        for worker in self.slots.keys().copied().collect::<Vec<WorkerId>>() {
+        for worker in self.slots.keys().copied().collect::<Vec<WorkerNumber>>() {
             self.remove(worker);
             self.seats.leave(worker);
         }
@@ -180,7 +210,7 @@ impl<K: Types> Scheduler<K> {
         // Usually there are none, and this runs after every event.
         if self.ready < self.slots.len() {
             let unwanted = self.slots.iter().filter(|(_, slot)| is_unwanted(slot)).map(|(&worker, _)| worker);
-            for worker in unwanted.collect::<Vec<WorkerId>>() {
+            for worker in unwanted.collect::<Vec<WorkerNumber>>() {
                 self.kill(worker, KillReason::Unwanted);
             }
         }

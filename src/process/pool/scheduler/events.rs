@@ -18,7 +18,7 @@ pub(crate) struct Seat {
 }
 
 /// The number of a worker in its pool; never used again.
-pub(crate) type WorkerId = u64;
+pub(crate) type WorkerNumber = u64;
 
 /// What the scheduler passes on without looking into it.
 pub(crate) trait Types {
@@ -49,6 +49,8 @@ pub(crate) trait Task: Clone {
     fn take_back(&self) -> bool;
     /// Makes a task that had begun, reported or not, pending again if it may be started once more.
     fn retry(&self) -> bool;
+    /// Counts a worker that has ended before it had begun with this. Returns how many there were.
+    fn note_unbegun(&self) -> u32;
 }
 
 pub(crate) trait Report {
@@ -78,6 +80,8 @@ pub(crate) trait Page {
 pub(crate) trait Failure<Exit> {
     /// The worker was gone before it was ready.
     fn lost(exit: Exit) -> Self;
+    /// The worker was ready, and gone before it had begun with a task.
+    fn unused(exit: Exit) -> Self;
     /// The system has not answered whether the worker was started.
     fn unanswered() -> Self;
     /// The worker was killed because it was not ready in time.
@@ -111,33 +115,33 @@ pub(crate) enum Event<K: Types> {
     Resumed,
     /// There must be this many workers, whether or not there are tasks.
     Prestarted(usize),
-    Started(WorkerId, K::Page),
+    Started(WorkerNumber, K::Page),
     /// The launcher of the worker runs: the worker may connect, which is [`Event::Started`].
     #[cfg(feature = "cluster")]
-    Launched(WorkerId),
-    NotStarted(WorkerId, K::Failure),
+    Launched(WorkerNumber),
+    NotStarted(WorkerNumber, K::Failure),
     /// The worker has called `init`, and runs its initializer.
-    Greeted(WorkerId),
+    Greeted(WorkerNumber),
     /// The worker is ready for its first task. The time, if any, is when it stops taking tasks.
-    Ready(WorkerId, Option<Instant>),
+    Ready(WorkerNumber, Option<Instant>),
     /// The worker has said why it cannot be used.
-    Unfit(WorkerId, K::Failure),
+    Unfit(WorkerNumber, K::Failure),
     /// The worker has begun with this task. Only said where there is no page.
-    Begun(WorkerId, u64),
-    Progress(WorkerId, u64, K::Report),
+    Begun(WorkerNumber, u64),
+    Progress(WorkerNumber, u64, K::Report),
     /// Items of a task have ended; the task goes on.
-    Items(WorkerId, u64, K::Items),
-    Ended(WorkerId, u64, Duration, K::Outcome),
+    Items(WorkerNumber, u64, K::Items),
+    Ended(WorkerNumber, u64, Duration, K::Outcome),
     /// Everything that the worker has sent so far was received.
-    Looked(WorkerId),
+    Looked(WorkerNumber),
     /// Whether the worker was found stopped.
-    StopChecked(WorkerId, bool),
-    Goodbye(WorkerId),
+    StopChecked(WorkerNumber, bool),
+    Goodbye(WorkerNumber),
     /// The worker's channel is closed (`true`), or has carried something malformed or was cut off (`false`): then its
     /// last messages are unknown.
-    Severed(WorkerId, bool),
+    Severed(WorkerNumber, bool),
     /// The process is gone, and everything that it had sent was received.
-    Gone(WorkerId, K::Exit),
+    Gone(WorkerNumber, K::Exit),
     Time,
 }
 
@@ -145,13 +149,13 @@ pub(crate) enum Event<K: Types> {
 pub(crate) enum Action<K: Types> {
     /// Start a process, for this task to begin with, or ahead of any; answered by [`Event::Started`] or
     /// [`Event::NotStarted`].
-    Start(WorkerId, Option<K::Task>, Seat),
+    Start(WorkerNumber, Option<K::Task>, Seat),
     /// Send a task, with its place and what is wanted of it.
-    Send(WorkerId, K::Task, u64, u32),
+    Send(WorkerNumber, K::Task, u64, u32),
     /// Send what is wanted of a task.
-    Want(WorkerId, u64, u32),
+    Want(WorkerNumber, u64, u32),
     /// Ask a worker to end.
-    Dismiss(WorkerId),
+    Dismiss(WorkerNumber),
     /// Have the driver do something.
     Post(Order),
     /// A task has begun.
@@ -182,16 +186,16 @@ pub(crate) type Effects<K> = Vec<Action<K>>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Look at what a worker has noted, then [`Event::Looked`].
-    Look(WorkerId),
+    Look(WorkerNumber),
     /// See whether its process is stopped, then [`Event::StopChecked`].
-    CheckStopped(WorkerId),
+    CheckStopped(WorkerNumber),
     /// Stop its process group, because the pool is suspended.
-    Stop(WorkerId),
-    Continue(WorkerId),
+    Stop(WorkerNumber),
+    Continue(WorkerNumber),
     /// Kill the worker; [`Event::Gone`] follows when it has ended.
-    Kill(WorkerId),
+    Kill(WorkerNumber),
     /// Wait no longer for a worker whose process does not end, or that came too late; [`Event::Gone`] follows at once.
-    GiveUp(WorkerId),
+    GiveUp(WorkerNumber),
     /// Tell the user that a worker does not get ready.
     Warn,
 }

@@ -1,13 +1,13 @@
 //! What follows from a look at a worker that has been silent for a while.
 
-use crate::process::pool::scheduler::events::{KillReason, Page, Task, Types, WorkerId};
+use crate::process::pool::scheduler::events::{KillReason, Page, Task, Types, WorkerNumber};
 use crate::process::pool::scheduler::slot::FIRST_LOOK;
 use crate::process::pool::scheduler::{LOOK_INTERVAL, Scheduler, WANTED};
 use crate::task::state;
 
 impl<K: Types> Scheduler<K> {
     /// Decides what to do about a silent worker, now that everything it has sent so far was received.
-    pub(super) fn looked(&mut self, worker: WorkerId) {
+    pub(super) fn looked(&mut self, worker: WorkerNumber) {
         let now = self.now;
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(&serving), Some(first)) = (slot.serving(), slot.sent.front()) else { return };
@@ -26,17 +26,18 @@ impl<K: Types> Scheduler<K> {
         } else if sending != serving.sending {
             // A large input or a slow connection: its time starts when all of it is sent, or when sending has stalled.
             self.update(worker, |it| (it.since, it.look, it.sending) = (now, Some(now + LOOK_INTERVAL), sending));
-        } else if waited >= self.settings.silence {
+        } else if slot.silent + waited >= self.settings.silence {
             self.replace_silent(worker);
         } else {
-            let next = (now + waited.clamp(FIRST_LOOK, LOOK_INTERVAL)).min(serving.since + self.settings.silence);
+            let end = serving.since + self.settings.silence.saturating_sub(slot.silent);
+            let next = (now + waited.clamp(FIRST_LOOK, LOOK_INTERVAL)).min(end);
             self.update(worker, |serving| serving.look = Some(next));
         }
     }
 
     /// Handles a task that takes long: takes back those that wait behind it, and asks for its progress. A shared page
     /// shows that already, except whether the task has made a progress call.
-    fn mark_long(&mut self, worker: WorkerId) {
+    fn mark_long(&mut self, worker: WorkerNumber) {
         self.update(worker, |serving| (serving.is_long, serving.look) = (true, None));
         // If one of them has begun, the first has ended by now, and `recall` has asked for another look.
         self.recall_behind(worker);
@@ -48,7 +49,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Replaces a worker that does not begin what it was sent. Its tasks move on.
-    fn replace_silent(&mut self, worker: WorkerId) {
+    fn replace_silent(&mut self, worker: WorkerNumber) {
         self.recall_behind(worker);
         let is_empty = self.recall(worker, 0);
         let has_begun =

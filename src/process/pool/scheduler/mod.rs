@@ -50,7 +50,7 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::process::pool::scheduler::events::{
-    Action, Effects, Event, KillReason, Order, OutOfTurn, Page, Report, Task, Types, WorkerId,
+    Action, Effects, Event, KillReason, Order, OutOfTurn, Page, Report, Task, Types, WorkerNumber,
 };
 use crate::process::pool::scheduler::seats::Seats;
 use crate::process::pool::scheduler::slot::{FIRST_LOOK, Phase, Sent, Serving, Settings, Slot};
@@ -80,20 +80,20 @@ pub(crate) struct Scheduler<K: Types> {
     dead: usize,
     /// Tasks that were paused when their turn came.
     held: HashMap<u64, K::Task>,
-    slots: BTreeMap<WorkerId, Slot<K>>,
+    slots: BTreeMap<WorkerNumber, Slot<K>>,
     /// Number of slots whose worker is or was ready.
     ready: usize,
     /// Workers without a task; the one that had a task most recently is the last.
-    idle: Vec<WorkerId>,
-    deadlines: BTreeSet<(Instant, WorkerId)>,
-    next_worker: WorkerId,
+    idle: Vec<WorkerNumber>,
+    deadlines: BTreeSet<(Instant, WorkerNumber)>,
+    next_worker: WorkerNumber,
     is_closed: bool,
     is_suspended: bool,
     /// Estimated duration of a task in nanoseconds, rather too long than too short. Kept only where tasks may wait in
     /// workers.
     pace: Option<u64>,
     /// The worker that was given tasks last.
-    last_given: Option<WorkerId>,
+    last_given: Option<WorkerNumber>,
     starts: StartAttempts,
     seats: Seats,
     /// Number of workers that were ready and ended without being asked to.
@@ -208,7 +208,7 @@ impl<K: Types> Scheduler<K> {
                 if !is_heard {
                     self.assume_begun(worker);
                 }
-                self.kill(worker, KillReason::Severed);
+                self.sever(worker, is_heard);
             }
             Event::Gone(worker, exit) => self.gone(worker, exit),
             Event::Time => self.pass_time(),
@@ -243,7 +243,7 @@ impl<K: Types> Scheduler<K> {
         self.start_grace(worker);
     }
 
-    fn want(&mut self, worker: WorkerId, index: usize, wanted: u32) {
+    fn want(&mut self, worker: WorkerNumber, index: usize, wanted: u32) {
         let Some(sent) = self.slots.get_mut(&worker).and_then(|slot| slot.sent.get_mut(index)) else { return };
         // A worker that was asked to observe a task does so to the end.
         let wanted = wanted | sent.told & (state::OBSERVED | state::ECHO);
@@ -253,7 +253,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Takes back a task that was sent, if it has not begun. Returns whether it did.
-    fn recall(&mut self, worker: WorkerId, index: usize) -> bool {
+    fn recall(&mut self, worker: WorkerNumber, index: usize) -> bool {
         let Some(slot) = self.slots.get_mut(&worker) else { return false };
         if index == 0 && slot.has_begun {
             return false;
@@ -266,6 +266,12 @@ impl<K: Types> Scheduler<K> {
             self.schedule(worker);
             return false;
         }
+        if index == 0 {
+            // Otherwise a worker that hangs would never be found out if no task waits for it for long.
+            let since =
+                slot.serving().filter(|_| slot.stopped_since.is_none()).map_or(self.now, |serving| serving.since);
+            slot.silent += self.now.saturating_duration_since(since);
+        }
         if let Some(sent) = slot.sent.remove(index) {
             self.take_back(sent.task);
         }
@@ -276,7 +282,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Takes back all tasks that wait behind the first one of a worker.
-    fn recall_behind(&mut self, worker: WorkerId) {
+    fn recall_behind(&mut self, worker: WorkerNumber) {
         let count = self.slots.get(&worker).map_or(0, |slot| slot.sent.len());
         for index in (1..count).rev() {
             self.recall(worker, index);
@@ -318,7 +324,7 @@ impl<K: Types> Scheduler<K> {
 
     // What workers say.
 
-    fn started(&mut self, worker: WorkerId, page: K::Page) {
+    fn started(&mut self, worker: WorkerNumber, page: K::Page) {
         self.answered(worker);
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.page = Some(page);
@@ -329,7 +335,7 @@ impl<K: Types> Scheduler<K> {
 
     /// Handles the start of a worker, or of its launcher: its time runs from now on. If it comes too late, it is given
     /// up.
-    fn answered(&mut self, worker: WorkerId) {
+    fn answered(&mut self, worker: WorkerNumber) {
         match self.slots.get_mut(&worker) {
             Some(slot) if slot.phase == Phase::Starting => {
                 slot.phase = Phase::Greeting { since: self.now, is_slow: false };
@@ -341,7 +347,7 @@ impl<K: Types> Scheduler<K> {
         self.starts.be_answered(self.is_starting_any(), self.now);
     }
 
-    fn greeted(&mut self, worker: WorkerId) -> Result<(), OutOfTurn> {
+    fn greeted(&mut self, worker: WorkerNumber) -> Result<(), OutOfTurn> {
         match self.slots.get_mut(&worker).map(|slot| &mut slot.phase) {
             Some(phase @ Phase::Greeting { .. }) => *phase = Phase::preparing(self.now),
             Some(Phase::Leaving { .. } | Phase::Dying { .. }) => {}
@@ -351,7 +357,7 @@ impl<K: Types> Scheduler<K> {
         Ok(())
     }
 
-    fn ready(&mut self, worker: WorkerId, expires: Option<Instant>) -> Result<(), OutOfTurn> {
+    fn ready(&mut self, worker: WorkerNumber, expires: Option<Instant>) -> Result<(), OutOfTurn> {
         let slot = self.slots.get_mut(&worker).ok_or(OutOfTurn)?;
         let serving = Phase::Serving(Serving::new(self.now, None));
         match slot.phase {
@@ -369,13 +375,13 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// The first task that was sent to a worker, which it runs or is about to run, if it has this id.
-    fn first(&mut self, worker: WorkerId, id: u64) -> Result<&mut Sent<K::Task>, OutOfTurn> {
+    fn first(&mut self, worker: WorkerNumber, id: u64) -> Result<&mut Sent<K::Task>, OutOfTurn> {
         let slot = self.slots.get_mut(&worker).ok_or(OutOfTurn)?;
         slot.sent.front_mut().filter(|sent| sent.task.id() == id).ok_or(OutOfTurn)
     }
 
     /// Handles the start of the first task of a worker.
-    fn begin(&mut self, worker: WorkerId) {
+    fn begin(&mut self, worker: WorkerNumber) {
         if !self.note_begun(worker) {
             return;
         }
@@ -389,23 +395,24 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// The last messages of a worker are unknown. Without a page to look at, it may have begun what it was sent.
-    fn assume_begun(&mut self, worker: WorkerId) {
+    fn assume_begun(&mut self, worker: WorkerNumber) {
         if let Some(slot) = self.slots.get_mut(&worker) {
             slot.has_begun |= slot.page.as_ref().is_some_and(|page| page.places() == 1);
         }
     }
 
     /// Notes that the first task has begun. Returns whether that is news.
-    fn note_begun(&mut self, worker: WorkerId) -> bool {
+    fn note_begun(&mut self, worker: WorkerNumber) -> bool {
         let Some(slot) = self.slots.get_mut(&worker) else { return false };
         let is_new = !mem::replace(&mut slot.has_begun, true);
         if is_new {
+            slot.silent = Duration::ZERO;
             self.starts.note_used();
         }
         is_new
     }
 
-    fn progress(&mut self, worker: WorkerId, id: u64, report: K::Report) -> Result<(), OutOfTurn> {
+    fn progress(&mut self, worker: WorkerNumber, id: u64, report: K::Report) -> Result<(), OutOfTurn> {
         let sent = self.first(worker, id)?;
         if !report.is_silent() {
             // A probe for the next progress call has to be sent again.
@@ -420,7 +427,7 @@ impl<K: Types> Scheduler<K> {
         Ok(())
     }
 
-    fn ended(&mut self, worker: WorkerId, id: u64, took: Duration, outcome: K::Outcome) -> Result<(), OutOfTurn> {
+    fn ended(&mut self, worker: WorkerNumber, id: u64, took: Duration, outcome: K::Outcome) -> Result<(), OutOfTurn> {
         self.first(worker, id)?;
         // No `Action::Begin`: that the task is settled implies that it had begun.
         self.note_begun(worker);
@@ -433,7 +440,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Updates a worker whose first task is another one now, or that has none left.
-    fn next_first(&mut self, worker: WorkerId) {
+    fn next_first(&mut self, worker: WorkerNumber) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         slot.has_begun = false;
         if slot.serving().is_none() {
@@ -461,7 +468,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Bounds the time that the first task of a worker may take to notice its cancellation.
-    fn start_grace(&mut self, worker: WorkerId) {
+    fn start_grace(&mut self, worker: WorkerNumber) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let word = slot.sent.front().map_or(0, |sent| sent.task.word());
         // Without shared memory, it is not known whether it has begun.
@@ -474,7 +481,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Handles the end of the grace period: kills the worker, unless its task has noticed or ended just now.
-    fn end_grace(&mut self, worker: WorkerId) {
+    fn end_grace(&mut self, worker: WorkerNumber) {
         let now = self.now;
         let Some(slot) = self.slots.get(&worker) else { return };
         let (Some(serving), Some(first), Some(page)) = (slot.serving(), slot.sent.front(), &slot.page) else { return };
@@ -539,12 +546,12 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    fn update(&mut self, worker: WorkerId, change: impl FnOnce(&mut Serving)) {
+    fn update(&mut self, worker: WorkerNumber, change: impl FnOnce(&mut Serving)) {
         self.slots.get_mut(&worker).and_then(Slot::serving_mut).map(change);
         self.schedule(worker);
     }
 
-    fn schedule(&mut self, worker: WorkerId) {
+    fn schedule(&mut self, worker: WorkerNumber) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let next = slot.next_deadline(&self.settings);
         let before = mem::replace(&mut slot.deadline, next);

@@ -1,7 +1,7 @@
 //! Queries that the [scheduler](crate::process::pool::scheduler) answers.
 
 use crate::process::pool::scheduler::Scheduler;
-use crate::process::pool::scheduler::events::{Task, Types, WorkerId};
+use crate::process::pool::scheduler::events::{Task, Types, WorkerNumber};
 use crate::process::pool::scheduler::slot::{Phase, Slot};
 
 /// How many workers and tasks there are.
@@ -54,7 +54,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Whether a worker is there, or expected.
-    pub(crate) fn has(&self, worker: WorkerId) -> bool {
+    pub(crate) fn has(&self, worker: WorkerNumber) -> bool {
         self.slots.contains_key(&worker)
     }
 
@@ -65,12 +65,12 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Whether a worker has a task.
-    pub(crate) fn is_busy(&self, worker: WorkerId) -> bool {
+    pub(crate) fn is_busy(&self, worker: WorkerNumber) -> bool {
         self.slots.get(&worker).is_some_and(|slot| !slot.sent.is_empty())
     }
 
     /// The task that a worker runs, or is about to.
-    pub(crate) fn first_of(&self, worker: WorkerId) -> Option<u64> {
+    pub(crate) fn first_of(&self, worker: WorkerNumber) -> Option<u64> {
         self.slots.get(&worker)?.sent.front().map(|sent| sent.task.id())
     }
 

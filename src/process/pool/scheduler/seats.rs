@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::process::pool::scheduler::events::{Seat, WorkerId};
+use crate::process::pool::scheduler::events::{Seat, WorkerNumber};
 
 /// The seats of a pool. The lowest free index is taken first.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ struct Place {
 
 #[derive(Clone, Copy, Debug)]
 struct Taken {
-    worker: WorkerId,
+    worker: WorkerNumber,
     seat: Seat,
     since: Instant,
 }
@@ -40,7 +40,7 @@ impl Seats {
     }
 
     /// Gives a worker that is about to be started the first seat that is free.
-    pub(super) fn take(&mut self, worker: WorkerId, since: Instant) -> Seat {
+    pub(super) fn take(&mut self, worker: WorkerNumber, since: Instant) -> Seat {
         let index = self.places.iter().position(|place| place.taken.is_none()).unwrap_or(self.places.len());
         if index == self.places.len() {
             self.places.push(Place::default());
@@ -63,7 +63,7 @@ impl Seats {
     }
 
     /// Frees the seat of a worker that is gone, or has never arrived.
-    pub(super) fn leave(&mut self, worker: WorkerId) {
+    pub(super) fn leave(&mut self, worker: WorkerNumber) {
         if let Some(place) = self.places.iter_mut().find(|place| place.is_of(worker)) {
             if let Some(Taken { seat, .. }) = place.taken.take() {
                 self.hosts[seat.host].workers -= 1;
@@ -72,14 +72,14 @@ impl Seats {
     }
 
     /// Notes that a worker is ready, so that its host works.
-    pub(super) fn succeed(&mut self, worker: WorkerId) {
+    pub(super) fn succeed(&mut self, worker: WorkerNumber) {
         if let Some(Taken { seat, .. }) = self.find(worker) {
             self.hosts[seat.host].failed = 0;
         }
     }
 
     /// Notes that a worker could not be started, if it still has its seat. Returns when it took the seat.
-    pub(super) fn fail(&mut self, worker: WorkerId) -> Option<Instant> {
+    pub(super) fn fail(&mut self, worker: WorkerNumber) -> Option<Instant> {
         let Taken { seat, since, .. } = self.find(worker)?;
         self.hosts[seat.host].failed += 1;
         Some(since)
@@ -90,13 +90,13 @@ impl Seats {
         self.hosts.iter().all(|host| host.failed > 0)
     }
 
-    fn find(&self, worker: WorkerId) -> Option<Taken> {
+    fn find(&self, worker: WorkerNumber) -> Option<Taken> {
         self.places.iter().find(|place| place.is_of(worker))?.taken
     }
 }
 
 impl Place {
-    fn is_of(&self, worker: WorkerId) -> bool {
+    fn is_of(&self, worker: WorkerNumber) -> bool {
         self.taken.is_some_and(|taken| taken.worker == worker)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::process::pool::scheduler::events::{Action, KillReason, Page, Types, WorkerId};
+use crate::process::pool::scheduler::events::{Action, KillReason, Page, Types, WorkerNumber};
 
 /// When to look for the first time at what a silent worker has begun. A task that still runs then is long: nothing
 /// waits behind it.
@@ -53,6 +53,8 @@ pub(crate) struct Slot<K: Types> {
     pub(crate) sent: VecDeque<Sent<K::Task>>,
     /// Whether the first of them has begun.
     pub(crate) has_begun: bool,
+    /// For how long tasks had waited for it when they were taken back, since it last began with one.
+    pub(crate) silent: Duration,
     pub(crate) was_ready: bool,
     /// Whether it was started ahead of need, and is kept although there is no task for it.
     pub(crate) is_ahead: bool,
@@ -145,6 +147,7 @@ impl<K: Types> Slot<K> {
             page: None,
             sent: VecDeque::new(),
             has_begun: false,
+            silent: Duration::ZERO,
             was_ready: false,
             is_ahead,
             place: 0,
@@ -208,7 +211,7 @@ impl<K: Types> Slot<K> {
             && self.may_have_another(max_tasks)
     }
 
-    pub(crate) fn send(&mut self, worker: WorkerId, task: K::Task, wanted: u32) -> Action<K> {
+    pub(crate) fn send(&mut self, worker: WorkerNumber, task: K::Task, wanted: u32) -> Action<K> {
         let place = self.place;
         self.place += 1;
         if let Some(page) = &self.page {

@@ -18,6 +18,8 @@ pub(super) struct StartAttempts {
     /// How many workers in a row became ready and were gone before they had begun a task.
     unused: u32,
     not_before: Option<Instant>,
+    /// Whether no other attempt is worthwhile, but for those that are under way.
+    is_hopeless: bool,
     /// When the next answer is due, while workers are being started.
     answer_by: Option<Instant>,
 }
@@ -56,6 +58,15 @@ impl StartAttempts {
         self.unused = 0;
     }
 
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.is_hopeless
+    }
+
+    /// Notes that no other attempt is worthwhile until one of those that are under way succeeds.
+    pub(super) fn lose_hope(&mut self) {
+        self.is_hopeless = true;
+    }
+
     /// Counts the failure of an attempt that was begun at this time. Returns whether to give up.
     pub(super) fn fail(&mut self, worth: Worth, begun: Instant, now: Instant) -> bool {
         if self.last_failure.is_some_and(|last| begun.saturating_duration_since(last) > RETRY_TIME) {
@@ -77,7 +88,7 @@ impl StartAttempts {
 
     /// Forgets the failures, once the waiting tasks were given up: later tasks have all attempts again.
     pub(super) fn begin_anew(&mut self) {
-        (self.failed, self.failing_since, self.last_failure) = (0, None, None);
+        (self.failed, self.failing_since, self.last_failure, self.is_hopeless) = (0, None, None, false);
     }
 
     /// Counts a worker that was ready, and gone before it had begun a task. Returns whether to give up.

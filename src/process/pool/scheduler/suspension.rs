@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::process::pool::scheduler::events::{Action, KillReason, Order, Task, Types, WorkerId};
+use crate::process::pool::scheduler::events::{Action, KillReason, Order, Task, Types, WorkerNumber};
 use crate::process::pool::scheduler::slot::Phase;
 use crate::process::pool::scheduler::{STOP_CHECK_INTERVAL, Scheduler};
 use crate::task::state;
@@ -38,13 +38,13 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    fn workers(&self) -> Vec<WorkerId> {
+    fn workers(&self) -> Vec<WorkerNumber> {
         self.slots.keys().copied().collect()
     }
 
     /// Stops a worker of a suspended pool, unless it or its task is about to end. Tasks that it has not begun wait in
     /// the program.
-    pub(super) fn stop(&mut self, worker: WorkerId) {
+    pub(super) fn stop(&mut self, worker: WorkerNumber) {
         let count = self.slots.get(&worker).map_or(0, |slot| slot.sent.len());
         for index in (0..count).rev() {
             self.recall(worker, index);
@@ -70,7 +70,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Continues a worker, if it was stopped because the pool is suspended.
-    pub(super) fn let_go_on(&mut self, worker: WorkerId) {
+    pub(super) fn let_go_on(&mut self, worker: WorkerNumber) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         let Some(since) = slot.stopped_since.take() else { return };
         slot.postpone(self.now.saturating_duration_since(since));
@@ -83,7 +83,7 @@ impl<K: Types> Scheduler<K> {
 
     /// The first task of a worker has noticed its cancellation, and may take as long as it likes to end; but not while
     /// somebody keeps its worker stopped.
-    pub(super) fn noticed(&mut self, worker: WorkerId) {
+    pub(super) fn noticed(&mut self, worker: WorkerNumber) {
         let now = self.now;
         self.update(worker, |serving| {
             serving.grace = None;
@@ -92,7 +92,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Has the driver check whether somebody has stopped a worker that runs its initializer.
-    pub(super) fn check_preparing(&mut self, worker: WorkerId) {
+    pub(super) fn check_preparing(&mut self, worker: WorkerNumber) {
         let Some(slot) = self.slots.get_mut(&worker) else { return };
         if let Phase::Preparing { stop_check, .. } = &mut slot.phase {
             *stop_check = self.now + INITIALIZER_CHECK_INTERVAL;
@@ -102,7 +102,7 @@ impl<K: Types> Scheduler<K> {
 
     /// Handles the answer to such a check, for a worker that runs its initializer or whose task has noticed its
     /// cancellation.
-    pub(super) fn note_stop_check(&mut self, worker: WorkerId, is_stopped: bool) {
+    pub(super) fn note_stop_check(&mut self, worker: WorkerNumber, is_stopped: bool) {
         let now = self.now;
         let slot = self.slots.get_mut(&worker).filter(|slot| slot.stopped_since.is_none());
         let Some(slot) = slot else { return };
