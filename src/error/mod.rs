@@ -915,7 +915,7 @@ impl fmt::Display for TaskError {
 }
 
 /// The message of a panic, if its payload is a string, as that of `panic!` is.
-pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
+fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 

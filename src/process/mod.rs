@@ -64,7 +64,6 @@ pub(crate) mod program;
 #[cfg(unix)]
 pub(crate) mod protocol;
 pub(crate) mod registry;
-#[cfg_attr(not(unix), allow(dead_code, reason = "only where there are worker processes"))]
 pub(crate) mod settings;
 #[cfg(unix)]
 mod setup;

@@ -198,7 +198,6 @@ impl Sleeper {
 const AHEAD_OF_DEADLINE: Duration = Duration::from_millis(1);
 
 /// For a reactor.
-#[allow(dead_code, reason = "only pools of processes have one, where there are any")]
 impl Sleeper {
     /// Whether its thread must leave the reactor: it was woken, or its deadline is near.
     pub(crate) fn must_leave(&self) -> bool {

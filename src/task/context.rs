@@ -63,7 +63,6 @@ impl Context {
     }
 
     /// The same context, for a function of this name.
-    #[allow(dead_code, reason = "only workers run what does not know its name, where there are any")]
     pub(crate) fn calling(self, function: &'static str) -> Self {
         if self.function() == Some(function) {
             return self;

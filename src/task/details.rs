@@ -300,7 +300,7 @@ impl Totals {
     }
 
     /// Sets what another process has counted.
-    pub(crate) fn set_remote(&mut self, counts: &Counts, Position { n, total, part }: Position) {
+    fn set_remote(&mut self, counts: &Counts, Position { n, total, part }: Position) {
         if !self.is_closed() {
             self.remote_part = part;
             counts.set_both(n, total);

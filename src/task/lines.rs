@@ -47,7 +47,7 @@ impl Line {
     }
 
     /// A line that stands for dropped ones.
-    pub(crate) fn of_dropped(task: TaskId, dropped: u64) -> Self {
+    fn of_dropped(task: TaskId, dropped: u64) -> Self {
         let lines = Counted(dropped, ["line was", "lines were"]);
         let text = format!("({lines} dropped here: there was no room for more)").into();
         Self { task, text, stands_for: dropped, targets: Arc::default() }
@@ -255,7 +255,7 @@ impl<S> Feed<S> {
 }
 
 /// Shows a line above the bars on standard error; returns whether there are any.
-pub(crate) type ShowAbove = fn(&str) -> bool;
+type ShowAbove = fn(&str) -> bool;
 
 static ABOVE_BARS: OnceLock<ShowAbove> = OnceLock::new();
 

@@ -23,7 +23,7 @@ use crate::task::counts::{Counts, Reading, UNKNOWN, known};
 use crate::task::remote::{Position, beginning};
 
 /// How many named parts are shown, and how many bytes of each name: snapshots must be small, as they are made often.
-pub(crate) const MOST_NAMED: usize = 16;
+const MOST_NAMED: usize = 16;
 const LONGEST_NAME: usize = 256;
 
 /// How many levels of parts are looked at: more might overflow the reader's stack.

@@ -2,11 +2,11 @@
 
 /// The state of the program under job control.
 #[derive(Debug, Default)]
-pub(super) struct Job {
+pub(super) struct JobControl {
     was_in_foreground: bool,
 }
 
-impl Job {
+impl JobControl {
     /// A program that was never in the foreground does not count: `timeout` and the like give it a process group of
     /// its own, and still leave the terminal to it.
     pub(super) fn is_in_background(&mut self) -> bool {

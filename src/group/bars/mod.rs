@@ -113,7 +113,7 @@ pub struct GroupBars {
 }
 
 struct Bars {
-    screen: Screen,
+    target: Target,
     is_standard_error: bool,
     units: Units,
     /// The columns of the terminal, if that is not standard error.
@@ -134,7 +134,7 @@ struct Bars {
 }
 
 /// Where progress is shown.
-enum Screen {
+enum Target {
     Terminal(Block),
     Others(Others),
     Plain(Plain),
@@ -161,11 +161,11 @@ impl GroupBars {
     /// screen.
     #[must_use]
     pub fn new() -> Self {
-        let screen = match standard_error() {
-            Some(terminal) => Screen::Terminal(terminal.new_block()),
-            None => Screen::Plain(Plain::new(Box::new(io::stderr()), has_colours(), true)),
+        let target = match standard_error() {
+            Some(terminal) => Target::Terminal(terminal.new_block()),
+            None => Target::Plain(Plain::new(Box::new(io::stderr()), has_colours(), true)),
         };
-        Self::of(screen, true)
+        Self::of(target, true)
     }
 
     /// Bars among others, or on another terminal, with at most this many rows. At least one task is shown.
@@ -193,7 +193,7 @@ impl GroupBars {
     pub fn on(all: MultiProgress, rows: usize) -> Self {
         let bar = all.add(indicatif::ProgressBar::no_length());
         bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self::of(Screen::Others(Others { all, bar, rows, shown: String::new() }), false)
+        Self::of(Target::Others(Others { all, bar, rows, shown: String::new() }), false)
     }
 
     /// A line for each task that has started, and for each that has ended. A task that starts and ends between two
@@ -214,12 +214,12 @@ impl GroupBars {
     /// ```
     #[must_use]
     pub fn lines(out: impl Write + Send + 'static) -> Self {
-        Self::of(Screen::Plain(Plain::new(Box::new(out), are_colours_forced(), false)), false)
+        Self::of(Target::Plain(Plain::new(Box::new(out), are_colours_forced(), false)), false)
     }
 
-    fn of(screen: Screen, is_standard_error: bool) -> Self {
+    fn of(target: Target, is_standard_error: bool) -> Self {
         let bars = Bars {
-            screen,
+            target,
             is_standard_error,
             units: Units::default(),
             columns: None,
@@ -295,7 +295,7 @@ impl GroupBars {
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
     pub fn println(&self, line: impl AsRef<str>) {
-        self.lock().screen.println(line.as_ref());
+        self.lock().target.println(line.as_ref());
     }
 
     /// Removes the bars while `f` runs, so that it may write to the terminal as it likes, ask the user something, or run
@@ -320,8 +320,8 @@ impl GroupBars {
     /// ```
     pub fn suspend<R>(&self, f: impl FnOnce() -> R) -> R {
         // Without the lock: other threads may go on to show something, and `f` may write something.
-        let screen = self.lock().screen.handle();
-        match screen {
+        let target = self.lock().target.handle();
+        match target {
             Handle::Terminal(terminal) => terminal.suspend(f),
             Handle::Others(all) => all.suspend(f),
             Handle::Plain => f(),
@@ -343,8 +343,8 @@ impl GroupBars {
     pub fn clear(&self) {
         let mut bars = self.lock();
         bars.is_cleared = true;
-        bars.screen.show(Vec::new(), true);
-        if let Screen::Others(others) = &bars.screen {
+        bars.target.show(Vec::new(), true);
+        if let Target::Others(others) = &bars.target {
             others.bar.finish_and_clear();
             others.all.remove(&others.bar);
         }
@@ -353,14 +353,14 @@ impl GroupBars {
     /// Shows lines of tasks, except those that other bars have shown in the same place.
     fn say(&self, lines: &[Line]) {
         let mut bars = self.lock();
-        let target = match bars.is_standard_error || bars.screen.is_hidden() {
+        let target = match bars.is_standard_error || bars.target.is_hidden() {
             true => LineTarget::StandardError,
             false => LineTarget::Bars(Arc::as_ptr(&self.shared).addr()),
         };
         let lines: Vec<&str> = lines.iter().filter(|line| line.claim_for(target)).map(|line| &*line.text).collect();
         if !lines.is_empty() {
             // The last one may be empty.
-            bars.screen.println(&(lines.join("\n") + "\n"));
+            bars.target.println(&(lines.join("\n") + "\n"));
         }
     }
 
@@ -368,7 +368,7 @@ impl GroupBars {
     fn draw(&self, has_changed: bool, waker: Option<&Waker>, rows: impl Fn(usize, &Units) -> (Vec<Row>, Option<Row>)) {
         let mut bars = self.lock();
         bars.is_dirty |= has_changed;
-        let has_lines = !bars.is_cleared && !matches!(bars.screen, Screen::Plain(_));
+        let has_lines = !bars.is_cleared && !matches!(bars.target, Target::Plain(_));
         if !(has_lines && bars.is_unseen()) {
             return;
         }
@@ -408,18 +408,18 @@ impl Bars {
         (self.drawn_at, self.is_dirty, self.is_alarm_set, self.summarized) = (Some(now), false, false, None);
         let (height, canvas) = self.canvas();
         let (tasks, whole) = rows(height, &self.units);
-        self.is_waiting = !self.screen.show(canvas.draw(&tasks, whole.as_ref()), is_last);
+        self.is_waiting = !self.target.show(canvas.draw(&tasks, whole.as_ref()), is_last);
     }
 
     /// Draws the lines that wait, as they are: they would change with the time, and wait again.
     fn draw_waiting(&mut self, now: Instant) {
         (self.drawn_at, self.is_alarm_set) = (Some(now), false);
-        self.is_waiting = !self.screen.draw_if_due();
+        self.is_waiting = !self.target.draw_if_due();
     }
 
     /// The number of rows for bars, and the canvas.
     fn canvas(&self) -> (usize, Canvas) {
-        let (height, columns) = self.screen.size();
+        let (height, columns) = self.target.size();
         (height, Canvas { columns: self.columns.unwrap_or(columns), has_colours: has_colours() })
     }
 
@@ -428,14 +428,14 @@ impl Bars {
         if !self.is_cleared {
             (self.is_dirty, self.is_waiting, self.summarized) = (false, false, Some(progress.tasks()));
             let (_, canvas) = self.canvas();
-            self.screen.show(vec![canvas.last_line(text, has_failures(progress))], true);
+            self.target.show(vec![canvas.last_line(text, has_failures(progress))], true);
         }
     }
 
     /// Shows the last line, which summarizes all tasks.
     fn finish(&mut self, text: &str, progress: &GroupProgress) {
-        match &mut self.screen {
-            Screen::Plain(plain) => plain.summarize(text, has_failures(progress)),
+        match &mut self.target {
+            Target::Plain(plain) => plain.summarize(text, has_failures(progress)),
             _ => self.summarize(text, progress),
         }
         self.leave();
@@ -443,7 +443,7 @@ impl Bars {
 
     /// Leaves what is shown where it is.
     fn leave(&self) {
-        if let (Screen::Others(others), false) = (&self.screen, self.is_cleared) {
+        if let (Target::Others(others), false) = (&self.target, self.is_cleared) {
             others.bar.abandon();
         }
     }
@@ -466,7 +466,7 @@ enum Handle {
     Plain,
 }
 
-impl Screen {
+impl Target {
     fn handle(&self) -> Handle {
         match self {
             Self::Terminal(block) => Handle::Terminal(block.terminal().clone()),
@@ -573,7 +573,7 @@ impl Shown {
         // Registered first: what changes after this wakes us.
         self.group.waiter.register(cx.waker());
         self.catch_up(Some(cx.waker()));
-        if let (Some(task), Bars { screen: Screen::Plain(plain), units, .. }) = (ended, &mut *self.bars.lock()) {
+        if let (Some(task), Bars { target: Target::Plain(plain), units, .. }) = (ended, &mut *self.bars.lock()) {
             plain.note_ended(task.core.id(), task.name(), &task.core.snapshot(), units);
         }
     }
@@ -582,7 +582,7 @@ impl Shown {
         let (lines, has_news) = self.group.take_news(&self.feed);
         self.bars.say(&lines);
         let has_changed = has_news && !self.is_summarized();
-        if let (true, Screen::Plain(plain)) = (has_changed, &mut self.bars.lock().screen) {
+        if let (true, Target::Plain(plain)) = (has_changed, &mut self.bars.lock().target) {
             self.group.now(&self.feed).0.iter().for_each(|task| plain.note_started(task.core.id(), task.name()));
         }
         self.bars.draw(has_changed, waker, |rows, units| {
@@ -624,7 +624,7 @@ impl Shown {
     /// write below it.
     pub(crate) fn rest(&self) {
         let (bars, now) = (self.bars.lock(), Instant::now());
-        let is_plain = matches!(bars.screen, Screen::Plain(_));
+        let is_plain = matches!(bars.target, Target::Plain(_));
         let is_at_rest = bars.summarized.is_some() && !bars.is_dirty;
         // The summary looks at all tasks: for a group that ends and goes on again and again, it takes a tenth of the time at
         // most.
@@ -727,14 +727,14 @@ impl Default for GroupBars {
 impl fmt::Debug for GroupBars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bars = self.lock();
-        let is_lines = matches!(bars.screen, Screen::Plain(_));
+        let is_lines = matches!(bars.target, Target::Plain(_));
         f.debug_struct("GroupBars").field("is_lines", &is_lines).field("units", &bars.units).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{GroupBars, Screen, Shown};
+    use super::{GroupBars, Shown, Target};
     use crate::error::TaskErrorKind;
     use crate::group::progress::GroupProgress;
     use crate::group::state::GroupState;
@@ -791,7 +791,7 @@ mod tests {
     }
 
     fn text(bars: &GroupBars) -> String {
-        let Screen::Others(others) = &bars.lock().screen else { panic!("it is drawn elsewhere") };
+        let Target::Others(others) = &bars.lock().target else { panic!("it is drawn elsewhere") };
         others.shown.clone()
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::future::ProgressFuture;
 use crate::group::bars::layout::Row;
 use crate::group::bars::units::Units;
-use crate::group::bars::{Bars, GroupBars, Screen};
+use crate::group::bars::{Bars, GroupBars, Target};
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
 use crate::task::callbacks::Observer;
@@ -88,7 +88,7 @@ impl ShownTask {
             return;
         }
         let bars = &mut *self.bars.lock();
-        if let Bars { screen: Screen::Plain(plain), units, .. } = bars {
+        if let Bars { target: Target::Plain(plain), units, .. } = bars {
             plain.note_ended(self.id, &self.name, &self.state, units);
         } else if !bars.is_cleared {
             // Parts that are still under way are not shown any more.
@@ -107,7 +107,7 @@ impl Observer<ProgressState> for ShownTask {
         if new.status.is_terminal() {
             return self.finish();
         }
-        if let (Status::Running, Screen::Plain(plain)) = (new.status, &mut self.bars.lock().screen) {
+        if let (Status::Running, Target::Plain(plain)) = (new.status, &mut self.bars.lock().target) {
             plain.note_started(self.id, &self.name);
         }
         self.draw(true, None);

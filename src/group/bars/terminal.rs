@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use console::{Term, strip_ansi_codes, truncate_str};
 
 use crate::future::text::printable;
-use crate::group::bars::job::Job;
+use crate::group::bars::job::JobControl;
 use crate::group::bars::layout::width;
 use crate::group::bars::stop_detector::StopDetector;
 use crate::task::lines;
@@ -79,7 +79,7 @@ struct Screen {
     is_last_row: bool,
     /// How many callers have suspended the bars.
     suspended: usize,
-    job: Job,
+    job: JobControl,
     /// Whether the shell has the terminal, and nothing may be drawn on it.
     is_in_background: bool,
 }

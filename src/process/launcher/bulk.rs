@@ -118,7 +118,6 @@ impl Launcher {
 }
 
 // For the pool.
-#[cfg_attr(not(unix), allow(dead_code, reason = "only where there are worker processes"))]
 impl Launcher {
     pub(crate) fn is_bulk(&self) -> bool {
         matches!(self.form, Form::Bulk(_))

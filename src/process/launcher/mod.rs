@@ -315,7 +315,6 @@ impl Launcher {
 }
 
 // For the pool.
-#[cfg_attr(not(unix), allow(dead_code, reason = "only where there are worker processes"))]
 impl Launcher {
     pub(crate) fn is_local(&self) -> bool {
         self.form == Form::Local

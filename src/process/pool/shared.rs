@@ -409,7 +409,7 @@ impl Pool {
 
 impl State {
     /// Whether there is anything that only the leader does: a guest that was woken for it may have left.
-    pub(super) fn has_posted(&self) -> bool {
+    fn has_posted(&self) -> bool {
         #[cfg(feature = "cluster")]
         let has_news = !self.crew_news.is_empty();
         #[cfg(not(feature = "cluster"))]

@@ -378,7 +378,7 @@ pub(crate) fn snapshot_of_item(state: &ProgressState, longest_message: usize) ->
     RemoteSnapshot {
         position: position(state.n, state.total, state.part),
         elapsed: u64::try_from(state.elapsed.as_nanos()).unwrap_or(u64::MAX),
-        message: state.message.as_deref().map(|message| shorten(message.to_owned(), longest_message).into()),
+        message: state.message.as_deref().map(|message| beginning(message, longest_message).into()),
         ..RemoteSnapshot::default()
     }
 }

@@ -83,7 +83,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Gives a task to each worker that has none, unless one that is awake will have done it sooner.
-    pub(super) fn share_out(&mut self) {
+    fn share_out(&mut self) {
         while let Some(&worker) = self.idle.last().filter(|_| !self.queue.is_empty()) {
             if self.sole_worker().is_some() {
                 return;
@@ -118,7 +118,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Queues tasks at busy workers, so that they have the next one at hand.
-    pub(super) fn give_ahead(&mut self) {
+    fn give_ahead(&mut self) {
         let (ahead, max_tasks) = (self.ahead(), self.settings.max_tasks);
         if ahead < 2 || self.queue.is_empty() {
             return;

@@ -10,8 +10,8 @@ use crate::process::pool::scheduler::slot::{Phase, Sent, Slot};
 use crate::process::pool::scheduler::start_attempts::StartAttempts;
 use crate::process::pool::scheduler::{GOODBYE_TIMEOUT, KILL_TIMEOUT, Scheduler};
 
-/// After how many workers that have ended before they had begun with a task it is given up.
-const MOST_UNBEGUN: u32 = 5;
+/// A task is given up after this many workers that have ended before they had begun with it: before the whole queue is.
+const MOST_UNBEGUN: u32 = 8;
 
 impl<K: Types> Scheduler<K> {
     pub(super) fn kill(&mut self, worker: WorkerNumber, reason: KillReason) {
@@ -66,7 +66,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// A worker gets no more tasks, and gives back those that it has not begun.
-    pub(super) fn retire(&mut self, worker: WorkerNumber) {
+    fn retire(&mut self, worker: WorkerNumber) {
         self.idle.retain(|&idle| idle != worker);
         self.schedule(worker);
         self.recall_behind(worker);
@@ -137,7 +137,7 @@ impl<K: Types> Scheduler<K> {
     }
 
     /// Counts a worker that was ready, and has ended before it began a task.
-    pub(super) fn ended_unused(&mut self, exit: K::Exit) {
+    fn ended_unused(&mut self, exit: K::Exit) {
         if self.starts.note_unused(self.now) && !self.has_others() {
             self.give_up_on_queue(K::Failure::unused(exit));
         }
@@ -192,7 +192,7 @@ impl<K: Types> Scheduler<K> {
         self.give_up_on_queue(failure);
     }
 
-    pub(super) fn give_up_on_queue(&mut self, failure: K::Failure) {
+    fn give_up_on_queue(&mut self, failure: K::Failure) {
         self.dead = 0;
         self.effects.push(Action::Reject(self.queue.drain(..).collect(), failure));
     }
