@@ -63,7 +63,7 @@ use processes::{
     append, clean_up_slowly, fail_with_sources, generic, hold, leave_a_writer, make_large, nest, spin,
     spin_with_a_child, spin_with_a_message, surroundings,
 };
-use retries::{announce_and_hold, announce_and_listen, burn, burn_and_sum, burn_slowly, succeed_later};
+use retries::{announce_and_hold, announce_and_listen, burn, burn_and_sum, burn_slowly, succeed_elsewhere};
 use silence::{exit_and_leave_a_child, leave_a_child_behind, print_without_an_end, thread_name};
 use support::{count, tick_forever};
 use suspended::notice_and_stay;
@@ -127,7 +127,7 @@ progress_executor::test_worker!(
     say_cancelled,
     say,
     see_the_deadline_move,
-    succeed_later,
+    succeed_elsewhere,
     set_a_message,
     slow_down,
     set_pairs,

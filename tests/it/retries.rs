@@ -543,14 +543,12 @@ fn on_threads_nothing_is_tried_again() {
     });
 }
 
-/// Waits for ever at its first attempt.
-pub(crate) fn succeed_later(log: String, progress: &Updater) -> TaskResult<String> {
-    let path = Path::new(&log);
-    leave_a_line(path);
-    if lines(path) == 1 {
+/// Waits for ever in the process whose id is in the file.
+pub(crate) fn succeed_elsewhere(file: String, progress: &Updater) -> TaskResult<String> {
+    if fs::read_to_string(&file)? == process::id().to_string() {
         progress.sleep(Duration::MAX)?;
     }
-    Ok(log)
+    Ok(file)
 }
 
 /// Ends the worker of the pool when it is woken for the first time, and waits until that is known.
@@ -572,12 +570,17 @@ impl Wake for Ending {
 #[test]
 fn a_retry_has_its_input_although_a_waker_waits_while_the_first_attempt_is_lost() {
     within_deadline(|| {
-        let (pool, log) = (Arc::new(pool(1)), NewFile::new());
-        let input = log.path().into_os_string().into_string().unwrap();
-        warm_up(&pool);
-        let mut task = pool.task(succeed_later, input.clone()).retries(1).submit().on_progress(|_, _| ());
+        let (pool, file) = (Arc::new(pool(1)), NewFile::new());
+        let input = file.path().into_os_string().into_string().unwrap();
+        fs::write(&input, pool.submit(process_id, ()).wait().unwrap().to_string()).unwrap();
+        let held = NewFile::new();
+        let before = pool.submit(hold, held.path());
+        let mut task = pool.task(succeed_elsewhere, input.clone()).retries(1).submit().on_progress(|_, _| ());
         let ending = Waker::from(Arc::new(Ending(Mutex::new(Some(pool.clone())))));
         assert!(task.poll_unpin(&mut Context::from_waker(&ending)).is_pending());
+        // It begins only now.
+        drop(held);
+        before.wait().unwrap();
         eventually("the worker is lost", || pool.workers().lost == 1);
         assert_eq!(task.wait().unwrap(), input);
     });
