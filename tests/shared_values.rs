@@ -504,7 +504,7 @@ fn a_worker_goes_on_while_it_drops_what_was_shared() {
         let slow = Shared::new(Slow(file.path()));
         let worker = pool.submit(hold_on_to, slow.clone()).wait().unwrap();
         drop(slow);
-        // Longer than a worker may take to begin with a task.
+        // The worker is told to drop it, which takes as long as there is the file.
         let other = Shared::new(Slow(file.path()));
         for _ in 0..3 {
             assert_eq!(pool.submit(hold_on_to, other.clone()).wait().unwrap(), worker);

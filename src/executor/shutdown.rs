@@ -73,9 +73,14 @@ impl Future for Shutdown {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if !self.has_resolved {
             self.executor.waiting().register(self.key, cx.waker());
-            self.has_resolved = self.executor.drain();
+            if !self.executor.drain() {
+                return duty::pending();
+            }
+            self.has_resolved = true;
+            // Its task may be done with this long before it drops it.
+            self.executor.waiting().forget(self.key);
         }
-        if self.has_resolved { Poll::Ready(()) } else { duty::pending() }
+        Poll::Ready(())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::sync::unwind::{drop_quietly, quietly};
 #[derive(Debug, Default)]
 pub(crate) struct Wakers {
     waiting: Mutex<Vec<(u64, Waker)>>,
+    /// How many, so that it takes no lock to find out that there are none.
     count: AtomicUsize,
     next: AtomicU64,
 }

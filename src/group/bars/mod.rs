@@ -249,7 +249,7 @@ impl GroupBars {
     /// group.join().wait()?;
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
-    #[allow(clippy::must_use_candidate, reason = "the bars that it is said of are shown already")]
+    #[allow(clippy::must_use_candidate, reason = "the bars are shown already")]
     pub fn units(self, units: Units) -> Self {
         let mut bars = self.lock();
         (bars.units, bars.is_dirty) = (units, true);

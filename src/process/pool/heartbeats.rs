@@ -77,7 +77,10 @@ impl Pool {
     fn have_substitute(self: &Arc<Self>) {
         if !self.has_substitute.swap(true, Ordering::SeqCst) {
             let scheduled = TIMER.schedule(Instant::now(), Box::new(Substitute(Arc::downgrade(self))));
-            self.has_substitute.store(scheduled.is_ok(), Ordering::SeqCst);
+            if scheduled.is_err() {
+                // Tried again with the next heartbeats.
+                self.has_substitute.store(false, Ordering::SeqCst);
+            }
         }
     }
 }

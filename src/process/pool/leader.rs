@@ -3,7 +3,7 @@
 //! other thread waits.
 //!
 //! ```text
-//! free ──────► led ──────► free      a guest leaves once it is woken, the resident once a thread follows
+//! free ──────► led ──────► free      a guest leaves once it is woken or all is done, the resident once a thread follows
 //!               │ leaves
 //!               ▼
 //!         the next follower is promoted ──► leads; or has been woken by then, and promotes the next
