@@ -102,14 +102,17 @@ fn threads_come_and_go() {
         drop(updates);
 
         let limit = Duration::from_secs(3600);
-        let task = executor.task(tick_forever, ()).timeout(limit).stall_timeout(limit).submit();
-        eventually("a task with a limit is watched", || has_thread("progress-timer"));
-        // Longer than the thread stays when there is nothing to wait for.
-        thread::sleep(Duration::from_millis(300));
-        assert!(has_thread("progress-timer"), "as long as it runs");
-        task.cancel();
-        assert!(task.wait().unwrap_err().is_cancelled());
-        eventually("there is no limit to be watched any more", || !has_thread("progress-timer"));
+        let forever = || executor.task(tick_forever, ());
+        for task in [forever().timeout(limit).stall_timeout(limit), forever().deadline(limit)] {
+            let task = task.submit();
+            eventually("a task with a limit is watched", || has_thread("progress-timer"));
+            // Longer than the thread stays when there is nothing to wait for.
+            thread::sleep(Duration::from_millis(300));
+            assert!(has_thread("progress-timer"), "as long as it runs");
+            task.cancel();
+            assert!(task.wait().unwrap_err().is_cancelled());
+            eventually("there is no limit to be watched any more", || !has_thread("progress-timer"));
+        }
         let task = executor.task(tick_forever, ()).timeout(Duration::from_millis(20)).submit();
         assert!(task.wait().unwrap_err().is_timed_out());
         eventually("nor is there after it has passed", || !has_thread("progress-timer"));

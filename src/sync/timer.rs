@@ -47,6 +47,8 @@ struct Schedule {
     /// The number of the thread that serves the timer; 0 if there is none.
     thread: u64,
     threads: u64,
+    /// When that thread wakes by itself, if it sleeps.
+    wakes_at: Option<Instant>,
     /// The process that this thread belongs to; 0 before there was one.
     process: u32,
 }
@@ -72,7 +74,8 @@ impl Timer {
     const fn new() -> Self {
         let first = TimerId(NonZero::<u64>::MIN);
         let entries = HashMap::with_hasher(BuildHasherDefault::new());
-        let schedule = Schedule { queue: BTreeSet::new(), entries, next: first, thread: 0, threads: 0, process: 0 };
+        let queue = BTreeSet::new();
+        let schedule = Schedule { queue, entries, next: first, thread: 0, threads: 0, wakes_at: None, process: 0 };
         Self { schedule: Mutex::new(schedule), changed: Condvar::new() }
     }
 
@@ -83,15 +86,10 @@ impl Timer {
         if schedule.thread == 0 {
             self.start_thread(&mut schedule)?;
         }
-        let is_first = schedule.queue.first().is_none_or(|&(first, _)| due < first);
         let id = schedule.next;
         schedule.next = TimerId(id.0.saturating_add(1));
         schedule.insert(id, due, timed);
-        drop(schedule);
-        if is_first {
-            // All, as a thread that was replaced may not have left yet.
-            self.changed.notify_all();
-        }
+        self.wake_by(due, schedule);
         Ok(id)
     }
 
@@ -108,8 +106,7 @@ impl Timer {
                 queue.remove(&(*before, id));
                 queue.insert((due, id));
                 *before = due;
-                drop(schedule);
-                self.changed.notify_all();
+                self.wake_by(due, schedule);
             }
         }
         true
@@ -122,6 +119,10 @@ impl Timer {
         match schedule.entries.remove(&id)? {
             Entry::Waiting(due, timed) => {
                 schedule.queue.remove(&(due, id));
+                if schedule.queue.is_empty() {
+                    // Nothing is left to wait for, and the thread leaves.
+                    self.wake_by(Instant::now() + LINGER, schedule);
+                }
                 Some(timed)
             }
             Entry::Firing(_) => None,
@@ -133,11 +134,21 @@ impl Timer {
         drop_quietly(id.and_then(|id| self.cancel(id)));
     }
 
+    /// Wakes the thread if it would sleep for longer than that.
+    fn wake_by(&self, time: Instant, schedule: MutexGuard<'_, Schedule>) {
+        let is_late = schedule.wakes_at.is_some_and(|at| time < at);
+        drop(schedule);
+        if is_late {
+            // All, as a thread that was replaced may not have left yet.
+            self.changed.notify_all();
+        }
+    }
+
     /// Starts a thread that replaces the current one, if there is one.
     fn start_thread(&'static self, schedule: &mut Schedule) -> io::Result<()> {
         let number = schedule.threads + 1;
         thread::Builder::new().name("progress-timer".into()).spawn(move || self.work(number))?;
-        (schedule.thread, schedule.threads) = (number, number);
+        (schedule.thread, schedule.threads, schedule.wakes_at) = (number, number, None);
         Ok(())
     }
 
@@ -153,7 +164,10 @@ impl Timer {
                     schedule = self.fire(schedule, (id, now), &duty);
                     continue;
                 }
-                Some((due, _)) => due - now,
+                Some((due, _)) => {
+                    idle_since = None;
+                    due - now
+                }
                 None => match LINGER.checked_sub(now - *idle_since.get_or_insert(now)) {
                     Some(left) if !left.is_zero() => left,
                     _ => {
@@ -162,7 +176,11 @@ impl Timer {
                     }
                 },
             };
+            schedule.wakes_at = now.checked_add(wait);
             schedule = self.changed.wait_timeout(schedule, wait).unwrap_or_else(PoisonError::into_inner).0;
+            if schedule.thread == number {
+                schedule.wakes_at = None;
+            }
         }
     }
 
@@ -185,9 +203,11 @@ impl Timer {
         match next.zip(entry) {
             Some((next, entry)) => {
                 let latest = if let Entry::Firing(latest) = entry { latest } else { None };
-                schedule.insert(id, latest.map_or(next, |latest| next.min(latest)), timed);
+                let due = latest.map_or(next, |latest| next.min(latest));
+                schedule.insert(id, due, timed);
                 // Another thread may have taken over, and be waiting for something later.
-                self.changed.notify_all();
+                self.wake_by(due, schedule);
+                schedule = self.lock();
             }
             None => {
                 drop(schedule);

@@ -5,7 +5,7 @@
 //! process pool) is only looked at when its deadline has passed.
 //!
 //! If the program itself was stopped for a while, so were its tasks: the time by which a look comes late does not
-//! count, and a look that comes very late ends no task, and is repeated. So less of a stop counts than the time between
+//! count, and a look that comes very late ends no running task, and is repeated. So less of a stop counts than the time between
 //! two looks.
 
 use std::sync::atomic::Ordering;
@@ -61,13 +61,13 @@ impl Timed for Limited {
         let Self(task) = self;
         let (core, word) = (&task.core, task.core.state.load());
         let limits = core.existing_details().map(|details| details.limits).filter(|_| word & state::ENDED == 0)?;
-        let standstill = core.details().totals().standstill;
-        let is_running = word & state::RUNNING != 0 && word & state::HALTED == 0 && standstill.since.is_none();
+        let stands_still = core.details().totals().standstill.since.is_some();
+        let is_running = word & state::RUNNING != 0 && word & state::HALTED == 0 && !stands_still;
         let lateness = now.saturating_duration_since(due);
         let was_stopped = lateness > TOLERANCE.max(limits.shortest() / 8);
         if !is_running {
             // Its other limits are watched again when it starts or goes on.
-            return look_at_waiting(task, limits.deadline?, was_stopped, now);
+            return look_at_waiting(task, limits.deadline?, now);
         }
         if lateness > TOLERANCE {
             core.exclude(lateness);
@@ -79,14 +79,16 @@ impl Timed for Limited {
             let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(now));
             return now.checked_add(left.map_or(eighth, |left| left.min(eighth)).max(FIRST));
         }
-        let elapsed = Duration::from_nanos(core.running_for().saturating_sub(standstill.total));
+        let excluded = core.details().totals().standstill.total;
+        let elapsed = Duration::from_nanos(core.running_for().saturating_sub(excluded));
         look_at_running(task, limits, elapsed, silence, now)
     }
 }
 
-/// Returns when to look again, unless the deadline has passed.
-fn look_at_waiting(task: &TaskRef, deadline: Instant, was_stopped: bool, now: Instant) -> Option<Instant> {
-    if was_stopped || now < deadline {
+/// Returns when to look again, unless the deadline has passed. That is a point in time, so a look that comes late judges as
+/// well; if each were repeated, none of very many that are due together would ever judge.
+fn look_at_waiting(task: &TaskRef, deadline: Instant, now: Instant) -> Option<Instant> {
+    if now < deadline {
         return Some(deadline.max(now + SHORTEST));
     }
     pass_deadline(task);
@@ -282,6 +284,30 @@ mod tests {
         task.core.start_clock(0);
         assert_eq!(task.core.span(), None, "it has never started");
         assert!(task.core.stopped_at() > 0);
+    }
+
+    /// If very many are due together, all looks but the first ones are late.
+    #[test]
+    fn the_deadline_of_a_task_that_waits_passes_however_late_the_look_is() {
+        let now = Instant::now();
+        let limits = Limits { deadline: Some(now), ..Limits::default() };
+        let (task, _handle) = run::new(Idle, Details::of(None, limits));
+        task.core.state.set(state::LIMITED);
+        assert_eq!(Limited(task.clone()).fire(now, now + 2 * TOLERANCE), None);
+        assert!(task.core.has_ended());
+    }
+
+    #[test]
+    fn the_time_by_which_a_look_is_late_does_not_count_for_that_look() {
+        let limit = Duration::from_secs(1);
+        let (task, mut watch) = times_out_after(limit);
+        let (now, late) = (Instant::now(), Duration::from_millis(100));
+        let started = task.core.clock.read().started;
+        // As if the limit had passed during this time, and not before.
+        let elapsed = u64::try_from((limit + late / 2).as_nanos()).unwrap();
+        task.core.clock.set(Span { started, stopped: started + elapsed });
+        assert!(watch.fire(now, now + late).is_some());
+        assert_eq!(task.core.state.peek() & state::ENDED, 0);
     }
 
     #[test]
