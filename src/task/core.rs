@@ -329,6 +329,11 @@ impl Core {
     /// For how long, at least, the task has made no progress call; `None` if it does not run, or has made one since the
     /// last [`probe`](Self::probe).
     pub(crate) fn silent_for(&self) -> Option<Duration> {
+        self.silent_until(clock::now())
+    }
+
+    /// The same until a time of the clock.
+    pub(crate) fn silent_until(&self, time: u64) -> Option<Duration> {
         let word = self.state.load();
         if word & state::PROBE == 0 || word & (state::RUNNING | state::HALTED) != state::RUNNING {
             return None;
@@ -340,7 +345,7 @@ impl Core {
         }
         let probed_at = self.existing_details().map_or(0, |details| details.probed_at.get());
         let since = probed_at.max(started);
-        Some(Duration::from_nanos(clock::now().saturating_sub(since)))
+        Some(Duration::from_nanos(time.saturating_sub(since)))
     }
 
     /// Asks a running task to note its next progress call. Returns whether it was not asked before.

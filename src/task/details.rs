@@ -56,6 +56,11 @@ pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn look(&self, _process: u32, _task: TaskId) -> Option<Record> {
         None
     }
+    /// The time of the clock until which all that other processes have said of the tasks is known, unless that is now: what they
+    /// have said since may wait for something else to be done, such as the decoding of an output.
+    fn heard_until(&self) -> Option<u64> {
+        None
+    }
     /// If the process of this number was stopped by a signal: an error that says so.
     fn stopped(&self, _process: u32) -> Option<BoxError> {
         None

@@ -30,6 +30,7 @@ use std::time::Duration;
 use crate::codec::Encoded;
 use crate::error::{BoxError, TaskError, TaskErrorKind};
 use crate::sync::block_on::Reactor;
+use crate::sync::clock;
 use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::details::Owner;
@@ -147,9 +148,11 @@ impl Task<dyn Body> {
         self.body.owner().or_else(|| self.core.existing_details()?.owner().clone())
     }
 
-    /// Returns for how long, at least, the task has made no progress call, and asks for the next call to be noted.
+    /// Returns for how long, at least, the task has made no progress call, and asks for the next call to be noted. What is not
+    /// known yet does not count as silence.
     pub(crate) fn silence(&self) -> Duration {
-        let silence = self.core.silent_for();
+        let heard_until = self.owner().and_then(|owner| owner.heard_until());
+        let silence = self.core.silent_until(heard_until.unwrap_or_else(clock::now));
         if silence.is_none() && self.core.probe() {
             self.tell_owner();
         }

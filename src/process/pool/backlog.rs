@@ -39,8 +39,10 @@ pub(super) struct Backlog {
 #[derive(Default)]
 struct Queue {
     deferred: VecDeque<Deferred>,
-    /// Whether the resident is at work on what it has taken.
-    is_busy: bool,
+    /// The time of the clock after which all that is deferred has arrived.
+    since: u64,
+    /// The same for what the resident has taken and is at work on, if it is.
+    busy_since: Option<u64>,
     /// Tasks whose news is held, because an outcome of one of their items is being delivered.
     held: Vec<u64>,
 }
@@ -79,32 +81,52 @@ impl Backlog {
         if self.is_empty() { batch.iter().take_while(is_light).count() } else { 0 }
     }
 
-    pub(super) fn add(&self, mut deferred: VecDeque<Deferred>) {
-        self.change(|queue| queue.deferred.append(&mut deferred));
+    /// Adds what has arrived after `since`.
+    pub(super) fn add(&self, mut deferred: VecDeque<Deferred>, since: u64) {
+        self.change(|queue| {
+            if queue.deferred.is_empty() {
+                queue.since = since;
+            }
+            queue.deferred.append(&mut deferred);
+        });
     }
 
-    /// Takes what the resident must do next. It [says](Self::be_done) when it is done.
-    pub(super) fn next(&self) -> VecDeque<Deferred> {
+    /// The time of the clock after which everything that waits here has arrived, if anything does.
+    pub(super) fn heard_until(&self) -> Option<u64> {
+        if self.is_empty() {
+            return None;
+        }
+        let queue = self.lock();
+        let since = (!queue.deferred.is_empty()).then_some(queue.since);
+        since.into_iter().chain(queue.busy_since).min()
+    }
+
+    /// Takes what the resident must do next, which has arrived after the time that is returned. It [says](Self::be_done) when it
+    /// is done.
+    pub(super) fn next(&self) -> (VecDeque<Deferred>, u64) {
         self.change(|queue| {
             let all = mem::take(&mut queue.deferred);
             let (held, next) = all.into_iter().partition(|deferred| queue.holds(deferred));
             queue.deferred = held;
-            queue.is_busy = true;
-            next
+            queue.busy_since = Some(queue.since);
+            (next, queue.since)
         })
     }
 
     pub(super) fn be_done(&self) {
-        self.change(|queue| queue.is_busy = false);
+        self.change(|queue| queue.busy_since = None);
     }
 
-    /// Takes back the rest from a thread that hands over: it goes before what is deferred. News of the task `item_of`,
-    /// whose item that thread is still delivering, is held until [`release`](Self::release).
-    pub(super) fn give_back(&self, mut rest: VecDeque<Deferred>, item_of: Option<u64>) {
+    /// Takes back the rest from a thread that hands over, which has arrived after `since`: it goes before what is deferred. News of
+    /// the task `item_of`, whose item that thread is still delivering, is held until [`release`](Self::release).
+    pub(super) fn give_back(&self, mut rest: VecDeque<Deferred>, since: u64, item_of: Option<u64>) {
         self.change(|queue| {
+            if !rest.is_empty() {
+                queue.since = if queue.deferred.is_empty() { since } else { since.min(queue.since) };
+            }
             rest.append(&mut queue.deferred);
             queue.deferred = rest;
-            queue.is_busy = false;
+            queue.busy_since = None;
             queue.held.extend(item_of);
         });
     }
@@ -122,7 +144,7 @@ impl Backlog {
         let result = change(&mut queue);
         let has_next = queue.deferred.iter().any(|deferred| !queue.holds(deferred));
         self.has_next.store(has_next, Ordering::SeqCst);
-        let is_behind = queue.is_busy || !queue.deferred.is_empty() || !queue.held.is_empty();
+        let is_behind = queue.busy_since.is_some() || !queue.deferred.is_empty() || !queue.held.is_empty();
         self.is_behind.store(is_behind, Ordering::SeqCst);
         result
     }

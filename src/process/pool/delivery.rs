@@ -30,6 +30,8 @@ struct Delivery {
     pool: Arc<Pool>,
     deliverer: Deliverer,
     rest: RefCell<VecDeque<Deferred>>,
+    /// The time of the clock after which all of it has arrived.
+    since: u64,
     /// The task whose item is being delivered.
     item_of: Cell<Option<u64>>,
 }
@@ -50,7 +52,7 @@ impl Pool {
 
     /// Delivers a batch. Returns `false` if the rest was handed over meanwhile.
     pub(super) fn deliver(self: &Arc<Self>, batch: Vec<Deferred>, deliverer: Deliverer) -> bool {
-        let is_left = self.deliver_batch(VecDeque::from(batch), deliverer);
+        let is_left = self.deliver_batch(VecDeque::from(batch), self.heard_at.get(), deliverer);
         if is_left {
             self.note_delivered();
         }
@@ -67,7 +69,11 @@ impl Pool {
 
     /// Does what other threads have left to the resident.
     pub(super) fn work_off(self: &Arc<Self>) {
-        while self.backlog.has_next() && self.deliver_batch(self.backlog.next(), Deliverer::Resident) {
+        while self.backlog.has_next() {
+            let (batch, since) = self.backlog.next();
+            if !self.deliver_batch(batch, since, Deliverer::Resident) {
+                return;
+            }
             self.backlog.be_done();
             if self.lock().scheduler.is_done() {
                 self.waiting.wake_all();
@@ -75,7 +81,7 @@ impl Pool {
         }
     }
 
-    fn deliver_batch(self: &Arc<Self>, batch: VecDeque<Deferred>, deliverer: Deliverer) -> bool {
+    fn deliver_batch(self: &Arc<Self>, batch: VecDeque<Deferred>, since: u64, deliverer: Deliverer) -> bool {
         let count = match deliverer {
             Deliverer::Guest => self.backlog.count_for_guest(&batch),
             // What is in the backlog comes first.
@@ -83,7 +89,7 @@ impl Pool {
             Deliverer::LeadingResident | Deliverer::Resident => usize::MAX,
         };
         let rest = RefCell::new(batch);
-        let delivery = Rc::new(Delivery { pool: self.clone(), deliverer, rest, item_of: Cell::new(None) });
+        let delivery = Rc::new(Delivery { pool: self.clone(), deliverer, rest, since, item_of: Cell::new(None) });
         let is_left = on_duty(delivery.clone(), || delivery.run(count));
         if let Some(task) = delivery.item_of.take().filter(|_| !is_left) {
             self.backlog.release(task);
@@ -189,7 +195,7 @@ impl Delivery {
         }
         let left = self.rest.take();
         if !left.is_empty() {
-            self.pool.backlog.add(left);
+            self.pool.backlog.add(left, self.since);
             self.pool.call_resident();
         }
     }
@@ -198,7 +204,7 @@ impl Delivery {
 impl Duty for Delivery {
     fn hand_over(&self) {
         let pool = &self.pool;
-        pool.backlog.give_back(self.rest.take(), self.item_of.get());
+        pool.backlog.give_back(self.rest.take(), self.since, self.item_of.get());
         if self.deliverer != Deliverer::Resident {
             pool.note_delivered();
             pool.leadership.step_down(&|| pool.vacate());

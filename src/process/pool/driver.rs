@@ -34,12 +34,15 @@ use crate::process::program;
 use crate::process::protocol::channel::{Received, broken};
 use crate::process::protocol::wire::WireError;
 use crate::sync::block_on::Sleeper;
+use crate::sync::clock;
 use crate::sync::spin::AdaptiveSpin;
 
 /// How many times to read from one worker before the others have their turn.
 const READS: usize = 64;
 /// The same after its end: enough for more than any channel holds.
 const LAST_READS: usize = 256;
+/// How long a turn may take, without its wait, before what has arrived meanwhile is received ahead of the next wait. In nanoseconds.
+const HELD_UP: u64 = 1_000_000;
 /// For how long to spin after a message, in case another one follows.
 const RECENTLY: Duration = Duration::from_micros(20);
 
@@ -49,6 +52,9 @@ pub(super) struct Driver {
     pub(super) poller: Arc<Poller>,
     /// What was received in this turn, to be delivered after it.
     received: RefCell<Vec<Deferred>>,
+    /// The times of the clock at which the last turn began, and at which its wait was over.
+    began_at: u64,
+    waited_until: u64,
     /// When a guest last received something.
     last_received: Option<Instant>,
     spin: AdaptiveSpin,
@@ -65,6 +71,10 @@ pub(super) struct Driver {
 
 impl Drive for Driver {
     fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Deferred> {
+        let now = clock::now();
+        // All that had arrived when the last turn began was received in it.
+        self.pool.heard_at.set(mem::replace(&mut self.began_at, now));
+        let was_held_up = now.saturating_sub(self.waited_until) > HELD_UP;
         self.pool.forget_images();
         self.fire_timer();
         self.escalate_lingering();
@@ -83,10 +93,11 @@ impl Drive for Driver {
         let timeout = left.into_iter().chain(check).chain(now).chain(stay).min();
         let mut ready = Vec::new();
         match guest {
-            Some(sleeper) => sleeper.interruptibly(|| ready = self.wait_briefly(sleeper, timeout)),
-            None => ready = self.wait(timeout),
+            Some(sleeper) => sleeper.interruptibly(|| ready = self.wait_briefly(sleeper, timeout, was_held_up)),
+            None => ready = self.wait_for_news(timeout, was_held_up),
         }
         self.pool.is_polling.store(false, Ordering::SeqCst);
+        self.waited_until = clock::now();
         // Channels come first: what a worker has sent before its end still counts.
         ready.extend(crews);
         ready.extend(self.unwatched.due(Instant::now).into_iter().map(Ready::Process));
@@ -135,6 +146,8 @@ impl Driver {
             pool,
             poller,
             received: RefCell::default(),
+            began_at: 0,
+            waited_until: 0,
             last_received: None,
             spin: AdaptiveSpin::new(),
             peers: BTreeMap::new(),
@@ -148,7 +161,7 @@ impl Driver {
     }
 
     /// Spins first if something was received recently: the next message may come sooner than a thread is woken.
-    fn wait_briefly(&mut self, sleeper: &Sleeper, timeout: Option<Duration>) -> Vec<Ready> {
+    fn wait_briefly(&mut self, sleeper: &Sleeper, timeout: Option<Duration>, was_held_up: bool) -> Vec<Ready> {
         let mut ready = Vec::new();
         if self.last_received.is_some_and(|at| at.elapsed() < RECENTLY) {
             let mut spin = self.spin;
@@ -159,11 +172,23 @@ impl Driver {
             self.spin = spin;
         }
         if ready.is_empty() && !sleeper.must_leave() {
-            ready = self.wait(timeout);
+            ready = self.wait_for_news(timeout, was_held_up);
         }
         if !ready.is_empty() {
             self.last_received = Some(Instant::now());
         }
+        ready
+    }
+
+    /// Waits where everything that has arrived is known. If this thread was held up, what has arrived since comes first.
+    fn wait_for_news(&self, timeout: Option<Duration>, was_held_up: bool) -> Vec<Ready> {
+        let ready = if was_held_up { self.wait(Some(Duration::ZERO)) } else { Vec::new() };
+        if !ready.is_empty() {
+            return ready;
+        }
+        self.pool.is_waiting.store(true, Ordering::SeqCst);
+        let ready = self.wait(timeout);
+        self.pool.is_waiting.store(false, Ordering::SeqCst);
         ready
     }
 
@@ -325,11 +350,13 @@ impl Driver {
             Err(error) => return self.sever(worker, Some(error)),
         }
         let mut state = self.pool.lock();
-        let mut has_just_begun = false;
+        let (mut has_just_begun, mut has_requests) = (false, false);
         let result = loop {
             match peer.next_event(worker, &self.pool.launch, &mut state.connections) {
                 Ok(Some(event)) => {
                     has_just_begun = matches!(event, Event::Begun(..));
+                    // Its initializer may have had to wait for this.
+                    has_requests |= matches!(event, Event::Greeted(_));
                     if let Event::Ready(..) = event {
                         self.pool.memories.open(&peer.channel);
                     }
@@ -344,6 +371,9 @@ impl Driver {
         state.scheduler.assign_work(now);
         if has_just_begun && peer.process.is_launcher() {
             peer.answer();
+            has_requests = true;
+        }
+        if has_requests {
             self.pool.send_off(worker, &peer.channel);
         }
         peer.release_memory();

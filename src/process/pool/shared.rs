@@ -61,6 +61,10 @@ pub(crate) struct Pool {
     pub(super) backlog: Backlog,
     /// Whether a thread polls, until [`State::timer`].
     pub(super) is_polling: AtomicBool,
+    /// Until when everything that the workers have said is delivered or deferred, unless the leader
+    /// [waits for more](Self::is_waiting): then nothing else has arrived.
+    pub(super) heard_at: AtomicInstant,
+    pub(super) is_waiting: AtomicBool,
     pub(super) waiting: Arc<Wakers>,
     /// Whether the leader has received something that is not delivered yet.
     pub(super) is_delivering: AtomicBool,
@@ -152,6 +156,8 @@ impl Pool {
             standby: Standby::default(),
             backlog: Backlog::default(),
             is_polling: AtomicBool::new(false),
+            heard_at: AtomicInstant::default(),
+            is_waiting: AtomicBool::new(false),
             waiting: Arc::default(),
             is_delivering: AtomicBool::new(false),
             is_done: AtomicBool::new(false),
@@ -485,6 +491,11 @@ impl Owner for Pool {
 
     fn look(&self, process: u32, task: TaskId) -> Option<Record> {
         self.memories.look(process, task)
+    }
+
+    fn heard_until(&self) -> Option<u64> {
+        let leader = if self.is_waiting.load(Ordering::SeqCst) { None } else { Some(self.heard_at.get()) };
+        leader.into_iter().chain(self.backlog.heard_until()).min()
     }
 
     fn stopped(&self, process: u32) -> Option<BoxError> {
