@@ -5,10 +5,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::FusedFuture;
 
-use crate::sync::block_on::block_on;
+use crate::sync::block_on::{block_for, block_on};
 use crate::sync::duty;
 use crate::sync::wakers::Wakers;
 
@@ -64,6 +65,31 @@ impl Shutdown {
     /// ```
     pub fn wait(self) {
         block_on(self);
+    }
+
+    /// Blocks this thread until every task has ended, but no longer than `timeout`. Returns whether they have all ended.
+    ///
+    /// # Blocking
+    ///
+    /// The timeout does not interrupt a task that this call runs itself, as it runs those of a
+    /// [`SyncExecutor`](crate::SyncExecutor).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let task = executor.spawn(|progress| Ok(progress.sleep(Duration::MAX)?));
+    /// if !executor.shutdown().wait_timeout(Duration::from_millis(10)) {
+    ///     executor.shutdown_now().wait();
+    /// }
+    /// assert!(task.is_done());
+    /// # drop(task);
+    /// ```
+    #[must_use = "it says whether all tasks have ended"]
+    pub fn wait_timeout(&mut self, timeout: Duration) -> bool {
+        block_for(self, Some(timeout)).is_some()
     }
 }
 

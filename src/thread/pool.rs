@@ -106,6 +106,10 @@ struct Intake {
     cancelling: usize,
 }
 
+/// Tasks that a thread has had in its hands, and which other threads are ending or running: no shutdown is over before.
+#[derive(Default)]
+struct Unsettled(Vec<TaskRef>);
+
 /// What a thread shares with others, on cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
@@ -285,7 +289,8 @@ impl Pool {
         let mut context = Context::with_interval(report_interval);
         // The thread that waits for the first task may need this processor.
         let mut spin = AdaptiveSpin::after_passing(1);
-        let mut next = self.next(worker, &mut spin);
+        let mut unsettled = Unsettled::default();
+        let mut next = self.next(worker, &mut spin, &mut unsettled);
         let mut free_since = 0;
         while let Some(task) = next {
             let since = mem::take(&mut free_since);
@@ -294,19 +299,20 @@ impl Pool {
                 Err(Unclaimed::Paused) => self.hold(worker, &task),
                 Err(Unclaimed::Taken) => self.note(task),
             }
-            next = self.next_ready(worker).or_else(|| {
+            next = self.next_ready(worker, &mut unsettled).or_else(|| {
                 free_since = 0;
-                self.next(worker, &mut spin)
+                self.next(worker, &mut spin, &mut unsettled)
             });
         }
     }
 
     /// Takes the next of the ready tasks.
-    fn next_ready(&self, worker: &Worker) -> Option<TaskRef> {
+    fn next_ready(&self, worker: &Worker, unsettled: &mut Unsettled) -> Option<TaskRef> {
         if self.ready.len() == 0 {
             return None;
         }
-        let (task, _ended) = self.take_ready(worker)?;
+        let (task, before) = self.take_ready(worker)?;
+        unsettled.let_go(before);
         Some(task)
     }
 
@@ -319,26 +325,43 @@ impl Pool {
     }
 
     /// Waits for the next task; `None` if the thread must end. Wakes another worker for what is left.
-    fn next(self: &Arc<Self>, worker: &Arc<Worker>, spin: &mut AdaptiveSpin) -> Option<TaskRef> {
+    fn next(
+        self: &Arc<Self>,
+        worker: &Arc<Worker>,
+        spin: &mut AdaptiveSpin,
+        unsettled: &mut Unsettled,
+    ) -> Option<TaskRef> {
         let mut intake = self.intake.lock();
         if self.waiting() == 0 && !intake.is_closed {
             intake.looking += 1;
             drop(intake);
-            worker.forget_ended();
+            unsettled.let_go(worker.job().take());
             spin.spin_until(|| self.waiting() > 0);
             intake = self.intake.lock();
             intake.looking -= 1;
         }
         loop {
-            if let Some((task, ended)) = self.take(&mut intake, worker) {
+            if let Some((task, before)) = self.take(&mut intake, worker) {
                 self.wake_or_start(intake);
-                drop(ended);
+                unsettled.let_go(before);
                 return Some(task);
             }
+            let before = worker.job().take();
+            if before.is_some() {
+                drop(intake);
+                unsettled.let_go(before);
+                intake = self.intake.lock();
+                continue;
+            }
             if intake.is_closed {
+                if let Some(task) = unsettled.next() {
+                    drop(intake);
+                    task.core.wait_until(|word| word & state::ENDED != 0, None);
+                    intake = self.intake.lock();
+                    continue;
+                }
                 intake.threads -= 1;
                 drop(intake);
-                worker.forget_ended();
                 self.waiting.wake_all();
                 return None;
             }
@@ -462,12 +485,27 @@ impl Worker {
         drop(queue);
         (job.task().clone(), ended)
     }
+}
 
-    /// Drops the job that the worker was working on.
-    fn forget_ended(&self) {
-        let ended = self.job().take();
-        // Without the lock: this may drop user values.
-        drop(ended);
+impl Unsettled {
+    /// Drops a job whose turn is over, without locks.
+    #[inline]
+    fn let_go(&mut self, job: Option<Job>) {
+        if let Some(job) = job.filter(|job| !job.task().core.has_ended()) {
+            self.keep(job);
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, job: Job) {
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|task| !task.core.has_ended());
+        }
+        self.0.push(job.task().clone());
+    }
+
+    fn next(&mut self) -> Option<TaskRef> {
+        self.0.pop()
     }
 }
 

@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use futures::FutureExt;
-use progress_executor::{Executor, ProgressFuture, ThreadPoolExecutor};
+use progress_executor::{Executor, ProgressFuture, Shutdown, TaskGroup, ThreadPoolExecutor};
 
-use crate::support::{Barrier, Gate, Hand, busy_pool, eventually, gate, within_deadline};
+use crate::support::{Barrier, Gate, Hand, busy_pool, count, eventually, gate, let_another_task_run, within_deadline};
 
 #[test]
 fn one_worker_runs_first_in_first_out() {
@@ -340,6 +340,56 @@ impl Wake for Blocks {
     fn wake(self: Arc<Self>) {
         self.0.lock().unwrap().pass();
     }
+}
+
+/// A waker that blocks once it has a barrier.
+#[derive(Default)]
+struct BlocksOnce(Mutex<Option<Barrier>>);
+
+impl Wake for BlocksOnce {
+    fn wake(self: Arc<Self>) {
+        let barrier = self.0.lock().unwrap().take();
+        barrier.iter().for_each(Barrier::pass);
+    }
+}
+
+/// Checks that a shutdown waits for two tasks of which another thread has ended only one so far. Both wait in a pool whose only
+/// worker is busy until `free`.
+pub(crate) fn check_shutdown_while_cancelling(
+    [first, second]: [ProgressFuture<u64>; 2],
+    free: impl FnOnce(),
+    shut_down: impl FnOnce() -> Shutdown,
+) {
+    let group: TaskGroup<u64> = [first, second].into_iter().collect();
+    let (handle, (blocked, barrier)) = (group.handle(), gate());
+    let mut join = group.join_all();
+    let blocks = Arc::new(BlocksOnce::default());
+    let waker = Waker::from(blocks.clone());
+    assert!(join.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+    *blocks.0.lock().unwrap() = Some(barrier);
+    let cancelling = handle.clone();
+    let cancelled = thread::spawn(move || cancelling.cancel());
+    blocked.wait();
+    let (mut shutdown, hand) = (shut_down(), Hand::new());
+    free();
+    // The worker has time to come to them, and to end.
+    (0..100).for_each(|_| let_another_task_run());
+    let progress = handle.progress();
+    assert!(progress.cancelled < 2, "{progress:?}");
+    assert_eq!(hand.poll(&mut shutdown), Poll::Pending, "a task has not ended");
+    blocked.open();
+    shutdown.wait();
+    assert_eq!(handle.progress().cancelled, 2);
+    cancelled.join().unwrap();
+}
+
+#[test]
+fn shutdown_waits_for_tasks_that_another_thread_cancels() {
+    within_deadline(|| {
+        let (executor, worker) = busy_pool();
+        let tasks = [executor.submit(count, 1), executor.submit(count, 1)];
+        check_shutdown_while_cancelling(tasks, || worker.open(), || executor.shutdown());
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::process::pool::scheduler::events::{Action, Task, Types, WorkerNumber};
 use crate::process::pool::scheduler::slot::{FIRST_LOOK, Phase, Serving, Slot};
 use crate::process::pool::scheduler::{Scheduler, WANTED};
-use crate::task::state::{self, Unclaimed};
+use crate::task::state;
 
 /// How much work is queued inside a worker, in nanoseconds: more would gain nothing, and would have to be moved if the
 /// worker is lost.
@@ -160,8 +160,9 @@ impl<K: Types> Scheduler<K> {
                     self.effects.push(slot.send(worker, task, word & WANTED));
                     given += 1;
                 }
-                Err(Unclaimed::Paused) => _ = self.held.insert(task.id(), task),
-                Err(Unclaimed::Taken) => {
+                // Until it is resumed, or until the thread that cancels it has ended it.
+                Err(_) if !task.has_ended() => _ = self.held.insert(task.id(), task),
+                Err(_) => {
                     self.dead = self.dead.saturating_sub(1);
                     self.effects.push(Action::Forget(task));
                 }

@@ -78,7 +78,7 @@ pub(crate) struct Scheduler<K: Types> {
     queue: VecDeque<K::Task>,
     /// How many tasks in the queue have ended.
     dead: usize,
-    /// Tasks that were paused when their turn came.
+    /// Tasks that were paused when their turn came, or that another thread was ending.
     held: HashMap<u64, K::Task>,
     slots: BTreeMap<WorkerNumber, Slot<K>>,
     /// Number of slots whose worker is or was ready.
