@@ -10,17 +10,19 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use futures::{Stream as _, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream as _, StreamExt, TryStreamExt};
 use progress_executor::{
     CancelCause, Executor, ExecutorExt, Job, ProcessPoolExecutor, SyncExecutor, TaskError, TaskErrorKind, TaskResult,
     ThreadPoolExecutor, Updater, WorkerExit, WorkerOutput, executor_fn,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::support::{DEADLINE, eventually, within_deadline};
+use crate::support::{DEADLINE, busy_pool, eventually, gate, within_deadline};
 
 progress_executor::test_worker!(
     square,
@@ -33,7 +35,8 @@ progress_executor::test_worker!(
     dawdle,
     refuse,
     refuse_slowly_from,
-    take_so_long
+    take_so_long,
+    tell_and_repeat
 );
 
 fn executors() -> Vec<(&'static str, Box<dyn Executor>)> {
@@ -131,18 +134,25 @@ fn marks<'a>(thens: &'a [Then], site: &'a Site) -> impl Iterator<Item = (u64, Th
     (0..).zip(thens).map(|(n, &then)| (n, then, site.clone()))
 }
 
+/// What the first input has left behind, and how to have it count.
+static LEFT_BEHIND: Mutex<Option<(Sender<()>, JoinHandle<()>)>> = Mutex::new(None);
+
 /// The first input leaves behind whatever a task can have; the second one must have none of that.
 fn count_and_end(n: u64, progress: &Updater) -> TaskResult<u64> {
     if n == 0 {
         progress.set_message("the first");
         progress.set_counts(7, 9)?;
-        let (part, shared) = (progress.split(1), progress.shared());
-        thread::spawn(move || {
-            thread::sleep(Duration::from_millis(5));
+        let (part, shared, (go_on, is_next)) = (progress.split(1), progress.shared(), channel());
+        let thread = thread::spawn(move || {
+            let _ = is_next.recv();
             let _ = (part.update(1), shared.update(5));
         });
+        *LEFT_BEHIND.lock().unwrap() = Some((go_on, thread));
         return Ok(0);
     }
+    let (go_on, thread) = LEFT_BEHIND.lock().unwrap().take().unwrap();
+    go_on.send(())?;
+    thread.join().unwrap();
     progress.update(2)?;
     Err("as intended".into())
 }
@@ -376,6 +386,72 @@ fn a_paused_chunk_waits_before_its_next_input() {
 }
 
 #[test]
+fn a_handle_keeps_neither_inputs_nor_outputs_of_a_map_that_is_gone() {
+    within_deadline(|| {
+        for is_ordered in [true, false] {
+            let (executor, (gate, barrier)) = (ThreadPoolExecutor::new(1), gate());
+            let value = Arc::new(());
+            let (inputs, barrier) = (vec![value.clone(); 6], Mutex::new(barrier));
+            // The second input waits, so that there is one outcome that nobody has taken.
+            let (barrier, count) = (Arc::new(barrier), Arc::new(AtomicUsize::new(0)));
+            let work = move |input: Arc<()>, _: &Updater| {
+                if count.fetch_add(1, Ordering::SeqCst) == 1 {
+                    barrier.lock().unwrap().pass();
+                }
+                Ok(input)
+            };
+            let map = executor.map(work, inputs).chunks(3).buffer(2);
+            let mut map = if is_ordered { map } else { map.unordered() };
+            assert!(map.next().now_or_never().is_none());
+            gate.wait();
+            let handle = map.handle();
+            drop(map);
+            gate.open();
+            eventually("all have ended", || handle.progress().ended() == 6);
+            executor.shutdown().wait();
+            assert_eq!(Arc::strong_count(&value), 1);
+        }
+    });
+}
+
+/// Inputs of a chunk that waits are dropped at once.
+#[test]
+fn cancelling_drops_the_inputs_of_a_chunk_that_waits() {
+    within_deadline(|| {
+        let (executor, gate) = busy_pool();
+        let value = Arc::new(());
+        let mut map = executor.map(|_: Arc<()>, _| Ok(()), vec![value.clone(); 3]).chunks(3);
+        assert!(map.next().now_or_never().is_none());
+        map.handle().cancel();
+        assert_eq!(Arc::strong_count(&value), 1);
+        gate.open();
+    });
+}
+
+/// Returns a text of this many bytes, having said so.
+fn tell_and_repeat(bytes: usize, progress: &Updater) -> TaskResult<String> {
+    progress.set_counts(3, 4)?;
+    progress.set_message("repeats");
+    Ok("x".repeat(bytes))
+}
+
+#[test]
+fn an_input_whose_output_is_too_large_shows_how_far_it_has_come() {
+    within_deadline(|| {
+        let pool = ProcessPoolExecutor::builder().max_workers(1).max_frame_bytes(100_000).build().unwrap();
+        for size in [1, 3] {
+            let outcomes: Vec<_> = pool.map(tell_and_repeat, [1, 200_000, 2]).chunks(size).blocking().collect();
+            let error = outcomes[1].as_ref().unwrap_err();
+            assert!(error.is_encode_error(), "{error:#}");
+            let progress = error.progress();
+            assert_eq!((progress.n, progress.total), (3, Some(4)), "{error:#}");
+            assert_eq!(progress.message.as_deref(), Some("repeats"), "{error:#}");
+            assert_eq!(outcomes[2].as_ref().unwrap().len(), 2);
+        }
+    });
+}
+
+#[test]
 fn dropping_a_map_ends_its_chunks() {
     within_deadline(|| {
         for (name, executor) in executors().into_iter().filter(|(name, _)| *name != "inline") {
@@ -388,6 +464,8 @@ fn dropping_a_map_ends_its_chunks() {
             drop(map);
             eventually("all have ended", || handle.progress().ended() == 3);
             assert_eq!(site.marks(), [0, 1], "{name}");
+            let report = handle.report().to_string();
+            assert!(report.starts_with("3 ended: "), "{name}: {report}");
             site.remove();
         }
     });

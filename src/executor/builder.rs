@@ -25,7 +25,7 @@ use crate::task::limits::Limits;
 /// ```
 #[must_use = "a task that is not submitted does not run"]
 pub struct TaskBuilder<'a, O> {
-    start: Box<dyn FnOnce(Options) -> ProgressFuture<O> + 'a>,
+    start: Box<dyn FnOnce(Options) -> ProgressFuture<O> + Send + 'a>,
     options: Options,
 }
 
@@ -64,7 +64,7 @@ impl Options {
 }
 
 impl<'a, O> TaskBuilder<'a, O> {
-    pub(crate) fn new(start: Box<dyn FnOnce(Options) -> ProgressFuture<O> + 'a>) -> Self {
+    pub(crate) fn new(start: Box<dyn FnOnce(Options) -> ProgressFuture<O> + Send + 'a>) -> Self {
         Self { start, options: Options::default() }
     }
 
@@ -92,7 +92,7 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// within the poll, the future resolves when the task reaches that call.
     ///
     /// The limit never takes effect early, and about a millisecond late unless the machine is overloaded. Time during which the
-    /// whole program was stopped does not count, except for an eighth of the limit at most, each time.
+    /// whole program was stopped does not count, except for an eighth of the limit or 20 ms at most, each time.
     ///
     /// A timeout of zero passes before the task can start: the task is not run.
     ///

@@ -14,16 +14,15 @@ use crate::codec::{Encoded, EncodedCow, Format, items};
 use crate::error::defect::Defect;
 use crate::error::{BoxError, TaskError, TaskErrorKind, TaskResult, guard};
 use crate::executor::call::{Crossing, short_name};
-use crate::run::{Work, decode_outcome, decode_output, run_items, stays};
-use crate::sync::unwind::drop_each_quietly;
+use crate::run::{Work, decode_outcome, decode_output, run_items};
+use crate::sync::unwind::{drop_each_quietly, drop_quietly};
 use crate::task::RemoteFn;
 use crate::task::details::default_name;
 use crate::task::items::{ItemCounts, Items, Lost};
 use crate::updater::Updater;
 
-/// The inputs of a chunk, and their outcomes.
+/// What a map keeps of a chunk.
 pub(crate) struct Chunk<I, O> {
-    inputs: Mutex<Inputs<I>>,
     /// The values that the encoded inputs refer to.
     references: Mutex<References>,
     labels: Labels,
@@ -40,11 +39,10 @@ pub(crate) struct Chunk<I, O> {
     decode: fn(EncodedCow<'_>) -> Result<O, BoxError>,
 }
 
-enum Inputs<I> {
+pub(crate) enum Inputs<I> {
     Values(Vec<I>),
     /// Encoded by an earlier chunk.
     Encoded(Vec<u8>),
-    Taken,
 }
 
 /// The names of the items.
@@ -86,8 +84,8 @@ pub(crate) struct Batch<I> {
     patience: Option<Duration>,
 }
 
-/// Outcomes on their way to the map, from the thread that runs the items or receives their outcomes.
-pub(crate) struct Outcomes<O>(Mutex<VecDeque<Result<O, TaskError>>>);
+/// Outcomes on their way to the map, from the thread that runs the items or receives their outcomes; `None` once the map is gone.
+pub(crate) struct Outcomes<O>(Mutex<Option<VecDeque<Result<O, TaskError>>>>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -95,24 +93,46 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<O> Outcomes<O> {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::default()))
+        Arc::new(Self(Mutex::new(Some(VecDeque::new()))))
     }
 
     fn push(&self, outcome: Result<O, TaskError>) {
-        lock(&self.0).push_back(outcome);
+        if let Some(outcomes) = &mut *lock(&self.0) {
+            return outcomes.push_back(outcome);
+        }
+        drop_quietly(outcome);
     }
 
     /// Appends all outcomes to `to`.
     pub(crate) fn move_to(&self, to: &mut VecDeque<Result<O, TaskError>>) {
-        let mut outcomes = lock(&self.0);
-        if to.is_empty() { mem::swap(&mut *outcomes, to) } else { to.append(&mut outcomes) }
+        if let Some(outcomes) = &mut *lock(&self.0) {
+            if to.is_empty() { mem::swap(outcomes, to) } else { to.append(outcomes) }
+        }
+    }
+
+    /// Drops all outcomes, and those that come later.
+    pub(crate) fn close(&self) {
+        let outcomes = lock(&self.0).take();
+        drop_each_quietly(outcomes.into_iter().flatten());
+    }
+
+    fn is_closed(&self) -> bool {
+        lock(&self.0).is_none()
     }
 }
 
 impl<O> Drop for Outcomes<O> {
     fn drop(&mut self) {
         // Quietly, as this may be any thread.
-        drop_each_quietly(mem::take(&mut *lock(&self.0)));
+        self.close();
+    }
+}
+
+impl<I> Drop for Inputs<I> {
+    fn drop(&mut self) {
+        if let Self::Values(inputs) = self {
+            drop_each_quietly(mem::take(inputs));
+        }
     }
 }
 
@@ -172,11 +192,11 @@ impl<I> Batch<I> {
 }
 
 impl<I, O> Chunk<I, O> {
-    pub(crate) fn new<C: Crossing<I, O>>(batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> Self {
+    /// Also returns the inputs, for the [call](ChunkCall).
+    pub(crate) fn new<C: Crossing<I, O>>(batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> (Arc<Self>, Inputs<I>) {
         let Batch { inputs, references, count, labels, unencodable, retries, patience } = batch;
         let encoded = if let Inputs::Encoded(bytes) = &inputs { Some(bytes.len()) } else { None };
-        Self {
-            inputs: Mutex::new(inputs),
+        let chunk = Self {
             references: Mutex::new(references),
             labels,
             is_rest: encoded.is_some(),
@@ -188,7 +208,8 @@ impl<I, O> Chunk<I, O> {
             patience,
             end: Mutex::default(),
             decode: C::decode,
-        }
+        };
+        (Arc::new(chunk), inputs)
     }
 
     /// The number of items, and their encoded size in bytes; 0 if they were not encoded.
@@ -296,10 +317,17 @@ impl<I, O> Chunk<I, O> {
     fn end_with(&self, is_lost: bool, rest: Option<Batch<I>>) {
         self.counts.set_moved(rest.as_ref().map_or(0, Batch::len));
         *lock(&self.end) = Some(End { is_lost, rest });
+        if self.outcomes.is_closed() {
+            self.abandon();
+        }
     }
 
-    fn take_inputs(&self) -> Inputs<I> {
-        mem::replace(&mut *lock(&self.inputs), Inputs::Taken)
+    /// The map is gone: drops all that only the map needs. Handles of it may keep the chunk.
+    pub(crate) fn abandon(&self) {
+        self.outcomes.close();
+        let references = mem::take(&mut *lock(&self.references));
+        let end = lock(&self.end).take();
+        drop((references, end));
     }
 }
 
@@ -351,17 +379,10 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
     }
 }
 
-impl<I, O> Drop for Chunk<I, O> {
-    fn drop(&mut self) {
-        if let Inputs::Values(inputs) = self.take_inputs() {
-            drop_each_quietly(inputs);
-        }
-    }
-}
-
 /// The work of a chunk: a function with all of its inputs.
 pub(crate) struct ChunkCall<F, I, O, C> {
     pub(crate) task: F,
+    pub(crate) inputs: Inputs<I>,
     pub(crate) chunk: Arc<Chunk<I, O>>,
     pub(crate) crossing: PhantomData<fn() -> C>,
 }
@@ -379,9 +400,9 @@ where
         short_name(type_name::<F>())
     }
 
-    fn call(self, updater: &Updater) -> TaskResult<()> {
-        let Inputs::Values(inputs) = self.chunk.take_inputs() else { return Err(STAYED.into()) };
-        run_items(updater, Self::function, inputs, self.task, |outcome, _elapsed| {
+    fn call(mut self, updater: &Updater) -> TaskResult<()> {
+        let Inputs::Values(inputs) = &mut self.inputs else { return Err(STAYED.into()) };
+        run_items(updater, Self::function, mem::take(inputs), self.task, |outcome, _elapsed| {
             self.chunk.push(outcome);
             updater.wake_future();
         })
@@ -391,14 +412,13 @@ where
         C::CROSSES.then(RemoteFn::of::<F>)
     }
 
-    fn encode(self) -> Result<Encoded, BoxError> {
-        let inputs = match self.chunk.take_inputs() {
-            Inputs::Values(inputs) => inputs,
+    fn encode(mut self) -> Result<Encoded, BoxError> {
+        let inputs = match &mut self.inputs {
+            Inputs::Values(inputs) => mem::take(inputs),
             Inputs::Encoded(bytes) => {
                 lock(&self.chunk.references).iter().for_each(references::add);
-                return Ok(Encoded { format: Format::Items, bytes: bytes.into() });
+                return Ok(Encoded { format: Format::Items, bytes: mem::take(bytes).into() });
             }
-            Inputs::Taken => return Err(stays()),
         };
         let (mut bytes, mut unencodable) = (Vec::new(), Unencodable::new());
         for (index, input) in inputs.into_iter().enumerate() {

@@ -112,6 +112,15 @@ impl<I, O> InFlight<I, O> {
         self.outcomes.move_to(to);
     }
 
+    /// The map is dropped: nothing of its chunks is needed any more.
+    pub(crate) fn abandon(&self) {
+        let unordered = self.unordered.iter().filter_map(|member| match member {
+            Member::Item(..) => None,
+            Member::Chunk(_, _, chunk) => Some(chunk),
+        });
+        self.chunks.iter().flatten().chain(unordered).for_each(|chunk| chunk.abandon());
+    }
+
     /// Returns `None` if no task is in flight.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended<I, O>>> {
         let take = |ended: Option<Quiet<_>>| ended.and_then(Quiet::take);

@@ -21,7 +21,9 @@ use crate::executor::in_flight::{Ended, InFlight};
 use crate::executor::job::Job;
 use crate::future::ProgressFuture;
 #[cfg(feature = "indicatif")]
-use crate::group::bars::{GroupBars, Shown};
+use crate::group::bars::GroupBars;
+#[cfg(feature = "indicatif")]
+use crate::group::bars::shown::Shown;
 use crate::group::handle::GroupHandle;
 use crate::group::progress::GroupProgress;
 use crate::group::report::GroupReport;
@@ -479,19 +481,17 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     }
 
     fn submit_item(&mut self, input: I::Item, name: Option<String>) {
-        let (mut task, job) = self.submit.item(input, Options::new(name, self.limits));
-        let entry = self.admit(&mut task);
+        let made = self.submit.item(input, Options::new(name, self.limits));
+        let (entry, task) = self.launch(made, 0);
         self.in_flight.push_item(entry, task);
-        self.submit.hand_over(job);
     }
 
     fn submit_chunk(&mut self, inputs: Vec<I::Item>, labels: Labels) {
         let patience = self.chunk_size.is_adaptive().then_some(MOST_WAITING);
         let batch = Batch::new(inputs, labels, self.limits.retries, patience);
-        let ((mut task, job), chunk) = self.submit.chunk(batch, self.in_flight.outcomes());
-        let entry = self.admit(&mut task);
+        let (made, chunk) = self.submit.chunk(batch, self.in_flight.outcomes());
+        let (entry, task) = self.launch(made, 0);
         self.in_flight.push_chunk(entry, task, chunk);
-        self.submit.hand_over(job);
     }
 
     /// Submits the rest of a chunk again, ahead of all others.
@@ -504,25 +504,33 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
         parts.push(rest);
         for part in parts.into_iter().rev() {
             let count = part.len();
-            let ((mut task, job), chunk) = self.submit.chunk(part, self.in_flight.outcomes());
-            let entry = self.admit(&mut task);
-            self.state.withdraw(count);
+            let (made, chunk) = self.submit.chunk(part, self.in_flight.outcomes());
+            let (entry, task) = self.launch(made, count);
             self.in_flight.push_chunk_first(entry, task, chunk);
-            self.submit.hand_over(job);
         }
     }
 
-    fn admit<T>(&mut self, task: &mut ProgressFuture<T>) -> Entry {
-        #[cfg(feature = "indicatif")]
-        if let Some(bars) = &self.bars {
-            bars.draw_within(task);
-        }
-        let entry = self.state.add(|| task.task());
+    /// Hands a task to the executor. `moved` is how many of its items were items of another task.
+    fn launch<T>(&mut self, (task, job): Made<T>, moved: usize) -> (Entry, ProgressFuture<T>) {
+        // Before it can start: a cancelled map starts nothing.
+        let entry = self.state.add_moved(task.task(), moved);
         if self.state.is_cancelled() {
             // Cancelled since the inputs were taken.
             task.cancel();
         }
-        entry
+        self.submit.hand_over(job);
+        #[cfg(feature = "indicatif")]
+        let task = self.drawn(task);
+        (entry, task)
+    }
+
+    /// Has the bars show a task that runs inside the poll.
+    #[cfg(feature = "indicatif")]
+    fn drawn<T>(&self, mut task: ProgressFuture<T>) -> ProgressFuture<T> {
+        if let Some(bars) = &self.bars {
+            bars.draw_within(&mut task);
+        }
+        task
     }
 
     /// Notes a task that has ended, and takes its outcomes.
@@ -678,6 +686,7 @@ impl<I: Iterator, O> Drop for Map<'_, I, O> {
     fn drop(&mut self) {
         self.state.cancel(iter::empty(), CancelCause::Dropped);
         drop_quietly(self.state.waiter.take());
+        self.in_flight.abandon();
         self.state.abandon_moved();
         self.state.close();
         #[cfg(feature = "indicatif")]

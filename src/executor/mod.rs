@@ -337,10 +337,10 @@ where
     }
 
     fn chunk(&mut self, batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> (Made<()>, Arc<Chunk<I, O>>) {
-        let chunk = Arc::new(Chunk::new::<C>(batch, outcomes));
+        let (chunk, inputs) = Chunk::new::<C>(batch, outcomes);
         let options = Options::of_chunk(chunk.name(), chunk.clone());
         let made = match self.function() {
-            Ok(task) => make(ChunkCall { task, chunk: chunk.clone(), crossing: self.crossing }, options),
+            Ok(task) => make(ChunkCall { task, inputs, chunk: chunk.clone(), crossing: self.crossing }, options),
             Err(payload) => unmade::<ChunkCall<F, I, O, C>>(payload, options),
         };
         (made, chunk)

@@ -29,7 +29,9 @@ use futures::stream::{FusedStream, FuturesUnordered, Stream, StreamExt};
 use crate::error::{CancelCause, TaskError};
 use crate::future::ProgressFuture;
 #[cfg(feature = "indicatif")]
-use crate::group::bars::{GroupBars, Shown};
+use crate::group::bars::GroupBars;
+#[cfg(feature = "indicatif")]
+use crate::group::bars::shown::Shown;
 use crate::group::handle::GroupHandle;
 use crate::group::progress::GroupProgress;
 use crate::group::report::GroupReport;

@@ -175,12 +175,20 @@ impl GroupState {
     pub(crate) fn add(self: &Arc<Self>, task: impl FnOnce() -> TaskRef) -> Entry {
         let entry = Entry { added_at: clock::now(), key: OnceLock::new() };
         if self.knows() {
-            self.insert(task(), &entry);
+            self.insert(task(), &entry, 0);
         }
         entry
     }
 
-    fn insert(self: &Arc<Self>, task: TaskRef, entry: &Entry) {
+    /// Like [`add`](Self::add), for a task to which this many items have moved from one whose outcome was handed out. For a group
+    /// that knows its tasks.
+    pub(crate) fn add_moved(self: &Arc<Self>, task: TaskRef, items: usize) -> Entry {
+        let entry = Entry { added_at: clock::now(), key: OnceLock::new() };
+        self.insert(task, &entry, items);
+        entry
+    }
+
+    fn insert(self: &Arc<Self>, task: TaskRef, entry: &Entry, moved: usize) {
         let mut members = self.members();
         // Under the lock, so that no `resume` comes in between.
         let is_newly_paused = members.is_paused && transitions::request_pause(&task.core);
@@ -191,7 +199,9 @@ impl GroupState {
             transitions::tell_paused(&task);
         }
         if is_observed {
-            self.observe(&task);
+            self.observe(&task, moved);
+        } else if moved > 0 {
+            self.lock().tally.withdraw(moved);
         }
     }
 
@@ -220,11 +230,6 @@ impl GroupState {
         GroupReport::new(history, present)
     }
 
-    /// Notes that items of a task whose outcome was handed out go on in another task, which was added.
-    pub(crate) fn withdraw(&self, items: usize) {
-        self.lock().tally.withdraw(items);
-    }
-
     /// The map is dropped: no items will go on in another task any more.
     pub(crate) fn abandon_moved(&self) {
         self.lock().tally.abandon_moved();
@@ -242,7 +247,7 @@ impl GroupState {
             drop(members);
             for task in tasks {
                 self.lock().tally.note_span(task.core.span());
-                self.observe(&task);
+                self.observe(&task, 0);
             }
             self.lock().tally.start_clock();
         });
@@ -290,10 +295,14 @@ impl GroupState {
         self.lock().tally.set_unit(Unit::Inputs(inputs));
     }
 
-    /// Observes a task from now on.
-    fn observe(self: &Arc<Self>, task: &TaskRef) {
+    /// Observes a task from now on, to which this many items have moved.
+    fn observe(self: &Arc<Self>, task: &TaskRef, moved: usize) {
         let observed = Arc::new(Observed { group: self.clone(), task: task.clone() });
-        publish::admit(task, observed, |state| self.lock().tally.add(task, state));
+        publish::admit(task, observed, |state| {
+            let tally = &mut self.lock().tally;
+            tally.add(task, state);
+            tally.withdraw(moved);
+        });
         self.publish();
     }
 

@@ -128,7 +128,8 @@ pub struct TaskReport {
     pub total: Option<u64>,
     /// How many inputs of a [map](crate::Map::chunks) it has run: 1 unless it is a chunk of several.
     pub inputs: usize,
-    /// How many of them have failed. Failed inputs do not make a chunk a failure.
+    /// How many of them have failed. The status of the chunk does not tell; the page and the trace show one with failed inputs as
+    /// failed.
     pub failed_inputs: usize,
 }
 

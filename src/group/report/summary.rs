@@ -50,16 +50,22 @@ impl Summary {
         }
     }
 
-    /// Counts each item of a chunk. Items that are left at its end belong to other tasks.
+    /// Counts each item of a chunk. Items that are left at its end have ended with it; those that go on elsewhere are counted there.
     fn add_items(&mut self, record: &TaskRecord, items: ItemReading) {
-        let left = if record.status.is_terminal() { 0 } else { items.left };
-        let running = left.min(record.started().is_some().into());
+        match record.status {
+            Status::Finished => self.finished += items.left,
+            Status::Failed => self.failed += items.left,
+            Status::Cancelled => self.cancelled += items.left,
+            _ => {
+                let running = items.left.min(record.started().is_some().into());
+                self.running += running;
+                self.pending += items.left - running;
+            }
+        }
         self.finished += items.finished;
         self.failed += items.failed - items.lost;
         self.lost += items.lost;
         self.cancelled += items.cancelled;
-        self.running += running;
-        self.pending += left - running;
     }
 
     fn note_run(&mut self, worker: Option<&WorkerId>, started: u64, ended: u64, elapsed: u64) {
