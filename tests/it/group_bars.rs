@@ -1,16 +1,23 @@
 //! Groups on a terminal.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
 use std::thread;
 
 use futures::StreamExt;
 use indicatif::{MultiProgress, ProgressDrawTarget, TermLike};
-use progress_executor::{GroupBars, ProgressFuture, SyncExecutor, TaskGroup, ThreadPoolExecutor};
+use progress_executor::{
+    Executor, ExecutorExt, GroupBars, ProcessPoolExecutor, ProgressFuture, SyncExecutor, TaskGroup, TaskResult,
+    ThreadPoolExecutor, Updater,
+};
 use vt100::Parser;
 
-use crate::support::{Gate, Hand, count, eventually, gate, within_deadline};
+use crate::support::{Gate, Hand, NewFile, count, eventually, gate, within_deadline};
 
 const WIDTH: u16 = 80;
 
@@ -124,7 +131,7 @@ impl TermLike for Terminal {
 /// A task that does 1 of 4 units, and the rest when its gate is opened.
 fn named(executor: &ThreadPoolExecutor, name: &str, message: &'static str) -> (Gate, ProgressFuture<()>) {
     let (gate, barrier) = gate();
-    let work = move |(), progress: &progress_executor::Updater| {
+    let work = move |(), progress: &Updater| {
         if !message.is_empty() {
             progress.set_message(message);
         }
@@ -268,7 +275,7 @@ fn an_inline_task_is_drawn_while_it_runs() {
         let executor = SyncExecutor::new();
         let submit = |name: &str| {
             let terminal = terminal.clone();
-            let work = move |name: String, progress: &progress_executor::Updater| {
+            let work = move |name: String, progress: &Updater| {
                 eventually("it is drawn", || {
                     progress.update(1).unwrap();
                     terminal.text().iter().any(|line| line.starts_with(&name) && !line.contains(" 0/"))
@@ -282,6 +289,28 @@ fn an_inline_task_is_drawn_while_it_runs() {
         group.add(submit("late"));
         group.join().wait().unwrap();
         assert!(terminal.text()[0].starts_with("2 ended: 2 finished; "));
+    });
+}
+
+#[test]
+fn an_inline_task_of_a_map_is_drawn_while_it_runs() {
+    within_deadline(|| {
+        for size in [1, 2] {
+            let (terminal, executor) = (Terminal::default(), SyncExecutor::new());
+            let screen = terminal.clone();
+            let work = move |_: u64, progress: &Updater| {
+                // An input of a chunk begins anew.
+                let before = screen.text();
+                eventually("it is drawn", || {
+                    progress.update(1).unwrap();
+                    screen.text() != before
+                });
+                Ok(())
+            };
+            let mut map = executor.map(work, 0..4).chunks(size);
+            map.show(terminal.bars(20));
+            assert_eq!(map.blocking().filter(Result::is_ok).count(), 4);
+        }
     });
 }
 
@@ -378,6 +407,75 @@ fn lines_tell_of_each_start_and_each_end() {
 }
 
 #[test]
+fn lines_tell_what_has_become_of_the_inputs_of_a_chunk() {
+    within_deadline(|| {
+        let (executor, (send, told)) = (ThreadPoolExecutor::new(1), mpsc::channel());
+        let dig = |n: u64, _: &Updater| if n == 1 { Err("out of sand".into()) } else { Ok(n) };
+        let mut map = executor.map(dig, 0..3).chunks(3).named(|n, _| n.to_string());
+        map.show(GroupBars::lines(Lines(send, Vec::new())));
+        assert_eq!(map.blocking().filter(Result::is_ok).count(), 2);
+        let ends: Vec<_> = told.iter().filter(|line| !line.contains("started")).collect();
+        assert_eq!(ends.len(), 1, "{ends:?}");
+        let end = &ends[0];
+        assert!(end.starts_with("0 … 2: ended after 3 inputs and ") && end.contains(", 1 failed"), "{end}");
+    });
+}
+
+/// As the hook of panics does if the writer panics.
+#[test]
+fn a_writer_may_suspend_the_bars_that_write_to_it() {
+    struct Suspends(Arc<Mutex<Option<GroupBars>>>);
+    impl Write for Suspends {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let bars = self.0.lock().unwrap();
+            Ok(bars.as_ref().map_or(bytes.len(), |bars| bars.suspend(|| bytes.len())))
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    within_deadline(|| {
+        let place = Arc::new(Mutex::new(None));
+        let bars = GroupBars::lines(Suspends(place.clone()));
+        *place.lock().unwrap() = Some(bars.clone());
+        bars.println("a line");
+        place.lock().unwrap().take();
+    });
+}
+
+#[test]
+fn a_panic_while_bars_among_others_are_suspended_harms_nobody() {
+    within_deadline(|| {
+        let (executor, terminal, mut group) = (ThreadPoolExecutor::new(1), Terminal::default(), TaskGroup::new());
+        let bars = group.show(terminal.bars(20));
+        let panic = AssertUnwindSafe(|| bars.suspend(|| resume_unwind(Box::new("as intended"))));
+        assert_eq!(catch_unwind(panic).unwrap_err().downcast_ref(), Some(&"as intended"));
+        group.add(executor.submit(count, 3));
+        group.join().wait().unwrap();
+        assert!(terminal.text()[0].starts_with("1 ended: 1 finished; "), "{:?}", terminal.text());
+    });
+}
+
+#[test]
+fn tasks_are_polled_while_bars_among_others_are_suspended() {
+    within_deadline(|| {
+        let (executor, terminal, mut group) = (ThreadPoolExecutor::new(1), Terminal::default(), TaskGroup::new());
+        let bars = group.show(terminal.bars(20));
+        bars.suspend(|| {
+            let say = |(), progress: &Updater| {
+                progress.println("meanwhile");
+                Ok(())
+            };
+            group.add(executor.submit(say, ()));
+            group.join().wait().unwrap();
+            assert_eq!(terminal.text(), Vec::<String>::new());
+        });
+        let text = terminal.text();
+        assert!(text.len() == 1 && text[0].starts_with("1 ended: 1 finished; "), "{text:?}");
+    });
+}
+
+#[test]
 fn lines_that_cannot_be_written_harm_nobody() {
     struct Broken;
     impl Write for Broken {
@@ -460,6 +558,42 @@ fn a_map_is_shown_as_a_group_of_as_many_tasks_as_there_are_inputs() {
         assert!(terminal.shows("of 7 ended"), "{:?}", terminal.text());
         assert_eq!(map.blocking().count(), 6);
         assert!(terminal.shows("7 ended: 7 finished; "), "{:?}", terminal.text());
+    });
+}
+
+/// Says the same for each input, and counts on until a file is gone.
+pub(crate) fn say_the_same((total, until): (u64, PathBuf), progress: &Updater) -> TaskResult<()> {
+    progress.set_message("under way");
+    progress.set_total(total);
+    while until.exists() {
+        (0..total).try_for_each(|n| progress.set_position(n))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_an_input_of_a_chunk_says_is_shown_although_another_has_said_the_same() {
+    within_deadline(|| {
+        let launched = ProcessPoolExecutor::builder().max_workers(1).launcher("env".parse().unwrap()).build().unwrap();
+        let executors: [Box<dyn Executor>; 3] =
+            [Box::new(ThreadPoolExecutor::new(1)), Box::new(ProcessPoolExecutor::new(1).unwrap()), Box::new(launched)];
+        for executor in executors {
+            let (terminal, files) = (Terminal::default(), [(); 3].map(|()| NewFile::new()));
+            let inputs: Vec<_> = (100..).zip(files.iter().map(NewFile::path)).collect();
+            let mut map = executor.map(say_the_same, inputs).chunks(3);
+            map.show(terminal.bars(20));
+            let (map, hand) = (RefCell::new(map), Hand::new());
+            let ended = || match hand.poll_next(&mut *map.borrow_mut()) {
+                Poll::Ready(outcome) => outcome.unwrap().is_ok(),
+                Poll::Pending => false,
+            };
+            for (total, file) in (100..).zip(files) {
+                let is_shown = |line: &String| line.contains(&format!("/{total}")) && line.contains("under way");
+                eventually("it is shown", || !ended() && terminal.text().iter().any(is_shown));
+                file.remove();
+                eventually("it has ended", ended);
+            }
+        }
     });
 }
 

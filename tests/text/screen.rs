@@ -179,6 +179,7 @@ fn scene() {
         "lines of two bars" => lines_of_two_bars(),
         "hidden" => hidden(),
         "written below" => written_below(),
+        "kept" => kept(),
         "speeds" => speeds(),
         "panics" => panics(),
         "parts" => parts::play_group(),
@@ -388,6 +389,39 @@ fn what_is_written_below_bars_of_what_has_ended_stays() {
         let mut program = Program::start("written below", kind, (24, columns), &[]);
         program.wait();
         let (lines, begins) = (program.lines(), ["2 ended: ", "below the group", "2 ended: ", "below the map"]);
+        let is_whole =
+            lines.len() == begins.len() && lines.iter().zip(begins).all(|(line, begin)| line.starts_with(begin));
+        assert!(is_whole, "{lines:#?}");
+    });
+}
+
+/// A group that is gone while its bars are kept, as for a logger, and another one after it.
+fn kept() {
+    let executor = executor(1);
+    let run = || {
+        let mut group: TaskGroup<()> = [executor.submit(play, part())].into_iter().collect();
+        let bars = group.show_bars();
+        group.join().wait().unwrap();
+        bars
+    };
+    let bars = run();
+    eprintln!("written");
+    bars.println("logged");
+    eprintln!("written again");
+    bars.suspend(|| eprintln!("suspended"));
+    let others = run();
+    eprintln!("the end");
+    bars.clear();
+    drop((bars, others));
+}
+
+#[test]
+fn what_is_written_below_bars_of_what_is_gone_stays_although_they_are_kept() {
+    everywhere(|kind, columns| {
+        let mut program = Program::start("kept", kind, (24, columns), &[]);
+        program.wait();
+        let begins = ["1 ended: ", "written", "logged", "written again", "suspended", "1 ended: ", "the end"];
+        let lines = program.lines();
         let is_whole =
             lines.len() == begins.len() && lines.iter().zip(begins).all(|(line, begin)| line.starts_with(begin));
         assert!(is_whole, "{lines:#?}");

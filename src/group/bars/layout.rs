@@ -233,10 +233,11 @@ impl Canvas {
         // Aligned with the names above, if there is room for more than them.
         let room = self.room().saturating_sub(gapped(PERCENT) + gapped(width(mark)));
         let name = if self.columns >= 60 { name } else { width(&row.name).min(room).max(1) };
-        let left = self.room().saturating_sub(name + gapped(PERCENT) + GAP + width(mark));
-        let note = row.notes.iter().find(|note| width(note) <= left).or(row.notes.last());
-        let note = cut(note.map_or("", String::as_str), left);
-        let bar = left.saturating_sub(gapped(width(&note)));
+        let left = self.room().saturating_sub(name + gapped(PERCENT) + GAP);
+        let most = left.saturating_sub(width(mark));
+        let note = row.notes.iter().find(|note| width(note) <= most).or(row.notes.last());
+        let note = cut(note.map_or("", String::as_str), most);
+        let bar = left.saturating_sub(gapped(width(&note) + width(mark)));
         let bar = if bar < SHORTEST_BAR { 0 } else { bar };
         let bar = row.fraction.map_or(String::new(), |fraction| self.bar(fraction, bar, &Style::new().bold()));
         let note = self.paint(&note, self.shade(row.status)) + mark;
@@ -372,7 +373,11 @@ mod tests {
             for message in ["", "\u{301}", "日本語", "\u{1b}[31mred"] {
                 let row = Row::of_task(message, &odd(message), &Units::named("e\u{301}\n"));
                 let whole = Row::of_group(&progress, 3, 0, &Units::Numbers);
-                for line in (Canvas { columns, has_colours: false }).draw(&[row], Some(&whole)) {
+                // There is no room for anything but the mark of a failure.
+                let unnoted =
+                    Row { notes: Vec::new(), fraction: Some(0.5), ..Row::of_group(&progress, 3, 0, &Units::Numbers) };
+                let canvas = Canvas { columns, has_colours: false };
+                for line in canvas.draw(&[row], Some(&whole)).into_iter().chain(canvas.draw(&[], Some(&unnoted))) {
                     assert!(width(&line) < columns && !line.contains(char::is_control), "{columns}: {line:?}");
                 }
             }

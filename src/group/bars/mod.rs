@@ -1,13 +1,16 @@
 //! Tasks on a terminal: what is shown of them, and where.
 //!
 //! - [`layout`] makes lines of the states of tasks, and [`units`] formats what they count.
-//! - [`terminal`] draws the lines on standard error; [`plain`] writes lines where nothing can be redrawn. Bars among
-//!   those of a `MultiProgress` of the program are drawn by `indicatif`.
+//! - A [`target`] is where they are shown: [`terminal`] draws the lines on standard error, [`plain`] writes lines where
+//!   nothing can be redrawn, and bars among those of a `MultiProgress` of the program are drawn by `indicatif`.
+//! - [`task`] follows a task, and [`shown`] a group or a map.
 
 mod job;
 mod layout;
 mod plain;
+pub(crate) mod shown;
 mod stop_detector;
+mod target;
 mod task;
 mod terminal;
 pub(crate) mod units;
@@ -15,32 +18,27 @@ pub(crate) mod units;
 use std::fmt;
 use std::io::{self, Write};
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use console::{Term, colors_enabled_stderr};
-use indicatif::{MultiProgress, ProgressStyle};
+use indicatif::MultiProgress;
 
-use crate::future::ProgressFuture;
-use crate::future::text::{WIDEST, one_line, printable};
+use crate::future::text::WIDEST;
 use crate::group::bars::layout::{Canvas, Row};
-use crate::group::bars::plain::Plain;
-use crate::group::bars::terminal::{Block, FRAME, Terminal, standard_error};
+use crate::group::bars::target::{Handle, Target, has_colours};
+use crate::group::bars::terminal::FRAME;
 use crate::group::bars::units::Units;
 use crate::group::progress::GroupProgress;
-use crate::group::state::GroupState;
-use crate::progress::ProgressState;
 use crate::sync::timer::{TIMER, Timed};
 use crate::sync::unwind::quietly;
 use crate::sync::waiter::Waiter;
-use crate::task::TaskRef;
-use crate::task::callbacks::Observer;
-use crate::task::lines::{Feed, Line, LineTarget, whole_characters, write_to_stderr};
+use crate::task::lines::{Line, LineTarget, whole_characters};
 
 /// The bars of a [`TaskGroup`](crate::TaskGroup), a [`Map`](crate::Map) or a task, made and shown by
 /// [`TaskGroup::show_bars`](crate::TaskGroup::show_bars), [`Map::show_bars`](crate::Map::show_bars) and
-/// [`ProgressFuture::show_bar`]. With the feature `indicatif`.
+/// [`ProgressFuture::show_bar`](crate::ProgressFuture::show_bar). With the feature `indicatif`.
 ///
 /// It can be cloned and sent; all clones are the same bars. They are drawn where the group, map or task is polled, at
 /// most 20 times a second; all bars on standard error share the terminal. Each task takes one line, whatever its name
@@ -48,7 +46,7 @@ use crate::task::lines::{Feed, Line, LineTarget, whole_characters, write_to_stde
 /// under way, indented, if there is room for them.
 ///
 /// Dropping it removes nothing from the screen. The bars go on while their group, map or task exists, and what they showed last
-/// then stays on the screen, unless they were [cleared](Self::clear).
+/// then stays on the screen, unless they are [cleared](Self::clear) before anything else is drawn.
 ///
 /// # Text
 ///
@@ -70,10 +68,10 @@ use crate::task::lines::{Feed, Line, LineTarget, whole_characters, write_to_stde
 /// # Ctrl-Z
 ///
 /// While a program is stopped, the shell writes to the terminal. Bars that go on after two seconds or more are drawn
-/// anew below that, and what they showed before stays above. After `bg`, nothing is drawn until `fg`; lines are still
-/// written above the prompt or into it, as for any program. A program that handles the signal can remove its bars
-/// before it stops, and restore them when it goes on; here with the crate
-/// [`signal-hook`](https://docs.rs/signal-hook), and in the example `full_example` as a stream, with
+/// anew below that, and what they showed before stays above; this is noticed if they had changed within half a second
+/// before the stop. After `bg`, nothing is drawn until `fg`; lines are still written above the prompt or into it, as for
+/// any program. A program that handles the signal can remove its bars before it stops, and restore them when it goes on;
+/// here with the crate [`signal-hook`](https://docs.rs/signal-hook), and in the example `full_example` as a stream, with
 /// [`async-signal`](https://docs.rs/async-signal):
 ///
 /// ```ignore
@@ -107,9 +105,15 @@ use crate::task::lines::{Feed, Line, LineTarget, whole_characters, write_to_stde
 /// # Ok::<(), progress_executor::TaskError>(())
 /// ```
 pub struct GroupBars {
-    shared: Arc<Mutex<Bars>>,
+    shared: Arc<Shared>,
     /// The beginning of a line that this clone has not completed.
     unfinished: Vec<u8>,
+}
+
+struct Shared {
+    /// Beside the lock, which a writer has that panics, and whose panic is shown by a hook while the bars are suspended.
+    handle: Handle,
+    bars: Mutex<Bars>,
 }
 
 struct Bars {
@@ -133,26 +137,6 @@ struct Bars {
     rested: Option<(Instant, Duration)>,
 }
 
-/// Where progress is shown.
-enum Target {
-    Terminal(Block),
-    Others(Others),
-    Plain(Plain),
-}
-
-/// Lines among the other bars of a `MultiProgress`.
-struct Others {
-    all: MultiProgress,
-    /// Holds all lines, since `indicatif` draws at each change.
-    bar: indicatif::ProgressBar,
-    rows: usize,
-    shown: String,
-}
-
-/// The rows that are not for tasks: the line for all of them, and the row of the cursor.
-const OTHER_ROWS: usize = 2;
-/// The columns of a terminal of unknown width: few enough for most.
-const NARROW: usize = 60;
 /// How much of an unfinished line is kept.
 const LONGEST_LINE: usize = 64 << 10;
 
@@ -161,11 +145,7 @@ impl GroupBars {
     /// screen.
     #[must_use]
     pub fn new() -> Self {
-        let target = match standard_error() {
-            Some(terminal) => Target::Terminal(terminal.new_block()),
-            None => Target::Plain(Plain::new(Box::new(io::stderr()), has_colours(), true)),
-        };
-        Self::of(target, true)
+        Self::of(Target::standard_error(), true)
     }
 
     /// Bars among others, or on another terminal, with at most this many rows. At least one task is shown.
@@ -191,9 +171,7 @@ impl GroupBars {
     /// ```
     #[must_use]
     pub fn on(all: MultiProgress, rows: usize) -> Self {
-        let bar = all.add(indicatif::ProgressBar::no_length());
-        bar.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self::of(Target::Others(Others { all, bar, rows, shown: String::new() }), false)
+        Self::of(Target::others(all, rows), false)
     }
 
     /// A line for each task that has started, and for each that has ended. A task that starts and ends between two
@@ -214,10 +192,11 @@ impl GroupBars {
     /// ```
     #[must_use]
     pub fn lines(out: impl Write + Send + 'static) -> Self {
-        Self::of(Target::Plain(Plain::new(Box::new(out), are_colours_forced(), false)), false)
+        Self::of(Target::lines(Box::new(out)), false)
     }
 
     fn of(target: Target, is_standard_error: bool) -> Self {
+        let handle = target.handle();
         let bars = Bars {
             target,
             is_standard_error,
@@ -232,7 +211,7 @@ impl GroupBars {
             summarized: None,
             rested: None,
         };
-        Self { shared: Arc::new(Mutex::new(bars)), unfinished: Vec::new() }
+        Self { shared: Arc::new(Shared { handle, bars: Mutex::new(bars) }), unfinished: Vec::new() }
     }
 
     /// Sets what the tasks count; numbers without a name by default.
@@ -294,14 +273,17 @@ impl GroupBars {
     /// group.join().wait()?;
     /// # Ok::<(), progress_executor::TaskError>(())
     /// ```
-    pub fn println(&self, line: impl AsRef<str>) {
-        self.lock().target.println(line.as_ref());
+    pub fn println(&self, line: impl fmt::Display) {
+        // Without the lock, as this may be code of the user.
+        let line = line.to_string();
+        self.lock().target.println(&line);
     }
 
     /// Removes the bars while `f` runs, so that it may write to the terminal as it likes, ask the user something, or run
     /// another program. Nothing is drawn meanwhile, and the tasks go on; afterwards the bars come back, up to date.
     ///
-    /// If the bars are among [others](Self::on), `f` must not write through them, nor end what they show.
+    /// If the bars are among [others](Self::on), `f` must not use these others. Lines that are written meanwhile, also by tasks, go
+    /// to standard error.
     ///
     /// # Examples
     ///
@@ -320,10 +302,14 @@ impl GroupBars {
     /// ```
     pub fn suspend<R>(&self, f: impl FnOnce() -> R) -> R {
         // Without the lock: other threads may go on to show something, and `f` may write something.
-        let target = self.lock().target.handle();
-        match target {
+        match &self.shared.handle {
             Handle::Terminal(terminal) => terminal.suspend(f),
-            Handle::Others(all) => all.suspend(f),
+            Handle::Others(all) => {
+                let _suspension = Suspension::new(self);
+                // A panic would leave a lock of `indicatif` poisoned.
+                let result = all.suspend(|| catch_unwind(AssertUnwindSafe(f)));
+                result.unwrap_or_else(|payload| resume_unwind(payload))
+            }
             Handle::Plain => f(),
         }
     }
@@ -343,11 +329,7 @@ impl GroupBars {
     pub fn clear(&self) {
         let mut bars = self.lock();
         bars.is_cleared = true;
-        bars.target.show(Vec::new(), true);
-        if let Target::Others(others) = &bars.target {
-            others.bar.finish_and_clear();
-            others.all.remove(&others.bar);
-        }
+        bars.target.clear();
     }
 
     /// Shows lines of tasks, except those that other bars have shown in the same place.
@@ -394,7 +376,7 @@ impl GroupBars {
     }
 
     fn lock(&self) -> MutexGuard<'_, Bars> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.bars.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -442,10 +424,26 @@ impl Bars {
     }
 
     /// Leaves what is shown where it is.
-    fn leave(&self) {
-        if let (Target::Others(others), false) = (&self.target, self.is_cleared) {
-            others.bar.abandon();
+    fn leave(&mut self) {
+        if !self.is_cleared {
+            self.target.leave();
         }
+    }
+}
+
+/// While this exists, the bars are suspended.
+struct Suspension<'a>(&'a GroupBars);
+
+impl<'a> Suspension<'a> {
+    fn new(bars: &'a GroupBars) -> Self {
+        bars.lock().target.note_suspended(true);
+        Self(bars)
+    }
+}
+
+impl Drop for Suspension<'_> {
+    fn drop(&mut self) {
+        self.0.lock().target.note_suspended(false);
     }
 }
 
@@ -459,223 +457,8 @@ impl Timed for Alarm {
     }
 }
 
-/// A screen that can be used without the lock of the bars.
-enum Handle {
-    Terminal(Arc<Terminal>),
-    Others(MultiProgress),
-    Plain,
-}
-
-impl Target {
-    fn handle(&self) -> Handle {
-        match self {
-            Self::Terminal(block) => Handle::Terminal(block.terminal().clone()),
-            Self::Others(others) => Handle::Others(others.all.clone()),
-            Self::Plain(_) => Handle::Plain,
-        }
-    }
-
-    /// Whether it draws nothing, and would drop lines.
-    fn is_hidden(&self) -> bool {
-        matches!(self, Self::Others(others) if others.all.is_hidden())
-    }
-
-    /// Shows `text` above the bars, with or without a newline at its end.
-    fn println(&mut self, text: &str) {
-        if self.is_hidden() {
-            return write_to_stderr(&printable_lines(text));
-        }
-        match self {
-            Self::Terminal(block) => block.terminal().println(text),
-            Self::Others(others) => {
-                // An error means that the output has no reader.
-                let _ = others.all.println(printable_lines(text) + "\n");
-            }
-            Self::Plain(plain) => plain.say(&printable_lines(text)),
-        }
-    }
-
-    /// Rows and columns.
-    fn size(&self) -> (usize, usize) {
-        match self {
-            Self::Terminal(block) => block.size(),
-            Self::Others(others) => {
-                let columns = [Term::stderr(), Term::stdout()].iter().find_map(|term| term.size_checked());
-                let rows = others.rows.saturating_sub(OTHER_ROWS).max(1) + 1;
-                (rows, columns.map_or(NARROW, |(_, columns)| columns.into()))
-            }
-            Self::Plain(_) => (usize::MAX, usize::MAX),
-        }
-    }
-
-    /// Returns whether the lines are drawn, and not only in the next frame. If they are the last ones, they are.
-    fn show(&mut self, lines: Vec<String>, are_last: bool) -> bool {
-        match self {
-            Self::Terminal(block) => return block.show(lines, are_last),
-            Self::Others(others) => {
-                let lines = lines.join("\n");
-                if lines != others.shown {
-                    others.bar.set_message(lines.clone());
-                    others.shown = lines;
-                }
-            }
-            Self::Plain(_) => {}
-        }
-        true
-    }
-
-    /// Draws lines that wait for the next frame, if that is due. Returns whether they are drawn.
-    fn draw_if_due(&self) -> bool {
-        if let Self::Terminal(block) = self { block.draw_if_due() } else { true }
-    }
-}
-
-fn printable_lines(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
-}
-
-/// `NO_COLOR` takes precedence over all other variables.
-fn has_colours() -> bool {
-    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    !is_unwanted && colors_enabled_stderr()
-}
-
-/// Whether colours are wanted wherever the text goes.
-fn are_colours_forced() -> bool {
-    has_colours() && std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0")
-}
-
-/// Bars that follow a group or a map where it is polled.
-#[derive(Clone)]
-pub(crate) struct Shown {
-    bars: GroupBars,
-    group: Arc<GroupState>,
-    /// What the bars have not shown yet.
-    feed: Arc<Feed<GroupProgress>>,
-}
-
-impl Shown {
-    pub(crate) fn new(group: &Arc<GroupState>, bars: GroupBars) -> Self {
-        let shown = Self { bars, group: group.clone(), feed: group.feed_bars() };
-        shown.catch_up(None);
-        shown
-    }
-
-    /// Makes a task that runs inside the poll draw as well.
-    pub(crate) fn draw_within<T>(&self, task: &mut ProgressFuture<T>) {
-        if task.is_inline() {
-            task.observe(Box::new(self.clone()), ProgressState::INITIAL);
-        }
-    }
-
-    /// Draws what has changed; `ended` is a task whose outcome is handed out now.
-    pub(crate) fn draw(&self, cx: &mut Context<'_>, ended: Option<&TaskRef>) {
-        // Registered first: what changes after this wakes us.
-        self.group.waiter.register(cx.waker());
-        self.catch_up(Some(cx.waker()));
-        if let (Some(task), Bars { target: Target::Plain(plain), units, .. }) = (ended, &mut *self.bars.lock()) {
-            plain.note_ended(task.core.id(), task.name(), &task.core.snapshot(), units);
-        }
-    }
-
-    fn catch_up(&self, waker: Option<&Waker>) {
-        let (lines, has_news) = self.group.take_news(&self.feed);
-        self.bars.say(&lines);
-        let has_changed = has_news && !self.is_summarized();
-        if let (true, Target::Plain(plain)) = (has_changed, &mut self.bars.lock().target) {
-            self.group.now(&self.feed).0.iter().for_each(|task| plain.note_started(task.core.id(), task.name()));
-        }
-        self.bars.draw(has_changed, waker, |rows, units| {
-            let (started, progress) = self.group.now(&self.feed);
-            // The last row is for all of them.
-            let (shown, hidden) = started.split_at(started.len().min(rows - 1));
-            let tasks = shown.iter().map(|task| (task.name(), task.core.snapshot()));
-            let whole = Row::of_group(&progress, self.group.tasks(&progress), hidden.len(), units);
-            (Row::of_tasks(tasks, rows - 1 - shown.len(), units), Some(whole))
-        });
-    }
-
-    /// Whether the summary that is shown is still that of all tasks. What has come too late to be in it must not be drawn: the
-    /// program may have written below.
-    fn is_summarized(&self) -> bool {
-        let summarized = self.bars.lock().summarized;
-        summarized.is_some_and(|tasks| self.group.now(&self.feed).1.tasks() == tasks)
-    }
-
-    /// For the poll of a task, which a panic would end: drawing the group itself raises that panic again. Does nothing once
-    /// other bars show the group.
-    fn catch_up_within(&self) {
-        if self.feed.is_open() {
-            let _ = quietly(|| self.catch_up(None));
-        }
-    }
-
-    /// Lets other bars show the group from now on.
-    pub(crate) fn give_way(&self, others: &GroupBars) {
-        // Lines that were printed before are not passed on to the other bars.
-        self.catch_up(None);
-        self.feed.close();
-        if !Arc::ptr_eq(&self.bars.shared, &others.shared) {
-            self.bars.clear();
-        }
-    }
-
-    /// Called when all tasks have ended. More may come; until then the summary is shown as at the end, since the program may
-    /// write below it.
-    pub(crate) fn rest(&self) {
-        let (bars, now) = (self.bars.lock(), Instant::now());
-        let is_plain = matches!(bars.target, Target::Plain(_));
-        let is_at_rest = bars.summarized.is_some() && !bars.is_dirty;
-        // The summary looks at all tasks: for a group that ends and goes on again and again, it takes a tenth of the time at
-        // most.
-        let is_costly = bars.rested.is_some_and(|(at, took)| now < at + 10 * took);
-        drop(bars);
-        if is_plain || is_at_rest || is_costly {
-            return;
-        }
-        let (summary, progress) = self.summary();
-        let mut bars = self.bars.lock();
-        bars.rested = Some((now, now.elapsed()));
-        if progress.tasks() > 0 {
-            bars.summarize(&summary, &progress);
-        }
-    }
-
-    /// The summary, kept to one line as it contains names of tasks, and the progress.
-    fn summary(&self) -> (String, GroupProgress) {
-        let (_, progress) = self.group.now(&self.feed);
-        (one_line(&self.group.report().to_string()).into_owned(), progress)
-    }
-
-    /// Called when the group is gone, perhaps because a writer has panicked, which would do so again.
-    pub(crate) fn finish(&self) {
-        self.feed.close();
-        let _ = quietly(|| {
-            self.catch_up(None);
-            let (summary, progress) = self.summary();
-            self.bars.lock().finish(&summary, &progress);
-        });
-    }
-}
-
 fn has_failures(progress: &GroupProgress) -> bool {
     progress.failed + progress.cancelled > 0
-}
-
-/// Draws a group while one of its tasks runs inside the poll.
-impl Observer<ProgressState> for Shown {
-    fn show(&mut self, _old: &ProgressState, _new: &ProgressState) {
-        self.catch_up_within();
-    }
-
-    fn takes_lines(&self) -> bool {
-        true
-    }
-
-    /// The group has got the line as well.
-    fn say(&mut self, _line: &Line) {
-        self.catch_up_within();
-    }
 }
 
 impl Clone for GroupBars {
@@ -734,13 +517,7 @@ impl fmt::Debug for GroupBars {
 
 #[cfg(test)]
 mod tests {
-    use super::{GroupBars, Shown, Target};
-    use crate::error::TaskErrorKind;
-    use crate::group::progress::GroupProgress;
-    use crate::group::state::GroupState;
-    use crate::group::tally::Unit;
-    use crate::task::details::Details;
-    use crate::task::{idle, transitions};
+    use super::GroupBars;
     use indicatif::{MultiProgress, ProgressDrawTarget};
     use std::sync::Arc;
     use std::sync::mpsc::{self, Sender};
@@ -788,39 +565,5 @@ mod tests {
         });
         is_drawn.recv_timeout(DEADLINE).expect("the lock is not held");
         assert_eq!(events.recv_timeout(DEADLINE), Ok("gone"));
-    }
-
-    fn text(bars: &GroupBars) -> String {
-        let Target::Others(others) = &bars.lock().target else { panic!("it is drawn elsewhere") };
-        others.shown.clone()
-    }
-
-    /// The program may have written below it.
-    #[test]
-    fn only_another_task_takes_the_place_of_the_summary() {
-        let bars = GroupBars::on(MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), 10);
-        let group = GroupState::new(Unit::OfTasks);
-        group.know(std::iter::empty());
-        let shown = Shown::new(&group, bars.clone());
-        // Something that was stored before, and is noticed only now, when the next frame is due.
-        let catch_up_late = || {
-            shown.feed.set(GroupProgress::default());
-            bars.lock().drawn_at = None;
-            shown.catch_up(None);
-        };
-        for tasks in 1..3 {
-            let task = idle::started(Details::default());
-            let entry = group.add(|| task.clone());
-            catch_up_late();
-            assert!(text(&bars).contains("total"), "{}", text(&bars));
-            transitions::refuse(&task, TaskErrorKind::TimedOut, None);
-            group.note_ended(&task, &entry);
-            bars.lock().rested = None;
-            shown.rest();
-            let summary = text(&bars);
-            assert!(summary.contains(&format!("{tasks} ended:")), "{summary}");
-            catch_up_late();
-            assert_eq!(text(&bars), summary);
-        }
     }
 }

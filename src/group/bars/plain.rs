@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::Write;
+use std::time::Duration;
 
 use console::Style;
 
@@ -11,6 +12,7 @@ use crate::group::bars::layout::{Canvas, MARK, told};
 use crate::group::bars::units::Units;
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
+use crate::task::items::ItemReading;
 
 pub(super) struct Plain {
     out: Box<dyn Write + Send>,
@@ -46,9 +48,25 @@ impl Plain {
             true => format!("{name}: {status} before it started"),
             false => format!("{name}: {status} after {count} and {}", told(state.elapsed)),
         };
-        let has_failed = status == Status::Failed;
+        self.say_end(&line, status == Status::Failed);
+    }
+
+    /// The same for a chunk of a map, whose items each have an outcome.
+    pub(super) fn note_chunk_ended(&mut self, id: TaskId, name: &str, items: ItemReading, elapsed: Duration) {
+        self.started.remove(&id);
+        let ended = Counted(items.ended() as u64, ["input", "inputs"]);
+        let mut line = format!("{}: ended after {ended} and {}", one_line(name), told(elapsed));
+        let unfinished =
+            [(items.failed, "failed"), (items.cancelled, "were cancelled"), (items.moved, "go on elsewhere")];
+        for (count, how) in unfinished.into_iter().filter(|(count, _)| *count > 0) {
+            line += &format!(", {count} {how}");
+        }
+        self.say_end(&line, items.failed > 0);
+    }
+
+    fn say_end(&mut self, line: &str, has_failed: bool) {
         let mark = if has_failed && !self.canvas.has_colours { MARK } else { "" };
-        let line = self.canvas.paint(&line, has_failed.then(|| Style::new().red())) + mark;
+        let line = self.canvas.paint(line, has_failed.then(|| Style::new().red())) + mark;
         self.say(&line);
     }
 

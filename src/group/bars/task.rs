@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use crate::future::ProgressFuture;
 use crate::group::bars::layout::Row;
+use crate::group::bars::target::Target;
 use crate::group::bars::units::Units;
-use crate::group::bars::{Bars, GroupBars, Target};
+use crate::group::bars::{Bars, GroupBars};
 use crate::id::TaskId;
 use crate::progress::{ProgressState, Status};
 use crate::task::callbacks::Observer;

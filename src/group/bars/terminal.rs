@@ -67,7 +67,7 @@ pub(super) struct Terminal {
 
 #[derive(Debug, Default)]
 struct Screen {
-    blocks: Vec<(u64, Vec<String>)>,
+    blocks: Vec<Lines>,
     created: u64,
     /// The widths of the lines that were drawn, and in how many columns.
     drawn: Vec<usize>,
@@ -84,6 +84,18 @@ struct Screen {
     is_in_background: bool,
 }
 
+/// The lines of a block.
+#[derive(Debug)]
+struct Lines {
+    id: u64,
+    lines: Vec<String>,
+    /// Whether all of them are drawn.
+    are_drawn: bool,
+    /// Whether they stay as they are. Once something else is drawn, they are left where they are, as the program may have written
+    /// something below them.
+    are_final: bool,
+}
+
 /// Lines that belong together, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Block {
@@ -97,7 +109,7 @@ impl Terminal {
         let mut screen = self.lock();
         screen.created += 1;
         let id = screen.created;
-        screen.blocks.push((id, Vec::new()));
+        screen.blocks.push(Lines { id, lines: Vec::new(), are_drawn: false, are_final: false });
         Block { terminal: self.clone(), id }
     }
 
@@ -128,6 +140,7 @@ impl Terminal {
         }
         let mut screen = self.lock();
         self.leave_to_the_shell(&mut screen);
+        screen.leave_final_lines();
         if !screen.is_in_background {
             emit(&screen.clear(self.size()));
         }
@@ -150,15 +163,17 @@ impl Terminal {
             emit(text);
             return;
         }
+        screen.leave_final_lines();
         let size @ (rows, columns) = self.size();
         // Text may skip columns, or wrap before the last one; and a terminal that was made narrower has wrapped lines
         // that were too wide. If no lines are left, the end of the frame would erase the old ones at once.
         let needs_erasing = !text.is_empty() || columns < screen.columns || !screen.has_lines();
         let mut frame = if needs_erasing { screen.clear(size) } else { up(screen.height(columns)) };
         frame += text;
-        let lines: Vec<&String> = screen.blocks.iter().flat_map(|(_, lines)| lines).collect();
+        let lines: Vec<&String> = screen.blocks.iter().flat_map(|block| &block.lines).collect();
         // The last lines say most.
-        let shown = &lines[lines.len().saturating_sub(rows.saturating_sub(1).max(1))..];
+        let hidden = lines.len().saturating_sub(rows.saturating_sub(1).max(1));
+        let shown = &lines[hidden..];
         screen.is_last_row = rows == 1;
         screen.drawn.clear();
         if !screen.is_last_row {
@@ -179,6 +194,7 @@ impl Terminal {
         frame += WRAP;
         frame += "\x1b[J";
         (screen.columns, screen.drawn_at, screen.is_dirty) = (columns, Some(Instant::now()), false);
+        screen.note_drawn(hidden);
         emit(&frame);
     }
 
@@ -216,7 +232,7 @@ impl Terminal {
 
 impl Screen {
     fn has_lines(&self) -> bool {
-        self.blocks.iter().any(|(_, lines)| !lines.is_empty())
+        self.blocks.iter().any(|block| !block.lines.is_empty())
     }
 
     /// How many lines the cursor is below the first one that was drawn.
@@ -235,24 +251,32 @@ impl Screen {
         up(height) + &erased + ERASE_REST + &up(height)
     }
 
-    fn remove(&mut self, id: u64) -> Option<Vec<String>> {
-        let found = self.blocks.iter().position(|(block, _)| *block == id)?;
-        Some(self.blocks.remove(found).1).filter(|lines| !lines.is_empty())
+    /// Notes that all lines but the first `hidden` ones are drawn.
+    fn note_drawn(&mut self, hidden: usize) {
+        let mut before = 0;
+        for block in &mut self.blocks {
+            block.are_drawn = before >= hidden;
+            before += block.lines.len();
+        }
     }
 
-    /// Stops drawing these lines, which stay where they are. Returns whether that is possible: they must stand, as a whole,
-    /// above all others that are drawn.
-    fn leave(&mut self, lines: &[String]) -> bool {
-        let others: usize = self.blocks.iter().map(|(_, lines)| lines.len()).sum();
-        let widths = lines.iter().map(|line| width(&strip_ansi_codes(line)));
-        let is_first = !self.is_last_row
-            && !self.is_dirty
-            && self.drawn.len() == lines.len() + others
-            && self.drawn.iter().copied().zip(widths).all(|(drawn, width)| drawn == width);
-        if is_first {
-            self.drawn.drain(..lines.len());
+    /// Stops drawing the first lines if they are final, and leaves them where they are.
+    fn leave_final_lines(&mut self) {
+        // Without a row below them, the cursor stands in them.
+        if self.is_last_row {
+            return;
         }
-        is_first
+        let is_left = |block: &&mut Lines| block.are_drawn && (block.are_final || block.lines.is_empty());
+        let mut left = 0;
+        for block in self.blocks.iter_mut().take_while(is_left) {
+            left += mem::take(&mut block.lines).len();
+        }
+        // The shell may have been left more already.
+        self.drawn.drain(..left.min(self.drawn.len()));
+    }
+
+    fn block(&mut self, id: u64) -> Option<&mut Lines> {
+        self.blocks.iter_mut().find(|block| block.id == id)
     }
 }
 
@@ -265,7 +289,8 @@ impl Block {
         let columns = if rows == 1 { columns.saturating_sub(KEY_ECHO).max(1) } else { columns };
         // One row is for the cursor.
         let rows = rows.saturating_sub(1);
-        let others: usize = screen.blocks.iter().filter(|(id, _)| *id != self.id).map(|(_, lines)| lines.len()).sum();
+        let others: usize =
+            screen.blocks.iter().filter(|block| block.id != self.id).map(|block| block.lines.len()).sum();
         let share = rows / screen.blocks.len().max(1);
         (rows.saturating_sub(others).max(share).max(1), columns)
     }
@@ -275,11 +300,34 @@ impl Block {
     pub(super) fn show(&self, lines: Vec<String>, are_last: bool) -> bool {
         let mut screen = self.terminal.lock();
         let is_left = self.terminal.leave_to_the_shell(&mut screen);
-        let Some((_, shown)) = screen.blocks.iter_mut().find(|(id, _)| *id == self.id) else { return true };
-        let before = mem::replace(shown, lines);
-        let has_changed = before != *shown;
+        if !lines.is_empty() {
+            self.begin_anew(&mut screen);
+        }
+        let Some(shown) = screen.block(self.id) else { return true };
+        let before = mem::replace(&mut shown.lines, lines);
+        let has_changed = before != shown.lines;
+        shown.are_drawn &= !has_changed;
         screen.is_dirty |= is_left || has_changed;
         self.terminal.draw_if_due(&mut screen, is_left || are_last || before.is_empty())
+    }
+
+    /// What it shows stays as it is, above what is drawn from now on; so does what was written below it, if it is the first.
+    pub(super) fn finish(&self) {
+        self.terminal.lock().block(self.id).into_iter().for_each(|block| block.are_final = true);
+    }
+
+    /// Leaves the final lines where they are, if there are any, or moves them above all others.
+    fn begin_anew(&self, screen: &mut Screen) {
+        if !screen.block(self.id).is_some_and(|block| block.are_final) {
+            return;
+        }
+        screen.leave_final_lines();
+        let lines = screen.block(self.id).map(|block| mem::take(&mut block.lines)).unwrap_or_default();
+        if !lines.is_empty() {
+            let text: String = lines.iter().map(|line| format!("{line}{END_OF_LINE}")).collect();
+            self.terminal.draw(screen, &text);
+        }
+        screen.block(self.id).into_iter().for_each(|block| block.are_final = false);
     }
 
     /// Draws the next frame if it is due. Returns whether it is drawn, perhaps by others.
@@ -295,15 +343,13 @@ impl Block {
     }
 }
 
-/// What it shows stays above what is drawn from now on; so does what was written below it, if it was the last.
+/// Like [`finish`](Self::finish).
 impl Drop for Block {
     fn drop(&mut self) {
+        self.finish();
         let mut screen = self.terminal.lock();
-        let is_first = screen.blocks.iter().take_while(|(id, _)| *id != self.id).all(|(_, lines)| lines.is_empty());
-        if let Some(lines) = screen.remove(self.id).filter(|lines| !is_first || !screen.leave(lines)) {
-            let text: String = lines.iter().map(|line| format!("{line}{END_OF_LINE}")).collect();
-            self.terminal.draw(&mut screen, &text);
-        }
+        self.begin_anew(&mut screen);
+        screen.blocks.retain(|block| block.id != self.id);
     }
 }
 
