@@ -190,7 +190,8 @@ impl ProcessPoolBuilder {
     ///
     /// The message says which task logged it, `[walk 04, task 7] ..`, and so do the key-value pairs `task_id` and `task_name`
     /// of the record. The logger is called on a thread of its own; records that arrive faster than it can take them are dropped
-    /// and counted. What is logged between tasks and by the initializer is not relayed.
+    /// and counted. What is logged between tasks and by the initializer is not relayed, nor are the place and the other key-value
+    /// pairs of a record.
     ///
     /// A worker logs to this relay only if the program has set no other logger before
     /// [`TaskRegistry::init`](crate::TaskRegistry::init), so set the program's logger after it.
@@ -217,8 +218,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The time between two snapshots of a task that observers see; 20 ms by default. With zero, they see every change, at the
-    /// expense of the task.
+    /// The time between two snapshots of a task that observers see; 20 ms by default. With zero, every change is passed
+    /// on at once, at the expense of the task; who looks less often still sees only the newest.
     pub fn report_interval(mut self, interval: Duration) -> Self {
         self.settings.launch.report_interval = interval;
         self
@@ -248,7 +249,8 @@ impl ProcessPoolBuilder {
     /// # let _ = builder;
     /// ```
     pub fn launcher(mut self, launcher: Launcher) -> Self {
-        self.settings.launch.launcher = launcher;
+        // Without a command, as from an empty variable, its other settings say nothing.
+        self.settings.launch.launcher = if launcher.is_local() { Launcher::local() } else { launcher };
         self
     }
 

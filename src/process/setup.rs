@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::process::error::ProcessPoolError;
 use crate::process::executor::{ProcessPoolExecutor, check_size, function_id};
 use crate::process::output::WorkerOutput;
-use crate::process::pool::launch::missing;
+use crate::process::pool::launch::start_error::missing;
 use crate::process::pool::scheduler::events::START;
 use crate::process::pool::scheduler::slot::Settings;
 use crate::process::pool::shared::Pool;

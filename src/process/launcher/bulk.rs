@@ -140,9 +140,8 @@ impl Launcher {
     /// What is wrong with the addresses, if anything.
     pub(super) fn defect_of_addresses(&self) -> Option<String> {
         if !self.is_bulk() {
-            // Without a launcher, as for an empty variable, its other settings are ignored.
             let is_set = !self.listen.is_empty() || !self.advertise.is_empty() || self.key_file.is_some();
-            return (is_set && !self.is_local()).then(|| {
+            return is_set.then(|| {
                 format!(
                     "the launcher `{self}` has an address or a key file: only workers of `Launcher::bulk` connect, others are \
                      reached through the launcher's standard input and output"
@@ -296,7 +295,6 @@ mod tests {
             let defect = set(Launcher::command(["srun", "-n1"])).defect().unwrap();
             assert!(defect.contains("`srun -n1`") && defect.contains("Launcher::bulk"), "{defect}");
             assert!(set(Launcher::shell(["ssh", "a"])).defect().is_some());
-            assert_eq!(set(Launcher::default()).defect(), None);
             assert_eq!(set(bulk()).defect(), None);
         }
     }

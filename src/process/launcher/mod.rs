@@ -42,7 +42,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// | | |
 /// |---|---|
 /// | `{index}` | the number of the worker, from 0; a replacement has the same number. 0 in a command that starts many |
-/// | `{count}` | the maximum number of workers of the pool |
+/// | `{count}` | the maximum number of workers of the pool; in a command that starts many, how many it is to start |
 /// | `{host}` | the next of the [`hosts`](Self::hosts) |
 /// | `{attempt}` | how many workers of this index were started before |
 /// | `{{`, `}}` | a brace |

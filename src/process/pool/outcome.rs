@@ -19,13 +19,12 @@ pub(super) fn result_of(task: &TaskRef, outcome: Outcome) -> Result<Encoded, Los
         Outcome::Error(ending, texts) => (ending, texts, None),
     };
     let is_requested = task.core.state.load() & state::CANCEL != 0;
+    let kind = if ending == Ending::Cancelled && is_requested { cancelled_kind(task) } else { ending.kind() };
     Err(match ending {
-        Ending::Cancelled if is_requested => {
-            let kind = cancelled_kind(task);
-            Loss { source: Some(RemoteError::from_chain(texts).of(&kind).into()), partial, ..Loss::of(kind) }
-        }
-        Ending::Panicked => Loss { panic: texts.into_iter().next(), ..Loss::of(TaskErrorKind::Panicked) },
-        _ => Loss { source: Some(RemoteError::from_chain(texts).into()), ..Loss::of(ending.kind()) },
+        Ending::Panicked => Loss { panic: texts.into_iter().next(), ..Loss::of(kind) },
+        // A task that was cancelled before its function was called has no cause.
+        _ if texts.is_empty() => Loss { partial, ..Loss::of(kind) },
+        _ => Loss { source: Some(RemoteError::from_chain(texts).of(&kind).into()), partial, ..Loss::of(kind) },
     })
 }
 

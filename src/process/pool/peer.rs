@@ -210,6 +210,9 @@ impl Peer {
                         return Event::Ready(worker, expires);
                     };
                     self.introduction = Introduction::Initializer(initializer.function);
+                    if launch.is_muted_at_first() {
+                        launch.prepare(&self.channel);
+                    }
                     Event::Greeted(worker)
                 })
             }

@@ -203,7 +203,6 @@ fn error(task: &TaskRef, Loss { kind, source, panic, partial, place }: Loss) -> 
 mod tests {
     use super::*;
     use std::collections::VecDeque;
-    use std::sync::Arc;
 
     use crate::codec::items;
     use crate::error::{CancelCause, WorkerExit};
@@ -283,7 +282,7 @@ mod tests {
     #[test]
     fn an_item_that_cannot_be_decoded_is_not_told_with_how_far_another_one_has_come() {
         let batch = Batch::new(vec![1_u64, 2], Labels::default(), 0, None);
-        let chunk = Arc::new(Chunk::<u64, String>::new::<Crosses>(batch, Outcomes::new()));
+        let (chunk, _inputs) = Chunk::<u64, String>::new::<Crosses>(batch, Outcomes::new());
         let mut details = Details::default();
         details.items = Some(chunk.clone());
         let (task, _handle) = run::new(Idle, Some(Box::new(details)));

@@ -1,9 +1,7 @@
 //! What a worker tells the program about a task while it runs.
 
 use std::iter;
-#[cfg(feature = "log")]
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -29,6 +27,9 @@ use crate::task::remote::{Position, RemotePart, RemoteSnapshot, Said, beginning}
 use crate::task::subscribers::{Snapshot, Subscriber};
 use crate::task::{TaskRef, counts, publish, state};
 
+/// How often the state of a task is looked at to see it between the ends of two items.
+const TRIES: u32 = 3;
+
 /// The channel, with what it had no room for, and a way to wake the thread that sends that later.
 pub(crate) struct Outlet {
     pub(crate) channel: Channel,
@@ -40,6 +41,8 @@ pub(crate) struct Outlet {
     unsent: Mutex<Backlog>,
     /// Whether a report on the task was held back for lack of room.
     is_behind: AtomicBool,
+    /// How many items have ended. Changed with the outbox locked.
+    ended_items: AtomicU64,
     /// How many log records were dropped for lack of room and have not been reported yet.
     #[cfg(feature = "log")]
     pub(super) dropped_records: AtomicU64,
@@ -56,6 +59,7 @@ impl Outlet {
             current: Mutex::default(),
             unsent: Mutex::default(),
             is_behind: AtomicBool::new(false),
+            ended_items: AtomicU64::new(0),
             #[cfg(feature = "log")]
             dropped_records: AtomicU64::new(0),
             order: Mutex::default(),
@@ -81,6 +85,13 @@ impl Outlet {
             self.tell_of_dropped(run, &mut self.channel.outbox());
         }
         self.channel.outbox().reply(ended);
+    }
+
+    /// Adds the end of an item of the current task to the outbox.
+    pub(crate) fn end_item(&self, ended: Reply) {
+        let mut outbox = self.channel.outbox();
+        outbox.reply(ended);
+        self.ended_items.fetch_add(1, Ordering::Release);
     }
 
     /// Sends what there is room for, and leaves the rest to the thread that reads.
@@ -177,9 +188,15 @@ impl Relay for Outlet {
             return write_to_stderr(&line.text);
         };
         if self.channel.is_full() {
-            return self.unsent().push(line);
+            self.unsent().push(line);
+            // Checked again: a thread that has just made room may have looked before the line was there.
+            if self.channel.is_full() {
+                return;
+            }
+            self.add_lines(run, None);
+        } else {
+            self.add_lines(run, Some(line));
         }
-        self.add_lines(run, Some(line));
         self.send_off();
     }
 }
@@ -200,6 +217,8 @@ pub(crate) struct Forwarder {
 
 struct Sent {
     state: ProgressState,
+    /// How many items had ended by then. Each begins anew.
+    items: u64,
     has_noticed: bool,
     is_silent: bool,
     /// Nothing more is sent from here: the end of the task is sent separately.
@@ -216,7 +235,7 @@ impl Forwarder {
         }
         // The start of the task is sent separately.
         let state = ProgressState { status: Status::Running, ..ProgressState::INITIAL };
-        let sent = Mutex::new(Sent { state, has_noticed: false, is_silent: true, is_closed: false });
+        let sent = Mutex::new(Sent { state, items: 0, has_noticed: false, is_silent: true, is_closed: false });
         let (wanted, observes) = (AtomicU32::new(0), AtomicBool::new(false));
         Arc::new(Self { outlet, run, task, longest_message, wanted, observes, sent })
     }
@@ -279,13 +298,25 @@ impl Forwarder {
         }
         let mut sent = self.lock();
         let _in_order = self.outlet.order();
+        // Again if an item ends meanwhile: what was seen may be of that one, and should not follow its end. Many items may end.
+        let _ = (0..TRIES).any(|tried| self.send_news(&mut sent, tried + 1 == TRIES));
+    }
+
+    /// Sends what has changed. Returns `false` if an item has ended meanwhile, unless this is the last try.
+    fn send_news(&self, sent: &mut Sent, is_last_try: bool) -> bool {
+        let core = &self.task.core;
+        let items = self.outlet.ended_items.load(Ordering::Acquire);
+        if sent.items != items {
+            sent.items = items;
+            sent.state = ProgressState { status: sent.state.status, ..ProgressState::INITIAL };
+        }
         let state = self.see();
         let mut snapshot = snapshot_of(&self.task, &state, self.longest_message);
         if snapshot.has_noticed && !sent.has_noticed {
             self.note_notice();
         }
         if sent.is_closed {
-            return;
+            return true;
         }
         let says_more = state.says_more_than(&sent.state);
         if says_more {
@@ -299,15 +330,21 @@ impl Forwarder {
             is_shown || is_hidden || snapshot.has_noticed != sent.has_noticed || !snapshot.is_silent && sent.is_silent;
         // While there is no room, only the newest state is kept, and forwarded once there is.
         if !is_news || self.outlet.note_if_behind() {
-            return;
+            return true;
         }
         if state.message == sent.state.message {
             snapshot.message = None;
         }
+        let mut outbox = self.outlet.channel.outbox();
+        if !is_last_try && self.outlet.ended_items.load(Ordering::Acquire) != items {
+            return false;
+        }
         (sent.state, sent.has_noticed, sent.is_silent) = (state, snapshot.has_noticed, snapshot.is_silent);
         // Under the lock, so that what was seen later is sent later.
-        self.outlet.channel.outbox().reply(Reply::Progress { id: self.run.id, snapshot });
+        outbox.reply(Reply::Progress { id: self.run.id, snapshot });
+        drop(outbox);
         self.outlet.send_off();
+        true
     }
 
     /// The task as the program should see it now: the program knows no reason to wait other than its own pause.

@@ -193,7 +193,12 @@ impl Work for RemoteItems {
         let (now, mut sent) = (Cell::new(Duration::ZERO), Duration::ZERO);
         let patience = Duration::from_nanos(self.run.timeout);
         let items = items.take_while(|_| now.get() < patience);
-        let call = |input: Encoded<&[u8]>, progress: &Updater| self.function.call(input.into(), progress);
+        let call = |input: Encoded<&[u8]>, progress: &Updater| {
+            let output = self.function.call(input.into(), progress)?;
+            // Here, because the item still has its progress.
+            self.worker.check_size(&output, outbox::BARE_OVERHEAD)?;
+            Ok(output)
+        };
         run_items(updater, Self::function, items, call, |outcome, elapsed| {
             self.worker.end_copies(elapsed.saturating_sub(now.get()));
             self.worker.end_item(self.run, outcome);
@@ -404,14 +409,14 @@ impl Worker {
             wait_for_the_end();
         }
         let (snapshot, outcome) = match outcome {
-            Ok(value) => (RemoteSnapshot::default(), self.value(value, outbox::BARE_OVERHEAD)),
+            Ok(value) => (RemoteSnapshot::default(), Outcome::Value(value)),
             Err(error) => {
                 let snapshot = snapshot_of_item(error.progress(), self.longest_text());
                 let outcome = self.error(error, outbox::value_overhead(&snapshot));
                 (snapshot, outcome)
             }
         };
-        self.channel().outbox().reply(Reply::Item { id: run.id, snapshot, outcome });
+        self.outlet.end_item(Reply::Item { id: run.id, snapshot, outcome });
         self.note();
     }
 

@@ -19,7 +19,7 @@ impl Worker {
     pub(super) fn value(&self, output: Encoded, overhead: u64) -> Outcome {
         match self.check_size(&output, overhead) {
             Ok(()) => Outcome::Value(output),
-            Err(texts) => Outcome::Error(Ending::Encode, texts),
+            Err(defect) => fault(Ending::Encode, &defect),
         }
     }
 
@@ -28,19 +28,16 @@ impl Worker {
         match error.take_partial() {
             Some(value) => match self.check_size(&value, overhead) {
                 Ok(()) => Outcome::Partial(value),
-                Err(texts) => Outcome::Error(Ending::Cancelled, texts),
+                Err(defect) => fault(Ending::Cancelled, &defect),
             },
             None => self.failure(error),
         }
     }
 
-    /// Returns texts for the error if a frame has no room for an output.
-    fn check_size(&self, output: &Encoded, overhead: u64) -> Result<(), Vec<String>> {
+    /// Fails if a frame has no room for an output.
+    pub(super) fn check_size(&self, output: &Encoded, overhead: u64) -> Result<(), Defect> {
         let (len, max) = (output.bytes.len() as u64 + overhead, self.max_frame);
-        if len <= max {
-            return Ok(());
-        }
-        Err(vec!["its output".into(), WireError::TooLarge { len, max }.to_string()])
+        if len > max { Err(Defect::Output(WireError::TooLarge { len, max }.into())) } else { Ok(()) }
     }
 
     fn failure(&self, error: TaskError) -> Outcome {
@@ -67,4 +64,8 @@ impl Worker {
     pub(super) fn longest_text(&self) -> usize {
         usize::try_from(self.max_frame / 4).unwrap_or(usize::MAX)
     }
+}
+
+fn fault(ending: Ending, error: &(dyn Error + 'static)) -> Outcome {
+    Outcome::Error(ending, texts(error).collect())
 }

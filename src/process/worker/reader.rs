@@ -1,8 +1,9 @@
 //! How a [worker](super) reads: it handles requests for the current task at once, and notices the end of the program.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use std::{process, thread};
 
@@ -31,6 +32,8 @@ const MOST_DELAY: Duration = Duration::from_millis(1);
 const AT_ONCE: Duration = Duration::from_nanos(1);
 /// How long a task may take to end once the program is gone.
 const ORPHAN_GRACE: Duration = Duration::from_millis(200);
+/// How long the output of a process may take to flush before it ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The requests that make the worker report on a task.
 const REPORTED: u32 = state::OBSERVED | state::ECHO | state::PROBE | state::PAUSE | state::CANCEL;
@@ -321,7 +324,21 @@ impl Worker {
             }
             inbox = self.changed.wait_timeout(inbox, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        drop(inbox);
+        flush_output();
         die()
+    }
+}
+
+/// Has what was printed so far appear, unless that takes long: a task may be printing, or nobody may read it.
+fn flush_output() {
+    let (send, is_flushed) = mpsc::channel();
+    let flush = move || {
+        let _ = io::stdout().flush();
+        let _ = send.send(());
+    };
+    if thread::Builder::new().stack_size(STACK).spawn(flush).is_ok() {
+        let _ = is_flushed.recv_timeout(FLUSH_TIMEOUT);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::error::WorkerExit;
@@ -63,7 +63,7 @@ impl Launched {
         input: OwnedFd,
     ) -> io::Result<(ChildProcess, Self)> {
         let site = Site::new(launcher, values);
-        let (child, errors) = start(command, input, site.mark(), |_| site.worker())?;
+        let (child, errors) = start(command, input, site.mark())?;
         Ok((child, Self { site, errors, is_member: false, has_connected: false }))
     }
 
@@ -75,8 +75,7 @@ impl Launched {
         command: Command,
         input: OwnedFd,
     ) -> io::Result<(ChildProcess, Self)> {
-        let worker = |child: &Child| WorkerId::Process { id: child.id(), host: None };
-        let (child, errors) = start(command, input, launcher.name().to_owned(), worker)?;
+        let (child, errors) = start(command, input, launcher.name().to_owned())?;
         errors.share();
         Ok((child, Self { site: Site::new(launcher, values), errors, is_member: true, has_connected: false }))
     }
@@ -92,9 +91,15 @@ impl Launched {
         &self.errors
     }
 
-    /// The process id of its worker, once that has said it.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.site.origin.as_ref().map(|origin| origin.pid)
+    /// Whether this process, which was its launcher, is the worker by now, as behind `env` or `nice`.
+    pub(super) fn is_worker(&self, child: &ChildProcess) -> bool {
+        self.site.origin.as_ref().and_then(|origin| i32::try_from(origin.pid).ok()) == Some(child.number())
+    }
+
+    /// How its worker has ended, by the end of the process that was its launcher.
+    pub(super) fn exit(&self, child: &ChildProcess) -> Option<WorkerExit> {
+        let exit = child.exit()?;
+        Some(if self.is_worker(child) { exit } else { exit_behind(exit) })
     }
 
     /// Notes that the launcher has ended.
@@ -220,17 +225,13 @@ pub(crate) fn exit_behind(exit: WorkerExit) -> WorkerExit {
     }
 }
 
-/// Starts a launcher, whose lines on standard error begin with this mark.
-fn start(
-    mut command: Command,
-    input: OwnedFd,
-    mark: String,
-    worker: impl FnOnce(&Child) -> WorkerId,
-) -> io::Result<(ChildProcess, Arc<LineStream>)> {
+/// Starts a launcher, whose lines on standard error begin with this mark. They are its own until a worker greets.
+fn start(mut command: Command, input: OwnedFd, mark: String) -> io::Result<(ChildProcess, Arc<LineStream>)> {
     // A test harness, or a program that does not know yet that it is a worker, may print something.
     let child = command.stdin(input).stdout(dev_null()?).stderr(Stdio::piped()).spawn()?;
     ChildProcess::adopt(child, |child| {
         let errors = OwnedFd::from(child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?);
-        LineStream::new(above_standard(errors)?, OutputStream::Stderr, worker(child), mark, None)
+        let launcher = WorkerId::Process { id: child.id(), host: None };
+        LineStream::new(above_standard(errors)?, OutputStream::Stderr, launcher, mark, None)
     })
 }

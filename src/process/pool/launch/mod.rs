@@ -3,6 +3,7 @@
 pub(super) mod child;
 pub(super) mod killed_launchers;
 pub(super) mod launched;
+pub(crate) mod start_error;
 pub(super) mod termination;
 
 use std::ffi::OsString;
@@ -14,7 +15,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, process};
 
-use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 use crate::error::remote::RemoteError;
@@ -23,6 +23,7 @@ use crate::process::launcher::{Lifetime, Values, argument_of};
 use crate::process::output::WorkerOutput;
 use crate::process::pool::launch::child::ChildProcess;
 use crate::process::pool::launch::launched::{Launched, MOST_JUNK, Remains, Site};
+use crate::process::pool::launch::start_error::{missing, name_program};
 use crate::process::pool::output::captured::CapturedOutput;
 use crate::process::pool::scheduler::events::{self, Seat, Worth};
 use crate::process::protocol::channel::Channel;
@@ -83,20 +84,6 @@ pub(crate) struct Failure {
     pub(crate) kind: TaskErrorKind,
     pub(crate) error: RemoteError,
     worth: Worth,
-}
-
-/// What the system lacks, maybe only for a while.
-pub(crate) fn missing(error: &io::Error) -> Option<&'static str> {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::MFILE) => Some("the limit on open files, `ulimit -n`, is reached"),
-        Some(Errno::NFILE) => Some("the system has no more open files"),
-        _ => shortage::missing(error),
-    }
-}
-
-/// Whether the same may succeed a moment later.
-pub(super) fn is_shortage(error: &io::Error) -> bool {
-    missing(error).is_some()
 }
 
 impl Failure {
@@ -252,7 +239,9 @@ impl Launch {
             // If the worker is gone already, that is noticed later. Otherwise, the system sends no descriptors.
             let _ = self.say_hello(&mut channel, memory).or_else(|_| self.say_hello(&mut channel, None));
         }
-        self.prepare(&channel);
+        if !self.is_muted_at_first() {
+            self.prepare(&channel);
+        }
         Ok((process, channel))
     }
 
@@ -269,7 +258,14 @@ impl Launch {
         self.prepare(channel);
     }
 
-    fn prepare(&self, channel: &Channel) {
+    /// Whether what a worker writes does not count until it is ready, as the harness of a test program writes as well. It gets
+    /// its initializer only then.
+    pub(super) fn is_muted_at_first(&self) -> bool {
+        self.launcher.is_local() && matches!(self.program, Program::Test(_))
+    }
+
+    /// Has it run the initializer.
+    pub(super) fn prepare(&self, channel: &Channel) {
         if let Some(Initializer { function, input }) = self.initializer.clone() {
             let run = Run { id: 0, place: 0, wanted: 0, timeout: wire::NO_TIMEOUT };
             channel.outbox().request(Request::Run { run, function: function.into(), name: None, input });
@@ -312,8 +308,8 @@ impl Launch {
         let program = program::chosen();
         let child = self.command(program, task)?.stdin(theirs).spawn();
         let child = child.map_err(|error| name_program(program, &self.suspect_setting(&error), error))?;
-        let is_test = matches!(self.program, Program::Test(_));
-        let (child, captured) = ChildProcess::adopt(child, |child| CapturedOutput::of(child, is_test))?;
+        let (child, captured) =
+            ChildProcess::adopt(child, |child| CapturedOutput::of(child, self.is_muted_at_first()))?;
         Ok((Process::Worker { child, program, captured }, channel))
     }
 
@@ -498,8 +494,7 @@ impl Process {
     /// that the worker had said.
     pub(super) fn is_cut_off(&self) -> bool {
         let Self::Launcher { child, launched } = self else { return false };
-        let is_worker = launched.pid().and_then(|pid| i32::try_from(pid).ok()) == Some(child.number());
-        !is_worker && matches!(child.exit(), Some(WorkerExit::Signal(_)))
+        !launched.is_worker(child) && matches!(child.exit(), Some(WorkerExit::Signal(_)))
     }
 
     pub(super) fn launched(&self) -> Option<&Launched> {
@@ -537,7 +532,7 @@ impl Process {
     pub(super) fn exit(&self) -> Option<WorkerExit> {
         match self {
             Self::Worker { child, .. } => child.exit(),
-            Self::Launcher { child, .. } => child.exit().map(launched::exit_behind),
+            Self::Launcher { child, launched } => launched.exit(child),
             // What its launcher has to say about an unexpected end comes a moment later.
             Self::Elsewhere { disconnected, .. } => disconnected
                 .filter(|(exit, at)| *exit == WorkerExit::Code(0) || at.elapsed() >= REPORT_TIMEOUT)
@@ -550,12 +545,4 @@ impl Process {
         self.captured().into_iter().for_each(CapturedOutput::leave);
         self.launched().into_iter().for_each(Launched::leave);
     }
-}
-
-/// Adds the program that the system could not start to an error that names nothing, unless it is about a shortage.
-pub(super) fn name_program(program: usize, place: &str, error: io::Error) -> io::Error {
-    if error.raw_os_error().is_none() || is_shortage(&error) {
-        return error;
-    }
-    io::Error::new(error.kind(), format!("{}{place}: {error}", program::name(program)))
 }

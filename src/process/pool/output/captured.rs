@@ -17,16 +17,15 @@ pub(crate) struct CapturedOutput {
 }
 
 impl CapturedOutput {
-    /// Captures the output of `child`, if it is piped. For a test program, mutes standard output at first, as its
-    /// harness writes there too.
-    pub(crate) fn of(child: &mut Child, is_test: bool) -> io::Result<Option<Self>> {
+    /// Captures the output of `child`, if it is piped.
+    pub(crate) fn of(child: &mut Child, is_muted: bool) -> io::Result<Option<Self>> {
         let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else { return Ok(None) };
         let (worker, writers) = (WorkerId::Process { id: child.id(), host: None }, Writers::new());
         let stream = |fd: OwnedFd, stream| {
             LineStream::new(above_standard(fd)?, stream, worker.clone(), String::new(), Some(writers.clone()))
         };
         let stdout = stream(stdout.into(), OutputStream::Stdout)?;
-        stdout.mute(is_test);
+        stdout.mute(is_muted);
         Ok(Some(Self { streams: [stdout, stream(stderr.into(), OutputStream::Stderr)?], writers }))
     }
 
