@@ -50,7 +50,7 @@
 //! - receive it: [`updates`](ProgressFuture::updates) is a plain [`async_channel::Receiver`], for `select!` and for other
 //!   tasks;
 //! - be called back: [`on_progress`](ProgressFuture::on_progress) and [`with_bar`](ProgressFuture::with_bar) call on the
-//!   thread that polls the future and nowhere else, so that an event loop remains the only place that touches its screen;
+//!   thread that adds them, polls the future or drops it, and nowhere else, so that an event loop remains the only place that touches its screen;
 //! - stream it together with the outcome: [`events`](ProgressFuture::events).
 //!
 //! A [`TaskGroup`] has one progress for many tasks, and can cancel the rest after the first error. A

@@ -319,16 +319,18 @@ fn count_until_told(meeting: Meeting, progress: &Updater) -> TaskResult<()> {
     }
 }
 
-/// How often the threads of a process have had to wait so far, except the one that runs the task and those of the
-/// tests.
+/// How often the threads of a process have had to wait so far, except the one that runs the task and, in this process, those of
+/// the tests.
 fn wake_ups(process: u32) -> u64 {
+    let is_worker = process != process::id();
     let mut count = 0;
     for thread in threads_of(process).unwrap() {
         // It may have ended.
         let Ok(status) = fs::read_to_string(thread.join("status")) else { continue };
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
         let name = field("Name:");
-        let is_ours = name.starts_with("progress-") || name.starts_with("page");
+        // A worker reads on the thread of a test.
+        let is_ours = is_worker || name.starts_with("progress-") || name.starts_with("page");
         if is_ours && name != "progress-task" {
             count += field("voluntary_ctxt_switches:").parse::<u64>().unwrap();
         }

@@ -1365,8 +1365,13 @@ fn whatever_happens_every_task_ends_once_and_nothing_is_left_over() {
         Some(seed) => seed..=seed,
         None => 1..=number("SIMULATION_SCENARIOS").unwrap_or(SCENARIOS),
     };
-    // The panics that `play` catches would fill the screen.
-    std::panic::set_hook(Box::new(|_| {}));
+    // The panics that `play` catches would fill the screen. Those of other tests are shown.
+    let (this, hook) = (std::thread::current().id(), std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().id() != this {
+            hook(panic);
+        }
+    }));
     let failed = seeds.into_iter().find_map(|seed| scenario(seed).err());
     let _ = std::panic::take_hook();
     assert_eq!(failed, None);
@@ -1398,7 +1403,7 @@ fn silence_until_killed(late: Duration) -> Duration {
         assert_eq!(scheduler.handle(event, start), Ok(()));
     }
     let mut now = start + late;
-    loop {
+    for _ in 0..MOST_LOOKS {
         scheduler.take_effects();
         assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
         let mut effects = scheduler.take_effects();
@@ -1411,7 +1416,11 @@ fn silence_until_killed(late: Duration) -> Duration {
         }
         now = scheduler.next_deadline().unwrap();
     }
+    panic!("it is never killed")
 }
+
+/// More often than any deadline is offered before something happens.
+const MOST_LOOKS: usize = 1000;
 
 #[test]
 fn a_worker_that_does_not_begin_is_killed_when_its_time_is_over_and_not_later() {
@@ -1481,10 +1490,12 @@ fn a_task_that_was_asked_to_end_is_not_lost_if_its_worker_is_stopped_before_it_s
     assert_eq!(scheduler.handle(Event::Wanted(1), now), Ok(()));
     assert!(page.change(0, Place::Running, Place::Ended));
     let is_kill = |action: &Action<Kind>| matches!(action, Action::Post(events::Order::Kill(_)));
-    while !scheduler.take_effects().iter().any(is_kill) {
+    let is_killed = (0..MOST_LOOKS).any(|_| {
         now = scheduler.next_deadline().unwrap();
         assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
-    }
+        scheduler.take_effects().iter().any(is_kill)
+    });
+    assert!(is_killed);
     assert_eq!(scheduler.handle(Event::Gone(0, "killed"), now), Ok(()));
     let reasons = scheduler.take_effects().into_iter().filter_map(|action| match action {
         Action::Lose(_, _, reason) => Some(reason),

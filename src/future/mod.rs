@@ -27,6 +27,7 @@ use crate::future::untyped::Observers;
 use crate::id::TaskId;
 use crate::progress::ProgressState;
 use crate::sync::block_on::{block_for, block_on};
+use crate::sync::unwind::drop_quietly;
 use crate::task::callbacks::{Callback, CallbackId, Observer};
 use crate::task::core::Core;
 use crate::task::transitions;
@@ -493,6 +494,8 @@ impl<T> ProgressFuture<T> {
         transitions::abandon(&self.task());
         if self.is_inline() {
             self.run_here();
+            // They were shown every change but the last.
+            self.callbacks.iter().for_each(|callbacks| callbacks.catch_up());
         }
         untyped::leave(self.handle.task(), self.callbacks.as_deref());
         self.resolved = true;
@@ -627,7 +630,12 @@ impl<T> Future for ProgressFuture<T> {
             if untyped::belongs_here(self.core()) {
                 self.run_here();
             }
-            untyped::has_settled(self.core())
+            let has_ended = untyped::has_settled(self.core());
+            if has_ended {
+                // Whoever has ended it may have looked for a waker before.
+                drop_quietly(self.core().waiter.take());
+            }
+            has_ended
         };
         if let Some(callbacks) = &self.callbacks {
             untyped::show(callbacks, cx.waker());

@@ -2,8 +2,8 @@
 //!
 //! A [`ProcessPoolExecutor`](crate::ProcessPoolExecutor) encodes the inputs and outputs of its tasks with serde, as
 //! [MessagePack](https://msgpack.org) with field names. Every attribute of serde works, and types that have a human-readable
-//! form, such as [`IpAddr`](std::net::IpAddr), use it. `Vec<u8>`, `String` and vectors of plain numbers cross at the speed of a
-//! copy if they are the whole input or output. As fields of a struct, numbers need [`plain`](crate::plain) for that, and bytes
+//! form, such as [`IpAddr`](std::net::IpAddr), use it. `Vec<u8>`, `String` and vectors of numbers of a fixed size cross at the
+//! speed of a copy if they are the whole input or output. As fields of a struct, numbers need [`plain`](crate::plain) for that, and bytes
 //! [`serde_bytes`](https://docs.rs/serde_bytes).
 //!
 //! # Owned types

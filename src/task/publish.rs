@@ -210,6 +210,13 @@ pub(crate) fn change(task: &TaskRef) {
     }
 }
 
+/// Shows what has changed at once, since the thread that shows it to the callbacks is about to wait.
+pub(crate) fn before_waiting(task: &TaskRef) {
+    if task.core.state.load() & state::OBSERVED != 0 {
+        show(task, task.core.details().reports(), Instant::now());
+    }
+}
+
 fn show(task: &TaskRef, mut reports: MutexGuard<'_, Reports>, now: Instant) {
     let core = &task.core;
     if reports.concluded {

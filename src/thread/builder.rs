@@ -96,8 +96,8 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The time between two snapshots of a task that observers are shown; 20 ms by default. Zero shows every change, at
-    /// the cost of the task.
+    /// The time between two snapshots of a task that observers are shown; 20 ms by default. With zero, every change is
+    /// passed on at once, at the cost of the task; who looks less often still sees only the newest.
     ///
     /// # Examples
     ///

@@ -6,8 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::Cancelled;
+use crate::progress::ProgressState;
 use crate::sync::clock;
 use crate::task::TaskRef;
+use crate::task::callbacks::Callbacks;
 use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::counts;
@@ -117,11 +119,20 @@ pub(crate) fn report(task: &TaskRef, context: &Context) {
 
 /// Calls the callbacks of a task that runs where its future is polled.
 fn catch_up(context: &Context) {
-    if let Some((polling_thread, callbacks)) = context.callbacks() {
-        // Another thread of the task must not call what belongs to the polling thread.
-        if *polling_thread == thread::current().id() {
-            callbacks.catch_up();
-        }
+    own_callbacks(context).into_iter().for_each(|callbacks| callbacks.catch_up());
+}
+
+/// The callbacks that this thread calls. Another thread of the task must not call what belongs to the polling thread.
+fn own_callbacks(context: &Context) -> Option<&Callbacks<ProgressState>> {
+    let (polling_thread, callbacks) = context.callbacks()?;
+    (*polling_thread == thread::current().id()).then_some(&**callbacks)
+}
+
+/// Called before this thread waits within a progress call: nothing else would call the callbacks meanwhile.
+fn show_before_waiting(task: &TaskRef, context: &Context) {
+    if own_callbacks(context).is_some() {
+        publish::before_waiting(task);
+        catch_up(context);
     }
 }
 
@@ -150,7 +161,7 @@ fn halt(task: &TaskRef, context: &Context) {
     }
     drop(totals);
     publish::change(task);
-    catch_up(context);
+    show_before_waiting(task, context);
     core.wait_until(|word| word & state::PAUSE == 0 || word & (state::CANCEL | state::ENDED) != 0, None);
     let mut totals = details.totals();
     let is_last = totals.go_on(&core.clock, clock::now());
@@ -178,6 +189,7 @@ pub(crate) fn sleep(task: &TaskRef, context: &Context, duration: Duration) -> Re
         if let Some(recorder) = context.recorder() {
             recorder.sleep(task.core.id(), duration);
         }
+        show_before_waiting(task, context);
         task.core.wait_until(|word| word & state::INTERRUPT != 0, deadline);
     }
 }

@@ -15,8 +15,8 @@ impl Updater {
     /// Counts the items of a rayon iterator, and checks for cancellation before each. Requires the feature `rayon`.
     ///
     /// This starts a count of its own, as [`iter`](Self::iter) does. An item counts as done once the consumer has taken
-    /// it in. Items come as `Ok(item)`; once cancellation was requested, every thread gets one `Err(Cancelled)`, and
-    /// then nothing: so `try_for_each` and `collect::<Result<_, _>>` end early. A task that returns a value
+    /// it in. Items come as `Ok(item)`; once cancellation was requested, each of the pieces
+    /// into which rayon has split them ends with one `Err(Cancelled)`: so `try_for_each` and `collect::<Result<_, _>>` end early. A task that returns a value
     /// nevertheless still ends as cancelled, as with [`iter`](Self::iter): a part is never taken for the whole.
     ///
     /// To control how the items are split, or to use `enumerate` or `zip`, call the methods of rayon before this one.
@@ -44,7 +44,7 @@ impl Updater {
 
 /// A parallel iterator that counts its items as progress, made by [`Updater::par_iter`].
 ///
-/// Its items are `Ok(item)`, and one `Err(Cancelled)` for each thread that was stopped because cancellation was
+/// Its items are `Ok(item)`, and one `Err(Cancelled)` for each piece of them that was cut short because cancellation was
 /// requested.
 ///
 /// # Examples

@@ -46,6 +46,7 @@ fn auto_traits() {
     is_send::<SharedUpdater>();
     is_sync::<SharedUpdater>();
     is_clone::<SharedUpdater>();
+    is_send::<TaskBuilder<'_, u32>>();
     is_send::<Job>();
     is_send::<Shutdown>();
     is_unpin::<Shutdown>();

@@ -283,7 +283,7 @@ fn events_of_a_group_are_lines_of_json() {
 }
 
 #[test]
-fn a_waker_may_use_the_handle() {
+fn a_callback_may_use_the_handle() {
     within_deadline(|| {
         let executor = ThreadPoolExecutor::new(1);
         let (send, threads) = mpsc::channel();

@@ -123,3 +123,35 @@ fn others_are_shown_what_it_counted_before_it_fell_silent_and_that_it_is_paused(
         outer.wait().unwrap();
     });
 }
+
+#[test]
+fn its_callbacks_are_shown_how_far_it_is_when_it_sleeps_and_that_it_is_paused() {
+    within_deadline(|| {
+        let never = Duration::from_secs(24 * 3600);
+        let pool = Arc::new(ThreadPoolExecutor::builder().max_workers(1).report_interval(never).build());
+        let submitter = pool.clone();
+        let outer = pool.spawn(move |_| {
+            let mut group = TaskGroup::new();
+            let (handle, shown) = (group.handle(), Arc::new(AtomicUsize::new(0)));
+            let (pausing, seen) = (handle.clone(), shown.clone());
+            let task = submitter.spawn(move |progress| {
+                (0..3).try_for_each(|_| progress.update(1))?;
+                progress.sleep(Duration::from_millis(1))?;
+                let seen = seen.load(Ordering::SeqCst);
+                progress.update(1)?;
+                pausing.pause();
+                // Until the callback resumes it.
+                progress.check()?;
+                Ok(seen)
+            });
+            group.add(task.on_progress(move |_, new| {
+                shown.store(usize::try_from(new.n).unwrap(), Ordering::SeqCst);
+                if new.status == Status::Paused {
+                    handle.resume();
+                }
+            }));
+            Ok(group.join().wait()?)
+        });
+        assert_eq!(outer.wait().unwrap(), [3]);
+    });
+}

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use progress_executor::{
-    ExecutorExt, Launcher, ProcessPoolBuilder, ProcessPoolExecutor, ProgressFuture, Status, TaskError, TaskResult,
-    Updater, WorkerExit, WorkersStatus,
+    Executor, ExecutorExt, Launcher, ProcessPoolBuilder, ProcessPoolExecutor, ProgressFuture, Status, TaskError,
+    TaskErrorKind, TaskResult, ThreadPoolExecutor, Updater, WorkerExit, WorkersStatus,
 };
 use rustix::process::Signal;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -43,6 +43,10 @@ pub(crate) fn say((): (), _: &Updater) -> TaskResult<()> {
     println!("said on standard output");
     eprintln!("said on standard error");
     Ok(())
+}
+
+pub(crate) fn exit_with(code: i32, _: &Updater) -> TaskResult<()> {
+    process::exit(code)
 }
 
 fn builder(launcher: Launcher) -> ProcessPoolBuilder {
@@ -98,6 +102,19 @@ fn placeholders_say_which_worker_this_is() {
 fn an_unknown_placeholder_is_an_error_of_build() {
     let error = builder(Launcher::command(["srun", "-w{node}"])).build().unwrap_err().to_string();
     assert!(error.contains("`{node}`") && error.contains("{index}, {count}, {host} and {attempt}"), "{error}");
+}
+
+#[test]
+fn what_is_set_of_an_empty_launcher_changes_nothing() {
+    within_deadline(|| {
+        let empty: Launcher = " ".parse().unwrap();
+        let whole = Duration::from_secs(3600);
+        let idle =
+            empty.program("/is/not/{there}").hosts(["nowhere"]).start_timeout(Duration::ZERO).lifetime(whole, whole);
+        #[cfg(feature = "cluster")]
+        let idle = idle.listen(["nowhere"]).key_file("/is/not/there");
+        assert_eq!(pool(idle).submit(count, 7).wait().unwrap(), 7);
+    });
 }
 
 #[test]
@@ -306,6 +323,21 @@ fn a_worker_that_is_killed_costs_its_task_and_its_place_is_named() {
             assert!(error.source().unwrap().to_string().contains("its launcher, `"), "{error:#}");
             assert_eq!(pool.submit(count, 7).wait().unwrap(), 7);
             assert_eq!(pool.workers().lost, 1);
+        }
+    });
+}
+
+/// Shells and launchers report a signal as 128 and its number.
+#[test]
+fn an_exit_code_is_taken_for_a_signal_only_where_a_launcher_reports_it() {
+    within_deadline(|| {
+        for (launcher, expected) in [
+            (Launcher::default(), WorkerExit::Code(130)),
+            (Launcher::command(["env"]), WorkerExit::Code(130)),
+            (script("\"$@\"; exit $?"), WorkerExit::Signal(2)),
+        ] {
+            let error = pool(launcher).submit(exit_with, 130).wait().unwrap_err();
+            assert_eq!(error.kind(), &TaskErrorKind::WorkerLost(expected), "{error:#}");
         }
     });
 }
@@ -623,6 +655,29 @@ fn program_whose_workers_never_come() {
 
 // What else a pool does.
 
+/// Nothing follows a colon.
+#[test]
+fn the_error_of_a_task_that_was_cancelled_before_it_began_is_whole() {
+    within_deadline(|| {
+        let executors: [Box<dyn Executor>; 3] = [
+            Box::new(pool(Launcher::command(["env"]))),
+            Box::new(ProcessPoolExecutor::new(1).unwrap()),
+            Box::new(ThreadPoolExecutor::new(1)),
+        ];
+        for executor in executors {
+            executor.submit(count, 1).wait().unwrap();
+            for _ in 0..100 {
+                let task = executor.submit(count, 1);
+                task.pause();
+                task.cancel();
+                let Err(error) = task.wait() else { continue };
+                let text = format!("{error:#}");
+                assert!(error.is_cancelled() && !text.ends_with(": "), "{text}");
+            }
+        }
+    });
+}
+
 #[test]
 fn tasks_of_a_suspended_pool_make_no_progress() {
     within_deadline(|| {
@@ -680,6 +735,20 @@ fn a_worker_whose_time_is_over_once_it_is_ready_is_an_error() {
         gate.remove();
         let error = format!("{:#}", task.wait().unwrap_err());
         assert!(error.contains("hold`") && error.contains("its `lifetime`"), "{error}");
+    });
+}
+
+/// They share what they read and write with the worker, and wait there.
+#[test]
+fn other_programs_of_a_launcher_may_pass_on_what_is_said() {
+    within_deadline(|| {
+        for launcher in [script("cat | \"$@\""), script("\"$@\" | cat"), script("cat | cat | \"$@\" | cat")] {
+            let pool = pool(launcher);
+            let worker = pool.submit(process_id, ()).wait().unwrap();
+            for _ in 0..10 {
+                assert_eq!(pool.submit(process_id, ()).wait().unwrap(), worker);
+            }
+        }
     });
 }
 

@@ -55,7 +55,8 @@ use crashes::{
     echo_bytes, echo_picky, echo_texts, initialize, open_files, process_id, repeat, spring, spring_later, talk_and_die,
     talk_much,
 };
-use launched::{directory, length, say, slow_down, variable};
+use group_bars::say_the_same;
+use launched::{directory, exit_with, length, say, slow_down, variable};
 use limits::{check_later, see_the_deadline_move};
 use odd_code::{deepen, fail_oddly, is_list, name_of, panic_oddly, turn_round};
 use partial::take_a_part;
@@ -64,7 +65,7 @@ use processes::{
     spin_with_a_child, spin_with_a_message, surroundings,
 };
 use retries::{announce_and_hold, announce_and_listen, burn, burn_and_sum, burn_slowly, succeed_elsewhere};
-use silence::{exit_and_leave_a_child, leave_a_child_behind, print_without_an_end, thread_name};
+use silence::{exit_and_leave_a_child, leave_a_child_behind, print_and_stay, print_without_an_end, thread_name};
 use support::{count, tick_forever};
 use suspended::notice_and_stay;
 use wrapped::{explode, wrap_in};
@@ -99,6 +100,7 @@ progress_executor::test_worker!(
     echo_texts,
     explode,
     exit_and_leave_a_child,
+    exit_with,
     fail,
     fail_oddly,
     fail_when_cancelled,
@@ -118,6 +120,7 @@ progress_executor::test_worker!(
     notice_and_stay,
     open_files,
     overrun,
+    print_and_stay,
     print_without_an_end,
     is_list,
     panic_oddly,
@@ -126,6 +129,7 @@ progress_executor::test_worker!(
     repeat,
     say_cancelled,
     say,
+    say_the_same,
     see_the_deadline_move,
     succeed_elsewhere,
     set_a_message,

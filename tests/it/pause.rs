@@ -3,6 +3,7 @@
 use std::mem;
 use std::sync::mpsc;
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use progress_executor::{
@@ -10,7 +11,7 @@ use progress_executor::{
     executor_fn,
 };
 
-use crate::support::{Hand, busy_pool, eventually, gate, let_another_task_run, within_deadline};
+use crate::support::{Hand, busy_pool, eventually, gate, let_another_task_run, with_time_enough, within_deadline};
 
 /// A task that was paused in the queue of a busy pool, and whose turn has come since.
 fn held_task() -> (ThreadPoolExecutor, ProgressFuture<u32>) {
@@ -155,9 +156,22 @@ fn observers_see_pausing_and_resuming() {
 fn a_task_paused_while_it_sleeps_waits_until_it_is_resumed() {
     within_deadline(|| {
         let executor = ThreadPoolExecutor::new(1);
-        let task = executor.spawn(|progress| Ok(progress.sleep(Duration::from_millis(1))?));
-        task.pause();
-        eventually("the task waits", || matches!(task.progress().status, Status::Paused | Status::Finished));
+        // Again if it has slept enough before it was paused.
+        let task = with_time_enough(Duration::from_millis(20), |time| {
+            let task = executor.spawn(move |progress| {
+                progress.update(1)?;
+                Ok(progress.sleep(time)?)
+            });
+            eventually("it is about to sleep", || task.progress().n == 1);
+            task.pause();
+            eventually("it waits, or has slept enough", || {
+                matches!(task.progress().status, Status::Paused | Status::Finished)
+            });
+            // By now it would have slept enough.
+            thread::sleep(2 * time);
+            (!task.is_done()).then_some(task)
+        });
+        assert_eq!(task.progress().status, Status::Paused);
         task.resume();
         task.wait().unwrap();
     });
@@ -189,7 +203,7 @@ fn a_job_that_is_paused_gives_its_thread_back_when_it_is_cancelled() {
                     barrier.pass();
                     job.run();
                 };
-                send.send(std::thread::spawn(run)).unwrap();
+                send.send(thread::spawn(run)).unwrap();
             });
             let task = executor.submit(|n: u32, _: &Updater| Ok(n), 7);
             task.pause();
@@ -199,7 +213,7 @@ fn a_job_that_is_paused_gives_its_thread_back_when_it_is_cancelled() {
             // The thread is on its way into the wait, or in it: either way it must end. On a busy machine, each of these takes
             // its time.
             for _ in 0..round % 10 {
-                std::thread::yield_now();
+                thread::yield_now();
             }
             if round % 2 == 0 {
                 drop(task);
@@ -220,8 +234,9 @@ fn a_job_that_is_paused_blocks_the_thread_that_runs_it() {
         let executor = executor_fn(move |job: Job| send.lock().unwrap().send(job).unwrap());
         let task = executor.submit(|n: u32, _: &Updater| Ok(n), 7);
         task.pause();
-        let thread = std::thread::spawn(move || jobs.recv().unwrap().run());
-        assert!(!task.is_done());
+        let thread = thread::spawn(move || jobs.recv().unwrap().run());
+        let_another_task_run();
+        assert!(!task.is_done() && !thread.is_finished());
         task.resume();
         thread.join().unwrap();
         assert_eq!(task.wait().unwrap(), 7);

@@ -19,10 +19,12 @@ use progress_executor::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bars::Log;
-use crate::contract::{count_forever, crash, echo, fail};
+use crate::contract::{check_for, count_forever, crash, echo, fail, never_stalls};
 use crate::crashes::process_id;
+use crate::launched::slow_down;
 use crate::silence::{leave_a_child, print_without_an_end, stop};
 use crate::support::{Hand, NewFile, count, eventually, has_process, within_deadline};
+use crate::threads::check_shutdown_while_cancelling;
 
 // The tasks.
 
@@ -171,6 +173,32 @@ pub(crate) fn sorted_lines(file: &NewFile) -> Vec<u32> {
 }
 
 // Cancellation.
+
+#[test]
+fn a_task_does_not_stall_while_the_program_decodes_the_output_of_another() {
+    within_deadline(|| {
+        let executor = ProcessPoolExecutor::new(2).unwrap();
+        never_stalls(|input, limit| {
+            let task = executor.task(check_for, input).stall_timeout(limit).submit();
+            eventually("it runs", || task.progress().status == Status::Running);
+            let slow = executor.submit(slow_down, 2 * limit);
+            thread::spawn(move || slow.wait());
+            task
+        });
+    });
+}
+
+#[test]
+fn shutdown_waits_for_tasks_that_another_thread_cancels() {
+    within_deadline(|| {
+        let (executor, file) = (ProcessPoolExecutor::new(1).unwrap(), NewFile::new());
+        let busy = executor.submit(hold, file.path());
+        eventually("it runs", || busy.progress().status == Status::Running);
+        let tasks = [executor.submit(count, 1), executor.submit(count, 1)];
+        check_shutdown_while_cancelling(tasks, || file.remove(), || executor.shutdown());
+        busy.wait().unwrap();
+    });
+}
 
 #[test]
 fn a_task_that_never_listens_is_killed_after_the_grace() {

@@ -114,7 +114,7 @@ fn a_cancelled_iterator_gives_no_part_for_the_whole() {
 }
 
 #[test]
-fn a_cancelled_iterator_tells_each_thread_once_and_ends() {
+fn a_cancelled_iterator_tells_each_piece_once_and_ends() {
     let (errors, visited) = cancelled_midway(|items, visit| {
         let errors = AtomicUsize::new(0);
         items.for_each(|n| match n {

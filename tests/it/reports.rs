@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use async_channel::Receiver;
-use progress_executor::{ProgressState, Status, ThreadPoolExecutor};
+use progress_executor::{Executor, ExecutorExt, ProcessPoolExecutor, ProgressState, Status, ThreadPoolExecutor};
 
-use crate::support::{Hand, eventually, gate, within_deadline};
+use crate::support::{Hand, count, eventually, gate, within_deadline};
 
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -39,18 +39,22 @@ fn the_first_change_is_shown_at_once() {
 
 #[test]
 fn there_is_one_report_per_interval() {
-    shows_the_first_and_the_last_only(NEVER);
-    shows_the_first_and_the_last_only(Duration::MAX);
+    for interval in [NEVER, Duration::MAX] {
+        shows_the_first_and_the_last_only(&pool(interval), 0);
+        let processes = || ProcessPoolExecutor::builder().max_workers(1).report_interval(interval);
+        let pools = [
+            processes().build(),
+            processes().without_shared_memory().build(),
+            processes().launcher("env".parse().unwrap()).build(),
+        ];
+        // Its start, and what it had counted when its worker was asked for more, are shown as well.
+        pools.into_iter().for_each(|pool| shows_the_first_and_the_last_only(&pool.unwrap(), 3));
+    }
 }
 
-fn shows_the_first_and_the_last_only(report_interval: Duration) {
+fn shows_the_first_and_the_last_only(executor: &dyn Executor, more: usize) {
+    let task = executor.submit(count, 100_000);
     within_deadline(move || {
-        let task = pool(report_interval).spawn(|progress| {
-            for step in progress.iter(0..100_000) {
-                step?;
-            }
-            Ok(())
-        });
         let updates = task.updates();
         let reader = std::thread::spawn(move || {
             let mut states = Vec::new();
@@ -62,7 +66,7 @@ fn shows_the_first_and_the_last_only(report_interval: Duration) {
         task.wait().unwrap();
         let states = reader.join().unwrap();
         // The current state, the first change, and the last state; no second change within the interval.
-        assert!(states.len() <= 3, "{states:?}");
+        assert!(states.len() <= 3 + more, "{states:?}");
         assert_eq!(states.last().unwrap().n, 100_000);
     });
 }

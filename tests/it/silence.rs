@@ -33,6 +33,14 @@ pub(crate) fn print_without_an_end(text: String, _: &Updater) -> TaskResult<()> 
     Ok(())
 }
 
+pub(crate) fn print_and_stay(text: String, progress: &Updater) -> TaskResult<()> {
+    print!("{text}");
+    progress.set_message("printed");
+    loop {
+        thread::park();
+    }
+}
+
 /// Ends the worker, but leaves a process behind that has everything the worker had.
 pub(crate) fn exit_and_leave_a_child(log: PathBuf, progress: &Updater) -> TaskResult<()> {
     progress.set_counts(3, 10)?;
@@ -301,7 +309,19 @@ fn what_a_task_prints_without_a_newline_appears() {
     within_deadline(|| {
         let said = run_program("program_whose_task_prints", "");
         assert!(said.contains("dots ...."), "{said}");
+        let said = run_program("program_that_leaves_its_task_printing", "");
+        assert!(said.contains("dots ...."), "{said}");
     });
+}
+
+#[test]
+fn program_that_leaves_its_task_printing() {
+    if is_run_as("program_that_leaves_its_task_printing") {
+        let pool = ProcessPoolExecutor::new(1).unwrap();
+        let task = pool.submit(print_and_stay, "dots ....".into());
+        eventually("it has printed", || task.progress().message.is_some());
+        process::exit(0);
+    }
 }
 
 #[test]
@@ -321,6 +341,33 @@ fn a_limit_on_the_size_of_files_does_no_harm() {
             run_program("program_with_a_pool", &format!("ulimit -f {limit};"));
         }
     });
+}
+
+/// As by a build while it runs.
+#[test]
+fn a_program_whose_file_is_replaced_has_workers_of_its_own() {
+    within_deadline(|| {
+        let file = NewFile::new();
+        let path = file.path();
+        let path = path.display();
+        run_program(
+            "program_whose_file_is_replaced",
+            &format!("rm {path}; cp \"$0\" {path}; set -- {path} \"$@\"; exec \"$@\";"),
+        );
+    });
+}
+
+#[test]
+fn program_whose_file_is_replaced() {
+    if is_run_as("program_whose_file_is_replaced") {
+        let program = std::env::current_exe().unwrap();
+        let serves = || ProcessPoolExecutor::new(1).unwrap().submit(count, 7).wait().unwrap() == 7;
+        let other = NewFile::new();
+        fs::rename(other.path(), &program).unwrap();
+        assert!(serves());
+        fs::remove_file(&program).unwrap();
+        assert!(serves());
+    }
 }
 
 /// Here `/proc/self/exe` is the loader, not the program.

@@ -1,11 +1,12 @@
 //! The executor without threads.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::Poll;
 use std::thread;
 
 use progress_executor::{Status, SyncExecutor, TaskErrorKind};
 
-use crate::support::within_deadline;
+use crate::support::{Hand, within_deadline};
 
 #[test]
 fn every_update_reaches_the_callbacks_in_order() {
@@ -83,6 +84,14 @@ fn detaching_runs_the_task() {
 }
 
 #[test]
+fn detaching_shows_every_change() {
+    let (send, seen) = mpsc::channel();
+    let task = SyncExecutor::new().spawn(|progress| Ok(progress.update(1)?));
+    task.on_progress(move |_, new| _ = send.send((new.n, new.status))).detach();
+    assert_eq!(seen.iter().last(), Some((1, Status::Finished)));
+}
+
+#[test]
 fn a_task_outlives_its_executor() {
     let executor = SyncExecutor::new();
     let task = executor.spawn(|_| Ok(1));
@@ -122,10 +131,10 @@ fn shutdown_waits_for_a_task_that_runs_elsewhere() {
         });
         let runner = thread::spawn(move || task.wait().unwrap());
         gate.wait();
-        let waiting = executor.clone();
-        let shutdown = thread::spawn(move || waiting.shutdown().wait());
+        let (mut shutdown, hand) = (executor.shutdown(), Hand::new());
+        assert_eq!(hand.poll(&mut shutdown), Poll::Pending);
         gate.open();
-        shutdown.join().unwrap();
+        shutdown.wait();
         assert_eq!(runner.join().unwrap(), 1);
     });
 }

