@@ -20,7 +20,7 @@ fn main() {
     measure_ages("10 changes a second", RARELY, None);
     measure_ages("10 changes a second, each shown", RARELY, Some(Duration::ZERO));
 
-    println!("\n{:<40} {:>12} {:>12}", "a progress call, by receivers", "mean ns", "longest µs");
+    println!("\n{:<40} {:>12} {:>12}", "a call and a look at the clock, by receivers", "mean ns", "longest µs");
     for receivers in [0, 1, 100, 10_000] {
         measure_calls(receivers);
     }

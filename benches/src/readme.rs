@@ -19,11 +19,11 @@ const TEMPLATE: &str = "\
 | a task in a `TaskGroup` of 100,000 (in `FuturesUnordered`) | {a task of 100,000 > TaskGroup, as a stream}; with updates {a task of 100,000 > TaskGroup, with updates} | tokio `JoinSet` {a task of 100,000 > tokio JoinSet} |
 | submit to a worker process and `wait()`, back to back (a pair of sockets) | {process round trip back to back > ours, wait()}; awaited by smol {process round trip back to back > ours, smol} | ipc-channel {process round trip back to back > ipc-channel}, procspawn {process round trip back to back > procspawn} |
 | the same, after 2 ms of rest | {process round trip after 2 ms > ours, wait()}; smol {process round trip after 2 ms > ours, smol} | ipc-channel {process round trip after 2 ms > ipc-channel}, procspawn {process round trip after 2 ms > procspawn} |
-| one of 20,000 tasks in flight on one worker process | {one of 20 000 tasks in flight > ours > time} | ipc-channel {one of 20 000 tasks in flight > ipc-channel > time}, procspawn {one of 20 000 tasks in flight > procspawn, of 200 > time} |
+| one of 20,000 tasks in flight on one worker process | {one of 20 000 tasks in flight > ours > time} | ipc-channel {one of 20 000 tasks in flight > ipc-channel > time}, procspawn, of 200 tasks, {one of 20 000 tasks in flight > procspawn, of 200 > time} |
 | a small input of a map over two worker processes | {a small input, on processes > map, by itself > time}; `chunks(1000)` {a small input, on processes > map, chunks(1000) > time} | Python's `Pool.map`, 1,000 at a time, {a small input, on processes > Python Pool.map, chunksize 1000 > time} |
 | 1 MB to a worker process and back (a pair of sockets) | {1 MB there and back > ours} | ipc-channel {1 MB there and back > ipc-channel, bytes}, procspawn {1 MB there and back > procspawn, ByteBuf} |
 | a worker process started, and its first result (this program started) | {start of a process > ours, first task} | procspawn {start of a process > procspawn, first task} |
-| a progress call in a worker process, observed in the program (not observed) | {a progress call, of 5 000 > receiver, callback and bar} | |
+| a microsecond of work and a progress call in a worker process, observed (not observed) | {a progress call, of 5 000 > receiver, callback and bar} | |
 | from `cancel()` of a task in a worker process to resumed (`kill` and `wait`) | {from cancel to resumed, processes > ours}; just started {from cancel to resumed, processes > ours, task has just started} | |
 ";
 

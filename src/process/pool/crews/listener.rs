@@ -13,6 +13,7 @@ use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
 use crate::process::pool::crews::handshakes::{CAPACITY, HandshakeId, Handshakes, Step};
+use crate::process::pool::launch::start_error::missing;
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::protocol::descriptor::above_standard;
 use crate::process::protocol::link::Link;
@@ -28,8 +29,9 @@ pub(crate) struct Listener {
     handshakes: Handshakes,
     streams: HashMap<HandshakeId, TcpStream>,
     next_handshake: HandshakeId,
-    /// Whether a connection could not be accepted, as for lack of descriptors.
-    is_short: bool,
+    /// Why a connection could not be accepted, as for lack of descriptors: it goes on waiting.
+    shortage: Option<io::Error>,
+    has_complained: bool,
     /// Whether the driver is woken when something connects.
     is_listening: bool,
     poller: Arc<Poller>,
@@ -75,7 +77,8 @@ impl Listener {
             handshakes: Handshakes::default(),
             streams: HashMap::new(),
             next_handshake: 0,
-            is_short: false,
+            shortage: None,
+            has_complained: false,
             is_listening: false,
             poller,
         })
@@ -103,7 +106,14 @@ impl Listener {
     /// Whether to [serve](Self::serve) again soon, even if the driver is not woken: there are handshakes, whose time is
     /// limited, or connections that could not be accepted.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.is_short || !self.handshakes.is_empty()
+        self.shortage.is_some() || !self.handshakes.is_empty()
+    }
+
+    /// Why connections are not accepted, if they are not. Returns it once.
+    pub(crate) fn complaint(&mut self) -> Option<String> {
+        let error = self.shortage.as_ref().filter(|_| !self.has_complained)?;
+        self.has_complained = true;
+        Some(missing(error).map_or_else(|| error.to_string(), str::to_owned))
     }
 
     pub(crate) fn expect(&mut self, terms: Terms, count: usize) {
@@ -130,21 +140,21 @@ impl Listener {
             }
         }
         // The driver need not be woken for connections that there is no room for.
-        self.listen(self.handshakes.has_room() && !self.is_short);
+        self.listen(self.handshakes.has_room() && self.shortage.is_none());
         connected
     }
 
     /// Accepts connections as far as there is room. Returns whether there was one.
     fn accept(&mut self) -> bool {
         let before = self.next_handshake;
-        self.is_short = false;
+        self.shortage = None;
         for listener in &self.sockets {
             while self.handshakes.has_room() {
                 let stream = match listener.accept() {
                     Ok((stream, _)) => stream,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
-                        // Such as a lack of descriptors: the connection goes on waiting.
-                        self.is_short |= error.kind() != io::ErrorKind::WouldBlock;
+                        self.shortage = Some(error);
                         break;
                     }
                 };

@@ -228,7 +228,11 @@ impl Driver {
     }
 
     pub(super) fn serve_listener(&mut self) {
-        let connected = self.crews.listener.as_mut().map(Listener::serve).unwrap_or_default();
+        let Some(listener) = &mut self.crews.listener else { return };
+        let (connected, complaint) = (listener.serve(), listener.complaint());
+        if let Some(why) = complaint {
+            self.pool.say(&format!("progress-executor: workers that connect cannot be let in: {why}"));
+        }
         for connected in connected {
             self.admit_connected(connected);
         }
