@@ -43,7 +43,7 @@ pub(crate) fn watch(task: &TaskRef) {
 fn begin_to_watch(task: &TaskRef) {
     transitions::forget_watchdog(&task.core);
     let now = Instant::now();
-    let Some(due) = Limited(task.clone()).fire(now, now) else { return };
+    let Some(due) = look(task, now, now) else { return };
     let scheduled = SHORTAGE.outlast(shortage::of_threads, || TIMER.schedule(due, Box::new(Limited(task.clone()))));
     match scheduled {
         Ok(watchdog) => task.core.details().watchdog.store(watchdog.to_bits(), Ordering::Release),
@@ -58,31 +58,35 @@ fn begin_to_watch(task: &TaskRef) {
 
 impl Timed for Limited {
     fn fire(&mut self, due: Instant, now: Instant) -> Option<Instant> {
-        let Self(task) = self;
-        let (core, word) = (&task.core, task.core.state.load());
-        let limits = core.existing_details().map(|details| details.limits).filter(|_| word & state::ENDED == 0)?;
-        let stands_still = core.details().totals().standstill.since.is_some();
-        let is_running = word & state::RUNNING != 0 && word & state::HALTED == 0 && !stands_still;
-        let lateness = now.saturating_duration_since(due);
-        let was_stopped = lateness > TOLERANCE.max(limits.shortest() / 8);
-        if !is_running {
-            // Its other limits are watched again when it starts or goes on.
-            return look_at_waiting(task, limits.deadline?, now);
-        }
-        if lateness > TOLERANCE {
-            core.exclude(lateness);
-        }
-        let silence = limits.stall_timeout.map(|_| task.silence());
-        if was_stopped {
-            // Its answer may be on the way. The shortest of its limits decides when to look again.
-            let eighth = limits.shortest() / 8;
-            let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(now));
-            return now.checked_add(left.map_or(eighth, |left| left.min(eighth)).max(FIRST));
-        }
-        let excluded = core.details().totals().standstill.total;
-        let elapsed = Duration::from_nanos(core.running_for().saturating_sub(excluded));
-        look_at_running(task, limits, elapsed, silence, now)
+        look(&self.0, due, now)
     }
+}
+
+/// Returns when to look again, if one of the limits can still pass.
+fn look(task: &TaskRef, due: Instant, now: Instant) -> Option<Instant> {
+    let (core, word) = (&task.core, task.core.state.load());
+    let limits = core.existing_details().map(|details| details.limits).filter(|_| word & state::ENDED == 0)?;
+    let stands_still = core.details().totals().standstill.since.is_some();
+    let is_running = word & state::RUNNING != 0 && word & state::HALTED == 0 && !stands_still;
+    if !is_running {
+        // Its other limits are watched again when it starts or goes on.
+        return look_at_waiting(task, limits.deadline?, now);
+    }
+    let lateness = now.saturating_duration_since(due);
+    if lateness > TOLERANCE {
+        core.exclude(lateness);
+    }
+    let silence = limits.stall_timeout.map(|_| task.silence());
+    if lateness > TOLERANCE.max(limits.shortest() / 8) {
+        // The program was stopped, and the answer of the task may be on the way. The shortest of its limits decides when to look
+        // again.
+        let eighth = limits.shortest() / 8;
+        let left = limits.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        return now.checked_add(left.map_or(eighth, |left| left.min(eighth)).max(FIRST));
+    }
+    let excluded = core.details().totals().standstill.total;
+    let elapsed = Duration::from_nanos(core.running_for().saturating_sub(excluded));
+    look_at_running(task, limits, elapsed, silence, now)
 }
 
 /// Returns when to look again, unless the deadline has passed. That is a point in time, so a look that comes late judges as

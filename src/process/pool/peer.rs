@@ -116,8 +116,7 @@ impl Peer {
         }
     }
 
-    /// Kills it. A launched worker may take a while to end, as its launcher has to end it. A launcher whose worker is
-    /// gone is about to end anyway, and to report how the worker ended, which a signal could cut short.
+    /// Kills it. A launched worker may take a while to end, as its launcher has to end it.
     pub(super) fn kill(&mut self) {
         if let Process::Worker { child, .. } = &self.process {
             self.stopped = child.stopped();
@@ -125,7 +124,9 @@ impl Peer {
             return;
         }
         self.channel.close_output();
-        if !self.is_severed || self.fault.is_some() {
+        // A launcher whose worker is gone reports how that has ended, which a signal could cut short.
+        let is_about_to_end = self.is_severed && self.fault.is_none();
+        if !is_about_to_end {
             self.ask_to_end();
         }
     }
