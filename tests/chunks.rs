@@ -389,7 +389,7 @@ fn a_paused_chunk_waits_before_its_next_input() {
 fn a_handle_keeps_neither_inputs_nor_outputs_of_a_map_that_is_gone() {
     within_deadline(|| {
         for is_ordered in [true, false] {
-            let (executor, (gate, barrier)) = (ThreadPoolExecutor::new(1), gate());
+            let ((executor, worker), (gate, barrier)) = (busy_pool(), gate());
             let value = Arc::new(());
             let (inputs, barrier) = (vec![value.clone(); 6], Mutex::new(barrier));
             // The second input waits, so that there is one outcome that nobody has taken.
@@ -403,6 +403,7 @@ fn a_handle_keeps_neither_inputs_nor_outputs_of_a_map_that_is_gone() {
             let map = executor.map(work, inputs).chunks(3).buffer(2);
             let mut map = if is_ordered { map } else { map.unordered() };
             assert!(map.next().now_or_never().is_none());
+            worker.open();
             gate.wait();
             let handle = map.handle();
             drop(map);

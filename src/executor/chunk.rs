@@ -322,12 +322,13 @@ impl<I, O> Chunk<I, O> {
         }
     }
 
-    /// The map is gone: drops all that only the map needs. Handles of it may keep the chunk.
+    /// The map is gone: drops what only the map needs. Handles of it may keep the chunk.
     pub(crate) fn abandon(&self) {
         self.outcomes.close();
         let references = mem::take(&mut *lock(&self.references));
+        let unencodable = mem::take(&mut *lock(&self.unencodable));
         let end = lock(&self.end).take();
-        drop((references, end));
+        drop_quietly((references, unencodable, end));
     }
 }
 

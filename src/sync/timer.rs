@@ -168,6 +168,8 @@ impl Timer {
                     idle_since = None;
                     due - now
                 }
+                // An entry that fires on another thread may be due again.
+                None if !schedule.entries.is_empty() => LINGER,
                 None => match LINGER.checked_sub(now - *idle_since.get_or_insert(now)) {
                     Some(left) if !left.is_zero() => left,
                     _ => {

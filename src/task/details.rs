@@ -56,9 +56,9 @@ pub(crate) trait Owner: Send + Sync + UnwindSafe + RefUnwindSafe {
     fn look(&self, _process: u32, _task: TaskId) -> Option<Record> {
         None
     }
-    /// The time of the clock until which all that other processes have said of the tasks is known, unless that is now: what they
-    /// have said since may wait for something else to be done, such as the decoding of an output.
-    fn heard_until(&self) -> Option<u64> {
+    /// The time of the clock until which all that another process has said of a task is known, unless that is now: what it has said
+    /// since may wait for something else to be done, such as the decoding of an output.
+    fn heard_until(&self, _task: TaskId) -> Option<u64> {
         None
     }
     /// If the process of this number was stopped by a signal: an error that says so.

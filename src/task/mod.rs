@@ -151,7 +151,7 @@ impl Task<dyn Body> {
     /// Returns for how long, at least, the task has made no progress call, and asks for the next call to be noted. What is not
     /// known yet does not count as silence.
     pub(crate) fn silence(&self) -> Duration {
-        let heard_until = self.owner().and_then(|owner| owner.heard_until());
+        let heard_until = self.owner().and_then(|owner| owner.heard_until(self.core.id()));
         let silence = self.core.silent_until(heard_until.unwrap_or_else(clock::now));
         if silence.is_none() && self.core.probe() {
             self.tell_owner();

@@ -210,10 +210,16 @@ pub(crate) fn change(task: &TaskRef) {
     }
 }
 
-/// Shows what has changed at once, since the thread that shows it to the callbacks is about to wait.
-pub(crate) fn before_waiting(task: &TaskRef) {
-    if task.core.state.load() & state::OBSERVED != 0 {
-        show(task, task.core.details().reports(), Instant::now());
+/// Shows what has changed, since the thread that shows it to the callbacks is about to wait, unless it will be back by the time at
+/// which that is due.
+pub(crate) fn before_waiting(task: &TaskRef, until: Option<Instant>) {
+    if task.core.state.load() & state::OBSERVED == 0 {
+        return;
+    }
+    let reports = task.core.details().reports();
+    let is_back = reports.next_due().zip(until).is_some_and(|(due, until)| until <= due);
+    if !is_back {
+        show(task, reports, Instant::now());
     }
 }
 

@@ -102,8 +102,8 @@ struct Intake {
     is_closed: bool,
     /// How many tasks had [ended in a queue](transitions::left_behind) when this one was swept last.
     left_behind: usize,
-    /// How many callers are cancelling tasks that were waiting.
-    cancelling: usize,
+    /// How many threads are ending tasks that were waiting, or wait for others that do.
+    ending: usize,
 }
 
 /// Tasks that a thread has had in its hands, and which other threads are ending or running: no shutdown is over before.
@@ -335,7 +335,8 @@ impl Pool {
         if self.waiting() == 0 && !intake.is_closed {
             intake.looking += 1;
             drop(intake);
-            unsettled.let_go(worker.job().take());
+            let before = worker.job().take();
+            unsettled.let_go(before);
             spin.spin_until(|| self.waiting() > 0);
             intake = self.intake.lock();
             intake.looking -= 1;
@@ -354,19 +355,21 @@ impl Pool {
                 continue;
             }
             if intake.is_closed {
-                if let Some(task) = unsettled.next() {
-                    drop(intake);
-                    task.core.wait_until(|word| word & state::ENDED != 0, None);
-                    intake = self.intake.lock();
-                    continue;
-                }
                 intake.threads -= 1;
-                drop(intake);
-                self.waiting.wake_all();
+                self.leave(intake, unsettled);
                 return None;
             }
             intake = Self::sleep(intake, worker);
         }
+    }
+
+    /// The end of a thread, which has left what it had in its hands to others: these are waited for.
+    fn leave(&self, mut intake: MutexGuard<'_, Intake>, unsettled: &mut Unsettled) {
+        intake.ending += 1;
+        drop(intake);
+        mem::take(&mut unsettled.0).iter().for_each(|task| task.core.wait_until(|word| word & state::ENDED != 0, None));
+        self.intake.lock().ending -= 1;
+        self.waiting.wake_all();
     }
 
     /// Takes the first job for a worker, and makes the others ready if there are many.
@@ -454,14 +457,14 @@ impl Pool {
         waiting.extend(mem::take(&mut intake.held).into_values());
         let running = intake.workers.iter().filter_map(|worker| worker.job().as_ref().map(|job| job.task().clone()));
         let running: Vec<TaskRef> = running.chain(intake.helped.iter().cloned()).collect();
-        intake.cancelling += 1;
+        intake.ending += 1;
         drop(intake);
         let tasks = waiting.iter().map(Job::task).chain(&running).cloned();
         let cancellations = transitions::request_cancel_all(tasks, CancelCause::Shutdown);
         drop(standstill);
         cancellations.carry_out();
         drop((waiting, running));
-        self.intake.lock().cancelling -= 1;
+        self.intake.lock().ending -= 1;
         self.waiting.wake_all();
     }
 }
@@ -503,10 +506,6 @@ impl Unsettled {
         }
         self.0.push(job.task().clone());
     }
-
-    fn next(&mut self) -> Option<TaskRef> {
-        self.0.pop()
-    }
 }
 
 impl Owner for Pool {
@@ -527,7 +526,7 @@ impl Owner for Pool {
 impl Drain for Pool {
     fn drain(&self) -> bool {
         let intake = self.intake.lock();
-        let is_idle = intake.threads == 0 && intake.cancelling == 0 && self.waiting() == 0 && intake.held.is_empty();
+        let is_idle = intake.threads == 0 && intake.ending == 0 && self.waiting() == 0 && intake.held.is_empty();
         intake.is_closed && is_idle
     }
 

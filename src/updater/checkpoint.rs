@@ -128,10 +128,11 @@ fn own_callbacks(context: &Context) -> Option<&Callbacks<ProgressState>> {
     (*polling_thread == thread::current().id()).then_some(&**callbacks)
 }
 
-/// Called before this thread waits within a progress call: nothing else would call the callbacks meanwhile.
-fn show_before_waiting(task: &TaskRef, context: &Context) {
+/// Called before this thread waits within a progress call, perhaps until a known time: nothing else would call the callbacks
+/// meanwhile.
+fn show_before_waiting(task: &TaskRef, context: &Context, until: Option<Instant>) {
     if own_callbacks(context).is_some() {
-        publish::before_waiting(task);
+        publish::before_waiting(task, until);
         catch_up(context);
     }
 }
@@ -161,7 +162,7 @@ fn halt(task: &TaskRef, context: &Context) {
     }
     drop(totals);
     publish::change(task);
-    show_before_waiting(task, context);
+    show_before_waiting(task, context, None);
     core.wait_until(|word| word & state::PAUSE == 0 || word & (state::CANCEL | state::ENDED) != 0, None);
     let mut totals = details.totals();
     let is_last = totals.go_on(&core.clock, clock::now());
@@ -189,7 +190,7 @@ pub(crate) fn sleep(task: &TaskRef, context: &Context, duration: Duration) -> Re
         if let Some(recorder) = context.recorder() {
             recorder.sleep(task.core.id(), duration);
         }
-        show_before_waiting(task, context);
+        show_before_waiting(task, context, deadline);
         task.core.wait_until(|word| word & state::INTERRUPT != 0, deadline);
     }
 }

@@ -127,8 +127,8 @@ fn others_are_shown_what_it_counted_before_it_fell_silent_and_that_it_is_paused(
 #[test]
 fn its_callbacks_are_shown_how_far_it_is_when_it_sleeps_and_that_it_is_paused() {
     within_deadline(|| {
-        let never = Duration::from_secs(24 * 3600);
-        let pool = Arc::new(ThreadPoolExecutor::builder().max_workers(1).report_interval(never).build());
+        let interval = Duration::from_millis(50);
+        let pool = Arc::new(ThreadPoolExecutor::builder().max_workers(1).report_interval(interval).build());
         let submitter = pool.clone();
         let outer = pool.spawn(move |_| {
             let mut group = TaskGroup::new();
@@ -136,7 +136,7 @@ fn its_callbacks_are_shown_how_far_it_is_when_it_sleeps_and_that_it_is_paused() 
             let (pausing, seen) = (handle.clone(), shown.clone());
             let task = submitter.spawn(move |progress| {
                 (0..3).try_for_each(|_| progress.update(1))?;
-                progress.sleep(Duration::from_millis(1))?;
+                progress.sleep(2 * interval)?;
                 let seen = seen.load(Ordering::SeqCst);
                 progress.update(1)?;
                 pausing.pause();

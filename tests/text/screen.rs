@@ -409,7 +409,10 @@ fn kept() {
     bars.println("logged");
     eprintln!("written again");
     bars.suspend(|| eprintln!("suspended"));
-    let others = run();
+    let mut group: TaskGroup<()> = [executor.submit(play, part())].into_iter().collect();
+    let others = group.show_bars();
+    smol::block_on(async { while group.next().await.is_some() {} });
+    others.suspend(|| drop(group));
     eprintln!("the end");
     bars.clear();
     drop((bars, others));

@@ -54,10 +54,13 @@ impl Plain {
     /// The same for a chunk of a map, whose items each have an outcome.
     pub(super) fn note_chunk_ended(&mut self, id: TaskId, name: &str, items: ItemReading, elapsed: Duration) {
         self.started.remove(&id);
-        let ended = Counted(items.ended() as u64, ["input", "inputs"]);
-        let mut line = format!("{}: ended after {ended} and {}", one_line(name), told(elapsed));
+        let ran = Counted((items.finished + items.failed) as u64, ["input", "inputs"]);
+        let mut line = match elapsed.is_zero() {
+            true => format!("{}: ended before it started", one_line(name)),
+            false => format!("{}: ended after {ran} and {}", one_line(name), told(elapsed)),
+        };
         let unfinished =
-            [(items.failed, "failed"), (items.cancelled, "were cancelled"), (items.moved, "go on elsewhere")];
+            [(items.failed, "failed"), (items.cancelled, "cancelled"), (items.moved, "to go on elsewhere")];
         for (count, how) in unfinished.into_iter().filter(|(count, _)| *count > 0) {
             line += &format!(", {count} {how}");
         }

@@ -137,9 +137,13 @@ impl Target {
 
     /// Removes what is shown, for good.
     pub(super) fn clear(&mut self) {
-        self.show(Vec::new(), true);
-        if let Self::Others(others) = self {
-            others.end(End::Clear);
+        match self {
+            Self::Terminal(block) => block.clear(),
+            Self::Others(others) => {
+                others.lines.clear();
+                others.end(End::Clear);
+            }
+            Self::Plain(_) => {}
         }
     }
 

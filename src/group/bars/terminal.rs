@@ -247,6 +247,7 @@ impl Screen {
         // Lines that have left the screen because it was made lower cannot be erased.
         let height = self.height(columns).min(rows - 1);
         self.drawn.clear();
+        self.blocks.iter_mut().for_each(|block| block.are_drawn = false);
         let erased = [ERASE_REST, NEXT_LINE].concat().repeat(height);
         up(height) + &erased + ERASE_REST + &up(height)
     }
@@ -302,13 +303,27 @@ impl Block {
         let is_left = self.terminal.leave_to_the_shell(&mut screen);
         if !lines.is_empty() {
             self.begin_anew(&mut screen);
+        } else if screen.block(self.id).is_some_and(|block| block.are_final) {
+            // There is nothing to begin with yet.
+            return true;
         }
+        self.replace(&mut screen, lines, is_left, are_last)
+    }
+
+    /// Removes what it shows, even if that is final.
+    pub(super) fn clear(&self) {
+        let mut screen = self.terminal.lock();
+        let is_left = self.terminal.leave_to_the_shell(&mut screen);
+        self.replace(&mut screen, Vec::new(), is_left, true);
+    }
+
+    fn replace(&self, screen: &mut Screen, lines: Vec<String>, is_left: bool, is_urgent: bool) -> bool {
         let Some(shown) = screen.block(self.id) else { return true };
         let before = mem::replace(&mut shown.lines, lines);
         let has_changed = before != shown.lines;
         shown.are_drawn &= !has_changed;
         screen.is_dirty |= is_left || has_changed;
-        self.terminal.draw_if_due(&mut screen, is_left || are_last || before.is_empty())
+        self.terminal.draw_if_due(screen, is_left || is_urgent || before.is_empty())
     }
 
     /// What it shows stays as it is, above what is drawn from now on; so does what was written below it, if it is the first.

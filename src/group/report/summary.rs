@@ -54,6 +54,7 @@ impl Summary {
     fn add_items(&mut self, record: &TaskRecord, items: ItemReading) {
         match record.status {
             Status::Finished => self.finished += items.left,
+            Status::Failed if is_lost(record) => self.lost += items.left,
             Status::Failed => self.failed += items.left,
             Status::Cancelled => self.cancelled += items.left,
             _ => {
@@ -130,8 +131,11 @@ impl Summary {
 
 /// A task that is not a chunk, as a single item.
 fn one_item(record: &TaskRecord) -> ItemReading {
-    let is_lost = record.status == Status::Failed && matches!(record.error(), Some(TaskErrorKind::WorkerLost(_)));
-    ItemReading { lost: is_lost.into(), ..ItemReading::of_one(record.status) }
+    ItemReading { lost: is_lost(record).into(), ..ItemReading::of_one(record.status) }
+}
+
+fn is_lost(record: &TaskRecord) -> bool {
+    record.status == Status::Failed && matches!(record.error(), Some(TaskErrorKind::WorkerLost(_)))
 }
 
 fn earlier(known: Option<u64>, moment: u64) -> Option<u64> {

@@ -91,14 +91,15 @@ impl Backlog {
         });
     }
 
-    /// The time of the clock after which everything that waits here has arrived, if anything does.
-    pub(super) fn heard_until(&self) -> Option<u64> {
+    /// The time of the clock after which all that waits here and may be of this task has arrived, if anything does. What is held is
+    /// of other tasks, and may be for long.
+    pub(super) fn heard_until(&self, task: u64) -> Option<u64> {
         if self.is_empty() {
             return None;
         }
         let queue = self.lock();
-        let since = (!queue.deferred.is_empty()).then_some(queue.since);
-        since.into_iter().chain(queue.busy_since).min()
+        let waits = queue.deferred.iter().any(|deferred| deferred.task() == Some(task) || !queue.holds(deferred));
+        waits.then_some(queue.since).into_iter().chain(queue.busy_since).min()
     }
 
     /// Takes what the resident must do next, which has arrived after the time that is returned. It [says](Self::be_done) when it
@@ -155,12 +156,18 @@ impl Backlog {
 }
 
 impl Queue {
+    /// Only what is of a task that is held: code that handles its outcome may wait for what follows from the loss of another worker.
     fn holds(&self, deferred: &Deferred) -> bool {
-        match deferred {
-            Deferred::Do(action) => action.task().is_some_and(|task| self.held.contains(&task.id())),
-            // Only of this task: code that handles its outcome may wait for what follows from the loss of another
-            // worker.
-            Deferred::Gone(_, _, running) => running.is_some_and(|task| self.held.contains(&task)),
+        deferred.task().is_some_and(|task| self.held.contains(&task))
+    }
+}
+
+impl Deferred {
+    /// The task that it is of, if it is of one.
+    fn task(&self) -> Option<u64> {
+        match self {
+            Self::Do(action) => action.task().map(Queued::id),
+            Self::Gone(_, _, running) => *running,
         }
     }
 }

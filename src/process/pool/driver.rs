@@ -27,6 +27,7 @@ use crate::process::pool::launch::{End, Failure};
 use crate::process::pool::peer::{Introduction, Peer};
 use crate::process::pool::poller::{Poller, Ready};
 use crate::process::pool::queued::Kinds;
+use crate::process::pool::round::Round;
 use crate::process::pool::scheduler::events::{Action, Event, Order, WorkerNumber};
 use crate::process::pool::shared::{Drive, Pool, State};
 use crate::process::pool::unwatched::{CHECK_INTERVAL, Unwatched};
@@ -52,8 +53,8 @@ pub(super) struct Driver {
     pub(super) poller: Arc<Poller>,
     /// What was received in this turn, to be delivered after it.
     received: RefCell<Vec<Deferred>>,
-    /// The times of the clock at which the last turn began, and at which its wait was over.
-    began_at: u64,
+    round: Round,
+    /// The time of the clock at which the wait of the last turn was over.
     waited_until: u64,
     /// When a guest last received something.
     last_received: Option<Instant>,
@@ -72,8 +73,9 @@ pub(super) struct Driver {
 impl Drive for Driver {
     fn turn(&mut self, guest: Option<&Sleeper>) -> Vec<Deferred> {
         let now = clock::now();
-        // All that had arrived when the last turn began was received in it.
-        self.pool.heard_at.set(mem::replace(&mut self.began_at, now));
+        // A worker has a channel and a process.
+        let heard_at = self.round.begin_turn(now, 2 * self.peers.len());
+        heard_at.into_iter().for_each(|at| self.pool.heard_at.set(at));
         let was_held_up = now.saturating_sub(self.waited_until) > HELD_UP;
         self.pool.forget_images();
         self.fire_timer();
@@ -98,6 +100,7 @@ impl Drive for Driver {
         }
         self.pool.is_polling.store(false, Ordering::SeqCst);
         self.waited_until = clock::now();
+        self.round.add(ready.len());
         // Channels come first: what a worker has sent before its end still counts.
         ready.extend(crews);
         ready.extend(self.unwatched.due(Instant::now).into_iter().map(Ready::Process));
@@ -146,7 +149,7 @@ impl Driver {
             pool,
             poller,
             received: RefCell::default(),
-            began_at: 0,
+            round: Round::default(),
             waited_until: 0,
             last_received: None,
             spin: AdaptiveSpin::new(),

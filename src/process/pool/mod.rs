@@ -21,6 +21,7 @@ mod peer;
 mod poller;
 mod queued;
 mod remote;
+mod round;
 pub(crate) mod scheduler;
 pub(crate) mod shared;
 mod standby;

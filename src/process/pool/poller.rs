@@ -21,6 +21,9 @@ pub(crate) enum Ready {
     Listener,
 }
 
+/// How many events are taken at once.
+pub(crate) const EVENTS: usize = 64;
+
 #[cfg(target_os = "linux")]
 mod imp {
     use std::io;
@@ -32,7 +35,7 @@ mod imp {
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
     };
 
-    use super::{Ready, WorkerNumber};
+    use super::{EVENTS, Ready, WorkerNumber};
     use crate::process::protocol::descriptor::above_standard;
     use crate::process::protocol::wake_pipe::WakePipe;
 
@@ -43,8 +46,6 @@ mod imp {
     /// A bit that no worker's number reaches.
     #[cfg(feature = "cluster")]
     const CREW: u64 = 1 << 63;
-    /// How many events are taken at once.
-    const EVENTS: usize = 64;
 
     #[derive(Debug)]
     pub(crate) struct Poller {
@@ -218,7 +219,10 @@ mod imp {
             let left = timer.map(|at| at.saturating_duration_since(Instant::now()));
             let timeout = left.into_iter().chain(timeout).min().and_then(|time| Timespec::try_from(time).ok());
             let _ = poll(&mut fds, timeout.as_ref());
-            self.wake.drain();
+            // Otherwise, who has just written something would wake nobody.
+            if !fds[0].revents().is_empty() {
+                self.wake.drain();
+            }
             let workers = channels.iter().map(|(_, worker, _)| *worker);
             let ready = workers.zip(&fds[1..]).filter(|(_, fd)| !fd.revents().is_empty());
             let turn = (!fds[0].revents().is_empty()).then_some(Ready::Turn);

@@ -493,9 +493,9 @@ impl Owner for Pool {
         self.memories.look(process, task)
     }
 
-    fn heard_until(&self) -> Option<u64> {
+    fn heard_until(&self, task: TaskId) -> Option<u64> {
         let leader = if self.is_waiting.load(Ordering::SeqCst) { None } else { Some(self.heard_at.get()) };
-        leader.into_iter().chain(self.backlog.heard_until()).min()
+        leader.into_iter().chain(self.backlog.heard_until(task.to_u64())).min()
     }
 
     fn stopped(&self, process: u32) -> Option<BoxError> {

@@ -110,10 +110,10 @@ impl Listener {
     }
 
     /// Why connections are not accepted, if they are not. Returns it once.
-    pub(crate) fn complaint(&mut self) -> Option<String> {
-        let error = self.shortage.as_ref().filter(|_| !self.has_complained)?;
+    pub(crate) fn complaint(&mut self) -> Option<&'static str> {
+        let why = self.shortage.as_ref().and_then(missing).filter(|_| !self.has_complained)?;
         self.has_complained = true;
-        Some(missing(error).map_or_else(|| error.to_string(), str::to_owned))
+        Some(why)
     }
 
     pub(crate) fn expect(&mut self, terms: Terms, count: usize) {
