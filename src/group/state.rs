@@ -81,8 +81,8 @@ struct Inner {
     is_closed: bool,
     /// How many threads are notifying subscribers right now.
     notifying: usize,
-    /// Whether the message or the parts of a task have changed, which the progress of the group does not include;
-    /// `None` if no bars show them.
+    /// Whether something of a task has changed that the progress of the group does not include, such as its message; `None` if no
+    /// bars show it.
     has_details: Option<bool>,
     /// Whether the poller of the group must be woken for a line, or for such details.
     has_news: bool,
@@ -480,7 +480,9 @@ impl Subscriber<ProgressState> for Observed {
         let mut inner = self.group.lock();
         inner.tally.change(&self.task, old, new);
         inner.interval = interval.or(inner.interval);
-        let has_details = old.message != new.message || old.parts != new.parts;
+        // The progress of a map counts its inputs only.
+        let has_counted = inner.tally.is_of_inputs() && (old.n, old.total) != (new.n, new.total);
+        let has_details = has_counted || old.message != new.message || old.parts != new.parts;
         if inner.has_details == Some(false) && has_details {
             inner.has_details = Some(true);
             inner.has_news = true;

@@ -323,6 +323,11 @@ impl Tally {
         [pending, running, paused, cancelling] == [0; 4]
     }
 
+    /// Whether it counts inputs of a map, and not what tasks count.
+    pub(crate) fn is_of_inputs(&self) -> bool {
+        matches!(self.unit, Unit::Inputs(_))
+    }
+
     /// How many inputs there are, if inputs are counted and their number is known.
     #[cfg(feature = "indicatif")]
     pub(crate) fn inputs(&self) -> Option<u64> {
