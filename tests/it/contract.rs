@@ -7,7 +7,7 @@
 use std::error::Error as _;
 use std::io::{self, Read, Write};
 use std::mem;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -339,16 +339,35 @@ pub(crate) fn keep_calling(
     (time, file): (Duration, PathBuf),
     call: impl Fn() -> Result<(), Cancelled>,
 ) -> TaskResult<()> {
-    let start = Instant::now();
-    let (mut last, mut longest, mut outcome) = (start, Duration::ZERO, Ok(()));
-    while outcome.is_ok() && start.elapsed() < time {
-        outcome = call();
-        let now = Instant::now();
-        longest = longest.max(now - last);
-        last = now;
+    Calls::make(Instant::now(), time, call).tell(&file)
+}
+
+/// The calls of a task, and the longest time without one.
+pub(crate) struct Calls {
+    last: Instant,
+    longest: Duration,
+    outcome: Result<(), Cancelled>,
+}
+
+impl Calls {
+    /// Makes calls of a task that has begun, for the given time.
+    pub(crate) fn make(begun: Instant, time: Duration, call: impl Fn() -> Result<(), Cancelled>) -> Self {
+        let (mut last, mut longest, mut outcome) = (begun, Duration::ZERO, Ok(()));
+        while outcome.is_ok() && begun.elapsed() < time {
+            outcome = call();
+            let now = Instant::now();
+            longest = longest.max(now - last);
+            last = now;
+        }
+        Self { last, longest, outcome }
     }
-    std::fs::write(file, serde_json::to_vec(&longest)?)?;
-    Ok(outcome?)
+
+    /// Writes the longest time without a call into the file, as the last thing that the task does.
+    pub(crate) fn tell(self, file: &Path) -> TaskResult<()> {
+        let longest = self.longest.max(self.last.elapsed());
+        std::fs::write(file, serde_json::to_vec(&longest)?)?;
+        Ok(self.outcome?)
+    }
 }
 
 /// Has a task [keep calling](keep_calling) for longer than its stall timeout, which `submit` is given. The task may

@@ -14,7 +14,7 @@ use progress_executor::{
     SyncExecutor, TaskErrorKind, TaskResult, ThreadPoolExecutor, Updater,
 };
 
-use crate::contract::{check_for, count_forever, keep_calling, never_stalls};
+use crate::contract::{Calls, check_for, count_forever, keep_calling, never_stalls};
 use crate::crashes::process_id;
 use crate::processes::{clean_up_slowly, hold, spin};
 use crate::retries::{announce_and_listen, announced, kill};
@@ -428,10 +428,11 @@ fn calls_of_parts_and_of_other_threads_keep_a_task_alive() {
             keep_calling(input, || (!progress.is_cancelled()).then_some(()).ok_or(Cancelled))
         };
         never_stalls(|input, limit| executor.task(ask, input).stall_timeout(limit).submit());
-        let share = |input, progress: &Updater| {
-            let shared = progress.shared();
+        let share = |(time, file): (Duration, PathBuf), progress: &Updater| {
+            // On a busy machine, it takes long until another thread runs, and until this one hears of its end.
+            let (begun, shared) = (Instant::now(), progress.shared());
             let call = || shared.update(0).and_then(|()| shared.sleep(Duration::from_millis(1)));
-            thread::scope(|scope| scope.spawn(|| keep_calling(input, call)).join().unwrap())
+            thread::scope(|scope| scope.spawn(|| Calls::make(begun, time, call)).join().unwrap()).tell(&file)
         };
         never_stalls(|input, limit| executor.task(share, input).stall_timeout(limit).submit());
     });
