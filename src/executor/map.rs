@@ -513,7 +513,7 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     /// Hands a task to the executor. `moved` is how many of its items were items of another task.
     fn launch<T>(&mut self, (task, job): Made<T>, moved: usize) -> (Entry, ProgressFuture<T>) {
         // Before it can start: a cancelled map starts nothing.
-        let entry = self.state.add_moved(task.task(), moved);
+        let entry = self.state.add(|| task.task(), moved);
         if self.state.is_cancelled() {
             // Cancelled since the inputs were taken.
             task.cancel();

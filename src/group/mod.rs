@@ -192,7 +192,7 @@ impl<T> TaskGroup<T> {
         if let Some(callbacks) = &self.callbacks {
             call_back_within(&mut task, &self.state, callbacks);
         }
-        let entry = self.state.add(|| task.task());
+        let entry = self.state.add(|| task.task(), 0);
         self.members.push(Member { index: self.added, entry, future: task });
         self.added += 1;
     }

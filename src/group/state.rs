@@ -171,20 +171,13 @@ impl GroupState {
         self.known.get().is_some()
     }
 
-    /// Adds the task that `task` returns, with the current time.
-    pub(crate) fn add(self: &Arc<Self>, task: impl FnOnce() -> TaskRef) -> Entry {
+    /// Adds the task that `task` returns, with the current time. `moved` is how many of its items have moved to it from a task whose
+    /// outcome was handed out.
+    pub(crate) fn add(self: &Arc<Self>, task: impl FnOnce() -> TaskRef, moved: usize) -> Entry {
         let entry = Entry { added_at: clock::now(), key: OnceLock::new() };
         if self.knows() {
-            self.insert(task(), &entry, 0);
+            self.insert(task(), &entry, moved);
         }
-        entry
-    }
-
-    /// Like [`add`](Self::add), for a task to which this many items have moved from one whose outcome was handed out. For a group
-    /// that knows its tasks.
-    pub(crate) fn add_moved(self: &Arc<Self>, task: TaskRef, items: usize) -> Entry {
-        let entry = Entry { added_at: clock::now(), key: OnceLock::new() };
-        self.insert(task, &entry, items);
         entry
     }
 
@@ -566,7 +559,7 @@ mod tests {
     fn group_of_one() -> (Arc<GroupState>, TaskRef) {
         let (group, task) = (GroupState::new(Unit::OfTasks), idle::started(Details::default()));
         group.know(iter::empty());
-        group.add(|| task.clone());
+        group.add(|| task.clone(), 0);
         (group, task)
     }
 

@@ -83,9 +83,10 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 /// # Inputs and outputs
 ///
 /// Inputs and outputs are sent as [MessagePack](https://msgpack.org) with field names, which supports every attribute of serde.
-/// `Vec<u8>`, `String` and vectors of numbers of a fixed size are as fast as a copy if they are the whole input or output; as fields they
-/// need [`plain`](crate::plain) or `serde_bytes` for that. A value that many inputs need is sent to each worker only once if it
-/// is a [`Shared`](crate::Shared). [`submit`](crate::ExecutorExt::submit) encodes the input, on the thread that calls it.
+/// `Vec<u8>`, `String` and vectors of numbers of a fixed size are as fast as a copy if they are the whole input or output; as
+/// fields they need [`plain`](crate::plain) or `serde_bytes` for that. A value that many inputs need is sent to each worker only
+/// once if it is a [`Shared`](crate::Shared). [`submit`](crate::ExecutorExt::submit) encodes the input, on the thread that calls
+/// it.
 ///
 /// A value that would not arrive as it was is an [error](crate::TaskErrorKind::Encode) instead:
 ///

@@ -183,6 +183,14 @@ mod tests {
         limited(Limits { timeout: Some(timeout), ..Limits::default() })
     }
 
+    /// A task with this deadline that has not started.
+    fn due_at(deadline: Instant) -> TaskRef {
+        let limits = Limits { deadline: Some(deadline), ..Limits::default() };
+        let (task, _handle) = run::new(Idle, Details::of(None, limits));
+        task.core.state.set(state::LIMITED);
+        task
+    }
+
     #[test]
     fn looks_are_an_eighth_of_the_limit_apart_or_a_millisecond() {
         for millis in [1, 2, 5, 8, 9, 30, 1000, 3_600_000] {
@@ -279,9 +287,7 @@ mod tests {
     #[test]
     fn the_clock_of_a_task_whose_deadline_passes_as_it_is_about_to_start_stands_still() {
         let now = Instant::now();
-        let limits = Limits { deadline: Some(now), ..Limits::default() };
-        let (task, _handle) = run::new(Idle, Details::of(None, limits));
-        task.core.state.set(state::LIMITED);
+        let task = due_at(now);
         assert_eq!(task.core.claim(), Ok(()));
         assert_eq!(Limited(task.clone()).fire(now, now), None);
         assert!(task.core.has_ended());
@@ -294,9 +300,7 @@ mod tests {
     #[test]
     fn the_deadline_of_a_task_that_waits_passes_however_late_the_look_is() {
         let now = Instant::now();
-        let limits = Limits { deadline: Some(now), ..Limits::default() };
-        let (task, _handle) = run::new(Idle, Details::of(None, limits));
-        task.core.state.set(state::LIMITED);
+        let task = due_at(now);
         assert_eq!(Limited(task.clone()).fire(now, now + 2 * TOLERANCE), None);
         assert!(task.core.has_ended());
     }

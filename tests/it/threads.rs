@@ -318,7 +318,7 @@ fn shutdown_resolves_when_all_are_cancelled_although_no_thread_is_left() {
         let executor = Arc::new(executor);
         let mut waiting = executor.spawn(|_| Ok(()));
         let ((blocked, barrier), shutting) = (gate(), executor.clone());
-        let waker = Waker::from(Arc::new(Blocks(Mutex::new(barrier))));
+        let waker = Waker::from(Arc::new(Blocks(Mutex::new(Some(barrier)))));
         assert!(waiting.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
         let shutdown_now = thread::spawn(move || shutting.shutdown_now().wait());
         blocked.wait();
@@ -333,20 +333,11 @@ fn shutdown_resolves_when_all_are_cancelled_although_no_thread_is_left() {
     });
 }
 
-/// A waker that blocks.
-struct Blocks(Mutex<Barrier>);
+/// A waker that blocks when it is woken for the first time after it was given a barrier.
+#[derive(Default)]
+struct Blocks(Mutex<Option<Barrier>>);
 
 impl Wake for Blocks {
-    fn wake(self: Arc<Self>) {
-        self.0.lock().unwrap().pass();
-    }
-}
-
-/// A waker that blocks once it has a barrier.
-#[derive(Default)]
-struct BlocksOnce(Mutex<Option<Barrier>>);
-
-impl Wake for BlocksOnce {
     fn wake(self: Arc<Self>) {
         let barrier = self.0.lock().unwrap().take();
         barrier.iter().for_each(Barrier::pass);
@@ -363,7 +354,7 @@ pub(crate) fn check_shutdown_while_cancelling(
     let group: TaskGroup<u64> = [first, second].into_iter().collect();
     let (handle, (blocked, barrier)) = (group.handle(), gate());
     let mut join = group.join_all();
-    let blocks = Arc::new(BlocksOnce::default());
+    let blocks = Arc::new(Blocks::default());
     let waker = Waker::from(blocks.clone());
     assert!(join.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
     *blocks.0.lock().unwrap() = Some(barrier);

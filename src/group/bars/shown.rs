@@ -186,7 +186,7 @@ mod tests {
         };
         for tasks in 1..3 {
             let task = idle::started(Details::default());
-            let entry = group.add(|| task.clone());
+            let entry = group.add(|| task.clone(), 0);
             catch_up_late();
             assert!(text(&bars).contains("total"), "{}", text(&bars));
             transitions::refuse(&task, TaskErrorKind::TimedOut, None);
