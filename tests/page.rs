@@ -319,9 +319,13 @@ fn count_until_told(meeting: Meeting, progress: &Updater) -> TaskResult<()> {
     }
 }
 
-/// How often the threads of a process have had to wait so far, except the one that runs the task and, in this process, those of
-/// the tests.
+/// How often the threads of a process have had to wait so far, except one that runs a task that does not pause and, in this
+/// process, those of the tests.
 fn wake_ups(process: u32) -> u64 {
+    wake_ups_but(process, "progress-task")
+}
+
+fn wake_ups_but(process: u32, except: &str) -> u64 {
     let is_worker = process != process::id();
     let mut count = 0;
     for thread in threads_of(process).unwrap() {
@@ -331,7 +335,7 @@ fn wake_ups(process: u32) -> u64 {
         let name = field("Name:");
         // A worker reads on the thread of a test.
         let is_ours = is_worker || name.starts_with("progress-") || name.starts_with("page");
-        if is_ours && name != "progress-task" {
+        if is_ours && name != except {
             count += field("voluntary_ctxt_switches:").parse::<u64>().unwrap();
         }
     }
@@ -365,6 +369,34 @@ fn a_task_that_nobody_observes_wakes_nobody_however_much_it_counts() {
         (0..10).for_each(|_| assert!(updates.recv_blocking().is_ok()));
         assert!(wake_ups(worker) > before[0] + 2, "the worker tells of what is observed");
         drop(updates);
+        test.go_on();
+        task.wait().unwrap();
+    });
+}
+
+#[test]
+fn idle_workers_and_paused_tasks_wake_nobody() {
+    alone(|| {
+        let pool = ProcessPoolExecutor::new(1).unwrap();
+        let worker = pool.submit(process_id, ()).wait().unwrap();
+        let nobody_is_woken = || {
+            for process in [worker, process::id()] {
+                eventually("nobody is woken", || {
+                    let before = wake_ups_but(process, "");
+                    // What is tested is that nothing happens for some time; threads on their way to sleep get another such time.
+                    thread::sleep(Duration::from_millis(300));
+                    wake_ups_but(process, "") == before
+                });
+            }
+        };
+        nobody_is_woken();
+        let (mut test, task) = Test::submit(|meeting| pool.submit(count_until_told, meeting));
+        test.wait();
+        test.go_on();
+        task.pause();
+        eventually("it is paused", || task.progress().status == Status::Paused);
+        nobody_is_woken();
+        task.resume();
         test.go_on();
         task.wait().unwrap();
     });

@@ -173,7 +173,7 @@ impl Hand {
 
 /// Waits until `holds` returns true, for what other threads do in their own time.
 #[track_caller]
-pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");

@@ -69,6 +69,10 @@ impl Case {
         u32::from(self.end == End::CrashesOnce)
     }
 
+    pub(crate) fn has_limits(&self) -> bool {
+        self.events.iter().any(Event::is_limit)
+    }
+
     /// The events, each with the limit that it is, if it is one.
     pub(crate) fn limits(&self) -> impl Iterator<Item = (Event, Duration)> {
         self.events.iter().copied().zip(LIMITS)
@@ -89,8 +93,7 @@ impl Case {
 
     /// The same, according to how the task has ended, where its error is not available.
     pub(crate) fn is_late_unseen(&self, found: Status, expected: &Outcome, over_after: Duration) -> bool {
-        let is_limit = |event| matches!(event, Event::TimeOut | Event::Stall | Event::Deadline);
-        let has_passed = self.limits().any(|(event, limit)| is_limit(event) && over_after >= limit);
+        let has_passed = self.limits().any(|(event, limit)| event.is_limit() && over_after >= limit);
         self.excused(has_passed && found == Status::Failed && expected.status() != found)
     }
 

@@ -27,6 +27,10 @@ pub(crate) trait Subject {
     fn is_submitted(&self) -> bool {
         true
     }
+    /// Whether its start is known here, and not only where it runs.
+    fn has_started(&self) -> bool {
+        true
+    }
     fn cancel(&self);
     fn is_asked_to_end(&self) -> bool;
     fn is_paused(&self) -> bool;
@@ -72,8 +76,13 @@ impl Site {
             if case.stage == Stage::Waits {
                 eventually(&format!("{case:?}: it is submitted"), || subject.is_submitted());
             } else {
-                eventually(&format!("{case:?}: it runs"), || !self.started.exists() || subject.is_over());
-                if self.started.exists() {
+                let mut is_known = false;
+                eventually(&format!("{case:?}: it runs"), || {
+                    is_known |= subject.has_started();
+                    is_known && !self.started.exists() || subject.is_over()
+                });
+                if self.started.exists() || !is_known {
+                    assert!(case.has_limits(), "it is over before it has started");
                     eprintln!("{case:?}: a limit has passed before it could start, on a machine that is busy");
                     // Otherwise the join of the group would wait for the other task.
                     if case.has(Event::OtherFails) {

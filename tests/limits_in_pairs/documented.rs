@@ -35,6 +35,13 @@ pub(crate) const EVENTS: [Event; 11] = [
     Event::OtherFails,
     Event::Drop,
 ];
+
+impl Event {
+    pub(crate) fn is_limit(&self) -> bool {
+        matches!(self, Self::TimeOut | Self::Stall | Self::Deadline)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Value,

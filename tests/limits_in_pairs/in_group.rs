@@ -46,6 +46,10 @@ impl Subject for Member {
         &self.handle
     }
 
+    fn has_started(&self) -> bool {
+        matches!(self.status(), Status::Running | Status::Paused)
+    }
+
     fn cancel(&self) {
         self.canceller.cancel();
     }
