@@ -3,14 +3,19 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
+use std::time::Duration;
 
-use progress_executor::{ExecutorExt, Launcher};
+use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor};
 
 use crate::support::{
-    Gate, alone, children_called, count_forever, double, eventually, kill, on_slurm, pool, processes, said_by, skip,
-    spin,
+    Gate, alone, children_called, count_forever, double, eventually, kill, on_slurm, parent_of, pool, processes, said_by,
+    skip, spin, stay,
 };
+
+/// Starts as many workers as its first argument says, all in one process group, as Slurm does on each node. It becomes the
+/// last of them, and so leads the group.
+const ONE_GROUP: &str = "n=$0; while [ $((n -= 1)) -gt 0 ]; do \"$@\" & done; exec \"$@\"";
 
 fn key_file(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("progress-executor-{name}-{}", std::process::id()))
@@ -95,6 +100,36 @@ fn a_file_of_another_pool_is_left_to_it() {
         assert!(fs::read(self::first(&file)).unwrap() == invitation);
         gate.open();
         assert_eq!((task.wait().unwrap(), others.wait().unwrap()), (8, 10));
+    });
+}
+
+#[test]
+fn a_worker_that_is_killed_ends_no_other_one_of_the_group_that_it_leads() {
+    alone(|| {
+        let gate = Gate::new();
+        let launcher = Launcher::bulk(["sh", "-c", ONE_GROUP, "{count}"]).key_file(key_file("group"));
+        let builder = ProcessPoolExecutor::builder().max_workers(3).launcher(launcher);
+        let pool = builder.cancel_grace(Duration::from_millis(10)).build().unwrap();
+        let tasks: Vec<_> = (0..3).map(|_| pool.submit(stay, gate.path())).collect();
+        eventually("each has said where it runs", || tasks.iter().all(|task| task.progress().message.is_some()));
+        let mut leaders = 0;
+        let mut others = Vec::new();
+        for task in tasks {
+            let worker = task.progress().message.unwrap().parse().unwrap();
+            if parent_of(worker) != Some(process::id()) {
+                others.push((worker, task));
+                continue;
+            }
+            leaders += 1;
+            task.cancel();
+            assert!(task.wait().unwrap_err().is_cancelled());
+            eventually("it is gone", || !processes().contains(&worker));
+        }
+        gate.open();
+        assert_eq!((leaders, others.len()), (1, 2));
+        for (worker, task) in others {
+            assert_eq!(task.wait().unwrap(), worker);
+        }
     });
 }
 

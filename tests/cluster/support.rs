@@ -52,6 +52,15 @@ pub(crate) fn spin((): (), progress: &Updater) -> TaskResult<()> {
     }
 }
 
+/// Says which process runs it, makes no other progress call, and ends once the gate is open.
+pub(crate) fn stay(gate: PathBuf, progress: &Updater) -> TaskResult<u32> {
+    progress.set_message(process::id().to_string());
+    while gate.exists() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(process::id())
+}
+
 pub(crate) fn echo(text: String, _: &Updater) -> TaskResult<String> {
     Ok(text)
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::{RecvFlags, recv};
+use rustix::process::setpgid;
 
 use crate::process::program;
 use crate::process::protocol::descriptor::above_standard;
@@ -46,6 +47,11 @@ pub(super) fn join(
     is_settled: bool,
     parent: &mut Parent,
 ) -> Result<Link, Box<dyn Error>> {
+    // A worker that dies kills its process group, to end what its tasks have started. Slurm puts all workers of a launch on a
+    // node into one group, which one of them leads: the others leave it here. The leader cannot. If it dies while others are
+    // still starting, those are replaced like any that have not come. Were it to spare its group, what its tasks have started
+    // would outlive it.
+    let _ = setpgid(None, None);
     let invitation = if is_settled { Invitation::parse(&read_line(io::stdout())?)? } else { adopt_invited()? };
     let (theirs, ours) = (invitation.terms.fingerprint.binary, portable_fingerprint(Some(registry))?.binary);
     if theirs != ours {
