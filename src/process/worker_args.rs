@@ -26,7 +26,8 @@ pub(crate) const SETTLED: &str = "--progress-executor-settled";
 /// file that is named after `=`.
 #[cfg(feature = "cluster")]
 pub(crate) const CONNECTING: &str = "--progress-executor-connect";
-/// The same, once the worker has its surroundings. It then reads the invitation from the descriptor of standard output.
+/// The same, once the worker has its surroundings. It then reads the invitation from the descriptor whose number follows after
+/// `=`.
 #[cfg(feature = "cluster")]
 pub(crate) const SETTLED_CONNECTING: &str = "--progress-executor-connect-settled";
 
@@ -67,8 +68,8 @@ pub(crate) enum Transport {
     /// The worker connects.
     #[cfg(feature = "cluster")]
     Connecting {
-        /// As above.
-        is_settled: bool,
+        /// The descriptor that holds the invitation, once the surroundings are those that the program wants.
+        left_in: Option<u32>,
     },
 }
 
@@ -80,9 +81,9 @@ impl Role {
             Some(LAUNCHED) => Transport::Launched { is_settled: false },
             Some(SETTLED) => Transport::Launched { is_settled: true },
             #[cfg(feature = "cluster")]
-            Some(SETTLED_CONNECTING) => Transport::Connecting { is_settled: true },
+            Some(argument) if is_connecting(argument) => Transport::Connecting { left_in: None },
             #[cfg(feature = "cluster")]
-            Some(argument) if is_connecting(argument) => Transport::Connecting { is_settled: false },
+            Some(argument) if left_in(argument).is_some() => Transport::Connecting { left_in: left_in(argument) },
             _ => Transport::Inherited,
         };
         is_worker.then(|| Self { is_test: env::args_os().any(|argument| argument == "--exact"), transport })
@@ -139,6 +140,11 @@ impl Role {
 #[cfg(feature = "cluster")]
 pub(crate) fn is_connecting(argument: &str) -> bool {
     argument.strip_prefix(CONNECTING).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+}
+
+#[cfg(feature = "cluster")]
+fn left_in(argument: &str) -> Option<u32> {
+    argument.strip_prefix(SETTLED_CONNECTING)?.strip_prefix('=')?.parse().ok()
 }
 
 /// The file that holds the invitation of this process, unless standard input does.

@@ -10,7 +10,7 @@ use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor};
 
 use crate::support::{
     Gate, alone, children_called, count_forever, double, eventually, kill, on_slurm, parent_of, pool, processes, said_by,
-    skip, spin, stay,
+    skip, spin, stay, variable,
 };
 
 /// Starts as many workers as its first argument says, all in one process group, as Slurm does on each node. It becomes the
@@ -129,6 +129,18 @@ fn a_worker_that_is_killed_ends_no_other_one_of_the_group_that_it_leads() {
         assert_eq!((leaders, others.len()), (1, 2));
         for (worker, task) in others {
             assert_eq!(task.wait().unwrap(), worker);
+        }
+    });
+}
+
+#[test]
+fn a_worker_that_lacks_variables_gets_them_although_its_program_prints_before_it_begins() {
+    alone(|| {
+        let bare = || Launcher::bulk(["env", "-i"]);
+        for launcher in [bare(), bare().key_file(key_file("bare"))] {
+            let builder = ProcessPoolExecutor::builder().max_workers(1).launcher(launcher);
+            let pool = builder.env("TEST_VARIABLE", "its value").build().unwrap();
+            assert_eq!(pool.submit(variable, "TEST_VARIABLE".into()).wait().unwrap(), "its value");
         }
     });
 }

@@ -16,7 +16,7 @@ mod support;
 
 use support::{
     abort, allocate, count_forever, crash_five_times, double, echo, echo_bytes, exit, fail, hold, leave_behind,
-    leave_line, rest, say, spin, stay, wait_and_double,
+    leave_line, rest, say, spin, stay, variable, wait_and_double,
 };
 
 progress_executor::test_worker!(
@@ -36,5 +36,6 @@ progress_executor::test_worker!(
     say,
     spin,
     stay,
+    variable,
     wait_and_double
 );

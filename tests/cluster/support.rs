@@ -61,6 +61,10 @@ pub(crate) fn stay(gate: PathBuf, progress: &Updater) -> TaskResult<u32> {
     Ok(process::id())
 }
 
+pub(crate) fn variable(name: String, _: &Updater) -> TaskResult<String> {
+    Ok(std::env::var(name)?)
+}
+
 pub(crate) fn echo(text: String, _: &Updater) -> TaskResult<String> {
     Ok(text)
 }

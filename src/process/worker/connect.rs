@@ -4,15 +4,15 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
+use rustix::io::{FdFlags, fcntl_setfd, ioctl_fionbio, retry_on_intr};
 use rustix::net::{RecvFlags, recv};
+use rustix::pipe::pipe;
 use rustix::process::setpgid;
 
 use crate::process::program;
@@ -40,11 +40,14 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long to wait before the next round.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Where the descriptors of this process have names.
+const DESCRIPTORS: &str = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
+
 /// Connects to the program that invited this worker, after taking on the surroundings that the program wants.
 pub(super) fn join(
     registry: &'static TaskRegistry,
     role: &Role,
-    is_settled: bool,
+    left_in: Option<u32>,
     parent: &mut Parent,
 ) -> Result<Link, Box<dyn Error>> {
     // A worker that dies kills its process group, to end what its tasks have started. Slurm puts all workers of a launch on a
@@ -52,7 +55,10 @@ pub(super) fn join(
     // still starting, those are replaced like any that have not come. Were it to spare its group, what its tasks have started
     // would outlive it.
     let _ = setpgid(None, None);
-    let invitation = if is_settled { Invitation::parse(&read_line(io::stdout())?)? } else { adopt_invited()? };
+    let invitation = match left_in {
+        Some(descriptor) => Invitation::parse(&take_line(descriptor)?)?,
+        None => adopt_invited()?,
+    };
     let (theirs, ours) = (invitation.terms.fingerprint.binary, portable_fingerprint(Some(registry))?.binary);
     if theirs != ours {
         let program = program::location()?;
@@ -83,7 +89,10 @@ fn adopt_invited() -> Result<Invitation, Box<dyn Error>> {
     }
     let line = read_line(io::stdin())?;
     let invitation = Invitation::parse(&line).map_err(|error| uninvited(&error))?;
-    adopt(Some(&INVITED), || leave_line(&line))?;
+    adopt(Some(&INVITED), || {
+        let left = leave_line(&line)?;
+        Ok((format!("{}={}", worker_args::SETTLED_CONNECTING, left.as_raw_fd()), Some(left)))
+    })?;
     Ok(invitation)
 }
 
@@ -120,11 +129,23 @@ fn read_line(from: impl AsFd) -> Result<String, Box<dyn Error>> {
     Ok(String::from_utf8(line).map_err(|_| uninvited(&NoInvitation::Other))?)
 }
 
-/// Makes standard output a socket that holds the line, so that only the process that this one becomes can read it.
-fn leave_line(line: &str) -> io::Result<()> {
-    let (mut ours, theirs) = UnixStream::pair()?;
-    ours.write_all(line.as_bytes())?;
-    Ok(rustix::stdio::dup2_stdout(above_standard(OwnedFd::from(theirs))?)?)
+/// Leaves the line, which holds a key, in a pipe: only the process that this one becomes inherits it, and can read it. Standard
+/// output has to stay as it is, as that process may print before it gets here.
+fn leave_line(line: &str) -> io::Result<OwnedFd> {
+    let (left, writer) = pipe()?;
+    // Nobody reads yet: where pipes have no room for the line, it is an error.
+    ioctl_fionbio(&writer, true)?;
+    File::from(writer).write_all(line.as_bytes())?;
+    let left = above_standard(left)?;
+    fcntl_setfd(&left, FdFlags::empty())?;
+    Ok(left)
+}
+
+/// Reads the line that [was left](leave_line) in this descriptor. That stays open, and is empty from now on.
+fn take_line(descriptor: u32) -> Result<String, Box<dyn Error>> {
+    let left = File::open(format!("{DESCRIPTORS}/{descriptor}"))
+        .map_err(|error| format!("its invitation in the descriptor {descriptor} could not be read: {error}"))?;
+    read_line(left)
 }
 
 /// Takes no longer than [`CONNECT_TIMEOUT`] and two [`ATTEMPT`]s, unless the program is stopped. The error says what was wrong with
@@ -226,15 +247,33 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::{introduce, silent};
+    use super::{introduce, leave_line, silent, take_line};
     use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
     use std::thread;
     use std::time::Duration;
 
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::{FdFlags, fcntl_getfd};
+
     use crate::process::protocol::noise::{ANSWER, Key, OPENING, Terms};
     use crate::process::protocol::wire::Fingerprint;
+
+    #[test]
+    fn an_invitation_can_be_left_to_another_program_which_reads_it_once() {
+        let left = leave_line("a line\n").unwrap();
+        assert!(left.as_raw_fd() > 2);
+        assert_eq!(fcntl_getfd(&left), Ok(FdFlags::empty()), "it is inherited");
+        let descriptor = left.as_raw_fd().unsigned_abs();
+        assert_eq!(take_line(descriptor).unwrap(), "a line\n");
+        let mut fds = [PollFd::new(&left, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap();
+        assert!(!fds[0].revents().contains(PollFlags::IN), "nothing is left of it");
+        drop(left);
+        assert!(take_line(u32::MAX).unwrap_err().to_string().contains("the descriptor 4294967295"));
+    }
 
     #[test]
     fn who_answers_wrongly_or_not_at_all_is_an_error_that_says_so() {

@@ -6,7 +6,7 @@
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -23,12 +23,12 @@ use crate::process::worker_args;
 /// The most bytes that directory and environment may take: more than systems allow.
 const MOST: u64 = 64 << 20;
 
-/// Returns once the surroundings are those that the program wants: at once, or else in the process that this one becomes, right
-/// after a call of `become_another`. `patience` limits the wait for what a launcher passes on; the program itself may be stopped
-/// for any length of time.
+/// Returns once the surroundings are those that the program wants: at once, or else in the process that this one becomes.
+/// `settle` returns the argument that tells that process so, in place of this one's, and what it inherits. `patience` limits the
+/// wait for what a launcher passes on; the program itself may be stopped for any length of time.
 pub(super) fn adopt(
     patience: Option<&Timespec>,
-    become_another: impl FnOnce() -> io::Result<()>,
+    settle: impl FnOnce() -> io::Result<(String, Option<OwnedFd>)>,
 ) -> Result<(), Box<dyn Error>> {
     let Surroundings { version, directory, set, offered } = receive(patience)?;
     if version != VERSION {
@@ -46,8 +46,8 @@ pub(super) fn adopt(
     if missing.is_empty() {
         return Ok(());
     }
-    become_another()?;
-    Err(begin_again(missing).into())
+    let (settled, _inherited) = settle()?;
+    Err(begin_again(missing, &settled).into())
 }
 
 /// Reads the first frame and nothing of what follows, which another process may have to read.
@@ -111,14 +111,14 @@ fn missing(set: Vec<Variable>, offered: Vec<Variable>) -> Vec<(OsString, OsStrin
     set.chain(offered).filter(|(name, _)| is_name(name.as_bytes())).collect()
 }
 
-/// Executes this program again with these variables. Returns only if that fails, with the reason.
-fn begin_again(variables: Vec<(OsString, OsString)>) -> String {
+/// Executes this program again with these variables, as a worker with this argument. Returns only if that fails, with the reason.
+fn begin_again(variables: Vec<(OsString, OsString)>, settled: &str) -> String {
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
     let settled = |argument: OsString| match argument.to_str() {
-        Some(worker_args::LAUNCHED) => worker_args::SETTLED.into(),
+        Some(worker_args::LAUNCHED) => settled.into(),
         #[cfg(feature = "cluster")]
-        Some(argument) if worker_args::is_connecting(argument) => worker_args::SETTLED_CONNECTING.into(),
+        Some(argument) if worker_args::is_connecting(argument) => settled.into(),
         _ => argument,
     };
     let begin = |path: OsString| {

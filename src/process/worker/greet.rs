@@ -94,10 +94,10 @@ fn link(registry: &'static TaskRegistry, role: &Role, parent: &mut Parent) -> Re
         Transport::Inherited => true,
         Transport::Launched { is_settled } => is_settled,
         #[cfg(feature = "cluster")]
-        Transport::Connecting { is_settled } => return connect::join(registry, role, is_settled, parent),
+        Transport::Connecting { left_in } => return connect::join(registry, role, left_in, parent),
     };
     if !is_settled {
-        environment::adopt(None, || Ok(()))?;
+        environment::adopt(None, || Ok((worker_args::SETTLED.into(), None)))?;
     }
     Ok(role.take_channel().map_err(by_hand)?)
 }
