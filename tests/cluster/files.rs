@@ -89,7 +89,7 @@ fn a_file_of_another_pool_is_left_to_it() {
         let (file, gate) = (key_file("shared"), Gate::new());
         let script = "while [ -e \"$0\" ]; do sleep 0.05; done; exec \"$@\"";
         let launcher = Launcher::bulk(["sh", "-c", script, gate.path().to_str().unwrap()]).key_file(&file);
-        let (one, other) = (pool(launcher.clone(), 1), pool(launcher, 1));
+        let (one, other) = (pool(launcher.clone(), 4), pool(launcher, 4));
         let task = one.submit(double, 4);
         eventually("the file is complete, so that it is launched", || children_called("sh").len() == 1);
         let invitation = fs::read(self::first(&file)).unwrap();

@@ -67,7 +67,7 @@ impl Pool {
             let crew: Vec<StartOrder> = [first].into_iter().chain(orders.try_iter()).collect();
             next += 1;
             if let Err(error) = self.start_crew(&mut recruiter, next, &crew) {
-                let failure = Failure::of_system("worker processes that connect", &error);
+                let failure = Failure::of_crew(&error);
                 let workers = crew.iter().map(|&(worker, ..)| worker).collect();
                 self.tell_crews(CrewNews::Failed(next, workers, failure));
             }

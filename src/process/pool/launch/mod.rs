@@ -96,6 +96,14 @@ impl Failure {
         Self { kind: TaskErrorKind::Rejected, error, worth }
     }
 
+    /// The command that starts many workers could not be started: one attempt, however many of them there are.
+    #[cfg(feature = "cluster")]
+    pub(super) fn of_crew(error: &io::Error) -> Self {
+        let failure = Self::of_system("worker processes that connect", error);
+        let worth = if failure.worth == Worth::Patience { Worth::Patience } else { Worth::Rounds(3) };
+        Self { worth, ..failure }
+    }
+
     /// The system could not start the threads, even after a while where waiting might have helped.
     pub(super) fn of_threads(error: &io::Error) -> Self {
         Self { worth: Worth::Attempts(1), ..Self::of_system("the threads that serve its workers", error) }
