@@ -9,8 +9,8 @@ use std::time::Duration;
 use progress_executor::{ExecutorExt, Launcher, ProcessPoolExecutor};
 
 use crate::support::{
-    Gate, alone, children_called, count_forever, double, eventually, kill, on_slurm, parent_of, pool, processes, said_by,
-    skip, spin, stay, variable,
+    Gate, alone, children_called, count_forever, double, eventually, kill, nodes_of, on_slurm, parent_of, pool,
+    processes, said_by, skip, spin, stay, variable,
 };
 
 /// Starts as many workers as its first argument says, all in one process group, as Slurm does on each node. It becomes the
@@ -130,6 +130,23 @@ fn a_worker_that_is_killed_ends_no_other_one_of_the_group_that_it_leads() {
         for (worker, task) in others {
             assert_eq!(task.wait().unwrap(), worker);
         }
+    });
+}
+
+#[test]
+fn there_is_a_launch_for_each_host_which_starts_the_workers_of_that_host() {
+    alone(|| {
+        let (file, launches) = (key_file("hosts"), key_file("hosts-launches"));
+        let script =
+            "echo \"$1 $2\" >> \"$0\"; n=$2; shift 2; while [ $((n -= 1)) -gt 0 ]; do \"$@\" & done; exec \"$@\"";
+        let command = ["sh", "-c", script, launches.to_str().unwrap(), "{host}", "{count}"];
+        let pool = pool(Launcher::bulk(command).key_file(&file).hosts(["anna", "berta", "carla"]), 5);
+        nodes_of(&pool, 5);
+        let text = fs::read_to_string(&launches).unwrap();
+        fs::remove_file(&launches).unwrap();
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["anna 2", "berta 2", "carla 1"]);
     });
 }
 

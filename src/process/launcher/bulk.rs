@@ -19,6 +19,7 @@ impl Launcher {
     /// The first task starts all workers, and runs as soon as one of them has connected. Workers that are lost are replaced by
     /// another launch, while there are tasks for them. So is a worker that has not connected within 60 s of the previous one of
     /// the same launch; [`start_timeout`](Self::start_timeout) allows more or less. `{count}` is the number of workers to start.
+    /// With [`hosts`](Self::hosts), there is a launch for each host, and `{count}` is the number of workers to start on `{host}`.
     ///
     /// Workers may connect from this machine only, unless [`listen`](Self::listen) says otherwise.
     ///

@@ -241,6 +241,11 @@ impl Launcher {
     /// What `{host}` stands for: the hosts in turn, so that workers are spread evenly over them. A host on which a worker could
     /// not be started is tried again after the others.
     ///
+    #[cfg_attr(
+        feature = "cluster",
+        doc = "A command that starts [many workers](Self::bulk) is started once for each host."
+    )]
+    ///
     /// # Examples
     ///
     /// ```

@@ -14,7 +14,7 @@ pub(super) mod crew;
 mod handshakes;
 mod listener;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -64,12 +64,18 @@ impl Pool {
             }
             // A thread that orders workers holds the lock until all of them are ordered.
             drop(self.lock());
-            let crew: Vec<StartOrder> = [first].into_iter().chain(orders.try_iter()).collect();
-            next += 1;
-            if let Err(error) = self.start_crew(&mut recruiter, next, &crew) {
-                let failure = Failure::of_crew(&error);
-                let workers = crew.iter().map(|&(worker, ..)| worker).collect();
-                self.tell_crews(CrewNews::Failed(next, workers, failure));
+            // A command starts workers on one host.
+            let mut crews: BTreeMap<usize, Vec<StartOrder>> = BTreeMap::new();
+            for order in [first].into_iter().chain(orders.try_iter()) {
+                let (.., seat) = order;
+                crews.entry(seat.host).or_default().push(order);
+            }
+            for crew in crews.values() {
+                next += 1;
+                if let Err(error) = self.start_crew(&mut recruiter, next, crew) {
+                    let workers = crew.iter().map(|&(worker, ..)| worker).collect();
+                    self.tell_crews(CrewNews::Failed(next, workers, Failure::of_crew(&error)));
+                }
             }
         }
     }
