@@ -116,7 +116,8 @@
 //! ```ignore
 //! let launcher = Launcher::bulk(["hq", "submit", "--array=1-{count}", "--"])
 //!     .key_file("/home/me/walks/key") // where workers look for the address and the key
-//!     .listen(["10.0.0.5"]);
+//!     .listen(["10.0.0.5"])
+//!     .start_timeout(Duration::from_secs(12 * 3600)); // longer than they are ever queued
 //! ```
 //!
 //! Or submit the program itself as a job, `hq submit --cpus=16 ./walks`, with a local pool of as many workers.

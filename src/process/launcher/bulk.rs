@@ -102,14 +102,20 @@ impl Launcher {
     /// worker that starts when it is no longer expected ends at once; if the program is gone, within half a minute. Workers notice
     /// the end of the program when their connection ends, or by its [silence](Self::heartbeat).
     ///
+    /// Until a worker has connected, it may be waiting in a queue, or may have failed, as where there is another build of the
+    /// program, or not its directory: that is only in the output of the worker, wherever the engine keeps it. Tasks wait for such
+    /// a worker for ever, unless a [`start_timeout`](Self::start_timeout) says for how long workers may be queued.
+    ///
     /// # Examples
     ///
     /// ```
     /// use progress_executor::Launcher;
+    /// use std::time::Duration;
     ///
     /// let hyperqueue = Launcher::bulk(["hq", "submit", "--array=1-{count}", "--"])
     ///     .key_file("/home/me/walks/key")
-    ///     .listen(["10.0.0.5"]);
+    ///     .listen(["10.0.0.5"])
+    ///     .start_timeout(Duration::from_secs(12 * 3600));
     /// # let _ = hyperqueue;
     /// ```
     pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
