@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ const INVITED: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 const ATTEMPT: Duration = Duration::from_secs(10);
 /// How long to wait for the program's first message once it knows this worker. Unless the program is stopped, it comes at once.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long to wait before the next round.
+/// How long to wait before the next round, and how often to check meanwhile whether the program is there.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Where the descriptors of this process have names.
@@ -155,19 +155,32 @@ fn connect(Invitation { terms, addresses }: &Invitation, parent: &Parent) -> Res
     loop {
         let (answered, answers) = channel();
         for address in addresses {
-            let thread = thread::Builder::new().name("progress-connect".into());
-            let (target, terms, answer) = (address.clone(), terms.clone(), answered.clone());
-            if let Err(error) = thread.spawn(move || reach(target, &terms, &answer)) {
-                // There may be room for another thread in the next round.
-                let _ = answered.send((address.clone(), Err(error)));
-            }
+            let (name, terms) = (address.clone(), terms.clone());
+            spawn(address, &answered, move |answered| reach(&name, &terms, answered));
         }
         drop(answered);
+        let round_until = Instant::now() + 2 * ATTEMPT;
         let mut failures = Vec::new();
-        for (address, answer) in answers {
-            match answer.and_then(Answer::confirm) {
-                Ok(link) => return Ok(link),
-                Err(error) => failures.push(format!("{address}: {error}")),
+        loop {
+            match answers.recv_timeout(PAUSE) {
+                Ok((address, answer)) => match answer.and_then(Answer::confirm) {
+                    Ok(link) => return Ok(link),
+                    Err(error) => failures.push(format!("{address}: {error}")),
+                },
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= round_until => {
+                    // The system may take any time to find the addresses of a name.
+                    failures.push(format!(
+                        "nothing else has come of {} within {:?}",
+                        addresses.join(", "),
+                        2 * ATTEMPT
+                    ));
+                    break;
+                }
+                Err(RecvTimeoutError::Timeout) if parent.is_gone() => {
+                    return Err("its program, or the launcher that has started it, has ended".into());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         if parent.is_gone() || Instant::now() >= until {
@@ -181,16 +194,34 @@ fn connect(Invitation { terms, addresses }: &Invitation, parent: &Parent) -> Res
     }
 }
 
+/// What has come of an address, or of a name. The receiver may have found its program by then, and be gone.
 type Answered = Sender<(String, io::Result<Answer>)>;
 
-/// Tries all addresses of a name. The receiver of the results may be gone by then.
-fn reach(address: String, terms: &Terms, answered: &Answered) {
-    let found: Vec<SocketAddr> = match address.to_socket_addrs() {
-        Ok(found) => found.collect(),
-        Err(error) => return drop(answered.send((address, Err(error)))),
-    };
-    for one in found {
-        let _ = answered.send((one.to_string(), introduce(one, terms)));
+/// Does something about this address on a thread of its own.
+fn spawn(address: &str, answered: &Answered, run: impl FnOnce(&Answered) + Send + 'static) {
+    let thread = thread::Builder::new().name("progress-connect".into());
+    let theirs = answered.clone();
+    if let Err(error) = thread.spawn(move || run(&theirs)) {
+        // There may be room for another thread in the next round.
+        let _ = answered.send((address.to_owned(), Err(error)));
+    }
+}
+
+/// Finds all addresses of a name, and tries them.
+fn reach(name: &str, terms: &Terms, answered: &Answered) {
+    match name.to_socket_addrs() {
+        Ok(found) => try_all(found, terms, answered),
+        Err(error) => _ = answered.send((name.to_owned(), Err(error))),
+    }
+}
+
+/// Tries all of them at once.
+fn try_all(addresses: impl IntoIterator<Item = SocketAddr>, terms: &Terms, answered: &Answered) {
+    for address in addresses {
+        let (name, terms) = (address.to_string(), terms.clone());
+        spawn(&name.clone(), answered, move |answered| {
+            let _ = answered.send((name, introduce(address, &terms)));
+        });
     }
 }
 
@@ -205,22 +236,40 @@ struct Answer {
 fn introduce(address: SocketAddr, terms: &Terms) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, ATTEMPT)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(ATTEMPT))?;
     let (initiator, opening) = Initiator::new(terms).map_err(io::Error::other)?;
     stream.write_all(&opening)?;
     let mut answer = [0; ANSWER];
-    stream.read_exact(&mut answer).map_err(|error| silent(error, ATTEMPT))?;
+    read_within(ATTEMPT, &stream, &mut answer).map_err(|error| silent(error, ATTEMPT))?;
     let finished = initiator.finish(&answer);
     let (sealer, opener, confirmation) =
         finished.map_err(|error| io::Error::other(format!("the other side has sent {error}")))?;
     Ok(Answer { stream, sealer, opener, confirmation })
 }
 
+/// Fills the buffer within this time. A stream's own timeout is for each read: one byte at a time could take as long.
+fn read_within(patience: Duration, mut stream: &TcpStream, mut bytes: &mut [u8]) -> io::Result<()> {
+    let until = Instant::now() + patience;
+    while !bytes.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(len) => bytes = &mut bytes[len..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Puts into words what the system's error does not say: that nothing came in time, or that nothing will come.
 fn silent(error: io::Error, patience: Duration) -> io::Error {
     let what = match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            format!("the other side has sent nothing for {patience:?}")
+            format!("the other side has not answered within {patience:?}")
         }
         io::ErrorKind::UnexpectedEof => {
             "the other side has hung up: it is not a program that has invited this worker, or no longer expects it"
@@ -247,11 +296,12 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::{introduce, leave_line, silent, take_line};
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use super::{introduce, leave_line, read_within, silent, take_line, try_all};
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::channel;
     use std::thread;
     use std::time::Duration;
 
@@ -260,6 +310,11 @@ mod tests {
 
     use crate::process::protocol::noise::{ANSWER, Key, OPENING, Terms};
     use crate::process::protocol::wire::Fingerprint;
+
+    fn terms() -> Terms {
+        let fingerprint = Fingerprint { binary: 1, tasks: 2 };
+        Terms { fingerprint, pool: 3, attempt: 4, key: Key::from_bytes([5; 32]) }
+    }
 
     #[test]
     fn an_invitation_can_be_left_to_another_program_which_reads_it_once() {
@@ -276,11 +331,39 @@ mod tests {
     }
 
     #[test]
+    fn all_addresses_of_a_name_are_tried_at_once() {
+        // Each takes ten seconds to be given up.
+        let silent: Vec<_> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let addresses = silent.iter().map(|listener| listener.local_addr().unwrap()).chain([refused]);
+        let (answered, answers) = channel();
+        try_all(addresses, &terms(), &answered);
+        let (first, answer) = answers.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert_eq!((first, answer.map(drop).unwrap_err().kind()), (refused.to_string(), ErrorKind::ConnectionRefused));
+    }
+
+    #[test]
+    fn who_says_a_little_at_a_time_is_not_waited_for_any_longer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut theirs, _) = listener.accept().unwrap();
+        // Ends when nobody reads any more.
+        let talker = thread::spawn(move || {
+            while theirs.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        // More than comes in an hour.
+        let mut bytes = vec![0; 4 << 20];
+        let error = read_within(Duration::from_millis(50), &ours, &mut bytes).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+        assert_eq!(bytes[0], b'x');
+        drop(ours);
+        talker.join().unwrap();
+    }
+
+    #[test]
     fn who_answers_wrongly_or_not_at_all_is_an_error_that_says_so() {
-        let terms = || {
-            let fingerprint = Fingerprint { binary: 1, tasks: 2 };
-            Terms { fingerprint, pool: 3, attempt: 4, key: Key::from_bytes([5; 32]) }
-        };
         for (answer, expected) in [(0, "has hung up"), (ANSWER - 1, "has hung up"), (ANSWER, "has sent something")] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
@@ -296,6 +379,6 @@ mod tests {
         let (mut ours, _theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let error = silent(ours.read(&mut [0]).unwrap_err(), Duration::from_secs(10)).to_string();
-        assert!(error.contains("has sent nothing for 10s"), "{error}");
+        assert!(error.contains("has not answered within 10s"), "{error}");
     }
 }
