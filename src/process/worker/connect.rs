@@ -62,9 +62,9 @@ pub(super) fn join(
     let (theirs, ours) = (invitation.terms.fingerprint.binary, portable_fingerprint(Some(registry))?.binary);
     if theirs != ours {
         let program = program::location()?;
-        let program = program.display();
+        let (program, host) = (program.display(), origin().host);
         return Err(format!(
-            "this is another build of the program that has invited it: {program} is {ours:016x}, and that is \
+            "this is another build of the program that has invited it: {program} on {host} is {ours:016x}, and that is \
              {theirs:016x}; copy it here, or say where it is with `Launcher::program`"
         )
         .into());
