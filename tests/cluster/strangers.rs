@@ -56,6 +56,37 @@ fn strangers_are_not_heard_and_workers_come_all_the_same() {
     });
 }
 
+#[test]
+fn strangers_who_hold_connections_open_do_not_keep_workers_from_coming() {
+    alone(|| {
+        let (port, gate) = (free_port(), Gate::new());
+        // The worker comes once the strangers are there.
+        let script = "while [ -e \"$0\" ]; do sleep 0.05; done; exec \"$@\"";
+        let launcher = Launcher::bulk(["sh", "-c", script, gate.path().to_str().unwrap()]);
+        let pool = pool(launcher.listen([format!("127.0.0.1:{port}")]), 1);
+        let task = pool.submit(double, 4);
+        let address: SocketAddr = ([127, 0, 0, 1], port).into();
+        eventually("it listens", || TcpStream::connect(address).is_ok());
+        let there = Arc::new(AtomicUsize::new(0));
+        let strangers = (0..200).map(|_| {
+            let there = there.clone();
+            // Says nothing, and comes again whenever it is closed, as long as the program listens.
+            thread::spawn(move || {
+                while let Ok(mut stream) = TcpStream::connect(address) {
+                    there.fetch_add(1, Ordering::SeqCst);
+                    let _ = stream.read(&mut [0]);
+                }
+            })
+        });
+        let strangers: Vec<_> = strangers.collect();
+        eventually("all of them are there", || there.load(Ordering::SeqCst) >= 200);
+        gate.open();
+        assert_eq!(task.wait().unwrap(), 8);
+        drop(pool);
+        strangers.into_iter().for_each(|stranger| stranger.join().unwrap());
+    });
+}
+
 /// Returns the number of bytes that the program answered.
 fn be_strange(address: SocketAddr, number: usize, there: &AtomicUsize) -> usize {
     let mut stream = TcpStream::connect(address).unwrap();

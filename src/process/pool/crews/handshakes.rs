@@ -4,7 +4,8 @@
 //! A connection may send [`OPENING`] and [`CONFIRMATION`] bytes and no more, within [`TIMEOUT`]. Only the number of the
 //! attempt is interpreted here; [`noise`](crate::process::protocol::noise) verifies the rest. There are at most
 //! [`CAPACITY`] handshakes at a time; other connections wait in the listen queue of the system, where they cost
-//! nothing.
+//! nothing. Where there is no room, who has not said what a worker says at once [makes way](Handshakes::make_room) for
+//! them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -17,6 +18,10 @@ use crate::process::protocol::noise::{
 pub(crate) const CAPACITY: usize = 64;
 /// How long a connection may take to prove that it is a worker's.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to open the handshake if others wait: longer than a worker needs on a busy machine or a slow
+/// line, and so short that as many strangers as the system lets wait are through before a worker gives up.
+const YIELDING: Duration = Duration::from_millis(200);
 
 /// The number of a handshake; never used again.
 pub(crate) type HandshakeId = u64;
@@ -40,6 +45,8 @@ struct Attempt {
 struct Handshake {
     /// When its time is over.
     until: Instant,
+    /// When it makes way for another one.
+    yields_from: Instant,
     received: Vec<u8>,
     /// Set once it was answered: it knows the key, or replays what another that knows it has sent.
     answered: Option<(u64, Responder)>,
@@ -94,12 +101,31 @@ impl Handshakes {
         self.handshakes.len() < CAPACITY
     }
 
+    /// Whether there is room, or [can be made](Self::make_room).
+    pub(crate) fn may_begin(&self, now: Instant) -> bool {
+        self.has_room() || self.yielding(now).is_some()
+    }
+
+    /// Where there is no room, ends the handshake of whoever has not opened it for the longest time, and returns it. What all of
+    /// them have sent by then must have been received.
+    pub(crate) fn make_room(&mut self, now: Instant) -> Option<HandshakeId> {
+        let yielding = self.yielding(now).filter(|_| !self.has_room())?;
+        self.end(yielding);
+        Some(yielding)
+    }
+
+    fn yielding(&self, now: Instant) -> Option<HandshakeId> {
+        let (&first, handshake) = self.handshakes.iter().find(|(_, handshake)| handshake.answered.is_none())?;
+        (handshake.yields_from <= now).then_some(first)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.handshakes.is_empty()
     }
 
     pub(crate) fn begin(&mut self, handshake: HandshakeId, now: Instant) {
-        self.handshakes.insert(handshake, Handshake { until: now + TIMEOUT, received: Vec::new(), answered: None });
+        let (until, yields_from) = (now + TIMEOUT, now + YIELDING);
+        self.handshakes.insert(handshake, Handshake { until, yields_from, received: Vec::new(), answered: None });
     }
 
     pub(crate) fn end(&mut self, handshake: HandshakeId) {
@@ -355,5 +381,34 @@ mod tests {
         assert_eq!(handshakes.expire(now + TIMEOUT + Duration::from_millis(1)), [0, 1]);
         assert!(handshakes.has_room());
         assert_eq!(refusal(handshakes.receive(0, b"x")), Refusal::NotExpected);
+    }
+
+    #[test]
+    fn who_has_not_opened_the_handshake_makes_way_for_who_waits() {
+        let (mut handshakes, now) = (handshakes(1), Instant::now());
+        for handshake in 0..CAPACITY as u64 {
+            assert_eq!(handshakes.make_room(now + TIMEOUT), None, "there is room");
+            handshakes.begin(handshake, now + Duration::from_millis(handshake));
+        }
+        let (_, opening) = Initiator::new(&terms()).unwrap();
+        answer(handshakes.receive(0, &opening));
+        assert!(matches!(handshakes.receive(1, &opening[..OPENING - 1]), Step::Wait));
+        let first = now + Duration::from_millis(1) + YIELDING;
+        assert!(!handshakes.may_begin(first - Duration::from_nanos(1)));
+        assert_eq!(handshakes.make_room(first - Duration::from_nanos(1)), None);
+        assert!(handshakes.may_begin(first));
+        assert_eq!(handshakes.make_room(first), Some(1), "the first one knows the key");
+        assert_eq!(handshakes.make_room(first), None, "there is room now");
+        handshakes.begin(99, first);
+        assert!(!handshakes.may_begin(first), "the others have come later");
+        let all: Vec<_> = (2..CAPACITY as u64).collect();
+        let late = first + TIMEOUT / 2;
+        for (number, other) in all.into_iter().enumerate() {
+            assert_eq!(handshakes.make_room(late), Some(other));
+            handshakes.begin(100 + number as u64, late);
+        }
+        assert_eq!(handshakes.make_room(late), Some(99));
+        handshakes.begin(1000, late);
+        assert!(!handshakes.may_begin(late), "nobody has to yield before his time");
     }
 }

@@ -127,11 +127,11 @@ impl Listener {
     /// Accepts and serves connections without blocking: as many as can be waiting by now, but not all that strangers
     /// may make meanwhile. Returns those of workers.
     pub(crate) fn serve(&mut self) -> Vec<Connected> {
-        let mut connected = Vec::new();
+        // First, so that nobody makes way who has said something.
+        let mut connected = self.serve_handshakes();
         for _ in 0..=BACKLOG as usize / CAPACITY {
             let has_come = self.accept();
-            let all: Vec<HandshakeId> = self.streams.keys().copied().collect();
-            connected.extend(all.into_iter().filter_map(|handshake| self.serve_handshake(handshake)));
+            connected.extend(self.serve_handshakes());
             for handshake in self.handshakes.expire(Instant::now()) {
                 self.close(handshake);
             }
@@ -144,13 +144,13 @@ impl Listener {
         connected
     }
 
-    /// Accepts connections as far as there is room. Returns whether there was one.
+    /// Accepts connections as far as there is room, or room can be made. Returns whether there was one.
     fn accept(&mut self) -> bool {
-        let before = self.next_handshake;
+        let (before, now) = (self.next_handshake, Instant::now());
         self.shortage = None;
-        for listener in &self.sockets {
-            while self.handshakes.has_room() {
-                let stream = match listener.accept() {
+        for listener in 0..self.sockets.len() {
+            while self.handshakes.may_begin(now) {
+                let stream = match self.sockets[listener].accept() {
                     Ok((stream, _)) => stream,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => {
@@ -161,14 +161,23 @@ impl Listener {
                 let handshake = self.next_handshake;
                 self.next_handshake += 1;
                 let Ok(stream) = above_standard(stream) else { continue };
+                if let Some(silent) = self.handshakes.make_room(now) {
+                    self.close(silent);
+                }
                 let is_fit = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
                 if is_fit.and_then(|()| self.poller.add(stream.as_fd(), Ready::Listener)).is_ok() {
-                    self.handshakes.begin(handshake, Instant::now());
+                    self.handshakes.begin(handshake, now);
                     self.streams.insert(handshake, stream);
                 }
             }
         }
         self.next_handshake != before
+    }
+
+    /// Reads what all connections may send, and answers it. Returns those of workers.
+    fn serve_handshakes(&mut self) -> Vec<Connected> {
+        let all: Vec<HandshakeId> = self.streams.keys().copied().collect();
+        all.into_iter().filter_map(|handshake| self.serve_handshake(handshake)).collect()
     }
 
     /// Reads what a connection may send, and answers it.
