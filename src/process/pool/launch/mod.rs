@@ -187,8 +187,8 @@ impl events::Failure<Box<End>> for Failure {
         launched::add_last_output(&mut how, &last_output);
         let how = remains.map_or(how, |remains| format!("{}: {}", remains.site, remains.description(exit)));
         let what = format!(
-            "several workers ended before they had begun with it, perhaps because its input is too large for their memory; \
-             the last one{how}"
+            "several workers ended before they had begun with it, perhaps because its input is too large for their memory, \
+             or for a slow connection; the last one{how}"
         );
         Self { kind: TaskErrorKind::WorkerLost(exit), error: what.into(), worth: Worth::Attempts(1) }
     }

@@ -88,7 +88,7 @@ impl<K: Types> Scheduler<K> {
             let failure = if is_late { K::Failure::not_ready(exit) } else { K::Failure::lost(exit) };
             self.start_failed(worker, failure);
         } else if !slot.sent.is_empty() {
-            let is_sudden = !is_leaving && matches!(reason, None | Some(KillReason::Severed));
+            let is_sudden = !is_leaving && matches!(reason, None | Some(KillReason::Severed | KillReason::Silent));
             if is_sudden {
                 self.note_unbegun(&mut slot.sent, &exit);
             }
