@@ -181,12 +181,14 @@ impl<W: Work> Body for Slot<W> {
         guard(|| work.encode())
     }
 
-    fn hand_over(&self, owner: RemoteOwner) {
+    fn hand_over(&self, owner: RemoteOwner) -> bool {
         let mut place = self.lock();
-        // The task may have ended meanwhile.
-        if matches!(*place, Stage::Empty) {
+        // The task may have been refused meanwhile.
+        let is_out = matches!(*place, Stage::Empty);
+        if is_out {
             *place = Stage::Elsewhere(Unaligned(owner));
         }
+        is_out
     }
 
     fn owner(&self) -> Option<Arc<dyn Owner>> {
@@ -486,7 +488,7 @@ mod tests {
         let pool = Arc::new(Pool::default());
         let owner: RemoteOwner = Arc::new(pool.clone() as Arc<dyn Owner>);
         assert!(task.body.encode().is_err(), "it stays in this process");
-        transitions::hand_over(&task, &owner);
+        assert!(transitions::hand_over(&task, &owner));
         transitions::pause(&task);
         transitions::resume(&task);
         assert_eq!(pool.heard(), (2, 0));
@@ -494,6 +496,21 @@ mod tests {
         assert_eq!(pool.heard(), (2, 1));
         assert!(task.core.existing_details().is_none());
         assert_eq!(Arc::strong_count(&owner), 1, "a task that has ended keeps no executor");
+    }
+
+    #[test]
+    fn a_task_that_is_being_ended_is_not_handed_over_since_its_executor_would_not_hear_of_the_end() {
+        let (task, _handle) = new(Idle, None);
+        let pool = Arc::new(Pool::default());
+        let owner: RemoteOwner = Arc::new(pool.clone() as Arc<dyn Owner>);
+        // One thread takes the work out, another begins to end the task.
+        assert!(task.body.encode().is_err(), "it stays in this process");
+        assert!(task.core.state.seal());
+        assert!(task.body.refuse(task.error(TaskErrorKind::Rejected)).is_none());
+        assert!(!transitions::hand_over(&task, &owner));
+        transitions::settle(&task, state::FAILED);
+        assert_eq!((pool.heard(), Arc::strong_count(&owner)), ((0, 0), 1));
+        assert!(!transitions::hand_over(&task, &owner), "it has ended");
     }
 
     /// When the task started, and the `free_since` of the next task on its thread.

@@ -358,8 +358,9 @@ impl Executor for ProcessPoolExecutor {
         match self.prepare(&job) {
             Ok((function, input)) => {
                 // From now on, the pool learns of everything that is requested of the task.
-                transitions::hand_over(job.task(), &self.owner);
-                self.pool.submit(job, function, input);
+                if transitions::hand_over(job.task(), &self.owner) {
+                    self.pool.submit(job, function, input);
+                }
             }
             Err((kind, error)) => transitions::reject(job.task(), kind, error),
         }

@@ -76,8 +76,8 @@ pub(crate) trait Body: Send + Sync {
     fn remote_fn(&self) -> Option<RemoteFn>;
     /// Takes the work out, encoded, to be done elsewhere.
     fn encode(&self) -> Result<Encoded, BoxError>;
-    /// Stores `owner` where the work was, until the outcome replaces it.
-    fn hand_over(&self, owner: RemoteOwner);
+    /// Stores `owner` where the work was, until the outcome replaces it. Returns `false` if an outcome is there already.
+    fn hand_over(&self, owner: RemoteOwner) -> bool;
     /// The executor that the work was handed over to; `None` if it was not, or once the task has ended.
     fn owner(&self) -> Option<Arc<dyn Owner>>;
     /// Stores the outcome of work that was done elsewhere. Returns how to settle the task.

@@ -246,8 +246,13 @@ pub(crate) fn attach(task: &TaskRef, owner: Arc<dyn Owner>, keep: impl FnOnce(u3
     is_attached
 }
 
-/// Attaches `owner` to a task whose work it has taken out to do elsewhere.
-pub(crate) fn hand_over(task: &TaskRef, owner: &RemoteOwner) {
-    task.body.hand_over(owner.clone());
-    task.core.state.set(state::ATTACHED);
+/// Attaches `owner` to a task whose work it has taken out to do elsewhere. Returns `false` if another thread is ending the
+/// task, or has ended it: `owner` will not be told of that, and must let go of the task.
+#[must_use]
+pub(crate) fn hand_over(task: &TaskRef, owner: &RemoteOwner) -> bool {
+    let is_attached = task.body.hand_over(owner.clone());
+    if is_attached {
+        task.core.state.set(state::ATTACHED);
+    }
+    is_attached
 }
