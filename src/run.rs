@@ -18,7 +18,7 @@ use crate::task::context::Context;
 use crate::task::core::Core;
 use crate::task::details::{Details, Owner};
 use crate::task::state::{self, Unclaimed};
-use crate::task::transitions::{Settled, ending, settle};
+use crate::task::transitions::{self, Settled, ending, settle};
 use crate::task::watchdog;
 use crate::task::{Body, Handle, RemoteFn, RemoteOwner, Task, TaskRef};
 use crate::updater::Updater;
@@ -364,20 +364,21 @@ fn at_stage<W: Work>(
     (task.clone(), task)
 }
 
-/// Runs a task, unless it has ended or another thread runs it. Waits until a paused task is resumed.
+/// Runs a task, unless another thread ends it, and returns when it has ended. Waits until a paused task is resumed.
 pub(crate) fn claim_and_run(task: TaskRef, context: Context) {
     loop {
         match task.core.claim() {
             Ok(()) => {
-                run(task, context);
-                return;
+                run(task.clone(), context);
+                break;
             }
-            Err(Unclaimed::Taken) => return,
+            Err(Unclaimed::Taken) => break,
             Err(Unclaimed::Paused) => {
                 task.core.wait_until(|word| word & state::PAUSE == 0 || !state::is_pending(word), None);
             }
         }
     }
+    transitions::await_end(&task.core);
 }
 
 /// Runs a task that the caller has [claimed](crate::task::state::State::claim). The caller may be code that waits within
@@ -431,8 +432,8 @@ pub(crate) fn current_pool(id: u32) -> Option<CurrentPool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{new, run_from};
-    use crate::error::{CancelCause, TaskErrorKind};
+    use super::{Work, claim_and_run, new, run_from};
+    use crate::error::{CancelCause, TaskErrorKind, TaskResult};
     use crate::id::TaskId;
     use crate::sync::clock;
     use crate::task::context::Context;
@@ -440,10 +441,15 @@ mod tests {
     use crate::task::idle::Idle;
     use crate::task::limits::Limits;
     use crate::task::{RemoteOwner, TaskRef, publish, state, transitions};
+    use crate::updater::Updater;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
     use std::task::Waker;
+    use std::thread::{self, JoinHandle};
     use std::time::Duration;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
 
     #[derive(Default)]
     struct Pool {
@@ -496,6 +502,92 @@ mod tests {
         assert_eq!(pool.heard(), (2, 1));
         assert!(task.core.existing_details().is_none());
         assert_eq!(Arc::strong_count(&owner), 1, "a task that has ended keeps no executor");
+    }
+
+    /// Work that calls a function when it is run, and another when it is dropped.
+    struct Calls {
+        run: fn(&TaskRef),
+        drop: Box<dyn Fn() + Send>,
+    }
+
+    impl Work for Calls {
+        type Output = ();
+
+        fn function() -> &'static str {
+            "calls"
+        }
+
+        fn call(self, updater: &Updater) -> TaskResult<()> {
+            (self.run)(updater.task());
+            Ok(())
+        }
+    }
+
+    impl Drop for Calls {
+        fn drop(&mut self) {
+            (self.drop)();
+        }
+    }
+
+    fn calls(drop: impl Fn() + Send + 'static) -> TaskRef {
+        new(Calls { run: |_| {}, drop: Box::new(drop) }, None).0
+    }
+
+    /// Runs the task on another thread, until that waits for the end of the task or, wrongly, no longer does.
+    fn run_until_it_waits(task: &TaskRef) -> JoinHandle<bool> {
+        let running = task.clone();
+        let runner = thread::spawn(move || {
+            claim_and_run(running.clone(), Context::default());
+            running.core.has_ended()
+        });
+        while task.core.state.load() & state::WAITS == 0 && !runner.is_finished() {
+            thread::yield_now();
+        }
+        runner
+    }
+
+    #[test]
+    fn whoever_runs_a_task_that_another_thread_is_ending_waits_for_its_end() {
+        // Before its start: that thread still drops the input.
+        let ((dropping, is_dropping), (go_on, may_go_on)) = (channel(), channel());
+        let task = calls(move || {
+            let _ = dropping.send(());
+            let _ = may_go_on.recv_timeout(DEADLINE);
+        });
+        let cancelled = task.clone();
+        let canceller = thread::spawn(move || transitions::cancel(&cancelled, CancelCause::Requested));
+        is_dropping.recv_timeout(DEADLINE).unwrap();
+        let runner = run_until_it_waits(&task);
+        go_on.send(()).unwrap();
+        assert!(runner.join().unwrap(), "its input was being dropped");
+        canceller.join().unwrap();
+
+        // After its start: a limit has passed, and that thread has decided how the task ends.
+        let limits = Limits { timeout: Some(Duration::MAX), ..Limits::default() };
+        let decide = |task: &TaskRef| assert!(task.core.state.decide());
+        let (task, _handle) = new(Calls { run: decide, drop: Box::new(|| {}) }, Details::of(None, limits));
+        task.core.state.set(state::LIMITED);
+        let runner = run_until_it_waits(&task);
+        transitions::refuse(&task, TaskErrorKind::TimedOut, None);
+        assert!(runner.join().unwrap(), "its limit had passed");
+    }
+
+    #[test]
+    fn a_thread_that_is_ending_tasks_does_not_wait_for_its_own_doing() {
+        let (done, is_done) = channel();
+        thread::spawn(move || {
+            let (to_drop, dropped) = channel::<TaskRef>();
+            let run = move || dropped.try_iter().for_each(|task| claim_and_run(task, Context::default()));
+            let (first, second) = (calls(run), calls(|| {}));
+            // The one whose input is being dropped, and one that was sealed with it.
+            for task in [&first, &second] {
+                to_drop.send(task.clone()).unwrap();
+            }
+            let tasks = [first.clone(), second.clone()].into_iter();
+            transitions::request_cancel_all(tasks, CancelCause::Requested).carry_out();
+            done.send(first.core.has_ended() && second.core.has_ended()).unwrap();
+        });
+        assert_eq!(is_done.recv_timeout(DEADLINE), Ok(true));
     }
 
     #[test]

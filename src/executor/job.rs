@@ -47,7 +47,8 @@ pub struct Job {
 impl Job {
     /// Runs the task on this thread, and returns when it has ended.
     ///
-    /// A task that was cancelled meanwhile is not run. A panic of the task becomes its outcome and does not propagate.
+    /// A task that was cancelled meanwhile is not run; if another thread is ending it, this waits until that is done. A panic of
+    /// the task becomes its outcome and does not propagate.
     ///
     /// # Blocking
     ///

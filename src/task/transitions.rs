@@ -1,5 +1,6 @@
 //! Every transition of a task, and who is told of it.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,6 +16,35 @@ use crate::task::{RemoteOwner, TaskRef};
 /// How many tasks of this process have ended that may still be in a queue, because they had not begun, or were run by a
 /// thread that waited for them.
 static LEFT_BEHIND: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// How many calls that end tasks this thread is inside.
+    static ENDING: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Exists while its thread ends tasks, which calls code of the user before all of them have ended.
+struct Ending;
+
+impl Ending {
+    fn begin() -> Self {
+        ENDING.set(ENDING.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        ENDING.set(ENDING.get() - 1);
+    }
+}
+
+/// Waits for the end of a task that another thread is about to end. Does not wait in code that this thread calls while it ends
+/// tasks itself: this one may be among them.
+pub(crate) fn await_end(core: &Core) {
+    if !core.has_ended() && ENDING.get() == 0 {
+        core.wait_until(|word| word & state::ENDED != 0, None);
+    }
+}
 
 /// A hint to the owners of queues that some of their tasks may be among these: they are not told of each.
 pub(crate) fn left_behind() -> usize {
@@ -48,7 +78,9 @@ pub(crate) fn refuse_with(task: &TaskRef, error: TaskError) {
         task.core.close_unstarted();
         leave_behind();
     }
+    let within = Ending::begin();
     let owner = task.body.refuse(error);
+    drop(within);
     settle_for(task, ending, owner);
 }
 
@@ -133,6 +165,7 @@ pub(crate) fn request_cancel_all(tasks: impl Iterator<Item = TaskRef>, cause: Ca
 impl Cancellations {
     /// Tells the tasks that have started, or may at any moment, and then ends the others. Must be called without a lock.
     pub(crate) fn carry_out(self) {
+        let _ending = Ending::begin();
         let (told, others): (Vec<_>, Vec<_>) =
             self.requested.into_iter().partition(|&(_, found)| found == Cancel::Told);
         for (task, found) in told.into_iter().chain(others) {
