@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use progress_executor::{
     Executor, ExecutorExt, ProcessPoolExecutor, Shared, SyncExecutor, TaskError, TaskResult, ThreadPoolExecutor,
-    Updater,
+    Updater, WorkerOutput,
 };
 use serde::de::Error as _;
 use serde::ser::Error as _;
@@ -35,7 +35,8 @@ progress_executor::test_worker!(
     look_within,
     take_apart,
     look_behind,
-    hold_on_to
+    hold_on_to,
+    await_forgotten
 );
 
 /// What happens to tables, counted in each process.
@@ -237,6 +238,15 @@ fn answer((): (), _: &Updater) -> TaskResult<(usize, usize)> {
     Ok((ALIVE.load(Ordering::SeqCst), DECODED.load(Ordering::SeqCst)))
 }
 
+/// Returns once there are no tables in the worker.
+fn await_forgotten((): (), progress: &Updater) -> TaskResult<()> {
+    while ALIVE.load(Ordering::SeqCst) > 0 {
+        progress.check()?;
+        thread::yield_now();
+    }
+    Ok(())
+}
+
 fn inputs(table: &Shared<Table>, count: u64) -> impl Iterator<Item = (Shared<Table>, u64)> {
     (0..count).map(|n| (table.clone(), n))
 }
@@ -369,6 +379,24 @@ fn what_waits_for_a_worker_needs_it_still() {
         let tasks: Vec<_> = inputs(&table, 50).map(|input| executor.submit(look_at, input)).collect();
         drop(table);
         assert!(tasks.into_iter().all(|task| task.wait().unwrap().0 == "one"));
+    });
+}
+
+#[test]
+fn a_task_that_is_cancelled_while_it_waits_needs_it_no_more() {
+    within_deadline(|| {
+        let _counting = counting();
+        // So that tasks wait here, and not in the worker.
+        let output = WorkerOutput::lines(|_| ());
+        let executor = ProcessPoolExecutor::builder().max_workers(1).output(output).build().unwrap();
+        let table = Shared::new(Table::new("one"));
+        executor.submit(look_at, (table.clone(), 0)).wait().unwrap();
+        let busy = executor.task(await_forgotten, ()).timeout(Duration::from_secs(20)).submit();
+        let next = executor.submit(answer, ());
+        let cancelled = executor.submit(look_at, (table, 1));
+        cancelled.cancel();
+        busy.wait().expect("the table is forgotten although the cancelled task was not the next one");
+        assert_eq!(next.wait().unwrap().0, 0);
     });
 }
 

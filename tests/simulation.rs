@@ -1392,6 +1392,37 @@ fn settings() -> Settings {
     }
 }
 
+#[test]
+fn a_task_that_ends_behind_others_is_emptied_at_once_and_the_last_to_end_costs_no_more_than_the_first() {
+    const COUNT: u64 = 10_000;
+    let now = Instant::now();
+    let mut scheduler = Scheduler::<Kind>::new(settings(), now);
+    // As several threads submit them at once.
+    let tasks: Vec<_> = (0..COUNT).map(|n| TaskRef(Rc::new(SimTask::new(n ^ 7)))).collect();
+    for task in &tasks {
+        assert_eq!(scheduler.handle(Event::Submitted(task.clone()), now), Ok(()));
+    }
+    scheduler.take_effects();
+    let mut forgotten = 0;
+    for task in tasks.iter().rev() {
+        assert!(task.0.state.seal());
+        task.settle_unrun("cancelled");
+        assert_eq!(scheduler.handle(Event::Dropped(task.id()), now), Ok(()));
+        let effects = scheduler.take_effects();
+        let emptied = effects.iter().filter_map(|it| if let Action::Forget(it) = it { Some(it.id()) } else { None });
+        let emptied: Vec<u64> = emptied.collect();
+        assert!(emptied.contains(&task.id()), "{} keeps its input", task.id());
+        forgotten += emptied.len();
+    }
+    assert!(forgotten <= 2 * COUNT as usize, "{forgotten} actions");
+    // One that ends while it is handed over is not queued at all.
+    let late = TaskRef(Rc::new(SimTask::new(COUNT)));
+    assert!(late.0.state.seal());
+    late.settle_unrun("cancelled");
+    assert_eq!(scheduler.handle(Event::Submitted(late), now), Ok(()));
+    assert!(matches!(scheduler.take_effects()[..], [Action::Forget(_)]));
+}
+
 /// How long it takes until a worker that does not begin its task is killed, if the program first looks at it `late`
 /// after the start.
 fn silence_until_killed(late: Duration) -> Duration {

@@ -37,12 +37,12 @@ impl Connection {
         self.channel.worker().into_iter().for_each(|worker| task.task().core.set_process(worker));
         let Entry { function, format, .. } = *task.0;
         let run = Run { id: task.id(), place, wanted, timeout: task.timeout() };
-        let mut outbox = self.channel.outbox();
-        for image in task.references().iter().filter(|image| self.known_images.insert(image.id)) {
+        let (mut outbox, input) = (self.channel.outbox(), task.input());
+        for image in input.references().iter().filter(|image| self.known_images.insert(image.id)) {
             image.tell(&keeper());
             outbox.share(image.id, image.format, &Payload::Large(image.bytes.clone()));
         }
-        outbox.run(run, (function, task.task().core.given_name()), format, &task.input());
+        outbox.run(run, (function, task.task().core.given_name()), format, &input.bytes);
     }
 
     /// Queues what is wanted of a task. A cancellation is also written where the task's next progress call sees it.

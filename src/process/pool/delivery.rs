@@ -150,7 +150,9 @@ impl Pool {
                     transitions::reject(task.task(), kind.clone(), error.clone().into());
                 }
             }
-            // A task to forget is dropped here, not under the lock; all other actions were carried out before.
+            // Not under the lock, as it may be large.
+            Action::Forget(task) => drop(task.take_all()),
+            // All other actions were carried out before.
             _ => {}
         }));
         // The payload of the panic may panic again when it is dropped.

@@ -46,14 +46,26 @@ pub(super) struct Entry {
     pub(super) job: Job,
     pub(super) function: &'static str,
     pub(super) format: Format,
-    /// Empty once the task has begun for the last time.
-    input: Mutex<Payload>,
-    /// The shared values that the input refers to, if there are any.
-    references: Option<Box<References>>,
+    input: Mutex<Input>,
     /// How often it may still be started again when its worker is lost.
     pub(super) retries: AtomicU32,
     /// How many workers have ended before they had begun with it.
     unbegun: AtomicU8,
+}
+
+/// What is sent for a task.
+#[derive(Default)]
+pub(super) struct Input {
+    /// Empty once the task has begun for the last time, or has ended.
+    pub(super) bytes: Payload,
+    /// The shared values that the bytes refer to, if there are any.
+    references: Option<Box<References>>,
+}
+
+impl Input {
+    pub(super) fn references(&self) -> &[Arc<Image>] {
+        self.references.as_ref().map_or(&[], |references| references)
+    }
 }
 
 impl Queued {
@@ -63,8 +75,10 @@ impl Queued {
             job,
             function,
             format: input.format,
-            input: Mutex::new(input.bytes),
-            references: (!references.is_empty()).then(|| Box::new(references)),
+            input: Mutex::new(Input {
+                bytes: input.bytes,
+                references: (!references.is_empty()).then(|| Box::new(references)),
+            }),
             retries: AtomicU32::new(retries),
             unbegun: AtomicU8::new(0),
         }))
@@ -74,17 +88,18 @@ impl Queued {
         self.0.job.task()
     }
 
-    pub(super) fn input(&self) -> MutexGuard<'_, Payload> {
+    pub(super) fn input(&self) -> MutexGuard<'_, Input> {
         self.0.input.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the input, which will not be sent again.
+    /// Takes the bytes of the input, which will not be sent again.
     pub(super) fn take_input(&self) -> Payload {
-        mem::take(&mut *self.input())
+        mem::take(&mut self.input().bytes)
     }
 
-    pub(super) fn references(&self) -> &[Arc<Image>] {
-        self.0.references.as_ref().map_or(&[], |references| references)
+    /// Takes all that would be sent for a task that has ended.
+    pub(super) fn take_all(&self) -> Input {
+        mem::take(&mut *self.input())
     }
 
     /// After how many nanoseconds the task must end, or a chunk must give back the items that it has not begun.

@@ -176,7 +176,7 @@ pub(crate) enum Action<K: Types> {
     Refuse(K::Task),
     /// There is no worker for these tasks.
     Reject(Vec<K::Task>, K::Failure),
-    /// A task ended earlier, and can be dropped.
+    /// A task ended earlier, and needs its input no more. It may still be in the queue.
     Forget(K::Task),
 }
 

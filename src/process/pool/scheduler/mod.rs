@@ -70,6 +70,9 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// given as many.
 const MOST_EFFECTS: usize = 512;
 
+/// How far from its place in the order of ids a queued task is looked for.
+const MOST_ASTRAY: usize = 64;
+
 /// The bits of a control word that a worker is told about.
 const WANTED: u32 = state::CANCEL | state::PAUSE | state::OBSERVED | state::PROBE | state::CAUSE;
 
@@ -170,6 +173,8 @@ impl<K: Types> Scheduler<K> {
     pub(crate) fn note(&mut self, event: Event<K>, now: Instant) -> Result<(), OutOfTurn> {
         self.now = now;
         match event {
+            // It may have ended while it was handed over.
+            Event::Submitted(task) if task.has_ended() => self.effects.push(Action::Forget(task)),
             Event::Submitted(task) => self.queue.push_back(task),
             Event::Wanted(task) => self.request(task),
             Event::Dropped(task) => self.forget(task),
@@ -301,17 +306,20 @@ impl<K: Types> Scheduler<K> {
         self.queue.insert(at, task);
     }
 
-    /// Forgets a task that has ended without a worker. Ended tasks at the front of the queue are removed at once; those
-    /// behind go many at a time, or are skipped when tasks are assigned.
+    /// Forgets a task that has ended without a worker. Ended tasks at the front of the queue are removed at once. Those
+    /// behind are only emptied; they go many at a time, or are skipped when tasks are assigned.
     fn forget(&mut self, id: u64) {
         if let Some(task) = self.held.remove(&id) {
             self.effects.push(Action::Forget(task));
             return;
         }
         self.dead += 1;
+        let mut is_gone = false;
         while self.queue.front().is_some_and(Task::has_ended) {
+            let Some(task) = self.queue.pop_front() else { break };
             self.dead = self.dead.saturating_sub(1);
-            self.effects.extend(self.queue.pop_front().map(Action::Forget));
+            is_gone |= task.id() == id;
+            self.effects.push(Action::Forget(task));
         }
         if self.dead >= 64 && self.dead * 2 >= self.queue.len() {
             self.dead = 0;
@@ -319,7 +327,19 @@ impl<K: Types> Scheduler<K> {
                 mem::take(&mut self.queue).into_iter().partition(Task::has_ended);
             self.queue = alive;
             self.effects.extend(dead.into_iter().map(Action::Forget));
+        } else if !is_gone {
+            let queued = self.queued(id).cloned();
+            self.effects.extend(queued.map(Action::Forget));
         }
+    }
+
+    /// The task with this id, if it is in the queue, near the place that its id suggests.
+    fn queued(&self, id: u64) -> Option<&K::Task> {
+        let is_it = |task: &&K::Task| task.id() == id;
+        let at = self.queue.partition_point(|other| other.id() < id);
+        // If several threads submit tasks, the queue is only roughly in the order of the ids.
+        let around = at.saturating_sub(MOST_ASTRAY)..self.queue.len().min(at + MOST_ASTRAY);
+        self.queue.get(at).filter(is_it).or_else(|| self.queue.range(around).find(is_it))
     }
 
     // What workers say.
