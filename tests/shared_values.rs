@@ -440,7 +440,17 @@ fn what_cannot_cross_fails_the_tasks_that_need_it() {
             assert!(error.is_encode_error() && format!("{error:#}").contains("as intended"), "{error:#}");
         }
         let large = Shared::new(Table::new(&"x".repeat(100_000)));
-        assert!(executor.submit(look_at, (large, 0)).wait().unwrap_err().is_encode_error());
+        assert!(executor.submit(look_at, (large.clone(), 0)).wait().unwrap_err().is_encode_error());
+        let small = Shared::new(Table::new("small"));
+        let mixed = || (0..300).map(|n| (if n == 150 { large.clone() } else { small.clone() }, n));
+        for map in [executor.map(look_at, mixed()), executor.map(look_at, mixed()).chunks(300)] {
+            for (n, outcome) in map.blocking().enumerate() {
+                match outcome {
+                    Ok((text, ..)) => assert!(text == "small" && n != 150, "{n}"),
+                    Err(error) => assert!(error.is_encode_error() && n == 150, "{n}: {error:#}"),
+                }
+            }
+        }
         let unfit = Shared::new(Table::new("unfit to be decoded"));
         for _ in 0..2 {
             let error = executor.submit(look_at, (unfit.clone(), 0)).wait().unwrap_err();

@@ -40,6 +40,13 @@ pub(crate) struct Image {
 /// The shared values that inputs refer to.
 pub(crate) type References = Vec<Arc<Image>>;
 
+/// What an input refers to, as far as it is encoded.
+struct Found {
+    references: References,
+    /// The most bytes that the image of a shared value may have.
+    max_bytes: u64,
+}
+
 /// Something that has sent shared values elsewhere.
 pub(crate) trait Keeper: Send + Sync {
     /// This value is no longer needed. Called by any thread, with any lock held but the keeper's own.
@@ -49,7 +56,7 @@ pub(crate) trait Keeper: Send + Sync {
 thread_local! {
     /// What the input that is being encoded refers to. It has no destructor, so that it can be used until its thread
     /// has ended.
-    static REFERENCES: RefCell<ManuallyDrop<Option<References>>> = const { RefCell::new(ManuallyDrop::new(None)) };
+    static REFERENCES: RefCell<ManuallyDrop<Option<Found>>> = const { RefCell::new(ManuallyDrop::new(None)) };
     /// What the inputs that this thread decodes may refer to.
     static STORE: RefCell<Option<Arc<Store>>> = const { RefCell::new(None) };
     static IS_DECODING: Cell<bool> = const { Cell::new(false) };
@@ -92,15 +99,15 @@ impl<F: FnMut()> Drop for Restore<F> {
     }
 }
 
-fn replace_references(references: Option<References>) -> Option<References> {
-    ManuallyDrop::into_inner(REFERENCES.replace(ManuallyDrop::new(references)))
+fn replace_found(found: Option<Found>) -> Option<Found> {
+    ManuallyDrop::into_inner(REFERENCES.replace(ManuallyDrop::new(found)))
 }
 
-/// Encodes something with shared values as references. Also returns those values.
-pub(crate) fn with<R>(encode: impl FnOnce() -> R) -> (R, References) {
-    let mut before = replace_references(Some(Vec::new()));
+/// Encodes something with shared values as references, none of which may take more than `max_bytes`. Also returns those values.
+pub(crate) fn with<R>(max_bytes: u64, encode: impl FnOnce() -> R) -> (R, References) {
+    let mut before = replace_found(Some(Found { references: Vec::new(), max_bytes }));
     let mut references = Vec::new();
-    let restore = Restore(|| references = replace_references(before.take()).unwrap_or_default());
+    let restore = Restore(|| references = replace_found(before.take()).map_or_else(Vec::new, |it| it.references));
     let result = encode();
     drop(restore);
     (result, references)
@@ -108,8 +115,8 @@ pub(crate) fn with<R>(encode: impl FnOnce() -> R) -> (R, References) {
 
 /// Encodes something with shared values in full.
 pub(crate) fn without<R>(encode: impl FnOnce() -> R) -> R {
-    let mut before = replace_references(None);
-    let _restore = Restore(|| drop(replace_references(before.take())));
+    let mut before = replace_found(None);
+    let _restore = Restore(|| drop(replace_found(before.take())));
     encode()
 }
 
@@ -122,21 +129,28 @@ pub(crate) fn aside<R>(run: impl FnOnce() -> R) -> R {
 
 /// Whether a shared value must be encoded as a reference.
 pub(crate) fn are_wanted() -> bool {
-    REFERENCES.with_borrow(|references| references.is_some())
+    REFERENCES.with_borrow(|found| found.is_some())
 }
 
-/// Notes that what is being encoded refers to this.
-pub(crate) fn add(image: &Arc<Image>) {
-    REFERENCES.with_borrow_mut(|references| {
-        if let Some(references) = references.as_mut().filter(|all| !all.iter().any(|other| other.id == image.id)) {
-            references.push(image.clone());
+/// Notes that what is being encoded refers to this, unless it is too large to be sent.
+pub(crate) fn add(image: &Arc<Image>) -> Result<(), String> {
+    REFERENCES.with_borrow_mut(|found| {
+        let Some(Found { references, max_bytes }) = found.as_mut() else { return Ok(()) };
+        if references.iter().any(|other| other.id == image.id) {
+            return Ok(());
         }
-    });
+        let len = image.bytes.len() as u64;
+        if len > *max_bytes {
+            return Err(format!("a value that it shares takes {len} bytes, where {max_bytes} are allowed"));
+        }
+        references.push(image.clone());
+        Ok(())
+    })
 }
 
 /// The shared values that what is being encoded has referred to so far.
 pub(crate) fn known() -> References {
-    REFERENCES.with_borrow(|references| references.as_ref().cloned().unwrap_or_default())
+    REFERENCES.with_borrow(|found| found.as_ref().map_or_else(Vec::new, |it| it.references.clone()))
 }
 
 /// Sets where inputs that are decoded on this thread find the shared values that they refer to.

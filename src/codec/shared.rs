@@ -30,9 +30,9 @@ use crate::codec::references::{self, Image, OF_ANOTHER_TYPE};
 ///
 /// # Errors
 ///
-/// If it cannot be encoded, neither can any input that refers to it: such tasks end with
-/// [`TaskErrorKind::Encode`](crate::TaskErrorKind::Encode). If a worker cannot decode it, they end with
-/// [`TaskErrorKind::Decode`](crate::TaskErrorKind::Decode).
+/// If it cannot be encoded, or takes more than [`max_frame_bytes`](crate::ProcessPoolBuilder::max_frame_bytes), no input that
+/// refers to it can be sent: such tasks end with [`TaskErrorKind::Encode`](crate::TaskErrorKind::Encode). If a worker cannot
+/// decode it, they end with [`TaskErrorKind::Decode`](crate::TaskErrorKind::Decode).
 ///
 /// # Examples
 ///
@@ -90,7 +90,7 @@ impl<T: Serialize + 'static> Serialize for Shared<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if references::are_wanted() {
             let image = self.image().map_err(S::Error::custom)?;
-            references::add(image);
+            references::add(image).map_err(S::Error::custom)?;
             return Reference::new::<T>(image).serialize(serializer);
         }
         self.0.value.serialize(serializer)

@@ -417,7 +417,7 @@ where
         let inputs = match &mut self.inputs {
             Inputs::Values(inputs) => mem::take(inputs),
             Inputs::Encoded(bytes) => {
-                lock(&self.chunk.references).iter().for_each(references::add);
+                lock(&self.chunk.references).iter().try_for_each(references::add)?;
                 return Ok(Encoded { format: Format::Items, bytes: mem::take(bytes).into() });
             }
         };

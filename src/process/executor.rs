@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::codec::Encoded;
-use crate::codec::references::References;
-use crate::codec::references::{self, Image};
+use crate::codec::references::{self, References};
 use crate::error::remote::RemoteError;
 use crate::error::{BoxError, TaskErrorKind};
 use crate::executor::Executor;
@@ -333,7 +332,7 @@ impl ProcessPoolExecutor {
         let function = body.remote_fn().ok_or_else(not_portable).and_then(function_id);
         let function = function.map_err(|error| (TaskErrorKind::NotRegistered, error.into()))?;
         let max = self.pool.launch.max_frame;
-        let (input, references) = references::with(|| body.encode());
+        let (input, references) = references::with(max.saturating_sub(outbox::BARE_OVERHEAD), || body.encode());
         let called = (function, job.task().core.given_name());
         let refuse = |error: BoxError| {
             let error = RemoteError::new("its input", &*error);
@@ -344,8 +343,6 @@ impl ProcessPoolExecutor {
             give_back(job.task(), input.bytes.into(), max);
             return Err(refuse(error));
         }
-        let frame_of = |image: &Image| image.bytes.len() as u64 + outbox::BARE_OVERHEAD;
-        references.iter().try_for_each(|image| check_frame(frame_of(image), max)).map_err(refuse)?;
         Ok((function, (input, references)))
     }
 }
@@ -440,7 +437,8 @@ fn is_closure(path: &str) -> bool {
 
 /// Checks the frame of an input, with its function and the name that its task was given, against the maximum size.
 pub(crate) fn check_size(called: (&str, Option<&str>), input: &Encoded, max: u64) -> Result<(), BoxError> {
-    check_frame(input.bytes.len() as u64 + outbox::run_overhead(called), max)
+    let len = input.bytes.len() as u64 + outbox::run_overhead(called);
+    if len <= max { Ok(()) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
 }
 
 /// Gives inputs that a map has gathered itself, and that are too large together, back to it, to go on in smaller chunks.
@@ -451,10 +449,6 @@ fn give_back(task: &TaskRef, input: Vec<u8>, max: u64) {
     if let Some(items) = gathered {
         items.end(input, &|kind| task.error(kind));
     }
-}
-
-fn check_frame(len: u64, max: u64) -> Result<(), BoxError> {
-    if len <= max { Ok(()) } else { Err(wire::WireError::TooLarge { len, max }.into()) }
 }
 
 #[cfg(test)]
