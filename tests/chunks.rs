@@ -738,6 +738,26 @@ fn inputs_that_are_too_large_together_go_apart() {
     });
 }
 
+/// As above, but the pool is shut down before it is given the first of the large ones.
+#[test]
+fn inputs_that_are_too_large_together_are_rejected_after_a_shutdown_as_others_are() {
+    within_deadline(|| {
+        const LARGE: usize = 300;
+        let executor = ProcessPoolExecutor::builder().max_workers(1).max_frame_bytes(64 * 1024).build().unwrap();
+        let texts = (0..2 * LARGE).map(|n| {
+            if n == LARGE {
+                drop(executor.shutdown());
+            }
+            "x".repeat(if n < LARGE { 1 } else { 40_000 })
+        });
+        let outcomes: Vec<_> = executor.map(measure, texts).blocking().collect();
+        assert_eq!(outcomes.len(), 2 * LARGE);
+        for (n, outcome) in outcomes.iter().enumerate().skip(LARGE) {
+            assert!(outcome.as_ref().is_err_and(TaskError::is_rejected), "{n}: {outcome:?}");
+        }
+    });
+}
+
 #[test]
 fn what_waits_behind_a_long_input_that_nobody_expected_moves_on() {
     within_deadline(|| {

@@ -26,7 +26,8 @@ pub(crate) struct Chunk<I, O> {
     /// The values that the encoded inputs refer to.
     references: Mutex<References>,
     labels: Labels,
-    is_rest: bool,
+    /// Whether the executor had accepted the items in another chunk.
+    were_accepted: bool,
     counts: ItemCounts,
     /// The size of the encoded inputs in bytes; 0 if they were not encoded.
     encoded: AtomicUsize,
@@ -82,6 +83,8 @@ pub(crate) struct Batch<I> {
     unencodable: Unencodable,
     retries: Retries,
     patience: Option<Duration>,
+    /// Whether the executor has accepted them in another chunk.
+    were_accepted: bool,
 }
 
 /// Outcomes on their way to the map, from the thread that runs the items or receives their outcomes; `None` once the map is gone.
@@ -163,11 +166,16 @@ impl<I> Batch<I> {
             unencodable: Unencodable::new(),
             retries: Retries { each: retries, first: retries },
             patience,
+            were_accepted: false,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+
+    fn accepted(self) -> Self {
+        Self { were_accepted: true, ..self }
     }
 
     /// Splits the first `count` inputs off the rest of a chunk, if it has more than that.
@@ -184,6 +192,7 @@ impl<I> Batch<I> {
             unencodable,
             retries: Retries { first: self.retries.each, ..self.retries },
             patience: self.patience,
+            were_accepted: self.were_accepted,
         };
         self.count = count;
         self.labels.names.truncate(count);
@@ -194,14 +203,14 @@ impl<I> Batch<I> {
 impl<I, O> Chunk<I, O> {
     /// Also returns the inputs, for the [call](ChunkCall).
     pub(crate) fn new<C: Crossing<I, O>>(batch: Batch<I>, outcomes: Arc<Outcomes<O>>) -> (Arc<Self>, Inputs<I>) {
-        let Batch { inputs, references, count, labels, unencodable, retries, patience } = batch;
-        let encoded = if let Inputs::Encoded(bytes) = &inputs { Some(bytes.len()) } else { None };
+        let Batch { inputs, references, count, labels, unencodable, retries, patience, were_accepted } = batch;
+        let encoded = if let Inputs::Encoded(bytes) = &inputs { bytes.len() } else { 0 };
         let chunk = Self {
             references: Mutex::new(references),
             labels,
-            is_rest: encoded.is_some(),
+            were_accepted,
             counts: ItemCounts::new(count),
-            encoded: AtomicUsize::new(encoded.unwrap_or(0)),
+            encoded: AtomicUsize::new(encoded),
             outcomes,
             unencodable: Mutex::new(unencodable),
             retries,
@@ -311,7 +320,13 @@ impl<I, O> Chunk<I, O> {
             unencodable,
             retries: Retries { first, ..self.retries },
             patience: self.patience,
+            were_accepted: self.were_accepted,
         })
+    }
+
+    /// The items without an outcome, if the map has gathered them itself: then they may go on in smaller chunks.
+    fn gathered_rest(&self, input: &[u8]) -> Option<Batch<I>> {
+        self.patience.and_then(|_| self.rest(input, self.counts.ended(), self.retries.each))
     }
 
     fn end_with(&self, is_lost: bool, rest: Option<Batch<I>>) {
@@ -340,8 +355,8 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
         &self.counts
     }
 
-    fn are_rest(&self) -> bool {
-        self.is_rest
+    fn were_accepted(&self) -> bool {
+        self.were_accepted
     }
 
     fn accept(&self, outcome: Result<Encoded, TaskError>, error: &dyn Fn(TaskErrorKind) -> TaskError) {
@@ -365,8 +380,12 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
 
     fn end(&self, input: Vec<u8>, error: &dyn Fn(TaskErrorKind) -> TaskError) {
         self.push_unencodable(error);
-        let rest = self.patience.and_then(|_| self.rest(&input, self.counts.ended(), self.retries.each));
-        self.end_with(false, rest);
+        self.end_with(false, self.gathered_rest(&input).map(Batch::accepted));
+    }
+
+    fn give_back(&self, input: Vec<u8>, error: &dyn Fn(TaskErrorKind) -> TaskError) {
+        self.push_unencodable(error);
+        self.end_with(false, self.gathered_rest(&input));
     }
 
     fn patience(&self) -> Option<Duration> {
@@ -376,7 +395,7 @@ impl<I: Send, O: Send + 'static> Items for Chunk<I, O> {
     fn lose(&self, lost: Lost, error: &dyn Fn(TaskErrorKind) -> TaskError) {
         self.push_unencodable(error);
         let rest = self.rest_of_lost(lost);
-        self.end_with(true, rest);
+        self.end_with(true, rest.map(Batch::accepted));
     }
 }
 

@@ -447,7 +447,7 @@ fn give_back(task: &TaskRef, input: Vec<u8>, max: u64) {
     let is_large = input.len() as u64 > max / 2;
     let gathered = task.core.items().filter(|items| is_large && items.counts().total() > 1);
     if let Some(items) = gathered {
-        items.end(input, &|kind| task.error(kind));
+        items.give_back(input, &|kind| task.error(kind));
     }
 }
 

@@ -14,8 +14,8 @@ use crate::progress::Status;
 pub(crate) trait Items: Send + Sync {
     fn counts(&self) -> &ItemCounts;
 
-    /// Whether these are the rest of items that an executor had accepted before.
-    fn are_rest(&self) -> bool;
+    /// Whether an executor had accepted these before, as part of another task.
+    fn were_accepted(&self) -> bool;
 
     /// Takes the outcome that the next item had in another process. `error` makes an error for that item.
     fn accept(&self, outcome: Result<Encoded, TaskError>, error: &dyn Fn(TaskErrorKind) -> TaskError);
@@ -26,6 +26,9 @@ pub(crate) trait Items: Send + Sync {
 
     /// The process has run the items, or has given back those that have not begun. `input` is all that it was sent.
     fn end(&self, input: Vec<u8>, error: &dyn Fn(TaskErrorKind) -> TaskError);
+
+    /// The executor gives them back before it has accepted them, as they are too large together.
+    fn give_back(&self, input: Vec<u8>, error: &dyn Fn(TaskErrorKind) -> TaskError);
 
     /// How long to run them before those that have not begun are given back; `None` for as long as it takes.
     fn patience(&self) -> Option<Duration>;

@@ -219,7 +219,7 @@ impl Pool {
 
 /// The rest of a chunk was accepted with the chunk, so it must run even if all else has ended.
 fn was_accepted(job: &Job) -> bool {
-    job.task().core.items().is_some_and(|items| items.are_rest())
+    job.task().core.items().is_some_and(|items| items.were_accepted())
 }
 
 fn spawn_resident(life: impl FnOnce() + Send + 'static) -> io::Result<()> {
