@@ -712,6 +712,8 @@ fn short_inputs_for_processes_come_together_by_themselves_unless_something_else_
         assert_eq!(tasks_of(executor.map(refuse, inputs()).unordered().blocking()), INPUTS);
         assert_eq!(tasks_of(executor.map(refuse, inputs()).timeout(DEADLINE).blocking()), INPUTS);
         assert_eq!(tasks_of(executor.map(refuse, inputs()).buffer(100).chunks(500).blocking()), 6);
+        let with_lines = ProcessPoolExecutor::builder().max_workers(1).output(WorkerOutput::lines(|_| ()));
+        assert_eq!(tasks_of(with_lines.build().unwrap().map(refuse, inputs()).blocking()), INPUTS);
         assert_eq!(tasks_of(ThreadPoolExecutor::new(1).map(refuse, inputs()).blocking()), INPUTS);
         assert_eq!(tasks_of(without_memory(1).map(refuse, 0..100).chunks(50).blocking()), 2);
     });

@@ -214,8 +214,9 @@ impl<'a, I: Iterator, O> Map<'a, I, O> {
     ///
     /// A map over worker processes whose inputs take less than about 20 µs gathers as many of them as take about 200 µs, and at
     /// most a thousand or about 32 KiB. It does not do so if it was asked for [chunks](Self::chunks) (`chunks(1)` is enough), a
-    /// [buffer](Self::buffer), or outcomes [in any order](Self::unordered), or if workers are replaced after [some
-    /// tasks](crate::ProcessPoolBuilder::max_tasks_per_worker). It begins with single inputs. When some inputs take longer than
+    /// [buffer](Self::buffer), or outcomes [in any order](Self::unordered), if workers are replaced after [some
+    /// tasks](crate::ProcessPoolBuilder::max_tasks_per_worker), or if what they write is passed on
+    /// [line by line](crate::WorkerOutput::lines). It begins with single inputs. When some inputs take longer than
     /// those before, those behind them in their chunk move on to another task within 2 ms of work. No input waits for the
     /// others that it is sent with for more than 100 µs and the one call of the iterator under way. The map takes inputs ahead
     /// for up to [as many tasks](Self::buffer) as without chunks.

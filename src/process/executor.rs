@@ -11,6 +11,7 @@ use crate::executor::Executor;
 use crate::executor::call::{CLOSURE, pointer_signature, short_name};
 use crate::executor::job::Job;
 use crate::executor::shutdown::Shutdown;
+use crate::process::output::WorkerOutput;
 use crate::process::pool::shared::Pool;
 use crate::process::protocol::wire;
 use crate::process::protocol::wire::outbox;
@@ -367,9 +368,9 @@ impl Executor for ProcessPoolExecutor {
         self.pool.launch.max_workers
     }
 
-    /// Not if the number of tasks per worker is limited.
+    /// Not if the number of tasks per worker is limited, or if it must be known which input has written a line.
     fn gathers_inputs(&self) -> bool {
-        !self.pool.limits_tasks()
+        !self.pool.limits_tasks() && !matches!(self.pool.launch.output, WorkerOutput::Lines(_))
     }
 }
 

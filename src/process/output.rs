@@ -76,8 +76,9 @@ impl WorkerOutput {
     /// arrive a moment after its task has ended; when a [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved, all have
     /// arrived. If `f` panics, only that line is lost.
     ///
-    /// So that it is known which task has written what, a worker is sent only one task at a time, which is slower for tasks that
-    /// take microseconds.
+    /// So that it is known which task has written what, a worker is sent only one task at a time, and a
+    /// [map](crate::ExecutorExt::map) gathers inputs into one task only if it is [asked to](crate::Map::chunks). That is slower
+    /// for tasks that take microseconds.
     ///
     /// Lines come without their newline. A line of more than 8 KiB comes in pieces of that size, and what a task has left of a
     /// line when it ends comes as a line as well. The last 4 KiB of standard error are also part of the error of a task whose
