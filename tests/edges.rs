@@ -324,9 +324,16 @@ fn whoever_waits_for_what_was_handed_out_before_does_not_wait() {
         let pool = ThreadPoolExecutor::new(1);
         let mut task = pool.spawn_named("answer", |_| Ok(42));
         assert_eq!(task.wait_timeout(DEADLINE).unwrap().unwrap(), 42);
-        let error = task.wait().unwrap_err();
-        assert_eq!(error.name(), "answer");
-        assert!(format!("{error:#}").ends_with("its outcome was handed out before"), "{error:#}");
+        let again = task.wait_timeout(DEADLINE).unwrap().unwrap_err();
+        for error in [again, task.wait().unwrap_err()] {
+            assert_eq!((error.name(), error.kind()), ("answer", &TaskErrorKind::Taken));
+            assert!(!error.is_failed() && error.progress().status == Status::Finished);
+            let said = format!("{error:#}");
+            assert!(
+                said.starts_with("task `answer` ") && said.ends_with(" has no outcome left: it was taken before"),
+                "{said}"
+            );
+        }
 
         let group = || (0..3).map(|n| pool.spawn(move |_| Ok(n))).collect::<TaskGroup<u32>>();
         let mut all = group().join();

@@ -230,6 +230,9 @@ pub enum TaskErrorKind {
     /// It was never run: the executor was shut down, dropped its [`Job`](crate::Job), or could not start a worker. The
     /// [source](Error::source) says which.
     Rejected,
+    /// Its outcome was handed out before, and its future was asked for it again. How the task itself has ended is the
+    /// [status](crate::ProgressState::status) of the error's [progress](TaskError::progress).
+    Taken,
 }
 
 /// How a process ended.
@@ -670,6 +673,24 @@ impl TaskError {
         self.0.kind == TaskErrorKind::Rejected
     }
 
+    /// Whether the outcome of the task was handed out before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let executor = progress_executor::ThreadPoolExecutor::new(1);
+    /// let mut task = executor.spawn(|_| Ok(6 * 7));
+    /// assert_eq!(task.wait_timeout(Duration::MAX).unwrap()?, 42);
+    /// assert!(task.wait().unwrap_err().is_taken());
+    /// # Ok::<(), progress_executor::TaskError>(())
+    /// ```
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.0.kind == TaskErrorKind::Taken
+    }
+
     /// For how long, at least, the task had made no progress call when it ended; `None` if it was not silent, as far as
     /// is known. See [`ProgressFuture::silent_for`](crate::ProgressFuture::silent_for).
     ///
@@ -864,12 +885,13 @@ impl fmt::Display for TaskErrorKind {
             Self::Encode => "could not be encoded",
             Self::Decode => "could not be decoded",
             Self::Rejected => "was not run",
+            Self::Taken => "has no outcome left: it was taken before",
         })
     }
 }
 
 impl TaskError {
-    /// Where, why and how late the task ended, unless it was refused.
+    /// Where, why and how late the task ended.
     fn fmt_end(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         self.fmt_place(f)?;
         match self.0.kind {
@@ -896,7 +918,7 @@ impl TaskError {
             (TaskErrorKind::WorkerLost(exit), Some(place)) => write!(f, "lost its worker{place}: {exit}")?,
             (kind, _) => write!(f, "{kind}")?,
         }
-        if !matches!(self.0.kind, TaskErrorKind::NotRegistered | TaskErrorKind::Rejected) {
+        if !matches!(self.0.kind, TaskErrorKind::NotRegistered | TaskErrorKind::Rejected | TaskErrorKind::Taken) {
             self.fmt_end(f)?;
         }
         match self.0.others {

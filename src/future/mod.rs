@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_channel::Receiver;
 use futures::future::FusedFuture;
 
-use crate::error::{CancelCause, TaskError};
+use crate::error::{CancelCause, TaskError, TaskErrorKind};
 use crate::future::bar::{LazyBar, ProgressBar, Triggers};
 use crate::future::canceller::Canceller;
 use crate::future::untyped::Observers;
@@ -53,7 +53,7 @@ use crate::task::{Handle, TaskRef, publish, state};
 ///
 /// Polling panics if a progress callback or bar of this future panics, after all of them have been called. The task is
 /// not harmed, the callback is removed, and the future can be polled again. A future that is polled after it has
-/// resolved stays pending.
+/// resolved stays pending; [`wait`](Self::wait) and [`wait_timeout`](Self::wait_timeout) then return an error.
 ///
 /// # Examples
 ///
@@ -507,7 +507,8 @@ impl<T> ProgressFuture<T> {
     ///
     /// # Errors
     ///
-    /// The error says how the task ended, if not with a value, or that its outcome was handed out before.
+    /// The error says how the task ended, if not with a value. If its outcome was handed out before, the error is of the kind
+    /// [`Taken`](crate::TaskErrorKind::Taken).
     ///
     /// # Panics
     ///
@@ -537,19 +538,22 @@ impl<T> ProgressFuture<T> {
     #[doc(alias = "result")]
     pub fn wait(self) -> Result<T, TaskError> {
         if self.resolved {
-            return Err(untyped::handed_out(self.handle.task()));
+            return Err(self.taken());
         }
         self.resume();
         block_on(self)
     }
 
-    /// Blocks this thread until the task has ended, but no longer than `timeout`; `None` if it has not ended by then, or if
-    /// its outcome was handed out before. The task is not affected.
+    /// Blocks this thread until the task has ended, but no longer than `timeout`; `None` if it has not ended by then. The task is
+    /// not affected.
     ///
     /// A `timeout` of zero only checks, for loops that must never block, such as a game's. Callbacks and bars are served as
     /// well.
     ///
-    /// Unlike [`wait`](Self::wait), this does not resume a paused task: the future remains, and can resume it.
+    /// If the outcome was handed out before, this returns the same error as [`wait`](Self::wait), at once, so a loop that waits for
+    /// `Some` ends.
+    ///
+    /// Unlike `wait`, this does not resume a paused task: the future remains, and can resume it.
     ///
     /// # Panics
     ///
@@ -576,9 +580,14 @@ impl<T> ProgressFuture<T> {
     /// ```
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, TaskError>> {
         if self.resolved {
-            return None;
+            return Some(Err(self.taken()));
         }
         block_for(self, Some(timeout))
+    }
+
+    /// The error for waiting for an outcome that was handed out before.
+    fn taken(&self) -> TaskError {
+        self.handle.task().error(TaskErrorKind::Taken)
     }
 
     pub(crate) fn core(&self) -> &Core {

@@ -5,7 +5,7 @@ use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{CancelCause, TaskError, TaskErrorKind};
+use crate::error::CancelCause;
 use crate::progress::ProgressState;
 use crate::run;
 use crate::sync::block_on::await_reactor;
@@ -123,11 +123,6 @@ pub(super) fn leave(task: &Task<dyn Body>, observers: Option<&Callbacks<Progress
 pub(super) fn progress(task: &Task<dyn Body>) -> ProgressState {
     task.look();
     task.core.snapshot()
-}
-
-/// The error for waiting for an outcome that is gone.
-pub(super) fn handed_out(task: &Task<dyn Body>) -> TaskError {
-    task.error(TaskErrorKind::Failed).with_source("its outcome was handed out before".into())
 }
 
 #[cfg(test)]

@@ -69,7 +69,8 @@ impl<T> TaskGroup<T> {
     }
 }
 
-/// Waits for every task of a group, and cancels the rest once one has failed; made by [`TaskGroup::join`].
+/// Waits for every task of a group, and cancels the rest once one has failed; made by [`TaskGroup::join`]. Polled after it has
+/// resolved, it stays pending; [`wait`](Self::wait) then returns no values.
 ///
 /// # Examples
 ///
@@ -173,7 +174,8 @@ impl<T> fmt::Debug for Join<T> {
     }
 }
 
-/// Waits for every task of a group; made by [`TaskGroup::join_all`].
+/// Waits for every task of a group; made by [`TaskGroup::join_all`]. Polled after it has resolved, it stays pending;
+/// [`wait`](Self::wait) then returns no outcomes.
 ///
 /// # Examples
 ///

@@ -539,6 +539,8 @@ impl Core {
     pub(crate) fn error(&self, kind: TaskErrorKind, function: &'static str) -> TaskError {
         let status = match kind {
             TaskErrorKind::Cancelled(_) => Status::Cancelled,
+            // It says nothing about the task.
+            TaskErrorKind::Taken => self.status(),
             _ => Status::Failed,
         };
         let details = self.existing_details();

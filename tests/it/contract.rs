@@ -1215,7 +1215,9 @@ fn waiting_for_some_time_leaves_the_task_alone(subject: &dyn Subject) {
     let mut task = subject.executor().submit(count, 1000);
     assert_eq!(task.wait_timeout(Duration::MAX).unwrap().unwrap(), 1000);
     // There is only one outcome.
-    assert!(task.wait_timeout(Duration::MAX).is_none());
+    let taken = task.wait_timeout(Duration::MAX).unwrap().unwrap_err();
+    assert!(taken.is_taken() && taken.progress().status == Status::Finished, "{taken:#?}");
+    assert!(task.wait().unwrap_err().is_taken());
 }
 
 fn shutdown_waits_for_the_accepted_tasks(subject: &dyn Subject) {
