@@ -176,7 +176,8 @@ impl State {
 
     /// `RUNNING` or `LENT` → pending, for another attempt, unless it was asked to end. Returns whether it is pending now.
     pub(crate) fn retry(&self) -> bool {
-        let undone = RUNNING | LENT | PROBE | HALTED;
+        // It may have noticed a cancellation that only its worker knew of.
+        let undone = RUNNING | LENT | PROBE | HALTED | NOTICED;
         let next = |word| if word & (CANCEL | ENDED | DECIDED) != 0 { Err(()) } else { Ok(word & !undone) };
         self.transition(next).is_ok()
     }

@@ -207,6 +207,8 @@ pub(crate) fn retry(task: &TaskRef) -> bool {
         return false;
     }
     totals.reset(&core.counts, &core.clock, worker);
+    core.details().noticed_at.set(0);
+    core.details().probed_at.set(0);
     drop(totals);
     // The timer entry that watches its deadline stays.
     if core.details().limits.deadline.is_none() {

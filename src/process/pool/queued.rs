@@ -49,7 +49,7 @@ pub(super) struct Entry {
     input: Mutex<Input>,
     /// How often it may still be started again when its worker is lost.
     pub(super) retries: AtomicU32,
-    /// How many workers have ended before they had begun with it.
+    /// How many workers, one after the other, have ended before they had begun with it.
     unbegun: AtomicU8,
 }
 
@@ -134,6 +134,7 @@ impl Task for Queued {
             return false;
         }
         self.0.retries.store(left - 1, Ordering::Relaxed);
+        self.0.unbegun.store(0, Ordering::Relaxed);
         transitions::retry(self.task())
     }
 

@@ -280,6 +280,37 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_its_lost_worker_has_reported_is_left_when_it_begins_again() {
+        let mut details = Details::default();
+        details.limits.retries = 1;
+        let (task, _handle) = run::new(Idle, Some(Box::new(details)));
+        let queued = Queued::new(Job { task: task.clone() }, "idle", Encoded::default(), Vec::new());
+        queued.lend().unwrap();
+        let before = (task.core.snapshot(), queued.word());
+        let remote = RemoteTask { task: &task, report_interval: Duration::ZERO };
+        remote.begin();
+        task.core.details().probed_at.set(clock::now());
+        // A worker that hears nothing from a program that is stopped cancels its task of its own accord.
+        remote.mirror(RemoteSnapshot {
+            position: Position { n: 7, total: 10, part: 0.5 },
+            is_halted: true,
+            has_noticed: true,
+            is_silent: true,
+            parts: [RemotePart { name: "read".into(), position: Position::default(), depth: 0 }].into(),
+            message: Some("halfway".into()),
+            ..RemoteSnapshot::default()
+        });
+        assert!(queued.retry());
+        queued.lend().unwrap();
+
+        assert_eq!((task.core.snapshot(), queued.word()), before);
+        assert_eq!(task.core.details().probed_at.get(), 0);
+        remote.begin();
+        transitions::cancel(&task, CancelCause::Requested);
+        assert_eq!(task.error(TaskErrorKind::Failed).noticed_after(), None, "it does not know yet");
+    }
+
+    #[test]
     fn an_item_that_cannot_be_decoded_is_not_told_with_how_far_another_one_has_come() {
         let batch = Batch::new(vec![1_u64, 2], Labels::default(), 0, None);
         let (chunk, _inputs) = Chunk::<u64, String>::new::<Crosses>(batch, Outcomes::new());
