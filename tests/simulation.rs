@@ -655,7 +655,7 @@ impl World {
                     assert_ne!(reason, Some(KillReason::Unwanted), "unwanted, though it runs a task");
                     task.settle_run("lost");
                 }
-                Action::ShowRetry(_) => {}
+                Action::ShowRetry(..) => {}
                 Action::Refuse(task) => task.settle_unrun("cancelled"),
                 Action::Reject(tasks, NoWorker(worth)) => {
                     let is_hopeless =

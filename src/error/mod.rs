@@ -150,6 +150,8 @@ struct Inner {
     noticed_after: Option<Duration>,
     /// Where its worker was, unless certainly on this machine.
     place: Option<Box<str>>,
+    /// Whether it was to be run again after it had lost its worker, and could not be.
+    is_not_run_again: bool,
     /// How many other tasks of its group failed.
     others: usize,
     /// In a mutex only to be `Sync`.
@@ -216,7 +218,8 @@ pub enum TaskErrorKind {
     /// It made no progress call for longer than its [stall timeout](crate::TaskBuilder::stall_timeout) allows.
     Stalled,
     /// The process that ran it ended in the given way: it exited, crashed or was killed. So did several, one after the other,
-    /// before they had begun with it, if the [source](Error::source) says so; whatever else is known is there as well.
+    /// before they had begun with it, if the [source](Error::source) says so; whatever else is known is there as well. If it
+    /// was to be [run again](crate::TaskBuilder::retries) and could not be, the source says why.
     WorkerLost(WorkerExit),
     /// The worker processes do not know its function: it must be [registered](crate::TaskRegistry), and must not
     /// capture anything.
@@ -228,7 +231,8 @@ pub enum TaskErrorKind {
     /// which, and why.
     Decode,
     /// It was never run: the executor was shut down, dropped its [`Job`](crate::Job), or could not start a worker. The
-    /// [source](Error::source) says which.
+    /// [source](Error::source) says which. A task that was run, and that no worker could be started for after the loss of the
+    /// first one, has [lost its worker](Self::WorkerLost).
     Rejected,
     /// Its outcome was handed out before, and its future was asked for it again. How the task itself has ended is the
     /// [status](crate::ProgressState::status) of the error's [progress](TaskError::progress).
@@ -363,6 +367,7 @@ impl TaskError {
             silent_for: None,
             noticed_after: None,
             place: None,
+            is_not_run_again: false,
             others: 0,
             panic: Mutex::new(None),
             partial: Mutex::new(None),
@@ -382,6 +387,11 @@ impl TaskError {
 
     pub(crate) fn with_place(mut self, place: String) -> Self {
         self.0.place = Some(place.into());
+        self
+    }
+
+    pub(crate) fn not_run_again(mut self) -> Self {
+        self.0.is_not_run_again = true;
         self
     }
 
@@ -845,6 +855,7 @@ impl TaskError {
     fn fmt_place(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         let progress = &self.0.progress;
         match progress.percent() {
+            _ if self.0.is_not_run_again => f.write_str(", and could not be run again"),
             _ if progress.elapsed.is_zero() => f.write_str(" before it started"),
             Some(percent) => write!(f, " at {percent} %"),
             None if progress.n > 0 => write!(f, " after {}", Counted(progress.n, UNITS)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use event_listener::Listener;
 use once_cell::race::OnceBox;
 
-use crate::error::{Subject, TaskError, TaskErrorKind};
+use crate::error::{Subject, TaskError, TaskErrorKind, WorkerExit};
 use crate::id::{TaskId, WorkerId};
 use crate::progress::{Origin, PartState, ProgressState, Status};
 use crate::sync::clock::{self, Clock, Span};
@@ -288,6 +288,16 @@ impl Core {
         let totals = self.details().totals();
         // Under the lock, so that the clock is not stopped later as of an earlier moment.
         read(totals.position(&self.counts), self.clock.read_until_now(), Some(&totals))
+    }
+
+    /// How the last worker ended that was lost while it ran the task, if there is one.
+    pub(crate) fn lost_to(&self) -> Option<WorkerExit> {
+        self.existing_details()?.totals().past.as_ref()?.lost_tries.last_exit
+    }
+
+    /// Notes how the worker of its last try ended.
+    pub(crate) fn note_lost_to(&self, exit: WorkerExit) {
+        self.details().totals().past.get_or_insert_default().lost_tries.last_exit = Some(exit);
     }
 
     /// The items that it runs one after the other, if it is a chunk of a map.

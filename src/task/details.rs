@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use event_listener::Event;
 
-use crate::error::BoxError;
+use crate::error::{BoxError, WorkerExit};
 use crate::id::{TaskId, WorkerId};
 use crate::progress::PartState;
 use crate::sync::block_on::Reactor;
@@ -140,6 +140,8 @@ pub(crate) struct LostTries {
     pub(crate) count: u32,
     /// The first of them.
     pub(crate) first: Vec<TrySpan>,
+    /// How the worker of the last of them ended, once that is told.
+    pub(crate) last_exit: Option<WorkerExit>,
 }
 
 #[derive(Clone, Debug)]

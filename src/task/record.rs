@@ -236,7 +236,7 @@ mod tests {
         let started = task.core.moment().span.started;
         let lost = TrySpan { worker: None, started: started - 3, ended: started - 2 };
         task.core.details().totals().past.get_or_insert_default().lost_tries =
-            LostTries { count: 1, first: vec![lost] };
+            LostTries { count: 1, first: vec![lost], last_exit: None };
         task.core.close();
         task.core.state.settle(0);
         let mut record = TaskRecord::new(&task, u64::MAX);

@@ -217,10 +217,17 @@ pub(crate) fn retry(task: &TaskRef) -> bool {
     true
 }
 
-/// Ends a task that has not been run, and will not be.
+/// Ends a task that has not been run, and will not be; or not again, if its worker was lost.
 pub(crate) fn reject(task: &TaskRef, kind: TaskErrorKind, reason: BoxError) {
-    if task.core.state.seal() {
-        refuse(task, kind, Some(reason));
+    if !task.core.state.seal() {
+        return;
+    }
+    match task.core.lost_to() {
+        Some(exit) if !task.core.is_overdue() => {
+            let error = task.error(TaskErrorKind::WorkerLost(exit));
+            refuse_with(task, error.with_source(reason).not_run_again());
+        }
+        _ => refuse(task, kind, Some(reason)),
     }
 }
 

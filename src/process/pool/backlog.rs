@@ -181,7 +181,7 @@ impl Action<Kinds> {
             | Self::Deliver(task, _)
             | Self::Settle(task, _)
             | Self::Lose(task, ..)
-            | Self::ShowRetry(task)
+            | Self::ShowRetry(task, _)
             | Self::Refuse(task) => Some(task),
             _ => None,
         }

@@ -23,7 +23,7 @@ use crate::process::pool::standby::Call;
 use crate::sync::block_on::{Reactor, Sleeper};
 use crate::sync::clock;
 use crate::sync::duty::{Duty, on_duty};
-use crate::task::{publish, transitions, watchdog};
+use crate::task::{transitions, watchdog};
 
 /// What a thread has to deliver.
 struct Delivery {
@@ -143,7 +143,7 @@ impl Pool {
                 let (is_exact, loss) = (end.is_exact, loss(task.task(), self.cancel_grace, *end, reason));
                 self.remote(&task).lose(record, loss, task.take_input(), is_exact);
             }
-            Action::ShowRetry(task) => publish::change(task.task()),
+            Action::ShowRetry(task, end) => self.remote(&task).show_retry(end.exit),
             Action::Refuse(task) => transitions::refuse(task.task(), cancelled_kind(task.task()), None),
             Action::Reject(tasks, Failure { kind, error, .. }) => {
                 for task in tasks {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::codec::Encoded;
 use crate::codec::payload::Payload;
-use crate::error::{BoxError, TaskError, TaskErrorKind};
+use crate::error::{BoxError, TaskError, TaskErrorKind, WorkerExit};
 use crate::sync::clock;
 use crate::task::items::Lost;
 use crate::task::lines::Line;
@@ -125,6 +125,12 @@ impl RemoteTask<'_> {
         self.settle(None, Err(loss));
     }
 
+    /// Shows that it waits for another try. Its last worker has ended in this way.
+    pub(super) fn show_retry(&self, exit: WorkerExit) {
+        self.task.core.note_lost_to(exit);
+        publish::change(self.task);
+    }
+
     /// `ran` says for how long it ran, and until when, if that is known.
     fn settle(&self, ran: Option<(u64, u64)>, outcome: Result<Encoded, Loss>) {
         let core = &self.task.core;
@@ -205,7 +211,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use crate::codec::items;
-    use crate::error::{CancelCause, WorkerExit};
+    use crate::error::CancelCause;
     use crate::executor::call::Crosses;
     use crate::executor::chunk::{Batch, Chunk, Labels, Outcomes};
     use crate::executor::job::Job;
@@ -308,6 +314,27 @@ mod tests {
         remote.begin();
         transitions::cancel(&task, CancelCause::Requested);
         assert_eq!(task.error(TaskErrorKind::Failed).noticed_after(), None, "it does not know yet");
+    }
+
+    #[test]
+    fn a_task_that_has_lost_its_worker_and_cannot_be_run_again_was_run() {
+        let mut details = Details::default();
+        details.limits.retries = 1;
+        let (task, handle) = run::new(Idle, Some(Box::new(details)));
+        let queued = Queued::new(Job { task: task.clone() }, "idle", Encoded::default(), Vec::new());
+        queued.lend().unwrap();
+        let remote = RemoteTask { task: &task, report_interval: Duration::ZERO };
+        remote.begin();
+        assert!(queued.retry());
+        remote.show_retry(WorkerExit::Code(3));
+        transitions::reject(&task, TaskErrorKind::Rejected, "there is no other".into());
+
+        let error = handle.take().unwrap().unwrap_err();
+        assert_eq!(*error.kind(), TaskErrorKind::WorkerLost(WorkerExit::Code(3)));
+        let text = format!("{error:#}");
+        let end = "lost its worker: exit code 3, and could not be run again: there is no other";
+        assert!(text.ends_with(end), "{text}");
+        assert_eq!(TaskRecord::new(&task, 0).tries(), 1);
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl<K: Types> Scheduler<K> {
 
     pub(super) fn lose(&mut self, task: K::Task, exit: K::Exit, reason: Option<KillReason>) {
         if task.retry() {
-            self.effects.push(Action::ShowRetry(task.clone()));
+            self.effects.push(Action::ShowRetry(task.clone(), exit));
             self.put_back(task);
         } else {
             self.effects.push(Action::Lose(task, exit, reason));

@@ -170,8 +170,8 @@ pub(crate) enum Action<K: Types> {
     Settle(K::Task, K::Outcome),
     /// A task's worker is lost, and the task had begun there, reported or not.
     Lose(K::Task, K::Exit, Option<KillReason>),
-    /// A task will be started again.
-    ShowRetry(K::Task),
+    /// A task's worker is lost, and the task will be started again.
+    ShowRetry(K::Task, K::Exit),
     /// A task was cancelled before it had begun.
     Refuse(K::Task),
     /// There is no worker for these tasks.
