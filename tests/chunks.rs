@@ -587,6 +587,9 @@ fn dropping_a_map_ends_what_is_left_of_a_chunk_whose_worker_was_lost() {
             assert!(support::Hand::new().poll_next(&mut map).is_pending());
             eventually("its worker is lost", || executor.workers().lost == 1);
             executor.shutdown().wait();
+            let report = handle.report();
+            assert!(report.to_string().starts_with("2 of 4 ended: 1 finished, 1 lost;"), "{report}");
+            assert_eq!(report.pending(), 2, "they go on in a task that the map submits when it is polled");
             drop(map);
             let updates = updates.unwrap_or_else(|| handle.updates());
             let mut last = updates.recv_blocking().unwrap();
@@ -594,6 +597,10 @@ fn dropping_a_map_ends_what_is_left_of_a_chunk_whose_worker_was_lost() {
                 last = next;
             }
             assert_eq!((last.pending, last.finished, last.failed, last.cancelled), (0, 1, 1, 2));
+            let report = handle.report();
+            let summary = report.to_string();
+            assert!(summary.starts_with("4 ended: 1 finished, 1 lost, 2 cancelled;"), "{summary}");
+            assert_eq!(report.pending(), 0);
             assert_eq!((last.n, last.fraction()), (4, Some(1.0)));
             assert_eq!(site.marks(), [0, 1]);
             site.remove();

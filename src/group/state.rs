@@ -51,6 +51,8 @@ struct Members {
     is_paused: bool,
     /// Whether all tasks were asked to end.
     is_cancelled: bool,
+    /// How many items have moved to tasks that were added.
+    moved: usize,
     /// Whether tasks that are added must be observed.
     are_observed: bool,
 }
@@ -100,6 +102,7 @@ impl Members {
             history: History::new(most_kept),
             is_paused: false,
             is_cancelled: false,
+            moved: 0,
             are_observed: false,
         }
     }
@@ -187,6 +190,7 @@ impl GroupState {
         let is_newly_paused = members.is_paused && transitions::request_pause(&task.core);
         let is_observed = members.are_observed;
         members.insert(task.clone(), entry);
+        members.moved += moved;
         drop(members);
         if is_newly_paused {
             transitions::tell_paused(&task);
@@ -219,8 +223,10 @@ impl GroupState {
         for (_, Member { task, added_at }) in &members.tasks {
             present.push(TaskRecord::new(task, *added_at));
         }
+        let moved = members.moved;
+        let are_abandoned = self.lock().tally.are_moved_abandoned();
         drop(members);
-        GroupReport::new(history, present)
+        GroupReport::new(history, present, |summary| summary.settle_moved(moved, are_abandoned))
     }
 
     /// The map is dropped: no items will go on in another task any more.

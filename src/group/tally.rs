@@ -227,6 +227,11 @@ impl Tally {
         self.are_moved_abandoned = true;
     }
 
+    /// Whether [moved](Sums::moved) items will never run.
+    pub(crate) fn are_moved_abandoned(&self) -> bool {
+        self.are_moved_abandoned
+    }
+
     /// Notes that this many items that had not begun go on in another task, and count there.
     pub(crate) fn withdraw(&mut self, items: usize) {
         self.sums.moved -= items as isize;

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::TaskErrorKind;
 use crate::group::report::history::History;
+use crate::group::report::summary::Summary;
 use crate::id::{TaskId, WorkerId};
 use crate::progress::Status;
 use crate::sync::clock;
@@ -174,16 +175,18 @@ pub struct LostTry {
 }
 
 impl GroupReport {
-    /// The report of the tasks whose outcomes were handed out, and of those that are present.
-    pub(crate) fn new(history: History, present: Vec<TaskRecord>) -> Self {
+    /// The report of the tasks whose outcomes were handed out, and of those that are present. `complete` adds to their sums what
+    /// no task counts.
+    pub(crate) fn new(history: History, present: Vec<TaskRecord>, complete: impl FnOnce(&mut Summary)) -> Self {
         let (now, now_at) = (clock::now(), SystemTime::now());
         let (mut records, mut summary) = history.into_parts();
         let omitted = summary.ended();
         records.extend(present);
         one_at_a_time(&mut records);
         records.iter().for_each(|record| summary.add(record));
+        complete(&mut summary);
         let first = summary.submitted.unwrap_or(now);
-        records.retain(|record| record.started().is_some() || record.ended().is_some());
+        records.retain(|record| record.tries() > 0 || record.ended().is_some());
         records.sort_by_key(|record| record.id);
         let since = |moment: u64| Duration::from_nanos(moment.saturating_sub(first));
         Self {
@@ -219,7 +222,8 @@ impl GroupReport {
         &self.tasks
     }
 
-    /// How many tasks have not been started yet. They are not listed.
+    /// How many tasks wait for their start. They are not listed, unless they wait to be [started
+    /// again](crate::TaskBuilder::retries).
     ///
     /// # Examples
     ///
@@ -360,5 +364,32 @@ fn one_at_a_time(records: &mut [TaskRecord]) {
 impl fmt::Display for GroupReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GroupReport;
+    use crate::group::report::history::History;
+    use crate::progress::Status;
+    use crate::run;
+    use crate::task::details::{LostTries, TrySpan};
+    use crate::task::idle::Idle;
+    use crate::task::record::TaskRecord;
+
+    #[test]
+    fn a_task_that_waits_for_another_try_is_listed_with_the_one_that_was_lost() {
+        let (task, _handle) = run::new(Idle, None);
+        let lost = TrySpan { worker: None, started: 2, ended: 3 };
+        task.core.details().totals().past.get_or_insert_default().lost_tries =
+            LostTries { count: 1, first: vec![lost], last_exit: None };
+        let report = GroupReport::new(History::new(9), vec![TaskRecord::new(&task, 1)], |_| {});
+
+        let [listed] = report.tasks() else { panic!("{report:?}") };
+        assert_eq!((listed.status, listed.tries, listed.lost_tries.len()), (Status::Pending, 1, 1));
+        assert_eq!((listed.started, listed.ended, report.pending()), (None, None, 1));
+        let mut trace = Vec::new();
+        report.write_chrome_trace(&mut trace).unwrap();
+        assert!(!String::from_utf8(trace).unwrap().contains("\"cancel\""), "nobody has asked it to end");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::mem;
 use std::time::Duration;
 
 use crate::error::TaskErrorKind;
@@ -21,6 +22,8 @@ pub(crate) struct Summary {
     cancelled: usize,
     running: usize,
     pending: usize,
+    /// Items that go on in another task, which may not have been added yet.
+    moved: usize,
     workers: HashSet<WorkerId>,
     /// How long all tasks together have been running, including tries whose worker was lost.
     busy: u64,
@@ -50,7 +53,7 @@ impl Summary {
         }
     }
 
-    /// Counts each item of a chunk. Items that are left at its end have ended with it; those that go on elsewhere are counted there.
+    /// Counts each item of a chunk. Items that are left at its end have ended with it.
     fn add_items(&mut self, record: &TaskRecord, items: ItemReading) {
         match record.status {
             Status::Finished => self.finished += items.left,
@@ -67,6 +70,13 @@ impl Summary {
         self.failed += items.failed - items.lost;
         self.lost += items.lost;
         self.cancelled += items.cancelled;
+        self.moved += items.moved;
+    }
+
+    /// Counts the items that go on elsewhere, of which `counted` are counted there: the others wait for that, or will never run.
+    pub(crate) fn settle_moved(&mut self, counted: usize, are_abandoned: bool) {
+        let rest = mem::take(&mut self.moved).saturating_sub(counted);
+        *(if are_abandoned { &mut self.cancelled } else { &mut self.pending }) += rest;
     }
 
     fn note_run(&mut self, worker: Option<&WorkerId>, started: u64, ended: u64, elapsed: u64) {

@@ -58,9 +58,10 @@ impl GroupReport {
             spans.extend(lane.spans);
         }
         for task in self.tasks().iter().filter(|task| task.started.is_none()) {
+            let Some(ended) = task.ended else { continue };
             let pid = trace.process(THIS_MACHINE)?;
             let what = if task.status == Status::Failed { "failed" } else { "cancel" };
-            trace.mark(what, pid, None, task.ended.unwrap_or_default(), task)?;
+            trace.mark(what, pid, None, ended, task)?;
         }
         trace.count(&spans)?;
         trace.out.write_all(b"\n]}\n")?;
