@@ -384,19 +384,15 @@ impl Core {
 
     /// Notes that the process where it runs is stopped for a while.
     pub(crate) fn suspend(&self) {
-        // Only limits depend on it. In a pause, the clock is stopped anyway.
-        if self.state.load() & (state::LIMITED | state::HALTED) == state::LIMITED {
-            self.details().totals().standstill.since = Some(clock::now());
-        }
+        self.details().totals().standstill.since = Some(clock::now());
     }
 
     /// Notes that the process goes on. The caller watches the limits again.
     pub(crate) fn resume(&self) {
         let Some(details) = self.existing_details() else { return };
         let mut totals = details.totals();
-        if let Some(since) = totals.standstill.since.take() {
-            self.exclude_in(details, &mut totals, clock::now().saturating_sub(since));
-        }
+        let time = totals.end_standstill(&self.clock, clock::now());
+        self.exclude_in(details, &mut totals, time);
     }
 
     pub(crate) fn status(&self) -> Status {

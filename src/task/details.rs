@@ -103,10 +103,20 @@ pub(crate) struct Totals {
 /// count it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Standstill {
-    /// When the current standstill began, if there is one.
+    /// When the current standstill began, if there is one, or when the task went on in it after a pause.
     pub(crate) since: Option<u64>,
-    /// The sum of the standstills that are over, in nanoseconds.
+    /// The sum of those that are over, in nanoseconds, without pauses: a clock that is stopped counts nothing anyway.
     pub(crate) total: u64,
+}
+
+impl Standstill {
+    /// For how long the clock of the task has been running in the current one.
+    fn lasted(&self, Span { started, stopped }: Span, now: u64) -> u64 {
+        match self.since {
+            Some(since) if started > 0 && stopped == 0 => now.saturating_sub(since.max(started)),
+            _ => 0,
+        }
+    }
 }
 
 /// What has happened to a task, for its report.
@@ -277,6 +287,26 @@ impl Totals {
     fn go_on_at(&mut self, clock: &Clock, now: u64) {
         self.past.get_or_insert_default().note_start(clock.read());
         clock.start(now);
+        self.standstill.since = self.standstill.since.map(|_| now);
+    }
+
+    /// Stops the clock, as another process has reported a pause that began when it had been running the task for `elapsed`.
+    fn halt_after(&mut self, elapsed: u64, clock: &Clock, now: u64) {
+        let span = clock.read();
+        if self.standstill.since.is_none() && self.standstill.total == 0 {
+            let stopped = span.started.saturating_add(self.item_began).saturating_add(elapsed);
+            return clock.set(Span { stopped, ..span });
+        }
+        // Unlike this clock, that of the other process may have been stopped meanwhile.
+        self.standstill.total += self.standstill.lasted(span, now);
+        clock.stop(now);
+    }
+
+    /// Ends the current standstill. Returns for how long the clock has been running in it, as far as that is not counted yet.
+    pub(crate) fn end_standstill(&mut self, clock: &Clock, now: u64) -> u64 {
+        let lasted = self.standstill.lasted(clock.read(), now);
+        self.standstill.since = None;
+        lasted
     }
 
     /// Makes `position` the last one. The clock is stopped already.
@@ -298,9 +328,7 @@ impl Totals {
         self.set_remote(counts, remote.position);
         self.remote_parts = remote.parts.iter().map(PartState::from).collect();
         if remote.is_halted {
-            let started = clock.read().started;
-            clock
-                .set(Span { started, stopped: started.saturating_add(self.item_began).saturating_add(remote.elapsed) });
+            self.halt_after(remote.elapsed, clock, now);
         } else if was_halted {
             self.go_on_at(clock, now);
         }
@@ -358,5 +386,83 @@ impl Totals {
         }
         self.item_began = elapsed.max(1);
         (had_said, was_shared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Totals;
+    use crate::sync::clock::{Clock, Span};
+    use crate::task::counts::Counts;
+    use crate::task::remote::RemoteSnapshot;
+
+    /// What another process does with a task, and what is done with that process.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        /// After it has been running for so long, by the clock of that process.
+        Halts(u64),
+        GoesOn,
+        IsSuspended,
+        IsResumed,
+    }
+
+    use Event::{GoesOn, Halts, IsResumed, IsSuspended};
+
+    /// Plays the events at their times, from a start at 1000. Returns how long the task has been running at `end` then, and how
+    /// much of that limits count.
+    fn play(events: &[(u64, Event)], end: u64) -> (u64, u64) {
+        let (mut totals, counts, clock) = (Totals::default(), Counts::new(), Clock::default());
+        clock.start(1000);
+        let elapsed = |now| {
+            let Span { started, stopped } = clock.read();
+            (if stopped == 0 { now } else { stopped }) - started
+        };
+        let (mut is_halted, mut shown) = (false, 0);
+        for &(now, event) in events {
+            let mut mirror = |elapsed, halts| {
+                let remote = RemoteSnapshot { elapsed, is_halted: halts, ..RemoteSnapshot::default() };
+                totals.mirror((&counts, &clock), &remote, std::mem::replace(&mut is_halted, halts), now);
+            };
+            match event {
+                Halts(elapsed) => mirror(elapsed, true),
+                GoesOn => mirror(0, false),
+                IsSuspended => totals.standstill.since = Some(now),
+                IsResumed => {
+                    let lasted = totals.end_standstill(&clock, now);
+                    totals.standstill.total += lasted;
+                }
+            }
+            assert!(elapsed(now) >= shown, "{event:?} at {now}: it is shown to have run for less than before");
+            shown = elapsed(now);
+        }
+        (elapsed(end), elapsed(end) - totals.standstill.total)
+    }
+
+    /// Such a process is on another machine, where a suspension is a pause that it does not report.
+    #[test]
+    fn limits_count_neither_suspensions_nor_pauses_and_all_other_time_once() {
+        // It ran from 1000 to 2000.
+        let is_over = [(2000, IsSuspended), (9000, IsResumed)];
+        assert_eq!(play(&is_over, 9000), (8000, 1000));
+        for reported in [1500, 8500] {
+            // By a clock that has left the suspension out, or not.
+            let paused = [&is_over[..], &[(9500, Halts(reported))]].concat();
+            assert_eq!(play(&paused, 20_000), (8500, 1500), "{reported}");
+            let again = [&paused[..], &[(9600, Halts(reported + 10)), (10_000, GoesOn)]].concat();
+            assert_eq!(play(&again, 11_000), (9500, 2500), "{reported}");
+        }
+        assert_eq!(play(&[(2000, IsSuspended), (3000, Halts(1000)), (9000, IsResumed)], 9000), (2000, 1000));
+        let goes_on_later = [(2000, IsSuspended), (3000, Halts(1000)), (9000, IsResumed), (10_000, GoesOn)];
+        assert_eq!(play(&goes_on_later, 10_500), (2500, 1500));
+        // The task is told to go on while its pool is still suspended.
+        let goes_on_first = [(2100, Halts(1000)), (3000, IsSuspended), (4000, GoesOn), (9000, IsResumed)];
+        assert_eq!(play(&goes_on_first, 9500), (6500, 1500));
+        let twice = [(2000, IsSuspended), (3000, Halts(1000)), (4000, GoesOn), (5000, Halts(1000)), (9000, IsResumed)];
+        assert_eq!(play(&twice, 9000), (3000, 1000));
+    }
+
+    #[test]
+    fn a_pause_began_when_the_other_process_says() {
+        assert_eq!(play(&[(2100, Halts(1050))], 9000), (1050, 1050));
     }
 }

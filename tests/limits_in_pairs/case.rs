@@ -8,8 +8,28 @@ use progress_executor::{Status, TaskError};
 use crate::documented::{Documented, EVENTS, Event, Outcome};
 use crate::part::{ENDS, End, Kind, STAGES, Stage};
 
-/// The limit of the first, second and third event, if that event is a limit.
-const LIMITS: [Duration; 3] = [Duration::from_millis(60), Duration::from_millis(120), Duration::from_millis(180)];
+/// The limit of the first event, the second one and so on, if that event is a limit.
+const LIMITS: [Duration; 4] =
+    [Duration::from_millis(60), Duration::from_millis(120), Duration::from_millis(180), Duration::from_millis(240)];
+
+/// For how long a task was there, and how much of that time does not count for timeouts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) over_after: Duration,
+    pub(crate) stood_still: Duration,
+}
+
+impl Times {
+    /// Whether this limit can have passed. The time in which the task stood still counts only for a deadline.
+    fn allow(self, event: Event, limit: Duration) -> bool {
+        let Self { over_after, stood_still } = self;
+        match event {
+            Event::TimeOut | Event::Stall => over_after.saturating_sub(stood_still) >= limit,
+            Event::Deadline => over_after >= limit,
+            _ => false,
+        }
+    }
+}
 
 /// A task, and what happens to it.
 #[derive(Clone, Debug)]
@@ -80,20 +100,20 @@ impl Case {
 
     /// Whether a limit has passed before something else could happen, according to the times in the error: limits never
     /// pass early.
-    pub(crate) fn is_late(&self, found: &Result<u32, TaskError>, expected: &Outcome, over_after: Duration) -> bool {
+    pub(crate) fn is_late(&self, found: &Result<u32, TaskError>, expected: &Outcome, times: Times) -> bool {
         let Err(error) = found else { return false };
-        let has_passed = self.limits().any(|(event, limit)| match event {
-            Event::TimeOut => error.is_timed_out() && error.progress().elapsed >= limit,
-            Event::Stall => error.is_stalled() && error.silent_for() >= Some(limit),
-            Event::Deadline => error.is_timed_out() && over_after >= limit,
-            _ => false,
-        });
+        let has_passed =
+            self.limits().filter(|&(event, limit)| times.allow(event, limit)).any(|(event, limit)| match event {
+                Event::TimeOut => error.is_timed_out() && error.progress().elapsed >= limit,
+                Event::Stall => error.is_stalled() && error.silent_for() >= Some(limit),
+                _ => error.is_timed_out(),
+            });
         self.excused(has_passed && *expected != Outcome::Error(error.kind().clone()))
     }
 
     /// The same, according to how the task has ended, where its error is not available.
-    pub(crate) fn is_late_unseen(&self, found: Status, expected: &Outcome, over_after: Duration) -> bool {
-        let has_passed = self.limits().any(|(event, limit)| event.is_limit() && over_after >= limit);
+    pub(crate) fn is_late_unseen(&self, found: Status, expected: &Outcome, times: Times) -> bool {
+        let has_passed = self.limits().any(|(event, limit)| times.allow(event, limit));
         self.excused(has_passed && found == Status::Failed && expected.status() != found)
     }
 

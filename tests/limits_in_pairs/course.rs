@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use progress_executor::{ExecutorExt, GroupHandle, ProgressFuture};
 
@@ -103,9 +104,14 @@ impl Site {
 
     fn let_happen<S: Subject>(&self, case: &Case, subject: &mut S) -> Documented {
         let mut documented = Documented::new(case.stage);
+        let mut stands_since: Option<Instant> = None;
         for (event, limit) in case.limits() {
             documented.after(event);
             let is_over = documented.outcome.is_some();
+            let stands_still = !is_over && !documented.time_passes();
+            if let Some(since) = stands_since.take_if(|_| !stands_still) {
+                documented.stood_still += since.elapsed();
+            }
             match event {
                 Event::Cancel => subject.cancel(),
                 Event::Pause => subject.handle().pause(),
@@ -114,6 +120,7 @@ impl Site {
                     subject.handle().resume();
                     self.pool.resume();
                 }
+                Event::ResumeTask => subject.handle().resume(),
                 Event::ShutDown => drop(self.pool.shut_down()),
                 Event::ShutDownNow => drop(self.pool.shut_down_now()),
                 Event::OtherFails | Event::Drop => subject.happens(event),
@@ -128,7 +135,12 @@ impl Site {
             } else if documented.is_paused && !documented.is_suspended && case.stage == Stage::Listens {
                 eventually(&format!("{case:?}: it waits"), || subject.is_paused() || subject.is_over());
             }
+            // A limit that has passed in time, on a machine that is busy, has passed by now.
+            if stands_still && !subject.is_over() {
+                stands_since.get_or_insert_with(Instant::now);
+            }
         }
+        documented.stood_still += stands_since.map_or(Duration::ZERO, |since| since.elapsed());
         documented
     }
 }

@@ -1,5 +1,7 @@
 //! What the documentation says of a task to which things happen.
 
+use std::time::Duration;
+
 use progress_executor::{CancelCause, Status, TaskError, TaskErrorKind, WorkerExit};
 
 use crate::part::{End, Stage, VALUE};
@@ -20,6 +22,8 @@ pub(crate) enum Event {
     OtherFails,
     /// Its group is dropped.
     Drop,
+    /// The task goes on after a pause, but not its pool after a suspension. Only in cases of its own.
+    ResumeTask,
 }
 
 pub(crate) const EVENTS: [Event; 11] = [
@@ -84,13 +88,16 @@ pub(crate) struct Documented {
     /// The first request decides.
     pub(crate) cancelled: Option<CancelCause>,
     pub(crate) outcome: Option<Outcome>,
+    /// For how long, at least, no time has passed for the timeouts.
+    pub(crate) stood_still: Duration,
     tries: u32,
 }
 
 impl Documented {
     pub(crate) fn new(stage: Stage) -> Self {
         let tries = u32::from(stage != Stage::Waits);
-        Self { stage, is_paused: false, is_suspended: false, cancelled: None, outcome: None, tries }
+        let (cancelled, outcome, stood_still) = (None, None, Duration::ZERO);
+        Self { stage, is_paused: false, is_suspended: false, cancelled, outcome, stood_still, tries }
     }
 
     pub(crate) fn after(&mut self, event: Event) {
@@ -110,6 +117,7 @@ impl Documented {
             Event::Pause => self.is_paused = true,
             Event::Suspend => self.is_suspended = true,
             Event::Resume => (self.is_paused, self.is_suspended) = (false, false),
+            Event::ResumeTask => self.is_paused = false,
             Event::TimeOut if self.time_passes() => self.outcome = Some(Error(TaskErrorKind::TimedOut)),
             Event::Stall if self.time_passes() && self.stage == Stage::IsDeaf => {
                 self.outcome = Some(Error(TaskErrorKind::Stalled));

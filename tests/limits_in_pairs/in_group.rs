@@ -15,7 +15,7 @@ use progress_executor::{
     ThreadPoolExecutor,
 };
 
-use crate::case::{Case, same};
+use crate::case::{Case, Times, same};
 use crate::course::{Site, Subject};
 use crate::documented::{Event, Outcome};
 use crate::part::play;
@@ -128,14 +128,14 @@ impl Case {
         while let Ok(state) = member.updates.recv_blocking() {
             member.received.borrow_mut().push(state);
         }
+        let times = Times { over_after: submitted.elapsed(), stood_still: documented.stood_still };
         let (expected, tries) = documented.in_the_end(self.end);
-        let over_after = submitted.elapsed();
-        if found.is_none() && self.is_late_unseen(member.status(), &expected, over_after) {
+        if found.is_none() && self.is_late_unseen(member.status(), &expected, times) {
             return Ok(());
         }
         let last = found.as_ref().and_then(|found| Some(found.as_ref().err()?.progress().clone()));
         if let Some(found) = found {
-            if self.is_late(&found, &expected, over_after) {
+            if self.is_late(&found, &expected, times) {
                 return Ok(());
             }
             same("the outcome", &Outcome::from(found), &expected)?;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use progress_executor::{ExecutorExt, GroupHandle, Map};
 
-use crate::case::{Case, same};
+use crate::case::{Case, Times, same};
 use crate::course::{Site, Subject};
 use crate::documented::{Event, Outcome};
 use crate::part::{End, GO, Kind, Part, Stage, play};
@@ -90,9 +90,10 @@ impl Case {
         let mut input = Input { handle: map.handle(), inputs: count, is_submitted };
         let poll = move || map.blocking().last();
         let Some((found, documented)) = site.play(self, &mut input, poll) else { return Ok(()) };
+        let times = Times { over_after: submitted.elapsed(), stood_still: documented.stood_still };
         let (expected, _) = documented.in_the_end(self.end);
         let found = found.ok_or("there is no outcome")?;
-        if self.is_late(&found, &expected, submitted.elapsed()) {
+        if self.is_late(&found, &expected, times) {
             return Ok(());
         }
         same("the outcome", &Outcome::from(found), &expected)

@@ -110,3 +110,17 @@ fn one_pause_after_another_behind_a_launcher() {
     // Except for the first row, these need some luck to go wrong.
     check(rows.map(case).into_iter().cycle().take(60).collect(), Case::play);
 }
+
+#[test]
+fn a_task_that_goes_on_in_a_suspended_pool() {
+    let rows = [Event::TimeOut, Event::Stall].map(|limit| vec![Event::Pause, Event::Suspend, Event::ResumeTask, limit]);
+    let cases = rows.into_iter().flat_map(|events| {
+        [Kind::Processes, Kind::Launched].map(|kind| Case {
+            kind,
+            stage: Stage::Listens,
+            events: events.clone(),
+            end: End::Returns,
+        })
+    });
+    check(cases.collect(), Case::play);
+}
