@@ -323,10 +323,13 @@ impl Core {
         totals.item_began = self.clock.read().elapsed().saturating_sub(elapsed).max(1);
     }
 
-    /// When its timeout or its deadline passes, whichever is first.
+    /// When its timeout or its deadline passes, whichever is first, as far as is known now.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let Limits { timeout, deadline, .. } = self.existing_details()?.limits;
-        let started = clock::instant(self.clock.read().started);
+        let details = self.existing_details()?;
+        let Limits { timeout, deadline, .. } = details.limits;
+        let totals = details.totals();
+        let started = clock::instant(self.clock.read().started.saturating_add(totals.standstill.total));
+        drop(totals);
         let timed_out = started.zip(timeout).and_then(|(started, timeout)| started.checked_add(timeout));
         timed_out.into_iter().chain(deadline).min()
     }

@@ -254,6 +254,14 @@ mod tests {
     }
 
     #[test]
+    fn a_task_is_told_to_end_later_by_the_time_that_does_not_count() {
+        let (task, _watch) = times_out_after(Duration::from_secs(3600));
+        let deadline = task.core.deadline().unwrap();
+        task.core.exclude(Duration::from_secs(60));
+        assert_eq!(task.core.deadline(), Some(deadline + Duration::from_secs(60)));
+    }
+
+    #[test]
     fn what_counts_of_a_stop_is_an_eighth_of_the_limit_at_most() {
         let hour = Duration::from_secs(3600);
         for minutes in 0..60 {

@@ -628,7 +628,9 @@ impl Updater {
 
     /// When the task will be ended by its [timeout](crate::TaskBuilder::timeout) or its
     /// [deadline](crate::TaskBuilder::deadline), whichever is first, so that it can choose to do less; `None` if it has
-    /// neither. Time in a pause postpones the timeout. In a worker process, only the timeout is known.
+    /// neither. Time in a pause postpones the timeout, and so does time for which the program was stopped. In a worker process,
+    /// only the timeout is known, and it does not include the time for which the program or the process was stopped: the task may
+    /// be given more time than this says.
     ///
     /// # Examples
     ///
