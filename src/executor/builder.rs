@@ -156,7 +156,8 @@ impl<'a, O> TaskBuilder<'a, O> {
     /// nothing. A [sleep](crate::Updater::sleep) is two calls: one at its start and one at its end. The limit never takes
     /// effect early, and at most an eighth of it late, or a millisecond if that is more. It takes longer only if the machine
     /// is overloaded or the program was stopped meanwhile: a check that comes late ends no task, and the lost time does not
-    /// count as silence. After a pause, the silence starts afresh.
+    /// count as silence. After a pause, the silence starts afresh. Behind a [launcher](crate::ProcessPoolBuilder::launcher), silence
+    /// includes the way of a question to the worker and back: there, the limit must be longer than that takes.
     ///
     /// A limit of zero passes before the task can start: the task is not run.
     ///

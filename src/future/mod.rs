@@ -403,7 +403,8 @@ impl<T> ProgressFuture<T> {
     /// Progress calls read no clock. Instead, each call of this method asks for the task's next progress call to be
     /// noted, and returns zero if one was noted since the previous call. Called at intervals, it lags behind by at
     /// most one interval. The first answer lags by at most the report interval if the task is observed, and not at all
-    /// if the task has made no progress call yet. The answer is never longer than the actual silence.
+    /// if the task has made no progress call yet. The answer is never longer than the actual silence, except that behind a
+    /// [launcher](crate::ProcessPoolBuilder::launcher) it includes the way of the question to the worker and back.
     ///
     /// A task that stays silent cannot be cancelled; this method detects it. See also
     /// [`stall_timeout`](crate::TaskBuilder::stall_timeout), which ends it.

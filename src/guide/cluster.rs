@@ -169,6 +169,9 @@
 //!
 //! # Time limits
 //!
+//! The program asks a worker whether its task makes progress calls, so a [stall timeout](crate::TaskBuilder::stall_timeout) must be
+//! longer than a question takes to get there and back.
+//!
 //! When the time of a job is up it is killed and its tasks are lost, with an error that says so. To keep a worker from
 //! taking tasks that would not end in time, tell it its [`lifetime`](crate::Launcher::lifetime):
 //!
