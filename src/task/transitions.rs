@@ -163,6 +163,11 @@ pub(crate) fn request_cancel_all(tasks: impl Iterator<Item = TaskRef>, cause: Ca
 }
 
 impl Cancellations {
+    /// Which of the tasks were sealed, in the order in which they were passed. The others have started, or were sealed before.
+    pub(crate) fn sealed(&self) -> impl Iterator<Item = bool> {
+        self.requested.iter().map(|&(_, found)| found == Cancel::Sealed)
+    }
+
     /// Tells the tasks that have started, or may at any moment, and then ends the others. Must be called without a lock.
     pub(crate) fn carry_out(self) {
         let _ending = Ending::begin();

@@ -251,11 +251,13 @@ impl Pool {
         intake.vacant.push(index);
         // The other threads do the work, if there are any.
         let stranded = if intake.threads == 0 { self.take_all(&mut intake) } else { Vec::new() };
+        intake.ending += 1;
         drop(intake);
         let error = Arc::new(error);
         for job in stranded {
             job.reject(Refusal::NoThread(error.clone()));
         }
+        self.intake.lock().ending -= 1;
         self.waiting.wake_all();
     }
 
@@ -453,17 +455,22 @@ impl Pool {
         let standstill = Standstill::begin();
         self.close();
         let mut intake = self.intake.lock();
-        let mut waiting = self.take_all(&mut intake);
-        waiting.extend(mem::take(&mut intake.held).into_values());
+        let waiting = self.take_all(&mut intake);
         let running = intake.workers.iter().filter_map(|worker| worker.job().as_ref().map(|job| job.task().clone()));
-        let running: Vec<TaskRef> = running.chain(intake.helped.iter().cloned()).collect();
+        // Jobs that are held are removed as their tasks end.
+        let held = intake.held.values().map(|job| job.task().clone());
+        let others: Vec<TaskRef> = running.chain(held).chain(intake.helped.iter().cloned()).collect();
+        let tasks = waiting.iter().map(Job::task).chain(&others).cloned();
+        let cancellations = transitions::request_cancel_all(tasks, CancelCause::Shutdown);
+        // What others have sealed before is left in the queue, for a thread to wait until they have ended it.
+        let (sealed, left): (Vec<_>, Vec<_>) = waiting.into_iter().zip(cancellations.sealed()).partition(|(_, it)| *it);
+        intake.jobs.extend(left.into_iter().map(|(job, _)| job));
+        self.intake.set_len(intake.jobs.len());
         intake.ending += 1;
         drop(intake);
-        let tasks = waiting.iter().map(Job::task).chain(&running).cloned();
-        let cancellations = transitions::request_cancel_all(tasks, CancelCause::Shutdown);
         drop(standstill);
         cancellations.carry_out();
-        drop((waiting, running));
+        drop((sealed, others));
         self.intake.lock().ending -= 1;
         self.waiting.wake_all();
     }

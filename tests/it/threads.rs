@@ -344,8 +344,8 @@ impl Wake for Blocks {
     }
 }
 
-/// Checks that a shutdown waits for two tasks of which another thread has ended only one so far. Both wait in a pool whose only
-/// worker is busy until `free`.
+/// Checks that a shutdown of either kind waits for two tasks of which another thread has ended only one so far. Both wait in a
+/// pool whose only worker is busy until `free`.
 pub(crate) fn check_shutdown_while_cancelling(
     [first, second]: [ProgressFuture<u64>; 2],
     free: impl FnOnce(),
@@ -377,9 +377,11 @@ pub(crate) fn check_shutdown_while_cancelling(
 #[test]
 fn shutdown_waits_for_tasks_that_another_thread_cancels() {
     within_deadline(|| {
-        let (executor, worker) = busy_pool();
-        let tasks = [executor.submit(count, 1), executor.submit(count, 1)];
-        check_shutdown_while_cancelling(tasks, || worker.open(), || executor.shutdown());
+        for shut_down in [ThreadPoolExecutor::shutdown, ThreadPoolExecutor::shutdown_now] {
+            let (executor, worker) = busy_pool();
+            let tasks = [executor.submit(count, 1), executor.submit(count, 1)];
+            check_shutdown_while_cancelling(tasks, || worker.open(), || shut_down(&executor));
+        }
     });
 }
 
