@@ -40,9 +40,8 @@ pub(crate) enum LineTarget {
 }
 
 impl Line {
-    /// A line of this text, without the newline at its end, and cut off if it is too long.
+    /// A line of this text, cut off if it is too long.
     pub(crate) fn new(task: TaskId, text: &str) -> Self {
-        let text = text.strip_suffix('\n').unwrap_or(text);
         Self { task, text: beginning(text, LONGEST_LINE).into(), stands_for: 1, targets: Arc::default() }
     }
 
@@ -319,7 +318,7 @@ mod tests {
         assert!(feed.takes_lines());
         feed.set(1);
         feed.set(2);
-        feed.say(&Line::new(task, "two\n"));
+        feed.say(&Line::new(task, "two"));
         feed.set(3);
         feed.say(&Line::new(task, "three"));
         assert_eq!(told(&feed), ["2", "two", "3", "three"]);

@@ -137,10 +137,10 @@ fn show_before_waiting(task: &TaskRef, context: &Context, until: Option<Instant>
     }
 }
 
-/// Has a line shown wherever the task is shown; what was counted before it comes first.
+/// Has a line, without the newline at its end, shown wherever the task is shown; what was counted before it comes first.
 pub(crate) fn println(task: &TaskRef, context: &Context, text: &str) {
     report_if_due(task, context);
-    let line = Line::new(task.core.id(), text);
+    let line = Line::new(task.core.id(), text.strip_suffix('\n').unwrap_or(text));
     match context.relay() {
         Some(relay) => relay.say(line),
         None => {

@@ -28,6 +28,11 @@ pub(crate) fn say_numbers_elsewhere(numbers: u64, progress: &Updater) -> TaskRes
     Ok(())
 }
 
+pub(crate) fn say_each(texts: Vec<String>, progress: &Updater) -> TaskResult<()> {
+    texts.iter().for_each(|text| progress.println(text));
+    Ok(())
+}
+
 /// Says this many lines of a kilobyte each, and a last one.
 pub(crate) fn say_much(lines: u64, progress: &Updater) -> TaskResult<u64> {
     let line = "x".repeat(1000);
@@ -69,6 +74,19 @@ fn lines_come_whole_and_in_order_with_the_progress() {
             }
             assert!(is_done);
             assert_eq!(lines, numbers(500));
+        }
+    });
+}
+
+#[test]
+fn one_newline_at_the_end_of_a_line_is_not_part_of_it() {
+    within_deadline(|| {
+        for executor in executors() {
+            let texts = ["one\n", "two\n\n", "\n", ""].map(str::to_owned);
+            let events = executor.submit(say_each, texts.to_vec()).events();
+            let lines =
+                events.filter_map(async |event| if let TaskEvent::Line(line) = event { Some(line) } else { None });
+            assert_eq!(smol::block_on(lines.collect::<Vec<_>>()), ["one", "two\n", "", ""]);
         }
     });
 }

@@ -10,7 +10,7 @@ mod screen;
 mod support;
 mod terminal;
 
-use lines::{say_much, say_numbers, say_numbers_elsewhere};
+use lines::{say_each, say_much, say_numbers, say_numbers_elsewhere};
 use output::{
     complain_and_die, leave_a_talker, log_levels, say_at_length, say_hello, write_for_ever, write_kilobytes,
     write_lines, write_number, write_when_it_is_to_end,
@@ -30,6 +30,7 @@ progress_executor::test_worker!(
     log_levels,
     play,
     say_at_length,
+    say_each,
     say_hello,
     say_much,
     say_numbers,
