@@ -105,9 +105,10 @@ pub(super) fn before_waiting(task: &Task<dyn Body>) {
 
 /// Abandons and cancels a task whose future was dropped before it was ready.
 pub(super) fn abandon(task: &TaskRef, observers: Option<&Callbacks<ProgressState>>) {
-    attend(&task.core);
     transitions::abandon(task);
     transitions::cancel(task, CancelCause::Dropped);
+    // Not before: where nothing else shows its lines, standard error may be slow to take them.
+    attend(&task.core);
     leave(task, observers);
 }
 

@@ -404,8 +404,10 @@ impl Updater {
     /// Lines that are printed before the future is first polled, by `await` or [`wait`](crate::ProgressFuture::wait)
     /// for example, are kept until then, since what will show them may not exist yet.
     ///
-    /// Showing its lines never holds up the task: up to 1000 lines, or 1 MiB, wait to be shown. Lines beyond that are
-    /// dropped, and a line in their place says how many there were. This call does not check for cancellation.
+    /// Up to 1000 lines, or 1 MiB, wait to be shown. Lines beyond that are dropped, and a line in their place says how many
+    /// there were. So showing its lines does not hold up the task, with one exception: if nothing but standard error shows
+    /// the lines of a task in this process, the task writes them there itself once its future was polled, and waits if that
+    /// is slow. A task in a worker process never does. This call does not check for cancellation.
     ///
     /// # Examples
     ///
