@@ -132,7 +132,8 @@ use crate::task::{RemoteFn, RemoteOwner, TaskRef};
 /// # What a worker is like
 ///
 /// - *Standard output and standard error* are those of the program, so `println!` in a task and the message of a panic
-///   appear where they would on a thread; output without a newline at its end appears when the task ends. *Standard
+///   appear where they would on a thread; output without a newline at its end appears when the task ends. For that, the
+///   worker waits for the lock of standard output, so a thread that a task leaves behind must not keep it. *Standard
 ///   input* is empty. Both outputs of a launched worker appear on standard error, after a mark of where the worker is.
 /// - *Threads*: tasks run on a thread of their own, away from what surrounds the call of `init`.
 /// - *Logging* must be set up in each process: do that before `init` if workers should log as well. Whatever `main` does
@@ -183,6 +184,9 @@ impl ProcessPoolExecutor {
     /// Tasks that are paused have not ended. Inputs of a [map](crate::ExecutorExt::map) may be sent to a worker together; those
     /// that the worker gives back or is lost with go on when the map is polled. If that is only after the shutdown, workers are
     /// started for them, and end with them: to be left with no worker, finish the map first.
+    ///
+    /// By then, what tasks have [printed](crate::Updater::println) and workers have written and logged has also been passed on,
+    /// except for what standard error has not taken within about a second: it may be a pipe that nobody reads.
     pub fn shutdown(&self) -> Shutdown {
         self.pool.close();
         Shutdown::new(self.pool.clone())
@@ -193,7 +197,8 @@ impl ProcessPoolExecutor {
     ///
     /// This takes no longer than the [grace period](crate::ProcessPoolBuilder::cancel_grace), unless a task that has noticed its
     /// cancellation takes longer to clean up, a [launcher](crate::Launcher) to end its job, for which it has 20 s, or the system
-    /// to start or to end a process, for which it has 5 and 20 s.
+    /// to start or to end a process, for which it has 5 and 20 s. What is still to be passed on is waited for
+    /// [as well](Self::shutdown).
     ///
     /// # Examples
     ///

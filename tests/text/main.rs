@@ -5,6 +5,7 @@ mod lines;
 mod output;
 mod parts;
 mod screen;
+mod standard_error;
 #[allow(dead_code, reason = "not every test needs all of it")]
 #[path = "../it/support.rs"]
 mod support;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write, stdin};
+use std::io::{self, BufRead, Write, stdin};
 use std::ops::Deref;
 use std::panic;
 use std::path::PathBuf;
@@ -26,9 +26,8 @@ use serde::{Deserialize, Serialize};
 use vt100::Parser;
 
 use crate::keys;
-use crate::lines::say_much;
 use crate::parts;
-use crate::support::{DEADLINE, NewFile, count, eventually, within_deadline};
+use crate::support::{DEADLINE, NewFile, eventually, within_deadline};
 use crate::terminal::{END_OF_FRAME, KINDS, Program, everywhere, is_bar};
 
 /// What names and messages may contain, and how often it is repeated.
@@ -166,7 +165,6 @@ fn scene() {
         "text" => text(),
         "failures" => failures(),
         "company" => company(),
-        "unread" => unread(),
         "many" => many(),
         "many at a time" => many_at_a_time(),
         "cleared" => cleared(),
@@ -285,16 +283,6 @@ pub(crate) fn grow(until: PathBuf, progress: &Updater) -> TaskResult<()> {
         progress.set_counts(step, 4 * step)?;
     }
     Ok(())
-}
-
-/// A task says more than standard error takes, while another one runs.
-fn unread() {
-    let executor = ProcessPoolExecutor::new(2).unwrap();
-    let mut talker = executor.submit(say_much, 500);
-    assert!(talker.wait_timeout(Duration::ZERO).is_none());
-    eventually("it has said all", || talker.is_done());
-    executor.submit(count, 10).wait().unwrap();
-    println!("\nalive");
 }
 
 /// Two groups, a map and a task at the same time.
@@ -914,20 +902,6 @@ fn one_row_is_enough() {
         program.wait();
         let lines = program.lines();
         assert!(!lines.is_empty() && lines.iter().all(|line| line.starts_with("8 ended: ")), "{lines:#?}");
-    });
-}
-
-#[test]
-fn a_standard_error_that_nobody_reads_holds_up_no_task_of_a_worker() {
-    within_deadline(|| {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["screen::scene", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
-        command.env("SCENE", "unread").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert!(lines.map_while(Result::ok).any(|line| line == "alive"));
-        child.kill().unwrap();
-        child.wait().unwrap();
     });
 }
 

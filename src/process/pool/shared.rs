@@ -517,7 +517,7 @@ impl Owner for Pool {
 impl Drain for Pool {
     fn drain(&self) -> bool {
         let mut state = self.lock();
-        state.relay.take_if(|relay| relay.has_ended());
+        state.relay.take_if(|relay| !relay.holds_up());
         state.scheduler.is_done()
             && state.lingering == 0
             && self.backlog.is_empty()

@@ -6,8 +6,10 @@
 //! a task is made known, the driver reads what the task has written, so that this is attributed to that task.
 
 use std::io;
+use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
@@ -17,16 +19,23 @@ use crate::process::pool::output::line_stream::LineStream;
 #[cfg(feature = "log")]
 use crate::process::pool::output::logs::Records;
 use crate::process::protocol::wake_pipe::WakePipe;
+use crate::sync::timer::{TIMER, Timed, TimerId};
+use crate::sync::wakers::Wakers;
 #[cfg(feature = "log")]
 use crate::task::TaskRef;
 use crate::task::lines::{Backlog, Line, write_to_stderr};
 #[cfg(feature = "log")]
 use crate::task::remote::RemoteLog;
 
+/// How long a shutdown waits for standard error to take a line.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The thread that reads and passes on, as other threads see it.
 pub(crate) struct Relay {
     wake: WakePipe,
     output: WorkerOutput,
+    /// Woken when it no longer [holds up](Self::holds_up) a shutdown.
+    waiting: Arc<Wakers>,
     news: Mutex<News>,
 }
 
@@ -35,30 +44,39 @@ struct News {
     arrived: Vec<Arc<LineStream>>,
     /// Lines of tasks, for standard error.
     lines: Backlog,
-    is_printing: bool,
+    /// Since when a line is being written to standard error.
+    writing_since: Option<Instant>,
     #[cfg(feature = "log")]
     records: Records,
     /// Whether no other stream will arrive.
     is_over: bool,
     has_ended: bool,
+    /// The timer entry that ends the wait for standard error.
+    timer: Option<TimerId>,
 }
 
 impl Relay {
-    /// Starts the thread, which calls `on_end` last.
-    pub(crate) fn start(output: WorkerOutput, on_end: impl FnOnce() + Send + 'static) -> io::Result<Arc<Self>> {
-        let relay = Arc::new(Self { wake: WakePipe::new()?, output, news: Mutex::default() });
+    /// Starts the thread, which wakes those who are `waiting` last.
+    pub(crate) fn start(output: WorkerOutput, waiting: Arc<Wakers>) -> io::Result<Arc<Self>> {
+        let relay = Arc::new(Self { wake: WakePipe::new()?, output, waiting, news: Mutex::default() });
         let shared = relay.clone();
         thread::Builder::new().name("progress-relay".into()).spawn(move || {
             shared.run();
-            shared.news().has_ended = true;
-            on_end();
+            let mut news = shared.news();
+            news.has_ended = true;
+            let timer = news.timer.take();
+            drop(news);
+            TIMER.forget(timer);
+            shared.waiting.wake_all();
         })?;
         Ok(relay)
     }
 
-    /// Whether all was passed on, and nothing more will come.
-    pub(crate) fn has_ended(&self) -> bool {
-        self.news().has_ended
+    /// Whether there is something to pass on, or more may come. What standard error does not take does not count: it may have
+    /// no reader that ever reads on.
+    pub(crate) fn holds_up(&self) -> bool {
+        let news = self.news();
+        !news.has_ended && news.gives_up_at().is_none_or(|at| Instant::now() < at)
     }
 
     pub(crate) fn add(&self, stream: Arc<LineStream>) {
@@ -82,7 +100,13 @@ impl Relay {
     /// Whether lines wait to be written.
     pub(crate) fn has_lines(&self) -> bool {
         let news = self.news();
-        news.is_printing || !news.lines.is_empty()
+        news.writing_since.is_some() || !news.lines.is_empty()
+    }
+
+    fn write(&self, line: &str) {
+        self.news().writing_since = Some(Instant::now());
+        write_to_stderr(line);
+        self.news().writing_since = None;
     }
 
     /// Writes what waits to be written.
@@ -90,7 +114,8 @@ impl Relay {
         loop {
             let mut news = self.news();
             let next = news.lines.pop();
-            news.is_printing = next.is_some();
+            // With the lock held, so that no line is between being there and being written.
+            news.writing_since = next.as_ref().map(|_| Instant::now());
             drop(news);
             let Some(line) = next else { return };
             write_to_stderr(&line.text);
@@ -103,8 +128,13 @@ impl Relay {
     }
 
     /// Lets the thread end once all streams have ended.
-    pub(crate) fn finish(&self) {
-        self.news().is_over = true;
+    pub(crate) fn finish(self: &Arc<Self>) {
+        let mut news = self.news();
+        if !mem::replace(&mut news.is_over, true) && !news.has_ended {
+            // If the timer has no thread, a shutdown waits for as long as standard error takes.
+            news.timer = TIMER.schedule(Instant::now() + WRITE_TIMEOUT, Box::new(Finishing(self.clone()))).ok();
+        }
+        drop(news);
         self.wake.wake();
     }
 
@@ -146,7 +176,7 @@ impl Relay {
     fn pass_on(&self, stream: &LineStream) {
         for line in stream.next_lines() {
             match &self.output {
-                WorkerOutput::Inherit => write_to_stderr(&format!("[{}] {line}", stream.mark(&line.worker))),
+                WorkerOutput::Inherit => self.write(&format!("[{}] {line}", stream.mark(&line.worker))),
                 WorkerOutput::Lines(callback) => callback.call(&line),
                 WorkerOutput::Null => {}
             }
@@ -162,6 +192,33 @@ impl Relay {
         let timeout = is_due.then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
         let _ = retry_on_intr(|| poll(&mut fds, timeout.as_ref()));
         fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect()
+    }
+}
+
+impl News {
+    /// When it no longer holds up a shutdown although there is more to pass on.
+    fn gives_up_at(&self) -> Option<Instant> {
+        self.writing_since.filter(|_| self.is_over).map(|since| since + WRITE_TIMEOUT)
+    }
+}
+
+/// A relay whose pool is over: the timer sees whether standard error still takes what is left.
+struct Finishing(Arc<Relay>);
+
+impl Timed for Finishing {
+    fn fire(&mut self, _due: Instant, now: Instant) -> Option<Instant> {
+        let Self(relay) = self;
+        let news = relay.news();
+        if news.has_ended {
+            return None;
+        }
+        let gives_up_at = news.gives_up_at();
+        drop(news);
+        if gives_up_at.is_some_and(|at| at <= now) {
+            relay.waiting.wake_all();
+            return None;
+        }
+        Some(gives_up_at.unwrap_or(now + WRITE_TIMEOUT))
     }
 }
 

@@ -35,8 +35,7 @@ impl Pool {
     }
 
     pub(crate) fn start_relay(&self) -> io::Result<Arc<Relay>> {
-        let waiting = self.waiting.clone();
-        Relay::start(self.launch.output.clone(), move || waiting.wake_all())
+        Relay::start(self.launch.output.clone(), self.waiting.clone())
     }
 
     pub(crate) fn warn(&self) {

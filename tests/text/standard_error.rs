@@ -1,0 +1,73 @@
+//! Programs whose standard error takes nothing more.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use progress_executor::{ExecutorExt, ProcessPoolExecutor, ThreadPoolExecutor};
+
+use crate::lines::say_much;
+use crate::support::{count, eventually, gate, within_deadline};
+
+/// The program that a test looks at. Its standard error is a pipe that nobody reads.
+#[test]
+#[ignore = "it is started by the other tests"]
+fn scene() {
+    let Ok(scene) = env::var("SCENE") else { return };
+    match scene.as_str() {
+        "unread" => unread(),
+        "dropped" => dropped(),
+        _ => panic!("there is no such scene"),
+    }
+}
+
+/// Checks that the program says that it is alive.
+fn check_alive(scene: &'static str) {
+    within_deadline(move || {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["standard_error::scene", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+        command.env("SCENE", scene).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "alive"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
+
+/// A task says more than standard error takes, while another one runs.
+fn unread() {
+    let executor = ProcessPoolExecutor::new(2).unwrap();
+    let mut talker = executor.submit(say_much, 500);
+    assert!(talker.wait_timeout(Duration::ZERO).is_none());
+    eventually("it has said all", || talker.is_done());
+    executor.submit(count, 10).wait().unwrap();
+    executor.shutdown().wait();
+    println!("\nalive");
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_up_neither_a_task_of_a_worker_nor_a_shutdown() {
+    check_alive("unread");
+}
+
+/// The future of a task that has said more than standard error takes is dropped.
+fn dropped() {
+    let (gate, barrier) = gate();
+    let task = ThreadPoolExecutor::new(1).spawn(move |progress| {
+        say_much(500, progress)?;
+        barrier.pass();
+        let cancelled = progress.sleep(Duration::MAX);
+        println!("\nalive");
+        Ok(cancelled?)
+    });
+    gate.wait();
+    gate.open();
+    drop(task);
+}
+
+#[test]
+fn a_task_whose_future_is_dropped_is_cancelled_before_its_lines_are_shown() {
+    check_alive("dropped");
+}
