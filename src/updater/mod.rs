@@ -409,6 +409,8 @@ impl Updater {
     /// the lines of a task in this process, the task writes them there itself once its future was polled, and waits if that
     /// is slow. A task in a worker process never does. This call does not check for cancellation.
     ///
+    /// As with `eprintln!`, nobody may hold the [lock](std::io::Stderr::lock) of standard error while waiting for tasks that print.
+    ///
     /// # Examples
     ///
     /// ```
