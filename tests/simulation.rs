@@ -224,7 +224,7 @@ impl Failure<&'static str> for NoWorker {
     fn lost(exit: &'static str) -> Self {
         Self(match exit {
             "killed" => Worth::Attempts(10),
-            "bad host" => Worth::Rounds(3),
+            "bad host" => Worth::Hosts(3),
             _ => Worth::Attempts(3),
         })
     }
@@ -659,7 +659,7 @@ impl World {
                 Action::Refuse(task) => task.settle_unrun("cancelled"),
                 Action::Reject(tasks, NoWorker(worth)) => {
                     let is_hopeless =
-                        self.goes_well() && self.hosts.contains(&true) && matches!(worth, Worth::Rounds(_));
+                        self.goes_well() && self.hosts.contains(&true) && matches!(worth, Worth::Hosts(_));
                     assert!(!is_hopeless, "given up, though there is a host that was not tried");
                     for task in tasks {
                         if task.0.state.seal() {
@@ -1800,45 +1800,48 @@ fn a_task_that_ends_its_workers_before_it_begins_does_not_keep_others_from_runni
 
 #[test]
 fn a_task_that_no_worker_begins_in_time_is_not_tried_for_ever_while_another_worker_serves() {
-    let mut now = Instant::now();
-    let mut scheduler = Scheduler::<Kind>::new(Settings { max_workers: 2, ..settings() }, now);
-    let (mut killed, mut rejected) = (0, Vec::new());
-    for task in [1, 2] {
-        assert_eq!(scheduler.handle(Event::Submitted(TaskRef(Rc::new(SimTask::new(task)))), now), Ok(()));
-    }
-    let mut effects = VecDeque::from(scheduler.take_effects());
-    while rejected.is_empty() {
-        let Some(action) = effects.pop_front() else {
-            now = scheduler.next_deadline().unwrap();
-            assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
-            effects.extend(scheduler.take_effects());
-            continue;
-        };
-        let events = match action {
-            Action::Start(worker, ..) => {
-                let page = Rc::new(SharedPage { places: None, sending: Cell::new(None) });
-                vec![Event::Started(worker, page), Event::Ready(worker, None)]
-            }
-            // The first is at work for ever, and of the second nothing is heard.
-            Action::Send(worker, task, ..) if task.id() == 1 => vec![Event::Begun(worker, 1)],
-            Action::Post(events::Order::Look(worker)) => vec![Event::Looked(worker)],
-            Action::Post(events::Order::Kill(worker)) => {
-                killed += 1;
-                assert!(killed < 100, "it is tried for ever");
-                vec![Event::Gone(worker, "gone")]
-            }
-            Action::Reject(tasks, _) => {
-                rejected.extend(tasks.iter().map(Task::id));
-                continue;
-            }
-            _ => continue,
-        };
-        for event in events {
-            assert_eq!(scheduler.handle(event, now), Ok(()));
+    for is_shared in [true, false] {
+        let mut now = Instant::now();
+        let mut scheduler = Scheduler::<Kind>::new(Settings { max_workers: 2, ..settings() }, now);
+        let (mut killed, mut rejected) = (0, Vec::new());
+        for task in [1, 2] {
+            assert_eq!(scheduler.handle(Event::Submitted(TaskRef(Rc::new(SimTask::new(task)))), now), Ok(()));
         }
-        effects.extend(scheduler.take_effects());
+        let mut effects = VecDeque::from(scheduler.take_effects());
+        while rejected.is_empty() {
+            let Some(action) = effects.pop_front() else {
+                now = scheduler.next_deadline().unwrap();
+                assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
+                effects.extend(scheduler.take_effects());
+                continue;
+            };
+            let events = match action {
+                Action::Start(worker, ..) => {
+                    let page =
+                        Rc::new(SharedPage { places: is_shared.then(RefCell::default), sending: Cell::new(None) });
+                    vec![Event::Started(worker, page), Event::Ready(worker, None)]
+                }
+                // The first is at work for ever, and of the second nothing is heard.
+                Action::Send(worker, task, ..) if task.id() == 1 => vec![Event::Begun(worker, 1)],
+                Action::Post(events::Order::Look(worker)) => vec![Event::Looked(worker)],
+                Action::Post(events::Order::Kill(worker)) => {
+                    killed += 1;
+                    assert!(killed < 100, "it is tried for ever");
+                    vec![Event::Gone(worker, "gone")]
+                }
+                Action::Reject(tasks, _) => {
+                    rejected.extend(tasks.iter().map(Task::id));
+                    continue;
+                }
+                _ => continue,
+            };
+            for event in events {
+                assert_eq!(scheduler.handle(event, now), Ok(()));
+            }
+            effects.extend(scheduler.take_effects());
+        }
+        assert_eq!((killed, rejected), (8, vec![2]));
     }
-    assert_eq!((killed, rejected), (8, vec![2]));
 }
 
 #[test]

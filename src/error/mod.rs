@@ -232,7 +232,7 @@ pub enum TaskErrorKind {
     Decode,
     /// It was never run: the executor was shut down, dropped its [`Job`](crate::Job), or could not start a worker. The
     /// [source](Error::source) says which. A task that was run, and that no worker could be started for after the loss of the
-    /// first one, has [lost its worker](Self::WorkerLost).
+    /// first one, has [lost its worker](Self::WorkerLost), unless it is an input in a [chunk](crate::Map::chunks).
     Rejected,
     /// Its outcome was handed out before, and its future was asked for it again. How the task itself has ended is the
     /// [status](crate::ProgressState::status) of the error's [progress](TaskError::progress).

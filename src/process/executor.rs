@@ -186,7 +186,9 @@ impl ProcessPoolExecutor {
     /// started for them, and end with them: to be left with no worker, finish the map first.
     ///
     /// By then, what tasks have [printed](crate::Updater::println) and workers have written and logged has also been passed on,
-    /// except for what standard error has not taken within about a second: it may be a pipe that nobody reads.
+    /// unless standard error takes nothing for about a second, as it may be a pipe that nobody reads: what comes after that is not
+    /// waited for. Functions that are given to [`WorkerOutput::lines`](crate::WorkerOutput::lines), and loggers, are, however long
+    /// they take.
     pub fn shutdown(&self) -> Shutdown {
         self.pool.close();
         Shutdown::new(self.pool.clone())

@@ -61,7 +61,11 @@ pub enum WorkerOutput {
 /// assert!(matches!(output, WorkerOutput::Lines(_))); // it is within
 /// ```
 #[derive(Clone)]
-pub struct LineCallback(Arc<Mutex<Callback>>);
+pub struct LineCallback {
+    callback: Arc<Mutex<Callback>>,
+    /// Whether it does nothing but write to standard error.
+    is_for_stderr: bool,
+}
 
 type Callback = dyn FnMut(&OutputLine) + Send;
 
@@ -74,7 +78,7 @@ impl WorkerOutput {
     /// then wait, as they would for a slow terminal. No memory is used beyond that, and neither the pool nor a task that writes
     /// nothing is held up. `f` must not wait for a task that writes more than that, or for a shutdown of the pool. A line may
     /// arrive a moment after its task has ended; when a [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved, all have
-    /// arrived. If `f` panics, only that line is lost.
+    /// arrived, unless standard error took nothing of what tasks have [printed](crate::Updater::println). If `f` panics, only that line is lost.
     ///
     /// So that it is known which task has written what, a worker is sent only one task at a time, and a
     /// [map](crate::ExecutorExt::map) gathers inputs into one task only if it is [asked to](crate::Map::chunks). That is slower
@@ -87,7 +91,7 @@ impl WorkerOutput {
     /// What a [launched](crate::Launcher) worker writes arrives as standard error of its launcher, without the task. There, what
     /// a task has left of a line becomes the beginning of the next one.
     pub fn lines(f: impl FnMut(&OutputLine) + Send + 'static) -> Self {
-        Self::Lines(LineCallback(Arc::new(Mutex::new(f))))
+        Self::Lines(LineCallback { callback: Arc::new(Mutex::new(f)), is_for_stderr: false })
     }
 
     /// Writes each line to standard error: whole, and above the bars that are shown there.
@@ -101,15 +105,21 @@ impl WorkerOutput {
     /// # Ok::<(), progress_executor::ProcessPoolError>(())
     /// ```
     pub fn above_bars() -> Self {
-        Self::lines(|line| write_to_stderr(&line.text))
+        let callback = Arc::new(Mutex::new(|line: &OutputLine| write_to_stderr(&line.text)));
+        Self::Lines(LineCallback { callback, is_for_stderr: true })
     }
 }
 
 impl LineCallback {
     #[cfg(unix)]
     pub(crate) fn call(&self, line: &OutputLine) {
-        let mut callback = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut callback = self.callback.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = quietly(|| callback(line));
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn is_for_stderr(&self) -> bool {
+        self.is_for_stderr
     }
 }
 

@@ -83,7 +83,9 @@ impl Role {
             #[cfg(feature = "cluster")]
             Some(argument) if is_connecting(argument) => Transport::Connecting { left_in: None },
             #[cfg(feature = "cluster")]
-            Some(argument) if left_in(argument).is_some() => Transport::Connecting { left_in: left_in(argument) },
+            Some(argument) => {
+                left_in(argument).map_or(Transport::Inherited, |it| Transport::Connecting { left_in: Some(it) })
+            }
             _ => Transport::Inherited,
         };
         is_worker.then(|| Self { is_test: env::args_os().any(|argument| argument == "--exact"), transport })

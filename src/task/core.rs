@@ -394,8 +394,11 @@ impl Core {
     pub(crate) fn resume(&self) {
         let Some(details) = self.existing_details() else { return };
         let mut totals = details.totals();
-        let time = totals.end_standstill(&self.clock, clock::now());
+        let now = clock::now();
+        let time = totals.end_standstill(&self.clock, now);
         self.exclude_in(details, &mut totals, time);
+        // It may have been asked meanwhile, and is silent from now on at the latest.
+        details.probed_at.set(details.probed_at.get().min(now));
     }
 
     pub(crate) fn status(&self) -> Status {

@@ -297,7 +297,8 @@ impl Totals {
             let stopped = span.started.saturating_add(self.item_began).saturating_add(elapsed);
             return clock.set(Span { stopped, ..span });
         }
-        // Unlike this clock, that of the other process may have been stopped meanwhile.
+        // Unlike this clock, that of the other process may have been stopped meanwhile. Late looks count here as well: then, the
+        // pause begins when it is heard of, and not when it began.
         self.standstill.total += self.standstill.lasted(span, now);
         clock.stop(now);
     }

@@ -463,14 +463,15 @@ impl Pool {
         let tasks = waiting.iter().map(Job::task).chain(&others).cloned();
         let cancellations = transitions::request_cancel_all(tasks, CancelCause::Shutdown);
         // What others have sealed before is left in the queue, for a thread to wait until they have ended it.
-        let (sealed, left): (Vec<_>, Vec<_>) = waiting.into_iter().zip(cancellations.sealed()).partition(|(_, it)| *it);
+        let is_done = |(job, is_sealed): &(Job, bool)| *is_sealed || job.task().core.has_ended();
+        let (done, left): (Vec<_>, Vec<_>) = waiting.into_iter().zip(cancellations.sealed()).partition(is_done);
         intake.jobs.extend(left.into_iter().map(|(job, _)| job));
         self.intake.set_len(intake.jobs.len());
         intake.ending += 1;
         drop(intake);
         drop(standstill);
         cancellations.carry_out();
-        drop((sealed, others));
+        drop((done, others));
         self.intake.lock().ending -= 1;
         self.waiting.wake_all();
     }

@@ -407,7 +407,8 @@ impl Updater {
     /// Up to 1000 lines, or 1 MiB, wait to be shown. Lines beyond that are dropped, and a line in their place says how many
     /// there were. So showing its lines does not hold up the task, with one exception: if nothing but standard error shows
     /// the lines of a task in this process, the task writes them there itself once its future was polled, and waits if that
-    /// is slow. A task in a worker process never does. This call does not check for cancellation.
+    /// is slow. So does whoever first polls, detaches or drops the future, for the lines that were kept until then. A task in a
+    /// worker process never waits. This call does not check for cancellation.
     ///
     /// As with `eprintln!`, nobody may hold the [lock](std::io::Stderr::lock) of standard error while waiting for tasks that print.
     ///

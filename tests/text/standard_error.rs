@@ -5,9 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use progress_executor::{ExecutorExt, ProcessPoolExecutor, ThreadPoolExecutor};
+use progress_executor::{ExecutorExt, ProcessPoolExecutor, ThreadPoolExecutor, WorkerOutput};
 
 use crate::lines::say_much;
+use crate::output::write_kilobytes;
 use crate::support::{count, eventually, gate, within_deadline};
 
 /// The program that a test looks at. Its standard error is a pipe that nobody reads.
@@ -16,7 +17,8 @@ use crate::support::{count, eventually, gate, within_deadline};
 fn scene() {
     let Ok(scene) = env::var("SCENE") else { return };
     match scene.as_str() {
-        "unread" => unread(),
+        "unread" => unread(WorkerOutput::Inherit),
+        "above bars" => unread(WorkerOutput::above_bars()),
         "dropped" => dropped(),
         _ => panic!("there is no such scene"),
     }
@@ -37,8 +39,10 @@ fn check_alive(scene: &'static str) {
 }
 
 /// A task says more than standard error takes, while another one runs.
-fn unread() {
-    let executor = ProcessPoolExecutor::new(2).unwrap();
+fn unread(output: WorkerOutput) {
+    let executor = ProcessPoolExecutor::builder().max_workers(2).output(output.clone()).build().unwrap();
+    // To both of its outputs: more than a pipe holds, and less than three.
+    executor.submit(write_kilobytes, if matches!(output, WorkerOutput::Lines(_)) { 50 } else { 0 }).wait().unwrap();
     let mut talker = executor.submit(say_much, 500);
     assert!(talker.wait_timeout(Duration::ZERO).is_none());
     eventually("it has said all", || talker.is_done());
@@ -50,6 +54,7 @@ fn unread() {
 #[test]
 fn a_standard_error_that_nobody_reads_holds_up_neither_a_task_of_a_worker_nor_a_shutdown() {
     check_alive("unread");
+    check_alive("above bars");
 }
 
 /// The future of a task that has said more than standard error takes is dropped.

@@ -16,6 +16,8 @@ pub(crate) enum Fate {
     Lost,
     Cancelled,
     Running,
+    /// It has lost its worker and waits to be started again.
+    Waiting,
 }
 
 /// A task on a worker, from its start to its end, or to the end of the report.
@@ -45,6 +47,7 @@ impl Fate {
             (Status::Finished, _) if task.failed_inputs > 0 => Self::Failed,
             (Status::Finished, _) => Self::Finished,
             (Status::Cancelled, _) => Self::Cancelled,
+            (Status::Pending, _) => Self::Waiting,
             _ => Self::Running,
         }
     }

@@ -96,12 +96,12 @@ pub struct TaskReport {
     pub name: String,
     /// The name of its function, for people.
     pub function: &'static str,
-    /// The worker that ran it last; `None` if it was never started.
+    /// The worker that ran it last; `None` if it was never started, or not again since it has [lost](Self::lost_tries) one.
     pub worker: Option<WorkerId>,
     /// When it was submitted, or more exactly added to the group; if it had started or ended before that, when it did.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     pub submitted: Duration,
-    /// When it was last started, if it was. For a task in another process, this is known to about a millisecond: the start of a
+    /// When it was last started, if it was, and has not lost its worker since. For a task in another process, this is known to about a millisecond: the start of a
     /// short task is reported only when it has ended.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_seconds"))]
     pub started: Option<Duration>,

@@ -175,6 +175,7 @@ impl Fate {
             Self::Lost => "lost",
             Self::Cancelled => "cancelled",
             Self::Running => "running",
+            Self::Waiting => "waiting",
         }
     }
 
@@ -185,7 +186,7 @@ impl Fate {
             Self::Failed => "terrible",
             Self::Lost => "bad",
             Self::Cancelled => "grey",
-            Self::Running => "thread_state_runnable",
+            Self::Running | Self::Waiting => "thread_state_runnable",
         }
     }
 }

@@ -88,7 +88,9 @@ impl Pool {
         self.standby.open()?;
         let has_lines = !self.launch.launcher.is_local() || matches!(self.launch.output, WorkerOutput::Lines(_));
         let has_lines = has_lines || self.launch.log_level > 0;
-        if has_lines && state.relay.as_ref().is_none_or(|relay| relay.is_finishing()) {
+        // It takes nothing more.
+        state.relay.take_if(|relay| relay.is_finishing());
+        if has_lines && state.relay.is_none() {
             state.relay = Some(self.start_relay()?);
         }
         *self.poller() = Some(poller.clone());

@@ -347,6 +347,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut theirs, _) = listener.accept().unwrap();
+        theirs.write_all(b"x").unwrap();
         // Ends when nobody reads any more.
         let talker = thread::spawn(move || {
             while theirs.write_all(b"x").is_ok() {

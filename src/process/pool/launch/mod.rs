@@ -89,8 +89,13 @@ pub(crate) struct Failure {
 impl Failure {
     /// The system could not start `what`.
     pub(crate) fn of_system(what: &str, error: &io::Error) -> Self {
+        Self::of(what, error, Worth::Attempts(3))
+    }
+
+    /// The same. `worth` is for where the system lacks nothing.
+    fn of(what: &str, error: &io::Error, worth: Worth) -> Self {
         let missing = missing(error);
-        let worth = if missing.is_some() { Worth::Patience } else { Worth::Attempts(3) };
+        let worth = if missing.is_some() { Worth::Patience } else { worth };
         let message = shortage::hinted(&format!("its executor could not start {what}"), missing);
         let error = RemoteError::new(&message, error);
         Self { kind: TaskErrorKind::Rejected, error, worth }
@@ -99,9 +104,7 @@ impl Failure {
     /// The command that starts many workers could not be started: one attempt, however many of them there are.
     #[cfg(feature = "cluster")]
     pub(super) fn of_crew(error: &io::Error) -> Self {
-        let failure = Self::of_system("worker processes that connect", error);
-        let worth = if failure.worth == Worth::Patience { Worth::Patience } else { Worth::Rounds(3) };
-        Self { worth, ..failure }
+        Self::of("worker processes that connect", error, Worth::Rounds(3))
     }
 
     /// The system could not start the threads, even after a while where waiting might have helped.
@@ -115,7 +118,7 @@ impl Failure {
         let kind = if has_come { TaskErrorKind::WorkerLost(exit) } else { TaskErrorKind::Rejected };
         // A process that somebody else has killed may survive the next time.
         let rounds = if exit == KILLED { 10 } else { 3 };
-        Self { kind, error: what.into(), worth: Worth::Rounds(rounds) }
+        Self { kind, error: what.into(), worth: Worth::Hosts(rounds) }
     }
 
     /// A worker has not connected, although others that the same command has started have.
@@ -126,7 +129,7 @@ impl Failure {
             launch.launcher
         );
         launched::add_last_output(&mut what, last_output);
-        Self { kind: TaskErrorKind::Rejected, error: what.into(), worth: Worth::Rounds(3) }
+        Self { kind: TaskErrorKind::Rejected, error: what.into(), worth: Worth::Hosts(3) }
     }
 
     fn unfit(error: RemoteError) -> Self {

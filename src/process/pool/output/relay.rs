@@ -46,6 +46,8 @@ struct News {
     lines: Backlog,
     /// Since when a line is being written to standard error.
     writing_since: Option<Instant>,
+    /// Whether standard error has once taken too long since the pool was over: it may have no reader that ever reads on.
+    is_given_up: bool,
     #[cfg(feature = "log")]
     records: Records,
     /// Whether no other stream will arrive.
@@ -72,11 +74,10 @@ impl Relay {
         Ok(relay)
     }
 
-    /// Whether there is something to pass on, or more may come. What standard error does not take does not count: it may have
-    /// no reader that ever reads on.
+    /// Whether there is something to pass on, or more may come.
     pub(crate) fn holds_up(&self) -> bool {
         let news = self.news();
-        !news.has_ended && news.gives_up_at().is_none_or(|at| Instant::now() < at)
+        !news.has_ended && !news.is_given_up
     }
 
     pub(crate) fn add(&self, stream: Arc<LineStream>) {
@@ -103,9 +104,10 @@ impl Relay {
         news.writing_since.is_some() || !news.lines.is_empty()
     }
 
-    fn write(&self, line: &str) {
+    /// Calls what writes a line to standard error.
+    fn write(&self, write: impl FnOnce()) {
         self.news().writing_since = Some(Instant::now());
-        write_to_stderr(line);
+        write();
         self.news().writing_since = None;
     }
 
@@ -130,7 +132,7 @@ impl Relay {
     /// Lets the thread end once all streams have ended.
     pub(crate) fn finish(self: &Arc<Self>) {
         let mut news = self.news();
-        if !mem::replace(&mut news.is_over, true) && !news.has_ended {
+        if !mem::replace(&mut news.is_over, true) {
             // If the timer has no thread, a shutdown waits for as long as standard error takes.
             news.timer = TIMER.schedule(Instant::now() + WRITE_TIMEOUT, Box::new(Finishing(self.clone()))).ok();
         }
@@ -176,7 +178,10 @@ impl Relay {
     fn pass_on(&self, stream: &LineStream) {
         for line in stream.next_lines() {
             match &self.output {
-                WorkerOutput::Inherit => self.write(&format!("[{}] {line}", stream.mark(&line.worker))),
+                WorkerOutput::Inherit => {
+                    self.write(|| write_to_stderr(&format!("[{}] {line}", stream.mark(&line.worker))));
+                }
+                WorkerOutput::Lines(callback) if callback.is_for_stderr() => self.write(|| callback.call(&line)),
                 WorkerOutput::Lines(callback) => callback.call(&line),
                 WorkerOutput::Null => {}
             }
@@ -195,30 +200,24 @@ impl Relay {
     }
 }
 
-impl News {
-    /// When it no longer holds up a shutdown although there is more to pass on.
-    fn gives_up_at(&self) -> Option<Instant> {
-        self.writing_since.filter(|_| self.is_over).map(|since| since + WRITE_TIMEOUT)
-    }
-}
-
 /// A relay whose pool is over: the timer sees whether standard error still takes what is left.
 struct Finishing(Arc<Relay>);
 
 impl Timed for Finishing {
     fn fire(&mut self, _due: Instant, now: Instant) -> Option<Instant> {
         let Self(relay) = self;
-        let news = relay.news();
+        let mut news = relay.news();
         if news.has_ended {
             return None;
         }
-        let gives_up_at = news.gives_up_at();
-        drop(news);
-        if gives_up_at.is_some_and(|at| at <= now) {
-            relay.waiting.wake_all();
-            return None;
+        let gives_up_at = news.writing_since.unwrap_or(now) + WRITE_TIMEOUT;
+        if now < gives_up_at {
+            return Some(gives_up_at);
         }
-        Some(gives_up_at.unwrap_or(now + WRITE_TIMEOUT))
+        news.is_given_up = true;
+        drop(news);
+        relay.waiting.wake_all();
+        None
     }
 }
 

@@ -165,8 +165,7 @@ impl<K: Types> Scheduler<K> {
     /// queued tasks fail.
     pub(super) fn start_failed(&mut self, worker: WorkerNumber, failure: K::Failure) {
         let (begun, worth) = (self.seats.fail(worker).unwrap_or(self.now), failure.worth());
-        // What has failed on some hosts may succeed on another.
-        let has_failed_on_all = !matches!(worth, Worth::Rounds(_)) || self.seats.has_failed_everywhere();
+        let has_failed_on_all = !matches!(worth, Worth::Hosts(_)) || self.seats.has_failed_everywhere();
         let is_hopeless = self.starts.fail(worth, begun, self.now) && has_failed_on_all;
         if is_hopeless && self.has_others() {
             self.starts.lose_hope();

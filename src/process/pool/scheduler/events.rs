@@ -94,9 +94,10 @@ pub(crate) trait Failure<Exit> {
 pub(crate) enum Worth {
     /// Up to this many in a row.
     Attempts(u32),
-    /// Up to this many in a row, each begun after the one before had failed: many may fail at once for a temporary
-    /// reason.
+    /// Up to this many in a row, each begun after the one before had failed: many may fail at once for one reason.
     Rounds(u32),
+    /// The same, and at least one on each host: what has failed on some may succeed on another.
+    Hosts(u32),
     /// The system has run out of some resource, perhaps temporarily.
     Patience,
 }

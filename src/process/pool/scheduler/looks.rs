@@ -48,14 +48,16 @@ impl<K: Types> Scheduler<K> {
         }
     }
 
-    /// Replaces a worker that does not begin what it was sent. Its tasks move on.
+    /// Replaces a worker that does not begin what it was sent. Its tasks move on; the first one only once it is gone, which
+    /// [counts](Self::gone) against the task.
     fn replace_silent(&mut self, worker: WorkerNumber) {
         self.recall_behind(worker);
-        let is_empty = self.recall(worker, 0);
-        let has_begun =
-            self.slots[&worker].sent.front().is_some_and(|sent| self.slots[&worker].has_begun_with(sent.place));
-        if is_empty || !has_begun {
+        let slot = &self.slots[&worker];
+        let is_taken = |place| slot.page.as_ref().is_some_and(|page| page.take_back(place));
+        if slot.sent.front().is_none_or(|first| is_taken(first.place) || !slot.has_begun_with(first.place)) {
             self.kill(worker, KillReason::Silent);
+        } else {
+            self.update(worker, |serving| serving.look = Some(serving.since));
         }
     }
 }

@@ -74,14 +74,14 @@ impl StartAttempts {
             self.begin_anew();
         }
         let is_of_same_round = self.last_failure.is_some_and(|last| begun <= last);
-        if !(is_of_same_round && matches!(worth, Worth::Rounds(_))) {
+        if !(is_of_same_round && matches!(worth, Worth::Rounds(_) | Worth::Hosts(_))) {
             self.failed += 1;
             self.not_before = Some(now + back_off(self.failed));
             self.last_failure = Some(now);
         }
         let since = *self.failing_since.get_or_insert(now);
         match worth {
-            Worth::Attempts(attempts) | Worth::Rounds(attempts) => self.failed >= attempts,
+            Worth::Attempts(most) | Worth::Rounds(most) | Worth::Hosts(most) => self.failed >= most,
             Worth::Patience => now.saturating_duration_since(since) >= RETRY_TIME,
         }
     }
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn failures_long_before_an_attempt_do_not_count() {
         let (start, hour) = (Instant::now(), Duration::from_secs(3600));
-        for worth in [Worth::Attempts(3), Worth::Rounds(3)] {
+        for worth in [Worth::Attempts(3), Worth::Rounds(3), Worth::Hosts(3)] {
             let mut attempts = StartAttempts::default();
             let mut fail = |at: Instant| attempts.fail(worth, at, at);
             assert!(!fail(start) && !fail(start + RETRY_TIME));
