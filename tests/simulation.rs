@@ -1755,21 +1755,37 @@ fn workers_that_never_start_are_not_tried_for_ever_because_another_one_is_always
     assert!(starts_until_rejected(|worker| Event::Severed(worker, true)) <= 5);
 }
 
-#[test]
-fn a_task_that_ends_its_workers_before_it_begins_does_not_keep_others_from_running() {
+/// Has two workers for these tasks. `react` returns what comes of an action, or `None` if that is the end. Time passes if there
+/// is nothing else to do.
+fn play_until_over(tasks: u64, is_shared: bool, mut react: impl FnMut(Action<Kind>) -> Option<Vec<Event<Kind>>>) {
     let mut now = Instant::now();
     let mut scheduler = Scheduler::<Kind>::new(Settings { max_workers: 2, ..settings() }, now);
-    let (mut deaths, mut sent_others, mut rejected) = (0, 0, Vec::new());
-    for task in 1..=4 {
-        assert_eq!(scheduler.handle(Event::Submitted(TaskRef(Rc::new(SimTask::new(task)))), now), Ok(()));
+    let mut events =
+        VecDeque::from_iter((1..=tasks).map(|task| Event::Submitted(TaskRef(Rc::new(SimTask::new(task))))));
+    let mut actions = VecDeque::new();
+    loop {
+        if let Some(event) = events.pop_front() {
+            assert_eq!(scheduler.handle(event, now), Ok(()));
+            actions.extend(scheduler.take_effects());
+        } else if let Some(Action::Start(worker, ..)) = actions.front() {
+            let page = Rc::new(SharedPage { places: is_shared.then(RefCell::default), sending: Cell::new(None) });
+            events.extend([Event::Started(*worker, page), Event::Ready(*worker, None)]);
+            actions.pop_front();
+        } else if let Some(action) = actions.pop_front() {
+            let Some(reaction) = react(action) else { return };
+            events.extend(reaction);
+        } else {
+            now = scheduler.next_deadline().unwrap();
+            events.push_back(Event::Time);
+        }
     }
-    let mut effects = VecDeque::from(scheduler.take_effects());
-    while let Some(action) = effects.pop_front() {
+}
+
+#[test]
+fn a_task_that_ends_its_workers_before_it_begins_does_not_keep_others_from_running() {
+    let (mut deaths, mut sent_others, mut rejected) = (0, 0, Vec::new());
+    play_until_over(4, true, |action| {
         let events = match action {
-            Action::Start(worker, ..) => {
-                let page = Rc::new(SharedPage { places: Some(RefCell::default()), sending: Cell::new(None) });
-                vec![Event::Started(worker, page), Event::Ready(worker, None)]
-            }
             // The first is at work for ever, the second is too much for any worker.
             Action::Send(worker, task, ..) if task.id() == 1 => vec![Event::Begun(worker, 1)],
             Action::Send(worker, task, ..) if task.id() == 2 => {
@@ -1783,44 +1799,21 @@ fn a_task_that_ends_its_workers_before_it_begins_does_not_keep_others_from_runni
             }
             Action::Reject(tasks, _) => {
                 rejected.extend(tasks.iter().map(Task::id));
-                continue;
+                Vec::new()
             }
-            _ => continue,
+            _ => Vec::new(),
         };
-        for event in events {
-            assert_eq!(scheduler.handle(event, now), Ok(()));
-        }
-        // Past any back-off, if nothing else is to be done.
-        now += Duration::from_secs(2);
-        assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
-        effects.extend(scheduler.take_effects());
-    }
+        (rejected.is_empty() || sent_others < 2).then_some(events)
+    });
     assert_eq!((deaths, rejected, sent_others), (8, vec![2], 2));
 }
 
 #[test]
 fn a_task_that_no_worker_begins_in_time_is_not_tried_for_ever_while_another_worker_serves() {
     for is_shared in [true, false] {
-        let mut now = Instant::now();
-        let mut scheduler = Scheduler::<Kind>::new(Settings { max_workers: 2, ..settings() }, now);
         let (mut killed, mut rejected) = (0, Vec::new());
-        for task in [1, 2] {
-            assert_eq!(scheduler.handle(Event::Submitted(TaskRef(Rc::new(SimTask::new(task)))), now), Ok(()));
-        }
-        let mut effects = VecDeque::from(scheduler.take_effects());
-        while rejected.is_empty() {
-            let Some(action) = effects.pop_front() else {
-                now = scheduler.next_deadline().unwrap();
-                assert_eq!(scheduler.handle(Event::Time, now), Ok(()));
-                effects.extend(scheduler.take_effects());
-                continue;
-            };
+        play_until_over(2, is_shared, |action| {
             let events = match action {
-                Action::Start(worker, ..) => {
-                    let page =
-                        Rc::new(SharedPage { places: is_shared.then(RefCell::default), sending: Cell::new(None) });
-                    vec![Event::Started(worker, page), Event::Ready(worker, None)]
-                }
                 // The first is at work for ever, and of the second nothing is heard.
                 Action::Send(worker, task, ..) if task.id() == 1 => vec![Event::Begun(worker, 1)],
                 Action::Post(events::Order::Look(worker)) => vec![Event::Looked(worker)],
@@ -1831,15 +1824,12 @@ fn a_task_that_no_worker_begins_in_time_is_not_tried_for_ever_while_another_work
                 }
                 Action::Reject(tasks, _) => {
                     rejected.extend(tasks.iter().map(Task::id));
-                    continue;
+                    Vec::new()
                 }
-                _ => continue,
+                _ => Vec::new(),
             };
-            for event in events {
-                assert_eq!(scheduler.handle(event, now), Ok(()));
-            }
-            effects.extend(scheduler.take_effects());
-        }
+            rejected.is_empty().then_some(events)
+        });
         assert_eq!((killed, rejected), (8, vec![2]));
     }
 }
