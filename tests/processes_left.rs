@@ -9,6 +9,7 @@
 #[path = "it/support.rs"]
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process;
 use std::sync::Arc;
@@ -75,10 +76,11 @@ fn children() -> Vec<u32> {
     lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
 }
 
-fn has_threads() -> bool {
-    let threads = threads_of(process::id()).unwrap();
+/// Whether a process has threads whose names begin like this.
+fn has_threads(process: u32, name: &str) -> bool {
+    let threads = threads_of(process).unwrap_or_default();
     let mut names = threads.iter().filter_map(|thread| fs::read_to_string(thread.join("comm")).ok());
-    names.any(|name| name.starts_with("progress-"))
+    names.any(|found| found.starts_with(name))
 }
 
 fn count_descriptors() -> usize {
@@ -95,21 +97,28 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// Kills up to `most` workers, unless it is told to stop, and stops and continues others. Returns how many it has
-/// killed.
+/// killed. After some, it spares those that are starting until another one has come up: after ten in a row that were killed
+/// before that, the pool would give up, with all tasks that wait.
 fn kill_some(seed: u64, most: u64, is_over: &AtomicBool) -> u64 {
     let mut random = Random(seed);
-    let mut kills = 0;
+    let (mut kills, mut kills_in_a_row, mut known) = (0, 0, BTreeSet::new());
     while kills < most && !is_over.load(Ordering::Relaxed) {
         // A random moment.
         thread::sleep(Duration::from_micros(random.below(20_000)));
-        let workers = children();
+        let (up, starting): (Vec<u32>, Vec<u32>) =
+            children().into_iter().partition(|&worker| has_threads(worker, "progress-task"));
+        if up.iter().fold(false, |is_new, &worker| known.insert(worker) || is_new) {
+            kills_in_a_row = 0;
+        }
+        let workers = if kills_in_a_row < 5 { [up, starting].concat() } else { up };
         if workers.is_empty() {
             continue;
         }
         let worker = workers[random.below(workers.len() as u64) as usize];
         let Some(worker) = Pid::from_raw(worker as i32) else { continue };
         if random.below(2) == 0 {
-            kills += u64::from(kill_process(worker, Signal::KILL).is_ok());
+            let is_killed = u64::from(kill_process(worker, Signal::KILL).is_ok());
+            (kills, kills_in_a_row) = (kills + is_killed, kills_in_a_row + is_killed);
         } else if kill_process(worker, Signal::STOP).is_ok() {
             thread::sleep(Duration::from_micros(random.below(5_000)));
             // It may be gone by now; its id is not used again so soon.
@@ -143,7 +152,9 @@ fn storm(builder: ProcessPoolBuilder) {
     // What the first pool of a process sets up once and for all does not count.
     ProcessPoolExecutor::new(1).unwrap().submit(work, 1).wait().unwrap();
     // Threads close the descriptors that they have used before they end.
-    eventually("the first worker and all threads are gone", || children().is_empty() && !has_threads());
+    eventually("the first worker and all threads are gone", || {
+        children().is_empty() && !has_threads(process::id(), "progress-")
+    });
     let descriptors = count_descriptors();
 
     let start = Instant::now();
@@ -199,6 +210,8 @@ fn storm(builder: ProcessPoolBuilder) {
     pool.shutdown().wait();
     assert!(children().is_empty(), "of process {id}");
     // Even while the pool still exists.
-    eventually("threads and descriptors are as before", || !has_threads() && count_descriptors() == descriptors);
+    eventually("threads and descriptors are as before", || {
+        !has_threads(process::id(), "progress-") && count_descriptors() == descriptors
+    });
     drop(pool);
 }
