@@ -95,6 +95,7 @@ pub(crate) enum Worth {
     /// Up to this many in a row.
     Attempts(u32),
     /// Up to this many in a row, each begun after the one before had failed: many may fail at once for one reason.
+    #[cfg_attr(not(feature = "cluster"), allow(dead_code, reason = "one launch is one worker"))]
     Rounds(u32),
     /// The same, and at least one on each host: what has failed on some may succeed on another.
     Hosts(u32),
