@@ -101,13 +101,15 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
 /// before that, the pool would give up, with all tasks that wait.
 fn kill_some(seed: u64, most: u64, is_over: &AtomicBool) -> u64 {
     let mut random = Random(seed);
-    let (mut kills, mut kills_in_a_row, mut known) = (0, 0, BTreeSet::new());
+    let (mut kills, mut kills_in_a_row, mut known) = (0, 0, BTreeSet::<u32>::new());
     while kills < most && !is_over.load(Ordering::Relaxed) {
         // A random moment.
         thread::sleep(Duration::from_micros(random.below(20_000)));
         let (up, starting): (Vec<u32>, Vec<u32>) =
             children().into_iter().partition(|&worker| has_threads(worker, "progress-task"));
-        if up.iter().fold(false, |is_new, &worker| known.insert(worker) || is_new) {
+        let known_before = known.len();
+        known.extend(&up);
+        if known.len() > known_before {
             kills_in_a_row = 0;
         }
         let workers = if kills_in_a_row < 5 { [up, starting].concat() } else { up };
