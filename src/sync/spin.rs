@@ -49,15 +49,17 @@ impl AdaptiveSpin {
 
 fn spin_until(mut found: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
-    while start.elapsed() < SPIN {
+    loop {
         for _ in 0..16 {
             if found() {
                 return true;
             }
             hint::spin_loop();
         }
+        if start.elapsed() >= SPIN {
+            return false;
+        }
     }
-    false
 }
 
 #[cfg(test)]
