@@ -218,6 +218,8 @@ impl Peer {
                 })
             }
             (Introduction::Initializer(_), Reply::Ended { id: 0, outcome, .. }) => {
+                // What it has written is not that of the first task.
+                self.process.captured().into_iter().for_each(|captured| captured.end_task(0));
                 launch.judge(outcome, self.expires).map(|()| {
                     self.introduction = Introduction::Done;
                     Event::Ready(worker, self.expires)
