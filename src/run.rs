@@ -365,7 +365,7 @@ fn at_stage<W: Work>(
 }
 
 /// Runs a task, unless another thread ends it, and returns when it has ended. Waits until a paused task is resumed.
-pub(crate) fn claim_and_run(task: TaskRef, context: Context) {
+pub(crate) fn claim_and_run(task: &TaskRef, context: Context) {
     loop {
         match task.core.claim() {
             Ok(()) => {
@@ -537,7 +537,7 @@ mod tests {
     fn run_until_it_waits(task: &TaskRef) -> JoinHandle<bool> {
         let running = task.clone();
         let runner = thread::spawn(move || {
-            claim_and_run(running.clone(), Context::default());
+            claim_and_run(&running, Context::default());
             running.core.has_ended()
         });
         while task.core.state.load() & state::WAITS == 0 && !runner.is_finished() {
@@ -577,7 +577,7 @@ mod tests {
         let (done, is_done) = channel();
         thread::spawn(move || {
             let (to_drop, dropped) = channel::<TaskRef>();
-            let run = move || dropped.try_iter().for_each(|task| claim_and_run(task, Context::default()));
+            let run = move || dropped.try_iter().for_each(|task| claim_and_run(&task, Context::default()));
             let (first, second) = (calls(run), calls(|| {}));
             // The one whose input is being dropped, and one that was sealed with it.
             for task in [&first, &second] {

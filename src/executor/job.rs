@@ -73,7 +73,7 @@ impl Job {
     /// ```
     pub fn run(self) {
         static CONTEXT: LazyLock<Context> = LazyLock::new(|| Context::with_interval(REPORT_INTERVAL));
-        run::claim_and_run(self.task.clone(), CONTEXT.clone());
+        run::claim_and_run(&self.task, CONTEXT.clone());
     }
 
     /// Which task this is.

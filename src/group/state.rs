@@ -226,7 +226,7 @@ impl GroupState {
         let moved = members.moved;
         let are_abandoned = self.lock().tally.are_moved_abandoned();
         drop(members);
-        GroupReport::new(history, present, |summary| summary.settle_moved(moved, are_abandoned))
+        GroupReport::new(history, present, moved, are_abandoned)
     }
 
     /// The map is dropped: no items will go on in another task any more.

@@ -78,7 +78,8 @@ impl WorkerOutput {
     /// then wait, as they would for a slow terminal. No memory is used beyond that, and neither the pool nor a task that writes
     /// nothing is held up. `f` must not wait for a task that writes more than that, or for a shutdown of the pool. A line may
     /// arrive a moment after its task has ended; when a [`shutdown`](crate::ProcessPoolExecutor::shutdown) has resolved, all have
-    /// arrived, unless standard error took nothing of what tasks have [printed](crate::Updater::println). If `f` panics, only that line is lost.
+    /// arrived, unless standard error took nothing of what tasks have [printed](crate::Updater::println). If `f` panics, only
+    /// that line is lost.
     ///
     /// So that it is known which task has written what, a worker is sent only one task at a time, and a
     /// [map](crate::ExecutorExt::map) gathers inputs into one task only if it is [asked to](crate::Map::chunks). That is slower

@@ -314,8 +314,8 @@ impl GroupBars {
         }
     }
 
-    /// Removes the bars for good. Lines that were written stay, and more can be written. Once what the bars follow has ended, only bars
-    /// below which nothing was written or drawn since can be removed.
+    /// Removes the bars for good. Lines that were written stay, and more can be written. Once what the bars follow has ended, only
+    /// bars below which nothing was written or drawn since can be removed.
     ///
     /// # Examples
     ///

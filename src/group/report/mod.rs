@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::TaskErrorKind;
 use crate::group::report::history::History;
-use crate::group::report::summary::Summary;
 use crate::id::{TaskId, WorkerId};
 use crate::progress::Status;
 use crate::sync::clock;
@@ -101,8 +100,8 @@ pub struct TaskReport {
     /// When it was submitted, or more exactly added to the group; if it had started or ended before that, when it did.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::seconds"))]
     pub submitted: Duration,
-    /// When it was last started, if it was, and has not lost its worker since. For a task in another process, this is known to about a millisecond: the start of a
-    /// short task is reported only when it has ended.
+    /// When it was last started, if it was, and has not lost its worker since. For a task in another process, this is known to
+    /// about a millisecond: the start of a short task is reported only when it has ended.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialized::maybe_seconds"))]
     pub started: Option<Duration>,
     /// When it ended, if it has.
@@ -175,16 +174,16 @@ pub struct LostTry {
 }
 
 impl GroupReport {
-    /// The report of the tasks whose outcomes were handed out, and of those that are present. `complete` adds to their sums what
-    /// no task counts.
-    pub(crate) fn new(history: History, present: Vec<TaskRecord>, complete: impl FnOnce(&mut Summary)) -> Self {
+    /// The report of the tasks whose outcomes were handed out, and of those that are present. Of the items that have
+    /// moved on, `moved` count in the task that they have moved to; `are_abandoned` if the others never will.
+    pub(crate) fn new(history: History, present: Vec<TaskRecord>, moved: usize, are_abandoned: bool) -> Self {
         let (now, now_at) = (clock::now(), SystemTime::now());
         let (mut records, mut summary) = history.into_parts();
         let omitted = summary.ended();
         records.extend(present);
         one_at_a_time(&mut records);
         records.iter().for_each(|record| summary.add(record));
-        complete(&mut summary);
+        summary.settle_moved(moved, are_abandoned);
         let first = summary.submitted.unwrap_or(now);
         records.retain(|record| record.tries() > 0 || record.ended().is_some());
         records.sort_by_key(|record| record.id);
@@ -383,7 +382,7 @@ mod tests {
         let lost = TrySpan { worker: None, started: 2, ended: 3 };
         task.core.details().totals().past.get_or_insert_default().lost_tries =
             LostTries { count: 1, first: vec![lost], last_exit: None };
-        let report = GroupReport::new(History::new(9), vec![TaskRecord::new(&task, 1)], |_| {});
+        let report = GroupReport::new(History::new(9), vec![TaskRecord::new(&task, 1)], 0, false);
 
         let [listed] = report.tasks() else { panic!("{report:?}") };
         assert_eq!((listed.status, listed.tries, listed.lost_tries.len()), (Status::Pending, 1, 1));

@@ -73,7 +73,8 @@ impl Launcher {
     /// [listens](Self::listen) on.
     ///
     /// A worker tries all of them at once, and all addresses that a name stands for, and uses the first where it finds the program,
-    /// so an address that leads nowhere does no harm. The port is the one that the program listens on, unless one is given, as in `gateway:7000`.
+    /// so an address that leads nowhere does no harm. The port is the one that the program listens on, unless one is given, as in
+    /// `gateway:7000`.
     ///
     /// # Examples
     ///

@@ -343,7 +343,7 @@ impl Worker {
         // The initializer runs before any value is shared.
         references::use_store((run.id != 0).then(|| self.store.clone()));
         // The task may have been paused or cancelled since `Started` was sent.
-        run::claim_and_run(task.clone(), context);
+        run::claim_and_run(&task, context);
         // Includes all items, if the task has items.
         let elapsed = task.core.running_for();
         self.end_copies(Duration::from_nanos(elapsed));
