@@ -50,7 +50,7 @@ const STEP: Duration = Duration::from_millis(100);
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 fn main() -> ExitCode {
-    cli::run(USAGE, parse, |port| smol::block_on(serve(port)))
+    cli::run(USAGE, parse, |port| smol::block_on(serve(port, STEPS)))
 }
 
 fn parse(arguments: Vec<OsString>) -> Result<u16, String> {
@@ -64,11 +64,11 @@ fn parse(arguments: Vec<OsString>) -> Result<u16, String> {
     }
 }
 
-pub(crate) async fn serve(port: u16) -> Result<ExitCode, BoxError> {
+pub(crate) async fn serve(port: u16, steps: u64) -> Result<ExitCode, BoxError> {
     let listener = Async::<TcpListener>::bind((Ipv4Addr::LOCALHOST, port))
         .map_err(|error| format!("cannot listen to port {port}: {error}"))?;
     say(format_args!("http://{}", listener.get_ref().local_addr()?));
-    let jobs = Arc::new(Jobs { executor: ThreadPoolExecutor::new(WORKERS), cancellers: Mutex::default() });
+    let jobs = Arc::new(Jobs { executor: ThreadPoolExecutor::new(WORKERS), steps, cancellers: Mutex::default() });
     loop {
         let (stream, _) = listener.accept().await?;
         let jobs = jobs.clone();
@@ -84,8 +84,8 @@ pub(crate) async fn serve(port: u16) -> Result<ExitCode, BoxError> {
 }
 
 /// The task of a job.
-fn dig((): (), progress: &Updater) -> TaskResult<()> {
-    for step in progress.iter(0..STEPS) {
+fn dig(steps: u64, progress: &Updater) -> TaskResult<()> {
+    for step in progress.iter(0..steps) {
         progress.set_message(format!("{} m deep", step?));
         progress.sleep(STEP)?;
     }
@@ -94,6 +94,8 @@ fn dig((): (), progress: &Updater) -> TaskResult<()> {
 
 struct Jobs {
     executor: ThreadPoolExecutor,
+    /// Of each job.
+    steps: u64,
     /// By job number, for the jobs whose events a page receives.
     cancellers: Mutex<HashMap<String, Canceller>>,
 }
@@ -118,7 +120,7 @@ impl Jobs {
 
     /// Starts a job. It is cancelled when its events are dropped.
     fn start(self: &Arc<Self>) -> impl Stream<Item = Bytes> + Send + 'static {
-        let task = self.executor.submit(dig, ());
+        let task = self.executor.submit(dig, self.steps);
         let job = task.id().to_string();
         self.cancellers().insert(job.clone(), task.canceller());
         let mut listing = Listing { jobs: self.clone(), job, has_ended: false };
