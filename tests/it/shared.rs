@@ -302,9 +302,12 @@ fn a_handle_that_outlives_its_task_counts_for_nothing() {
         }
     }
     within_deadline(|| {
-        let (send, handles) = mpsc::channel();
-        let inline = SyncExecutor::new().spawn(give_away(send.clone()));
-        for mut task in [inline, ThreadPoolExecutor::new(1).spawn(give_away(send))] {
+        for is_inline in [true, false] {
+            let (send, handles) = mpsc::channel();
+            let mut task = match is_inline {
+                true => SyncExecutor::new().spawn(give_away(send)),
+                false => ThreadPoolExecutor::new(1).spawn(give_away(send)),
+            };
             smol::block_on(&mut task).unwrap();
             let (end, shared) = (task.progress(), handles.recv().unwrap());
             assert_eq!((end.n, end.status), (3, Status::Finished));
