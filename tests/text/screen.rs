@@ -5,6 +5,7 @@ use std::env;
 use std::fs::File;
 use std::io::{self, BufRead, Write, stdin};
 use std::ops::Deref;
+use std::os::fd::AsFd;
 use std::panic;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -20,7 +21,6 @@ use progress_executor::{
     Executor, ExecutorExt, GroupBars, Launcher, ProcessPoolExecutor, ProgressFuture, TaskGroup, TaskResult,
     ThreadPoolExecutor, Triggers, Units, Updater, WorkerOutput, bars::Taskbar,
 };
-use rustix::io::dup;
 use rustix::stdio::dup2_stderr;
 use serde::{Deserialize, Serialize};
 use vt100::Parser;
@@ -109,7 +109,7 @@ pub(crate) fn executor(workers: usize) -> Pool {
 
 /// Starts the workers without what the pool says if that takes long, as on a busy machine.
 fn start_silently(pool: &ProcessPoolExecutor, workers: usize) {
-    let standard_error = dup(io::stderr()).unwrap();
+    let standard_error = io::stderr().as_fd().try_clone_to_owned().unwrap();
     dup2_stderr(File::options().write(true).open("/dev/null").unwrap()).unwrap();
     pool.prestart(workers);
     eventually("the workers have started", || pool.workers().started == workers);
