@@ -243,7 +243,7 @@ pub(crate) fn over_ssh(test: impl FnOnce(Launcher) + Send + 'static) {
     let ssh = ["ssh", "-F", config.to_str().unwrap(), "-T", "{host}"];
     let launcher = Launcher::shell(ssh).hosts(["loop1", "loop2", "loop3"]);
     within_deadline(move || test(launcher));
-    eventually("no process is left", || processes().is_empty());
+    no_process_is_left();
 }
 
 /// Runs a test that needs neither; it still runs alone.
@@ -251,7 +251,7 @@ pub(crate) fn over_ssh(test: impl FnOnce(Launcher) + Send + 'static) {
 pub(crate) fn alone(test: impl FnOnce() + Send + 'static) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     within_deadline(test);
-    eventually("no process is left", || processes().is_empty());
+    no_process_is_left();
 }
 
 /// A pool whose launcher is this one.
@@ -272,12 +272,18 @@ pub(crate) fn nodes_of(pool: &ProcessPoolExecutor, workers: usize) -> BTreeSet<S
 /// Waits until no job, no process of these tests and no listening port is left, and the nodes are idle.
 #[track_caller]
 fn nothing_is_left() {
-    eventually("no process is left", || processes().is_empty());
+    no_process_is_left();
     eventually("no job is left", || said_by("squeue", &["-h"]).trim().is_empty());
     eventually("the nodes are idle", || {
         said_by("sinfo", &["-h", "-N", "-o", "%T"]).lines().all(|state| state == "idle")
     });
     eventually("nobody listens on a port", || !is_listening());
+}
+
+/// Waits until no process of these tests is left, nor a launcher, which the next test could take for its own.
+#[track_caller]
+fn no_process_is_left() {
+    eventually("no process is left", || processes().is_empty() && children_called("").is_empty());
 }
 
 /// Skipped tests must be visible, but libtest hides what `eprintln!` writes in a test that passes.
@@ -303,7 +309,7 @@ pub(crate) fn processes() -> Vec<u32> {
     all_processes().filter(is_ours).collect()
 }
 
-/// The children of this process that have this name and have not ended.
+/// The children of this process that have not ended, and whose command line has a word that ends with this.
 pub(crate) fn children_called(name: &str) -> Vec<u32> {
     let is_one = |&id: &u32| parent_of(id) == Some(process::id()) && has(id, "cmdline", &format!("{name}\0"));
     all_processes().filter(is_one).collect()
