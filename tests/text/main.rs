@@ -18,6 +18,7 @@ use output::{
 };
 use parts::{have_many_parts, have_parts};
 use screen::{fall, grow, play};
+use standard_error::say_much_later;
 use support::count;
 
 progress_executor::test_worker!(
@@ -34,6 +35,7 @@ progress_executor::test_worker!(
     say_each,
     say_hello,
     say_much,
+    say_much_later,
     say_numbers,
     say_numbers_elsewhere,
     write_for_ever,

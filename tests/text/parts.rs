@@ -37,7 +37,7 @@ pub(crate) fn have_many_parts((number, path): (u64, PathBuf), progress: &Updater
     wait_while(&path, progress)
 }
 
-fn wait_while(path: &Path, progress: &Updater) -> TaskResult<()> {
+pub(crate) fn wait_while(path: &Path, progress: &Updater) -> TaskResult<()> {
     while path.exists() {
         progress.sleep(Duration::from_millis(5))?;
     }

@@ -2,14 +2,16 @@
 
 use std::env;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use progress_executor::{ExecutorExt, ProcessPoolExecutor, ThreadPoolExecutor, WorkerOutput};
+use progress_executor::{ExecutorExt, ProcessPoolExecutor, TaskResult, ThreadPoolExecutor, Updater, WorkerOutput};
 
 use crate::lines::say_much;
 use crate::output::write_kilobytes;
-use crate::support::{count, eventually, gate, within_deadline};
+use crate::parts::wait_while;
+use crate::support::{NewFile, count, eventually, gate, within_deadline};
 
 /// The program that a test looks at. Its standard error is a pipe that nobody reads.
 #[test]
@@ -38,13 +40,22 @@ fn check_alive(scene: &'static str) {
     });
 }
 
+/// Says this many lines of a kilobyte each once the file is gone.
+pub(crate) fn say_much_later((lines, file): (u64, PathBuf), progress: &Updater) -> TaskResult<u64> {
+    wait_while(&file, progress)?;
+    say_much(lines, progress)
+}
+
 /// A task says more than standard error takes, while another one runs.
 fn unread(output: WorkerOutput) {
     let executor = ProcessPoolExecutor::builder().max_workers(2).output(output.clone()).build().unwrap();
     // To both of its outputs: more than a pipe holds, and less than three.
     executor.submit(write_kilobytes, if matches!(output, WorkerOutput::Lines(_)) { 50 } else { 0 }).wait().unwrap();
-    let mut talker = executor.submit(say_much, 500);
+    let file = NewFile::new();
+    let mut talker = executor.submit(say_much_later, (500, file.path()));
+    // What a task says before its future is polled is for the thread that polls it to write.
     assert!(talker.wait_timeout(Duration::ZERO).is_none());
+    drop(file);
     eventually("it has said all", || talker.is_done());
     executor.submit(count, 10).wait().unwrap();
     executor.shutdown().wait();
