@@ -41,8 +41,9 @@ impl TakenThreads {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
         let size: u64 = size.trim_end_matches("kB").trim().parse().unwrap();
-        // Too little for the stack of a thread, which takes 2 MiB, and otherwise as much as possible.
-        setrlimit(Resource::As, Rlimit { current: Some((size + 1920) << 10), ..before }).unwrap();
+        // Too little for the stack of a thread, which takes 2 MiB, also if something is freed meanwhile: std aborts a thread that
+        // has one, and no room for what it needs beside it.
+        setrlimit(Resource::As, Rlimit { current: Some((size + 1536) << 10), ..before }).unwrap();
         let take = || {
             let (hold, held) = channel::<()>();
             thread::Builder::new().spawn(move || _ = held.recv()).map(|thread| (hold, thread))
