@@ -9,7 +9,7 @@ mod support;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{fs, iter, process};
+use std::{fs, io, iter, process};
 
 use progress_executor::{
     ExecutorExt, ProcessPoolExecutor, SyncExecutor, TaskError, TaskErrorKind, TaskResult, ThreadPoolExecutor, Updater,
@@ -24,6 +24,9 @@ fn double(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
 }
 
+/// The C library keeps 40 MiB.
+const MOST_KEPT_STACKS: usize = 20;
+
 /// All threads that there is memory for, until this is dropped. A limit on their number would not hold for root.
 struct TakenThreads {
     before: Rlimit,
@@ -37,18 +40,27 @@ impl TakenThreads {
         eventually("no thread of an executor is left", || {
             own_threads() == own && !thread_names().any(|name| name.starts_with("progress-"))
         });
+        let take = || {
+            let ((hold, held), (begin, begun)) = (channel::<()>(), channel());
+            let hold_on = move || {
+                let _ = begin.send(());
+                let _ = held.recv();
+            };
+            let thread = thread::Builder::new().spawn(hold_on)?;
+            begun.recv().unwrap();
+            io::Result::Ok((hold, thread))
+        };
+        // These take the stacks that are kept of threads that have ended, and what each thread needs beside its stack: there
+        // would be too little left for the test itself.
+        let mut threads: Vec<_> = (0..MOST_KEPT_STACKS).map(|_| take().unwrap()).collect();
         let before = getrlimit(Resource::As);
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
         let size: u64 = size.trim_end_matches("kB").trim().parse().unwrap();
-        // Too little for the stack of a thread, which takes 2 MiB, also if something is freed meanwhile: std aborts a thread that
-        // has one, and no room for what it needs beside it.
-        setrlimit(Resource::As, Rlimit { current: Some((size + 1536) << 10), ..before }).unwrap();
-        let take = || {
-            let (hold, held) = channel::<()>();
-            thread::Builder::new().spawn(move || _ = held.recv()).map(|thread| (hold, thread))
-        };
-        Self { before, threads: iter::repeat_with(take).map_while(Result::ok).collect() }
+        // Too little for the stack of a thread, which takes 2 MiB, also if a bit is freed meanwhile.
+        setrlimit(Resource::As, Rlimit { current: Some((size + 1664) << 10), ..before }).unwrap();
+        threads.extend(iter::repeat_with(take).map_while(Result::ok));
+        Self { before, threads }
     }
 }
 
