@@ -11,7 +11,7 @@ use progress_executor::{
 use crate::contract::count_forever;
 use crate::crashes::process_id;
 use crate::silence::stop;
-use crate::support::{count, eventually, has_process, is_stopped, within_deadline};
+use crate::support::{DEADLINE, count, eventually, has_process, is_stopped, within_deadline};
 
 /// Notices its cancellation, and does not end.
 pub(crate) fn notice_and_stay((): (), progress: &Updater) -> TaskResult<()> {
@@ -80,7 +80,8 @@ fn tasks_are_not_started_in_a_suspended_pool() {
 #[test]
 fn a_task_can_be_cancelled_while_its_pool_is_suspended() {
     for_each_pool(|builder| {
-        let (pool, worker, task) = suspended(builder);
+        // Time enough to end by itself, however busy the machine is.
+        let (pool, worker, task) = suspended(builder.cancel_grace(DEADLINE));
         let next = pool.submit(count, 7);
         task.cancel();
         let error = task.wait().unwrap_err();
