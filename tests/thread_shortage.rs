@@ -24,7 +24,7 @@ fn double(n: u64, _: &Updater) -> TaskResult<u64> {
     Ok(2 * n)
 }
 
-/// The C library keeps 40 MiB.
+/// Of threads that have ended. The C library keeps up to 40 MiB, and each takes 2 MiB.
 const MOST_KEPT_STACKS: usize = 20;
 
 /// All threads that there is memory for, until this is dropped. A limit on their number would not hold for root.
@@ -50,8 +50,7 @@ impl TakenThreads {
             begun.recv().unwrap();
             io::Result::Ok((hold, thread))
         };
-        // These take the stacks that are kept of threads that have ended, and what each thread needs beside its stack: there
-        // would be too little left for the test itself.
+        // Before the limit is set: what each thread needs beside a stack that was kept would leave too little for the test.
         let mut threads: Vec<_> = (0..MOST_KEPT_STACKS).map(|_| take().unwrap()).collect();
         let before = getrlimit(Resource::As);
         let status = fs::read_to_string("/proc/self/status").unwrap();

@@ -283,7 +283,7 @@ fn nothing_is_left() {
 /// Waits until no process of these tests is left, nor a launcher, which the next test could take for its own.
 #[track_caller]
 fn no_process_is_left() {
-    eventually("no process is left", || processes().is_empty() && children_called("").is_empty());
+    eventually("no process is left", || processes().is_empty() && children().next().is_none());
 }
 
 /// Skipped tests must be visible, but libtest hides what `eprintln!` writes in a test that passes.
@@ -309,10 +309,14 @@ pub(crate) fn processes() -> Vec<u32> {
     all_processes().filter(is_ours).collect()
 }
 
-/// The children of this process that have not ended, and whose command line has a word that ends with this.
+/// The children of this process that have not ended: one that has still exists, but has no command line.
+fn children() -> impl Iterator<Item = u32> {
+    all_processes().filter(|&id| parent_of(id) == Some(process::id()) && has(id, "cmdline", "\0"))
+}
+
+/// Those that have this name.
 pub(crate) fn children_called(name: &str) -> Vec<u32> {
-    let is_one = |&id: &u32| parent_of(id) == Some(process::id()) && has(id, "cmdline", &format!("{name}\0"));
-    all_processes().filter(is_one).collect()
+    children().filter(|&id| has(id, "cmdline", &format!("{name}\0"))).collect()
 }
 
 pub(crate) fn all_processes() -> impl Iterator<Item = u32> {

@@ -334,7 +334,7 @@ pub(crate) fn check_for(input: (Duration, PathBuf), progress: &Updater) -> TaskR
     keep_calling(input, || progress.check().and_then(|()| progress.sleep(Duration::from_millis(1))))
 }
 
-/// Makes calls for the given time, and then writes the longest time between two of them into the file.
+/// Makes calls for the given time, and then writes into the file how that went.
 pub(crate) fn keep_calling(
     (time, file): (Duration, PathBuf),
     call: impl Fn() -> Result<(), Cancelled>,
@@ -342,10 +342,13 @@ pub(crate) fn keep_calling(
     Calls::make(Instant::now(), time, call).tell(&file)
 }
 
-/// The calls of a task, and the longest time without one.
+/// The calls of a task.
 pub(crate) struct Calls {
     last: Instant,
+    /// The longest time without one.
     longest: Duration,
+    /// How long another thread of the task's process had to wait meanwhile.
+    wait: Duration,
     outcome: Result<(), Cancelled>,
 }
 
@@ -353,38 +356,41 @@ impl Calls {
     /// Makes calls of a task that has begun, for the given time.
     pub(crate) fn make(begun: Instant, time: Duration, call: impl Fn() -> Result<(), Cancelled>) -> Self {
         let (mut last, mut longest, mut outcome) = (begun, Duration::ZERO, Ok(()));
-        while outcome.is_ok() && begun.elapsed() < time {
-            outcome = call();
-            let now = Instant::now();
-            longest = longest.max(now - last);
-            last = now;
-        }
-        Self { last, longest, outcome }
+        let ((), wait) = longest_wait_during(|| {
+            while outcome.is_ok() && begun.elapsed() < time {
+                outcome = call();
+                let now = Instant::now();
+                longest = longest.max(now - last);
+                last = now;
+            }
+        });
+        Self { last, longest, wait, outcome }
     }
 
-    /// Writes the longest time without a call into the file, as the last thing that the task does.
+    /// Writes the longest time without a call, and the longest wait, into the file, as the last thing that the task does.
     pub(crate) fn tell(self, file: &Path) -> TaskResult<()> {
         let longest = self.longest.max(self.last.elapsed());
-        std::fs::write(file, serde_json::to_vec(&longest)?)?;
+        std::fs::write(file, serde_json::to_vec(&(longest, self.wait))?)?;
         Ok(self.outcome?)
     }
 }
 
 /// Has a task [keep calling](keep_calling) for longer than its stall timeout, which `submit` is given. The task may
-/// stall only if its own thread, or one of this process, had to wait because the machine is busy: so may then the
-/// threads that pass its calls on.
+/// stall only if it was silent, or if other threads, of its process or of this one, had to wait because the machine is
+/// busy: they pass its calls on.
 pub(crate) fn never_stalls(submit: impl Fn((Duration, PathBuf), Duration) -> ProgressFuture<()>) {
     with_time_enough(Duration::from_millis(300), |limit| {
         let file = NewFile::new();
-        let (outcome, wait) = longest_wait_during(|| submit((2 * limit, file.path()), limit).wait());
+        let (outcome, here) = longest_wait_during(|| submit((2 * limit, file.path()), limit).wait());
         let Err(error) = outcome else { return Some(()) };
         assert!(error.is_stalled(), "{error:?}");
-        let silence = || serde_json::from_slice::<Duration>(&std::fs::read(file.path()).ok()?).ok();
-        eventually("its function has ended", || silence().is_some());
-        let silence = silence().unwrap();
+        let told = || serde_json::from_slice::<(Duration, Duration)>(&std::fs::read(file.path()).ok()?).ok();
+        eventually("its function has ended", || told().is_some());
+        let (longest, there) = told().unwrap();
         assert!(
-            silence.max(wait) >= limit / 8,
-            "it was never silent for longer than {silence:?}, and others waited for {wait:?} at most: {error:?}"
+            longest >= limit / 2 || here.max(there) >= limit / 8,
+            "it was never silent for longer than {longest:?}, and others waited for {here:?} here and {there:?} where it \
+             ran at most: {error:?}"
         );
         None
     });
